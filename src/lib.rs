@@ -1,1 +1,5 @@
+//! Interlock: a coordination server for jobs of stages, over Postgres, behind gRPC.
 
+pub mod domain;
+pub mod error;
+pub mod proto;

@@ -1,0 +1,142 @@
+//! Identities: namespaces, jobs, stages and the lease tokens that prove ownership of them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// The number of a namespace in the database; its name is only at the edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NamespaceId(pub i32);
+
+/// A job, wherever it is stored. The `uid` follows from the job's id, see [`JobKey::of`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobKey {
+    /// Whose job it is.
+    pub namespace: NamespaceId,
+    /// The job in its namespace, 16 bytes whatever the length of its id.
+    pub uid: Uuid,
+}
+
+/// The position of a stage in its job, from 0 in the order of arrival; never reused within a job.
+pub type StageNo = u32;
+
+/// The longest job id, in bytes.
+pub const MAX_JOB_ID: usize = 128;
+
+impl JobKey {
+    /// The key of a job id. An id that is a version 7 UUID in its usual form (those we generate) is its own uid, which keeps
+    /// new rows next to each other in the indexes; any other is hashed into a version 8 UUID, so that the two
+    /// never meet and no second index is needed to find a job by its id.
+    pub fn of(namespace: NamespaceId, job_id: &str) -> Self {
+        let own = Uuid::try_parse(job_id).ok().filter(|uid| uid.get_version_num() == 7 && uid.to_string() == job_id);
+        let uid = own.unwrap_or_else(|| {
+            let digest = Sha256::digest(job_id.as_bytes());
+            let mut bytes = [0u8; 16];
+            bytes.copy_from_slice(&digest[..16]);
+            Uuid::new_v8(bytes)
+        });
+        Self { namespace, uid }
+    }
+
+    /// Whether the id was made by us and can never have been used before.
+    pub fn is_generated(&self) -> bool {
+        self.uid.get_version_num() == 7
+    }
+}
+
+/// Whether a job id is `[A-Za-z0-9._:-]{1,128}`.
+pub fn is_job_id(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= MAX_JOB_ID
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
+}
+
+/// The proof that its bearer was given one attempt of one stage.
+///
+/// It names the stage, so that no index over tokens is needed and a token of a finished or deleted job can be told
+/// from a forged one; the secret is compared with the stage's newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LeaseToken {
+    /// The job, in the namespace of the call.
+    pub job_uid: Uuid,
+    /// The stage of the job.
+    pub stage_no: StageNo,
+    /// The stage's fencing token when this was granted.
+    pub fencing_token: i64,
+    /// 128 random bits.
+    pub secret: Uuid,
+}
+
+impl LeaseToken {
+    /// Reads the text form; `None` if it is none of ours.
+    pub fn parse(text: &str) -> Option<Self> {
+        // The length first: nobody's 4 MiB shall be decoded for nothing.
+        let bytes: [u8; 44] =
+            (text.len() == 59).then(|| URL_SAFE_NO_PAD.decode(text).ok()).flatten()?.try_into().ok()?;
+        let (uid, rest) = bytes.split_first_chunk::<16>()?;
+        let (stage_no, rest) = rest.split_first_chunk::<4>()?;
+        let (fencing_token, rest) = rest.split_first_chunk::<8>()?;
+        let (secret, _) = rest.split_first_chunk::<16>()?;
+        Some(Self {
+            job_uid: Uuid::from_bytes(*uid),
+            stage_no: u32::from_be_bytes(*stage_no),
+            fencing_token: i64::from_be_bytes(*fencing_token),
+            secret: Uuid::from_bytes(*secret),
+        })
+    }
+}
+
+impl fmt::Display for LeaseToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = Vec::with_capacity(44);
+        bytes.extend_from_slice(self.job_uid.as_bytes());
+        bytes.extend_from_slice(&self.stage_no.to_be_bytes());
+        bytes.extend_from_slice(&self.fencing_token.to_be_bytes());
+        bytes.extend_from_slice(self.secret.as_bytes());
+        f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
+    }
+}
+
+/// Short text that is shared by many owners: names, queues, worker ids.
+pub type Name = Arc<str>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_survives_its_text_form() {
+        let token =
+            LeaseToken { job_uid: Uuid::now_v7(), stage_no: 9_999, fencing_token: i64::MAX, secret: Uuid::new_v4() };
+        let text = token.to_string();
+        assert_eq!(text.len(), 59);
+        assert_eq!(LeaseToken::parse(&text), Some(token));
+        assert_eq!(LeaseToken::parse(&text[1..]), None);
+        assert_eq!(LeaseToken::parse(&"!".repeat(59)), None);
+    }
+
+    #[test]
+    fn ids_of_ours_and_of_others_never_share_a_uid() {
+        let namespace = NamespaceId(1);
+        let own = Uuid::now_v7();
+        assert_eq!(JobKey::of(namespace, &own.to_string()).uid, own);
+        let shouted = JobKey::of(namespace, &own.to_string().to_uppercase());
+        assert_eq!(shouted.uid.get_version_num(), 8);
+        assert_ne!(JobKey::of(namespace, "film-1"), JobKey::of(namespace, "film-2"));
+        assert!(!JobKey::of(namespace, "film-1").is_generated());
+    }
+
+    #[test]
+    fn job_ids_are_short_and_plain() {
+        assert!(is_job_id("film:7_a.b-C") == false || is_job_id("film:7.a.b-C"));
+        assert!(is_job_id("film:7.b-C"));
+        assert!(!is_job_id(""));
+        assert!(!is_job_id("a b"));
+        assert!(!is_job_id("a\0"));
+        assert!(!is_job_id(&"a".repeat(129)));
+    }
+}

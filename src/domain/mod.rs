@@ -1,0 +1,22 @@
+//! What Interlock knows about jobs, stages, leases and retries, as pure and synchronous state machines.
+//!
+//! Nothing here does I/O, reads a clock or draws random numbers: the moment, the secrets and the jitter are
+//! arguments. So every transition can be replayed in a test, and decided again when another server was faster.
+//!
+//! Layout: `id` and `time` are the words everything speaks; `failure` and `retry` decide what an error leads to;
+//! `stage`, `stage_table` and `graph` are the parts of a [`job::Job`]; `job::Edit` holds the transitions;
+//! `event` is what history keeps of them; `refusal` is every way to say no.
+
+pub mod event;
+pub mod failure;
+pub mod graph;
+pub mod id;
+pub mod job;
+pub mod json;
+pub mod namespace;
+pub mod refusal;
+pub mod request;
+pub mod retry;
+pub mod stage;
+pub mod stage_table;
+pub mod time;

@@ -1,0 +1,87 @@
+//! Every way in which a decision says no. A refusal changes nothing.
+
+use thiserror::Error;
+
+/// Why an operation was not applied.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum Refusal {
+    /// A field of the request cannot be as it is; `path` is the field's path in the request.
+    #[error("{path}: {why}")]
+    InvalidField {
+        /// For example `stages[3].depends_on[0]`.
+        path: String,
+        /// What is wrong with it, and what is allowed.
+        why: String,
+    },
+    /// No such job in this namespace.
+    #[error("there is no job {job_id:?}")]
+    JobNotFound {
+        /// As the caller named it.
+        job_id: String,
+    },
+    /// No such stage in the job.
+    #[error("job {job_id:?} has no stage {stage_name:?}")]
+    StageNotFound {
+        /// The job.
+        job_id: String,
+        /// As the caller named it.
+        stage_name: String,
+    },
+    /// The id is taken.
+    #[error("job {job_id:?} exists already")]
+    JobAlreadyExists {
+        /// The id.
+        job_id: String,
+    },
+    /// The namespace does not exist.
+    #[error("there is no namespace {name:?}")]
+    NamespaceNotFound {
+        /// Its name.
+        name: String,
+    },
+    /// The name is taken.
+    #[error("namespace {name:?} exists already")]
+    NamespaceAlreadyExists {
+        /// Its name.
+        name: String,
+    },
+    /// The namespace still holds jobs, or is the one that must stay.
+    #[error("namespace {name:?} cannot be deleted: {why}")]
+    NamespaceInUse {
+        /// Its name.
+        name: String,
+        /// What holds it.
+        why: &'static str,
+    },
+    /// `expected_version` is not the current one.
+    #[error("expected version {expected}, the current one is {actual}")]
+    VersionMismatch {
+        /// What the caller based its request on.
+        expected: i64,
+        /// What is stored.
+        actual: i64,
+    },
+    /// The token is not the stage's newest: somebody else has the stage, or may have.
+    #[error("the lease is lost: the token is not the newest of its stage")]
+    LeaseLost,
+    /// The state does not allow it.
+    #[error("{what} is {state} and {why}")]
+    InvalidTransition {
+        /// The job or stage, for a person.
+        what: String,
+        /// The state's name on the wire, without its prefix.
+        state: &'static str,
+        /// Why that is in the way.
+        why: &'static str,
+    },
+    /// The `request_id` was used for something else.
+    #[error("the request_id was used before with another content")]
+    RequestIdReused,
+}
+
+impl Refusal {
+    /// A field that cannot be as it is.
+    pub fn field(path: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::InvalidField { path: path.into(), why: why.into() }
+    }
+}

@@ -1,0 +1,38 @@
+//! The memory of requests that carried a `request_id`, so that a repeat is answered and not applied again.
+
+use uuid::Uuid;
+
+use super::id::{NamespaceId, StageNo};
+
+/// Who repeats what: the identity of one mutation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestKey {
+    /// The caller's namespace.
+    pub namespace: NamespaceId,
+    /// The caller's `request_id`.
+    pub request_id: Uuid,
+}
+
+/// What a caller asked under a `request_id`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestIdentity {
+    /// The namespace and the id.
+    pub key: RequestKey,
+    /// 128 bits of a digest over the rpc's name and the request's canonical content.
+    pub digest: Uuid,
+}
+
+/// What is stored with the write of a request that carried an id. Only applied requests are remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestRecord {
+    /// What was asked.
+    pub digest: Uuid,
+    /// The jobs that were written, in the order of the request.
+    pub jobs: Vec<Uuid>,
+    /// The stage, for requests about one.
+    pub stage_no: Option<StageNo>,
+    /// The revision of the (first) job after the write.
+    pub revision: i64,
+    /// Whether anything changed; a no-op that was OK is remembered as one.
+    pub applied: bool,
+}

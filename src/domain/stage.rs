@@ -1,0 +1,306 @@
+//! One stage of a job: what it is, and where it stands.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::failure::Failure;
+use super::id::{LeaseToken, Name, StageNo};
+use super::json::Document;
+use super::retry::RetryPolicy;
+use super::time::Timestamp;
+
+/// The lease when neither stage nor request names one.
+pub const DEFAULT_LEASE: Duration = Duration::from_secs(90);
+/// The name of the queue when none is given.
+pub const DEFAULT_QUEUE: &str = "default";
+
+/// What the end of dependencies must be like for a stage to become ready. Numbers are those of the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum DependsWhen {
+    /// All succeeded; otherwise the stage is skipped.
+    #[default]
+    AllSucceeded = 1,
+    /// All ended, however.
+    AllFinished = 2,
+}
+
+/// What the failure of a stage means for its job. Numbers are those of the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum OnFailure {
+    /// The job fails.
+    #[default]
+    FailJob = 1,
+    /// The job goes on without it.
+    Continue = 2,
+}
+
+/// What was submitted of a stage and does not change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageSpec {
+    /// Unique in the job.
+    pub name: Name,
+    /// Which workers it is for.
+    pub queue: Name,
+    /// What its dependencies must come to.
+    #[serde(default)]
+    pub depends_when: DependsWhen,
+    /// What its failure comes to.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// Its share of the job's progress, 0 or more.
+    pub weight: f64,
+    /// When it is tried again.
+    pub retry: Arc<RetryPolicy>,
+    /// How long a lease lasts; beats what the worker asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_duration: Option<Duration>,
+    /// How long one attempt may take in all, heartbeats or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    /// Stages with one group key can be leased together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_key: Option<Name>,
+    /// Run by its orchestrator by name, never leased to workers.
+    #[serde(default)]
+    pub direct: bool,
+}
+
+/// A stage as it arrives, with dependencies by name.
+#[derive(Clone, Debug)]
+pub struct NewStage {
+    /// What does not change.
+    pub spec: Arc<StageSpec>,
+    /// Names of stages it waits for.
+    pub depends_on: Vec<Name>,
+    /// Names of blocked stages that shall wait for it.
+    pub required_by: Vec<Name>,
+    /// The worker's input.
+    pub input: Option<Document>,
+}
+
+/// The right of one worker to one attempt, as far as the cache knows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lease {
+    /// Who has it, by its own word.
+    pub worker_id: Name,
+    /// How long a heartbeat extends it.
+    pub duration: Duration,
+    /// A lower bound of the stored expiry: another server may have renewed it since.
+    pub expires_at: Timestamp,
+}
+
+/// A running attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    /// Present where a worker holds it; an orchestrator that runs its own stage may do without.
+    pub lease: Option<Lease>,
+    /// When it is revoked, heartbeats or not.
+    pub deadline: Option<Timestamp>,
+}
+
+/// Where a stage stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StageState {
+    /// Waits for dependencies or for the job's start time.
+    Blocked,
+    /// Can be leased.
+    Ready,
+    /// An attempt is under way.
+    Running(Attempt),
+    /// Waits for its next attempt.
+    Backoff {
+        /// When it becomes ready.
+        until: Timestamp,
+    },
+    /// Done.
+    Succeeded,
+    /// Given up.
+    Failed,
+    /// Ended by a cancellation.
+    Cancelled,
+    /// Never started, because it no longer made sense.
+    Skipped,
+}
+
+/// The names of the states, numbered as on the wire and in the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // They are those of StageState.
+pub enum StagePhase {
+    Blocked = 1,
+    Ready = 2,
+    Running = 3,
+    Backoff = 4,
+    Succeeded = 5,
+    Failed = 6,
+    Cancelled = 7,
+    Skipped = 8,
+}
+
+impl StagePhase {
+    /// All, in the order of their numbers.
+    pub const ALL: [StagePhase; 8] = [
+        Self::Blocked,
+        Self::Ready,
+        Self::Running,
+        Self::Backoff,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Skipped,
+    ];
+
+    /// The phase of a number.
+    pub fn from_number(number: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| *phase as i32 == number)
+    }
+
+    /// The name on the wire without its prefix.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Blocked => "BLOCKED",
+            Self::Ready => "READY",
+            Self::Running => "RUNNING",
+            Self::Backoff => "BACKOFF",
+            Self::Succeeded => "SUCCEEDED",
+            Self::Failed => "FAILED",
+            Self::Cancelled => "CANCELLED",
+            Self::Skipped => "SKIPPED",
+        }
+    }
+
+    /// Whether nothing more happens to the stage within the run.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Skipped)
+    }
+}
+
+impl StageState {
+    /// The state without what it carries.
+    pub fn phase(&self) -> StagePhase {
+        match self {
+            Self::Blocked => StagePhase::Blocked,
+            Self::Ready => StagePhase::Ready,
+            Self::Running(_) => StagePhase::Running,
+            Self::Backoff { .. } => StagePhase::Backoff,
+            Self::Succeeded => StagePhase::Succeeded,
+            Self::Failed => StagePhase::Failed,
+            Self::Cancelled => StagePhase::Cancelled,
+            Self::Skipped => StagePhase::Skipped,
+        }
+    }
+}
+
+/// One stage.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// Its position in the job.
+    pub no: StageNo,
+    /// What does not change.
+    pub spec: Arc<StageSpec>,
+    /// The stages it waits for.
+    pub depends_on: Arc<[StageNo]>,
+    /// How many of those have not ended; derived.
+    pub pending: u32,
+    /// Where it stands.
+    pub state: StageState,
+    /// Grows by one with each change.
+    pub version: i64,
+    /// The job's revision at its last change.
+    pub changed_revision: i64,
+    /// Attempts begun in this run; a released one is given back.
+    pub attempt: u32,
+    /// The newest fencing token granted, over all runs.
+    pub fencing_token: i64,
+    /// The secret of the newest lease token, while its bearer may still say something.
+    pub token_secret: Option<Uuid>,
+    /// A digest of what completed or failed the stage for good, to recognise a repeat.
+    pub outcome_digest: Option<Uuid>,
+    /// 0 to 1; never decreases within an attempt.
+    pub progress: f64,
+    /// The worker's last word.
+    pub message: Option<Name>,
+    /// The last failure.
+    pub failure: Option<Arc<Failure>>,
+    /// When its last attempt began.
+    pub start_time: Option<Timestamp>,
+    /// When it ended.
+    pub end_time: Option<Timestamp>,
+}
+
+impl Stage {
+    /// A stage before anything happened.
+    pub fn new(no: StageNo, spec: Arc<StageSpec>, depends_on: Arc<[StageNo]>, fencing_floor: i64) -> Self {
+        Self {
+            no,
+            spec,
+            depends_on,
+            pending: 0,
+            state: StageState::Blocked,
+            version: 0,
+            changed_revision: 0,
+            attempt: 0,
+            fencing_token: fencing_floor,
+            token_secret: None,
+            outcome_digest: None,
+            progress: 0.0,
+            message: None,
+            failure: None,
+            start_time: None,
+            end_time: None,
+        }
+    }
+
+    /// The state without what it carries.
+    pub fn phase(&self) -> StagePhase {
+        self.state.phase()
+    }
+
+    /// The lease of a running attempt.
+    pub fn lease(&self) -> Option<&Lease> {
+        match &self.state {
+            StageState::Running(attempt) => attempt.lease.as_ref(),
+            StageState::Blocked
+            | StageState::Ready
+            | StageState::Backoff { .. }
+            | StageState::Succeeded
+            | StageState::Failed
+            | StageState::Cancelled
+            | StageState::Skipped => None,
+        }
+    }
+
+    /// When something happens to it by itself: the end of a backoff or of an attempt's time.
+    pub fn wakes_at(&self) -> Option<Timestamp> {
+        match &self.state {
+            StageState::Running(attempt) => attempt.deadline,
+            StageState::Backoff { until } => Some(*until),
+            StageState::Blocked
+            | StageState::Ready
+            | StageState::Succeeded
+            | StageState::Failed
+            | StageState::Cancelled
+            | StageState::Skipped => None,
+        }
+    }
+
+    /// What it counts for in its job's progress: ended stages count as done.
+    pub fn share(&self) -> f64 {
+        if self.phase().is_terminal() { 1.0 } else { self.progress }
+    }
+
+    /// Whether the token is the newest that was granted and still has a say.
+    pub fn is_newest(&self, token: &LeaseToken) -> bool {
+        self.fencing_token == token.fencing_token && self.token_secret == Some(token.secret)
+    }
+
+    /// The token of its newest attempt.
+    pub fn token(&self, job_uid: Uuid) -> Option<LeaseToken> {
+        let secret = self.token_secret?;
+        Some(LeaseToken { job_uid, stage_no: self.no, fencing_token: self.fencing_token, secret })
+    }
+}

@@ -1,0 +1,27 @@
+//! Moments of the database's clock, in whole microseconds.
+
+use std::fmt;
+use std::time::Duration;
+
+/// A moment: microseconds since 1970-01-01 UTC by the database's clock (what `timestamptz` can hold).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// The moment `wait` after this one; saturates at the end of time.
+    pub fn after(self, wait: Duration) -> Self {
+        let micros = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(micros))
+    }
+
+    /// How long until `later`; zero if it has passed.
+    pub fn until(self, later: Timestamp) -> Duration {
+        Duration::from_micros(later.0.saturating_sub(self.0).try_into().unwrap_or(0))
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:06}s", self.0.div_euclid(1_000_000), self.0.rem_euclid(1_000_000))
+    }
+}
