@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::failure::Failure;
 use super::id::{Name, StageNo};
 use super::job::JobPhase;
@@ -60,7 +62,7 @@ impl EventKind {
 }
 
 /// A stage that entered a state.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StageChange {
     /// Which stage.
     pub stage_no: StageNo,
@@ -71,8 +73,10 @@ pub struct StageChange {
     /// Its attempt.
     pub attempt: u32,
     /// Who holds it, where somebody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker_id: Option<Name>,
     /// Why, where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Arc<Failure>>,
 }
 
@@ -89,6 +93,8 @@ pub struct JobEvent {
     pub kind: EventKind,
     /// The job's state after it.
     pub job_phase: JobPhase,
+    /// The worker who caused it, where one did.
+    pub worker_id: Option<Name>,
     /// The stages whose state changed; not listed for a submission, where all are new.
     pub stages: Vec<StageChange>,
 }

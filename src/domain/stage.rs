@@ -128,7 +128,8 @@ pub enum StageState {
 }
 
 /// The names of the states, numbered as on the wire and in the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[allow(missing_docs)] // They are those of StageState.
 pub enum StagePhase {
     Blocked = 1,

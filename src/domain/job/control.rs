@@ -72,13 +72,14 @@ impl Edit {
     }
 
     /// Asks everybody to stop; who holds a stage may go on for `grace`.
-    pub fn cancel(&mut self, grace: Duration) -> Result<(), Refusal> {
+    pub fn cancel(&mut self, grace: Duration, reason: Option<Name>) -> Result<(), Refusal> {
         match self.job.state {
             JobState::Cancelling { .. } | JobState::Failing { .. } | JobState::Cancelled => return Ok(()),
             JobState::Succeeded | JobState::Failed => return Err(self.job.refuses("has ended")),
             JobState::Pending | JobState::Running | JobState::Paused => {}
         }
         self.record(EventKind::JobCancelRequested);
+        self.job.cancel_reason = reason;
         self.job.state = JobState::Cancelling { deadline: self.now.after(grace) };
         self.end_all(|phase| match phase {
             StagePhase::Blocked | StagePhase::Ready | StagePhase::Backoff => Some(StageState::Cancelled),
@@ -139,6 +140,7 @@ impl Edit {
         self.job.run += 1;
         self.job.progress = 0.0;
         self.job.failure = None;
+        self.job.cancel_reason = None;
         self.job.opens_at = None;
         self.job.times_out_at = self.job.meta.timeout.map(|timeout| self.now.after(timeout));
         self.job.start_time = None;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Job, JobState};
 use crate::domain::event::{EventKind, JobEvent, StageChange};
-use crate::domain::id::StageNo;
+use crate::domain::id::{Name, StageNo};
 use crate::domain::json::Document;
 use crate::domain::stage::{Stage, StageState};
 use crate::domain::time::Timestamp;
@@ -56,6 +56,7 @@ pub struct Edit {
     changes: Changes,
     touched: bool,
     kind: Option<EventKind>,
+    worker_id: Option<Name>,
 }
 
 impl Edit {
@@ -63,13 +64,18 @@ impl Edit {
     pub fn begin(base: Arc<Job>, now: Timestamp) -> Self {
         let mut job = Job::clone(&base);
         job.revision += 1;
-        Self { job, now, base, changes: Changes::default(), touched: false, kind: None }
+        Self { job, now, base, changes: Changes::default(), touched: false, kind: None, worker_id: None }
     }
 
     /// Says what history shall call this; the first word stands.
     pub(super) fn record(&mut self, kind: EventKind) {
         self.touched = true;
         self.kind.get_or_insert(kind);
+    }
+
+    /// Says that the worker who holds a stage did it.
+    pub(super) fn by_holder(&mut self, no: StageNo) {
+        self.worker_id = self.job.stages[no].lease().map(|lease| lease.worker_id.clone());
     }
 
     /// Marks the job's own row as changed.
@@ -144,6 +150,7 @@ impl Edit {
             event_time: self.now,
             kind,
             job_phase: self.job.state.phase(),
+            worker_id: self.worker_id.clone(),
             stages: if listed { self.changes.stages.iter().filter_map(changed).collect() } else { Vec::new() },
         }
     }

@@ -45,6 +45,7 @@ impl NewJob {
             state: JobState::Pending,
             progress: 0.0,
             failure: None,
+            cancel_reason: None,
             opens_at,
             times_out_at: meta.timeout.map(|timeout| opens_at.unwrap_or(now).after(timeout)),
             start_time: None,

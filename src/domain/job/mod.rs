@@ -212,6 +212,8 @@ pub struct Job {
     pub progress: f64,
     /// Why it failed.
     pub failure: Option<Arc<Failure>>,
+    /// What the caller said when cancelling it.
+    pub cancel_reason: Option<Name>,
     /// Roots stay blocked until then; `None` once it has passed.
     pub opens_at: Option<Timestamp>,
     /// When the run has taken too long.

@@ -115,6 +115,7 @@ impl Edit {
                 }),
             });
         });
+        self.by_holder(no);
         if self.job.state == JobState::Pending {
             self.job.state = JobState::Running;
             self.job.start_time = Some(now);
@@ -173,6 +174,7 @@ impl Edit {
             StagePhase::Ready | StagePhase::Backoff if matches!(hold, Hold::Token(_)) => {}
             _ => return Err(stage.refuses("cannot be completed")),
         }
+        self.by_holder(no);
         self.record(EventKind::StageCompleted);
         self.alter(no, |stage| {
             stage.progress = 1.0;
@@ -194,6 +196,7 @@ impl Edit {
     pub fn fail(&mut self, hold: &Hold, report: FailureReport, jitter: f64, digest: Uuid) -> Result<StageNo, Refusal> {
         self.start_if_named(hold)?;
         let no = self.job.running(hold)?.no;
+        self.by_holder(no);
         self.record(EventKind::StageFailed);
         self.end_attempt(no, report, jitter);
         if self.job.stages[no].phase().is_terminal() {
@@ -257,6 +260,7 @@ impl Edit {
     /// Gives a held stage back, as if the attempt had not been.
     pub fn release(&mut self, hold: &Hold) -> Result<StageNo, Refusal> {
         let no = self.job.running(hold)?.no;
+        self.by_holder(no);
         self.record(EventKind::StageReleased);
         let active = self.job.state.is_active();
         self.alter(no, |stage| {

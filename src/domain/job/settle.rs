@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{DEFAULT_GRACE, Edit, JobState};
 use crate::domain::failure::{Failure, FailureClass, FailureReport};
 use crate::domain::id::StageNo;
-use crate::domain::stage::{DependsWhen, OnFailure, StagePhase, StageState};
+use crate::domain::stage::{DependsWhen, StagePhase, StageState};
 
 impl Edit {
     /// Follows the arrows from stages that just ended, to the end of the job if it has come.
@@ -127,10 +127,5 @@ impl Edit {
         self.job.end_time = Some(self.now);
         self.job.expire_time = Some(self.now.after(self.job.meta.retention));
         self.touch();
-    }
-
-    /// Whether the failure of a stage is the failure of its job.
-    pub(super) fn fails_job(&self, no: StageNo) -> bool {
-        self.job.stages[no].spec.on_failure == OnFailure::FailJob
     }
 }

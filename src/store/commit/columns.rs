@@ -1,0 +1,160 @@
+//! The rows of a group, column by column, as the parts of the commit statement take them.
+//!
+//! Each type here is the argument list of one file under `sql/commit`, in the order of its parameters. `c` is the number
+//! of the component that the row belongs to.
+
+use postgres_types::ToSql;
+use uuid::Uuid;
+
+use crate::domain::time::Timestamp;
+use crate::store::types::JsonText;
+
+/// What a part of the statement needs of its columns.
+pub trait Columns {
+    /// The parameters in order.
+    fn params(&self) -> Vec<&(dyn ToSql + Sync)>;
+    /// The component of each row.
+    fn components(&self) -> &[i32];
+}
+
+macro_rules! columns {
+    ($(#[$doc:meta])* $columns:ident of $row:ident { $($field:ident: $type:ty),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        #[allow(missing_docs)] // The fields are the columns of the tables.
+        pub struct $row { pub c: i32, $(pub $field: $type),* }
+
+        #[doc = concat!("Columns of [`", stringify!($row), "`].")]
+        #[derive(Debug, Default)]
+        pub struct $columns { c: Vec<i32>, $($field: Vec<$type>),* }
+
+        impl $columns {
+            /// Adds a row.
+            pub fn push(&mut self, row: $row) {
+                self.c.push(row.c);
+                $(self.$field.push(row.$field);)*
+            }
+        }
+
+        impl Columns for $columns {
+            fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+                vec![&self.c, $(&self.$field),*]
+            }
+
+            fn components(&self) -> &[i32] {
+                &self.c
+            }
+        }
+    };
+}
+
+columns!(
+    /// A root at the revision a decision stood on.
+    Roots of Root { namespace_id: i32, job_uid: Uuid, revision: i64 }
+);
+columns!(
+    /// An id of a job: one that is to be unused, or one that is deleted.
+    Ids of Id { namespace_id: i32, job_uid: Uuid }
+);
+columns!(
+    /// A request id that is to be unused.
+    RequestIds of RequestId { namespace_id: i32, request_id: Uuid }
+);
+columns!(
+    /// A lease that is to have expired.
+    Expired of ExpiredLease { namespace_id: i32, job_uid: Uuid, stage_no: i32, token_secret: Uuid }
+);
+columns!(
+    /// A lease that is extended.
+    Renewals of Renewal { namespace_id: i32, job_uid: Uuid, stage_no: i32, token_secret: Uuid, expires_at: Timestamp }
+);
+columns!(
+    /// A namespace.
+    NamespaceIds of NamespaceRow { namespace_id: i32 }
+);
+columns!(
+    /// A namespace at the version a decision stood on.
+    NamespaceVersions of NamespaceVersion { namespace_id: i32, version: i64 }
+);
+columns!(
+    /// The name of a namespace.
+    NamespaceNames of NamespaceName { name: String }
+);
+columns!(
+    /// A raised fencing floor.
+    Floors of Floor { namespace_id: i32, fencing_floor: i64 }
+);
+columns!(
+    /// A remembered request.
+    Requests of Request {
+        namespace_id: i32, request_id: Uuid, digest: Uuid, job_uids: Vec<u8>, stage_no: Option<i32>, revision: i64,
+        applied: bool, create_time: Timestamp,
+    }
+);
+columns!(
+    /// A new root.
+    NewJobs of NewJobRow {
+        namespace_id: i32, job_uid: Uuid, job_id: String, kind: String, revision: i64, run: i32, state: i16, priority: i32,
+        progress: f64, labels: Option<JsonText>, failure: Option<JsonText>, cancel_reason: Option<String>,
+        grace_until: Option<Timestamp>, opens_at: Option<Timestamp>, times_out_at: Option<Timestamp>,
+        wakes_at: Option<Timestamp>, create_time: Timestamp, delayed_until: Option<Timestamp>,
+        start_time: Option<Timestamp>, end_time: Option<Timestamp>, expire_time: Option<Timestamp>, timeout_us: Option<i64>,
+        retention_us: i64,
+    }
+);
+columns!(
+    /// A changed root; labels only where they changed.
+    ChangedJobs of ChangedJob {
+        namespace_id: i32, job_uid: Uuid, revision: i64, run: i32, state: i16, priority: i32, progress: f64,
+        labels: Option<JsonText>, failure: Option<JsonText>, cancel_reason: Option<String>, grace_until: Option<Timestamp>,
+        opens_at: Option<Timestamp>, times_out_at: Option<Timestamp>, wakes_at: Option<Timestamp>,
+        start_time: Option<Timestamp>, end_time: Option<Timestamp>, expire_time: Option<Timestamp>,
+    }
+);
+columns!(
+    /// A payload or a result.
+    Documents of DocumentRow { namespace_id: i32, job_uid: Uuid, document: Option<JsonText> }
+);
+columns!(
+    /// A stage, new or changed.
+    Stages of StageRow {
+        namespace_id: i32, job_uid: Uuid, stage_no: i32, version: i64, changed_revision: i64, state: i16, attempt: i32,
+        fencing_token: i64, token_secret: Option<Uuid>, outcome_digest: Option<Uuid>, progress: f64, message: Option<String>,
+        failure: Option<JsonText>, wakes_at: Option<Timestamp>, start_time: Option<Timestamp>, end_time: Option<Timestamp>,
+    }
+);
+columns!(
+    /// What was submitted of a stage.
+    Specs of SpecRow {
+        namespace_id: i32, job_uid: Uuid, stage_no: i32, spec: JsonText, depends_on: JsonText, input: Option<JsonText>,
+    }
+);
+columns!(
+    /// A stage's object: artifacts, or grown dependencies.
+    StageDocuments of StageDocument { namespace_id: i32, job_uid: Uuid, stage_no: i32, document: JsonText }
+);
+columns!(
+    /// A stage.
+    StageIds of StageId { namespace_id: i32, job_uid: Uuid, stage_no: i32 }
+);
+columns!(
+    /// A stage that can be leased.
+    Ready of ReadyRow {
+        namespace_id: i32, job_uid: Uuid, stage_no: i32, queue: String, priority: i32, ready_at: Timestamp,
+        group_key: Option<String>,
+    }
+);
+columns!(
+    /// A granted lease.
+    Leases of LeaseRow {
+        namespace_id: i32, job_uid: Uuid, stage_no: i32, token_secret: Uuid, worker_id: String, duration_us: i64,
+        expires_at: Timestamp,
+    }
+);
+columns!(
+    /// A revision of history.
+    Events of EventRow {
+        namespace_id: i32, job_uid: Uuid, revision: i64, event_time: Timestamp, run: i32, kind: i16, job_state: i16,
+        worker_id: Option<String>, stages: Option<JsonText>,
+    }
+);

@@ -1,0 +1,105 @@
+//! A group on its way to the database: what must be true, and what is then written.
+
+use super::columns::*;
+use crate::domain::id::StageNo;
+
+macro_rules! plan {
+    (guards { $($guard:ident: $guard_type:ty, $guard_doc:literal;)* } writes { $($write:ident: $write_type:ty, $write_doc:literal;)* }) => {
+        /// What a group wants: per component, guards that must all hold, and rows that are then written.
+        #[derive(Debug, Default)]
+        pub struct Plan {
+            $(#[doc = $guard_doc] pub $guard: $guard_type,)*
+            $(#[doc = $write_doc] pub $write: $write_type,)*
+        }
+
+        /// The parts of the statement, in the order in which they stand in it: guards, then writes.
+        pub(super) const PARTS: &[Part] = &[
+            $(Part {
+                name: stringify!($guard),
+                sql: include_str!(concat!("../sql/commit/", stringify!($guard), ".sql")),
+                is_guard: true,
+            },)*
+            $(Part {
+                name: stringify!($write),
+                sql: include_str!(concat!("../sql/commit/", stringify!($write), ".sql")),
+                is_guard: false,
+            },)*
+        ];
+
+        impl Plan {
+            /// The columns of each of [`PARTS`].
+            pub(super) fn columns(&self) -> Vec<&dyn Columns> {
+                vec![$(&self.$guard,)* $(&self.$write,)*]
+            }
+        }
+    };
+}
+
+/// One file under `sql/commit`.
+pub(super) struct Part {
+    pub name: &'static str,
+    pub sql: &'static str,
+    pub is_guard: bool,
+}
+
+// The order of tables is the order of locks: requests, then roots, then children.
+plan! {
+    guards {
+        free_requests: RequestIds, "Request ids that must be new.";
+        free_namespaces: NamespaceNames, "Names that must be unused.";
+        share_namespaces: NamespaceIds, "Namespaces that must exist.";
+        floor_namespaces: NamespaceVersions, "Namespaces whose floor was read.";
+        lock_namespaces: NamespaceVersions, "Namespaces whose floor is raised.";
+        empty_namespaces: NamespaceVersions, "Namespaces that must hold no job.";
+        free_jobs: Ids, "Job ids that must be unused.";
+        lock_jobs: Roots, "Roots that are written.";
+        prove_jobs: Roots, "Roots that were only read.";
+        expired_leases: Expired, "Leases that must have expired.";
+        renew_leases: Renewals, "Leases that are extended if they are still there.";
+    }
+    writes {
+        insert_requests: Requests, "Requests to remember.";
+        raise_floors: Floors, "Fencing floors to raise.";
+        insert_namespaces: NamespaceNames, "New namespaces.";
+        delete_namespaces: NamespaceIds, "Namespaces to delete.";
+        insert_jobs: NewJobs, "New roots.";
+        update_jobs: ChangedJobs, "Changed roots.";
+        delete_jobs: Ids, "Roots to delete.";
+        delete_job_job_documents: Ids, "Jobs whose documents go.";
+        delete_job_stages: Ids, "Jobs whose stages go.";
+        delete_job_stage_specs: Ids, "Jobs whose specs go.";
+        delete_job_stage_artifacts: Ids, "Jobs whose artifacts go.";
+        delete_job_ready_stages: Ids, "Jobs whose ready stages go.";
+        delete_job_leases: Ids, "Jobs whose leases go.";
+        insert_payloads: Documents, "Payloads of new jobs.";
+        set_results: Documents, "Results.";
+        insert_stages: Stages, "New stages.";
+        insert_specs: Specs, "Their specs.";
+        update_stages: Stages, "Changed stages.";
+        rewire_specs: StageDocuments, "Dependencies that grew.";
+        set_artifacts: StageDocuments, "Artifacts.";
+        clear_artifacts: StageIds, "Artifacts that go.";
+        set_ready: Ready, "Stages that can be leased.";
+        clear_ready: StageIds, "Stages that no longer can.";
+        set_leases: Leases, "Granted leases.";
+        clear_leases: StageIds, "Ended leases.";
+        insert_events: Events, "History.";
+    }
+}
+
+/// Parts whose rows need not all exist, so that their count proves nothing.
+pub(super) const MAY_MISS: &[&str] = &[
+    "delete_job_job_documents",
+    "delete_job_stages",
+    "delete_job_stage_specs",
+    "delete_job_stage_artifacts",
+    "delete_job_ready_stages",
+    "delete_job_leases",
+    "clear_artifacts",
+    "clear_ready",
+];
+
+/// A stage number as the database has it.
+pub(super) fn stage_no(no: StageNo) -> i32 {
+    i32::try_from(no).expect("a job has at most 10,000 stages")
+}

@@ -1,0 +1,343 @@
+//! The difference between a job as it was loaded and as it was decided, as rows: one net effect per row.
+
+use std::sync::Arc;
+
+use super::columns::*;
+use super::owned;
+use super::plan::{Plan, stage_no};
+use crate::domain::event::{JobEvent, StageChange};
+use crate::domain::failure::Failure;
+use crate::domain::id::{JobKey, StageNo};
+use crate::domain::job::{Changes, Job, JobPhase, JobState};
+use crate::domain::json::Document;
+use crate::domain::request::{RequestKey, RequestRecord};
+use crate::domain::stage::Stage;
+use crate::domain::time::Timestamp;
+use crate::store::types::JsonText;
+
+/// The number of RUNNING with a failure, which the wire does not tell apart from RUNNING.
+pub(in crate::store) const FAILING: i16 = 8;
+
+impl Plan {
+    /// Writes a job that is new (`base` is `None`) or changed.
+    pub fn write_job(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes, now: Timestamp) {
+        let Some(base) = base else {
+            self.free_jobs.push(Id { c, namespace_id: job.key.namespace.0, job_uid: job.key.uid });
+            self.share_namespaces.push(NamespaceRow { c, namespace_id: job.key.namespace.0 });
+            self.insert_jobs.push(new_job(c, job));
+            self.write_children(c, None, job, changes, now);
+            return;
+        };
+        if base.revision == job.revision {
+            // Only leases were extended.
+            self.prove_job(c, job.key, base.revision);
+        } else {
+            let (namespace_id, job_uid) = ids(job.key);
+            self.lock_jobs.push(Root { c, namespace_id, job_uid, revision: base.revision });
+            self.update_jobs.push(changed_job(c, base, job));
+        }
+        self.write_children(c, Some(base), job, changes, now);
+    }
+
+    /// Proves that a job still is what an answer was decided on.
+    pub fn prove_job(&mut self, c: i32, key: JobKey, revision: i64) {
+        let (namespace_id, job_uid) = ids(key);
+        self.prove_jobs.push(Root { c, namespace_id, job_uid, revision });
+    }
+
+    /// Proves that there still is no such job.
+    pub fn prove_absent(&mut self, c: i32, key: JobKey) {
+        self.free_jobs.push(Id { c, namespace_id: key.namespace.0, job_uid: key.uid });
+    }
+
+    /// Deletes a job and all below it; history stays.
+    pub fn delete_job(&mut self, c: i32, base: &Job) {
+        let (namespace_id, job_uid) = ids(base.key);
+        self.lock_jobs.push(Root { c, namespace_id, job_uid, revision: base.revision });
+        for table in [
+            &mut self.delete_jobs,
+            &mut self.delete_job_job_documents,
+            &mut self.delete_job_stages,
+            &mut self.delete_job_stage_specs,
+            &mut self.delete_job_stage_artifacts,
+            &mut self.delete_job_ready_stages,
+            &mut self.delete_job_leases,
+        ] {
+            table.push(Id { c, namespace_id, job_uid });
+        }
+    }
+
+    /// Proves that a lease has expired and that nobody has renewed it.
+    pub fn prove_expired(&mut self, c: i32, key: JobKey, no: StageNo, token_secret: uuid::Uuid) {
+        let (namespace_id, job_uid) = ids(key);
+        self.expired_leases.push(ExpiredLease { c, namespace_id, job_uid, stage_no: stage_no(no), token_secret });
+    }
+
+    /// Remembers a request.
+    pub fn remember(&mut self, c: i32, key: RequestKey, record: &RequestRecord, now: Timestamp) {
+        self.free_requests.push(RequestId { c, namespace_id: key.namespace.0, request_id: key.request_id });
+        self.insert_requests.push(Request {
+            c,
+            namespace_id: key.namespace.0,
+            request_id: key.request_id,
+            digest: record.digest,
+            job_uids: record.jobs.iter().flat_map(|uid| *uid.as_bytes()).collect(),
+            stage_no: record.stage_no.map(stage_no),
+            revision: record.revision,
+            applied: record.applied,
+            create_time: now,
+        });
+    }
+
+    fn write_children(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes, now: Timestamp) {
+        for &no in &changes.stages {
+            self.write_stage(c, base, job, &job.stages[no], changes);
+        }
+        for &no in changes.rewired.iter().filter(|no| is_old(base, **no)) {
+            let document = JsonText::of(&job.stages[no].depends_on);
+            self.rewire_specs.push(stage_document(c, job.key, no, document));
+        }
+        self.write_leases(c, base, job, changes);
+        self.write_ready(c, base, job, changes, now);
+        self.write_documents(c, base, job, changes);
+        for event in &changes.events {
+            self.insert_events.push(event_row(c, job.key, event));
+        }
+    }
+
+    fn write_stage(&mut self, c: i32, base: Option<&Job>, job: &Job, stage: &Stage, changes: &Changes) {
+        let row = stage_row(c, job.key, stage);
+        if is_old(base, stage.no) {
+            self.update_stages.push(row);
+            return;
+        }
+        self.insert_stages.push(row);
+        let (namespace_id, job_uid) = ids(job.key);
+        self.insert_specs.push(SpecRow {
+            c,
+            namespace_id,
+            job_uid,
+            stage_no: stage_no(stage.no),
+            spec: JsonText::of(&stage.spec),
+            depends_on: JsonText::of(&stage.depends_on),
+            input: changes.inputs.get(&stage.no).map(text),
+        });
+    }
+
+    fn write_leases(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes) {
+        let (namespace_id, job_uid) = ids(job.key);
+        for &no in changes.stages.union(&changes.renewed) {
+            let stage = &job.stages[no];
+            let before = base.and_then(|base| base.stages.get(no)).filter(|before| before.lease().is_some());
+            let same = before.is_some_and(|before| before.token_secret == stage.token_secret);
+            let stage_no = stage_no(no);
+            match (stage.lease(), stage.token_secret) {
+                (Some(lease), Some(token_secret)) if same => {
+                    if changes.renewed.contains(&no) {
+                        let expires_at = lease.expires_at;
+                        self.renew_leases.push(Renewal { c, namespace_id, job_uid, stage_no, token_secret, expires_at });
+                    }
+                }
+                (Some(lease), Some(token_secret)) => self.set_leases.push(LeaseRow {
+                    c,
+                    namespace_id,
+                    job_uid,
+                    stage_no,
+                    token_secret,
+                    worker_id: owned(&lease.worker_id),
+                    duration_us: micros(lease.duration),
+                    expires_at: lease.expires_at,
+                }),
+                (_, _) if before.is_some() => {
+                    self.clear_leases.push(StageId { c, namespace_id, job_uid, stage_no });
+                }
+                (_, _) => {}
+            }
+        }
+    }
+
+    fn write_ready(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes, now: Timestamp) {
+        // A pause, a resumption or a new priority concerns all ready stages, not only those that changed.
+        let all = base.is_some_and(|base| {
+            base.state.hands_out() != job.state.hands_out() || base.priority != job.priority
+        });
+        let touched = changes.stages.iter().map(|&no| &job.stages[no]);
+        let every = job.stages.iter().map(|stage| &**stage);
+        if all {
+            every.for_each(|stage| self.write_ready_stage(c, base, job, stage, now));
+        } else {
+            touched.for_each(|stage| self.write_ready_stage(c, base, job, stage, now));
+        }
+    }
+
+    fn write_ready_stage(&mut self, c: i32, base: Option<&Job>, job: &Job, stage: &Stage, now: Timestamp) {
+        let (namespace_id, job_uid) = ids(job.key);
+        let was = base.and_then(|base| Some((base, base.stages.get(stage.no)?)));
+        let was_ready = was.is_some_and(|(base, stage)| base.is_leasable(stage));
+        let same_priority = base.is_some_and(|base| base.priority == job.priority);
+        let is_ready = job.is_leasable(stage);
+        if is_ready && !(was_ready && same_priority) {
+            self.set_ready.push(ReadyRow {
+                c,
+                namespace_id,
+                job_uid,
+                stage_no: stage_no(stage.no),
+                queue: owned(&stage.spec.queue),
+                priority: job.priority,
+                ready_at: now,
+                group_key: stage.spec.group_key.as_ref().map(owned),
+            });
+        } else if was_ready && !is_ready {
+            self.clear_ready.push(StageId { c, namespace_id, job_uid, stage_no: stage_no(stage.no) });
+        }
+    }
+
+    fn write_documents(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes) {
+        let (namespace_id, job_uid) = ids(job.key);
+        if let Some(payload) = changes.payload.as_ref().filter(|_| base.is_none()) {
+            self.insert_payloads.push(DocumentRow { c, namespace_id, job_uid, document: Some(text(payload)) });
+        }
+        if let Some(result) = &changes.result {
+            self.set_results.push(DocumentRow { c, namespace_id, job_uid, document: result.as_ref().map(text) });
+        }
+        for (&no, artifacts) in &changes.artifacts {
+            match artifacts {
+                Some(artifacts) => self.set_artifacts.push(stage_document(c, job.key, no, text(artifacts))),
+                None => self.clear_artifacts.push(StageId { c, namespace_id, job_uid, stage_no: stage_no(no) }),
+            }
+        }
+    }
+}
+
+fn ids(key: JobKey) -> (i32, uuid::Uuid) {
+    (key.namespace.0, key.uid)
+}
+
+fn is_old(base: Option<&Job>, no: StageNo) -> bool {
+    base.is_some_and(|base| base.stages.get(no).is_some())
+}
+
+fn text(document: &Document) -> JsonText {
+    JsonText(document.as_str().into())
+}
+
+fn micros(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn failure(failure: Option<&Arc<Failure>>) -> Option<JsonText> {
+    failure.map(|failure| JsonText::of(&**failure))
+}
+
+fn state(job: &Job) -> (i16, Option<Timestamp>) {
+    match job.state {
+        JobState::Pending => (JobPhase::Pending as i16, None),
+        JobState::Running => (JobPhase::Running as i16, None),
+        JobState::Paused => (JobPhase::Paused as i16, None),
+        JobState::Failing { deadline } => (FAILING, Some(deadline)),
+        JobState::Cancelling { deadline } => (JobPhase::Cancelling as i16, Some(deadline)),
+        JobState::Succeeded => (JobPhase::Succeeded as i16, None),
+        JobState::Failed => (JobPhase::Failed as i16, None),
+        JobState::Cancelled => (JobPhase::Cancelled as i16, None),
+    }
+}
+
+fn labels(job: &Job) -> JsonText {
+    JsonText::of(&*job.labels)
+}
+
+fn new_job(c: i32, job: &Job) -> NewJobRow {
+    let (state, grace_until) = state(job);
+    NewJobRow {
+        c,
+        namespace_id: job.key.namespace.0,
+        job_uid: job.key.uid,
+        job_id: owned(&job.meta.job_id),
+        kind: owned(&job.meta.kind),
+        revision: job.revision,
+        run: job.run,
+        state,
+        priority: job.priority,
+        progress: job.progress,
+        labels: (!job.labels.is_empty()).then(|| labels(job)),
+        failure: failure(job.failure.as_ref()),
+        cancel_reason: job.cancel_reason.as_ref().map(owned),
+        grace_until,
+        opens_at: job.opens_at,
+        times_out_at: job.times_out_at,
+        wakes_at: job.wakes_at(),
+        create_time: job.meta.create_time,
+        delayed_until: job.meta.delayed_until,
+        start_time: job.start_time,
+        end_time: job.end_time,
+        expire_time: job.expire_time,
+        timeout_us: job.meta.timeout.map(micros),
+        retention_us: micros(job.meta.retention),
+    }
+}
+
+fn changed_job(c: i32, base: &Job, job: &Job) -> ChangedJob {
+    let (state, grace_until) = state(job);
+    ChangedJob {
+        c,
+        namespace_id: job.key.namespace.0,
+        job_uid: job.key.uid,
+        revision: job.revision,
+        run: job.run,
+        state,
+        priority: job.priority,
+        progress: job.progress,
+        labels: (base.labels != job.labels).then(|| labels(job)),
+        failure: failure(job.failure.as_ref()),
+        cancel_reason: job.cancel_reason.as_ref().map(owned),
+        grace_until,
+        opens_at: job.opens_at,
+        times_out_at: job.times_out_at,
+        wakes_at: job.wakes_at(),
+        start_time: job.start_time,
+        end_time: job.end_time,
+        expire_time: job.expire_time,
+    }
+}
+
+fn stage_row(c: i32, key: JobKey, stage: &Stage) -> StageRow {
+    StageRow {
+        c,
+        namespace_id: key.namespace.0,
+        job_uid: key.uid,
+        stage_no: stage_no(stage.no),
+        version: stage.version,
+        changed_revision: stage.changed_revision,
+        state: stage.phase() as i16,
+        attempt: i32::try_from(stage.attempt).unwrap_or(i32::MAX),
+        fencing_token: stage.fencing_token,
+        token_secret: stage.token_secret,
+        outcome_digest: stage.outcome_digest,
+        progress: stage.progress,
+        message: stage.message.as_ref().map(owned),
+        failure: failure(stage.failure.as_ref()),
+        wakes_at: stage.wakes_at(),
+        start_time: stage.start_time,
+        end_time: stage.end_time,
+    }
+}
+
+fn stage_document(c: i32, key: JobKey, no: StageNo, document: JsonText) -> StageDocument {
+    StageDocument { c, namespace_id: key.namespace.0, job_uid: key.uid, stage_no: stage_no(no), document }
+}
+
+fn event_row(c: i32, key: JobKey, event: &JobEvent) -> EventRow {
+    let stages: Vec<&StageChange> = event.stages.iter().collect();
+    EventRow {
+        c,
+        namespace_id: key.namespace.0,
+        job_uid: key.uid,
+        revision: event.revision,
+        event_time: event.event_time,
+        run: event.run,
+        kind: event.kind as i16,
+        job_state: event.job_phase as i16,
+        worker_id: event.worker_id.as_ref().map(owned),
+        stages: (!stages.is_empty()).then(|| JsonText::of(&stages)),
+    }
+}

@@ -1,0 +1,147 @@
+//! Connections to Postgres: how they are made, and how a writer's own connection comes back after a loss.
+
+use std::time::Duration;
+
+use deadpool_postgres::{ClientWrapper, Transaction};
+use postgres_types::ToSql;
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::{Config, NoTls, Row};
+
+use super::commit::Prepared;
+use crate::error::{Error, Result};
+
+/// How long a connection attempt may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where the database is: one or several hosts, of which the one that takes writes is used.
+#[derive(Clone)]
+pub struct Target {
+    config: Config,
+}
+
+impl Target {
+    /// Reads a connection string, `postgres://…` or `host=… user=…`. What it does not say is set to safe bounds.
+    pub fn parse(url: &str) -> std::result::Result<Self, tokio_postgres::Error> {
+        let mut config: Config = url.parse()?;
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        config.connect_timeout(*config.get_connect_timeout().unwrap_or(&CONNECT_TIMEOUT));
+        config.keepalives_idle(Duration::from_secs(30));
+        if config.get_application_name().is_none() {
+            config.application_name("interlock");
+        }
+        Ok(Self { config })
+    }
+
+    /// The settings, for the pool.
+    pub fn config(&self) -> Config {
+        self.config.clone()
+    }
+
+    /// A new connection with a session prepared by `setup`.
+    pub async fn connect(&self, setup: &str) -> std::result::Result<ClientWrapper, tokio_postgres::Error> {
+        let (client, connection) = self.config.connect(NoTls).await?;
+        let task = tokio::spawn(async move {
+            // The task ends with the connection; whoever used it gets the error too.
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a database connection ended");
+            }
+        });
+        let client = ClientWrapper::new(client, task);
+        client.batch_execute(setup).await?;
+        Ok(client)
+    }
+}
+
+/// Who can run a statement of ours: a connection, or a transaction on one. Statements are prepared once per connection.
+pub trait Run {
+    /// Runs a statement and collects its rows.
+    fn rows(
+        &self,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> impl Future<Output = std::result::Result<Vec<Row>, tokio_postgres::Error>> + Send;
+}
+
+impl Run for ClientWrapper {
+    async fn rows(
+        &self,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
+        self.query(&self.prepare_cached(sql).await?, params).await
+    }
+}
+
+impl Run for Transaction<'_> {
+    async fn rows(
+        &self,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
+        self.query(&self.prepare_cached(sql).await?, params).await
+    }
+}
+
+/// Session settings of connections that write groups.
+///
+/// Generic plans, because planning a group anew each time costs more than running it. No sequential scans, because a generic
+/// plan made on an empty table would keep one. Hash joins stay on. Foreign locks are waited for two seconds at most.
+const WRITER_SETUP: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off; \
+    SET lock_timeout = '2s'; SET idle_in_transaction_session_timeout = '2s'; SET timezone = 'UTC'";
+
+/// The connection of one writer lane, and what it has prepared.
+pub struct Lane {
+    target: Target,
+    open: Option<Open>,
+}
+
+/// A live connection.
+pub struct Open {
+    /// The connection.
+    pub client: ClientWrapper,
+    /// Its commit statements.
+    pub prepared: Prepared,
+}
+
+impl Lane {
+    /// A lane that connects when it is first used.
+    pub fn new(target: Target) -> Self {
+        Self { target, open: None }
+    }
+
+    /// The connection, made anew if it was lost.
+    pub async fn open(&mut self) -> Result<&mut Open> {
+        if self.open.as_ref().is_none_or(|open| open.client.is_closed()) {
+            let client = self.target.connect(WRITER_SETUP).await.map_err(|error| {
+                tracing::warn!(%error, "no connection to the database");
+                Error::StoreUnavailable
+            })?;
+            self.open = Some(Open { client, prepared: Prepared::default() });
+        }
+        self.open.as_mut().ok_or(Error::StoreUnavailable)
+    }
+
+    /// Gives up the connection; whatever state it was in is not reused.
+    pub fn discard(&mut self) {
+        self.open = None;
+    }
+}
+
+/// The error of a statement that wrote nothing, for the caller.
+pub fn unavailable(error: &tokio_postgres::Error) -> Error {
+    match error.code() {
+        None => {
+            tracing::warn!(%error, "the database connection failed");
+            Error::StoreUnavailable
+        }
+        Some(code) => match &code.code()[..2] {
+            // Going away, out of resources, operator intervention, or a primary that was demoted.
+            "08" | "53" | "57" | "25" => {
+                tracing::warn!(%error, code = code.code(), "the database refuses");
+                Error::StoreUnavailable
+            }
+            "40" | "55" => Error::Conflict,
+            _ => Error::bug(format!("the database refused a statement: {error:?}")),
+        },
+    }
+}

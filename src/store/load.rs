@@ -1,0 +1,202 @@
+//! Loads what decisions need: jobs with their stages and leases, remembered requests, namespaces.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::commit::FAILING;
+use super::connection::Run;
+use super::types::JsonText;
+use crate::domain::id::{JobKey, NamespaceId, StageNo};
+use crate::domain::job::{Job, JobMeta, JobPhase, JobState, Tally};
+use crate::domain::namespace::Namespace;
+use crate::domain::request::{RequestKey, RequestRecord};
+use crate::domain::stage::{Attempt, Lease, Stage, StagePhase, StageState};
+use crate::domain::stage_table::StageTable;
+use crate::domain::time::Timestamp;
+
+type DbResult<T> = Result<T, tokio_postgres::Error>;
+
+/// Loads jobs as they are now. What is already `known` of one saves loading its unchanged stages. Missing jobs are absent.
+pub async fn jobs(
+    client: &impl Run,
+    keys: &[JobKey],
+    known: &HashMap<JobKey, Arc<Job>>,
+) -> DbResult<HashMap<JobKey, Arc<Job>>> {
+    let namespaces: Vec<i32> = keys.iter().map(|key| key.namespace.0).collect();
+    let uids: Vec<Uuid> = keys.iter().map(|key| key.uid).collect();
+    let revisions: Vec<i64> = keys.iter().map(|key| known.get(key).map_or(0, |job| job.revision)).collect();
+    let rows = client.rows(include_str!("sql/load_jobs.sql"), &[&namespaces, &uids, &revisions]).await?;
+    let mut loaded: HashMap<JobKey, Job> = HashMap::with_capacity(keys.len());
+    for row in &rows {
+        let key = JobKey { namespace: NamespaceId(row.get(1)), uid: row.get(2) };
+        let job = loaded.entry(key).or_insert_with(|| root(key, row, known.get(&key)));
+        if row.get::<_, Option<i32>>(23).is_some() {
+            let stage = Arc::new(stage(row));
+            debug_assert!(stage.no as usize <= job.stages.len(), "stages come in order");
+            job.stages.put(stage);
+        }
+    }
+    let derived = loaded.into_iter().map(|(key, mut job)| {
+        job.derive();
+        (key, Arc::new(job))
+    });
+    Ok(derived.collect())
+}
+
+fn root(key: JobKey, row: &Row, known: Option<&Arc<Job>>) -> Job {
+    let labels: Option<JsonText> = row.get(10);
+    let failure: Option<JsonText> = row.get(11);
+    let timeout: Option<i64> = row.get(21);
+    Job {
+        key,
+        meta: Arc::new(JobMeta {
+            job_id: row.get::<_, &str>(3).into(),
+            kind: row.get::<_, &str>(4).into(),
+            create_time: row.get(16),
+            delayed_until: row.get(17),
+            timeout: timeout.map(micros),
+            retention: micros(row.get(22)),
+        }),
+        labels: Arc::new(labels.map(|text| parsed(&text)).unwrap_or_default()),
+        priority: row.get(8),
+        revision: row.get(5),
+        run: row.get(6),
+        state: job_state(row.get(7), row.get(13)),
+        progress: row.get(9),
+        failure: failure.map(|text| Arc::new(parsed(&text))),
+        cancel_reason: row.get::<_, Option<&str>>(12).map(Into::into),
+        opens_at: row.get(14),
+        times_out_at: row.get(15),
+        start_time: row.get(18),
+        end_time: row.get(19),
+        expire_time: row.get(20),
+        // A job that was deleted and created again under its id shares nothing with what is known of the old one.
+        stages: known
+            .filter(|known| known.meta.create_time == row.get::<_, Timestamp>(16))
+            .map_or_else(StageTable::default, |known| known.stages.clone()),
+        graph: Arc::default(),
+        tally: Tally::default(),
+    }
+}
+
+fn stage(row: &Row) -> Stage {
+    let failure: Option<JsonText> = row.get(33);
+    let depends_on: Vec<StageNo> = parsed(&row.get(38));
+    let wakes_at: Option<Timestamp> = row.get(34);
+    Stage {
+        no: number(row.get(23)),
+        spec: Arc::new(parsed(&row.get(37))),
+        depends_on: depends_on.into(),
+        pending: 0,
+        state: match stage_phase(row.get(26)) {
+            StagePhase::Blocked => StageState::Blocked,
+            StagePhase::Ready => StageState::Ready,
+            StagePhase::Running => StageState::Running(Attempt { lease: lease(row), deadline: wakes_at }),
+            StagePhase::Backoff => StageState::Backoff { until: wakes_at.unwrap_or(Timestamp(0)) },
+            StagePhase::Succeeded => StageState::Succeeded,
+            StagePhase::Failed => StageState::Failed,
+            StagePhase::Cancelled => StageState::Cancelled,
+            StagePhase::Skipped => StageState::Skipped,
+        },
+        version: row.get(24),
+        changed_revision: row.get(25),
+        attempt: number(row.get(27)),
+        fencing_token: row.get(28),
+        token_secret: row.get(29),
+        outcome_digest: row.get(30),
+        progress: row.get(31),
+        message: row.get::<_, Option<&str>>(32).map(Into::into),
+        failure: failure.map(|text| Arc::new(parsed(&text))),
+        start_time: row.get(35),
+        end_time: row.get(36),
+    }
+}
+
+fn lease(row: &Row) -> Option<Lease> {
+    let worker_id: Option<&str> = row.get(39);
+    Some(Lease { worker_id: worker_id?.into(), duration: micros(row.get(40)), expires_at: row.get(41) })
+}
+
+/// Takes the locks of jobs, in key order, and waits for them.
+pub async fn lock_jobs(client: &impl Run, keys: &[JobKey]) -> DbResult<()> {
+    let namespaces: Vec<i32> = keys.iter().map(|key| key.namespace.0).collect();
+    let uids: Vec<Uuid> = keys.iter().map(|key| key.uid).collect();
+    client.rows(include_str!("sql/lock_jobs.sql"), &[&namespaces, &uids]).await?;
+    Ok(())
+}
+
+/// What is remembered of requests; new ones are absent.
+pub async fn requests(
+    client: &impl Run,
+    keys: &[RequestKey],
+) -> DbResult<HashMap<RequestKey, Arc<RequestRecord>>> {
+    let namespaces: Vec<i32> = keys.iter().map(|key| key.namespace.0).collect();
+    let ids: Vec<Uuid> = keys.iter().map(|key| key.request_id).collect();
+    let rows = client.rows(include_str!("sql/load_requests.sql"), &[&namespaces, &ids]).await?;
+    let record = |row: &Row| {
+        let uids: &[u8] = row.get(3);
+        let (uids, _) = uids.as_chunks::<16>();
+        let record = RequestRecord {
+            digest: row.get(2),
+            jobs: uids.iter().map(|bytes| Uuid::from_bytes(*bytes)).collect(),
+            stage_no: row.get::<_, Option<i32>>(4).map(number),
+            revision: row.get(5),
+            applied: row.get(6),
+        };
+        (RequestKey { namespace: NamespaceId(row.get(0)), request_id: row.get(1) }, Arc::new(record))
+    };
+    Ok(rows.iter().map(record).collect())
+}
+
+/// Namespaces by name, each with whether it holds jobs; unknown ones are absent.
+pub async fn namespaces(client: &impl Run, names: &[&str]) -> DbResult<Vec<(Namespace, bool)>> {
+    let rows = client.rows(include_str!("sql/load_namespaces.sql"), &[&names]).await?;
+    Ok(rows.iter().map(|row| (namespace(row), row.get(5))).collect())
+}
+
+/// A namespace from the first five columns of a row.
+pub(super) fn namespace(row: &Row) -> Namespace {
+    Namespace {
+        id: NamespaceId(row.get(0)),
+        name: row.get::<_, &str>(1).into(),
+        version: row.get(2),
+        fencing_floor: row.get(3),
+        create_time: row.get(4),
+    }
+}
+
+fn job_state(number: i16, grace_until: Option<Timestamp>) -> JobState {
+    let deadline = grace_until.unwrap_or(Timestamp(0));
+    if number == FAILING {
+        return JobState::Failing { deadline };
+    }
+    match JobPhase::from_number(number.into()).expect("a CHECK keeps states in range") {
+        JobPhase::Pending => JobState::Pending,
+        JobPhase::Running => JobState::Running,
+        JobPhase::Paused => JobState::Paused,
+        JobPhase::Cancelling => JobState::Cancelling { deadline },
+        JobPhase::Succeeded => JobState::Succeeded,
+        JobPhase::Failed => JobState::Failed,
+        JobPhase::Cancelled => JobState::Cancelled,
+    }
+}
+
+fn stage_phase(number: i16) -> StagePhase {
+    StagePhase::from_number(number.into()).expect("a CHECK keeps states in range")
+}
+
+fn number(number: i32) -> u32 {
+    u32::try_from(number).expect("we store no negative numbers")
+}
+
+fn micros(micros: i64) -> Duration {
+    Duration::from_micros(micros.unsigned_abs())
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(text: &JsonText) -> T {
+    serde_json::from_str(&text.0).expect("we read back what we wrote")
+}

@@ -1,0 +1,34 @@
+//! Brings the schema up to date. Numbered, forward only; servers that start together take turns.
+
+use std::time::Duration;
+
+use super::connection::Target;
+use crate::error::{Error, Result};
+
+mod embedded {
+    refinery::embed_migrations!("migrations");
+}
+
+/// The advisory lock under which servers migrate; any number that nobody else uses.
+const LOCK: i64 = 0x696E_7465_726C_6F63;
+
+/// How long a server waits for another that is migrating.
+const WAIT: Duration = Duration::from_secs(300);
+
+/// Applies what is missing and makes sure that history has its partitions. A second run changes nothing.
+/// Returns the names of the migrations it applied.
+pub async fn migrate(target: &Target) -> Result<Vec<String>> {
+    let setup = format!("SET lock_timeout = {}; SET timezone = 'UTC'", WAIT.as_millis());
+    let mut client = target.connect(&setup).await.map_err(|error| failed(&error))?;
+    client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await.map_err(|error| failed(&error))?;
+    let report = embedded::migrations::runner().run_async(&mut client).await.map_err(|error| failed(&error))?;
+    let applied = report.applied_migrations().iter().map(ToString::to_string).collect();
+    super::partitions::ensure(&client).await?;
+    // The lock goes with the connection.
+    Ok(applied)
+}
+
+fn failed(error: &dyn std::error::Error) -> Error {
+    tracing::error!(error = ?error, "the schema could not be brought up to date");
+    Error::StoreUnavailable
+}

@@ -1,0 +1,158 @@
+//! The bounded pool for reads: 20 connections at most, 30 s to wait for one, 60 s per command, and none kept for ever.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use tokio::sync::Semaphore;
+use tokio_postgres::NoTls;
+
+use super::connection::Target;
+use crate::error::{Error, Result};
+
+/// Bounds of the pool.
+#[derive(Clone, Debug)]
+pub struct PoolSettings {
+    /// Connections at most.
+    pub max_connections: usize,
+    /// How long a call waits for one.
+    pub wait: Duration,
+    /// How long a command may take.
+    pub command_timeout: Duration,
+    /// After how many uses a connection is retired.
+    pub max_uses: usize,
+    /// After how much idleness a connection is retired.
+    pub max_idle: Duration,
+    /// Reads at once; the others wait their turn before they ask for a connection.
+    pub max_reads: usize,
+}
+
+impl Default for PoolSettings {
+    fn default() -> Self {
+        Self {
+            max_connections: 20,
+            wait: Duration::from_secs(30),
+            command_timeout: Duration::from_secs(60),
+            max_uses: 50_000,
+            max_idle: Duration::from_secs(300),
+            max_reads: 50,
+        }
+    }
+}
+
+/// Reads of committed state.
+#[derive(Clone)]
+pub struct ReadPool {
+    pool: Pool,
+    turns: Arc<Semaphore>,
+    settings: PoolSettings,
+    rejected: Arc<AtomicU64>,
+}
+
+/// What the pool is doing now.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolFigures {
+    /// The bound.
+    pub max_connections: usize,
+    /// Open now.
+    pub connections: usize,
+    /// Of those, unused.
+    pub idle: usize,
+    /// Calls that wait for one.
+    pub waiting: usize,
+    /// Calls that were turned away since the start.
+    pub rejected: u64,
+}
+
+impl ReadPool {
+    /// A pool that opens connections as they are needed.
+    pub fn new(target: &Target, settings: PoolSettings) -> std::result::Result<Self, deadpool_postgres::BuildError> {
+        let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(target.config(), NoTls, manager_config);
+        let (max_uses, max_idle) = (settings.max_uses, settings.max_idle);
+        let timeout_ms = settings.command_timeout.as_millis();
+        let setup = format!("SET statement_timeout = {timeout_ms}; SET timezone = 'UTC'; SET jit = off");
+        let pool = Pool::builder(manager)
+            .max_size(settings.max_connections)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(settings.wait))
+            .create_timeout(Some(Duration::from_secs(5)))
+            .post_create(Hook::async_fn(move |client, _| {
+                let setup = setup.clone();
+                Box::pin(async move { client.batch_execute(&setup).await.map_err(HookError::Backend) })
+            }))
+            .pre_recycle(Hook::sync_fn(move |_, metrics| {
+                if metrics.recycle_count >= max_uses || metrics.last_used() >= max_idle {
+                    return Err(HookError::message("retired"));
+                }
+                Ok(())
+            }))
+            .build()?;
+        let turns = Arc::new(Semaphore::new(settings.max_reads));
+        Ok(Self { pool, turns, settings, rejected: Arc::default() })
+    }
+
+    /// A connection for one read, within the bounds. It goes back when dropped; one that was in the middle of something is
+    /// closed by whoever breaks off.
+    pub async fn get(&self) -> Result<Reader> {
+        let wait = tokio::time::timeout(self.settings.wait, self.turns.clone().acquire_owned());
+        let Ok(Ok(turn)) = wait.await else {
+            self.rejected.fetch_add(1, Ordering::Relaxed);
+            return Err(overloaded());
+        };
+        match self.pool.get().await {
+            Ok(client) => Ok(Reader { client, _turn: turn }),
+            Err(PoolError::Timeout(deadpool_postgres::TimeoutType::Wait)) => {
+                self.rejected.fetch_add(1, Ordering::Relaxed);
+                Err(overloaded())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no connection from the pool");
+                Err(Error::StoreUnavailable)
+            }
+        }
+    }
+
+    /// What the pool is doing now.
+    pub fn figures(&self) -> PoolFigures {
+        let status = self.pool.status();
+        PoolFigures {
+            max_connections: status.max_size,
+            connections: status.size,
+            idle: status.available,
+            waiting: status.waiting,
+            rejected: self.rejected.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Closes idle connections that have been unused for too long.
+    pub fn retire_idle(&self) {
+        let max_idle = self.settings.max_idle;
+        self.pool.retain(|_, metrics| metrics.last_used() < max_idle);
+    }
+}
+
+fn overloaded() -> Error {
+    Error::Overloaded { why: "no database connection came free in time", retry_after: Duration::from_secs(1) }
+}
+
+/// A pooled connection with its turn among the reads.
+pub struct Reader {
+    client: Object,
+    _turn: tokio::sync::OwnedSemaphorePermit,
+}
+
+impl std::ops::Deref for Reader {
+    type Target = deadpool_postgres::ClientWrapper;
+
+    fn deref(&self) -> &Self::Target {
+        &self.client
+    }
+}
+
+impl std::ops::DerefMut for Reader {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.client
+    }
+}

@@ -1,0 +1,5 @@
+-- prove_jobs: roots that were only read by an answer that writes nothing, at the revision it was decided on; no lock, for
+-- it is enough that the answer was true at one instant.
+SELECT v.c
+FROM unnest($1::int4[], $2::int4[], $3::uuid[], $4::int8[]) AS v(c, namespace_id, job_uid, revision)
+JOIN jobs j ON j.namespace_id = v.namespace_id AND j.job_uid = v.job_uid AND j.revision = v.revision

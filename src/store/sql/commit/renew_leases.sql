@@ -1,0 +1,9 @@
+-- renew_leases: extends leases that are still the newest of their stage. It is no part of any revision, never shortens, and
+-- is right even where the rest of its component is not applied; a lease that is gone shows as a missing row.
+UPDATE leases l
+SET expires_at = greatest(l.expires_at, v.expires_at)
+FROM unnest($1::int4[], $2::int4[], $3::uuid[], $4::int4[], $5::uuid[], $6::timestamptz[])
+    AS v(c, namespace_id, job_uid, stage_no, token_secret, expires_at)
+WHERE l.namespace_id = v.namespace_id AND l.job_uid = v.job_uid AND l.stage_no = v.stage_no
+    AND l.token_secret = v.token_secret
+RETURNING v.c
