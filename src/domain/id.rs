@@ -41,11 +41,6 @@ impl JobKey {
         });
         Self { namespace, uid }
     }
-
-    /// Whether the id was made by us and can never have been used before.
-    pub fn is_generated(&self) -> bool {
-        self.uid.get_version_num() == 7
-    }
 }
 
 /// Whether a job id is `[A-Za-z0-9._:-]{1,128}`.
@@ -127,7 +122,6 @@ mod tests {
         let shouted = JobKey::of(namespace, &own.to_string().to_uppercase());
         assert_eq!(shouted.uid.get_version_num(), 8);
         assert_ne!(JobKey::of(namespace, "film-1"), JobKey::of(namespace, "film-2"));
-        assert!(!JobKey::of(namespace, "film-1").is_generated());
     }
 
     #[test]

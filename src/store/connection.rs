@@ -5,10 +5,13 @@ use std::time::Duration;
 use deadpool_postgres::{ClientWrapper, Transaction};
 use postgres_types::ToSql;
 use tokio_postgres::config::TargetSessionAttrs;
-use tokio_postgres::{Config, NoTls, Row};
+use tokio_postgres::{Config, NoTls, Row, Statement};
 
 use super::commit::Prepared;
 use crate::error::{Error, Result};
+
+/// A result of the driver.
+pub type DbResult<T> = std::result::Result<T, tokio_postgres::Error>;
 
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,35 +55,51 @@ impl Target {
     }
 }
 
-/// Who can run a statement of ours: a connection, or a transaction on one. Statements are prepared once per connection.
-pub trait Run {
-    /// Runs a statement and collects its rows.
+/// Who can run a statement of ours: a connection, or a transaction on one.
+pub trait Run: Sync {
+    /// Prepares a statement, once per connection.
+    fn once(&self, sql: &'static str) -> impl Future<Output = DbResult<Statement>> + Send;
+
+    /// Prepares a statement that the caller keeps.
+    fn anew(&self, sql: &str) -> impl Future<Output = DbResult<Statement>> + Send;
+
+    /// Runs a prepared statement and collects its rows.
+    fn collect(
+        &self,
+        statement: &Statement,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> impl Future<Output = DbResult<Vec<Row>>> + Send;
+
+    /// Runs a statement of ours.
     fn rows(
         &self,
         sql: &'static str,
         params: &[&(dyn ToSql + Sync)],
-    ) -> impl Future<Output = std::result::Result<Vec<Row>, tokio_postgres::Error>> + Send;
-}
-
-impl Run for ClientWrapper {
-    async fn rows(
-        &self,
-        sql: &'static str,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
-        self.query(&self.prepare_cached(sql).await?, params).await
+    ) -> impl Future<Output = DbResult<Vec<Row>>> + Send {
+        async move { self.collect(&self.once(sql).await?, params).await }
     }
 }
 
-impl Run for Transaction<'_> {
-    async fn rows(
-        &self,
-        sql: &'static str,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
-        self.query(&self.prepare_cached(sql).await?, params).await
-    }
+macro_rules! run {
+    ($type:ty) => {
+        impl Run for $type {
+            async fn once(&self, sql: &'static str) -> DbResult<Statement> {
+                self.prepare_cached(sql).await
+            }
+
+            async fn anew(&self, sql: &str) -> DbResult<Statement> {
+                self.prepare(sql).await
+            }
+
+            async fn collect(&self, statement: &Statement, params: &[&(dyn ToSql + Sync)]) -> DbResult<Vec<Row>> {
+                self.query(statement, params).await
+            }
+        }
+    };
 }
+
+run!(ClientWrapper);
+run!(Transaction<'_>);
 
 /// Session settings of connections that write groups.
 ///

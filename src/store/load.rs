@@ -8,17 +8,15 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::commit::FAILING;
-use super::connection::Run;
+use super::connection::{DbResult, Run};
 use super::types::JsonText;
-use crate::domain::id::{JobKey, NamespaceId, StageNo};
+use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
 use crate::domain::job::{Job, JobMeta, JobPhase, JobState, Tally};
 use crate::domain::namespace::Namespace;
 use crate::domain::request::{RequestKey, RequestRecord};
 use crate::domain::stage::{Attempt, Lease, Stage, StagePhase, StageState};
 use crate::domain::stage_table::StageTable;
 use crate::domain::time::Timestamp;
-
-type DbResult<T> = Result<T, tokio_postgres::Error>;
 
 /// Loads jobs as they are now. What is already `known` of one saves loading its unchanged stages. Missing jobs are absent.
 pub async fn jobs(
@@ -152,20 +150,26 @@ pub async fn requests(
     Ok(rows.iter().map(record).collect())
 }
 
-/// Namespaces by name, each with whether it holds jobs; unknown ones are absent.
-pub async fn namespaces(client: &impl Run, names: &[&str]) -> DbResult<Vec<(Namespace, bool)>> {
-    let rows = client.rows(include_str!("sql/load_namespaces.sql"), &[&names]).await?;
-    Ok(rows.iter().map(|row| (namespace(row), row.get(5))).collect())
+/// Namespaces by number or name, each with whether it holds jobs; unknown ones are absent.
+pub async fn namespaces(
+    client: &impl Run,
+    ids: &[NamespaceId],
+    names: &[Name],
+) -> DbResult<Vec<Arc<Namespace>>> {
+    let ids: Vec<i32> = ids.iter().map(|id| id.0).collect();
+    let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+    let rows = client.rows(include_str!("sql/load_namespaces.sql"), &[&ids, &names]).await?;
+    Ok(rows.iter().map(|row| Arc::new(namespace(row))).collect())
 }
 
-/// A namespace from the first five columns of a row.
-pub(super) fn namespace(row: &Row) -> Namespace {
+fn namespace(row: &Row) -> Namespace {
     Namespace {
         id: NamespaceId(row.get(0)),
         name: row.get::<_, &str>(1).into(),
         version: row.get(2),
         fencing_floor: row.get(3),
         create_time: row.get(4),
+        holds_jobs: row.get(5),
     }
 }
 
@@ -199,4 +203,10 @@ fn micros(micros: i64) -> Duration {
 
 fn parsed<T: serde::de::DeserializeOwned>(text: &JsonText) -> T {
     serde_json::from_str(&text.0).expect("we read back what we wrote")
+}
+
+/// The database's clock.
+pub async fn clock(client: &impl Run) -> DbResult<Timestamp> {
+    let rows = client.rows("SELECT clock_timestamp()", &[]).await?;
+    Ok(rows.first().map_or(Timestamp(0), |row| row.get(0)))
 }

@@ -21,7 +21,7 @@ pub async fn migrate(target: &Target) -> Result<Vec<String>> {
     let setup = format!("SET lock_timeout = {}; SET timezone = 'UTC'", WAIT.as_millis());
     let mut client = target.connect(&setup).await.map_err(|error| failed(&error))?;
     client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await.map_err(|error| failed(&error))?;
-    let report = embedded::migrations::runner().run_async(&mut client).await.map_err(|error| failed(&error))?;
+    let report = embedded::migrations::runner().run_async(&mut *client).await.map_err(|error| failed(&error))?;
     let applied = report.applied_migrations().iter().map(ToString::to_string).collect();
     super::partitions::ensure(&client).await?;
     // The lock goes with the connection.

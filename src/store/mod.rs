@@ -9,3 +9,23 @@ pub mod migrate;
 pub mod partitions;
 pub mod pool;
 pub mod types;
+
+use connection::Target;
+use pool::{PoolSettings, ReadPool};
+
+/// The database, as the engine and the readers use it.
+#[derive(Clone)]
+pub struct Store {
+    /// Where it is, for connections of one's own.
+    pub target: Target,
+    /// Connections for reads.
+    pub reads: ReadPool,
+}
+
+impl Store {
+    /// Opens nothing yet; connections are made as they are needed.
+    pub fn new(target: Target, settings: PoolSettings) -> Result<Self, deadpool_postgres::BuildError> {
+        let reads = ReadPool::new(&target, settings)?;
+        Ok(Self { target, reads })
+    }
+}

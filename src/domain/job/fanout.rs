@@ -18,6 +18,8 @@ use crate::domain::time::Timestamp;
 pub struct NewJob {
     /// Where it goes.
     pub key: JobKey,
+    /// Whether its id was made for this very submission, so that nobody can have used it before.
+    pub is_generated: bool,
     /// What does not change; its `create_time` is set by the submission.
     pub meta: JobMeta,
     /// The caller's labels.

@@ -164,6 +164,7 @@ impl Edit {
         hold: &Hold,
         artifacts: Option<Document>,
         job_result: Option<Document>,
+        message: Option<Name>,
         digest: Uuid,
     ) -> Result<StageNo, Refusal> {
         self.start_if_named(hold)?;
@@ -178,6 +179,7 @@ impl Edit {
         self.record(EventKind::StageCompleted);
         self.alter(no, |stage| {
             stage.progress = 1.0;
+            stage.message = message.or(stage.message.take());
             stage.failure = None;
             stage.outcome_digest = Some(digest);
         });

@@ -10,7 +10,7 @@ use crate::domain::time::Timestamp;
 use crate::store::types::JsonText;
 
 /// What a part of the statement needs of its columns.
-pub trait Columns {
+pub trait Columns: Sync {
     /// The parameters in order.
     fn params(&self) -> Vec<&(dyn ToSql + Sync)>;
     /// The component of each row.

@@ -4,13 +4,14 @@
 pub mod columns;
 mod plan;
 mod rows;
+pub mod settle;
 mod statement;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use postgres_types::ToSql;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::Statement;
 use uuid::Uuid;
 
 pub use plan::Plan;
@@ -18,6 +19,7 @@ pub(super) use rows::FAILING;
 use statement::Shape;
 
 use crate::domain::time::Timestamp;
+use crate::store::connection::Run;
 use plan::{MAY_MISS, PARTS};
 
 /// How many combinations of parts a connection keeps prepared.
@@ -71,15 +73,15 @@ impl Plan {
         self.shape() == 0
     }
 
-    /// Rows in all, guards included: what a group is capped by.
-    pub fn rows(&self) -> usize {
-        self.columns().iter().map(|columns| columns.components().len()).sum()
+    /// The components that have something to prove.
+    pub fn components(&self) -> std::collections::HashSet<i32> {
+        self.guards().into_keys().collect()
     }
 
     /// Sends the group in one statement. `group_id` finds its outcome if the connection is lost.
     pub async fn commit(
         &self,
-        client: &Client,
+        client: &impl Run,
         prepared: &mut Prepared,
         group_id: Uuid,
     ) -> Result<Committed, CommitError> {
@@ -91,9 +93,10 @@ impl Plan {
         for (i, _) in statement::parts(shape) {
             params.extend(columns[i].params());
         }
-        let row = client.query_one(&statement, &params).await.map_err(CommitError::of)?;
+        let rows = client.collect(&statement, &params).await.map_err(CommitError::of)?;
+        let row = rows.first().ok_or_else(|| CommitError::Mismatch("the statement returned nothing".to_owned()))?;
         let committed = Committed { components: row.get(0), now: row.get(1) };
-        self.check(shape, &row, &committed.components)?;
+        self.check(shape, row, &committed.components)?;
         Ok(committed)
     }
 
@@ -114,7 +117,7 @@ impl Plan {
 }
 
 impl Prepared {
-    async fn get(&mut self, client: &Client, shape: Shape) -> Result<Statement, CommitError> {
+    async fn get(&mut self, client: &impl Run, shape: Shape) -> Result<Statement, CommitError> {
         if let Some(statement) = self.statements.get(&shape) {
             return Ok(statement.clone());
         }
@@ -122,7 +125,7 @@ impl Prepared {
             self.statements.clear();
         }
         // Nothing was sent to be executed yet, so even a lost connection means: not applied.
-        let statement = client.prepare(&statement::text(shape)).await.map_err(CommitError::RolledBack)?;
+        let statement = client.anew(&statement::text(shape)).await.map_err(CommitError::RolledBack)?;
         self.statements.insert(shape, statement.clone());
         Ok(statement)
     }

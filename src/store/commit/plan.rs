@@ -53,6 +53,7 @@ plan! {
         empty_namespaces: NamespaceVersions, "Namespaces that must hold no job.";
         free_jobs: Ids, "Job ids that must be unused.";
         lock_jobs: Roots, "Roots that are written.";
+        fence_jobs: Roots, "Roots that something written stands on without writing them.";
         prove_jobs: Roots, "Roots that were only read.";
         expired_leases: Expired, "Leases that must have expired.";
         renew_leases: Renewals, "Leases that are extended if they are still there.";

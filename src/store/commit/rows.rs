@@ -23,7 +23,6 @@ impl Plan {
     pub fn write_job(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes, now: Timestamp) {
         let Some(base) = base else {
             self.free_jobs.push(Id { c, namespace_id: job.key.namespace.0, job_uid: job.key.uid });
-            self.share_namespaces.push(NamespaceRow { c, namespace_id: job.key.namespace.0 });
             self.insert_jobs.push(new_job(c, job));
             self.write_children(c, None, job, changes, now);
             return;
@@ -43,6 +42,12 @@ impl Plan {
     pub fn prove_job(&mut self, c: i32, key: JobKey, revision: i64) {
         let (namespace_id, job_uid) = ids(key);
         self.prove_jobs.push(Root { c, namespace_id, job_uid, revision });
+    }
+
+    /// Keeps a job as it is until what stands on it is committed.
+    pub fn fence_job(&mut self, c: i32, key: JobKey, revision: i64) {
+        let (namespace_id, job_uid) = ids(key);
+        self.fence_jobs.push(Root { c, namespace_id, job_uid, revision });
     }
 
     /// Proves that there still is no such job.

@@ -1,0 +1,132 @@
+//! What was last seen committed, bounded in entries and bytes. It is never trusted: every answer proves its versions.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lru::LruCache;
+
+use super::world::Key;
+use crate::domain::job::Job;
+use crate::domain::namespace::Namespace;
+use crate::domain::request::RequestRecord;
+
+/// One cached row with what is below it.
+#[derive(Clone, Debug)]
+pub enum Cached {
+    /// A job.
+    Job(Arc<Job>),
+    /// A remembered request; it never changes.
+    Request(Arc<RequestRecord>),
+    /// A namespace.
+    Namespace(Arc<Namespace>),
+}
+
+impl Cached {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Job(job) => job.weight_bytes(),
+            Self::Request(record) => 200 + 16 * record.jobs.len(),
+            Self::Namespace(namespace) => 200 + namespace.name.len(),
+        }
+    }
+
+    fn version(&self) -> (i64, i64) {
+        match self {
+            // A job created again under the id of a deleted one counts from 1 again.
+            Self::Job(job) => (job.meta.create_time.0, job.revision),
+            Self::Request(record) => (0, record.revision),
+            Self::Namespace(namespace) => (0, namespace.version),
+        }
+    }
+}
+
+/// The least recently used goes first.
+pub struct Cache {
+    inner: Mutex<Inner>,
+    max_bytes: usize,
+    max_entries: usize,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    evictions: AtomicU64,
+}
+
+struct Inner {
+    entries: LruCache<Key, (Cached, usize)>,
+    bytes: usize,
+}
+
+/// What the cache holds and did.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)] // The words say it.
+pub struct CacheFigures {
+    pub entries: usize,
+    pub bytes: usize,
+    pub hits: u64,
+    pub misses: u64,
+    pub evictions: u64,
+}
+
+impl Cache {
+    /// An empty cache with its bounds.
+    pub fn new(max_entries: usize, max_bytes: usize) -> Self {
+        Self {
+            inner: Mutex::new(Inner { entries: LruCache::unbounded(), bytes: 0 }),
+            max_bytes,
+            max_entries,
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            evictions: AtomicU64::new(0),
+        }
+    }
+
+    /// What is cached of a key.
+    pub fn get(&self, key: &Key) -> Option<Cached> {
+        let found = self.lock().entries.get(key).map(|(cached, _)| cached.clone());
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    /// Keeps what was seen committed, unless something newer is cached already.
+    pub fn put(&self, key: Key, cached: Cached) {
+        let bytes = cached.bytes();
+        let mut inner = self.lock();
+        if inner.entries.peek(&key).is_some_and(|(newer, _)| newer.version() > cached.version()) {
+            return;
+        }
+        inner.bytes += bytes;
+        if let Some((_, old)) = inner.entries.put(key, (cached, bytes)) {
+            inner.bytes -= old;
+        }
+        while inner.bytes > self.max_bytes || inner.entries.len() > self.max_entries {
+            let Some((_, (_, freed))) = inner.entries.pop_lru() else { break };
+            inner.bytes -= freed;
+            self.evictions.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets a key.
+    pub fn remove(&self, key: &Key) {
+        let mut inner = self.lock();
+        if let Some((_, freed)) = inner.entries.pop(key) {
+            inner.bytes -= freed;
+        }
+    }
+
+    /// What it holds and did.
+    pub fn figures(&self) -> CacheFigures {
+        let inner = self.lock();
+        CacheFigures {
+            entries: inner.entries.len(),
+            bytes: inner.bytes,
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            evictions: self.evictions.load(Ordering::Relaxed),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}

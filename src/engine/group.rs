@@ -1,0 +1,210 @@
+//! Turns decided operations into components, and components into what the store is asked to prove and write.
+//!
+//! Operations that share a key that one of them writes share its final row, so they stand or fall together: a component.
+//! Others are none of its business.
+
+use std::collections::{HashMap, HashSet};
+
+use super::queue::Pending;
+use super::world::{Key, Loaded, NamespaceEffect, Trace, World};
+use crate::domain::refusal::Refusal;
+use crate::operation::Reply;
+use crate::store::commit::Plan;
+use crate::store::commit::columns::{Floor, NamespaceName, NamespaceRow, NamespaceVersion, RequestId};
+
+/// Operations in a group at most.
+pub const MAX_GROUP_OPERATIONS: usize = 1_024;
+/// Rows in a group at most, about.
+pub const MAX_GROUP_ROWS: usize = 2_000 * 4;
+/// Bytes of user objects in a group at most.
+pub const MAX_GROUP_BYTES: usize = 1 << 20;
+
+/// An operation with the answer it gets if its component holds.
+pub struct Decided {
+    pub pending: Pending,
+    pub outcome: Result<Reply, Refusal>,
+    pub trace: Trace,
+}
+
+/// The components of a group and what they ask of the store.
+#[derive(Default)]
+pub struct Components {
+    /// The component of each decided operation.
+    pub of_operation: Vec<i32>,
+    /// The component of each key that matters.
+    pub of_key: HashMap<Key, i32>,
+    /// Components that write something.
+    pub writing: HashSet<i32>,
+    /// What is proved and written.
+    pub plan: Plan,
+}
+
+impl Components {
+    /// Finds the components and fills the plan. Keys in `fresh` were loaded for this very group and need no further proof
+    /// where they were only read.
+    pub fn of(decided: &[Decided], world: &World, fresh: &HashSet<Key>) -> Self {
+        let written: HashSet<&Key> = decided.iter().flat_map(|one| &one.trace.written).collect();
+        let mut union = Union::default();
+        let nodes: Vec<usize> = decided.iter().map(|one| union.join(binding_keys(&one.trace, &written))).collect();
+        let mut this = Self { of_operation: nodes.iter().map(|node| union.root(*node)).collect(), ..Self::default() };
+        let keys: Vec<Key> = union.nodes.keys().cloned().collect();
+        this.of_key = keys.into_iter().map(|key| (key.clone(), union.root_of(&key))).collect();
+        this.writing = written.iter().filter_map(|key| this.of_key.get(*key).copied()).collect();
+        this.plan_keys(world, &world.loaded, fresh);
+        this.plan_operations(decided, &world.loaded);
+        this
+    }
+
+    /// In key order, which is the order in which rows are locked.
+    fn plan_keys(&mut self, world: &World, loaded: &Loaded, fresh: &HashSet<Key>) {
+        let mut keys: Vec<(&Key, &i32)> = self.of_key.iter().collect();
+        keys.sort_unstable();
+        let mut populated = HashSet::new();
+        for (key, &c) in keys {
+            match key {
+                Key::Job(job) => {
+                    let base = loaded.jobs.get(job).and_then(Option::as_ref);
+                    match (base, world.drafts.get(job)) {
+                        (base, Some(draft)) => match (base, &draft.job) {
+                            (base, Some(after)) => {
+                                if base.is_none() && populated.insert((c, job.namespace)) {
+                                    self.plan.share_namespaces.push(NamespaceRow { c, namespace_id: job.namespace.0 });
+                                }
+                                let base = base.map(|base| &**base);
+                                self.plan.write_job(c, base, after, &draft.changes, world.now());
+                            }
+                            (Some(base), None) => self.plan.delete_job(c, base),
+                            (None, None) => self.plan.prove_absent(c, *job),
+                        },
+                        (_, None) if fresh.contains(key) => {}
+                        (Some(base), None) => self.plan.prove_job(c, *job, base.revision),
+                        (None, None) => self.plan.prove_absent(c, *job),
+                    }
+                }
+                Key::Request(request) => {
+                    if let Some(record) = world.remembered.get(request) {
+                        self.plan.remember(c, *request, record, world.now());
+                    } else if loaded.requests.get(request).is_some_and(Option::is_none) && !fresh.contains(key) {
+                        let (namespace_id, request_id) = (request.namespace.0, request.request_id);
+                        self.plan.free_requests.push(RequestId { c, namespace_id, request_id });
+                    }
+                }
+                Key::Namespace(id) => {
+                    let base = loaded.namespaces.get(id).and_then(Option::as_ref);
+                    let version = base.map_or(0, |base| base.version);
+                    let row = NamespaceVersion { c, namespace_id: id.0, version };
+                    match world.namespaces.get(id) {
+                        Some(NamespaceEffect::Raise(fencing_floor)) => {
+                            self.plan.lock_namespaces.push(row);
+                            self.plan.raise_floors.push(Floor {
+                                c,
+                                namespace_id: id.0,
+                                fencing_floor: *fencing_floor,
+                            });
+                        }
+                        Some(NamespaceEffect::Delete) => {
+                            self.plan.empty_namespaces.push(row);
+                            self.plan.delete_namespaces.push(NamespaceRow { c, namespace_id: id.0 });
+                        }
+                        None => {}
+                    }
+                }
+                Key::NamespaceName(name) => {
+                    if world.created.contains(name) {
+                        self.plan.free_namespaces.push(NamespaceName { c, name: name.to_string() });
+                        self.plan.insert_namespaces.push(NamespaceName { c, name: name.to_string() });
+                    }
+                }
+            }
+        }
+    }
+
+    /// What single operations stand on beside the keys that bind them together.
+    fn plan_operations(&mut self, decided: &[Decided], loaded: &Loaded) {
+        let mut seen = HashSet::new();
+        for (one, &c) in decided.iter().zip(&self.of_operation) {
+            for (key, no, secret) in &one.trace.expired {
+                self.plan.prove_expired(c, *key, *no, *secret);
+            }
+            if one.trace.written.is_empty() {
+                continue;
+            }
+            for key in one.trace.read.iter().filter(|key| !self.of_key.contains_key(key)) {
+                if !seen.insert((c, key)) {
+                    continue;
+                }
+                match key {
+                    Key::Namespace(id) => {
+                        let version = loaded.namespaces.get(id).and_then(Option::as_ref).map_or(0, |base| base.version);
+                        let row = NamespaceVersion { c, namespace_id: id.0, version };
+                        self.plan.floor_namespaces.push(row);
+                    }
+                    Key::Job(job) => {
+                        let revision = loaded.jobs.get(job).and_then(Option::as_ref).map_or(0, |base| base.revision);
+                        self.plan.fence_job(c, *job, revision);
+                    }
+                    Key::Request(_) | Key::NamespaceName(_) => {}
+                }
+            }
+        }
+    }
+}
+
+/// The keys that tie an operation to others: all it wrote, what it read of what others write, and if it wrote nothing,
+/// all it read.
+fn binding_keys<'a>(trace: &'a Trace, written: &'a HashSet<&Key>) -> impl Iterator<Item = &'a Key> {
+    let only_reads = trace.written.is_empty();
+    trace.written.iter().chain(trace.read.iter().filter(move |key| only_reads || written.contains(key)))
+}
+
+/// Union-find over keys.
+#[derive(Default)]
+struct Union {
+    parents: Vec<usize>,
+    nodes: HashMap<Key, usize>,
+}
+
+impl Union {
+    /// Joins keys into one set, which is also made if there are none. Returns a member.
+    fn join<'a>(&mut self, keys: impl Iterator<Item = &'a Key>) -> usize {
+        let mut set = None;
+        for key in keys {
+            let node = match self.nodes.get(key) {
+                Some(node) => *node,
+                None => {
+                    let node = self.add();
+                    self.nodes.insert(key.clone(), node);
+                    node
+                }
+            };
+            if let Some(set) = set {
+                let (a, b) = (self.find(set), self.find(node));
+                self.parents[a] = b;
+            }
+            set = Some(node);
+        }
+        set.unwrap_or_else(|| self.add())
+    }
+
+    fn add(&mut self) -> usize {
+        self.parents.push(self.parents.len());
+        self.parents.len() - 1
+    }
+
+    fn find(&mut self, mut node: usize) -> usize {
+        while self.parents[node] != node {
+            self.parents[node] = self.parents[self.parents[node]];
+            node = self.parents[node];
+        }
+        node
+    }
+
+    fn root(&mut self, node: usize) -> i32 {
+        i32::try_from(self.find(node)).expect("a group has few operations")
+    }
+
+    fn root_of(&mut self, key: &Key) -> i32 {
+        let node = self.nodes[key];
+        self.root(node)
+    }
+}

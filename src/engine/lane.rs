@@ -1,0 +1,213 @@
+//! A lane runs groups, one after the other, over one connection: load, decide, commit, install, answer.
+//!
+//! An optimistic lane decides on cached state and lets the commit prove it; what another server was writing it passes on to
+//! the locking lane, which takes the rows' locks first. Both decide the same way.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use deadpool_postgres::{ClientWrapper, Transaction};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::loading::{Basis, load};
+use super::queue::{Pending, Queue};
+use super::round::{Ended, Round, Wanted, Work, again, fail};
+use super::shared::Shared;
+use super::world::Key;
+use crate::domain::id::JobKey;
+use crate::error::Error;
+use crate::operation;
+use crate::store::commit::Committed;
+use crate::store::commit::settle::settle;
+use crate::store::connection::{DbResult, Lane as Connection, Open};
+use crate::store::load::lock_jobs;
+
+/// How long the outcome of a lost commit is looked for.
+const SETTLE_FOR: Duration = Duration::from_secs(10);
+/// Between two looks.
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+
+/// How a lane goes about shared rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// On cached state, proved by the commit.
+    Optimistic,
+    /// Locks first.
+    Locking,
+}
+
+/// One lane.
+pub struct Lane {
+    mode: Mode,
+    shared: Arc<Shared>,
+    queue: Arc<Queue>,
+    aside: Arc<Queue>,
+    connection: Connection,
+}
+
+impl Lane {
+    /// A lane that takes from one queue and passes contended operations on to another.
+    pub fn new(mode: Mode, shared: Arc<Shared>, queue: Arc<Queue>, aside: Arc<Queue>) -> Self {
+        let connection = Connection::new(shared.store.target.clone());
+        Self { mode, shared, queue, aside, connection }
+    }
+
+    /// Serves the queue until it is closed and empty.
+    pub async fn run(mut self) {
+        while let Some(group) = self.queue.take_group().await {
+            let mut todo = vec![Work { group: self.without_contended(group), stale: HashSet::new() }];
+            while let Some(work) = todo.pop() {
+                todo.extend(self.round(work).await);
+            }
+        }
+    }
+
+    fn without_contended(&self, group: Vec<Pending>) -> Vec<Pending> {
+        if self.mode == Mode::Locking {
+            return group;
+        }
+        let is_contended = |pending: &Pending| self.shared.is_contended(&operation::keys(&*pending.operation));
+        let (contended, free): (Vec<Pending>, Vec<Pending>) = group.into_iter().partition(is_contended);
+        contended.into_iter().for_each(|pending| self.pass_aside(pending));
+        free
+    }
+
+    fn pass_aside(&self, mut pending: Pending) {
+        self.shared.figures.contended.fetch_add(1, Ordering::Relaxed);
+        pending.rounds = pending.rounds.max(1);
+        self.aside.pass(pending);
+    }
+
+    /// Decides and commits a group once. Returns what must be decided again.
+    async fn round(&mut self, work: Work) -> Vec<Work> {
+        if work.group.is_empty() {
+            return Vec::new();
+        }
+        let group_id = Uuid::now_v7();
+        let (round, mut ended) = match self.mode {
+            Mode::Optimistic => match self.optimistic(work, group_id).await {
+                Ok(done) => done,
+                Err(undone) => return undone,
+            },
+            Mode::Locking => match self.locking(work, group_id).await {
+                Ok(done) => done,
+                Err(undone) => return undone,
+            },
+        };
+        if matches!(ended, Ended::Lost) {
+            self.connection.discard();
+            if round.writes() {
+                ended = self.settled(group_id).await;
+            }
+        }
+        let aside = |pending| self.pass_aside(pending);
+        round.finish(&self.shared, ended, (self.mode == Mode::Optimistic).then_some(&aside))
+    }
+
+    async fn optimistic(&mut self, work: Work, group_id: Uuid) -> Result<(Round, Ended), Vec<Work>> {
+        let open = match self.connection.open().await {
+            Ok(open) => open,
+            Err(error) => return Err(fail(work.group, &error)),
+        };
+        let basis = match load(&self.shared, &open.client, &Wanted::by(&work.group), &work.stale, true).await {
+            Ok(basis) => basis,
+            Err(error) => {
+                self.connection.discard();
+                return Err(unread(work, &error));
+            }
+        };
+        let round = Round::decide(work.group, basis);
+        let ended = if round.is_settled() {
+            Ended::Applied(Committed { components: Vec::new(), now: self.shared.clock.now() })
+        } else {
+            round.commit(&open.client, &mut open.prepared, group_id).await
+        };
+        Ok((round, ended))
+    }
+
+    async fn locking(&mut self, work: Work, group_id: Uuid) -> Result<(Round, Ended), Vec<Work>> {
+        let wanted = Wanted::by(&work.group);
+        let mut jobs: Vec<JobKey> = wanted.keys.iter().filter_map(job_key).collect();
+        jobs.sort_unstable();
+        let Open { client, prepared } = match self.connection.open().await {
+            Ok(open) => open,
+            Err(error) => return Err(fail(work.group, &error)),
+        };
+        let begun = begin(&self.shared, client, &jobs, &wanted, &work.stale).await;
+        let (transaction, basis) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return Err(unread(work, &error)),
+        };
+        let round = Round::decide(work.group, basis);
+        if round.is_settled() {
+            let now = self.shared.clock.now();
+            return Ok((round, Ended::Applied(Committed { components: Vec::new(), now })));
+        }
+        let ended = match round.commit(&transaction, prepared, group_id).await {
+            Ended::Applied(committed) => match transaction.commit().await {
+                Ok(()) => Ended::Applied(committed),
+                Err(error) if error.code().is_some() => Ended::of(&error),
+                Err(_) => Ended::Lost,
+            },
+            // Without its COMMIT nothing of it can have been written.
+            Ended::Lost => Ended::Failed(Error::StoreUnavailable),
+            ended => ended,
+        };
+        Ok((round, ended))
+    }
+
+    /// Finds out what became of a group whose connection was lost while it was being committed.
+    async fn settled(&mut self, group_id: Uuid) -> Ended {
+        let until = Instant::now() + SETTLE_FOR;
+        while Instant::now() < until {
+            if let Ok(open) = self.connection.open().await {
+                match settle(&open.client, group_id).await {
+                    Ok(Some(components)) => {
+                        return Ended::Applied(Committed { components, now: self.shared.clock.now() });
+                    }
+                    Ok(None) => return Ended::Beaten,
+                    Err(error) => {
+                        tracing::debug!(%error, "the outcome of a lost commit is not known yet");
+                        self.connection.discard();
+                    }
+                }
+            }
+            tokio::time::sleep(SETTLE_PAUSE).await;
+        }
+        Ended::Lost
+    }
+}
+
+fn job_key(key: &Key) -> Option<JobKey> {
+    match key {
+        Key::Job(key) => Some(*key),
+        Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) => None,
+    }
+}
+
+/// Takes the locks of contended jobs in a transaction, then loads what is below them: a statement of its own, which sees
+/// what the wait for the locks was for.
+async fn begin<'a>(
+    shared: &Shared,
+    client: &'a mut ClientWrapper,
+    jobs: &[JobKey],
+    wanted: &Wanted,
+    stale: &HashSet<Key>,
+) -> DbResult<(Transaction<'a>, Basis)> {
+    let transaction = client.transaction().await?;
+    lock_jobs(&transaction, jobs).await?;
+    let basis = load(shared, &transaction, wanted, stale, false).await?;
+    Ok((transaction, basis))
+}
+
+/// Nothing was written yet: the group is tried again on a new connection, or a refusal is told.
+fn unread(work: Work, error: &tokio_postgres::Error) -> Vec<Work> {
+    match Ended::of(error) {
+        Ended::Beaten => again(work.group.into_iter(), work.stale, &Error::Conflict),
+        Ended::Failed(error) => again(work.group.into_iter(), work.stale, &error),
+        Ended::Applied(_) | Ended::Poisoned(_) | Ended::Lost => fail(work.group, &Error::bug(error)),
+    }
+}

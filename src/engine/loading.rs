@@ -1,0 +1,140 @@
+//! Brings together what a group stands on: from the cache where it may, from the database where it must.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::cache::Cached;
+use super::round::Wanted;
+use super::shared::Shared;
+use super::world::{Key, Loaded};
+use crate::domain::id::{JobKey, Name, NamespaceId};
+use crate::domain::job::Job;
+use crate::domain::request::RequestKey;
+use crate::domain::time::Timestamp;
+use crate::store::connection::{DbResult, Run};
+use crate::store::load;
+
+/// The state of a group, how current it is, and when it is decided.
+pub struct Basis {
+    pub loaded: Loaded,
+    /// What was read for this group and not taken from memory.
+    pub fresh: HashSet<Key>,
+    pub now: Timestamp,
+}
+
+/// What has to be asked.
+#[derive(Default)]
+struct Missing {
+    jobs: Vec<JobKey>,
+    known: HashMap<JobKey, Arc<Job>>,
+    requests: Vec<RequestKey>,
+    namespaces: Vec<NamespaceId>,
+    names: Vec<Name>,
+}
+
+/// Loads what is `wanted`. With `trust` the cache is believed except about `stale` keys, new requests are taken to be new and
+/// ids of ours to be unused: the commit proves it. Without, all is read, as one does below a lock.
+pub async fn load(
+    shared: &Shared,
+    client: &impl Run,
+    wanted: &Wanted,
+    stale: &HashSet<Key>,
+    trust: bool,
+) -> DbResult<Basis> {
+    let mut loaded = Loaded::default();
+    let mut missing = Missing::default();
+    for key in &wanted.keys {
+        let trust = trust && !stale.contains(key);
+        if let (Key::Job(job), true) = (key, trust && wanted.created.contains(key)) {
+            loaded.jobs.insert(*job, None);
+        } else {
+            missing.look_up(shared, key, trust, &mut loaded);
+        }
+    }
+    let clock = async {
+        match shared.clock.fresh() {
+            Some(now) if trust => Ok(now),
+            Some(_) | None => load::clock(client).await.inspect(|now| shared.clock.observe(*now)),
+        }
+    };
+    // Sent one behind the other without waiting: one round trip.
+    let (now, jobs, requests, namespaces) =
+        futures::try_join!(clock, missing.jobs(client), missing.requests(client), missing.namespaces(client))?;
+    for key in &missing.jobs {
+        let job = jobs.get(key).cloned();
+        match &job {
+            Some(job) => shared.cache.put(Key::Job(*key), Cached::Job(job.clone())),
+            None => shared.cache.remove(&Key::Job(*key)),
+        }
+        loaded.jobs.insert(*key, job);
+    }
+    for key in &missing.requests {
+        loaded.requests.insert(*key, requests.get(key).cloned());
+    }
+    for id in &missing.namespaces {
+        let found = namespaces.iter().find(|namespace| namespace.id == *id).cloned();
+        if let Some(namespace) = &found {
+            shared.cache.put(Key::Namespace(*id), Cached::Namespace(namespace.clone()));
+        }
+        loaded.namespaces.insert(*id, found);
+    }
+    for name in &missing.names {
+        let found = namespaces.iter().find(|namespace| namespace.name == *name).cloned();
+        loaded.names.insert(name.clone(), found);
+    }
+    Ok(Basis { loaded, fresh: missing.asked(), now })
+}
+
+impl Missing {
+    fn look_up(&mut self, shared: &Shared, key: &Key, trust: bool, loaded: &mut Loaded) {
+        match (key, shared.cache.get(key)) {
+            (Key::Job(key), Some(Cached::Job(job))) if trust => {
+                loaded.jobs.insert(*key, Some(job));
+            }
+            (Key::Job(key), cached) => {
+                if let Some(Cached::Job(job)) = cached {
+                    self.known.insert(*key, job);
+                }
+                self.jobs.push(*key);
+            }
+            // What is remembered never changes, so the cache may be believed here.
+            (Key::Request(key), Some(Cached::Request(record))) => {
+                loaded.requests.insert(*key, Some(record));
+            }
+            (Key::Request(key), _) if trust => {
+                loaded.requests.insert(*key, None);
+            }
+            (Key::Request(key), _) => self.requests.push(*key),
+            (Key::Namespace(id), Some(Cached::Namespace(namespace))) if trust => {
+                loaded.namespaces.insert(*id, Some(namespace));
+            }
+            (Key::Namespace(id), _) => self.namespaces.push(*id),
+            (Key::NamespaceName(name), _) => self.names.push(name.clone()),
+        }
+    }
+
+    async fn jobs(&self, client: &impl Run) -> DbResult<HashMap<JobKey, Arc<Job>>> {
+        if self.jobs.is_empty() { Ok(HashMap::new()) } else { load::jobs(client, &self.jobs, &self.known).await }
+    }
+
+    async fn requests(
+        &self,
+        client: &impl Run,
+    ) -> DbResult<HashMap<RequestKey, Arc<crate::domain::request::RequestRecord>>> {
+        if self.requests.is_empty() { Ok(HashMap::new()) } else { load::requests(client, &self.requests).await }
+    }
+
+    async fn namespaces(&self, client: &impl Run) -> DbResult<Vec<Arc<crate::domain::namespace::Namespace>>> {
+        if self.namespaces.is_empty() && self.names.is_empty() {
+            return Ok(Vec::new());
+        }
+        load::namespaces(client, &self.namespaces, &self.names).await
+    }
+
+    fn asked(self) -> HashSet<Key> {
+        let jobs = self.jobs.into_iter().map(Key::Job);
+        let requests = self.requests.into_iter().map(Key::Request);
+        let namespaces = self.namespaces.into_iter().map(Key::Namespace);
+        jobs.chain(requests).chain(namespaces).chain(self.names.into_iter().map(Key::NamespaceName)).collect()
+    }
+}

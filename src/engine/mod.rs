@@ -1,0 +1,160 @@
+//! The one way to write: operations are decided on cached state, committed in groups, answered after the commit.
+//!
+//! Layout: `world` is what a decision sees; `group` turns decided operations into components and those into a plan; `lane`
+//! runs groups over one connection, one `round` at a time; `queue` is the bounded wait before a lane; `cache` and `clock` are shared by the lanes;
+//! `dispatcher` hands ready stages to waiting workers. [`Engine`] is the door.
+//!
+//! **Invariants.** Nothing is answered that was not decided on the version it was committed or proved at. The engine owns
+//! a write from the moment a lane takes it: a caller that goes away abandons nothing. No lock is held across I/O.
+
+pub mod cache;
+pub mod clock;
+pub mod dispatcher;
+pub mod group;
+mod lane;
+mod loading;
+mod round;
+mod queue;
+mod shared;
+pub mod world;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::{Error, Result, WriteOutcome};
+use crate::feed::Hub;
+use crate::operation::{Operation, Reply};
+use crate::store::Store;
+use lane::{Lane, Mode};
+use queue::{Pending, Queue};
+pub use shared::{Figures, Shared};
+
+/// Bounds of the engine.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    /// Operations that may wait before a lane; a tenth is kept for heartbeats and the ends of attempts.
+    pub queue_operations: usize,
+    /// Bytes that may wait before a lane.
+    pub queue_bytes: usize,
+    /// How long an operation may wait there.
+    pub queue_wait: Duration,
+    /// Entries of the cache.
+    pub cache_entries: usize,
+    /// Bytes of the cache.
+    pub cache_bytes: usize,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            queue_operations: 8_192,
+            queue_bytes: 64 << 20,
+            queue_wait: Duration::from_secs(30),
+            cache_entries: 50_000,
+            cache_bytes: 64 << 20,
+        }
+    }
+}
+
+/// The door to all writes.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    lanes: Arc<Lanes>,
+}
+
+struct Lanes {
+    main: Arc<Queue>,
+    bulk: Arc<Queue>,
+    contended: Arc<Queue>,
+    tasks: std::sync::Mutex<Vec<tokio::task::JoinHandle<()>>>,
+}
+
+/// Operations larger than this go beside the main lane, so that they hold nobody up.
+const BULK_ROWS: usize = 2_000;
+const BULK_BYTES: usize = 1 << 20;
+
+impl Engine {
+    /// Starts the lanes over a migrated store.
+    pub fn start(store: Store, hub: Arc<Hub>, settings: EngineSettings) -> Self {
+        let queue = || Arc::new(Queue::new(settings.queue_operations, settings.queue_bytes));
+        let (main, bulk, contended) = (queue(), queue(), queue());
+        let shared = Arc::new(Shared::new(store, hub, settings));
+        let lane = |mode, from: &Arc<Queue>, aside: &Arc<Queue>| {
+            tokio::spawn(Lane::new(mode, shared.clone(), from.clone(), aside.clone()).run())
+        };
+        let tasks = vec![
+            lane(Mode::Optimistic, &main, &contended),
+            lane(Mode::Optimistic, &bulk, &contended),
+            lane(Mode::Locking, &contended, &contended),
+        ];
+        Self { shared, lanes: Arc::new(Lanes { main, bulk, contended, tasks: tasks.into() }) }
+    }
+
+    /// Decides and commits an operation. Its answer is true at the version it stands on; an error says whether the
+    /// operation can have been applied. `deadline` is the caller's.
+    pub async fn execute(&self, operation: impl Operation, deadline: Option<Instant>) -> Result<Reply> {
+        let weight = operation.weight();
+        let large = weight.rows > BULK_ROWS || weight.bytes > BULK_BYTES;
+        let queue = if large { &self.lanes.bulk } else { &self.lanes.main };
+        let (pending, mut answer) = Pending::new(Box::new(operation));
+        let ticket = pending.ticket();
+        queue.push(pending).inspect_err(|_| {
+            self.shared.figures.rejected.fetch_add(1, Ordering::Relaxed);
+        })?;
+        let patience = Instant::now() + self.shared.settings.queue_wait;
+        let limit = deadline.map_or(patience, |deadline| deadline.min(patience));
+        if let Ok(answer) = tokio::time::timeout_at(limit, &mut answer).await {
+            return answer.unwrap_or(Err(Error::OutcomeUnknown));
+        }
+        let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
+        if ticket.abandon() {
+            self.shared.figures.rejected.fetch_add(1, Ordering::Relaxed);
+            return Err(if late {
+                Error::DeadlineExceeded(WriteOutcome::NotApplied)
+            } else {
+                Error::Overloaded { why: "waited too long for its turn", retry_after: Duration::from_secs(1) }
+            });
+        }
+        // A lane has it. It will be answered, but perhaps not for this caller.
+        let last = deadline.unwrap_or(patience + self.shared.settings.queue_wait);
+        match tokio::time::timeout_at(last, answer).await {
+            Ok(answer) => answer.unwrap_or(Err(Error::OutcomeUnknown)),
+            Err(_) => Err(Error::DeadlineExceeded(WriteOutcome::Unknown)),
+        }
+    }
+
+    /// What the lanes share, for reads and figures.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The database's time, as far as it is known.
+    pub fn now(&self) -> crate::domain::time::Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// Operations that wait before a lane now.
+    pub fn queue_depth(&self) -> usize {
+        [&self.lanes.main, &self.lanes.bulk, &self.lanes.contended].into_iter().map(|queue| queue.len()).sum()
+    }
+
+    /// Takes no new operations, finishes those it has, and ends.
+    pub async fn drain(&self) {
+        let tasks = std::mem::take(&mut *self.lanes.tasks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        // The contended lane last: the others pass operations on to it.
+        self.lanes.main.close();
+        self.lanes.bulk.close();
+        let mut tasks = tasks.into_iter();
+        for task in tasks.by_ref().take(2) {
+            let _ended = task.await;
+        }
+        self.lanes.contended.close();
+        for task in tasks {
+            let _ended = task.await;
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! One round of a group: decided operations, their components, and what becomes of each when the commit has ended.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::cache::Cached;
+use super::group::{Components, Decided};
+use super::loading::Basis;
+use super::queue::Pending;
+use super::shared::Shared;
+use super::world::{Key, World};
+use crate::error::Error;
+use crate::operation;
+use crate::store::commit::{CommitError, Committed, Prepared};
+use crate::store::connection::{Run, unavailable};
+
+/// How often one operation is decided before it is told that others were faster.
+const MAX_ROUNDS: u32 = 6;
+/// How long the commit of a group may take; beyond it the connection is given up and the outcome looked for.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Operations to be decided, and what must be loaded anew for it.
+#[derive(Default)]
+pub struct Work {
+    pub group: Vec<Pending>,
+    pub stale: HashSet<Key>,
+}
+
+/// How a group's commit ended.
+pub enum Ended {
+    /// The components that hold.
+    Applied(Committed),
+    /// Surely nothing was written; it is worth deciding again on newer state.
+    Beaten,
+    /// Surely nothing was written, and trying again at once is no use.
+    Failed(Error),
+    /// Surely nothing was written, because the content of some row was refused.
+    Poisoned(String),
+    /// The connection was lost; it may have been written.
+    Lost,
+}
+
+/// A decided group.
+pub struct Round {
+    decided: Vec<Decided>,
+    /// Operations that cannot be in one group with earlier ones.
+    waiting: Vec<Pending>,
+    world: World,
+    components: Components,
+}
+
+impl Round {
+    /// Decides a group in the order of its arrival.
+    pub fn decide(group: Vec<Pending>, basis: Basis) -> Self {
+        let mut world = World::new(basis.loaded, basis.now);
+        let mut decided = Vec::with_capacity(group.len());
+        let mut waiting = Vec::new();
+        for pending in group {
+            let outcome = operation::decide(&*pending.operation, &mut world);
+            let trace = world.end_operation(outcome.is_ok());
+            if trace.must_wait {
+                waiting.push(pending);
+            } else {
+                decided.push(Decided { pending, outcome, trace });
+            }
+        }
+        let components = Components::of(&decided, &world, &basis.fresh);
+        Self { decided, waiting, world, components }
+    }
+
+    /// Whether the database need not be asked at all.
+    pub fn is_settled(&self) -> bool {
+        self.components.plan.is_empty()
+    }
+
+    /// Whether something is written, not only proved.
+    pub fn writes(&self) -> bool {
+        !self.components.writing.is_empty()
+    }
+
+    /// Sends the group to the database.
+    pub async fn commit(&self, client: &impl Run, prepared: &mut Prepared, group_id: Uuid) -> Ended {
+        let commit = self.components.plan.commit(client, prepared, group_id);
+        match tokio::time::timeout(COMMIT_TIMEOUT, commit).await {
+            Ok(Ok(committed)) => Ended::Applied(committed),
+            Ok(Err(CommitError::RolledBack(error))) => Ended::of(&error),
+            Ok(Err(CommitError::Lost(error))) => {
+                tracing::warn!(%error, "the connection was lost during a commit");
+                Ended::Lost
+            }
+            Ok(Err(CommitError::Mismatch(what))) => Ended::Failed(Error::bug(what)),
+            Err(_) => Ended::Lost,
+        }
+    }
+
+    /// Installs what holds, answers everybody who can be answered, and returns what must be decided again. `pass_aside` takes
+    /// operations on rows that others are writing, where there is somebody to take them.
+    pub fn finish(self, shared: &Shared, ended: Ended, pass_aside: Option<&dyn Fn(Pending)>) -> Vec<Work> {
+        shared.figures.groups.fetch_add(1, Ordering::Relaxed);
+        match ended {
+            Ended::Applied(committed) => {
+                shared.clock.observe(committed.now);
+                self.applied(shared, &committed.components.into_iter().collect(), pass_aside)
+            }
+            Ended::Beaten => {
+                let stale = self.forget(shared, |_| true);
+                let group = self.decided.into_iter().map(|one| one.pending).chain(self.waiting);
+                again(group, stale, &Error::Conflict)
+            }
+            Ended::Poisoned(what) => self.bisected(&what),
+            Ended::Failed(error) => self.failed(shared, &error),
+            Ended::Lost if self.writes() => {
+                shared.figures.unknown.fetch_add(self.decided.len() as u64, Ordering::Relaxed);
+                self.failed(shared, &Error::OutcomeUnknown)
+            }
+            Ended::Lost => self.failed(shared, &Error::StoreUnavailable),
+        }
+    }
+
+    fn applied(self, shared: &Shared, holds: &HashSet<i32>, pass_aside: Option<&dyn Fn(Pending)>) -> Vec<Work> {
+        let guarded = self.components.plan.components();
+        let held = |c: &i32| holds.contains(c) || !guarded.contains(c);
+        self.install(shared, held);
+        let stale = self.forget(shared, |c| !held(c));
+        let mut beaten = Vec::new();
+        for (one, c) in self.decided.into_iter().zip(&self.components.of_operation) {
+            if held(c) {
+                shared.figures.operations.fetch_add(1, Ordering::Relaxed);
+                shared.figures.refused.fetch_add(u64::from(one.outcome.is_err()), Ordering::Relaxed);
+                one.pending.answer(one.outcome.map_err(Error::from));
+                continue;
+            }
+            shared.figures.conflicts.fetch_add(1, Ordering::Relaxed);
+            match pass_aside.filter(|_| self.components.writing.contains(c)) {
+                Some(pass_aside) => {
+                    shared.mark_contended(one.trace.written.into_iter().filter(|key| !matches!(key, Key::Request(_))));
+                    pass_aside(one.pending);
+                }
+                None => beaten.push(one.pending),
+            }
+        }
+        beaten.extend(self.waiting);
+        again(beaten.into_iter(), stale, &Error::Conflict)
+    }
+
+    /// Puts what was committed into the cache and tells who waits for it.
+    fn install(&self, shared: &Shared, held: impl Fn(&i32) -> bool) {
+        for (key, c) in &self.components.of_key {
+            if !held(c) {
+                continue;
+            }
+            match key {
+                Key::Job(job) => match self.world.drafts.get(job) {
+                    Some(draft) => match &draft.job {
+                        Some(job) => {
+                            shared.cache.put(key.clone(), Cached::Job(job.clone()));
+                            shared.hub.publish(job, &draft.changes);
+                        }
+                        None => {
+                            shared.cache.remove(key);
+                            shared.hub.publish_deletion(*job);
+                        }
+                    },
+                    None => {}
+                },
+                Key::Request(request) => {
+                    if let Some(record) = self.world.remembered.get(request) {
+                        shared.cache.put(key.clone(), Cached::Request(record.clone()));
+                    }
+                }
+                // Rare enough to be loaded again.
+                Key::Namespace(id) if self.world.namespaces.contains_key(id) => shared.cache.remove(key),
+                Key::Namespace(_) | Key::NamespaceName(_) => {}
+            }
+        }
+    }
+
+    /// Drops keys of some components from the cache, and everything those components read besides.
+    fn forget(&self, shared: &Shared, which: impl Fn(&i32) -> bool) -> HashSet<Key> {
+        let bound = self.components.of_key.iter().filter(|(_, c)| which(c)).map(|(key, _)| key.clone());
+        let read = self.decided.iter().zip(&self.components.of_operation).filter(|(_, c)| which(c));
+        let stale: HashSet<Key> = bound.chain(read.flat_map(|(one, _)| one.trace.read.iter().cloned())).collect();
+        for key in &stale {
+            // What is known of a job saves loading all of it again; only its being current is in doubt.
+            if !matches!(key, Key::Job(_)) {
+                shared.cache.remove(key);
+            }
+        }
+        stale
+    }
+
+    fn failed(self, shared: &Shared, error: &Error) -> Vec<Work> {
+        for key in self.components.of_key.keys() {
+            shared.cache.remove(key);
+        }
+        for pending in self.decided.into_iter().map(|one| one.pending).chain(self.waiting) {
+            pending.answer(Err(error.clone()));
+        }
+        Vec::new()
+    }
+
+    /// Halves a group in which some row is refused, until that operation is alone.
+    fn bisected(self, what: &str) -> Vec<Work> {
+        let mut group: Vec<Pending> = self.decided.into_iter().map(|one| one.pending).chain(self.waiting).collect();
+        if group.len() == 1 {
+            group.into_iter().for_each(|pending| pending.answer(Err(Error::bug(what))));
+            return Vec::new();
+        }
+        let second = group.split_off(group.len() / 2);
+        vec![Work { group: second, ..Work::default() }, Work { group, ..Work::default() }]
+    }
+}
+
+impl Ended {
+    /// What an error means that the database told, or that came before anything was sent.
+    pub fn of(error: &tokio_postgres::Error) -> Self {
+        match error.code().map(|code| code.code().to_owned()).as_deref() {
+            // Somebody else inserted the same id; serialization, deadlock and lock timeouts are the same to us.
+            Some("23505" | "40001" | "40P01" | "55P03") => Self::Beaten,
+            Some(code) if code.starts_with("22") || code.starts_with("23") => Self::Poisoned(format!("{error:?}")),
+            Some(_) => Self::Failed(unavailable(error)),
+            None => Self::Failed(Error::StoreUnavailable),
+        }
+    }
+}
+
+/// Operations for another round, but for those that had enough of them.
+pub fn again(group: impl Iterator<Item = Pending>, stale: HashSet<Key>, spent: &Error) -> Vec<Work> {
+    let mut work = Work { group: Vec::new(), stale };
+    for mut pending in group {
+        pending.rounds += 1;
+        if pending.rounds >= MAX_ROUNDS {
+            pending.answer(Err(spent.clone()));
+        } else {
+            work.group.push(pending);
+        }
+    }
+    if work.group.is_empty() { Vec::new() } else { vec![work] }
+}
+
+/// What a group may look at.
+#[derive(Default)]
+pub struct Wanted {
+    /// Everything.
+    pub keys: HashSet<Key>,
+    /// Jobs that the group makes under ids that nobody can have used.
+    pub created: HashSet<Key>,
+}
+
+impl Wanted {
+    /// By a group.
+    pub fn by(group: &[Pending]) -> Self {
+        let mut wanted = Self::default();
+        for pending in group {
+            for key in operation::keys(&*pending.operation) {
+                if matches!(&key, Key::Job(job) if pending.operation.creates(job)) {
+                    wanted.created.insert(key.clone());
+                }
+                wanted.keys.insert(key);
+            }
+        }
+        wanted
+    }
+}
+
+/// Answers a whole group with one error.
+pub fn fail(group: Vec<Pending>, error: &Error) -> Vec<Work> {
+    for pending in group {
+        pending.answer(Err(error.clone()));
+    }
+    Vec::new()
+}
+

@@ -1,0 +1,241 @@
+//! What a decision sees: the state its group stands on, with what earlier operations of the group have changed.
+//!
+//! An operation works on a layer of its own; only when it is decided does the layer become part of the world. A refused
+//! operation leaves nothing behind but the keys it read, on whose versions its refusal rests.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
+use crate::domain::job::{Changes, Edit, Job};
+use crate::domain::namespace::Namespace;
+use crate::domain::request::{RequestKey, RequestRecord};
+use crate::domain::time::Timestamp;
+
+/// The root of something with a version of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Key {
+    /// A job with its stages and leases.
+    Job(JobKey),
+    /// A remembered request.
+    Request(RequestKey),
+    /// A namespace by number.
+    Namespace(NamespaceId),
+    /// A namespace by name, to create one.
+    NamespaceName(Name),
+}
+
+/// The state that a group stands on. What is looked up must be here: present, or known to be absent.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Jobs; `None` where there is no such job, or none is expected.
+    pub jobs: HashMap<JobKey, Option<Arc<Job>>>,
+    /// Remembered requests; `None` where the request is taken to be new.
+    pub requests: HashMap<RequestKey, Option<Arc<RequestRecord>>>,
+    /// Namespaces by number.
+    pub namespaces: HashMap<NamespaceId, Option<Arc<Namespace>>>,
+    /// Namespaces by name.
+    pub names: HashMap<Name, Option<Arc<Namespace>>>,
+}
+
+/// A job as the group will leave it.
+#[derive(Clone, Debug, Default)]
+pub struct Draft {
+    /// The job; `None` if it is deleted.
+    pub job: Option<Arc<Job>>,
+    /// What is written beside it.
+    pub changes: Changes,
+}
+
+/// What becomes of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamespaceEffect {
+    /// Its fencing floor rises to this.
+    Raise(i64),
+    /// It goes.
+    Delete,
+}
+
+/// What an operation read and changed.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    /// What it looked at.
+    pub read: Vec<Key>,
+    /// What it changed.
+    pub written: Vec<Key>,
+    /// Leases it needs to have expired.
+    pub expired: Vec<(JobKey, StageNo, Uuid)>,
+    /// It cannot be in one group with an earlier operation.
+    pub must_wait: bool,
+}
+
+#[derive(Debug, Default)]
+struct Layer {
+    trace: Trace,
+    jobs: Vec<(JobKey, Draft)>,
+    requests: Vec<(RequestKey, RequestRecord)>,
+    namespaces: Vec<(NamespaceId, NamespaceEffect)>,
+    names: Vec<Name>,
+}
+
+/// The state of a group while it is being decided.
+#[derive(Debug)]
+pub struct World {
+    /// What it all stands on.
+    pub loaded: Loaded,
+    now: Timestamp,
+    /// Jobs that changed.
+    pub drafts: HashMap<JobKey, Draft>,
+    /// Requests to remember.
+    pub remembered: HashMap<RequestKey, Arc<RequestRecord>>,
+    /// Namespaces that change.
+    pub namespaces: HashMap<NamespaceId, NamespaceEffect>,
+    /// Namespaces to create.
+    pub created: Vec<Name>,
+    layer: Layer,
+}
+
+impl World {
+    /// The world as loaded, at a moment of the database's clock.
+    pub fn new(loaded: Loaded, now: Timestamp) -> Self {
+        Self {
+            loaded,
+            now,
+            drafts: HashMap::new(),
+            remembered: HashMap::new(),
+            namespaces: HashMap::new(),
+            created: Vec::new(),
+            layer: Layer::default(),
+        }
+    }
+
+    /// The moment of the decision.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// A job as it is now, with what the group has done so far.
+    pub fn job(&mut self, key: JobKey) -> Option<Arc<Job>> {
+        self.layer.trace.read.push(Key::Job(key));
+        if let Some((_, draft)) = self.layer.jobs.iter().rev().find(|(written, _)| *written == key) {
+            return draft.job.clone();
+        }
+        match self.drafts.get(&key) {
+            Some(draft) => draft.job.clone(),
+            None => self.loaded.jobs.get(&key).cloned().flatten(),
+        }
+    }
+
+    /// Begins to change a job.
+    pub fn edit(&self, job: &Arc<Job>) -> Edit {
+        Edit::begin(job.clone(), self.now)
+    }
+
+    /// Keeps an edit. Returns the job after it, and whether anything changed.
+    pub fn keep(&mut self, before: &Arc<Job>, edit: Edit) -> (Arc<Job>, bool) {
+        match edit.finish() {
+            None => (before.clone(), false),
+            Some((job, changes)) => {
+                let applied = job.revision != before.revision;
+                self.put(job.key, Draft { job: Some(job.clone()), changes });
+                (job, applied)
+            }
+        }
+    }
+
+    /// Puts a new job into the world.
+    pub fn create(&mut self, job: Arc<Job>, changes: Changes) {
+        // One statement cannot delete and insert the same row: who creates anew what this group deletes comes after it.
+        self.layer.trace.must_wait |= self.loaded.jobs.get(&job.key).is_some_and(Option::is_some);
+        self.put(job.key, Draft { job: Some(job), changes });
+    }
+
+    /// Removes a job from the world.
+    pub fn delete(&mut self, key: JobKey) {
+        self.put(key, Draft::default());
+    }
+
+    fn put(&mut self, key: JobKey, draft: Draft) {
+        self.layer.trace.written.push(Key::Job(key));
+        self.layer.jobs.push((key, draft));
+    }
+
+    /// Makes the operation depend on the lease's having expired when it commits, unrenewed.
+    pub fn require_expired(&mut self, key: JobKey, no: StageNo, token_secret: Uuid) {
+        self.layer.trace.expired.push((key, no, token_secret));
+    }
+
+    /// What is remembered of a request.
+    pub fn request(&mut self, key: RequestKey) -> Option<Arc<RequestRecord>> {
+        self.layer.trace.read.push(Key::Request(key));
+        let remembered = self.remembered.get(&key).cloned();
+        remembered.or_else(|| self.loaded.requests.get(&key).cloned().flatten())
+    }
+
+    /// Remembers a request with this operation.
+    pub fn remember(&mut self, key: RequestKey, record: RequestRecord) {
+        self.layer.trace.written.push(Key::Request(key));
+        self.layer.requests.push((key, record));
+    }
+
+    /// A namespace.
+    pub fn namespace(&mut self, id: NamespaceId) -> Option<Arc<Namespace>> {
+        self.layer.trace.read.push(Key::Namespace(id));
+        if self.namespaces.get(&id) == Some(&NamespaceEffect::Delete) {
+            return None;
+        }
+        self.loaded.namespaces.get(&id).cloned().flatten()
+    }
+
+    /// Changes a namespace.
+    pub fn change_namespace(&mut self, id: NamespaceId, effect: NamespaceEffect) {
+        self.layer.trace.written.push(Key::Namespace(id));
+        self.layer.namespaces.push((id, effect));
+    }
+
+    /// A namespace by name; unlike that by number it is never taken from the cache.
+    pub fn namespace_named(&mut self, name: &Name) -> Option<Arc<Namespace>> {
+        self.layer.trace.read.push(Key::NamespaceName(name.clone()));
+        let namespace = self.loaded.names.get(name).cloned().flatten()?;
+        (self.namespaces.get(&namespace.id) != Some(&NamespaceEffect::Delete)).then_some(namespace)
+    }
+
+    /// Whether this group creates a namespace of this name.
+    pub fn creates_namespace(&self, name: &Name) -> bool {
+        self.created.contains(name)
+    }
+
+    /// Creates a namespace.
+    pub fn create_namespace(&mut self, name: Name) {
+        self.layer.trace.written.push(Key::NamespaceName(name.clone()));
+        self.layer.names.push(name);
+    }
+
+    /// Ends an operation: its changes become part of the world if it was `applied`, else only what it read is kept.
+    pub fn end_operation(&mut self, applied: bool) -> Trace {
+        let layer = std::mem::take(&mut self.layer);
+        if layer.trace.must_wait {
+            return layer.trace;
+        }
+        if !applied {
+            return Trace { read: layer.trace.read, ..Trace::default() };
+        }
+        for (key, draft) in layer.jobs {
+            let whole = self.drafts.entry(key).or_default();
+            whole.job = draft.job;
+            whole.changes.absorb(draft.changes);
+        }
+        self.remembered.extend(layer.requests.into_iter().map(|(key, record)| (key, Arc::new(record))));
+        for (id, effect) in layer.namespaces {
+            let whole = self.namespaces.entry(id).or_insert_with(|| effect.clone());
+            match (&mut *whole, effect) {
+                (NamespaceEffect::Raise(floor), NamespaceEffect::Raise(higher)) => *floor = (*floor).max(higher),
+                (whole, effect) => *whole = effect,
+            }
+        }
+        self.created.extend(layer.names);
+        layer.trace
+    }
+}

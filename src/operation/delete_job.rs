@@ -1,0 +1,63 @@
+//! Deletes an ended job and all below it; its history stays.
+
+use std::sync::Arc;
+
+use super::{Operation, Reply, existing};
+use crate::domain::id::{JobKey, Name};
+use crate::domain::job::Job;
+use crate::domain::refusal::Refusal;
+use crate::domain::request::RequestIdentity;
+use crate::engine::world::{Key, NamespaceEffect, World};
+
+/// Deletes one job.
+#[derive(Debug)]
+pub struct DeleteJob {
+    /// Which job.
+    pub key: JobKey,
+    /// As the caller named it.
+    pub job_id: Name,
+    /// The job's revision that the caller knows.
+    pub expected_revision: Option<i64>,
+    /// The caller's `request_id`.
+    pub request: Option<RequestIdentity>,
+}
+
+impl Operation for DeleteJob {
+    fn name(&self) -> &'static str {
+        "delete_job"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        keys(self.key)
+    }
+
+    fn request(&self) -> Option<RequestIdentity> {
+        self.request
+    }
+
+    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+        let job = existing(world, self.key, &self.job_id)?;
+        job.expect_revision(self.expected_revision)?;
+        if !job.state.is_terminal() {
+            return Err(job.refuses("can only be deleted after it ended"));
+        }
+        delete(world, &job);
+        Ok(Reply::about((job, true)))
+    }
+}
+
+/// What a deletion looks at.
+pub(super) fn keys(key: JobKey) -> Vec<Key> {
+    vec![Key::Job(key), Key::Namespace(key.namespace)]
+}
+
+/// Removes a job. Its id can be used again, so no token below those it granted is ever granted in its namespace. The floor
+/// soon stands at the usual number of attempts and rises no more.
+pub(super) fn delete(world: &mut World, job: &Arc<Job>) {
+    world.delete(job.key);
+    let highest = job.stages.iter().map(|stage| stage.fencing_token).max().unwrap_or(0);
+    let namespace = job.key.namespace;
+    if world.namespace(namespace).is_some_and(|namespace| namespace.fencing_floor < highest) {
+        world.change_namespace(namespace, NamespaceEffect::Raise(highest));
+    }
+}

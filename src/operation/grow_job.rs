@@ -1,0 +1,47 @@
+//! A running stage adds stages to its job.
+
+use super::update_progress::Target;
+use super::{Operation, Reply, Weight};
+use crate::domain::refusal::Refusal;
+use crate::domain::request::RequestIdentity;
+use crate::domain::stage::NewStage;
+use crate::engine::world::{Key, World};
+
+/// Fans out.
+#[derive(Debug)]
+pub struct AddStages {
+    /// The running stage that asks.
+    pub target: Target,
+    /// What is added.
+    pub stages: Vec<NewStage>,
+    /// The caller's `request_id`.
+    pub request: Option<RequestIdentity>,
+}
+
+impl Operation for AddStages {
+    fn name(&self) -> &'static str {
+        "add_stages"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        vec![Key::Job(self.target.key)]
+    }
+
+    fn weight(&self) -> Weight {
+        let inputs = self.stages.iter().filter_map(|stage| stage.input.as_ref()).map(|input| input.len()).sum::<usize>();
+        Weight { rows: 4 + 4 * self.stages.len(), bytes: 512 + 256 * self.stages.len() + inputs }
+    }
+
+    fn request(&self) -> Option<RequestIdentity> {
+        self.request
+    }
+
+    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+        let job = self.target.job(world)?;
+        job.running(&self.target.hold)?;
+        let mut edit = world.edit(&job);
+        let stages = edit.add_stages(&self.stages, "stages")?;
+        let (job, applied) = world.keep(&job, edit);
+        Ok(Reply { jobs: vec![job], stages, applied, replayed: None })
+    }
+}

@@ -1,0 +1,134 @@
+//! One write per file: which keys it concerns, and a pure decision over them.
+//!
+//! A decision looks at the world, the clock and the request, and refuses or changes the world. It may be taken several
+//! times, each time on newer state, so it draws nothing and remembers nothing: secrets and jitter are part of the operation.
+
+use std::sync::Arc;
+
+use crate::domain::id::{JobKey, StageNo};
+use crate::domain::job::Job;
+use crate::domain::refusal::Refusal;
+use crate::domain::request::{RequestIdentity, RequestRecord};
+use crate::engine::world::{Key, World};
+
+pub mod control_job;
+pub mod delete_job;
+pub mod end_stage;
+pub mod grow_job;
+pub mod heartbeat;
+pub mod lease_stages;
+pub mod namespace;
+pub mod reap;
+pub mod start_stage;
+pub mod submit_jobs;
+pub mod update_progress;
+pub mod wake;
+
+/// How much an operation is: what queues and groups are bounded by.
+#[derive(Clone, Copy, Debug)]
+pub struct Weight {
+    /// Rows it will write, about.
+    pub rows: usize,
+    /// Bytes of the user's objects that it carries.
+    pub bytes: usize,
+}
+
+impl Weight {
+    /// Of an operation that touches a handful of rows.
+    pub const SMALL: Self = Self { rows: 6, bytes: 512 };
+}
+
+/// A write.
+pub trait Operation: Send + Sync + 'static {
+    /// What it is called in logs and metrics.
+    fn name(&self) -> &'static str;
+
+    /// Everything it may look at, so that it is loaded.
+    fn keys(&self) -> Vec<Key>;
+
+    /// Whether it makes this job under an id that nobody can have used, so that nothing need be looked up.
+    fn creates(&self, _key: &JobKey) -> bool {
+        false
+    }
+
+    /// How much it is.
+    fn weight(&self) -> Weight {
+        Weight::SMALL
+    }
+
+    /// Whether it keeps work alive (a heartbeat, the end of an attempt) and may use the queue's last tenth.
+    fn is_urgent(&self) -> bool {
+        false
+    }
+
+    /// The caller's `request_id`, if it gave one.
+    fn request(&self) -> Option<RequestIdentity> {
+        None
+    }
+
+    /// Looks at the world and refuses, or changes it.
+    fn decide(&self, world: &mut World) -> Result<Reply, Refusal>;
+}
+
+/// The answer to an applied operation.
+#[derive(Clone, Debug, Default)]
+pub struct Reply {
+    /// The jobs as the operation left them, in the order of the request; empty for a repeat.
+    pub jobs: Vec<Arc<Job>>,
+    /// The stages it was about.
+    pub stages: Vec<StageNo>,
+    /// Whether anything changed.
+    pub applied: bool,
+    /// For a repeated `request_id`: what the first one did. Nothing was changed now.
+    pub replayed: Option<Arc<RequestRecord>>,
+}
+
+impl Reply {
+    /// About one job.
+    pub fn about((job, applied): (Arc<Job>, bool)) -> Self {
+        Self { jobs: vec![job], applied, ..Self::default() }
+    }
+
+    /// About one stage of a job.
+    pub fn about_stage(no: StageNo, (job, applied): (Arc<Job>, bool)) -> Self {
+        Self { jobs: vec![job], stages: vec![no], applied, ..Self::default() }
+    }
+
+    fn record(&self, identity: RequestIdentity) -> RequestRecord {
+        RequestRecord {
+            digest: identity.digest,
+            jobs: self.jobs.iter().map(|job| job.key.uid).collect(),
+            stage_no: self.stages.first().copied(),
+            revision: self.jobs.first().map_or(0, |job| job.revision),
+            applied: self.applied,
+        }
+    }
+}
+
+/// Everything an operation may look at, its `request_id` included.
+pub fn keys(operation: &dyn Operation) -> Vec<Key> {
+    let mut keys = operation.keys();
+    keys.extend(operation.request().map(|identity| Key::Request(identity.key)));
+    keys
+}
+
+/// Decides an operation, or answers it from memory where its `request_id` was applied before.
+pub fn decide(operation: &dyn Operation, world: &mut World) -> Result<Reply, Refusal> {
+    let Some(identity) = operation.request() else {
+        return operation.decide(world);
+    };
+    if let Some(record) = world.request(identity.key) {
+        if record.digest != identity.digest {
+            return Err(Refusal::RequestIdReused);
+        }
+        return Ok(Reply { applied: record.applied, replayed: Some(record), ..Reply::default() });
+    }
+    let reply = operation.decide(world)?;
+    world.remember(identity.key, reply.record(identity));
+    Ok(reply)
+}
+
+/// The job of a key, or the refusal that names it as the caller did.
+fn existing(world: &mut World, key: JobKey, job_id: &str) -> Result<Arc<Job>, Refusal> {
+    world.job(key).ok_or_else(|| Refusal::JobNotFound { job_id: job_id.to_owned() })
+}

@@ -1,0 +1,73 @@
+//! Creates and deletes namespaces.
+
+use super::{Operation, Reply};
+use crate::domain::id::{Name, NamespaceId};
+use crate::domain::refusal::Refusal;
+use crate::domain::request::RequestIdentity;
+use crate::engine::world::{Key, NamespaceEffect, World};
+
+/// Creates a namespace.
+#[derive(Debug)]
+pub struct CreateNamespace {
+    /// Its name.
+    pub name: Name,
+    /// The caller's `request_id`.
+    pub request: Option<RequestIdentity>,
+}
+
+impl Operation for CreateNamespace {
+    fn name(&self) -> &'static str {
+        "create_namespace"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        vec![Key::NamespaceName(self.name.clone())]
+    }
+
+    fn request(&self) -> Option<RequestIdentity> {
+        self.request
+    }
+
+    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+        if world.namespace_named(&self.name).is_some() || world.creates_namespace(&self.name) {
+            return Err(Refusal::NamespaceAlreadyExists { name: self.name.to_string() });
+        }
+        world.create_namespace(self.name.clone());
+        Ok(Reply { applied: true, ..Reply::default() })
+    }
+}
+
+/// Deletes a namespace that holds no job.
+#[derive(Debug)]
+pub struct DeleteNamespace {
+    /// Its number.
+    pub id: NamespaceId,
+    /// Its name.
+    pub name: Name,
+    /// The caller's `request_id`.
+    pub request: Option<RequestIdentity>,
+}
+
+impl Operation for DeleteNamespace {
+    fn name(&self) -> &'static str {
+        "delete_namespace"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        vec![Key::Namespace(self.id), Key::NamespaceName(self.name.clone())]
+    }
+
+    fn request(&self) -> Option<RequestIdentity> {
+        self.request
+    }
+
+    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+        let name = || self.name.to_string();
+        let namespace = world.namespace_named(&self.name).ok_or_else(|| Refusal::NamespaceNotFound { name: name() })?;
+        if namespace.holds_jobs {
+            return Err(Refusal::NamespaceInUse { name: name(), why: "it holds jobs" });
+        }
+        world.change_namespace(self.id, NamespaceEffect::Delete);
+        Ok(Reply { applied: true, ..Reply::default() })
+    }
+}

@@ -1,0 +1,58 @@
+//! Begins an attempt of a stage by name.
+
+use super::{Operation, Reply, existing};
+use crate::domain::id::{JobKey, Name};
+use crate::domain::job::{Grant, Hold};
+use crate::domain::refusal::Refusal;
+use crate::domain::request::RequestIdentity;
+use crate::domain::stage::Stage;
+use crate::engine::world::{Key, World};
+
+/// An orchestrator takes a stage of its own job.
+#[derive(Debug)]
+pub struct StartStage {
+    /// Which job.
+    pub key: JobKey,
+    /// As the caller named it.
+    pub job_id: Name,
+    /// Which stage.
+    pub stage_name: Name,
+    /// The lease it wants, if it wants one.
+    pub grant: Option<Grant>,
+    /// The stage's version that the caller knows.
+    pub expected_version: Option<i64>,
+    /// The caller's `request_id`.
+    pub request: Option<RequestIdentity>,
+}
+
+/// Refuses unless `expected`, where given, is the stage's version.
+pub(super) fn expect_version(stage: &Stage, expected: Option<i64>) -> Result<(), Refusal> {
+    match expected {
+        Some(expected) if expected != stage.version => {
+            Err(Refusal::VersionMismatch { expected, actual: stage.version })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+impl Operation for StartStage {
+    fn name(&self) -> &'static str {
+        "start_stage"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        vec![Key::Job(self.key)]
+    }
+
+    fn request(&self) -> Option<RequestIdentity> {
+        self.request
+    }
+
+    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+        let job = existing(world, self.key, &self.job_id)?;
+        expect_version(job.held(&Hold::Name(self.stage_name.clone()))?, self.expected_version)?;
+        let mut edit = world.edit(&job);
+        let no = edit.start_by_name(&self.stage_name, self.grant.as_ref())?;
+        Ok(Reply::about_stage(no, world.keep(&job, edit)))
+    }
+}

@@ -1,0 +1,74 @@
+//! Submits one job or many, all or nothing.
+
+use super::{Operation, Reply, Weight};
+use crate::domain::id::JobKey;
+use crate::domain::job::NewJob;
+use crate::domain::refusal::Refusal;
+use crate::domain::request::RequestIdentity;
+use crate::engine::world::{Key, World};
+
+/// New jobs, with the path of the field that holds each job's stages.
+#[derive(Debug)]
+pub struct SubmitJobs {
+    /// The jobs and, for each, the path of its stages in the request.
+    pub jobs: Vec<(NewJob, String)>,
+    /// The caller's `request_id`.
+    pub request: Option<RequestIdentity>,
+}
+
+impl Operation for SubmitJobs {
+    fn name(&self) -> &'static str {
+        "submit_jobs"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        let mut keys = Vec::with_capacity(self.jobs.len() + 1);
+        for (job, _) in &self.jobs {
+            keys.push(Key::Job(job.key));
+            if !job.is_generated {
+                keys.push(Key::Namespace(job.key.namespace));
+            }
+        }
+        keys
+    }
+
+    fn creates(&self, key: &JobKey) -> bool {
+        self.jobs.iter().any(|(job, _)| job.key == *key && job.is_generated)
+    }
+
+    fn weight(&self) -> Weight {
+        let input = |stage: &crate::domain::stage::NewStage| stage.input.as_ref().map_or(0, |input| input.len());
+        let one = |job: &NewJob| Weight {
+            rows: 4 + 4 * job.stages.len(),
+            bytes: 512
+                + job.payload.as_ref().map_or(0, |payload| payload.len())
+                + job.stages.iter().map(|stage| 256 + input(stage)).sum::<usize>(),
+        };
+        self.jobs.iter().map(|(job, _)| one(job)).fold(Weight { rows: 0, bytes: 0 }, |sum, next| Weight {
+            rows: sum.rows + next.rows,
+            bytes: sum.bytes + next.bytes,
+        })
+    }
+
+    fn request(&self) -> Option<RequestIdentity> {
+        self.request
+    }
+
+    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+        let mut reply = Reply { applied: true, ..Reply::default() };
+        for (new, path) in &self.jobs {
+            if world.job(new.key).is_some() {
+                return Err(Refusal::JobAlreadyExists { job_id: new.meta.job_id.to_string() });
+            }
+            // An id of ours was never used before; any other may have belonged to a deleted job, whose tokens must stay stale.
+            let floor = match new.is_generated {
+                true => 0,
+                false => world.namespace(new.key.namespace).map_or(0, |namespace| namespace.fencing_floor),
+            };
+            let (job, changes) = new.submit(world.now(), floor, path)?;
+            world.create(job.clone(), changes);
+            reply.jobs.push(job);
+        }
+        Ok(reply)
+    }
+}

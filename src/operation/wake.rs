@@ -1,0 +1,44 @@
+//! Does what is due by the clock: delayed starts, backoffs, timeouts, the end of grace and of retention.
+
+use super::delete_job::{delete, keys};
+use super::{Operation, Reply};
+use crate::domain::id::{JobKey, StageNo};
+use crate::domain::refusal::Refusal;
+use crate::engine::world::{Key, World};
+
+/// Wakes a job, or one of its stages. If nothing is due any more, nothing happens.
+#[derive(Debug)]
+pub struct Wake {
+    /// Which job.
+    pub key: JobKey,
+    /// The stage, or the job itself.
+    pub stage_no: Option<StageNo>,
+    /// A random number in `[0, 1)` for the wait after a timeout.
+    pub jitter: f64,
+}
+
+impl Operation for Wake {
+    fn name(&self) -> &'static str {
+        "wake"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        keys(self.key)
+    }
+
+    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+        let Some(job) = world.job(self.key) else {
+            return Ok(Reply::default());
+        };
+        if self.stage_no.is_none() && job.expire_time.is_some_and(|at| at <= world.now()) {
+            delete(world, &job);
+            return Ok(Reply::about((job, true)));
+        }
+        let mut edit = world.edit(&job);
+        match self.stage_no {
+            Some(no) => edit.wake_stage(no, self.jitter),
+            None => edit.wake_job(),
+        }
+        Ok(Reply::about(world.keep(&job, edit)))
+    }
+}

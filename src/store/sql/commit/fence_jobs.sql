@@ -1,0 +1,6 @@
+-- fence_jobs: roots that something else was written on the strength of; shared locks, so that none of them changes before
+-- the group is committed.
+SELECT v.c
+FROM unnest($1::int4[], $2::int4[], $3::uuid[], $4::int8[]) AS v(c, namespace_id, job_uid, revision)
+JOIN jobs j ON j.namespace_id = v.namespace_id AND j.job_uid = v.job_uid AND j.revision = v.revision
+FOR SHARE OF j SKIP LOCKED
