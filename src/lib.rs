@@ -6,4 +6,5 @@ pub mod error;
 pub mod feed;
 pub mod operation;
 pub mod proto;
+pub mod rpc;
 pub mod store;

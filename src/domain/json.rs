@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-/// The text of one JSON object, checked at the edge: finite numbers, no NUL, at most 100 levels deep.
+/// The text of one JSON object, checked at the edge: finite numbers, no NUL, at most 32 levels deep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document(Arc<str>);
 

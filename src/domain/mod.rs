@@ -5,8 +5,9 @@
 //!
 //! Layout: `id` and `time` are the words everything speaks; `failure` and `retry` decide what an error leads to;
 //! `stage`, `stage_table` and `graph` are the parts of a [`job::Job`]; `job::Edit` holds the transitions;
-//! `event` is what history keeps of them; `refusal` is every way to say no.
+//! `event` is what history keeps of them; `documents` is what travels beside a job; `query` is what lists are asked for; `refusal` is every way to say no.
 
+pub mod documents;
 pub mod event;
 pub mod failure;
 pub mod graph;
@@ -14,6 +15,7 @@ pub mod id;
 pub mod job;
 pub mod json;
 pub mod namespace;
+pub mod query;
 pub mod refusal;
 pub mod request;
 pub mod retry;

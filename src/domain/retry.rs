@@ -24,9 +24,18 @@ pub struct RetryRule {
     pub max_attempts: Option<u32>,
     /// The wait after the first attempt.
     pub initial_backoff: Option<Duration>,
+    /// By what the wait grows with each attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multiplier: Option<f64>,
+    /// The longest wait before jitter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_backoff: Option<Duration>,
+    /// A uniformly random part of this is added to each wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<Duration>,
 }
 
-/// When a failed stage is tried again. Defaults: 3 attempts, 1 s, doubling, at most 60 s, up to 1 s of jitter.
+/// When a failed stage is tried again. Defaults: 3 attempts, 1 s, doubling, at most 5 minutes, up to 1 s of jitter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetryPolicy {
     /// Attempts in all, the first included: 1 to 100.
@@ -50,7 +59,7 @@ impl Default for RetryPolicy {
             max_attempts: 3,
             initial_backoff: Duration::from_secs(1),
             multiplier: 2.0,
-            max_backoff: Duration::from_secs(60),
+            max_backoff: Duration::from_secs(300),
             jitter: Duration::from_secs(1),
             rules: Vec::new(),
         }
@@ -88,7 +97,8 @@ impl RetryPolicy {
             Some(asked) => asked.min(MAX_RETRY_AFTER),
             None => self.backoff(attempt, failure.class, rule),
         };
-        Verdict::Retry(base + self.jitter.mul_f64(jitter.clamp(0.0, 1.0)))
+        let most = rule.and_then(|rule| rule.jitter).unwrap_or(self.jitter);
+        Verdict::Retry(base + most.mul_f64(jitter.clamp(0.0, 1.0)))
     }
 
     fn backoff(&self, attempt: u32, class: FailureClass, rule: Option<&RetryRule>) -> Duration {
@@ -104,9 +114,11 @@ impl RetryPolicy {
         };
         let initial = rule.and_then(|rule| rule.initial_backoff).unwrap_or(usual);
         let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
-        let seconds = initial.as_secs_f64() * self.multiplier.powi(exponent);
-        // A product beyond what a Duration holds is beyond max_backoff too.
-        Duration::try_from_secs_f64(seconds).map_or(self.max_backoff, |wait| wait.min(self.max_backoff))
+        let multiplier = rule.and_then(|rule| rule.multiplier).unwrap_or(self.multiplier);
+        let longest = rule.and_then(|rule| rule.max_backoff).unwrap_or(self.max_backoff);
+        let seconds = initial.as_secs_f64() * multiplier.powi(exponent);
+        // A product beyond what a Duration holds is beyond the longest wait too.
+        Duration::try_from_secs_f64(seconds).map_or(longest, |wait| wait.min(longest))
     }
 
     fn rule(&self, class: FailureClass) -> Option<&RetryRule> {

@@ -1,0 +1,98 @@
+//! Leases for the wire: what a worker gets to do its work, and what it hears about the leases it has.
+
+use std::time::Duration;
+
+use super::failure::{self, count};
+use super::{document, time};
+use crate::domain::documents::LeaseDocuments;
+use crate::domain::id::{LeaseToken, StageNo};
+use crate::domain::job::{Job, JobState};
+use crate::domain::stage::{Lease, Stage};
+use crate::domain::time::Timestamp;
+use crate::error::{Error, Result};
+use crate::proto;
+use crate::rpc::limits::DEPENDENCIES_BYTES;
+use crate::rpc::page::Budget;
+
+/// The longest time between two heartbeats.
+const MAX_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The lease of a stage that was just leased; `now` is the database's.
+pub fn lease(job: &Job, stage: &Stage, documents: &LeaseDocuments, now: Timestamp) -> Result<proto::Lease> {
+    let (Some(lease), Some(token)) = (stage.lease(), stage.token(job.key.uid)) else {
+        return Err(Error::bug("a stage without a lease is told as leased"));
+    };
+    let (dependencies, dependencies_truncated) = dependencies(job, stage, documents)?;
+    Ok(proto::Lease {
+        lease_token: token.to_string(),
+        fencing_token: stage.fencing_token,
+        job_id: job.meta.job_id.to_string(),
+        stage_name: stage.spec.name.to_string(),
+        kind: job.meta.kind.to_string(),
+        queue: stage.spec.queue.to_string(),
+        attempt: count(stage.attempt),
+        max_attempts: count(stage.spec.retry.max_attempts),
+        payload: document::optional_object(documents.payload.as_ref())?,
+        input: document::optional_object(documents.input.as_ref())?,
+        dependencies,
+        expire_time: Some(time::timestamp(lease.expires_at)),
+        ttl: Some(time::duration(now.until(lease.expires_at))),
+        heartbeat_interval: Some(time::duration(heartbeat_interval(lease))),
+        job_revision: job.revision,
+        labels: job.labels.as_ref().clone(),
+        group_key: stage.spec.group_key.as_deref().unwrap_or_default().to_owned(),
+        dependencies_truncated,
+    })
+}
+
+fn heartbeat_interval(lease: &Lease) -> Duration {
+    (lease.duration / 3).min(MAX_HEARTBEAT_INTERVAL)
+}
+
+/// The stages a stage depends on, up to what a lease may hold, and whether some are missing.
+fn dependencies(job: &Job, stage: &Stage, documents: &LeaseDocuments) -> Result<(Vec<proto::Dependency>, bool)> {
+    let mut budget = Budget::new(DEPENDENCIES_BYTES);
+    let mut dependencies = Vec::with_capacity(stage.depends_on.len());
+    for &no in stage.depends_on.iter() {
+        let dependency = dependency(job, no, documents)?;
+        if !budget.takes(&dependency) {
+            return Ok((dependencies, true));
+        }
+        dependencies.push(dependency);
+    }
+    Ok((dependencies, false))
+}
+
+fn dependency(job: &Job, no: StageNo, documents: &LeaseDocuments) -> Result<proto::Dependency> {
+    let stage = &job.stages[no];
+    Ok(proto::Dependency {
+        name: stage.spec.name.to_string(),
+        state: stage.phase() as i32,
+        artifacts: document::optional_object(documents.artifacts.get(&no))?,
+        failure: failure::optional(stage.failure.as_deref())?,
+    })
+}
+
+/// The answer to one beat, from the job as it is after the heartbeat.
+pub fn status(job: &Job, token: &LeaseToken, now: Timestamp) -> proto::LeaseStatus {
+    let stage = job.stages.get(token.stage_no).filter(|stage| stage.is_newest(token));
+    let Some(lease) = stage.and_then(|stage| stage.lease()) else { return lost() };
+    let directive = match job.state {
+        JobState::Failing { .. } | JobState::Cancelling { .. } => proto::LeaseDirective::Cancel,
+        JobState::Paused => proto::LeaseDirective::Pause,
+        JobState::Pending | JobState::Running | JobState::Succeeded | JobState::Failed | JobState::Cancelled => {
+            proto::LeaseDirective::Continue
+        }
+    };
+    proto::LeaseStatus {
+        directive: directive as i32,
+        expire_time: Some(time::timestamp(lease.expires_at)),
+        ttl: Some(time::duration(now.until(lease.expires_at))),
+        job_revision: job.revision,
+    }
+}
+
+/// The answer to a beat whose lease is not held, or whose job does not exist.
+pub fn lost() -> proto::LeaseStatus {
+    proto::LeaseStatus { directive: proto::LeaseDirective::Lost as i32, expire_time: None, ttl: None, job_revision: 0 }
+}

@@ -1,0 +1,19 @@
+//! Messages into domain values, with every check a single request allows, and domain values into messages.
+//!
+//! **Invariants.** What leaves here towards the domain is within the limits and free of control characters and NUL where
+//! the contract says so. A refusal names the field by its full path. Nothing here is quadratic in what a caller sends.
+
+pub mod digest;
+pub mod document;
+pub mod event;
+pub mod failure;
+pub mod job;
+pub mod lease;
+pub mod path;
+pub mod retry;
+pub mod stage;
+pub mod steer;
+pub mod submit;
+pub mod text;
+pub mod time;
+pub mod worker;

@@ -1,0 +1,67 @@
+//! Every size a caller can hit, in one place: the checks use them and `GetServerInfo` tells them.
+
+/// The payload of a job, in bytes as JSON.
+pub const PAYLOAD_BYTES: usize = 256 * 1024;
+/// The input of a stage, in bytes as JSON.
+pub const INPUT_BYTES: usize = 64 * 1024;
+/// The artifacts of a stage, in bytes as JSON.
+pub const ARTIFACTS_BYTES: usize = 64 * 1024;
+/// The result of a job, in bytes as JSON.
+pub const RESULT_BYTES: usize = 64 * 1024;
+/// The details of a failure, in bytes as JSON.
+pub const DETAILS_BYTES: usize = 64 * 1024;
+/// How deep objects and arrays may be nested.
+///
+/// A protobuf reader follows 100 messages by default, and each level of an object is three of them (value, object,
+/// entry), inside the messages that carry it. What is let in has to be readable in every reply: five messages around
+/// a document and 32 levels of it are exactly 100.
+pub const DOCUMENT_DEPTH: usize = 32;
+
+/// A message about progress, or the reason of a cancel, in bytes.
+pub const MESSAGE_BYTES: usize = 1024;
+/// The message of a failure, in bytes; longer than others, since people paste the end of a log into it.
+pub const FAILURE_MESSAGE_BYTES: usize = 4 * 1024;
+/// The code of a failure, in bytes.
+pub const FAILURE_CODE_BYTES: usize = 128;
+/// A worker's name for itself, in bytes.
+pub const WORKER_ID_BYTES: usize = 128;
+/// A group key, in bytes.
+pub const GROUP_KEY_BYTES: usize = 128;
+/// The names of kinds, queues and stages, in bytes.
+pub const NAME_BYTES: usize = 128;
+/// The name of a namespace, in bytes.
+pub const NAMESPACE_BYTES: usize = 63;
+
+/// Labels of one job.
+pub const LABELS: usize = 64;
+/// The key of a label, in bytes.
+pub const LABEL_KEY_BYTES: usize = 63;
+/// The value of a label, in bytes.
+pub const LABEL_VALUE_BYTES: usize = 256;
+
+/// Jobs in one BatchSubmitJobs.
+pub const JOBS_PER_BATCH: usize = 1_000;
+/// Leases in one LeaseStages.
+pub const STAGES_PER_LEASE_CALL: u32 = 100;
+/// Queues in one LeaseStages.
+pub const QUEUES_PER_LEASE_CALL: usize = 100;
+/// Beats in one Heartbeat.
+pub const BEATS_PER_HEARTBEAT: usize = 1_000;
+/// The largest priority; its negative is the smallest.
+pub const PRIORITY: i32 = 1_000;
+/// The largest weight of a stage.
+pub const WEIGHT: f64 = 1e6;
+/// Attempts of a stage.
+pub const ATTEMPTS: u32 = 100;
+
+/// The size of a page where none is asked for.
+pub const DEFAULT_PAGE_SIZE: u32 = 50;
+/// The largest page; who asks for more gets this.
+pub const PAGE_SIZE: u32 = 1_000;
+/// The longest filter, in characters.
+pub const FILTER_CHARACTERS: usize = 2_000;
+
+/// The size of a reply, encoded, up to which lists in it are filled; what a client accepts by default is 4 MiB.
+pub const REPLY_BYTES: usize = 3 * 1024 * 1024;
+/// The size of the dependencies in a lease, encoded.
+pub const DEPENDENCIES_BYTES: usize = 2 * 1024 * 1024;

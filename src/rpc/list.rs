@@ -1,0 +1,165 @@
+//! What the list calls ask for, put together: which, in which order, from where on, how many.
+
+use std::collections::BTreeSet;
+
+use super::convert::path::Path;
+use super::convert::{steer, time};
+use super::filter::{filter, order};
+use super::limits::PRIORITY;
+use super::page::{self, Binding};
+use crate::domain::graph::MAX_STAGES;
+use crate::domain::id::{NamespaceId, StageNo, is_job_id};
+use crate::domain::query::{JobCursor, JobQuery, OrderField};
+use crate::domain::refusal::Refusal;
+use crate::domain::stage::StagePhase;
+use crate::domain::time::Timestamp;
+use crate::error::{Error, Result};
+use crate::proto;
+
+/// Reads a ListJobs; the binding makes the token of the next page.
+pub fn jobs(namespace: NamespaceId, request: &proto::ListJobsRequest) -> Result<(JobQuery, Binding)> {
+    let binding = Binding::of("ListJobs", namespace, &[&request.filter, &request.order_by]);
+    let order = order(&request.order_by)?;
+    let after: Option<JobCursor> = binding.cursor(&request.page_token)?;
+    if after.as_ref().is_some_and(|cursor| !is_possible(cursor, order.field)) {
+        return Err(forged());
+    }
+    let (filter, limit) = (filter(&request.filter)?, page::size(request.page_size)?);
+    Ok((JobQuery { filter, order, after, limit }, binding))
+}
+
+/// Whether a cursor can be one of ours. Tokens are not signed, and what is in them goes into a query, where a value
+/// that the database cannot hold would look like a fault of the server.
+fn is_possible(cursor: &JobCursor, field: OrderField) -> bool {
+    let in_range = |value: i64| match field {
+        OrderField::CreateTime | OrderField::EndTime => time::is_representable(Timestamp(value)),
+        OrderField::Priority => (-i64::from(PRIORITY)..=i64::from(PRIORITY)).contains(&value),
+    };
+    is_job_id(&cursor.job_id) && cursor.value.is_none_or(in_range)
+}
+
+fn forged() -> Error {
+    Error::InvalidCursor { path: "page_token", why: "is not a page token" }
+}
+
+/// A page of the stages of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StagesQuery {
+    /// Only those in one of these states, each listed once. Empty: all.
+    pub states: Vec<StagePhase>,
+    /// The last stage of the page before. `None`: the first page.
+    pub after: Option<StageNo>,
+    /// How many at most.
+    pub limit: u32,
+}
+
+/// Reads a ListStages, but for its job.
+pub fn stages(namespace: NamespaceId, request: &proto::ListStagesRequest) -> Result<(StagesQuery, Binding)> {
+    let wanted = wanted(&request.states)?;
+    let states: Vec<StagePhase> =
+        StagePhase::ALL.into_iter().filter(|phase| wanted.contains(&(*phase as i32))).collect();
+    let names = states.iter().map(|phase| phase.name()).collect::<Vec<_>>().join(" ");
+    let binding = Binding::of("ListStages", namespace, &[&request.job_id, &names]);
+    let after: Option<StageNo> = binding.cursor(&request.page_token)?;
+    if after.is_some_and(|no| no as usize >= MAX_STAGES) {
+        return Err(forged());
+    }
+    Ok((StagesQuery { states, after, limit: page::size(request.page_size)? }, binding))
+}
+
+fn wanted(states: &[i32]) -> std::result::Result<BTreeSet<i32>, Refusal> {
+    let root = Path::Root;
+    let path = root.field("states");
+    for (i, &number) in states.iter().enumerate() {
+        if StagePhase::from_number(number).is_none() {
+            return Err(path.index(i).refuse("is not a state of a stage"));
+        }
+    }
+    Ok(states.iter().copied().collect())
+}
+
+/// A page of the history of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventsQuery {
+    /// Only events after this revision.
+    pub after: i64,
+    /// How many at most.
+    pub limit: u32,
+}
+
+/// Reads a ListJobEvents, but for its job; the cursor of its pages is the revision of the last event.
+pub fn events(namespace: NamespaceId, request: &proto::ListJobEventsRequest) -> Result<(EventsQuery, Binding)> {
+    let from = steer::from_revision(request.from_revision)?;
+    let binding = Binding::of("ListJobEvents", namespace, &[&request.job_id, &from.to_string()]);
+    let cursor: Option<i64> = binding.cursor(&request.page_token)?;
+    // A token cannot lead before what the request asks for.
+    let after = cursor.map_or(from, |cursor| cursor.max(from));
+    Ok((EventsQuery { after, limit: page::size(request.page_size)? }, binding))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMESPACE: NamespaceId = NamespaceId(1);
+
+    #[test]
+    fn a_token_is_bound_to_filter_and_order() {
+        let mut request = proto::ListJobsRequest { filter: "kind = film".into(), ..Default::default() };
+        let (query, binding) = jobs(NAMESPACE, &request).expect("valid");
+        assert_eq!((query.limit, &query.after), (50, &None));
+        let cursor = JobCursor { value: Some(1), job_id: "a".into() };
+        request.page_token = binding.token(&cursor).expect("a token");
+        request.page_size = 7;
+        assert_eq!(jobs(NAMESPACE, &request).map(|(query, _)| query.after), Ok(Some(cursor)));
+        request.order_by = "priority".into();
+        assert!(matches!(jobs(NAMESPACE, &request), Err(Error::InvalidCursor { .. })));
+    }
+
+    #[test]
+    fn a_forged_cursor_never_reaches_the_database() {
+        let forge = |order_by: &str, value, job_id: &str| {
+            let mut request = proto::ListJobsRequest { order_by: order_by.into(), ..Default::default() };
+            let (_, binding) = jobs(NAMESPACE, &request).expect("valid");
+            let cursor = JobCursor { value, job_id: job_id.to_owned() };
+            request.page_token = binding.token(&cursor).expect("a token");
+            jobs(NAMESPACE, &request)
+        };
+        assert!(forge("end_time", None, "a").is_ok());
+        assert!(forge("priority", Some(-1_000), "a").is_ok());
+        for (order_by, value, job_id) in [
+            ("", Some(1), "a\0"),
+            ("", Some(i64::MAX), "a"),
+            ("end_time", Some(i64::MIN), "a"),
+            ("priority", Some(1_001), "a"),
+        ] {
+            assert!(matches!(forge(order_by, value, job_id), Err(Error::InvalidCursor { .. })));
+        }
+    }
+
+    #[test]
+    fn stages_are_chosen_by_state() {
+        let request = |states: &[i32]| proto::ListStagesRequest { states: states.to_vec(), ..Default::default() };
+        let (query, binding) = stages(NAMESPACE, &request(&[6, 2, 6])).expect("valid");
+        assert_eq!(query.states, [StagePhase::Ready, StagePhase::Failed]);
+        assert_eq!(stages(NAMESPACE, &request(&[2, 6])).map(|(_, same)| same), Ok(binding));
+        for bad in [0, 9, -1] {
+            assert!(matches!(
+                stages(NAMESPACE, &request(&[2, bad])),
+                Err(Error::Refused(Refusal::InvalidField { path, .. })) if path == "states[1]"
+            ));
+        }
+        assert!(stages(NAMESPACE, &request(&vec![2; 500_000])).is_ok());
+    }
+
+    #[test]
+    fn history_goes_on_behind_the_cursor() {
+        let mut request = proto::ListJobEventsRequest { from_revision: 5, ..Default::default() };
+        let (query, binding) = events(NAMESPACE, &request).expect("valid");
+        assert_eq!(query.after, 5);
+        request.page_token = binding.token(&9).expect("a token");
+        assert_eq!(events(NAMESPACE, &request).map(|(query, _)| query.after), Ok(9));
+        request.from_revision = -1;
+        assert!(events(NAMESPACE, &request).is_err());
+    }
+}

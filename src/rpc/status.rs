@@ -1,0 +1,347 @@
+//! The only map from [`Error`] to a gRPC status.
+//!
+//! **Invariants.** Every status carries `ErrorInfo` with our domain, a reason and the `outcome`. All text is cut to what
+//! fits into trailers, since many clients drop a call whose trailers exceed 8 KiB. `RetryInfo` and the pushback trailer
+//! are there exactly where the same call can succeed later without a risk of being applied twice.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::domain::refusal::Refusal;
+use crate::error::{Error, WriteOutcome};
+use crate::rpc::convert::path::beginning;
+
+/// The domain of all our reasons.
+pub const DOMAIN: &str = "interlock";
+/// The trailer that tells a client's own retries how long to wait, in milliseconds; −1 forbids them.
+pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// The wait after a conflict with other writers: they are done within a few commits.
+const CONFLICT_WAIT: Duration = Duration::from_millis(100);
+/// The wait while a server or its database comes back.
+const OUTAGE_WAIT: Duration = Duration::from_secs(1);
+/// The longest message, in bytes. Not ASCII, it is up to three times as long in the trailer.
+const MESSAGE_BYTES: usize = 768;
+/// The longest value of metadata and the longest field path, in bytes.
+const VALUE_BYTES: usize = 256;
+
+/// Why a call failed, for programs. The names are part of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // The protos document each.
+pub enum Reason {
+    InvalidField,
+    RequestIdReused,
+    JobNotFound,
+    StageNotFound,
+    NamespaceNotFound,
+    JobAlreadyExists,
+    NamespaceAlreadyExists,
+    NamespaceNotEmpty,
+    VersionMismatch,
+    Conflict,
+    LeaseLost,
+    InvalidTransition,
+    Overloaded,
+    DeadlineExceeded,
+    StoreUnavailable,
+    Draining,
+    OutcomeUnknown,
+    Internal,
+}
+
+impl Reason {
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InvalidField => "INVALID_FIELD",
+            Self::RequestIdReused => "REQUEST_ID_REUSED",
+            Self::JobNotFound => "JOB_NOT_FOUND",
+            Self::StageNotFound => "STAGE_NOT_FOUND",
+            Self::NamespaceNotFound => "NAMESPACE_NOT_FOUND",
+            Self::JobAlreadyExists => "JOB_ALREADY_EXISTS",
+            Self::NamespaceAlreadyExists => "NAMESPACE_ALREADY_EXISTS",
+            Self::NamespaceNotEmpty => "NAMESPACE_NOT_EMPTY",
+            Self::VersionMismatch => "VERSION_MISMATCH",
+            Self::Conflict => "CONFLICT",
+            Self::LeaseLost => "LEASE_LOST",
+            Self::InvalidTransition => "INVALID_TRANSITION",
+            Self::Overloaded => "OVERLOADED",
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::StoreUnavailable => "STORE_UNAVAILABLE",
+            Self::Draining => "DRAINING",
+            Self::OutcomeUnknown => "OUTCOME_UNKNOWN",
+            Self::Internal => "INTERNAL",
+        }
+    }
+}
+
+/// What a client's own, automatic retries shall do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Retry {
+    /// Nothing is said; the code speaks for itself.
+    Unsaid,
+    /// The same call can succeed after this.
+    After(Duration),
+    /// Only who knows that the call carried a `request_id` may send it again.
+    Forbidden,
+}
+
+/// A status in the making.
+struct Answer {
+    code: Code,
+    reason: Reason,
+    outcome: WriteOutcome,
+    retry: Retry,
+    metadata: Vec<(&'static str, String)>,
+    violation: Option<(String, String)>,
+}
+
+impl Answer {
+    /// A call that changed nothing and would not if it were repeated.
+    fn no(code: Code, reason: Reason) -> Self {
+        let (retry, outcome) = (Retry::Unsaid, WriteOutcome::NotApplied);
+        Self { code, reason, outcome, retry, metadata: Vec::new(), violation: None }
+    }
+
+    /// A call that changed nothing and can be repeated.
+    fn later(code: Code, reason: Reason, wait: Duration) -> Self {
+        Self { retry: Retry::After(wait), ..Self::no(code, reason) }
+    }
+
+    fn with(mut self, key: &'static str, value: impl ToString) -> Self {
+        self.metadata.push((key, value.to_string()));
+        self
+    }
+
+    fn field(path: &str, why: &str) -> Self {
+        let violation = Some((path.to_owned(), why.to_owned()));
+        Self { violation, ..Self::no(Code::InvalidArgument, Reason::InvalidField) }.with("field", path)
+    }
+
+    fn of(error: &Error) -> Self {
+        match error {
+            Error::Refused(refusal) => Self::of_refusal(refusal),
+            Error::Conflict => Self::later(Code::Aborted, Reason::Conflict, CONFLICT_WAIT),
+            Error::Overloaded { retry_after, .. } => {
+                Self::later(Code::ResourceExhausted, Reason::Overloaded, *retry_after)
+            }
+            Error::DeadlineExceeded(outcome) => {
+                Self { outcome: *outcome, ..Self::no(Code::DeadlineExceeded, Reason::DeadlineExceeded) }
+            }
+            Error::StoreUnavailable => Self::later(Code::Unavailable, Reason::StoreUnavailable, OUTAGE_WAIT),
+            Error::Draining => Self::later(Code::Unavailable, Reason::Draining, OUTAGE_WAIT),
+            // UNAVAILABLE is what clients repeat by themselves, and without a request_id that could apply it twice.
+            Error::OutcomeUnknown => Self {
+                outcome: WriteOutcome::Unknown,
+                retry: Retry::Forbidden,
+                ..Self::no(Code::Unavailable, Reason::OutcomeUnknown)
+            },
+            Error::InvalidCursor { path, why } => Self::field(path, why),
+            // Where a bug struck is not known here, so neither is whether it was before the commit.
+            Error::Bug { id } => Self { outcome: WriteOutcome::Unknown, ..Self::no(Code::Internal, Reason::Internal) }
+                .with("error_id", id),
+        }
+    }
+
+    fn of_refusal(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::InvalidField { path, why } => Self::field(path, why),
+            Refusal::JobNotFound { job_id } => Self::no(Code::NotFound, Reason::JobNotFound).with("job_id", job_id),
+            Refusal::StageNotFound { job_id, stage_name } => {
+                Self::no(Code::NotFound, Reason::StageNotFound).with("job_id", job_id).with("stage_name", stage_name)
+            }
+            Refusal::NamespaceNotFound { name } => {
+                Self::no(Code::NotFound, Reason::NamespaceNotFound).with("namespace", name)
+            }
+            Refusal::JobAlreadyExists { job_id } => {
+                Self::no(Code::AlreadyExists, Reason::JobAlreadyExists).with("job_id", job_id)
+            }
+            Refusal::NamespaceAlreadyExists { name } => {
+                Self::no(Code::AlreadyExists, Reason::NamespaceAlreadyExists).with("namespace", name)
+            }
+            Refusal::NamespaceInUse { name, .. } => {
+                Self::no(Code::FailedPrecondition, Reason::NamespaceNotEmpty).with("namespace", name)
+            }
+            Refusal::VersionMismatch { expected, actual } => {
+                Self::no(Code::Aborted, Reason::VersionMismatch).with("expected", expected).with("actual", actual)
+            }
+            Refusal::LeaseLost => Self::no(Code::FailedPrecondition, Reason::LeaseLost),
+            Refusal::InvalidTransition { state, .. } => {
+                Self::no(Code::FailedPrecondition, Reason::InvalidTransition).with("state", state)
+            }
+            Refusal::RequestIdReused => {
+                let why = "was used before with another content or for another rpc".to_owned();
+                let violation = Some(("request_id".to_owned(), why));
+                Self { violation, ..Self::no(Code::InvalidArgument, Reason::RequestIdReused) }
+            }
+        }
+    }
+
+    fn details(&self) -> ErrorDetails {
+        let outcome = match self.outcome {
+            WriteOutcome::NotApplied => "NOT_APPLIED",
+            WriteOutcome::Unknown => "UNKNOWN",
+        };
+        let mut metadata = HashMap::from([("outcome".to_owned(), outcome.to_owned())]);
+        metadata.extend(self.metadata.iter().map(|(key, value)| ((*key).to_owned(), cut(value, VALUE_BYTES))));
+        let mut details = ErrorDetails::with_error_info(self.reason.name(), DOMAIN, metadata);
+        if let Some((path, why)) = &self.violation {
+            details.add_bad_request_violation(cut(path, VALUE_BYTES), cut(why, MESSAGE_BYTES));
+        }
+        if let Retry::After(wait) = self.retry {
+            details.set_retry_info(Some(wait));
+        }
+        details
+    }
+
+    fn trailers(&self) -> MetadataMap {
+        let mut trailers = MetadataMap::new();
+        let pushback = match self.retry {
+            Retry::Unsaid => return trailers,
+            Retry::After(wait) => i64::try_from(wait.as_millis()).unwrap_or(i64::MAX),
+            Retry::Forbidden => -1,
+        };
+        trailers.insert(PUSHBACK, MetadataValue::from(pushback));
+        trailers
+    }
+}
+
+/// The status that tells an error to its caller.
+pub fn status(error: &Error) -> Status {
+    let answer = Answer::of(error);
+    let message = cut(&error.to_string(), MESSAGE_BYTES);
+    Status::with_error_details_and_metadata(answer.code, message, answer.details(), answer.trailers())
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        status(&error)
+    }
+}
+
+/// The beginning of a text, at most `bytes` long, with a sign that something is missing.
+fn cut(text: &str, bytes: usize) -> String {
+    if text.len() <= bytes {
+        return text.to_owned();
+    }
+    format!("{}…", beginning(text, bytes - '…'.len_utf8()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn refused(refusal: Refusal) -> Error {
+        Error::Refused(refusal)
+    }
+
+    fn name() -> String {
+        "n".to_owned()
+    }
+
+    /// The table of the contract: error, code, reason, outcome, pushback in ms.
+    fn table() -> Vec<(Error, Code, &'static str, &'static str, Option<&'static str>)> {
+        use Code::*;
+        let (not, unknown) = ("NOT_APPLIED", "UNKNOWN");
+        let after = Duration::from_millis(2_500);
+        vec![
+            (refused(Refusal::field("a", "b")), InvalidArgument, "INVALID_FIELD", not, None),
+            (refused(Refusal::RequestIdReused), InvalidArgument, "REQUEST_ID_REUSED", not, None),
+            (Error::InvalidCursor { path: "page_token", why: "x" }, InvalidArgument, "INVALID_FIELD", not, None),
+            (refused(Refusal::JobNotFound { job_id: name() }), NotFound, "JOB_NOT_FOUND", not, None),
+            (
+                refused(Refusal::StageNotFound { job_id: name(), stage_name: name() }),
+                NotFound,
+                "STAGE_NOT_FOUND",
+                not,
+                None,
+            ),
+            (refused(Refusal::NamespaceNotFound { name: name() }), NotFound, "NAMESPACE_NOT_FOUND", not, None),
+            (refused(Refusal::JobAlreadyExists { job_id: name() }), AlreadyExists, "JOB_ALREADY_EXISTS", not, None),
+            (
+                refused(Refusal::NamespaceAlreadyExists { name: name() }),
+                AlreadyExists,
+                "NAMESPACE_ALREADY_EXISTS",
+                not,
+                None,
+            ),
+            (
+                refused(Refusal::NamespaceInUse { name: name(), why: "it has jobs" }),
+                FailedPrecondition,
+                "NAMESPACE_NOT_EMPTY",
+                not,
+                None,
+            ),
+            (refused(Refusal::VersionMismatch { expected: 3, actual: 4 }), Aborted, "VERSION_MISMATCH", not, None),
+            (refused(Refusal::LeaseLost), FailedPrecondition, "LEASE_LOST", not, None),
+            (
+                refused(Refusal::InvalidTransition { what: name(), state: "FAILED", why: "x" }),
+                FailedPrecondition,
+                "INVALID_TRANSITION",
+                not,
+                None,
+            ),
+            (Error::Conflict, Aborted, "CONFLICT", not, Some("100")),
+            (Error::Overloaded { why: "full", retry_after: after }, ResourceExhausted, "OVERLOADED", not, Some("2500")),
+            (Error::DeadlineExceeded(WriteOutcome::NotApplied), DeadlineExceeded, "DEADLINE_EXCEEDED", not, None),
+            (Error::DeadlineExceeded(WriteOutcome::Unknown), DeadlineExceeded, "DEADLINE_EXCEEDED", unknown, None),
+            (Error::StoreUnavailable, Unavailable, "STORE_UNAVAILABLE", not, Some("1000")),
+            (Error::Draining, Unavailable, "DRAINING", not, Some("1000")),
+            (Error::OutcomeUnknown, Unavailable, "OUTCOME_UNKNOWN", unknown, Some("-1")),
+            (Error::Bug { id: Uuid::nil() }, Internal, "INTERNAL", unknown, None),
+        ]
+    }
+
+    #[test]
+    fn every_error_has_its_code_reason_outcome_and_retry() {
+        for (error, code, reason, outcome, pushback) in table() {
+            let status = status(&error);
+            let details = status.get_error_details();
+            let info = details.error_info().expect("each status has ErrorInfo");
+            assert_eq!((status.code(), &*info.reason, &*info.domain), (code, reason, DOMAIN), "{error:?}");
+            assert_eq!(info.metadata["outcome"], outcome, "{error:?}");
+            let trailer = status.metadata().get(PUSHBACK).map(|value| value.to_str().expect("ASCII"));
+            assert_eq!(trailer, pushback, "{error:?}");
+            let told = details.retry_info().and_then(|info| info.retry_delay).map(|wait| wait.as_millis().to_string());
+            assert_eq!(told.as_deref(), pushback.filter(|text| *text != "-1"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn details_carry_what_a_program_needs() {
+        let info = |error: Error| status(&error).get_error_details().error_info().cloned().expect("ErrorInfo").metadata;
+        let mismatch = info(refused(Refusal::VersionMismatch { expected: 3, actual: 4 }));
+        assert_eq!((&*mismatch["expected"], &*mismatch["actual"]), ("3", "4"));
+        let state = info(refused(Refusal::InvalidTransition { what: name(), state: "PAUSED", why: "x" }));
+        assert_eq!(state["state"], "PAUSED");
+        let id = Uuid::from_u128(7);
+        assert_eq!(info(Error::Bug { id })["error_id"], id.to_string());
+    }
+
+    #[test]
+    fn a_bad_field_is_named_with_its_path() {
+        let status = status(&refused(Refusal::field("stages[3].name", "is empty")));
+        let details = status.get_error_details();
+        let violation = &details.bad_request().expect("BadRequest").field_violations[0];
+        assert_eq!((&*violation.field, &*violation.description), ("stages[3].name", "is empty"));
+        assert_eq!(status.message(), "stages[3].name: is empty");
+    }
+
+    #[test]
+    fn hostile_text_does_not_swell_the_trailers() {
+        let long = "ü".repeat(1_000_000);
+        for error in [
+            refused(Refusal::field(long.clone(), long.clone())),
+            refused(Refusal::StageNotFound { job_id: long.clone(), stage_name: long.clone() }),
+        ] {
+            let status = status(&error);
+            assert!(status.message().len() <= MESSAGE_BYTES);
+            assert!(status.details().len() < 4 * 1024, "{}", status.details().len());
+        }
+    }
+}
