@@ -23,7 +23,10 @@ pub use units::{ByteSize, Span};
 /// Everything that can be set, with its default. The reasons stand in [`Layer`], which is also what `--help` shows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "each is documented, with unit and reason, in Layer")]
+#[allow(
+    missing_docs,
+    reason = "each is documented, with unit and reason, in Layer"
+)]
 pub struct Config {
     pub listen: SocketAddr,
     pub database_url: Option<DatabaseUrl>,
@@ -120,7 +123,10 @@ impl DatabaseUrl {
             // The form of `key=value` pairs.
             (false, _) => " ",
         };
-        DatabaseUrl(format!("{}{separator}target_session_attrs=read-write", self.0))
+        DatabaseUrl(format!(
+            "{}{separator}target_session_attrs=read-write",
+            self.0
+        ))
     }
 }
 

@@ -102,7 +102,10 @@ mod tests {
             ..host()
         };
         assert_eq!(root.data_dir(), Some("/var/lib/interlock/data".into()));
-        let homeless = Host { home: None, ..host() };
+        let homeless = Host {
+            home: None,
+            ..host()
+        };
         assert_eq!(homeless.data_dir(), None);
     }
 }

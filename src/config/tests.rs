@@ -30,7 +30,8 @@ fn without_anything_the_defaults_hold() {
 
 #[test]
 fn flags_win_over_the_file_and_the_file_over_defaults() {
-    let path = file("pool_max = 7\nqueue_wait = \"5s\"\ncache_bytes = \"8MiB\"\nlog_format = \"json\"\n");
+    let path =
+        file("pool_max = 7\nqueue_wait = \"5s\"\ncache_bytes = \"8MiB\"\nlog_format = \"json\"\n");
     let layer = Layer {
         config: Some(path.clone()),
         ..flags(&["--pool-max", "9", "--reflection"])
@@ -62,7 +63,10 @@ fn every_setting_has_a_flag_an_environment_variable_and_a_default() {
         let expected = format!("INTERLOCK_{}", name.to_uppercase());
         assert_eq!(variable, Some(expected.as_str()));
         let help = argument.get_help().map(ToString::to_string);
-        assert!(help.is_some_and(|help| help.contains("[default: ")), "{name}");
+        assert!(
+            help.is_some_and(|help| help.contains("[default: ")),
+            "{name}"
+        );
     }
 }
 
@@ -98,9 +102,18 @@ fn a_password_does_not_show_and_a_primary_is_asked_for() {
         "postgresql://ada:canary@a,b/interlock?target_session_attrs=read-write"
     );
     for (given, used) in [
-        ("host=a user=b", "host=a user=b target_session_attrs=read-write"),
-        ("postgresql://a/b?x=y", "postgresql://a/b?x=y&target_session_attrs=read-write"),
-        ("host=a target_session_attrs=any", "host=a target_session_attrs=any"),
+        (
+            "host=a user=b",
+            "host=a user=b target_session_attrs=read-write",
+        ),
+        (
+            "postgresql://a/b?x=y",
+            "postgresql://a/b?x=y&target_session_attrs=read-write",
+        ),
+        (
+            "host=a target_session_attrs=any",
+            "host=a target_session_attrs=any",
+        ),
     ] {
         assert_eq!(DatabaseUrl::new(given).requiring_primary().expose(), used);
     }

@@ -119,9 +119,6 @@ mod tests {
         let error = Binaries::find(Some(empty), None, None).unwrap_err();
         let message = error.to_string();
         assert!(message.contains("/nonexistent"), "{message}");
-        assert!(
-            message.contains("apt-get install postgresql"),
-            "{message}"
-        );
+        assert!(message.contains("apt-get install postgresql"), "{message}");
     }
 }

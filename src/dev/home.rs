@@ -186,7 +186,10 @@ impl Drop for Home {
 
 /// Runs a program to its end and keeps what it said for the error.
 pub(super) fn run(name: &'static str, command: &mut Command) -> Result<(), Error> {
-    let place = command.get_current_dir().unwrap_or(Path::new(".")).display();
+    let place = command
+        .get_current_dir()
+        .unwrap_or(Path::new("."))
+        .display();
     // As root this fails where Postgres's user may not enter a directory further up.
     let doing = format!("run {name} in {place} as the user who is to own the data");
     let output = command.output().map_err(Error::system(doing))?;

@@ -27,8 +27,8 @@ impl Identity {
         if !rustix::process::geteuid().is_root() {
             return Ok(Identity::Own);
         }
-        let users = std::fs::read_to_string("/etc/passwd")
-            .map_err(Error::system("read /etc/passwd"))?;
+        let users =
+            std::fs::read_to_string("/etc/passwd").map_err(Error::system("read /etc/passwd"))?;
         ["postgres", "nobody"]
             .iter()
             .find_map(|name| look_up(&users, name))

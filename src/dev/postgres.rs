@@ -270,7 +270,10 @@ fn spawn(
     let error_log = log
         .try_clone()
         .map_err(Error::system("open the Postgres log"))?;
-    let sockets = home.socket_directory().to_string_lossy().replace('"', "\"\"");
+    let sockets = home
+        .socket_directory()
+        .to_string_lossy()
+        .replace('"', "\"\"");
     let mut command = home.command("postgres");
     command.arg("-D").arg(home.cluster());
     let mut set = |name: &str, value: &str| {

@@ -89,12 +89,8 @@ impl TestCluster {
                 migrate(self.postgres.database_url_of(TEMPLATE)).await
             })
             .await?;
-        let finished = std::mem::take(
-            &mut *self
-                .finished
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let finished =
+            std::mem::take(&mut *self.finished.lock().unwrap_or_else(PoisonError::into_inner));
         for name in finished {
             database::drop_database(&client, &name).await?;
         }
