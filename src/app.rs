@@ -39,7 +39,12 @@ pub async fn start(
     _database_url: &str,
     shutdown: CancellationToken,
 ) -> anyhow::Result<App> {
-    let methods = Methods::from_descriptors(DESCRIPTORS).context("reading our own descriptors")?;
+    let reflection = [
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    ];
+    let served = [DESCRIPTORS, &reflection].concat();
+    let methods = Methods::from_descriptors(&served).context("reading our own descriptors")?;
     let statistics = Arc::new(Statistics::new(methods));
     let (reporter, health) = tonic_health::server::health_reporter();
     tokio::spawn(async move {

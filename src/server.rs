@@ -24,6 +24,10 @@ use crate::config::Config;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long connections get to end once they were told to end now.
 const FORCED_LIMIT: Duration = Duration::from_secs(2);
+/// How long nothing must be in flight until a drain counts as done: the last answers have reached their clients.
+const QUIET: Duration = Duration::from_secs(1);
+/// Between two looks at what is in flight.
+const DRAIN_POLL: Duration = Duration::from_millis(10);
 
 /// The bounds of serving; see [`crate::config::Layer`] for reasons.
 #[derive(Debug, Clone)]
@@ -78,6 +82,8 @@ pub async fn serve(
         .layer(admission::in_flight_limit(options.max_in_flight))
         // DEADLINE_EXCEEDED in time, streams included; handlers see the exact deadline.
         .layer(admission::deadline(options.max_call))
+        // A watch ends when the server drains: it would hold it up, and its client can resume elsewhere.
+        .layer(admission::end_watches(shutdown.clone()))
         // Messages that are too large, cut off or never sent fail with our errors.
         .layer(admission::message_guard(options.max_message_bytes))
         .service(routes.prepare());
@@ -113,27 +119,42 @@ pub async fn serve(
     }
     // Closed before the drain, so that new clients are refused at once and find another server.
     drop(listener);
-    drain(&connections, &bounds, options.drain_timeout).await;
+    drain(&connections, &bounds, &options).await;
     Ok(())
 }
 
-async fn drain(connections: &TaskTracker, bounds: &connection::Bounds, limit: Duration) {
+async fn drain(connections: &TaskTracker, bounds: &connection::Bounds, options: &Options) {
     connections.close();
     tracing::info!(connections = connections.len(), "draining");
-    if tokio::time::timeout(limit, connections.wait())
-        .await
-        .is_ok()
-    {
-        tracing::info!("drained");
-        return;
+    tokio::select! {
+        () = connections.wait() => {
+            tracing::info!("drained");
+            return;
+        }
+        () = all_answered(&options.statistics) => {
+            tracing::info!(connections = connections.len(), "drained; the rest are clients that hang");
+        }
+        () = tokio::time::sleep(options.drain_timeout) => {
+            tracing::warn!(connections = connections.len(), "some calls did not end in time and are cut off");
+        }
     }
-    tracing::warn!(
-        connections = connections.len(),
-        "some calls did not end in time and are cut off"
-    );
     bounds.cut_off.cancel();
     // Only connections that are stuck in a write of the kernel are left then.
     let _ = tokio::time::timeout(FORCED_LIMIT, connections.wait()).await;
+}
+
+/// Waits until no call has been in flight for a while. A connection closes when its client has confirmed that it is to
+/// close, which a hanging client never does; with nothing left to answer there is no reason to wait for it.
+async fn all_answered(statistics: &Statistics) {
+    loop {
+        if statistics.in_flight() == 0 {
+            tokio::time::sleep(QUIET).await;
+            if statistics.in_flight() == 0 {
+                return;
+            }
+        }
+        tokio::time::sleep(DRAIN_POLL).await;
+    }
 }
 
 /// Adds reflection, in the version of today and in the one that older tools ask for.

@@ -23,6 +23,21 @@ pub struct Method {
     pub is_essential: bool,
     /// Whether it is a health check, which is never refused.
     pub is_health: bool,
+    /// Whether its stream goes on until somebody ends it.
+    pub is_watch: bool,
+}
+
+impl Method {
+    /// A method of which nothing is known, so nothing is demanded of its messages. Its position is nobody's.
+    const UNKNOWN: Method = Method {
+        index: usize::MAX,
+        is_known: false,
+        is_client_streaming: true,
+        is_read: false,
+        is_essential: false,
+        is_health: false,
+        is_watch: false,
+    };
 }
 
 /// All known methods.
@@ -89,6 +104,7 @@ impl Methods {
             is_read: READS.iter().any(|verb| name.starts_with(verb)),
             is_essential: ESSENTIAL.contains(&name),
             is_health: service == "grpc.health.v1.Health",
+            is_watch: name.starts_with("Watch") || name == "ServerReflectionInfo",
         };
         // Sets overlap where files import each other.
         if !self.by_path.contains_key(&path) {
@@ -101,12 +117,7 @@ impl Methods {
     pub fn find(&self, path: &str) -> Method {
         self.by_path.get(path).copied().unwrap_or(Method {
             index: self.paths.len() - 1,
-            is_known: false,
-            // Nothing is known of its messages, so nothing is demanded of them.
-            is_client_streaming: true,
-            is_read: false,
-            is_essential: false,
-            is_health: false,
+            ..Method::UNKNOWN
         })
     }
 
@@ -118,19 +129,11 @@ impl Methods {
 
 /// The method that the outermost layer found. A call that did not pass it counts as unknown.
 pub(super) fn of<B>(request: &http::Request<B>) -> Method {
-    let unknown = Method {
-        index: usize::MAX,
-        is_known: false,
-        is_client_streaming: true,
-        is_read: false,
-        is_essential: false,
-        is_health: false,
-    };
     request
         .extensions()
         .get::<Method>()
         .copied()
-        .unwrap_or(unknown)
+        .unwrap_or(Method::UNKNOWN)
 }
 
 #[cfg(test)]

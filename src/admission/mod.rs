@@ -1,5 +1,5 @@
 //! What every call passes on its way in and out, as tower layers: statistics, panics, protocol errors, the in-flight
-//! limit, deadlines, message sizes. `server` puts them in order.
+//! limit, deadlines, draining, message sizes. `server` puts them in order.
 //!
 //! Invariants:
 //! - Every error that is made here goes through [`refusal`], so that each carries an `ErrorInfo`.
@@ -8,6 +8,7 @@
 //! - Nothing here looks inside a message.
 
 mod deadline;
+mod drain;
 mod limit;
 mod message;
 mod methods;
@@ -21,6 +22,7 @@ use std::convert::Infallible;
 use futures::future::BoxFuture;
 
 pub use deadline::{Deadline, deadline};
+pub use drain::end_watches;
 pub use limit::in_flight_limit;
 pub use message::{MESSAGE_LIMIT_BYTES, message_guard};
 pub use methods::{Method, Methods};
@@ -35,7 +37,7 @@ pub type Response = http::Response<tonic::body::Body>;
 /// What a layer's future gives: errors are responses too.
 type Answer = BoxFuture<'static, Result<Response, Infallible>>;
 
-/// Implements the part of a layer's service that is the same for all: readiness is that of the inner service.
+/// What every layer asks of the service below it.
 trait Inner<B>:
     tower::Service<http::Request<B>, Response = Response, Error = Infallible, Future: Send + 'static>
 {

@@ -85,6 +85,16 @@ impl Statistics {
         }
     }
 
+    /// Calls that have begun and not ended, of all methods.
+    pub fn in_flight(&self) -> u64 {
+        let sum: i64 = self
+            .counters
+            .iter()
+            .map(|counters| counters.in_flight.load(Ordering::Relaxed))
+            .sum();
+        u64::try_from(sum).unwrap_or(0)
+    }
+
     fn begin(self: &Arc<Self>, method: Method) -> Observation {
         let counters = &self.counters[method.index];
         counters.started.fetch_add(1, Ordering::Relaxed);

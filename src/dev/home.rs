@@ -9,7 +9,7 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::binaries::Binaries;
 use super::identity::Identity;
@@ -21,6 +21,11 @@ pub(super) const USER: &str = "interlock";
 pub(super) const PORT: u16 = 5432;
 /// What the names of ephemeral directories begin with; by this the leftovers of killed processes are recognised.
 const EPHEMERAL_PREFIX: &str = "interlock-ephemeral-";
+/// How long the lock may take. A process that its holder forks has a share in it until it executes its program, so a lock
+/// that was just released can still be held for a moment.
+const LOCK_LIMIT: Duration = Duration::from_millis(500);
+/// Between two tries.
+const LOCK_POLL: Duration = Duration::from_millis(5);
 /// The room for a path in a unix socket address, its end mark included, less one to be safe everywhere.
 const SOCKET_PATH_LIMIT: usize = 107;
 
@@ -216,14 +221,22 @@ fn take_lock(directory: &Path) -> Result<File, Error> {
         .write(true)
         .open(&path)
         .map_err(Error::system(format!("open {}", path.display())))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::InUse {
-            directory: directory.to_path_buf(),
-            by: "another interlock".to_owned(),
-        }),
-        Err(TryLockError::Error(error)) => {
-            Err(Error::system(format!("lock {}", path.display()))(error))
+    let deadline = Instant::now() + LOCK_LIMIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::sleep(LOCK_POLL);
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::InUse {
+                    directory: directory.to_path_buf(),
+                    by: "another interlock".to_owned(),
+                });
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(Error::system(format!("lock {}", path.display()))(error));
+            }
         }
     }
 }
