@@ -1,7 +1,7 @@
 //! The tower stack as one readable column; serve, drain.
 //!
 //! Connections are served by hyper itself and not by tonic's transport server, whose outermost layer would answer an
-//! expired deadline with CANCELLED and which leaves several bounds open (see [`connection`]).
+//! expired deadline with CANCELLED and which leaves several bounds open (see `connection`).
 
 mod connection;
 

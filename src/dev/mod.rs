@@ -6,7 +6,7 @@
 //! Invariants:
 //! - One data directory has one owner: a lock file is held from before the first look at the directory until after
 //!   Postgres has stopped.
-//! - Postgres never outlives this process, whichever way it ends (see [`process`]).
+//! - Postgres never outlives this process, whichever way it ends (see `process`).
 //! - A persistent cluster is durable: fsync stays on. Only [`Durability::None`], which tests use, turns it off.
 //! - The environment is not read here; `config` hands in what it found.
 
