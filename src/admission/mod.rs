@@ -1,0 +1,54 @@
+//! What every call passes on its way in and out, as tower layers: statistics, panics, protocol errors, the in-flight
+//! limit, deadlines, draining, message sizes. `server` puts them in order.
+//!
+//! Invariants:
+//! - Every error that is made here goes through [`refusal`], so that each carries an `ErrorInfo`.
+//! - Whatever a call has taken (its place among those in flight, its gauge) is given back when its response has been
+//!   sent or its client has gone, not when the handler returns: streams live longer than handlers.
+//! - Nothing here looks inside a message.
+
+mod deadline;
+mod drain;
+mod limit;
+mod message;
+mod methods;
+mod panic;
+mod protocol;
+mod refusal;
+mod statistics;
+
+use std::convert::Infallible;
+
+use futures::future::BoxFuture;
+
+pub use deadline::{Deadline, deadline};
+pub use drain::end_watches;
+pub use limit::in_flight_limit;
+pub use message::{MESSAGE_LIMIT_BYTES, message_guard};
+pub use methods::{Method, Methods};
+pub use panic::catch_panics;
+pub use protocol::protocol_errors;
+pub use refusal::{DOMAIN, Outcome, Refusal, refusal};
+pub use statistics::{BUCKETS, CODES, MethodSnapshot, Snapshot, Statistics, statistics};
+
+/// A response as all layers know it. One body type for all lets a layer answer by itself.
+pub type Response = http::Response<tonic::body::Body>;
+
+/// What a layer's future gives: errors are responses too.
+type Answer = BoxFuture<'static, Result<Response, Infallible>>;
+
+/// What every layer asks of the service below it.
+trait Inner<B>:
+    tower::Service<http::Request<B>, Response = Response, Error = Infallible, Future: Send + 'static>
+{
+}
+
+impl<S, B> Inner<B> for S where
+    S: tower::Service<
+            http::Request<B>,
+            Response = Response,
+            Error = Infallible,
+            Future: Send + 'static,
+        >
+{
+}

@@ -1,0 +1,121 @@
+//! The one way to make an error before a call reaches its service.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use super::Response;
+
+/// The domain of every `ErrorInfo`.
+pub const DOMAIN: &str = "interlock";
+/// The trailer by which gRPC's own retry logic in clients is told when to come back.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// Whether a refused write may have happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did not, and will not.
+    NotApplied,
+    /// It may have; the same request_id tells.
+    Unknown,
+}
+
+/// An error under construction.
+#[derive(Debug)]
+#[must_use]
+pub struct Refusal {
+    code: Code,
+    reason: &'static str,
+    message: String,
+    metadata: HashMap<String, String>,
+    retry_after: Option<Duration>,
+}
+
+/// Begins an error: status code, the reason that programs look at, and a sentence for people.
+pub fn refusal(
+    code: Code,
+    reason: &'static str,
+    outcome: Outcome,
+    message: impl Into<String>,
+) -> Refusal {
+    let outcome = match outcome {
+        Outcome::NotApplied => "NOT_APPLIED",
+        Outcome::Unknown => "UNKNOWN",
+    };
+    Refusal {
+        code,
+        reason,
+        message: message.into(),
+        metadata: HashMap::from([("outcome".to_owned(), outcome.to_owned())]),
+        retry_after: None,
+    }
+}
+
+impl Refusal {
+    /// Adds an entry to the metadata of the `ErrorInfo`.
+    pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Says when a retry makes sense, in `RetryInfo` and in the trailer.
+    pub fn retry_after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(delay);
+        self
+    }
+
+    /// As a gRPC status.
+    pub fn into_status(self) -> Status {
+        let mut details = ErrorDetails::new();
+        details.set_error_info(self.reason, DOMAIN, self.metadata);
+        if let Some(delay) = self.retry_after {
+            details.set_retry_info(Some(delay));
+        }
+        let mut status = Status::with_error_details(self.code, self.message, details);
+        if let Some(delay) = self.retry_after {
+            let milliseconds = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+            status
+                .metadata_mut()
+                .insert(PUSHBACK, MetadataValue::from(milliseconds));
+        }
+        status
+    }
+
+    /// As a whole response.
+    pub fn into_response(self) -> Response {
+        self.into_status().into_http()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_carries_reason_outcome_and_retry() {
+        let status = refusal(
+            Code::ResourceExhausted,
+            "OVERLOADED",
+            Outcome::NotApplied,
+            "full",
+        )
+        .with("limit", "7")
+        .retry_after(Duration::from_millis(1_500))
+        .into_status();
+        let details = status.get_error_details();
+        let info = details.error_info().expect("an ErrorInfo");
+        assert_eq!(
+            (info.domain.as_str(), info.reason.as_str()),
+            ("interlock", "OVERLOADED")
+        );
+        assert_eq!(info.metadata["outcome"], "NOT_APPLIED");
+        assert_eq!(info.metadata["limit"], "7");
+        let retry = details.retry_info().expect("a RetryInfo");
+        assert_eq!(retry.retry_delay, Some(Duration::from_millis(1_500)));
+        let pushback = status.metadata().get(PUSHBACK).expect("the trailer");
+        assert_eq!(pushback.to_str().expect("digits"), "1500");
+    }
+}

@@ -1,0 +1,116 @@
+//! `interlock dev`: a server with a Postgres of its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+
+use super::run_server;
+use crate::config::{Config, Host, Layer};
+use crate::dev::{Durability, Options, Postgres, Storage};
+use crate::telemetry;
+
+/// Run a server with a Postgres of its own: everything that is needed to try it.
+#[derive(Debug, Args)]
+pub struct Dev {
+    /// Where the data is kept [default: /var/lib/interlock/data for root, else interlock in the user's data directory].
+    #[arg(
+        long,
+        env = "INTERLOCK_DATA_DIR",
+        value_name = "DIRECTORY",
+        conflicts_with = "ephemeral"
+    )]
+    data_dir: Option<PathBuf>,
+    /// Keep nothing: the data is removed at the end.
+    #[arg(long)]
+    ephemeral: bool,
+    /// The directory of the Postgres binaries (INTERLOCK_POSTGRES_BIN) [default: the newest that is installed].
+    #[arg(long, value_name = "DIRECTORY")]
+    postgres_bin: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Layer,
+}
+
+impl Dev {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let defaults = Config {
+            reflection: true,
+            log: "warn".to_owned(),
+            ..Config::default()
+        };
+        let config = Config::load_over(defaults, &self.settings, None)?;
+        telemetry::start(&config.log, config.log_format)?;
+        let postgres = Postgres::start(self.options(Host::from_environment())?).await?;
+        let database_url = postgres.database_url();
+        let is_ephemeral = self.ephemeral;
+        let served = run_server(&config, &database_url, |address| {
+            print!("{}", banner(address, postgres.data_dir(), is_ephemeral));
+        })
+        .await;
+        postgres.stop().await;
+        served
+    }
+
+    fn options(&self, host: Host) -> anyhow::Result<Options> {
+        let storage = if self.ephemeral {
+            Storage::Ephemeral {
+                cache: host.cache_dir(),
+                parent: host.temporary_dir,
+            }
+        } else {
+            let default = || host.data_dir().context("no home directory: set --data-dir");
+            Storage::Persistent(self.data_dir.clone().map_or_else(default, Ok)?)
+        };
+        Ok(Options {
+            postgres_bin: self.postgres_bin.clone().or(host.postgres_bin),
+            search_path: host.search_path,
+            storage,
+            durability: Durability::Full,
+            settings: Vec::new(),
+        })
+    }
+}
+
+/// What a person sees first. The first line is for programs: tests and scripts look for it.
+fn banner(address: SocketAddr, data_dir: &Path, is_ephemeral: bool) -> String {
+    let fate = if is_ephemeral {
+        "removed at the end"
+    } else {
+        "kept; --ephemeral for none"
+    };
+    let data_dir = data_dir.display();
+    let job = r#"'{"kind":"video","stages":[{"name":"voice"},{"name":"render","depends_on":["voice"]}]}'"#;
+    format!(
+        "listening on {address}
+Interlock {version} is ready.
+
+  gRPC   {address} (plaintext, reflection on)
+  data   {data_dir} ({fate})
+
+Try, from another terminal:
+
+  grpcurl -plaintext {address} list
+  grpcurl -plaintext -d {job} {address} interlock.v1.JobService/SubmitJob
+  grpcurl -plaintext -d '{{\"job_id\":\"THE JOB ID\"}}' {address} interlock.v1.JobService/GetJob
+  make demo
+
+Ctrl-C drains and stops; a second one stops at once.
+",
+        version = env!("CARGO_PKG_VERSION"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_banner_begins_with_the_line_for_programs() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 4_000));
+        let text = banner(address, Path::new("/data"), false);
+        assert_eq!(text.lines().next(), Some("listening on 127.0.0.1:4000"));
+        assert!(text.contains("/data (kept"), "{text}");
+        assert!(text.contains(r#"-d '{"job_id":"THE JOB ID"}'"#), "{text}");
+    }
+}

@@ -1,0 +1,91 @@
+//! The command line: one verb per file.
+
+mod dev;
+mod migrate;
+mod serve;
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use tokio::net::TcpListener;
+
+use crate::config::{Config, DatabaseUrl};
+use crate::{app, server};
+
+/// A gRPC coordination server over Postgres.
+#[derive(Debug, Parser)]
+#[command(name = "interlock", version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run a server with a Postgres of its own: everything that is needed to try it.
+    Dev(Box<dev::Dev>),
+    /// Run a server over an existing Postgres.
+    Serve(Box<serve::Serve>),
+    /// Bring the schema of a database up to date, and end.
+    Migrate(Box<migrate::Migrate>),
+}
+
+/// Which database.
+#[derive(Debug, Args)]
+struct Database {
+    /// The Postgres to use, as a URL or as `key=value` pairs; several hosts may be named, and the primary among them is
+    /// found. Better given by the environment than by a flag, which other users of the machine can see.
+    #[arg(
+        long,
+        env = "INTERLOCK_DATABASE_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    database_url: Option<DatabaseUrl>,
+}
+
+impl Cli {
+    /// Runs the verb to its end.
+    ///
+    /// # Errors
+    /// What the verb could not do; the message is meant for a person.
+    pub fn run(self) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the async runtime")?;
+        let result = runtime.block_on(async {
+            match self.verb {
+                Verb::Dev(verb) => verb.run().await,
+                Verb::Serve(verb) => verb.run().await,
+                Verb::Migrate(verb) => verb.run().await,
+            }
+        });
+        // What still runs then is nothing that anybody waits for.
+        runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+        result
+    }
+}
+
+/// Serves until a signal, then drains. `announce` gets the address once calls are accepted.
+async fn run_server(
+    config: &Config,
+    database_url: &str,
+    announce: impl FnOnce(std::net::SocketAddr),
+) -> anyhow::Result<()> {
+    let shutdown = server::on_signals().context("cannot listen for signals")?;
+    let app = app::start(config, database_url, shutdown.clone()).await?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    announce(
+        listener
+            .local_addr()
+            .context("the listener has no address")?,
+    );
+    let options = server::Options::new(config, Arc::clone(&app.statistics));
+    let served = server::serve(listener, app.routes.clone(), options, shutdown).await;
+    app.stop().await;
+    served
+}

@@ -1,0 +1,28 @@
+//! `interlock serve`
+
+use clap::Args;
+
+use super::{Database, run_server};
+use crate::config::{Config, Layer};
+use crate::telemetry;
+
+/// Run a server over an existing Postgres.
+#[derive(Debug, Args)]
+pub struct Serve {
+    #[command(flatten)]
+    database: Database,
+    #[command(flatten)]
+    settings: Layer,
+}
+
+impl Serve {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let config = Config::load(&self.settings, self.database.database_url.as_ref())?;
+        telemetry::start(&config.log, config.log_format)?;
+        let database_url = config.require_database_url()?.clone();
+        run_server(&config, database_url.expose(), |address| {
+            println!("listening on {address}");
+        })
+        .await
+    }
+}

@@ -1,0 +1,138 @@
+//! The settings as flags and environment variables give them: each may be absent.
+//!
+//! The doc comments are the table of settings: meaning, unit, default, reason. `--help` prints them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{ByteSize, LogFormat, Span};
+
+/// One layer of settings; the names in a file are the same with underscores.
+#[derive(Debug, Clone, Default, Args, Serialize)]
+pub struct Layer {
+    /// A TOML file with settings. Flags and environment variables win over it.
+    #[arg(long, env = "INTERLOCK_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
+    /// The address to listen on [default: 127.0.0.1:50051]. Loopback, because nothing should be reachable from outside
+    /// before somebody has decided so; port 0 takes any free port.
+    #[arg(long, env = "INTERLOCK_LISTEN", value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+
+    /// The most connections to Postgres [default: 20]. More do not make Postgres faster, and several servers share it.
+    #[arg(long, env = "INTERLOCK_POOL_MAX", value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool_max: Option<u32>,
+
+    /// Connections that are kept open when idle [default: 5], so that a burst after a quiet hour does not wait for logins.
+    #[arg(long, env = "INTERLOCK_POOL_MIN", value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool_min: Option<u32>,
+
+    /// The longest wait for a free connection [default: 30s]; after it, waiting longer would only hide the overload.
+    #[arg(long, env = "INTERLOCK_POOL_WAIT", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool_wait: Option<Span>,
+
+    /// The longest that one statement may run [default: 60s], a bound on what a stuck one can hold.
+    #[arg(long, env = "INTERLOCK_STATEMENT_TIMEOUT", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statement_timeout: Option<Span>,
+
+    /// Queries after which a connection is replaced [default: 50000]; a backend's memory grows with use.
+    #[arg(long, env = "INTERLOCK_CONNECTION_MAX_QUERIES", value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection_max_queries: Option<u64>,
+
+    /// Idle time after which a connection is closed [default: 300s], before a firewall forgets it silently.
+    #[arg(long, env = "INTERLOCK_CONNECTION_MAX_IDLE", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection_max_idle: Option<Span>,
+
+    /// How long after its start a server reaps nothing [default: 30s]. After an outage every lease looks expired; their
+    /// holders get this long to heartbeat first.
+    #[arg(long, env = "INTERLOCK_REAP_GRACE", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reap_grace: Option<Span>,
+
+    /// How long calls in flight may take after a stop signal [default: 30s], the usual patience of service managers.
+    #[arg(long, env = "INTERLOCK_DRAIN_TIMEOUT", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_timeout: Option<Span>,
+
+    /// Days that a job's history of events is kept [default: 30]; it outlives the job (7 days) for audits.
+    #[arg(long, env = "INTERLOCK_HISTORY_DAYS", value_name = "DAYS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history_days: Option<u32>,
+
+    /// The longest wait of a write in the queue [default: 30s]; then it is rejected as overload, not applied.
+    #[arg(long, env = "INTERLOCK_QUEUE_WAIT", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_wait: Option<Span>,
+
+    /// Writes that may wait [default: 8192], some tenths of a second of work; beyond it, new ones are rejected at once.
+    #[arg(long, env = "INTERLOCK_QUEUE_OPERATIONS", value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_operations: Option<u32>,
+
+    /// Memory that waiting writes may take [default: 64MiB]; a few large ones count like many small ones.
+    #[arg(long, env = "INTERLOCK_QUEUE_BYTES", value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_bytes: Option<ByteSize>,
+
+    /// Rows of state that are cached [default: 10000], the working set of some hundred running jobs.
+    #[arg(long, env = "INTERLOCK_CACHE_ENTRIES", value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_entries: Option<u32>,
+
+    /// Memory that cached state may take [default: 64MiB], whichever bound is met first.
+    #[arg(long, env = "INTERLOCK_CACHE_BYTES", value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_bytes: Option<ByteSize>,
+
+    /// Calls in flight at once, streams included [default: 16384]; beyond it new ones are told when to come back.
+    #[arg(long, env = "INTERLOCK_MAX_IN_FLIGHT", value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<u32>,
+
+    /// Calls in flight at once on one connection [default: 1024], so that one client cannot take them all.
+    #[arg(long, env = "INTERLOCK_MAX_CONCURRENT_STREAMS", value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_concurrent_streams: Option<u32>,
+
+    /// Connections at once [default: 4096], within the usual limit of file descriptors; beyond it new ones are closed.
+    #[arg(long, env = "INTERLOCK_MAX_CONNECTIONS", value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
+
+    /// Age at which a connection is asked to reconnect [default: never]. Behind a load balancer it spreads clients over
+    /// new servers.
+    #[arg(long, env = "INTERLOCK_MAX_CONNECTION_AGE", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connection_age: Option<Span>,
+
+    /// The longest time to an answer where the client set no deadline [default: 120s], twice the statement timeout.
+    #[arg(long, env = "INTERLOCK_MAX_CALL", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_call: Option<Span>,
+
+    /// Whether gRPC reflection is served [default: true with `dev`, else false]: it tells strangers what can be called.
+    #[arg(long, env = "INTERLOCK_REFLECTION", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reflection: Option<bool>,
+
+    /// What is logged [default: info], as a level or per module: `warn,interlock=debug`.
+    #[arg(long, env = "INTERLOCK_LOG", value_name = "FILTER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+
+    /// How log lines look [default: text].
+    #[arg(long, env = "INTERLOCK_LOG_FORMAT", value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
+}

@@ -1,0 +1,205 @@
+//! The tower stack as one readable column; serve, drain.
+//!
+//! Connections are served by hyper itself and not by tonic's transport server, whose outermost layer would answer an
+//! expired deadline with CANCELLED and which leaves several bounds open (see `connection`).
+
+mod connection;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+use tower::ServiceBuilder;
+
+use crate::admission::{self, Statistics};
+use crate::config::Config;
+
+/// How long to wait after a failed accept. It fails when file descriptors have run out, and at once again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long connections get to end once they were told to end now.
+const FORCED_LIMIT: Duration = Duration::from_secs(2);
+/// How long nothing must be in flight until a drain counts as done: the last answers have reached their clients.
+const QUIET: Duration = Duration::from_secs(1);
+/// Between two looks at what is in flight.
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+
+/// The bounds of serving; see [`crate::config::Layer`] for reasons.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the names are those of the settings")]
+pub struct Options {
+    pub max_in_flight: u32,
+    pub max_concurrent_streams: u32,
+    pub max_connections: u32,
+    pub max_connection_age: Option<Duration>,
+    pub max_call: Duration,
+    pub max_message_bytes: u32,
+    pub drain_timeout: Duration,
+    pub statistics: Arc<Statistics>,
+}
+
+impl Options {
+    /// What the settings say.
+    pub fn new(config: &Config, statistics: Arc<Statistics>) -> Options {
+        Options {
+            max_in_flight: config.max_in_flight,
+            max_concurrent_streams: config.max_concurrent_streams,
+            max_connections: config.max_connections,
+            max_connection_age: config.max_connection_age.map(crate::config::Span::get),
+            max_call: config.max_call.get(),
+            max_message_bytes: admission::MESSAGE_LIMIT_BYTES,
+            drain_timeout: config.drain_timeout.get(),
+            statistics,
+        }
+    }
+}
+
+/// Serves until `shutdown` is cancelled, then drains: no new connections, no new calls on the old ones, and the calls in
+/// flight get `drain_timeout` to end. What is left then is cut off.
+///
+/// # Errors
+/// None at present; a failed accept is logged and tried again.
+pub async fn serve(
+    listener: TcpListener,
+    routes: Routes,
+    options: Options,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    // From the outermost to the innermost.
+    let stack = ServiceBuilder::new()
+        // Every call is counted, whoever answers it.
+        .layer(admission::statistics(Arc::clone(&options.statistics)))
+        // A panic in any layer below becomes INTERNAL, and unwinding gives back what the call held.
+        .layer(admission::catch_panics())
+        // Strangers get an answer that they understand; errors of the libraries below get our form.
+        .layer(admission::protocol_errors())
+        // Beyond this, refusing is cheaper for everybody than trying.
+        .layer(admission::in_flight_limit(options.max_in_flight))
+        // DEADLINE_EXCEEDED in time, streams included; handlers see the exact deadline.
+        .layer(admission::deadline(options.max_call))
+        // A watch ends when the server drains: it would hold it up, and its client can resume elsewhere.
+        .layer(admission::end_watches(shutdown.clone()))
+        // Messages that are too large, cut off or never sent fail with our errors.
+        .layer(admission::message_guard(options.max_message_bytes))
+        .service(routes.prepare());
+
+    let bounds = connection::Bounds::new(&options, shutdown.clone());
+    let places = Arc::new(Semaphore::new(options.max_connections as usize));
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // Without a place the stream is dropped, which closes it: the client will try again, perhaps elsewhere.
+        match Arc::clone(&places).try_acquire_owned() {
+            Ok(place) => {
+                let connection = connection::serve(stream, stack.clone(), bounds.clone());
+                connections.spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
+            }
+            Err(_) => tracing::warn!("too many connections; one was closed"),
+        }
+    }
+    // Closed before the drain, so that new clients are refused at once and find another server.
+    drop(listener);
+    drain(&connections, &bounds, &options).await;
+    Ok(())
+}
+
+async fn drain(connections: &TaskTracker, bounds: &connection::Bounds, options: &Options) {
+    connections.close();
+    tracing::info!(connections = connections.len(), "draining");
+    tokio::select! {
+        () = connections.wait() => {
+            tracing::info!("drained");
+            return;
+        }
+        () = all_answered(&options.statistics) => {
+            tracing::info!(connections = connections.len(), "drained; the rest are clients that hang");
+        }
+        () = tokio::time::sleep(options.drain_timeout) => {
+            tracing::warn!(connections = connections.len(), "some calls did not end in time and are cut off");
+        }
+    }
+    bounds.cut_off.cancel();
+    // Only connections that are stuck in a write of the kernel are left then.
+    let _ = tokio::time::timeout(FORCED_LIMIT, connections.wait()).await;
+}
+
+/// Waits until no call has been in flight for a while. A connection closes when its client has confirmed that it is to
+/// close, which a hanging client never does; with nothing left to answer there is no reason to wait for it.
+async fn all_answered(statistics: &Statistics) {
+    loop {
+        if statistics.in_flight() == 0 {
+            tokio::time::sleep(QUIET).await;
+            if statistics.in_flight() == 0 {
+                return;
+            }
+        }
+        tokio::time::sleep(DRAIN_POLL).await;
+    }
+}
+
+/// Adds reflection, in the version of today and in the one that older tools ask for.
+///
+/// # Errors
+/// When a descriptor cannot be read.
+pub fn with_reflection(routes: Routes, descriptors: &[&'static [u8]]) -> anyhow::Result<Routes> {
+    let builder = || {
+        descriptors.iter().fold(
+            tonic_reflection::server::Builder::configure(),
+            |builder, descriptor| builder.register_encoded_file_descriptor_set(descriptor),
+        )
+    };
+    let doing = "reading our own descriptors";
+    Ok(routes
+        .add_service(builder().build_v1().context(doing)?)
+        .add_service(builder().build_v1alpha().context(doing)?))
+}
+
+/// A token that is cancelled by the first SIGTERM or SIGINT; the second ends the process at once.
+///
+/// # Errors
+/// When the handlers cannot be installed.
+pub fn on_signals() -> std::io::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = CancellationToken::new();
+    let token = shutdown.clone();
+    tokio::spawn(async move {
+        either(&mut terminate, &mut interrupt).await;
+        token.cancel();
+        either(&mut terminate, &mut interrupt).await;
+        tracing::warn!("stopped by a second signal, before the drain was over");
+        // What a shell reports for a process that was ended by SIGINT.
+        std::process::exit(130);
+    });
+    Ok(shutdown)
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! One connection: its bounds, and its end.
+//!
+//! What is bounded, because the defaults are not: calls at once, the time to the first bytes, silence afterwards, header
+//! sizes, flow-control windows (so memory), streams that are opened and reset, and, where asked for, age.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::Options;
+use crate::admission::Response;
+
+/// What HTTP/2 clients say first.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// A client that says nothing for this long has no call to make.
+const FIRST_BYTES_LIMIT: Duration = Duration::from_secs(10);
+/// Between two looks at a preface that has come in part.
+const PREFACE_POLL: Duration = Duration::from_millis(10);
+/// A ping after this much silence; well below the idle limits of common firewalls and balancers.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// A peer that does not answer a ping for this long is gone.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// What a sender may have under way per call: one message of the largest size in a few round trips.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// The same for all calls of a connection.
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// What one call may have waiting to be sent; then its stream has to wait.
+const SEND_BUFFER_BYTES: usize = 256 << 10;
+/// Metadata is keys, tokens and trace ids.
+const HEADER_LIMIT_BYTES: u32 = 16 << 10;
+/// After a connection has been told its age, its calls get this long.
+const AGE_GRACE: Duration = Duration::from_secs(60);
+
+/// What every connection is bounded by.
+#[derive(Debug, Clone)]
+pub(super) struct Bounds {
+    max_concurrent_streams: u32,
+    max_age: Option<Duration>,
+    /// No new calls; those in flight may end.
+    draining: CancellationToken,
+    /// The end, now.
+    pub(super) cut_off: CancellationToken,
+}
+
+impl Bounds {
+    pub(super) fn new(options: &Options, draining: CancellationToken) -> Bounds {
+        Bounds {
+            max_concurrent_streams: options.max_concurrent_streams,
+            max_age: options.max_connection_age,
+            draining,
+            cut_off: CancellationToken::new(),
+        }
+    }
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve<S>(stream: TcpStream, service: S, bounds: Bounds)
+where
+    S: tower::Service<
+            Request<Incoming>,
+            Response = Response,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Clone
+        + Send
+        + 'static,
+{
+    // Calls are small; waiting to fill a packet would add 40 ms to some of them.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY could not be set");
+    }
+    let spoke = tokio::select! {
+        () = bounds.draining.cancelled() => false,
+        spoke = tokio::time::timeout(FIRST_BYTES_LIMIT, has_spoken(&stream)) => spoke == Ok(true),
+    };
+    if !spoke {
+        return;
+    }
+    let builder = builder(&bounds);
+    let connection =
+        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let mut connection = std::pin::pin!(connection);
+    let mut old = std::pin::pin!(sleep(bounds.max_age.map(spread)));
+    let mut too_old = std::pin::pin!(sleep(bounds.max_age.map(|age| spread(age) + AGE_GRACE)));
+    let mut is_leaving = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended");
+                }
+                return;
+            }
+            () = bounds.draining.cancelled(), if !is_leaving => {}
+            () = &mut old, if !is_leaving => {}
+            () = &mut too_old => return,
+            () = bounds.cut_off.cancelled() => return,
+        }
+        // Drain or age: the client is told to take its next calls elsewhere.
+        is_leaving = true;
+        connection.as_mut().graceful_shutdown();
+    }
+}
+
+fn builder(bounds: &Bounds) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(FIRST_BYTES_LIMIT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(bounds.max_concurrent_streams)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_header_list_size(HEADER_LIMIT_BYTES);
+    builder
+}
+
+/// Waits until the client has said enough to tell which protocol it speaks. Up to there hyper has no timeout; after it,
+/// pings (HTTP/2) and the header timeout (HTTP/1) find silent peers.
+async fn has_spoken(stream: &TcpStream) -> bool {
+    let mut said = [0; PREFACE.len()];
+    loop {
+        match stream.peek(&mut said).await {
+            Ok(0) | Err(_) => return false,
+            Ok(length) if length == PREFACE.len() || !PREFACE.starts_with(&said[..length]) => {
+                return true;
+            }
+            // Peeking does not consume, so the socket stays readable, and waiting for that would spin.
+            Ok(_) => tokio::time::sleep(PREFACE_POLL).await,
+        }
+    }
+}
+
+/// Up to a tenth earlier, so that connections that began together do not end together.
+fn spread(age: Duration) -> Duration {
+    age.mul_f64(rand::random_range(0.9..=1.0))
+}
+
+async fn sleep(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,3 @@
+//! Integration tests: one binary, because linking is what costs time.
+
+mod shell;
