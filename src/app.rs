@@ -34,24 +34,16 @@ pub struct App {
 ///
 /// # Errors
 /// When the database cannot be reached or migrated.
-pub async fn start(
-    config: &Config,
-    _database_url: &str,
-    shutdown: CancellationToken,
-) -> anyhow::Result<App> {
-    let reflection = [
-        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
-        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
-    ];
+pub async fn start(config: &Config, _database_url: &str, shutdown: CancellationToken) -> anyhow::Result<App> {
+    let reflection =
+        [tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET, tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET];
     let served = [DESCRIPTORS, &reflection].concat();
     let methods = Methods::from_descriptors(&served).context("reading our own descriptors")?;
     let statistics = Arc::new(Statistics::new(methods));
     let (reporter, health) = tonic_health::server::health_reporter();
     tokio::spawn(async move {
         shutdown.cancelled().await;
-        reporter
-            .set_service_status("", ServingStatus::NotServing)
-            .await;
+        reporter.set_service_status("", ServingStatus::NotServing).await;
     });
     let mut routes = Routes::new(health);
     if config.reflection {

@@ -273,4 +273,3 @@ pub fn fail(group: Vec<Pending>, error: &Error) -> Vec<Work> {
     }
     Vec::new()
 }
-

@@ -4,10 +4,13 @@
 
 pub mod commit;
 pub mod connection;
+pub mod due;
+mod list_jobs;
 pub mod load;
 pub mod migrate;
 pub mod partitions;
 pub mod pool;
+mod queries;
 pub mod types;
 
 use connection::Target;

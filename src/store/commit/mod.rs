@@ -64,7 +64,8 @@ impl Plan {
     }
 
     fn shape(&self) -> Shape {
-        let used = self.columns().iter().enumerate().filter(|(_, c)| !c.components().is_empty()).map(|(i, _)| 1 << i).sum();
+        let used =
+            self.columns().iter().enumerate().filter(|(_, c)| !c.components().is_empty()).map(|(i, _)| 1 << i).sum();
         used
     }
 
