@@ -32,3 +32,6 @@ impl Store {
         Ok(Self { target, reads })
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

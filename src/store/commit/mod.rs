@@ -146,3 +146,6 @@ impl CommitError {
 fn owned(text: &Arc<str>) -> String {
     text.to_string()
 }
+
+#[cfg(test)]
+mod tests;
