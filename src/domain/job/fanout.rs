@@ -78,12 +78,10 @@ impl Edit {
 
     fn place(&mut self, new: &[NewStage], path: &str, fencing_floor: i64) -> Result<Vec<StageNo>, Refusal> {
         let wiring = self.job.graph.wire(new, path)?;
-        for &(existing, by) in &wiring.required_by {
+        for &(existing, _) in &wiring.required_by {
             let stage = &self.job.stages[existing];
             if stage.phase() != StagePhase::Blocked {
-                let by = new.get(by as usize - self.job.stages.len()).map_or("", |stage| &stage.spec.name);
-                let why = format!("stage {:?} is {} and cannot wait for {by:?}", stage.spec.name, stage.phase().name());
-                return Err(Refusal::field(path, why));
+                return Err(stage.refuses("cannot wait for a new stage"));
             }
         }
         let mut graph = Graph::clone(&self.job.graph);
