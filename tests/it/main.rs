@@ -1,3 +1,5 @@
 //! Integration tests: one binary, because linking is what costs time.
 
+mod acceptance;
+mod harness;
 mod shell;
