@@ -17,17 +17,14 @@ mod job_writes;
 mod leases;
 pub mod limits;
 pub mod list;
-mod namespaces;
+pub mod namespaces;
 pub mod page;
 mod server_figures;
-mod services;
+pub mod services;
 mod stage_writes;
 pub mod status;
 mod submit_jobs;
 mod worker_service;
-
-pub use namespaces::Namespaces;
-pub use services::{Services, routes};
 
 #[cfg(test)]
 mod tests;
