@@ -17,14 +17,17 @@ mod job_writes;
 mod leases;
 pub mod limits;
 pub mod list;
-pub mod namespaces;
+mod namespaces;
 pub mod page;
 mod server_figures;
-pub mod services;
+mod services;
 mod stage_writes;
 pub mod status;
 mod submit_jobs;
 mod worker_service;
+
+pub use namespaces::Namespaces;
+pub use services::{Services, routes};
 
 #[cfg(test)]
 mod tests;

@@ -16,9 +16,8 @@ use uuid::Uuid;
 
 use super::admin_service::AdminRpcs;
 use super::job_service::JobRpcs;
-use super::namespaces::Namespaces;
-use super::services::Services;
 use super::worker_service::WorkerRpcs;
+use super::{Namespaces, Services};
 use crate::admission::{Methods, Statistics, protocol_errors};
 use crate::dev::TestDatabase;
 use crate::engine::dispatcher::Dispatcher;
