@@ -2,5 +2,7 @@
 
 mod acceptance;
 mod bad_input;
+mod drain;
 mod harness;
+mod services;
 mod shell;

@@ -125,6 +125,20 @@ impl Api {
         ok(self.workers().update_stage_progress(request).await)
     }
 
+    /// What the server says about itself.
+    pub async fn statistics(&self) -> proto::GetStatisticsResponse {
+        ok(self.admin().get_statistics(proto::GetStatisticsRequest {}).await)
+    }
+
+    /// Waits until so many LeaseStages calls wait for work.
+    pub async fn polls_wait(&self, count: i64) {
+        eventually("the polls", async || {
+            let waiting = self.statistics().await.dispatcher.expect("a dispatcher").waiting_polls;
+            (waiting == count).then_some(())
+        })
+        .await;
+    }
+
     /// The whole history of a job.
     pub async fn events(&self, job_id: &str) -> Vec<proto::JobEvent> {
         let request = proto::ListJobEventsRequest { job_id: job_id.to_owned(), page_size: 1_000, ..Default::default() };
