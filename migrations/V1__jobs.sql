@@ -41,6 +41,7 @@ CREATE TABLE jobs (
     expire_time   timestamptz,
     timeout_us    bigint,
     retention_us  bigint NOT NULL,
+    retry         json,
     PRIMARY KEY (namespace_id, job_uid),
     CONSTRAINT jobs_state CHECK (state BETWEEN 1 AND 8),
     CONSTRAINT jobs_progress CHECK (progress BETWEEN 0 AND 1)
@@ -52,6 +53,7 @@ COMMENT ON COLUMN jobs.state IS
 COMMENT ON COLUMN jobs.grace_until IS 'in states 4 and 8: when those who still hold a stage lose it';
 COMMENT ON COLUMN jobs.wakes_at IS 'the next moment at which something happens to the job by itself';
 COMMENT ON COLUMN jobs.timeout_us IS 'microseconds a run may take';
+COMMENT ON COLUMN jobs.retry IS 'the retry policy of stages that have none; null is the usual one';
 COMMENT ON COLUMN jobs.retention_us IS 'microseconds the job is kept after its end';
 -- Lists walk this one, newest first; none of its columns ever changes, so updates stay in place.
 CREATE INDEX jobs_by_creation ON jobs (namespace_id, create_time, job_id);

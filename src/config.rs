@@ -23,10 +23,7 @@ pub use units::{ByteSize, Span};
 /// Everything that can be set, with its default. The reasons stand in [`Layer`], which is also what `--help` shows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(
-    missing_docs,
-    reason = "each is documented, with unit and reason, in Layer"
-)]
+#[allow(missing_docs, reason = "each is documented, with unit and reason, in Layer")]
 pub struct Config {
     pub listen: SocketAddr,
     pub database_url: Option<DatabaseUrl>,
@@ -123,10 +120,7 @@ impl DatabaseUrl {
             // The form of `key=value` pairs.
             (false, _) => " ",
         };
-        DatabaseUrl(format!(
-            "{}{separator}target_session_attrs=read-write",
-            self.0
-        ))
+        DatabaseUrl(format!("{}{separator}target_session_attrs=read-write", self.0))
     }
 }
 
@@ -171,11 +165,7 @@ impl Config {
     ///
     /// # Errors
     /// As for [`Config::load`].
-    pub fn load_over(
-        defaults: Config,
-        layer: &Layer,
-        database_url: Option<&DatabaseUrl>,
-    ) -> Result<Config, Error> {
+    pub fn load_over(defaults: Config, layer: &Layer, database_url: Option<&DatabaseUrl>) -> Result<Config, Error> {
         let mut figment = Figment::from(Serialized::defaults(defaults));
         if let Some(path) = &layer.config {
             if !path.is_file() {
@@ -187,9 +177,7 @@ impl Config {
         if let Some(url) = database_url {
             figment = figment.merge(Serialized::global("database_url", url));
         }
-        let mut config: Config = figment
-            .extract()
-            .map_err(|error| Error::Unreadable(Box::new(error)))?;
+        let mut config: Config = figment.extract().map_err(|error| Error::Unreadable(Box::new(error)))?;
         config.database_url = config.database_url.map(DatabaseUrl::requiring_primary);
         config.validate()?;
         Ok(config)
@@ -198,14 +186,8 @@ impl Config {
     fn validate(&self) -> Result<(), Error> {
         let rules = [
             (self.pool_max >= 1, "pool_max must be at least 1"),
-            (
-                self.pool_min <= self.pool_max,
-                "pool_min must not be above pool_max",
-            ),
-            (
-                self.connection_max_queries >= 1,
-                "connection_max_queries must be at least 1",
-            ),
+            (self.pool_min <= self.pool_max, "pool_min must not be above pool_max"),
+            (self.connection_max_queries >= 1, "connection_max_queries must be at least 1"),
             (
                 !self.pool_wait.get().is_zero() && !self.statement_timeout.get().is_zero(),
                 "pool_wait and statement_timeout must be above zero",
@@ -216,9 +198,7 @@ impl Config {
             ),
             (self.cache_entries >= 1, "cache_entries must be at least 1"),
             (
-                self.max_in_flight >= 1
-                    && self.max_concurrent_streams >= 1
-                    && self.max_connections >= 1,
+                self.max_in_flight >= 1 && self.max_concurrent_streams >= 1 && self.max_connections >= 1,
                 "max_in_flight, max_concurrent_streams and max_connections must be at least 1",
             ),
             (

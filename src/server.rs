@@ -163,15 +163,12 @@ async fn all_answered(statistics: &Statistics) {
 /// When a descriptor cannot be read.
 pub fn with_reflection(routes: Routes, descriptors: &[&'static [u8]]) -> anyhow::Result<Routes> {
     let builder = || {
-        descriptors.iter().fold(
-            tonic_reflection::server::Builder::configure(),
-            |builder, descriptor| builder.register_encoded_file_descriptor_set(descriptor),
-        )
+        descriptors.iter().fold(tonic_reflection::server::Builder::configure(), |builder, descriptor| {
+            builder.register_encoded_file_descriptor_set(descriptor)
+        })
     };
     let doing = "reading our own descriptors";
-    Ok(routes
-        .add_service(builder().build_v1().context(doing)?)
-        .add_service(builder().build_v1alpha().context(doing)?))
+    Ok(routes.add_service(builder().build_v1().context(doing)?).add_service(builder().build_v1alpha().context(doing)?))
 }
 
 /// A token that is cancelled by the first SIGTERM or SIGINT; the second ends the process at once.

@@ -30,10 +30,7 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Enforces deadlines; `longest_call` is for calls that come without one, and then bounds the time until the response
 /// begins, not that of a stream.
 pub fn deadline<S>(longest_call: Duration) -> LayerFn<impl Fn(S) -> Timed<S> + Clone> {
-    layer_fn(move |inner| Timed {
-        inner,
-        longest_call,
-    })
+    layer_fn(move |inner| Timed { inner, longest_call })
 }
 
 /// See [`deadline`].
@@ -97,10 +94,7 @@ impl Body for TimedBody {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let Some(inner) = &mut self.inner else {
             return Poll::Ready(None);
         };
@@ -130,21 +124,11 @@ pub(super) fn trailers_of(status: &Status) -> Result<Frame<Bytes>, Status> {
 }
 
 fn outcome_of(method: Method) -> Outcome {
-    if method.is_read {
-        Outcome::NotApplied
-    } else {
-        Outcome::Unknown
-    }
+    if method.is_read { Outcome::NotApplied } else { Outcome::Unknown }
 }
 
 fn exceeded(outcome: Outcome) -> Status {
-    refusal(
-        Code::DeadlineExceeded,
-        "DEADLINE_EXCEEDED",
-        outcome,
-        "the deadline of the call has passed",
-    )
-    .into_status()
+    refusal(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", outcome, "the deadline of the call has passed").into_status()
 }
 
 /// Reads `grpc-timeout`: one to eight digits and a unit.

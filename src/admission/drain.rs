@@ -24,10 +24,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// Ends watches with UNAVAILABLE, DRAINING once `draining` is cancelled.
 pub fn end_watches<S>(draining: CancellationToken) -> LayerFn<impl Fn(S) -> Drained<S> + Clone> {
-    layer_fn(move |inner| Drained {
-        inner,
-        draining: draining.clone(),
-    })
+    layer_fn(move |inner| Drained { inner, draining: draining.clone() })
 }
 
 /// See [`end_watches`].
@@ -55,12 +52,7 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Drained<S> {
         let draining = Box::pin(self.draining.clone().cancelled_owned());
         Box::pin(async move {
             let response = answer.await?;
-            Ok(response.map(|body| {
-                tonic::body::Body::new(DrainedBody {
-                    inner: Some(body),
-                    draining,
-                })
-            }))
+            Ok(response.map(|body| tonic::body::Body::new(DrainedBody { inner: Some(body), draining })))
         })
     }
 }
@@ -76,10 +68,7 @@ impl Body for DrainedBody {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let Some(inner) = &mut self.inner else {
             return Poll::Ready(None);
         };
@@ -88,14 +77,10 @@ impl Body for DrainedBody {
         }
         std::task::ready!(self.draining.as_mut().poll(context));
         self.inner = None;
-        let status = refusal(
-            Code::Unavailable,
-            "DRAINING",
-            Outcome::NotApplied,
-            "the server is stopping; resume on another",
-        )
-        .retry_after(RETRY_AFTER)
-        .into_status();
+        let status =
+            refusal(Code::Unavailable, "DRAINING", Outcome::NotApplied, "the server is stopping; resume on another")
+                .retry_after(RETRY_AFTER)
+                .into_status();
         Poll::Ready(Some(trailers_of(&status)))
     }
 

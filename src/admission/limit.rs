@@ -28,11 +28,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 pub fn in_flight_limit<S>(limit: u32) -> LayerFn<impl Fn(S) -> Limited<S> + Clone> {
     // One count for all clones of the service: each connection has its own clone.
     let in_flight = Arc::new(AtomicU32::new(0));
-    layer_fn(move |inner| Limited {
-        inner,
-        in_flight: Arc::clone(&in_flight),
-        limit,
-    })
+    layer_fn(move |inner| Limited { inner, in_flight: Arc::clone(&in_flight), limit })
 }
 
 /// See [`in_flight_limit`].
@@ -50,9 +46,7 @@ struct Place(Arc<AtomicU32>);
 impl Place {
     fn take(in_flight: &Arc<AtomicU32>, limit: u32) -> Option<Place> {
         in_flight
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
-                (taken < limit).then_some(taken + 1)
-            })
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < limit).then_some(taken + 1))
             .ok()
             .map(|_| Place(Arc::clone(in_flight)))
     }
@@ -78,11 +72,7 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Limited<S> {
         if method.is_health {
             return Box::pin(self.inner.call(request));
         }
-        let limit = if method.is_essential {
-            self.limit
-        } else {
-            self.limit - self.limit / KEPT_SHARE
-        };
+        let limit = if method.is_essential { self.limit } else { self.limit - self.limit / KEPT_SHARE };
         let Some(place) = Place::take(&self.in_flight, limit) else {
             return Box::pin(async move { Ok(overloaded(limit).into_http()) });
         };
@@ -92,26 +82,16 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Limited<S> {
             if response.headers().contains_key(Status::GRPC_STATUS) {
                 return Ok(response);
             }
-            Ok(response.map(|inner| {
-                tonic::body::Body::new(PlacedBody {
-                    inner,
-                    _place: place,
-                })
-            }))
+            Ok(response.map(|inner| tonic::body::Body::new(PlacedBody { inner, _place: place })))
         })
     }
 }
 
 fn overloaded(limit: u32) -> Status {
-    refusal(
-        Code::ResourceExhausted,
-        "OVERLOADED",
-        Outcome::NotApplied,
-        "too many calls are in flight",
-    )
-    .with("limit", limit.to_string())
-    .retry_after(RETRY_AFTER)
-    .into_status()
+    refusal(Code::ResourceExhausted, "OVERLOADED", Outcome::NotApplied, "too many calls are in flight")
+        .with("limit", limit.to_string())
+        .retry_after(RETRY_AFTER)
+        .into_status()
 }
 
 /// A response that keeps its place until it has been sent.
@@ -124,10 +104,7 @@ impl Body for PlacedBody {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         Pin::new(&mut self.inner).poll_frame(context)
     }
 

@@ -81,10 +81,7 @@ where
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if self.has_ended {
             return Poll::Ready(None);
         }
@@ -94,10 +91,7 @@ where
             Poll::Ready(Some(Err(error))) => Err(Status::from_error(error.into())),
             Poll::Ready(None) => {
                 this.has_ended = true;
-                this.frames
-                    .as_ref()
-                    .map_or(Ok(()), Frames::end)
-                    .map(|()| None)
+                this.frames.as_ref().map_or(Ok(()), Frames::end).map(|()| None)
             }
             Poll::Pending => {
                 std::task::ready!(this.poll_late(context));
@@ -136,10 +130,7 @@ impl<B> GuardedBody<B> {
             return Poll::Pending;
         }
         let limit = self.arrival_limit;
-        self.sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)))
-            .as_mut()
-            .poll(context)
+        self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit))).as_mut().poll(context)
     }
 }
 
@@ -211,9 +202,7 @@ impl Frames {
         let length = u32::from_be_bytes(length);
         if length > self.limit_bytes {
             let limit = self.limit_bytes;
-            return Err(invalid(&format!(
-                "the message has {length} bytes; at most {limit} are accepted"
-            )));
+            return Err(invalid(&format!("the message has {length} bytes; at most {limit} are accepted")));
         }
         self.missing_bytes = length;
         Ok(())
@@ -237,23 +226,12 @@ impl Frames {
 }
 
 fn invalid(message: &str) -> Status {
-    refusal(
-        Code::InvalidArgument,
-        "INVALID_FIELD",
-        Outcome::NotApplied,
-        message,
-    )
-    .into_status()
+    refusal(Code::InvalidArgument, "INVALID_FIELD", Outcome::NotApplied, message).into_status()
 }
 
 fn late() -> Status {
-    refusal(
-        Code::DeadlineExceeded,
-        "DEADLINE_EXCEEDED",
-        Outcome::NotApplied,
-        "the message took too long to arrive",
-    )
-    .into_status()
+    refusal(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", Outcome::NotApplied, "the message took too long to arrive")
+        .into_status()
 }
 
 #[cfg(test)]

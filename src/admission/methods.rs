@@ -48,27 +48,11 @@ pub struct Methods {
 }
 
 /// Refusing these would lose leases and permits that are held, or work that is done.
-const ESSENTIAL: &[&str] = &[
-    "Heartbeat",
-    "CompleteStage",
-    "FailStage",
-    "ReleaseStage",
-    "RenewPermits",
-    "ReleasePermit",
-];
+const ESSENTIAL: &[&str] =
+    &["Heartbeat", "CompleteStage", "FailStage", "ReleaseStage", "RenewPermits", "ReleasePermit"];
 /// The verbs of methods that change nothing. `Check` and `ServerReflectionInfo` are health's and reflection's.
-const READS: &[&str] = &[
-    "Get",
-    "List",
-    "BatchGet",
-    "Watch",
-    "Wait",
-    "Query",
-    "Search",
-    "Explain",
-    "Check",
-    "ServerReflection",
-];
+const READS: &[&str] =
+    &["Get", "List", "BatchGet", "Watch", "Wait", "Query", "Search", "Explain", "Check", "ServerReflection"];
 
 impl Methods {
     /// Reads encoded file descriptor sets.
@@ -76,10 +60,7 @@ impl Methods {
     /// # Errors
     /// When one is not a file descriptor set.
     pub fn from_descriptors(descriptors: &[&[u8]]) -> Result<Methods, prost::DecodeError> {
-        let mut methods = Methods {
-            by_path: HashMap::new(),
-            paths: Vec::new(),
-        };
+        let mut methods = Methods { by_path: HashMap::new(), paths: Vec::new() };
         for encoded in descriptors {
             let set = FileDescriptorSet::decode(*encoded)?;
             for file in &set.file {
@@ -115,10 +96,7 @@ impl Methods {
 
     /// The method of a path.
     pub fn find(&self, path: &str) -> Method {
-        self.by_path.get(path).copied().unwrap_or(Method {
-            index: self.paths.len() - 1,
-            ..Method::UNKNOWN
-        })
+        self.by_path.get(path).copied().unwrap_or(Method { index: self.paths.len() - 1, ..Method::UNKNOWN })
     }
 
     /// The paths in the order of [`Method`]'s positions, the one for unknown paths last.
@@ -129,11 +107,7 @@ impl Methods {
 
 /// The method that the outermost layer found. A call that did not pass it counts as unknown.
 pub(super) fn of<B>(request: &http::Request<B>) -> Method {
-    request
-        .extensions()
-        .get::<Method>()
-        .copied()
-        .unwrap_or(Method::UNKNOWN)
+    request.extensions().get::<Method>().copied().unwrap_or(Method::UNKNOWN)
 }
 
 #[cfg(test)]
@@ -142,11 +116,9 @@ mod tests {
 
     #[test]
     fn methods_are_found_and_strangers_share_one_entry() {
-        let methods = Methods::from_descriptors(&[
-            tonic_health::pb::FILE_DESCRIPTOR_SET,
-            tonic_health::pb::FILE_DESCRIPTOR_SET,
-        ])
-        .expect("a descriptor");
+        let methods =
+            Methods::from_descriptors(&[tonic_health::pb::FILE_DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET])
+                .expect("a descriptor");
         let check = methods.find("/grpc.health.v1.Health/Check");
         assert!(check.is_known && check.is_health && check.is_read && !check.is_client_streaming);
         let (one, other) = (methods.find("/a/b"), methods.find("/c/d"));

@@ -38,17 +38,9 @@ pub type Response = http::Response<tonic::body::Body>;
 type Answer = BoxFuture<'static, Result<Response, Infallible>>;
 
 /// What every layer asks of the service below it.
-trait Inner<B>:
-    tower::Service<http::Request<B>, Response = Response, Error = Infallible, Future: Send + 'static>
-{
-}
+trait Inner<B>: tower::Service<http::Request<B>, Response = Response, Error = Infallible, Future: Send + 'static> {}
 
 impl<S, B> Inner<B> for S where
-    S: tower::Service<
-            http::Request<B>,
-            Response = Response,
-            Error = Infallible,
-            Future: Send + 'static,
-        >
+    S: tower::Service<http::Request<B>, Response = Response, Error = Infallible, Future: Send + 'static>
 {
 }

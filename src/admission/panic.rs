@@ -50,15 +50,10 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Caught<S> {
                 Err(panic) => Err(panic),
             };
             match answered {
-                Ok(Ok(response)) if response.headers().contains_key(Status::GRPC_STATUS) => {
-                    Ok(response)
+                Ok(Ok(response)) if response.headers().contains_key(Status::GRPC_STATUS) => Ok(response),
+                Ok(Ok(response)) => {
+                    Ok(response.map(|body| tonic::body::Body::new(CaughtBody { inner: Some(body), path })))
                 }
-                Ok(Ok(response)) => Ok(response.map(|body| {
-                    tonic::body::Body::new(CaughtBody {
-                        inner: Some(body),
-                        path,
-                    })
-                })),
                 Ok(Err(never)) => match never {},
                 Err(panic) => Ok(report(&path, panic.as_ref()).into_http()),
             }
@@ -77,15 +72,11 @@ impl Body for CaughtBody {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let Some(inner) = &mut self.inner else {
             return Poll::Ready(None);
         };
-        let polled =
-            std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll_frame(context)));
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll_frame(context)));
         polled.unwrap_or_else(|panic| {
             self.inner = None;
             let status = report(&self.path, panic.as_ref());
@@ -111,12 +102,5 @@ fn report(path: &str, panic: &(dyn Any + Send)) -> Status {
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("a panic without a message");
     tracing::error!(%id, path, message, "a call panicked");
-    refusal(
-        Code::Internal,
-        "INTERNAL",
-        Outcome::Unknown,
-        format!("internal error {id}"),
-    )
-    .with("id", id)
-    .into_status()
+    refusal(Code::Internal, "INTERNAL", Outcome::Unknown, format!("internal error {id}")).with("id", id).into_status()
 }

@@ -64,9 +64,7 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Translated<S> {
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 fn translate(response: Response) -> Response {
@@ -74,30 +72,19 @@ fn translate(response: Response) -> Response {
         return response;
     };
     match status.code() {
-        Code::Internal => refusal(
-            Code::InvalidArgument,
-            "INVALID_FIELD",
-            Outcome::NotApplied,
-            status.message(),
-        )
-        .into_response(),
+        Code::Internal => {
+            refusal(Code::InvalidArgument, "INVALID_FIELD", Outcome::NotApplied, status.message()).into_response()
+        }
         Code::Unimplemented => {
             let message = match status.message() {
                 "" => "there is no such method",
                 message => message,
             };
-            let refusal = refusal(
-                Code::Unimplemented,
-                "UNIMPLEMENTED",
-                Outcome::NotApplied,
-                message,
-            );
+            let refusal = refusal(Code::Unimplemented, "UNIMPLEMENTED", Outcome::NotApplied, message);
             let mut translated = refusal.into_response();
             // Tells which compressions would have been understood.
             if let Some(accepted) = response.headers().get("grpc-accept-encoding") {
-                translated
-                    .headers_mut()
-                    .insert("grpc-accept-encoding", accepted.clone());
+                translated.headers_mut().insert("grpc-accept-encoding", accepted.clone());
             }
             translated
         }
@@ -108,13 +95,8 @@ fn translate(response: Response) -> Response {
 
 /// An answer to somebody who does not speak gRPC.
 fn plain(status: StatusCode, text: &'static str) -> Response {
-    let mut response = http::Response::new(tonic::body::Body::new(Full::new(Bytes::from_static(
-        text.as_bytes(),
-    ))));
+    let mut response = http::Response::new(tonic::body::Body::new(Full::new(Bytes::from_static(text.as_bytes()))));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }

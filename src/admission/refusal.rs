@@ -35,12 +35,7 @@ pub struct Refusal {
 }
 
 /// Begins an error: status code, the reason that programs look at, and a sentence for people.
-pub fn refusal(
-    code: Code,
-    reason: &'static str,
-    outcome: Outcome,
-    message: impl Into<String>,
-) -> Refusal {
+pub fn refusal(code: Code, reason: &'static str, outcome: Outcome, message: impl Into<String>) -> Refusal {
     let outcome = match outcome {
         Outcome::NotApplied => "NOT_APPLIED",
         Outcome::Unknown => "UNKNOWN",
@@ -77,9 +72,7 @@ impl Refusal {
         let mut status = Status::with_error_details(self.code, self.message, details);
         if let Some(delay) = self.retry_after {
             let milliseconds = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-            status
-                .metadata_mut()
-                .insert(PUSHBACK, MetadataValue::from(milliseconds));
+            status.metadata_mut().insert(PUSHBACK, MetadataValue::from(milliseconds));
         }
         status
     }
@@ -96,21 +89,13 @@ mod tests {
 
     #[test]
     fn a_refusal_carries_reason_outcome_and_retry() {
-        let status = refusal(
-            Code::ResourceExhausted,
-            "OVERLOADED",
-            Outcome::NotApplied,
-            "full",
-        )
-        .with("limit", "7")
-        .retry_after(Duration::from_millis(1_500))
-        .into_status();
+        let status = refusal(Code::ResourceExhausted, "OVERLOADED", Outcome::NotApplied, "full")
+            .with("limit", "7")
+            .retry_after(Duration::from_millis(1_500))
+            .into_status();
         let details = status.get_error_details();
         let info = details.error_info().expect("an ErrorInfo");
-        assert_eq!(
-            (info.domain.as_str(), info.reason.as_str()),
-            ("interlock", "OVERLOADED")
-        );
+        assert_eq!((info.domain.as_str(), info.reason.as_str()), ("interlock", "OVERLOADED"));
         assert_eq!(info.metadata["outcome"], "NOT_APPLIED");
         assert_eq!(info.metadata["limit"], "7");
         let retry = details.retry_info().expect("a RetryInfo");

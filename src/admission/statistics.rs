@@ -66,11 +66,7 @@ pub struct MethodSnapshot {
 impl Statistics {
     /// Counters for these methods, all zero.
     pub fn new(methods: Methods) -> Statistics {
-        let counters = methods
-            .paths()
-            .iter()
-            .map(|_| Counters::default())
-            .collect();
+        let counters = methods.paths().iter().map(|_| Counters::default()).collect();
         Statistics { methods, counters }
     }
 
@@ -87,11 +83,7 @@ impl Statistics {
 
     /// Calls that have begun and not ended, of all methods.
     pub fn in_flight(&self) -> u64 {
-        let sum: i64 = self
-            .counters
-            .iter()
-            .map(|counters| counters.in_flight.load(Ordering::Relaxed))
-            .sum();
+        let sum: i64 = self.counters.iter().map(|counters| counters.in_flight.load(Ordering::Relaxed)).sum();
         u64::try_from(sum).unwrap_or(0)
     }
 
@@ -99,12 +91,7 @@ impl Statistics {
         let counters = &self.counters[method.index];
         counters.started.fetch_add(1, Ordering::Relaxed);
         counters.in_flight.fetch_add(1, Ordering::Relaxed);
-        Observation {
-            statistics: Arc::clone(self),
-            method,
-            began: Instant::now(),
-            code: Code::Cancelled,
-        }
+        Observation { statistics: Arc::clone(self), method, began: Instant::now(), code: Code::Cancelled }
     }
 }
 
@@ -164,9 +151,7 @@ impl Observation {
 
 /// The status in trailers; without one they are not gRPC's.
 fn code_in(trailers: &HeaderMap) -> Code {
-    trailers
-        .get(Status::GRPC_STATUS)
-        .map_or(Code::Unknown, |status| Code::from_bytes(status.as_bytes()))
+    trailers.get(Status::GRPC_STATUS).map_or(Code::Unknown, |status| Code::from_bytes(status.as_bytes()))
 }
 
 impl Drop for Observation {
@@ -182,10 +167,7 @@ impl Drop for Observation {
 
 /// Counts into `statistics`. The outermost layer: it also finds the [`Method`] for the others.
 pub fn statistics<S>(statistics: Arc<Statistics>) -> LayerFn<impl Fn(S) -> Counted<S> + Clone> {
-    layer_fn(move |inner| Counted {
-        inner,
-        statistics: Arc::clone(&statistics),
-    })
+    layer_fn(move |inner| Counted { inner, statistics: Arc::clone(&statistics) })
 }
 
 /// See [`statistics`].
@@ -216,12 +198,7 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Counted<S> {
                 observation.end(code_in(response.headers()));
                 return Ok(response);
             }
-            Ok(response.map(|inner| {
-                tonic::body::Body::new(CountedBody {
-                    inner,
-                    observation: Some(observation),
-                })
-            }))
+            Ok(response.map(|inner| tonic::body::Body::new(CountedBody { inner, observation: Some(observation) })))
         })
     }
 }
@@ -236,10 +213,7 @@ impl Body for CountedBody {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(context));
         let ended = match &frame {
             Some(Ok(frame)) => frame.trailers_ref().map(code_in),

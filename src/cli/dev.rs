@@ -15,12 +15,7 @@ use crate::telemetry;
 #[derive(Debug, Args)]
 pub struct Dev {
     /// Where the data is kept [default: /var/lib/interlock/data for root, else interlock in the user's data directory].
-    #[arg(
-        long,
-        env = "INTERLOCK_DATA_DIR",
-        value_name = "DIRECTORY",
-        conflicts_with = "ephemeral"
-    )]
+    #[arg(long, env = "INTERLOCK_DATA_DIR", value_name = "DIRECTORY", conflicts_with = "ephemeral")]
     data_dir: Option<PathBuf>,
     /// Keep nothing: the data is removed at the end.
     #[arg(long)]
@@ -34,11 +29,7 @@ pub struct Dev {
 
 impl Dev {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let defaults = Config {
-            reflection: true,
-            log: "warn".to_owned(),
-            ..Config::default()
-        };
+        let defaults = Config { reflection: true, log: "warn".to_owned(), ..Config::default() };
         let config = Config::load_over(defaults, &self.settings, None)?;
         telemetry::start(&config.log, config.log_format)?;
         let postgres = Postgres::start(self.options(Host::from_environment())?).await?;
@@ -54,10 +45,7 @@ impl Dev {
 
     fn options(&self, host: Host) -> anyhow::Result<Options> {
         let storage = if self.ephemeral {
-            Storage::Ephemeral {
-                cache: host.cache_dir(),
-                parent: host.temporary_dir,
-            }
+            Storage::Ephemeral { cache: host.cache_dir(), parent: host.temporary_dir }
         } else {
             let default = || host.data_dir().context("no home directory: set --data-dir");
             Storage::Persistent(self.data_dir.clone().map_or_else(default, Ok)?)
@@ -74,11 +62,7 @@ impl Dev {
 
 /// What a person sees first. The first line is for programs: tests and scripts look for it.
 fn banner(address: SocketAddr, data_dir: &Path, is_ephemeral: bool) -> String {
-    let fate = if is_ephemeral {
-        "removed at the end"
-    } else {
-        "kept; --ephemeral for none"
-    };
+    let fate = if is_ephemeral { "removed at the end" } else { "kept; --ephemeral for none" };
     let data_dir = data_dir.display();
     let job = r#"'{"kind":"video","stages":[{"name":"voice"},{"name":"render","depends_on":["voice"]}]}'"#;
     format!(

@@ -36,12 +36,7 @@ enum Verb {
 struct Database {
     /// The Postgres to use, as a URL or as `key=value` pairs; several hosts may be named, and the primary among them is
     /// found. Better given by the environment than by a flag, which other users of the machine can see.
-    #[arg(
-        long,
-        env = "INTERLOCK_DATABASE_URL",
-        value_name = "URL",
-        hide_env_values = true
-    )]
+    #[arg(long, env = "INTERLOCK_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<DatabaseUrl>,
 }
 
@@ -76,14 +71,9 @@ async fn run_server(
 ) -> anyhow::Result<()> {
     let shutdown = server::on_signals().context("cannot listen for signals")?;
     let app = app::start(config, database_url, shutdown.clone()).await?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", config.listen))?;
-    announce(
-        listener
-            .local_addr()
-            .context("the listener has no address")?,
-    );
+    let listener =
+        TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    announce(listener.local_addr().context("the listener has no address")?);
     let options = server::Options::new(config, Arc::clone(&app.statistics));
     let served = server::serve(listener, app.routes.clone(), options, shutdown).await;
     app.stop().await;

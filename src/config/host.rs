@@ -46,10 +46,7 @@ impl Host {
             return Some(PathBuf::from("/var/lib/interlock/data"));
         }
         let below_home = |home: &PathBuf| home.join(".local/share");
-        let base = self
-            .xdg_data_home
-            .clone()
-            .or_else(|| self.home.as_ref().map(below_home))?;
+        let base = self.xdg_data_home.clone().or_else(|| self.home.as_ref().map(below_home))?;
         Some(base.join("interlock"))
     }
 
@@ -59,13 +56,8 @@ impl Host {
             return PathBuf::from("/var/lib/interlock/cache");
         }
         let below_home = |home: &PathBuf| home.join(".cache");
-        let base = self
-            .xdg_cache_home
-            .clone()
-            .or_else(|| self.home.as_ref().map(below_home));
-        base.as_deref()
-            .unwrap_or(Path::new(&self.temporary_dir))
-            .join("interlock")
+        let base = self.xdg_cache_home.clone().or_else(|| self.home.as_ref().map(below_home));
+        base.as_deref().unwrap_or(Path::new(&self.temporary_dir)).join("interlock")
     }
 }
 
@@ -88,24 +80,12 @@ mod tests {
     #[test]
     fn data_goes_where_its_user_can_reach_it() {
         let user = host();
-        assert_eq!(
-            user.data_dir(),
-            Some("/home/ada/.local/share/interlock".into())
-        );
-        let elsewhere = Host {
-            xdg_data_home: Some("/data".into()),
-            ..host()
-        };
+        assert_eq!(user.data_dir(), Some("/home/ada/.local/share/interlock".into()));
+        let elsewhere = Host { xdg_data_home: Some("/data".into()), ..host() };
         assert_eq!(elsewhere.data_dir(), Some("/data/interlock".into()));
-        let root = Host {
-            is_root: true,
-            ..host()
-        };
+        let root = Host { is_root: true, ..host() };
         assert_eq!(root.data_dir(), Some("/var/lib/interlock/data".into()));
-        let homeless = Host {
-            home: None,
-            ..host()
-        };
+        let homeless = Host { home: None, ..host() };
         assert_eq!(homeless.data_dir(), None);
     }
 }

@@ -7,9 +7,7 @@ use super::*;
 /// What the flags say, as clap reads them.
 fn flags(arguments: &[&str]) -> Layer {
     let command = Layer::augment_args(clap::Command::new("test"));
-    let matches = command
-        .try_get_matches_from(std::iter::once(&"test").chain(arguments))
-        .expect("valid flags");
+    let matches = command.try_get_matches_from(std::iter::once(&"test").chain(arguments)).expect("valid flags");
     Layer::from_arg_matches(&matches).expect("a layer")
 }
 
@@ -30,12 +28,8 @@ fn without_anything_the_defaults_hold() {
 
 #[test]
 fn flags_win_over_the_file_and_the_file_over_defaults() {
-    let path =
-        file("pool_max = 7\nqueue_wait = \"5s\"\ncache_bytes = \"8MiB\"\nlog_format = \"json\"\n");
-    let layer = Layer {
-        config: Some(path.clone()),
-        ..flags(&["--pool-max", "9", "--reflection"])
-    };
+    let path = file("pool_max = 7\nqueue_wait = \"5s\"\ncache_bytes = \"8MiB\"\nlog_format = \"json\"\n");
+    let layer = Layer { config: Some(path.clone()), ..flags(&["--pool-max", "9", "--reflection"]) };
     let config = Config::load(&layer, None);
     std::fs::remove_file(path).expect("the file is there");
     let config = config.expect("valid settings");
@@ -63,10 +57,7 @@ fn every_setting_has_a_flag_an_environment_variable_and_a_default() {
         let expected = format!("INTERLOCK_{}", name.to_uppercase());
         assert_eq!(variable, Some(expected.as_str()));
         let help = argument.get_help().map(ToString::to_string);
-        assert!(
-            help.is_some_and(|help| help.contains("[default: ")),
-            "{name}"
-        );
+        assert!(help.is_some_and(|help| help.contains("[default: ")), "{name}");
     }
 }
 
@@ -82,10 +73,7 @@ fn what_makes_no_sense_is_refused_with_its_name() {
     refused(&["--config", "/nonexistent.toml"], "/nonexistent.toml");
 
     let path = file("pool_maximum = 7\n");
-    let layer = Layer {
-        config: Some(path.clone()),
-        ..Layer::default()
-    };
+    let layer = Layer { config: Some(path.clone()), ..Layer::default() };
     let error = Config::load(&layer, None).expect_err("an unknown name");
     std::fs::remove_file(path).expect("the file is there");
     assert!(error.to_string().contains("pool_maximum"), "{error}");
@@ -97,23 +85,11 @@ fn a_password_does_not_show_and_a_primary_is_asked_for() {
     let config = Config::load(&Layer::default(), Some(&url)).expect("valid settings");
     assert!(!format!("{config:?}").contains("canary"));
     let url = config.require_database_url().expect("a database");
-    assert_eq!(
-        url.expose(),
-        "postgresql://ada:canary@a,b/interlock?target_session_attrs=read-write"
-    );
+    assert_eq!(url.expose(), "postgresql://ada:canary@a,b/interlock?target_session_attrs=read-write");
     for (given, used) in [
-        (
-            "host=a user=b",
-            "host=a user=b target_session_attrs=read-write",
-        ),
-        (
-            "postgresql://a/b?x=y",
-            "postgresql://a/b?x=y&target_session_attrs=read-write",
-        ),
-        (
-            "host=a target_session_attrs=any",
-            "host=a target_session_attrs=any",
-        ),
+        ("host=a user=b", "host=a user=b target_session_attrs=read-write"),
+        ("postgresql://a/b?x=y", "postgresql://a/b?x=y&target_session_attrs=read-write"),
+        ("host=a target_session_attrs=any", "host=a target_session_attrs=any"),
     ] {
         assert_eq!(DatabaseUrl::new(given).requiring_primary().expose(), used);
     }

@@ -41,9 +41,7 @@ impl ByteSize {
 /// Splits `30s` into 30 and `s`.
 fn split(text: &str) -> Option<(u64, &str)> {
     let text = text.trim();
-    let digits = text
-        .find(|character: char| !character.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     Some((number.parse().ok()?, unit.trim()))
 }
@@ -63,9 +61,7 @@ impl FromStr for Span {
             };
             Some(Duration::from_millis(number.checked_mul(milliseconds)?))
         });
-        parsed
-            .map(Span)
-            .ok_or_else(|| format!("`{text}` is not a duration such as 500ms, 30s, 5m, 2h or 7d"))
+        parsed.map(Span).ok_or_else(|| format!("`{text}` is not a duration such as 500ms, 30s, 5m, 2h or 7d"))
     }
 }
 
@@ -83,9 +79,7 @@ impl FromStr for ByteSize {
             };
             number.checked_mul(bytes)
         });
-        parsed
-            .map(ByteSize)
-            .ok_or_else(|| format!("`{text}` is not a size such as 4096, 512KiB, 64MiB or 1GiB"))
+        parsed.map(ByteSize).ok_or_else(|| format!("`{text}` is not a size such as 4096, 512KiB, 64MiB or 1GiB"))
     }
 }
 

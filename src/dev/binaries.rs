@@ -34,18 +34,10 @@ impl Binaries {
             None => versioned(Path::new(VERSIONED), wanted_major)
                 .or_else(|| std::env::split_paths(search_path?).find(|path| is_complete(path))),
         };
-        let directory = directory.ok_or_else(|| Error::NoBinaries {
-            looked_in: named.map(Path::to_path_buf),
-        })?;
+        let directory = directory.ok_or_else(|| Error::NoBinaries { looked_in: named.map(Path::to_path_buf) })?;
         let version = read_version(&directory.join("postgres"))?;
-        let major = parse_major(&version).ok_or_else(|| Error::NoBinaries {
-            looked_in: Some(directory.clone()),
-        })?;
-        Ok(Binaries {
-            directory,
-            major,
-            version,
-        })
+        let major = parse_major(&version).ok_or_else(|| Error::NoBinaries { looked_in: Some(directory.clone()) })?;
+        Ok(Binaries { directory, major, version })
     }
 
     /// The path of one program.
@@ -66,9 +58,7 @@ fn versioned(root: &Path, wanted_major: Option<u32>) -> Option<PathBuf> {
         .filter(|(_, path)| is_complete(path))
         .collect();
     found.sort_unstable();
-    let wanted = found
-        .iter()
-        .position(|(major, _)| Some(*major) == wanted_major);
+    let wanted = found.iter().position(|(major, _)| Some(*major) == wanted_major);
     match wanted {
         Some(index) => Some(found.swap_remove(index).1),
         None => found.pop().map(|(_, path)| path),
@@ -77,9 +67,7 @@ fn versioned(root: &Path, wanted_major: Option<u32>) -> Option<PathBuf> {
 
 /// A client-only installation has `psql` but cannot run a server.
 fn is_complete(directory: &Path) -> bool {
-    ["postgres", "initdb"]
-        .iter()
-        .all(|name| directory.join(name).is_file())
+    ["postgres", "initdb"].iter().all(|name| directory.join(name).is_file())
 }
 
 fn read_version(postgres: &Path) -> Result<String, Error> {
@@ -93,9 +81,7 @@ fn read_version(postgres: &Path) -> Result<String, Error> {
 /// `postgres (PostgreSQL) 15.4 (Debian …)` is 15, and so is `15beta1`.
 fn parse_major(version: &str) -> Option<u32> {
     let number = version.split_whitespace().nth(2)?;
-    let digits = number
-        .find(|character: char| !character.is_ascii_digit())
-        .unwrap_or(number.len());
+    let digits = number.find(|character: char| !character.is_ascii_digit()).unwrap_or(number.len());
     number.get(..digits)?.parse().ok()
 }
 
@@ -105,10 +91,7 @@ mod tests {
 
     #[test]
     fn major_version_is_read_from_releases_and_betas() {
-        assert_eq!(
-            parse_major("postgres (PostgreSQL) 15.4 (Debian 15.4-1)"),
-            Some(15)
-        );
+        assert_eq!(parse_major("postgres (PostgreSQL) 15.4 (Debian 15.4-1)"), Some(15));
         assert_eq!(parse_major("postgres (PostgreSQL) 18beta1"), Some(18));
         assert_eq!(parse_major("nonsense"), None);
     }

@@ -20,16 +20,11 @@ pub(super) async fn connect(config: &Config) -> Result<Client, tokio_postgres::E
 
 /// Creates a database unless it exists.
 pub(super) async fn ensure_database(client: &Client, name: &str) -> Result<(), Error> {
-    let exists = client
-        .query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&name])
-        .await?;
+    let exists = client.query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&name]).await?;
     if exists.is_some() {
         return Ok(());
     }
-    match client
-        .batch_execute(&format!("CREATE DATABASE {}", quote(name)))
-        .await
-    {
+    match client.batch_execute(&format!("CREATE DATABASE {}", quote(name))).await {
         Err(error) if error.code() == Some(&SqlState::DUPLICATE_DATABASE) => Ok(()),
         other => Ok(other?),
     }
@@ -40,13 +35,8 @@ pub(super) async fn ensure_database(client: &Client, name: &str) -> Result<(), E
 pub(super) async fn copy_database(client: &Client, from: &str, to: &str) -> Result<(), Error> {
     let statement = format!("CREATE DATABASE {} TEMPLATE {}", quote(to), quote(from));
     for _ in 0..1_000 {
-        let users: i64 = client
-            .query_one(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = $1",
-                &[&from],
-            )
-            .await?
-            .get(0);
+        let users: i64 =
+            client.query_one("SELECT count(*) FROM pg_stat_activity WHERE datname = $1", &[&from]).await?.get(0);
         if users == 0 {
             break;
         }
@@ -66,18 +56,9 @@ fn quote(identifier: &str) -> String {
 }
 
 /// A connection URL over a unix socket. Every byte that could mean something in a URL is escaped.
-pub(super) fn socket_url(
-    user: &str,
-    socket_directory: &std::path::Path,
-    port: u16,
-    database: &str,
-) -> String {
+pub(super) fn socket_url(user: &str, socket_directory: &std::path::Path, port: u16, database: &str) -> String {
     let directory = escape(&socket_directory.to_string_lossy());
-    format!(
-        "postgresql://{}@{directory}:{port}/{}",
-        escape(user),
-        escape(database)
-    )
+    format!("postgresql://{}@{directory}:{port}/{}", escape(user), escape(database))
 }
 
 fn escape(text: &str) -> String {

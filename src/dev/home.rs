@@ -58,17 +58,9 @@ impl Home {
         identity.create_private_directory(&directory)?;
         let lock = take_lock(&directory)?;
         let written_by = major_of(&directory.join("cluster"));
-        let binaries = Binaries::find(
-            options.postgres_bin.as_deref(),
-            options.search_path.as_deref(),
-            written_by,
-        )?;
+        let binaries = Binaries::find(options.postgres_bin.as_deref(), options.search_path.as_deref(), written_by)?;
         if let Some(written_by) = written_by.filter(|major| *major != binaries.major) {
-            return Err(Error::OtherVersion {
-                directory,
-                written_by,
-                found: binaries.major,
-            });
+            return Err(Error::OtherVersion { directory, written_by, found: binaries.major });
         }
         let home = Home {
             socket_directory: directory.join("socket"),
@@ -109,17 +101,12 @@ impl Home {
         self.identity.command(&program, &self.directory)
     }
 
-    fn prepare(
-        &self,
-        cache: Option<&Path>,
-        search_path: Option<&std::ffi::OsStr>,
-    ) -> Result<(), Error> {
+    fn prepare(&self, cache: Option<&Path>, search_path: Option<&std::ffi::OsStr>) -> Result<(), Error> {
         let socket = self.socket_directory.join(format!(".s.PGSQL.{PORT}"));
         if socket.as_os_str().len() >= SOCKET_PATH_LIMIT {
             return Err(Error::SocketPath(socket));
         }
-        self.identity
-            .create_private_directory(&self.socket_directory)?;
+        self.identity.create_private_directory(&self.socket_directory)?;
         if self.is_fresh {
             match cache {
                 None => self.initialise(&self.cluster())?,
@@ -168,12 +155,7 @@ impl Home {
 
     /// Copies with the system's `cp`, run as Postgres's user, so that every file gets the right owner and a file system
     /// that can share blocks does.
-    fn copy(
-        &self,
-        from: &Path,
-        to: &Path,
-        search_path: Option<&std::ffi::OsStr>,
-    ) -> Result<(), Error> {
+    fn copy(&self, from: &Path, to: &Path, search_path: Option<&std::ffi::OsStr>) -> Result<(), Error> {
         let mut command = self.identity.command(Path::new("cp"), &self.directory);
         command.env("PATH", search_path.unwrap_or("/usr/bin:/bin".as_ref()));
         run("cp", command.arg("-Rp").arg(from).arg(to))
@@ -191,10 +173,7 @@ impl Drop for Home {
 
 /// Runs a program to its end and keeps what it said for the error.
 pub(super) fn run(name: &'static str, command: &mut Command) -> Result<(), Error> {
-    let place = command
-        .get_current_dir()
-        .unwrap_or(Path::new("."))
-        .display();
+    let place = command.get_current_dir().unwrap_or(Path::new(".")).display();
     // As root this fails where Postgres's user may not enter a directory further up.
     let doing = format!("run {name} in {place} as the user who is to own the data");
     let output = command.output().map_err(Error::system(doing))?;
@@ -229,10 +208,7 @@ fn take_lock(directory: &Path) -> Result<File, Error> {
                 std::thread::sleep(LOCK_POLL);
             }
             Err(TryLockError::WouldBlock) => {
-                return Err(Error::InUse {
-                    directory: directory.to_path_buf(),
-                    by: "another interlock".to_owned(),
-                });
+                return Err(Error::InUse { directory: directory.to_path_buf(), by: "another interlock".to_owned() });
             }
             Err(TryLockError::Error(error)) => {
                 return Err(Error::system(format!("lock {}", path.display()))(error));
@@ -249,10 +225,8 @@ fn major_of(cluster: &Path) -> Option<u32> {
 
 /// A file name out of a version text, so that every build has its own template.
 fn template_name(version: &str) -> String {
-    let name: String = version
-        .chars()
-        .filter(|character| character.is_ascii_alphanumeric() || *character == '.')
-        .collect();
+    let name: String =
+        version.chars().filter(|character| character.is_ascii_alphanumeric() || *character == '.').collect();
     format!("template-{name}")
 }
 
@@ -262,10 +236,7 @@ fn sweep(parent: &Path) {
         return;
     };
     for entry in entries.flatten() {
-        let is_ours = entry
-            .file_name()
-            .to_str()
-            .is_some_and(|name| name.starts_with(EPHEMERAL_PREFIX));
+        let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(EPHEMERAL_PREFIX));
         if is_ours && is_abandoned(&entry.path()) {
             // Another sweep may be at it too; what is left over is for the next one.
             let _ = std::fs::remove_dir_all(entry.path());
@@ -277,13 +248,8 @@ fn is_abandoned(directory: &Path) -> bool {
     match File::open(directory.join("lock")) {
         Ok(file) => file.try_lock().is_ok(),
         // Its owner may be about to create the lock.
-        Err(_) => directory
-            .metadata()
-            .and_then(|metadata| metadata.modified())
-            .is_ok_and(|modified| {
-                SystemTime::now()
-                    .duration_since(modified)
-                    .is_ok_and(|age| age > Duration::from_secs(60))
-            }),
+        Err(_) => directory.metadata().and_then(|metadata| metadata.modified()).is_ok_and(|modified| {
+            SystemTime::now().duration_since(modified).is_ok_and(|age| age > Duration::from_secs(60))
+        }),
     }
 }

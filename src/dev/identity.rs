@@ -27,8 +27,7 @@ impl Identity {
         if !rustix::process::geteuid().is_root() {
             return Ok(Identity::Own);
         }
-        let users =
-            std::fs::read_to_string("/etc/passwd").map_err(Error::system("read /etc/passwd"))?;
+        let users = std::fs::read_to_string("/etc/passwd").map_err(Error::system("read /etc/passwd"))?;
         ["postgres", "nobody"]
             .iter()
             .find_map(|name| look_up(&users, name))
@@ -40,10 +39,7 @@ impl Identity {
     /// secret of the caller reaches it, and its messages are in English.
     pub(super) fn command(self, program: &Path, working_directory: &Path) -> Command {
         let mut command = Command::new(program);
-        command
-            .env_clear()
-            .env("LC_ALL", "C")
-            .current_dir(working_directory);
+        command.env_clear().env("LC_ALL", "C").current_dir(working_directory);
         if let Identity::Other { uid, gid } = self {
             // std drops the supplementary groups of root together with the uid.
             command.uid(uid).gid(gid);
@@ -70,9 +66,8 @@ impl Identity {
     pub(super) fn own(self, path: &Path) -> Result<(), Error> {
         match self {
             Identity::Own => Ok(()),
-            Identity::Other { uid, gid } => chown(path, Some(uid), Some(gid)).map_err(
-                Error::system(format!("change the owner of {}", path.display())),
-            ),
+            Identity::Other { uid, gid } => chown(path, Some(uid), Some(gid))
+                .map_err(Error::system(format!("change the owner of {}", path.display()))),
         }
     }
 }

@@ -42,11 +42,7 @@ impl Postgres {
     /// # Errors
     /// Those of [`Error`]; a message names what to do.
     pub async fn start(options: Options) -> Result<Postgres, Error> {
-        let Options {
-            durability,
-            settings,
-            ..
-        } = options.clone();
+        let Options { durability, settings, .. } = options.clone();
         let (home, process) = blocking(move || {
             let home = Home::open(&options)?;
             wait_for_predecessor(&home)?;
@@ -54,12 +50,7 @@ impl Postgres {
             Ok((home, process))
         })
         .await?;
-        let postgres = Postgres {
-            process: Mutex::new(process),
-            home,
-            durability,
-            settings,
-        };
+        let postgres = Postgres { process: Mutex::new(process), home, durability, settings };
         postgres.wait_ready().await?;
         postgres.sync_in_background();
         Ok(postgres)
@@ -146,9 +137,7 @@ impl Postgres {
             let process = spawn(&self.home, self.durability, &self.settings)?;
             *self.process.lock().unwrap_or_else(PoisonError::into_inner) = process;
             match self.wait_ready().await {
-                Err(Error::Program { output, .. })
-                    if output.contains("still in use") && Instant::now() < give_up =>
-                {
+                Err(Error::Program { output, .. }) if output.contains("still in use") && Instant::now() < give_up => {
                     tokio::time::sleep(POLL).await;
                 }
                 other => return other,
@@ -189,22 +178,14 @@ impl Postgres {
                 Err(error) => error,
             };
             if let Some(status) = self.with_process(Process::status) {
-                return Err(Error::Program {
-                    program: "postgres",
-                    status,
-                    output: tail(&self.home.log()),
-                });
+                return Err(Error::Program { program: "postgres", status, output: tail(&self.home.log()) });
             }
-            let may_pass =
-                error.code().is_none() || error.code() == Some(&SqlState::CANNOT_CONNECT_NOW);
+            let may_pass = error.code().is_none() || error.code() == Some(&SqlState::CANNOT_CONNECT_NOW);
             if !may_pass {
                 return Err(error.into());
             }
             if Instant::now() >= deadline {
-                return Err(Error::NotReady {
-                    seconds: READY_LIMIT.as_secs(),
-                    last: error.to_string(),
-                });
+                return Err(Error::NotReady { seconds: READY_LIMIT.as_secs(), last: error.to_string() });
             }
             tokio::time::sleep(POLL).await;
         }
@@ -217,9 +198,7 @@ impl Postgres {
             return;
         }
         let mut command = self.home.command("initdb");
-        command
-            .args(["--sync-only", "--pgdata"])
-            .arg(self.home.cluster());
+        command.args(["--sync-only", "--pgdata"]).arg(self.home.cluster());
         std::thread::spawn(move || {
             if let Err(error) = super::home::run("initdb", &mut command) {
                 tracing::warn!(%error, "the new cluster could not be synced to disk");
@@ -230,10 +209,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let process = self
-            .process
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
+        let process = self.process.get_mut().unwrap_or_else(PoisonError::into_inner);
         if process.status().is_some() {
             return;
         }
@@ -251,29 +227,18 @@ impl Drop for Postgres {
 }
 
 /// Runs blocking work beside the async threads.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(std::io::Error::other)
         .map_err(Error::system("prepare the data directory"))?
 }
 
-fn spawn(
-    home: &Home,
-    durability: Durability,
-    settings: &[(String, String)],
-) -> Result<Process, Error> {
+fn spawn(home: &Home, durability: Durability, settings: &[(String, String)]) -> Result<Process, Error> {
     // Truncated by each start: it is there to explain why this one failed.
     let log = File::create(home.log()).map_err(Error::system("create the Postgres log"))?;
-    let error_log = log
-        .try_clone()
-        .map_err(Error::system("open the Postgres log"))?;
-    let sockets = home
-        .socket_directory()
-        .to_string_lossy()
-        .replace('"', "\"\"");
+    let error_log = log.try_clone().map_err(Error::system("open the Postgres log"))?;
+    let sockets = home.socket_directory().to_string_lossy().replace('"', "\"\"");
     let mut command = home.command("postgres");
     command.arg("-D").arg(home.cluster());
     let mut set = |name: &str, value: &str| {
@@ -302,10 +267,7 @@ fn spawn(
     for (name, value) in settings {
         set(name, value);
     }
-    command
-        .stdin(std::process::Stdio::null())
-        .stdout(log)
-        .stderr(error_log);
+    command.stdin(std::process::Stdio::null()).stdout(log).stderr(error_log);
     Process::spawn(command).map_err(Error::system("start Postgres"))
 }
 
@@ -329,8 +291,7 @@ fn wait_for_predecessor(home: &Home) -> Result<(), Error> {
                 std::thread::sleep(POLL);
             }
             _ if Path::new("/proc/self/cwd").exists() => {
-                return std::fs::remove_file(&pid_file)
-                    .map_err(Error::system("remove a stale postmaster.pid"));
+                return std::fs::remove_file(&pid_file).map_err(Error::system("remove a stale postmaster.pid"));
             }
             // Without /proc it is Postgres's own guess that counts.
             _ => return Ok(()),

@@ -31,23 +31,19 @@ impl Process {
         let (started, start) = std::sync::mpsc::sync_channel(1);
         let exit = Arc::new(OnceLock::new());
         let exited = Arc::clone(&exit);
-        std::thread::Builder::new()
-            .name("postgres".to_owned())
-            .spawn(move || match fork(command) {
-                Ok(child) => {
-                    let pid = Pid::from_child(&child);
-                    let shared = Arc::new(Mutex::new(Some(pid)));
-                    // The receiver waits for exactly this message, so it is there.
-                    let _ = started.send(Ok(Arc::clone(&shared)));
-                    exited.get_or_init(|| reap(child, pid, &shared));
-                }
-                Err(error) => {
-                    let _ = started.send(Err(error));
-                }
-            })?;
-        let pid = start
-            .recv()
-            .map_err(|_| io::Error::other("the thread that starts Postgres died"))??;
+        std::thread::Builder::new().name("postgres".to_owned()).spawn(move || match fork(command) {
+            Ok(child) => {
+                let pid = Pid::from_child(&child);
+                let shared = Arc::new(Mutex::new(Some(pid)));
+                // The receiver waits for exactly this message, so it is there.
+                let _ = started.send(Ok(Arc::clone(&shared)));
+                exited.get_or_init(|| reap(child, pid, &shared));
+            }
+            Err(error) => {
+                let _ = started.send(Err(error));
+            }
+        })?;
+        let pid = start.recv().map_err(|_| io::Error::other("the thread that starts Postgres died"))??;
         Ok(Process { pid, exit })
     }
 
@@ -107,11 +103,7 @@ fn fork(mut command: Command) -> io::Result<Child> {
             #[cfg(target_os = "linux")]
             rustix::process::set_parent_process_death_signal(Some(Signal::INT))?;
             // The parent may have died before the line above, and then no signal ever comes.
-            if rustix::process::getppid() == Some(parent) {
-                Ok(())
-            } else {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
+            if rustix::process::getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
         });
     }
     command.spawn()
@@ -119,10 +111,7 @@ fn fork(mut command: Command) -> io::Result<Child> {
 
 /// Waits without reaping first, so that nobody signals a process id that has already been given away.
 fn reap(mut child: Child, pid: Pid, shared: &Mutex<Option<Pid>>) -> ExitStatus {
-    while let Err(error) = rustix::process::waitid(
-        WaitId::Pid(pid),
-        WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
-    ) {
+    while let Err(error) = rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
         if error != rustix::io::Errno::INTR {
             break;
         }

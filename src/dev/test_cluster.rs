@@ -42,9 +42,7 @@ impl TestCluster {
     /// # Errors
     /// As for [`Postgres::start`].
     pub async fn shared() -> Result<&'static TestCluster, Error> {
-        SHARED
-            .get_or_try_init(|| TestCluster::own(Durability::None))
-            .await
+        SHARED.get_or_try_init(|| TestCluster::own(Durability::None)).await
     }
 
     /// A cluster of its own, for a test that does harm to it. [`Durability::Full`] where a crash of the machine matters.
@@ -53,12 +51,7 @@ impl TestCluster {
     /// As for [`Postgres::start`].
     pub async fn own(durability: Durability) -> Result<TestCluster, Error> {
         let postgres = Postgres::start(test_options(durability)).await?;
-        Ok(TestCluster {
-            postgres,
-            template: OnceCell::new(),
-            next: AtomicU64::new(1),
-            finished: Arc::default(),
-        })
+        Ok(TestCluster { postgres, template: OnceCell::new(), next: AtomicU64::new(1), finished: Arc::default() })
     }
 
     /// The server, for tests that stop it.
@@ -78,9 +71,7 @@ impl TestCluster {
         E: From<Error>,
     {
         // A connection per call: tests have runtimes of their own, and a connection does not survive its runtime.
-        let client = database::connect(&self.postgres.config_of("postgres"))
-            .await
-            .map_err(Error::from)?;
+        let client = database::connect(&self.postgres.config_of("postgres")).await.map_err(Error::from)?;
         self.template
             .get_or_try_init(|| async {
                 // A failed attempt may have left half a template.
@@ -89,18 +80,13 @@ impl TestCluster {
                 migrate(self.postgres.database_url_of(TEMPLATE)).await
             })
             .await?;
-        let finished =
-            std::mem::take(&mut *self.finished.lock().unwrap_or_else(PoisonError::into_inner));
+        let finished = std::mem::take(&mut *self.finished.lock().unwrap_or_else(PoisonError::into_inner));
         for name in finished {
             database::drop_database(&client, &name).await?;
         }
         let name = format!("test_{}", self.next.fetch_add(1, Ordering::Relaxed));
         database::copy_database(&client, TEMPLATE, &name).await?;
-        Ok(TestDatabase {
-            url: self.postgres.database_url_of(&name),
-            name,
-            finished: Arc::clone(&self.finished),
-        })
+        Ok(TestDatabase { url: self.postgres.database_url_of(&name), name, finished: Arc::clone(&self.finished) })
     }
 }
 
@@ -113,20 +99,14 @@ impl TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        self.finished
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(std::mem::take(&mut self.name));
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner).push(std::mem::take(&mut self.name));
     }
 }
 
 fn test_options(durability: Durability) -> Options {
     let host = Host::from_environment();
     Options {
-        storage: Storage::Ephemeral {
-            cache: host.cache_dir(),
-            parent: host.temporary_dir,
-        },
+        storage: Storage::Ephemeral { cache: host.cache_dir(), parent: host.temporary_dir },
         postgres_bin: host.postgres_bin,
         search_path: host.search_path,
         durability,

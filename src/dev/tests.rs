@@ -33,9 +33,7 @@ impl Drop for Scratch {
 }
 
 async fn execute(postgres: &Postgres, statement: &str) {
-    let client = database::connect(&postgres.config())
-        .await
-        .expect("a connection");
+    let client = database::connect(&postgres.config()).await.expect("a connection");
     client.batch_execute(statement).await.expect("a statement");
 }
 
@@ -73,10 +71,7 @@ async fn data_survives_a_stop_a_kill_and_a_new_owner() {
     execute(&postgres, "INSERT INTO kept VALUES (3)").await;
 
     postgres.stop_immediately().await;
-    postgres
-        .start_again()
-        .await
-        .expect("a start after an immediate stop");
+    postgres.start_again().await.expect("a start after an immediate stop");
     drop(postgres);
 
     let warm = Instant::now();
@@ -93,11 +88,7 @@ async fn data_survives_a_stop_a_kill_and_a_new_owner() {
         3
     );
     assert_eq!(
-        count(
-            &postgres,
-            "SELECT count(*) FROM pg_settings WHERE name = 'listen_addresses' AND setting = ''"
-        )
-        .await,
+        count(&postgres, "SELECT count(*) FROM pg_settings WHERE name = 'listen_addresses' AND setting = ''").await,
         1
     );
 }
@@ -106,14 +97,9 @@ async fn data_survives_a_stop_a_kill_and_a_new_owner() {
 async fn a_directory_has_one_owner() {
     let scratch = Scratch::new();
     let first = Postgres::start(scratch.options()).await.expect("a start");
-    let error = Postgres::start(scratch.options())
-        .await
-        .expect_err("it is in use");
+    let error = Postgres::start(scratch.options()).await.expect_err("it is in use");
     assert!(matches!(error, Error::InUse { .. }), "{error}");
-    assert!(matches!(
-        first.start_again().await,
-        Err(Error::InUse { .. })
-    ));
+    assert!(matches!(first.start_again().await, Err(Error::InUse { .. })));
 }
 
 #[tokio::test]
@@ -127,9 +113,7 @@ async fn what_a_killed_owner_left_does_not_stop_the_next() {
     let left = std::fs::read_to_string(&pid_file).expect("left by the kill");
     let (_, rest) = left.split_once('\n').expect("several lines");
     std::fs::write(&pid_file, format!("{}\n{rest}", std::process::id())).expect("writable");
-    first = Postgres::start(scratch.options())
-        .await
-        .expect("a start over what was left");
+    first = Postgres::start(scratch.options()).await.expect("a start over what was left");
     assert_eq!(count(&first, "SELECT 1::bigint").await, 1);
 }
 
@@ -138,22 +122,15 @@ async fn data_of_another_version_is_refused_by_name() {
     let scratch = Scratch::new();
     std::fs::create_dir_all(scratch.0.join("cluster")).expect("a directory");
     std::fs::write(scratch.0.join("cluster/PG_VERSION"), "9\n").expect("a file");
-    let error = Postgres::start(scratch.options())
-        .await
-        .expect_err("another version");
-    assert!(
-        matches!(error, Error::OtherVersion { written_by: 9, .. }),
-        "{error}"
-    );
+    let error = Postgres::start(scratch.options()).await.expect_err("another version");
+    assert!(matches!(error, Error::OtherVersion { written_by: 9, .. }), "{error}");
 }
 
 #[tokio::test]
 async fn a_path_too_long_for_a_socket_is_refused_by_name() {
     let mut scratch = Scratch::new();
     scratch.0 = scratch.0.join("x".repeat(100));
-    let error = Postgres::start(scratch.options())
-        .await
-        .expect_err("a long path");
+    let error = Postgres::start(scratch.options()).await.expect_err("a long path");
     assert!(matches!(error, Error::SocketPath(_)), "{error}");
     scratch.0.pop();
 }
@@ -172,21 +149,14 @@ async fn each_test_gets_its_own_copy_of_the_migrated_database() {
     let cluster = TestCluster::shared().await.expect("a cluster");
     let migrate = async |url: String| -> Result<(), Error> {
         let client = database::connect(&url.parse().expect("a URL")).await?;
-        Ok(client
-            .batch_execute("CREATE TABLE thing (id bigint)")
-            .await?)
+        Ok(client.batch_execute("CREATE TABLE thing (id bigint)").await?)
     };
     let first = cluster.database(migrate).await.expect("a database");
     let second = cluster.database(migrate).await.expect("a database");
     let config = |database: &TestDatabase| database.url().parse().expect("a URL");
     let client = database::connect(&config(&first)).await.expect("connected");
-    client
-        .batch_execute("INSERT INTO thing VALUES (1)")
-        .await
-        .expect("migrated");
-    let client = database::connect(&config(&second))
-        .await
-        .expect("connected");
+    client.batch_execute("INSERT INTO thing VALUES (1)").await.expect("migrated");
+    let client = database::connect(&config(&second)).await.expect("connected");
     let rows = client.query("SELECT * FROM thing", &[]).await;
     assert_eq!(rows.expect("migrated").len(), 0);
 }

@@ -33,6 +33,12 @@ pub enum Refusal {
         /// The id.
         job_id: String,
     },
+    /// The job has a stage of this name already.
+    #[error("the job has a stage {stage_name:?} already")]
+    StageAlreadyExists {
+        /// The name.
+        stage_name: String,
+    },
     /// The namespace does not exist.
     #[error("there is no namespace {name:?}")]
     NamespaceNotFound {

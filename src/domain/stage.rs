@@ -75,6 +75,8 @@ pub struct StageSpec {
 pub struct NewStage {
     /// What does not change.
     pub spec: Arc<StageSpec>,
+    /// Whether it came without a retry policy of its own and takes its job's.
+    pub inherits_retry: bool,
     /// Names of stages it waits for.
     pub depends_on: Vec<Name>,
     /// Names of blocked stages that shall wait for it.

@@ -96,11 +96,7 @@ impl Components {
                     match world.namespaces.get(id) {
                         Some(NamespaceEffect::Raise(fencing_floor)) => {
                             self.plan.lock_namespaces.push(row);
-                            self.plan.raise_floors.push(Floor {
-                                c,
-                                namespace_id: id.0,
-                                fencing_floor: *fencing_floor,
-                            });
+                            self.plan.raise_floors.push(Floor { c, namespace_id: id.0, fencing_floor: *fencing_floor });
                         }
                         Some(NamespaceEffect::Delete) => {
                             self.plan.empty_namespaces.push(row);

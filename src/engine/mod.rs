@@ -13,8 +13,8 @@ pub mod dispatcher;
 pub mod group;
 mod lane;
 mod loading;
-mod round;
 mod queue;
+mod round;
 mod shared;
 pub mod world;
 
@@ -158,3 +158,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

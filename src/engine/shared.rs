@@ -1,9 +1,9 @@
 //! What the lanes have in common: the cache, the clock, who is contended, and what is counted.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::EngineSettings;

@@ -70,7 +70,8 @@ impl Hub {
 
     /// The jobs that somebody follows, with the newest revision that was told of each.
     pub fn followed(&self) -> Vec<(JobKey, i64)> {
-        let revision = |sender: &watch::Sender<Option<Arc<Job>>>| sender.borrow().as_ref().map_or(0, |job| job.revision);
+        let revision =
+            |sender: &watch::Sender<Option<Arc<Job>>>| sender.borrow().as_ref().map_or(0, |job| job.revision);
         lock(&self.jobs).iter().map(|(key, sender)| (*key, revision(sender))).collect()
     }
 

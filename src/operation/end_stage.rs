@@ -81,12 +81,11 @@ impl Operation for EndStage {
         match &self.end {
             End::Complete { artifacts, job_result, add_stages, .. } => {
                 let documents = [artifacts, job_result].into_iter().flatten().map(Document::len).sum::<usize>();
-                let inputs = add_stages.iter().filter_map(|stage| stage.input.as_ref()).map(Document::len).sum::<usize>();
+                let inputs =
+                    add_stages.iter().filter_map(|stage| stage.input.as_ref()).map(Document::len).sum::<usize>();
                 Weight { rows: 8 + 4 * add_stages.len(), bytes: 512 + documents + inputs + 256 * add_stages.len() }
             }
-            End::Fail { report, .. } => {
-                Weight { rows: 8, bytes: 512 + report.details.as_ref().map_or(0, String::len) }
-            }
+            End::Fail { report, .. } => Weight { rows: 8, bytes: 512 + report.details.as_ref().map_or(0, String::len) },
             End::Release => Weight::SMALL,
         }
     }

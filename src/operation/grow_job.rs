@@ -28,7 +28,8 @@ impl Operation for AddStages {
     }
 
     fn weight(&self) -> Weight {
-        let inputs = self.stages.iter().filter_map(|stage| stage.input.as_ref()).map(|input| input.len()).sum::<usize>();
+        let inputs =
+            self.stages.iter().filter_map(|stage| stage.input.as_ref()).map(|input| input.len()).sum::<usize>();
         Weight { rows: 4 + 4 * self.stages.len(), bytes: 512 + 256 * self.stages.len() + inputs }
     }
 

@@ -1,7 +1,7 @@
 //! A worker is alive: its lease is extended when enough of it is used up, and progress is noted on the way.
 
 use super::{Operation, Reply};
-use crate::domain::id::{LeaseToken, Name, NamespaceId, JobKey};
+use crate::domain::id::{JobKey, LeaseToken, Name, NamespaceId};
 use crate::domain::job::Hold;
 use crate::domain::refusal::Refusal;
 use crate::engine::world::{Key, World};

@@ -30,9 +30,10 @@ impl Operation for Reap {
 
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
         let job = world.job(self.key).ok_or(Refusal::LeaseLost)?;
-        let held = job.stages.get(self.stage_no).is_some_and(|stage| {
-            stage.phase() == StagePhase::Running && stage.token_secret == Some(self.token_secret)
-        });
+        let held = job
+            .stages
+            .get(self.stage_no)
+            .is_some_and(|stage| stage.phase() == StagePhase::Running && stage.token_secret == Some(self.token_secret));
         if !held {
             return Err(Refusal::LeaseLost);
         }

@@ -63,12 +63,8 @@ impl Bounds {
 /// Serves a connection to its end.
 pub(super) async fn serve<S>(stream: TcpStream, service: S, bounds: Bounds)
 where
-    S: tower::Service<
-            Request<Incoming>,
-            Response = Response,
-            Error = Infallible,
-            Future: Send + 'static,
-        > + Clone
+    S: tower::Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>
+        + Clone
         + Send
         + 'static,
 {
@@ -84,8 +80,7 @@ where
         return;
     }
     let builder = builder(&bounds);
-    let connection =
-        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
     let mut old = std::pin::pin!(sleep(bounds.max_age.map(spread)));
     let mut too_old = std::pin::pin!(sleep(bounds.max_age.map(|age| spread(age) + AGE_GRACE)));
@@ -111,10 +106,7 @@ where
 
 fn builder(bounds: &Bounds) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(FIRST_BYTES_LIMIT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(FIRST_BYTES_LIMIT);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -27,40 +27,15 @@ async fn a_call_passes_and_is_counted() {
 async fn an_expired_deadline_is_deadline_exceeded() {
     let server = Server::start().await;
     let read = server.call("GetForever", with_timeout("20m")).await;
-    assert_status(
-        read,
-        Code::DeadlineExceeded,
-        "DEADLINE_EXCEEDED",
-        "NOT_APPLIED",
-    );
+    assert_status(read, Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "NOT_APPLIED");
     let write = server.call("UpdateForever", with_timeout("20m")).await;
-    assert_status(
-        write,
-        Code::DeadlineExceeded,
-        "DEADLINE_EXCEEDED",
-        "UNKNOWN",
-    );
+    assert_status(write, Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "UNKNOWN");
     let stream = server.call("WatchForever", with_timeout("20m")).await;
-    assert_status(
-        stream,
-        Code::DeadlineExceeded,
-        "DEADLINE_EXCEEDED",
-        "NOT_APPLIED",
-    );
+    assert_status(stream, Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "NOT_APPLIED");
     let at_once = server.call("UpdateForever", with_timeout("0S")).await;
-    assert_status(
-        at_once,
-        Code::DeadlineExceeded,
-        "DEADLINE_EXCEEDED",
-        "NOT_APPLIED",
-    );
+    assert_status(at_once, Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "NOT_APPLIED");
     let malformed = server.call("Echo", with_timeout("soon")).await;
-    assert_status(
-        malformed,
-        Code::InvalidArgument,
-        "INVALID_FIELD",
-        "NOT_APPLIED",
-    );
+    assert_status(malformed, Code::InvalidArgument, "INVALID_FIELD", "NOT_APPLIED");
     eventually(|| server.finished("WatchForever", Code::DeadlineExceeded) == 1).await;
     assert_eq!(server.in_flight(), 0);
 }
@@ -69,12 +44,7 @@ async fn an_expired_deadline_is_deadline_exceeded() {
 async fn without_a_deadline_the_cap_applies() {
     let server = Server::start_with(|options| options.max_call = Duration::from_millis(20)).await;
     let result = server.call("UpdateForever", small()).await;
-    assert_status(
-        result,
-        Code::DeadlineExceeded,
-        "DEADLINE_EXCEEDED",
-        "UNKNOWN",
-    );
+    assert_status(result, Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "UNKNOWN");
 }
 
 #[tokio::test]
@@ -97,22 +67,10 @@ async fn a_panic_is_internal_with_an_id_and_nothing_else() {
 #[tokio::test]
 async fn an_oversized_message_is_invalid_argument() {
     let server = Server::start().await;
-    let sized = |bytes: usize| {
-        tonic::Request::new(HealthCheckRequest {
-            service: "x".repeat(bytes),
-        })
-    };
-    server
-        .call("Echo", sized((4 << 20) - 16))
-        .await
-        .expect("just below the limit");
+    let sized = |bytes: usize| tonic::Request::new(HealthCheckRequest { service: "x".repeat(bytes) });
+    server.call("Echo", sized((4 << 20) - 16)).await.expect("just below the limit");
     let result = server.call("Echo", sized(4 << 20)).await;
-    let status = assert_status(
-        result,
-        Code::InvalidArgument,
-        "INVALID_FIELD",
-        "NOT_APPLIED",
-    );
+    let status = assert_status(result, Code::InvalidArgument, "INVALID_FIELD", "NOT_APPLIED");
     assert!(status.message().contains("4194304"), "{status:?}");
 }
 
@@ -120,9 +78,7 @@ async fn an_oversized_message_is_invalid_argument() {
 async fn beyond_the_limit_calls_are_told_when_to_come_back() {
     let server = Server::start_with(|options| options.max_in_flight = 8).await;
     let sender = server.connect().await;
-    let held: Vec<_> = (0..7)
-        .map(|_| tokio::spawn(call(sender.clone(), "WatchForever", small())))
-        .collect();
+    let held: Vec<_> = (0..7).map(|_| tokio::spawn(call(sender.clone(), "WatchForever", small()))).collect();
     eventually(|| server.in_flight() == 7).await;
 
     let result = call(sender.clone(), "Echo", small()).await;
@@ -132,12 +88,9 @@ async fn beyond_the_limit_calls_are_told_when_to_come_back() {
     // What keeps accepted work going passes, and so do health checks.
     let beat = call(sender.clone(), "Heartbeat", small()).await;
     assert_eq!(beat.expect_err("its own error").code(), Code::Aborted);
-    let health = HealthClient::with_origin(
-        service(sender.clone()),
-        "http://localhost".parse().expect("a URI"),
-    )
-    .check(HealthCheckRequest::default())
-    .await;
+    let health = HealthClient::with_origin(service(sender.clone()), "http://localhost".parse().expect("a URI"))
+        .check(HealthCheckRequest::default())
+        .await;
     assert!(health.is_ok());
 
     // A client that goes away gives its place back.
@@ -152,16 +105,8 @@ async fn malformed_requests_are_the_callers_mistake() {
     let cases: [(&str, &[&'static [u8]], Code); 6] = [
         ("nothing at all", &[], Code::InvalidArgument),
         ("half a header", &[&[0, 0]], Code::InvalidArgument),
-        (
-            "half a message",
-            &[&[0, 0, 0, 0, 9], &[10, 7]],
-            Code::InvalidArgument,
-        ),
-        (
-            "not a message",
-            &[&[0, 0, 0, 0, 2, 255, 255]],
-            Code::InvalidArgument,
-        ),
+        ("half a message", &[&[0, 0, 0, 0, 9], &[10, 7]], Code::InvalidArgument),
+        ("not a message", &[&[0, 0, 0, 0, 2, 255, 255]], Code::InvalidArgument),
         ("no such flag", &[&[7, 0, 0, 0, 0]], Code::InvalidArgument),
         ("compressed", &[&[1, 0, 0, 0, 0]], Code::Unimplemented),
     ];
@@ -188,10 +133,7 @@ async fn strangers_get_an_answer_they_understand() {
     assert_eq!(raw(&server, stranger).await.0, 404);
     // HTTP/1 too: somebody points a browser at the port.
     let mut stream = TcpStream::connect(server.address).await.expect("connected");
-    stream
-        .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-        .await
-        .expect("sent");
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
@@ -199,8 +141,7 @@ async fn strangers_get_an_answer_they_understand() {
 
 #[tokio::test]
 async fn a_drain_lets_calls_end_and_then_cuts_them_off() {
-    let server =
-        Server::start_with(|options| options.drain_timeout = Duration::from_millis(200)).await;
+    let server = Server::start_with(|options| options.drain_timeout = Duration::from_millis(200)).await;
     let sender = server.connect().await;
     let ends = tokio::spawn(call(sender.clone(), "GetForever", with_timeout("100m")));
     let stays = tokio::spawn(call(sender, "UpdateForever", small()));
@@ -224,10 +165,7 @@ async fn idle_clients_do_not_hold_up_a_drain() {
     call(sender, "Echo", small()).await.expect("an answer");
     server.shutdown.cancel();
     let drained = tokio::time::timeout(Duration::from_secs(5), server.task).await;
-    drained
-        .expect("in time")
-        .expect("no panic")
-        .expect("served");
+    drained.expect("in time").expect("no panic").expect("served");
 }
 
 #[tokio::test]
@@ -238,10 +176,7 @@ async fn a_watch_does_not_hold_up_a_drain() {
     eventually(|| server.in_flight() == 1).await;
     server.shutdown.cancel();
     let drained = tokio::time::timeout(Duration::from_secs(5), server.task).await;
-    drained
-        .expect("in time")
-        .expect("no panic")
-        .expect("served");
+    drained.expect("in time").expect("no panic").expect("served");
     let ended = watch.await.expect("no panic");
     let status = assert_status(ended, Code::Unavailable, "DRAINING", "NOT_APPLIED");
     assert!(status.get_error_details().retry_info().is_some());

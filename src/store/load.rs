@@ -32,7 +32,7 @@ pub async fn jobs(
     for row in &rows {
         let key = JobKey { namespace: NamespaceId(row.get(1)), uid: row.get(2) };
         let job = loaded.entry(key).or_insert_with(|| root(key, row, known.get(&key)));
-        if row.get::<_, Option<i32>>(23).is_some() {
+        if row.get::<_, Option<i32>>(24).is_some() {
             let stage = Arc::new(stage(row));
             debug_assert!(stage.no as usize <= job.stages.len(), "stages come in order");
             job.stages.put(stage);
@@ -45,10 +45,12 @@ pub async fn jobs(
     Ok(derived.collect())
 }
 
-fn root(key: JobKey, row: &Row, known: Option<&Arc<Job>>) -> Job {
+/// A root from the columns that load_jobs and list_jobs begin with; its stages are those that are `known`.
+pub(super) fn root(key: JobKey, row: &Row, known: Option<&Arc<Job>>) -> Job {
     let labels: Option<JsonText> = row.get(10);
     let failure: Option<JsonText> = row.get(11);
     let timeout: Option<i64> = row.get(21);
+    let retry: Option<JsonText> = row.get(23);
     Job {
         key,
         meta: Arc::new(JobMeta {
@@ -58,6 +60,7 @@ fn root(key: JobKey, row: &Row, known: Option<&Arc<Job>>) -> Job {
             delayed_until: row.get(17),
             timeout: timeout.map(micros),
             retention: micros(row.get(22)),
+            retry: Arc::new(retry.map(|text| parsed(&text)).unwrap_or_default()),
         }),
         labels: Arc::new(labels.map(|text| parsed(&text)).unwrap_or_default()),
         priority: row.get(8),
@@ -82,15 +85,15 @@ fn root(key: JobKey, row: &Row, known: Option<&Arc<Job>>) -> Job {
 }
 
 fn stage(row: &Row) -> Stage {
-    let failure: Option<JsonText> = row.get(33);
-    let depends_on: Vec<StageNo> = parsed(&row.get(38));
-    let wakes_at: Option<Timestamp> = row.get(34);
+    let failure: Option<JsonText> = row.get(34);
+    let depends_on: Vec<StageNo> = parsed(&row.get(39));
+    let wakes_at: Option<Timestamp> = row.get(35);
     Stage {
-        no: number(row.get(23)),
-        spec: Arc::new(parsed(&row.get(37))),
+        no: number(row.get(24)),
+        spec: Arc::new(parsed(&row.get(38))),
         depends_on: depends_on.into(),
         pending: 0,
-        state: match stage_phase(row.get(26)) {
+        state: match stage_phase(row.get(27)) {
             StagePhase::Blocked => StageState::Blocked,
             StagePhase::Ready => StageState::Ready,
             StagePhase::Running => StageState::Running(Attempt { lease: lease(row), deadline: wakes_at }),
@@ -100,23 +103,23 @@ fn stage(row: &Row) -> Stage {
             StagePhase::Cancelled => StageState::Cancelled,
             StagePhase::Skipped => StageState::Skipped,
         },
-        version: row.get(24),
-        changed_revision: row.get(25),
-        attempt: number(row.get(27)),
-        fencing_token: row.get(28),
-        token_secret: row.get(29),
-        outcome_digest: row.get(30),
-        progress: row.get(31),
-        message: row.get::<_, Option<&str>>(32).map(Into::into),
+        version: row.get(25),
+        changed_revision: row.get(26),
+        attempt: number(row.get(28)),
+        fencing_token: row.get(29),
+        token_secret: row.get(30),
+        outcome_digest: row.get(31),
+        progress: row.get(32),
+        message: row.get::<_, Option<&str>>(33).map(Into::into),
         failure: failure.map(|text| Arc::new(parsed(&text))),
-        start_time: row.get(35),
-        end_time: row.get(36),
+        start_time: row.get(36),
+        end_time: row.get(37),
     }
 }
 
 fn lease(row: &Row) -> Option<Lease> {
-    let worker_id: Option<&str> = row.get(39);
-    Some(Lease { worker_id: worker_id?.into(), duration: micros(row.get(40)), expires_at: row.get(41) })
+    let worker_id: Option<&str> = row.get(40);
+    Some(Lease { worker_id: worker_id?.into(), duration: micros(row.get(41)), expires_at: row.get(42) })
 }
 
 /// Takes the locks of jobs, in key order, and waits for them.
@@ -128,10 +131,7 @@ pub async fn lock_jobs(client: &impl Run, keys: &[JobKey]) -> DbResult<()> {
 }
 
 /// What is remembered of requests; new ones are absent.
-pub async fn requests(
-    client: &impl Run,
-    keys: &[RequestKey],
-) -> DbResult<HashMap<RequestKey, Arc<RequestRecord>>> {
+pub async fn requests(client: &impl Run, keys: &[RequestKey]) -> DbResult<HashMap<RequestKey, Arc<RequestRecord>>> {
     let namespaces: Vec<i32> = keys.iter().map(|key| key.namespace.0).collect();
     let ids: Vec<Uuid> = keys.iter().map(|key| key.request_id).collect();
     let rows = client.rows(include_str!("sql/load_requests.sql"), &[&namespaces, &ids]).await?;
@@ -151,18 +151,14 @@ pub async fn requests(
 }
 
 /// Namespaces by number or name, each with whether it holds jobs; unknown ones are absent.
-pub async fn namespaces(
-    client: &impl Run,
-    ids: &[NamespaceId],
-    names: &[Name],
-) -> DbResult<Vec<Arc<Namespace>>> {
+pub async fn namespaces(client: &impl Run, ids: &[NamespaceId], names: &[Name]) -> DbResult<Vec<Arc<Namespace>>> {
     let ids: Vec<i32> = ids.iter().map(|id| id.0).collect();
     let names: Vec<&str> = names.iter().map(|name| &**name).collect();
     let rows = client.rows(include_str!("sql/load_namespaces.sql"), &[&ids, &names]).await?;
     Ok(rows.iter().map(|row| Arc::new(namespace(row))).collect())
 }
 
-fn namespace(row: &Row) -> Namespace {
+pub(super) fn namespace(row: &Row) -> Namespace {
     Namespace {
         id: NamespaceId(row.get(0)),
         name: row.get::<_, &str>(1).into(),
@@ -193,7 +189,7 @@ fn stage_phase(number: i16) -> StagePhase {
     StagePhase::from_number(number.into()).expect("a CHECK keeps states in range")
 }
 
-fn number(number: i32) -> u32 {
+pub(super) fn number(number: i32) -> u32 {
     u32::try_from(number).expect("we store no negative numbers")
 }
 
@@ -201,7 +197,7 @@ fn micros(micros: i64) -> Duration {
     Duration::from_micros(micros.unsigned_abs())
 }
 
-fn parsed<T: serde::de::DeserializeOwned>(text: &JsonText) -> T {
+pub(super) fn parsed<T: serde::de::DeserializeOwned>(text: &JsonText) -> T {
     serde_json::from_str(&text.0).expect("we read back what we wrote")
 }
 

@@ -32,8 +32,10 @@ pub async fn ensure(client: &ClientWrapper) -> Result<()> {
 
 /// Drops the partitions of days that ended more than `keep_days` ago. Returns how many.
 pub async fn drop_old(client: &ClientWrapper, keep_days: i32) -> Result<usize> {
-    let names = client.query(include_str!("sql/list_partitions.sql"), &[]).await.map_err(|error| unavailable(&error))?;
-    let oldest = "SELECT 'job_events_' || to_char((now() AT TIME ZONE 'UTC') - make_interval(days => $1 + 1), 'YYYYMMDD')";
+    let names =
+        client.query(include_str!("sql/list_partitions.sql"), &[]).await.map_err(|error| unavailable(&error))?;
+    let oldest =
+        "SELECT 'job_events_' || to_char((now() AT TIME ZONE 'UTC') - make_interval(days => $1 + 1), 'YYYYMMDD')";
     let oldest: String = client.query_one(oldest, &[&keep_days]).await.map_err(|error| unavailable(&error))?.get(0);
     let mut dropped = 0;
     for name in names.iter().map(|row| row.get::<_, String>(0)).filter(|name| *name < oldest) {
@@ -44,12 +46,4 @@ pub async fn drop_old(client: &ClientWrapper, keep_days: i32) -> Result<usize> {
         dropped += 1;
     }
     Ok(dropped)
-}
-
-/// How many partitions lie ahead of today; fewer than 2 is unhealthy, for without one no write succeeds.
-pub async fn ahead(client: &ClientWrapper) -> Result<i64> {
-    let sql = "SELECT count(*) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
-        WHERE i.inhparent = 'job_events'::regclass \
-        AND c.relname > 'job_events_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')";
-    Ok(client.query_one(sql, &[]).await.map_err(|error| unavailable(&error))?.get(0))
 }

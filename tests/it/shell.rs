@@ -54,17 +54,12 @@ impl Dev {
     fn postgres(&self) -> Vec<String> {
         let pid = self.child.id();
         let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
-        let children = |task: std::fs::DirEntry| {
-            std::fs::read_to_string(task.path().join("children")).unwrap_or_default()
-        };
+        let children =
+            |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
         tasks
             .flatten()
             .map(children)
-            .flat_map(|text| {
-                text.split_whitespace()
-                    .map(str::to_owned)
-                    .collect::<Vec<_>>()
-            })
+            .flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
             .filter(|pid| is_postgres(pid))
             .collect()
     }
@@ -95,10 +90,7 @@ fn eventually(mut holds: impl FnMut() -> bool) {
 async fn dev_serves_health_and_reflection_and_stops_in_good_order() {
     let mut dev = Dev::start();
     let channel = dev.connect().await;
-    let health = HealthClient::new(channel.clone())
-        .check(HealthCheckRequest::default())
-        .await
-        .expect("an answer");
+    let health = HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.expect("an answer");
     assert_eq!(health.into_inner().status(), ServingStatus::Serving);
 
     let request = ServerReflectionRequest {

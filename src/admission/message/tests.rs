@@ -6,14 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn frames(limit_bytes: u32) -> Frames {
-    Frames {
-        limit_bytes,
-        must_have_message: true,
-        header: [0; 5],
-        filled: 0,
-        missing_bytes: 0,
-        finished: 0,
-    }
+    Frames { limit_bytes, must_have_message: true, header: [0; 5], filled: 0, missing_bytes: 0, finished: 0 }
 }
 
 fn message(length: u32) -> Vec<u8> {
@@ -84,11 +77,7 @@ fn guarded<B>(inner: B) -> GuardedBody<B> {
 async fn an_empty_request_is_told_what_it_lacks() {
     let mut body = guarded(Empty::<Bytes>::new());
     assert!(!body.is_end_stream());
-    let error = body
-        .frame()
-        .await
-        .expect("an answer")
-        .expect_err("no message");
+    let error = body.frame().await.expect("an answer").expect_err("no message");
     assert_eq!(error.code(), Code::InvalidArgument);
     assert!(body.is_end_stream());
 }

@@ -18,15 +18,7 @@ fn only(statistics: &Statistics) -> MethodSnapshot {
 
 #[test]
 fn buckets_are_powers_of_two() {
-    for (us, expected) in [
-        (0, 0),
-        (1, 1),
-        (2, 2),
-        (3, 2),
-        (4, 3),
-        (1_023, 10),
-        (1_024, 11),
-    ] {
+    for (us, expected) in [(0, 0), (1, 1), (2, 2), (3, 2), (4, 3), (1_023, 10), (1_024, 11)] {
         assert_eq!(bucket(us), expected, "{us}");
         assert!(us < 1 << bucket(us));
     }
@@ -48,10 +40,7 @@ fn quantiles_come_from_the_buckets() {
     assert_eq!(snapshot.quantile(0.0), Some(Duration::from_micros(8)));
 }
 
-async fn answer(
-    statistics: &Arc<Statistics>,
-    response: super::super::Response,
-) -> super::super::Response {
+async fn answer(statistics: &Arc<Statistics>, response: super::super::Response) -> super::super::Response {
     let response = std::sync::Mutex::new(Some(response));
     let inner = service_fn(move |_: Request<()>| {
         let response = response.lock().expect("no panic").take();
@@ -80,8 +69,7 @@ async fn a_status_in_trailers_ends_the_call_when_it_is_sent() {
     let statistics = statistics_of_health();
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", "9".parse().expect("a value"));
-    let body = Full::new(Bytes::from_static(b"x"))
-        .with_trailers(async move { Some(Ok::<_, Infallible>(trailers)) });
+    let body = Full::new(Bytes::from_static(b"x")).with_trailers(async move { Some(Ok::<_, Infallible>(trailers)) });
     let response = http::Response::new(tonic::body::Body::new(body));
     let mut response = answer(&statistics, response).await;
     assert_eq!(only(&statistics).in_flight, 1);

@@ -9,7 +9,7 @@ use crate::domain::graph::Graph;
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::json::Document;
 use crate::domain::refusal::Refusal;
-use crate::domain::stage::{DependsWhen, NewStage, Stage, StagePhase, StageState};
+use crate::domain::stage::{DependsWhen, NewStage, Stage, StagePhase, StageSpec, StageState};
 use crate::domain::stage_table::StageTable;
 use crate::domain::time::Timestamp;
 
@@ -78,12 +78,10 @@ impl Edit {
 
     fn place(&mut self, new: &[NewStage], path: &str, fencing_floor: i64) -> Result<Vec<StageNo>, Refusal> {
         let wiring = self.job.graph.wire(new, path)?;
-        for &(existing, by) in &wiring.required_by {
+        for &(existing, _) in &wiring.required_by {
             let stage = &self.job.stages[existing];
             if stage.phase() != StagePhase::Blocked {
-                let by = new.get(by as usize - self.job.stages.len()).map_or("", |stage| &stage.spec.name);
-                let why = format!("stage {:?} is {} and cannot wait for {by:?}", stage.spec.name, stage.phase().name());
-                return Err(Refusal::field(path, why));
+                return Err(stage.refuses("cannot wait for a new stage"));
             }
         }
         let mut graph = Graph::clone(&self.job.graph);
@@ -92,7 +90,7 @@ impl Edit {
         for (stage, depends_on) in new.iter().zip(wiring.depends_on) {
             let no = StageNo::try_from(first + numbers.len()).expect("a job has at most 10,000 stages");
             graph.add(stage.spec.name.clone(), no);
-            let placed = Stage::new(no, stage.spec.clone(), depends_on.into(), fencing_floor);
+            let placed = Stage::new(no, self.spec_of(stage), depends_on.into(), fencing_floor);
             self.job.tally.add(&placed);
             self.job.stages.put(Arc::new(placed));
             if let Some(input) = &stage.input {
@@ -116,6 +114,14 @@ impl Edit {
         self.job.graph = Arc::new(graph);
         self.open(&numbers);
         Ok(numbers)
+    }
+
+    fn spec_of(&self, stage: &NewStage) -> Arc<StageSpec> {
+        let retry = &self.job.meta.retry;
+        if stage.inherits_retry && !Arc::ptr_eq(&stage.spec.retry, retry) {
+            return Arc::new(StageSpec { retry: retry.clone(), ..StageSpec::clone(&stage.spec) });
+        }
+        stage.spec.clone()
     }
 
     /// Counts what new stages wait for, and finds those that need not wait or never can run.

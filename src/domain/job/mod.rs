@@ -20,6 +20,7 @@ pub use run::{Grant, Hold};
 use super::failure::Failure;
 use super::graph::Graph;
 use super::id::{JobKey, Name, StageNo};
+use super::retry::RetryPolicy;
 use super::stage::{OnFailure, Stage, StagePhase};
 use super::stage_table::StageTable;
 use super::time::Timestamp;
@@ -44,6 +45,8 @@ pub struct JobMeta {
     pub timeout: Option<Duration>,
     /// How long it is kept after its end.
     pub retention: Duration,
+    /// When its stages are tried again, unless they say otherwise.
+    pub retry: Arc<RetryPolicy>,
 }
 
 /// Where a job stands.
@@ -156,6 +159,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// The sums of stages that are not at hand: how many are in each state, in the order of the states' numbers.
+    pub fn of_counts(counts: [u32; 8]) -> Self {
+        Self { counts, ..Self::default() }
+    }
+
     fn add(&mut self, stage: &Stage) {
         self.counts[stage.phase() as usize - 1] += 1;
         self.weight += stage.spec.weight;

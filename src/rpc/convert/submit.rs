@@ -30,6 +30,10 @@ pub fn job(namespace: NamespaceId, request: proto::SubmitJobRequest, path: &Path
     } else {
         text::job_id(&request.job_id, &path.field("job_id"))?
     };
+    let usual = Arc::new(match &request.retry_policy {
+        Some(policy) => retry::policy(policy, &path.field("retry_policy"))?,
+        None => RetryPolicy::default(),
+    });
     let meta = JobMeta {
         kind: text::kind(&request.kind, &path.field("kind"))?,
         // The submission sets it, by the database's clock.
@@ -43,18 +47,16 @@ pub fn job(namespace: NamespaceId, request: proto::SubmitJobRequest, path: &Path
         )?
         .unwrap_or(DEFAULT_RETENTION),
         job_id,
-    };
-    let usual = match &request.retry_policy {
-        Some(policy) => retry::policy(policy, &path.field("retry_policy"))?,
-        None => RetryPolicy::default(),
+        retry: usual.clone(),
     };
     Ok(NewJob {
         key: JobKey::of(namespace, &meta.job_id),
+        is_generated: request.job_id.is_empty(),
         meta,
         labels: text::labels(request.labels, &path.field("labels"))?,
         priority: priority(request.priority, &path.field("priority"))?,
         payload: document::optional(request.payload.as_ref(), limits::PAYLOAD_BYTES, &path.field("payload"))?,
-        stages: stages_or_main(&request.stages, &Arc::new(usual), &path.field("stages"))?,
+        stages: stages_or_main(&request.stages, &usual, &path.field("stages"))?,
     })
 }
 
@@ -134,6 +136,7 @@ fn stage(
         direct: given.direct,
     };
     Ok(NewStage {
+        inherits_retry: given.retry_policy.is_none(),
         spec: Arc::new(spec),
         depends_on: names(&given.depends_on, &path.field("depends_on"))?,
         required_by: names(&given.required_by, &path.field("required_by"))?,

@@ -37,7 +37,7 @@ fn seconds(seconds: i64) -> Option<prost_types::Duration> {
 #[test]
 fn a_bare_job_gets_an_id_a_main_stage_and_the_defaults() {
     let job = job(NAMESPACE, request(), &Path::Root).expect("valid");
-    assert!(job.key.is_generated());
+    assert!(job.is_generated);
     assert_eq!(job.key, JobKey::of(NAMESPACE, &job.meta.job_id));
     assert_eq!((job.meta.retention, job.meta.timeout, job.meta.delayed_until), (DEFAULT_RETENTION, None, None));
     let [main] = &*job.stages else { panic!("{:?}", job.stages) };

@@ -12,9 +12,7 @@ use http_body_util::StreamBody;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use prost::Message;
-use prost_types::{
-    FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto, ServiceDescriptorProto,
-};
+use prost_types::{FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto, ServiceDescriptorProto};
 use tokio::net::TcpStream;
 use tonic::body::Body;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -62,18 +60,13 @@ impl tower::Service<Request<Body>> for Probe {
         match request.uri().path() {
             "/test.Probe/Echo" => Box::pin(async move {
                 let codec = ProstCodec::<HealthCheckResponse, HealthCheckRequest>::default();
-                let mut grpc =
-                    tonic::server::Grpc::new(codec).max_decoding_message_size(usize::MAX);
+                let mut grpc = tonic::server::Grpc::new(codec).max_decoding_message_size(usize::MAX);
                 Ok(grpc.unary(Echo, request).await)
             }),
             "/test.Probe/Panic" => Box::pin(async { panic!("the secret of the handler") }),
             "/test.Probe/PanicAtOnce" => panic!("the secret of the handler"),
-            "/test.Probe/PanicInStream" => streaming(futures::stream::poll_fn(|_| {
-                panic!("the secret of the handler")
-            })),
-            "/test.Probe/GetForever" | "/test.Probe/UpdateForever" => {
-                Box::pin(std::future::pending())
-            }
+            "/test.Probe/PanicInStream" => streaming(futures::stream::poll_fn(|_| panic!("the secret of the handler"))),
+            "/test.Probe/GetForever" | "/test.Probe/UpdateForever" => Box::pin(std::future::pending()),
             "/test.Probe/Heartbeat" => Box::pin(async { Ok(Status::aborted("beat").into_http()) }),
             // Sends its headers, then nothing.
             "/test.Probe/WatchForever" => streaming(futures::stream::pending()),
@@ -86,32 +79,18 @@ fn streaming(
     stream: impl futures::Stream<Item = Result<http_body::Frame<Bytes>, Status>> + Send + 'static,
 ) -> BoxFuture<'static, Result<Response, Infallible>> {
     let mut response = http::Response::new(Body::new(StreamBody::new(stream)));
-    response.headers_mut().insert(
-        http::header::CONTENT_TYPE,
-        http::HeaderValue::from_static("application/grpc"),
-    );
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/grpc"));
     Box::pin(async move { Ok(response) })
 }
 
 fn descriptor() -> Vec<u8> {
-    let names = [
-        "Echo",
-        "Panic",
-        "PanicAtOnce",
-        "PanicInStream",
-        "GetForever",
-        "UpdateForever",
-        "WatchForever",
-        "Heartbeat",
-    ];
+    let names =
+        ["Echo", "Panic", "PanicAtOnce", "PanicInStream", "GetForever", "UpdateForever", "WatchForever", "Heartbeat"];
     let service = ServiceDescriptorProto {
         name: Some("Probe".to_owned()),
         method: names
             .iter()
-            .map(|name| MethodDescriptorProto {
-                name: Some((*name).to_owned()),
-                ..MethodDescriptorProto::default()
-            })
+            .map(|name| MethodDescriptorProto { name: Some((*name).to_owned()), ..MethodDescriptorProto::default() })
             .collect(),
         ..ServiceDescriptorProto::default()
     };
@@ -137,8 +116,7 @@ impl Server {
 
     pub(super) async fn start_with(change: impl FnOnce(&mut Options)) -> Server {
         let descriptor = descriptor();
-        let methods =
-            Methods::from_descriptors(&[&descriptor, tonic_health::pb::FILE_DESCRIPTOR_SET]);
+        let methods = Methods::from_descriptors(&[&descriptor, tonic_health::pb::FILE_DESCRIPTOR_SET]);
         let statistics = Arc::new(Statistics::new(methods.expect("descriptors")));
         let mut options = Options::new(&Config::default(), Arc::clone(&statistics));
         change(&mut options);
@@ -150,12 +128,7 @@ impl Server {
         let shutdown = CancellationToken::new();
         let routes = routes.expect("reflection");
         let task = tokio::spawn(serve(listener, routes, options, shutdown.clone()));
-        Server {
-            address,
-            statistics,
-            shutdown,
-            task,
-        }
+        Server { address, statistics, shutdown, task }
     }
 
     /// A connection that speaks HTTP/2 and nothing else: tonic's channel would enforce `grpc-timeout` by itself, and
@@ -199,27 +172,17 @@ pub(super) async fn call(
 ) -> Result<HealthCheckResponse, Status> {
     let origin = "http://localhost".parse().expect("a URI");
     let mut client = tonic::client::Grpc::with_origin(service(sender), origin);
-    client
-        .ready()
-        .await
-        .map_err(|error| Status::unavailable(error.to_string()))?;
+    client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
     let path = PathAndQuery::try_from(format!("/test.Probe/{method}")).expect("a path");
     let codec = ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
-    client
-        .unary(request, path, codec)
-        .await
-        .map(tonic::Response::into_inner)
+    client.unary(request, path, codec).await.map(tonic::Response::into_inner)
 }
 
 /// The connection as a service.
 pub(super) fn service(
     sender: SendRequest<Body>,
-) -> impl tower::Service<
-    Request<Body>,
-    Response = http::Response<Incoming>,
-    Error = hyper::Error,
-    Future: Send,
-> + Clone {
+) -> impl tower::Service<Request<Body>, Response = http::Response<Incoming>, Error = hyper::Error, Future: Send> + Clone
+{
     tower::service_fn(move |request| {
         let mut sender = sender.clone();
         async move { sender.send_request(request).await }
@@ -232,9 +195,7 @@ pub(super) fn small() -> tonic::Request<HealthCheckRequest> {
 
 pub(super) fn with_timeout(timeout: &str) -> tonic::Request<HealthCheckRequest> {
     let mut request = small();
-    request
-        .metadata_mut()
-        .insert("grpc-timeout", timeout.parse().expect("a value"));
+    request.metadata_mut().insert("grpc-timeout", timeout.parse().expect("a value"));
     request
 }
 
@@ -254,10 +215,7 @@ pub(super) fn assert_status(
 ) -> Status {
     let status = result.expect_err("an error");
     assert_eq!(status.code(), code, "{status:?}");
-    assert_eq!(
-        reason_and_outcome(&status),
-        (reason.to_owned(), outcome.to_owned())
-    );
+    assert_eq!(reason_and_outcome(&status), (reason.to_owned(), outcome.to_owned()));
     status
 }
 
@@ -270,10 +228,7 @@ pub(super) async fn eventually(mut holds: impl FnMut() -> bool) {
 }
 
 /// Sends a raw call and gives the status that came back.
-pub(super) async fn raw(
-    server: &Server,
-    request: Request<Body>,
-) -> (http::StatusCode, Option<Status>) {
+pub(super) async fn raw(server: &Server, request: Request<Body>) -> (http::StatusCode, Option<Status>) {
     let mut sender = server.connect().await;
     let response = sender.send_request(request).await.expect("a response");
     let status = Status::from_header_map(response.headers());

@@ -99,7 +99,7 @@ columns!(
         grace_until: Option<Timestamp>, opens_at: Option<Timestamp>, times_out_at: Option<Timestamp>,
         wakes_at: Option<Timestamp>, create_time: Timestamp, delayed_until: Option<Timestamp>,
         start_time: Option<Timestamp>, end_time: Option<Timestamp>, expire_time: Option<Timestamp>, timeout_us: Option<i64>,
-        retention_us: i64,
+        retention_us: i64, retry: Option<JsonText>,
     }
 );
 columns!(

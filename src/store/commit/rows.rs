@@ -11,6 +11,7 @@ use crate::domain::id::{JobKey, StageNo};
 use crate::domain::job::{Changes, Job, JobPhase, JobState};
 use crate::domain::json::Document;
 use crate::domain::request::{RequestKey, RequestRecord};
+use crate::domain::retry::RetryPolicy;
 use crate::domain::stage::Stage;
 use crate::domain::time::Timestamp;
 use crate::store::types::JsonText;
@@ -140,7 +141,14 @@ impl Plan {
                 (Some(lease), Some(token_secret)) if same => {
                     if changes.renewed.contains(&no) {
                         let expires_at = lease.expires_at;
-                        self.renew_leases.push(Renewal { c, namespace_id, job_uid, stage_no, token_secret, expires_at });
+                        self.renew_leases.push(Renewal {
+                            c,
+                            namespace_id,
+                            job_uid,
+                            stage_no,
+                            token_secret,
+                            expires_at,
+                        });
                     }
                 }
                 (Some(lease), Some(token_secret)) => self.set_leases.push(LeaseRow {
@@ -163,9 +171,8 @@ impl Plan {
 
     fn write_ready(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes, now: Timestamp) {
         // A pause, a resumption or a new priority concerns all ready stages, not only those that changed.
-        let all = base.is_some_and(|base| {
-            base.state.hands_out() != job.state.hands_out() || base.priority != job.priority
-        });
+        let all =
+            base.is_some_and(|base| base.state.hands_out() != job.state.hands_out() || base.priority != job.priority);
         let touched = changes.stages.iter().map(|&no| &job.stages[no]);
         let every = job.stages.iter().map(|stage| &**stage);
         if all {
@@ -278,6 +285,7 @@ fn new_job(c: i32, job: &Job) -> NewJobRow {
         expire_time: job.expire_time,
         timeout_us: job.meta.timeout.map(micros),
         retention_us: micros(job.meta.retention),
+        retry: (*job.meta.retry != RetryPolicy::default()).then(|| JsonText::of(&job.meta.retry)),
     }
 }
 

@@ -2,7 +2,7 @@
 -- statement, so that root and children are of one snapshot. The root's wide columns come with its first row only.
 SELECT k.i::int4, j.namespace_id, j.job_uid, j.job_id, j.kind, j.revision, j.run, j.state, j.priority, j.progress, j.labels,
     j.failure, j.cancel_reason, j.grace_until, j.opens_at, j.times_out_at, j.create_time, j.delayed_until, j.start_time,
-    j.end_time, j.expire_time, j.timeout_us, j.retention_us,
+    j.end_time, j.expire_time, j.timeout_us, j.retention_us, j.retry,
     s.stage_no, s.version, s.changed_revision, s.state, s.attempt, s.fencing_token, s.token_secret, s.outcome_digest,
     s.progress, s.message, s.failure, s.wakes_at, s.start_time, s.end_time,
     p.spec, p.depends_on,

@@ -1,1 +1,0 @@
-//! Placeholder while the engine is put together.

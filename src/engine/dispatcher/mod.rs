@@ -1,0 +1,211 @@
+//! Hands ready stages to workers that wait in memory: one claimer per server asks the database for as many as are wanted.
+//!
+//! A waiting worker costs no query. The claimer looks when a worker arrives, when a commit here made stages ready, and now and
+//! then for what other servers did. What it reserves it leases through the engine, one operation per job; a lease
+//! whose worker has gone meanwhile is released and its attempt not counted.
+
+mod claim;
+mod waiting;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::Engine;
+use crate::domain::id::{LeaseToken, Name, NamespaceId, StageNo};
+use crate::domain::job::{Hold, Job};
+use crate::error::{Error, Result};
+use crate::feed::QueueKey;
+use crate::operation::end_stage::{End, EndStage};
+use crate::operation::update_progress::Target;
+use waiting::{Waiter, Waiting};
+
+/// Polls that may wait at once.
+const MAX_WAITING: usize = 20_000;
+/// How long a poll that is being served may still take after its time.
+const SERVING: Duration = Duration::from_secs(30);
+/// How many queues are remembered as polled; beyond it the long unpolled are forgotten.
+const MAX_POLLED: usize = 10_000;
+/// After this a queue counts as never polled.
+const POLLED_FOR: Duration = Duration::from_secs(600);
+
+/// A worker's wish.
+#[derive(Clone, Debug)]
+pub struct Poll {
+    /// Its namespace.
+    pub namespace: NamespaceId,
+    /// Who it is, by its own word.
+    pub worker_id: Name,
+    /// Queues it serves, at least one.
+    pub queues: Vec<Name>,
+    /// Stages it takes at most, at least one.
+    pub max_stages: usize,
+    /// How long it waits for the first.
+    pub wait: Duration,
+    /// The lease it wants where the stage has no wish of its own.
+    pub lease_duration: Option<Duration>,
+    /// Whether it wants only stages of one group beside the first.
+    pub same_group: bool,
+    /// Its call's deadline.
+    pub deadline: Option<Instant>,
+}
+
+/// A stage that was leased to the worker.
+#[derive(Clone, Debug)]
+pub struct Leased {
+    /// The job just after.
+    pub job: Arc<Job>,
+    /// The stage.
+    pub stage_no: StageNo,
+}
+
+/// Leases on their way to a worker. Dropped before [`Leases::hand_over`], they are released.
+pub struct Leases {
+    items: Vec<Leased>,
+    engine: Engine,
+}
+
+/// Hands out ready stages.
+pub struct Dispatcher {
+    engine: Engine,
+    server: Uuid,
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+    polled: Mutex<HashMap<QueueKey, Instant>>,
+    is_closed: AtomicBool,
+}
+
+impl Dispatcher {
+    /// A dispatcher over an engine; [`Dispatcher::run`] makes it work.
+    pub fn new(engine: Engine) -> Self {
+        Self {
+            engine,
+            server: Uuid::new_v4(),
+            waiting: Mutex::default(),
+            arrived: Notify::new(),
+            polled: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Waits for stages and leases them; none when the wait is over.
+    pub async fn lease(&self, poll: Poll) -> Result<Leases> {
+        self.note_poll(&poll);
+        let nothing = || Leases { items: Vec::new(), engine: self.engine.clone() };
+        let until = Instant::now() + poll.wait;
+        // The answer has to travel, so it leaves a little before the caller stops listening.
+        let until = poll.deadline.map_or(until, |deadline| until.min(deadline - Duration::from_millis(20)));
+        let (answer, mut leased) = oneshot::channel();
+        let id = {
+            let mut waiting = self.waiting();
+            if self.is_closed.load(Ordering::Acquire) {
+                return Err(Error::Draining);
+            }
+            if waiting.len() >= MAX_WAITING {
+                let retry_after = Duration::from_secs(5);
+                return Err(Error::Overloaded { why: "too many polls are waiting", retry_after });
+            }
+            waiting.add(Waiter { once: poll.wait.is_zero(), poll, answer })
+        };
+        let guard = Leaving { dispatcher: self, id };
+        self.arrived.notify_one();
+        // A poll that does not wait is answered by the first look that includes it.
+        let patience = if until <= Instant::now() { Instant::now() + SERVING } else { until };
+        if let Ok(answer) = tokio::time::timeout_at(patience, &mut leased).await {
+            return answer.unwrap_or(Err(Error::Draining));
+        }
+        if self.waiting().remove(guard.id).is_some() {
+            return Ok(nothing());
+        }
+        // It is being served just now.
+        match tokio::time::timeout(SERVING, leased).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Ok(nothing())),
+            Err(_) => Ok(nothing()),
+        }
+    }
+
+    /// How long ago somebody asked for work of a queue here.
+    pub fn last_poll(&self, namespace: NamespaceId, queue: &str) -> Option<Duration> {
+        let polled = self.polled.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if self.waiting().wants(namespace, queue) {
+            return Some(Duration::ZERO);
+        }
+        polled.get(&(namespace, queue.into())).map(Instant::elapsed)
+    }
+
+    /// Polls that wait now.
+    pub fn waiting_polls(&self) -> usize {
+        self.waiting().len()
+    }
+
+    fn note_poll(&self, poll: &Poll) {
+        let mut polled = self.polled.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if polled.len() >= MAX_POLLED {
+            polled.retain(|_, at| at.elapsed() < POLLED_FOR);
+        }
+        if polled.len() < MAX_POLLED {
+            let now = Instant::now();
+            polled.extend(poll.queues.iter().map(|queue| ((poll.namespace, queue.clone()), now)));
+        }
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Takes a poll out of the line when its call ends, however it ends.
+struct Leaving<'a> {
+    dispatcher: &'a Dispatcher,
+    id: u64,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.dispatcher.waiting().remove(self.id);
+    }
+}
+
+impl Leases {
+    /// The leased stages.
+    pub fn items(&self) -> &[Leased] {
+        &self.items
+    }
+
+    /// Leases of an engine on their way.
+    pub fn on_the_way(engine: &Engine, items: Vec<Leased>) -> Self {
+        Self { items, engine: engine.clone() }
+    }
+
+    /// The worker has the first so many, as far as can be known; the others are released.
+    pub fn hand_over(mut self, first: usize) -> Vec<Leased> {
+        self.items.drain(..first.min(self.items.len())).collect()
+    }
+}
+
+impl Drop for Leases {
+    fn drop(&mut self) {
+        for leased in self.items.drain(..) {
+            let Some(token) = leased.job.stages[leased.stage_no].token(leased.job.key.uid) else { continue };
+            let engine = self.engine.clone();
+            tokio::spawn(async move {
+                if let Err(error) = release(&engine, &leased.job, token).await {
+                    // Its lease will expire by itself.
+                    tracing::debug!(%error, "a lease whose worker had gone was not released");
+                }
+            });
+        }
+    }
+}
+
+async fn release(engine: &Engine, job: &Job, token: LeaseToken) -> Result<()> {
+    let target = Target { key: job.key, job_id: job.meta.job_id.clone(), hold: Hold::Token(token) };
+    let digest = Uuid::nil();
+    let give_back = EndStage { target, end: End::Release, digest, expected_version: None, request: None };
+    engine.execute(give_back, None).await.map(drop)
+}

@@ -1,0 +1,115 @@
+//! The line of waiting polls, first come, first served.
+
+use std::collections::{BTreeMap, HashMap};
+
+use tokio::sync::oneshot;
+
+use super::{Leases, Poll};
+use crate::domain::id::NamespaceId;
+use crate::error::Result;
+use crate::feed::QueueKey;
+use crate::store::due::{Demand, Reserved};
+
+/// Stages of one queue that are asked for at once.
+const MAX_DEMAND: usize = 1_000;
+
+/// A poll in the line.
+pub struct Waiter {
+    pub poll: Poll,
+    /// It goes away after the first look, with or without stages.
+    pub once: bool,
+    pub answer: oneshot::Sender<Result<Leases>>,
+}
+
+/// The line, in the order of arrival.
+#[derive(Default)]
+pub struct Waiting {
+    waiters: BTreeMap<u64, Waiter>,
+    next: u64,
+}
+
+impl Waiting {
+    pub fn len(&self) -> usize {
+        self.waiters.len()
+    }
+
+    pub fn add(&mut self, waiter: Waiter) -> u64 {
+        self.next += 1;
+        self.waiters.insert(self.next, waiter);
+        self.next
+    }
+
+    /// Puts one back that found nothing, where it was.
+    pub fn put_back(&mut self, id: u64, waiter: Waiter) {
+        self.waiters.insert(id, waiter);
+    }
+
+    pub fn remove(&mut self, id: u64) -> Option<Waiter> {
+        self.waiters.remove(&id)
+    }
+
+    pub fn wants(&self, namespace: NamespaceId, queue: &str) -> bool {
+        self.waiters.values().any(|waiter| {
+            waiter.poll.namespace == namespace && waiter.poll.queues.iter().any(|served| &**served == queue)
+        })
+    }
+
+    /// The newest arrival, up to which the next look serves the line.
+    pub fn last(&self) -> u64 {
+        self.next
+    }
+
+    /// What the line wants. A worker of several queues counts in each; what is too much goes back.
+    pub fn demand(&self) -> Vec<Demand> {
+        let mut wanted: HashMap<QueueKey, usize> = HashMap::new();
+        for waiter in self.waiters.values() {
+            // One who takes a whole group takes its first stage first.
+            let stages = if waiter.poll.same_group { 1 } else { waiter.poll.max_stages };
+            for queue in &waiter.poll.queues {
+                *wanted.entry((waiter.poll.namespace, queue.clone())).or_default() += stages;
+            }
+        }
+        let demand = |((namespace, queue), stages): (QueueKey, usize)| Demand {
+            namespace,
+            queue,
+            stages: stages.min(MAX_DEMAND),
+        };
+        wanted.into_iter().map(demand).collect()
+    }
+
+    /// Gives reserved stages to the line; whoever gets one leaves it. Returns them with their stages, and the stages nobody
+    /// in the line wants.
+    pub fn assign(&mut self, mut stages: Vec<Reserved>) -> (Vec<(u64, Waiter, Vec<Reserved>)>, Vec<Reserved>) {
+        stages.sort_by(|a, b| {
+            (b.priority, a.ready_at, a.key, a.stage_no).cmp(&(a.priority, b.ready_at, b.key, b.stage_no))
+        });
+        let mut served: BTreeMap<u64, Vec<Reserved>> = BTreeMap::new();
+        let mut left = Vec::new();
+        for stage in stages {
+            let fits = |(id, waiter): &(&u64, &Waiter)| {
+                let has = served.get(id).map_or(0, Vec::len);
+                let most = if waiter.poll.same_group { 1 } else { waiter.poll.max_stages };
+                has < most && waiter.poll.namespace == stage.key.namespace && waiter.poll.queues.contains(&stage.queue)
+            };
+            match self.waiters.iter().find(fits).map(|(id, _)| *id) {
+                Some(id) => served.entry(id).or_default().push(stage),
+                None => left.push(stage),
+            }
+        }
+        let served =
+            served.into_iter().filter_map(|(id, stages)| Some((id, self.waiters.remove(&id)?, stages))).collect();
+        (served, left)
+    }
+
+    /// Those up to an arrival who wanted only one look.
+    pub fn take_impatient(&mut self, last: u64) -> Vec<Waiter> {
+        let impatient = |(id, waiter): (&u64, &Waiter)| (*id <= last && waiter.once).then_some(*id);
+        let ids: Vec<u64> = self.waiters.iter().filter_map(impatient).collect();
+        ids.into_iter().filter_map(|id| self.waiters.remove(&id)).collect()
+    }
+
+    /// Everybody.
+    pub fn take_all(&mut self) -> Vec<Waiter> {
+        std::mem::take(&mut self.waiters).into_values().collect()
+    }
+}

@@ -1,0 +1,160 @@
+//! The engine over a real database: a job from its submission to its end, and what two engines do to one job.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::dispatcher::{Dispatcher, Leased, Poll};
+use super::{Engine, EngineSettings};
+use crate::dev::TestDatabase;
+use crate::domain::id::{JobKey, Name, NamespaceId};
+use crate::domain::job::{Hold, JobState};
+use crate::domain::json::Document;
+use crate::domain::refusal::Refusal;
+use crate::domain::request::{RequestIdentity, RequestKey};
+use crate::error::Error;
+use crate::feed::Hub;
+use crate::operation::Reply;
+use crate::operation::end_stage::{End, EndStage};
+use crate::operation::submit_jobs::SubmitJobs;
+use crate::operation::update_progress::{Target, UpdateProgress};
+use crate::proto;
+use crate::rpc::convert::path::Path;
+use crate::rpc::convert::submit;
+use crate::store::Store;
+use crate::store::pool::PoolSettings;
+use crate::store::tests::database;
+
+const DEFAULT: NamespaceId = NamespaceId(1);
+
+struct Server {
+    engine: Engine,
+    dispatcher: Arc<Dispatcher>,
+    shutdown: CancellationToken,
+}
+
+fn server(database: &TestDatabase) -> Server {
+    let target = crate::store::connection::Target::parse(database.url()).expect("our own URL");
+    let store = Store::new(target, PoolSettings::default()).expect("a pool");
+    let engine = Engine::start(store, Arc::new(Hub::default()), EngineSettings::default());
+    let dispatcher = Arc::new(Dispatcher::new(engine.clone()));
+    let shutdown = CancellationToken::new();
+    tokio::spawn(dispatcher.clone().run(shutdown.clone()));
+    Server { engine, dispatcher, shutdown }
+}
+
+impl Server {
+    async fn submit(&self, job_id: &str, stages: &[(&str, &[&str])], request: Option<Uuid>) -> Result<Reply, Error> {
+        let stage = |(name, depends_on): &(&str, &[&str])| proto::StageSpec {
+            name: (*name).to_owned(),
+            depends_on: depends_on.iter().map(|name| (*name).to_owned()).collect(),
+            ..Default::default()
+        };
+        let request_body = proto::SubmitJobRequest {
+            job_id: job_id.to_owned(),
+            kind: "film".to_owned(),
+            stages: stages.iter().map(stage).collect(),
+            ..Default::default()
+        };
+        let job = submit::job(DEFAULT, request_body, &Path::Root)?;
+        let key = |request_id| RequestKey { namespace: DEFAULT, request_id };
+        let request = request.map(|id| RequestIdentity { key: key(id), digest: Uuid::nil() });
+        self.engine.execute(SubmitJobs { jobs: vec![(job, "stages".to_owned())], request }, None).await
+    }
+
+    async fn lease(&self, wait: Duration) -> Vec<Leased> {
+        let poll = Poll {
+            namespace: DEFAULT,
+            worker_id: Name::from("worker"),
+            queues: vec![Name::from("default")],
+            max_stages: 1,
+            wait,
+            lease_duration: None,
+            same_group: false,
+            deadline: None,
+        };
+        self.dispatcher.lease(poll).await.expect("a poll").hand_over(usize::MAX)
+    }
+
+    async fn complete(&self, leased: &Leased) -> Result<Reply, Error> {
+        let token = leased.job.stages[leased.stage_no].token(leased.job.key.uid).expect("a lease");
+        let target = Target { key: leased.job.key, job_id: Name::from(""), hold: Hold::Token(token) };
+        let artifacts = Some(Document::from_checked(r#"{"url":"a"}"#));
+        let end = End::Complete { artifacts, job_result: None, message: None, add_stages: Vec::new() };
+        self.engine
+            .execute(EndStage { target, end, digest: Uuid::nil(), expected_version: None, request: None }, None)
+            .await
+    }
+}
+
+#[tokio::test]
+async fn a_job_goes_from_its_submission_to_its_end() {
+    let database = database().await;
+    let server = server(&database);
+    let submitted = server.submit("", &[("voice", &[]), ("render", &["voice"])], None).await.expect("submitted");
+    let key = submitted.jobs[0].key;
+    for stage in 0..2 {
+        let leased = server.lease(Duration::from_secs(20)).await;
+        assert_eq!(leased.len(), 1);
+        assert_eq!(leased[0].stage_no, stage);
+        server.complete(&leased[0]).await.expect("completed");
+    }
+    let (job, documents) = server.engine.shared().store.job(key).await.expect("a read").expect("the job");
+    assert_eq!(job.state, JobState::Succeeded);
+    assert_eq!((job.revision, job.progress), (5, 1.0));
+    assert_eq!(documents.artifacts.len(), 2);
+    let events = server.engine.shared().store.list_events(&job, 0, 100).await.expect("history");
+    assert_eq!(events.iter().map(|event| event.revision).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert!(server.lease(Duration::ZERO).await.is_empty());
+    server.shutdown.cancel();
+    server.engine.drain().await;
+}
+
+#[tokio::test]
+async fn a_repeated_request_is_answered_and_not_applied_again_on_any_server() {
+    let database = database().await;
+    let (a, b) = (server(&database), server(&database));
+    let request = Some(Uuid::new_v4());
+    let first = a.submit("", &[], request).await.expect("submitted");
+    for server in [&a, &b] {
+        let again = server.submit("", &[], request).await.expect("answered");
+        let record = again.replayed.expect("from memory");
+        assert_eq!(record.jobs, [first.jobs[0].key.uid]);
+    }
+    let taken = |outcome| matches!(outcome, Err(Error::Refused(Refusal::JobAlreadyExists { .. })));
+    a.submit("film-1", &[], None).await.expect("submitted");
+    assert!(taken(a.submit("film-1", &[], None).await));
+    assert!(taken(b.submit("film-1", &[], None).await));
+}
+
+#[tokio::test]
+async fn two_servers_lose_no_update_of_one_job() {
+    let database = database().await;
+    let servers = [server(&database), server(&database)];
+    let stages: Vec<String> = (0..8).map(|i| format!("s{i}")).collect();
+    let specs: Vec<(&str, &[&str])> = stages.iter().map(|name| (name.as_str(), &[][..])).collect();
+    servers[0].submit("hot", &specs, None).await.expect("submitted");
+    let key = JobKey::of(DEFAULT, "hot");
+    let writers = (0..64).map(|i| {
+        let server = &servers[i % 2];
+        let hold = Hold::Name(stages[i % 8].as_str().into());
+        async move {
+            let mut applied = 0;
+            for step in 0..20 {
+                let progress = Some(f64::from(step * 64 + i32::try_from(i).expect("small")) / 2_000.0);
+                let target = Target { key, job_id: "hot".into(), hold: hold.clone() };
+                let message = Some(Name::from(format!("{i}-{step}")));
+                let update = UpdateProgress { target, progress, message, expected_version: None, request: None };
+                applied += i64::from(server.engine.execute(update, None).await.expect("no conflict shows").applied);
+            }
+            applied
+        }
+    });
+    let applied: i64 = futures::future::join_all(writers).await.into_iter().sum();
+    let (job, _) = servers[1].engine.shared().store.job(key).await.expect("a read").expect("the job");
+    assert_eq!(job.revision, 1 + applied);
+    assert_eq!(applied, 64 * 20);
+    assert_eq!(job.stages.iter().map(|stage| stage.version - 1).sum::<i64>(), applied);
+}

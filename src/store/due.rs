@@ -1,0 +1,118 @@
+//! What waits for workers and what is due by the clock: the reads and reservations of dispatcher and tasks.
+
+use postgres_types::ToSql;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::Store;
+use super::connection::{Run, unavailable};
+use super::load::number;
+use super::partitions;
+use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
+use crate::domain::time::Timestamp;
+use crate::error::Result;
+
+/// A ready stage that is reserved for this server.
+#[derive(Clone, Debug)]
+pub struct Reserved {
+    /// Its job.
+    pub key: JobKey,
+    /// The stage.
+    pub stage_no: StageNo,
+    /// Its queue.
+    pub queue: Name,
+    /// Its job's priority.
+    pub priority: i32,
+    /// Since when it is ready.
+    pub ready_at: Timestamp,
+    /// Its group.
+    pub group_key: Option<Name>,
+}
+
+/// How many stages of a queue are wanted.
+#[derive(Clone, Debug)]
+pub struct Demand {
+    /// The namespace.
+    pub namespace: NamespaceId,
+    /// The queue.
+    pub queue: Name,
+    /// Stages at most.
+    pub stages: usize,
+}
+
+impl Store {
+    /// Reserves ready stages for a server.
+    pub async fn reserve(&self, server: Uuid, demands: &[Demand]) -> Result<Vec<Reserved>> {
+        let namespaces: Vec<i32> = demands.iter().map(|demand| demand.namespace.0).collect();
+        let queues: Vec<&str> = demands.iter().map(|demand| &*demand.queue).collect();
+        let wanted: Vec<i64> = demands.iter().map(|demand| i64::try_from(demand.stages).unwrap_or(i64::MAX)).collect();
+        let rows = self.read(include_str!("sql/pick_ready.sql"), &[&namespaces, &queues, &wanted, &server]).await?;
+        Ok(rows.iter().map(reserved).collect())
+    }
+
+    /// Reserves more stages of the group of one that is reserved already.
+    pub async fn reserve_group(&self, server: Uuid, head: &Reserved, stages: usize) -> Result<Vec<Reserved>> {
+        let group_key = head.group_key.as_deref();
+        let limit = i64::try_from(stages).unwrap_or(i64::MAX);
+        let params: [&(dyn ToSql + Sync); 5] = [&head.key.namespace.0, &&*head.queue, &group_key, &limit, &server];
+        let rows = self.read(include_str!("sql/pick_group.sql"), &params).await?;
+        Ok(rows.iter().map(reserved).collect())
+    }
+
+    /// Gives reservations back.
+    pub async fn unreserve(&self, server: Uuid, stages: &[Reserved]) -> Result<()> {
+        let (namespaces, uids): (Vec<i32>, Vec<Uuid>) =
+            stages.iter().map(|stage| (stage.key.namespace.0, stage.key.uid)).unzip();
+        let numbers: Vec<i32> = stages.iter().map(|stage| i32::try_from(stage.stage_no).unwrap_or(i32::MAX)).collect();
+        self.read(include_str!("sql/free_ready.sql"), &[&namespaces, &uids, &numbers, &server]).await?;
+        Ok(())
+    }
+
+    /// Leases whose time is up, with the secrets of their tokens.
+    pub async fn due_leases(&self, limit: i64) -> Result<Vec<(JobKey, StageNo, Uuid)>> {
+        let rows = self.read(include_str!("sql/due_leases.sql"), &[&limit]).await?;
+        Ok(rows.iter().map(|row| (job_key(row), number(row.get(2)), row.get(3))).collect())
+    }
+
+    /// Jobs and stages to which something is due.
+    pub async fn due_timers(&self, limit: i64) -> Result<Vec<(JobKey, Option<StageNo>)>> {
+        let jobs = self.read(include_str!("sql/due_jobs.sql"), &[&limit]).await?;
+        let stages = self.read(include_str!("sql/due_stages.sql"), &[&limit]).await?;
+        let jobs = jobs.iter().map(|row| (job_key(row), None));
+        Ok(jobs.chain(stages.iter().map(|row| (job_key(row), Some(number(row.get(2)))))).collect())
+    }
+
+    /// Forgets what nobody can ask for any more; returns how many rows went, at most `limit` of each kind.
+    pub async fn forget(&self, limit: i64) -> Result<usize> {
+        let requests = self.read(include_str!("sql/forget_requests.sql"), &[&limit]).await?;
+        let groups = self.read(include_str!("sql/forget_groups.sql"), &[&limit]).await?;
+        Ok(requests.len() + groups.len())
+    }
+
+    /// Makes history's partitions for the next days and drops those of long ago; returns how many were dropped.
+    pub async fn keep_partitions(&self, keep_days: i32) -> Result<usize> {
+        let client = self.reads.get().await?;
+        partitions::ensure(&client).await?;
+        partitions::drop_old(&client, keep_days).await
+    }
+
+    async fn read(&self, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+        let client = self.reads.get().await?;
+        client.rows(sql, params).await.map_err(|error| unavailable(&error))
+    }
+}
+
+fn job_key(row: &Row) -> JobKey {
+    JobKey { namespace: NamespaceId(row.get(0)), uid: row.get(1) }
+}
+
+fn reserved(row: &Row) -> Reserved {
+    Reserved {
+        key: job_key(row),
+        stage_no: number(row.get(2)),
+        queue: row.get::<_, &str>(3).into(),
+        priority: row.get(4),
+        ready_at: row.get(5),
+        group_key: row.get::<_, Option<&str>>(6).map(Into::into),
+    }
+}

@@ -1,0 +1,184 @@
+//! Reads for the edge: committed state, each answer of one snapshot.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use postgres_types::ToSql;
+use tokio_postgres::IsolationLevel;
+use uuid::Uuid;
+
+use super::connection::{Run, unavailable};
+use super::load;
+use super::types::JsonText;
+use super::{Store, load::number};
+use crate::domain::documents::{JobDocuments, LeaseDocuments};
+use crate::domain::event::{EventKind, JobEvent, StageChange};
+use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
+use crate::domain::job::{Job, JobPhase};
+use crate::domain::json::Document;
+use crate::domain::namespace::Namespace;
+use crate::domain::time::Timestamp;
+use crate::error::{Error, Result};
+
+impl Store {
+    /// A job with its documents.
+    pub async fn job(&self, key: JobKey) -> Result<Option<(Arc<Job>, JobDocuments)>> {
+        let mut client = self.reads.get().await?;
+        let read = async {
+            let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+            let snapshot = snapshot.start().await?;
+            let (keys, none) = ([key], HashMap::new());
+            let own: [&(dyn ToSql + Sync); 2] = [&key.namespace.0, &key.uid];
+            let (jobs, mut documents, artifacts) = futures::try_join!(
+                load::jobs(&snapshot, &keys, &none),
+                documents(&snapshot, &keys),
+                snapshot.rows(include_str!("sql/load_artifacts.sql"), &own),
+            )?;
+            snapshot.commit().await?;
+            let artifacts = artifacts.iter().map(|row| (number(row.get(0)), document(row.get(1))));
+            let mut own = documents.remove(&key).unwrap_or_default();
+            own.artifacts = artifacts.collect();
+            Ok(jobs.get(&key).map(|job| (job.clone(), own)))
+        };
+        read.await.map_err(|error: tokio_postgres::Error| unavailable(&error))
+    }
+
+    /// Jobs with their stages, without documents; missing ones are absent.
+    pub async fn jobs(&self, keys: &[JobKey]) -> Result<HashMap<JobKey, Arc<Job>>> {
+        let client = self.reads.get().await?;
+        load::jobs(&*client, keys, &HashMap::new()).await.map_err(|error| unavailable(&error))
+    }
+
+    /// Payloads and results of jobs; those that have none may be absent.
+    pub async fn list_job_payloads(&self, keys: &[JobKey]) -> Result<HashMap<JobKey, JobDocuments>> {
+        let client = self.reads.get().await?;
+        documents(&*client, keys).await.map_err(|error| unavailable(&error))
+    }
+
+    /// Inputs and artifacts of some stages of a job.
+    pub async fn stage_documents(
+        &self,
+        key: JobKey,
+        stages: &[StageNo],
+    ) -> Result<BTreeMap<StageNo, (Option<Document>, Option<Document>)>> {
+        let client = self.reads.get().await?;
+        let stages: Vec<i32> = stages.iter().map(|no| signed(*no)).collect();
+        let sql = include_str!("sql/load_stage_documents.sql");
+        let rows = client.rows(sql, &[&key.namespace.0, &key.uid, &stages]).await;
+        let rows = rows.map_err(|error| unavailable(&error))?;
+        let entry = |row: &tokio_postgres::Row| {
+            (number(row.get(0)), (row.get::<_, Option<_>>(1).map(document), row.get::<_, Option<_>>(2).map(document)))
+        };
+        Ok(rows.iter().map(entry).collect())
+    }
+
+    /// What workers get with leases of these stages.
+    pub async fn lease_documents(
+        &self,
+        leases: &[(JobKey, StageNo)],
+    ) -> Result<HashMap<(JobKey, StageNo), LeaseDocuments>> {
+        let client = self.reads.get().await?;
+        let keys: Vec<JobKey> = leases.iter().map(|(key, _)| *key).collect();
+        let (namespaces, uids) = columns(&keys);
+        let stages: Vec<i32> = leases.iter().map(|(_, no)| signed(*no)).collect();
+        let sql = include_str!("sql/load_lease_documents.sql");
+        let params: [&(dyn ToSql + Sync); 3] = [&namespaces, &uids, &stages];
+        let read = futures::try_join!(documents(&*client, &keys), client.rows(sql, &params));
+        let (payloads, rows) = read.map_err(|error| unavailable(&error))?;
+        let mut found: HashMap<(JobKey, StageNo), LeaseDocuments> = HashMap::with_capacity(leases.len());
+        for row in &rows {
+            let (key, no) = leases[number(row.get(0)) as usize - 1];
+            let own = found.entry((key, no)).or_insert_with(|| LeaseDocuments {
+                payload: payloads.get(&key).and_then(|documents| documents.payload.clone()),
+                input: row.get::<_, Option<_>>(1).map(document),
+                artifacts: BTreeMap::new(),
+            });
+            if let (Some(dependency), Some(artifacts)) = (row.get::<_, Option<i32>>(2), row.get::<_, Option<_>>(3)) {
+                own.artifacts.insert(number(dependency), document(artifacts));
+            }
+        }
+        Ok(found)
+    }
+
+    /// History of a job after a revision, in order.
+    pub async fn list_events(&self, job: &Job, after: i64, limit: u32) -> Result<Vec<JobEvent>> {
+        let client = self.reads.get().await?;
+        let sql = include_str!("sql/list_events.sql");
+        let (key, since, limit) = (job.key, job.meta.create_time, i64::from(limit));
+        let rows = client.rows(sql, &[&key.namespace.0, &key.uid, &since, &after, &limit]).await;
+        rows.map_err(|error| unavailable(&error))?.iter().map(event).collect()
+    }
+
+    /// Namespaces whose names come after one, in order.
+    pub async fn namespaces_page(&self, after: &str, limit: u32) -> Result<Vec<Namespace>> {
+        let client = self.reads.get().await?;
+        let rows = client.rows(include_str!("sql/list_namespaces.sql"), &[&after, &i64::from(limit)]).await;
+        Ok(rows.map_err(|error| unavailable(&error))?.iter().map(load::namespace).collect())
+    }
+
+    /// The namespace of a name.
+    pub async fn namespace(&self, name: &str) -> Result<Option<Namespace>> {
+        let client = self.reads.get().await?;
+        let found = load::namespaces(&*client, &[], &[Name::from(name)]).await;
+        Ok(found.map_err(|error| unavailable(&error))?.first().map(|namespace| Namespace::clone(namespace)))
+    }
+
+    /// The database's clock.
+    pub async fn clock(&self) -> Result<Timestamp> {
+        let client = self.reads.get().await?;
+        load::clock(&*client).await.map_err(|error| unavailable(&error))
+    }
+
+    /// The revisions of jobs that exist.
+    pub async fn revisions(&self, keys: &[JobKey]) -> Result<HashMap<JobKey, i64>> {
+        let client = self.reads.get().await?;
+        let (namespaces, uids) = columns(keys);
+        let rows = client.rows(include_str!("sql/load_revisions.sql"), &[&namespaces, &uids]).await;
+        let entry =
+            |row: &tokio_postgres::Row| (JobKey { namespace: NamespaceId(row.get(0)), uid: row.get(1) }, row.get(2));
+        Ok(rows.map_err(|error| unavailable(&error))?.iter().map(entry).collect())
+    }
+}
+
+async fn documents(
+    client: &impl Run,
+    keys: &[JobKey],
+) -> std::result::Result<HashMap<JobKey, JobDocuments>, tokio_postgres::Error> {
+    let (namespaces, uids) = columns(keys);
+    let rows = client.rows(include_str!("sql/load_documents.sql"), &[&namespaces, &uids]).await?;
+    let entry = |row: &tokio_postgres::Row| {
+        let key = JobKey { namespace: NamespaceId(row.get(0)), uid: row.get(1) };
+        let (payload, result) = (row.get::<_, Option<_>>(2), row.get::<_, Option<_>>(3));
+        let artifacts = BTreeMap::new();
+        (key, JobDocuments { payload: payload.map(document), result: result.map(document), artifacts })
+    };
+    Ok(rows.iter().map(entry).collect())
+}
+
+fn columns(keys: &[JobKey]) -> (Vec<i32>, Vec<Uuid>) {
+    keys.iter().map(|key| (key.namespace.0, key.uid)).unzip()
+}
+
+fn document(text: JsonText) -> Document {
+    Document::from_checked(text.0)
+}
+
+fn signed(no: StageNo) -> i32 {
+    i32::try_from(no).unwrap_or(i32::MAX)
+}
+
+fn event(row: &tokio_postgres::Row) -> Result<JobEvent> {
+    let (kind, phase): (i16, i16) = (row.get(3), row.get(4));
+    let stages: Option<JsonText> = row.get(6);
+    let stages: Vec<StageChange> = stages.map(|text| load::parsed(&text)).unwrap_or_default();
+    Ok(JobEvent {
+        revision: row.get(0),
+        run: row.get(1),
+        event_time: row.get(2),
+        kind: EventKind::from_number(kind.into()).ok_or_else(|| Error::bug("an event of unknown kind is stored"))?,
+        job_phase: JobPhase::from_number(phase.into())
+            .ok_or_else(|| Error::bug("an event of unknown state is stored"))?,
+        worker_id: row.get::<_, Option<&str>>(5).map(Into::into),
+        stages,
+    })
+}

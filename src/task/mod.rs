@@ -1,0 +1,151 @@
+//! Bounded loops: what is due by the clock, and what nobody else cleans up.
+//!
+//! A loop looks, does at most so much, and rests. What it does to jobs are operations like any other; what several servers do
+//! at once is refused to all but one.
+
+mod due;
+mod housekeeping;
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::time::Timestamp;
+use crate::engine::Engine;
+use crate::error::Result;
+
+/// How the loops go about it.
+#[derive(Clone, Debug)]
+pub struct TaskSettings {
+    /// No lease is reaped for so long after a start or a loss of the database: living workers renew first.
+    pub reap_grace: Duration,
+    /// Days for which history is kept.
+    pub history_days: i32,
+}
+
+impl Default for TaskSettings {
+    fn default() -> Self {
+        Self { reap_grace: Duration::from_secs(30), history_days: 30 }
+    }
+}
+
+/// What one loop did since the start.
+#[derive(Clone, Debug)]
+pub struct LoopFigures {
+    /// Its name.
+    pub name: &'static str,
+    /// How often it looked.
+    pub runs: u64,
+    /// How often that failed.
+    pub failures: u64,
+    /// What it dealt with.
+    pub items: u64,
+    /// When it last looked.
+    pub last_run: Option<Timestamp>,
+}
+
+#[derive(Default)]
+struct Counters {
+    runs: AtomicU64,
+    failures: AtomicU64,
+    items: AtomicU64,
+    last_run: AtomicI64,
+}
+
+/// The loops of a server.
+pub struct Loops {
+    counters: Vec<(&'static str, Arc<Counters>)>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// A loop's work: looks once and says how much it did.
+pub(crate) trait Chore: Send + 'static {
+    /// What it is called.
+    const NAME: &'static str;
+    /// How long it rests.
+    const EVERY: Duration;
+
+    /// Looks once, bounded; returns how much there was.
+    fn run(&mut self) -> impl Future<Output = Result<usize>> + Send;
+
+    /// So much at once means that there is more: no rest.
+    const FULL: usize = usize::MAX;
+}
+
+impl Loops {
+    /// Starts all loops; they end with `shutdown`.
+    pub fn start(engine: &Engine, settings: TaskSettings, shutdown: &CancellationToken) -> Self {
+        let mut loops = Self { counters: Vec::new(), tasks: Mutex::default() };
+        loops.add(due::Reaper::new(engine.clone(), settings.reap_grace), engine, shutdown);
+        loops.add(due::Scheduler::new(engine.clone()), engine, shutdown);
+        loops.add(housekeeping::Followed::new(engine.clone()), engine, shutdown);
+        loops.add(housekeeping::Forget::new(engine.clone()), engine, shutdown);
+        loops.add(housekeeping::Partitions::new(engine.clone(), settings.history_days), engine, shutdown);
+        loops
+    }
+
+    fn add<C: Chore>(&mut self, mut chore: C, engine: &Engine, shutdown: &CancellationToken) {
+        let counters = Arc::new(Counters::default());
+        self.counters.push((C::NAME, counters.clone()));
+        let (engine, shutdown) = (engine.clone(), shutdown.clone());
+        let task = tokio::spawn(async move {
+            let mut rest = tokio::time::interval(C::EVERY);
+            rest.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    _ = rest.tick() => {}
+                }
+                while counters.count(chore.run().await, engine.now(), C::NAME) >= C::FULL && !shutdown.is_cancelled() {}
+            }
+        });
+        self.tasks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(task);
+    }
+
+    /// What each loop did.
+    pub fn snapshot(&self) -> Vec<LoopFigures> {
+        self.counters.iter().map(|(name, counters)| counters.figures(name)).collect()
+    }
+
+    /// Waits until all have ended; they do after `shutdown`.
+    pub async fn ended(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        for task in tasks {
+            let _ended = task.await;
+        }
+    }
+}
+
+impl Counters {
+    fn count(&self, outcome: Result<usize>, now: Timestamp, name: &'static str) -> usize {
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        self.last_run.store(now.0, Ordering::Relaxed);
+        match outcome {
+            Ok(items) => {
+                self.items.fetch_add(items as u64, Ordering::Relaxed);
+                items
+            }
+            Err(error) => {
+                // It comes back by itself, so a word in the log is enough.
+                tracing::debug!(%error, name, "a background loop could not do its work");
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                0
+            }
+        }
+    }
+
+    fn figures(&self, name: &'static str) -> LoopFigures {
+        let last_run = self.last_run.load(Ordering::Relaxed);
+        LoopFigures {
+            name,
+            runs: self.runs.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            items: self.items.load(Ordering::Relaxed),
+            last_run: (last_run > 0).then_some(Timestamp(last_run)),
+        }
+    }
+}
