@@ -1,5 +1,6 @@
 //! The command line: one verb per file.
 
+mod demo;
 mod dev;
 mod migrate;
 mod serve;
@@ -29,6 +30,8 @@ enum Verb {
     Serve(Box<serve::Serve>),
     /// Bring the schema of a database up to date, and end.
     Migrate(Box<migrate::Migrate>),
+    /// Make a narrated film of seven scenes with three Python workers, on a server that runs.
+    Demo(demo::Demo),
 }
 
 /// Which database.
@@ -55,6 +58,7 @@ impl Cli {
                 Verb::Dev(verb) => verb.run().await,
                 Verb::Serve(verb) => verb.run().await,
                 Verb::Migrate(verb) => verb.run().await,
+                Verb::Demo(verb) => verb.run(),
             }
         });
         // What still runs then is nothing that anybody waits for.

@@ -15,7 +15,7 @@ QUEUES = ("voice", "image", "render")
 # Short enough that one sees a stage move when its worker is killed.
 LEASE_SECONDS = 6.0
 # The film's frames per second. Voices are padded to whole frames, so that the film is exactly as long as they are.
-FRAME_RATE = 25
+FRAME_RATE = 10
 
 
 class Scene(TypedDict):
