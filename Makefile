@@ -2,7 +2,7 @@
 # packages into .venv, the linter of the protos into proto/lint. Only Rust must be there already.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench deps rust rust-check rust-test python-check python-test proto-check
+.PHONY: help run demo test check bench bench-startup deps rust rust-check rust-test python-check python-test proto-check
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -19,7 +19,7 @@ help:
 	@echo "make demo    a narrated film made by three workers, while the server runs (ARGS='--address HOST:PORT')"
 	@echo "make test    all tests, the clients' too"
 	@echo "make check   what CI runs: format, lints, docs, protos, all tests"
-	@echo "make bench   start time and memory of a release build"
+	@echo "make bench   start time, memory and throughput of a release build (ARGS='--pairs 1' and other flags of interlock bench)"
 
 # The debug profile: its first build is the shorter one, `make test` builds the same, and its dependencies are optimised.
 # The one for production is `cargo build --release`.
@@ -33,10 +33,13 @@ test: rust-test python-test
 
 check: rust-check proto-check python-check test
 
-# Throughput benches will come with the verb `interlock bench`.
-bench: rust postgres $(VENV)/ready
+bench: bench-startup
+	for workload in submit update drain contention; do $(TARGET_DIR)/release/interlock bench $$workload $(ARGS); done
+
+# Also alone: it takes a minute, the rest a good deal longer.
+bench-startup: rust postgres $(VENV)/ready
 	cargo build --quiet --release
-	PYTHONPATH=$(CLIENT) $(VENV)/bin/python tests/startup.py $(TARGET_DIR)/release/interlock $(ARGS)
+	PYTHONPATH=$(CLIENT) $(VENV)/bin/python tests/startup.py $(TARGET_DIR)/release/interlock
 
 deps: rust postgres media $(VENV)/ready proto/lint/node_modules/.ready
 

@@ -1,5 +1,6 @@
 //! The command line: one verb per file.
 
+mod bench;
 mod demo;
 mod dev;
 mod migrate;
@@ -28,6 +29,8 @@ enum Verb {
     Dev(Box<dev::Dev>),
     /// Run a server over an existing Postgres.
     Serve(Box<serve::Serve>),
+    /// Measure the server beside a transaction per request.
+    Bench(bench::Bench),
     /// Bring the schema of a database up to date, and end.
     Migrate(Box<migrate::Migrate>),
     /// Make a narrated film of seven scenes with three Python workers, on a server that runs.
@@ -57,6 +60,7 @@ impl Cli {
             match self.verb {
                 Verb::Dev(verb) => verb.run().await,
                 Verb::Serve(verb) => verb.run().await,
+                Verb::Bench(verb) => verb.run().await,
                 Verb::Migrate(verb) => verb.run().await,
                 Verb::Demo(verb) => verb.run(),
             }

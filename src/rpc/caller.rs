@@ -115,7 +115,8 @@ mod tests {
         assert_eq!(name_of(&MetadataMap::new()), Ok("default"));
         assert_eq!(name_of(&named("team-a")), Ok("team-a"));
         for bad in ["", "a b", "a/b", &"x".repeat(64)] {
-            let refused = name_of(&named(bad));
+            let metadata = named(bad);
+            let refused = name_of(&metadata);
             assert!(matches!(refused, Err(Refusal::InvalidField { path, .. }) if path == NAMESPACE), "{bad:?}");
         }
     }

@@ -28,3 +28,6 @@ mod worker_service;
 
 pub use namespaces::Namespaces;
 pub use services::{Services, routes};
+
+#[cfg(test)]
+mod tests;
