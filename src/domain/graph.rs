@@ -72,8 +72,11 @@ impl Graph {
         let mut names: HashMap<&str, StageNo> = HashMap::with_capacity(new.len());
         for (i, stage) in new.iter().enumerate() {
             let name = &*stage.spec.name;
-            if self.by_name.contains_key(name) || names.insert(name, number(first + i)).is_some() {
-                let why = format!("another stage of the job is named {name:?}");
+            if self.by_name.contains_key(name) {
+                return Err(Refusal::StageAlreadyExists { stage_name: name.to_owned() });
+            }
+            if names.insert(name, number(first + i)).is_some() {
+                let why = format!("another stage of the request is named {name:?}");
                 return Err(Refusal::field(format!("{path}[{i}].name"), why));
             }
         }

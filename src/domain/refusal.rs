@@ -27,6 +27,12 @@ pub enum Refusal {
         /// As the caller named it.
         stage_name: String,
     },
+    /// The job has a stage of this name.
+    #[error("the job has a stage {stage_name:?} already")]
+    StageAlreadyExists {
+        /// The name.
+        stage_name: String,
+    },
     /// The id is taken.
     #[error("job {job_id:?} exists already")]
     JobAlreadyExists {

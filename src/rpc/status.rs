@@ -39,6 +39,7 @@ pub enum Reason {
     StageNotFound,
     NamespaceNotFound,
     JobAlreadyExists,
+    StageAlreadyExists,
     NamespaceAlreadyExists,
     NamespaceNotEmpty,
     VersionMismatch,
@@ -63,6 +64,7 @@ impl Reason {
             Self::StageNotFound => "STAGE_NOT_FOUND",
             Self::NamespaceNotFound => "NAMESPACE_NOT_FOUND",
             Self::JobAlreadyExists => "JOB_ALREADY_EXISTS",
+            Self::StageAlreadyExists => "STAGE_ALREADY_EXISTS",
             Self::NamespaceAlreadyExists => "NAMESPACE_ALREADY_EXISTS",
             Self::NamespaceNotEmpty => "NAMESPACE_NOT_EMPTY",
             Self::VersionMismatch => "VERSION_MISMATCH",
@@ -159,6 +161,9 @@ impl Answer {
             }
             Refusal::JobAlreadyExists { job_id } => {
                 Self::no(Code::AlreadyExists, Reason::JobAlreadyExists).with("job_id", job_id)
+            }
+            Refusal::StageAlreadyExists { stage_name } => {
+                Self::no(Code::AlreadyExists, Reason::StageAlreadyExists).with("stage_name", stage_name)
             }
             Refusal::NamespaceAlreadyExists { name } => {
                 Self::no(Code::AlreadyExists, Reason::NamespaceAlreadyExists).with("namespace", name)
@@ -263,6 +268,13 @@ mod tests {
             ),
             (refused(Refusal::NamespaceNotFound { name: name() }), NotFound, "NAMESPACE_NOT_FOUND", not, None),
             (refused(Refusal::JobAlreadyExists { job_id: name() }), AlreadyExists, "JOB_ALREADY_EXISTS", not, None),
+            (
+                refused(Refusal::StageAlreadyExists { stage_name: name() }),
+                AlreadyExists,
+                "STAGE_ALREADY_EXISTS",
+                not,
+                None,
+            ),
             (
                 refused(Refusal::NamespaceAlreadyExists { name: name() }),
                 AlreadyExists,

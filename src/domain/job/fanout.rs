@@ -73,17 +73,18 @@ impl Edit {
             return Err(self.job.refuses("takes no new stages"));
         }
         self.record(EventKind::StagesAdded);
-        self.place(new, path, 0)
+        // An earlier job of this id may have had stages of these names. Its floor is not kept, but every stage that is here began
+        // at it, so the lowest token is as good.
+        let floor = self.job.stages.iter().map(|stage| stage.fencing_token).min().unwrap_or(0);
+        self.place(new, path, floor)
     }
 
     fn place(&mut self, new: &[NewStage], path: &str, fencing_floor: i64) -> Result<Vec<StageNo>, Refusal> {
         let wiring = self.job.graph.wire(new, path)?;
-        for &(existing, by) in &wiring.required_by {
+        for &(existing, _) in &wiring.required_by {
             let stage = &self.job.stages[existing];
             if stage.phase() != StagePhase::Blocked {
-                let by = new.get(by as usize - self.job.stages.len()).map_or("", |stage| &stage.spec.name);
-                let why = format!("stage {:?} is {} and cannot wait for {by:?}", stage.spec.name, stage.phase().name());
-                return Err(Refusal::field(path, why));
+                return Err(stage.refuses("cannot wait for another stage any more"));
             }
         }
         let mut graph = Graph::clone(&self.job.graph);
