@@ -12,7 +12,7 @@ use crate::domain::id::{LeaseToken, Name, StageNo};
 use crate::domain::json::Document;
 use crate::domain::refusal::Refusal;
 use crate::domain::retry::Verdict;
-use crate::domain::stage::{Attempt, DEFAULT_LEASE, Lease, Stage, StagePhase, StageState};
+use crate::domain::stage::{Attempt, DEFAULT_LEASE, Lease, NewStage, Stage, StagePhase, StageState};
 
 /// A worker's wish for a lease.
 #[derive(Clone, Debug)]
@@ -158,10 +158,12 @@ impl Edit {
         }
     }
 
-    /// Completes a stage: by its holder, by its orchestrator, or late by who lost it to nobody.
+    /// Completes a stage: by its holder, by its orchestrator, or late by who lost it to nobody. What it adds comes before its
+    /// end takes effect, because what that makes ready may have to wait for the new stages.
     pub fn complete(
         &mut self,
         hold: &Hold,
+        add_stages: &[NewStage],
         artifacts: Option<Document>,
         job_result: Option<Document>,
         message: Option<Name>,
@@ -177,6 +179,9 @@ impl Edit {
         }
         self.by_holder(no);
         self.record(EventKind::StageCompleted);
+        if !add_stages.is_empty() {
+            self.add_stages(add_stages, "add_stages")?;
+        }
         self.alter(no, |stage| {
             stage.progress = 1.0;
             stage.message = message.or(stage.message.take());
