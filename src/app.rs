@@ -1,66 +1,158 @@
-//! What is served: builds the services over the store and takes them down again, in order.
-//!
-//! For now only health and reflection; the engine, its tasks and its services join here.
+//! What is served: opens the store, starts engine and loops, builds the services, and takes them down again in order.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 use crate::admission::{Methods, Statistics};
 use crate::config::Config;
-use crate::server;
+use crate::engine::dispatcher::Dispatcher;
+use crate::engine::{Engine, EngineSettings};
+use crate::feed::Hub;
+use crate::rpc::{Namespaces, Services, routes};
+use crate::store::Store;
+use crate::store::connection::Target;
+use crate::store::pool::PoolSettings;
+use crate::task::{Loops, TaskSettings};
+use crate::{proto, server, store};
 
 /// The file descriptor sets of everything that is served: they drive reflection and the table of known methods.
 const DESCRIPTORS: &[&[u8]] = &[
+    proto::FILE_DESCRIPTOR_SET,
     tonic_health::pb::FILE_DESCRIPTOR_SET,
     // So that grpcurl can print the details of an error.
     tonic_types::pb::FILE_DESCRIPTOR_SET,
 ];
 
+/// How often the health of the database is looked at.
+const HEALTH_EVERY: Duration = Duration::from_secs(1);
+
 /// A started application.
-#[derive(Debug)]
 pub struct App {
     /// Every service.
     pub routes: Routes,
     /// Shared with the admission layers, which fill it.
     pub statistics: Arc<Statistics>,
+    engine: Engine,
+    loops: Arc<Loops>,
+    dispatching: JoinHandle<()>,
 }
 
 /// Opens the store, migrates it, starts the engine and its tasks, and builds the services. `shutdown` is cancelled when
-/// the drain begins: health turns to NOT_SERVING, and long streams end.
+/// the drain begins: health turns to NOT_SERVING, and who waits is answered.
 ///
 /// # Errors
 /// When the database cannot be reached or migrated.
-pub async fn start(config: &Config, _database_url: &str, shutdown: CancellationToken) -> anyhow::Result<App> {
-    let reflection =
-        [tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET, tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET];
-    let served = [DESCRIPTORS, &reflection].concat();
-    let methods = Methods::from_descriptors(&served).context("reading our own descriptors")?;
-    let statistics = Arc::new(Statistics::new(methods));
+pub async fn start(config: &Config, database_url: &str, shutdown: CancellationToken) -> anyhow::Result<App> {
+    let target = Target::parse(database_url).context("the database URL cannot be read")?;
+    store::migrate::migrate(&target).await.context("the database cannot be reached or migrated")?;
+    let store = Store::new(target, pool_settings(config)).context("the connection pool cannot be made")?;
+    let hub = Arc::new(Hub::default());
+    let engine = Engine::start(store.clone(), hub.clone(), engine_settings(config));
+    let dispatcher = Arc::new(Dispatcher::new(engine.clone()));
+    let dispatching = tokio::spawn(dispatcher.clone().run(shutdown.clone()));
+    let tasks = TaskSettings {
+        reap_grace: config.reap_grace.get(),
+        history_days: i32::try_from(config.history_days).unwrap_or(i32::MAX),
+    };
+    let loops = Arc::new(Loops::start(&engine, tasks, &shutdown));
+    let statistics = Arc::new(Statistics::new(methods()?));
+    let services = Services {
+        engine: engine.clone(),
+        namespaces: Arc::new(Namespaces::new(store.clone())),
+        store: store.clone(),
+        hub,
+        dispatcher,
+        statistics: statistics.clone(),
+        loops: loops.clone(),
+        shutdown: shutdown.clone(),
+        started: SystemTime::now(),
+    };
     let (reporter, health) = tonic_health::server::health_reporter();
-    tokio::spawn(async move {
-        shutdown.cancelled().await;
-        reporter.set_service_status("", ServingStatus::NotServing).await;
-    });
-    let mut routes = Routes::new(health);
+    tokio::spawn(report_health(reporter, store, shutdown));
+    let mut routes = routes(services).add_service(health);
     if config.reflection {
         routes = server::with_reflection(routes, DESCRIPTORS)?;
     }
-    Ok(App { routes, statistics })
+    Ok(App { routes, statistics, engine, loops, dispatching })
 }
 
 impl App {
-    /// Takes the rest down after the last call was answered: tasks, engine, store.
-    pub async fn stop(self) {}
+    /// Takes the rest down after the last call was answered: who claims work, the loops, and last the engine, which
+    /// finishes what it has taken.
+    pub async fn stop(self) {
+        let _ended = self.dispatching.await;
+        self.loops.ended().await;
+        self.engine.drain().await;
+    }
+}
+
+/// SERVING while the database answers, NOT_SERVING while it does not and from the beginning of the drain on.
+async fn report_health(reporter: HealthReporter, store: Store, shutdown: CancellationToken) {
+    let names = ["", "interlock.v1.JobService", "interlock.v1.WorkerService", "interlock.v1.AdminService"];
+    let mut told = None;
+    loop {
+        let drains = shutdown.is_cancelled();
+        let status = match !drains && store.is_ready().await {
+            true => ServingStatus::Serving,
+            false => ServingStatus::NotServing,
+        };
+        if told != Some(status) {
+            for name in names {
+                reporter.set_service_status(name, status).await;
+            }
+            told = Some(status);
+        }
+        if drains {
+            return;
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(HEALTH_EVERY) => {}
+        }
+    }
+}
+
+fn methods() -> anyhow::Result<Methods> {
+    let reflection =
+        [tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET, tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET];
+    Methods::from_descriptors(&[DESCRIPTORS, &reflection].concat()).context("reading our own descriptors")
+}
+
+fn pool_settings(config: &Config) -> PoolSettings {
+    PoolSettings {
+        max_connections: config.pool_max as usize,
+        min_connections: config.pool_min as usize,
+        wait: config.pool_wait.get(),
+        command_timeout: config.statement_timeout.get(),
+        max_uses: usize::try_from(config.connection_max_queries).unwrap_or(usize::MAX),
+        max_idle: config.connection_max_idle.get(),
+        ..PoolSettings::default()
+    }
+}
+
+fn engine_settings(config: &Config) -> EngineSettings {
+    let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    EngineSettings {
+        queue_operations: config.queue_operations as usize,
+        queue_bytes: bytes(config.queue_bytes.get()),
+        queue_wait: config.queue_wait.get(),
+        cache_entries: config.cache_entries as usize,
+        cache_bytes: bytes(config.cache_bytes.get()),
+    }
 }
 
 /// Brings the schema of a database up to date.
 ///
 /// # Errors
 /// When the database cannot be reached or migrated.
-pub async fn migrate(_database_url: &str) -> anyhow::Result<()> {
-    Ok(())
+pub async fn migrate(database_url: &str) -> anyhow::Result<Vec<String>> {
+    let target = Target::parse(database_url).context("the database URL cannot be read")?;
+    store::migrate::migrate(&target).await.context("the database cannot be reached or migrated")
 }

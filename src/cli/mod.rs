@@ -1,5 +1,7 @@
 //! The command line: one verb per file.
 
+mod bench;
+mod demo;
 mod dev;
 mod migrate;
 mod serve;
@@ -27,8 +29,12 @@ enum Verb {
     Dev(Box<dev::Dev>),
     /// Run a server over an existing Postgres.
     Serve(Box<serve::Serve>),
+    /// Measure the server beside a transaction per request.
+    Bench(bench::Bench),
     /// Bring the schema of a database up to date, and end.
     Migrate(Box<migrate::Migrate>),
+    /// Make a narrated film of seven scenes with three Python workers, on a server that runs.
+    Demo(demo::Demo),
 }
 
 /// Which database.
@@ -54,7 +60,9 @@ impl Cli {
             match self.verb {
                 Verb::Dev(verb) => verb.run().await,
                 Verb::Serve(verb) => verb.run().await,
+                Verb::Bench(verb) => verb.run().await,
                 Verb::Migrate(verb) => verb.run().await,
+                Verb::Demo(verb) => verb.run(),
             }
         });
         // What still runs then is nothing that anybody waits for.

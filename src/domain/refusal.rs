@@ -27,17 +27,17 @@ pub enum Refusal {
         /// As the caller named it.
         stage_name: String,
     },
-    /// The job has a stage of this name.
-    #[error("the job has a stage {stage_name:?} already")]
-    StageAlreadyExists {
-        /// The name.
-        stage_name: String,
-    },
     /// The id is taken.
     #[error("job {job_id:?} exists already")]
     JobAlreadyExists {
         /// The id.
         job_id: String,
+    },
+    /// The job has a stage of this name already.
+    #[error("the job has a stage {stage_name:?} already")]
+    StageAlreadyExists {
+        /// The name.
+        stage_name: String,
     },
     /// The namespace does not exist.
     #[error("there is no namespace {name:?}")]

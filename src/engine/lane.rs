@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use deadpool_postgres::{ClientWrapper, Transaction};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -22,7 +21,7 @@ use crate::error::Error;
 use crate::operation;
 use crate::store::commit::Committed;
 use crate::store::commit::settle::settle;
-use crate::store::connection::{DbResult, Lane as Connection, Open};
+use crate::store::connection::{Client, DbError, DbResult, Fault, Lane as Connection, Open, Transaction};
 use crate::store::load::lock_jobs;
 
 /// How long the outcome of a lost commit is looked for.
@@ -149,7 +148,7 @@ impl Lane {
         let ended = match round.commit(&transaction, prepared, group_id).await {
             Ended::Applied(committed) => match transaction.commit().await {
                 Ok(()) => Ended::Applied(committed),
-                Err(error) if error.code().is_some() => Ended::of(&error),
+                Err(error) if error.code().is_some() => Fault::of(&error).into(),
                 Err(_) => Ended::Lost,
             },
             // Without its COMMIT nothing of it can have been written.
@@ -192,7 +191,7 @@ fn job_key(key: &Key) -> Option<JobKey> {
 /// what the wait for the locks was for.
 async fn begin<'a>(
     shared: &Shared,
-    client: &'a mut ClientWrapper,
+    client: &'a mut Client,
     jobs: &[JobKey],
     wanted: &Wanted,
     stale: &HashSet<Key>,
@@ -204,10 +203,10 @@ async fn begin<'a>(
 }
 
 /// Nothing was written yet: the group is tried again on a new connection, or a refusal is told.
-fn unread(work: Work, error: &tokio_postgres::Error) -> Vec<Work> {
-    match Ended::of(error) {
-        Ended::Beaten => again(work.group.into_iter(), work.stale, &Error::Conflict),
-        Ended::Failed(error) => again(work.group.into_iter(), work.stale, &error),
-        Ended::Applied(_) | Ended::Poisoned(_) | Ended::Lost => fail(work.group, &Error::bug(error)),
+fn unread(work: Work, error: &DbError) -> Vec<Work> {
+    match Fault::of(error) {
+        Fault::Beaten => again(work.group.into_iter(), work.stale, &Error::Conflict),
+        Fault::Failed(error) => again(work.group.into_iter(), work.stale, &error),
+        Fault::Poisoned(what) => fail(work.group, &Error::bug(what)),
     }
 }

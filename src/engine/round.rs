@@ -15,7 +15,7 @@ use super::world::{Key, World};
 use crate::error::Error;
 use crate::operation;
 use crate::store::commit::{CommitError, Committed, Prepared};
-use crate::store::connection::{Run, unavailable};
+use crate::store::connection::{Fault, Run};
 
 /// How often one operation is decided before it is told that others were faster.
 const MAX_ROUNDS: u32 = 6;
@@ -86,7 +86,7 @@ impl Round {
         let commit = self.components.plan.commit(client, prepared, group_id);
         match tokio::time::timeout(COMMIT_TIMEOUT, commit).await {
             Ok(Ok(committed)) => Ended::Applied(committed),
-            Ok(Err(CommitError::RolledBack(error))) => Ended::of(&error),
+            Ok(Err(CommitError::RolledBack(fault))) => fault.into(),
             Ok(Err(CommitError::Lost(error))) => {
                 tracing::warn!(%error, "the connection was lost during a commit");
                 Ended::Lost
@@ -214,15 +214,12 @@ impl Round {
     }
 }
 
-impl Ended {
-    /// What an error means that the database told, or that came before anything was sent.
-    pub fn of(error: &tokio_postgres::Error) -> Self {
-        match error.code().map(|code| code.code().to_owned()).as_deref() {
-            // Somebody else inserted the same id; serialization, deadlock and lock timeouts are the same to us.
-            Some("23505" | "40001" | "40P01" | "55P03") => Self::Beaten,
-            Some(code) if code.starts_with("22") || code.starts_with("23") => Self::Poisoned(format!("{error:?}")),
-            Some(_) => Self::Failed(unavailable(error)),
-            None => Self::Failed(Error::StoreUnavailable),
+impl From<Fault> for Ended {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Beaten => Self::Beaten,
+            Fault::Poisoned(what) => Self::Poisoned(what),
+            Fault::Failed(error) => Self::Failed(error),
         }
     }
 }

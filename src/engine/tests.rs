@@ -75,7 +75,7 @@ impl Server {
             same_group: false,
             deadline: None,
         };
-        self.dispatcher.lease(poll).await.expect("a poll").hand_over()
+        self.dispatcher.lease(poll).await.expect("a poll").hand_over(usize::MAX)
     }
 
     async fn complete(&self, leased: &Leased) -> Result<Reply, Error> {
@@ -83,7 +83,9 @@ impl Server {
         let target = Target { key: leased.job.key, job_id: Name::from(""), hold: Hold::Token(token) };
         let artifacts = Some(Document::from_checked(r#"{"url":"a"}"#));
         let end = End::Complete { artifacts, job_result: None, message: None, add_stages: Vec::new() };
-        self.engine.execute(EndStage { target, end, digest: Uuid::nil(), expected_version: None, request: None }, None).await
+        self.engine
+            .execute(EndStage { target, end, digest: Uuid::nil(), expected_version: None, request: None }, None)
+            .await
     }
 }
 

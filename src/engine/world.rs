@@ -191,6 +191,12 @@ impl World {
         self.loaded.namespaces.get(&id).cloned().flatten()
     }
 
+    /// Whether a namespace is there; what is put into it proves so by itself.
+    pub fn has_namespace(&self, id: NamespaceId) -> bool {
+        let is_deleted = self.namespaces.get(&id) == Some(&NamespaceEffect::Delete);
+        !is_deleted && self.loaded.namespaces.get(&id).is_some_and(Option::is_some)
+    }
+
     /// Changes a namespace.
     pub fn change_namespace(&mut self, id: NamespaceId, effect: NamespaceEffect) {
         self.layer.trace.written.push(Key::Namespace(id));

@@ -110,7 +110,7 @@ impl Operation for EndStage {
         let no = match &self.end {
             End::Complete { artifacts, job_result, message, add_stages } => {
                 let (artifacts, job_result) = (artifacts.clone(), job_result.clone());
-                edit.complete(hold, add_stages, artifacts, job_result, message.clone(), self.digest)?
+                edit.complete_adding(hold, add_stages, artifacts, job_result, message.clone(), self.digest)?
             }
             End::Fail { report, jitter } => edit.fail(hold, report.clone(), *jitter, self.digest)?,
             End::Release => edit.release(hold)?,

@@ -63,7 +63,9 @@ impl Operation for DeleteNamespace {
 
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
         let name = || self.name.to_string();
-        let namespace = world.namespace_named(&self.name).ok_or_else(|| Refusal::NamespaceNotFound { name: name() })?;
+        // One that was created since the caller looked is another one, whose number nobody has loaded.
+        let namespace = world.namespace_named(&self.name).filter(|namespace| namespace.id == self.id);
+        let namespace = namespace.ok_or_else(|| Refusal::NamespaceNotFound { name: name() })?;
         if namespace.holds_jobs {
             return Err(Refusal::NamespaceInUse { name: name(), why: "it holds jobs" });
         }

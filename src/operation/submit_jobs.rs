@@ -25,9 +25,9 @@ impl Operation for SubmitJobs {
         let mut keys = Vec::with_capacity(self.jobs.len() + 1);
         for (job, _) in &self.jobs {
             keys.push(Key::Job(job.key));
-            if !job.is_generated {
-                keys.push(Key::Namespace(job.key.namespace));
-            }
+        }
+        if let Some((job, _)) = self.jobs.first() {
+            keys.push(Key::Namespace(job.key.namespace));
         }
         keys
     }
@@ -59,6 +59,9 @@ impl Operation for SubmitJobs {
         for (new, path) in &self.jobs {
             if world.job(new.key).is_some() {
                 return Err(Refusal::JobAlreadyExists { job_id: new.meta.job_id.to_string() });
+            }
+            if !world.has_namespace(new.key.namespace) {
+                return Err(Refusal::NamespaceNotFound { name: String::new() });
             }
             // An id of ours was never used before; any other may have belonged to a deleted job, whose tokens must stay stale.
             let floor = match new.is_generated {

@@ -1,13 +1,33 @@
 //! The edge between the wire and the domain: what callers write is checked and made into domain values here, and what
 //! the domain answers, refusals included, is made into messages and statuses.
 //!
-//! Layout: `convert` turns messages into domain values and back; `filter` and `page` read what list calls carry;
-//! `limits` has every size that a caller can hit; `status` is the only map from [`crate::error::Error`] to a gRPC status.
-//! Nothing below this module knows a message of the protos.
+//! Layout: `services` is what serves every call, with the routes; `caller` is one call. `job_service`, `worker_service` and
+//! `admin_service` say which function answers which rpc. `convert` turns messages into domain values and back; `filter`,
+//! `list` and `page` read what list calls carry; `limits` has every size that a caller can hit; `status` is the only map
+//! from [`crate::error::Error`] to a gRPC status. Nothing below this module knows a message of the protos.
 
+mod admin_service;
+mod caller;
 pub mod convert;
+pub mod explain;
 pub mod filter;
+mod job_reads;
+mod job_service;
+mod job_writes;
+mod leases;
 pub mod limits;
 pub mod list;
+mod namespaces;
 pub mod page;
+mod server_figures;
+mod services;
+mod stage_writes;
 pub mod status;
+mod submit_jobs;
+mod worker_service;
+
+pub use namespaces::Namespaces;
+pub use services::{Services, routes};
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{ClientWrapper, Transaction};
+use deadpool_postgres::ClientWrapper;
 use postgres_types::ToSql;
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Config, NoTls, Row, Statement};
@@ -10,8 +10,14 @@ use tokio_postgres::{Config, NoTls, Row, Statement};
 use super::commit::Prepared;
 use crate::error::{Error, Result};
 
+/// An error of the driver.
+pub type DbError = tokio_postgres::Error;
 /// A result of the driver.
-pub type DbResult<T> = std::result::Result<T, tokio_postgres::Error>;
+pub type DbResult<T> = std::result::Result<T, DbError>;
+/// A connection with its prepared statements.
+pub type Client = ClientWrapper;
+/// A transaction on one.
+pub type Transaction<'a> = deadpool_postgres::Transaction<'a>;
 
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -143,6 +149,30 @@ impl Lane {
     /// Gives up the connection; whatever state it was in is not reused.
     pub fn discard(&mut self) {
         self.open = None;
+    }
+}
+
+/// What an error of a statement means for a group that was surely not committed by it.
+#[derive(Debug)]
+pub enum Fault {
+    /// Somebody else was faster: it is worth deciding again on newer state.
+    Beaten,
+    /// The content of some row was refused.
+    Poisoned(String),
+    /// Trying again at once is no use.
+    Failed(Error),
+}
+
+impl Fault {
+    /// Of an error that the database told, or that came before anything was sent to be committed.
+    pub fn of(error: &DbError) -> Self {
+        match error.code().map(|code| code.code().to_owned()).as_deref() {
+            // Somebody else inserted the same id; serialization, deadlock and lock timeouts are the same to us.
+            Some("23505" | "40001" | "40P01" | "55P03") => Self::Beaten,
+            Some(code) if code.starts_with("22") || code.starts_with("23") => Self::Poisoned(format!("{error:?}")),
+            Some(_) => Self::Failed(unavailable(error)),
+            None => Self::Failed(Error::StoreUnavailable),
+        }
     }
 }
 

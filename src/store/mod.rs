@@ -13,8 +13,13 @@ pub mod pool;
 mod queries;
 pub mod types;
 
-use connection::Target;
+use std::time::Duration;
+
+use connection::{Run, Target};
 use pool::{PoolSettings, ReadPool};
+
+/// How long a look at the database's health may take.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The database, as the engine and the readers use it.
 #[derive(Clone)]
@@ -30,6 +35,16 @@ impl Store {
     pub fn new(target: Target, settings: PoolSettings) -> Result<Self, deadpool_postgres::BuildError> {
         let reads = ReadPool::new(&target, settings)?;
         Ok(Self { target, reads })
+    }
+
+    /// Whether the database answers, can be written, and has room for the history of the next days.
+    pub async fn is_ready(&self) -> bool {
+        let look = async {
+            let client = self.reads.get().await.ok()?;
+            let rows = client.rows(include_str!("sql/health.sql"), &[]).await.ok()?;
+            rows.first().map(|row| row.get::<_, bool>(0))
+        };
+        tokio::time::timeout(HEALTH_PATIENCE, look).await.ok().flatten().unwrap_or(false)
     }
 }
 

@@ -47,11 +47,3 @@ pub async fn drop_old(client: &ClientWrapper, keep_days: i32) -> Result<usize> {
     }
     Ok(dropped)
 }
-
-/// How many partitions lie ahead of today; fewer than 2 is unhealthy, for without one no write succeeds.
-pub async fn ahead(client: &ClientWrapper) -> Result<i64> {
-    let sql = "SELECT count(*) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
-        WHERE i.inhparent = 'job_events'::regclass \
-        AND c.relname > 'job_events_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')";
-    Ok(client.query_one(sql, &[]).await.map_err(|error| unavailable(&error))?.get(0))
-}

@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 pub struct PoolSettings {
     /// Connections at most.
     pub max_connections: usize,
+    /// Connections that are kept open even when idle.
+    pub min_connections: usize,
     /// How long a call waits for one.
     pub wait: Duration,
     /// How long a command may take.
@@ -32,6 +34,7 @@ impl Default for PoolSettings {
     fn default() -> Self {
         Self {
             max_connections: 20,
+            min_connections: 5,
             wait: Duration::from_secs(30),
             command_timeout: Duration::from_secs(60),
             max_uses: 50_000,
@@ -126,10 +129,14 @@ impl ReadPool {
         }
     }
 
-    /// Closes idle connections that have been unused for too long.
+    /// Closes idle connections that have been unused for too long, but for the smallest number that is kept.
     pub fn retire_idle(&self) {
-        let max_idle = self.settings.max_idle;
-        self.pool.retain(|_, metrics| metrics.last_used() < max_idle);
+        let (max_idle, mut spare) = (self.settings.max_idle, self.pool.status().size);
+        self.pool.retain(|_, metrics| {
+            let goes = metrics.last_used() >= max_idle && spare > self.settings.min_connections;
+            spare -= usize::from(goes);
+            !goes
+        });
     }
 }
 

@@ -17,6 +17,7 @@ use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
 use crate::domain::job::{Job, JobPhase};
 use crate::domain::json::Document;
 use crate::domain::namespace::Namespace;
+use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 
 impl Store {
@@ -120,6 +121,12 @@ impl Store {
         let client = self.reads.get().await?;
         let found = load::namespaces(&*client, &[], &[Name::from(name)]).await;
         Ok(found.map_err(|error| unavailable(&error))?.first().map(|namespace| Namespace::clone(namespace)))
+    }
+
+    /// The database's clock.
+    pub async fn clock(&self) -> Result<Timestamp> {
+        let client = self.reads.get().await?;
+        load::clock(&*client).await.map_err(|error| unavailable(&error))
     }
 
     /// The revisions of jobs that exist.

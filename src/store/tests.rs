@@ -19,7 +19,9 @@ async fn every_statement_fits_the_schema() {
     let database = database().await;
     let client = Target::parse(database.url()).expect("our own URL").connect("").await.expect("Postgres listens");
     let mut prepared = 0;
-    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/sql")).expect("the folder of the SQL") {
+    for entry in
+        std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/sql")).expect("the folder of the SQL")
+    {
         let path = entry.expect("a file").path();
         if path.extension().is_none_or(|extension| extension != "sql") {
             continue;

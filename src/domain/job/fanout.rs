@@ -84,7 +84,7 @@ impl Edit {
         for &(existing, _) in &wiring.required_by {
             let stage = &self.job.stages[existing];
             if stage.phase() != StagePhase::Blocked {
-                return Err(stage.refuses("cannot wait for another stage any more"));
+                return Err(stage.refuses("cannot wait for a new stage"));
             }
         }
         let mut graph = Graph::clone(&self.job.graph);

@@ -158,9 +158,21 @@ impl Edit {
         }
     }
 
-    /// Completes a stage: by its holder, by its orchestrator, or late by who lost it to nobody. What it adds comes before its
-    /// end takes effect, because what that makes ready may have to wait for the new stages.
+    /// Completes a stage: by its holder, by its orchestrator, or late by who lost it to nobody.
     pub fn complete(
+        &mut self,
+        hold: &Hold,
+        artifacts: Option<Document>,
+        job_result: Option<Document>,
+        message: Option<Name>,
+        digest: Uuid,
+    ) -> Result<StageNo, Refusal> {
+        self.complete_adding(hold, &[], artifacts, job_result, message, digest)
+    }
+
+    /// As [`Edit::complete`]; the stages that it adds come before its end takes effect, because what that makes ready may have to
+    /// wait for them.
+    pub fn complete_adding(
         &mut self,
         hold: &Hold,
         add_stages: &[NewStage],

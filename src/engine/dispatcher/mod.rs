@@ -177,9 +177,14 @@ impl Leases {
         &self.items
     }
 
-    /// The worker has them, as far as can be known.
-    pub fn hand_over(mut self) -> Vec<Leased> {
-        std::mem::take(&mut self.items)
+    /// Leases of an engine on their way.
+    pub fn on_the_way(engine: &Engine, items: Vec<Leased>) -> Self {
+        Self { items, engine: engine.clone() }
+    }
+
+    /// The worker has the first so many, as far as can be known; the others are released.
+    pub fn hand_over(mut self, first: usize) -> Vec<Leased> {
+        self.items.drain(..first.min(self.items.len())).collect()
     }
 }
 

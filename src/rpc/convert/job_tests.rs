@@ -80,7 +80,7 @@ fn a_lease_holds_all_that_the_work_needs() {
     let started = leased(&submitted(chain()), 0);
     let token = started.stages[0].token(started.key.uid).expect("leased");
     let done = edited(&started, |edit| {
-        edit.complete(&Hold::Token(token), &[], None, None, None, Uuid::nil()).expect("held");
+        edit.complete(&Hold::Token(token), None, None, None, Uuid::nil()).expect("held");
     });
     let ready = leased(&done, 1);
     let artifacts = BTreeMap::from([(0, Document::from_checked("{\"file\":\"x\"}"))]);

@@ -21,7 +21,7 @@ pub(super) use rows::FAILING;
 use statement::Shape;
 
 use crate::domain::time::Timestamp;
-use crate::store::connection::Run;
+use crate::store::connection::{DbError, Fault, Run};
 use plan::{MAY_MISS, PARTS};
 
 /// How many combinations of parts a connection keeps prepared.
@@ -46,9 +46,9 @@ pub struct Committed {
 #[derive(Debug)]
 pub enum CommitError {
     /// The database said so: rolled back.
-    RolledBack(tokio_postgres::Error),
+    RolledBack(Fault),
     /// The connection was lost; it may have been committed.
-    Lost(tokio_postgres::Error),
+    Lost(DbError),
     /// The database wrote other rows than were meant. It is committed; what was cached of it cannot be trusted.
     Mismatch(String),
 }
@@ -128,17 +128,20 @@ impl Prepared {
             self.statements.clear();
         }
         // Nothing was sent to be executed yet, so even a lost connection means: not applied.
-        let statement = client.anew(&statement::text(shape)).await.map_err(CommitError::RolledBack)?;
+        let statement =
+            client.anew(&statement::text(shape)).await.map_err(|error| CommitError::RolledBack(Fault::of(&error)))?;
         self.statements.insert(shape, statement.clone());
         Ok(statement)
     }
 }
 
 impl CommitError {
-    fn of(error: tokio_postgres::Error) -> Self {
+    fn of(error: DbError) -> Self {
         // An SQLSTATE proves that the server undid the statement, unless it says that it is going away.
         match error.code() {
-            Some(code) if !code.code().starts_with("57P") && !code.code().starts_with("08") => Self::RolledBack(error),
+            Some(code) if !code.code().starts_with("57P") && !code.code().starts_with("08") => {
+                Self::RolledBack(Fault::of(&error))
+            }
             Some(_) | None => Self::Lost(error),
         }
     }

@@ -1,0 +1,86 @@
+//! What Postgres says about itself during a bench, and how fast the disk flushes.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context;
+
+use crate::store::connection::{Client, Run, Target};
+
+/// Settings without which an acknowledgement means nothing.
+const DURABLE: &[&str] = &["fsync", "full_page_writes", "synchronous_commit"];
+
+/// A connection for looking.
+pub struct Database {
+    client: Client,
+}
+
+/// Counters of Postgres; only differences mean something.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Bytes of the write-ahead log.
+    pub wal_bytes: f64,
+    /// Committed transactions.
+    pub commits: f64,
+}
+
+impl Database {
+    /// Connects.
+    pub async fn connect(url: &str) -> anyhow::Result<Self> {
+        Ok(Self { client: Target::parse(url)?.connect("SET timezone = 'UTC'").await? })
+    }
+
+    /// The settings that matter; refuses those that are not durable.
+    pub async fn settings(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let sql = "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', \
+            'commit_delay', 'shared_buffers', 'server_version') ORDER BY name";
+        let rows = self.client.rows(sql, &[]).await?;
+        let settings: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        for (name, value) in settings.iter().filter(|(name, _)| DURABLE.contains(&name.as_str())) {
+            anyhow::ensure!(value == "on", "{name} is {value}: nothing measured would be durable");
+        }
+        Ok(settings)
+    }
+
+    /// The counters now.
+    pub async fn counters(&self) -> anyhow::Result<Counters> {
+        let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::float8, \
+            (SELECT sum(xact_commit) FROM pg_stat_database)::float8";
+        let rows = self.client.rows(sql, &[]).await?;
+        let row = rows.first().context("Postgres tells no counters")?;
+        Ok(Counters { wal_bytes: row.get(0), commits: row.get(1) })
+    }
+
+    /// The sum of all revisions, and the number of jobs and of succeeded stages: what acknowledged calls must show up in.
+    pub async fn totals(&self) -> anyhow::Result<(i64, i64, i64)> {
+        let sql = "SELECT (SELECT coalesce(sum(revision), 0)::int8 FROM jobs), (SELECT count(*) FROM jobs), \
+            (SELECT count(*) FROM stages WHERE state = 5)";
+        let rows = self.client.rows(sql, &[]).await?;
+        let row = rows.first().context("Postgres tells no totals")?;
+        Ok((row.get(0), row.get(1), row.get(2)))
+    }
+
+    /// Tidies between preparations and runs.
+    pub async fn settle(&self) -> anyhow::Result<()> {
+        self.client.batch_execute("VACUUM ANALYZE").await?;
+        self.client.batch_execute("CHECKPOINT").await?;
+        Ok(())
+    }
+}
+
+/// How fast the disk below the data makes small writes durable.
+pub fn probe_fdatasync(data_dir: &Path) -> anyhow::Result<String> {
+    let path = data_dir.with_extension("probe");
+    let mut file = std::fs::File::create(&path).context("the probe's file")?;
+    let mut micros: Vec<u128> = Vec::with_capacity(100);
+    for _ in 0..100 {
+        file.write_all(&[7; 8192])?;
+        let started = Instant::now();
+        file.sync_data()?;
+        micros.push(started.elapsed().as_micros());
+    }
+    std::fs::remove_file(&path)?;
+    micros.sort_unstable();
+    Ok(format!("median {} µs, 90 % within {} µs", micros[50], micros[90]))
+}

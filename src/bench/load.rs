@@ -1,0 +1,84 @@
+//! Closed-loop load: so many calls in flight for so long, and how long each took.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tonic::transport::{Channel, Endpoint};
+
+/// Calls in flight that share a connection.
+const PER_CONNECTION: usize = 64;
+
+/// What one run gave.
+#[derive(Clone, Debug, Default)]
+pub struct Sample {
+    /// Acknowledged calls.
+    pub calls: u64,
+    /// Acknowledged calls that changed something.
+    pub applied: u64,
+    /// How long the run took.
+    pub took: Duration,
+    /// Latencies in microseconds, sorted.
+    pub latencies: Vec<u32>,
+}
+
+impl Sample {
+    /// Acknowledged calls per second.
+    pub fn per_second(&self) -> f64 {
+        self.calls as f64 / self.took.as_secs_f64()
+    }
+
+    /// A quantile of the latencies in microseconds.
+    pub fn quantile(&self, q: f64) -> u32 {
+        let last = self.latencies.len().saturating_sub(1);
+        self.latencies.get((last as f64 * q) as usize).copied().unwrap_or(0)
+    }
+}
+
+/// Connections for so many calls in flight.
+pub async fn channels(address: &str, in_flight: usize) -> anyhow::Result<Vec<Channel>> {
+    let connections = in_flight.div_ceil(PER_CONNECTION).max(1);
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true);
+    let mut channels = Vec::with_capacity(connections);
+    for _ in 0..connections {
+        channels.push(endpoint.connect().await?);
+    }
+    Ok(channels)
+}
+
+/// Runs `call` in `in_flight` loops for `run`. A call gets its channel and a number of its own and says whether it changed
+/// something.
+pub async fn closed_loop<C, F>(channels: &[Channel], in_flight: usize, run: Duration, call: C) -> anyhow::Result<Sample>
+where
+    C: Fn(Channel, u64) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<bool, tonic::Status>> + Send,
+{
+    let (call, next, stop) = (Arc::new(call), Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let started = Instant::now();
+    let mut loops = Vec::with_capacity(in_flight);
+    for i in 0..in_flight {
+        let channel = channels[i % channels.len()].clone();
+        let (call, next, stop) = (call.clone(), next.clone(), stop.clone());
+        loops.push(tokio::spawn(async move {
+            let (mut latencies, mut applied) = (Vec::new(), 0);
+            while !stop.load(Ordering::Relaxed) {
+                let sent = Instant::now();
+                applied += u64::from(call(channel.clone(), next.fetch_add(1, Ordering::Relaxed)).await?);
+                latencies.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
+            }
+            Ok::<_, tonic::Status>((latencies, applied))
+        }));
+    }
+    tokio::time::sleep(run).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut sample = Sample::default();
+    for one in loops {
+        let (latencies, applied) = one.await??;
+        sample.calls += latencies.len() as u64;
+        sample.applied += applied;
+        sample.latencies.extend(latencies);
+    }
+    sample.took = started.elapsed();
+    sample.latencies.sort_unstable();
+    Ok(sample)
+}

@@ -1,0 +1,82 @@
+//! What a bench says: a table for people, or JSON for programs.
+
+use serde::Serialize;
+
+/// One figure.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// What was done, for example `update many jobs`.
+    pub workload: String,
+    /// `interlock`, or what stands beside it.
+    pub variant: String,
+    /// Calls in flight.
+    pub in_flight: usize,
+    /// Acknowledged per second, the median of the runs.
+    pub per_second: f64,
+    /// Median latency in microseconds.
+    pub p50_us: u32,
+    /// 99 % are faster than this many microseconds.
+    pub p99_us: u32,
+    /// CPU of the server process per operation, in microseconds.
+    pub server_cpu_us: f64,
+    /// CPU of Postgres per operation, in microseconds.
+    pub postgres_cpu_us: f64,
+    /// Bytes of Postgres' log per operation.
+    pub wal_bytes: f64,
+    /// Commits per operation.
+    pub commits: f64,
+    /// Ours to the other of the same pair, the median of the pairs; 1 for the other.
+    pub ratio: f64,
+    /// The smallest and the largest of those ratios.
+    pub spread: (f64, f64),
+    /// The highest memory of the server process so far, in bytes.
+    pub memory_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    rows: &'a [Row],
+}
+
+/// Says under what conditions the figures came about.
+pub fn heading(settings: &[(String, String)], probe: &str) {
+    let settings: Vec<String> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    println!("Postgres: {}", settings.join(" "));
+    println!("fdatasync of 8 KiB: {probe}; {cores} cores, shared by load generator, server and Postgres");
+}
+
+/// Prints the rows.
+pub fn print(rows: &[Row], json: bool) {
+    if json {
+        match serde_json::to_string_pretty(&Document { rows }) {
+            Ok(text) => println!("{text}"),
+            Err(error) => eprintln!("the figures cannot be printed: {error}"),
+        }
+        return;
+    }
+    println!(
+        "{:<22} {:<12} {:>6} {:>9} {:>8} {:>8} {:>8} {:>8} {:>7} {:>8} {:>6}  spread",
+        "workload", "variant", "flight", "per s", "p50 µs", "p99 µs", "srv µs", "pg µs", "WAL B", "commits", "ratio"
+    );
+    for row in rows {
+        println!(
+            "{:<22} {:<12} {:>6} {:>9.0} {:>8} {:>8} {:>8.1} {:>8.1} {:>7.0} {:>8.3} {:>6.2}  {:.2}–{:.2}",
+            row.workload,
+            row.variant,
+            row.in_flight,
+            row.per_second,
+            row.p50_us,
+            row.p99_us,
+            row.server_cpu_us,
+            row.postgres_cpu_us,
+            row.wal_bytes,
+            row.commits,
+            row.ratio,
+            row.spread.0,
+            row.spread.1
+        );
+    }
+    let memory = rows.iter().filter(|row| row.variant == "interlock").map(|row| row.memory_bytes).max().unwrap_or(0);
+    println!("server memory at most {} MiB", memory >> 20);
+}

@@ -1,0 +1,110 @@
+//! The two servers that are compared, each a process of its own, so that their CPU can be told from the load's.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::Context;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// A server in a process of its own.
+pub struct Server {
+    /// Where it listens.
+    pub address: String,
+    child: Child,
+}
+
+/// Ours and the comparison, over one database.
+pub struct Pair {
+    /// The real server.
+    pub ours: Server,
+    /// A transaction per request.
+    pub baseline: Server,
+    postgres: Option<i32>,
+}
+
+impl Pair {
+    /// Starts both. `postgres` is the process whose children's CPU counts as Postgres'.
+    pub async fn start(url: &str, postgres: Option<i32>) -> anyhow::Result<Self> {
+        let ours = Server::start(&["serve"], url).await.context("the server does not start")?;
+        let baseline = Server::start(&["bench", "baseline"], url).await.context("the comparison does not start")?;
+        Ok(Self { ours, baseline, postgres })
+    }
+
+    /// CPU that Postgres has used so far, in microseconds.
+    pub fn postgres_cpu_us(&self) -> f64 {
+        let Some(postmaster) = self.postgres else { return 0.0 };
+        let Ok(entries) = std::fs::read_dir("/proc") else { return 0.0 };
+        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+        let stats = pids.filter_map(|pid| Some((pid, stat(pid)?)));
+        // A backend that ended has left its time with the postmaster.
+        stats.filter(|(pid, stat)| *pid == postmaster || stat.parent == postmaster).map(|(_, stat)| stat.cpu_us).sum()
+    }
+
+    /// Ends both.
+    pub async fn stop(self) {
+        self.ours.stop().await;
+        self.baseline.stop().await;
+    }
+}
+
+impl Server {
+    async fn start(verb: &[&str], url: &str) -> anyhow::Result<Self> {
+        let program: PathBuf = std::env::current_exe().context("this program has no path")?;
+        let mut child = Command::new(program)
+            .args(verb)
+            .args(["--listen", "127.0.0.1:0", "--log", "warn", "--database-url", url])
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let stdout = child.stdout.take().context("the server says nothing")?;
+        let mut lines = BufReader::new(stdout).lines();
+        while let Some(line) = lines.next_line().await? {
+            if let Some(address) = line.strip_prefix("listening on ") {
+                return Ok(Self { address: address.to_owned(), child });
+            }
+        }
+        anyhow::bail!("the server ended before it listened")
+    }
+
+    /// CPU that it has used so far, in microseconds.
+    pub fn cpu_us(&self) -> f64 {
+        self.pid().and_then(stat).map_or(0.0, |stat| stat.cpu_us)
+    }
+
+    /// The most memory it has had so far, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        let status = self.pid().and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok());
+        let line = status.as_deref().and_then(|status| status.lines().find(|line| line.starts_with("VmHWM:")));
+        line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).map_or(0, |kib| kib << 10)
+    }
+
+    fn pid(&self) -> Option<i32> {
+        self.child.id().and_then(|pid| i32::try_from(pid).ok())
+    }
+
+    async fn stop(mut self) {
+        // Nothing of it is needed any more; the database goes too.
+        if let Err(error) = self.child.kill().await {
+            tracing::debug!(%error, "a server was gone already");
+        }
+    }
+}
+
+struct Stat {
+    parent: i32,
+    cpu_us: f64,
+}
+
+fn stat(pid: i32) -> Option<Stat> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold spaces; what is counted comes behind it.
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |i: usize| fields.get(i).and_then(|field| field.parse::<f64>().ok());
+    let per_second = rustix::param::clock_ticks_per_second() as f64;
+    let waited_for = if text.contains("(postgres)") { ticks(13)? + ticks(14)? } else { 0.0 };
+    Some(Stat {
+        parent: fields.get(1)?.parse().ok()?,
+        cpu_us: (ticks(11)? + ticks(12)? + waited_for) * 1e6 / per_second,
+    })
+}

@@ -1,0 +1,114 @@
+//! `interlock bench`: figures beside a transaction per request, on a private and durable Postgres.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::Database;
+use crate::bench::{Settings, Workload, run, serve_baseline};
+use crate::config::{Config, Host, Layer};
+use crate::dev::{Durability, Options, Storage};
+use crate::telemetry;
+
+/// The verb's own settings.
+#[derive(Debug, Args)]
+pub(super) struct Bench {
+    #[command(subcommand)]
+    workload: Which,
+}
+
+#[derive(Debug, Subcommand)]
+enum Which {
+    /// SubmitJob of one stage.
+    Submit(How),
+    /// UpdateStageProgress on many jobs and on one.
+    Update(How),
+    /// Lease and complete until nothing is left, beside the plainest cycle in SQL.
+    Drain(How),
+    /// From 1 to 1,024 writers on one job.
+    Contention(How),
+    /// The server that the others are compared with; started by them.
+    #[command(hide = true)]
+    Baseline(Box<Baseline>),
+}
+
+#[derive(Debug, Args)]
+struct How {
+    /// Seconds that one run of one variant takes.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Runs of each variant, in turn; the median pair is told.
+    #[arg(long, default_value_t = 5)]
+    pairs: usize,
+    /// Stages to drain, in whole 2,000.
+    #[arg(long, default_value_t = 200_000)]
+    stages: usize,
+    /// Let Postgres wait a millisecond more before each flush of its log, as on a slower disk.
+    #[arg(long)]
+    slow_fsync: bool,
+    /// How the figures are printed.
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct Baseline {
+    #[command(flatten)]
+    database: Database,
+    #[command(flatten)]
+    settings: Layer,
+}
+
+impl Bench {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        match self.workload {
+            Which::Submit(how) => how.run(Workload::Submit).await,
+            Which::Update(how) => how.run(Workload::Update).await,
+            Which::Drain(how) => how.run(Workload::Drain).await,
+            Which::Contention(how) => how.run(Workload::Contention).await,
+            Which::Baseline(baseline) => baseline.run().await,
+        }
+    }
+}
+
+impl How {
+    async fn run(self, workload: Workload) -> anyhow::Result<()> {
+        anyhow::ensure!((0.1..=600.0).contains(&self.seconds), "--seconds is 0.1 to 600");
+        anyhow::ensure!((1..=100).contains(&self.pairs), "--pairs is 1 to 100");
+        anyhow::ensure!((2_000..=2_000_000).contains(&self.stages), "--stages is 2,000 to 2,000,000");
+        let host = Host::from_environment();
+        let postgres = Options {
+            storage: Storage::Ephemeral { cache: host.cache_dir(), parent: host.temporary_dir },
+            postgres_bin: host.postgres_bin,
+            search_path: host.search_path,
+            durability: Durability::Full,
+            settings: Vec::new(),
+        };
+        let settings = Settings {
+            workload,
+            run: Duration::from_secs_f64(self.seconds),
+            pairs: self.pairs,
+            stages: self.stages.next_multiple_of(2_000),
+            slow_fsync: self.slow_fsync,
+            json: self.output == Output::Json,
+            postgres,
+            database_url: String::new(),
+        };
+        run(settings).await
+    }
+}
+
+impl Baseline {
+    async fn run(self) -> anyhow::Result<()> {
+        let config = Config::load(&self.settings, self.database.database_url.as_ref())?;
+        telemetry::start(&config.log, config.log_format)?;
+        let database_url = config.require_database_url()?.clone();
+        serve_baseline(&config, database_url.expose(), |address| println!("listening on {address}")).await
+    }
+}

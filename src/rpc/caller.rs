@@ -1,0 +1,130 @@
+//! Who calls: the namespace of a call, its deadline, and the way from a request to the answer of an rpc.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status};
+
+use super::convert::path::Path;
+use super::convert::text;
+use super::services::Services;
+use crate::admission::Deadline;
+use crate::domain::id::{JobKey, NamespaceId};
+use crate::domain::job::Job;
+use crate::domain::refusal::Refusal;
+use crate::error::{Error, Result};
+use crate::operation::{Operation, Reply};
+
+/// The metadata that chooses the namespace.
+const NAMESPACE: &str = "interlock-namespace";
+/// The namespace of calls that choose none.
+pub const DEFAULT_NAMESPACE: &str = "default";
+/// What an answer needs to be made and to reach the caller before its deadline.
+const ANSWER_TIME: Duration = Duration::from_millis(100);
+
+/// One call.
+#[derive(Clone)]
+pub struct Caller {
+    /// What serves it.
+    pub services: Arc<Services>,
+    /// Whose jobs it is about.
+    pub namespace: NamespaceId,
+    /// When the answer has to be there.
+    pub deadline: Option<Instant>,
+}
+
+/// Answers a call of one namespace by `rpc`.
+pub async fn answer<Q, A, F>(
+    services: &Arc<Services>,
+    request: Request<Q>,
+    rpc: impl FnOnce(Caller, Q) -> F,
+) -> std::result::Result<Response<A>, Status>
+where
+    F: Future<Output = Result<A>>,
+{
+    let namespace = services.namespaces.id(name_of(request.metadata()).map_err(Error::Refused)?).await?;
+    let caller = Caller { services: services.clone(), namespace, deadline: deadline(&request) };
+    Ok(Response::new(rpc(caller, request.into_inner()).await?))
+}
+
+/// When the answer has to be there, as the admission layers have read it.
+pub fn deadline<Q>(request: &Request<Q>) -> Option<Instant> {
+    request.extensions().get::<Deadline>().map(|deadline| deadline.0)
+}
+
+/// The name of the namespace that the metadata choose.
+fn name_of(metadata: &MetadataMap) -> std::result::Result<&str, Refusal> {
+    let root = Path::Root;
+    let path = root.field(NAMESPACE);
+    let Some(value) = metadata.get(NAMESPACE) else { return Ok(DEFAULT_NAMESPACE) };
+    let name = value.to_str().map_err(|_| path.refuse("must match [A-Za-z0-9._-]{1,63}"))?;
+    text::namespace(name, &path)?;
+    Ok(name)
+}
+
+impl Caller {
+    /// Applies an operation.
+    pub async fn execute(&self, operation: impl Operation) -> Result<Reply> {
+        self.services.engine.execute(operation, self.deadline).await
+    }
+
+    /// A job of the caller's namespace by its uid.
+    pub fn key(&self, uid: uuid::Uuid) -> JobKey {
+        JobKey { namespace: self.namespace, uid }
+    }
+
+    /// A job with its stages, without documents.
+    pub async fn find(&self, key: JobKey) -> Result<Option<Arc<Job>>> {
+        Ok(self.services.store.jobs(&[key]).await?.remove(&key))
+    }
+
+    /// When a wait has to end so that the answer comes before the deadline.
+    pub fn end_of(&self, wait: Duration) -> Instant {
+        let end = Instant::now() + wait;
+        let last = self.deadline.and_then(|deadline| deadline.checked_sub(ANSWER_TIME));
+        last.map_or(end, |last| last.min(end))
+    }
+}
+
+/// What to say when a write was committed and the read for its answer failed: that nothing was applied would be wrong.
+pub fn after_commit(error: Error) -> Error {
+    match error {
+        Error::StoreUnavailable | Error::Overloaded { .. } | Error::Conflict | Error::Draining => Error::OutcomeUnknown,
+        Error::Refused(_)
+        | Error::DeadlineExceeded(_)
+        | Error::OutcomeUnknown
+        | Error::InvalidCursor { .. }
+        | Error::Bug { .. } => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(value: &str) -> MetadataMap {
+        let mut metadata = MetadataMap::new();
+        metadata.insert(NAMESPACE, value.parse().expect("a value"));
+        metadata
+    }
+
+    #[test]
+    fn the_metadata_choose_the_namespace() {
+        assert_eq!(name_of(&MetadataMap::new()), Ok("default"));
+        assert_eq!(name_of(&named("team-a")), Ok("team-a"));
+        for bad in ["", "a b", "a/b", &"x".repeat(64)] {
+            let metadata = named(bad);
+            let refused = name_of(&metadata);
+            assert!(matches!(refused, Err(Refusal::InvalidField { path, .. }) if path == NAMESPACE), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn after_a_commit_nobody_is_told_that_nothing_happened() {
+        assert_eq!(after_commit(Error::StoreUnavailable), Error::OutcomeUnknown);
+        let refused = Error::Refused(Refusal::LeaseLost);
+        assert_eq!(after_commit(refused.clone()), refused);
+    }
+}

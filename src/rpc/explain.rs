@@ -1,0 +1,180 @@
+//! ExplainJob: why a job is not moving, or what it is doing.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::caller::Caller;
+use super::convert::{steer, time};
+use super::job_reads::existing;
+use crate::domain::id::Name;
+use crate::domain::job::{Job, JobState};
+use crate::domain::stage::{Stage, StageState};
+use crate::domain::time::Timestamp;
+use crate::error::Result;
+use crate::proto::{self, StageWaitReason};
+
+/// After this a queue that nobody asks for counts as one without workers.
+const NOBODY: Duration = Duration::from_secs(60);
+/// How many stages are told at most.
+const TOLD: usize = 100;
+
+/// ExplainJob.
+pub async fn explain_job(caller: Caller, request: proto::ExplainJobRequest) -> Result<proto::ExplainJobResponse> {
+    let named = steer::named_job(caller.namespace, &request.job_id)?;
+    let job = existing(&caller, &named).await?;
+    let services = &caller.services;
+    let now = services.now().await?;
+    // Before it has run for a while, a server cannot know whether there are workers.
+    let idle = |queue: &str| {
+        let last = services.dispatcher.last_poll(caller.namespace, queue);
+        last.unwrap_or_else(|| services.uptime())
+    };
+    Ok(explain(&job, &idle, now))
+}
+
+/// Why a stage has not ended.
+#[derive(Clone, Debug, PartialEq)]
+struct Wait<'a> {
+    stage_name: &'a str,
+    reason: StageWaitReason,
+    blocker: &'a str,
+    until: Option<Timestamp>,
+}
+
+/// The explanation of a job at a moment; `idle` says for how long nobody has asked for work of a queue.
+pub fn explain(job: &Job, idle: &dyn Fn(&str) -> Duration, now: Timestamp) -> proto::ExplainJobResponse {
+    // Jobs have many stages and few queues.
+    let mut abandoned: HashMap<&Name, bool> = HashMap::new();
+    let mut waits = Vec::new();
+    for stage in job.stages.iter() {
+        let queue = &stage.spec.queue;
+        let is_abandoned = || *abandoned.entry(queue).or_insert_with(|| idle(queue) >= NOBODY);
+        waits.extend(wait(job, stage, is_abandoned));
+    }
+    proto::ExplainJobResponse {
+        headline: headline(job, &waits, now),
+        stages: waits.iter().take(TOLD).map(told).collect(),
+        job_revision: job.revision,
+    }
+}
+
+fn told(wait: &Wait) -> proto::StageExplanation {
+    proto::StageExplanation {
+        stage_name: wait.stage_name.to_owned(),
+        reason: wait.reason as i32,
+        blocker: wait.blocker.to_owned(),
+        until_time: wait.until.map(time::timestamp),
+    }
+}
+
+/// What a stage waits for; `None` if it has ended.
+fn wait<'a>(job: &'a Job, stage: &'a Stage, is_abandoned: impl FnOnce() -> bool) -> Option<Wait<'a>> {
+    let (reason, blocker, until) = match &stage.state {
+        StageState::Blocked => match open_dependency(job, stage) {
+            Some(blocker) => (StageWaitReason::Dependency, blocker, None),
+            None => (StageWaitReason::StartTime, "", job.opens_at),
+        },
+        StageState::Ready if job.state == JobState::Paused => (StageWaitReason::Paused, "", None),
+        StageState::Ready if stage.spec.direct => (StageWaitReason::Queued, "", None),
+        StageState::Ready if is_abandoned() => (StageWaitReason::NoWorker, &*stage.spec.queue, None),
+        StageState::Ready => (StageWaitReason::Queued, &*stage.spec.queue, None),
+        StageState::Running(attempt) => {
+            let lease = attempt.lease.as_ref();
+            let worker = lease.map_or("", |lease| &*lease.worker_id);
+            (StageWaitReason::Running, worker, lease.map(|lease| lease.expires_at))
+        }
+        StageState::Backoff { until } => (StageWaitReason::Backoff, "", Some(*until)),
+        StageState::Succeeded | StageState::Failed | StageState::Cancelled | StageState::Skipped => return None,
+    };
+    Some(Wait { stage_name: &stage.spec.name, reason, blocker, until })
+}
+
+fn open_dependency<'a>(job: &'a Job, stage: &Stage) -> Option<&'a str> {
+    let dependencies = stage.depends_on.iter().filter_map(|no| job.stages.get(*no));
+    let open = dependencies.into_iter().find(|dependency| !dependency.phase().is_terminal())?;
+    Some(&*open.spec.name)
+}
+
+/// How much a reason says: what a person has to do something about comes first, what follows from other stages last.
+const TELLING: [StageWaitReason; 7] = [
+    StageWaitReason::NoWorker,
+    StageWaitReason::Paused,
+    StageWaitReason::Running,
+    StageWaitReason::Queued,
+    StageWaitReason::Backoff,
+    StageWaitReason::StartTime,
+    StageWaitReason::Dependency,
+];
+
+fn headline(job: &Job, waits: &[Wait], now: Timestamp) -> String {
+    let running = waits.iter().filter(|wait| wait.reason == StageWaitReason::Running).count();
+    let stages = stages(running);
+    match job.state {
+        JobState::Succeeded => return "The job has succeeded.".to_owned(),
+        JobState::Cancelled => return "The job was cancelled.".to_owned(),
+        JobState::Failed => return format!("The job has failed{}.", because(job)),
+        JobState::Failing { deadline } => {
+            let (because, left) = (because(job), left(now, deadline));
+            return format!("The job is failing{because}; {stages} may still run, {left} at most.");
+        }
+        JobState::Cancelling { deadline } => {
+            let left = left(now, deadline);
+            return format!("The job is being cancelled; {stages} may still run, {left} at most.");
+        }
+        JobState::Paused if running > 0 => return format!("The job is paused; {stages} may still finish."),
+        JobState::Paused => return "The job is paused until it is resumed.".to_owned(),
+        JobState::Pending | JobState::Running => {}
+    }
+    let of = |reason: &StageWaitReason| waits.iter().find(|wait| wait.reason == *reason);
+    TELLING.iter().find_map(of).map_or_else(|| "No stage is left.".to_owned(), |wait| sentence(wait, running, now))
+}
+
+fn sentence(wait: &Wait, running: usize, now: Timestamp) -> String {
+    let Wait { stage_name, reason, blocker, until } = wait;
+    let left = until.map(|until| left(now, until)).unwrap_or_default();
+    match reason {
+        StageWaitReason::NoWorker => {
+            let seconds = NOBODY.as_secs();
+            format!("Stage {stage_name:?} is ready, but no worker has asked for queue {blocker:?} for {seconds} s.")
+        }
+        StageWaitReason::Running if running > 1 => format!("{running} stages are running."),
+        StageWaitReason::Running if blocker.is_empty() => format!("Stage {stage_name:?} is running."),
+        StageWaitReason::Running => format!("Stage {stage_name:?} is running on worker {blocker:?}."),
+        StageWaitReason::Queued if blocker.is_empty() => {
+            format!("Stage {stage_name:?} is ready and waits to be started by name.")
+        }
+        StageWaitReason::Queued => {
+            format!("Stage {stage_name:?} is ready and waits for its turn in queue {blocker:?}.")
+        }
+        StageWaitReason::Backoff => format!("Stage {stage_name:?} has failed and is tried again in {left}."),
+        StageWaitReason::StartTime => format!("The job starts in {left}."),
+        StageWaitReason::Dependency => format!("Stage {stage_name:?} waits for stage {blocker:?}."),
+        StageWaitReason::Paused | StageWaitReason::Unspecified => "The job is paused until it is resumed.".to_owned(),
+    }
+}
+
+fn because(job: &Job) -> String {
+    let Some(failure) = &job.failure else { return String::new() };
+    if failure.stage_name.is_empty() {
+        return format!(": {}", failure.report.message);
+    }
+    format!(" by stage {:?}", failure.stage_name)
+}
+
+fn stages(count: usize) -> String {
+    if count == 1 { "1 stage".to_owned() } else { format!("{count} stages") }
+}
+
+/// The time until a moment, in the unit that people would use.
+fn left(now: Timestamp, until: Timestamp) -> String {
+    match now.until(until).as_millis().div_ceil(1_000) {
+        seconds @ 0..=120 => format!("{seconds} s"),
+        seconds @ 121..=7_200 => format!("{} min", seconds.div_ceil(60)),
+        seconds @ 7_201..=172_800 => format!("{} h", seconds.div_ceil(3_600)),
+        seconds => format!("{} days", seconds.div_ceil(86_400)),
+    }
+}
+
+#[cfg(test)]
+#[path = "explain_tests.rs"]
+mod tests;

@@ -1,0 +1,102 @@
+//! The rpcs that steer a job. Each answers with the job as it is after the commit, read anew with its documents.
+
+use super::caller::{Caller, after_commit};
+use super::convert::digest::identity;
+use super::convert::{job as convert, steer};
+use crate::domain::documents::JobDocuments;
+use crate::domain::request::RequestIdentity;
+use crate::error::Result;
+use crate::operation::control_job::{Control, ControlJob};
+use crate::operation::delete_job::DeleteJob;
+use crate::proto;
+
+/// What every answer here says.
+struct Steered {
+    job: Option<proto::Job>,
+    applied: bool,
+    replayed: bool,
+    applied_revision: i64,
+}
+
+async fn steered(
+    caller: &Caller,
+    job_id: &str,
+    control: Control,
+    expected_revision: Option<i64>,
+    request: Option<RequestIdentity>,
+) -> Result<Steered> {
+    let steer::NamedJob { key, job_id } = steer::named_job(caller.namespace, job_id)?;
+    let reply = caller.execute(ControlJob { key, job_id, control, expected_revision, request }).await?;
+    let now = caller.services.store.job(key).await.map_err(after_commit)?;
+    let (replayed, revision) = match (&reply.replayed, reply.jobs.first()) {
+        (Some(record), _) => (true, record.revision),
+        (None, job) => (false, job.map_or(0, |job| job.revision)),
+    };
+    let job = match (now, reply.jobs.first()) {
+        (Some((job, documents)), _) => Some(convert::job(&job, &documents)?),
+        // Deleted in the moment between: it was like this.
+        (None, Some(job)) => Some(convert::job(job, &JobDocuments::default())?),
+        (None, None) => None,
+    };
+    let applied_revision = if reply.applied { revision } else { 0 };
+    Ok(Steered { job, applied: reply.applied, replayed, applied_revision })
+}
+
+/// UpdateJob.
+pub async fn update_job(caller: Caller, mut request: proto::UpdateJobRequest) -> Result<proto::UpdateJobResponse> {
+    let identity = identity(caller.namespace, &mut request)?;
+    let (job_id, expected) = (std::mem::take(&mut request.job_id), request.expected_version);
+    let patch = steer::patch(request)?;
+    let control = Control::Update { labels: patch.labels, priority: patch.priority };
+    let Steered { job, applied, replayed, applied_revision } =
+        steered(&caller, &job_id, control, expected, identity).await?;
+    Ok(proto::UpdateJobResponse { job, applied, replayed, applied_revision })
+}
+
+/// CancelJob.
+pub async fn cancel_job(caller: Caller, mut request: proto::CancelJobRequest) -> Result<proto::CancelJobResponse> {
+    let identity = identity(caller.namespace, &mut request)?;
+    let steer::Cancel { grace, reason } = steer::cancel(&request)?;
+    let (control, expected) = (Control::Cancel { grace, reason }, request.expected_version);
+    let Steered { job, applied, replayed, applied_revision } =
+        steered(&caller, &request.job_id, control, expected, identity).await?;
+    Ok(proto::CancelJobResponse { job, applied, replayed, applied_revision })
+}
+
+/// PauseJob.
+pub async fn pause_job(caller: Caller, mut request: proto::PauseJobRequest) -> Result<proto::PauseJobResponse> {
+    let identity = identity(caller.namespace, &mut request)?;
+    let Steered { job, applied, replayed, applied_revision } =
+        steered(&caller, &request.job_id, Control::Pause, request.expected_version, identity).await?;
+    Ok(proto::PauseJobResponse { job, applied, replayed, applied_revision })
+}
+
+/// ResumeJob.
+pub async fn resume_job(caller: Caller, mut request: proto::ResumeJobRequest) -> Result<proto::ResumeJobResponse> {
+    let identity = identity(caller.namespace, &mut request)?;
+    let Steered { job, applied, replayed, applied_revision } =
+        steered(&caller, &request.job_id, Control::Resume, request.expected_version, identity).await?;
+    Ok(proto::ResumeJobResponse { job, applied, replayed, applied_revision })
+}
+
+/// RetryJob.
+pub async fn retry_job(caller: Caller, mut request: proto::RetryJobRequest) -> Result<proto::RetryJobResponse> {
+    let identity = identity(caller.namespace, &mut request)?;
+    let control = Control::Retry { from_stage: steer::from_stage(&request.from_stage)? };
+    let Steered { job, replayed, applied_revision, .. } =
+        steered(&caller, &request.job_id, control, request.expected_version, identity).await?;
+    Ok(proto::RetryJobResponse { job, replayed, applied_revision })
+}
+
+/// DeleteJob.
+pub async fn delete_job(caller: Caller, mut request: proto::DeleteJobRequest) -> Result<proto::DeleteJobResponse> {
+    let request_identity = identity(caller.namespace, &mut request)?;
+    let steer::NamedJob { key, job_id } = steer::named_job(caller.namespace, &request.job_id)?;
+    let expected_revision = request.expected_version;
+    let reply = caller.execute(DeleteJob { key, job_id, expected_revision, request: request_identity }).await?;
+    let (replayed, applied_revision) = match &reply.replayed {
+        Some(record) => (true, record.revision),
+        None => (false, reply.jobs.first().map_or(0, |job| job.revision)),
+    };
+    Ok(proto::DeleteJobResponse { replayed, applied_revision })
+}

@@ -1,0 +1,175 @@
+//! The rpcs that give and keep leases.
+//!
+//! **Invariant.** A lease that does not reach its caller's reply is given back: where its documents cannot be read, where
+//! it does not fit, and where the caller goes away meanwhile.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use uuid::Uuid;
+
+use super::caller::{Caller, after_commit};
+use super::convert::digest::identity;
+use super::convert::{lease as convert, stage as convert_stage, worker};
+use super::limits::REPLY_BYTES;
+use super::page::Budget;
+use super::stage_writes::{recorded, told_anew};
+use crate::domain::id::{JobKey, LeaseToken, Name, StageNo};
+use crate::domain::job::{Grant, Job};
+use crate::domain::refusal::Refusal;
+use crate::domain::request::RequestRecord;
+use crate::engine::dispatcher::{Leased, Leases, Poll};
+use crate::error::{Error, Result};
+use crate::operation::Reply;
+use crate::operation::heartbeat::Beat;
+use crate::operation::start_stage::StartStage;
+use crate::proto;
+
+/// LeaseStages.
+pub async fn lease_stages(caller: Caller, request: proto::LeaseStagesRequest) -> Result<proto::LeaseStagesResponse> {
+    let wish = worker::lease_wish(&request)?;
+    let poll = Poll {
+        namespace: caller.namespace,
+        worker_id: wish.worker_id,
+        queues: wish.queues,
+        max_stages: wish.max_stages as usize,
+        wait: wish.wait,
+        lease_duration: wish.duration,
+        same_group: wish.same_group,
+        deadline: caller.deadline,
+    };
+    // Dropped before they are handed over, they are released.
+    let leased = caller.services.dispatcher.lease(poll).await?;
+    let leases = told(&caller, leased.items()).await?;
+    leased.hand_over(leases.len());
+    Ok(proto::LeaseStagesResponse { leases })
+}
+
+/// The leases with their documents, as many as a reply holds.
+async fn told(caller: &Caller, leased: &[Leased]) -> Result<Vec<proto::Lease>> {
+    if leased.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys: Vec<(JobKey, StageNo)> = leased.iter().map(|leased| (leased.job.key, leased.stage_no)).collect();
+    let mut documents = caller.services.store.lease_documents(&keys).await.map_err(after_commit)?;
+    let now = caller.services.engine.now();
+    let mut budget = Budget::new(REPLY_BYTES);
+    let mut leases = Vec::with_capacity(keys.len());
+    for (leased, key) in leased.iter().zip(&keys) {
+        let stage = &leased.job.stages[leased.stage_no];
+        let lease = convert::lease(&leased.job, stage, &documents.remove(key).unwrap_or_default(), now)?;
+        if !budget.takes(&lease) {
+            break;
+        }
+        leases.push(lease);
+    }
+    Ok(leases)
+}
+
+/// Heartbeat. The beats are decided one by one, in one or a few groups.
+pub async fn heartbeat(caller: Caller, request: proto::HeartbeatRequest) -> Result<proto::HeartbeatResponse> {
+    let beats = worker::beats(caller.namespace, &request.beats)?;
+    let tokens: Vec<LeaseToken> = beats.iter().map(|beat| beat.token).collect();
+    let namespace = caller.namespace;
+    let replies = join_all(beats.into_iter().map(|worker::Beat { token, progress, message, .. }| {
+        caller.execute(Beat { namespace, token, progress, message })
+    }));
+    let replies = replies.await;
+    let now = caller.services.engine.now();
+    let status = |(reply, token): (Result<Reply>, &LeaseToken)| match reply {
+        Ok(reply) => Ok(reply.jobs.first().map_or_else(convert::lost, |job| convert::status(job, token, now))),
+        Err(Error::Refused(Refusal::LeaseLost)) => Ok(convert::lost()),
+        Err(error) => Err(error),
+    };
+    let statuses = replies.into_iter().zip(&tokens).map(status).collect::<Result<_>>()?;
+    Ok(proto::HeartbeatResponse { statuses })
+}
+
+/// StartStage.
+pub async fn start_stage(caller: Caller, mut request: proto::StartStageRequest) -> Result<proto::StartStageResponse> {
+    let identity = identity(caller.namespace, &mut request)?;
+    let worker::Start { stage, worker_id, lease_duration } = worker::start(caller.namespace, &request)?;
+    let grant = lease_duration.map(|duration| Grant {
+        worker_id: worker_id.clone(),
+        secret: Uuid::new_v4(),
+        duration: Some(duration),
+    });
+    let wants_lease = grant.is_some();
+    let reply = caller
+        .execute(StartStage {
+            key: stage.key,
+            job_id: stage.job_id,
+            stage_name: stage.stage_name,
+            grant,
+            expected_version: request.expected_version,
+            request: identity,
+        })
+        .await?;
+    if let Some(record) = &reply.replayed {
+        let worker_id = wants_lease.then_some(worker_id);
+        return restarted(&caller, record, worker_id.as_ref()).await.map_err(after_commit);
+    }
+    let (Some(job), Some(&no)) = (reply.jobs.first(), reply.stages.first()) else {
+        return Err(Error::bug("a stage was started without a job"));
+    };
+    let mut lease = None;
+    if wants_lease {
+        // With a request_id the caller can ask for its lease again, so it is kept even if this answer fails.
+        let items = if identity.is_none() { vec![Leased { job: job.clone(), stage_no: no }] } else { Vec::new() };
+        let undelivered = Leases::on_the_way(&caller.services.engine, items);
+        lease = Some(leased(&caller, job, no).await?);
+        undelivered.hand_over(1);
+    }
+    Ok(proto::StartStageResponse {
+        stage: Some(convert_stage::stage(job, &job.stages[no], None, None)?),
+        lease,
+        job_revision: job.revision,
+        replayed: false,
+        applied_revision: job.revision,
+    })
+}
+
+async fn leased(caller: &Caller, job: &Arc<Job>, no: StageNo) -> Result<proto::Lease> {
+    let leased = Leased { job: job.clone(), stage_no: no };
+    let told = told(caller, std::slice::from_ref(&leased)).await?;
+    told.into_iter().next().ok_or_else(|| Error::bug("a reply does not hold one lease"))
+}
+
+/// The answer to a repeated StartStage; with the lease if `worker_id` asked for one and still has it.
+async fn restarted(
+    caller: &Caller,
+    record: &RequestRecord,
+    worker_id: Option<&Name>,
+) -> Result<proto::StartStageResponse> {
+    let gone = proto::StartStageResponse { replayed: true, applied_revision: record.revision, ..Default::default() };
+    let Some((job, no)) = recorded(caller, record).await? else { return Ok(gone) };
+    let mut lease = None;
+    if worker_id.is_some() && is_same_attempt(caller, &job, no, record, worker_id).await? {
+        lease = Some(leased(caller, &job, no).await?);
+    }
+    Ok(proto::StartStageResponse {
+        stage: Some(told_anew(caller, &job, no).await?),
+        lease,
+        job_revision: job.revision,
+        ..gone
+    })
+}
+
+/// Whether the stage's lease is the one that the recorded start has given: it is held by the same worker, and its attempt
+/// began at the moment that history notes for that start.
+async fn is_same_attempt(
+    caller: &Caller,
+    job: &Job,
+    no: StageNo,
+    record: &RequestRecord,
+    worker_id: Option<&Name>,
+) -> Result<bool> {
+    let stage = &job.stages[no];
+    if stage.lease().map(|lease| &lease.worker_id) != worker_id {
+        return Ok(false);
+    }
+    let events = caller.services.store.list_events(job, record.revision - 1, 1).await?;
+    Ok(events
+        .first()
+        .is_some_and(|event| event.revision == record.revision && stage.start_time == Some(event.event_time)))
+}

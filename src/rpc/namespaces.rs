@@ -1,0 +1,137 @@
+//! The namespaces by name: a small bounded memory, so that a call costs no query for its namespace.
+//!
+//! **Invariants.** What is told is at most [`FRESH`] older than a query that confirmed it (plus the time of one query:
+//! one call renews an entry while others go on with what is known). A name that was not found is believed absent for
+//! [`ABSENT`] only. The memory never holds more than [`MAX_ENTRIES`] names, whatever strangers ask for.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crate::domain::id::{Name, NamespaceId};
+use crate::domain::refusal::Refusal;
+use crate::error::Result;
+use crate::store::Store;
+
+/// How long a found namespace is believed to exist.
+const FRESH: Duration = Duration::from_secs(10);
+/// How long a namespace that was not found is believed not to exist.
+const ABSENT: Duration = Duration::from_secs(1);
+/// How many names are remembered at most.
+const MAX_ENTRIES: usize = 4_096;
+
+/// The directory of namespaces.
+pub struct Namespaces {
+    store: Store,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known(HashMap<Name, Entry>);
+
+#[derive(Clone, Copy)]
+struct Entry {
+    /// `None`: there is no such namespace.
+    id: Option<NamespaceId>,
+    until: Instant,
+}
+
+/// What the memory says.
+#[derive(Debug, PartialEq, Eq)]
+enum Recall {
+    /// This is so.
+    Known(Option<NamespaceId>),
+    /// This was so, and the caller shall find out whether it still is.
+    Stale(NamespaceId),
+    /// Nothing is known.
+    Nothing,
+}
+
+impl Namespaces {
+    /// A directory that knows nothing yet.
+    pub fn new(store: Store) -> Self {
+        Self { store, known: Mutex::default() }
+    }
+
+    /// The number of a namespace.
+    pub async fn id(&self, name: &str) -> Result<NamespaceId> {
+        let recall = self.known().recall(name, Instant::now());
+        let found = match recall {
+            Recall::Known(id) => id,
+            // Without the database the call will fail where it needs it; that is the better error.
+            Recall::Stale(id) => self.look_up(name).await.unwrap_or(Some(id)),
+            Recall::Nothing => self.look_up(name).await?,
+        };
+        found.ok_or_else(|| Refusal::NamespaceNotFound { name: name.to_owned() }.into())
+    }
+
+    /// Forgets a name that was created or deleted here.
+    pub fn forget(&self, name: &str) {
+        self.known().0.remove(name);
+    }
+
+    async fn look_up(&self, name: &str) -> Result<Option<NamespaceId>> {
+        let id = self.store.namespace(name).await?.map(|namespace| namespace.id);
+        self.known().note(name, id, Instant::now());
+        Ok(id)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Known {
+    /// What is known of a name. Who gets [`Recall::Stale`] is the only one for a while.
+    fn recall(&mut self, name: &str, now: Instant) -> Recall {
+        match self.0.get_mut(name) {
+            Some(entry) if now < entry.until => Recall::Known(entry.id),
+            Some(Entry { id: Some(id), until }) => {
+                *until = now + FRESH;
+                Recall::Stale(*id)
+            }
+            Some(Entry { id: None, .. }) | None => Recall::Nothing,
+        }
+    }
+
+    fn note(&mut self, name: &str, id: Option<NamespaceId>, now: Instant) {
+        if self.0.len() >= MAX_ENTRIES {
+            self.0.retain(|_, entry| entry.id.is_some() && now < entry.until);
+        }
+        if self.0.len() < MAX_ENTRIES {
+            let until = now + if id.is_some() { FRESH } else { ABSENT };
+            self.0.insert(name.into(), Entry { id, until });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: NamespaceId = NamespaceId(7);
+
+    #[test]
+    fn a_namespace_is_known_for_a_while_and_renewed_by_one() {
+        let (mut known, now) = (Known::default(), Instant::now());
+        assert_eq!(known.recall("a", now), Recall::Nothing);
+        known.note("a", Some(ID), now);
+        assert_eq!(known.recall("a", now), Recall::Known(Some(ID)));
+        assert_eq!(known.recall("a", now + FRESH), Recall::Stale(ID));
+        assert_eq!(known.recall("a", now + FRESH), Recall::Known(Some(ID)), "others need not ask too");
+        known.note("a", None, now + FRESH);
+        assert_eq!(known.recall("a", now + FRESH), Recall::Known(None));
+        assert_eq!(known.recall("a", now + FRESH + ABSENT), Recall::Nothing);
+    }
+
+    #[test]
+    fn strangers_do_not_fill_the_memory() {
+        let (mut known, now) = (Known::default(), Instant::now());
+        known.note("real", Some(ID), now);
+        for i in 0..3 * MAX_ENTRIES {
+            known.note(&format!("guess-{i}"), None, now);
+        }
+        assert!(known.0.len() <= MAX_ENTRIES);
+        assert_eq!(known.recall("real", now), Recall::Known(Some(ID)));
+    }
+}

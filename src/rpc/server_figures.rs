@@ -1,0 +1,182 @@
+//! What GetServerInfo and GetStatistics say. Neither needs the database.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use tonic::Code;
+
+use super::convert::time;
+use super::limits;
+use super::services::Services;
+use crate::admission::{CODES, MESSAGE_LIMIT_BYTES, MethodSnapshot};
+use crate::domain::graph::MAX_STAGES;
+use crate::domain::job::DEFAULT_RETENTION;
+use crate::domain::stage::DEFAULT_LEASE;
+use crate::proto::*;
+use crate::task::LoopFigures;
+
+/// What this server can do.
+const CAPABILITIES: [&str; 3] = ["admin", "jobs", "workers"];
+
+/// GetServerInfo.
+pub fn info() -> GetServerInfoResponse {
+    let limits = ServerLimits {
+        receive_bytes: i64::from(MESSAGE_LIMIT_BYTES),
+        send_bytes: i64::from(MESSAGE_LIMIT_BYTES),
+        payload_bytes: figure(limits::PAYLOAD_BYTES),
+        input_bytes: figure(limits::INPUT_BYTES),
+        artifacts_bytes: figure(limits::ARTIFACTS_BYTES),
+        result_bytes: figure(limits::RESULT_BYTES),
+        message_bytes: figure(limits::MESSAGE_BYTES),
+        stages_per_job: small(MAX_STAGES),
+        jobs_per_batch: small(limits::JOBS_PER_BATCH),
+        stages_per_lease_call: small(limits::STAGES_PER_LEASE_CALL as usize),
+        beats_per_heartbeat: small(limits::BEATS_PER_HEARTBEAT),
+        page_size: small(limits::PAGE_SIZE as usize),
+        filter_characters: small(limits::FILTER_CHARACTERS),
+        wait: Some(time::duration(time::WAIT.max)),
+        min_lease_duration: Some(time::duration(time::LEASE_DURATION.min)),
+        max_lease_duration: Some(time::duration(time::LEASE_DURATION.max)),
+        default_lease_duration: Some(time::duration(DEFAULT_LEASE)),
+        default_retention: Some(time::duration(DEFAULT_RETENTION)),
+    };
+    GetServerInfoResponse {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        limits: Some(limits),
+        capabilities: CAPABILITIES.map(str::to_owned).to_vec(),
+    }
+}
+
+/// GetStatistics.
+pub fn statistics(services: &Services) -> GetStatisticsResponse {
+    GetStatisticsResponse {
+        start_time: Some(services.started.into()),
+        sample_time: Some(SystemTime::now().into()),
+        rpcs: services.statistics.snapshot().methods.iter().map(rpc).collect(),
+        pool: Some(pool(services)),
+        writer: Some(writer(services)),
+        cache: Some(cache(services)),
+        dispatcher: Some(DispatcherStatistics { waiting_polls: figure(services.dispatcher.waiting_polls()) }),
+        loops: services.loops.snapshot().iter().map(background).collect(),
+    }
+}
+
+fn rpc(method: &MethodSnapshot) -> RpcStatistics {
+    let ended = (0..CODES).filter(|code| method.finished[*code] > 0);
+    let calls: BTreeMap<String, i64> =
+        ended.map(|code| (name(code).to_owned(), count(method.finished[code]))).collect();
+    let quantile = |share| method.quantile(share).map(time::duration);
+    let latency = LatencyStatistics {
+        count: count(method.latency.iter().sum()),
+        sum: Some(time::duration(Duration::from_micros(method.latency_sum_us))),
+        p50: quantile(0.5),
+        p90: quantile(0.9),
+        p99: quantile(0.99),
+        max: quantile(1.0),
+    };
+    RpcStatistics {
+        method: method.path.trim_start_matches('/').to_owned(),
+        calls,
+        in_flight: count(method.in_flight),
+        latency: Some(latency),
+    }
+}
+
+/// The name of a status code.
+fn name(code: usize) -> &'static str {
+    match i32::try_from(code).map_or(Code::Unknown, Code::from_i32) {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+fn pool(services: &Services) -> PoolStatistics {
+    let figures = services.store.reads.figures();
+    PoolStatistics {
+        max_connections: figure(figures.max_connections),
+        connections: figure(figures.connections),
+        idle: figure(figures.idle),
+        waiting: figure(figures.waiting),
+    }
+}
+
+fn writer(services: &Services) -> WriterStatistics {
+    let figures = &services.engine.shared().figures;
+    let read = |counter: &AtomicU64| count(counter.load(Ordering::Relaxed));
+    WriterStatistics {
+        groups: read(&figures.groups),
+        operations: read(&figures.operations),
+        queue_depth: figure(services.engine.queue_depth()),
+        conflicts: read(&figures.conflicts),
+        contended: read(&figures.contended),
+        rejected: read(&figures.rejected),
+    }
+}
+
+fn cache(services: &Services) -> CacheStatistics {
+    let figures = services.engine.shared().cache.figures();
+    CacheStatistics {
+        entries: figure(figures.entries),
+        bytes: figure(figures.bytes),
+        hits: count(figures.hits),
+        misses: count(figures.misses),
+        evictions: count(figures.evictions),
+    }
+}
+
+fn background(figures: &LoopFigures) -> LoopStatistics {
+    LoopStatistics {
+        name: figures.name.to_owned(),
+        runs: count(figures.runs),
+        failures: count(figures.failures),
+        items: count(figures.items),
+        last_run_time: figures.last_run.map(time::timestamp),
+    }
+}
+
+fn figure(figure: usize) -> i64 {
+    i64::try_from(figure).unwrap_or(i64::MAX)
+}
+
+fn small(figure: usize) -> i32 {
+    i32::try_from(figure).unwrap_or(i32::MAX)
+}
+
+fn count(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_name() {
+        let names: std::collections::BTreeSet<_> = (0..CODES).map(name).collect();
+        assert_eq!(names.len(), CODES);
+        assert_eq!((name(0), name(16)), ("OK", "UNAUTHENTICATED"));
+    }
+
+    #[test]
+    fn the_limits_told_are_those_that_hold() {
+        let limits = info().limits.expect("limits");
+        assert_eq!((limits.receive_bytes, limits.payload_bytes, limits.stages_per_job), (4 << 20, 256 << 10, 10_000));
+        assert_eq!(limits.max_lease_duration.map(|duration| duration.seconds), Some(86_400));
+    }
+}

@@ -1,0 +1,231 @@
+//! The rpcs that tell what became of an attempt, and that add stages to its job.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::caller::{Caller, after_commit};
+use super::convert::digest::{self, identity};
+use super::convert::path::Path;
+use super::convert::{document, failure, stage as convert, submit, worker};
+use super::limits::{ARTIFACTS_BYTES, REPLY_BYTES, RESULT_BYTES};
+use super::page::Budget;
+use crate::domain::id::{Name, StageNo};
+use crate::domain::job::Job;
+use crate::domain::request::{RequestIdentity, RequestRecord};
+use crate::domain::retry::RetryPolicy;
+use crate::domain::stage::{NewStage, StagePhase};
+use crate::error::{Error, Result};
+use crate::operation::Reply;
+use crate::operation::end_stage::{End, EndStage};
+use crate::operation::grow_job::AddStages;
+use crate::operation::update_progress::{Target, UpdateProgress};
+use crate::proto;
+
+impl From<worker::Target> for Target {
+    fn from(target: worker::Target) -> Self {
+        let job_id = target.job_id.unwrap_or_else(|| "".into());
+        Self { key: target.key, job_id, hold: target.hold }
+    }
+}
+
+/// What every answer here says.
+#[derive(Default)]
+struct Written {
+    stage: Option<proto::Stage>,
+    job_revision: i64,
+    applied: bool,
+    replayed: bool,
+    applied_revision: i64,
+}
+
+/// The answer to an applied or repeated write of one stage.
+async fn written(caller: &Caller, reply: &Reply) -> Result<Written> {
+    if let Some(record) = &reply.replayed {
+        return replayed(caller, record).await;
+    }
+    let (Some(job), Some(&no)) = (reply.jobs.first(), reply.stages.first()) else {
+        return Err(Error::bug("a stage was written without a job"));
+    };
+    let stage = match reply.applied {
+        // What a completion has brought, its caller puts in.
+        true => convert::stage(job, &job.stages[no], None, None)?,
+        false => told_anew(caller, job, no).await?,
+    };
+    let applied_revision = if reply.applied { job.revision } else { 0 };
+    Ok(Written {
+        stage: Some(stage),
+        job_revision: job.revision,
+        applied: reply.applied,
+        replayed: false,
+        applied_revision,
+    })
+}
+
+async fn replayed(caller: &Caller, record: &RequestRecord) -> Result<Written> {
+    let applied_revision = if record.applied { record.revision } else { 0 };
+    let mut written = Written { applied: record.applied, replayed: true, applied_revision, ..Written::default() };
+    if let Some((job, no)) = recorded(caller, record).await? {
+        written.stage = Some(told_anew(caller, &job, no).await?);
+        written.job_revision = job.revision;
+    }
+    Ok(written)
+}
+
+/// The stage that a remembered request was about, in its job as it is now; `None` if the job was deleted since.
+pub(super) async fn recorded(caller: &Caller, record: &RequestRecord) -> Result<Option<(Arc<Job>, StageNo)>> {
+    let (Some(uid), Some(no)) = (record.jobs.first(), record.stage_no) else { return Ok(None) };
+    let job = caller.find(caller.key(*uid)).await.map_err(after_commit)?;
+    Ok(job.filter(|job| job.stages.get(no).is_some()).map(|job| (job, no)))
+}
+
+/// A stage with its artifacts, which are read where there can be any.
+pub(super) async fn told_anew(caller: &Caller, job: &Job, no: StageNo) -> Result<proto::Stage> {
+    let stage = &job.stages[no];
+    let mut artifacts = None;
+    if stage.phase() == StagePhase::Succeeded {
+        let mut documents = caller.services.store.stage_documents(job.key, &[no]).await.map_err(after_commit)?;
+        artifacts = documents.remove(&no).and_then(|(_, artifacts)| artifacts);
+    }
+    convert::stage(job, stage, artifacts.as_ref(), None)
+}
+
+/// UpdateStageProgress.
+pub async fn update_stage_progress(
+    caller: Caller,
+    mut request: proto::UpdateStageProgressRequest,
+) -> Result<proto::UpdateStageProgressResponse> {
+    let identity = identity(caller.namespace, &mut request)?;
+    let operation = UpdateProgress {
+        target: worker::target(caller.namespace, request.target)?.into(),
+        progress: worker::progress(request.progress, &Path::Root)?,
+        message: worker::message(request.message.as_deref(), &Path::Root)?,
+        expected_version: request.expected_version,
+        request: identity,
+    };
+    let reply = caller.execute(operation).await?;
+    let Written { stage, job_revision, applied, replayed, applied_revision } = written(&caller, &reply).await?;
+    Ok(proto::UpdateStageProgressResponse { stage, job_revision, applied, replayed, applied_revision })
+}
+
+/// CompleteStage.
+pub async fn complete_stage(
+    caller: Caller,
+    mut request: proto::CompleteStageRequest,
+) -> Result<proto::CompleteStageResponse> {
+    let (identity, digest) = identity_and_digest(&caller, &mut request)?;
+    let root = Path::Root;
+    let end = End::Complete {
+        artifacts: document::optional(request.artifacts.as_ref(), ARTIFACTS_BYTES, &root.field("artifacts"))?,
+        job_result: document::optional(request.job_result.as_ref(), RESULT_BYTES, &root.field("job_result"))?,
+        message: worker::message(request.message.as_deref(), &root)?,
+        add_stages: new_stages(&request.add_stages, "add_stages")?,
+    };
+    let target = worker::target(caller.namespace, request.target)?.into();
+    let expected_version = request.expected_version;
+    let reply = caller.execute(EndStage { target, end, digest, expected_version, request: identity }).await?;
+    let mut written = written(&caller, &reply).await?;
+    if reply.applied && reply.replayed.is_none() {
+        if let Some(stage) = &mut written.stage {
+            stage.artifacts = request.artifacts;
+        }
+    } else {
+        repeated(&reply, &mut written);
+    }
+    let Written { stage, job_revision, applied, replayed, applied_revision } = written;
+    Ok(proto::CompleteStageResponse { stage, job_revision, applied, replayed, applied_revision })
+}
+
+/// The end of an attempt that changed nothing is the one that the same token has told before: a replay too, though no
+/// `request_id` says so.
+fn repeated(reply: &Reply, written: &mut Written) {
+    let (None, Some(job), Some(&no)) = (&reply.replayed, reply.jobs.first(), reply.stages.first()) else { return };
+    written.applied = true;
+    written.replayed = true;
+    // Nothing changes a stage after its end.
+    written.applied_revision = job.stages[no].changed_revision;
+}
+
+/// FailStage.
+pub async fn fail_stage(caller: Caller, mut request: proto::FailStageRequest) -> Result<proto::FailStageResponse> {
+    let (identity, digest) = identity_and_digest(&caller, &mut request)?;
+    let root = Path::Root;
+    let report = failure::report(&request.failure.unwrap_or_default(), &root.field("failure"))?;
+    let end = End::Fail { report, jitter: rand::random() };
+    let target = worker::target(caller.namespace, request.target)?.into();
+    let expected_version = request.expected_version;
+    let reply = caller.execute(EndStage { target, end, digest, expected_version, request: identity }).await?;
+    let mut written = written(&caller, &reply).await?;
+    if !reply.applied {
+        repeated(&reply, &mut written);
+    }
+    let Written { stage, job_revision, applied, replayed, applied_revision } = written;
+    Ok(proto::FailStageResponse { stage, job_revision, applied, replayed, applied_revision })
+}
+
+/// ReleaseStage.
+pub async fn release_stage(
+    caller: Caller,
+    mut request: proto::ReleaseStageRequest,
+) -> Result<proto::ReleaseStageResponse> {
+    let (identity, digest) = identity_and_digest(&caller, &mut request)?;
+    let target = worker::target(caller.namespace, request.target)?.into();
+    let (end, expected_version) = (End::Release, request.expected_version);
+    let reply = caller.execute(EndStage { target, end, digest, expected_version, request: identity }).await?;
+    let Written { stage, job_revision, applied, replayed, applied_revision } = written(&caller, &reply).await?;
+    Ok(proto::ReleaseStageResponse { stage, job_revision, applied, replayed, applied_revision })
+}
+
+/// AddStages.
+pub async fn add_stages(caller: Caller, mut request: proto::AddStagesRequest) -> Result<proto::AddStagesResponse> {
+    let identity = identity(caller.namespace, &mut request)?;
+    let target = worker::target(caller.namespace, request.target)?.into();
+    if request.stages.is_empty() {
+        return Err(Path::Root.field("stages").missing().into());
+    }
+    let stages = new_stages(&request.stages, "stages")?;
+    let names: Vec<Name> = stages.iter().map(|stage| stage.spec.name.clone()).collect();
+    let reply = caller.execute(AddStages { target, stages, request: identity }).await?;
+    let (job, applied_revision) = match (&reply.replayed, reply.jobs.first()) {
+        (Some(record), _) => (recorded(&caller, record).await?.map(|(job, _)| job), record.revision),
+        (None, job) => (job.cloned(), job.map_or(0, |job| job.revision)),
+    };
+    Ok(proto::AddStagesResponse {
+        stages: job.as_deref().map(|job| added(job, &names)).transpose()?.unwrap_or_default(),
+        job_revision: job.map_or(0, |job| job.revision),
+        replayed: reply.replayed.is_some(),
+        applied_revision,
+    })
+}
+
+/// The stages of these names, as many as a reply holds.
+fn added(job: &Job, names: &[Name]) -> Result<Vec<proto::Stage>> {
+    let mut budget = Budget::new(REPLY_BYTES);
+    let mut stages = Vec::with_capacity(names.len());
+    for stage in names.iter().filter_map(|name| job.stage_named(name)) {
+        let told = convert::stage(job, stage, None, None)?;
+        if !budget.takes(&told) {
+            break;
+        }
+        stages.push(told);
+    }
+    Ok(stages)
+}
+
+/// The new stages in a field of a request. Those without a retry policy take their job's, which the decision knows.
+fn new_stages(specs: &[proto::StageSpec], field: &str) -> Result<Vec<NewStage>> {
+    if specs.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(submit::stages(specs, &Arc::new(RetryPolicy::default()), &Path::Root.field(field))?)
+}
+
+/// The identity of a request, and the digest by which a repeat without one is recognised.
+fn identity_and_digest<R: digest::Repeatable>(
+    caller: &Caller,
+    request: &mut R,
+) -> Result<(Option<RequestIdentity>, Uuid)> {
+    let identity = identity(caller.namespace, request)?;
+    let digest = identity.map_or_else(|| digest::content(request), |identity| identity.digest);
+    Ok((identity, digest))
+}

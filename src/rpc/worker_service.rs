@@ -1,0 +1,55 @@
+//! WorkerService: which function answers which rpc. Leases and heartbeats are in `leases`, what ends or grows an attempt is
+//! in `stage_writes`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::caller::answer;
+use super::services::Services;
+use super::{leases, stage_writes};
+use crate::proto::worker_service_server::WorkerService;
+use crate::proto::*;
+
+/// The rpcs of WorkerService.
+pub struct WorkerRpcs(pub Arc<Services>);
+
+type Answer<A> = Result<Response<A>, Status>;
+
+#[tonic::async_trait]
+impl WorkerService for WorkerRpcs {
+    async fn lease_stages(&self, request: Request<LeaseStagesRequest>) -> Answer<LeaseStagesResponse> {
+        answer(&self.0, request, leases::lease_stages).await
+    }
+
+    async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Answer<HeartbeatResponse> {
+        answer(&self.0, request, leases::heartbeat).await
+    }
+
+    async fn start_stage(&self, request: Request<StartStageRequest>) -> Answer<StartStageResponse> {
+        answer(&self.0, request, leases::start_stage).await
+    }
+
+    async fn update_stage_progress(
+        &self,
+        request: Request<UpdateStageProgressRequest>,
+    ) -> Answer<UpdateStageProgressResponse> {
+        answer(&self.0, request, stage_writes::update_stage_progress).await
+    }
+
+    async fn complete_stage(&self, request: Request<CompleteStageRequest>) -> Answer<CompleteStageResponse> {
+        answer(&self.0, request, stage_writes::complete_stage).await
+    }
+
+    async fn fail_stage(&self, request: Request<FailStageRequest>) -> Answer<FailStageResponse> {
+        answer(&self.0, request, stage_writes::fail_stage).await
+    }
+
+    async fn release_stage(&self, request: Request<ReleaseStageRequest>) -> Answer<ReleaseStageResponse> {
+        answer(&self.0, request, stage_writes::release_stage).await
+    }
+
+    async fn add_stages(&self, request: Request<AddStagesRequest>) -> Answer<AddStagesResponse> {
+        answer(&self.0, request, stage_writes::add_stages).await
+    }
+}

@@ -1,0 +1,153 @@
+//! The house rules that a machine can check: who may import whom, how long a file may be, what may not stand in the code.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Lines a file may have: one room.
+const MAX_LINES: usize = 400;
+
+/// Each room of `src` and those below it that it may look into.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("main", &["cli"]),
+    ("cli", &["app", "server", "config", "telemetry", "dev", "store", "proto", "bench"]),
+    ("bench", &["admission", "config", "server", "dev", "store", "domain", "proto"]),
+    ("app", &["server", "rpc", "admission", "task", "engine", "feed", "store", "config", "proto"]),
+    ("server", &["admission", "config"]),
+    ("admission", &["proto"]),
+    ("rpc", &["admission", "task", "operation", "engine", "feed", "store", "domain", "proto", "error"]),
+    ("task", &["operation", "engine", "feed", "store", "domain", "error"]),
+    // Operations and the engine know each other: one decides, the other brings the world.
+    ("operation", &["engine", "domain"]),
+    ("engine", &["operation", "feed", "store", "domain", "error"]),
+    ("feed", &["store", "domain", "error"]),
+    ("store", &["domain", "error"]),
+    ("error", &["domain"]),
+    ("domain", &[]),
+    ("dev", &["config"]),
+    ("config", &[]),
+    ("telemetry", &["config"]),
+    ("proto", &[]),
+];
+
+/// Words that only some rooms may say, and which those are.
+const ONLY_IN: &[(&str, &[&str])] = &[
+    ("tokio_postgres::", &["store", "dev", "bench"]),
+    ("deadpool_postgres::", &["store", "bench"]),
+    ("tonic::", &["rpc", "admission", "server", "app", "cli", "proto", "bench"]),
+    ("env::var", &["config"]),
+];
+
+/// Words that no code of ours says.
+const NOWHERE: &[&str] = &["todo!(", "unimplemented!(", "dbg!(", ".unwrap()", "#[ignore", "thread::sleep"];
+
+/// The part of a file that is not its tests, line by line.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let end = text.lines().position(|line| line.trim() == "#[cfg(test)]").unwrap_or(usize::MAX);
+    text.lines().enumerate().take(end).filter(|(_, line)| !line.trim_start().starts_with("//")).map(|(i, l)| (i + 1, l))
+}
+
+fn is_test(path: &Path) -> bool {
+    let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+    let folders = path.iter().any(|part| part == "tests");
+    folders || name == "tests" || name.ends_with("_tests") || name == "test_cluster"
+}
+
+fn files(root: &str, extension: &str) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(root)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder of ours").map(|entry| entry.expect("an entry").path()) {
+            let skipped = ["node_modules", ".venv", "gen", "__pycache__", "v1"];
+            if entry.is_dir() {
+                let name = entry.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                if !skipped.contains(&name) {
+                    folders.push(entry);
+                }
+            } else if entry.extension().is_some_and(|found| found == extension) {
+                let text = fs::read_to_string(&entry).expect("text");
+                let path = entry.strip_prefix(env!("CARGO_MANIFEST_DIR")).expect("below the root").to_owned();
+                found.insert(path, text);
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no .{extension} files below {root}");
+    found
+}
+
+/// The room of a file: its folder in `src`, or its own name.
+fn room(path: &Path) -> String {
+    let below = path.strip_prefix("src").expect("a file of src");
+    let first = below.iter().next().and_then(|part| part.to_str()).expect("a name");
+    first.trim_end_matches(".rs").to_owned()
+}
+
+#[test]
+fn a_file_is_one_room() {
+    let python = files("clients", "py");
+    for (path, text) in files("src", "rs").into_iter().chain(files("tests", "rs")).chain(python) {
+        let lines = text.lines().count();
+        assert!(lines <= MAX_LINES, "{} has {lines} lines, more than {MAX_LINES}", path.display());
+    }
+}
+
+#[test]
+fn every_module_says_what_it_is_for() {
+    for (path, text) in files("src", "rs") {
+        assert!(text.starts_with("//!"), "{} does not begin with its purpose", path.display());
+    }
+    for (path, text) in files("src/store/sql", "sql") {
+        let name = path.file_stem().and_then(|name| name.to_str()).expect("a name");
+        assert!(text.starts_with(&format!("-- {name}: ")), "{} does not begin with its name", path.display());
+    }
+}
+
+#[test]
+fn calls_go_downhill() {
+    for (path, text) in files("src", "rs").into_iter().filter(|(path, _)| !is_test(path)) {
+        let room = room(&path);
+        if room == "lib" {
+            continue;
+        }
+        let allowed = MAY_IMPORT.iter().find(|(name, _)| *name == room).map(|(_, allowed)| *allowed);
+        let allowed = allowed.unwrap_or_else(|| panic!("{room} has no place in the order of rooms"));
+        for (line, text) in code(&text) {
+            for used in text.split("crate::").skip(1) {
+                let used: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let fine = used.is_empty() || used == room || allowed.contains(&used.as_str());
+                assert!(fine, "{}:{line}: {room} looks into {used}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn words_stay_in_their_rooms() {
+    for (path, text) in files("src", "rs").into_iter().filter(|(path, _)| !is_test(path)) {
+        let room = room(&path);
+        for (line, text) in code(&text) {
+            for (word, rooms) in ONLY_IN {
+                let fine = !text.contains(word) || rooms.contains(&room.as_str());
+                assert!(fine, "{}:{line}: {room} says {word}", path.display());
+            }
+            for word in NOWHERE {
+                assert!(!text.contains(word), "{}:{line}: says {word}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn migrations_are_numbered_without_holes() {
+    let mut numbers: Vec<u32> = files("migrations", "sql")
+        .keys()
+        .map(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+            let number =
+                name.strip_prefix('V').and_then(|rest| rest.split_once("__")).expect("V<number>__<name>.sql").0;
+            number.parse().expect("a number")
+        })
+        .collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=numbers.len() as u32).collect::<Vec<_>>());
+}
