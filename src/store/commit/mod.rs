@@ -6,6 +6,8 @@ mod plan;
 mod rows;
 pub mod settle;
 mod statement;
+#[cfg(test)]
+pub mod tables;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
