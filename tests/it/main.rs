@@ -1,3 +1,6 @@
 //! Integration tests: one binary, because linking is what costs time.
 
+mod acceptance;
+mod bad_input;
+mod harness;
 mod shell;

@@ -66,9 +66,7 @@ impl Plan {
     }
 
     fn shape(&self) -> Shape {
-        let used =
-            self.columns().iter().enumerate().filter(|(_, c)| !c.components().is_empty()).map(|(i, _)| 1 << i).sum();
-        used
+        self.columns().iter().enumerate().filter(|(_, c)| !c.components().is_empty()).map(|(i, _)| 1 << i).sum()
     }
 
     /// Whether there is nothing to prove and nothing to write.

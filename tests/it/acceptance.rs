@@ -1,0 +1,5 @@
+//! One file per system that the server replaces, through the public interface alone.
+
+mod pipeline_crash;
+mod pipeline_state;
+mod presentation_jobs;

@@ -1,0 +1,80 @@
+//! Bad input: each the right status, reason and field, nothing changed, and never INTERNAL.
+
+mod every_field;
+mod garbled;
+mod namespaces;
+mod new_jobs;
+mod raw;
+mod steering;
+mod work;
+
+use interlock::proto;
+use serde_json::json;
+
+use crate::harness::*;
+
+/// A server with something in it: jobs in different states, and a picture of them to compare with.
+pub struct Scene {
+    pub server: Server,
+    pub api: Api,
+    /// Holds stage `voice` of job `film`; `render` waits for it, and `review` is ready and direct.
+    pub lease: proto::Lease,
+    before: Picture,
+}
+
+/// All that the public interface shows.
+#[derive(Debug, PartialEq)]
+struct Picture {
+    jobs: Vec<proto::Job>,
+    namespaces: Vec<proto::Namespace>,
+}
+
+impl Scene {
+    /// Sets it up: `film` runs, `done` has succeeded, and the namespace `other` has a job `theirs`.
+    pub async fn set() -> Scene {
+        let server = Server::start().await;
+        let api = server.api.clone();
+        let review = proto::StageSpec { direct: true, ..new_stage("review") };
+        api.submit(new_job("film", vec![new_stage("voice"), new_stage_after("render", &["voice"]), review])).await;
+        let lease = api.lease("default").await;
+        api.submit(new_job("done", vec![new_stage("only")])).await;
+        let only = api.lease("default").await;
+        api.complete(&only, json!({ "made": 1 })).await;
+        let name = "other".to_owned();
+        let create = proto::CreateNamespaceRequest { name, ..Default::default() };
+        ok(api.admin().create_namespace(create).await);
+        ok(api.jobs().submit_job(within("other", new_job("theirs", vec![new_stage("s")]))).await);
+        let before = picture(&api).await;
+        Scene { server, api, lease, before }
+    }
+
+    /// That nothing at all has changed.
+    pub async fn is_unchanged(&self) {
+        assert_eq!(picture(&self.api).await, self.before);
+    }
+
+    /// Submits each request, which has to be refused for the field beside it; then that nothing has changed.
+    pub async fn refuses<Q, A: std::fmt::Debug>(
+        &self,
+        rows: Vec<(Q, &str)>,
+        call: impl AsyncFn(Q) -> Result<tonic::Response<A>, tonic::Status>,
+    ) {
+        for (request, path) in rows {
+            field(call(request).await, path);
+        }
+        self.is_unchanged().await;
+    }
+}
+
+async fn picture(api: &Api) -> Picture {
+    let mut jobs = Vec::new();
+    for namespace in ["default", "other"] {
+        let list = proto::ListJobsRequest { page_size: 1_000, ..Default::default() };
+        for job in ok(api.jobs().list_jobs(within(namespace, list)).await).jobs {
+            let get = proto::GetJobRequest { job_id: job.job_id };
+            jobs.extend(ok(api.jobs().get_job(within(namespace, get)).await).job);
+        }
+    }
+    let list = proto::ListNamespacesRequest { page_size: 1_000, ..Default::default() };
+    Picture { jobs, namespaces: ok(api.admin().list_namespaces(list).await).namespaces }
+}

@@ -1,0 +1,221 @@
+//! Hostile values in every field of every request, found by the descriptors so that none is forgotten.
+//!
+//! A protobuf message followed by a piece of another is the two of them merged. So each call here is a good request with
+//! one more field behind it, wherever in the message that field is.
+
+use interlock::proto;
+use prost::Message;
+use prost_types::DescriptorProto;
+use prost_types::field_descriptor_proto::Type;
+use tonic::Code;
+
+use super::Scene;
+use super::raw::{self, Schema, is_map, is_repeated, kind, with_bytes, with_double, with_number};
+use crate::harness::*;
+
+/// Beyond every limit of a text or document.
+const LONG: usize = 300_000;
+
+/// Fields that the server fills in and ignores where clients do.
+const OUTPUT_ONLY: &[&str] = &["attempt", "max_attempts", "retry_wait", "failure_time", "stage_name"];
+
+/// A bad field: how to say it, and where the answer has to say it is.
+struct Bad {
+    bytes: Vec<u8>,
+    path: String,
+    /// Whether the path is only the beginning of the one in the answer: keys of maps and documents follow.
+    is_prefix: bool,
+    what: &'static str,
+}
+
+struct Walk<'a> {
+    schema: &'a Schema,
+    token: &'a str,
+    found: Vec<Bad>,
+}
+
+impl Walk<'_> {
+    /// What a message of a type needs so that only the bad field is wrong with it.
+    fn seed(&self, message: &str) -> Vec<u8> {
+        match message {
+            "StageSpec" => new_stage("extra").encode_to_vec(),
+            "SubmitJobRequest" => new_job("", Vec::new()).encode_to_vec(),
+            "RetryRule" => proto::RetryRule { failure_class: 1, ..Default::default() }.encode_to_vec(),
+            "LeaseBeat" => {
+                proto::LeaseBeat { lease_token: self.token.to_owned(), ..Default::default() }.encode_to_vec()
+            }
+            "StageRef" => proto::StageRef { job_id: "film".into(), stage_name: "review".into() }.encode_to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// All bad fields of a message; `wrap` puts bytes of it to where it stands in the request.
+    fn message(&mut self, message: &DescriptorProto, path: &str, is_prefix: bool, wrap: &dyn Fn(Vec<u8>) -> Vec<u8>) {
+        for field in &message.field {
+            if message.name() == "Failure" && OUTPUT_ONLY.contains(&field.name()) {
+                continue;
+            }
+            let (number, index) = (field.number(), if is_repeated(field) { "[0]" } else { "" });
+            let dot = if path.is_empty() || is_prefix { "" } else { "." };
+            let path = if is_prefix { path.to_owned() } else { format!("{path}{dot}{}{index}", field.name()) };
+            let mut bad =
+                |what, bytes| self.found.push(Bad { bytes: wrap(bytes), path: path.clone(), is_prefix, what });
+            match kind(field) {
+                Type::String => {
+                    bad("a NUL", with_bytes(number, b"a\0b"));
+                    bad("too long", with_bytes(number, &[b'x'; LONG]));
+                }
+                Type::Enum => {
+                    bad("an unknown number", with_number(number, 99));
+                    bad("a negative number", with_number(number, -1));
+                }
+                Type::Double => {
+                    for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.1, 1e300] {
+                        bad("out of range", with_double(number, value));
+                    }
+                }
+                Type::Int32 => bad("out of range", with_number(number, i64::from(i32::MIN))),
+                // Any expected version is a question that has an answer.
+                Type::Int64 if field.name() == "expected_version" => {}
+                Type::Int64 => bad("out of range", with_number(number, i64::MIN)),
+                Type::Bool => {}
+                Type::Message => {
+                    let inner = self.schema.message(field.type_name());
+                    let seed = self.seed(inner.name());
+                    let wrap = |bytes: Vec<u8>| wrap(with_bytes(number, &[seed.clone(), bytes].concat()));
+                    match field.type_name() {
+                        ".google.protobuf.Duration" => self.durations(&path, &wrap),
+                        ".google.protobuf.Timestamp" => self.timestamps(&path, &wrap),
+                        ".google.protobuf.Struct" => self.documents(&path, &wrap),
+                        _ if is_map(inner) => {
+                            let path = path.trim_end_matches("[0]");
+                            self.message(inner, path, true, &|bytes| wrap([with_bytes(1, b"k"), bytes].concat()));
+                        }
+                        _ => self.message(inner, &path, is_prefix, &wrap),
+                    }
+                }
+                other => panic!("{path}: no hostile values for {other:?}"),
+            }
+        }
+    }
+
+    fn note(&mut self, path: &str, is_prefix: bool, what: &'static str, bytes: Vec<u8>) {
+        self.found.push(Bad { bytes, path: path.to_owned(), is_prefix, what });
+    }
+
+    fn durations(&mut self, path: &str, wrap: &dyn Fn(Vec<u8>) -> Vec<u8>) {
+        for (seconds, nanos) in
+            [(-1, 0), (0, -1), (1, -1), (-1, 1), (0, 1_000_000_000), (i64::MAX, 999_999_999), (i64::MIN, 0)]
+        {
+            let duration = prost_types::Duration { seconds, nanos };
+            self.note(path, false, "a duration out of range", wrap(duration.encode_to_vec()));
+        }
+    }
+
+    fn timestamps(&mut self, path: &str, wrap: &dyn Fn(Vec<u8>) -> Vec<u8>) {
+        for (seconds, nanos) in [(i64::MAX, 0), (i64::MIN, 0), (0, -1), (0, 1_000_000_000), (253_402_300_800, 0)] {
+            let timestamp = prost_types::Timestamp { seconds, nanos };
+            self.note(path, false, "a time out of range", wrap(timestamp.encode_to_vec()));
+        }
+    }
+
+    fn documents(&mut self, path: &str, wrap: &dyn Fn(Vec<u8>) -> Vec<u8>) {
+        let entry = |key: &[u8], value: Vec<u8>| with_bytes(1, &[with_bytes(1, key), with_bytes(2, &value)].concat());
+        let text = |text: &[u8]| with_bytes(3, text);
+        let mut deep = text(b"x");
+        for _ in 0..32 {
+            deep = with_bytes(6, &with_bytes(1, &deep));
+        }
+        for (what, document) in [
+            ("a NUL in a key", entry(b"a\0b", text(b"x"))),
+            ("a NUL in a value", entry(b"k", text(b"a\0b"))),
+            ("too large", entry(b"k", text(&[b'x'; LONG]))),
+            ("a large key", entry(&[b'x'; LONG], text(b"x"))),
+            ("NaN", entry(b"k", with_double(2, f64::NAN))),
+            ("infinity", entry(b"k", with_double(2, f64::INFINITY))),
+            ("a value without a kind", entry(b"k", Vec::new())),
+            ("too deep", entry(b"k", deep)),
+        ] {
+            self.note(path, true, what, wrap(document));
+        }
+    }
+}
+
+/// A request of each method that is good, so that what is put behind it is all that is wrong.
+fn good(scene: &Scene) -> Vec<(&'static str, Vec<u8>)> {
+    let (job_id, stage_name) = ("film".to_owned(), "review".to_owned());
+    let lease_token = scene.lease.lease_token.clone();
+    macro_rules! request {
+        ($type:ident { $($field:ident : $value:expr),* }) => {
+            proto::$type { $($field: $value,)* ..Default::default() }.encode_to_vec()
+        };
+    }
+    let stage_ref = Some(proto::StageRef { job_id: job_id.clone(), stage_name: stage_name.clone() });
+    vec![
+        ("SubmitJob", new_job("", Vec::new()).encode_to_vec()),
+        ("BatchSubmitJobs", Vec::new()),
+        ("GetJob", request!(GetJobRequest { job_id: job_id.clone() })),
+        ("GetStage", request!(GetStageRequest { job_id: job_id.clone(), stage_name: stage_name.clone() })),
+        ("ListStages", request!(ListStagesRequest { job_id: job_id.clone() })),
+        ("ListJobs", Vec::new()),
+        ("UpdateJob", request!(UpdateJobRequest { job_id: job_id.clone(), priority: Some(3) })),
+        ("CancelJob", request!(CancelJobRequest { job_id: job_id.clone() })),
+        ("PauseJob", request!(PauseJobRequest { job_id: job_id.clone() })),
+        ("ResumeJob", request!(ResumeJobRequest { job_id: job_id.clone() })),
+        ("RetryJob", request!(RetryJobRequest { job_id: "done".into(), from_stage: "only".into() })),
+        ("DeleteJob", request!(DeleteJobRequest { job_id: "done".into() })),
+        ("WaitJob", request!(WaitJobRequest { job_id: job_id.clone(), wait: millis(0) })),
+        ("ListJobEvents", request!(ListJobEventsRequest { job_id: job_id.clone() })),
+        ("ExplainJob", request!(ExplainJobRequest { job_id: job_id.clone() })),
+        ("LeaseStages", request!(LeaseStagesRequest { worker_id: "w".into(), queues: vec!["none".into()] })),
+        ("Heartbeat", Vec::new()),
+        ("StartStage", request!(StartStageRequest { stage_ref: stage_ref, worker_id: "w".into() })),
+        (
+            "UpdateStageProgress",
+            request!(UpdateStageProgressRequest { target: Target::named("film", "review"), progress: Some(0.5) }),
+        ),
+        (
+            "CompleteStage",
+            request!(CompleteStageRequest {
+                target: Some(proto::complete_stage_request::Target::LeaseToken(lease_token.clone()))
+            }),
+        ),
+        ("FailStage", request!(FailStageRequest { target: Target::named("film", "review") })),
+        ("ReleaseStage", request!(ReleaseStageRequest { target: Some(Target::of_token(&lease_token)) })),
+        ("AddStages", request!(AddStagesRequest { target: Some(Target::of_token(&lease_token)) })),
+        ("GetServerInfo", Vec::new()),
+        ("GetStatistics", Vec::new()),
+        ("CreateNamespace", request!(CreateNamespaceRequest { name: "new".into() })),
+        ("ListNamespaces", Vec::new()),
+        ("DeleteNamespace", request!(DeleteNamespaceRequest { name: "empty".into() })),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_values_are_refused_in_every_field_of_every_request() {
+    let (scene, schema) = (Scene::set().await, Schema::ours());
+    let good = good(&scene);
+    let mut count = 0;
+    for method in schema.methods() {
+        let name = method.path.rsplit('/').next().expect("a name");
+        let (_, good) = good.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no good {name}"));
+        let mut walk = Walk { schema: &schema, token: &scene.lease.lease_token, found: Vec::new() };
+        walk.message(&method.request, "", false, &|bytes| bytes);
+        for bad in walk.found {
+            // Queues of the good request come first.
+            let path = if name == "LeaseStages" { bad.path.replace("queues[0]", "queues[1]") } else { bad.path };
+            let answer = raw::call(&scene.api.channel, &method.path, [good.clone(), bad.bytes].concat()).await;
+            let context = format!("{name}, {path}: {}", bad.what);
+            let status = answer.expect_err(&context);
+            println!("{context}: {}", status.message());
+            let refused = refused::<()>(Err(status), Code::InvalidArgument, "INVALID_FIELD");
+            let told = refused.field.unwrap_or_default();
+            let matches = if bad.is_prefix { told.starts_with(&path) } else { told == path };
+            assert!(matches, "{context}: it says {told}");
+            count += 1;
+        }
+    }
+    println!("{count} hostile values refused");
+    assert!(count > 700, "{count}");
+    scene.is_unchanged().await;
+}

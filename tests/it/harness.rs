@@ -1,0 +1,33 @@
+//! What all tests of the server stand on: servers over real databases, clients, messages, and waits with a deadline.
+//!
+//! Each test has a database of its own, so tests run side by side and in any order. Nobody sleeps for something to
+//! happen: [`eventually`] looks again and again until it has, or until a deadline that only a broken server meets.
+
+mod api;
+mod messages;
+mod program;
+mod server;
+
+use std::time::{Duration, Instant};
+
+pub use api::{Api, Refused, field, ok, refused, token, within};
+pub use messages::*;
+pub use program::Program;
+pub use server::{Database, Server};
+
+/// Far beyond what anything here takes, even on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Looks until `look` finds something, and returns it.
+pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}

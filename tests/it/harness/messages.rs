@@ -1,0 +1,133 @@
+//! Messages with fewer words.
+
+use std::collections::BTreeMap;
+
+use interlock::proto::{self, FailureClass, StageSpec, StageState};
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
+
+/// A new job of a kind.
+pub fn new_job(job_id: &str, stages: Vec<StageSpec>) -> proto::SubmitJobRequest {
+    proto::SubmitJobRequest { job_id: job_id.to_owned(), kind: "film".to_owned(), stages, ..Default::default() }
+}
+
+/// A new stage.
+pub fn new_stage(name: &str) -> StageSpec {
+    StageSpec { name: name.to_owned(), ..Default::default() }
+}
+
+/// A new stage that waits for others.
+pub fn new_stage_after(name: &str, depends_on: &[&str]) -> StageSpec {
+    StageSpec { depends_on: texts(depends_on), ..new_stage(name) }
+}
+
+/// A new stage that is tried again at once, so often in all.
+pub fn new_stage_with_attempts(name: &str, max_attempts: i32) -> StageSpec {
+    StageSpec { retry_policy: Some(at_once(max_attempts)), ..new_stage(name) }
+}
+
+/// A policy without waits.
+pub fn at_once(max_attempts: i32) -> proto::RetryPolicy {
+    let zero = Some(prost_types::Duration::default());
+    proto::RetryPolicy { max_attempts, initial_backoff: zero, jitter: zero, ..Default::default() }
+}
+
+/// A failure of a class.
+pub fn failure(class: FailureClass) -> proto::Failure {
+    proto::Failure { failure_class: class.into(), message: "it broke".to_owned(), ..Default::default() }
+}
+
+/// A fresh id for a request.
+pub fn request_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// So many seconds.
+pub fn seconds(seconds: u64) -> Option<prost_types::Duration> {
+    Some(prost_types::Duration { seconds: i64::try_from(seconds).expect("not so many"), nanos: 0 })
+}
+
+/// So many milliseconds.
+pub fn millis(millis: i64) -> Option<prost_types::Duration> {
+    let nanos = i32::try_from(millis % 1_000 * 1_000_000).expect("below a second");
+    Some(prost_types::Duration { seconds: millis / 1_000, nanos })
+}
+
+/// Texts as a message has them.
+pub fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+/// Labels as a message has them.
+pub fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+/// The stage of a job by its name.
+#[track_caller]
+pub fn stage<'a>(job: &'a proto::Job, name: &str) -> &'a proto::Stage {
+    job.stages.iter().find(|stage| stage.name == name).unwrap_or_else(|| panic!("no stage {name}"))
+}
+
+/// The state of a stage of a job.
+#[track_caller]
+pub fn state_of(job: &proto::Job, name: &str) -> StageState {
+    stage(job, name).state()
+}
+
+/// A document.
+pub fn struct_of(json: serde_json::Value) -> Option<Struct> {
+    match value_of(json).kind {
+        Some(Kind::StructValue(document)) => Some(document),
+        _ => None,
+    }
+}
+
+fn value_of(json: serde_json::Value) -> Value {
+    let kind = match json {
+        serde_json::Value::Null => Kind::NullValue(0),
+        serde_json::Value::Bool(value) => Kind::BoolValue(value),
+        serde_json::Value::Number(value) => Kind::NumberValue(value.as_f64().expect("a number")),
+        serde_json::Value::String(value) => Kind::StringValue(value),
+        serde_json::Value::Array(values) => {
+            Kind::ListValue(prost_types::ListValue { values: values.into_iter().map(value_of).collect() })
+        }
+        serde_json::Value::Object(fields) => Kind::StructValue(Struct {
+            fields: fields.into_iter().map(|(key, value)| (key, value_of(value))).collect(),
+        }),
+    };
+    Value { kind: Some(kind) }
+}
+
+/// The stage that a request means: each such request has a oneof of its own, with the same two ways.
+pub trait Target: Sized {
+    /// By the token of a lease.
+    fn of_token(token: &str) -> Self;
+    /// By name.
+    fn of_ref(stage_ref: proto::StageRef) -> Self;
+    /// By job and stage name.
+    fn named(job_id: &str, stage_name: &str) -> Option<Self> {
+        Some(Self::of_ref(proto::StageRef { job_id: job_id.to_owned(), stage_name: stage_name.to_owned() }))
+    }
+}
+
+macro_rules! targets {
+    ($($module:ident),+) => {$(
+        impl Target for proto::$module::Target {
+            fn of_token(token: &str) -> Self {
+                Self::LeaseToken(token.to_owned())
+            }
+            fn of_ref(stage_ref: proto::StageRef) -> Self {
+                Self::StageRef(stage_ref)
+            }
+        }
+    )+};
+}
+
+targets!(
+    update_stage_progress_request,
+    complete_stage_request,
+    fail_stage_request,
+    release_stage_request,
+    add_stages_request
+);

@@ -1,0 +1,100 @@
+//! Servers inside the test's own process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use interlock::config::{Config, DatabaseUrl, Span};
+use interlock::dev::{TestCluster, TestDatabase};
+use interlock::{app, server};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::Api;
+
+/// A database of one test; clones are the same one.
+#[derive(Clone)]
+pub struct Database(Arc<TestDatabase>);
+
+impl Database {
+    /// A fresh, migrated one.
+    pub async fn fresh() -> Database {
+        let cluster = TestCluster::shared().await.expect("a Postgres");
+        let database = cluster
+            .database(|url| async move { app::migrate(&url).await.map(drop) })
+            .await
+            .expect("a copy of the template");
+        Database(Arc::new(database))
+    }
+
+    /// Its connection URL.
+    pub fn url(&self) -> &str {
+        self.0.url()
+    }
+}
+
+/// A server that serves on a port of its own until it is stopped, or dropped with the runtime of its test.
+pub struct Server {
+    pub api: Api,
+    pub address: SocketAddr,
+    pub database: Database,
+    shutdown: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Server {
+    /// A server over a fresh database, with settings that make tests quick: silent workers are noticed at once.
+    pub async fn start() -> Server {
+        Server::with(|_| {}).await
+    }
+
+    /// The same with other settings.
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Server {
+        Server::over(Database::fresh().await, change).await
+    }
+
+    /// Another server on the same database.
+    pub async fn beside(&self) -> Server {
+        Server::over(self.database.clone(), |_| {}).await
+    }
+
+    /// A server over a database that is there already.
+    pub async fn over(database: Database, change: impl FnOnce(&mut Config)) -> Server {
+        let mut config = Config {
+            database_url: Some(DatabaseUrl::new(database.url())),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            reap_grace: Span::seconds(0),
+            drain_timeout: Span::seconds(10),
+            reflection: true,
+            // Many servers share one Postgres here.
+            pool_min: 1,
+            pool_max: 5,
+            ..Config::default()
+        };
+        change(&mut config);
+        let shutdown = CancellationToken::new();
+        let app = app::start(&config, database.url(), shutdown.clone()).await.expect("a started application");
+        let listener = TcpListener::bind(config.listen).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let options = server::Options::new(&config, Arc::clone(&app.statistics));
+        let ending = shutdown.clone();
+        let serving = tokio::spawn(async move {
+            server::serve(listener, app.routes.clone(), options, ending).await.expect("serving ends well");
+            app.stop().await;
+        });
+        let api = Api::connect(address).await;
+        Server { api, address, database, shutdown, serving }
+    }
+
+    /// Begins the drain.
+    pub fn begin_stop(&self) {
+        self.shutdown.cancel();
+    }
+
+    /// Drains, and gives back the database for the next server.
+    pub async fn stop(self) -> Database {
+        self.begin_stop();
+        tokio::time::timeout(super::PATIENCE, self.serving).await.expect("a drain in time").expect("no panic");
+        self.database
+    }
+}
