@@ -63,7 +63,8 @@ impl Database {
 
     /// Tidies between preparations and runs.
     pub async fn settle(&self) -> anyhow::Result<()> {
-        self.client.batch_execute("VACUUM ANALYZE; CHECKPOINT").await?;
+        self.client.batch_execute("VACUUM ANALYZE").await?;
+        self.client.batch_execute("CHECKPOINT").await?;
         Ok(())
     }
 }

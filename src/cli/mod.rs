@@ -1,6 +1,7 @@
 //! The command line: one verb per file.
 
 mod bench;
+mod demo;
 mod dev;
 mod migrate;
 mod serve;
@@ -32,6 +33,8 @@ enum Verb {
     Bench(bench::Bench),
     /// Bring the schema of a database up to date, and end.
     Migrate(Box<migrate::Migrate>),
+    /// Make a narrated film of seven scenes with three Python workers, on a server that runs.
+    Demo(demo::Demo),
 }
 
 /// Which database.
@@ -59,6 +62,7 @@ impl Cli {
                 Verb::Serve(verb) => verb.run().await,
                 Verb::Bench(verb) => verb.run().await,
                 Verb::Migrate(verb) => verb.run().await,
+                Verb::Demo(verb) => verb.run(),
             }
         });
         // What still runs then is nothing that anybody waits for.

@@ -65,7 +65,7 @@ impl Lane {
     }
 
     fn without_contended(&self, group: Vec<Pending>) -> Vec<Pending> {
-        if self.mode == Mode::Locking {
+        if self.mode == Mode::Locking || !self.shared.has_contended() {
             return group;
         }
         let is_contended = |pending: &Pending| self.shared.is_contended(&operation::keys(&*pending.operation));

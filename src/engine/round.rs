@@ -153,17 +153,15 @@ impl Round {
                 continue;
             }
             match key {
-                Key::Job(job) => match self.world.drafts.get(job) {
-                    Some(draft) => match &draft.job {
-                        Some(job) => {
-                            shared.cache.put(key.clone(), Cached::Job(job.clone()));
-                            shared.hub.publish(job, &draft.changes);
-                        }
-                        None => {
-                            shared.cache.remove(key);
-                            shared.hub.publish_deletion(*job);
-                        }
-                    },
+                Key::Job(job) => match self.world.drafts.get(job).map(|draft| (&draft.job, &draft.changes)) {
+                    Some((Some(job), changes)) => {
+                        shared.cache.put(key.clone(), Cached::Job(job.clone()));
+                        shared.hub.publish(job, changes);
+                    }
+                    Some((None, _)) => {
+                        shared.cache.remove(key);
+                        shared.hub.publish_deletion(*job);
+                    }
                     None => {}
                 },
                 Key::Request(request) => {

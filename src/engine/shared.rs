@@ -72,11 +72,13 @@ impl Shared {
         }
     }
 
+    /// Whether any key is contended at all, which is asked first because it is rare.
+    pub(super) fn has_contended(&self) -> bool {
+        !self.contended.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).is_empty()
+    }
+
     pub(super) fn is_contended(&self, keys: &[Key]) -> bool {
         let mut contended = self.contended.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if contended.is_empty() {
-            return false;
-        }
         keys.iter().any(|key| match contended.get(key) {
             Some(since) if since.elapsed() < CONTENDED_FOR => true,
             Some(_) => {

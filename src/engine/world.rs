@@ -147,8 +147,10 @@ impl World {
 
     /// Puts a new job into the world.
     pub fn create(&mut self, job: Arc<Job>, changes: Changes) {
-        // One statement cannot delete and insert the same row: who creates anew what this group deletes comes after it.
-        self.layer.trace.must_wait |= self.loaded.jobs.get(&job.key).is_some_and(Option::is_some);
+        // One statement cannot delete and insert the same row: who creates anew what this group deletes comes after it. That
+        // goes for a job which this group made itself, too: what was kept of its changes is not that of the new one.
+        let was_there = self.loaded.jobs.get(&job.key).is_some_and(Option::is_some);
+        self.layer.trace.must_wait |= was_there || self.drafts.contains_key(&job.key);
         self.put(job.key, Draft { job: Some(job), changes });
     }
 

@@ -109,11 +109,8 @@ impl Operation for EndStage {
         let mut edit = world.edit(&job);
         let no = match &self.end {
             End::Complete { artifacts, job_result, message, add_stages } => {
-                if !add_stages.is_empty() {
-                    // Before the completion: what it makes ready may have to wait for the new ones.
-                    edit.add_stages(add_stages, "add_stages")?;
-                }
-                edit.complete(hold, artifacts.clone(), job_result.clone(), message.clone(), self.digest)?
+                let (artifacts, job_result) = (artifacts.clone(), job_result.clone());
+                edit.complete_adding(hold, add_stages, artifacts, job_result, message.clone(), self.digest)?
             }
             End::Fail { report, jitter } => edit.fail(hold, report.clone(), *jitter, self.digest)?,
             End::Release => edit.release(hold)?,

@@ -21,6 +21,8 @@ pub mod namespace;
 pub mod reap;
 pub mod start_stage;
 pub mod submit_jobs;
+#[cfg(test)]
+mod tests;
 pub mod update_progress;
 pub mod wake;
 

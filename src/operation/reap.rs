@@ -30,12 +30,14 @@ impl Operation for Reap {
 
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
         let job = world.job(self.key).ok_or(Refusal::LeaseLost)?;
-        let held = job
-            .stages
-            .get(self.stage_no)
-            .is_some_and(|stage| stage.phase() == StagePhase::Running && stage.token_secret == Some(self.token_secret));
-        if !held {
+        let stage = job.stages.get(self.stage_no).ok_or(Refusal::LeaseLost)?;
+        if stage.phase() != StagePhase::Running || stage.token_secret != Some(self.token_secret) {
             return Err(Refusal::LeaseLost);
+        }
+        // What is known of the expiry is a lower bound. A heartbeat that was decided just before, in the same group, has promised
+        // it to the holder, while the row that the commit looks at does not have it yet.
+        if stage.lease().is_some_and(|lease| lease.expires_at > world.now()) {
+            return Ok(Reply::about_stage(self.stage_no, (job.clone(), false)));
         }
         world.require_expired(self.key, self.stage_no, self.token_secret);
         let mut edit = world.edit(&job);

@@ -81,7 +81,7 @@ impl Edit {
         self.record(EventKind::JobCancelRequested);
         self.job.cancel_reason = reason;
         self.job.state = JobState::Cancelling { deadline: self.now.after(grace) };
-        self.end_all(|phase| match phase {
+        self.end_all(|stage| match stage.phase() {
             StagePhase::Blocked | StagePhase::Ready | StagePhase::Backoff => Some(StageState::Cancelled),
             StagePhase::Running if grace.is_zero() => Some(StageState::Cancelled),
             StagePhase::Running
@@ -111,6 +111,10 @@ impl Edit {
         }
         let again = self.to_repeat(from_stage)?;
         self.record(EventKind::JobRetried);
+        // Only a stage that completed can have set the result, and it stays true as long as all of those keep their success.
+        if again.iter().any(|no| self.job.stages[*no].phase() == StagePhase::Succeeded) {
+            self.changes().result = Some(None);
+        }
         for &no in &again {
             self.alter(no, |stage| {
                 stage.state = StageState::Blocked;
@@ -131,18 +135,21 @@ impl Edit {
         for no in again {
             self.ready_if_free(no);
         }
+        // All stages may have succeeded while the job was being cancelled or after its timeout: then nothing is left to do.
+        self.finish_if_done();
         Ok(())
     }
 
     fn begin_run(&mut self) {
-        self.changes().result = Some(None);
         self.job.state = JobState::Pending;
         self.job.run += 1;
         self.job.progress = 0.0;
         self.job.failure = None;
         self.job.cancel_reason = None;
-        self.job.opens_at = None;
-        self.job.times_out_at = self.job.meta.timeout.map(|timeout| self.now.after(timeout));
+        // A new run of a job that was cancelled early does not start before its time either.
+        self.job.opens_at = self.job.meta.delayed_until.filter(|at| *at > self.now);
+        let opens_at = self.job.opens_at.unwrap_or(self.now);
+        self.job.times_out_at = self.job.meta.timeout.map(|timeout| opens_at.after(timeout));
         self.job.start_time = None;
         self.job.end_time = None;
         self.job.expire_time = None;
@@ -177,7 +184,7 @@ impl Edit {
         match self.job.state {
             JobState::Failing { deadline } | JobState::Cancelling { deadline } if deadline <= now => {
                 self.record(EventKind::GraceEnded);
-                self.end_all(|phase| (phase == StagePhase::Running).then_some(StageState::Cancelled));
+                self.end_all(|stage| (stage.phase() == StagePhase::Running).then_some(StageState::Cancelled));
                 self.finish_if_done();
             }
             JobState::Pending | JobState::Running | JobState::Paused => {

@@ -73,7 +73,10 @@ impl Edit {
             return Err(self.job.refuses("takes no new stages"));
         }
         self.record(EventKind::StagesAdded);
-        self.place(new, path, 0)
+        // An earlier job of this id may have had stages of these names. Its floor is not kept, but every stage that is here began
+        // at it, so the lowest token is as good.
+        let floor = self.job.stages.iter().map(|stage| stage.fencing_token).min().unwrap_or(0);
+        self.place(new, path, floor)
     }
 
     fn place(&mut self, new: &[NewStage], path: &str, fencing_floor: i64) -> Result<Vec<StageNo>, Refusal> {

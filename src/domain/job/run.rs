@@ -12,7 +12,7 @@ use crate::domain::id::{LeaseToken, Name, StageNo};
 use crate::domain::json::Document;
 use crate::domain::refusal::Refusal;
 use crate::domain::retry::Verdict;
-use crate::domain::stage::{Attempt, DEFAULT_LEASE, Lease, Stage, StagePhase, StageState};
+use crate::domain::stage::{Attempt, DEFAULT_LEASE, Lease, NewStage, Stage, StagePhase, StageState};
 
 /// A worker's wish for a lease.
 #[derive(Clone, Debug)]
@@ -172,6 +172,20 @@ impl Edit {
         message: Option<Name>,
         digest: Uuid,
     ) -> Result<StageNo, Refusal> {
+        self.complete_adding(hold, &[], artifacts, job_result, message, digest)
+    }
+
+    /// As [`Edit::complete`]; the stages that it adds come before its end takes effect, because what that makes ready may have to
+    /// wait for them.
+    pub fn complete_adding(
+        &mut self,
+        hold: &Hold,
+        add_stages: &[NewStage],
+        artifacts: Option<Document>,
+        job_result: Option<Document>,
+        message: Option<Name>,
+        digest: Uuid,
+    ) -> Result<StageNo, Refusal> {
         self.start_if_named(hold)?;
         let stage = self.job.held(hold)?;
         let no = stage.no;
@@ -182,6 +196,9 @@ impl Edit {
         }
         self.by_holder(no);
         self.record(EventKind::StageCompleted);
+        if !add_stages.is_empty() {
+            self.add_stages(add_stages, "add_stages")?;
+        }
         self.alter(no, |stage| {
             stage.progress = 1.0;
             stage.message = message.or(stage.message.take());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{DEFAULT_GRACE, Edit, JobState};
 use crate::domain::failure::{Failure, FailureClass, FailureReport};
 use crate::domain::id::StageNo;
-use crate::domain::stage::{DependsWhen, StagePhase, StageState};
+use crate::domain::stage::{DependsWhen, Stage, StagePhase, StageState};
 
 impl Edit {
     /// Follows the arrows from stages that just ended, to the end of the job if it has come.
@@ -87,9 +87,11 @@ impl Edit {
         // What the stages that are now skipped would count for must not show as progress.
         self.job.state = JobState::Failing { deadline: self.now.after(DEFAULT_GRACE) };
         self.touch();
-        self.end_all(|phase| match phase {
-            StagePhase::Blocked | StagePhase::Ready => Some(StageState::Skipped),
-            StagePhase::Backoff => Some(StageState::Failed),
+        self.end_all(|stage| match stage.phase() {
+            StagePhase::Blocked => Some(StageState::Skipped),
+            // Skipped is what has never started; an attempt that failed and is not repeated is a failure.
+            StagePhase::Ready if stage.attempt == 0 => Some(StageState::Skipped),
+            StagePhase::Ready | StagePhase::Backoff => Some(StageState::Failed),
             StagePhase::Running
             | StagePhase::Succeeded
             | StagePhase::Failed
@@ -99,10 +101,10 @@ impl Edit {
         self.finish_if_done();
     }
 
-    /// Ends every stage for whose state `end` names an end.
-    pub(super) fn end_all(&mut self, end: impl Fn(StagePhase) -> Option<StageState>) {
+    /// Ends every stage for which `end` names an end.
+    pub(super) fn end_all(&mut self, end: impl Fn(&Stage) -> Option<StageState>) {
         let doomed: Vec<(StageNo, StageState)> =
-            self.job.stages.iter().filter_map(|stage| Some((stage.no, end(stage.phase())?))).collect();
+            self.job.stages.iter().filter_map(|stage| Some((stage.no, end(stage)?))).collect();
         for (no, _) in &doomed {
             for dependent in self.job.graph.dependents(*no).to_vec() {
                 self.job.stages.get_mut(dependent).expect("the graph names stages of this job").pending -= 1;

@@ -21,6 +21,9 @@ pub struct Waiter {
     pub answer: oneshot::Sender<Result<Leases>>,
 }
 
+/// A poll that has left the line, its place there, and what it gets.
+pub type Served = (u64, Waiter, Vec<Reserved>);
+
 /// The line, in the order of arrival.
 #[derive(Default)]
 pub struct Waiting {
@@ -79,7 +82,7 @@ impl Waiting {
 
     /// Gives reserved stages to the line; whoever gets one leaves it. Returns them with their stages, and the stages nobody
     /// in the line wants.
-    pub fn assign(&mut self, mut stages: Vec<Reserved>) -> (Vec<(u64, Waiter, Vec<Reserved>)>, Vec<Reserved>) {
+    pub fn assign(&mut self, mut stages: Vec<Reserved>) -> (Vec<Served>, Vec<Reserved>) {
         stages.sort_by(|a, b| {
             (b.priority, a.ready_at, a.key, a.stage_no).cmp(&(a.priority, b.ready_at, b.key, b.stage_no))
         });

@@ -20,7 +20,7 @@ pub trait Columns: Sync {
 macro_rules! columns {
     ($(#[$doc:meta])* $columns:ident of $row:ident { $($field:ident: $type:ty),* $(,)? }) => {
         $(#[$doc])*
-        #[derive(Debug)]
+        #[derive(Clone, Debug)]
         #[allow(missing_docs)] // The fields are the columns of the tables.
         pub struct $row { pub c: i32, $(pub $field: $type),* }
 
@@ -33,6 +33,12 @@ macro_rules! columns {
             pub fn push(&mut self, row: $row) {
                 self.c.push(row.c);
                 $(self.$field.push(row.$field);)*
+            }
+
+            /// The rows in the order in which they were added.
+            #[cfg(test)]
+            pub fn rows(&self) -> Vec<$row> {
+                (0..self.c.len()).map(|i| $row { c: self.c[i], $($field: self.$field[i].clone()),* }).collect()
             }
         }
 

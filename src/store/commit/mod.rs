@@ -6,6 +6,8 @@ mod plan;
 mod rows;
 pub mod settle;
 mod statement;
+#[cfg(test)]
+pub mod tables;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -64,9 +66,7 @@ impl Plan {
     }
 
     fn shape(&self) -> Shape {
-        let used =
-            self.columns().iter().enumerate().filter(|(_, c)| !c.components().is_empty()).map(|(i, _)| 1 << i).sum();
-        used
+        self.columns().iter().enumerate().filter(|(_, c)| !c.components().is_empty()).map(|(i, _)| 1 << i).sum()
     }
 
     /// Whether there is nothing to prove and nothing to write.

@@ -1,0 +1,108 @@
+# What a person types. Each target installs what it lacks: Debian's packages (as root, or with sudo; it says so), Python
+# packages into .venv, the linter of the protos into proto/lint. Only Rust must be there already.
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check bench bench-startup deps rust rust-check rust-test python-check python-test proto-check
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+CLIENT := clients/python
+comma := ,
+PROTOS := $(wildcard proto/interlock/v1/*.proto)
+
+help:
+	@echo "make run     the server, on a private Postgres of its own (ARGS='--ephemeral' and other flags of interlock dev)"
+	@echo "make demo    a narrated film made by three workers, while the server runs (ARGS='--address HOST:PORT')"
+	@echo "make test    all tests, the clients' too"
+	@echo "make check   what CI runs: format, lints, docs, protos, all tests"
+	@echo "make bench   start time, memory and throughput of a release build (ARGS='--pairs 1' and other flags of interlock bench)"
+
+# The debug profile: its first build is the shorter one, `make test` builds the same, and its dependencies are optimised.
+# The one for production is `cargo build --release`.
+run: rust postgres
+	cargo run --quiet -- dev $(ARGS)
+
+demo: media $(VENV)/ready
+	PYTHONPATH=$(CLIENT) $(VENV)/bin/python -m demo $(ARGS)
+
+test: rust-test python-test
+
+check: rust-check proto-check python-check test
+
+bench: bench-startup
+	for workload in submit update drain contention; do $(TARGET_DIR)/release/interlock bench $$workload $(ARGS); done
+
+# Also alone: it takes a minute, the rest a good deal longer.
+bench-startup: rust postgres $(VENV)/ready
+	cargo build --quiet --release
+	PYTHONPATH=$(CLIENT) $(VENV)/bin/python tests/startup.py $(TARGET_DIR)/release/interlock
+
+deps: rust postgres media $(VENV)/ready proto/lint/node_modules/.ready
+
+rust-check: rust
+	cargo fmt --check
+	cargo clippy --quiet --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --document-private-items
+
+rust-test: rust postgres
+	cargo test --quiet
+
+proto-check: proto/lint/node_modules/.ready
+	cd proto/lint && npm run --silent lint
+
+python-check: $(VENV)/ready
+	cd $(CLIENT) && $(CURDIR)/$(VENV)/bin/ruff format --quiet --check . && $(CURDIR)/$(VENV)/bin/ruff check --quiet .
+	cd $(CLIENT) && $(CURDIR)/$(VENV)/bin/mypy --no-error-summary
+
+python-test: rust postgres media $(VENV)/ready
+	cargo build --quiet
+	cd $(CLIENT) && INTERLOCK_BIN=$(abspath $(TARGET_DIR))/debug/interlock $(CURDIR)/$(VENV)/bin/python -m pytest
+
+# ---- What is needed.
+
+# $(call debian,TEST,PACKAGES,WHY) installs packages unless TEST succeeds.
+define debian
+	@if ! ( $(1) ) >/dev/null 2>&1; then \
+	  echo "installing from Debian, for $(3): $(2)"; \
+	  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  $$sudo apt-get -qq update && \
+	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends $(2) >/dev/null; \
+	fi
+endef
+
+.PHONY: postgres media python node
+rust:
+	@command -v cargo >/dev/null || { echo "Rust is missing: install it with rustup, https://rustup.rs"; exit 1; }
+	$(call debian,command -v cc,gcc libc6-dev,the allocator that the server is built with)
+
+# Only the binaries are used. Debian's package also starts a cluster of its own, which can be switched off.
+postgres:
+	$(call debian,ls /usr/lib/postgresql/*/bin/initdb || command -v initdb,postgresql,the private Postgres of interlock dev)
+
+media:
+	$(call debian,command -v espeak-ng,espeak-ng,the voices of the demo)
+	$(call debian,command -v ffmpeg && command -v ffprobe,ffmpeg,the film of the demo)
+
+python:
+	$(call debian,$(PYTHON) -c 'import ensurepip$(comma) venv',python3 python3-venv,the Python client)
+
+node:
+	$(call debian,command -v npm,nodejs npm,the linter of the protos)
+
+$(VENV)/installed: $(CLIENT)/requirements.txt | python
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+# The stubs are generated, never committed.
+$(VENV)/ready: $(VENV)/installed $(PROTOS) $(CLIENT)/generate.py
+	$(VENV)/bin/python $(CLIENT)/generate.py
+	@touch $@
+
+proto/lint/node_modules/.ready: proto/lint/package-lock.json | node
+	cd proto/lint && npm ci --silent --no-audit --no-fund
+	@touch $@

@@ -1,0 +1,55 @@
+"""Client of Interlock: submit jobs of stages, write workers that lease them, lose nothing.
+
+A thin layer over the generated stubs of `interlock.v1`: every rpc can be called with the messages of the protos through
+`Client.call`, which adds request ids, retries and typed errors; `Worker` adds leases, heartbeats and shutdown.
+"""
+
+from interlock.client import Client
+from interlock.documents import from_struct, to_struct
+from interlock.errors import (
+    AlreadyExists,
+    Conflict,
+    DeadlineExceeded,
+    FieldViolation,
+    InterlockError,
+    Internal,
+    InvalidArgument,
+    InvalidTransition,
+    LeaseLost,
+    NotFound,
+    PreconditionFailed,
+    ResourceExhausted,
+    Unavailable,
+    VersionMismatch,
+)
+from interlock.lease import Attempt, Completion, FailureClass, StageError, StageStopped, StopReason
+from interlock.retry import Backoff
+from interlock.worker import Worker
+
+__all__ = [
+    "AlreadyExists",
+    "Attempt",
+    "Backoff",
+    "Client",
+    "Completion",
+    "Conflict",
+    "DeadlineExceeded",
+    "FailureClass",
+    "FieldViolation",
+    "InterlockError",
+    "Internal",
+    "InvalidArgument",
+    "InvalidTransition",
+    "LeaseLost",
+    "NotFound",
+    "PreconditionFailed",
+    "ResourceExhausted",
+    "StageError",
+    "StageStopped",
+    "StopReason",
+    "Unavailable",
+    "VersionMismatch",
+    "Worker",
+    "from_struct",
+    "to_struct",
+]

@@ -1,0 +1,182 @@
+"""The connection to a server, and the calls of those who submit and follow jobs."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from interlock.documents import to_duration, to_struct
+from interlock.retry import Backoff, repeat
+from interlock.v1 import admin_service_pb2_grpc, job_pb2, job_service_pb2, job_service_pb2_grpc, worker_service_pb2_grpc
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    # Servers of gRPC's core library punish pings on connections without calls, and more of them than these.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 0),
+    # A server that restarts is found again soon.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Retries are ours: only we know which calls are safe.
+    ("grpc.enable_retries", 0),
+)
+# The longest wait of one WaitJob, and how much later the call's own deadline is than a wait that was asked for.
+_LONGEST_WAIT = 60.0
+WAIT_MARGIN = 10.0
+
+
+class Client:
+    """A connection to one server, or to several behind one name.
+
+    Use it with `async with`, within one event loop. All calls add a request id where the request has room for one,
+    repeat what can be repeated until `timeout` is over, and raise `InterlockError`.
+    """
+
+    def __init__(
+        self,
+        address: str = "127.0.0.1:50051",
+        *,
+        namespace: str | None = None,
+        timeout: float = 30.0,
+        backoff: Backoff | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        metadata: Iterable[tuple[str, str]] = (),
+        options: Sequence[tuple[str, Any]] = (),
+    ) -> None:
+        """Describes the connection; it is made by the first call.
+
+        Args:
+            address: host and port, or any name that gRPC resolves.
+            namespace: where jobs and queues live. None: `default`.
+            timeout: seconds for one call, retries included, unless the call says otherwise.
+            backoff: the waits between retries.
+            credentials: for TLS. None: plaintext.
+            metadata: sent with each call.
+            options: for the channel, besides and over those of this package.
+        """
+        self.address = address
+        self.timeout = timeout
+        self._backoff = backoff or Backoff()
+        self._metadata: tuple[tuple[str, str], ...] = tuple(metadata)
+        if namespace is not None:
+            self._metadata += (("interlock-namespace", namespace),)
+        merged = [*{**dict(_OPTIONS), **dict(options)}.items()]
+        if credentials is None:
+            self.channel = grpc.aio.insecure_channel(address, options=merged)
+        else:
+            self.channel = grpc.aio.secure_channel(address, credentials, options=merged)
+        self.jobs = job_service_pb2_grpc.JobServiceStub(self.channel)
+        self.workers = worker_service_pb2_grpc.WorkerServiceStub(self.channel)
+        self.admin = admin_service_pb2_grpc.AdminServiceStub(self.channel)
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the connection; calls that are under way are cancelled."""
+        await self.channel.close()
+
+    async def call(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        *,
+        timeout: float | None = None,
+    ) -> Response:
+        """Calls any unary rpc, as in `client.call(client.jobs.PauseJob, PauseJobRequest(job_id=...))`.
+
+        All retries carry the same request id: the one of the request, or a new one.
+
+        Raises:
+            InterlockError: what the server said last.
+        """
+        request = _with_request_id(request)
+
+        async def attempt(remaining: float) -> Response:
+            return await method(request, timeout=remaining, metadata=self._metadata)
+
+        return await repeat(attempt, timeout=self.timeout if timeout is None else timeout, backoff=self._backoff)
+
+    async def submit_job(
+        self,
+        kind: str,
+        *,
+        stages: Iterable[job_pb2.StageSpec] = (),
+        payload: Mapping[str, Any] | None = None,
+        labels: Mapping[str, str] | None = None,
+        job_id: str = "",
+        priority: int = 0,
+        retention: float | timedelta | None = None,
+        request_id: str = "",
+    ) -> job_pb2.Job:
+        """Creates a job. What this has no argument for is in `SubmitJobRequest`; use `call` then."""
+        request = job_service_pb2.SubmitJobRequest(
+            kind=kind,
+            stages=stages,
+            payload=None if payload is None else to_struct(payload),
+            labels=labels or {},
+            job_id=job_id,
+            priority=priority,
+            retention=None if retention is None else to_duration(retention),
+            request_id=request_id,
+        )
+        return (await self.call(self.jobs.SubmitJob, request)).job
+
+    async def get_job(self, job_id: str) -> job_pb2.Job:
+        """Reads a job with its stages."""
+        return (await self.call(self.jobs.GetJob, job_service_pb2.GetJobRequest(job_id=job_id))).job
+
+    async def wait_job(self, job_id: str, timeout: float | None = None) -> job_pb2.Job:
+        """Waits until a job has ended, or for `timeout` seconds; the job's state tells which. None: without limit."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = _LONGEST_WAIT if deadline is None else max(0.0, deadline - time.monotonic())
+            wait = min(left, _LONGEST_WAIT)
+            request = job_service_pb2.WaitJobRequest(job_id=job_id, wait=to_duration(wait))
+            response = await self.call(self.jobs.WaitJob, request, timeout=wait + max(WAIT_MARGIN, self.timeout))
+            if response.terminal or (deadline is not None and time.monotonic() >= deadline):
+                return response.job
+
+    async def cancel_job(
+        self,
+        job_id: str,
+        *,
+        reason: str = "",
+        grace_period: float | timedelta | None = None,
+    ) -> job_pb2.Job:
+        """Cancels a job; its workers have `grace_period` to stop. None: 30 s."""
+        request = job_service_pb2.CancelJobRequest(
+            job_id=job_id,
+            reason=reason,
+            grace_period=None if grace_period is None else to_duration(grace_period),
+        )
+        return (await self.call(self.jobs.CancelJob, request)).job
+
+
+def _with_request_id(request: Request) -> Request:
+    if "request_id" not in request.DESCRIPTOR.fields_by_name or getattr(request, "request_id"):  # noqa: B009
+        return request
+    copy = type(request)()
+    copy.CopyFrom(request)
+    setattr(copy, "request_id", str(uuid.uuid4()))  # noqa: B010
+    return copy

@@ -1,0 +1,183 @@
+"""Errors by reason, as the server tells them in `google.rpc.ErrorInfo`.
+
+The class says what to do about it; `reason` is the exact one of the protos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+_DETAILS = "grpc-status-details-bin"
+_PUSHBACK = "grpc-retry-pushback-ms"
+_DOMAIN = "interlock"
+
+
+@dataclass(frozen=True)
+class FieldViolation:
+    """What is wrong with one field of a request."""
+
+    field: str
+    description: str
+
+
+class InterlockError(Exception):
+    """A call failed. Base of all errors that a call raises."""
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        message: str,
+        *,
+        reason: str = "",
+        metadata: Mapping[str, str] | None = None,
+        retry_after: float | None = None,
+        retry_forbidden: bool = False,
+        violations: tuple[FieldViolation, ...] = (),
+    ) -> None:
+        super().__init__(f"{reason or code.name}: {message}")
+        self.code = code
+        self.message = message
+        self.reason = reason
+        """The reason, such as `JOB_NOT_FOUND`. Empty: the error is not the server's, such as a refused connection."""
+        self.metadata: Mapping[str, str] = metadata or {}
+        self.retry_after = retry_after
+        """How many seconds to wait before the same call can succeed. None: not said."""
+        self.retry_forbidden = retry_forbidden
+        """Whether a call that is not safe to repeat must not be repeated."""
+        self.violations = violations
+
+    @property
+    def maybe_applied(self) -> bool:
+        """Whether a write may have happened all the same; repeat it with the same request id to find out."""
+        return self.metadata.get("outcome") != "NOT_APPLIED"
+
+
+class InvalidArgument(InterlockError):
+    """The request is wrong; `violations` names the fields. Also a request id that was used for another request."""
+
+
+class NotFound(InterlockError):
+    """The job, the stage or the namespace does not exist."""
+
+
+class AlreadyExists(InterlockError):
+    """Something of this name exists already."""
+
+
+class PreconditionFailed(InterlockError):
+    """The state does not allow it."""
+
+
+class LeaseLost(PreconditionFailed):
+    """The lease is not the newest of its stage: stop the work."""
+
+
+class InvalidTransition(PreconditionFailed):
+    """The job or stage is in a state that does not allow this; `state` says which."""
+
+    @property
+    def state(self) -> str:
+        """The state it is in, such as `SUCCEEDED`."""
+        return self.metadata.get("state", "")
+
+
+class VersionMismatch(InterlockError):
+    """The version is not the expected one: read again and decide again."""
+
+    @property
+    def actual(self) -> int:
+        """The version it has."""
+        return int(self.metadata["actual"])
+
+
+class Conflict(InterlockError):
+    """Other writers were in the way, and all retries are spent."""
+
+
+class ResourceExhausted(InterlockError):
+    """The server is overloaded, or a limit of this client is reached."""
+
+
+class DeadlineExceeded(InterlockError):
+    """The deadline passed; `maybe_applied` says whether a write may have happened."""
+
+
+class Unavailable(InterlockError):
+    """There is no server, it is draining, or it has lost its database."""
+
+
+class Internal(InterlockError):
+    """A bug in the server; the message holds an id that its log has too."""
+
+
+_BY_REASON: dict[str, type[InterlockError]] = {
+    "LEASE_LOST": LeaseLost,
+    "INVALID_TRANSITION": InvalidTransition,
+    "VERSION_MISMATCH": VersionMismatch,
+    "CONFLICT": Conflict,
+}
+_BY_CODE: dict[grpc.StatusCode, type[InterlockError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
+    grpc.StatusCode.FAILED_PRECONDITION: PreconditionFailed,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.UNAVAILABLE: Unavailable,
+    grpc.StatusCode.INTERNAL: Internal,
+}
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError) -> InterlockError:
+    """The typed error for what gRPC raised."""
+    trailers = {key: value for key, value in error.trailing_metadata() or ()}
+    info, retry_after, violations = _details(trailers.get(_DETAILS))
+    forbidden = False
+    pushback = _milliseconds(trailers.get(_PUSHBACK))
+    if pushback is not None:
+        forbidden = pushback < 0
+        retry_after = retry_after if forbidden else pushback / 1e3
+    reason = info.reason if info.domain == _DOMAIN else ""
+    kind = _BY_REASON.get(reason) or _BY_CODE.get(error.code(), InterlockError)
+    return kind(
+        error.code(),
+        error.details() or "",
+        reason=reason,
+        metadata=dict(info.metadata),
+        retry_after=retry_after,
+        retry_forbidden=forbidden,
+        violations=violations,
+    )
+
+
+def _details(
+    value: str | bytes | None,
+) -> tuple[error_details_pb2.ErrorInfo, float | None, tuple[FieldViolation, ...]]:
+    info = error_details_pb2.ErrorInfo()
+    retry = error_details_pb2.RetryInfo()
+    bad = error_details_pb2.BadRequest()
+    retry_after = None
+    status = status_pb2.Status()
+    if isinstance(value, bytes):
+        status.ParseFromString(value)
+    for detail in status.details:
+        if detail.Unpack(retry):
+            retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+        elif not detail.Unpack(info):
+            detail.Unpack(bad)
+    violations = tuple(FieldViolation(item.field, item.description) for item in bad.field_violations)
+    return info, retry_after, violations
+
+
+def _milliseconds(value: str | bytes | None) -> int | None:
+    if value is None:
+        return None
+    try:
+        return int(value)
+    except ValueError:
+        # What cannot be read forbids, as gRPC's own retries have it.
+        return -1

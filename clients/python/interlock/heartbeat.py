@@ -1,0 +1,109 @@
+"""Keeps leases alive, and tells handlers when they have to stop.
+
+One task serves all leases of a worker: what is due goes into one call. Progress rides on the heartbeats, at most each
+`NEWS_INTERVAL` per lease. A lease that could not be renewed until it ended is treated as lost, since somebody else may
+have it then; safety does not rest on that, the server refuses all but the newest token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+
+from interlock.client import Client
+from interlock.documents import seconds
+from interlock.errors import InterlockError
+from interlock.lease import Attempt, StopReason
+from interlock.v1 import worker_service_pb2
+
+log = logging.getLogger("interlock.worker")
+
+NEWS_INTERVAL = 0.2
+# After a heartbeat that failed, although its call was repeated.
+_PAUSE = 0.5
+# The most beats that one Heartbeat may carry.
+_BEATS = 1_000
+
+
+class Heartbeats:
+    """The heartbeats of one worker. `run` is a task of its own, beside the handlers."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._attempts: dict[str, Attempt] = {}
+        self._loop = asyncio.get_running_loop()
+        self._woken = asyncio.Event()
+
+    def add(self, attempt: Attempt) -> None:
+        """Keeps the lease alive from now on."""
+        self._attempts[attempt.lease.lease_token] = attempt
+        self._woken.set()
+
+    def remove(self, attempt: Attempt) -> None:
+        """No longer."""
+        self._attempts.pop(attempt.lease.lease_token, None)
+
+    def wake(self) -> None:
+        """There is news to tell. From any thread."""
+        self._loop.call_soon_threadsafe(self._woken.set)
+
+    async def run(self) -> None:
+        """Beats until cancelled."""
+        while True:
+            self._woken.clear()
+            now = time.monotonic()
+            due = [attempt for attempt in self._attempts.values() if _next(attempt) <= now][:_BEATS]
+            if due:
+                await self._beat(due)
+                continue
+            next_at = min(map(_next, self._attempts.values()), default=None)
+            # Not the same as the built-in TimeoutError before Python 3.11.
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), None if next_at is None else next_at - now)
+
+    async def _beat(self, attempts: list[Attempt]) -> None:
+        beats = [attempt.beat.take() for attempt in attempts]
+        sent_at = time.monotonic()
+        limit = min(attempt.beat.interval for attempt in attempts)
+        request = worker_service_pb2.HeartbeatRequest(beats=beats)
+        try:
+            response = await self._client.call(self._client.workers.Heartbeat, request, timeout=limit)
+        except InterlockError as error:
+            log.warning("a heartbeat failed: %s", error)
+            self._missed(zip(attempts, beats, strict=True))
+            return
+        for attempt, status in zip(attempts, response.statuses, strict=True):
+            _apply(attempt, status, sent_at)
+
+    def _missed(self, missed: Iterable[tuple[Attempt, worker_service_pb2.LeaseBeat]]) -> None:
+        now = time.monotonic()
+        for attempt, beat in missed:
+            attempt.beat.give_back(beat)
+            attempt.beat.told_at = now + _PAUSE
+            attempt.beat.due_at = now + _PAUSE
+            if now >= attempt.beat.expires_at:
+                log.warning("%s of %s: the lease could not be renewed", attempt.stage_name, attempt.job_id)
+                attempt.stop(StopReason.LOST)
+
+
+def _next(attempt: Attempt) -> float:
+    """When the lease needs a beat."""
+    beat = attempt.beat
+    if beat.has_news:
+        return min(beat.due_at, beat.told_at + NEWS_INTERVAL)
+    return beat.due_at
+
+
+def _apply(attempt: Attempt, status: worker_service_pb2.LeaseStatus, sent_at: float) -> None:
+    beat = attempt.beat
+    beat.due_at = sent_at + beat.interval
+    if status.directive == worker_service_pb2.LEASE_DIRECTIVE_LOST:
+        attempt.stop(StopReason.LOST)
+        return
+    beat.expires_at = sent_at + seconds(status.ttl)
+    attempt.is_paused = status.directive == worker_service_pb2.LEASE_DIRECTIVE_PAUSE
+    if status.directive == worker_service_pb2.LEASE_DIRECTIVE_CANCEL:
+        attempt.stop(StopReason.CANCELLED)

@@ -1,0 +1,260 @@
+"""What a handler sees of the stage it works on, and what it can say about its end."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from interlock.documents import from_struct, seconds
+from interlock.v1 import common_pb2, job_pb2, worker_service_pb2
+
+
+class FailureClass(enum.IntEnum):
+    """What kind of failure ended an attempt; the server decides by it whether and when the stage is tried again."""
+
+    SERVER_ERROR = common_pb2.FAILURE_CLASS_SERVER_ERROR
+    RATE_LIMITED = common_pb2.FAILURE_CLASS_RATE_LIMITED
+    NETWORK = common_pb2.FAILURE_CLASS_NETWORK
+    CLIENT_ERROR = common_pb2.FAILURE_CLASS_CLIENT_ERROR
+    TIMEOUT = common_pb2.FAILURE_CLASS_TIMEOUT
+    CANCELLED = common_pb2.FAILURE_CLASS_CANCELLED
+    INTERNAL = common_pb2.FAILURE_CLASS_INTERNAL
+
+
+class StageError(Exception):
+    """Raised by a handler to fail its attempt in a known way."""
+
+    def __init__(
+        self,
+        failure_class: FailureClass,
+        message: str,
+        retry_after: float | None = None,
+        *,
+        code: str = "",
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Describes the failure.
+
+        Args:
+            failure_class: decides about the retry.
+            message: for people; what exceeds 4 KiB is cut off.
+            retry_after: how many seconds a called service asked to wait.
+            code: of your own choice, at most 128 bytes.
+            details: anything that helps to understand it, at most 64 KiB as JSON.
+        """
+        super().__init__(message)
+        self.failure_class = failure_class
+        self.message = message
+        self.retry_after = retry_after
+        self.code = code
+        self.details = details
+
+
+class StopReason(enum.Enum):
+    """Why a handler has to stop."""
+
+    LOST = "the lease is lost"
+    CANCELLED = "the job is being cancelled or has failed"
+    SHUTDOWN = "the worker is shutting down"
+
+
+class StageStopped(Exception):
+    """Raised by `Attempt.check` in a handler that has to stop."""
+
+    def __init__(self, reason: StopReason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a handler returns if artifacts alone do not say it all."""
+
+    artifacts: Mapping[str, Any] | None = None
+    job_result: Mapping[str, Any] | None = None
+    """Becomes the result of the job."""
+    message: str = ""
+    add_stages: Iterable[job_pb2.StageSpec] = field(default=())
+    """New stages of the same job, added in the same commit."""
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """What became of a stage that this one depends on."""
+
+    name: str
+    succeeded: bool
+    artifacts: Mapping[str, Any]
+    failure: common_pb2.Failure | None
+
+
+class Attempt:
+    """One attempt at one stage, under a lease that the worker keeps alive.
+
+    `report` and `check` can be called from any thread.
+    """
+
+    def __init__(self, lease: worker_service_pb2.Lease, *, leased_at: float, wake: Callable[[], None]) -> None:
+        """Made by the worker. `leased_at` is on the monotonic clock: when the lease began."""
+        self.lease = lease
+        self.beat = _Beat(lease, leased_at)
+        self._wake = wake
+        self._stop_reason: StopReason | None = None
+        self._stopped = threading.Event()
+        self.task: asyncio.Task[Any] | None = None
+        """The handler, if it can be cancelled."""
+        self.is_reporting_end = False
+        """Whether the work is over and only its outcome is still to be told."""
+        self.is_paused = False
+        """Whether the job is paused: an advice to stop at the next good point."""
+
+    @property
+    def job_id(self) -> str:
+        """The job."""
+        return self.lease.job_id
+
+    @property
+    def stage_name(self) -> str:
+        """The stage's name."""
+        return self.lease.stage_name
+
+    @property
+    def kind(self) -> str:
+        """The job's kind."""
+        return self.lease.kind
+
+    @property
+    def queue(self) -> str:
+        """The queue it came from."""
+        return self.lease.queue
+
+    @property
+    def number(self) -> int:
+        """Which attempt this is, from 1."""
+        return self.lease.attempt
+
+    @property
+    def fencing_token(self) -> int:
+        """Strictly increases with each lease of the stage; for third parties that can refuse older ones."""
+        return self.lease.fencing_token
+
+    @cached_property
+    def payload(self) -> dict[str, Any]:
+        """The job's payload."""
+        return from_struct(self.lease.payload)
+
+    @cached_property
+    def input(self) -> dict[str, Any]:
+        """The stage's input."""
+        return from_struct(self.lease.input)
+
+    @cached_property
+    def dependencies(self) -> dict[str, Dependency]:
+        """The stages that this one depends on, by name."""
+        return {
+            item.name: Dependency(
+                name=item.name,
+                succeeded=item.state == job_pb2.STAGE_STATE_SUCCEEDED,
+                artifacts=from_struct(item.artifacts),
+                failure=item.failure if item.HasField("failure") else None,
+            )
+            for item in self.lease.dependencies
+        }
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why the handler has to stop. None: it has not to."""
+        return self._stop_reason
+
+    def report(self, progress: float | None = None, message: str | None = None) -> None:
+        """Says how far the attempt is, 0 to 1, and what it is doing. Returns at once; the next heartbeat tells it.
+
+        Reports that follow each other quickly become one; the last one counts.
+
+        Raises:
+            ValueError: the progress is not a number from 0 to 1.
+            StageStopped: see `check`.
+        """
+        if progress is not None and not 0.0 <= progress <= 1.0:
+            raise ValueError(f"progress is a number from 0 to 1, not {progress}")
+        self.check()
+        self.beat.say(progress, message)
+        self._wake()
+
+    def check(self) -> None:
+        """For handlers that are plain functions: asyncio cancels coroutines, but nothing can cancel a thread.
+
+        Raises:
+            StageStopped: the handler has to stop.
+        """
+        if self._stop_reason is not None:
+            raise StageStopped(self._stop_reason)
+
+    def wait_stopped(self, timeout: float | None = None) -> bool:
+        """Blocks a thread until the handler has to stop, or for `timeout` seconds; whether it has to."""
+        return self._stopped.wait(timeout)
+
+    def stop(self, reason: StopReason) -> None:
+        """Cancels the handler. Called by the worker, in its event loop. The first reason stands, but LOST wins."""
+        if self.is_reporting_end:
+            return
+        first = self._stop_reason is None
+        if first or reason is StopReason.LOST:
+            self._stop_reason = reason
+        self._stopped.set()
+        if first and self.task is not None:
+            self.task.cancel()
+
+
+class _Beat:
+    """When the lease ends, when to renew it, and what to say then. Times are on the monotonic clock."""
+
+    def __init__(self, lease: worker_service_pb2.Lease, leased_at: float) -> None:
+        self.token = lease.lease_token
+        self.interval = max(0.05, seconds(lease.heartbeat_interval))
+        self.expires_at = leased_at + seconds(lease.ttl)
+        self.due_at = leased_at + self.interval
+        self.told_at = 0.0
+        self._lock = threading.Lock()
+        self._progress: float | None = None
+        self._message: str | None = None
+
+    def say(self, progress: float | None, message: str | None) -> None:
+        with self._lock:
+            if progress is not None:
+                self._progress = progress
+            if message is not None:
+                self._message = cut(message, 1024)
+
+    @property
+    def has_news(self) -> bool:
+        with self._lock:
+            return self._progress is not None or self._message is not None
+
+    def take(self) -> worker_service_pb2.LeaseBeat:
+        """The beat to send now."""
+        with self._lock:
+            beat = worker_service_pb2.LeaseBeat(lease_token=self.token, progress=self._progress, message=self._message)
+            self._progress = self._message = None
+        self.told_at = time.monotonic()
+        return beat
+
+    def give_back(self, beat: worker_service_pb2.LeaseBeat) -> None:
+        """What could not be sent; what was said since then is newer."""
+        with self._lock:
+            if self._progress is None and beat.HasField("progress"):
+                self._progress = beat.progress
+            if self._message is None and beat.HasField("message"):
+                self._message = beat.message
+
+
+def cut(text: str, limit: int) -> str:
+    """The beginning of a text, at most `limit` bytes of UTF-8, without the characters that the server refuses."""
+    encoded = text.replace("\0", "").encode("utf-8", "replace")
+    return encoded[:limit].decode("utf-8", "ignore")

@@ -1,0 +1,76 @@
+"""Repeating calls: when, how long, and with what waits between."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grpc
+
+from interlock.errors import Conflict, DeadlineExceeded, InterlockError, ResourceExhausted, Unavailable, from_rpc_error
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Full jitter: the wait before retry n is random between 0 and `min(longest, first * 2 ** n)` seconds.
+
+    A server that says how long to wait is believed: then the random wait comes on top, so that those who were turned
+    away together do not come back together.
+    """
+
+    first: float = 0.1
+    longest: float = 5.0
+
+    def wait(self, retry: int, told: float | None) -> float:
+        """Seconds before retry number `retry`, counted from 0; `told` is what the server said."""
+        bound = min(self.longest, self.first * 2 ** min(retry, 30))
+        return (told or 0.0) + random.uniform(0, bound)
+
+
+def can_be_repeated(error: InterlockError) -> bool:
+    """Whether the same call, which is safe to repeat, can succeed later."""
+    if isinstance(error, Unavailable):
+        # OUTCOME_UNKNOWN forbids retries to those who sent no request id; the calls of this package are all safe.
+        return not error.retry_forbidden or error.reason == "OUTCOME_UNKNOWN"
+    return isinstance(error, Conflict | ResourceExhausted) and not error.retry_forbidden
+
+
+async def repeat(
+    attempt: Callable[[float], Awaitable[Result]],
+    *,
+    timeout: float,
+    backoff: Backoff,
+) -> Result:
+    """Makes a call until it succeeds, fails for good, or `timeout` seconds are over.
+
+    `attempt` gets the seconds that are left. The call must be safe to repeat.
+
+    Raises:
+        InterlockError: the last failure.
+    """
+    deadline = time.monotonic() + timeout
+    retry = 0
+    last: InterlockError | None = None
+    while True:
+        try:
+            return await attempt(max(0.001, deadline - time.monotonic()))
+        except grpc.aio.AioRpcError as raised:
+            error = from_rpc_error(raised)
+            cause = raised
+        if isinstance(error, DeadlineExceeded) and last is not None and not error.reason:
+            # The time ran out on our side during a retry; why there was one says more.
+            raise last from cause
+        if not can_be_repeated(error):
+            raise error from cause
+        wait = backoff.wait(retry, error.retry_after)
+        if time.monotonic() + wait >= deadline:
+            raise error from cause
+        last = error
+        retry += 1
+        await asyncio.sleep(wait)

@@ -1,0 +1,312 @@
+"""Leases stages and runs a handler on each: heartbeats beside it, its outcome told, all in order at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any, TypeAlias, cast
+
+from google.protobuf.message import Message
+
+from interlock.client import WAIT_MARGIN, Client
+from interlock.documents import to_duration, to_struct
+from interlock.errors import (
+    Conflict,
+    DeadlineExceeded,
+    InterlockError,
+    Internal,
+    InvalidArgument,
+    LeaseLost,
+    ResourceExhausted,
+    Unavailable,
+)
+from interlock.heartbeat import Heartbeats
+from interlock.lease import Attempt, Completion, FailureClass, StageError, StageStopped, StopReason, cut
+from interlock.v1 import common_pb2, worker_service_pb2
+
+log = logging.getLogger("interlock.worker")
+
+Outcome: TypeAlias = Mapping[str, Any] | Completion | None
+Handler: TypeAlias = Callable[[Attempt], Awaitable[Outcome]] | Callable[[Attempt], Outcome]
+
+# What a worker survives; anything else means that it can never get work, such as a namespace that does not exist.
+_PASSING = (Unavailable, ResourceExhausted, Conflict, DeadlineExceeded, Internal)
+_PAUSE = 1.0
+# How long the outcome of work that is done is worth telling, at least.
+_TELL = 120.0
+# How long handlers that were told to stop, and their reports, get at a shutdown.
+_LAST = 10.0
+
+
+class Worker:
+    """Takes stages from queues and has a handler work on them.
+
+    The handler gets an `Attempt` and returns the stage's artifacts, or a `Completion`. A coroutine function runs in the
+    event loop and must not block it; a plain function runs in a thread of its own. It fails the attempt by raising
+    `StageError`, or anything else, which counts as a bug of the worker. When the lease is lost or the job is cancelled,
+    a coroutine is cancelled, and a plain function finds out by `Attempt.check` or `Attempt.report`.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        queues: Iterable[str] = ("default",),
+        worker_id: str | None = None,
+        *,
+        concurrency: int = 1,
+        lease_duration: float | timedelta | None = None,
+        poll_wait: float = 30.0,
+        grace: float = 10.0,
+    ) -> None:
+        """Describes the worker.
+
+        Args:
+            client: the connection.
+            queues: where to take stages from.
+            worker_id: for people and for the history. None: host and process id.
+            concurrency: how many stages to work on at once.
+            lease_duration: how long a stage stays ours without a sign of life. None: 90 s.
+            poll_wait: how many seconds the server holds a request for work, 0 to 60.
+            grace: how many seconds handlers get to end at a shutdown before their stages are given back.
+        """
+        self.client = client
+        self.queues = tuple(queues)
+        self.worker_id = worker_id or f"{socket.gethostname()}:{os.getpid()}"
+        self.concurrency = concurrency
+        self.grace = grace
+        self._lease_duration = None if lease_duration is None else to_duration(lease_duration)
+        self._poll_wait = poll_wait
+        self._running: dict[asyncio.Task[None], Attempt] = {}
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Begins the shutdown: no more work is taken. A second time, it does not wait for the handlers any longer."""
+        if self._stopping.is_set():
+            self._stop_handlers()
+        self._stopping.set()
+
+    async def run(self, handler: Handler, *, handle_signals: bool = True) -> None:
+        """Works until `stop`, or until SIGTERM or SIGINT if `handle_signals`; then nothing is left leased.
+
+        Raises:
+            InterlockError: no work can ever be had, for example since the namespace does not exist.
+        """
+        heartbeats = Heartbeats(self.client)
+        beating = asyncio.create_task(heartbeats.run(), name="interlock heartbeats")
+        try:
+            with _signals(self.stop if handle_signals else None):
+                try:
+                    await self._take_work(handler, heartbeats)
+                finally:
+                    await self._drain()
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+
+    async def _take_work(self, handler: Handler, heartbeats: Heartbeats) -> None:
+        stopping = asyncio.create_task(self._stopping.wait())
+        polling: asyncio.Task[tuple[float, list[worker_service_pb2.Lease]]] | None = None
+        try:
+            while not self._stopping.is_set():
+                if len(self._running) >= self.concurrency:
+                    await asyncio.wait([stopping, *self._running], return_when=asyncio.FIRST_COMPLETED)
+                    continue
+                polling = asyncio.create_task(self._lease(self.concurrency - len(self._running)))
+                await asyncio.wait([stopping, polling], return_when=asyncio.FIRST_COMPLETED)
+                if not polling.done():
+                    break
+                leased_at, leases = polling.result()
+                for lease in leases:
+                    self._start(handler, Attempt(lease, leased_at=leased_at, wake=heartbeats.wake), heartbeats)
+        finally:
+            stopping.cancel()
+            # The server gives back what it leased to a call that was cancelled.
+            if polling is not None and polling.cancel():
+                await asyncio.gather(polling, return_exceptions=True)
+
+    async def _lease(self, count: int) -> tuple[float, list[worker_service_pb2.Lease]]:
+        request = worker_service_pb2.LeaseStagesRequest(
+            worker_id=self.worker_id,
+            queues=self.queues,
+            max_stages=count,
+            wait=to_duration(self._poll_wait),
+            lease_duration=self._lease_duration,
+        )
+        try:
+            timeout = self._poll_wait + WAIT_MARGIN
+            response = await self.client.call(self.client.workers.LeaseStages, request, timeout=timeout)
+        except _PASSING as error:
+            log.warning("no work could be asked for: %s", error)
+            await asyncio.sleep(_PAUSE)
+            return 0.0, []
+        # The answer is as old as its way here, which is short beside any lease.
+        return time.monotonic(), list(response.leases)
+
+    def _start(self, handler: Handler, attempt: Attempt, heartbeats: Heartbeats) -> None:
+        async def work() -> None:
+            try:
+                await self._work(handler, attempt)
+            finally:
+                heartbeats.remove(attempt)
+
+        heartbeats.add(attempt)
+        name = f"{attempt.job_id}/{attempt.stage_name}"
+        task = asyncio.create_task(work(), name=name)
+        self._running[task] = attempt
+        task.add_done_callback(self._running.pop)
+
+    async def _work(self, handler: Handler, attempt: Attempt) -> None:
+        handling = asyncio.create_task(_call(handler, attempt), name=f"{attempt.stage_name} handler")
+        if _is_coroutine_function(handler):
+            attempt.task = handling
+        try:
+            await asyncio.wait([handling])
+        finally:
+            handling.cancel()
+        attempt.is_reporting_end = True
+        request = _ending(attempt, handling)
+        if request is None:
+            log.warning("%s of %s stopped: %s", attempt.stage_name, attempt.job_id, StopReason.LOST.value)
+            return
+        try:
+            await self._tell(attempt, request)
+        except InvalidArgument as error:
+            # Most likely its artifacts are too large: the work is of no use, and nobody else would do better.
+            log.error("%s of %s cannot be completed: %s", attempt.stage_name, attempt.job_id, error)
+            failure = _failure(FailureClass.CLIENT_ERROR, str(error))
+            with suppress(InvalidArgument):
+                await self._tell(attempt, _fail(attempt, failure))
+
+    async def _tell(self, attempt: Attempt, request: Message) -> None:
+        workers = self.client.workers
+        timeout = max(_TELL, attempt.beat.expires_at - time.monotonic())
+        try:
+            if isinstance(request, worker_service_pb2.CompleteStageRequest):
+                await self.client.call(workers.CompleteStage, request, timeout=timeout)
+            elif isinstance(request, worker_service_pb2.FailStageRequest):
+                await self.client.call(workers.FailStage, request, timeout=timeout)
+            elif isinstance(request, worker_service_pb2.ReleaseStageRequest):
+                await self.client.call(workers.ReleaseStage, request, timeout=timeout)
+        except InvalidArgument:
+            raise
+        except LeaseLost:
+            log.warning("%s of %s: somebody else has the lease", attempt.stage_name, attempt.job_id)
+        except InterlockError as error:
+            # The lease expires, and the stage is done again.
+            log.error("%s of %s: its end could not be told: %s", attempt.stage_name, attempt.job_id, error)
+
+    async def _drain(self) -> None:
+        if self._running:
+            await asyncio.wait(self._running, timeout=self.grace)
+        if self._running:
+            self._stop_handlers()
+            await asyncio.wait(self._running, timeout=_LAST)
+        # Without a server, or with a handler that does not stop. The leases expire.
+        for task, attempt in list(self._running.items()):
+            log.error("%s of %s did not end in time", attempt.stage_name, attempt.job_id)
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _stop_handlers(self) -> None:
+        for attempt in self._running.values():
+            attempt.stop(StopReason.SHUTDOWN)
+
+
+async def _call(handler: Handler, attempt: Attempt) -> Outcome:
+    if _is_coroutine_function(handler):
+        return await cast(Callable[[Attempt], Awaitable[Outcome]], handler)(attempt)
+    # The context of this task goes along.
+    return await asyncio.to_thread(cast(Callable[[Attempt], Outcome], handler), attempt)
+
+
+def _is_coroutine_function(handler: Handler) -> bool:
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
+
+
+def _ending(attempt: Attempt, task: asyncio.Task[Outcome]) -> Message | None:
+    """What to tell the server about an attempt whose handler has ended. None: nothing, it is not ours any more."""
+    error = None if task.cancelled() else task.exception()
+    token = attempt.lease.lease_token
+    if error is None and not task.cancelled():
+        # Even a lost lease may complete, as long as nobody else has leased the stage.
+        try:
+            return _complete(token, task.result())
+        except (TypeError, ValueError, AttributeError) as bad:
+            return _fail(
+                attempt, _failure(FailureClass.CLIENT_ERROR, f"what the handler returned is no document: {bad}")
+            )
+    if attempt.stop_reason is StopReason.LOST:
+        return None
+    if attempt.stop_reason is not None and (task.cancelled() or isinstance(error, StageStopped)):
+        return worker_service_pb2.ReleaseStageRequest(lease_token=token)
+    if error is None:
+        return _fail(attempt, _failure(FailureClass.CANCELLED, "the handler cancelled itself"))
+    return _fail(attempt, failure_of(error))
+
+
+def _complete(token: str, outcome: Outcome) -> worker_service_pb2.CompleteStageRequest:
+    completion = outcome if isinstance(outcome, Completion) else Completion(artifacts=outcome)
+    return worker_service_pb2.CompleteStageRequest(
+        lease_token=token,
+        artifacts=None if completion.artifacts is None else to_struct(completion.artifacts),
+        job_result=None if completion.job_result is None else to_struct(completion.job_result),
+        message=cut(completion.message, 1024) if completion.message else None,
+        add_stages=completion.add_stages,
+    )
+
+
+def _fail(attempt: Attempt, failure: common_pb2.Failure) -> worker_service_pb2.FailStageRequest:
+    log.info("%s of %s failed: %s", attempt.stage_name, attempt.job_id, failure.message)
+    return worker_service_pb2.FailStageRequest(lease_token=attempt.lease.lease_token, failure=failure)
+
+
+def failure_of(error: BaseException) -> common_pb2.Failure:
+    """The failure that an exception of a handler means."""
+    if isinstance(error, StageError):
+        failure = _failure(error.failure_class, error.message, error.code)
+        if error.retry_after is not None:
+            failure.retry_after.CopyFrom(to_duration(error.retry_after))
+        if error.details is not None:
+            try:
+                failure.details.CopyFrom(to_struct(error.details))
+            except ValueError as bad:
+                failure.details.CopyFrom(to_struct({"unreadable": str(bad)}))
+        return failure
+    name = type(error).__name__
+    message = f"{name}: {error}"
+    if isinstance(error, TimeoutError | asyncio.TimeoutError):
+        return _failure(FailureClass.TIMEOUT, message, name)
+    if isinstance(error, ConnectionError | socket.gaierror):
+        return _failure(FailureClass.NETWORK, message, name)
+    failure = _failure(FailureClass.INTERNAL, message, name)
+    trace = "".join(traceback.format_exception(error))
+    failure.details.CopyFrom(to_struct({"traceback": cut(trace[-16_000:], 16_000)}))
+    return failure
+
+
+def _failure(failure_class: FailureClass, message: str, code: str = "") -> common_pb2.Failure:
+    number = cast(common_pb2.FailureClass.ValueType, int(failure_class))
+    return common_pb2.Failure(failure_class=number, message=cut(message, 4096), code=cut(code, 128))
+
+
+@contextmanager
+def _signals(stop: Callable[[], None] | None) -> Any:
+    """Has SIGTERM and SIGINT call `stop`, in the event loop; afterwards they are as before."""
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT) if stop is not None else ()
+    for number in signals:
+        loop.add_signal_handler(number, cast(Callable[[], None], stop))
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,159 @@
+"""A server for tests of the client alone: real gRPC, answers as the test tells."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from interlock.documents import to_duration, to_struct
+from interlock.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc, worker_service_pb2, worker_service_pb2_grpc
+
+CONTINUE = worker_service_pb2.LEASE_DIRECTIVE_CONTINUE
+
+
+class Refusal(Exception):
+    """What a call is to fail with, in the form of the real server."""
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        reason: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        pushback_ms: int | None = None,
+        field: str | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.message = f"refused: {reason}…"
+        details: list[Message] = [
+            error_details_pb2.ErrorInfo(
+                reason=reason, domain="interlock", metadata={"outcome": "NOT_APPLIED", **(metadata or {})}
+            )
+        ]
+        self.trailers: list[tuple[str, str | bytes]] = []
+        if field is not None:
+            violation = error_details_pb2.BadRequest.FieldViolation(field=field, description="is wrong")
+            details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+        if pushback_ms is not None:
+            self.trailers.append(("grpc-retry-pushback-ms", str(pushback_ms)))
+        if pushback_ms is not None and pushback_ms >= 0:
+            delay = duration_pb2.Duration()
+            delay.FromMilliseconds(pushback_ms)
+            details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+        packed = []
+        for detail in details:
+            packed.append(any_pb2.Any())
+            packed[-1].Pack(detail)
+        status = status_pb2.Status(code=code.value[0], message=self.message, details=packed)
+        self.trailers.append(("grpc-status-details-bin", status.SerializeToString()))
+
+
+class FakeServer(job_service_pb2_grpc.JobServiceServicer, worker_service_pb2_grpc.WorkerServiceServicer):
+    """Hands out the leases that are put into it, and remembers all calls."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.calls: list[tuple[str, Any]] = []
+        self.metadata: list[dict[str, str | bytes]] = []
+        self.refusals: list[Refusal] = []
+        """The next calls, except for work and by heartbeat, fail with these."""
+        self.work: asyncio.Queue[worker_service_pb2.Lease] = asyncio.Queue()
+        self.directive: Callable[[str], worker_service_pb2.LeaseDirective.ValueType] = lambda token: CONTINUE
+        self.heartbeats_fail = False
+        self._called = asyncio.Condition()
+
+    def offer(self, token: str = "t", *, ttl: float = 10.0, interval: float = 0.05, **fields: Any) -> None:
+        """Something to lease."""
+        lease = worker_service_pb2.Lease(
+            lease_token=token,
+            fencing_token=7,
+            job_id="job",
+            stage_name=f"stage-{token}",
+            attempt=1,
+            input=to_struct(fields),
+            ttl=to_duration(ttl),
+            heartbeat_interval=to_duration(interval),
+        )
+        self.work.put_nowait(lease)
+
+    def of(self, name: str) -> list[Any]:
+        """The calls of one rpc so far."""
+        return [request for called, request in self.calls if called == name]
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Waits until something is true after a call, for at most 10 s."""
+        async with self._called:
+            await asyncio.wait_for(self._called.wait_for(holds), 10)
+
+    async def _note(self, name: str, request: Message, context: Any) -> None:
+        async with self._called:
+            self.calls.append((name, request))
+            self.metadata.append(dict(context.invocation_metadata()))
+            self._called.notify_all()
+        if name not in {"LeaseStages", "Heartbeat"} and self.refusals:
+            await self._refuse(context, self.refusals.pop(0))
+
+    @staticmethod
+    async def _refuse(context: Any, refusal: Refusal) -> None:
+        await context.abort(refusal.code, refusal.message, tuple(refusal.trailers))
+
+    async def GetJob(self, request: Any, context: Any) -> Any:
+        await self._note("GetJob", request, context)
+        return job_service_pb2.GetJobResponse(job=job_pb2.Job(job_id=request.job_id))
+
+    async def SubmitJob(self, request: Any, context: Any) -> Any:
+        await self._note("SubmitJob", request, context)
+        return job_service_pb2.SubmitJobResponse(job=job_pb2.Job(job_id="new", kind=request.kind))
+
+    async def LeaseStages(self, request: Any, context: Any) -> Any:
+        await self._note("LeaseStages", request, context)
+        leases = [await self.work.get()]
+        while len(leases) < request.max_stages and not self.work.empty():
+            leases.append(self.work.get_nowait())
+        return worker_service_pb2.LeaseStagesResponse(leases=leases)
+
+    async def Heartbeat(self, request: Any, context: Any) -> Any:
+        await self._note("Heartbeat", request, context)
+        if self.heartbeats_fail:
+            await self._refuse(context, Refusal(grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"))
+        statuses = []
+        for beat in request.beats:
+            directive = self.directive(beat.lease_token)
+            statuses.append(worker_service_pb2.LeaseStatus(directive=directive, ttl=to_duration(10)))
+        return worker_service_pb2.HeartbeatResponse(statuses=statuses)
+
+    async def CompleteStage(self, request: Any, context: Any) -> Any:
+        await self._note("CompleteStage", request, context)
+        return worker_service_pb2.CompleteStageResponse(applied=True)
+
+    async def FailStage(self, request: Any, context: Any) -> Any:
+        await self._note("FailStage", request, context)
+        return worker_service_pb2.FailStageResponse(applied=True)
+
+    async def ReleaseStage(self, request: Any, context: Any) -> Any:
+        await self._note("ReleaseStage", request, context)
+        return worker_service_pb2.ReleaseStageResponse(applied=True)
+
+
+@asynccontextmanager
+async def fake_server() -> AsyncIterator[FakeServer]:
+    """Starts one on a port of its own."""
+    fake = FakeServer()  # type: ignore[abstract]  # The rpcs that are left out are UNIMPLEMENTED.
+    server = grpc.aio.server()
+    job_service_pb2_grpc.add_JobServiceServicer_to_server(fake, server)
+    worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(fake, server)
+    fake.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    try:
+        yield fake
+    finally:
+        await server.stop(None)

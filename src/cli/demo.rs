@@ -1,0 +1,79 @@
+//! `interlock demo`: starts the demo of the Python client, which lives in the checkout.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+/// Where the Python client and its demo are in a checkout.
+const CLIENT: &str = "clients/python";
+/// What makes a directory the one that is looked for.
+const LANDMARK: &str = "demo/__main__.py";
+/// Where `make` keeps the interpreter that has all the demo needs.
+const VENV_PYTHON: &str = ".venv/bin/python";
+
+/// Make a narrated film of seven scenes with three Python workers, on a server that runs.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// The server.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50051")]
+    address: String,
+    /// Where the film goes [default: demo-output].
+    #[arg(long, value_name = "DIRECTORY")]
+    output: Option<PathBuf>,
+    /// The interpreter, with the packages of clients/python/requirements.txt [default: .venv/bin/python of the checkout,
+    /// which `make demo` sets up].
+    #[arg(long, value_name = "FILE")]
+    python: Option<PathBuf>,
+}
+
+impl Demo {
+    /// Becomes the demo; comes back only if that fails.
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let near = [std::env::current_dir(), std::env::current_exe()];
+        let Some(checkout) = near.iter().flatten().find_map(|start| checkout_above(start)) else {
+            bail!("the demo is part of the source: run this in a checkout of Interlock");
+        };
+        let python = self.python.clone().unwrap_or_else(|| checkout.join(VENV_PYTHON));
+        let error = self.command(&python, &checkout).exec();
+        Err(error).with_context(|| format!("cannot run {}; `make demo` sets it up", python.display()))
+    }
+
+    fn command(&self, python: &Path, checkout: &Path) -> Command {
+        let mut command = Command::new(python);
+        command.args(["-m", "demo", "--address"]).arg(&self.address);
+        if let Some(output) = &self.output {
+            command.arg("--output").arg(output);
+        }
+        command.env("PYTHONPATH", checkout.join(CLIENT));
+        command
+    }
+}
+
+/// The checkout that a path is in.
+fn checkout_above(path: &Path) -> Option<PathBuf> {
+    let is_checkout = |directory: &&Path| directory.join(CLIENT).join(LANDMARK).is_file();
+    path.ancestors().find(is_checkout).map(Path::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demo_is_found_from_anywhere_in_the_checkout() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        assert_eq!(checkout_above(&root.join("src/cli")).as_deref(), Some(root));
+        assert_eq!(checkout_above(Path::new("/")), None);
+    }
+
+    #[test]
+    fn address_and_output_are_passed_on() {
+        let demo = Demo { address: "localhost:4000".to_owned(), output: Some("out".into()), python: None };
+        let command = demo.command(Path::new("python3"), Path::new("/checkout"));
+        let arguments: Vec<_> = command.get_args().collect();
+        assert_eq!(arguments, ["-m", "demo", "--address", "localhost:4000", "--output", "out"]);
+    }
+}

@@ -1,0 +1,184 @@
+//! Tokens: who may still say what, late completions, and repeats.
+
+use super::bench::{Bench, complete, is_transition};
+use super::build::{Wish, report, secs, stage};
+use crate::domain::failure::FailureClass::{ClientError, Network};
+use crate::domain::id::LeaseToken;
+use crate::domain::job::JobState;
+use crate::domain::refusal::Refusal;
+use crate::domain::stage::StagePhase::*;
+use crate::operation::end_stage::End;
+
+/// Everything that the bearer of a token can say.
+fn all_words(bench: &mut Bench, token: LeaseToken) -> Vec<Result<crate::operation::Reply, Refusal>> {
+    vec![
+        bench.beat(token),
+        bench.progress(token, Some(0.9), None),
+        bench.fail(token, Network),
+        bench.release(token),
+        bench.add(token, vec![stage("never")]),
+        bench.complete_adding(token, vec![stage("never")]),
+        bench.complete(token),
+    ]
+}
+
+fn reaped() -> (Bench, LeaseToken) {
+    let mut bench = Bench::with(vec![stage("a"), stage("b").after(&["a"])]);
+    let token = bench.lease("a");
+    bench.pass(secs(90));
+    bench.reap("a").expect("taken");
+    (bench, token)
+}
+
+#[test]
+fn after_a_reap_only_the_completion_is_welcome() {
+    let (mut bench, token) = reaped();
+    for word in all_words(&mut bench, token).into_iter().take(5) {
+        assert_eq!(word.expect_err("lost"), Refusal::LeaseLost);
+    }
+    let (mut bench, token) = reaped();
+    bench.complete(token).expect("late, but nobody else has it");
+    assert_eq!((bench.phases(), bench.stage("a").failure.is_none()), (vec![Succeeded, Ready], true));
+}
+
+#[test]
+fn an_expired_lease_that_was_not_reaped_is_as_good_as_new() {
+    let mut bench = Bench::with(vec![stage("a")]);
+    let token = bench.lease("a");
+    bench.pass(secs(900));
+    bench.beat(token).expect("nobody has taken it");
+    assert!(!bench.reap("a").expect("decided").applied, "it was renewed");
+    bench.pass(secs(900));
+    bench.complete(token).expect("nobody has taken it");
+    assert_eq!(bench.state(), JobState::Succeeded);
+}
+
+#[test]
+fn a_late_completion_works_in_a_paused_job_too() {
+    let (mut bench, token) = reaped();
+    bench.pause().expect("paused");
+    bench.complete(token).expect("holders may finish");
+    assert_eq!((bench.state(), bench.phase("b")), (JobState::Paused, Ready));
+}
+
+#[test]
+fn leased_again_the_old_token_is_lost_for_good() {
+    let (mut bench, old) = reaped();
+    let new = bench.lease("a");
+    assert_eq!(new.fencing_token, old.fencing_token + 1);
+    let before = bench.job().revision;
+    for word in all_words(&mut bench, old) {
+        assert_eq!(word.expect_err("lost"), Refusal::LeaseLost);
+    }
+    assert_eq!(bench.job().revision, before);
+    bench.complete(new).expect("the newest");
+    for word in all_words(&mut bench, old) {
+        assert_eq!(word.expect_err("lost"), Refusal::LeaseLost);
+    }
+}
+
+#[test]
+fn a_forged_token_is_a_lost_lease() {
+    let mut bench = Bench::with(vec![stage("a")]);
+    let token = bench.lease("a");
+    let forged = [
+        LeaseToken { secret: uuid::Uuid::from_u128(99), ..token },
+        LeaseToken { fencing_token: token.fencing_token + 1, ..token },
+        LeaseToken { stage_no: 7, ..token },
+    ];
+    for forged in forged {
+        for word in all_words(&mut bench, forged) {
+            assert_eq!(word.expect_err("lost"), Refusal::LeaseLost);
+        }
+    }
+}
+
+#[test]
+fn who_said_that_it_failed_or_gave_it_back_has_nothing_more_to_say() {
+    for release in [false, true] {
+        let mut bench = Bench::with(vec![stage("a")]);
+        let token = bench.lease("a");
+        if release { bench.release(token) } else { bench.fail(token, Network) }.expect("recorded");
+        for word in all_words(&mut bench, token) {
+            assert_eq!(word.expect_err("lost"), Refusal::LeaseLost);
+        }
+    }
+}
+
+#[test]
+fn a_terminal_stage_answers_a_repeat_and_refuses_everything_else() {
+    let mut bench = Bench::with(vec![stage("a"), stage("b")]);
+    let token = bench.lease("a");
+    bench.end(token, complete(vec![stage("added")]), 1).expect("completed");
+    let again = bench.end(token, complete(vec![stage("added")]), 1).expect("a repeat");
+    assert!(!again.applied);
+    // Other content, even where its stages exist by now: what is wrong is the state, not a field.
+    assert!(is_transition(&bench.end(token, complete(vec![stage("added")]), 7)));
+    for word in [bench.fail(token, Network), bench.release(token), bench.progress(token, Some(1.0), None)] {
+        assert!(is_transition(&word));
+    }
+    assert!(is_transition(&bench.add(token, vec![stage("never")])));
+    assert_eq!(bench.beat(token).expect_err("lost"), Refusal::LeaseLost);
+}
+
+#[test]
+fn a_failure_for_good_can_be_repeated_too() {
+    let mut bench = Bench::with(vec![stage("a").or_continue(), stage("b")]);
+    let token = bench.lease("a");
+    bench.fail(token, ClientError).expect("recorded");
+    assert!(!bench.fail(token, ClientError).expect("a repeat").applied);
+    assert!(is_transition(&bench.end(token, End::Fail { report: report(Network), jitter: 0.0 }, 8)));
+    assert!(is_transition(&bench.complete(token)));
+}
+
+#[test]
+fn a_lease_that_used_up_the_attempts_cannot_be_completed_late() {
+    let mut bench = Bench::with(vec![stage("a").attempts(1)]);
+    let token = bench.lease("a");
+    bench.pass(secs(90));
+    bench.reap("a").expect("taken");
+    assert_eq!((bench.phase("a"), bench.state()), (Failed, JobState::Failed));
+    assert!(is_transition(&bench.complete(token)));
+}
+
+#[test]
+fn the_stages_lease_duration_beats_the_requests() {
+    let own = stage("own").spec(|spec| spec.lease_duration = Some(secs(10)));
+    let mut bench = Bench::with(vec![own, stage("asks"), stage("default")]);
+    for (no, asked, expected) in [(0, Some(secs(60)), 10), (1, Some(secs(60)), 60), (2, None, 90)] {
+        bench.poll(no, asked).expect("leased");
+        let lease = bench.job().stages[no].lease().cloned().expect("a lease");
+        assert_eq!((lease.duration, lease.expires_at), (secs(expected), bench.now.after(secs(expected))));
+    }
+}
+
+#[test]
+fn a_renewal_is_no_revision_and_comes_when_a_third_is_used_up() {
+    let mut bench = Bench::with(vec![stage("a")]);
+    let token = bench.lease("a");
+    let (revision, granted) = (bench.job().revision, bench.stage("a").lease().cloned().expect("a lease").expires_at);
+    bench.pass(secs(29));
+    assert!(!bench.beat(token).expect("alive").applied);
+    assert_eq!(bench.stage("a").lease().expect("a lease").expires_at, granted, "not written yet");
+    bench.pass(secs(2));
+    assert!(!bench.beat(token).expect("alive").applied);
+    assert_eq!(bench.stage("a").lease().expect("a lease").expires_at, bench.now.after(secs(90)));
+    assert_eq!(bench.job().revision, revision);
+}
+
+#[test]
+fn only_the_reaped_lease_is_taken() {
+    let mut bench = Bench::with(vec![stage("a")]);
+    bench.lease("a");
+    let old = crate::operation::reap::Reap {
+        key: super::build::key(),
+        stage_no: 0,
+        token_secret: bench.stage("a").token_secret.expect("held"),
+    };
+    bench.pass(secs(90));
+    bench.run(&old).expect("taken");
+    bench.lease("a");
+    bench.pass(secs(90));
+    assert_eq!(bench.run(&old).expect_err("another lease"), Refusal::LeaseLost);
+    assert_eq!(bench.phase("a"), Running);
+}

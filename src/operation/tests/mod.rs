@@ -1,0 +1,20 @@
+//! Decisions in memory: what the semantics promise, sentence by sentence, and random histories against a model.
+//!
+//! No database: a [`bench::Bench`] holds the state between operations, plays the store's part (it proves that reaped leases
+//! have expired) and lets [`checks`] look at every single step, so that each table test is also a test of the invariants.
+
+mod bench;
+mod build;
+mod cancelling;
+mod checks;
+mod direct;
+mod failing;
+mod fan_in;
+mod fleet;
+mod groups;
+mod leases;
+mod lifecycle;
+mod progress;
+mod requests;
+mod reruns;
+mod retries;

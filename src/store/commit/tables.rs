@@ -1,0 +1,110 @@
+//! The tables below a job, in memory: what the rows of a plan would leave behind. For tests of what [`Plan`] computes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+
+use super::Plan;
+use super::columns::StageRow;
+use crate::domain::job::Job;
+use crate::domain::time::Timestamp;
+
+/// The rows of one job.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    root: Option<(i64, i16, f64)>,
+    stages: BTreeMap<i32, StageRow>,
+    depends_on: BTreeMap<i32, String>,
+    ready: BTreeMap<i32, i32>,
+    leases: BTreeMap<i32, (Uuid, Timestamp)>,
+    /// Whether the job's result is set.
+    pub has_result: bool,
+}
+
+impl Tables {
+    /// Writes the rows of a plan, each at most once.
+    pub fn apply(&mut self, plan: &Plan) {
+        for row in plan.insert_jobs.rows() {
+            assert!(self.root.replace((row.revision, row.state, row.progress)).is_none(), "inserted twice");
+        }
+        for row in plan.update_jobs.rows() {
+            assert!(self.root.replace((row.revision, row.state, row.progress)).is_some(), "updated before it is there");
+        }
+        let mut written = BTreeSet::new();
+        for row in plan.insert_stages.rows() {
+            assert!(written.insert(row.stage_no) && self.stages.insert(row.stage_no, row).is_none(), "inserted twice");
+        }
+        for row in plan.update_stages.rows() {
+            assert!(written.insert(row.stage_no) && self.stages.insert(row.stage_no, row).is_some(), "no such stage");
+        }
+        for row in plan.insert_specs.rows() {
+            assert!(self.depends_on.insert(row.stage_no, row.depends_on.0.to_string()).is_none(), "inserted twice");
+        }
+        for row in plan.rewire_specs.rows() {
+            assert!(self.depends_on.insert(row.stage_no, row.document.0.to_string()).is_some(), "no such spec");
+        }
+        for row in plan.set_results.rows() {
+            self.has_result = row.document.is_some();
+        }
+        self.apply_ready(plan);
+        self.apply_leases(plan);
+    }
+
+    fn apply_ready(&mut self, plan: &Plan) {
+        let mut written = BTreeSet::new();
+        for row in plan.set_ready.rows() {
+            assert!(written.insert(row.stage_no), "one effect per row");
+            self.ready.insert(row.stage_no, row.priority);
+        }
+        for row in plan.clear_ready.rows() {
+            assert!(written.insert(row.stage_no), "one effect per row");
+            self.ready.remove(&row.stage_no);
+        }
+    }
+
+    fn apply_leases(&mut self, plan: &Plan) {
+        let mut written = BTreeSet::new();
+        for row in plan.renew_leases.rows() {
+            assert!(written.insert(row.stage_no), "one effect per row");
+            let lease = self.leases.get_mut(&row.stage_no).expect("what is renewed is there");
+            assert_eq!(lease.0, row.token_secret);
+            lease.1 = lease.1.max(row.expires_at);
+        }
+        for row in plan.set_leases.rows() {
+            assert!(written.insert(row.stage_no), "one effect per row");
+            self.leases.insert(row.stage_no, (row.token_secret, row.expires_at));
+        }
+        for row in plan.clear_leases.rows() {
+            assert!(written.insert(row.stage_no), "one effect per row");
+            assert!(self.leases.remove(&row.stage_no).is_some(), "what is cleared is there");
+        }
+    }
+
+    /// That loading these rows gives this job.
+    pub fn check(&self, job: &Job) {
+        let state = self.stages.values();
+        let stages = job.stages.iter();
+        assert_eq!(state.len(), job.stages.len(), "a row for each stage");
+        for (row, stage) in state.zip(stages) {
+            let of_row = (row.version, row.changed_revision, row.state, row.attempt, row.fencing_token, row.progress);
+            let attempt = i32::try_from(stage.attempt).expect("few attempts");
+            let (version, revision, token) = (stage.version, stage.changed_revision, stage.fencing_token);
+            assert_eq!(of_row, (version, revision, stage.phase() as i16, attempt, token, stage.progress));
+            let of_row = (row.token_secret, row.outcome_digest, row.wakes_at, row.start_time, row.end_time);
+            let (secret, digest) = (stage.token_secret, stage.outcome_digest);
+            assert_eq!(of_row, (secret, digest, stage.wakes_at(), stage.start_time, stage.end_time));
+            assert_eq!(
+                (&row.message, row.failure.is_some()),
+                (&stage.message.as_deref().map(str::to_owned), stage.failure.is_some())
+            );
+            let depends_on: Vec<u32> = serde_json::from_str(&self.depends_on[&row.stage_no]).expect("our own");
+            assert_eq!(depends_on[..], stage.depends_on[..]);
+            let lease = stage.lease().map(|lease| (stage.token_secret.expect("held"), lease.expires_at));
+            assert_eq!(self.leases.get(&row.stage_no).copied(), lease, "{}", stage.spec.name);
+            let ready = job.is_leasable(stage).then_some(job.priority);
+            assert_eq!(self.ready.get(&row.stage_no).copied(), ready, "{}", stage.spec.name);
+        }
+        let (revision, _, progress) = self.root.expect("a root");
+        assert_eq!((revision, progress), (job.revision, job.progress));
+    }
+}
