@@ -2,5 +2,6 @@
 
 mod acceptance;
 mod bad_input;
+mod fire;
 mod harness;
 mod shell;
