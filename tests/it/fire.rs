@@ -6,6 +6,9 @@
 //! that was too little to prove anything.
 
 mod answers;
+mod fleet;
+mod histories;
+mod kills;
 mod stopped_workers;
 mod writers;
 

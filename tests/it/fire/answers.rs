@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use interlock::proto;
-use tonic::{Code, Response, Status};
+use tonic::{Response, Status};
 use tonic_types::StatusExt;
 
 /// A call's end.
@@ -22,7 +22,6 @@ pub enum Answer<T> {
 /// Why a call was refused.
 #[derive(Clone, Debug)]
 pub struct Refusal {
-    pub code: Code,
     pub reason: String,
     metadata: HashMap<String, String>,
 }
@@ -39,7 +38,7 @@ impl Refusal {
 impl From<&proto::LeaseStatus> for Refusal {
     fn from(status: &proto::LeaseStatus) -> Self {
         let reason = format!("a beat was told {}", status.directive().as_str_name());
-        Self { code: Code::Ok, reason, metadata: HashMap::new() }
+        Self { reason, metadata: HashMap::new() }
     }
 }
 
@@ -59,11 +58,7 @@ impl<T> Answer<T> {
             ("CONFLICT" | "OVERLOADED" | "STORE_UNAVAILABLE" | "DRAINING" | "DEADLINE_EXCEEDED", _) => {
                 Self::NotNow(info.reason.clone())
             }
-            (reason, _) => Self::Refused(Refusal {
-                code: status.code(),
-                reason: reason.to_owned(),
-                metadata: info.metadata.clone(),
-            }),
+            (reason, _) => Self::Refused(Refusal { reason: reason.to_owned(), metadata: info.metadata.clone() }),
         }
     }
 

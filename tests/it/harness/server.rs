@@ -19,7 +19,11 @@ pub struct Database(Arc<TestDatabase>);
 impl Database {
     /// A fresh, migrated one.
     pub async fn fresh() -> Database {
-        let cluster = TestCluster::shared().await.expect("a Postgres");
+        Database::fresh_in(TestCluster::shared().await.expect("a Postgres")).await
+    }
+
+    /// The same in a cluster of the test's own.
+    pub async fn fresh_in(cluster: &TestCluster) -> Database {
         let database = cluster
             .database(|url| async move { app::migrate(&url).await.map(drop) })
             .await

@@ -97,7 +97,7 @@ async fn work_on(scene: &Scene, lease: &proto::Lease, job: usize, floor: &Floor)
         scene.ledger.applied(job, answer.applied_revision, sent);
     }
     floor.leave(lease);
-    let completes = rand::random_range(0..3) == 0;
+    let completes = rand::random_range(0..6) == 0;
     loop {
         let sent = Instant::now();
         let mut workers = scene.api().workers();
