@@ -12,6 +12,8 @@ use crate::harness::*;
 
 /// How long a call may take before its outcome counts as unknown.
 const CALL: Duration = Duration::from_secs(10);
+/// That a server without a database complains is no news here.
+const LOG: &str = "error";
 /// What a client waits before it sends a call again.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -28,7 +30,7 @@ impl Fleet {
     pub async fn start(database: Database, servers: usize) -> Fleet {
         let mut programs = Vec::new();
         for _ in 0..servers {
-            programs.push(Program::start(&database).await);
+            programs.push(Program::logging(&database, LOG).await);
         }
         let alive = Mutex::new(programs.iter().map(|program| Some(program.api.clone())).collect());
         let programs = programs.into_iter().map(|program| AsyncMutex::new(Some(program))).collect();
@@ -54,7 +56,7 @@ impl Fleet {
         self.alive.lock().expect("no panic")[which] = None;
         program.take().expect("it runs").kill().await;
         let started = Instant::now();
-        let again = Program::start(&self.database).await;
+        let again = Program::logging(&self.database, LOG).await;
         eventually("an answer of a server that was killed", async || probe(&again.api).await.then_some(())).await;
         self.alive.lock().expect("no panic")[which] = Some(again.api.clone());
         *program = Some(again);

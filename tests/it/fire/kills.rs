@@ -40,7 +40,7 @@ async fn works(api: &Api) -> bool {
 fn told(times: &[Duration]) -> String {
     let mut times: Vec<u128> = times.iter().map(Duration::as_millis).collect();
     times.sort_unstable();
-    format!("median {} ms, longest {} ms", times[times.len() / 2], times[times.len() - 1])
+    format!("median {} ms, longest {} ms", times[(times.len() - 1) / 2], times[times.len() - 1])
 }
 
 /// Kills Postgres in the middle of whatever it does and starts it again. Returns how long it took to recover, and each

@@ -17,6 +17,8 @@ use crate::harness::*;
 const CLIENTS: usize = 8;
 /// Jobs that all updates go to.
 const COUNTERS: usize = 4;
+/// The job of updates without a `request_id`.
+const PLAIN: &str = "plain";
 /// Short, so that leases run out during outages and between them.
 const LEASE_SECONDS: u64 = 2;
 /// Stages of a submitted job.
@@ -29,12 +31,13 @@ struct Told {
     submitted: BTreeSet<String>,
     /// Of each counter, the revisions that acknowledged updates made.
     updates: BTreeMap<String, Vec<i64>>,
+    /// Revisions that acknowledged updates without a `request_id` made, and how many may have made one.
+    plain: Vec<i64>,
+    plain_unknown: usize,
     /// Of each stage, the tokens that were granted.
     tokens: BTreeMap<(String, String), Vec<i64>>,
     /// Of each stage, whose completion was acknowledged.
     completed: BTreeMap<(String, String), Vec<String>>,
-    /// Completions that were refused for good.
-    refused: BTreeSet<String>,
     /// Acknowledged as a repeat: the first try had been done, but not told.
     replayed: usize,
 }
@@ -71,8 +74,8 @@ impl Load {
     /// Puts everybody to work.
     pub async fn start(fleet: Fleet) -> Load {
         let direct = proto::StageSpec { direct: true, ..new_stage("main") };
-        for i in 0..COUNTERS {
-            fleet.api().submit(new_job(&counter(i), vec![direct.clone()])).await;
+        for job_id in (0..COUNTERS).map(counter).chain([PLAIN.to_owned()]) {
+            fleet.api().submit(new_job(&job_id, vec![direct.clone()])).await;
         }
         let scene = Arc::new(Scene {
             fleet,
@@ -85,6 +88,7 @@ impl Load {
         for _ in 0..CLIENTS {
             clients.push(tokio::spawn(submitter(scene.clone())));
             clients.push(tokio::spawn(updater(scene.clone())));
+            clients.push(tokio::spawn(plain_updater(scene.clone())));
             clients.push(tokio::spawn(worker(scene.clone())));
         }
         Load { scene, clients }
@@ -165,21 +169,49 @@ async fn submitter(scene: Arc<Scene>) {
 async fn updater(scene: Arc<Scene>) {
     while !scene.is_over() {
         let job_id = counter(rand::random_range(0..COUNTERS));
+        // Every other one expects what was told last. Sent again after it was done, it must not be told that the version is
+        // another now.
+        let newest = scene.tell(|told| told.updates.get(&job_id).and_then(|revisions| revisions.iter().max().copied()));
         let request = proto::UpdateJobRequest {
             job_id: job_id.clone(),
             labels: labels(&[("by", &request_id())]),
+            expected_version: newest.filter(|_| rand::random_range(0..2) == 0),
             request_id: request_id(),
             ..Default::default()
         };
         let call = |api: Api, request| async move { api.jobs().update_job(request).await };
         let (answer, unknown) = scene.fleet.until_told(request, call).await;
-        let answer = answer.expect("nothing is wrong with it");
-        assert!(answer.applied);
-        scene.acknowledge(unknown);
-        scene.tell(|told| {
-            told.replayed += usize::from(answer.replayed);
-            told.updates.entry(job_id).or_default().push(answer.applied_revision);
-        });
+        match answer {
+            Ok(answer) => {
+                assert!(answer.applied);
+                scene.acknowledge(unknown);
+                scene.tell(|told| {
+                    told.replayed += usize::from(answer.replayed);
+                    told.updates.entry(job_id).or_default().push(answer.applied_revision);
+                });
+            }
+            Err(refusal) => assert_eq!(refusal.reason, "VERSION_MISMATCH", "{refusal:?}"),
+        }
+    }
+}
+
+/// Updates that nobody can recognise when they come again, so each is sent once.
+async fn plain_updater(scene: Arc<Scene>) {
+    while !scene.is_over() {
+        let request = proto::UpdateJobRequest {
+            job_id: PLAIN.to_owned(),
+            labels: labels(&[("by", &request_id())]),
+            ..Default::default()
+        };
+        match once(scene.fleet.api().jobs().update_job(request)).await {
+            Answer::Done(answer) => {
+                scene.acknowledge(0);
+                scene.tell(|told| told.plain.push(answer.applied_revision));
+            }
+            Answer::Unknown(_) => scene.tell(|told| told.plain_unknown += 1),
+            Answer::NotNow(_) => tokio::task::yield_now().await,
+            Answer::Refused(refusal) => panic!("{refusal:?}"),
+        }
     }
 }
 
@@ -247,10 +279,7 @@ async fn complete(scene: &Scene, lease: &proto::Lease) {
                 told.completed.entry(stage).or_default().push(by);
             });
         }
-        Err(refusal) => {
-            assert_eq!(refusal.reason, "LEASE_LOST", "{refusal:?}");
-            scene.tell(|told| told.refused.insert(by));
-        }
+        Err(refusal) => assert_eq!(refusal.reason, "LEASE_LOST", "{refusal:?}"),
     }
 }
 
@@ -284,6 +313,10 @@ impl Report {
             self.lost += acknowledged.difference(&there).count() + revisions.len() - acknowledged.len();
             self.twice += there.difference(&acknowledged).count();
         }
+        let growth = usize::try_from(api.job(PLAIN).await.revision - 1).expect("not negative");
+        let acknowledged = told.plain.iter().collect::<BTreeSet<_>>().len();
+        self.lost += told.plain.len() - acknowledged + acknowledged.saturating_sub(growth);
+        self.twice += growth.saturating_sub(acknowledged + told.plain_unknown);
     }
 
     async fn compare_stages(&mut self, told: &Told, api: &Api) {
