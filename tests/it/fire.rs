@@ -9,6 +9,9 @@ mod answers;
 mod fleet;
 mod histories;
 mod kills;
+mod lost_replies;
+mod proxy;
+mod repeats;
 mod stopped_workers;
 mod writers;
 
