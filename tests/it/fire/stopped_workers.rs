@@ -7,6 +7,7 @@
 //! apart.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use interlock::proto::{self, LeaseDirective, StageState};
@@ -26,6 +27,10 @@ const RACED: usize = 2;
 const ABANDONED: usize = 2;
 /// The shortest that there is, in seconds.
 const SHORT: u64 = 1;
+/// The lease of those who go on beating, in seconds; several of these pass.
+const LIVING: u64 = 2;
+const BEAT_EVERY: Duration = Duration::from_millis(250);
+const BEATS: usize = 20;
 /// Longer than the test.
 const LONG: u64 = 600;
 
@@ -208,19 +213,48 @@ async fn abandoned(apis: &[Api]) -> usize {
     join_all(each).await.into_iter().sum()
 }
 
+/// Workers that are not stopped, amid all this: they beat through one server and another, and none may lose its lease
+/// before that has run out. Returns how many beats were fine, and how many leases ran out because the machine was slow.
+async fn living(apis: &[Api]) -> (usize, usize) {
+    submit(apis, "living", 1).await;
+    let leases = lease(apis, "living", STAGES, LIVING).await;
+    let each = newest(&leases).into_values().map(|lease| async move {
+        let mut beats = 0;
+        let mut renewed = Instant::now();
+        let mut pause = tokio::time::interval(BEAT_EVERY);
+        while beats < BEATS {
+            pause.tick().await;
+            let sent = Instant::now();
+            let told = any(apis).beat(lease, None).await;
+            if told.directive() == LeaseDirective::Lost {
+                // A beat is written only when a third of the time is used up, so this much is sure to be left after it.
+                let sure = Duration::from_secs(LIVING) * 2 / 3;
+                assert!(renewed.elapsed() >= sure, "lost {:?} after a beat", renewed.elapsed());
+                return (beats, 1);
+            }
+            renewed = sent;
+            beats += 1;
+        }
+        (beats, 0)
+    });
+    join_all(each).await.into_iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_stopped_worker_writes_later_is_refused() {
     let first = Server::start().await;
     let second = first.beside().await;
     let apis = [first.api.clone(), second.api.clone()];
-    let ((late, late_accepted), (before, after), completions) =
-        futures::join!(late(&apis), racing(&apis), abandoned(&apis));
+    let ((late, late_accepted), (before, after), completions, (beats, ran_out)) =
+        futures::join!(late(&apis), racing(&apis), abandoned(&apis), living(&apis));
     eprintln!(
         "stopped workers: {late} late writes, accepted {late_accepted}; racing writes accepted before the takeover \
-         {before}, after it {after}; late completions that nobody was in the way of {completions} of {}",
+         {before}, after it {after}; late completions that nobody was in the way of {completions} of {}; {beats} beats of the \
+         living, false losses 0, run out {ran_out}",
         ABANDONED * STAGES
     );
     assert!(late >= 1_000 * scale() && before >= RACED * STAGES, "too little traffic");
+    assert!(beats >= STAGES * BEATS / 2, "too few beats");
     assert_eq!((late_accepted, after), (0, 0));
     assert_eq!(completions, ABANDONED * STAGES);
 }
