@@ -3,6 +3,7 @@
 mod acceptance;
 mod bad_input;
 mod drain;
+mod fire;
 mod harness;
 mod services;
 mod shell;

@@ -20,8 +20,13 @@ pub struct Program {
 impl Program {
     /// Starts it and waits until it listens.
     pub async fn start(database: &Database) -> Program {
+        Program::logging(database, "warn").await
+    }
+
+    /// The same with another level of the log, which goes to where the test's own output goes.
+    pub async fn logging(database: &Database, level: &str) -> Program {
         let mut child = Command::new(env!("CARGO_BIN_EXE_interlock"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--reap-grace", "0s", "--log", "warn"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--reap-grace", "0s", "--log", level])
             .args(["--pool-min", "1", "--pool-max", "5"])
             .env("INTERLOCK_DATABASE_URL", database.url())
             .stdout(Stdio::piped())

@@ -19,7 +19,11 @@ pub struct Database(Arc<TestDatabase>);
 impl Database {
     /// A fresh, migrated one.
     pub async fn fresh() -> Database {
-        let cluster = TestCluster::shared().await.expect("a Postgres");
+        Database::fresh_in(TestCluster::shared().await.expect("a Postgres")).await
+    }
+
+    /// The same in a cluster of the test's own.
+    pub async fn fresh_in(cluster: &TestCluster) -> Database {
         let database = cluster
             .database(|url| async move { app::migrate(&url).await.map(drop) })
             .await
@@ -60,8 +64,14 @@ impl Server {
 
     /// A server over a database that is there already.
     pub async fn over(database: Database, change: impl FnOnce(&mut Config)) -> Server {
+        let url = database.url().to_owned();
+        Server::through(database, &url, change).await
+    }
+
+    /// The same, which finds the database under another URL.
+    pub async fn through(database: Database, url: &str, change: impl FnOnce(&mut Config)) -> Server {
         let mut config = Config {
-            database_url: Some(DatabaseUrl::new(database.url())),
+            database_url: Some(DatabaseUrl::new(url)),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             reap_grace: Span::seconds(0),
             drain_timeout: Span::seconds(10),
@@ -73,7 +83,7 @@ impl Server {
         };
         change(&mut config);
         let shutdown = CancellationToken::new();
-        let app = app::start(&config, database.url(), shutdown.clone()).await.expect("a started application");
+        let app = app::start(&config, url, shutdown.clone()).await.expect("a started application");
         let listener = TcpListener::bind(config.listen).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let options = server::Options::new(&config, Arc::clone(&app.statistics));

@@ -1,0 +1,356 @@
+//! Clients that submit, update, lease and complete, and know what they were told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use interlock::proto::{self, StageState};
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use crate::fire::answers::Answer;
+use crate::fire::fleet::{Fleet, once};
+use crate::harness::*;
+
+/// Clients of each kind.
+const CLIENTS: usize = 8;
+/// Jobs that all updates go to.
+const COUNTERS: usize = 4;
+/// The job of updates without a `request_id`.
+const PLAIN: &str = "plain";
+/// Short, so that leases run out during outages and between them.
+const LEASE_SECONDS: u64 = 2;
+/// Stages of a submitted job.
+const STAGES: usize = 3;
+
+/// What clients were told.
+#[derive(Default)]
+struct Told {
+    /// Jobs whose submission was acknowledged.
+    submitted: BTreeSet<String>,
+    /// Of each counter, the revisions that acknowledged updates made.
+    updates: BTreeMap<String, Vec<i64>>,
+    /// Revisions that acknowledged updates without a `request_id` made, and how many may have made one.
+    plain: Vec<i64>,
+    plain_unknown: usize,
+    /// Of each stage, the tokens that were granted.
+    tokens: BTreeMap<(String, String), Vec<i64>>,
+    /// Of each stage, whose completion was acknowledged.
+    completed: BTreeMap<(String, String), Vec<String>>,
+    /// Acknowledged as a repeat: the first try had been done, but not told.
+    replayed: usize,
+}
+
+struct Scene {
+    fleet: Fleet,
+    told: Mutex<Told>,
+    acknowledged: AtomicUsize,
+    unknown: AtomicUsize,
+    over: AtomicBool,
+}
+
+/// The clients at work.
+pub struct Load {
+    scene: Arc<Scene>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+/// What was found at the end.
+#[derive(Debug, Default)]
+pub struct Report {
+    acknowledged: usize,
+    replayed: usize,
+    unknown: usize,
+    grants: usize,
+    /// Acknowledged and not there.
+    lost: usize,
+    /// There more often than it was acknowledged, or although it was refused.
+    twice: usize,
+    repeated_tokens: usize,
+}
+
+impl Load {
+    /// Puts everybody to work.
+    pub async fn start(fleet: Fleet) -> Load {
+        let direct = proto::StageSpec { direct: true, ..new_stage("main") };
+        for job_id in (0..COUNTERS).map(counter).chain([PLAIN.to_owned()]) {
+            fleet.api().submit(new_job(&job_id, vec![direct.clone()])).await;
+        }
+        let scene = Arc::new(Scene {
+            fleet,
+            told: Mutex::default(),
+            acknowledged: AtomicUsize::new(0),
+            unknown: AtomicUsize::new(0),
+            over: AtomicBool::new(false),
+        });
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            clients.push(tokio::spawn(submitter(scene.clone())));
+            clients.push(tokio::spawn(updater(scene.clone())));
+            clients.push(tokio::spawn(plain_updater(scene.clone())));
+            clients.push(tokio::spawn(worker(scene.clone())));
+        }
+        Load { scene, clients }
+    }
+
+    /// The servers.
+    pub fn fleet(&self) -> &Fleet {
+        &self.scene.fleet
+    }
+
+    /// Writes that were acknowledged so far.
+    pub fn acknowledged(&self) -> usize {
+        self.scene.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Lets everybody finish what is under way, and compares what they were told with what is there.
+    pub async fn finish(self) -> Report {
+        self.scene.over.store(true, Ordering::Relaxed);
+        for client in self.clients {
+            client.await.expect("no panic");
+        }
+        let told = std::mem::take(&mut *self.scene.told.lock().expect("no panic"));
+        let mut report = Report {
+            acknowledged: self.scene.acknowledged.load(Ordering::Relaxed),
+            unknown: self.scene.unknown.load(Ordering::Relaxed),
+            replayed: told.replayed,
+            grants: told.tokens.values().map(Vec::len).sum(),
+            ..Report::default()
+        };
+        let api = self.scene.fleet.api();
+        report.compare_submissions(&told, &all_jobs(&api).await);
+        report.compare_updates(&told, &api).await;
+        report.compare_stages(&told, &api).await;
+        report
+    }
+}
+
+impl Scene {
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    fn tell<T>(&self, tell: impl FnOnce(&mut Told) -> T) -> T {
+        tell(&mut self.told.lock().expect("no panic"))
+    }
+
+    fn acknowledge(&self, unknown: usize) {
+        self.acknowledged.fetch_add(1, Ordering::Relaxed);
+        self.unknown.fetch_add(unknown, Ordering::Relaxed);
+    }
+}
+
+fn counter(i: usize) -> String {
+    format!("counter-{i}")
+}
+
+async fn submitter(scene: Arc<Scene>) {
+    while !scene.is_over() {
+        let stages = (0..STAGES).map(|i| new_stage_with_attempts(&format!("s{i}"), 100)).collect();
+        // The server chooses the id, so only the request_id keeps a repeat from making a second job.
+        let request = proto::SubmitJobRequest {
+            request_id: request_id(),
+            labels: labels(&[("of", "submitter")]),
+            ..new_job("", stages)
+        };
+        let call = |api: Api, request| async move { api.jobs().submit_job(request).await };
+        let (answer, unknown) = scene.fleet.until_told(request, call).await;
+        let answer = answer.expect("nothing is wrong with it");
+        scene.acknowledge(unknown);
+        scene.tell(|told| {
+            told.replayed += usize::from(answer.replayed);
+            let is_new = told.submitted.insert(answer.job.expect("it is not deleted").job_id);
+            assert!(is_new, "two submissions were told the same job");
+        });
+    }
+}
+
+async fn updater(scene: Arc<Scene>) {
+    while !scene.is_over() {
+        let job_id = counter(rand::random_range(0..COUNTERS));
+        // Every other one expects what was told last. Sent again after it was done, it must not be told that the version is
+        // another now.
+        let newest = scene.tell(|told| told.updates.get(&job_id).and_then(|revisions| revisions.iter().max().copied()));
+        let request = proto::UpdateJobRequest {
+            job_id: job_id.clone(),
+            labels: labels(&[("by", &request_id())]),
+            expected_version: newest.filter(|_| rand::random_range(0..2) == 0),
+            request_id: request_id(),
+            ..Default::default()
+        };
+        let call = |api: Api, request| async move { api.jobs().update_job(request).await };
+        let (answer, unknown) = scene.fleet.until_told(request, call).await;
+        match answer {
+            Ok(answer) => {
+                assert!(answer.applied);
+                scene.acknowledge(unknown);
+                scene.tell(|told| {
+                    told.replayed += usize::from(answer.replayed);
+                    told.updates.entry(job_id).or_default().push(answer.applied_revision);
+                });
+            }
+            Err(refusal) => assert_eq!(refusal.reason, "VERSION_MISMATCH", "{refusal:?}"),
+        }
+    }
+}
+
+/// Updates that nobody can recognise when they come again, so each is sent once.
+async fn plain_updater(scene: Arc<Scene>) {
+    while !scene.is_over() {
+        let request = proto::UpdateJobRequest {
+            job_id: PLAIN.to_owned(),
+            labels: labels(&[("by", &request_id())]),
+            ..Default::default()
+        };
+        match once(scene.fleet.api().jobs().update_job(request)).await {
+            Answer::Done(answer) => {
+                scene.acknowledge(0);
+                scene.tell(|told| told.plain.push(answer.applied_revision));
+            }
+            Answer::Unknown(_) => scene.tell(|told| told.plain_unknown += 1),
+            Answer::NotNow(_) => tokio::task::yield_now().await,
+            Answer::Refused(refusal) => panic!("{refusal:?}"),
+        }
+    }
+}
+
+async fn worker(scene: Arc<Scene>) {
+    while !scene.is_over() {
+        let request = proto::LeaseStagesRequest {
+            worker_id: "worker".to_owned(),
+            max_stages: 2,
+            wait: millis(500),
+            lease_duration: seconds(LEASE_SECONDS),
+            ..Default::default()
+        };
+        // Leases whose answer is lost run out; that is what they are for.
+        let leases = match once(scene.fleet.api().workers().lease_stages(request)).await {
+            Answer::Done(answer) => answer.leases,
+            Answer::Refused(refusal) => panic!("{refusal:?}"),
+            Answer::NotNow(_) | Answer::Unknown(_) => {
+                tokio::task::yield_now().await;
+                continue;
+            }
+        };
+        for lease in leases {
+            let stage = (lease.job_id.clone(), lease.stage_name.clone());
+            scene.tell(|told| told.tokens.entry(stage).or_default().push(lease.fencing_token));
+            // Now and then one is forgotten, and one given back.
+            match rand::random_range(0..10) {
+                0 => {}
+                1 => release(&scene, &lease).await,
+                _ => complete(&scene, &lease).await,
+            }
+        }
+    }
+}
+
+async fn release(scene: &Scene, lease: &proto::Lease) {
+    let request = proto::ReleaseStageRequest { target: token(lease), request_id: request_id(), ..Default::default() };
+    let call = |api: Api, request| async move { api.workers().release_stage(request).await };
+    let (answer, unknown) = scene.fleet.until_told(request, call).await;
+    match answer {
+        Ok(answer) => {
+            scene.acknowledge(unknown);
+            scene.tell(|told| told.replayed += usize::from(answer.replayed));
+        }
+        Err(refusal) => assert_eq!(refusal.reason, "LEASE_LOST", "{refusal:?}"),
+    }
+}
+
+async fn complete(scene: &Scene, lease: &proto::Lease) {
+    let by = request_id();
+    let request = proto::CompleteStageRequest {
+        target: token(lease),
+        artifacts: struct_of(json!({ "by": by })),
+        request_id: by.clone(),
+        ..Default::default()
+    };
+    let call = |api: Api, request| async move { api.workers().complete_stage(request).await };
+    let (answer, unknown) = scene.fleet.until_told(request, call).await;
+    match answer {
+        Ok(answer) => {
+            assert!(answer.applied);
+            scene.acknowledge(unknown);
+            scene.tell(|told| {
+                told.replayed += usize::from(answer.replayed);
+                let stage = (lease.job_id.clone(), lease.stage_name.clone());
+                told.completed.entry(stage).or_default().push(by);
+            });
+        }
+        Err(refusal) => assert_eq!(refusal.reason, "LEASE_LOST", "{refusal:?}"),
+    }
+}
+
+/// The ids of all that submitters made.
+async fn all_jobs(api: &Api) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut page_token = String::new();
+    loop {
+        let filter = "labels.of = \"submitter\"".to_owned();
+        let request = proto::ListJobsRequest { filter, page_token, page_size: 1_000, ..Default::default() };
+        let page = ok(api.jobs().list_jobs(request).await);
+        found.extend(page.jobs.into_iter().map(|job| job.job_id));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return found;
+        }
+    }
+}
+
+impl Report {
+    fn compare_submissions(&mut self, told: &Told, there: &BTreeSet<String>) {
+        self.lost += told.submitted.difference(there).count();
+        self.twice += there.difference(&told.submitted).count();
+    }
+
+    async fn compare_updates(&mut self, told: &Told, api: &Api) {
+        for (job_id, revisions) in &told.updates {
+            let there: BTreeSet<i64> = (2..=api.job(job_id).await.revision).collect();
+            let acknowledged: BTreeSet<i64> = revisions.iter().copied().collect();
+            // Two that were told the same revision are one that was lost.
+            self.lost += acknowledged.difference(&there).count() + revisions.len() - acknowledged.len();
+            self.twice += there.difference(&acknowledged).count();
+        }
+        let growth = usize::try_from(api.job(PLAIN).await.revision - 1).expect("not negative");
+        let acknowledged = told.plain.iter().collect::<BTreeSet<_>>().len();
+        self.lost += told.plain.len() - acknowledged + acknowledged.saturating_sub(growth);
+        self.twice += growth.saturating_sub(acknowledged + told.plain_unknown);
+    }
+
+    async fn compare_stages(&mut self, told: &Told, api: &Api) {
+        for tokens in told.tokens.values() {
+            self.repeated_tokens += tokens.len() - tokens.iter().collect::<BTreeSet<_>>().len();
+        }
+        for job_id in &told.submitted {
+            for stage in api.job(job_id).await.stages {
+                let completed = told.completed.get(&(job_id.clone(), stage.name.clone()));
+                let acknowledged = completed.map(Vec::as_slice).unwrap_or_default();
+                let done: Vec<&String> =
+                    acknowledged.iter().filter(|by| stage.artifacts == struct_of(json!({ "by": by }))).collect();
+                self.lost += acknowledged.len() - done.len();
+                let is_there = stage.state() == StageState::Succeeded;
+                self.twice += usize::from(is_there && done.is_empty());
+            }
+        }
+    }
+
+    /// That nothing is wrong, and that enough was done to know.
+    pub fn check(&self, acknowledged: usize) {
+        assert_eq!((self.lost, self.twice, self.repeated_tokens), (0, 0, 0), "{self}");
+        assert!(self.acknowledged >= acknowledged && self.grants >= acknowledged / 10, "too little traffic");
+        assert!(self.unknown > 0, "no call was cut off");
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} writes acknowledged ({} of them as repeats), {} outcomes unknown at first, lost {}, applied twice {}, \
+             {} fencing tokens, repeated {}",
+            self.acknowledged, self.replayed, self.unknown, self.lost, self.twice, self.grants, self.repeated_tokens
+        )
+    }
+}

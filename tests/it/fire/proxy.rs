@@ -1,0 +1,107 @@
+//! A way to Postgres on which replies can be lost: the statement arrives and is committed, and nobody hears of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::watch;
+use tokio_postgres::config::Host;
+
+use crate::harness::Database;
+
+/// What happens to replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// They pass.
+    Pass,
+    /// They are lost.
+    Lose,
+    /// On each connection they are lost from the next COMMIT on.
+    LoseCommits,
+}
+
+/// The way.
+pub struct Proxy {
+    /// The database through it.
+    pub url: String,
+    mode: Arc<watch::Sender<Mode>>,
+    /// Counts the cuts; each ends all connections of before.
+    cuts: Arc<watch::Sender<u32>>,
+}
+
+impl Proxy {
+    /// To a database.
+    pub async fn to(database: &Database) -> Proxy {
+        let config: tokio_postgres::Config = database.url().parse().expect("a URL");
+        let [Host::Unix(directory)] = config.get_hosts() else { panic!("a unix socket: {:?}", config.get_hosts()) };
+        let socket = directory.join(format!(".s.PGSQL.{}", config.get_ports()[0]));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (user, name) = (config.get_user().expect("a user"), config.get_dbname().expect("a database"));
+        let proxy = Proxy {
+            url: format!("postgres://{user}@{address}/{name}"),
+            mode: Arc::new(watch::Sender::new(Mode::Pass)),
+            cuts: Arc::new(watch::Sender::new(0)),
+        };
+        let (mode, cuts) = (proxy.mode.clone(), proxy.cuts.clone());
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (mode, mut cut) = (mode.subscribe(), cuts.subscribe());
+                let socket = socket.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = carry(client, socket, mode) => {}
+                        _cut = cut.changed() => {}
+                    }
+                });
+            }
+        });
+        proxy
+    }
+
+    /// From now on.
+    pub fn set(&self, mode: Mode) {
+        self.mode.send_replace(mode);
+    }
+
+    /// Ends all connections; new ones work.
+    pub fn cut(&self) {
+        self.set(Mode::Pass);
+        self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+}
+
+/// Carries one connection until one side ends it.
+async fn carry(client: TcpStream, socket: PathBuf, mode: watch::Receiver<Mode>) {
+    let Ok(server) = UnixStream::connect(socket).await else { return };
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let lost = AtomicBool::new(false);
+    let there = async {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
+            let commits = buffer[..read].windows(7).any(|window| window == b"COMMIT\0");
+            if commits && *mode.borrow() == Mode::LoseCommits {
+                lost.store(true, Ordering::Relaxed);
+            }
+            if to_server.write_all(&buffer[..read]).await.is_err() {
+                return;
+            }
+        }
+    };
+    let back = async {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
+            let is_lost = lost.load(Ordering::Relaxed) || *mode.borrow() == Mode::Lose;
+            if !is_lost && to_client.write_all(&buffer[..read]).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = there => {}
+        () = back => {}
+    }
+}
