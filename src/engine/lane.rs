@@ -19,8 +19,8 @@ use super::world::Key;
 use crate::domain::id::JobKey;
 use crate::error::Error;
 use crate::operation;
-use crate::store::commit::Committed;
 use crate::store::commit::settle::settle;
+use crate::store::commit::{CommitError, Committed};
 use crate::store::connection::{Client, DbError, DbResult, Fault, Lane as Connection, Open, Transaction};
 use crate::store::load::lock_jobs;
 
@@ -150,8 +150,11 @@ impl Lane {
         let ended = match round.commit(&transaction, prepared, group_id).await {
             Ended::Applied(committed) => match transaction.commit().await {
                 Ok(()) => Ended::Applied(committed),
-                Err(error) if error.code().is_some() => Fault::of(&error).into(),
-                Err(_) => Ended::Lost,
+                // As for a statement: not every SQLSTATE proves a rollback.
+                Err(error) => match CommitError::of(error) {
+                    CommitError::RolledBack(fault) => fault.into(),
+                    CommitError::Lost(_) | CommitError::Mismatch(_) => Ended::Lost,
+                },
             },
             // Without its COMMIT nothing of it can have been written.
             Ended::Lost => Ended::Failed(Error::StoreUnavailable),
