@@ -98,11 +98,14 @@ async fn report_health(reporter: HealthReporter, store: Store, shutdown: Cancell
     let names = ["", "interlock.v1.JobService", "interlock.v1.WorkerService", "interlock.v1.AdminService"];
     let mut told = None;
     loop {
-        let drains = shutdown.is_cancelled();
-        let status = match !drains && store.is_ready().await {
-            true => ServingStatus::Serving,
-            false => ServingStatus::NotServing,
+        // The drain does not wait for a look that is under way: watchers of the health hear of it before they are ended.
+        let ready = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => false,
+            ready = store.is_ready() => ready,
         };
+        let drains = shutdown.is_cancelled();
+        let status = if ready && !drains { ServingStatus::Serving } else { ServingStatus::NotServing };
         if told != Some(status) {
             for name in names {
                 reporter.set_service_status(name, status).await;

@@ -23,7 +23,7 @@ use super::{Answer, Inner, Outcome, methods, refusal};
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// How long a watch goes on after the drain began: its last news, such as NOT_SERVING, may still be on the way to it.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Ends watches with UNAVAILABLE, DRAINING once `draining` is cancelled.
 pub fn end_watches<S>(draining: CancellationToken) -> LayerFn<impl Fn(S) -> Drained<S> + Clone> {
