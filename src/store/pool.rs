@@ -129,14 +129,15 @@ impl ReadPool {
         }
     }
 
-    /// Closes idle connections that have been unused for too long, but for the smallest number that is kept.
-    pub fn retire_idle(&self) {
+    /// Closes idle connections that have been unused for too long, but for the smallest number that is kept; returns how many.
+    pub fn retire_idle(&self) -> usize {
         let (max_idle, mut spare) = (self.settings.max_idle, self.pool.status().size);
-        self.pool.retain(|_, metrics| {
+        let retained = self.pool.retain(|_, metrics| {
             let goes = metrics.last_used() >= max_idle && spare > self.settings.min_connections;
             spare -= usize::from(goes);
             !goes
         });
+        retained.removed.len()
     }
 }
 

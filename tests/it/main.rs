@@ -4,3 +4,4 @@ mod acceptance;
 mod bad_input;
 mod harness;
 mod shell;
+mod trouble;

@@ -125,6 +125,11 @@ impl Api {
         ok(self.workers().update_stage_progress(request).await)
     }
 
+    /// What the server counts.
+    pub async fn statistics(&self) -> proto::GetStatisticsResponse {
+        ok(self.admin().get_statistics(proto::GetStatisticsRequest {}).await)
+    }
+
     /// The whole history of a job.
     pub async fn events(&self, job_id: &str) -> Vec<proto::JobEvent> {
         let request = proto::ListJobEventsRequest { job_id: job_id.to_owned(), page_size: 1_000, ..Default::default() };

@@ -33,6 +33,13 @@ impl Database {
     }
 }
 
+/// A connection past the server, for what no client can do.
+pub async fn sql(url: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("Postgres listens");
+    tokio::spawn(connection);
+    client
+}
+
 /// A server that serves on a port of its own until it is stopped, or dropped with the runtime of its test.
 pub struct Server {
     pub api: Api,

@@ -1,0 +1,3 @@
+//! The server when things around it break: other servers, the database, connections, callers.
+
+mod turns;
