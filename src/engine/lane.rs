@@ -8,24 +8,28 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::loading::{Basis, load};
 use super::queue::{Pending, Queue};
-use super::round::{Ended, Round, Wanted, Work, again, fail};
+use super::round::{COMMIT_TIMEOUT, Ended, Round, Wanted, Work, again, fail};
 use super::shared::Shared;
 use super::world::Key;
 use crate::domain::id::JobKey;
 use crate::error::Error;
 use crate::operation;
-use crate::store::commit::Committed;
 use crate::store::commit::settle::settle;
+use crate::store::commit::{CommitError, Committed};
 use crate::store::connection::{Client, DbError, DbResult, Fault, Lane as Connection, Open, Transaction};
 use crate::store::load::lock_jobs;
 
 /// How long the outcome of a lost commit is looked for.
 const SETTLE_FOR: Duration = Duration::from_secs(10);
+/// How long reading what a group stands on may take, the wait for locks included.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one look may take.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between two looks.
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -89,13 +93,17 @@ impl Lane {
         let (round, mut ended) = match self.mode {
             Mode::Optimistic => match self.optimistic(work, group_id).await {
                 Ok(done) => done,
-                Err(undone) => return undone,
+                Err(undone) => return self.undone(undone),
             },
             Mode::Locking => match self.locking(work, group_id).await {
                 Ok(done) => done,
-                Err(undone) => return undone,
+                Err(undone) => return self.undone(undone),
             },
         };
+        if matches!(ended, Ended::Failed(Error::StoreUnavailable)) {
+            // It may lead to a server that is ending, or takes no writes any more.
+            self.connection.discard();
+        }
         if matches!(ended, Ended::Lost) {
             self.connection.discard();
             if round.writes() {
@@ -106,17 +114,22 @@ impl Lane {
         round.finish(&self.shared, ended, (self.mode == Mode::Optimistic).then_some(&aside))
     }
 
+    /// Nothing was decided. What the connection was in the middle of ends with it.
+    fn undone(&mut self, work: Vec<Work>) -> Vec<Work> {
+        self.connection.discard();
+        work
+    }
+
     async fn optimistic(&mut self, work: Work, group_id: Uuid) -> Result<(Round, Ended), Vec<Work>> {
         let open = match self.connection.open().await {
             Ok(open) => open,
             Err(error) => return Err(fail(work.group, &error)),
         };
-        let basis = match load(&self.shared, &open.client, &Wanted::by(&work.group), &work.stale, true).await {
-            Ok(basis) => basis,
-            Err(error) => {
-                self.connection.discard();
-                return Err(unread(work, &error));
-            }
+        let wanted = Wanted::by(&work.group);
+        let basis = match timeout(LOAD_TIMEOUT, load(&self.shared, &open.client, &wanted, &work.stale, true)).await {
+            Ok(Ok(basis)) => basis,
+            Ok(Err(error)) => return Err(unread(work, &error)),
+            Err(_) => return Err(fail(work.group, &Error::StoreUnavailable)),
         };
         let round = Round::decide(work.group, basis);
         let ended = if round.is_settled() {
@@ -135,10 +148,11 @@ impl Lane {
             Ok(open) => open,
             Err(error) => return Err(fail(work.group, &error)),
         };
-        let begun = begin(&self.shared, client, &jobs, &wanted, &work.stale).await;
+        let begun = timeout(LOAD_TIMEOUT, begin(&self.shared, client, &jobs, &wanted, &work.stale)).await;
         let (transaction, basis) = match begun {
-            Ok(begun) => begun,
-            Err(error) => return Err(unread(work, &error)),
+            Ok(Ok(begun)) => begun,
+            Ok(Err(error)) => return Err(unread(work, &error)),
+            Err(_) => return Err(fail(work.group, &Error::StoreUnavailable)),
         };
         let round = Round::decide(work.group, basis);
         if round.is_settled() {
@@ -146,9 +160,9 @@ impl Lane {
             return Ok((round, Ended::Applied(Committed { components: Vec::new(), now })));
         }
         let ended = match round.commit(&transaction, prepared, group_id).await {
-            Ended::Applied(committed) => match transaction.commit().await {
-                Ok(()) => Ended::Applied(committed),
-                Err(error) if error.code().is_some() => Fault::of(&error).into(),
+            Ended::Applied(committed) => match timeout(COMMIT_TIMEOUT, transaction.commit()).await {
+                Ok(Ok(())) => Ended::Applied(committed),
+                Ok(Err(error)) => CommitError::of(error).into(),
                 Err(_) => Ended::Lost,
             },
             // Without its COMMIT nothing of it can have been written.
@@ -163,15 +177,16 @@ impl Lane {
         let until = Instant::now() + SETTLE_FOR;
         while Instant::now() < until {
             if let Ok(open) = self.connection.open().await {
-                match settle(&open.client, group_id).await {
-                    Ok(Some(components)) => {
+                match timeout(SETTLE_TIMEOUT, settle(&open.client, group_id)).await {
+                    Ok(Ok(Some(components))) => {
                         return Ended::Applied(Committed { components, now: self.shared.clock.now() });
                     }
-                    Ok(None) => return Ended::Beaten,
-                    Err(error) => {
+                    Ok(Ok(None)) => return Ended::Beaten,
+                    Ok(Err(error)) => {
                         tracing::debug!(%error, "the outcome of a lost commit is not known yet");
                         self.connection.discard();
                     }
+                    Err(_) => self.connection.discard(),
                 }
             }
             tokio::time::sleep(SETTLE_PAUSE).await;

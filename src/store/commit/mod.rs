@@ -134,7 +134,8 @@ impl Prepared {
 }
 
 impl CommitError {
-    fn of(error: DbError) -> Self {
+    /// Of the statement that writes, or of a COMMIT.
+    pub fn of(error: DbError) -> Self {
         // An SQLSTATE proves that the server undid the statement, unless it says that it is going away.
         match error.code() {
             Some(code) if !code.code().starts_with("57P") && !code.code().starts_with("08") => {
