@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use interlock::config::{Config, DatabaseUrl, Span};
-use interlock::dev::{TestCluster, TestDatabase};
+use interlock::dev::{Durability, TestCluster, TestDatabase};
 use interlock::{app, server};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -12,19 +12,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::Api;
 
-/// A database of one test; clones are the same one.
+/// A database of one test, with its Postgres if that is its own; clones are the same one.
 #[derive(Clone)]
-pub struct Database(Arc<TestDatabase>);
+pub struct Database(Arc<TestDatabase>, Option<Arc<TestCluster>>);
 
 impl Database {
     /// A fresh, migrated one.
     pub async fn fresh() -> Database {
-        let cluster = TestCluster::shared().await.expect("a Postgres");
-        let database = cluster
-            .database(|url| async move { app::migrate(&url).await.map(drop) })
-            .await
-            .expect("a copy of the template");
-        Database(Arc::new(database))
+        Database(Database::of(TestCluster::shared().await.expect("a Postgres")).await, None)
+    }
+
+    /// One on a Postgres that nobody else uses, for tests that do harm to it.
+    pub async fn on_own_cluster(durability: Durability) -> (Database, Arc<TestCluster>) {
+        let cluster = Arc::new(TestCluster::own(durability).await.expect("a Postgres"));
+        (Database(Database::of(&cluster).await, Some(cluster.clone())), cluster)
+    }
+
+    async fn of(cluster: &TestCluster) -> Arc<TestDatabase> {
+        let migrate = |url: String| async move { app::migrate(&url).await.map(drop) };
+        Arc::new(cluster.database(migrate).await.expect("a copy of the template"))
     }
 
     /// Its connection URL.
