@@ -18,6 +18,7 @@ use super::shared::Shared;
 use super::world::Key;
 use crate::domain::id::JobKey;
 use crate::error::Error;
+use crate::failpoint;
 use crate::operation;
 use crate::store::commit::settle::settle;
 use crate::store::commit::{CommitError, Committed};
@@ -110,6 +111,7 @@ impl Lane {
                 ended = self.settled(group_id).await;
             }
         }
+        failpoint::hit("before_reply");
         let aside = |pending| self.pass_aside(pending);
         round.finish(&self.shared, ended, (self.mode == Mode::Optimistic).then_some(&aside))
     }
@@ -161,6 +163,7 @@ impl Lane {
         }
         let ended = match round.commit(&transaction, prepared, group_id).await {
             Ended::Applied(committed) => match timeout(COMMIT_TIMEOUT, transaction.commit()).await {
+                Ok(Ok(())) if failpoint::hit("after_locked_commit") => Ended::Lost,
                 Ok(Ok(())) => Ended::Applied(committed),
                 Ok(Err(error)) => CommitError::of(error).into(),
                 Err(_) => Ended::Lost,
@@ -176,7 +179,9 @@ impl Lane {
     async fn settled(&mut self, group_id: Uuid) -> Ended {
         let until = Instant::now() + SETTLE_FOR;
         while Instant::now() < until {
-            if let Ok(open) = self.connection.open().await {
+            if failpoint::hit("settle") {
+                self.connection.discard();
+            } else if let Ok(open) = self.connection.open().await {
                 match timeout(SETTLE_TIMEOUT, settle(&open.client, group_id)).await {
                     Ok(Ok(Some(components))) => {
                         return Ended::Applied(Committed { components, now: self.shared.clock.now() });
@@ -213,7 +218,9 @@ async fn begin<'a>(
 ) -> DbResult<(Transaction<'a>, Basis)> {
     let transaction = client.transaction().await?;
     lock_jobs(&transaction, jobs).await?;
+    failpoint::hit("after_lock");
     let basis = load(shared, &transaction, wanted, stale, false).await?;
+    failpoint::hit("after_load");
     Ok((transaction, basis))
 }
 

@@ -13,6 +13,7 @@ use super::queue::Pending;
 use super::shared::Shared;
 use super::world::{Key, World};
 use crate::error::Error;
+use crate::failpoint;
 use crate::operation;
 use crate::store::commit::{CommitError, Committed, Prepared};
 use crate::store::connection::{Fault, Run};
@@ -83,8 +84,12 @@ impl Round {
 
     /// Sends the group to the database.
     pub async fn commit(&self, client: &impl Run, prepared: &mut Prepared, group_id: Uuid) -> Ended {
+        if failpoint::hit("before_commit") {
+            return Ended::Lost;
+        }
         let commit = self.components.plan.commit(client, prepared, group_id);
         match tokio::time::timeout(COMMIT_TIMEOUT, commit).await {
+            Ok(Ok(_)) if failpoint::hit("after_commit") => Ended::Lost,
             Ok(Ok(committed)) => Ended::Applied(committed),
             Ok(Err(error)) => error.into(),
             Err(_) => Ended::Lost,

@@ -20,10 +20,16 @@ pub struct Program {
 impl Program {
     /// Starts it and waits until it listens.
     pub async fn start(database: &Database) -> Program {
+        Program::with_failpoints(database, "").await
+    }
+
+    /// The same, with places where something shall happen; see `interlock::failpoint`.
+    pub async fn with_failpoints(database: &Database, failpoints: &str) -> Program {
         let mut child = Command::new(env!("CARGO_BIN_EXE_interlock"))
             .args(["serve", "--listen", "127.0.0.1:0", "--reap-grace", "0s", "--log", "warn"])
             .args(["--pool-min", "1", "--pool-max", "5"])
             .env("INTERLOCK_DATABASE_URL", database.url())
+            .env("FAILPOINTS", failpoints)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()

@@ -12,25 +12,32 @@ use tokio_util::sync::CancellationToken;
 
 use super::Api;
 
-/// A database of one test, with its Postgres if that is its own; clones are the same one.
+/// A database of one test; clones are the same one.
 #[derive(Clone)]
-pub struct Database(Arc<TestDatabase>, Option<Arc<TestCluster>>);
+pub struct Database(Arc<TestDatabase>);
 
 impl Database {
     /// A fresh, migrated one.
     pub async fn fresh() -> Database {
-        Database(Database::of(TestCluster::shared().await.expect("a Postgres")).await, None)
+        Database::of(TestCluster::shared().await.expect("a Postgres")).await
     }
 
     /// One on a Postgres that nobody else uses, for tests that do harm to it.
-    pub async fn on_own_cluster(durability: Durability) -> (Database, Arc<TestCluster>) {
-        let cluster = Arc::new(TestCluster::own(durability).await.expect("a Postgres"));
-        (Database(Database::of(&cluster).await, Some(cluster.clone())), cluster)
+    pub async fn on_own_cluster(durability: Durability) -> (Database, TestCluster) {
+        let cluster = TestCluster::own(durability).await.expect("a Postgres");
+        (Database::of(&cluster).await, cluster)
     }
 
-    async fn of(cluster: &TestCluster) -> Arc<TestDatabase> {
+    /// One in which nothing was migrated yet, on a Postgres of its own.
+    pub async fn empty() -> (Database, TestCluster) {
+        let cluster = TestCluster::own(Durability::None).await.expect("a Postgres");
+        let database = cluster.database(|_| async { Ok::<_, interlock::dev::Error>(()) }).await.expect("a database");
+        (Database(Arc::new(database)), cluster)
+    }
+
+    async fn of(cluster: &TestCluster) -> Database {
         let migrate = |url: String| async move { app::migrate(&url).await.map(drop) };
-        Arc::new(cluster.database(migrate).await.expect("a copy of the template"))
+        Database(Arc::new(cluster.database(migrate).await.expect("a copy of the template")))
     }
 
     /// Its connection URL.

@@ -132,7 +132,7 @@ async fn an_exhausted_pool_stops_neither_heartbeats_nor_writes() {
                 let mut request = tonic::Request::new(proto::GetJobRequest { job_id: "job".to_owned() });
                 // Some go away, some wait as long as they may.
                 request.set_timeout(Duration::from_secs(if i < 5 { 1 } else { 12 }));
-                api.jobs().get_job(request).await.map(drop).map_err(|status| (status.code(), reason(&status).0))
+                api.jobs().get_job(request).await.map(drop).map_err(|status| status.code())
             })
         })
         .collect();
@@ -157,8 +157,9 @@ async fn an_exhausted_pool_stops_neither_heartbeats_nor_writes() {
     assert!(slowest < AT_ONCE, "{slowest:?}");
     let answers = join_all(reads).await;
     for answer in answers {
-        let (code, reason) = answer.expect("no panic").expect_err("blocked");
-        assert!([Code::DeadlineExceeded, Code::ResourceExhausted].contains(&code), "{code:?} {reason}");
+        let code = answer.expect("no panic").expect_err("blocked");
+        // CANCELLED is the client's own word for its deadline.
+        assert!([Code::DeadlineExceeded, Code::ResourceExhausted, Code::Cancelled].contains(&code), "{code:?}");
     }
     // Who has gone leaves nothing running, though the table is still locked.
     eventually("no read that waits in vain", async || {
