@@ -178,6 +178,11 @@ impl Fault {
     }
 }
 
+/// Whether somebody held a row for longer than a statement waits.
+pub fn is_lock_timeout(error: &DbError) -> bool {
+    error.code() == Some(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE)
+}
+
 /// The error of a statement that wrote nothing, for the caller.
 pub fn unavailable(error: &tokio_postgres::Error) -> Error {
     match error.code() {

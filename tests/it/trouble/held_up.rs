@@ -13,7 +13,7 @@ use crate::harness::*;
 
 /// What is not held up answers within this, on a busy machine too.
 const AT_ONCE: Duration = Duration::from_millis(1_500);
-/// Six rounds of two seconds, and a machine with other things to do.
+/// Ten seconds, and a machine with other things to do.
 const ROUNDS: Duration = Duration::from_secs(20);
 
 /// Changes a job; an error is its code and reason.
@@ -80,7 +80,7 @@ async fn a_row_that_a_foreign_session_holds_holds_up_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_held_rows_hold_up_their_own_writes_only() {
+async fn a_held_row_holds_up_no_other_contended_rows() {
     let server = Server::start().await;
     let other = server.beside().await;
     let api = &server.api;
@@ -107,7 +107,8 @@ async fn two_held_rows_hold_up_their_own_writes_only() {
         assert_eq!(answer, Err("Aborted CONFLICT".to_owned()));
         assert!(took < ROUNDS, "{took:?}");
     }
-    assert!(slowest < Duration::from_secs(8), "{slowest:?}");
+    // Once two seconds, until it is known whose row is held.
+    assert!(slowest < Duration::from_secs(4), "{slowest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
