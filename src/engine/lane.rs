@@ -227,7 +227,9 @@ impl Lane {
             Ok(Err(error)) => return Err(unread(work, &error)),
             Err(_) => return Err(away(work.group, &Error::StoreUnavailable)),
         };
-        jobs.iter().for_each(|key| drop(self.held.remove(key)));
+        jobs.iter().for_each(|key| {
+            self.held.remove(key);
+        });
         let round = Round::decide(work.group, basis);
         if round.is_settled() {
             let now = self.shared.clock.now();
