@@ -24,12 +24,12 @@ where
     F: Future<Output = Result<tonic::Response<A>, tonic::Status>>,
 {
     let mut request = tonic::Request::new(message);
-    if i % 5 == 0 {
+    if i.is_multiple_of(5) {
         request.metadata_mut().insert("grpc-timeout", "1n".parse().expect("ASCII"));
     }
     // From before it is sent until after most are answered; and some are heard to the end, on a busy machine too.
     let random = Duration::from_millis(200).mul_f64(rand::random::<f64>().powi(3));
-    let patience = if i % 7 == 0 { PATIENCE } else { random };
+    let patience = if i.is_multiple_of(7) { PATIENCE } else { random };
     match tokio::time::timeout(patience, call(request)).await {
         Ok(Ok(response)) => Some(response.into_inner()),
         Ok(Err(status)) => {
