@@ -13,6 +13,8 @@ const PACKAGE: &str = "proto/interlock/v1";
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed={PACKAGE}");
+    // They are embedded by a macro, which cargo does not see through.
+    println!("cargo:rerun-if-changed=migrations");
 
     let mut files = Vec::new();
     for entry in fs::read_dir(PACKAGE)? {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body::{Body, Frame, SizeHint};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tower::layer::{LayerFn, layer_fn};
 
@@ -21,6 +21,9 @@ use super::{Answer, Inner, Outcome, methods, refusal};
 
 /// At once nearly: another server is there, or this one is when it has restarted.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// How long a watch goes on after the drain began: its last news, such as NOT_SERVING, may still be on the way to it.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Ends watches with UNAVAILABLE, DRAINING once `draining` is cancelled.
 pub fn end_watches<S>(draining: CancellationToken) -> LayerFn<impl Fn(S) -> Drained<S> + Clone> {
@@ -49,10 +52,14 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Drained<S> {
         if !is_watch {
             return Box::pin(answer);
         }
-        let draining = Box::pin(self.draining.clone().cancelled_owned());
+        let draining = self.draining.clone();
+        let ending = Box::pin(async move {
+            draining.cancelled_owned().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        });
         Box::pin(async move {
             let response = answer.await?;
-            Ok(response.map(|body| tonic::body::Body::new(DrainedBody { inner: Some(body), draining })))
+            Ok(response.map(|body| tonic::body::Body::new(DrainedBody { inner: Some(body), ending })))
         })
     }
 }
@@ -61,7 +68,7 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Drained<S> {
 struct DrainedBody {
     /// `None` once it has been ended.
     inner: Option<tonic::body::Body>,
-    draining: Pin<Box<WaitForCancellationFutureOwned>>,
+    ending: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Body for DrainedBody {
@@ -75,7 +82,7 @@ impl Body for DrainedBody {
         if let Poll::Ready(frame) = Pin::new(inner).poll_frame(context) {
             return Poll::Ready(frame);
         }
-        std::task::ready!(self.draining.as_mut().poll(context));
+        std::task::ready!(self.ending.as_mut().poll(context));
         self.inner = None;
         let status =
             refusal(Code::Unavailable, "DRAINING", Outcome::NotApplied, "the server is stopping; resume on another")

@@ -2,7 +2,7 @@
 //! limit, deadlines, draining, message sizes. `server` puts them in order.
 //!
 //! Invariants:
-//! - Every error that is made here goes through [`refusal`], so that each carries an `ErrorInfo`.
+//! - Every error that is made here goes through [`refusal()`], so that each carries an `ErrorInfo`.
 //! - Whatever a call has taken (its place among those in flight, its gauge) is given back when its response has been
 //!   sent or its client has gone, not when the handler returns: streams live longer than handlers.
 //! - Nothing here looks inside a message.

@@ -167,7 +167,7 @@ async fn submit(pool: &Pool, request: proto::SubmitJobRequest) -> anyhow::Result
     let job_id = uid.to_string();
     let stage = request.stages.into_iter().next().unwrap_or_default();
     let spec = format!(
-        r#"{{"name":"{}","queue":"{}","depends_when":"ALL_SUCCEEDED","on_failure":"FAIL_JOB","weight":1.0,"retry":{{"max_attempts":3,"initial_backoff":{{"secs":1,"nanos":0}},"multiplier":2.0,"max_backoff":{{"secs":300,"nanos":0}},"jitter":{{"secs":1,"nanos":0}}}},"direct":false}}"#,
+        r#"{{"name":"{}","queue":"{}","depends_when":"ALL_SUCCEEDED","on_failure":"FAIL_JOB","weight":1.0,"direct":false}}"#,
         stage.name, stage.queue
     );
     let mut client = pool.get().await?;

@@ -32,6 +32,8 @@ pub enum Workload {
     Drain,
     /// From 1 to 1,024 writers on one job.
     Contention,
+    /// UpdateStageProgress on many jobs through two servers at random, beside one server.
+    Servers,
 }
 
 /// How it is measured.
@@ -86,6 +88,7 @@ async fn measure(settings: &Settings, postgres: &Postgres) -> anyhow::Result<Vec
         Workload::Submit => workloads::submit(settings, &pair, &database).await,
         Workload::Update => workloads::update(settings, &pair, &database).await,
         Workload::Contention => workloads::contention(settings, &pair, &database).await,
+        Workload::Servers => workloads::servers(settings, &pair, &database).await,
         Workload::Drain => workloads::drain(settings, &pair, &database).await,
     };
     pair.stop().await;

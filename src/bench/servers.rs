@@ -49,7 +49,8 @@ impl Pair {
 }
 
 impl Server {
-    async fn start(verb: &[&str], url: &str) -> anyhow::Result<Self> {
+    /// Starts a server and waits until it listens.
+    pub async fn start(verb: &[&str], url: &str) -> anyhow::Result<Self> {
         let program: PathBuf = std::env::current_exe().context("this program has no path")?;
         let mut child = Command::new(program)
             .args(verb)
@@ -83,7 +84,8 @@ impl Server {
         self.child.id().and_then(|pid| i32::try_from(pid).ok())
     }
 
-    async fn stop(mut self) {
+    /// Ends it.
+    pub async fn stop(mut self) {
         // Nothing of it is needed any more; the database goes too.
         if let Err(error) = self.child.kill().await {
             tracing::debug!(%error, "a server was gone already");

@@ -39,7 +39,8 @@ pub async fn submit(settings: &Settings, pair: &Pair, database: &Database) -> an
             JobServiceClient::new(channel).submit_job(job).await.map(|_| true)
         };
         let (_, before, _) = database.totals().await?;
-        let (pairs, applied) = compare(settings, pair, database, in_flight, call).await?;
+        let (pairs, applied) =
+            compare(settings, pair, database, &Side::both(pair, in_flight).await?, in_flight, call).await?;
         let (_, after, _) = database.totals().await?;
         anyhow::ensure!(after - before == applied, "{applied} jobs were acknowledged, {} are stored", after - before);
         rows.extend(summary("submit", in_flight, &pairs, pair));
@@ -70,16 +71,41 @@ pub async fn contention(settings: &Settings, pair: &Pair, database: &Database) -
     Ok(rows)
 }
 
-async fn update_at(
-    settings: &Settings,
-    pair: &Pair,
-    database: &Database,
-    name: &str,
+/// Two servers over one database, each call to either, beside one alone.
+pub async fn servers(settings: &Settings, pair: &Pair, database: &Database) -> anyhow::Result<Vec<Row>> {
+    prepare(&pair.ours, "many", MANY).await?;
+    database.settle().await?;
+    let second = Server::start(&["serve"], &settings.database_url).await?;
+    let mut rows = Vec::new();
+    for in_flight in [64, 512] {
+        let alone = channels(&pair.ours.address, in_flight).await?;
+        let other = channels(&second.address, in_flight).await?;
+        let both = alone.iter().zip(&other).flat_map(|(a, b)| [a.clone(), b.clone()]).collect();
+        let sides = [Side { server: &pair.ours, channels: both }, Side { server: &pair.ours, channels: alone }];
+        let call = update_call("many", MANY, in_flight);
+        let (before, ..) = database.totals().await?;
+        let (pairs, applied) = compare(settings, pair, database, &sides, in_flight, call).await?;
+        let (after, ..) = database.totals().await?;
+        anyhow::ensure!(
+            after - before == applied,
+            "{applied} updates were acknowledged, {} are stored",
+            after - before
+        );
+        let mut both = summary("two servers", in_flight, &pairs, pair);
+        both[1].variant = "one server".to_owned();
+        rows.extend(both);
+    }
+    second.stop().await;
+    Ok(rows)
+}
+
+fn update_call(
     prefix: &'static str,
     jobs: u64,
     in_flight: usize,
-) -> anyhow::Result<Vec<Row>> {
-    let call = move |channel: Channel, n: u64| async move {
+) -> impl Fn(Channel, u64) -> futures::future::BoxFuture<'static, Result<bool, tonic::Status>> + Clone + Send + Sync + 'static
+{
+    move |channel: Channel, n: u64| {
         // The jobs are spread, so that neighbours in time are not neighbours in the table.
         let (job, stage) = ((n * 7_919) % jobs, (n / jobs) % STAGES);
         let stage_ref = proto::StageRef { job_id: format!("{prefix}-{job}"), stage_name: format!("s{stage}") };
@@ -90,10 +116,28 @@ async fn update_at(
             message: Some(format!("{n} by {in_flight}")),
             ..Default::default()
         };
-        WorkerServiceClient::new(channel).update_stage_progress(update).await.map(|reply| reply.into_inner().applied)
-    };
+        Box::pin(async move {
+            WorkerServiceClient::new(channel)
+                .update_stage_progress(update)
+                .await
+                .map(|reply| reply.into_inner().applied)
+        })
+    }
+}
+
+async fn update_at(
+    settings: &Settings,
+    pair: &Pair,
+    database: &Database,
+    name: &str,
+    prefix: &'static str,
+    jobs: u64,
+    in_flight: usize,
+) -> anyhow::Result<Vec<Row>> {
+    let call = update_call(prefix, jobs, in_flight);
     let (before, ..) = database.totals().await?;
-    let (pairs, applied) = compare(settings, pair, database, in_flight, call).await?;
+    let (pairs, applied) =
+        compare(settings, pair, database, &Side::both(pair, in_flight).await?, in_flight, call).await?;
     let (after, ..) = database.totals().await?;
     anyhow::ensure!(after - before == applied, "{applied} updates were acknowledged, {} are stored", after - before);
     Ok(summary(name, in_flight, &pairs, pair))
@@ -163,11 +207,27 @@ async fn drain_queue(address: &str, queue: &'static str, stages: u64) -> anyhow:
     Ok(Sample { calls: stages, applied: stages, took: started.elapsed(), latencies: Vec::new() })
 }
 
+/// One of two that are compared.
+struct Side<'a> {
+    server: &'a Server,
+    channels: Vec<Channel>,
+}
+
+impl<'a> Side<'a> {
+    async fn both(pair: &'a Pair, in_flight: usize) -> anyhow::Result<[Side<'a>; 2]> {
+        let side = async |server: &'a Server| {
+            anyhow::Ok(Side { server, channels: channels(&server.address, in_flight).await? })
+        };
+        Ok([side(&pair.ours).await?, side(&pair.baseline).await?])
+    }
+}
+
 /// Runs both variants in turn; returns the pairs, and how many calls changed something in all.
 async fn compare<C, F>(
     settings: &Settings,
     pair: &Pair,
     database: &Database,
+    sides: &[Side<'_>; 2],
     in_flight: usize,
     call: C,
 ) -> anyhow::Result<(Vec<(Run, Run)>, i64)>
@@ -175,14 +235,14 @@ where
     C: Fn(Channel, u64) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<bool, tonic::Status>> + Send + 'static,
 {
-    let ours = channels(&pair.ours.address, in_flight).await?;
-    let theirs = channels(&pair.baseline.address, in_flight).await?;
+    let [ours, theirs] = sides;
     let (mut pairs, mut applied) = (Vec::new(), 0);
     for i in 0..=settings.pairs {
         // The first pair warms up: it counts for what is stored, not for how fast.
         let run = if i == 0 { settings.run.min(Duration::from_millis(500)) } else { settings.run };
-        let a = costed(&pair.ours, pair, database, closed_loop(&ours, in_flight, run, call.clone())).await?;
-        let b = costed(&pair.baseline, pair, database, closed_loop(&theirs, in_flight, run, call.clone())).await?;
+        let a = costed(ours.server, pair, database, closed_loop(&ours.channels, in_flight, run, call.clone())).await?;
+        let b =
+            costed(theirs.server, pair, database, closed_loop(&theirs.channels, in_flight, run, call.clone())).await?;
         applied += i64::try_from(a.sample.applied + b.sample.applied)?;
         if i > 0 {
             pairs.push((a, b));

@@ -27,6 +27,8 @@ enum Which {
     Drain(How),
     /// From 1 to 1,024 writers on one job.
     Contention(How),
+    /// UpdateStageProgress on many jobs through two servers at random, beside one server.
+    Servers(How),
     /// The server that the others are compared with; started by them.
     #[command(hide = true)]
     Baseline(Box<Baseline>),
@@ -72,6 +74,7 @@ impl Bench {
             Which::Update(how) => how.run(Workload::Update).await,
             Which::Drain(how) => how.run(Workload::Drain).await,
             Which::Contention(how) => how.run(Workload::Contention).await,
+            Which::Servers(how) => how.run(Workload::Servers).await,
             Which::Baseline(baseline) => baseline.run().await,
         }
     }

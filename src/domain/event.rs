@@ -72,7 +72,7 @@ pub struct StageChange {
     pub phase: StagePhase,
     /// Its attempt.
     pub attempt: u32,
-    /// Who holds it, where somebody does.
+    /// Who got its lease, or had it before, where somebody did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker_id: Option<Name>,
     /// Why, where it failed.

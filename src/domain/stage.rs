@@ -54,7 +54,8 @@ pub struct StageSpec {
     pub on_failure: OnFailure,
     /// Its share of the job's progress, 0 or more.
     pub weight: f64,
-    /// When it is tried again.
+    /// When it is tried again. The usual policy is not stored, as most stages have it.
+    #[serde(default, skip_serializing_if = "is_usual")]
     pub retry: Arc<RetryPolicy>,
     /// How long a lease lasts; beats what the worker asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,6 +69,10 @@ pub struct StageSpec {
     /// Run by its orchestrator by name, never leased to workers.
     #[serde(default)]
     pub direct: bool,
+}
+
+fn is_usual(retry: &RetryPolicy) -> bool {
+    *retry == RetryPolicy::default()
 }
 
 /// A stage as it arrives, with dependencies by name.

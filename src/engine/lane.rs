@@ -86,10 +86,12 @@ impl Lane {
     }
 
     fn without_contended(&self, group: Vec<Pending>) -> Vec<Pending> {
-        if self.mode == Mode::Locking {
+        if self.mode == Mode::Locking || self.shared.contended.is_empty() {
             return group;
         }
-        let is_contended = |pending: &Pending| self.shared.is_contended(&operation::keys(&*pending.operation));
+        let contended = &self.shared.contended;
+        let is_contended =
+            |pending: &Pending| operation::keys(&*pending.operation).iter().any(|key| contended.has(key));
         let (contended, free): (Vec<Pending>, Vec<Pending>) = group.into_iter().partition(is_contended);
         contended.into_iter().for_each(|pending| self.pass_aside(pending));
         free

@@ -33,7 +33,8 @@ struct Missing {
 }
 
 /// Loads what is `wanted`. With `trust` the cache is believed except about `stale` keys, new requests are taken to be new and
-/// ids of ours to be unused: the commit proves it. Without, all is read, as one does below a lock.
+/// ids of ours to be unused: the commit proves it. Keys that other servers write too are read, which saves a round that
+/// would be in vain. Without, all is read, as one does below a lock.
 pub async fn load(
     shared: &Shared,
     client: &impl Run,
@@ -43,8 +44,9 @@ pub async fn load(
 ) -> DbResult<Basis> {
     let mut loaded = Loaded::default();
     let mut missing = Missing::default();
+    let nobody_visits = shared.visited.is_empty();
     for key in &wanted.keys {
-        let trust = trust && !stale.contains(key);
+        let trust = trust && !stale.contains(key) && (nobody_visits || !shared.visited.has(key));
         if let (Key::Job(job), true) = (key, trust && wanted.created.contains(key)) {
             loaded.jobs.insert(*job, None);
         } else {

@@ -14,6 +14,7 @@ pub mod group;
 mod lane;
 mod loading;
 mod queue;
+mod recent;
 mod round;
 mod shared;
 pub mod world;

@@ -51,6 +51,8 @@ pub struct Round {
     waiting: Vec<Pending>,
     world: World,
     components: Components,
+    /// What was read for this round.
+    fresh: HashSet<Key>,
 }
 
 impl Round {
@@ -69,7 +71,7 @@ impl Round {
             }
         }
         let components = Components::of(&decided, &world, &basis.fresh);
-        Self { decided, waiting, world, components }
+        Self { decided, waiting, world, components, fresh: basis.fresh }
     }
 
     /// Whether the database need not be asked at all.
@@ -134,12 +136,18 @@ impl Round {
                 continue;
             }
             shared.figures.conflicts.fetch_add(1, Ordering::Relaxed);
-            match pass_aside.filter(|_| self.components.writing.contains(c)) {
+            // Beaten although it was just read: somebody else is writing it all the time. Beaten on what was remembered: it
+            // is enough to look again.
+            let rivalled = one.trace.written.iter().any(|key| self.fresh.contains(key));
+            match pass_aside.filter(|_| rivalled) {
                 Some(pass_aside) => {
-                    shared.mark_contended(one.trace.written.into_iter().filter(|key| !matches!(key, Key::Request(_))));
+                    shared.contended.mark(one.trace.written.iter().filter(|key| !matches!(key, Key::Request(_))));
                     pass_aside(one.pending);
                 }
-                None => beaten.push(one.pending),
+                None => {
+                    shared.visited.mark(one.trace.written.iter().filter(|key| matches!(key, Key::Job(_))));
+                    beaten.push(one.pending);
+                }
             }
         }
         beaten.extend(self.waiting);

@@ -1,22 +1,20 @@
 //! What the lanes have in common: the cache, the clock, who is contended, and what is counted.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::EngineSettings;
 use super::cache::Cache;
 use super::clock::Clock;
-use super::world::Key;
+use super::recent::Recent;
 use crate::feed::Hub;
 use crate::store::Store;
 
 /// How long a key that another server was writing goes the locked way.
 const CONTENDED_FOR: Duration = Duration::from_secs(1);
-/// How many contended keys are remembered; beyond it the oldest are forgotten, which costs a retry.
-const MAX_CONTENDED: usize = 10_000;
+/// How long the cached state of a key that another server has written is looked up again before each decision.
+const VISITED_FOR: Duration = Duration::from_secs(10);
 
 /// Counters since the start.
 #[derive(Debug, Default)]
@@ -45,7 +43,10 @@ pub struct Shared {
     pub clock: Clock,
     /// What is counted.
     pub figures: Figures,
-    contended: Mutex<HashMap<Key, Instant>>,
+    /// Keys that other servers write too: what is cached of them is not believed.
+    pub(super) visited: Recent,
+    /// Keys that were written by others between our look and our commit: their operations take the locks first.
+    pub(super) contended: Recent,
 }
 
 impl Shared {
@@ -57,33 +58,8 @@ impl Shared {
             settings,
             clock: Clock::default(),
             figures: Figures::default(),
-            contended: Mutex::default(),
+            visited: Recent::new(VISITED_FOR),
+            contended: Recent::new(CONTENDED_FOR),
         }
-    }
-
-    pub(super) fn mark_contended(&self, keys: impl IntoIterator<Item = Key>) {
-        let mut contended = self.contended.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let now = Instant::now();
-        if contended.len() > MAX_CONTENDED {
-            contended.retain(|_, since| now.duration_since(*since) < CONTENDED_FOR);
-        }
-        if contended.len() <= MAX_CONTENDED {
-            contended.extend(keys.into_iter().map(|key| (key, now)));
-        }
-    }
-
-    pub(super) fn is_contended(&self, keys: &[Key]) -> bool {
-        let mut contended = self.contended.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if contended.is_empty() {
-            return false;
-        }
-        keys.iter().any(|key| match contended.get(key) {
-            Some(since) if since.elapsed() < CONTENDED_FOR => true,
-            Some(_) => {
-                contended.remove(key);
-                false
-            }
-            None => false,
-        })
     }
 }

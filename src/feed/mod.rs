@@ -20,7 +20,6 @@ pub struct Hub {
     jobs: Mutex<HashMap<JobKey, watch::Sender<Option<Arc<Job>>>>>,
     ready: Mutex<HashSet<QueueKey>>,
     ready_hint: Notify,
-    timers_hint: Notify,
 }
 
 /// Follows one job; when the last follower of a job goes, nothing of it is kept.
@@ -85,16 +84,6 @@ impl Hub {
             }
             hint.await;
         }
-    }
-
-    /// Says that something will be due by the clock soon.
-    pub fn hint_timers(&self) {
-        self.timers_hint.notify_one();
-    }
-
-    /// Waits for such a word.
-    pub async fn timers(&self) {
-        self.timers_hint.notified().await;
     }
 }
 

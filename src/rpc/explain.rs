@@ -81,7 +81,7 @@ fn wait<'a>(job: &'a Job, stage: &'a Stage, is_abandoned: impl FnOnce() -> bool)
         StageState::Running(attempt) => {
             let lease = attempt.lease.as_ref();
             let worker = lease.map_or("", |lease| &*lease.worker_id);
-            (StageWaitReason::Running, worker, lease.map(|lease| lease.expires_at))
+            (StageWaitReason::Running, worker, lease.map(|lease| job.lease_end(lease)))
         }
         StageState::Backoff { until } => (StageWaitReason::Backoff, "", Some(*until)),
         StageState::Succeeded | StageState::Failed | StageState::Cancelled | StageState::Skipped => return None,

@@ -111,7 +111,7 @@ run!(Transaction<'_>);
 ///
 /// Generic plans, because planning a group anew each time costs more than running it. No sequential scans, because a generic
 /// plan made on an empty table would keep one. Hash joins stay on. Foreign locks are waited for two seconds at most.
-const WRITER_SETUP: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off; \
+pub(super) const WRITER_SETUP: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off; \
     SET lock_timeout = '2s'; SET idle_in_transaction_session_timeout = '2s'; SET timezone = 'UTC'";
 
 /// The connection of one writer lane, and what it has prepared.

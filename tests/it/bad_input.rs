@@ -15,7 +15,7 @@ use crate::harness::*;
 
 /// A server with something in it: jobs in different states, and a picture of them to compare with.
 pub struct Scene {
-    pub server: Server,
+    _server: Server,
     pub api: Api,
     /// Holds stage `voice` of job `film`; `render` waits for it, and `review` is ready and direct.
     pub lease: proto::Lease,
@@ -45,7 +45,7 @@ impl Scene {
         ok(api.admin().create_namespace(create).await);
         ok(api.jobs().submit_job(within("other", new_job("theirs", vec![new_stage("s")]))).await);
         let before = picture(&api).await;
-        Scene { server, api, lease, before }
+        Scene { _server: server, api, lease, before }
     }
 
     /// That nothing at all has changed.

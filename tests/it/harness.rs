@@ -10,7 +10,7 @@ mod server;
 
 use std::time::{Duration, Instant};
 
-pub use api::{Api, Refused, field, ok, refused, token, within};
+pub use api::{Api, field, ok, refused, token, within};
 pub use messages::*;
 pub use program::Program;
 pub use server::{Database, Server, sql};

@@ -2,6 +2,8 @@
 
 mod acceptance;
 mod bad_input;
+mod drain;
 mod harness;
+mod services;
 mod shell;
 mod trouble;

@@ -133,13 +133,15 @@ impl Edit {
     fn event(&self, kind: EventKind) -> JobEvent {
         let changed = |no: &StageNo| {
             let stage = &self.job.stages[*no];
-            let before = self.base.stages.get(*no).map(|before| (before.phase(), before.attempt));
+            let base = self.base.stages.get(*no);
+            let before = base.map(|before| (before.phase(), before.attempt));
+            let lease = stage.lease().or_else(|| base.and_then(|before| before.lease()));
             (before != Some((stage.phase(), stage.attempt))).then(|| StageChange {
                 stage_no: *no,
                 stage_name: stage.spec.name.clone(),
                 phase: stage.phase(),
                 attempt: stage.attempt,
-                worker_id: stage.lease().map(|lease| lease.worker_id.clone()),
+                worker_id: lease.map(|lease| lease.worker_id.clone()),
                 failure: stage.failure.clone().filter(|failure| failure.failure_time == self.now),
             })
         };

@@ -21,7 +21,7 @@ use super::failure::Failure;
 use super::graph::Graph;
 use super::id::{JobKey, Name, StageNo};
 use super::retry::RetryPolicy;
-use super::stage::{OnFailure, Stage, StagePhase};
+use super::stage::{Lease, OnFailure, Stage, StagePhase};
 use super::stage_table::StageTable;
 use super::time::Timestamp;
 
@@ -273,6 +273,19 @@ impl Job {
     /// Whether a stage can be given to a worker now.
     pub fn is_leasable(&self, stage: &Stage) -> bool {
         stage.phase() == StagePhase::Ready && !stage.spec.direct && self.state.hands_out()
+    }
+
+    /// When a lease ends unless it is renewed: with the grace of a job that is cancelled or has failed, if that is sooner.
+    pub fn lease_end(&self, lease: &Lease) -> Timestamp {
+        match self.state {
+            JobState::Failing { deadline } | JobState::Cancelling { deadline } => lease.expires_at.min(deadline),
+            JobState::Pending
+            | JobState::Running
+            | JobState::Paused
+            | JobState::Succeeded
+            | JobState::Failed
+            | JobState::Cancelled => lease.expires_at,
+        }
     }
 
     /// When something happens to the job itself by itself.

@@ -148,12 +148,17 @@ impl Edit {
         Ok(no)
     }
 
-    /// Extends a held lease to what its duration gives from now on.
+    /// Extends a held lease to what its duration gives from now on, but never beyond a grace that ends.
     pub fn renew(&mut self, no: StageNo) {
-        let now = self.now;
+        let Some(held) = self.job.stages[no].lease() else { return };
+        let renewed = Lease { expires_at: self.now.after(held.duration), ..held.clone() };
+        let end = self.job.lease_end(&renewed);
+        if end <= held.expires_at {
+            return;
+        }
         let stage = self.job.stages.get_mut(no).expect("the number comes from this job");
         if let StageState::Running(Attempt { lease: Some(lease), .. }) = &mut stage.state {
-            lease.expires_at = lease.expires_at.max(now.after(lease.duration));
+            lease.expires_at = end;
             self.changes().renewed.insert(no);
         }
     }

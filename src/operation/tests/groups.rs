@@ -2,6 +2,7 @@
 
 use super::bench::Bench;
 use super::build::{JOB_ID, NAMESPACE, Wish, job, key, secs, stage};
+use crate::domain::refusal::Refusal;
 use crate::domain::stage::StagePhase::*;
 use crate::operation::control_job::{Control, ControlJob};
 use crate::operation::delete_job::DeleteJob;
@@ -56,4 +57,14 @@ fn a_lease_that_was_renewed_in_the_same_group_is_not_taken() {
     let answers = bench.group(&[&reap, &beat]);
     assert!(answers[0].is_ok() && answers[1].is_err());
     assert_eq!(bench.phase("a"), Ready);
+}
+
+#[test]
+fn a_batch_is_submitted_whole_or_not_at_all() {
+    let mut bench = Bench::empty();
+    let one = || (job(vec![stage("a")]), "stages".to_owned());
+    let twice = SubmitJobs { jobs: vec![one(), one()], request: None };
+    let refused = bench.run(&twice).expect_err("the second one has the id of the first");
+    assert_eq!(refused, Refusal::JobAlreadyExists { job_id: JOB_ID.into() });
+    assert!(bench.find().is_none());
 }

@@ -35,8 +35,8 @@ pub fn lease(job: &Job, stage: &Stage, documents: &LeaseDocuments, now: Timestam
         payload: document::optional_object(documents.payload.as_ref())?,
         input: document::optional_object(documents.input.as_ref())?,
         dependencies,
-        expire_time: Some(time::timestamp(lease.expires_at)),
-        ttl: Some(time::duration(now.until(lease.expires_at))),
+        expire_time: Some(time::timestamp(job.lease_end(lease))),
+        ttl: Some(time::duration(now.until(job.lease_end(lease)))),
         heartbeat_interval: Some(time::duration(heartbeat_interval(lease))),
         job_revision: job.revision,
         labels: job.labels.as_ref().clone(),
@@ -86,8 +86,8 @@ pub fn status(job: &Job, token: &LeaseToken, now: Timestamp) -> proto::LeaseStat
     };
     proto::LeaseStatus {
         directive: directive as i32,
-        expire_time: Some(time::timestamp(lease.expires_at)),
-        ttl: Some(time::duration(now.until(lease.expires_at))),
+        expire_time: Some(time::timestamp(job.lease_end(lease))),
+        ttl: Some(time::duration(now.until(job.lease_end(lease)))),
         job_revision: job.revision,
     }
 }

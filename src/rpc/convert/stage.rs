@@ -22,7 +22,7 @@ pub fn stage(job: &Job, stage: &Stage, artifacts: Option<&Document>, input: Opti
         max_attempts: count(spec.retry.max_attempts),
         progress: stage.progress,
         message: stage.message.as_deref().unwrap_or_default().to_owned(),
-        lease: lease(stage),
+        lease: lease(job, stage),
         artifacts: document::optional_object(artifacts)?,
         depends_on: stage.depends_on.iter().map(|&no| name(job, no)).collect(),
         failure: failure::optional(stage.failure.as_deref())?,
@@ -42,10 +42,10 @@ fn name(job: &Job, no: StageNo) -> String {
     job.stages[no].spec.name.to_string()
 }
 
-fn lease(stage: &Stage) -> Option<proto::StageLease> {
+fn lease(job: &Job, stage: &Stage) -> Option<proto::StageLease> {
     stage.lease().map(|lease| proto::StageLease {
         worker_id: lease.worker_id.to_string(),
-        expire_time: Some(time::timestamp(lease.expires_at)),
+        expire_time: Some(time::timestamp(job.lease_end(lease))),
         fencing_token: stage.fencing_token,
     })
 }

@@ -1,8 +1,10 @@
 //! Every part of the commit statement is prepared, alone and with all others.
 
-use super::plan::PARTS;
+use tokio_postgres::SimpleQueryMessage;
+
+use super::plan::{PARTS, Part};
 use super::statement::text;
-use crate::store::connection::{Run, Target};
+use crate::store::connection::{Client, Run, Target, WRITER_SETUP};
 use crate::store::tests::database;
 
 #[tokio::test]
@@ -26,4 +28,44 @@ fn parameters_are_counted_on() {
     let sql = text(1 << guard | 1 << write);
     assert!(sql.contains("$4::int4[], $5::int4[], $6::uuid[], $7::int8[]"), "{sql}");
     assert!(sql.contains("$8::int4[], $9::int4[], $10::uuid[]"), "{sql}");
+}
+
+/// The plan of a part as a writer makes it, before there are any statistics: it is kept while the tables grow.
+async fn plan(client: &Client, part: &Part) -> String {
+    let body: Vec<&str> = part.sql.lines().filter(|line| !line.starts_with("--")).collect();
+    let body = body.join("\n");
+    let ok =
+        if body.contains("ok USING") { "WITH ok AS MATERIALIZED (SELECT generate_series(1, 3) AS c) " } else { "" };
+    let params = (1..).take_while(|i| body.contains(&format!("${i}::"))).map(|_| "NULL").collect::<Vec<_>>().join(", ");
+    client.batch_execute(&format!("PREPARE part AS {ok}{body}")).await.expect("the part");
+    let rows = client.simple_query(&format!("EXPLAIN EXECUTE part({params})")).await.expect("a plan");
+    client.batch_execute("DEALLOCATE part").await.expect("gone");
+    let line = |message: &SimpleQueryMessage| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    };
+    rows.iter().filter_map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn rows_are_found_by_their_keys_from_the_first_group_on() {
+    let database = database().await;
+    let target = Target::parse(database.url()).expect("our own URL");
+    let client = target.connect(WRITER_SETUP).await.expect("Postgres listens");
+    let mut scans = 0;
+    for part in PARTS {
+        let plan = plan(&client, part).await;
+        assert!(!plan.contains("Seq Scan"), "{}:\n{plan}", part.name);
+        let lines: Vec<&str> = plan.lines().collect();
+        let found =
+            lines.iter().enumerate().filter(|(_, line)| line.contains(" Scan using ") && !line.contains("namespaces"));
+        for (i, line) in found {
+            let by_key = lines[i + 1].contains("Index Cond")
+                && (lines[i + 1].contains("_uid") || lines[i + 1].contains("request_id"));
+            // Whether a namespace is empty is asked of all its jobs.
+            assert!(by_key || part.name == "empty_namespaces", "{}: {line}\n{plan}", part.name);
+            scans += 1;
+        }
+    }
+    assert!(scans > 15, "only {scans} scans were looked at");
 }

@@ -1,5 +1,5 @@
 -- list_jobs: the roots of a page of jobs, with how many stages are in each state. What follows is put together from the
--- filter, with every value bound.
+-- filter, with every value bound. The sum is what the index of lists begins with.
 SELECT 0::int4, j.namespace_id, j.job_uid, j.job_id, j.kind, j.revision, j.run, j.state, j.priority, j.progress, j.labels,
     j.failure, j.cancel_reason, j.grace_until, j.opens_at, j.times_out_at, j.create_time, j.delayed_until, j.start_time,
     j.end_time, j.expire_time, j.timeout_us, j.retention_us, j.retry,
@@ -8,4 +8,4 @@ SELECT 0::int4, j.namespace_id, j.job_uid, j.job_id, j.kind, j.revision, j.run, 
         count(*) FILTER (WHERE s.state = 6), count(*) FILTER (WHERE s.state = 7), count(*) FILTER (WHERE s.state = 8)]
     FROM stages s WHERE s.namespace_id = j.namespace_id AND s.job_uid = j.job_uid)
 FROM jobs j
-WHERE j.namespace_id = $1
+WHERE j.namespace_id + 0 = $1

@@ -3,6 +3,9 @@
 //! A protobuf message followed by a piece of another is the two of them merged. So each call here is a good request with
 //! one more field behind it, wherever in the message that field is.
 
+// Some messages have no further fields.
+#![allow(clippy::needless_update)]
+
 use interlock::proto;
 use prost::Message;
 use prost_types::DescriptorProto;

@@ -1,5 +1,8 @@
 //! The other rpcs of JobService: ids, masks, pages, filters, versions, states that do not allow it.
 
+// Some messages have no further fields.
+#![allow(clippy::needless_update)]
+
 use interlock::proto;
 use tonic::{Code, Response, Status};
 

@@ -125,9 +125,18 @@ impl Api {
         ok(self.workers().update_stage_progress(request).await)
     }
 
-    /// What the server counts.
+    /// What the server says about itself.
     pub async fn statistics(&self) -> proto::GetStatisticsResponse {
         ok(self.admin().get_statistics(proto::GetStatisticsRequest {}).await)
+    }
+
+    /// Waits until so many LeaseStages calls wait for work.
+    pub async fn polls_wait(&self, count: i64) {
+        eventually("the polls", async || {
+            let waiting = self.statistics().await.dispatcher.expect("a dispatcher").waiting_polls;
+            (waiting == count).then_some(())
+        })
+        .await;
     }
 
     /// The whole history of a job.

@@ -154,6 +154,12 @@ impl<'a> Sim<'a> {
         let expected = self.expected(step, before.as_deref());
         let outcome = self.bench.run(&*operation);
         compare(step, expected, &outcome);
+        if let (Step::Poll(pick, _), Some(job)) = (step, &before) {
+            let stage = &job.stages[StageNo::from(*pick) % StageNo::try_from(job.stages.len()).expect("few stages")];
+            let free = stage.phase() == StagePhase::Ready && !stage.spec.direct;
+            let hands_out = matches!(job.state, JobState::Pending | JobState::Running);
+            assert_eq!(outcome.as_ref().is_ok_and(|reply| reply.applied), free && hands_out, "{step:?}");
+        }
         self.learn(step, before.as_deref(), &outcome);
         if operation.request().is_some() {
             let state = format!("{:?}", self.bench.find());

@@ -1,0 +1,14 @@
+//! What every rpc does, on its usual ways and on its edges; what it refuses stands in `bad_input`.
+
+mod control;
+mod fanout;
+mod gone_callers;
+mod leasing;
+mod lists;
+mod operators;
+mod outcomes;
+mod reads;
+mod runs;
+mod several_servers;
+mod submission;
+mod timers;
