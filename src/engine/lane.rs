@@ -86,7 +86,14 @@ impl Lane {
     }
 
     fn without_contended(&self, group: Vec<Pending>) -> Vec<Pending> {
-        if self.mode == Mode::Locking || self.shared.contended.is_empty() {
+        if self.mode == Mode::Locking {
+            return group;
+        }
+        if failpoint::hit("contend") {
+            group.into_iter().for_each(|pending| self.pass_aside(pending));
+            return Vec::new();
+        }
+        if self.shared.contended.is_empty() {
             return group;
         }
         let contended = &self.shared.contended;

@@ -96,14 +96,15 @@ async fn a_crash_in_the_contended_path_frees_the_rows() {
     ] {
         let server = Server::start().await;
         server.api.submit(new_job("job", vec![new_stage("s")])).await;
-        let program = Program::with_failpoints(&server.database, failpoints).await;
+        // The second write is sent the contended way.
+        let places = format!("contend=1*off->1*return->off;{failpoints}");
+        let program = Program::with_failpoints(&server.database, &places).await;
         let update = |priority| proto::UpdateJobRequest {
             job_id: "job".to_owned(),
             priority: Some(priority),
             request_id: request_id(),
             ..Default::default()
         };
-        // What this one remembers of the job is overtaken, so it goes the contended way.
         ok(program.api.jobs().update_job(update(1)).await);
         ok(server.api.jobs().update_job(update(2)).await);
         let last = update(3);
