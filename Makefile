@@ -12,6 +12,8 @@ VENV := .venv
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 CLIENT := clients/python
 comma := ,
+# Places where tests crash the server. Everything here that is not `run` and `bench` is built with them, so that it is built once.
+FAILPOINTS := --features failpoints
 PROTOS := $(wildcard proto/interlock/v1/*.proto)
 
 help:
@@ -21,7 +23,7 @@ help:
 	@echo "make check   what CI runs: format, lints, docs, protos, all tests"
 	@echo "make bench   start time, memory and throughput of a release build (ARGS='--pairs 1' and other flags of interlock bench)"
 
-# The debug profile: its first build is the shorter one, `make test` builds the same, and its dependencies are optimised.
+# The debug profile: its first build is the shorter one, `make test` shares its dependencies, and those are optimised.
 # The one for production is `cargo build --release`.
 run: rust postgres
 	cargo run --quiet -- dev $(ARGS)
@@ -45,11 +47,11 @@ deps: rust postgres media $(VENV)/ready proto/lint/node_modules/.ready
 
 rust-check: rust
 	cargo fmt --check
-	cargo clippy --quiet --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --document-private-items
+	cargo clippy --quiet --all-targets $(FAILPOINTS) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --document-private-items $(FAILPOINTS)
 
 rust-test: rust postgres
-	cargo test --quiet
+	cargo test --quiet $(FAILPOINTS)
 
 proto-check: proto/lint/node_modules/.ready
 	cd proto/lint && npm run --silent lint
@@ -59,7 +61,7 @@ python-check: $(VENV)/ready
 	cd $(CLIENT) && $(CURDIR)/$(VENV)/bin/mypy --no-error-summary
 
 python-test: rust postgres media $(VENV)/ready
-	cargo build --quiet
+	cargo build --quiet $(FAILPOINTS)
 	cd $(CLIENT) && INTERLOCK_BIN=$(abspath $(TARGET_DIR))/debug/interlock $(CURDIR)/$(VENV)/bin/python -m pytest
 
 # ---- What is needed.

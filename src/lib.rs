@@ -3,7 +3,7 @@
 //! Layout, in the order in which a request goes down: `cli` and `app` put the parts together; `server` and `admission` let
 //! calls in; `rpc` turns messages into operations and results into messages; `operation` decides, in the `engine`, on what
 //! the `store` has loaded; `domain` is what it decides about; `feed` tells who waits. `task` does what is due by the clock.
-//! `config`, `telemetry` and `dev` (a private Postgres) stand beside.
+//! `config`, `telemetry`, `failpoint` and `dev` (a private Postgres) stand beside.
 
 pub mod admission;
 pub mod app;
@@ -14,6 +14,7 @@ pub mod dev;
 pub mod domain;
 pub mod engine;
 pub mod error;
+pub mod failpoint;
 pub mod feed;
 pub mod operation;
 pub mod proto;

@@ -19,14 +19,15 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("task", &["operation", "engine", "feed", "store", "domain", "error"]),
     // Operations and the engine know each other: one decides, the other brings the world.
     ("operation", &["engine", "domain"]),
-    ("engine", &["operation", "feed", "store", "domain", "error"]),
+    ("engine", &["operation", "feed", "store", "domain", "error", "failpoint"]),
     ("feed", &["store", "domain", "error"]),
-    ("store", &["domain", "error"]),
+    ("store", &["domain", "error", "failpoint"]),
     ("error", &["domain"]),
     ("domain", &[]),
     ("dev", &["config"]),
     ("config", &[]),
     ("telemetry", &["config"]),
+    ("failpoint", &[]),
     ("proto", &[]),
 ];
 
@@ -35,6 +36,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("tokio_postgres::", &["store", "dev", "bench"]),
     ("deadpool_postgres::", &["store", "bench"]),
     ("tonic::", &["rpc", "admission", "server", "app", "cli", "proto", "bench"]),
+    ("fail::", &["failpoint"]),
     ("env::var", &["config"]),
     // Nothing that serves calls may hold up a thread.
     ("thread::sleep", &["dev"]),

@@ -3,29 +3,42 @@
 //! An optimistic lane decides on cached state and lets the commit prove it; what another server was writing it passes on to
 //! the locking lane, which takes the rows' locks first. Both decide the same way.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::loading::{Basis, load};
 use super::queue::{Pending, Queue};
-use super::round::{Ended, Round, Wanted, Work, again, fail};
+use super::round::{COMMIT_TIMEOUT, Ended, Round, Wanted, Work, again, fail};
 use super::shared::Shared;
 use super::world::Key;
 use crate::domain::id::JobKey;
 use crate::error::Error;
+use crate::failpoint;
 use crate::operation;
 use crate::store::commit::settle::settle;
 use crate::store::commit::{CommitError, Committed};
-use crate::store::connection::{Client, DbError, DbResult, Fault, Lane as Connection, Open, Transaction};
+use crate::store::connection::{
+    Client, DbError, DbResult, Fault, Lane as Connection, Open, Transaction, is_lock_timeout,
+};
 use crate::store::load::lock_jobs;
 
 /// How long the outcome of a lost commit is looked for.
 const SETTLE_FOR: Duration = Duration::from_secs(10);
+/// How long reading what a group stands on may take, the wait for locks included.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one look may take.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a write waits for a row that a foreign session holds, after the wait for its lock.
+const HELD_FOR: Duration = Duration::from_secs(8);
+/// Between two looks whether it is free.
+const HELD_PAUSE: Duration = Duration::from_millis(20);
+/// Held rows that are remembered.
+const MAX_HELD: usize = 1_000;
 /// Between two looks.
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -45,13 +58,21 @@ pub struct Lane {
     queue: Arc<Queue>,
     aside: Arc<Queue>,
     connection: Connection,
+    /// Jobs whose rows somebody holds for longer than a commit takes; one of the locking lane's.
+    held: HashSet<JobKey>,
+}
+
+/// What was not decided, and whether the connection is of no more use.
+struct Undone {
+    work: Vec<Work>,
+    is_broken: bool,
 }
 
 impl Lane {
     /// A lane that takes from one queue and passes contended operations on to another.
     pub fn new(mode: Mode, shared: Arc<Shared>, queue: Arc<Queue>, aside: Arc<Queue>) -> Self {
         let connection = Connection::new(shared.store.target.clone());
-        Self { mode, shared, queue, aside, connection }
+        Self { mode, shared, queue, aside, connection, held: HashSet::new() }
     }
 
     /// Serves the queue until it is closed and empty.
@@ -65,7 +86,14 @@ impl Lane {
     }
 
     fn without_contended(&self, group: Vec<Pending>) -> Vec<Pending> {
-        if self.mode == Mode::Locking || self.shared.contended.is_empty() {
+        if self.mode == Mode::Locking {
+            return group;
+        }
+        if failpoint::hit("contend") {
+            group.into_iter().for_each(|pending| self.pass_aside(pending));
+            return Vec::new();
+        }
+        if self.shared.contended.is_empty() {
             return group;
         }
         let contended = &self.shared.contended;
@@ -91,34 +119,98 @@ impl Lane {
         let (round, mut ended) = match self.mode {
             Mode::Optimistic => match self.optimistic(work, group_id).await {
                 Ok(done) => done,
-                Err(undone) => return undone,
+                Err(undone) => return self.undone(undone),
             },
-            Mode::Locking => match self.locking(work, group_id).await {
-                Ok(done) => done,
-                Err(undone) => return undone,
-            },
+            Mode::Locking => {
+                let (work, is_held) = match self.apart(work) {
+                    Ok(together) => together,
+                    Err(parts) => return parts,
+                };
+                match self.locking(work, is_held, group_id).await {
+                    Ok(done) => done,
+                    Err(undone) if undone.is_broken => return self.undone(undone),
+                    Err(undone) => return self.wait_for_rows(undone.work, is_held).await,
+                }
+            }
         };
+        if matches!(ended, Ended::Failed(Error::StoreUnavailable)) {
+            // It may lead to a server that is ending, or takes no writes any more.
+            self.connection.discard();
+        }
         if matches!(ended, Ended::Lost) {
             self.connection.discard();
             if round.writes() {
                 ended = self.settled(group_id).await;
             }
         }
+        failpoint::hit("before_reply");
         let aside = |pending| self.pass_aside(pending);
         round.finish(&self.shared, ended, (self.mode == Mode::Optimistic).then_some(&aside))
     }
 
-    async fn optimistic(&mut self, work: Work, group_id: Uuid) -> Result<(Round, Ended), Vec<Work>> {
+    fn undone(&mut self, undone: Undone) -> Vec<Work> {
+        if undone.is_broken {
+            // What it was in the middle of ends with it.
+            self.connection.discard();
+        }
+        undone.work
+    }
+
+    /// A group whose rows may all be waited for together, and whether somebody held them before; or the parts of a group, the
+    /// last of which goes first: whoever needs a held row shall not hold up the others.
+    fn apart(&self, work: Work) -> Result<(Work, bool), Vec<Work>> {
+        if self.held.is_empty() {
+            return Ok((work, false));
+        }
+        let mut parts: BTreeMap<Option<JobKey>, Vec<Pending>> = BTreeMap::new();
+        for pending in work.group {
+            let keys = operation::keys(&*pending.operation);
+            let held = keys.iter().filter_map(job_key).find(|key| self.held.contains(key));
+            parts.entry(held).or_default().push(pending);
+        }
+        let mut parts: Vec<_> = parts.into_iter().rev().map(|(held, group)| (held.is_some(), group)).collect();
+        match parts.pop() {
+            Some((is_held, group)) if parts.is_empty() => Ok((Work { group, ..Work::default() }, is_held)),
+            last => {
+                let parts = parts.into_iter().chain(last);
+                Err(parts.map(|(_, group)| Work { group, ..Work::default() }).collect())
+            }
+        }
+    }
+
+    /// Somebody holds rows of this work. The first time, it is found out whose they are by trying each job alone; those of
+    /// held rows wait in the queue, where they are looked at now and then without being waited for.
+    async fn wait_for_rows(&mut self, work: Vec<Work>, was_held: bool) -> Vec<Work> {
+        if !was_held {
+            if self.held.len() >= MAX_HELD {
+                self.held.clear();
+            }
+            let waiting = work.iter().flat_map(|work| &work.group);
+            self.held
+                .extend(waiting.flat_map(|pending| operation::keys(&*pending.operation)).filter_map(|k| job_key(&k)));
+            return work;
+        }
+        for mut pending in work.into_iter().flat_map(|work| work.group) {
+            if pending.held_since.get_or_insert_with(Instant::now).elapsed() < HELD_FOR {
+                self.queue.pass(pending);
+            } else {
+                pending.answer(Err(Error::Conflict));
+            }
+        }
+        tokio::time::sleep(HELD_PAUSE).await;
+        Vec::new()
+    }
+
+    async fn optimistic(&mut self, work: Work, group_id: Uuid) -> Result<(Round, Ended), Undone> {
         let open = match self.connection.open().await {
             Ok(open) => open,
-            Err(error) => return Err(fail(work.group, &error)),
+            Err(error) => return Err(away(work.group, &error)),
         };
-        let basis = match load(&self.shared, &open.client, &Wanted::by(&work.group), &work.stale, true).await {
-            Ok(basis) => basis,
-            Err(error) => {
-                self.connection.discard();
-                return Err(unread(work, &error));
-            }
+        let wanted = Wanted::by(&work.group);
+        let basis = match timeout(LOAD_TIMEOUT, load(&self.shared, &open.client, &wanted, &work.stale, true)).await {
+            Ok(Ok(basis)) => basis,
+            Ok(Err(error)) => return Err(unread(work, &error)),
+            Err(_) => return Err(away(work.group, &Error::StoreUnavailable)),
         };
         let round = Round::decide(work.group, basis);
         let ended = if round.is_settled() {
@@ -129,32 +221,35 @@ impl Lane {
         Ok((round, ended))
     }
 
-    async fn locking(&mut self, work: Work, group_id: Uuid) -> Result<(Round, Ended), Vec<Work>> {
+    async fn locking(&mut self, work: Work, is_held: bool, group_id: Uuid) -> Result<(Round, Ended), Undone> {
         let wanted = Wanted::by(&work.group);
         let mut jobs: Vec<JobKey> = wanted.keys.iter().filter_map(job_key).collect();
         jobs.sort_unstable();
         let Open { client, prepared } = match self.connection.open().await {
             Ok(open) => open,
-            Err(error) => return Err(fail(work.group, &error)),
+            Err(error) => return Err(away(work.group, &error)),
         };
-        let begun = begin(&self.shared, client, &jobs, &wanted, &work.stale).await;
+        let begun = timeout(LOAD_TIMEOUT, begin(&self.shared, client, &jobs, !is_held, &wanted)).await;
         let (transaction, basis) = match begun {
-            Ok(begun) => begun,
-            Err(error) => return Err(unread(work, &error)),
+            Ok(Ok(begun)) => begun,
+            Ok(Err(error)) if is_lock_timeout(&error) => return Err(Undone { work: vec![work], is_broken: false }),
+            Ok(Err(error)) => return Err(unread(work, &error)),
+            Err(_) => return Err(away(work.group, &Error::StoreUnavailable)),
         };
+        jobs.iter().for_each(|key| {
+            self.held.remove(key);
+        });
         let round = Round::decide(work.group, basis);
         if round.is_settled() {
             let now = self.shared.clock.now();
             return Ok((round, Ended::Applied(Committed { components: Vec::new(), now })));
         }
         let ended = match round.commit(&transaction, prepared, group_id).await {
-            Ended::Applied(committed) => match transaction.commit().await {
-                Ok(()) => Ended::Applied(committed),
-                // As for a statement: not every SQLSTATE proves a rollback.
-                Err(error) => match CommitError::of(error) {
-                    CommitError::RolledBack(fault) => fault.into(),
-                    CommitError::Lost(_) | CommitError::Mismatch(_) => Ended::Lost,
-                },
+            Ended::Applied(committed) => match timeout(COMMIT_TIMEOUT, transaction.commit()).await {
+                Ok(Ok(())) if failpoint::hit("after_locked_commit") => Ended::Lost,
+                Ok(Ok(())) => Ended::Applied(committed),
+                Ok(Err(error)) => CommitError::of(error).into(),
+                Err(_) => Ended::Lost,
             },
             // Without its COMMIT nothing of it can have been written.
             Ended::Lost => Ended::Failed(Error::StoreUnavailable),
@@ -167,16 +262,19 @@ impl Lane {
     async fn settled(&mut self, group_id: Uuid) -> Ended {
         let until = Instant::now() + SETTLE_FOR;
         while Instant::now() < until {
-            if let Ok(open) = self.connection.open().await {
-                match settle(&open.client, group_id).await {
-                    Ok(Some(components)) => {
+            if failpoint::hit("settle") {
+                self.connection.discard();
+            } else if let Ok(open) = self.connection.open().await {
+                match timeout(SETTLE_TIMEOUT, settle(&open.client, group_id)).await {
+                    Ok(Ok(Some(components))) => {
                         return Ended::Applied(Committed { components, now: self.shared.clock.now() });
                     }
-                    Ok(None) => return Ended::Beaten,
-                    Err(error) => {
+                    Ok(Ok(None)) => return Ended::Beaten,
+                    Ok(Err(error)) => {
                         tracing::debug!(%error, "the outcome of a lost commit is not known yet");
                         self.connection.discard();
                     }
+                    Err(_) => self.connection.discard(),
                 }
             }
             tokio::time::sleep(SETTLE_PAUSE).await;
@@ -198,20 +296,28 @@ async fn begin<'a>(
     shared: &Shared,
     client: &'a mut Client,
     jobs: &[JobKey],
+    wait: bool,
     wanted: &Wanted,
-    stale: &HashSet<Key>,
 ) -> DbResult<(Transaction<'a>, Basis)> {
     let transaction = client.transaction().await?;
-    lock_jobs(&transaction, jobs).await?;
-    let basis = load(shared, &transaction, wanted, stale, false).await?;
+    lock_jobs(&transaction, jobs, wait).await?;
+    failpoint::hit("after_lock");
+    let basis = load(shared, &transaction, wanted, &HashSet::new(), false).await?;
+    failpoint::hit("after_load");
     Ok((transaction, basis))
 }
 
 /// Nothing was written yet: the group is tried again on a new connection, or a refusal is told.
-fn unread(work: Work, error: &DbError) -> Vec<Work> {
-    match Fault::of(error) {
+fn unread(work: Work, error: &DbError) -> Undone {
+    let work = match Fault::of(error) {
         Fault::Beaten => again(work.group.into_iter(), work.stale, &Error::Conflict),
         Fault::Failed(error) => again(work.group.into_iter(), work.stale, &error),
         Fault::Poisoned(what) => fail(work.group, &Error::bug(what)),
-    }
+    };
+    Undone { work, is_broken: true }
+}
+
+/// The database is not there, and everybody is told so.
+fn away(group: Vec<Pending>, error: &Error) -> Undone {
+    Undone { work: fail(group, error), is_broken: true }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use super::group::{MAX_GROUP_BYTES, MAX_GROUP_OPERATIONS, MAX_GROUP_ROWS};
 use crate::error::{Error, Result};
@@ -36,6 +37,8 @@ pub struct Pending {
     pub weight: Weight,
     /// How often it was decided already.
     pub rounds: u32,
+    /// Since when it waits for a row that a foreign session holds.
+    pub held_since: Option<Instant>,
     answer: oneshot::Sender<Result<Reply>>,
     ticket: Ticket,
 }
@@ -45,7 +48,7 @@ impl Pending {
         let (answer, receiver) = oneshot::channel();
         let weight = operation.weight();
         let ticket = Ticket(Arc::new(AtomicU8::new(WAITING)));
-        (Self { operation, weight, rounds: 0, answer, ticket }, receiver)
+        (Self { operation, weight, rounds: 0, held_since: None, answer, ticket }, receiver)
     }
 
     pub fn ticket(&self) -> Ticket {

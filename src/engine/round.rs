@@ -13,6 +13,7 @@ use super::queue::Pending;
 use super::shared::Shared;
 use super::world::{Key, World};
 use crate::error::Error;
+use crate::failpoint;
 use crate::operation;
 use crate::store::commit::{CommitError, Committed, Prepared};
 use crate::store::connection::{Fault, Run};
@@ -20,7 +21,7 @@ use crate::store::connection::{Fault, Run};
 /// How often one operation is decided before it is told that others were faster.
 const MAX_ROUNDS: u32 = 6;
 /// How long the commit of a group may take; beyond it the connection is given up and the outcome looked for.
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
+pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Operations to be decided, and what must be loaded anew for it.
 #[derive(Default)]
@@ -85,15 +86,14 @@ impl Round {
 
     /// Sends the group to the database.
     pub async fn commit(&self, client: &impl Run, prepared: &mut Prepared, group_id: Uuid) -> Ended {
+        if failpoint::hit("before_commit") {
+            return Ended::Lost;
+        }
         let commit = self.components.plan.commit(client, prepared, group_id);
         match tokio::time::timeout(COMMIT_TIMEOUT, commit).await {
+            Ok(Ok(_)) if failpoint::hit("after_commit") => Ended::Lost,
             Ok(Ok(committed)) => Ended::Applied(committed),
-            Ok(Err(CommitError::RolledBack(fault))) => fault.into(),
-            Ok(Err(CommitError::Lost(error))) => {
-                tracing::warn!(%error, "the connection was lost during a commit");
-                Ended::Lost
-            }
-            Ok(Err(CommitError::Mismatch(what))) => Ended::Failed(Error::bug(what)),
+            Ok(Err(error)) => error.into(),
             Err(_) => Ended::Lost,
         }
     }
@@ -226,6 +226,19 @@ impl From<Fault> for Ended {
             Fault::Beaten => Self::Beaten,
             Fault::Poisoned(what) => Self::Poisoned(what),
             Fault::Failed(error) => Self::Failed(error),
+        }
+    }
+}
+
+impl From<CommitError> for Ended {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::RolledBack(fault) => fault.into(),
+            CommitError::Lost(error) => {
+                tracing::warn!(%error, "the connection was lost during a commit");
+                Self::Lost
+            }
+            CommitError::Mismatch(what) => Self::Failed(Error::bug(what)),
         }
     }
 }

@@ -17,6 +17,8 @@ use crate::store::Store;
 const FRESH: Duration = Duration::from_secs(10);
 /// How long a namespace that was not found is believed not to exist.
 const ABSENT: Duration = Duration::from_secs(1);
+/// How long renewing what is known may hold up a call.
+const RENEWAL: Duration = Duration::from_millis(250);
 /// How many names are remembered at most.
 const MAX_ENTRIES: usize = 4_096;
 
@@ -58,8 +60,12 @@ impl Namespaces {
         let recall = self.known().recall(name, Instant::now());
         let found = match recall {
             Recall::Known(id) => id,
-            // Without the database the call will fail where it needs it; that is the better error.
-            Recall::Stale(id) => self.look_up(name).await.unwrap_or(Some(id)),
+            // Without the database the call will fail where it needs it; that is the better error. And a heartbeat needs no
+            // reader, so it does not wait for one.
+            Recall::Stale(id) => match tokio::time::timeout(RENEWAL, self.look_up(name)).await {
+                Ok(Ok(found)) => found,
+                Ok(Err(_)) | Err(_) => Some(id),
+            },
             Recall::Nothing => self.look_up(name).await?,
         };
         found.ok_or_else(|| Refusal::NamespaceNotFound { name: name.to_owned() }.into())

@@ -137,7 +137,9 @@ impl Lane {
     /// The connection, made anew if it was lost.
     pub async fn open(&mut self) -> Result<&mut Open> {
         if self.open.as_ref().is_none_or(|open| open.client.is_closed()) {
-            let client = self.target.connect(WRITER_SETUP).await.map_err(|error| {
+            // The driver bounds only the first step of connecting.
+            let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.target.connect(WRITER_SETUP)).await;
+            let client = connected.map_err(|_| Error::StoreUnavailable)?.map_err(|error| {
                 tracing::warn!(%error, "no connection to the database");
                 Error::StoreUnavailable
             })?;
@@ -174,6 +176,11 @@ impl Fault {
             None => Self::Failed(Error::StoreUnavailable),
         }
     }
+}
+
+/// Whether somebody held a row for longer than a statement waits.
+pub fn is_lock_timeout(error: &DbError) -> bool {
+    error.code() == Some(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE)
 }
 
 /// The error of a statement that wrote nothing, for the caller.

@@ -1,5 +1,7 @@
 //! What waits for workers and what is due by the clock: the reads and reservations of dispatcher and tasks.
 
+use std::time::Duration;
+
 use postgres_types::ToSql;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -87,6 +89,18 @@ impl Store {
         let requests = self.read(include_str!("sql/forget_requests.sql"), &[&limit]).await?;
         let groups = self.read(include_str!("sql/forget_groups.sql"), &[&limit]).await?;
         Ok(requests.len() + groups.len())
+    }
+
+    /// Takes a turn for a while, or goes on with it; false while another server has it.
+    pub async fn take_turn(&self, role: &str, server: Uuid, lasts: Duration) -> Result<bool> {
+        let rows = self.read(include_str!("sql/take_turn.sql"), &[&role, &server, &lasts.as_secs_f64()]).await?;
+        Ok(!rows.is_empty())
+    }
+
+    /// Gives a turn up.
+    pub async fn free_turn(&self, role: &str, server: Uuid) -> Result<()> {
+        self.read(include_str!("sql/free_turn.sql"), &[&role, &server]).await?;
+        Ok(())
     }
 
     /// Makes history's partitions for the next days and drops those of long ago; returns how many were dropped.

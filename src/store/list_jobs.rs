@@ -31,7 +31,10 @@ impl Store {
         let params: Vec<&(dyn ToSql + Sync)> =
             query.values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect();
         // Filters are of endless variety: preparing each by name would fill the connection's memory.
-        let rows = client.query(&query.sql, &params).await.map_err(|error| unavailable(&error))?;
+        let in_use = client.in_use();
+        let rows = client.query(&query.sql, &params).await;
+        in_use.done();
+        let rows = rows.map_err(|error| unavailable(&error))?;
         Ok(rows.iter().map(|row| Arc::new(summary(row))).collect())
     }
 }

@@ -133,11 +133,12 @@ fn lease(row: &Row) -> Option<Lease> {
     Some(Lease { worker_id: worker_id?.into(), duration: micros(row.get(41)), expires_at: row.get(42) })
 }
 
-/// Takes the locks of jobs, in key order, and waits for them.
-pub async fn lock_jobs(client: &impl Run, keys: &[JobKey]) -> DbResult<()> {
+/// Takes the locks of jobs, in key order; waits for them or fails where somebody has one.
+pub async fn lock_jobs(client: &impl Run, keys: &[JobKey], wait: bool) -> DbResult<()> {
     let namespaces: Vec<i32> = keys.iter().map(|key| key.namespace.0).collect();
     let uids: Vec<Uuid> = keys.iter().map(|key| key.uid).collect();
-    client.rows(include_str!("sql/lock_jobs.sql"), &[&namespaces, &uids]).await?;
+    let sql = if wait { include_str!("sql/lock_jobs.sql") } else { include_str!("sql/try_lock_jobs.sql") };
+    client.rows(sql, &[&namespaces, &uids]).await?;
     Ok(())
 }
 

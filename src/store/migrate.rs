@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::connection::Target;
 use crate::error::{Error, Result};
+use crate::failpoint;
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -21,8 +22,10 @@ pub async fn migrate(target: &Target) -> Result<Vec<String>> {
     let setup = format!("SET lock_timeout = {}; SET timezone = 'UTC'", WAIT.as_millis());
     let mut client = target.connect(&setup).await.map_err(|error| failed(&error))?;
     client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await.map_err(|error| failed(&error))?;
+    failpoint::hit("before_migration");
     let report = embedded::migrations::runner().run_async(&mut *client).await.map_err(|error| failed(&error))?;
     let applied = report.applied_migrations().iter().map(ToString::to_string).collect();
+    failpoint::hit("after_migration");
     super::partitions::ensure(&client).await?;
     // The lock goes with the connection.
     Ok(applied)

@@ -5,21 +5,21 @@
 pub mod commit;
 pub mod connection;
 pub mod due;
+mod health;
 mod list_jobs;
 pub mod load;
 pub mod migrate;
 pub mod partitions;
 pub mod pool;
 mod queries;
+pub mod reader;
 pub mod types;
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use connection::{Run, Target};
+use connection::Target;
+use health::Pulse;
 use pool::{PoolSettings, ReadPool};
-
-/// How long a look at the database's health may take.
-const HEALTH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The database, as the engine and the readers use it.
 #[derive(Clone)]
@@ -28,23 +28,14 @@ pub struct Store {
     pub target: Target,
     /// Connections for reads.
     pub reads: ReadPool,
+    pulse: Arc<Pulse>,
 }
 
 impl Store {
     /// Opens nothing yet; connections are made as they are needed.
     pub fn new(target: Target, settings: PoolSettings) -> Result<Self, deadpool_postgres::BuildError> {
         let reads = ReadPool::new(&target, settings)?;
-        Ok(Self { target, reads })
-    }
-
-    /// Whether the database answers, can be written, and has room for the history of the next days.
-    pub async fn is_ready(&self) -> bool {
-        let look = async {
-            let client = self.reads.get().await.ok()?;
-            let rows = client.rows(include_str!("sql/health.sql"), &[]).await.ok()?;
-            rows.first().map(|row| row.get::<_, bool>(0))
-        };
-        tokio::time::timeout(HEALTH_PATIENCE, look).await.ok().flatten().unwrap_or(false)
+        Ok(Self { target, reads, pulse: Arc::default() })
     }
 }
 

@@ -1,14 +1,15 @@
 //! The bounded pool for reads: 20 connections at most, 30 s to wait for one, 60 s per command, and none kept for ever.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
 use tokio::sync::Semaphore;
 use tokio_postgres::NoTls;
 
 use super::connection::Target;
+use super::reader::Reader;
 use crate::error::{Error, Result};
 
 /// Bounds of the pool.
@@ -51,6 +52,8 @@ pub struct ReadPool {
     turns: Arc<Semaphore>,
     settings: PoolSettings,
     rejected: Arc<AtomicU64>,
+    /// Connections made before this moment are not used again.
+    renewed: Arc<Mutex<Option<Instant>>>,
 }
 
 /// What the pool is doing now.
@@ -76,6 +79,8 @@ impl ReadPool {
         let (max_uses, max_idle) = (settings.max_uses, settings.max_idle);
         let timeout_ms = settings.command_timeout.as_millis();
         let setup = format!("SET statement_timeout = {timeout_ms}; SET timezone = 'UTC'; SET jit = off");
+        let renewed: Arc<Mutex<Option<Instant>>> = Arc::default();
+        let last_renewed = renewed.clone();
         let pool = Pool::builder(manager)
             .max_size(settings.max_connections)
             .runtime(Runtime::Tokio1)
@@ -86,18 +91,18 @@ impl ReadPool {
                 Box::pin(async move { client.batch_execute(&setup).await.map_err(HookError::Backend) })
             }))
             .pre_recycle(Hook::sync_fn(move |_, metrics| {
-                if metrics.recycle_count >= max_uses || metrics.last_used() >= max_idle {
+                let is_old = lock(&last_renewed).is_some_and(|renewed| metrics.created < renewed);
+                if is_old || metrics.recycle_count >= max_uses || metrics.last_used() >= max_idle {
                     return Err(HookError::message("retired"));
                 }
                 Ok(())
             }))
             .build()?;
         let turns = Arc::new(Semaphore::new(settings.max_reads));
-        Ok(Self { pool, turns, settings, rejected: Arc::default() })
+        Ok(Self { pool, turns, settings, rejected: Arc::default(), renewed })
     }
 
-    /// A connection for one read, within the bounds. It goes back when dropped; one that was in the middle of something is
-    /// closed by whoever breaks off.
+    /// A connection for one read, within the bounds. It goes back when dropped.
     pub async fn get(&self) -> Result<Reader> {
         let wait = tokio::time::timeout(self.settings.wait, self.turns.clone().acquire_owned());
         let Ok(Ok(turn)) = wait.await else {
@@ -105,7 +110,7 @@ impl ReadPool {
             return Err(overloaded());
         };
         match self.pool.get().await {
-            Ok(client) => Ok(Reader { client, _turn: turn }),
+            Ok(client) => Ok(Reader::new(client, turn)),
             Err(PoolError::Timeout(deadpool_postgres::TimeoutType::Wait)) => {
                 self.rejected.fetch_add(1, Ordering::Relaxed);
                 Err(overloaded())
@@ -129,37 +134,28 @@ impl ReadPool {
         }
     }
 
-    /// Closes idle connections that have been unused for too long, but for the smallest number that is kept.
-    pub fn retire_idle(&self) {
+    /// Uses none of the connections again that are there now: they lead to a server that takes no writes any more.
+    pub fn renew(&self) {
+        *lock(&self.renewed) = Some(Instant::now());
+        self.pool.retain(|_, _| false);
+    }
+
+    /// Closes idle connections that have been unused for too long, but for the smallest number that is kept; returns how many.
+    pub fn retire_idle(&self) -> usize {
         let (max_idle, mut spare) = (self.settings.max_idle, self.pool.status().size);
-        self.pool.retain(|_, metrics| {
+        let retained = self.pool.retain(|_, metrics| {
             let goes = metrics.last_used() >= max_idle && spare > self.settings.min_connections;
             spare -= usize::from(goes);
             !goes
         });
+        retained.removed.len()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 fn overloaded() -> Error {
     Error::Overloaded { why: "no database connection came free in time", retry_after: Duration::from_secs(1) }
-}
-
-/// A pooled connection with its turn among the reads.
-pub struct Reader {
-    client: Object,
-    _turn: tokio::sync::OwnedSemaphorePermit,
-}
-
-impl std::ops::Deref for Reader {
-    type Target = deadpool_postgres::ClientWrapper;
-
-    fn deref(&self) -> &Self::Target {
-        &self.client
-    }
-}
-
-impl std::ops::DerefMut for Reader {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.client
-    }
 }

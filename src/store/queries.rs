@@ -24,6 +24,7 @@ impl Store {
     /// A job with its documents.
     pub async fn job(&self, key: JobKey) -> Result<Option<(Arc<Job>, JobDocuments)>> {
         let mut client = self.reads.get().await?;
+        let in_use = client.in_use();
         let read = async {
             let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
             let snapshot = snapshot.start().await?;
@@ -40,19 +41,21 @@ impl Store {
             own.artifacts = artifacts.collect();
             Ok(jobs.get(&key).map(|job| (job.clone(), own)))
         };
-        read.await.map_err(|error: tokio_postgres::Error| unavailable(&error))
+        let read = read.await;
+        in_use.done();
+        read.map_err(|error: tokio_postgres::Error| unavailable(&error))
     }
 
     /// Jobs with their stages, without documents; missing ones are absent.
     pub async fn jobs(&self, keys: &[JobKey]) -> Result<HashMap<JobKey, Arc<Job>>> {
         let client = self.reads.get().await?;
-        load::jobs(&*client, keys, &HashMap::new()).await.map_err(|error| unavailable(&error))
+        load::jobs(&client, keys, &HashMap::new()).await.map_err(|error| unavailable(&error))
     }
 
     /// Payloads and results of jobs; those that have none may be absent.
     pub async fn list_job_payloads(&self, keys: &[JobKey]) -> Result<HashMap<JobKey, JobDocuments>> {
         let client = self.reads.get().await?;
-        documents(&*client, keys).await.map_err(|error| unavailable(&error))
+        documents(&client, keys).await.map_err(|error| unavailable(&error))
     }
 
     /// Inputs and artifacts of some stages of a job.
@@ -83,7 +86,7 @@ impl Store {
         let stages: Vec<i32> = leases.iter().map(|(_, no)| signed(*no)).collect();
         let sql = include_str!("sql/load_lease_documents.sql");
         let params: [&(dyn ToSql + Sync); 3] = [&namespaces, &uids, &stages];
-        let read = futures::try_join!(documents(&*client, &keys), client.rows(sql, &params));
+        let read = futures::try_join!(documents(&client, &keys), client.rows(sql, &params));
         let (payloads, rows) = read.map_err(|error| unavailable(&error))?;
         let mut found: HashMap<(JobKey, StageNo), LeaseDocuments> = HashMap::with_capacity(leases.len());
         for row in &rows {
@@ -119,14 +122,14 @@ impl Store {
     /// The namespace of a name.
     pub async fn namespace(&self, name: &str) -> Result<Option<Namespace>> {
         let client = self.reads.get().await?;
-        let found = load::namespaces(&*client, &[], &[Name::from(name)]).await;
+        let found = load::namespaces(&client, &[], &[Name::from(name)]).await;
         Ok(found.map_err(|error| unavailable(&error))?.first().map(|namespace| Namespace::clone(namespace)))
     }
 
     /// The database's clock.
     pub async fn clock(&self) -> Result<Timestamp> {
         let client = self.reads.get().await?;
-        load::clock(&*client).await.map_err(|error| unavailable(&error))
+        load::clock(&client).await.map_err(|error| unavailable(&error))
     }
 
     /// The revisions of jobs that exist.

@@ -47,6 +47,10 @@ impl Chore for Reaper {
         let reaps = due.into_iter().map(|(key, stage_no, token_secret)| Reap { key, stage_no, token_secret });
         execute_all(&self.engine, reaps).await
     }
+
+    fn interrupted(&mut self) {
+        self.since = Instant::now();
+    }
 }
 
 /// Wakes jobs and stages when their time has come.

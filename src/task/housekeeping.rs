@@ -27,6 +27,8 @@ impl Followed {
 impl Chore for Followed {
     const NAME: &'static str = "followed";
     const EVERY: Duration = Duration::from_secs(1);
+    // Each server has followers of its own.
+    const BY_TURNS: bool = false;
 
     async fn run(&mut self) -> Result<usize> {
         let shared = self.engine.shared();
@@ -70,9 +72,30 @@ impl Chore for Forget {
     const FULL: usize = BATCH as usize;
 
     async fn run(&mut self) -> Result<usize> {
-        let store = &self.engine.shared().store;
-        store.reads.retire_idle();
-        store.forget(BATCH).await
+        self.engine.shared().store.forget(BATCH).await
+    }
+}
+
+/// Closes connections that nobody has used for long.
+pub struct Retire {
+    engine: Engine,
+}
+
+impl Retire {
+    /// One who looks after the pool.
+    pub fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+}
+
+impl Chore for Retire {
+    const NAME: &'static str = "retire";
+    const EVERY: Duration = Duration::from_secs(60);
+    // Each server has a pool of its own.
+    const BY_TURNS: bool = false;
+
+    async fn run(&mut self) -> Result<usize> {
+        Ok(self.engine.shared().store.reads.retire_idle())
     }
 }
 

@@ -1,10 +1,11 @@
 //! Bounded loops: what is due by the clock, and what nobody else cleans up.
 //!
-//! A loop looks, does at most so much, and rests. What it does to jobs are operations like any other; what several servers do
-//! at once is refused to all but one.
+//! A loop looks, does at most so much, and rests. What concerns all servers one of them does, by turns. What it does to jobs are
+//! operations like any other, so that two at work would do no harm either: they are refused to all but one.
 
 mod due;
 mod housekeeping;
+mod turn;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::time::Timestamp;
 use crate::engine::Engine;
 use crate::error::Result;
+use turn::Turn;
 
 /// How the loops go about it.
 #[derive(Clone, Debug)]
@@ -60,6 +62,7 @@ struct Counters {
 pub struct Loops {
     counters: Vec<(&'static str, Arc<Counters>)>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    turn: Arc<Turn>,
 }
 
 /// A loop's work: looks once and says how much it did.
@@ -69,20 +72,28 @@ pub(crate) trait Chore: Send + 'static {
     /// How long it rests.
     const EVERY: Duration;
 
+    /// Whether one server at a time does it for all.
+    const BY_TURNS: bool = true;
+
     /// Looks once, bounded; returns how much there was.
     fn run(&mut self) -> impl Future<Output = Result<usize>> + Send;
 
     /// So much at once means that there is more: no rest.
     const FULL: usize = usize::MAX;
+
+    /// It could not be found out whose turn it is: the database is away.
+    fn interrupted(&mut self) {}
 }
 
 impl Loops {
     /// Starts all loops; they end with `shutdown`.
     pub fn start(engine: &Engine, settings: TaskSettings, shutdown: &CancellationToken) -> Self {
-        let mut loops = Self { counters: Vec::new(), tasks: Mutex::default() };
+        let turn = Arc::new(Turn::new(engine.shared().store.clone()));
+        let mut loops = Self { counters: Vec::new(), tasks: Mutex::default(), turn };
         loops.add(due::Reaper::new(engine.clone(), settings.reap_grace), engine, shutdown);
         loops.add(due::Scheduler::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Followed::new(engine.clone()), engine, shutdown);
+        loops.add(housekeeping::Retire::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Forget::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Partitions::new(engine.clone(), settings.history_days), engine, shutdown);
         loops
@@ -91,7 +102,7 @@ impl Loops {
     fn add<C: Chore>(&mut self, mut chore: C, engine: &Engine, shutdown: &CancellationToken) {
         let counters = Arc::new(Counters::default());
         self.counters.push((C::NAME, counters.clone()));
-        let (engine, shutdown) = (engine.clone(), shutdown.clone());
+        let (engine, turn, shutdown) = (engine.clone(), self.turn.clone(), shutdown.clone());
         let task = tokio::spawn(async move {
             let mut rest = tokio::time::interval(C::EVERY);
             rest.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -100,7 +111,9 @@ impl Loops {
                     () = shutdown.cancelled() => return,
                     _ = rest.tick() => {}
                 }
-                while counters.count(chore.run().await, engine.now(), C::NAME) >= C::FULL && !shutdown.is_cancelled() {}
+                while counters.count(once(&mut chore, &turn).await, engine.now(), C::NAME) >= C::FULL
+                    && !shutdown.is_cancelled()
+                {}
             }
         });
         self.tasks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(task);
@@ -117,7 +130,16 @@ impl Loops {
         for task in tasks {
             let _ended = task.await;
         }
+        self.turn.give_up().await;
     }
+}
+
+/// Looks once, if it is this server's turn.
+async fn once<C: Chore>(chore: &mut C, turn: &Turn) -> Result<usize> {
+    if C::BY_TURNS && !turn.is_ours().await.inspect_err(|_| chore.interrupted())? {
+        return Ok(0);
+    }
+    chore.run().await
 }
 
 impl Counters {

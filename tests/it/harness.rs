@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 pub use api::{Api, field, ok, refused, token, within};
 pub use messages::*;
 pub use program::Program;
-pub use server::{Database, Server};
+pub use server::{Database, Server, sql};
 
 /// Far beyond what anything here takes, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -7,3 +7,4 @@ mod fire;
 mod harness;
 mod services;
 mod shell;
+mod trouble;

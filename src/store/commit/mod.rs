@@ -134,7 +134,7 @@ impl Prepared {
 }
 
 impl CommitError {
-    /// Of an error of the statement that commits.
+    /// Of the statement that writes, or of a COMMIT.
     pub fn of(error: DbError) -> Self {
         // An SQLSTATE proves that the server undid the statement, unless it says that it is going away.
         match error.code() {

@@ -20,15 +20,25 @@ pub struct Program {
 impl Program {
     /// Starts it and waits until it listens.
     pub async fn start(database: &Database) -> Program {
-        Program::logging(database, "warn").await
+        Program::run(database, "warn", "").await
     }
 
     /// The same with another level of the log, which goes to where the test's own output goes.
     pub async fn logging(database: &Database, level: &str) -> Program {
+        Program::run(database, level, "").await
+    }
+
+    /// The same, with places where something shall happen; see `interlock::failpoint`.
+    pub async fn with_failpoints(database: &Database, failpoints: &str) -> Program {
+        Program::run(database, "warn", failpoints).await
+    }
+
+    async fn run(database: &Database, level: &str, failpoints: &str) -> Program {
         let mut child = Command::new(env!("CARGO_BIN_EXE_interlock"))
             .args(["serve", "--listen", "127.0.0.1:0", "--reap-grace", "0s", "--log", level])
             .args(["--pool-min", "1", "--pool-max", "5"])
             .env("INTERLOCK_DATABASE_URL", database.url())
+            .env("FAILPOINTS", failpoints)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()

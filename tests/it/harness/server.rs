@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use interlock::config::{Config, DatabaseUrl, Span};
-use interlock::dev::{TestCluster, TestDatabase};
+use interlock::dev::{Durability, TestCluster, TestDatabase};
 use interlock::{app, server};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -22,19 +22,36 @@ impl Database {
         Database::fresh_in(TestCluster::shared().await.expect("a Postgres")).await
     }
 
-    /// The same in a cluster of the test's own.
+    /// One on a Postgres that nobody else uses, for tests that do harm to it.
+    pub async fn on_own_cluster(durability: Durability) -> (Database, TestCluster) {
+        let cluster = TestCluster::own(durability).await.expect("a Postgres");
+        (Database::fresh_in(&cluster).await, cluster)
+    }
+
+    /// One in which nothing was migrated yet, on a Postgres of its own.
+    pub async fn empty() -> (Database, TestCluster) {
+        let cluster = TestCluster::own(Durability::None).await.expect("a Postgres");
+        let database = cluster.database(|_| async { Ok::<_, interlock::dev::Error>(()) }).await.expect("a database");
+        (Database(Arc::new(database)), cluster)
+    }
+
+    /// One in a cluster of the test's own.
     pub async fn fresh_in(cluster: &TestCluster) -> Database {
-        let database = cluster
-            .database(|url| async move { app::migrate(&url).await.map(drop) })
-            .await
-            .expect("a copy of the template");
-        Database(Arc::new(database))
+        let migrate = |url: String| async move { app::migrate(&url).await.map(drop) };
+        Database(Arc::new(cluster.database(migrate).await.expect("a copy of the template")))
     }
 
     /// Its connection URL.
     pub fn url(&self) -> &str {
         self.0.url()
     }
+}
+
+/// A connection past the server, for what no client can do.
+pub async fn sql(url: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("Postgres listens");
+    tokio::spawn(connection);
+    client
 }
 
 /// A server that serves on a port of its own until it is stopped, or dropped with the runtime of its test.

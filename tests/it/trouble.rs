@@ -1,0 +1,9 @@
+//! The server when things around it break: other servers, the database, connections, callers.
+
+mod cancelled;
+#[cfg(feature = "failpoints")]
+mod crash_points;
+mod held_up;
+mod load;
+mod postgres;
+mod turns;

@@ -1,0 +1,109 @@
+//! Postgres goes away, comes back, refuses, and is slow.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use interlock::dev::Durability;
+use interlock::proto::LeaseDirective;
+use tonic_health::pb::health_check_response::ServingStatus;
+
+use super::load::{Load, health};
+use crate::harness::*;
+
+const CALLERS: usize = 16;
+/// Beyond the waits that the server allows itself.
+const BOUND: Duration = Duration::from_secs(25);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_and_a_crash_of_postgres_are_survived() {
+    let (database, cluster) = Database::on_own_cluster(Durability::Full).await;
+    let server = Server::over(database, |_| {}).await;
+    for (how, is_crash) in [("after a restart", false), ("after a crash", true)] {
+        let load = Load::start(&server.api, CALLERS).await;
+        if is_crash {
+            cluster.postgres().kill().await;
+        } else {
+            cluster.postgres().stop().await;
+        }
+        load.health_is(ServingStatus::NotServing).await;
+        cluster.postgres().start_again().await.expect("it starts");
+        load.recovery(how).await;
+        let told = load.end(how).await;
+        assert!(told.errors.keys().any(|error| error.contains("STORE_UNAVAILABLE")), "nobody noticed");
+        assert!(told.slowest < BOUND, "{:?}", told.slowest);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn terminated_backends_are_replaced() {
+    let server = Server::start().await;
+    let admin = sql(server.database.url()).await;
+    let load = Load::start(&server.api, CALLERS).await;
+    let mut ended = 0;
+    for _ in 0..10 {
+        let backends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+            WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
+        ended += admin.query(backends, &[]).await.expect("a superuser").len();
+        load.goes_on().await;
+    }
+    load.recovery("after the last termination").await;
+    println!("{ended} backends terminated");
+    assert!(ended >= 20, "{ended}");
+    load.end("terminated backends").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_takes_no_writes_says_so_and_comes_back() {
+    let (database, cluster) = Database::on_own_cluster(Durability::None).await;
+    let server = Server::over(database, |_| {}).await;
+    let admin = sql(&cluster.postgres().database_url()).await;
+    let set = async |value: &str| {
+        admin.batch_execute(&format!("ALTER SYSTEM SET default_transaction_read_only = {value}")).await.expect("set");
+        admin.batch_execute("SELECT pg_reload_conf()").await.expect("reloaded");
+    };
+    let load = Load::start(&server.api, CALLERS).await;
+    set("on").await;
+    load.health_is(ServingStatus::NotServing).await;
+    let request = new_job("refused", vec![new_stage("s")]);
+    let answer = server.api.jobs().submit_job(request).await;
+    refused(answer, tonic::Code::Unavailable, "STORE_UNAVAILABLE");
+    // ALTER SYSTEM itself is no transaction that writes.
+    set("off").await;
+    load.recovery("writable again").await;
+    let told = load.end("read-only").await;
+    assert!(told.unknown.is_empty(), "a refusal is no lost commit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_disk_slows_writes_and_nothing_else() {
+    const COMMIT: Duration = Duration::from_millis(100);
+    let (database, cluster) = Database::on_own_cluster(Durability::Full).await;
+    let server = Server::over(database, |_| {}).await;
+    let admin = sql(&cluster.postgres().database_url()).await;
+    server.api.submit(new_job("leased", vec![new_stage("s")])).await;
+    let lease = server.api.lease("default").await;
+    admin.batch_execute("ALTER SYSTEM SET commit_delay = 100000").await.expect("set");
+    admin.batch_execute("ALTER SYSTEM SET commit_siblings = 0").await.expect("set");
+    admin.batch_execute("SELECT pg_reload_conf()").await.expect("reloaded");
+    eventually("slow commits", async || {
+        let began = Instant::now();
+        server.api.submit(new_job("", vec![new_stage("s")])).await;
+        (began.elapsed() >= COMMIT).then_some(())
+    })
+    .await;
+    let began = Instant::now();
+    let writes = join_all((0..256).map(|i| server.api.submit(new_job(&format!("w{i}"), vec![new_stage("s")]))));
+    let beside = async {
+        let began = Instant::now();
+        server.api.job("leased").await;
+        let read = began.elapsed();
+        assert_eq!(server.api.beat(&lease, None).await.directive(), LeaseDirective::Continue);
+        (read, began.elapsed())
+    };
+    let (_, (read, beat)) = futures::join!(writes, beside);
+    let took = began.elapsed();
+    println!("256 writes at 100 ms a commit: {took:?}; a read {read:?}, a heartbeat {beat:?}, at the same time");
+    assert!(took < 256 * COMMIT / 4, "writes share commits: {took:?}");
+    assert!(beat < BOUND);
+    assert_eq!(health(&server.api).await, ServingStatus::Serving);
+}
