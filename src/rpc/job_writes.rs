@@ -1,11 +1,16 @@
 //! The rpcs that steer a job. Each answers with the job as it is after the commit, read anew with its documents.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::caller::{Caller, after_commit};
 use super::convert::digest::identity;
 use super::convert::{job as convert, steer};
 use crate::domain::documents::JobDocuments;
+use crate::domain::id::JobKey;
+use crate::domain::job::Job;
 use crate::domain::request::RequestIdentity;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::operation::control_job::{Control, ControlJob};
 use crate::operation::delete_job::DeleteJob;
 use crate::proto;
@@ -18,6 +23,22 @@ struct Steered {
     applied_revision: i64,
 }
 
+/// How often the job is read for the answer; a connection that broke is replaced by then.
+const READS: u32 = 6;
+/// Between two such reads, growing by as much each time.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The job after its commit. What was done shall not be told as unknown only because a connection broke just then.
+async fn read_back(caller: &Caller, key: JobKey) -> Result<Option<(Arc<Job>, JobDocuments)>> {
+    for read in 1..READS {
+        match caller.services.store.job(key).await {
+            Err(Error::StoreUnavailable) => tokio::time::sleep(PAUSE * read).await,
+            answer => return answer,
+        }
+    }
+    caller.services.store.job(key).await
+}
+
 async fn steered(
     caller: &Caller,
     job_id: &str,
@@ -27,7 +48,7 @@ async fn steered(
 ) -> Result<Steered> {
     let steer::NamedJob { key, job_id } = steer::named_job(caller.namespace, job_id)?;
     let reply = caller.execute(ControlJob { key, job_id, control, expected_revision, request }).await?;
-    let now = caller.services.store.job(key).await.map_err(after_commit)?;
+    let now = read_back(caller, key).await.map_err(after_commit)?;
     let (replayed, revision) = match (&reply.replayed, reply.jobs.first()) {
         (Some(record), _) => (true, record.revision),
         (None, job) => (false, job.map_or(0, |job| job.revision)),
