@@ -15,6 +15,7 @@ mod methods;
 mod panic;
 mod protocol;
 mod refusal;
+mod sent;
 mod statistics;
 
 use std::convert::Infallible;
@@ -29,6 +30,7 @@ pub use methods::{Method, Methods};
 pub use panic::catch_panics;
 pub use protocol::protocol_errors;
 pub use refusal::{DOMAIN, Outcome, Refusal, refusal};
+pub use sent::UntilSent;
 pub use statistics::{BUCKETS, CODES, MethodSnapshot, Snapshot, Statistics, statistics};
 
 /// A response as all layers know it. One body type for all lets a layer answer by itself.

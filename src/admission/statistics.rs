@@ -16,7 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use tonic::{Code, Status};
 use tower::layer::{LayerFn, layer_fn};
 
-use super::{Answer, Inner, Method, Methods};
+use super::{Answer, Inner, Method, Methods, UntilSent};
 
 /// Status codes from OK (0) to UNAUTHENTICATED (16).
 pub const CODES: usize = 17;
@@ -198,7 +198,10 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Counted<S> {
                 observation.end(code_in(response.headers()));
                 return Ok(response);
             }
-            Ok(response.map(|inner| tonic::body::Body::new(CountedBody { inner, observation: Some(observation) })))
+            let mut response = response;
+            let until_sent = response.extensions_mut().remove::<UntilSent>();
+            let body = |inner| CountedBody { inner, observation: Some(observation), until_sent };
+            Ok(response.map(|inner| tonic::body::Body::new(body(inner))))
         })
     }
 }
@@ -207,6 +210,8 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Counted<S> {
 struct CountedBody {
     inner: tonic::body::Body,
     observation: Option<Observation>,
+    /// Undone if this body goes before its end.
+    until_sent: Option<UntilSent>,
 }
 
 impl Body for CountedBody {
@@ -225,6 +230,9 @@ impl Body for CountedBody {
             && let Some(observation) = self.observation.take()
         {
             observation.end(code);
+            if let Some(until_sent) = self.until_sent.take().filter(|_| code == Code::Ok) {
+                until_sent.sent();
+            }
         }
         Poll::Ready(frame)
     }

@@ -25,8 +25,11 @@ use crate::operation::heartbeat::Beat;
 use crate::operation::start_stage::StartStage;
 use crate::proto;
 
-/// LeaseStages.
-pub async fn lease_stages(caller: Caller, request: proto::LeaseStagesRequest) -> Result<proto::LeaseStagesResponse> {
+/// LeaseStages, with the leases to be handed over when the answer was sent.
+pub async fn lease_stages(
+    caller: Caller,
+    request: proto::LeaseStagesRequest,
+) -> Result<(proto::LeaseStagesResponse, Leases)> {
     let wish = worker::lease_wish(&request)?;
     let poll = Poll {
         namespace: caller.namespace,
@@ -41,8 +44,7 @@ pub async fn lease_stages(caller: Caller, request: proto::LeaseStagesRequest) ->
     // Dropped before they are handed over, they are released.
     let leased = caller.services.dispatcher.lease(poll).await?;
     let leases = told(&caller, leased.items()).await?;
-    leased.hand_over(leases.len());
-    Ok(proto::LeaseStagesResponse { leases })
+    Ok((proto::LeaseStagesResponse { leases }, leased))
 }
 
 /// The leases with their documents, as many as a reply holds.

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use super::caller::answer;
 use super::services::Services;
 use super::{leases, stage_writes};
+use crate::admission::UntilSent;
 use crate::proto::worker_service_server::WorkerService;
 use crate::proto::*;
 
@@ -19,7 +20,12 @@ type Answer<A> = Result<Response<A>, Status>;
 #[tonic::async_trait]
 impl WorkerService for WorkerRpcs {
     async fn lease_stages(&self, request: Request<LeaseStagesRequest>) -> Answer<LeaseStagesResponse> {
-        answer(&self.0, request, leases::lease_stages).await
+        let (message, leased) = answer(&self.0, request, leases::lease_stages).await?.into_inner();
+        let told = message.leases.len();
+        let mut response = Response::new(message);
+        // Until then its caller may go away without them.
+        response.extensions_mut().insert(UntilSent::new(move || drop(leased.hand_over(told))));
+        Ok(response)
     }
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Answer<HeartbeatResponse> {
