@@ -17,7 +17,7 @@ impl UntilSent {
     }
 
     /// The answer was sent.
-    pub(super) fn sent(&self) {
+    pub fn sent(&self) {
         let sent = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(sent) = sent {
             sent();

@@ -18,6 +18,7 @@ use super::admin_service::AdminRpcs;
 use super::job_service::JobRpcs;
 use super::worker_service::WorkerRpcs;
 use super::{Namespaces, Services};
+use crate::admission::UntilSent;
 use crate::admission::{Methods, Statistics, protocol_errors};
 use crate::dev::TestDatabase;
 use crate::engine::dispatcher::Dispatcher;
@@ -99,8 +100,10 @@ impl Server {
     async fn lease(&self) -> Lease {
         let wait = Some(prost_types::Duration { seconds: 20, nanos: 0 });
         let request = LeaseStagesRequest { worker_id: "w".into(), wait, ..Default::default() };
-        let reply = self.workers.lease_stages(Request::new(request)).await.expect("leased").into_inner();
-        reply.leases.into_iter().next().expect("a lease")
+        let reply = self.workers.lease_stages(Request::new(request)).await.expect("leased");
+        // As the outermost layer does when the answer has gone out.
+        reply.extensions().get::<UntilSent>().expect("leases on their way").sent();
+        reply.into_inner().leases.into_iter().next().expect("a lease")
     }
 
     async fn complete(&self, request: CompleteStageRequest) -> Result<CompleteStageResponse, Status> {
