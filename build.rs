@@ -4,11 +4,20 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
+use prost_types::FileDescriptorSet;
+use prost_types::field_descriptor_proto::Type;
 
 /// The import root of all protos.
 const ROOT: &str = "proto";
 /// The folder of our own package; only this is watched, so that tools beside it trigger no rebuild.
 const PACKAGE: &str = "proto/interlock/v1";
+
+/// Fields whose messages are encoded once for many streams.
+const SHARED: &[&str] = &[
+    ".interlock.v1.WatchJobResponse.snapshot",
+    ".interlock.v1.WatchJobResponse.change",
+    ".interlock.v1.WatchJobsResponse.change",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
@@ -26,11 +35,30 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The order of a directory is the file system's; the output shall not depend on it.
     files.sort();
 
-    let descriptors = protox::compile(&files, [ROOT])?;
+    let mut descriptors = protox::compile(&files, [ROOT])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("interlock.v1.bin"), descriptors.encode_to_vec())?;
 
+    share_encodings(&mut descriptors)?;
     // Sorted maps make encodings, and so digests and tests, the same in every run.
-    tonic_prost_build::configure().btree_map(".").compile_fds(descriptors)?;
+    tonic_prost_build::configure().btree_map(".").bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}
+
+/// In the Rust code these fields hold messages that are encoded already, so that one encoding serves all who watch. On the
+/// wire a message and bytes are the same; the descriptors that are served say what is in them.
+fn share_encodings(descriptors: &mut FileDescriptorSet) -> Result<(), Box<dyn Error>> {
+    for path in SHARED {
+        let (message, name) = path.rsplit_once('.').ok_or("a path has a message and a field")?;
+        let mut messages = descriptors.file.iter_mut().flat_map(|file| {
+            let package = format!(".{}", file.package());
+            file.message_type.iter_mut().map(move |found| (format!("{package}.{}", found.name()), found))
+        });
+        let found = messages.find(|(full, _)| full == message).map(|(_, found)| found);
+        let field = found.and_then(|found| found.field.iter_mut().find(|field| field.name() == name));
+        let field = field.ok_or_else(|| format!("{path} is not there"))?;
+        field.set_type(Type::Bytes);
+        field.type_name = None;
+    }
     Ok(())
 }

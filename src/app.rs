@@ -14,7 +14,7 @@ use crate::admission::{Methods, Statistics};
 use crate::config::Config;
 use crate::engine::dispatcher::Dispatcher;
 use crate::engine::{Engine, EngineSettings};
-use crate::feed::Hub;
+use crate::feed::{Feed, FeedSettings, Hub};
 use crate::rpc::{Namespaces, Services, routes};
 use crate::store::Store;
 use crate::store::connection::Target;
@@ -42,6 +42,7 @@ pub struct App {
     engine: Engine,
     loops: Arc<Loops>,
     dispatching: JoinHandle<()>,
+    feed: Feed,
 }
 
 /// Opens the store, migrates it, starts the engine and its tasks, and builds the services. `shutdown` is cancelled when
@@ -53,7 +54,8 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
     let target = Target::parse(database_url).context("the database URL cannot be read")?;
     store::migrate::migrate(&target).await.context("the database cannot be reached or migrated")?;
     let store = Store::new(target, pool_settings(config)).context("the connection pool cannot be made")?;
-    let hub = Arc::new(Hub::default());
+    let hub = Arc::new(Hub::new(feed_settings(config)));
+    let feed = Feed::start(&hub, &store);
     let engine = Engine::start(store.clone(), hub.clone(), engine_settings(config));
     let dispatcher = Arc::new(Dispatcher::new(engine.clone()));
     let dispatching = tokio::spawn(dispatcher.clone().run(shutdown.clone()));
@@ -80,7 +82,7 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
     if config.reflection {
         routes = server::with_reflection(routes, DESCRIPTORS)?;
     }
-    Ok(App { routes, statistics, engine, loops, dispatching })
+    Ok(App { routes, statistics, engine, loops, dispatching, feed })
 }
 
 impl App {
@@ -90,6 +92,8 @@ impl App {
         let _ended = self.dispatching.await;
         self.loops.ended().await;
         self.engine.drain().await;
+        // Last: what the engine still committed is told.
+        self.feed.stop().await;
     }
 }
 
@@ -137,6 +141,15 @@ fn pool_settings(config: &Config) -> PoolSettings {
         max_uses: usize::try_from(config.connection_max_queries).unwrap_or(usize::MAX),
         max_idle: config.connection_max_idle.get(),
         ..PoolSettings::default()
+    }
+}
+
+fn feed_settings(config: &Config) -> FeedSettings {
+    FeedSettings {
+        keepalive: config.watch_keepalive.get(),
+        conflate: config.watch_conflation,
+        listen: !config.no_listen,
+        ..FeedSettings::default()
     }
 }
 

@@ -44,6 +44,12 @@ pub struct Config {
     pub max_in_flight: u32,
     pub max_concurrent_streams: u32,
     pub max_connections: u32,
+    pub watch_streams: u32,
+    pub watch_streams_per_namespace: u32,
+    pub watch_streams_per_connection: u32,
+    pub watch_keepalive: Span,
+    pub watch_conflation: bool,
+    pub no_listen: bool,
     pub max_connection_age: Option<Span>,
     pub max_call: Span,
     pub reflection: bool,
@@ -73,6 +79,12 @@ impl Default for Config {
             max_in_flight: 16_384,
             max_concurrent_streams: 1_024,
             max_connections: 4_096,
+            watch_streams: 10_000,
+            watch_streams_per_namespace: 10_000,
+            watch_streams_per_connection: 512,
+            watch_keepalive: Span::seconds(20),
+            watch_conflation: true,
+            no_listen: false,
             max_connection_age: None,
             max_call: Span::seconds(120),
             reflection: false,
@@ -204,6 +216,13 @@ impl Config {
             (
                 self.max_call.get() > self.statement_timeout.get(),
                 "max_call must be above statement_timeout, or a call ends before its statement does",
+            ),
+            (
+                self.watch_streams >= 1
+                    && self.watch_streams_per_namespace >= 1
+                    && self.watch_streams_per_connection >= 1
+                    && !self.watch_keepalive.get().is_zero(),
+                "watch_streams, watch_streams_per_namespace, watch_streams_per_connection and watch_keepalive must be above zero",
             ),
             (self.history_days >= 1, "history_days must be at least 1"),
         ];

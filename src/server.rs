@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tower::ServiceBuilder;
 
-use crate::admission::{self, Statistics};
+use crate::admission::{self, Statistics, StreamLimits};
 use crate::config::Config;
 
 /// How long to wait after a failed accept. It fails when file descriptors have run out, and at once again.
@@ -35,6 +35,7 @@ const DRAIN_POLL: Duration = Duration::from_millis(10);
 pub struct Options {
     pub max_in_flight: u32,
     pub max_concurrent_streams: u32,
+    pub watches: StreamLimits,
     pub max_connections: u32,
     pub max_connection_age: Option<Duration>,
     pub max_call: Duration,
@@ -49,6 +50,11 @@ impl Options {
         Options {
             max_in_flight: config.max_in_flight,
             max_concurrent_streams: config.max_concurrent_streams,
+            watches: StreamLimits {
+                total: config.watch_streams,
+                per_namespace: config.watch_streams_per_namespace,
+                per_connection: config.watch_streams_per_connection,
+            },
             max_connections: config.max_connections,
             max_connection_age: config.max_connection_age.map(crate::config::Span::get),
             max_call: config.max_call.get(),
@@ -79,7 +85,7 @@ pub async fn serve(
         // Strangers get an answer that they understand; errors of the libraries below get our form.
         .layer(admission::protocol_errors())
         // Beyond this, refusing is cheaper for everybody than trying.
-        .layer(admission::in_flight_limit(options.max_in_flight))
+        .layer(admission::in_flight_limit(options.max_in_flight, options.watches))
         // DEADLINE_EXCEEDED in time, streams included; handlers see the exact deadline.
         .layer(admission::deadline(options.max_call))
         // A watch ends when the server drains: it would hold it up, and its client can resume elsewhere.

@@ -1,4 +1,4 @@
-//! How many calls may be in flight at once, streams included.
+//! How many calls may be in flight at once; watches have a budget of their own, see `streams`.
 //!
 //! Nobody waits here: waiting with a bound on time and memory is the engine's queue. Beyond the limit a call is refused
 //! at once and told when to come back. A share of the places is kept for calls that keep accepted work going, so that an
@@ -17,6 +17,7 @@ use http_body::{Body, Frame, SizeHint};
 use tonic::{Code, Status};
 use tower::layer::{LayerFn, layer_fn};
 
+use super::streams::{StreamLimits, StreamPlace, Streams};
 use super::{Answer, Inner, Outcome, methods, refusal};
 
 /// One place in so many is kept for essential calls.
@@ -24,11 +25,11 @@ const KEPT_SHARE: u32 = 8;
 /// Long enough for the calls in flight to be answered, short enough not to leave the server idle.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// Lets at most `limit` calls be in flight.
-pub fn in_flight_limit<S>(limit: u32) -> LayerFn<impl Fn(S) -> Limited<S> + Clone> {
+/// Lets at most `limit` calls be in flight, and so many watches be open.
+pub fn in_flight_limit<S>(limit: u32, watches: StreamLimits) -> LayerFn<impl Fn(S) -> Limited<S> + Clone> {
     // One count for all clones of the service: each connection has its own clone.
-    let in_flight = Arc::new(AtomicU32::new(0));
-    layer_fn(move |inner| Limited { inner, in_flight: Arc::clone(&in_flight), limit })
+    let (in_flight, streams) = (Arc::new(AtomicU32::new(0)), Streams::new(watches));
+    layer_fn(move |inner| Limited { inner, in_flight: Arc::clone(&in_flight), streams: Arc::clone(&streams), limit })
 }
 
 /// See [`in_flight_limit`].
@@ -36,7 +37,15 @@ pub fn in_flight_limit<S>(limit: u32) -> LayerFn<impl Fn(S) -> Limited<S> + Clon
 pub struct Limited<S> {
     inner: S,
     in_flight: Arc<AtomicU32>,
+    streams: Arc<Streams>,
     limit: u32,
+}
+
+/// What a call holds until it has been answered to the end.
+#[derive(Debug)]
+enum Held {
+    Call { _place: Place },
+    Watch { _place: StreamPlace },
 }
 
 /// A taken place; dropping gives it back.
@@ -72,9 +81,16 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Limited<S> {
         if method.is_health {
             return Box::pin(self.inner.call(request));
         }
-        let limit = if method.is_essential { self.limit } else { self.limit - self.limit / KEPT_SHARE };
-        let Some(place) = Place::take(&self.in_flight, limit) else {
-            return Box::pin(async move { Ok(overloaded(limit).into_http()) });
+        let held = if method.is_watch {
+            self.streams.take(&request).map(|place| Held::Watch { _place: place })
+        } else {
+            let limit = if method.is_essential { self.limit } else { self.limit - self.limit / KEPT_SHARE };
+            let place = Place::take(&self.in_flight, limit);
+            place.map(|place| Held::Call { _place: place }).ok_or_else(|| overloaded(limit))
+        };
+        let held = match held {
+            Ok(held) => held,
+            Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
         };
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -82,7 +98,7 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Limited<S> {
             if response.headers().contains_key(Status::GRPC_STATUS) {
                 return Ok(response);
             }
-            Ok(response.map(|inner| tonic::body::Body::new(PlacedBody { inner, _place: place })))
+            Ok(response.map(|inner| tonic::body::Body::new(PlacedBody { inner, _held: held })))
         })
     }
 }
@@ -97,7 +113,7 @@ fn overloaded(limit: u32) -> Status {
 /// A response that keeps its place until it has been sent.
 struct PlacedBody {
     inner: tonic::body::Body,
-    _place: Place,
+    _held: Held,
 }
 
 impl Body for PlacedBody {

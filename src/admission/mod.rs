@@ -17,6 +17,7 @@ mod protocol;
 mod refusal;
 mod sent;
 mod statistics;
+mod streams;
 
 use std::convert::Infallible;
 
@@ -32,6 +33,7 @@ pub use protocol::protocol_errors;
 pub use refusal::{DOMAIN, Outcome, Refusal, refusal};
 pub use sent::UntilSent;
 pub use statistics::{BUCKETS, CODES, MethodSnapshot, Snapshot, Statistics, statistics};
+pub use streams::{ConnectionStreams, StreamLimits};
 
 /// A response as all layers know it. One body type for all lets a layer answer by itself.
 pub type Response = http::Response<tonic::body::Body>;

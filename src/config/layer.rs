@@ -110,6 +110,39 @@ pub struct Layer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
 
+    /// Watches open at once [default: 10000]; an idle one takes some ten kilobytes. They are not counted as calls in flight.
+    #[arg(long, env = "INTERLOCK_WATCH_STREAMS", value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watch_streams: Option<u32>,
+
+    /// Watches open at once in one namespace [default: 10000]; below the number for all, tenants cannot starve each other.
+    #[arg(long, env = "INTERLOCK_WATCH_STREAMS_PER_NAMESPACE", value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watch_streams_per_namespace: Option<u32>,
+
+    /// Watches open at once on one connection [default: 512], half of the calls that a connection may have.
+    #[arg(long, env = "INTERLOCK_WATCH_STREAMS_PER_CONNECTION", value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watch_streams_per_connection: Option<u32>,
+
+    /// A watch without news gets a keepalive message after this [default: 20s], well below the idle limits of proxies,
+    /// which do not see HTTP/2 pings.
+    #[arg(long, env = "INTERLOCK_WATCH_KEEPALIVE", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watch_keepalive: Option<Span>,
+
+    /// Whether steps of progress are merged for watchers who are behind [default: true]. Off, each step is told, which is
+    /// for measuring.
+    #[arg(long, env = "INTERLOCK_WATCH_CONFLATION", value_name = "BOOL", hide = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watch_conflation: Option<bool>,
+
+    /// Do without LISTEN and NOTIFY [default: false], which connection poolers do not pass on. What other servers commit is
+    /// then found by polling, within 200 ms instead of 50.
+    #[arg(long, env = "INTERLOCK_NO_LISTEN", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_listen: Option<bool>,
+
     /// Age at which a connection is asked to reconnect [default: never]. Behind a load balancer it spreads clients over
     /// new servers.
     #[arg(long, env = "INTERLOCK_MAX_CONNECTION_AGE", value_name = "DURATION")]

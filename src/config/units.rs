@@ -15,6 +15,11 @@ pub struct Span(Duration);
 pub struct ByteSize(u64);
 
 impl Span {
+    /// So many milliseconds.
+    pub const fn milliseconds(milliseconds: u64) -> Self {
+        Span(Duration::from_millis(milliseconds))
+    }
+
     /// So many seconds.
     pub const fn seconds(seconds: u64) -> Self {
         Span(Duration::from_secs(seconds))

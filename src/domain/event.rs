@@ -72,12 +72,31 @@ pub struct StageChange {
     pub phase: StagePhase,
     /// Its attempt.
     pub attempt: u32,
+    /// Its version; 0 in history that was written before it was kept.
+    #[serde(default)]
+    pub version: i64,
+    /// Its progress, 0 to 1.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub progress: f64,
+    /// The last message about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<Name>,
+    /// The end of its backoff.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Its fencing token, where somebody holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fencing_token: Option<i64>,
     /// Who got its lease, or had it before, where somebody did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker_id: Option<Name>,
     /// Why, where it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Arc<Failure>>,
+}
+
+fn is_zero(progress: &f64) -> bool {
+    *progress == 0.0
 }
 
 /// One revision of history.
@@ -93,6 +112,8 @@ pub struct JobEvent {
     pub kind: EventKind,
     /// The job's state after it.
     pub job_phase: JobPhase,
+    /// The job's progress after it, 0 to 1; unknown in history that was written before it was kept.
+    pub progress: Option<f64>,
     /// The worker who caused it, where one did.
     pub worker_id: Option<Name>,
     /// The stages whose state changed; not listed for a submission, where all are new.

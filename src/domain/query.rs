@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::job::JobPhase;
+use super::job::{Job, JobPhase};
 use super::time::Timestamp;
 
 /// How two values compare.
@@ -65,6 +65,67 @@ pub enum Clause {
 pub struct JobFilter {
     /// The conditions. Empty: all jobs.
     pub clauses: Vec<Clause>,
+}
+
+impl JobFilter {
+    /// Whether a job is meant; the same as the store finds out in SQL.
+    pub fn matches(&self, job: &Job) -> bool {
+        self.clauses.iter().all(|clause| clause.matches(job))
+    }
+}
+
+impl Clause {
+    fn matches(&self, job: &Job) -> bool {
+        match self {
+            Self::State(phases) => phases.contains(&job.state.phase()),
+            Self::Kind(any_of) => any_of.iter().any(|test| test.holds(Some(&job.meta.kind))),
+            Self::Label { key, any_of } => {
+                let value = job.labels.get(key).map(String::as_str);
+                any_of.iter().any(|test| test.holds(value))
+            }
+            Self::Time { field, any_of } => {
+                let at = match field {
+                    TimeField::Create => Some(job.meta.create_time),
+                    TimeField::Start => job.start_time,
+                    TimeField::End => job.end_time,
+                };
+                any_of.iter().any(|test| test.comparison.holds(at, test.value))
+            }
+        }
+    }
+}
+
+impl Test<String> {
+    fn holds(&self, value: Option<&str>) -> bool {
+        // Texts of Rust compare by their bytes.
+        self.comparison.holds(value, self.value.as_str())
+    }
+}
+
+impl Comparison {
+    fn holds<T: Ord>(self, left: Option<T>, right: T) -> bool {
+        let Some(left) = left else { return self == Self::NotEqual };
+        match self {
+            Self::Equal => left == right,
+            Self::NotEqual => left != right,
+            Self::Less => left < right,
+            Self::LessOrEqual => left <= right,
+            Self::Greater => left > right,
+            Self::GreaterOrEqual => left >= right,
+        }
+    }
+}
+
+impl JobOrder {
+    /// Where a list in this order stands at a job.
+    pub fn cursor(&self, job: &Job) -> JobCursor {
+        let value = match self.field {
+            OrderField::CreateTime => Some(job.meta.create_time.0),
+            OrderField::EndTime => job.end_time.map(|at| at.0),
+            OrderField::Priority => Some(i64::from(job.priority)),
+        };
+        JobCursor { value, job_id: job.meta.job_id.to_string() }
+    }
 }
 
 /// By what jobs are ordered; their id breaks ties, in the same direction.

@@ -59,6 +59,20 @@ pub enum Refusal {
         /// What holds it.
         why: &'static str,
     },
+    /// A watch shall begin after a revision that the job has not come to.
+    #[error("the job has not come to revision {from}, it is at {actual}")]
+    RevisionInFuture {
+        /// What the caller named.
+        from: i64,
+        /// What is stored.
+        actual: i64,
+    },
+    /// More jobs match than one stream may watch.
+    #[error("more than {limit} jobs match; a narrower filter is needed")]
+    TooManyWatched {
+        /// How many may.
+        limit: usize,
+    },
     /// `expected_version` is not the current one.
     #[error("expected version {expected}, the current one is {actual}")]
     VersionMismatch {

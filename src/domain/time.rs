@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 /// A moment: microseconds since 1970-01-01 UTC by the database's clock (what `timestamptz` can hold).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {

@@ -164,7 +164,8 @@ impl Round {
                 Key::Job(job) => match self.world.drafts.get(job).map(|draft| (&draft.job, &draft.changes)) {
                     Some((Some(job), changes)) => {
                         shared.cache.put(key.clone(), Cached::Job(job.clone()));
-                        shared.hub.publish(job, changes);
+                        let base = self.world.loaded.jobs.get(&job.key).and_then(Option::as_ref);
+                        shared.hub.publish(base, job, changes, self.world.now());
                     }
                     Some((None, _)) => {
                         shared.cache.remove(key);

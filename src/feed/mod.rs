@@ -1,47 +1,143 @@
 //! What happens after a commit, and only then: who waits is told.
 //!
-//! The hub holds no queue: a waiter gets the newest state, or a hint to look for itself. A lost hint costs time, never
-//! truth, for everybody who waits also looks again by himself.
+//! Layout: `step` is one piece of news; `topic` is the log of one watched job; `watcher` reads it for one stream; `board` is what
+//! changes among all jobs, for `board_watcher`; `coalesce` makes one read of many; `hint` is what servers tell each other and
+//! `remote` what is done about it. [`Hub`] is where commits come in.
+//!
+//! **Invariants.** A watcher holds a revision and no queue, so that one who does not read costs nothing. Nothing rests on a hint: a
+//! lost one costs time, never truth, because everybody who waits is also looked after by a poll. Lanes only put into the
+//! hub; waking, encoding and sending is done by others.
+
+pub mod board;
+pub mod board_watcher;
+mod coalesce;
+pub mod figures;
+pub mod hint;
+pub mod remote;
+pub mod step;
+pub mod topic;
+pub mod watcher;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::id::{JobKey, Name, NamespaceId};
 use crate::domain::job::{Changes, Job};
+use crate::domain::time::Timestamp;
+use crate::store::Store;
+use board::Boards;
+use figures::Counters;
+use hint::Outgoing;
+use remote::Remote;
+use step::Span;
+use topic::Topic;
 
 /// A queue of a namespace.
 pub type QueueKey = (NamespaceId, Name);
 
-/// Tells waiters of this server about commits.
+/// How the feed goes about it.
+#[derive(Clone, Debug)]
+pub struct FeedSettings {
+    /// Watchers are woken at most this often; what comes in between is told together.
+    pub tick: Duration,
+    /// After so long without news a watcher hears that the stream lives.
+    pub keepalive: Duration,
+    /// Whether steps of progress are merged for watchers who are behind.
+    pub conflate: bool,
+    /// Whether servers tell each other of commits (LISTEN and NOTIFY). If not, they find out by polling.
+    pub listen: bool,
+}
+
+impl Default for FeedSettings {
+    fn default() -> Self {
+        Self { tick: Duration::from_millis(4), keepalive: Duration::from_secs(20), conflate: true, listen: true }
+    }
+}
+
+/// Tells who waits on this server of commits.
 #[derive(Default)]
 pub struct Hub {
-    jobs: Mutex<HashMap<JobKey, watch::Sender<Option<Arc<Job>>>>>,
+    /// How it goes about it.
+    pub settings: FeedSettings,
+    /// What it did.
+    pub counters: Counters,
+    topics: Mutex<HashMap<JobKey, Followed>>,
+    dirty: Mutex<Vec<Arc<Topic>>>,
+    boards: Boards,
+    stir: Notify,
     ready: Mutex<HashSet<QueueKey>>,
     ready_hint: Notify,
+    outgoing: Outgoing,
+}
+
+/// What keeps a hub going.
+pub struct Feed {
+    end: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Feed {
+    /// Starts to wake who waits, to talk with other servers, and to look at what they did.
+    pub fn start(hub: &Arc<Hub>, store: &Store) -> Self {
+        let end = CancellationToken::new();
+        let remote = Arc::new(Remote::new(hub.clone(), store.clone()));
+        let mut tasks = vec![tokio::spawn(hub.clone().announce(end.clone()))];
+        if hub.settings.listen {
+            let (remote, end) = (remote.clone(), end.clone());
+            tasks.push(tokio::spawn(async move { remote.talk(end).await }));
+        }
+        let ends = end.clone();
+        tasks.push(tokio::spawn(async move { remote.look(ends).await }));
+        Self { end, tasks }
+    }
+
+    /// Ends it all.
+    pub async fn stop(self) {
+        self.end.cancel();
+        for task in self.tasks {
+            let _ended = task.await;
+        }
+    }
+}
+
+/// A topic and how many follow it.
+struct Followed {
+    topic: Arc<Topic>,
+    followers: usize,
 }
 
 /// Follows one job; when the last follower of a job goes, nothing of it is kept.
-pub struct Following {
+pub struct Follower {
     hub: Arc<Hub>,
-    key: JobKey,
-    /// Taken away under the hub's lock, so that the last one to go sees that it is the last.
-    receiver: Option<watch::Receiver<Option<Arc<Job>>>>,
+    /// The job.
+    pub topic: Arc<Topic>,
+    heard: watch::Receiver<()>,
 }
 
 impl Hub {
-    /// Tells of a committed job and the stages of it that changed.
-    pub fn publish(&self, job: &Arc<Job>, changes: &Changes) {
-        if let Some(sender) = lock(&self.jobs).get(&job.key) {
-            sender.send_if_modified(|last| {
-                let newer = last.as_ref().is_none_or(|last| last.revision < job.revision);
-                if newer {
-                    *last = Some(job.clone());
-                }
-                newer
-            });
+    /// A hub that nobody follows yet.
+    pub fn new(settings: FeedSettings) -> Self {
+        Self { settings, ..Self::default() }
+    }
+
+    /// Tells of a committed job: what it was before, and what changed.
+    pub fn publish(&self, base: Option<&Arc<Job>>, job: &Arc<Job>, changes: &Changes, now: Timestamp) {
+        let from = base.map_or(0, |base| base.revision);
+        if from == job.revision {
+            // Only leases were extended.
+            return;
         }
+        if let Some(topic) = self.topic(&job.key) {
+            let events = changes.events.iter().cloned().map(Arc::new).collect();
+            let stages = changes.stages.iter().copied().collect();
+            self.add(topic, Span { from, job: job.clone(), events, stages }, now);
+        }
+        self.tell_boards(job);
         let ready: Vec<QueueKey> = changes
             .stages
             .iter()
@@ -49,29 +145,67 @@ impl Hub {
             .filter(|stage| job.is_leasable(stage))
             .map(|stage| (job.key.namespace, stage.spec.queue.clone()))
             .collect();
-        if !ready.is_empty() {
-            lock(&self.ready).extend(ready);
+        if self.settings.listen {
+            self.outgoing.note(job.key, job.revision, &ready);
+        }
+        self.publish_ready(ready);
+    }
+
+    /// Tells of what another server did to a job that is followed here.
+    pub fn publish_remote(&self, span: Span, now: Timestamp) {
+        self.tell_boards(&span.job);
+        if let Some(topic) = self.topic(&span.job.key) {
+            self.add(topic, span, now);
+        }
+    }
+
+    /// Tells that there is work in these queues.
+    pub fn publish_ready(&self, queues: Vec<QueueKey>) {
+        if !queues.is_empty() {
+            lock(&self.ready).extend(queues);
             self.ready_hint.notify_one();
         }
     }
 
-    /// Tells that a job is gone: who follows it stops.
+    /// Tells that a job was deleted by a commit of this server.
     pub fn publish_deletion(&self, key: JobKey) {
-        lock(&self.jobs).remove(&key);
+        if self.settings.listen {
+            self.outgoing.note(key, i64::MAX, &[]);
+        }
+        self.publish_absence(key);
+    }
+
+    /// Tells that a job is gone: who follows it stops.
+    pub fn publish_absence(&self, key: JobKey) {
+        if let Some(followed) = lock(&self.topics).remove(&key)
+            && followed.topic.end()
+        {
+            self.stir(followed.topic);
+        }
+        if self.boards.note(key, None) {
+            self.stir.notify_one();
+        }
     }
 
     /// Begins to follow a job.
-    pub fn follow(self: &Arc<Self>, key: JobKey) -> Following {
-        let mut jobs = lock(&self.jobs);
-        let receiver = jobs.entry(key).or_insert_with(|| watch::Sender::new(None)).subscribe();
-        Following { hub: self.clone(), key, receiver: Some(receiver) }
+    pub fn follow(self: &Arc<Self>, key: JobKey) -> Follower {
+        let mut topics = lock(&self.topics);
+        let new = || Followed { topic: Arc::new(Topic::new(key)), followers: 0 };
+        let followed = topics.entry(key).or_insert_with(new);
+        followed.followers += 1;
+        let topic = followed.topic.clone();
+        let heard = topic.subscribe();
+        Follower { hub: self.clone(), topic, heard }
     }
 
-    /// The jobs that somebody follows, with the newest revision that was told of each.
-    pub fn followed(&self) -> Vec<(JobKey, i64)> {
-        let revision =
-            |sender: &watch::Sender<Option<Arc<Job>>>| sender.borrow().as_ref().map_or(0, |job| job.revision);
-        lock(&self.jobs).iter().map(|(key, sender)| (*key, revision(sender))).collect()
+    /// The topics that somebody follows.
+    pub fn followed(&self) -> Vec<Arc<Topic>> {
+        lock(&self.topics).values().map(|followed| followed.topic.clone()).collect()
+    }
+
+    /// The topic of a job, if somebody follows it.
+    pub fn topic(&self, key: &JobKey) -> Option<Arc<Topic>> {
+        lock(&self.topics).get(key).map(|followed| followed.topic.clone())
     }
 
     /// Waits until stages became ready here, and says in which queues.
@@ -85,23 +219,59 @@ impl Hub {
             hint.await;
         }
     }
-}
 
-impl Following {
-    /// Waits for a newer state than was seen, and returns it.
-    pub async fn changed(&mut self) -> Option<Arc<Job>> {
-        let receiver = self.receiver.as_mut()?;
-        receiver.changed().await.ok()?;
-        receiver.borrow_and_update().clone()
+    /// Wakes who has something to hear, once per tick, until it is told to end. The first news after a rest goes out at once.
+    pub async fn announce(self: Arc<Self>, end: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = end.cancelled() => return,
+                () = self.stir.notified() => {}
+            }
+            for topic in std::mem::take(&mut *lock(&self.dirty)) {
+                topic.announce();
+            }
+            self.boards.announce();
+            tokio::time::sleep(self.settings.tick).await;
+        }
+    }
+
+    fn add(&self, topic: Arc<Topic>, span: Span, now: Timestamp) {
+        if topic.add(span, now) {
+            self.stir(topic);
+        }
+    }
+
+    fn stir(&self, topic: Arc<Topic>) {
+        lock(&self.dirty).push(topic);
+        self.stir.notify_one();
+    }
+
+    fn tell_boards(&self, job: &Arc<Job>) {
+        if self.boards.note(job.key, Some(job)) {
+            self.stir.notify_one();
+        }
     }
 }
 
-impl Drop for Following {
+impl Follower {
+    /// Waits until there may be something new.
+    pub async fn heard(&mut self) {
+        // The topic holds the other end as long as this follower holds the topic.
+        let _open = self.heard.changed().await;
+    }
+}
+
+impl Drop for Follower {
     fn drop(&mut self) {
-        let mut jobs = lock(&self.hub.jobs);
-        self.receiver = None;
-        if jobs.get(&self.key).is_some_and(|sender| sender.receiver_count() == 0) {
-            jobs.remove(&self.key);
+        let mut topics = lock(&self.hub.topics);
+        let key = self.topic.key;
+        // After a deletion the entry can be of another topic.
+        let Some(followed) = topics.get_mut(&key).filter(|found| Arc::ptr_eq(&found.topic, &self.topic)) else {
+            return;
+        };
+        followed.followers -= 1;
+        if followed.followers == 0 {
+            topics.remove(&key);
         }
     }
 }

@@ -12,7 +12,6 @@ use super::page::Budget;
 use crate::domain::documents::JobDocuments;
 use crate::domain::id::JobKey;
 use crate::domain::job::Job;
-use crate::domain::query::{JobCursor, OrderField};
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::{Stage, StagePhase};
 use crate::error::Result;
@@ -92,7 +91,7 @@ pub async fn list_jobs(caller: Caller, request: proto::ListJobsRequest) -> Resul
     if response.jobs.len() < found.len()
         && let Some(last) = response.jobs.len().checked_sub(1)
     {
-        response.next_page_token = binding.token(&cursor(&found[last], query.order.field))?;
+        response.next_page_token = binding.token(&query.order.cursor(&found[last]))?;
     }
     Ok(response)
 }
@@ -115,15 +114,6 @@ async fn told_up_to_a_reply(caller: &Caller, jobs: &[Arc<Job>]) -> Result<Vec<pr
         }
     }
     Ok(told)
-}
-
-fn cursor(job: &Job, field: OrderField) -> JobCursor {
-    let value = match field {
-        OrderField::CreateTime => Some(job.meta.create_time.0),
-        OrderField::EndTime => job.end_time.map(|at| at.0),
-        OrderField::Priority => Some(i64::from(job.priority)),
-    };
-    JobCursor { value, job_id: job.meta.job_id.to_string() }
 }
 
 /// ListJobEvents.
@@ -157,17 +147,20 @@ pub async fn wait_job(caller: Caller, request: proto::WaitJobRequest) -> Result<
     let named = steer::named_job(caller.namespace, &request.job_id)?;
     let end = caller.end_of(steer::wait(request.wait.as_ref())?);
     loop {
-        let mut following = caller.services.hub.follow(named.key);
+        let mut follower = caller.services.hub.follow(named.key);
         let found = caller.services.store.job(named.key).await?;
         let (job, documents) = found.ok_or_else(|| missing(&request.job_id))?;
         let terminal = job.state.is_terminal();
         if terminal || end <= Instant::now() || caller.services.shutdown.is_cancelled() {
             return Ok(proto::WaitJobResponse { job: Some(convert::job(&job, &documents)?), terminal });
         }
+        // So that what the job does after this look is news.
+        follower.topic.observe(&job);
         drop((job, documents));
         let ended = async {
-            // A job that is gone ends the wait too: the next look says so.
-            while following.changed().await.is_some_and(|job| !job.state.is_terminal()) {}
+            while !follower.topic.has_ended() {
+                follower.heard().await;
+            }
         };
         tokio::select! {
             () = ended => {}

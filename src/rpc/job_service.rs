@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::caller::answer;
 use super::services::Services;
-use super::{explain, job_reads, job_writes, submit_jobs};
+use super::{explain, job_reads, job_writes, submit_jobs, watch};
 use crate::proto::job_service_server::JobService;
 use crate::proto::*;
 
@@ -67,6 +67,18 @@ impl JobService for JobRpcs {
 
     async fn wait_job(&self, request: Request<WaitJobRequest>) -> Answer<WaitJobResponse> {
         answer(&self.0, request, job_reads::wait_job).await
+    }
+
+    type WatchJobStream = watch::Messages<WatchJobResponse>;
+
+    async fn watch_job(&self, request: Request<WatchJobRequest>) -> Answer<Self::WatchJobStream> {
+        answer(&self.0, request, watch::watch_job).await
+    }
+
+    type WatchJobsStream = watch::Messages<WatchJobsResponse>;
+
+    async fn watch_jobs(&self, request: Request<WatchJobsRequest>) -> Answer<Self::WatchJobsStream> {
+        answer(&self.0, request, watch::watch_jobs).await
     }
 
     async fn list_job_events(&self, request: Request<ListJobEventsRequest>) -> Answer<ListJobEventsResponse> {

@@ -24,6 +24,7 @@ mod services;
 mod stage_writes;
 pub mod status;
 mod submit_jobs;
+mod watch;
 mod worker_service;
 
 pub use namespaces::Namespaces;

@@ -42,6 +42,8 @@ pub enum Reason {
     StageAlreadyExists,
     NamespaceAlreadyExists,
     NamespaceNotEmpty,
+    RevisionInFuture,
+    StreamLimit,
     VersionMismatch,
     Conflict,
     LeaseLost,
@@ -67,6 +69,8 @@ impl Reason {
             Self::StageAlreadyExists => "STAGE_ALREADY_EXISTS",
             Self::NamespaceAlreadyExists => "NAMESPACE_ALREADY_EXISTS",
             Self::NamespaceNotEmpty => "NAMESPACE_NOT_EMPTY",
+            Self::RevisionInFuture => "REVISION_IN_FUTURE",
+            Self::StreamLimit => "STREAM_LIMIT",
             Self::VersionMismatch => "VERSION_MISMATCH",
             Self::Conflict => "CONFLICT",
             Self::LeaseLost => "LEASE_LOST",
@@ -170,6 +174,12 @@ impl Answer {
             }
             Refusal::NamespaceInUse { name, .. } => {
                 Self::no(Code::FailedPrecondition, Reason::NamespaceNotEmpty).with("namespace", name)
+            }
+            Refusal::RevisionInFuture { from, actual } => {
+                Self::no(Code::OutOfRange, Reason::RevisionInFuture).with("from_revision", from).with("actual", actual)
+            }
+            Refusal::TooManyWatched { limit } => {
+                Self::no(Code::ResourceExhausted, Reason::StreamLimit).with("limit", limit)
             }
             Refusal::VersionMismatch { expected, actual } => {
                 Self::no(Code::Aborted, Reason::VersionMismatch).with("expected", expected).with("actual", actual)
@@ -290,6 +300,8 @@ mod tests {
                 None,
             ),
             (refused(Refusal::VersionMismatch { expected: 3, actual: 4 }), Aborted, "VERSION_MISMATCH", not, None),
+            (refused(Refusal::RevisionInFuture { from: 9, actual: 4 }), OutOfRange, "REVISION_IN_FUTURE", not, None),
+            (refused(Refusal::TooManyWatched { limit: 1 }), ResourceExhausted, "STREAM_LIMIT", not, None),
             (refused(Refusal::LeaseLost), FailedPrecondition, "LEASE_LOST", not, None),
             (
                 refused(Refusal::InvalidTransition { what: name(), state: "FAILED", why: "x" }),

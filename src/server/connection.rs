@@ -13,9 +13,10 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceBuilder;
 
 use super::Options;
-use crate::admission::Response;
+use crate::admission::{ConnectionStreams, Response};
 
 /// What HTTP/2 clients say first.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -80,6 +81,13 @@ where
         return;
     }
     let builder = builder(&bounds);
+    let streams = ConnectionStreams::default();
+    let service = ServiceBuilder::new()
+        .map_request(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(streams.clone());
+            request
+        })
+        .service(service);
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
     let mut old = std::pin::pin!(sleep(bounds.max_age.map(spread)));

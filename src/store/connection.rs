@@ -20,7 +20,7 @@ pub type Client = ClientWrapper;
 pub type Transaction<'a> = deadpool_postgres::Transaction<'a>;
 
 /// How long a connection attempt may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the database is: one or several hosts, of which the one that takes writes is used.
 #[derive(Clone)]

@@ -2,11 +2,13 @@
 //!
 //! SQL stands in files under `sql/`, one statement (or one part of the commit statement) each.
 
+pub mod changes;
 pub mod commit;
 pub mod connection;
 pub mod due;
 mod health;
 mod list_jobs;
+pub mod listen;
 pub mod load;
 pub mod migrate;
 pub mod partitions;

@@ -109,7 +109,7 @@ impl Store {
         let sql = include_str!("sql/list_events.sql");
         let (key, since, limit) = (job.key, job.meta.create_time, i64::from(limit));
         let rows = client.rows(sql, &[&key.namespace.0, &key.uid, &since, &after, &limit]).await;
-        rows.map_err(|error| unavailable(&error))?.iter().map(event).collect()
+        rows.map_err(|error| unavailable(&error))?.iter().map(|row| event(row, 0)).collect()
     }
 
     /// Namespaces whose names come after one, in order.
@@ -170,18 +170,20 @@ fn signed(no: StageNo) -> i32 {
     i32::try_from(no).unwrap_or(i32::MAX)
 }
 
-fn event(row: &tokio_postgres::Row) -> Result<JobEvent> {
-    let (kind, phase): (i16, i16) = (row.get(3), row.get(4));
-    let stages: Option<JsonText> = row.get(6);
+/// A row of history whose columns begin at a position.
+pub(super) fn event(row: &tokio_postgres::Row, at: usize) -> Result<JobEvent> {
+    let (kind, phase): (i16, i16) = (row.get(at + 3), row.get(at + 4));
+    let stages: Option<JsonText> = row.get(at + 6);
     let stages: Vec<StageChange> = stages.map(|text| load::parsed(&text)).unwrap_or_default();
     Ok(JobEvent {
-        revision: row.get(0),
-        run: row.get(1),
-        event_time: row.get(2),
+        revision: row.get(at),
+        run: row.get(at + 1),
+        event_time: row.get(at + 2),
         kind: EventKind::from_number(kind.into()).ok_or_else(|| Error::bug("an event of unknown kind is stored"))?,
         job_phase: JobPhase::from_number(phase.into())
             .ok_or_else(|| Error::bug("an event of unknown state is stored"))?,
-        worker_id: row.get::<_, Option<&str>>(5).map(Into::into),
+        progress: row.get(at + 7),
+        worker_id: row.get::<_, Option<&str>>(at + 5).map(Into::into),
         stages,
     })
 }

@@ -92,7 +92,6 @@ impl Loops {
         let mut loops = Self { counters: Vec::new(), tasks: Mutex::default(), turn };
         loops.add(due::Reaper::new(engine.clone(), settings.reap_grace), engine, shutdown);
         loops.add(due::Scheduler::new(engine.clone()), engine, shutdown);
-        loops.add(housekeeping::Followed::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Retire::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Forget::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Partitions::new(engine.clone(), settings.history_days), engine, shutdown);

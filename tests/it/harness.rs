@@ -7,6 +7,7 @@ mod api;
 mod messages;
 mod program;
 mod server;
+mod watch;
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ pub use api::{Api, field, ok, refused, token, within};
 pub use messages::*;
 pub use program::Program;
 pub use server::{Database, Server, sql};
+pub use watch::{Told, Watch, state_changes};
 
 /// Far beyond what anything here takes, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -12,3 +12,5 @@ mod runs;
 mod several_servers;
 mod submission;
 mod timers;
+mod watching;
+mod watching_servers;

@@ -141,6 +141,14 @@ impl Edit {
                 stage_name: stage.spec.name.clone(),
                 phase: stage.phase(),
                 attempt: stage.attempt,
+                version: stage.version,
+                progress: stage.progress,
+                message: stage.message.clone(),
+                until: match stage.state {
+                    StageState::Backoff { until } => Some(until),
+                    _ => None,
+                },
+                fencing_token: stage.lease().map(|_| stage.fencing_token),
                 worker_id: lease.map(|lease| lease.worker_id.clone()),
                 failure: stage.failure.clone().filter(|failure| failure.failure_time == self.now),
             })
@@ -152,6 +160,7 @@ impl Edit {
             event_time: self.now,
             kind,
             job_phase: self.job.state.phase(),
+            progress: Some(self.job.progress),
             worker_id: self.worker_id.clone(),
             stages: if listed { self.changes.stages.iter().filter_map(changed).collect() } else { Vec::new() },
         }

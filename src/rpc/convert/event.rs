@@ -29,7 +29,8 @@ fn stage_change(change: &StageChange) -> Result<proto::StageChange> {
     })
 }
 
-fn event_type(kind: EventKind) -> JobEventType {
+/// What an event is called.
+pub fn event_type(kind: EventKind) -> JobEventType {
     match kind {
         EventKind::JobSubmitted => JobEventType::Submitted,
         EventKind::JobUpdated => JobEventType::Updated,
@@ -93,12 +94,18 @@ mod tests {
             stage_name: "tts".into(),
             phase: StagePhase::Running,
             attempt: 1,
+            version: 2,
+            progress: 0.0,
+            message: None,
+            until: None,
+            fencing_token: None,
             worker_id: None,
             failure: None,
         };
         let worker_id = worker_id.map(Into::into);
-        let (revision, run, event_time, job_phase) = (2, 1, Timestamp(0), JobPhase::Running);
-        event(&JobEvent { revision, run, event_time, kind, job_phase, worker_id, stages: vec![change] }).expect("valid")
+        let (revision, run, event_time, job_phase, progress) = (2, 1, Timestamp(0), JobPhase::Running, Some(0.0));
+        event(&JobEvent { revision, run, event_time, kind, job_phase, progress, worker_id, stages: vec![change] })
+            .expect("valid")
     }
 
     #[test]

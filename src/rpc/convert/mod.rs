@@ -3,6 +3,7 @@
 //! **Invariants.** What leaves here towards the domain is within the limits and free of control characters and NUL where
 //! the contract says so. A refusal names the field by its full path. Nothing here is quadratic in what a caller sends.
 
+pub mod change;
 pub mod digest;
 pub mod document;
 pub mod event;

@@ -161,6 +161,6 @@ columns!(
     /// A revision of history.
     Events of EventRow {
         namespace_id: i32, job_uid: Uuid, revision: i64, event_time: Timestamp, run: i32, kind: i16, job_state: i16,
-        worker_id: Option<String>, stages: Option<JsonText>,
+        worker_id: Option<String>, stages: Option<JsonText>, progress: Option<f64>,
     }
 );

@@ -352,5 +352,6 @@ fn event_row(c: i32, key: JobKey, event: &JobEvent) -> EventRow {
         job_state: event.job_phase as i16,
         worker_id: event.worker_id.as_ref().map(owned),
         stages: (!stages.is_empty()).then(|| JsonText::of(&stages)),
+        progress: event.progress,
     }
 }

@@ -1,0 +1,139 @@
+//! How many watches may be open at once: in all, for one namespace and on one connection.
+//!
+//! They have a budget of their own, for they stay open for hours and cost little: neither shall a thousand open pages keep
+//! workers from their calls, nor busy workers close the pages.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use http::Request;
+use tonic::{Code, Status};
+
+use super::{Outcome, refusal};
+
+/// The metadata that chooses the namespace.
+const NAMESPACE: &str = "interlock-namespace";
+/// A place comes free when somebody closes a page.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Watches that may be open at once.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamLimits {
+    /// In all.
+    pub total: u32,
+    /// Of one namespace.
+    pub per_namespace: u32,
+    /// On one connection.
+    pub per_connection: u32,
+}
+
+/// The watches of one connection; in the extensions of its requests.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectionStreams(Arc<AtomicU32>);
+
+/// The open watches of a server.
+#[derive(Debug)]
+pub(super) struct Streams {
+    limits: StreamLimits,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    total: u32,
+    by_namespace: HashMap<String, u32>,
+}
+
+/// A taken place; dropping gives it back.
+#[derive(Debug)]
+pub(super) struct StreamPlace {
+    streams: Arc<Streams>,
+    namespace: String,
+    connection: ConnectionStreams,
+}
+
+impl Streams {
+    pub(super) fn new(limits: StreamLimits) -> Arc<Streams> {
+        Arc::new(Streams { limits, open: Mutex::default() })
+    }
+
+    /// A place for a watch, or why there is none.
+    pub(super) fn take<B>(self: &Arc<Self>, request: &Request<B>) -> Result<StreamPlace, Status> {
+        let namespace =
+            request.headers().get(NAMESPACE).map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
+        let namespace = namespace.unwrap_or_default();
+        let connection = request.extensions().get::<ConnectionStreams>().cloned().unwrap_or_default();
+        let mut open = self.lock();
+        let of_namespace = open.by_namespace.get(&namespace).copied().unwrap_or_default();
+        // Only changed under the lock.
+        let of_connection = connection.0.load(Ordering::Relaxed);
+        let bounds = [
+            (of_connection, self.limits.per_connection, "on this connection"),
+            (of_namespace, self.limits.per_namespace, "in this namespace"),
+            (open.total, self.limits.total, "on this server"),
+        ];
+        if let Some((_, limit, scope)) = bounds.into_iter().find(|(taken, limit, _)| taken >= limit) {
+            return Err(too_many(limit, scope));
+        }
+        open.total += 1;
+        *open.by_namespace.entry(namespace.clone()).or_default() += 1;
+        connection.0.fetch_add(1, Ordering::Relaxed);
+        Ok(StreamPlace { streams: Arc::clone(self), namespace, connection })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Drop for StreamPlace {
+    fn drop(&mut self) {
+        let mut open = self.streams.lock();
+        open.total -= 1;
+        self.connection.0.fetch_sub(1, Ordering::Relaxed);
+        if let Some(taken) = open.by_namespace.get_mut(&self.namespace) {
+            *taken -= 1;
+            if *taken == 0 {
+                open.by_namespace.remove(&self.namespace);
+            }
+        }
+    }
+}
+
+fn too_many(limit: u32, scope: &str) -> Status {
+    refusal(Code::ResourceExhausted, "STREAM_LIMIT", Outcome::NotApplied, &format!("too many watches are open {scope}"))
+        .with("limit", limit.to_string())
+        .retry_after(RETRY_AFTER)
+        .into_status()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(namespace: &str, connection: &ConnectionStreams) -> Request<()> {
+        let mut request = Request::builder().header(NAMESPACE, namespace).body(()).expect("a request");
+        request.extensions_mut().insert(connection.clone());
+        request
+    }
+
+    #[test]
+    fn each_bound_holds_and_places_come_back() {
+        let streams = Streams::new(StreamLimits { total: 4, per_namespace: 3, per_connection: 2 });
+        let connections = [ConnectionStreams::default(), ConnectionStreams::default(), ConnectionStreams::default()];
+        let take = |namespace: &str, connection: usize| streams.take(&request(namespace, &connections[connection]));
+        let why = |refused: Result<StreamPlace, Status>| refused.err().expect("a refusal").message().to_owned();
+        let mut held = vec![take("a", 0).expect("free"), take("a", 0).expect("free")];
+        assert!(why(take("b", 0)).contains("connection"));
+        held.push(take("a", 1).expect("free"));
+        assert!(why(take("a", 1)).contains("namespace"));
+        held.push(take("b", 1).expect("free"));
+        assert!(why(take("c", 2)).contains("server"));
+        held.clear();
+        assert_eq!(streams.lock().total, 0);
+        assert!(streams.lock().by_namespace.is_empty());
+        assert!(connections.iter().all(|connection| connection.0.load(Ordering::Relaxed) == 0));
+    }
+}

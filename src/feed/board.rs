@@ -1,0 +1,152 @@
+//! What changes among all jobs of a namespace, for those who watch many at once.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use tokio::sync::Notify;
+
+use super::lock;
+use crate::domain::id::{JobKey, NamespaceId};
+use crate::domain::job::Job;
+
+/// Jobs that may have changed between two looks; with more, who watches looks at all again.
+const MAX_CHANGED: usize = 10_000;
+
+/// The newest state of what changed; `None` where a job is gone.
+pub type Changed = HashMap<JobKey, Option<Arc<Job>>>;
+
+/// All boards of a server.
+#[derive(Default)]
+pub struct Boards {
+    /// How many there are, so that nothing is done for none.
+    count: AtomicUsize,
+    numbers: AtomicU64,
+    all: Mutex<HashMap<u64, Weak<Board>>>,
+    fresh: Mutex<Fresh>,
+}
+
+#[derive(Default)]
+struct Fresh {
+    changed: Changed,
+    overflowed: bool,
+}
+
+/// One stream's view of a namespace: what changed since it looked.
+pub struct Board {
+    namespace: NamespaceId,
+    news: Mutex<Fresh>,
+    stir: Notify,
+}
+
+/// What a board has when it is looked at.
+pub enum Look {
+    /// These jobs.
+    Changed(Changed),
+    /// Too many: look at all.
+    All,
+}
+
+impl Boards {
+    /// Puts up a board.
+    pub fn put_up(&self, namespace: NamespaceId) -> Arc<Board> {
+        let board = Arc::new(Board { namespace, news: Mutex::default(), stir: Notify::new() });
+        let mut all = lock(&self.all);
+        all.retain(|_, board| board.strong_count() > 0);
+        all.insert(self.numbers.fetch_add(1, Ordering::Relaxed), Arc::downgrade(&board));
+        self.count.store(all.len(), Ordering::Release);
+        board
+    }
+
+    /// Notes the newest state of a job, or that it is gone. True if somebody may want to hear of it.
+    pub fn note(&self, key: JobKey, job: Option<&Arc<Job>>) -> bool {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        let mut fresh = lock(&self.fresh);
+        fresh.note(key, job.cloned());
+        true
+    }
+
+    /// Whether somebody looks at all jobs of a namespace.
+    pub fn has(&self, namespace: NamespaceId) -> bool {
+        self.count.load(Ordering::Acquire) > 0 && lock(&self.all).values().any(|board| is_of(board, namespace))
+    }
+
+    /// Whether there are boards at all.
+    pub fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
+    }
+
+    /// Tells every board what was noted since the last time.
+    pub fn announce(&self) {
+        if self.is_empty() {
+            return;
+        }
+        let fresh = std::mem::take(&mut *lock(&self.fresh));
+        if fresh.changed.is_empty() && !fresh.overflowed {
+            return;
+        }
+        let mut all = lock(&self.all);
+        all.retain(|_, board| board.strong_count() > 0);
+        self.count.store(all.len(), Ordering::Release);
+        for board in all.values().filter_map(Weak::upgrade) {
+            board.tell(&fresh);
+        }
+    }
+}
+
+fn is_of(board: &Weak<Board>, namespace: NamespaceId) -> bool {
+    board.upgrade().is_some_and(|board| board.namespace == namespace)
+}
+
+impl Fresh {
+    fn note(&mut self, key: JobKey, job: Option<Arc<Job>>) {
+        if self.overflowed {
+            return;
+        }
+        match (self.changed.get(&key), &job) {
+            // Lanes can be out of order; a job that is gone may be made again.
+            (Some(Some(known)), Some(job)) if known.revision > job.revision => {}
+            (_, _) => {
+                self.changed.insert(key, job);
+            }
+        }
+        if self.changed.len() > MAX_CHANGED {
+            self.changed.clear();
+            self.overflowed = true;
+        }
+    }
+}
+
+impl Board {
+    fn tell(&self, fresh: &Fresh) {
+        let mut news = lock(&self.news);
+        news.overflowed |= fresh.overflowed;
+        for (key, job) in fresh.changed.iter().filter(|(key, _)| key.namespace == self.namespace) {
+            news.note(*key, job.clone());
+        }
+        let has_news = news.overflowed || !news.changed.is_empty();
+        drop(news);
+        if has_news {
+            self.stir.notify_one();
+        }
+    }
+
+    /// Waits until something changed, and takes it.
+    pub async fn look(&self) -> Look {
+        loop {
+            {
+                let mut news = lock(&self.news);
+                if std::mem::take(&mut news.overflowed) {
+                    news.changed.clear();
+                    return Look::All;
+                }
+                if !news.changed.is_empty() {
+                    return Look::Changed(std::mem::take(&mut news.changed));
+                }
+            }
+            self.stir.notified().await;
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Watches all jobs of a filter for one stream: those that match, their steps, and those that begin or cease to match.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::board::{Board, Look};
+use super::figures::Counters;
+use super::step::Step;
+use super::topic::After;
+use super::{Follower, Hub};
+use crate::domain::id::{JobKey, NamespaceId};
+use crate::domain::job::Job;
+use crate::domain::query::{JobFilter, JobOrder, JobQuery, OrderField};
+use crate::domain::refusal::Refusal;
+use crate::error::Result;
+use crate::store::Store;
+
+/// Jobs that one stream may watch.
+pub const MAX_JOBS: usize = 10_000;
+/// Jobs that are asked for at once.
+const PAGE: u32 = 1_000;
+
+/// What is told.
+pub enum BoardNews {
+    /// A job that matches.
+    Job(Arc<Job>),
+    /// What came next for one that was told of.
+    Step(Arc<Step>),
+    /// A job that is not told of any more.
+    Removal {
+        /// Which.
+        job: Arc<Job>,
+        /// The revision told last.
+        revision: i64,
+        /// Whether it was deleted.
+        deleted: bool,
+    },
+    /// All that matched at the beginning were told of.
+    CaughtUp(usize),
+    /// Nothing for a while.
+    Keepalive,
+}
+
+/// A job that was told of.
+struct Told {
+    follower: Follower,
+    /// As it was told at first; its name is needed when it goes.
+    job: Arc<Job>,
+    /// The revision told last.
+    cursor: i64,
+}
+
+/// Watches many jobs.
+pub struct BoardWatcher {
+    hub: Arc<Hub>,
+    store: Store,
+    namespace: NamespaceId,
+    filter: JobFilter,
+    board: Arc<Board>,
+    told: HashMap<JobKey, Told>,
+    queued: VecDeque<BoardNews>,
+    quiet_until: Instant,
+}
+
+impl BoardWatcher {
+    /// Begins with the jobs that match now.
+    ///
+    /// # Errors
+    /// If too many match.
+    pub async fn begin(hub: &Arc<Hub>, store: &Store, namespace: NamespaceId, filter: JobFilter) -> Result<Self> {
+        // First, so that nothing is missed between the look and the wait.
+        let board = hub.boards.put_up(namespace);
+        let mut watcher = Self {
+            hub: hub.clone(),
+            store: store.clone(),
+            namespace,
+            filter,
+            board,
+            told: HashMap::new(),
+            queued: VecDeque::new(),
+            quiet_until: Instant::now() + hub.settings.keepalive,
+        };
+        let matching = watcher.matching().await?;
+        let count = matching.len();
+        matching.into_values().for_each(|job| watcher.welcome(job));
+        watcher.queued.push_back(BoardNews::CaughtUp(count));
+        Ok(watcher)
+    }
+
+    /// The next piece of news.
+    ///
+    /// # Errors
+    /// If too many jobs match by now, or the database is away and steps have to be read.
+    pub async fn next(&mut self) -> Result<BoardNews> {
+        loop {
+            if let Some(news) = self.queued.pop_front() {
+                self.quiet_until = Instant::now() + self.hub.settings.keepalive;
+                return Ok(news);
+            }
+            let look = tokio::select! {
+                biased;
+                look = self.board.look() => look,
+                () = sleep_until(self.quiet_until) => {
+                    self.queued.push_back(BoardNews::Keepalive);
+                    continue;
+                }
+            };
+            match look {
+                Look::Changed(changed) => {
+                    for (key, job) in changed {
+                        self.note(key, job).await?;
+                    }
+                }
+                Look::All => self.look_at_all().await?,
+            }
+            if self.told.len() > MAX_JOBS {
+                return Err(Refusal::TooManyWatched { limit: MAX_JOBS }.into());
+            }
+        }
+    }
+
+    async fn note(&mut self, key: JobKey, job: Option<Arc<Job>>) -> Result<()> {
+        let Some(job) = job else {
+            self.dismiss(key, true);
+            return Ok(());
+        };
+        if self.told.contains_key(&key) {
+            self.advance(key, &job).await?;
+            if !self.filter.matches(&job) {
+                self.dismiss(key, false);
+            }
+        } else if self.filter.matches(&job) {
+            self.welcome(job);
+        }
+        Ok(())
+    }
+
+    /// More has changed than a board holds: what matches is read again, and compared.
+    async fn look_at_all(&mut self) -> Result<()> {
+        let mut matching = self.matching().await?;
+        let told: Vec<JobKey> = self.told.keys().copied().collect();
+        for key in told {
+            match matching.remove(&key) {
+                Some(job) => self.advance(key, &job).await?,
+                None => match self.store.jobs(&[key]).await?.remove(&key) {
+                    Some(job) => {
+                        self.advance(key, &job).await?;
+                        self.dismiss(key, false);
+                    }
+                    None => self.dismiss(key, true),
+                },
+            }
+        }
+        matching.into_values().for_each(|job| self.welcome(job));
+        Ok(())
+    }
+
+    fn welcome(&mut self, job: Arc<Job>) {
+        let told = Told { follower: self.hub.follow(job.key), job: job.clone(), cursor: job.revision };
+        self.told.insert(job.key, told);
+        self.queued.push_back(BoardNews::Job(job));
+        Counters::add(&self.hub.counters.snapshots_told, 1);
+    }
+
+    fn dismiss(&mut self, key: JobKey, deleted: bool) {
+        if let Some(told) = self.told.remove(&key) {
+            self.queued.push_back(BoardNews::Removal { job: told.job, revision: told.cursor, deleted });
+        }
+    }
+
+    /// Tells what became of a job up to a state of it.
+    async fn advance(&mut self, key: JobKey, job: &Job) -> Result<()> {
+        let Some(told) = self.told.get_mut(&key) else { return Ok(()) };
+        while told.cursor < job.revision {
+            let steps = match told.follower.topic.after(told.cursor, self.hub.settings.conflate) {
+                After::Steps(steps) => steps,
+                After::Gone => return Ok(()),
+                After::Older | After::Nothing => {
+                    let page = told.follower.page(&self.hub, &self.store, told.cursor).await?;
+                    let Some(page) = page.filter(|page| page.job.revision > told.cursor) else { return Ok(()) };
+                    page.steps.clone()
+                }
+            };
+            for step in steps {
+                if step.revision <= told.cursor {
+                    continue;
+                }
+                self.queued.push_back(BoardNews::Step(step.after(told.cursor)));
+                told.cursor = step.revision;
+                Counters::add(&self.hub.counters.steps_told, 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// The jobs that match now, without their stages.
+    async fn matching(&self) -> Result<BTreeMap<JobKey, Arc<Job>>> {
+        let order = JobOrder { field: OrderField::CreateTime, descending: false };
+        let mut query = JobQuery { filter: self.filter.clone(), order, after: None, limit: PAGE };
+        let mut matching = BTreeMap::new();
+        loop {
+            let page = self.store.list_jobs(self.namespace, &query).await?;
+            let last = page.last().map(|job| order.cursor(job));
+            let is_last = page.len() < PAGE as usize;
+            matching.extend(page.into_iter().map(|job| (job.key, job)));
+            if matching.len() > MAX_JOBS {
+                return Err(Refusal::TooManyWatched { limit: MAX_JOBS }.into());
+            }
+            if is_last {
+                return Ok(matching);
+            }
+            query.after = last;
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What other servers do: hints are told and heard, and whoever is followed here is looked up when one came, and now and then.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, sleep};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Hub;
+use super::figures::Counters;
+use super::hint::{Incoming, News};
+use super::step::Span;
+use crate::domain::id::JobKey;
+use crate::domain::job::Job;
+use crate::error::Result;
+use crate::store::Store;
+use crate::store::listen::Listener;
+
+/// Hints are told at most this often.
+const TELL_EVERY: Duration = Duration::from_millis(10);
+/// Between two attempts to connect.
+const RECONNECT: Duration = Duration::from_millis(500);
+/// Jobs that are looked up at once.
+const AT_ONCE: usize = 500;
+/// Revisions that are asked for at once.
+const REVISIONS: usize = 1_000;
+/// Events that a look reads; who is further behind reads history by himself.
+const EVENTS: u32 = 5_000;
+/// Jobs that one look at what was written finds.
+const WRITTEN: u32 = 5_000;
+/// Without hints, jobs that are followed are looked at this often.
+pub const POLL_EVERY: Duration = Duration::from_millis(200);
+/// With hints, it is only for those that were lost.
+pub const SAFETY_EVERY: Duration = Duration::from_secs(1);
+
+/// The other servers, as seen from this one.
+pub struct Remote {
+    hub: Arc<Hub>,
+    store: Store,
+    server: Uuid,
+    incoming: Incoming,
+}
+
+impl Remote {
+    /// Knows of nobody yet.
+    pub fn new(hub: Arc<Hub>, store: Store) -> Self {
+        Self { hub, store, server: Uuid::new_v4(), incoming: Incoming::default() }
+    }
+
+    /// Tells and hears hints until the end.
+    pub async fn talk(&self, end: CancellationToken) {
+        while !end.is_cancelled() {
+            if let Ok(listener) = Listener::open(&self.store.target).await {
+                // What was told while nobody listened is lost.
+                self.incoming.note_loss();
+                tokio::select! {
+                    () = end.cancelled() => return,
+                    () = self.talk_over(listener) => {}
+                }
+            }
+            tokio::select! {
+                () = end.cancelled() => return,
+                () = sleep(RECONNECT) => {}
+            }
+        }
+    }
+
+    /// Tells and hears over one connection until it is lost.
+    async fn talk_over(&self, mut listener: Listener) {
+        let mut told = Instant::now();
+        loop {
+            tokio::select! {
+                heard = listener.hear() => match heard {
+                    Some(payload) => {
+                        Counters::add(&self.hub.counters.hints_received, 1);
+                        self.incoming.note(self.server, &payload);
+                    }
+                    None => return,
+                },
+                news = self.to_tell(told) => {
+                    let payloads = news.payloads(self.server);
+                    Counters::add(&self.hub.counters.hints_sent, payloads.len());
+                    told = Instant::now();
+                    if let Err(error) = listener.tell(&payloads).await {
+                        tracing::debug!(%error, "hints were not told");
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn to_tell(&self, told: Instant) -> News {
+        tokio::time::sleep_until(told + TELL_EVERY).await;
+        self.hub.outgoing.take().await
+    }
+
+    /// Looks up what hints say, and now and then all that is followed, until the end.
+    pub async fn look(&self, end: CancellationToken) {
+        let every = if self.hub.settings.listen { SAFETY_EVERY } else { POLL_EVERY };
+        let mut poll = tokio::time::interval(every);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut horizon = None;
+        loop {
+            let looked = tokio::select! {
+                () = end.cancelled() => return,
+                news = self.incoming.take() => self.look_at(news).await,
+                _ = poll.tick() => self.look_at_all(&mut horizon).await,
+            };
+            if let Err(error) = looked {
+                // The next look finds it all the same.
+                tracing::debug!(%error, "what other servers did was not read");
+            }
+        }
+    }
+
+    async fn look_at(&self, news: News) -> Result<()> {
+        self.hub.publish_ready(news.queues.into_iter().collect());
+        if news.overflowed {
+            return self.look_at_followed().await;
+        }
+        let is_news = |(key, revision): &(JobKey, i64)| match self.hub.topic(key) {
+            Some(topic) => topic.head() < *revision,
+            None => self.hub.boards.has(key.namespace),
+        };
+        let keys: Vec<JobKey> = news.jobs.into_iter().filter(is_news).map(|(key, _)| key).collect();
+        self.refresh(&keys).await
+    }
+
+    /// Finds what no hint told of.
+    async fn look_at_all(&self, horizon: &mut Option<i64>) -> Result<()> {
+        self.look_at_followed().await?;
+        // Without boards only the place is kept from which to go on when there is one.
+        let limit = if self.hub.boards.is_empty() { 0 } else { WRITTEN };
+        let from = horizon.filter(|_| limit > 0).unwrap_or_default();
+        let (keys, next) = self.store.jobs_since(from, limit).await?;
+        *horizon = Some(next);
+        let news: BTreeSet<JobKey> = keys.into_iter().filter(|key| self.hub.boards.has(key.namespace)).collect();
+        self.refresh(&news.into_iter().collect::<Vec<_>>()).await
+    }
+
+    /// Asks for the revisions of all jobs that somebody follows, many at once.
+    async fn look_at_followed(&self) -> Result<()> {
+        for topics in self.hub.followed().chunks(REVISIONS) {
+            let keys: Vec<JobKey> = topics.iter().map(|topic| topic.key).collect();
+            // Before the query, so that what is told meanwhile is not taken for a step back.
+            let heads: Vec<i64> = topics.iter().map(|topic| topic.head()).collect();
+            let revisions = self.store.revisions(&keys).await?;
+            let mut newer = Vec::new();
+            for (key, head) in keys.into_iter().zip(heads) {
+                match revisions.get(&key) {
+                    Some(revision) if *revision > head => newer.push(key),
+                    Some(revision) if *revision == head => {}
+                    // Gone, or gone and made again.
+                    Some(_) | None => self.hub.publish_absence(key),
+                }
+            }
+            self.refresh(&newer).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads jobs and tells of what became of them.
+    async fn refresh(&self, keys: &[JobKey]) -> Result<()> {
+        for keys in keys.chunks(AT_ONCE) {
+            let newest = |key: &JobKey| Some((*key, self.hub.topic(key)?.newest()?));
+            let known: HashMap<JobKey, Arc<Job>> = keys.iter().filter_map(newest).collect();
+            let mut found = self.store.changes_since(keys, &known, EVENTS).await?;
+            Counters::add(&self.hub.counters.refreshed, keys.len());
+            for key in keys {
+                let Some(changes) = found.jobs.remove(key) else {
+                    self.hub.publish_absence(*key);
+                    continue;
+                };
+                let (job, now) = (changes.job, found.now);
+                let span = match known.get(key) {
+                    Some(known) if !changes.has_more && is_same(known, &job) => {
+                        Span::read(known.revision, job, changes.events)
+                    }
+                    Some(_) | None => Span::unknown(job),
+                };
+                self.hub.publish_remote(span, now);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether it is the same job, and not one made again under its id.
+fn is_same(known: &Job, job: &Job) -> bool {
+    known.meta.create_time == job.meta.create_time && known.revision <= job.revision
+}

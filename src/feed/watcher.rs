@@ -1,0 +1,256 @@
+//! Watches one job for one stream: a snapshot or the missing steps, then what is newer, up to the job's end.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep_until};
+
+use super::figures::Counters;
+use super::step::{Span, Step};
+use super::topic::After;
+use super::{Follower, Hub};
+use crate::domain::documents::JobDocuments;
+use crate::domain::id::{JobKey, Name};
+use crate::domain::job::Job;
+use crate::domain::refusal::Refusal;
+use crate::error::Result;
+use crate::store::Store;
+
+/// Events that are read at once to catch up.
+pub(super) const PAGE: u32 = 1_000;
+
+/// What is told.
+pub enum News {
+    /// The job as it is now.
+    Snapshot(Arc<Snapshot>),
+    /// What came next.
+    Step(Arc<Step>),
+    /// History does not reach back; a snapshot follows.
+    Gap {
+        /// The oldest revision after which nothing is missing.
+        oldest: i64,
+    },
+    /// Nothing, up to this revision.
+    Keepalive(i64),
+}
+
+/// A job with its documents, as it was read for all who asked at the same time.
+pub struct Snapshot {
+    /// The job.
+    pub job: Arc<Job>,
+    /// What belongs to it.
+    pub documents: JobDocuments,
+    encoded: OnceLock<Bytes>,
+}
+
+impl Snapshot {
+    /// A job as it was read.
+    pub fn new(job: Arc<Job>, documents: JobDocuments) -> Self {
+        Self { job, documents, encoded: OnceLock::new() }
+    }
+
+    /// Its encoding, made once for all who get it.
+    pub fn encoded<E>(
+        &self,
+        encode: impl FnOnce(&Self) -> std::result::Result<Bytes, E>,
+    ) -> std::result::Result<Bytes, E> {
+        if let Some(encoded) = self.encoded.get() {
+            return Ok(encoded.clone());
+        }
+        let encoded = encode(self)?;
+        Ok(self.encoded.get_or_init(|| encoded).clone())
+    }
+}
+
+/// Steps that were read from the database for those who are behind the log of a topic.
+pub struct Page {
+    /// The revision they come after.
+    pub from: i64,
+    /// The steps; the last leads to the job as it was read, unless there is more history.
+    pub steps: Vec<Arc<Step>>,
+    /// Whether more history follows.
+    pub has_more: bool,
+    /// The job as it was read.
+    pub job: Arc<Job>,
+    /// The revision of the oldest event of the job.
+    pub oldest: Option<i64>,
+}
+
+impl Page {
+    /// Whether there is something in it for one who was told up to a revision, or proof that there is nothing.
+    pub fn serves(&self, revision: i64) -> bool {
+        self.from <= revision && (!self.has_more || self.steps.last().is_some_and(|last| last.revision > revision))
+    }
+
+    /// The revision that history reaches back to, if events after this one have been dropped.
+    pub fn gap_after(&self, revision: i64) -> Option<i64> {
+        match self.oldest {
+            // A job's first revision is an event: history is complete.
+            Some(1) => None,
+            Some(oldest) => (revision + 1 < oldest).then_some(oldest - 1),
+            None => (revision < self.job.revision).then_some(self.job.revision),
+        }
+    }
+}
+
+/// Watches one job.
+pub struct Watcher {
+    hub: Arc<Hub>,
+    store: Store,
+    job_id: Name,
+    follower: Follower,
+    /// The revision that was told last.
+    cursor: i64,
+    queued: VecDeque<News>,
+    quiet_until: Instant,
+    is_over: bool,
+}
+
+impl Watcher {
+    /// Begins after a revision; 0 begins with a snapshot.
+    ///
+    /// # Errors
+    /// If there is no such job, or it has not come to the revision yet.
+    pub async fn begin(hub: &Arc<Hub>, store: &Store, key: JobKey, job_id: Name, from: i64) -> Result<Self> {
+        // First, so that nothing is missed between the look and the wait.
+        let follower = hub.follow(key);
+        let quiet_until = Instant::now() + hub.settings.keepalive;
+        let (hub, store, queued) = (hub.clone(), store.clone(), VecDeque::new());
+        let mut watcher = Self { hub, store, job_id, follower, cursor: from, queued, quiet_until, is_over: false };
+        if from == 0 {
+            watcher.queue_snapshot().await?;
+        } else {
+            watcher.catch_up(true).await?;
+        }
+        Ok(watcher)
+    }
+
+    /// The next piece of news; `None` after the job's end.
+    ///
+    /// # Errors
+    /// If the job was deleted, or the database is away and this watcher is behind.
+    pub async fn next(&mut self) -> Result<Option<News>> {
+        loop {
+            if let Some(news) = self.queued.pop_front() {
+                self.quiet_until = Instant::now() + self.hub.settings.keepalive;
+                return Ok(Some(news));
+            }
+            if self.is_over {
+                return Ok(None);
+            }
+            match self.follower.topic.after(self.cursor, self.hub.settings.conflate) {
+                After::Steps(steps) => self.queue_steps(&steps),
+                After::Older => self.catch_up(false).await?,
+                After::Gone => return Err(self.missing()),
+                After::Nothing => {
+                    tokio::select! {
+                        biased;
+                        () = self.follower.heard() => {}
+                        () = sleep_until(self.quiet_until) => self.queued.push_back(News::Keepalive(self.cursor)),
+                    }
+                }
+            }
+        }
+    }
+
+    fn queue_steps(&mut self, steps: &[Arc<Step>]) {
+        for step in steps {
+            if step.revision <= self.cursor {
+                continue;
+            }
+            self.queued.push_back(News::Step(step.after(self.cursor)));
+            self.cursor = step.revision;
+            Counters::add(&self.hub.counters.steps_told, 1);
+            if step.phase().is_terminal() {
+                // A later run is another watch.
+                self.is_over = true;
+                return;
+            }
+        }
+    }
+
+    async fn queue_snapshot(&mut self) -> Result<()> {
+        let snapshot = self.follower.snapshot(&self.hub, &self.store).await?.ok_or_else(|| self.missing())?;
+        self.cursor = snapshot.job.revision;
+        self.is_over = snapshot.job.state.is_terminal();
+        self.queued.push_back(News::Snapshot(snapshot));
+        Counters::add(&self.hub.counters.snapshots_told, 1);
+        Ok(())
+    }
+
+    async fn catch_up(&mut self, at_first: bool) -> Result<()> {
+        let page = self.follower.page(&self.hub, &self.store, self.cursor).await?.ok_or_else(|| self.missing())?;
+        if page.job.revision < self.cursor {
+            // Later it can only be another job of the same id.
+            let (from, actual) = (self.cursor, page.job.revision);
+            return Err(if at_first { Refusal::RevisionInFuture { from, actual }.into() } else { self.missing() });
+        }
+        if let Some(oldest) = page.gap_after(self.cursor) {
+            self.queued.push_back(News::Gap { oldest });
+            Counters::add(&self.hub.counters.gaps_told, 1);
+            return self.queue_snapshot().await;
+        }
+        self.queue_steps(&page.steps);
+        // What was read up to the end is the end, also if nothing was missing.
+        self.is_over |= !page.has_more && page.job.revision == self.cursor && page.job.state.is_terminal();
+        Ok(())
+    }
+
+    fn missing(&self) -> crate::error::Error {
+        Refusal::JobNotFound { job_id: self.job_id.to_string() }.into()
+    }
+}
+
+impl Follower {
+    /// The job as it is, read once for all who ask at the same time; `None` if there is no such job.
+    pub(super) async fn snapshot(&self, hub: &Hub, store: &Store) -> Result<Option<Arc<Snapshot>>> {
+        let key = self.topic.key;
+        let read = || async {
+            Counters::add(&hub.counters.snapshots_read, 1);
+            let found = store.job(key).await?;
+            Ok(found.map(|(job, documents)| Arc::new(Snapshot::new(job, documents))))
+        };
+        let snapshot = self.topic.snapshots.read(|_| true, read).await?;
+        if let Some(snapshot) = &snapshot {
+            self.topic.observe(&snapshot.job);
+        }
+        Ok(snapshot)
+    }
+
+    /// What came after a revision, read once for all who ask at the same time; `None` if there is no such job.
+    pub(super) async fn page(&self, hub: &Hub, store: &Store, revision: i64) -> Result<Option<Arc<Page>>> {
+        let topic = &self.topic;
+        topic.ask_after(revision);
+        let read = || async {
+            // All who ask by now are served, those who are furthest behind too.
+            let from = topic.asked_after().min(revision);
+            Counters::add(&hub.counters.histories_read, 1);
+            let Some(found) = store.changes_after(topic.key, from, PAGE).await? else { return Ok(None) };
+            let (job, oldest, has_more) = (found.job, found.oldest, found.has_more);
+            let steps = if has_more {
+                history(from, &job, found.events)
+            } else if job.revision > from {
+                Span::read(from, job.clone(), found.events).steps(found.now)
+            } else {
+                Vec::new()
+            };
+            Ok(Some(Arc::new(Page { from, steps, has_more, job, oldest })))
+        };
+        let usable = |page: &Option<Arc<Page>>| page.as_ref().is_none_or(|page| page.serves(revision));
+        let page = topic.pages.read(usable, read).await?;
+        if let Some(page) = page.as_ref().filter(|page| !page.has_more) {
+            topic.observe(&page.job);
+        }
+        Ok(page)
+    }
+}
+
+fn history(from: i64, job: &Arc<Job>, events: Vec<Arc<crate::domain::event::JobEvent>>) -> Vec<Arc<Step>> {
+    let mut previous = from;
+    let step = |event: Arc<crate::domain::event::JobEvent>| {
+        let before = std::mem::replace(&mut previous, event.revision);
+        Arc::new(Step::of_history(before, job.clone(), event))
+    };
+    events.into_iter().map(step).collect()
+}

@@ -1,0 +1,59 @@
+//! A connection of its own for hints between servers: LISTEN to hear, NOTIFY to tell. No other transaction ever notifies, for
+//! a NOTIFY makes commits wait for each other.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_postgres::{AsyncMessage, NoTls};
+
+use super::connection::{CONNECT_TIMEOUT, Target, unavailable};
+use crate::error::{Error, Result};
+
+/// Messages that may wait to be heard; with more, the connection counts as lost, and everything is looked at.
+const MAX_WAITING: usize = 10_000;
+/// How long telling may take.
+const TELL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Hints are worth no wait for the disk.
+const SETUP: &str = "SET synchronous_commit = off; LISTEN interlock_hints";
+
+/// An open connection.
+pub struct Listener {
+    client: tokio_postgres::Client,
+    heard: mpsc::Receiver<String>,
+}
+
+impl Listener {
+    /// Connects and listens.
+    pub async fn open(target: &Target) -> Result<Self> {
+        let open = async {
+            let (client, mut connection) = target.config().connect(NoTls).await?;
+            let (tell, heard) = mpsc::channel(MAX_WAITING);
+            tokio::spawn(async move {
+                let mut messages = futures::stream::poll_fn(move |context| connection.poll_message(context));
+                while let Some(Ok(message)) = futures::StreamExt::next(&mut messages).await {
+                    if let AsyncMessage::Notification(note) = message
+                        && tell.try_send(note.payload().to_owned()).is_err()
+                    {
+                        return;
+                    }
+                }
+            });
+            client.batch_execute(SETUP).await?;
+            Ok(Self { client, heard })
+        };
+        let opened = tokio::time::timeout(CONNECT_TIMEOUT, open).await.map_err(|_| Error::StoreUnavailable)?;
+        opened.map_err(|error: tokio_postgres::Error| unavailable(&error))
+    }
+
+    /// What somebody told; `None` when the connection is lost.
+    pub async fn hear(&mut self) -> Option<String> {
+        self.heard.recv().await
+    }
+
+    /// Tells all servers.
+    pub async fn tell(&self, payloads: &[String]) -> Result<()> {
+        let sql = "SELECT pg_notify('interlock_hints', payload) FROM unnest($1::text[]) AS payload";
+        let told = tokio::time::timeout(TELL_TIMEOUT, self.client.execute(sql, &[&payloads])).await;
+        told.map_err(|_| Error::StoreUnavailable)?.map(drop).map_err(|error| unavailable(&error))
+    }
+}

@@ -1,0 +1,134 @@
+//! A watch that checks what every watch promises, message by message.
+
+use interlock::proto::watch_job_response::Update;
+use interlock::proto::{self, JobEventType, JobState};
+use prost::Message;
+use tonic::{Status, Streaming};
+
+use super::{Api, PATIENCE};
+
+/// What a watch told.
+#[derive(Clone, Debug)]
+pub enum Told {
+    Snapshot(proto::Job),
+    Change(proto::JobChange),
+    Gap(i64),
+    Keepalive(i64),
+}
+
+/// A watch of one job.
+pub struct Watch {
+    stream: Streaming<proto::WatchJobResponse>,
+    /// The revision told last.
+    pub revision: i64,
+    progress: f64,
+    state: Option<JobState>,
+    has_ended: bool,
+}
+
+impl Told {
+    fn of(response: proto::WatchJobResponse) -> Told {
+        match response.update.expect("an update") {
+            Update::Snapshot(job) => Told::Snapshot(proto::Job::decode(job).expect("a job")),
+            Update::Change(change) => Told::Change(proto::JobChange::decode(change).expect("a change")),
+            Update::Gap(gap) => Told::Gap(gap.oldest_revision),
+            Update::Keepalive(keepalive) => Told::Keepalive(keepalive.revision),
+        }
+    }
+
+    /// The change it has to be.
+    #[track_caller]
+    pub fn change(self) -> proto::JobChange {
+        match self {
+            Told::Change(change) => change,
+            other => panic!("{other:?} is no change"),
+        }
+    }
+
+    /// The snapshot it has to be.
+    #[track_caller]
+    pub fn snapshot(self) -> proto::Job {
+        match self {
+            Told::Snapshot(job) => job,
+            other => panic!("{other:?} is no snapshot"),
+        }
+    }
+}
+
+impl Watch {
+    /// Begins to watch after a revision, 0 for a snapshot.
+    pub async fn begin(api: &Api, job_id: &str, from_revision: i64) -> Result<Watch, Status> {
+        let request = proto::WatchJobRequest { job_id: job_id.to_owned(), from_revision };
+        let stream = api.jobs().watch_job(request).await?.into_inner();
+        Ok(Watch { stream, revision: from_revision, progress: 0.0, state: None, has_ended: false })
+    }
+
+    /// The next message; `None` at the end.
+    ///
+    /// # Panics
+    /// If it breaks a promise.
+    pub async fn try_next(&mut self) -> Result<Option<Told>, Status> {
+        let Some(response) = self.stream.message().await? else {
+            let state = self.state;
+            assert!(state.is_none_or(is_terminal), "a stream ended without error in {state:?}");
+            return Ok(None);
+        };
+        assert!(!self.has_ended, "something came after the end: {response:?}");
+        let told = Told::of(response);
+        match &told {
+            Told::Snapshot(job) => {
+                assert!(job.revision > self.revision || self.revision == 0, "a step back: {told:?}");
+                self.revision = job.revision;
+                self.moves_on(job.state(), job.progress);
+            }
+            Told::Change(change) => {
+                assert_eq!(change.previous_revision, self.revision, "a hole: {change:?}");
+                assert!(change.revision > self.revision, "no step on: {change:?}");
+                self.revision = change.revision;
+                self.moves_on(change.state(), change.progress);
+            }
+            Told::Gap(_) => self.revision = 0,
+            Told::Keepalive(revision) => assert_eq!(*revision, self.revision),
+        }
+        Ok(Some(told))
+    }
+
+    fn moves_on(&mut self, state: JobState, progress: f64) {
+        assert!(progress >= self.progress, "progress went back from {} to {progress}", self.progress);
+        assert!((0.0..=1.0).contains(&progress));
+        (self.state, self.progress, self.has_ended) = (Some(state), progress, is_terminal(state));
+    }
+
+    /// The next message, which has to come in time and well.
+    pub async fn next(&mut self) -> Option<Told> {
+        let next = tokio::time::timeout(PATIENCE, self.try_next()).await;
+        next.expect("news in time").expect("a stream without error")
+    }
+
+    /// The next change.
+    pub async fn change(&mut self) -> proto::JobChange {
+        self.next().await.expect("not the end").change()
+    }
+
+    /// All that comes up to the end.
+    pub async fn rest(mut self) -> Vec<Told> {
+        let mut rest = Vec::new();
+        while let Some(told) = self.next().await {
+            rest.push(told);
+        }
+        rest
+    }
+}
+
+fn is_terminal(state: JobState) -> bool {
+    matches!(state, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
+}
+
+/// Revisions and types of the changes of states among what was told.
+pub fn state_changes(told: &[Told]) -> Vec<(i64, JobEventType)> {
+    let change = |told: &Told| match told {
+        Told::Change(change) => Some((change.revision, change.event_type())),
+        Told::Snapshot(_) | Told::Gap(_) | Told::Keepalive(_) => None,
+    };
+    told.iter().filter_map(change).filter(|(_, event)| *event != JobEventType::Unspecified).collect()
+}
