@@ -103,7 +103,7 @@ impl Drop for StreamPlace {
 }
 
 fn too_many(limit: u32, scope: &str) -> Status {
-    refusal(Code::ResourceExhausted, "STREAM_LIMIT", Outcome::NotApplied, &format!("too many watches are open {scope}"))
+    refusal(Code::ResourceExhausted, "STREAM_LIMIT", Outcome::NotApplied, format!("too many watches are open {scope}"))
         .with("limit", limit.to_string())
         .retry_after(RETRY_AFTER)
         .into_status()
@@ -124,7 +124,7 @@ mod tests {
         let streams = Streams::new(StreamLimits { total: 4, per_namespace: 3, per_connection: 2 });
         let connections = [ConnectionStreams::default(), ConnectionStreams::default(), ConnectionStreams::default()];
         let take = |namespace: &str, connection: usize| streams.take(&request(namespace, &connections[connection]));
-        let why = |refused: Result<StreamPlace, Status>| refused.err().expect("a refusal").message().to_owned();
+        let why = |refused: Result<StreamPlace, Status>| refused.expect_err("a refusal").message().to_owned();
         let mut held = vec![take("a", 0).expect("free"), take("a", 0).expect("free")];
         assert!(why(take("b", 0)).contains("connection"));
         held.push(take("a", 1).expect("free"));

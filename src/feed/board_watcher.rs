@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep_until};
 
 use super::board::{Board, Look};
-use super::figures::Counters;
+use super::figures::{Counters, Watching};
 use super::step::Step;
 use super::topic::After;
 use super::{Follower, Hub};
@@ -62,6 +62,7 @@ pub struct BoardWatcher {
     told: HashMap<JobKey, Told>,
     queued: VecDeque<BoardNews>,
     quiet_until: Instant,
+    _watching: Watching,
 }
 
 impl BoardWatcher {
@@ -81,6 +82,7 @@ impl BoardWatcher {
             told: HashMap::new(),
             queued: VecDeque::new(),
             quiet_until: Instant::now() + hub.settings.keepalive,
+            _watching: Watching::begin(hub),
         };
         let matching = watcher.matching().await?;
         let count = matching.len();

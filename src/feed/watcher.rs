@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
-use super::figures::Counters;
+use super::figures::{Counters, Watching};
 use super::step::{Span, Step};
 use super::topic::After;
 use super::{Follower, Hub};
@@ -105,6 +105,7 @@ pub struct Watcher {
     queued: VecDeque<News>,
     quiet_until: Instant,
     is_over: bool,
+    _watching: Watching,
 }
 
 impl Watcher {
@@ -116,8 +117,17 @@ impl Watcher {
         // First, so that nothing is missed between the look and the wait.
         let follower = hub.follow(key);
         let quiet_until = Instant::now() + hub.settings.keepalive;
-        let (hub, store, queued) = (hub.clone(), store.clone(), VecDeque::new());
-        let mut watcher = Self { hub, store, job_id, follower, cursor: from, queued, quiet_until, is_over: false };
+        let mut watcher = Self {
+            hub: hub.clone(),
+            store: store.clone(),
+            job_id,
+            follower,
+            cursor: from,
+            queued: VecDeque::new(),
+            quiet_until,
+            is_over: false,
+            _watching: Watching::begin(hub),
+        };
         if from == 0 {
             watcher.queue_snapshot().await?;
         } else {

@@ -58,6 +58,7 @@ pub fn statistics(services: &Services) -> GetStatisticsResponse {
         writer: Some(writer(services)),
         cache: Some(cache(services)),
         dispatcher: Some(DispatcherStatistics { waiting_polls: figure(services.dispatcher.waiting_polls()) }),
+        feed: Some(feed(services)),
         loops: services.loops.snapshot().iter().map(background).collect(),
     }
 }
@@ -137,6 +138,23 @@ fn cache(services: &Services) -> CacheStatistics {
         hits: count(figures.hits),
         misses: count(figures.misses),
         evictions: count(figures.evictions),
+    }
+}
+
+fn feed(services: &Services) -> FeedStatistics {
+    let counters = &services.hub.counters;
+    let read = |counter: &AtomicU64| count(counter.load(Ordering::Relaxed));
+    FeedStatistics {
+        watchers: read(&counters.watchers),
+        topics: figure(services.hub.followed().len()),
+        changes_told: read(&counters.steps_told),
+        snapshots_told: read(&counters.snapshots_told),
+        gaps_told: read(&counters.gaps_told),
+        snapshots_read: read(&counters.snapshots_read),
+        histories_read: read(&counters.histories_read),
+        hints_sent: read(&counters.hints_sent),
+        hints_received: read(&counters.hints_received),
+        refreshed: read(&counters.refreshed),
     }
 }
 

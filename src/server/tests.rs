@@ -78,7 +78,7 @@ async fn an_oversized_message_is_invalid_argument() {
 async fn beyond_the_limit_calls_are_told_when_to_come_back() {
     let server = Server::start_with(|options| options.max_in_flight = 8).await;
     let sender = server.connect().await;
-    let held: Vec<_> = (0..7).map(|_| tokio::spawn(call(sender.clone(), "WatchForever", small()))).collect();
+    let held: Vec<_> = (0..7).map(|_| tokio::spawn(call(sender.clone(), "GetForever", small()))).collect();
     eventually(|| server.in_flight() == 7).await;
 
     let result = call(sender.clone(), "Echo", small()).await;

@@ -13,6 +13,7 @@ mod lost_replies;
 mod proxy;
 mod repeats;
 mod stopped_workers;
+mod streams;
 mod writers;
 
 /// How many times the default size a run has.

@@ -168,6 +168,8 @@ fn good(scene: &Scene) -> Vec<(&'static str, Vec<u8>)> {
         ("RetryJob", request!(RetryJobRequest { job_id: "done".into(), from_stage: "only".into() })),
         ("DeleteJob", request!(DeleteJobRequest { job_id: "done".into() })),
         ("WaitJob", request!(WaitJobRequest { job_id: job_id.clone(), wait: millis(0) })),
+        ("WatchJob", request!(WatchJobRequest { job_id: job_id.clone() })),
+        ("WatchJobs", Vec::new()),
         ("ListJobEvents", request!(ListJobEventsRequest { job_id: job_id.clone() })),
         ("ExplainJob", request!(ExplainJobRequest { job_id: job_id.clone() })),
         ("LeaseStages", request!(LeaseStagesRequest { worker_id: "w".into(), queues: vec!["none".into()] })),

@@ -9,7 +9,7 @@ use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Status};
 
 /// Takes bytes for messages.
 #[derive(Default)]
@@ -49,12 +49,12 @@ impl Decoder for Bytes {
     }
 }
 
-/// Calls a method with a message of any bytes.
-pub async fn call(channel: &Channel, method: &str, message: Vec<u8>) -> Result<Response<Vec<u8>>, Status> {
+/// Calls a method with a message of any bytes; of a stream the first message is the answer.
+pub async fn call(channel: &Channel, method: &str, message: Vec<u8>) -> Result<Option<Vec<u8>>, Status> {
     let mut client = Grpc::new(channel.clone());
     client.ready().await.expect("a connection");
     let path: PathAndQuery = method.parse().expect("a path");
-    client.unary(Request::new(message), path, Bytes).await
+    client.server_streaming(Request::new(message), path, Bytes).await?.into_inner().message().await
 }
 
 /// A method of ours.

@@ -31,7 +31,10 @@ async fn what_is_committed_there_is_told_here() {
         a.api.complete(&lease, json!({})).await;
         assert!(matches!(watch.rest().await.last(), Some(Told::Change(change)) if change.progress == 1.0));
         waits.sort();
-        println!("no_listen = {no_listen}: from call to news on the other server {:?}, at most {:?}", waits[10], waits[19]);
+        println!(
+            "no_listen = {no_listen}: from call to news on the other server {:?}, at most {:?}",
+            waits[10], waits[19]
+        );
         b.stop().await;
     }
 }
