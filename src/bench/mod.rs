@@ -5,11 +5,14 @@
 //! Nothing here is part of a server. What was acknowledged is checked afterwards by SQL, not by the counters of a client.
 
 mod baseline;
+mod broadcast;
 mod database;
+mod fanout;
 mod load;
 mod raw;
 mod report;
 mod servers;
+mod watchers;
 mod workloads;
 
 use std::time::Duration;
@@ -18,6 +21,7 @@ use anyhow::Context;
 
 use crate::dev::{Durability, Options, Postgres, Storage};
 pub use baseline::serve as serve_baseline;
+pub use broadcast::serve as serve_broadcast;
 pub use report::Row;
 use servers::Pair;
 
@@ -34,6 +38,8 @@ pub enum Workload {
     Contention,
     /// UpdateStageProgress on many jobs through two servers at random, beside one server.
     Servers,
+    /// Changes told to 100 and 2,000 watchers.
+    Fanout,
 }
 
 /// How it is measured.
@@ -89,6 +95,7 @@ async fn measure(settings: &Settings, postgres: &Postgres) -> anyhow::Result<Vec
         Workload::Update => workloads::update(settings, &pair, &database).await,
         Workload::Contention => workloads::contention(settings, &pair, &database).await,
         Workload::Servers => workloads::servers(settings, &pair, &database).await,
+        Workload::Fanout => fanout::fanout(settings, &pair, &database).await,
         Workload::Drain => workloads::drain(settings, &pair, &database).await,
     };
     pair.stop().await;

@@ -75,8 +75,17 @@ impl Server {
 
     /// The most memory it has had so far, in bytes.
     pub fn memory_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// The memory it has now, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    fn status_bytes(&self, name: &str) -> u64 {
         let status = self.pid().and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok());
-        let line = status.as_deref().and_then(|status| status.lines().find(|line| line.starts_with("VmHWM:")));
+        let line = status.as_deref().and_then(|status| status.lines().find(|line| line.starts_with(name)));
         line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).map_or(0, |kib| kib << 10)
     }
 

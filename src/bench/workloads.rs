@@ -82,7 +82,7 @@ pub async fn servers(settings: &Settings, pair: &Pair, database: &Database) -> a
         let other = channels(&second.address, in_flight).await?;
         let both = alone.iter().zip(&other).flat_map(|(a, b)| [a.clone(), b.clone()]).collect();
         let sides = [Side { server: &pair.ours, channels: both }, Side { server: &pair.ours, channels: alone }];
-        let call = update_call("many", MANY, in_flight);
+        let call = applied(update_call("many", MANY, in_flight));
         let (before, ..) = database.totals().await?;
         let (pairs, applied) = compare(settings, pair, database, &sides, in_flight, call).await?;
         let (after, ..) = database.totals().await?;
@@ -99,12 +99,21 @@ pub async fn servers(settings: &Settings, pair: &Pair, database: &Database) -> a
     Ok(rows)
 }
 
-fn update_call(
+/// The answer to an update.
+pub type Updated = futures::future::BoxFuture<'static, Result<proto::UpdateStageProgressResponse, tonic::Status>>;
+
+/// A number that no update of this run has had.
+pub fn fresh_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Updates of the stages of jobs in turn.
+pub fn update_call(
     prefix: &'static str,
     jobs: u64,
     in_flight: usize,
-) -> impl Fn(Channel, u64) -> futures::future::BoxFuture<'static, Result<bool, tonic::Status>> + Clone + Send + Sync + 'static
-{
+) -> impl Fn(Channel, u64) -> Updated + Clone + Send + Sync + 'static {
     move |channel: Channel, n: u64| {
         // The jobs are spread, so that neighbours in time are not neighbours in the table.
         let (job, stage) = ((n * 7_919) % jobs, (n / jobs) % STAGES);
@@ -117,11 +126,19 @@ fn update_call(
             ..Default::default()
         };
         Box::pin(async move {
-            WorkerServiceClient::new(channel)
-                .update_stage_progress(update)
-                .await
-                .map(|reply| reply.into_inner().applied)
+            WorkerServiceClient::new(channel).update_stage_progress(update).await.map(tonic::Response::into_inner)
         })
+    }
+}
+
+/// The same, of which only whether it changed something is of interest.
+fn applied(
+    update: impl Fn(Channel, u64) -> Updated + Clone + Send + Sync + 'static,
+) -> impl Fn(Channel, u64) -> futures::future::BoxFuture<'static, Result<bool, tonic::Status>> + Clone + Send + Sync + 'static
+{
+    move |channel, n| {
+        let updated = update(channel, n);
+        Box::pin(async move { updated.await.map(|reply| reply.applied) })
     }
 }
 
@@ -134,7 +151,7 @@ async fn update_at(
     jobs: u64,
     in_flight: usize,
 ) -> anyhow::Result<Vec<Row>> {
-    let call = update_call(prefix, jobs, in_flight);
+    let call = applied(update_call(prefix, jobs, in_flight));
     let (before, ..) = database.totals().await?;
     let (pairs, applied) =
         compare(settings, pair, database, &Side::both(pair, in_flight).await?, in_flight, call).await?;
@@ -306,7 +323,7 @@ fn row(name: &str, variant: &str, in_flight: usize, runs: &[&Run]) -> Row {
 }
 
 /// Jobs whose stages are all being run by name.
-async fn prepare(server: &Server, prefix: &str, jobs: u64) -> anyhow::Result<()> {
+pub async fn prepare(server: &Server, prefix: &str, jobs: u64) -> anyhow::Result<()> {
     let channel = channels(&server.address, 1).await?.remove(0);
     let stages: Vec<proto::StageSpec> =
         (0..STAGES).map(|i| proto::StageSpec { name: format!("s{i}"), direct: true, ..Default::default() }).collect();

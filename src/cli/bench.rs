@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Database;
-use crate::bench::{Settings, Workload, run, serve_baseline};
+use crate::bench::{Settings, Workload, run, serve_baseline, serve_broadcast};
 use crate::config::{Config, Host, Layer};
 use crate::dev::{Durability, Options, Storage};
 use crate::telemetry;
@@ -29,6 +29,11 @@ enum Which {
     Contention(How),
     /// UpdateStageProgress on many jobs through two servers at random, beside one server.
     Servers(How),
+    /// Changes told to 100 and 2,000 watchers, beside a plain broadcast; then all resume at once.
+    Fanout(How),
+    /// The broadcast that watching is compared with; started by it.
+    #[command(hide = true)]
+    Broadcast(Box<Baseline>),
     /// The server that the others are compared with; started by them.
     #[command(hide = true)]
     Baseline(Box<Baseline>),
@@ -75,7 +80,9 @@ impl Bench {
             Which::Drain(how) => how.run(Workload::Drain).await,
             Which::Contention(how) => how.run(Workload::Contention).await,
             Which::Servers(how) => how.run(Workload::Servers).await,
-            Which::Baseline(baseline) => baseline.run().await,
+            Which::Fanout(how) => how.run(Workload::Fanout).await,
+            Which::Baseline(baseline) => baseline.run(true).await,
+            Which::Broadcast(broadcast) => broadcast.run(false).await,
         }
     }
 }
@@ -108,10 +115,14 @@ impl How {
 }
 
 impl Baseline {
-    async fn run(self) -> anyhow::Result<()> {
+    async fn run(self, with_database: bool) -> anyhow::Result<()> {
         let config = Config::load(&self.settings, self.database.database_url.as_ref())?;
         telemetry::start(&config.log, config.log_format)?;
+        let announce = |address| println!("listening on {address}");
+        if !with_database {
+            return serve_broadcast(&config, announce).await;
+        }
         let database_url = config.require_database_url()?.clone();
-        serve_baseline(&config, database_url.expose(), |address| println!("listening on {address}")).await
+        serve_baseline(&config, database_url.expose(), announce).await
     }
 }

@@ -10,7 +10,7 @@ use super::{Api, PATIENCE};
 /// What a watch told.
 #[derive(Clone, Debug)]
 pub enum Told {
-    Snapshot(proto::Job),
+    Snapshot(Box<proto::Job>),
     Change(proto::JobChange),
     Gap(i64),
     Keepalive(i64),
@@ -29,7 +29,7 @@ pub struct Watch {
 impl Told {
     fn of(response: proto::WatchJobResponse) -> Told {
         match response.update.expect("an update") {
-            Update::Snapshot(job) => Told::Snapshot(proto::Job::decode(job).expect("a job")),
+            Update::Snapshot(job) => Told::Snapshot(Box::new(proto::Job::decode(job).expect("a job"))),
             Update::Change(change) => Told::Change(proto::JobChange::decode(change).expect("a change")),
             Update::Gap(gap) => Told::Gap(gap.oldest_revision),
             Update::Keepalive(keepalive) => Told::Keepalive(keepalive.revision),
@@ -49,7 +49,7 @@ impl Told {
     #[track_caller]
     pub fn snapshot(self) -> proto::Job {
         match self {
-            Told::Snapshot(job) => job,
+            Told::Snapshot(job) => *job,
             other => panic!("{other:?} is no snapshot"),
         }
     }

@@ -1,0 +1,216 @@
+//! How many changes reach how many watchers, how soon, and at what cost; beside a plain broadcast of the same message.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use tonic::transport::Channel;
+
+use super::database::Database;
+use super::load::channels;
+use super::report::Row;
+use super::servers::{Pair, Server};
+use super::watchers::Watchers;
+use super::workloads::{prepare, update_call};
+use super::{Settings, workloads};
+use crate::proto;
+use crate::proto::admin_service_client::AdminServiceClient;
+use crate::proto::job_service_client::JobServiceClient;
+
+/// Watchers of the large runs.
+const MANY: usize = 2_000;
+/// Updates that may be under way at once.
+const IN_FLIGHT: usize = 256;
+/// Changes of states that those who reconnect have missed.
+const MISSED: usize = 400;
+/// Each step of progress is told to everybody, which no user needs.
+const EVERY_STEP: &[&str] = &["serve", "--watch-conflation", "false", "--watch-streams-per-connection", "600"];
+
+/// One run: watchers of jobs, and changes per second.
+struct Scene<'a> {
+    name: String,
+    server: &'a Server,
+    prefix: &'static str,
+    jobs: usize,
+    watchers: usize,
+    rate: u32,
+}
+
+/// All runs.
+pub async fn fanout(settings: &Settings, pair: &Pair, database: &Database) -> anyhow::Result<Vec<Row>> {
+    prepare(&pair.ours, "hot", 1).await?;
+    prepare(&pair.ours, "many", MANY as u64).await?;
+    database.settle().await?;
+    let every_step = Server::start(EVERY_STEP, &settings.database_url).await?;
+    let broadcast = Server::start(&["bench", "broadcast"], &settings.database_url).await?;
+    let scene = |name: &str, server, prefix, jobs, watchers, rate| Scene {
+        name: format!("{name}, {rate}/s"),
+        server,
+        prefix,
+        jobs,
+        watchers,
+        rate,
+    };
+    let mut rows = vec![scene("1 job × 100", &pair.ours, "hot", 1, 100, 1_000).run(settings).await?];
+    rows.push(scene("2,000 jobs × 1", &pair.ours, "many", MANY, MANY, 1_000).run(settings).await?);
+    rows.push(scene("1 job × 2,000", &pair.ours, "hot", 1, MANY, 1_000).run(settings).await?);
+    let limit = limit(settings, &broadcast).await?;
+    for rate in [100, 250, 500] {
+        let mut row = scene("every step × 2,000", &every_step, "hot", 1, MANY, rate).run(settings).await?;
+        row.ratio = row.per_second / limit.per_second;
+        row.spread = (row.ratio, row.ratio);
+        rows.push(row);
+    }
+    rows.push(limit);
+    rows.push(idle(&pair.ours).await?);
+    rows.push(reconnect(&pair.ours).await?);
+    every_step.stop().await;
+    broadcast.stop().await;
+    Ok(rows)
+}
+
+impl Scene<'_> {
+    async fn run(self, settings: &Settings) -> anyhow::Result<Row> {
+        let names: Vec<String> = (0..self.jobs).map(|i| format!("{}-{i}", self.prefix)).collect();
+        let mut watchers = Watchers::begin(&self.server.address, self.watchers, &names, 0).await?;
+        let warm_up = Duration::from_millis(500);
+        let sender = self.send(warm_up + settings.run).await?;
+        tokio::time::sleep(warm_up).await;
+        watchers.forget_latencies();
+        let (received, cpu, began) = (watchers.received(), self.server.cpu_us(), Instant::now());
+        tokio::time::sleep(settings.run).await;
+        let (took, received, cpu) =
+            (began.elapsed().as_secs_f64(), watchers.received() - received, self.server.cpu_us() - cpu);
+        let newest = sender.await??;
+        if self.jobs == 1 {
+            watchers.until_all_at(newest).await?;
+        }
+        let row = Row {
+            per_second: received as f64 / took,
+            p50_us: watchers.latency(0.5),
+            p99_us: watchers.latency(0.99),
+            server_cpu_us: cpu / received.max(1) as f64,
+            memory_bytes: self.server.memory_bytes(),
+            ..blank(&self.name, "interlock", self.watchers)
+        };
+        watchers.end().await?;
+        Ok(row)
+    }
+
+    /// Sends updates at the rate for so long; the newest revision at the end.
+    async fn send(&self, run: Duration) -> anyhow::Result<tokio::task::JoinHandle<anyhow::Result<i64>>> {
+        let channels: Vec<Channel> = channels(&self.server.address, IN_FLIGHT).await?;
+        let call = update_call(self.prefix, self.jobs as u64, self.watchers);
+        let (between, jobs) = (Duration::from_secs(1) / self.rate, self.jobs);
+        Ok(tokio::spawn(async move {
+            let (places, newest) = (Arc::new(Semaphore::new(IN_FLIGHT)), Arc::new(AtomicI64::new(0)));
+            let (began, mut sent) = (tokio::time::Instant::now(), 0_u64);
+            while began.elapsed() < run {
+                // Open loop: what is late does not slow down what comes after it.
+                tokio::time::sleep_until(began + between * u32::try_from(sent)?).await;
+                let place = places.clone().acquire_owned().await?;
+                let (call, channel, newest) =
+                    (call.clone(), channels[sent as usize % channels.len()].clone(), newest.clone());
+                sent += 1;
+                let number = workloads::fresh_number();
+                tokio::spawn(async move {
+                    if let Ok(reply) = call(channel, number).await
+                        && jobs == 1
+                    {
+                        newest.fetch_max(reply.job_revision, Ordering::Relaxed);
+                    }
+                    drop(place);
+                });
+            }
+            let _all = places.acquire_many(u32::try_from(IN_FLIGHT)?).await?;
+            Ok(newest.load(Ordering::Relaxed))
+        }))
+    }
+}
+
+/// What a plain broadcast delivers to as many.
+async fn limit(settings: &Settings, broadcast: &Server) -> anyhow::Result<Row> {
+    let watchers = Watchers::begin(&broadcast.address, MANY, &["hot-0".to_owned()], 0).await?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    watchers.forget_latencies();
+    let (received, cpu, began) = (watchers.received(), broadcast.cpu_us(), Instant::now());
+    tokio::time::sleep(settings.run).await;
+    let received = watchers.received() - received;
+    let row = Row {
+        per_second: received as f64 / began.elapsed().as_secs_f64(),
+        p50_us: watchers.latency(0.5),
+        p99_us: watchers.latency(0.99),
+        server_cpu_us: (broadcast.cpu_us() - cpu) / received.max(1) as f64,
+        ..blank("every step × 2,000", "broadcast", MANY)
+    };
+    watchers.end().await?;
+    Ok(row)
+}
+
+/// What an idle watcher takes of memory.
+async fn idle(server: &Server) -> anyhow::Result<Row> {
+    let names: Vec<String> = (0..MANY).map(|i| format!("many-{i}")).collect();
+    // Once before, so that what is kept for the next time is not counted.
+    Watchers::begin(&server.address, MANY, &names, 0).await?.end().await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = server.resident_bytes();
+    let watchers = Watchers::begin(&server.address, MANY, &names, 0).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let per_watcher = server.resident_bytes().saturating_sub(before) / MANY as u64;
+    watchers.end().await?;
+    println!("an idle watcher takes {:.1} KiB of the server's memory", per_watcher as f64 / 1024.0);
+    Ok(Row { memory_bytes: server.memory_bytes(), ..blank("idle watchers", "interlock", MANY) })
+}
+
+/// All reconnect at once after an old revision.
+async fn reconnect(server: &Server) -> anyhow::Result<Row> {
+    let channel = channels(&server.address, 1).await?.remove(0);
+    let mut jobs = JobServiceClient::new(channel.clone());
+    let job = proto::GetJobRequest { job_id: "hot-0".to_owned() };
+    let from = jobs.get_job(job).await?.into_inner().job.map_or(0, |job| job.revision);
+    let mut newest = from;
+    for _ in 0..MISSED / 2 {
+        let pause = proto::PauseJobRequest { job_id: "hot-0".to_owned(), ..Default::default() };
+        jobs.pause_job(pause).await?;
+        let resume = proto::ResumeJobRequest { job_id: "hot-0".to_owned(), ..Default::default() };
+        newest = jobs.resume_job(resume).await?.into_inner().job.map_or(0, |job| job.revision);
+    }
+    let reads = histories_read(channel.clone()).await?;
+    let began = Instant::now();
+    let mut watchers = Watchers::begin(&server.address, MANY, &["hot-0".to_owned()], from).await?;
+    watchers.until_all_at(newest).await?;
+    let took = began.elapsed();
+    let reads = histories_read(channel).await? - reads;
+    println!("{MANY} watchers resumed over {MISSED} changes in {took:.2?} with {reads} reads of history");
+    let row = Row {
+        per_second: watchers.received() as f64 / took.as_secs_f64(),
+        memory_bytes: server.memory_bytes(),
+        ..blank("reconnect", "interlock", MANY)
+    };
+    watchers.end().await?;
+    Ok(row)
+}
+
+async fn histories_read(channel: Channel) -> anyhow::Result<i64> {
+    let statistics = AdminServiceClient::new(channel).get_statistics(proto::GetStatisticsRequest {}).await?;
+    Ok(statistics.into_inner().feed.map_or(0, |feed| feed.histories_read))
+}
+
+fn blank(workload: &str, variant: &str, in_flight: usize) -> Row {
+    Row {
+        workload: workload.to_owned(),
+        variant: variant.to_owned(),
+        in_flight,
+        per_second: 0.0,
+        p50_us: 0,
+        p99_us: 0,
+        server_cpu_us: 0.0,
+        postgres_cpu_us: 0.0,
+        wal_bytes: 0.0,
+        commits: 0.0,
+        ratio: 1.0,
+        spread: (1.0, 1.0),
+        memory_bytes: 0,
+    }
+}

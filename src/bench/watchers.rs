@@ -1,0 +1,193 @@
+//! Watchers for a bench: they check the chain of revisions of every message, count, and note how late it came.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use prost::Message;
+use tokio::task::JoinSet;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::proto::job_service_client::JobServiceClient;
+use crate::proto::{self, watch_job_response::Update};
+
+/// Watches that share a connection.
+const PER_CONNECTION: usize = 500;
+/// The latency of one message in so many is noted.
+const SAMPLED: u64 = 8;
+/// How finely latencies are told apart, and up to how many such steps.
+const STEP_US: u64 = 20;
+const STEPS: usize = 100_000;
+/// How long it may take until all have begun, or have come to a revision.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is read of a [`proto::JobChange`]; the rest is skipped, so that the load generator takes less of the machine.
+#[derive(Clone, PartialEq, Message)]
+struct Link {
+    #[prost(int64, tag = "2")]
+    revision: i64,
+    #[prost(int64, tag = "3")]
+    previous_revision: i64,
+    #[prost(message, optional, tag = "8")]
+    change_time: Option<prost_types::Timestamp>,
+}
+
+/// What all watchers count.
+pub struct Counts {
+    begun: AtomicU64,
+    received: AtomicU64,
+    skipped: AtomicU64,
+    latencies: Vec<AtomicU64>,
+}
+
+/// Watchers at work.
+pub struct Watchers {
+    tasks: JoinSet<anyhow::Result<()>>,
+    counts: Arc<Counts>,
+    newest: Vec<Arc<AtomicI64>>,
+}
+
+impl Watchers {
+    /// Begins so many watches, of the jobs in turn, each after a revision (0: with a snapshot), and waits until all have begun.
+    pub async fn begin(address: &str, count: usize, jobs: &[String], from: i64) -> anyhow::Result<Self> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true);
+        let mut channels = Vec::new();
+        for _ in 0..count.div_ceil(PER_CONNECTION) {
+            channels.push(endpoint.connect().await?);
+        }
+        let mut watchers = Self { tasks: JoinSet::new(), counts: Arc::default(), newest: Vec::new() };
+        for i in 0..count {
+            let newest = Arc::new(AtomicI64::new(from));
+            watchers.newest.push(newest.clone());
+            let (channel, job) = (channels[i / PER_CONNECTION].clone(), jobs[i % jobs.len()].clone());
+            watchers.tasks.spawn(watch(channel, job, from, watchers.counts.clone(), newest));
+        }
+        let counts = watchers.counts.clone();
+        watchers.until("all watches have begun", || counts.begun.load(Ordering::Relaxed) == count as u64).await?;
+        Ok(watchers)
+    }
+
+    /// Changes received so far.
+    pub fn received(&self) -> u64 {
+        self.counts.received.load(Ordering::Relaxed)
+    }
+
+    /// Revisions so far that were told together with later ones.
+    pub fn skipped(&self) -> u64 {
+        self.counts.skipped.load(Ordering::Relaxed)
+    }
+
+    /// A quantile of how long after the decision, which is before the commit, a change arrived: in microseconds.
+    pub fn latency(&self, quantile: f64) -> u32 {
+        let counts: Vec<u64> = self.counts.latencies.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        let rank = counts.iter().sum::<u64>() as f64 * quantile;
+        let mut seen = 0;
+        let step = counts.iter().position(|count| {
+            seen += count;
+            seen as f64 >= rank && seen > 0
+        });
+        step.map_or(0, |step| u32::try_from(step as u64 * STEP_US).unwrap_or(u32::MAX))
+    }
+
+    /// Forgets the latencies so far.
+    pub fn forget_latencies(&self) {
+        self.counts.latencies.iter().for_each(|count| count.store(0, Ordering::Relaxed));
+    }
+
+    /// Waits until all have come to a revision.
+    pub async fn until_all_at(&mut self, revision: i64) -> anyhow::Result<()> {
+        let newest = self.newest.clone();
+        let are_there = || newest.iter().all(|newest| newest.load(Ordering::Relaxed) >= revision);
+        self.until("all watchers have come to the newest revision", are_there).await
+    }
+
+    /// Fails if a watch has ended, which none does by itself unless it found a fault.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        match self.tasks.try_join_next() {
+            Some(ended) => ended?.context("a watch failed").and_then(|()| Err(anyhow::anyhow!("a watch has ended"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends all.
+    pub async fn end(mut self) -> anyhow::Result<()> {
+        self.check()?;
+        self.tasks.shutdown().await;
+        Ok(())
+    }
+
+    async fn until(&mut self, what: &str, holds: impl Fn() -> bool) -> anyhow::Result<()> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !holds() {
+            self.check()?;
+            anyhow::ensure!(tokio::time::Instant::now() < deadline, "not in time: {what}");
+            tokio::time::sleep(Duration::from_micros(500)).await;
+        }
+        Ok(())
+    }
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let latencies = (0..STEPS).map(|_| AtomicU64::new(0)).collect();
+        Self { begun: AtomicU64::new(0), received: AtomicU64::new(0), skipped: AtomicU64::new(0), latencies }
+    }
+}
+
+impl Counts {
+    fn note(&self, link: &Link) {
+        if self.received.fetch_add(1, Ordering::Relaxed) % SAMPLED != 0 {
+            return;
+        }
+        let Some(changed) = &link.change_time else { return };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let changed = Duration::new(changed.seconds.unsigned_abs(), changed.nanos.unsigned_abs());
+        let step = now.saturating_sub(changed).as_micros() as usize / STEP_US as usize;
+        self.latencies[step.min(STEPS - 1)].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+async fn watch(
+    channel: Channel,
+    job_id: String,
+    from: i64,
+    counts: Arc<Counts>,
+    newest: Arc<AtomicI64>,
+) -> anyhow::Result<()> {
+    let request = proto::WatchJobRequest { job_id, from_revision: from };
+    let mut stream = JobServiceClient::new(channel).watch_job(request).await?.into_inner();
+    counts.begun.fetch_add(1, Ordering::Relaxed);
+    let mut revision = from;
+    while let Some(response) = stream.message().await? {
+        match response.update {
+            Some(Update::Change(change)) => {
+                let link = Link::decode(change)?;
+                // One who begins in the middle of the broadcast it is compared with takes what comes first.
+                anyhow::ensure!(
+                    link.previous_revision == revision || revision == 0,
+                    "a hole: {revision} was told, then {} after {}",
+                    link.revision,
+                    link.previous_revision
+                );
+                counts
+                    .skipped
+                    .fetch_add((link.revision - link.previous_revision - 1).unsigned_abs(), Ordering::Relaxed);
+                counts.note(&link);
+                revision = link.revision;
+            }
+            Some(Update::Snapshot(job)) => revision = Snapshot::decode(job)?.revision,
+            Some(Update::Gap(_)) => anyhow::bail!("a gap after {revision}"),
+            Some(Update::Keepalive(_)) | None => {}
+        }
+        newest.store(revision, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// What is read of a [`proto::Job`].
+#[derive(Clone, PartialEq, Message)]
+struct Snapshot {
+    #[prost(int64, tag = "4")]
+    revision: i64,
+}
