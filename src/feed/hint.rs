@@ -3,6 +3,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -20,11 +22,16 @@ const MAX_PAYLOAD: usize = 7_900;
 /// The most that one job or queue takes in a payload.
 const MAX_ITEM: usize = 200;
 
+/// How long a server counts as there after it was heard.
+const THERE_FOR: Duration = Duration::from_secs(7);
+
 /// What is to be told to others.
 #[derive(Default)]
 pub struct Outgoing {
     news: Mutex<News>,
     stir: Notify,
+    /// Nothing is noted while there are no others.
+    has_listeners: AtomicBool,
 }
 
 /// What others told.
@@ -32,6 +39,8 @@ pub struct Outgoing {
 pub struct Incoming {
     news: Mutex<News>,
     stir: Notify,
+    /// The other servers, and when each was heard last.
+    others: Mutex<HashMap<Uuid, Instant>>,
 }
 
 /// Jobs with their newest revision (the largest number for one that is gone), and queues with work.
@@ -111,9 +120,22 @@ fn payload(server: Uuid, message: &Message) -> String {
     format!("{} {text}", server.as_simple())
 }
 
+/// Says that a server is there, and no more.
+pub fn hello(server: Uuid) -> String {
+    payload(server, &Message::default())
+}
+
 impl Outgoing {
+    /// Whether anybody listens, so that it is worth noting something.
+    pub fn listen(&self, anybody: bool) {
+        self.has_listeners.store(anybody, Ordering::Relaxed);
+    }
+
     /// Notes a commit.
     pub fn note(&self, job: JobKey, revision: i64, ready: &[QueueKey]) {
+        if !self.has_listeners.load(Ordering::Relaxed) {
+            return;
+        }
         let mut news = lock(&self.news);
         let first = news.is_empty();
         news.note(job, revision);
@@ -137,13 +159,13 @@ impl Outgoing {
 }
 
 impl Incoming {
-    /// Notes what another server told; what it told to itself, or what nobody understands, is nothing.
-    pub fn note(&self, server: Uuid, payload: &str) {
-        let Some((from, text)) = payload.split_once(' ') else { return };
-        if Uuid::try_parse(from).is_ok_and(|from| from == server) {
-            return;
-        }
-        let Ok(message) = serde_json::from_str::<Message>(text) else { return };
+    /// Notes what another server told; what it told to itself, or what nobody understands, is nothing. True if that server has
+    /// not been heard before.
+    pub fn note(&self, server: Uuid, payload: &str) -> bool {
+        let Some((from, text)) = payload.split_once(' ') else { return false };
+        let Some(from) = Uuid::try_parse(from).ok().filter(|from| *from != server) else { return false };
+        let Ok(message) = serde_json::from_str::<Message>(text) else { return false };
+        let is_new = lock(&self.others).insert(from, Instant::now()).is_none();
         let mut news = lock(&self.news);
         for (namespace, uid, revision) in message.jobs {
             news.note(JobKey { namespace: NamespaceId(namespace), uid }, revision);
@@ -154,6 +176,14 @@ impl Incoming {
         news.overflowed |= message.overflowed;
         drop(news);
         self.stir.notify_one();
+        is_new
+    }
+
+    /// Whether other servers are there.
+    pub fn has_others(&self) -> bool {
+        let mut others = lock(&self.others);
+        others.retain(|_, heard| heard.elapsed() < THERE_FOR);
+        !others.is_empty()
     }
 
     /// Something may have been missed: everything has to be looked at.
@@ -182,6 +212,7 @@ mod tests {
     async fn what_is_told_arrives_whole_in_payloads_that_can_be_sent() {
         let (outgoing, incoming) = (Outgoing::default(), Incoming::default());
         let (server, other) = (Uuid::new_v4(), Uuid::new_v4());
+        outgoing.listen(true);
         let queue = |i: i32| (NamespaceId(1), format!("{}{i}", "q".repeat(120)).as_str().into());
         for i in 0..1_000 {
             let key = JobKey { namespace: NamespaceId(i), uid: Uuid::new_v4() };
@@ -195,7 +226,9 @@ mod tests {
             incoming.note(server, &payload);
             assert!(lock(&incoming.news).jobs.is_empty(), "what a server told itself");
         }
-        told.payloads(server).iter().for_each(|payload| incoming.note(other, payload));
+        assert!(!incoming.has_others());
+        let new: Vec<bool> = told.payloads(server).iter().map(|payload| incoming.note(other, payload)).collect();
+        assert!(new[0] && !new[1] && incoming.has_others());
         assert_eq!(incoming.take().await, told);
         for nonsense in ["", "x", "x {}", "x {\"j\":1}", "\u{e4}\u{e4} ["] {
             incoming.note(other, nonsense);
@@ -206,6 +239,10 @@ mod tests {
     #[tokio::test]
     async fn more_than_can_be_noted_is_told_as_such() {
         let outgoing = Outgoing::default();
+        let key = JobKey { namespace: NamespaceId(1), uid: Uuid::new_v4() };
+        outgoing.note(key, 1, &[]);
+        assert!(lock(&outgoing.news).is_empty(), "nothing is noted for nobody");
+        outgoing.listen(true);
         for _ in 0..=MAX_JOBS {
             outgoing.note(JobKey { namespace: NamespaceId(1), uid: Uuid::new_v4() }, 1, &[]);
         }

@@ -43,7 +43,7 @@ pub type QueueKey = (NamespaceId, Name);
 /// How the feed goes about it.
 #[derive(Clone, Debug)]
 pub struct FeedSettings {
-    /// Watchers are woken at most this often; what comes in between is told together.
+    /// Watchers are woken at most this often, and more rarely if they are thousands; what comes in between is told together.
     pub tick: Duration,
     /// After so long without news a watcher hears that the stream lives.
     pub keepalive: Duration,
@@ -58,6 +58,12 @@ impl Default for FeedSettings {
         Self { tick: Duration::from_millis(4), keepalive: Duration::from_secs(20), conflate: true, listen: true }
     }
 }
+
+/// What waking one watcher costs, roughly: with thousands of them ticks are longer, so that more is told at once and a
+/// crowd costs no more than a share of the machine.
+const WAKING: Duration = Duration::from_micros(5);
+/// The longest that news wait for company.
+const LONGEST_TICK: Duration = Duration::from_millis(50);
 
 /// Tells who waits on this server of commits.
 #[derive(Default)]
@@ -145,9 +151,7 @@ impl Hub {
             .filter(|stage| job.is_leasable(stage))
             .map(|stage| (job.key.namespace, stage.spec.queue.clone()))
             .collect();
-        if self.settings.listen {
-            self.outgoing.note(job.key, job.revision, &ready);
-        }
+        self.outgoing.note(job.key, job.revision, &ready);
         self.publish_ready(ready);
     }
 
@@ -169,9 +173,7 @@ impl Hub {
 
     /// Tells that a job was deleted by a commit of this server.
     pub fn publish_deletion(&self, key: JobKey) {
-        if self.settings.listen {
-            self.outgoing.note(key, i64::MAX, &[]);
-        }
+        self.outgoing.note(key, i64::MAX, &[]);
         self.publish_absence(key);
     }
 
@@ -227,11 +229,11 @@ impl Hub {
                 () = end.cancelled() => return,
                 () = self.stir.notified() => {}
             }
-            for topic in std::mem::take(&mut *lock(&self.dirty)) {
-                topic.announce();
-            }
+            let dirty = std::mem::take(&mut *lock(&self.dirty));
+            let woken: usize = dirty.iter().map(|topic| topic.announce()).sum();
             self.boards.announce();
-            tokio::time::sleep(self.settings.tick).await;
+            let rest = WAKING * u32::try_from(woken).unwrap_or(u32::MAX);
+            tokio::time::sleep(rest.clamp(self.settings.tick, LONGEST_TICK)).await;
         }
     }
 
@@ -279,3 +281,6 @@ impl Drop for Follower {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
+
+#[cfg(test)]
+mod tests;

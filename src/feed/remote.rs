@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::Hub;
 use super::figures::Counters;
-use super::hint::{Incoming, News};
+use super::hint::{Incoming, News, hello};
 use super::step::Span;
 use crate::domain::id::JobKey;
 use crate::domain::job::Job;
@@ -20,6 +20,8 @@ use crate::store::listen::Listener;
 
 /// Hints are told at most this often.
 const TELL_EVERY: Duration = Duration::from_millis(10);
+/// How often a server says that it is there.
+const HELLO_EVERY: Duration = Duration::from_secs(2);
 /// Between two attempts to connect.
 const RECONNECT: Duration = Duration::from_millis(500);
 /// Jobs that are looked up at once.
@@ -70,26 +72,39 @@ impl Remote {
     /// Tells and hears over one connection until it is lost.
     async fn talk_over(&self, mut listener: Listener) {
         let mut told = Instant::now();
+        let mut presence = tokio::time::interval(HELLO_EVERY);
+        presence.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                _ = presence.tick() => {
+                    self.hub.outgoing.listen(self.incoming.has_others());
+                    if self.tell(&listener, &[hello(self.server)]).await.is_err() {
+                        return;
+                    }
+                }
                 heard = listener.hear() => match heard {
                     Some(payload) => {
                         Counters::add(&self.hub.counters.hints_received, 1);
-                        self.incoming.note(self.server, &payload);
+                        if self.incoming.note(self.server, &payload) {
+                            // So that it hears of us at once too.
+                            presence.reset_immediately();
+                        }
                     }
                     None => return,
                 },
                 news = self.to_tell(told) => {
-                    let payloads = news.payloads(self.server);
-                    Counters::add(&self.hub.counters.hints_sent, payloads.len());
                     told = Instant::now();
-                    if let Err(error) = listener.tell(&payloads).await {
-                        tracing::debug!(%error, "hints were not told");
+                    if self.tell(&listener, &news.payloads(self.server)).await.is_err() {
                         return;
                     }
                 }
             }
         }
+    }
+
+    async fn tell(&self, listener: &Listener, payloads: &[String]) -> Result<()> {
+        Counters::add(&self.hub.counters.hints_sent, payloads.len());
+        listener.tell(payloads).await.inspect_err(|error| tracing::debug!(%error, "hints were not told"))
     }
 
     async fn to_tell(&self, told: Instant) -> News {

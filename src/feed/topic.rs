@@ -92,10 +92,11 @@ impl Topic {
         self.announced.subscribe()
     }
 
-    /// Wakes everybody.
-    pub fn announce(&self) {
+    /// Wakes everybody; returns how many that were.
+    pub fn announce(&self) -> usize {
         self.log().is_dirty = false;
         self.announced.send_replace(());
+        self.announced.receiver_count()
     }
 
     /// The newest state that was told of.

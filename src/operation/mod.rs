@@ -22,7 +22,7 @@ pub mod reap;
 pub mod start_stage;
 pub mod submit_jobs;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod update_progress;
 pub mod wake;
 

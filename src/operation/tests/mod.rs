@@ -3,8 +3,8 @@
 //! No database: a [`bench::Bench`] holds the state between operations, plays the store's part (it proves that reaped leases
 //! have expired) and lets [`checks`] look at every single step, so that each table test is also a test of the invariants.
 
-mod bench;
-mod build;
+pub mod bench;
+pub mod build;
 mod cancelling;
 mod checks;
 mod direct;
