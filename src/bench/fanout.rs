@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 
+use super::Settings;
 use super::database::Database;
-use super::load::channels;
+use super::load::{channels, closed_loop};
 use super::report::Row;
 use super::servers::{Pair, Server};
 use super::watchers::Watchers;
-use super::workloads::{prepare, update_call};
-use super::{Settings, workloads};
+use super::workloads::{applied, fresh_number, prepare, update_call};
 use crate::proto;
 use crate::proto::admin_service_client::AdminServiceClient;
 use crate::proto::job_service_client::JobServiceClient;
@@ -24,6 +24,10 @@ const MANY: usize = 2_000;
 const IN_FLIGHT: usize = 256;
 /// Changes of states that those who reconnect have missed.
 const MISSED: usize = 400;
+/// Watchers who never read, and those beside them who do; and updates under way.
+const DEAF: usize = 200;
+const LISTENING: usize = 20;
+const SENDING: usize = 32;
 /// Each step of progress is told to everybody, which no user needs.
 const EVERY_STEP: &[&str] = &["serve", "--watch-conflation", "false", "--watch-streams-per-connection", "600"];
 
@@ -65,6 +69,7 @@ pub async fn fanout(settings: &Settings, pair: &Pair, database: &Database) -> an
         rows.push(row);
     }
     rows.push(limit);
+    rows.extend(deaf(settings, &pair.ours).await?);
     rows.push(reconnect(&pair.ours).await?);
     every_step.stop().await;
     broadcast.stop().await;
@@ -116,7 +121,7 @@ impl Scene<'_> {
                 let (call, channel, newest) =
                     (call.clone(), channels[sent as usize % channels.len()].clone(), newest.clone());
                 sent += 1;
-                let number = workloads::fresh_number();
+                let number = fresh_number();
                 tokio::spawn(async move {
                     if let Ok(reply) = call(channel, number).await
                         && jobs == 1
@@ -161,6 +166,51 @@ async fn idle(server: &Server) -> anyhow::Result<Row> {
     watchers.end().await?;
     eprintln!("an idle watcher takes {:.1} KiB of the server's memory", per_watcher as f64 / 1024.0);
     Ok(Row { memory_bytes: server.memory_bytes(), ..blank("idle watchers", "interlock", MANY) })
+}
+
+/// What watchers who never read cost the others: updates and news beside none and beside [`DEAF`] of them, in turn.
+async fn deaf(settings: &Settings, server: &Server) -> anyhow::Result<Vec<Row>> {
+    let names = ["hot-0".to_owned()];
+    let mut watchers = Watchers::begin(&server.address, LISTENING, &names, 0).await?;
+    let senders = channels(&server.address, SENDING).await?;
+    let mut runs: [Vec<(f64, u32, u32)>; 2] = Default::default();
+    let before = server.resident_bytes();
+    for i in 0..2 * settings.pairs.max(1) {
+        let crowd = if i % 2 == 0 { Vec::new() } else { never_read(&server.address, &names[0]).await? };
+        watchers.forget_latencies();
+        let call = applied(update_call("hot", 1, SENDING + i));
+        let call = move |channel, _| call(channel, fresh_number());
+        let sample = closed_loop(&senders, SENDING, settings.run, call).await?;
+        runs[i % 2].push((sample.per_second(), sample.quantile(0.99), watchers.latency(0.99)));
+        watchers.check()?;
+        drop(crowd);
+    }
+    let grown = server.resident_bytes().saturating_sub(before);
+    eprintln!("with {DEAF} watchers who never read the server's memory grew by {} MiB", grown >> 20);
+    watchers.end().await?;
+    let rows = runs.map(|mut runs| {
+        runs.sort_by(|one, other| one.1.cmp(&other.1));
+        let (per_second, p99_us, news_us) = runs[runs.len() / 2];
+        eprintln!("updates per second {per_second:.0}, their p99 {p99_us} µs, that of news to the others {news_us} µs");
+        Row { per_second, p99_us, memory_bytes: server.memory_bytes(), ..blank("updates", "interlock", SENDING) }
+    });
+    let [mut alone, mut beside] = rows;
+    alone.workload = "updates, 0 deaf".to_owned();
+    beside.workload = format!("updates, {DEAF} deaf");
+    beside.ratio = f64::from(beside.p99_us) / f64::from(alone.p99_us.max(1));
+    beside.spread = (beside.ratio, beside.ratio);
+    Ok(vec![alone, beside])
+}
+
+/// Watches that are begun and never read.
+async fn never_read(address: &str, job_id: &str) -> anyhow::Result<Vec<tonic::Streaming<proto::WatchJobResponse>>> {
+    let channel = channels(address, 1).await?.remove(0);
+    let mut streams = Vec::with_capacity(DEAF);
+    for _ in 0..DEAF {
+        let request = proto::WatchJobRequest { job_id: job_id.to_owned(), from_revision: 0 };
+        streams.push(JobServiceClient::new(channel.clone()).watch_job(request).await?.into_inner());
+    }
+    Ok(streams)
 }
 
 /// All reconnect at once after an old revision.

@@ -132,7 +132,7 @@ pub fn update_call(
 }
 
 /// The same, of which only whether it changed something is of interest.
-fn applied(
+pub fn applied(
     update: impl Fn(Channel, u64) -> Updated + Clone + Send + Sync + 'static,
 ) -> impl Fn(Channel, u64) -> futures::future::BoxFuture<'static, Result<bool, tonic::Status>> + Clone + Send + Sync + 'static
 {

@@ -108,7 +108,7 @@ impl Scene {
         if job.revision == from {
             return;
         }
-        let events = self.events(from);
+        let (events, head) = (self.events(from), self.topic.head());
         let span = Span::read(from, job.clone(), events);
         match how {
             Telling::InTime => {
@@ -125,6 +125,7 @@ impl Scene {
                 self.topic.add(Span::read(known, job.clone(), events), self.bench.now);
             }
         }
+        assert!(self.topic.head() >= head, "what is known goes back");
         self.told_to = job;
     }
 }

@@ -3,3 +3,4 @@
 mod pipeline_crash;
 mod pipeline_state;
 mod presentation_jobs;
+mod presentation_watch;
