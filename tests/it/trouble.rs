@@ -6,5 +6,6 @@ mod cancelled;
 mod crash_points;
 mod held_up;
 mod load;
+mod migrations;
 mod postgres;
 mod turns;
