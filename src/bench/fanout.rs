@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 
-use super::database::Database;
+use super::compare;
 use super::load::channels;
 use super::report::Row;
-use super::servers::{Pair, Server};
+use super::servers::Server;
 use super::watchers::Watchers;
 use super::workloads::{prepare, update_call};
 use super::{Settings, workloads};
@@ -31,19 +32,20 @@ const EVERY_STEP: &[&str] = &["serve", "--watch-conflation", "false", "--watch-s
 struct Scene<'a> {
     name: String,
     server: &'a Server,
-    prefix: &'static str,
+    prefix: &'a str,
     jobs: usize,
     watchers: usize,
     rate: u32,
 }
 
 /// All runs.
-pub async fn fanout(settings: &Settings, pair: &Pair, database: &Database) -> anyhow::Result<Vec<Row>> {
-    prepare(&pair.ours, "hot", 1).await?;
-    prepare(&pair.ours, "many", MANY as u64).await?;
-    database.settle().await?;
-    let every_step = Server::start(EVERY_STEP, &settings.database_url).await?;
-    let broadcast = Server::start(&["bench", "broadcast"], &settings.database_url).await?;
+pub async fn fanout(scene: &compare::Scene<'_>) -> anyhow::Result<Vec<Row>> {
+    let (settings, ours) = (scene.settings, &scene.pair.ours);
+    let database_url = settings.database_url.as_deref();
+    let database_url = database_url.context("a second server needs --database, the database of the first")?;
+    let (hot, many) = (prepare(scene, 1).await?, prepare(scene, MANY as u64).await?);
+    let every_step = Server::start(EVERY_STEP, database_url).await?;
+    let broadcast = Server::start(&["bench", "broadcast"], database_url).await?;
     let scene = |name: &str, server, prefix, jobs, watchers, rate| Scene {
         name: format!("{name}, {rate}/s"),
         server,
@@ -52,19 +54,19 @@ pub async fn fanout(settings: &Settings, pair: &Pair, database: &Database) -> an
         watchers,
         rate,
     };
-    let mut rows = vec![scene("1 job × 100", &pair.ours, "hot", 1, 100, 1_000).run(settings).await?];
-    rows.push(scene("2,000 jobs × 1", &pair.ours, "many", MANY, MANY, 1_000).run(settings).await?);
-    rows.push(scene("1 job × 2,000", &pair.ours, "hot", 1, MANY, 1_000).run(settings).await?);
+    let mut rows = vec![scene("1 job × 100", ours, &hot, 1, 100, 1_000).run(settings).await?];
+    rows.push(scene("2,000 jobs × 1", ours, &many, MANY, MANY, 1_000).run(settings).await?);
+    rows.push(scene("1 job × 2,000", ours, &hot, 1, MANY, 1_000).run(settings).await?);
     let limit = limit(settings, &broadcast).await?;
     for rate in [100, 250, 500] {
-        let mut row = scene("every step × 2,000", &every_step, "hot", 1, MANY, rate).run(settings).await?;
-        row.ratio = row.per_second / limit.per_second;
-        row.spread = (row.ratio, row.ratio);
+        let mut row = scene("every step × 2,000", &every_step, &hot, 1, MANY, rate).run(settings).await?;
+        let ratio = row.per_second / limit.per_second;
+        (row.ratio, row.spread) = (Some(ratio), Some((ratio, ratio)));
         rows.push(row);
     }
     rows.push(limit);
-    rows.push(idle(&pair.ours).await?);
-    rows.push(reconnect(&pair.ours).await?);
+    rows.push(idle(ours, &many).await?);
+    rows.push(reconnect(ours, &hot).await?);
     every_step.stop().await;
     broadcast.stop().await;
     Ok(rows)
@@ -142,6 +144,8 @@ async fn limit(settings: &Settings, broadcast: &Server) -> anyhow::Result<Row> {
         p50_us: watchers.latency(0.5),
         p99_us: watchers.latency(0.99),
         server_cpu_us: (broadcast.cpu_us() - cpu) / received.max(1) as f64,
+        ratio: Some(1.0),
+        spread: Some((1.0, 1.0)),
         ..blank("every step × 2,000", "broadcast", MANY)
     };
     watchers.end().await?;
@@ -149,8 +153,8 @@ async fn limit(settings: &Settings, broadcast: &Server) -> anyhow::Result<Row> {
 }
 
 /// What an idle watcher takes of memory.
-async fn idle(server: &Server) -> anyhow::Result<Row> {
-    let names: Vec<String> = (0..MANY).map(|i| format!("many-{i}")).collect();
+async fn idle(server: &Server, prefix: &str) -> anyhow::Result<Row> {
+    let names: Vec<String> = (0..MANY).map(|i| format!("{prefix}-{i}")).collect();
     // Once before, so that what is kept for the next time is not counted.
     Watchers::begin(&server.address, MANY, &names, 0).await?.end().await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -164,21 +168,22 @@ async fn idle(server: &Server) -> anyhow::Result<Row> {
 }
 
 /// All reconnect at once after an old revision.
-async fn reconnect(server: &Server) -> anyhow::Result<Row> {
+async fn reconnect(server: &Server, prefix: &str) -> anyhow::Result<Row> {
+    let job_id = format!("{prefix}-0");
     let channel = channels(&server.address, 1).await?.remove(0);
     let mut jobs = JobServiceClient::new(channel.clone());
-    let job = proto::GetJobRequest { job_id: "hot-0".to_owned() };
+    let job = proto::GetJobRequest { job_id: job_id.clone() };
     let from = jobs.get_job(job).await?.into_inner().job.map_or(0, |job| job.revision);
     let mut newest = from;
     for _ in 0..MISSED / 2 {
-        let pause = proto::PauseJobRequest { job_id: "hot-0".to_owned(), ..Default::default() };
+        let pause = proto::PauseJobRequest { job_id: job_id.clone(), ..Default::default() };
         jobs.pause_job(pause).await?;
-        let resume = proto::ResumeJobRequest { job_id: "hot-0".to_owned(), ..Default::default() };
+        let resume = proto::ResumeJobRequest { job_id: job_id.clone(), ..Default::default() };
         newest = jobs.resume_job(resume).await?.into_inner().job.map_or(0, |job| job.revision);
     }
     let reads = histories_read(channel.clone()).await?;
     let began = Instant::now();
-    let mut watchers = Watchers::begin(&server.address, MANY, &["hot-0".to_owned()], from).await?;
+    let mut watchers = Watchers::begin(&server.address, MANY, &[job_id.clone()], from).await?;
     watchers.until_all_at(newest).await?;
     let took = began.elapsed();
     let reads = histories_read(channel).await? - reads;
@@ -209,8 +214,8 @@ fn blank(workload: &str, variant: &str, in_flight: usize) -> Row {
         postgres_cpu_us: 0.0,
         wal_bytes: 0.0,
         commits: 0.0,
-        ratio: 1.0,
-        spread: (1.0, 1.0),
+        ratio: None,
+        spread: None,
         memory_bytes: 0,
     }
 }
