@@ -154,7 +154,7 @@ async fn update_progress(
 
 const INSERTS: [&str; 5] = [
     "INSERT INTO jobs (namespace_id, job_uid, job_id, kind, revision, run, state, priority, progress, create_time, retention_us) \
-     VALUES (1, $1, $2, 'bench', 1, 1, 1, 0, 0, now(), 604800000000)",
+     VALUES (1, $1, $2, $3, 1, 1, 1, 0, 0, now(), 604800000000)",
     "INSERT INTO stages (namespace_id, job_uid, stage_no, version, changed_revision, state, attempt, fencing_token, progress) \
      VALUES (1, $1, 0, 1, 1, 2, 0, 0, 0)",
     "INSERT INTO stage_specs (namespace_id, job_uid, stage_no, spec, depends_on) VALUES (1, $1, 0, $2::text::json, '[]')",
@@ -176,7 +176,7 @@ async fn submit(pool: &Pool, request: proto::SubmitJobRequest) -> anyhow::Result
     for sql in INSERTS {
         statements.push(transaction.prepare_cached(sql).await?);
     }
-    let with_id: [&(dyn postgres_types::ToSql + Sync); 2] = [&uid, &job_id];
+    let with_id: [&(dyn postgres_types::ToSql + Sync); 3] = [&uid, &job_id, &request.kind];
     let with_spec: [&(dyn postgres_types::ToSql + Sync); 2] = [&uid, &spec];
     let with_queue: [&(dyn postgres_types::ToSql + Sync); 2] = [&uid, &stage.queue];
     let alone: [&(dyn postgres_types::ToSql + Sync); 1] = [&uid];

@@ -25,6 +25,17 @@ pub struct Counters {
     pub commits: f64,
 }
 
+/// What is stored of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored {
+    /// The sum of all revisions.
+    pub revisions: i64,
+    /// Jobs.
+    pub jobs: i64,
+    /// Succeeded stages.
+    pub done: i64,
+}
+
 impl Database {
     /// Connects.
     pub async fn connect(url: &str) -> anyhow::Result<Self> {
@@ -52,13 +63,14 @@ impl Database {
         Ok(Counters { wal_bytes: row.get(0), commits: row.get(1) })
     }
 
-    /// The sum of all revisions, and the number of jobs and of succeeded stages: what acknowledged calls must show up in.
-    pub async fn totals(&self) -> anyhow::Result<(i64, i64, i64)> {
-        let sql = "SELECT (SELECT coalesce(sum(revision), 0)::int8 FROM jobs), (SELECT count(*) FROM jobs), \
-            (SELECT count(*) FROM stages WHERE state = 5)";
-        let rows = self.client.rows(sql, &[]).await?;
-        let row = rows.first().context("Postgres tells no totals")?;
-        Ok((row.get(0), row.get(1), row.get(2)))
+    /// What is stored of the jobs of a kind: what acknowledged calls must show up in.
+    pub async fn stored(&self, kind: &str) -> anyhow::Result<Stored> {
+        let sql = "SELECT (SELECT coalesce(sum(revision), 0)::int8 FROM jobs WHERE kind = $1), \
+            (SELECT count(*) FROM jobs WHERE kind = $1), (SELECT count(*) FROM stages s \
+            JOIN jobs j USING (namespace_id, job_uid) WHERE s.state = 5 AND j.kind = $1)";
+        let rows = self.client.rows(sql, &[&kind]).await?;
+        let row = rows.first().context("Postgres tells nothing")?;
+        Ok(Stored { revisions: row.get(0), jobs: row.get(1), done: row.get(2) })
     }
 
     /// Tidies between preparations and runs.

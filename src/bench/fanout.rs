@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 
 use super::Settings;
-use super::database::Database;
+use super::compare;
 use super::load::{channels, closed_loop};
 use super::report::Row;
-use super::servers::{Pair, Server};
+use super::servers::Server;
 use super::watchers::Watchers;
 use super::workloads::{applied, fresh_number, prepare, update_call};
 use crate::proto;
@@ -35,19 +36,20 @@ const EVERY_STEP: &[&str] = &["serve", "--watch-conflation", "false", "--watch-s
 struct Scene<'a> {
     name: String,
     server: &'a Server,
-    prefix: &'static str,
+    prefix: &'a str,
     jobs: usize,
     watchers: usize,
     rate: u32,
 }
 
 /// All runs.
-pub async fn fanout(settings: &Settings, pair: &Pair, database: &Database) -> anyhow::Result<Vec<Row>> {
-    prepare(&pair.ours, "hot", 1).await?;
-    prepare(&pair.ours, "many", MANY as u64).await?;
-    database.settle().await?;
-    let every_step = Server::start(EVERY_STEP, &settings.database_url).await?;
-    let broadcast = Server::start(&["bench", "broadcast"], &settings.database_url).await?;
+pub async fn fanout(scene: &compare::Scene<'_>) -> anyhow::Result<Vec<Row>> {
+    let (settings, ours) = (scene.settings, &scene.pair.ours);
+    let database_url = settings.database_url.as_deref();
+    let database_url = database_url.context("a second server needs --database, the database of the first")?;
+    let (hot, many) = (prepare(scene, 1).await?, prepare(scene, MANY as u64).await?);
+    let every_step = Server::start(EVERY_STEP, database_url).await?;
+    let broadcast = Server::start(&["bench", "broadcast"], database_url).await?;
     let scene = |name: &str, server, prefix, jobs, watchers, rate| Scene {
         name: format!("{name}, {rate}/s"),
         server,
@@ -57,20 +59,20 @@ pub async fn fanout(settings: &Settings, pair: &Pair, database: &Database) -> an
         rate,
     };
     // First, while the server holds no memory from before.
-    let mut rows = vec![idle(&every_step).await?];
-    rows.push(scene("1 job × 100", &pair.ours, "hot", 1, 100, 1_000).run(settings).await?);
-    rows.push(scene("2,000 jobs × 1", &pair.ours, "many", MANY, MANY, 1_000).run(settings).await?);
-    rows.push(scene("1 job × 2,000", &pair.ours, "hot", 1, MANY, 1_000).run(settings).await?);
+    let mut rows = vec![idle(&every_step, &many).await?];
+    rows.push(scene("1 job × 100", ours, &hot, 1, 100, 1_000).run(settings).await?);
+    rows.push(scene("2,000 jobs × 1", ours, &many, MANY, MANY, 1_000).run(settings).await?);
+    rows.push(scene("1 job × 2,000", ours, &hot, 1, MANY, 1_000).run(settings).await?);
     let limit = limit(settings, &broadcast).await?;
     for rate in [250, 500, 1_000] {
-        let mut row = scene("every step × 2,000", &every_step, "hot", 1, MANY, rate).run(settings).await?;
-        row.ratio = row.per_second / limit.per_second;
-        row.spread = (row.ratio, row.ratio);
+        let mut row = scene("every step × 2,000", &every_step, &hot, 1, MANY, rate).run(settings).await?;
+        let ratio = row.per_second / limit.per_second;
+        (row.ratio, row.spread) = (Some(ratio), Some((ratio, ratio)));
         rows.push(row);
     }
     rows.push(limit);
-    rows.extend(deaf(settings, &pair.ours).await?);
-    rows.push(reconnect(&pair.ours).await?);
+    rows.extend(deaf(settings, ours, &hot).await?);
+    rows.push(reconnect(ours, &hot).await?);
     every_step.stop().await;
     broadcast.stop().await;
     Ok(rows)
@@ -150,6 +152,8 @@ async fn limit(settings: &Settings, broadcast: &Server) -> anyhow::Result<Row> {
         p50_us: watchers.latency(0.5),
         p99_us: watchers.latency(0.99),
         server_cpu_us: (broadcast.cpu_us() - cpu) / received.max(1) as f64,
+        ratio: Some(1.0),
+        spread: Some((1.0, 1.0)),
         ..blank("every step × 2,000", "broadcast", MANY)
     };
     watchers.end().await?;
@@ -157,8 +161,8 @@ async fn limit(settings: &Settings, broadcast: &Server) -> anyhow::Result<Row> {
 }
 
 /// What an idle watcher takes of memory.
-async fn idle(server: &Server) -> anyhow::Result<Row> {
-    let names: Vec<String> = (0..MANY).map(|i| format!("many-{i}")).collect();
+async fn idle(server: &Server, prefix: &str) -> anyhow::Result<Row> {
+    let names: Vec<String> = (0..MANY).map(|i| format!("{prefix}-{i}")).collect();
     let before = server.resident_bytes();
     let watchers = Watchers::begin(&server.address, MANY, &names, 0).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -169,8 +173,8 @@ async fn idle(server: &Server) -> anyhow::Result<Row> {
 }
 
 /// What watchers who never read cost the others: updates and news beside none and beside [`DEAF`] of them, in turn.
-async fn deaf(settings: &Settings, server: &Server) -> anyhow::Result<Vec<Row>> {
-    let names = ["hot-0".to_owned()];
+async fn deaf(settings: &Settings, server: &Server, prefix: &str) -> anyhow::Result<Vec<Row>> {
+    let names = [format!("{prefix}-0")];
     let mut watchers = Watchers::begin(&server.address, LISTENING, &names, 0).await?;
     let senders = channels(&server.address, SENDING).await?;
     let mut runs: [Vec<(f64, u32, u32)>; 2] = Default::default();
@@ -178,7 +182,7 @@ async fn deaf(settings: &Settings, server: &Server) -> anyhow::Result<Vec<Row>> 
     for i in 0..2 * settings.pairs.max(1) {
         let crowd = if i % 2 == 0 { Vec::new() } else { never_read(&server.address, &names[0]).await? };
         watchers.forget_latencies();
-        let call = applied(update_call("hot", 1, SENDING + i));
+        let call = applied(update_call(prefix, 1, SENDING + i));
         let call = move |channel, _| call(channel, fresh_number());
         let sample = closed_loop(&senders, SENDING, settings.run, call).await?;
         runs[i % 2].push((sample.per_second(), sample.quantile(0.99), watchers.latency(0.99)));
@@ -197,8 +201,8 @@ async fn deaf(settings: &Settings, server: &Server) -> anyhow::Result<Vec<Row>> 
     let [mut alone, mut beside] = rows;
     alone.workload = "updates, 0 deaf".to_owned();
     beside.workload = format!("updates, {DEAF} deaf");
-    beside.ratio = f64::from(beside.p99_us) / f64::from(alone.p99_us.max(1));
-    beside.spread = (beside.ratio, beside.ratio);
+    let ratio = f64::from(beside.p99_us) / f64::from(alone.p99_us.max(1));
+    (beside.ratio, beside.spread) = (Some(ratio), Some((ratio, ratio)));
     Ok(vec![alone, beside])
 }
 
@@ -214,21 +218,22 @@ async fn never_read(address: &str, job_id: &str) -> anyhow::Result<Vec<tonic::St
 }
 
 /// All reconnect at once after an old revision.
-async fn reconnect(server: &Server) -> anyhow::Result<Row> {
+async fn reconnect(server: &Server, prefix: &str) -> anyhow::Result<Row> {
+    let job_id = format!("{prefix}-0");
     let channel = channels(&server.address, 1).await?.remove(0);
     let mut jobs = JobServiceClient::new(channel.clone());
-    let job = proto::GetJobRequest { job_id: "hot-0".to_owned() };
+    let job = proto::GetJobRequest { job_id: job_id.clone() };
     let from = jobs.get_job(job).await?.into_inner().job.map_or(0, |job| job.revision);
     let mut newest = from;
     for _ in 0..MISSED / 2 {
-        let pause = proto::PauseJobRequest { job_id: "hot-0".to_owned(), ..Default::default() };
+        let pause = proto::PauseJobRequest { job_id: job_id.clone(), ..Default::default() };
         jobs.pause_job(pause).await?;
-        let resume = proto::ResumeJobRequest { job_id: "hot-0".to_owned(), ..Default::default() };
+        let resume = proto::ResumeJobRequest { job_id: job_id.clone(), ..Default::default() };
         newest = jobs.resume_job(resume).await?.into_inner().job.map_or(0, |job| job.revision);
     }
     let reads = histories_read(channel.clone()).await?;
     let began = Instant::now();
-    let mut watchers = Watchers::begin(&server.address, MANY, &["hot-0".to_owned()], from).await?;
+    let mut watchers = Watchers::begin(&server.address, MANY, &[job_id.clone()], from).await?;
     watchers.until_all_at(newest).await?;
     let took = began.elapsed();
     let reads = histories_read(channel).await? - reads;
@@ -259,8 +264,8 @@ fn blank(workload: &str, variant: &str, in_flight: usize) -> Row {
         postgres_cpu_us: 0.0,
         wal_bytes: 0.0,
         commits: 0.0,
-        ratio: 1.0,
-        spread: (1.0, 1.0),
+        ratio: None,
+        spread: None,
         memory_bytes: 0,
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! It starts a Postgres of its own with everything durable, the real server in a process of its own, and the comparison in
 //! another, lets both run in turn (A B A B …) over the same database, and tells ratios: absolute figures do not survive the machine.
-//! Nothing here is part of a server. What was acknowledged is checked afterwards by SQL, not by the counters of a client.
+//! A server that runs already can be measured too, beside the comparison only if its database is known. Nothing here is part of
+//! a server. What was acknowledged is checked afterwards by SQL, not by the counters of a client.
 
 mod baseline;
 mod broadcast;
+mod compare;
 mod database;
 mod fanout;
 mod load;
@@ -15,9 +17,12 @@ mod servers;
 mod watchers;
 mod workloads;
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use compare::Scene;
+use database::Database;
 
 use crate::dev::{Durability, Options, Postgres, Storage};
 pub use baseline::serve as serve_baseline;
@@ -57,8 +62,12 @@ pub struct Settings {
     pub slow_fsync: bool,
     /// Print JSON instead of a table.
     pub json: bool,
-    /// Its address, once it runs.
-    pub database_url: String,
+    /// Calls in flight, instead of those that the workload has.
+    pub in_flight: Option<usize>,
+    /// The address of a server that runs already; without it, one is started.
+    pub target: Option<String>,
+    /// The database of the server, once it runs or if it is known.
+    pub database_url: Option<String>,
     /// Where the private Postgres keeps its data and finds its binaries.
     pub postgres: Options,
 }
@@ -68,6 +77,19 @@ pub struct Settings {
 /// # Errors
 /// When a server cannot be started, or when what was acknowledged is not what is stored.
 pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
+    let rows = match &settings.target {
+        Some(target) => {
+            let pair = Pair::beside(target, settings.database_url.as_deref()).await?;
+            measure(&settings, pair, None).await?
+        }
+        None => on_our_own(&mut settings).await?,
+    };
+    report::print(&rows, settings.json);
+    Ok(())
+}
+
+/// With a Postgres and servers that are started for it.
+async fn on_our_own(settings: &mut Settings) -> anyhow::Result<Vec<Row>> {
     settings.postgres.durability = Durability::Full;
     settings.postgres.settings.extend(postgres_settings(settings.slow_fsync));
     anyhow::ensure!(
@@ -75,31 +97,50 @@ pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
         "a bench runs on a database of its own"
     );
     let postgres = Postgres::start(settings.postgres.clone()).await.context("Postgres does not start")?;
-    settings.database_url = postgres.database_url();
-    let measured = measure(&settings, &postgres).await;
+    let url = postgres.database_url();
+    settings.database_url = Some(url.clone());
+    let measured = async {
+        let pair = Pair::start(&url, postgres.pid()).await?;
+        measure(settings, pair, Some(postgres.data_dir())).await
+    };
+    let measured = measured.await;
     postgres.stop().await;
-    let rows = measured?;
-    report::print(&rows, settings.json);
-    Ok(())
+    measured
 }
 
-async fn measure(settings: &Settings, postgres: &Postgres) -> anyhow::Result<Vec<Row>> {
-    let url = &settings.database_url;
-    let pair = Pair::start(url, postgres.pid()).await?;
-    let database = database::Database::connect(url).await?;
-    if !settings.json {
-        report::heading(&database.settings().await?, &database::probe_fdatasync(postgres.data_dir())?);
-    }
-    let rows = match settings.workload {
-        Workload::Submit => workloads::submit(settings, &pair, &database).await,
-        Workload::Update => workloads::update(settings, &pair, &database).await,
-        Workload::Contention => workloads::contention(settings, &pair, &database).await,
-        Workload::Servers => workloads::servers(settings, &pair, &database).await,
-        Workload::Fanout => fanout::fanout(settings, &pair, &database).await,
-        Workload::Drain => workloads::drain(settings, &pair, &database).await,
+async fn measure(settings: &Settings, pair: Pair, data_dir: Option<&Path>) -> anyhow::Result<Vec<Row>> {
+    let database = match &settings.database_url {
+        Some(url) => Some(Database::connect(url).await?),
+        None => None,
     };
-    pair.stop().await;
+    // Not durable is refused also where nothing is printed.
+    let durable = match &database {
+        Some(database) => database.settings().await?,
+        None => Vec::new(),
+    };
+    if !settings.json {
+        let probe = data_dir.map(database::probe_fdatasync).transpose()?;
+        report::heading(&durable, probe.as_deref());
+    }
+    let name = format!("bench-{:08x}", rand::random::<u32>());
+    let scene = Scene { settings, pair, database, name };
+    let rows = match settings.workload {
+        Workload::Submit => workloads::submit(&scene).await,
+        Workload::Update => workloads::update(&scene).await,
+        Workload::Contention => workloads::contention(&scene).await,
+        Workload::Servers => workloads::servers(&scene).await,
+        Workload::Fanout => fanout::fanout(&scene).await,
+        Workload::Drain => workloads::drain(&scene).await,
+    };
+    scene.pair.stop().await;
     rows
+}
+
+impl Settings {
+    /// The calls in flight that a workload has, or the number that was asked for.
+    fn in_flight(&self, usual: &[usize]) -> Vec<usize> {
+        self.in_flight.map_or_else(|| usual.to_vec(), |in_flight| vec![in_flight])
+    }
 }
 
 fn postgres_settings(slow_fsync: bool) -> Vec<(String, String)> {

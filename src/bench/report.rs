@@ -26,9 +26,9 @@ pub struct Row {
     /// Commits per operation.
     pub commits: f64,
     /// Ours to the other of the same pair, the median of the pairs; 1 for the other.
-    pub ratio: f64,
+    pub ratio: Option<f64>,
     /// The smallest and the largest of those ratios.
-    pub spread: (f64, f64),
+    pub spread: Option<(f64, f64)>,
     /// The highest memory of the server process so far, in bytes.
     pub memory_bytes: u64,
 }
@@ -39,11 +39,18 @@ struct Document<'a> {
 }
 
 /// Says under what conditions the figures came about.
-pub fn heading(settings: &[(String, String)], probe: &str) {
+pub fn heading(settings: &[(String, String)], probe: Option<&str>) {
     let settings: Vec<String> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    println!("Postgres: {}", settings.join(" "));
-    println!("fdatasync of 8 KiB: {probe}; {cores} cores, shared by load generator, server and Postgres");
+    if !settings.is_empty() {
+        println!("Postgres: {}", settings.join(" "));
+    }
+    match probe {
+        Some(probe) => {
+            println!("fdatasync of 8 KiB: {probe}; {cores} cores, shared by load generator, server and Postgres");
+        }
+        None => println!("a server that ran before; the load generator has {cores} cores, CPU and memory are not seen"),
+    }
 }
 
 /// Prints the rows.
@@ -60,8 +67,10 @@ pub fn print(rows: &[Row], json: bool) {
         "workload", "variant", "flight", "per s", "p50 µs", "p99 µs", "srv µs", "pg µs", "WAL B", "commits", "ratio"
     );
     for row in rows {
+        let ratio = row.ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
+        let spread = row.spread.map_or("–".to_owned(), |(least, most)| format!("{least:.2}–{most:.2}"));
         println!(
-            "{:<22} {:<12} {:>6} {:>9.0} {:>8} {:>8} {:>8.1} {:>8.1} {:>7.0} {:>8.3} {:>6.2}  {:.2}–{:.2}",
+            "{:<22} {:<12} {:>6} {:>9.0} {:>8} {:>8} {:>8.1} {:>8.1} {:>7.0} {:>8.3} {:>6}  {}",
             row.workload,
             row.variant,
             row.in_flight,
@@ -72,9 +81,8 @@ pub fn print(rows: &[Row], json: bool) {
             row.postgres_cpu_us,
             row.wal_bytes,
             row.commits,
-            row.ratio,
-            row.spread.0,
-            row.spread.1
+            ratio,
+            spread
         );
     }
     let memory = rows.iter().filter(|row| row.variant == "interlock").map(|row| row.memory_bytes).max().unwrap_or(0);

@@ -11,15 +11,16 @@ use tokio::process::{Child, Command};
 pub struct Server {
     /// Where it listens.
     pub address: String,
-    child: Child,
+    /// Its process, if it is ours.
+    child: Option<Child>,
 }
 
 /// Ours and the comparison, over one database.
 pub struct Pair {
     /// The real server.
     pub ours: Server,
-    /// A transaction per request.
-    pub baseline: Server,
+    /// A transaction per request; it needs to know the database.
+    pub baseline: Option<Server>,
     postgres: Option<i32>,
 }
 
@@ -28,7 +29,19 @@ impl Pair {
     pub async fn start(url: &str, postgres: Option<i32>) -> anyhow::Result<Self> {
         let ours = Server::start(&["serve"], url).await.context("the server does not start")?;
         let baseline = Server::start(&["bench", "baseline"], url).await.context("the comparison does not start")?;
-        Ok(Self { ours, baseline, postgres })
+        Ok(Self { ours, baseline: Some(baseline), postgres })
+    }
+
+    /// A server that runs already, and the comparison over its database, if that is known.
+    pub async fn beside(target: &str, url: Option<&str>) -> anyhow::Result<Self> {
+        let ours = Server { address: target.to_owned(), child: None };
+        let baseline = match url {
+            Some(url) => {
+                Some(Server::start(&["bench", "baseline"], url).await.context("the comparison does not start")?)
+            }
+            None => None,
+        };
+        Ok(Self { ours, baseline, postgres: None })
     }
 
     /// CPU that Postgres has used so far, in microseconds.
@@ -41,10 +54,12 @@ impl Pair {
         stats.filter(|(pid, stat)| *pid == postmaster || stat.parent == postmaster).map(|(_, stat)| stat.cpu_us).sum()
     }
 
-    /// Ends both.
+    /// Ends those that are ours.
     pub async fn stop(self) {
         self.ours.stop().await;
-        self.baseline.stop().await;
+        if let Some(baseline) = self.baseline {
+            baseline.stop().await;
+        }
     }
 }
 
@@ -62,7 +77,7 @@ impl Server {
         let mut lines = BufReader::new(stdout).lines();
         while let Some(line) = lines.next_line().await? {
             if let Some(address) = line.strip_prefix("listening on ") {
-                return Ok(Self { address: address.to_owned(), child });
+                return Ok(Self { address: address.to_owned(), child: Some(child) });
             }
         }
         anyhow::bail!("the server ended before it listened")
@@ -90,13 +105,14 @@ impl Server {
     }
 
     fn pid(&self) -> Option<i32> {
-        self.child.id().and_then(|pid| i32::try_from(pid).ok())
+        self.child.as_ref()?.id().and_then(|pid| i32::try_from(pid).ok())
     }
 
-    /// Ends it.
-    pub async fn stop(mut self) {
+    /// Ends it, if it is ours.
+    pub async fn stop(self) {
+        let Some(mut child) = self.child else { return };
         // Nothing of it is needed any more; the database goes too.
-        if let Err(error) = self.child.kill().await {
+        if let Err(error) = child.kill().await {
             tracing::debug!(%error, "a server was gone already");
         }
     }

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use anyhow::Context;
 use tonic::transport::Channel;
 
-use super::database::Database;
-use super::load::{Sample, channels, closed_loop};
+use super::compare::{Scene, Side, row};
+use super::load::{Sample, channels};
+use super::raw;
 use super::report::Row;
-use super::servers::{Pair, Server};
-use super::{Settings, raw};
+use super::servers::Server;
 use crate::proto;
 use crate::proto::job_service_client::JobServiceClient;
 use crate::proto::worker_service_client::WorkerServiceClient;
@@ -20,78 +21,65 @@ const STAGES: u64 = 7;
 /// How many jobs "many" are.
 const MANY: u64 = 2_000;
 
-/// One run of one variant, with what it cost.
-struct Run {
-    sample: Sample,
-    server_cpu_us: f64,
-    postgres_cpu_us: f64,
-    wal_bytes: f64,
-    commits: f64,
-}
-
 /// SubmitJob of one stage.
-pub async fn submit(settings: &Settings, pair: &Pair, database: &Database) -> anyhow::Result<Vec<Row>> {
+pub async fn submit(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for in_flight in [1, 8, 64, 256] {
-        let call = |channel: Channel, _: u64| async move {
-            let stage = proto::StageSpec { name: "main".into(), queue: "bench-submit".into(), ..Default::default() };
-            let job = proto::SubmitJobRequest { kind: "bench".into(), stages: vec![stage], ..Default::default() };
-            JobServiceClient::new(channel).submit_job(job).await.map(|_| true)
+    for in_flight in scene.settings.in_flight(&[1, 8, 64, 256]) {
+        let name = scene.name.clone();
+        let call = move |channel: Channel, _: u64| {
+            let stage = proto::StageSpec { name: "main".into(), queue: name.clone(), ..Default::default() };
+            let job = proto::SubmitJobRequest { kind: name.clone(), stages: vec![stage], ..Default::default() };
+            async move { JobServiceClient::new(channel).submit_job(job).await.map(|_| true) }
         };
-        let (_, before, _) = database.totals().await?;
-        let (pairs, applied) =
-            compare(settings, pair, database, &Side::both(pair, in_flight).await?, in_flight, call).await?;
-        let (_, after, _) = database.totals().await?;
-        anyhow::ensure!(after - before == applied, "{applied} jobs were acknowledged, {} are stored", after - before);
-        rows.extend(summary("submit", in_flight, &pairs, pair));
+        let before = scene.stored().await?;
+        let (pairs, applied) = scene.compare(&scene.sides(in_flight).await?, in_flight, call).await?;
+        let after = scene.stored().await?;
+        if let (Some(before), Some(after)) = (before, after) {
+            let stored = after.jobs - before.jobs;
+            anyhow::ensure!(stored == applied, "{applied} jobs were acknowledged, {stored} are stored");
+        }
+        rows.extend(scene.summary("submit", in_flight, &pairs));
     }
     Ok(rows)
 }
 
 /// UpdateStageProgress, by name, on many jobs and on one.
-pub async fn update(settings: &Settings, pair: &Pair, database: &Database) -> anyhow::Result<Vec<Row>> {
+pub async fn update(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for (name, prefix, jobs) in [("update many jobs", "many", MANY), ("update one job", "one", 1)] {
-        prepare(&pair.ours, prefix, jobs).await?;
-        database.settle().await?;
-        for in_flight in [1, 8, 64, 512] {
-            rows.extend(update_at(settings, pair, database, name, prefix, jobs, in_flight).await?);
+    for (name, jobs) in [("update many jobs", MANY), ("update one job", 1)] {
+        let prefix = prepare(scene, jobs).await?;
+        for in_flight in scene.settings.in_flight(&[1, 8, 64, 512]) {
+            let sides = scene.sides(in_flight).await?;
+            rows.extend(update_at(scene, &sides, name, &prefix, jobs, in_flight).await?);
         }
     }
     Ok(rows)
 }
 
 /// From 1 to 1,024 writers on one job.
-pub async fn contention(settings: &Settings, pair: &Pair, database: &Database) -> anyhow::Result<Vec<Row>> {
-    prepare(&pair.ours, "hot", 1).await?;
+pub async fn contention(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
+    let prefix = prepare(scene, 1).await?;
     let mut rows = Vec::new();
-    for in_flight in [1, 32, 256, 1_024] {
-        rows.extend(update_at(settings, pair, database, "contention", "hot", 1, in_flight).await?);
+    for in_flight in scene.settings.in_flight(&[1, 32, 256, 1_024]) {
+        let sides = scene.sides(in_flight).await?;
+        rows.extend(update_at(scene, &sides, "contention", &prefix, 1, in_flight).await?);
     }
     Ok(rows)
 }
 
 /// Two servers over one database, each call to either, beside one alone.
-pub async fn servers(settings: &Settings, pair: &Pair, database: &Database) -> anyhow::Result<Vec<Row>> {
-    prepare(&pair.ours, "many", MANY).await?;
-    database.settle().await?;
-    let second = Server::start(&["serve"], &settings.database_url).await?;
+pub async fn servers(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
+    let database_url = scene.settings.database_url.as_deref();
+    let database_url = database_url.context("a second server needs --database, the database of the first")?;
+    let prefix = prepare(scene, MANY).await?;
+    let second = Server::start(&["serve"], database_url).await?;
     let mut rows = Vec::new();
-    for in_flight in [64, 512] {
-        let alone = channels(&pair.ours.address, in_flight).await?;
+    for in_flight in scene.settings.in_flight(&[64, 512]) {
+        let alone = Side::of(&scene.pair.ours, in_flight).await?;
         let other = channels(&second.address, in_flight).await?;
-        let both = alone.iter().zip(&other).flat_map(|(a, b)| [a.clone(), b.clone()]).collect();
-        let sides = [Side { server: &pair.ours, channels: both }, Side { server: &pair.ours, channels: alone }];
-        let call = applied(update_call("many", MANY, in_flight));
-        let (before, ..) = database.totals().await?;
-        let (pairs, applied) = compare(settings, pair, database, &sides, in_flight, call).await?;
-        let (after, ..) = database.totals().await?;
-        anyhow::ensure!(
-            after - before == applied,
-            "{applied} updates were acknowledged, {} are stored",
-            after - before
-        );
-        let mut both = summary("two servers", in_flight, &pairs, pair);
+        let both = alone.channels.iter().zip(&other).flat_map(|(a, b)| [a.clone(), b.clone()]).collect();
+        let sides = (Side { server: &scene.pair.ours, channels: both }, Some(alone));
+        let mut both = update_at(scene, &sides, "two servers", &prefix, MANY, in_flight).await?;
         both[1].variant = "one server".to_owned();
         rows.extend(both);
     }
@@ -110,10 +98,11 @@ pub fn fresh_number() -> u64 {
 
 /// Updates of the stages of jobs in turn.
 pub fn update_call(
-    prefix: &'static str,
+    prefix: &str,
     jobs: u64,
     in_flight: usize,
 ) -> impl Fn(Channel, u64) -> Updated + Clone + Send + Sync + 'static {
+    let prefix = prefix.to_owned();
     move |channel: Channel, n: u64| {
         // The jobs are spread, so that neighbours in time are not neighbours in the table.
         let (job, stage) = ((n * 7_919) % jobs, (n / jobs) % STAGES);
@@ -143,60 +132,72 @@ pub fn applied(
 }
 
 async fn update_at(
-    settings: &Settings,
-    pair: &Pair,
-    database: &Database,
+    scene: &Scene<'_>,
+    sides: &(Side<'_>, Option<Side<'_>>),
     name: &str,
-    prefix: &'static str,
+    prefix: &str,
     jobs: u64,
     in_flight: usize,
 ) -> anyhow::Result<Vec<Row>> {
-    let call = applied(update_call(prefix, jobs, in_flight));
-    let (before, ..) = database.totals().await?;
-    let (pairs, applied) =
-        compare(settings, pair, database, &Side::both(pair, in_flight).await?, in_flight, call).await?;
-    let (after, ..) = database.totals().await?;
-    anyhow::ensure!(after - before == applied, "{applied} updates were acknowledged, {} are stored", after - before);
-    Ok(summary(name, in_flight, &pairs, pair))
+    let before = scene.stored().await?;
+    let (pairs, applied) = scene.compare(sides, in_flight, applied(update_call(prefix, jobs, in_flight))).await?;
+    let after = scene.stored().await?;
+    if let (Some(before), Some(after)) = (before, after) {
+        let stored = after.revisions - before.revisions;
+        anyhow::ensure!(stored == applied, "{applied} updates were acknowledged, {stored} are stored");
+    }
+    Ok(scene.summary(name, in_flight, &pairs))
 }
 
 /// Leases and completes until nothing is left, beside the plainest cycle in SQL.
-pub async fn drain(settings: &Settings, pair: &Pair, database: &Database) -> anyhow::Result<Vec<Row>> {
-    let (ours, theirs) = ("drain-ours", "drain-raw");
-    submit_bulk(&pair.ours, theirs, settings.stages / 2).await?;
-    submit_bulk(&pair.ours, ours, settings.stages).await?;
-    database.settle().await?;
-    let started = Instant::now();
-    let raw = raw::drain(&settings.database_url, theirs, 4).await?;
-    let raw = raw as f64 / started.elapsed().as_secs_f64();
-    let (.., before) = database.totals().await?;
-    let run = costed(&pair.ours, pair, database, drain_queue(&pair.ours.address, ours, settings.stages as u64)).await?;
-    let (.., after) = database.totals().await?;
-    anyhow::ensure!(after - before == settings.stages as i64, "{} stages are stored as done", after - before);
+pub async fn drain(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
+    let (settings, server) = (scene.settings, &scene.pair.ours);
+    let (ours, theirs) = (format!("{}-ours", scene.name), format!("{}-raw", scene.name));
+    let raw = match &settings.database_url {
+        Some(database_url) => {
+            submit_bulk(scene, &theirs, settings.stages / 2).await?;
+            submit_bulk(scene, &ours, settings.stages).await?;
+            scene.settle().await?;
+            let started = Instant::now();
+            Some(raw::drain(database_url, &theirs, 4).await? as f64 / started.elapsed().as_secs_f64())
+        }
+        None => {
+            submit_bulk(scene, &ours, settings.stages).await?;
+            None
+        }
+    };
+    let before = scene.stored().await?;
+    let run = scene.costed(server, drain_queue(&server.address, ours, settings.stages as u64)).await?;
+    let after = scene.stored().await?;
+    if let (Some(before), Some(after)) = (before, after) {
+        let stored = after.done - before.done;
+        anyhow::ensure!(stored == settings.stages as i64, "{stored} stages are stored as done");
+    }
     let mut row = row("drain", "interlock", 64, &[&run]);
-    row.ratio = run.sample.per_second() / raw;
-    row.spread = (row.ratio, row.ratio);
-    row.memory_bytes = pair.ours.memory_bytes();
+    row.memory_bytes = server.memory_bytes();
+    let Some(raw) = raw else { return Ok(vec![row]) };
+    let ratio = run.sample.per_second() / raw;
+    (row.ratio, row.spread) = (Some(ratio), Some((ratio, ratio)));
     let mut other = row.clone();
-    (other.variant, other.per_second, other.ratio, other.spread) = ("raw SQL".into(), raw, 1.0, (1.0, 1.0));
+    (other.variant, other.per_second, other.ratio, other.spread) = ("raw SQL".into(), raw, Some(1.0), Some((1.0, 1.0)));
     (other.p50_us, other.p99_us, other.server_cpu_us, other.postgres_cpu_us) = (0, 0, 0.0, 0.0);
     (other.wal_bytes, other.commits) = (0.0, 0.0);
     Ok(vec![row, other])
 }
 
-async fn drain_queue(address: &str, queue: &'static str, stages: u64) -> anyhow::Result<Sample> {
+async fn drain_queue(address: &str, queue: String, stages: u64) -> anyhow::Result<Sample> {
     let left = Arc::new(AtomicU64::new(stages));
     let channels = channels(address, 256).await?;
     let started = Instant::now();
     let mut workers = Vec::new();
     for i in 0..8 {
-        let (channel, left) = (channels[i % channels.len()].clone(), left.clone());
+        let (channel, left, queue) = (channels[i % channels.len()].clone(), left.clone(), queue.clone());
         workers.push(tokio::spawn(async move {
             let mut client = WorkerServiceClient::new(channel);
             while left.load(Ordering::Relaxed) > 0 {
                 let poll = proto::LeaseStagesRequest {
                     worker_id: format!("bench-{i}"),
-                    queues: vec![queue.to_owned()],
+                    queues: vec![queue.clone()],
                     max_stages: 100,
                     wait: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
                     ..Default::default()
@@ -224,112 +225,15 @@ async fn drain_queue(address: &str, queue: &'static str, stages: u64) -> anyhow:
     Ok(Sample { calls: stages, applied: stages, took: started.elapsed(), latencies: Vec::new() })
 }
 
-/// One of two that are compared.
-struct Side<'a> {
-    server: &'a Server,
-    channels: Vec<Channel>,
-}
-
-impl<'a> Side<'a> {
-    async fn both(pair: &'a Pair, in_flight: usize) -> anyhow::Result<[Side<'a>; 2]> {
-        let side = async |server: &'a Server| {
-            anyhow::Ok(Side { server, channels: channels(&server.address, in_flight).await? })
-        };
-        Ok([side(&pair.ours).await?, side(&pair.baseline).await?])
-    }
-}
-
-/// Runs both variants in turn; returns the pairs, and how many calls changed something in all.
-async fn compare<C, F>(
-    settings: &Settings,
-    pair: &Pair,
-    database: &Database,
-    sides: &[Side<'_>; 2],
-    in_flight: usize,
-    call: C,
-) -> anyhow::Result<(Vec<(Run, Run)>, i64)>
-where
-    C: Fn(Channel, u64) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Result<bool, tonic::Status>> + Send + 'static,
-{
-    let [ours, theirs] = sides;
-    let (mut pairs, mut applied) = (Vec::new(), 0);
-    for i in 0..=settings.pairs {
-        // The first pair warms up: it counts for what is stored, not for how fast.
-        let run = if i == 0 { settings.run.min(Duration::from_millis(500)) } else { settings.run };
-        let a = costed(ours.server, pair, database, closed_loop(&ours.channels, in_flight, run, call.clone())).await?;
-        let b =
-            costed(theirs.server, pair, database, closed_loop(&theirs.channels, in_flight, run, call.clone())).await?;
-        applied += i64::try_from(a.sample.applied + b.sample.applied)?;
-        if i > 0 {
-            pairs.push((a, b));
-        }
-    }
-    Ok((pairs, applied))
-}
-
-async fn costed(
-    server: &Server,
-    pair: &Pair,
-    database: &Database,
-    work: impl Future<Output = anyhow::Result<Sample>>,
-) -> anyhow::Result<Run> {
-    let (server_before, postgres_before) = (server.cpu_us(), pair.postgres_cpu_us());
-    let before = database.counters().await?;
-    let sample = work.await?;
-    let after = database.counters().await?;
-    let calls = sample.calls.max(1) as f64;
-    Ok(Run {
-        server_cpu_us: (server.cpu_us() - server_before) / calls,
-        postgres_cpu_us: (pair.postgres_cpu_us() - postgres_before) / calls,
-        wal_bytes: (after.wal_bytes - before.wal_bytes) / calls,
-        commits: (after.commits - before.commits) / calls,
-        sample,
-    })
-}
-
-fn summary(name: &str, in_flight: usize, pairs: &[(Run, Run)], pair: &Pair) -> Vec<Row> {
-    let mut ratios: Vec<f64> = pairs.iter().map(|(a, b)| a.sample.per_second() / b.sample.per_second()).collect();
-    ratios.sort_by(f64::total_cmp);
-    let mut ours = row(name, "interlock", in_flight, &pairs.iter().map(|(a, _)| a).collect::<Vec<_>>());
-    let theirs = row(name, "per request", in_flight, &pairs.iter().map(|(_, b)| b).collect::<Vec<_>>());
-    ours.ratio = ratios[ratios.len() / 2];
-    ours.spread = (ratios[0], ratios[ratios.len() - 1]);
-    ours.memory_bytes = pair.ours.memory_bytes();
-    vec![ours, Row { memory_bytes: pair.baseline.memory_bytes(), ..theirs }]
-}
-
-fn row(name: &str, variant: &str, in_flight: usize, runs: &[&Run]) -> Row {
-    let median = |value: &dyn Fn(&Run) -> f64| {
-        let mut values: Vec<f64> = runs.iter().map(|run| value(run)).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or(0.0)
-    };
-    Row {
-        workload: name.to_owned(),
-        variant: variant.to_owned(),
-        in_flight,
-        per_second: median(&|run| run.sample.per_second()),
-        p50_us: median(&|run| f64::from(run.sample.quantile(0.5))) as u32,
-        p99_us: median(&|run| f64::from(run.sample.quantile(0.99))) as u32,
-        server_cpu_us: median(&|run| run.server_cpu_us),
-        postgres_cpu_us: median(&|run| run.postgres_cpu_us),
-        wal_bytes: median(&|run| run.wal_bytes),
-        commits: median(&|run| run.commits),
-        ratio: 1.0,
-        spread: (1.0, 1.0),
-        memory_bytes: 0,
-    }
-}
-
-/// Jobs whose stages are all being run by name.
-pub async fn prepare(server: &Server, prefix: &str, jobs: u64) -> anyhow::Result<()> {
-    let channel = channels(&server.address, 1).await?.remove(0);
+/// Jobs whose stages are all being run by name. Returns how their ids begin.
+pub async fn prepare(scene: &Scene<'_>, jobs: u64) -> anyhow::Result<String> {
+    let channel = channels(&scene.pair.ours.address, 1).await?.remove(0);
+    let prefix = format!("{}-of-{jobs}", scene.name);
     let stages: Vec<proto::StageSpec> =
         (0..STAGES).map(|i| proto::StageSpec { name: format!("s{i}"), direct: true, ..Default::default() }).collect();
     let job = |i| proto::SubmitJobRequest {
         job_id: format!("{prefix}-{i}"),
-        kind: "bench".into(),
+        kind: scene.name.clone(),
         stages: stages.clone(),
         ..Default::default()
     };
@@ -351,16 +255,17 @@ pub async fn prepare(server: &Server, prefix: &str, jobs: u64) -> anyhow::Result
             started?;
         }
     }
-    Ok(())
+    scene.settle().await?;
+    Ok(prefix)
 }
 
 /// Jobs of a hundred independent stages in a queue.
-async fn submit_bulk(server: &Server, queue: &str, stages: usize) -> anyhow::Result<()> {
-    let channel = channels(&server.address, 1).await?.remove(0);
+async fn submit_bulk(scene: &Scene<'_>, queue: &str, stages: usize) -> anyhow::Result<()> {
+    let channel = channels(&scene.pair.ours.address, 1).await?.remove(0);
     let specs: Vec<proto::StageSpec> = (0..100)
         .map(|i| proto::StageSpec { name: format!("s{i}"), queue: queue.to_owned(), ..Default::default() })
         .collect();
-    let job = proto::SubmitJobRequest { kind: "bench".into(), stages: specs, ..Default::default() };
+    let job = proto::SubmitJobRequest { kind: scene.name.clone(), stages: specs, ..Default::default() };
     for _ in 0..stages.div_ceil(2_000) {
         let request = proto::BatchSubmitJobsRequest { jobs: vec![job.clone(); 20], ..Default::default() };
         JobServiceClient::new(channel.clone()).batch_submit_jobs(request).await?;

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::Database;
 use crate::bench::{Settings, Workload, run, serve_baseline, serve_broadcast};
-use crate::config::{Config, Host, Layer};
+use crate::config::{Config, DatabaseUrl, Host, Layer};
 use crate::dev::{Durability, Options, Storage};
 use crate::telemetry;
 
@@ -50,9 +50,19 @@ struct How {
     /// Stages to drain, in whole 2,000.
     #[arg(long, default_value_t = 200_000)]
     stages: usize,
+    /// Calls in flight, instead of those that the workload goes through.
+    #[arg(long, value_name = "COUNT")]
+    in_flight: Option<usize>,
     /// Let Postgres wait a millisecond more before each flush of its log, as on a slower disk.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "target")]
     slow_fsync: bool,
+    /// Measure a server that runs already, `host:port`, instead of starting one. Its default namespace gets jobs of the kind
+    /// `bench-…`, which stay.
+    #[arg(long, value_name = "ADDRESS")]
+    target: Option<String>,
+    /// The database of that server: with it the comparison runs too, and what was acknowledged is looked up.
+    #[arg(long, value_name = "URL", requires = "target")]
+    database: Option<DatabaseUrl>,
     /// How the figures are printed.
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -92,6 +102,7 @@ impl How {
         anyhow::ensure!((0.1..=600.0).contains(&self.seconds), "--seconds is 0.1 to 600");
         anyhow::ensure!((1..=100).contains(&self.pairs), "--pairs is 1 to 100");
         anyhow::ensure!((2_000..=2_000_000).contains(&self.stages), "--stages is 2,000 to 2,000,000");
+        anyhow::ensure!(self.in_flight.is_none_or(|n| (1..=10_000).contains(&n)), "--in-flight is 1 to 10,000");
         let host = Host::from_environment();
         let postgres = Options {
             storage: Storage::Ephemeral { cache: host.cache_dir(), parent: host.temporary_dir },
@@ -108,7 +119,9 @@ impl How {
             slow_fsync: self.slow_fsync,
             json: self.output == Output::Json,
             postgres,
-            database_url: String::new(),
+            in_flight: self.in_flight,
+            target: self.target,
+            database_url: self.database.map(|url| url.expose().to_owned()),
         };
         run(settings).await
     }

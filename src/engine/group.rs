@@ -70,6 +70,9 @@ impl Components {
                                 if base.is_none() && populated.insert((c, job.namespace)) {
                                     self.plan.share_namespaces.push(NamespaceRow { c, namespace_id: job.namespace.0 });
                                 }
+                                if base.is_none() && !draft.has_own_id {
+                                    self.plan.prove_absent(c, *job);
+                                }
                                 let base = base.map(|base| &**base);
                                 self.plan.write_job(c, base, after, &draft.changes, world.now());
                             }

@@ -47,6 +47,8 @@ pub struct Draft {
     pub job: Option<Arc<Job>>,
     /// What is written beside it.
     pub changes: Changes,
+    /// It is new under an id that nobody can have used.
+    pub has_own_id: bool,
 }
 
 /// What becomes of a namespace.
@@ -139,19 +141,19 @@ impl World {
             None => (before.clone(), false),
             Some((job, changes)) => {
                 let applied = job.revision != before.revision;
-                self.put(job.key, Draft { job: Some(job.clone()), changes });
+                self.put(job.key, Draft { job: Some(job.clone()), changes, ..Draft::default() });
                 (job, applied)
             }
         }
     }
 
-    /// Puts a new job into the world.
-    pub fn create(&mut self, job: Arc<Job>, changes: Changes) {
+    /// Puts a new job into the world; `has_own_id` if nobody can have used its id.
+    pub fn create(&mut self, job: Arc<Job>, changes: Changes, has_own_id: bool) {
         // One statement cannot delete and insert the same row: who creates anew what this group deletes comes after it. That
         // goes for a job which this group made itself, too: what was kept of its changes is not that of the new one.
         let was_there = self.loaded.jobs.get(&job.key).is_some_and(Option::is_some);
         self.layer.trace.must_wait |= was_there || self.drafts.contains_key(&job.key);
-        self.put(job.key, Draft { job: Some(job), changes });
+        self.put(job.key, Draft { job: Some(job), changes, has_own_id });
     }
 
     /// Removes a job from the world.
@@ -234,6 +236,7 @@ impl World {
             let whole = self.drafts.entry(key).or_default();
             whole.job = draft.job;
             whole.changes.absorb(draft.changes);
+            whole.has_own_id |= draft.has_own_id;
         }
         self.remembered.extend(layer.requests.into_iter().map(|(key, record)| (key, Arc::new(record))));
         for (id, effect) in layer.namespaces {

@@ -179,7 +179,7 @@ impl Reader {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
     #[test]
     fn whatever_is_lost_late_or_told_twice_readers_miss_no_change_of_a_state(moves in moves(), conflate: bool) {

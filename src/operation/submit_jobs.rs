@@ -69,7 +69,7 @@ impl Operation for SubmitJobs {
                 false => world.namespace(new.key.namespace).map_or(0, |namespace| namespace.fencing_floor),
             };
             let (job, changes) = new.submit(world.now(), floor, path)?;
-            world.create(job.clone(), changes);
+            world.create(job.clone(), changes, new.is_generated);
             reply.jobs.push(job);
         }
         Ok(reply)

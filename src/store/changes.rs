@@ -110,7 +110,7 @@ impl Store {
     /// Jobs of which history was written by transactions from one on that are over by now, each once, and the transaction to
     /// go on from.
     pub async fn jobs_since(&self, xid: i64, limit: u32) -> Result<(Vec<JobKey>, i64)> {
-        let client = self.reads.get().await?;
+        let client = self.reserved.get().await?;
         let rows = client.rows(include_str!("sql/jobs_since.sql"), &[&xid, &i64::from(limit)]).await;
         let rows = rows.map_err(|error| unavailable(&error))?;
         let key = |row: &Row| Some(JobKey { namespace: NamespaceId(row.get::<_, Option<i32>>(1)?), uid: row.get(2) });

@@ -1,13 +1,11 @@
 //! Connections to Postgres: how they are made, and how a writer's own connection comes back after a loss.
 
-use std::time::Duration;
-
 use deadpool_postgres::ClientWrapper;
 use postgres_types::ToSql;
-use tokio_postgres::config::TargetSessionAttrs;
-use tokio_postgres::{Config, NoTls, Row, Statement};
+use tokio_postgres::{Row, Statement};
 
 use super::commit::Prepared;
+pub use super::target::Target;
 use crate::error::{Error, Result};
 
 /// An error of the driver.
@@ -18,48 +16,6 @@ pub type DbResult<T> = std::result::Result<T, DbError>;
 pub type Client = ClientWrapper;
 /// A transaction on one.
 pub type Transaction<'a> = deadpool_postgres::Transaction<'a>;
-
-/// How long a connection attempt may take.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Where the database is: one or several hosts, of which the one that takes writes is used.
-#[derive(Clone)]
-pub struct Target {
-    config: Config,
-}
-
-impl Target {
-    /// Reads a connection string, `postgres://…` or `host=… user=…`. What it does not say is set to safe bounds.
-    pub fn parse(url: &str) -> std::result::Result<Self, tokio_postgres::Error> {
-        let mut config: Config = url.parse()?;
-        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        config.connect_timeout(*config.get_connect_timeout().unwrap_or(&CONNECT_TIMEOUT));
-        config.keepalives_idle(Duration::from_secs(30));
-        if config.get_application_name().is_none() {
-            config.application_name("interlock");
-        }
-        Ok(Self { config })
-    }
-
-    /// The settings, for the pool.
-    pub fn config(&self) -> Config {
-        self.config.clone()
-    }
-
-    /// A new connection with a session prepared by `setup`.
-    pub async fn connect(&self, setup: &str) -> std::result::Result<ClientWrapper, tokio_postgres::Error> {
-        let (client, connection) = self.config.connect(NoTls).await?;
-        let task = tokio::spawn(async move {
-            // The task ends with the connection; whoever used it gets the error too.
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a database connection ended");
-            }
-        });
-        let client = ClientWrapper::new(client, task);
-        client.batch_execute(setup).await?;
-        Ok(client)
-    }
-}
 
 /// Who can run a statement of ours: a connection, or a transaction on one.
 pub trait Run: Sync {
@@ -137,12 +93,7 @@ impl Lane {
     /// The connection, made anew if it was lost.
     pub async fn open(&mut self) -> Result<&mut Open> {
         if self.open.as_ref().is_none_or(|open| open.client.is_closed()) {
-            // The driver bounds only the first step of connecting.
-            let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.target.connect(WRITER_SETUP)).await;
-            let client = connected.map_err(|_| Error::StoreUnavailable)?.map_err(|error| {
-                tracing::warn!(%error, "no connection to the database");
-                Error::StoreUnavailable
-            })?;
+            let client = self.target.connect(WRITER_SETUP).await?;
             self.open = Some(Open { client, prepared: Prepared::default() });
         }
         self.open.as_mut().ok_or(Error::StoreUnavailable)

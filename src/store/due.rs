@@ -105,13 +105,13 @@ impl Store {
 
     /// Makes history's partitions for the next days and drops those of long ago; returns how many were dropped.
     pub async fn keep_partitions(&self, keep_days: i32) -> Result<usize> {
-        let client = self.reads.get().await?;
+        let client = self.reserved.get().await?;
         partitions::ensure(&client).await?;
         partitions::drop_old(&client, keep_days).await
     }
 
     async fn read(&self, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
-        let client = self.reads.get().await?;
+        let client = self.reserved.get().await?;
         client.rows(sql, params).await.map_err(|error| unavailable(&error))
     }
 }

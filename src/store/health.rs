@@ -2,41 +2,74 @@
 
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::Store;
-use super::connection::{Client, Run};
+use super::connection::{Client, DbResult, Run};
 
 /// How long a look may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The connection between two looks.
-pub type Pulse = Mutex<Option<Client>>;
+/// What is kept between two looks.
+#[derive(Default)]
+pub struct Pulse {
+    /// The connection.
+    client: Option<Client>,
+    /// When the last look began, if it was the first good one after bad ones.
+    healed: Option<Instant>,
+    /// The last look found no database.
+    was_away: bool,
+}
+
+/// What a look found.
+struct Found {
+    client: Client,
+    is_ready: bool,
+    is_writable: bool,
+}
 
 impl Store {
     /// Whether the database answers, can be written, and has room for the history of the next days.
+    ///
+    /// The look also decides for all others how long a database that says nothing is waited for. Connections that are older than a
+    /// look without an answer are given up, and once the database is back, those of before: it may have heard nothing of what was
+    /// sent meanwhile.
     pub async fn is_ready(&self) -> bool {
         let Ok(mut pulse) = self.pulse.try_lock() else { return false };
+        let began = Instant::now();
         // Put back only when the look was good.
-        let idle = pulse.take().filter(|client| !client.is_closed());
-        let look = async {
-            let client = match idle {
-                Some(client) => client,
-                None => self.target.connect("SET statement_timeout = '5s'; SET timezone = 'UTC'").await.ok()?,
-            };
-            let rows = client.rows(include_str!("sql/health.sql"), &[]).await.ok()?;
-            let (is_ready, is_writable) = rows.first().map(|row| (row.get::<_, bool>(0), row.get::<_, bool>(1)))?;
-            Some((client, is_ready, is_writable))
+        let idle = pulse.client.take().filter(|client| !client.is_closed());
+        let found = match tokio::time::timeout(PATIENCE, self.look(idle)).await {
+            Ok(Ok(found)) => found,
+            // It refuses, so it is there.
+            Ok(Err(error)) if error.code().is_some() => return false,
+            Ok(Err(_)) | Err(_) => {
+                *pulse = Pulse { was_away: true, ..Pulse::default() };
+                self.target.lost_since(began);
+                return false;
+            }
         };
-        let Ok(Some((client, is_ready, is_writable))) = tokio::time::timeout(PATIENCE, look).await else {
-            return false;
-        };
-        if is_writable {
-            *pulse = Some(client);
+        // Not at once: what the database had been told it may be answering just now.
+        if let Some(healed) = pulse.healed.take() {
+            self.target.lost_since(healed);
+        }
+        pulse.healed = std::mem::take(&mut pulse.was_away).then_some(began);
+        if found.is_writable {
+            pulse.client = Some(found.client);
         } else {
             // A primary that was demoted: what is connected to it would stay with it.
-            self.reads.renew();
+            self.renew();
         }
-        is_ready
+        found.is_ready
+    }
+
+    async fn look(&self, idle: Option<Client>) -> DbResult<Found> {
+        let client = match idle {
+            Some(client) => client,
+            None => self.target.open("SET statement_timeout = '5s'; SET timezone = 'UTC'").await?,
+        };
+        let rows = client.rows(include_str!("sql/health.sql"), &[]).await?;
+        let (is_ready, is_writable) = rows.first().map_or((false, false), |row| (row.get(0), row.get(1)));
+        Ok(Found { client, is_ready, is_writable })
     }
 }

@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio_postgres::{AsyncMessage, NoTls};
+use tokio::time::Instant;
+use tokio_postgres::AsyncMessage;
 
-use super::connection::{CONNECT_TIMEOUT, Target, unavailable};
+use super::connection::unavailable;
+use super::target::{CONNECT_TIMEOUT, Target};
 use crate::error::{Error, Result};
 
 /// Messages that may wait to be heard; with more, the connection counts as lost, and everything is looked at.
@@ -26,9 +28,11 @@ impl Listener {
     /// Connects and listens.
     pub async fn open(target: &Target) -> Result<Self> {
         let open = async {
-            let (client, mut connection) = target.config().connect(NoTls).await?;
+            let made = Instant::now();
+            let (client, mut connection) = target.dial().await?;
             let (tell, heard) = mpsc::channel(MAX_WAITING);
-            tokio::spawn(async move {
+            let away = target.clone();
+            let carried = async move {
                 let mut messages = futures::stream::poll_fn(move |context| connection.poll_message(context));
                 while let Some(Ok(message)) = futures::StreamExt::next(&mut messages).await {
                     if let AsyncMessage::Notification(note) = message
@@ -36,6 +40,12 @@ impl Listener {
                     {
                         return;
                     }
+                }
+            };
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = carried => {}
+                    () = away.lost_after(made) => {}
                 }
             });
             client.batch_execute(SETUP).await?;

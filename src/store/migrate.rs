@@ -20,7 +20,7 @@ const WAIT: Duration = Duration::from_secs(300);
 /// Returns the names of the migrations it applied.
 pub async fn migrate(target: &Target) -> Result<Vec<String>> {
     let setup = format!("SET lock_timeout = {}; SET timezone = 'UTC'", WAIT.as_millis());
-    let mut client = target.connect(&setup).await.map_err(|error| failed(&error))?;
+    let mut client = target.connect(&setup).await?;
     client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await.map_err(|error| failed(&error))?;
     failpoint::hit("before_migration");
     let report = embedded::migrations::runner().run_async(&mut *client).await.map_err(|error| failed(&error))?;

@@ -15,6 +15,7 @@ pub mod partitions;
 pub mod pool;
 mod queries;
 pub mod reader;
+mod target;
 pub mod types;
 
 use std::sync::Arc;
@@ -23,6 +24,9 @@ use connection::Target;
 use health::Pulse;
 use pool::{PoolSettings, ReadPool};
 
+/// Connections that users' reads cannot use up: one for the dispatcher's look, the others for what it hands out and for the loops.
+const RESERVED: usize = 4;
+
 /// The database, as the engine and the readers use it.
 #[derive(Clone)]
 pub struct Store {
@@ -30,14 +34,29 @@ pub struct Store {
     pub target: Target,
     /// Connections for reads.
     pub reads: ReadPool,
-    pulse: Arc<Pulse>,
+    /// A few more for what must go on while reads use up theirs: the dispatcher, the loops, and what workers get with leases.
+    reserved: ReadPool,
+    pulse: Arc<tokio::sync::Mutex<Pulse>>,
 }
 
 impl Store {
     /// Opens nothing yet; connections are made as they are needed.
     pub fn new(target: Target, settings: PoolSettings) -> Result<Self, deadpool_postgres::BuildError> {
+        let reserved =
+            ReadPool::new(&target, PoolSettings { max_connections: RESERVED, min_connections: 1, ..settings.clone() })?;
         let reads = ReadPool::new(&target, settings)?;
-        Ok(Self { target, reads, pulse: Arc::default() })
+        Ok(Self { target, reads, reserved, pulse: Arc::default() })
+    }
+
+    /// Closes connections that have been idle for too long; returns how many.
+    pub fn retire_idle(&self) -> usize {
+        self.reads.retire_idle() + self.reserved.retire_idle()
+    }
+
+    /// Uses none of the connections again that are there now.
+    fn renew(&self) {
+        self.reads.renew();
+        self.reserved.renew();
     }
 }
 

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
 use tokio::sync::Semaphore;
-use tokio_postgres::NoTls;
 
-use super::connection::Target;
 use super::reader::Reader;
+use super::target::{CONNECT_TIMEOUT, Target};
 use crate::error::{Error, Result};
 
 /// Bounds of the pool.
@@ -75,21 +74,17 @@ impl ReadPool {
     /// A pool that opens connections as they are needed.
     pub fn new(target: &Target, settings: PoolSettings) -> std::result::Result<Self, deadpool_postgres::BuildError> {
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(target.config(), NoTls, manager_config);
         let (max_uses, max_idle) = (settings.max_uses, settings.max_idle);
         let timeout_ms = settings.command_timeout.as_millis();
         let setup = format!("SET statement_timeout = {timeout_ms}; SET timezone = 'UTC'; SET jit = off");
+        let manager = Manager::from_connect(target.config(), target.pooled(setup), manager_config);
         let renewed: Arc<Mutex<Option<Instant>>> = Arc::default();
         let last_renewed = renewed.clone();
         let pool = Pool::builder(manager)
             .max_size(settings.max_connections)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(settings.wait))
-            .create_timeout(Some(Duration::from_secs(5)))
-            .post_create(Hook::async_fn(move |client, _| {
-                let setup = setup.clone();
-                Box::pin(async move { client.batch_execute(&setup).await.map_err(HookError::Backend) })
-            }))
+            .create_timeout(Some(CONNECT_TIMEOUT))
             .pre_recycle(Hook::sync_fn(move |_, metrics| {
                 let is_old = lock(&last_renewed).is_some_and(|renewed| metrics.created < renewed);
                 if is_old || metrics.recycle_count >= max_uses || metrics.last_used() >= max_idle {

@@ -80,7 +80,7 @@ impl Store {
         &self,
         leases: &[(JobKey, StageNo)],
     ) -> Result<HashMap<(JobKey, StageNo), LeaseDocuments>> {
-        let client = self.reads.get().await?;
+        let client = self.reserved.get().await?;
         let keys: Vec<JobKey> = leases.iter().map(|(key, _)| *key).collect();
         let (namespaces, uids) = columns(&keys);
         let stages: Vec<i32> = leases.iter().map(|(_, no)| signed(*no)).collect();
@@ -134,7 +134,7 @@ impl Store {
 
     /// The revisions of jobs that exist.
     pub async fn revisions(&self, keys: &[JobKey]) -> Result<HashMap<JobKey, i64>> {
-        let client = self.reads.get().await?;
+        let client = self.reserved.get().await?;
         let (namespaces, uids) = columns(keys);
         let rows = client.rows(include_str!("sql/load_revisions.sql"), &[&namespaces, &uids]).await;
         let entry =

@@ -50,7 +50,7 @@ impl Chore for Retire {
     const BY_TURNS: bool = false;
 
     async fn run(&mut self) -> Result<usize> {
-        Ok(self.engine.shared().store.reads.retire_idle())
+        Ok(self.engine.shared().store.retire_idle())
     }
 }
 

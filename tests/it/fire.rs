@@ -10,7 +10,6 @@ mod fleet;
 mod histories;
 mod kills;
 mod lost_replies;
-mod proxy;
 mod repeats;
 mod stopped_workers;
 mod streams;

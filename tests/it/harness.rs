@@ -6,6 +6,7 @@
 mod api;
 mod messages;
 mod program;
+mod proxy;
 mod server;
 mod watch;
 
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 pub use api::{Api, field, ok, refused, token, within};
 pub use messages::*;
 pub use program::Program;
+pub use proxy::{Mode, Proxy};
 pub use server::{Database, Server, sql};
 pub use watch::{Told, Watch, state_changes};
 

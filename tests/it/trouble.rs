@@ -1,9 +1,11 @@
 //! The server when things around it break: other servers, the database, connections, callers.
 
+mod absent;
 mod cancelled;
 #[cfg(feature = "failpoints")]
 mod crash_points;
 mod held_up;
 mod load;
+mod migrations;
 mod postgres;
 mod turns;

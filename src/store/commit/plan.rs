@@ -80,6 +80,7 @@ plan! {
         rewire_specs: StageDocuments, "Dependencies that grew.";
         set_artifacts: StageDocuments, "Artifacts.";
         clear_artifacts: StageIds, "Artifacts that go.";
+        insert_ready: Ready, "New stages that can be leased.";
         set_ready: Ready, "Stages that can be leased.";
         clear_ready: StageIds, "Stages that no longer can.";
         set_leases: Leases, "Granted leases.";

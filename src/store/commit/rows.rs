@@ -20,10 +20,10 @@ use crate::store::types::JsonText;
 pub(in crate::store) const FAILING: i16 = 8;
 
 impl Plan {
-    /// Writes a job that is new (`base` is `None`) or changed.
+    /// Writes a job that is new (`base` is `None`) or changed. That the id of a new one is unused the insert proves, for the
+    /// whole group; where it might be used the component proves it for itself first, see [`Self::prove_absent`].
     pub fn write_job(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes, now: Timestamp) {
         let Some(base) = base else {
-            self.free_jobs.push(Id { c, namespace_id: job.key.namespace.0, job_uid: job.key.uid });
             self.insert_jobs.push(new_job(c, job));
             self.write_children(c, None, job, changes, now);
             return;
@@ -189,7 +189,8 @@ impl Plan {
         let same_priority = base.is_some_and(|base| base.priority == job.priority);
         let is_ready = job.is_leasable(stage);
         if is_ready && !(was_ready && same_priority) {
-            self.set_ready.push(ReadyRow {
+            let rows = if was.is_none() { &mut self.insert_ready } else { &mut self.set_ready };
+            rows.push(ReadyRow {
                 c,
                 namespace_id,
                 job_uid,

@@ -52,6 +52,10 @@ impl Tables {
 
     fn apply_ready(&mut self, plan: &Plan) {
         let mut written = BTreeSet::new();
+        for row in plan.insert_ready.rows() {
+            assert!(written.insert(row.stage_no), "one effect per row");
+            assert!(self.ready.insert(row.stage_no, row.priority).is_none(), "inserted twice");
+        }
         for row in plan.set_ready.rows() {
             assert!(written.insert(row.stage_no), "one effect per row");
             self.ready.insert(row.stage_no, row.priority);

@@ -12,7 +12,6 @@ use futures::future::join_all;
 use interlock::proto;
 
 use super::answers::Answer;
-use super::proxy::{Mode, Proxy};
 use super::scale;
 use crate::harness::*;
 

@@ -178,3 +178,49 @@ async fn an_exhausted_pool_stops_neither_heartbeats_nor_writes() {
     })
     .await;
 }
+
+/// Enough for what is due by the clock, and far less than a call waits for a connection.
+const DUE: Duration = Duration::from_secs(10);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exhausted_pool_stops_neither_polls_nor_what_is_due() {
+    let server = Server::with(|config| config.pool_max = 2).await;
+    let api = &server.api;
+    api.submit(new_job("read", vec![new_stage("s")])).await;
+    let foreign = sql(server.database.url()).await;
+    // History is read up to days that have not come, into which nothing is written.
+    let last = "SELECT max(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'job_events'::regclass";
+    let last: String = foreign.query_one(last, &[]).await.expect("a partition").get(0);
+    foreign.batch_execute(&format!("BEGIN; LOCK TABLE {last} IN ACCESS EXCLUSIVE MODE")).await.expect("a lock");
+    let reads: Vec<_> = (0..20)
+        .map(|_| {
+            let api = api.clone();
+            tokio::spawn(async move {
+                let request = proto::ListJobEventsRequest { job_id: "read".to_owned(), ..Default::default() };
+                api.jobs().list_job_events(request).await.map(drop)
+            })
+        })
+        .collect();
+    let exhausted = async || {
+        let pool = api.statistics().await.pool.expect("a pool");
+        (pool.connections == 2 && pool.idle == 0 && pool.waiting > 0).then_some(())
+    };
+    eventually("an exhausted pool", exhausted).await;
+    let began = Instant::now();
+    // A poll that waits gets what comes; its lease expires, and the stage goes to the next; and what was delayed starts.
+    let stage = |queue: &str| proto::StageSpec { queue: queue.to_owned(), ..new_stage("s") };
+    let (first, _) = futures::join!(api.lease_for("work", 1), api.submit(new_job("work", vec![stage("work")])));
+    let second = api.lease("work").await;
+    assert!(second.fencing_token > first.fencing_token);
+    let soon = std::time::SystemTime::now() + Duration::from_secs(1);
+    let delayed = proto::SubmitJobRequest { start_time: Some(soon.into()), ..new_job("late", vec![stage("late")]) };
+    api.submit(delayed).await;
+    api.lease("late").await;
+    println!("leased, reaped, leased again and started late within {:?}", began.elapsed());
+    assert!(began.elapsed() < DUE, "{:?}", began.elapsed());
+    exhausted().await.expect("it was exhausted all the time");
+    foreign.batch_execute("ROLLBACK").await.expect("no lock");
+    for read in reads {
+        read.await.expect("no panic").expect("history");
+    }
+}

@@ -1,6 +1,7 @@
 -- share_namespaces: namespaces that must still exist when jobs are put into them; the weakest lock keeps them from being
--- deleted and disturbs nobody else.
+-- deleted and disturbs nobody else. Each is locked once, however many jobs of the group go into it.
 SELECT v.c
 FROM unnest($1::int4[], $2::int4[]) AS v(c, namespace_id)
-JOIN namespaces n ON n.namespace_id = v.namespace_id
-FOR KEY SHARE OF n SKIP LOCKED
+JOIN (
+    SELECT namespace_id FROM namespaces WHERE namespace_id = ANY ($2::int4[]) FOR KEY SHARE SKIP LOCKED
+) n USING (namespace_id)

@@ -1,0 +1,297 @@
+//! Where the database is, and how a connection to it comes about and ends.
+//!
+//! Of several hosts the one that takes writes is used. They are asked a moment apart and not one after the other, so that one
+//! that hangs does not keep the others from being asked. And a connection ends when the database was found away after it was made:
+//! whoever waits on it is told at once, instead of after all the time that a statement may take.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use deadpool_postgres::ClientWrapper;
+use futures::future::{BoxFuture, select_ok};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{Config, Connection, NoTls, Socket};
+
+use super::connection::DbResult;
+use crate::error::{Error, Result};
+
+/// How long a connection attempt may take, all of it. The driver bounds only its first step.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How much later than the one before it a host is asked.
+const HEAD_START: Duration = Duration::from_millis(200);
+/// After so much silence the kernel asks whether the other side is still there,
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+/// so often,
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// and after this without an answer the connection is lost.
+const TCP_PATIENCE: Duration = Duration::from_secs(15);
+
+/// The pause before the attempt after one that failed; each further failure doubles it,
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Where the database is: one or several hosts, of which the one that takes writes is used.
+#[derive(Clone)]
+pub struct Target {
+    config: Config,
+    hosts: Arc<[Config]>,
+    /// Connections that were made before this moment lead nowhere.
+    away: Arc<watch::Sender<Instant>>,
+    /// Attempts to connect that failed since the last good one.
+    failures: Arc<AtomicU32>,
+}
+
+impl Target {
+    /// Reads a connection string, `postgres://…` or `host=… user=…`. What it does not say is set to safe bounds.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn parse(url: &str) -> DbResult<Self> {
+        let mut config: Config = url.parse()?;
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        config.connect_timeout(*config.get_connect_timeout().unwrap_or(&CONNECT_TIMEOUT));
+        config.keepalives_idle(KEEPALIVE_IDLE).keepalives_interval(KEEPALIVE_INTERVAL);
+        config.tcp_user_timeout(*config.get_tcp_user_timeout().unwrap_or(&TCP_PATIENCE));
+        if config.get_application_name().is_none() {
+            config.application_name("interlock");
+        }
+        let away = Arc::new(watch::Sender::new(Instant::now()));
+        Ok(Self { hosts: each_host(&config).into(), config, away, failures: Arc::default() })
+    }
+
+    /// The settings, for the pool.
+    pub fn config(&self) -> Config {
+        self.config.clone()
+    }
+
+    /// A new connection with a session prepared by `setup`.
+    pub async fn connect(&self, setup: &str) -> Result<ClientWrapper> {
+        self.pause().await;
+        match timeout(CONNECT_TIMEOUT, self.open(setup)).await {
+            Ok(Ok(client)) => return Ok(client),
+            Ok(Err(error)) => tracing::warn!(%error, "no connection to the database"),
+            Err(_) => {
+                self.failed();
+                tracing::warn!("no connection to the database in time");
+            }
+        }
+        Err(Error::StoreUnavailable)
+    }
+
+    /// The same for whoever bounds it, and wants to know why there is none.
+    pub(super) async fn open(&self, setup: &str) -> DbResult<ClientWrapper> {
+        let (client, task) = self.session(setup).await?;
+        Ok(ClientWrapper::new(client, task))
+    }
+
+    /// Ends all connections that were made before a moment: the database was away since.
+    pub(super) fn lost_since(&self, moment: Instant) {
+        self.away.send_if_modified(|last| {
+            let later = *last < moment;
+            *last = moment.max(*last);
+            later
+        });
+    }
+
+    /// A database that is not there is not hammered: everybody's next attempt waits longer for each one that failed.
+    async fn pause(&self) {
+        sleep(pause(self.failures.load(Ordering::Relaxed), rand::random())).await;
+    }
+
+    /// A client and the task of its connection; unbounded, and at once.
+    async fn session(&self, setup: &str) -> DbResult<(tokio_postgres::Client, JoinHandle<()>)> {
+        let session = self.attempt(setup).await;
+        match &session {
+            Ok(_) => self.failures.store(0, Ordering::Relaxed),
+            Err(_) => self.failed(),
+        }
+        session
+    }
+
+    fn failed(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    async fn attempt(&self, setup: &str) -> DbResult<(tokio_postgres::Client, JoinHandle<()>)> {
+        let made = Instant::now();
+        let (client, connection) = self.dial().await?;
+        let (away, ended) = (self.clone(), async move {
+            // Whoever used it gets the error too.
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a database connection ended");
+            }
+        });
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                () = ended => {}
+                () = away.lost_after(made) => tracing::debug!("a database connection was given up"),
+            }
+        });
+        client.batch_execute(setup).await?;
+        Ok((client, task))
+    }
+
+    /// A client and its connection, which the caller has to carry; unbounded, and at once.
+    pub(super) async fn dial(&self) -> DbResult<(tokio_postgres::Client, Connection<Socket, NoTlsStream>)> {
+        let attempts = (0..).zip(self.hosts.iter()).map(|(place, host)| {
+            Box::pin(async move {
+                sleep(HEAD_START * place).await;
+                host.connect(NoTls).await
+            })
+        });
+        let (dialled, _slower) = select_ok(attempts).await?;
+        Ok(dialled)
+    }
+
+    /// Waits until the database was found away after a moment.
+    pub(super) async fn lost_after(&self, moment: Instant) {
+        // It cannot be closed as long as this waits.
+        let mut away = self.away.subscribe();
+        let _is_lost = away.wait_for(|since| moment < *since).await.is_ok();
+    }
+
+    /// The same for the pool, which bounds it.
+    pub(super) fn pooled(&self, setup: String) -> Pooled {
+        Pooled { target: self.clone(), setup }
+    }
+}
+
+/// How the pool connects.
+pub(super) struct Pooled {
+    target: Target,
+    setup: String,
+}
+
+impl deadpool_postgres::Connect for Pooled {
+    fn connect(&self, _: &Config) -> BoxFuture<'_, DbResult<(tokio_postgres::Client, JoinHandle<()>)>> {
+        Box::pin(async {
+            self.target.pause().await;
+            self.target.session(&self.setup).await
+        })
+    }
+}
+
+/// How long to wait after so many failed attempts. `jitter`, from 0 to 1, keeps servers that lost the same database apart.
+fn pause(failures: u32, jitter: f64) -> Duration {
+    match failures.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(before) => {
+            let doubled = FIRST_PAUSE.saturating_mul(1 << before.min(10)).min(LONGEST_PAUSE);
+            doubled.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+        }
+    }
+}
+
+/// The settings of each host alone. The driver would ask one after the other, and wait for one that hangs.
+fn each_host(config: &Config) -> Vec<Config> {
+    let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+    let count = hosts.len().max(addresses.len());
+    let is_even = |given: usize| given <= 1 || given == count;
+    if count <= 1 || !is_even(hosts.len()) || !is_even(addresses.len()) || !is_even(ports.len()) {
+        // What does not fit together the driver explains.
+        return vec![config.clone()];
+    }
+    (0..count).map(|place| one_host(config, place)).collect()
+}
+
+fn one_host(config: &Config, place: usize) -> Config {
+    use tokio_postgres::config::Host;
+    let mut one = without_hosts(config);
+    match config.get_hosts().get(place) {
+        Some(Host::Tcp(host)) => {
+            one.host(host);
+        }
+        Some(Host::Unix(directory)) => {
+            one.host_path(directory);
+        }
+        None => {}
+    }
+    if let Some(address) = config.get_hostaddrs().get(place) {
+        one.hostaddr(*address);
+    }
+    if let Some(port) = config.get_ports().get(place).or_else(|| config.get_ports().first()) {
+        one.port(*port);
+    }
+    one
+}
+
+/// All settings but the hosts, which cannot be taken back from the driver's own type.
+fn without_hosts(config: &Config) -> Config {
+    let mut one = Config::new();
+    if let Some(user) = config.get_user() {
+        one.user(user);
+    }
+    if let Some(password) = config.get_password() {
+        one.password(password);
+    }
+    if let Some(name) = config.get_dbname() {
+        one.dbname(name);
+    }
+    if let Some(options) = config.get_options() {
+        one.options(options);
+    }
+    if let Some(name) = config.get_application_name() {
+        one.application_name(name);
+    }
+    if let Some(limit) = config.get_connect_timeout() {
+        one.connect_timeout(*limit);
+    }
+    if let Some(limit) = config.get_tcp_user_timeout() {
+        one.tcp_user_timeout(*limit);
+    }
+    if let Some(interval) = config.get_keepalives_interval() {
+        one.keepalives_interval(interval);
+    }
+    if let Some(retries) = config.get_keepalives_retries() {
+        one.keepalives_retries(retries);
+    }
+    one.ssl_mode(config.get_ssl_mode())
+        .ssl_negotiation(config.get_ssl_negotiation())
+        .keepalives(config.get_keepalives())
+        .keepalives_idle(config.get_keepalives_idle())
+        .target_session_attrs(config.get_target_session_attrs())
+        .channel_binding(config.get_channel_binding())
+        .load_balance_hosts(config.get_load_balance_hosts());
+    one
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_a_bound_and_are_spread() {
+        assert_eq!(pause(0, 0.5), Duration::ZERO, "the first attempt waits for nothing");
+        for failures in 1..100 {
+            let (shortest, longest) = (pause(failures, 0.0), pause(failures, 1.0));
+            assert!(shortest >= FIRST_PAUSE / 2 && longest <= LONGEST_PAUSE, "{failures}: {shortest:?} to {longest:?}");
+            assert_eq!(shortest * 2, longest);
+            assert!(pause(failures + 1, 0.5) >= pause(failures, 0.5));
+        }
+    }
+
+    #[test]
+    fn each_host_keeps_all_other_settings() {
+        let url = "postgres://me:secret@a:1,b:2/db?application_name=x&options=-cgeqo%3Doff&keepalives_retries=2";
+        let target = Target::parse(url).expect("a URL");
+        let alone = |host: &str| {
+            let url =
+                format!("postgres://me:secret@{host}/db?application_name=x&options=-cgeqo%3Doff&keepalives_retries=2");
+            Target::parse(&url).expect("a URL").config
+        };
+        assert_eq!(target.hosts[..], [alone("a:1"), alone("b:2")]);
+        let target = Target::parse("host=a,b port=7 user=me").expect("pairs");
+        assert_eq!(target.hosts.iter().map(|host| host.get_ports().to_vec()).collect::<Vec<_>>(), [[7], [7]]);
+        assert_eq!(
+            Target::parse("host=a,b port=1,2,3 user=me").expect("pairs").hosts.len(),
+            1,
+            "for the driver to refuse"
+        );
+    }
+}
