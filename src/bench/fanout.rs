@@ -193,7 +193,7 @@ async fn deaf(settings: &Settings, server: &Server, prefix: &str) -> anyhow::Res
     eprintln!("with {DEAF} watchers who never read the server's memory grew by {} MiB", grown >> 20);
     watchers.end().await?;
     let rows = runs.map(|mut runs| {
-        runs.sort_by(|one, other| one.1.cmp(&other.1));
+        runs.sort_by_key(|(_, p99_us, _)| *p99_us);
         let (per_second, p99_us, news_us) = runs[runs.len() / 2];
         eprintln!("updates per second {per_second:.0}, their p99 {p99_us} µs, that of news to the others {news_us} µs");
         Row { per_second, p99_us, memory_bytes: server.memory_bytes(), ..blank("updates", "interlock", SENDING) }
@@ -233,7 +233,7 @@ async fn reconnect(server: &Server, prefix: &str) -> anyhow::Result<Row> {
     }
     let reads = histories_read(channel.clone()).await?;
     let began = Instant::now();
-    let mut watchers = Watchers::begin(&server.address, MANY, &[job_id.clone()], from).await?;
+    let mut watchers = Watchers::begin(&server.address, MANY, std::slice::from_ref(&job_id), from).await?;
     watchers.until_all_at(newest).await?;
     let took = began.elapsed();
     let reads = histories_read(channel).await? - reads;
