@@ -11,7 +11,7 @@ use super::{Api, PATIENCE};
 #[derive(Clone, Debug)]
 pub enum Told {
     Snapshot(Box<proto::Job>),
-    Change(proto::JobChange),
+    Change(Box<proto::JobChange>),
     Gap(i64),
     Keepalive(i64),
 }
@@ -30,7 +30,7 @@ impl Told {
     fn of(response: proto::WatchJobResponse) -> Told {
         match response.update.expect("an update") {
             Update::Snapshot(job) => Told::Snapshot(Box::new(proto::Job::decode(job).expect("a job"))),
-            Update::Change(change) => Told::Change(proto::JobChange::decode(change).expect("a change")),
+            Update::Change(change) => Told::Change(Box::new(proto::JobChange::decode(change).expect("a change"))),
             Update::Gap(gap) => Told::Gap(gap.oldest_revision),
             Update::Keepalive(keepalive) => Told::Keepalive(keepalive.revision),
         }
@@ -40,7 +40,7 @@ impl Told {
     #[track_caller]
     pub fn change(self) -> proto::JobChange {
         match self {
-            Told::Change(change) => change,
+            Told::Change(change) => *change,
             other => panic!("{other:?} is no change"),
         }
     }
