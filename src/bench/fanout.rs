@@ -96,6 +96,7 @@ impl Scene<'_> {
             memory_bytes: self.server.memory_bytes(),
             ..blank(&self.name, "interlock", self.watchers)
         };
+        println!("{}: {} revisions were told together with later ones", self.name, watchers.skipped());
         watchers.end().await?;
         Ok(row)
     }
@@ -183,7 +184,7 @@ async fn reconnect(server: &Server, prefix: &str) -> anyhow::Result<Row> {
     }
     let reads = histories_read(channel.clone()).await?;
     let began = Instant::now();
-    let mut watchers = Watchers::begin(&server.address, MANY, &[job_id.clone()], from).await?;
+    let mut watchers = Watchers::begin(&server.address, MANY, std::slice::from_ref(&job_id), from).await?;
     watchers.until_all_at(newest).await?;
     let took = began.elapsed();
     let reads = histories_read(channel).await? - reads;

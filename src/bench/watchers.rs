@@ -137,7 +137,7 @@ impl Default for Counts {
 
 impl Counts {
     fn note(&self, link: &Link) {
-        if self.received.fetch_add(1, Ordering::Relaxed) % SAMPLED != 0 {
+        if !self.received.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLED) {
             return;
         }
         let Some(changed) = &link.change_time else { return };
