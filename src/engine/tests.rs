@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::feed::Hub;
 use crate::operation::Reply;
 use crate::operation::end_stage::{End, EndStage};
+use crate::operation::reap::Reap;
 use crate::operation::submit_jobs::SubmitJobs;
 use crate::operation::update_progress::{Target, UpdateProgress};
 use crate::proto;
@@ -65,13 +66,17 @@ impl Server {
     }
 
     async fn lease(&self, wait: Duration) -> Vec<Leased> {
+        self.lease_for(wait, None).await
+    }
+
+    async fn lease_for(&self, wait: Duration, lease_duration: Option<Duration>) -> Vec<Leased> {
         let poll = Poll {
             namespace: DEFAULT,
             worker_id: Name::from("worker"),
             queues: vec![Name::from("default")],
             max_stages: 1,
             wait,
-            lease_duration: None,
+            lease_duration,
             same_group: false,
             deadline: None,
         };
@@ -127,6 +132,32 @@ async fn a_repeated_request_is_answered_and_not_applied_again_on_any_server() {
     a.submit("film-1", &[], None).await.expect("submitted");
     assert!(taken(a.submit("film-1", &[], None).await));
     assert!(taken(b.submit("film-1", &[], None).await));
+}
+
+#[tokio::test]
+async fn a_lease_that_another_server_renewed_is_not_reaped() {
+    let database = database().await;
+    let server = server(&database);
+    let client = server.engine.shared().store.target.connect("").await.expect("a connection");
+    for is_renewed in [false, true] {
+        server.submit("", &[("voice", &[])], None).await.expect("submitted");
+        let leased = server.lease_for(Duration::from_secs(20), Some(Duration::from_millis(50))).await.remove(0);
+        let stage = &leased.job.stages[leased.stage_no];
+        let (lease, token_secret) = (stage.lease().expect("a lease"), stage.token_secret.expect("a lease"));
+        if is_renewed {
+            // As another server does it: no revision tells of it.
+            let renewal = "UPDATE leases SET expires_at = clock_timestamp() + interval '1 hour'";
+            client.execute(renewal, &[]).await.expect("a lease");
+        }
+        while server.engine.now() <= lease.expires_at {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let reap = Reap { key: leased.job.key, stage_no: leased.stage_no, token_secret };
+        let reaped = server.engine.execute(reap, None).await;
+        assert_eq!(reaped.is_ok_and(|reply| reply.applied), !is_renewed);
+        let holder = if is_renewed { leased } else { server.lease(Duration::from_secs(20)).await.remove(0) };
+        server.complete(&holder).await.expect("who has it completes it");
+    }
 }
 
 #[tokio::test]
