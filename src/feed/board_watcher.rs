@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use tokio::time::{Instant, sleep_until};
-
 use super::board::{Board, Look};
 use super::figures::{Counters, Watching};
+use super::quiet::Quiet;
 use super::step::Step;
 use super::topic::After;
 use super::{Follower, Hub};
@@ -61,7 +60,7 @@ pub struct BoardWatcher {
     board: Arc<Board>,
     told: HashMap<JobKey, Told>,
     queued: VecDeque<BoardNews>,
-    quiet_until: Instant,
+    quiet: Quiet,
     _watching: Watching,
 }
 
@@ -81,7 +80,7 @@ impl BoardWatcher {
             board,
             told: HashMap::new(),
             queued: VecDeque::new(),
-            quiet_until: Instant::now() + hub.settings.keepalive,
+            quiet: Quiet::new(hub.settings.keepalive),
             _watching: Watching::begin(hub),
         };
         let matching = watcher.matching().await?;
@@ -98,13 +97,13 @@ impl BoardWatcher {
     pub async fn next(&mut self) -> Result<BoardNews> {
         loop {
             if let Some(news) = self.queued.pop_front() {
-                self.quiet_until = Instant::now() + self.hub.settings.keepalive;
+                self.quiet.broken();
                 return Ok(news);
             }
             let look = tokio::select! {
                 biased;
                 look = self.board.look() => look,
-                () = sleep_until(self.quiet_until) => {
+                () = self.quiet.lasts() => {
                     self.queued.push_back(BoardNews::Keepalive);
                     continue;
                 }

@@ -13,6 +13,7 @@ pub mod board_watcher;
 mod coalesce;
 pub mod figures;
 pub mod hint;
+mod quiet;
 pub mod remote;
 pub mod step;
 pub mod topic;

@@ -3,10 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
-use tokio::time::{Instant, sleep_until};
-
 use super::figures::{Counters, Watching};
+use super::quiet::Quiet;
 use super::step::{Span, Step};
 use super::topic::After;
 use super::{Follower, Hub};
@@ -16,6 +14,7 @@ use crate::domain::job::Job;
 use crate::domain::refusal::Refusal;
 use crate::error::Result;
 use crate::store::Store;
+use bytes::Bytes;
 
 /// Events that are read at once to catch up.
 pub(super) const PAGE: u32 = 1_000;
@@ -103,7 +102,7 @@ pub struct Watcher {
     /// The revision that was told last.
     cursor: i64,
     queued: VecDeque<News>,
-    quiet_until: Instant,
+    quiet: Quiet,
     is_over: bool,
     _watching: Watching,
 }
@@ -116,7 +115,6 @@ impl Watcher {
     pub async fn begin(hub: &Arc<Hub>, store: &Store, key: JobKey, job_id: Name, from: i64) -> Result<Self> {
         // First, so that nothing is missed between the look and the wait.
         let follower = hub.follow(key);
-        let quiet_until = Instant::now() + hub.settings.keepalive;
         let mut watcher = Self {
             hub: hub.clone(),
             store: store.clone(),
@@ -124,7 +122,7 @@ impl Watcher {
             follower,
             cursor: from,
             queued: VecDeque::new(),
-            quiet_until,
+            quiet: Quiet::new(hub.settings.keepalive),
             is_over: false,
             _watching: Watching::begin(hub),
         };
@@ -143,7 +141,7 @@ impl Watcher {
     pub async fn next(&mut self) -> Result<Option<News>> {
         loop {
             if let Some(news) = self.queued.pop_front() {
-                self.quiet_until = Instant::now() + self.hub.settings.keepalive;
+                self.quiet.broken();
                 return Ok(Some(news));
             }
             if self.is_over {
@@ -157,7 +155,7 @@ impl Watcher {
                     tokio::select! {
                         biased;
                         () = self.follower.heard() => {}
-                        () = sleep_until(self.quiet_until) => self.queued.push_back(News::Keepalive(self.cursor)),
+                        () = self.quiet.lasts() => self.queued.push_back(News::Keepalive(self.cursor)),
                     }
                 }
             }
