@@ -41,7 +41,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     share_encodings(&mut descriptors)?;
     // Sorted maps make encodings, and so digests and tests, the same in every run.
-    tonic_prost_build::configure().btree_map(".").bytes(".").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .codec_path("crate::codec::Codec")
+        .btree_map(".")
+        .bytes(".")
+        .compile_fds(descriptors)?;
     Ok(())
 }
 

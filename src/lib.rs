@@ -9,6 +9,7 @@ pub mod admission;
 pub mod app;
 pub mod bench;
 pub mod cli;
+pub mod codec;
 pub mod config;
 pub mod dev;
 pub mod domain;

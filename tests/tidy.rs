@@ -28,14 +28,15 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("telemetry", &["config"]),
     ("failpoint", &[]),
-    ("proto", &[]),
+    ("codec", &[]),
+    ("proto", &["codec"]),
 ];
 
 /// Words that only some rooms may say, and which those are.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("tokio_postgres::", &["store", "dev", "bench"]),
     ("deadpool_postgres::", &["store", "bench"]),
-    ("tonic::", &["rpc", "admission", "server", "app", "cli", "proto", "bench"]),
+    ("tonic::", &["rpc", "admission", "server", "app", "cli", "proto", "codec", "bench"]),
     ("fail::", &["failpoint"]),
     ("env::var", &["config"]),
     // Nothing that serves calls may hold up a thread.
