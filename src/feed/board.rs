@@ -68,6 +68,15 @@ impl Boards {
         true
     }
 
+    /// Notes that anything may have changed. True if somebody may want to hear of it.
+    pub fn note_loss(&self) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        lock(&self.fresh).overflowed = true;
+        true
+    }
+
     /// Whether somebody looks at all jobs of a namespace.
     pub fn has(&self, namespace: NamespaceId) -> bool {
         self.count.load(Ordering::Acquire) > 0 && lock(&self.all).values().any(|board| is_of(board, namespace))

@@ -249,6 +249,13 @@ impl Hub {
         self.stir.notify_one();
     }
 
+    /// Tells those who look at all jobs that anything may have changed.
+    pub fn let_boards_look(&self) {
+        if self.boards.note_loss() {
+            self.stir.notify_one();
+        }
+    }
+
     fn tell_boards(&self, job: &Arc<Job>) {
         if self.boards.note(job.key, Some(job)) {
             self.stir.notify_one();

@@ -148,10 +148,13 @@ impl Remote {
     async fn look_at_all(&self, horizon: &mut Option<i64>) -> Result<()> {
         self.look_at_followed().await?;
         // Without boards only the place is kept from which to go on when there is one.
-        let limit = if self.hub.boards.is_empty() { 0 } else { WRITTEN };
-        let from = horizon.filter(|_| limit > 0).unwrap_or_default();
-        let (keys, next) = self.store.jobs_since(from, limit).await?;
+        let known = horizon.filter(|_| !self.hub.boards.is_empty());
+        let (keys, next) = self.store.jobs_since(known.unwrap_or_default(), known.map_or(0, |_| WRITTEN)).await?;
         *horizon = Some(next);
+        if known.is_none() {
+            // One that was put up meanwhile may have looked before what was skipped.
+            self.hub.let_boards_look();
+        }
         let news: BTreeSet<JobKey> = keys.into_iter().filter(|key| self.hub.boards.has(key.namespace)).collect();
         self.refresh(&news.into_iter().collect::<Vec<_>>()).await
     }

@@ -21,7 +21,8 @@ from interlock import Client, InterlockError, Unavailable, from_struct
 from interlock.v1 import job_pb2
 
 _ENDED = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
-_POLL_SECONDS = 0.2
+# Between two looks at the clock and at the workers, if there is no news.
+_TICK_SECONDS = 0.2
 # How long a worker gets to give back what it has, and an interrupted job to end.
 _GRACE_SECONDS = 5.0
 
@@ -91,12 +92,16 @@ async def make(client: Client, output: Path, workers: int) -> int:
     fleet = Fleet(client.address, directory, screen)
     try:
         await fleet.start(workers)
-        while job.state not in _ENDED:
-            job = await client.wait_job(job.job_id, timeout=_POLL_SECONDS)
-            screen.show(job)
-            if not fleet.are_any_left() and job.state not in _ENDED:
-                screen.say("no worker is left")
-                break
+        async with client.watch(job, patience=client.timeout) as watch:
+            while job.state not in _ENDED:
+                with suppress(asyncio.TimeoutError):
+                    job = (await asyncio.wait_for(anext(watch), _TICK_SECONDS)).job
+                screen.show(job)
+                if not fleet.are_any_left() and job.state not in _ENDED:
+                    screen.say("no worker is left")
+                    break
+        # With the result and the artifacts, which no change carries.
+        job = await client.get_job(job.job_id)
     finally:
         if job.state not in _ENDED:
             with suppress(InterlockError):

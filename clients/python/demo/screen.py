@@ -7,7 +7,6 @@ import sys
 import time
 from typing import TextIO
 
-from interlock import from_struct
 from interlock.v1 import job_pb2
 
 _WORDS = {
@@ -98,11 +97,8 @@ class Screen:
 
 def _remark(stage: job_pb2.Stage) -> str:
     """The most useful thing to say about a stage."""
-    if stage.state == job_pb2.STAGE_STATE_SUCCEEDED:
-        artifacts = from_struct(stage.artifacts)
-        size = f"{artifacts.get('bytes', 0) / 1e6:.2f} MB"
-        return f"{artifacts['duration_seconds']:.2f} s, {size}" if "duration_seconds" in artifacts else size
     if stage.HasField("failure") and stage.state != job_pb2.STAGE_STATE_RUNNING:
         return f"attempt {stage.failure.attempt}: {stage.failure.message}"
     again = f"attempt {stage.attempt}, " if stage.attempt > 1 else ""
-    return f"{again}{stage.message}" if stage.state == job_pb2.STAGE_STATE_RUNNING else ""
+    says = stage.state in (job_pb2.STAGE_STATE_RUNNING, job_pb2.STAGE_STATE_SUCCEEDED)
+    return f"{again}{stage.message}" if says else ""

@@ -7,7 +7,10 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from demo import film, slide, voice
 from demo.pipeline import LEASE_SECONDS, QUEUES
@@ -17,7 +20,7 @@ from interlock.worker import Outcome
 log = logging.getLogger("demo")
 
 
-async def work(attempt: Attempt) -> Outcome:
+async def work(attempt: Attempt) -> Completion:
     """Makes whatever the stage is to make."""
     log.info("%s of %s, attempt %d", attempt.stage_name, attempt.job_id, attempt.number)
     directory = Path(attempt.payload["directory"])
@@ -31,8 +34,15 @@ async def work(attempt: Attempt) -> Outcome:
             outcome = await film.render(attempt, directory)
         case other:
             raise StageError(FailureClass.CLIENT_ERROR, f"nobody here knows the queue {other}")
-    log.info("%s: %s", attempt.stage_name, outcome.artifacts if isinstance(outcome, Completion) else outcome)
-    return outcome
+    completion = outcome if isinstance(outcome, Completion) else Completion(outcome)
+    log.info("%s: %s", attempt.stage_name, completion.artifacts)
+    return replace(completion, message=_summary(completion.artifacts or {}))
+
+
+def _summary(artifacts: Mapping[str, Any]) -> str:
+    """What the screen shows of a stage that is done; news of a job carry messages, but no artifacts."""
+    size = f"{artifacts['bytes'] / 1e6:.2f} MB"
+    return f"{artifacts['duration_seconds']:.2f} s, {size}" if "duration_seconds" in artifacts else size
 
 
 async def run(address: str, worker_id: str) -> None:

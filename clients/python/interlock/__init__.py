@@ -4,6 +4,7 @@ A thin layer over the generated stubs of `interlock.v1`: every rpc can be called
 `Client.call`, which adds request ids, retries and typed errors; `Worker` adds leases, heartbeats and shutdown.
 """
 
+from interlock.board import CaughtUp, JobAppeared, JobChanged, JobRemoved, JobsEvent, JobsWatch
 from interlock.client import Client
 from interlock.documents import from_struct, to_struct
 from interlock.errors import (
@@ -19,17 +20,20 @@ from interlock.errors import (
     NotFound,
     PreconditionFailed,
     ResourceExhausted,
+    RevisionInFuture,
     Unavailable,
     VersionMismatch,
 )
 from interlock.lease import Attempt, Completion, FailureClass, StageError, StageStopped, StopReason
 from interlock.retry import Backoff
+from interlock.watch import JobProgress, JobUpdate, JobWatch, ProgressWatch, RunningStage
 from interlock.worker import Worker
 
 __all__ = [
     "AlreadyExists",
     "Attempt",
     "Backoff",
+    "CaughtUp",
     "Client",
     "Completion",
     "Conflict",
@@ -40,10 +44,21 @@ __all__ = [
     "Internal",
     "InvalidArgument",
     "InvalidTransition",
+    "JobAppeared",
+    "JobChanged",
+    "JobProgress",
+    "JobRemoved",
+    "JobUpdate",
+    "JobWatch",
+    "JobsEvent",
+    "JobsWatch",
     "LeaseLost",
     "NotFound",
     "PreconditionFailed",
+    "ProgressWatch",
     "ResourceExhausted",
+    "RevisionInFuture",
+    "RunningStage",
     "StageError",
     "StageStopped",
     "StopReason",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, TypeVar
@@ -13,9 +13,12 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from interlock.board import JobsNews, JobsWatch
 from interlock.documents import to_duration, to_struct
 from interlock.retry import Backoff, repeat
+from interlock.stream import Call, Stream
 from interlock.v1 import admin_service_pb2_grpc, job_pb2, job_service_pb2, job_service_pb2_grpc, worker_service_pb2_grpc
+from interlock.watch import JobNews, JobWatch, ProgressWatch, copied
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -35,6 +38,10 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 # The longest wait of one WaitJob, and how much later the call's own deadline is than a wait that was asked for.
 _LONGEST_WAIT = 60.0
 WAIT_MARGIN = 10.0
+# A server says every 20 s that a stream lives. This is three times that.
+_SILENCE = 60.0
+# Longer than a failover of the database takes, and the restart of a server.
+_PATIENCE = 120.0
 
 
 class Client:
@@ -58,7 +65,8 @@ class Client:
         """Describes the connection; it is made by the first call.
 
         Args:
-            address: host and port, or any name that gRPC resolves.
+            address: host and port, or any name that gRPC resolves, such as `ipv4:10.0.0.1:50051,10.0.0.2:50051` for
+                two servers, of which the first that answers is used.
             namespace: where jobs and queues live. None: `default`.
             timeout: seconds for one call, retries included, unless the call says otherwise.
             backoff: the waits between retries.
@@ -72,7 +80,11 @@ class Client:
         self._metadata: tuple[tuple[str, str], ...] = tuple(metadata)
         if namespace is not None:
             self._metadata += (("interlock-namespace", namespace),)
-        merged = [*{**dict(_OPTIONS), **dict(options)}.items()]
+        defaults: dict[str, Any] = dict(_OPTIONS)
+        if "," in address:
+            # Else the whole list would be sent as the name of the server, which is none.
+            defaults["grpc.default_authority"] = address.partition(":")[2].partition(",")[0]
+        merged = [*{**defaults, **dict(options)}.items()]
         if credentials is None:
             self.channel = grpc.aio.insecure_channel(address, options=merged)
         else:
@@ -156,6 +168,98 @@ class Client:
             response = await self.call(self.jobs.WaitJob, request, timeout=wait + max(WAIT_MARGIN, self.timeout))
             if response.terminal or (deadline is not None and time.monotonic() >= deadline):
                 return response.job
+
+    def watch(
+        self,
+        job: str | job_pb2.Job,
+        from_revision: int = 0,
+        *,
+        silence: float = _SILENCE,
+        patience: float | None = _PATIENCE,
+    ) -> JobWatch:
+        """Follows a job to its end, as in `async for update in client.watch(job_id)`.
+
+        The first update is the job as it is, and each further one the job after what came next: every change of a
+        state, and the newest progress. The last one is the terminal one; the iterator ends after it, and at once if the
+        job had ended by the revision it begins after. A stream that breaks is resumed, on any server, from the
+        last revision; no revision comes twice.
+
+        What changes do not carry is as it was when the job was last read as a whole: `labels`, `priority`, `result`,
+        the times of the job, and artifacts. `get_job` has them.
+
+        Args:
+            job: its id; or the job itself, as `submit_job` and `get_job` return it: then what came after it is told.
+            from_revision: for one who knows the job up to here: what came after it is told, without reading
+                the job. `update.job` then has only what the changes said, and `stages_truncated` is set.
+            silence: seconds without news and signs of life after which a stream is given up and resumed. Three
+                times what the server has as `--watch-keepalive` is a good value.
+            patience: seconds that resuming may fail on end. None: for ever.
+
+        Raises:
+            NotFound: there is no such job, or it was deleted meanwhile. Raised by the iterator, as all errors.
+            RevisionInFuture: the job has not come to `from_revision`.
+            InterlockError: it failed for longer than `patience`, or for good.
+        """
+        if isinstance(job, str):
+            start = job_pb2.Job(job_id=job, revision=from_revision, stages_truncated=from_revision > 0)
+        elif from_revision:
+            raise ValueError("a job begins after its own revision")
+        else:
+            start = copied(job)
+
+        def begin(request: job_service_pb2.WatchJobRequest) -> Call[JobNews]:
+            return self.jobs.WatchJob(request, metadata=self._metadata)
+
+        def stream(again: Callable[[], Call[JobNews]]) -> Stream[JobNews]:
+            return Stream(again, backoff=self._backoff, silence=silence, patience=patience)
+
+        return JobWatch(begin, stream, start)
+
+    def progress(
+        self,
+        job: str | job_pb2.Job,
+        *,
+        silence: float = _SILENCE,
+        patience: float | None = _PATIENCE,
+    ) -> ProgressWatch:
+        """Follows how far a job is, for front ends: progress, state and running stages, whenever one has changed.
+
+        Arguments and errors are those of `watch`.
+        """
+        return ProgressWatch(self.watch(job, silence=silence, patience=patience))
+
+    def watch_jobs(
+        self,
+        filter: str = "",
+        *,
+        silence: float = _SILENCE,
+        patience: float | None = _PATIENCE,
+    ) -> JobsWatch:
+        """Follows all jobs of a filter, without their stages: `async for event in client.watch_jobs("kind = film")`.
+
+        First comes a `JobAppeared` for each job that matches, then `CaughtUp`, once; from there on `JobAppeared`,
+        `JobChanged` and `JobRemoved` as it happens. It has no end of its own. A stream that breaks is begun again and
+        compared: then only what differs is told, and changes of a state in between can be missing.
+
+        Args:
+            filter: as in `ListJobsRequest`. Empty: all jobs.
+            silence: as in `watch`.
+            patience: as in `watch`.
+
+        Raises:
+            InvalidArgument: the filter is malformed. Raised by the iterator, as all errors.
+            ResourceExhausted: more than 10,000 jobs match.
+            InterlockError: it failed for longer than `patience`, or for good.
+        """
+
+        def begin() -> Call[JobsNews]:
+            request = job_service_pb2.WatchJobsRequest(filter=filter)
+            return self.jobs.WatchJobs(request, metadata=self._metadata)
+
+        def stream(again: Callable[[], Call[JobsNews]]) -> Stream[JobsNews]:
+            return Stream(again, backoff=self._backoff, silence=silence, patience=patience)
+
+        return JobsWatch(begin, stream)
 
     async def cancel_job(
         self,

@@ -94,6 +94,15 @@ class VersionMismatch(InterlockError):
         return int(self.metadata["actual"])
 
 
+class RevisionInFuture(InterlockError):
+    """The job has not come to the revision that was named as known, so it is another of the same id."""
+
+    @property
+    def actual(self) -> int:
+        """The revision it has."""
+        return int(self.metadata["actual"])
+
+
 class Conflict(InterlockError):
     """Other writers were in the way, and all retries are spent."""
 
@@ -119,6 +128,7 @@ _BY_REASON: dict[str, type[InterlockError]] = {
     "INVALID_TRANSITION": InvalidTransition,
     "VERSION_MISMATCH": VersionMismatch,
     "CONFLICT": Conflict,
+    "REVISION_IN_FUTURE": RevisionInFuture,
 }
 _BY_CODE: dict[grpc.StatusCode, type[InterlockError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,

@@ -6,11 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.real_server import real_server
+from tests.real_server import Database, real_database
 
 
 @pytest.fixture(scope="session")
-def server_address() -> Iterator[str]:
-    """One real server for all tests that ask for it; they use queues of their own."""
-    with real_server() as address:
-        yield address
+def database() -> Iterator[Database]:
+    """One real server with its Postgres, for all tests that ask for it; they use queues of their own."""
+    with real_database() as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def server_address(database: Database) -> str:
+    """The address of that server."""
+    return database.address

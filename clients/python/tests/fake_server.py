@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ CONTINUE = worker_service_pb2.LEASE_DIRECTIVE_CONTINUE
 
 
 class Refusal(Exception):
-    """What a call is to fail with, in the form of the real server."""
+    """What a call is to fail with, in the form of the real server; without a reason as from a proxy."""
 
     def __init__(
         self,
@@ -33,12 +33,12 @@ class Refusal(Exception):
     ) -> None:
         super().__init__(reason)
         self.code = code
+        self.reason = reason
         self.message = f"refused: {reason}…"
-        details: list[Message] = [
-            error_details_pb2.ErrorInfo(
-                reason=reason, domain="interlock", metadata={"outcome": "NOT_APPLIED", **(metadata or {})}
-            )
-        ]
+        details: list[Message] = []
+        if reason:
+            told = {"outcome": "NOT_APPLIED", **(metadata or {})}
+            details.append(error_details_pb2.ErrorInfo(reason=reason, domain="interlock", metadata=told))
         self.trailers: list[tuple[str, str | bytes]] = []
         if field is not None:
             violation = error_details_pb2.BadRequest.FieldViolation(field=field, description="is wrong")
@@ -57,6 +57,13 @@ class Refusal(Exception):
         self.trailers.append(("grpc-status-details-bin", status.SerializeToString()))
 
 
+class Hang:
+    """In the script of a stream: nothing comes any more, until the client ends it."""
+
+
+Script = Sequence[Message | Refusal | Hang]
+
+
 class FakeServer(job_service_pb2_grpc.JobServiceServicer, worker_service_pb2_grpc.WorkerServiceServicer):
     """Hands out the leases that are put into it, and remembers all calls."""
 
@@ -66,9 +73,15 @@ class FakeServer(job_service_pb2_grpc.JobServiceServicer, worker_service_pb2_grp
         self.metadata: list[dict[str, str | bytes]] = []
         self.refusals: list[Refusal] = []
         """The next calls, except for work and by heartbeat, fail with these."""
+        self.streams: list[Script] = []
+        """What the next watches tell; after its last message a stream ends with OK."""
+        self.left = 0
+        """Streams that the client has ended."""
         self.work: asyncio.Queue[worker_service_pb2.Lease] = asyncio.Queue()
         self.directive: Callable[[str], worker_service_pb2.LeaseDirective.ValueType] = lambda token: CONTINUE
         self.heartbeats_fail = False
+        self.stop: Callable[[], Awaitable[None]]
+        """Ends it and all calls."""
         self._called = asyncio.Condition()
 
     def offer(self, token: str = "t", *, ttl: float = 10.0, interval: float = 0.05, **fields: Any) -> None:
@@ -110,6 +123,31 @@ class FakeServer(job_service_pb2_grpc.JobServiceServicer, worker_service_pb2_grp
         await self._note("GetJob", request, context)
         return job_service_pb2.GetJobResponse(job=job_pb2.Job(job_id=request.job_id))
 
+    async def WatchJob(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        async for message in self._play("WatchJob", request, context):
+            yield message
+
+    async def WatchJobs(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        async for message in self._play("WatchJobs", request, context):
+            yield message
+
+    async def _play(self, name: str, request: Any, context: Any) -> AsyncIterator[Message]:
+        script = self.streams.pop(0) if self.streams else [Hang()]
+        await self._note(name, request, context)
+        for item in script:
+            match item:
+                case Refusal():
+                    await self._refuse(context, item)
+                case Hang():
+                    try:
+                        await asyncio.Event().wait()
+                    finally:
+                        self.left += 1
+                        async with self._called:
+                            self._called.notify_all()
+                case _:
+                    yield item
+
     async def SubmitJob(self, request: Any, context: Any) -> Any:
         await self._note("SubmitJob", request, context)
         return job_service_pb2.SubmitJobResponse(job=job_pb2.Job(job_id="new", kind=request.kind))
@@ -149,6 +187,7 @@ async def fake_server() -> AsyncIterator[FakeServer]:
     """Starts one on a port of its own."""
     fake = FakeServer()  # type: ignore[abstract]  # The rpcs that are left out are UNIMPLEMENTED.
     server = grpc.aio.server()
+    fake.stop = lambda: server.stop(None)
     job_service_pb2_grpc.add_JobServiceServicer_to_server(fake, server)
     worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(fake, server)
     fake.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"

@@ -17,7 +17,7 @@ import pytest
 
 from demo import pipeline, programs
 from demo.screen import Screen
-from interlock import Client, from_struct, to_struct
+from interlock import Client, from_struct
 from interlock.v1 import job_pb2, job_service_pb2
 from tests.real_server import real_server
 
@@ -97,6 +97,9 @@ async def test_the_demo_makes_its_film_and_loses_nothing(tmp_path: Path) -> None
     workers = {change.worker_id for event in history for change in event.stage_changes if change.worker_id}
     assert workers == {"worker-1", "worker-2", "worker-3"}
 
+    # Each stage is told when it is done, with what came of it.
+    for name in names:
+        assert re.search(rf" s  {name} .*100 % done +worker-\d .*\d MB$", text, re.MULTILINE), text
     # The person is told: the path, the length, and a progress that only grows.
     assert film["file"] in text
     assert f"{int(film['duration_seconds'] // 60)} min {film['duration_seconds'] % 60:.2f} s" in text
@@ -175,7 +178,7 @@ def test_the_terminal_is_drawn_in_place() -> None:
     before = len(out.getvalue())
     running.state, running.progress = job_pb2.STAGE_STATE_SUCCEEDED, 1.0
     running.ClearField("lease")
-    running.artifacts.CopyFrom(to_struct({"duration_seconds": 2, "bytes": 500_000}))
+    running.message = "2.00 s, 0.50 MB"
     screen.show(job_pb2.Job(job_id="j", kind="k", state=job_pb2.JOB_STATE_SUCCEEDED, progress=1, stages=[running]))
     second = out.getvalue()[before:]
     assert second.startswith("\x1b[2A")

@@ -151,3 +151,18 @@ async fn a_dashboard_finds_what_nobody_hinted_at() {
     silent.api.progress(&lease, 0.5).await;
     assert_eq!(board.change().await.progress, 0.5);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dashboard_on_a_server_that_has_just_started_misses_nothing() {
+    let a = Server::start().await;
+    for round in 0..10 {
+        let b = a.beside().await;
+        let mut board = Board::begin(&b.api, &format!("labels.round = r{round}")).await;
+        assert!(matches!(board.next().await, Update::CaughtUp(proto::WatchCaughtUp { jobs: 0 })));
+        let labels = [("round".to_owned(), format!("r{round}"))].into();
+        let job_id = format!("film-{round}");
+        a.api.submit(proto::SubmitJobRequest { labels, ..new_job(&job_id, Vec::new()) }).await;
+        assert_eq!(board.job().await.job_id, job_id);
+        b.stop().await;
+    }
+}

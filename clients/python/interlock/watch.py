@@ -1,0 +1,271 @@
+"""Following one job: its state after each piece of news."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from interlock.errors import InterlockError, RevisionInFuture
+from interlock.stream import Call, Stream, Watch
+from interlock.v1 import job_pb2, job_service_pb2
+
+_TERMINAL = frozenset({job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED})
+AnyMessage = TypeVar("AnyMessage", bound=Message)
+
+
+@dataclass(frozen=True)
+class JobUpdate:
+    """A job after one piece of news."""
+
+    job: job_pb2.Job
+    """The job as it is now. Every update has its own."""
+    change: job_service_pb2.JobChange | None
+    """What led to it. None: the job was read as a whole."""
+    gap: bool
+    """Whether changes of state can be missing between the update before, or `from_revision`, and this one."""
+
+    @property
+    def revision(self) -> int:
+        """The job's revision; each update has a greater one than that before."""
+        return self.job.revision
+
+
+@dataclass(frozen=True)
+class RunningStage:
+    """A stage that a worker is at."""
+
+    name: str
+    progress: float
+    message: str
+    worker_id: str
+    """Empty: it is written by name, or whose lease it is was not told."""
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """How far a job is."""
+
+    progress: float
+    """0 to 1. Never decreases within a run."""
+    state: job_pb2.JobState.ValueType
+    running: tuple[RunningStage, ...]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the job is in a terminal state."""
+        return self.state in _TERMINAL
+
+
+JobNews = job_service_pb2.WatchJobResponse
+
+
+class JobWatch(Watch[JobUpdate]):
+    """What `Client.watch` returns."""
+
+    def __init__(
+        self,
+        begin: Callable[[job_service_pb2.WatchJobRequest], Call[JobNews]],
+        stream: Callable[[Callable[[], Call[JobNews]]], Stream[JobNews]],
+        job: job_pb2.Job,
+    ) -> None:
+        """Follows a job after its revision; revision 0 begins with a snapshot."""
+        position = _Position(job)
+
+        def again() -> Call[JobNews]:
+            from_revision = 0 if position.reread else position.job.revision
+            return begin(job_service_pb2.WatchJobRequest(job_id=job.job_id, from_revision=from_revision))
+
+        self._position = position
+        self._stream = stream(again)
+
+    def __aiter__(self) -> JobWatch:
+        return self
+
+    async def __aenter__(self) -> JobWatch:
+        return self
+
+    async def __anext__(self) -> JobUpdate:
+        while not self._stream.is_closed:
+            response = await self._stream.read()
+            if response is None:
+                if self._position.can_end or self._stream.is_closed:
+                    break
+                self._stream.broke("the stream ended before the job did")
+                continue
+            was_lost = self._position.reread
+            try:
+                update = self._position.take(response)
+            except _ChainBroken as broken:
+                self._position.lose()
+                self._stream.broke(str(broken))
+                continue
+            except InterlockError:
+                self._stream.close()
+                raise
+            if not was_lost:
+                self._stream.confirm()
+            if update is not None:
+                if update.job.state in _TERMINAL:
+                    self._stream.close()
+                return update
+        self._stream.close()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Ends the stream; whoever waits for news sees the end."""
+        self._stream.close()
+
+
+class ProgressWatch(Watch[JobProgress]):
+    """What `Client.progress` returns."""
+
+    def __init__(self, watch: JobWatch) -> None:
+        self._watch = watch
+        self._last: JobProgress | None = None
+
+    def __aiter__(self) -> ProgressWatch:
+        return self
+
+    async def __aenter__(self) -> ProgressWatch:
+        return self
+
+    async def __anext__(self) -> JobProgress:
+        while True:
+            job = (await self._watch.__anext__()).job
+            now = JobProgress(job.progress, job.state, running_stages(job))
+            if now != self._last:
+                self._last = now
+                return now
+
+    async def aclose(self) -> None:
+        """Ends the stream; whoever waits for news sees the end."""
+        await self._watch.aclose()
+
+
+def running_stages(job: job_pb2.Job) -> tuple[RunningStage, ...]:
+    """The stages of a job that are RUNNING."""
+    return tuple(
+        RunningStage(stage.name, stage.progress, stage.message, stage.lease.worker_id)
+        for stage in job.stages
+        if stage.state == job_pb2.STAGE_STATE_RUNNING
+    )
+
+
+class _ChainBroken(Exception):
+    """The server told something that does not follow from what it told before."""
+
+
+class _Position:
+    """How far the news of a job have come."""
+
+    def __init__(self, job: job_pb2.Job) -> None:
+        self.job = job
+        self.reread = False
+        """Whether the job is to be read as a whole."""
+        self._stages = {stage.name: index for index, stage in enumerate(job.stages)}
+        self._gap = False
+
+    @property
+    def can_end(self) -> bool:
+        """Whether the end of the news can be true: the job has ended, or its revision alone is known."""
+        is_unknown = self.job.revision > 0 and self.job.state == job_pb2.JOB_STATE_UNSPECIFIED
+        return self.job.state in _TERMINAL or is_unknown
+
+    def lose(self) -> None:
+        """What was told is not complete."""
+        self.reread = self._gap = True
+
+    def take(self, response: JobNews) -> JobUpdate | None:
+        """What is new by a message, if anything is."""
+        match response.WhichOneof("update"):
+            case "snapshot":
+                return self._whole(response.snapshot)
+            case "change":
+                return self._changed(response.change)
+            case "gap":
+                self._gap = True
+            case "keepalive" if response.keepalive.revision > self.job.revision:
+                raise _ChainBroken(f"revision {response.keepalive.revision} was never told")
+        return None
+
+    def _whole(self, job: job_pb2.Job) -> JobUpdate | None:
+        before = self.job.revision
+        if job.revision < before:
+            message = f"the job is at revision {job.revision}, and {before} was told: it is another of the same id"
+            raise RevisionInFuture(
+                grpc.StatusCode.OUT_OF_RANGE, message, metadata={"actual": str(job.revision), "outcome": "NOT_APPLIED"}
+            )
+        self.job = job
+        self.reread = False
+        self._stages = {stage.name: index for index, stage in enumerate(job.stages)}
+        return self._update(None) if job.revision > before else None
+
+    def _changed(self, change: job_service_pb2.JobChange) -> JobUpdate | None:
+        if change.revision <= self.job.revision:
+            return None
+        if change.previous_revision != self.job.revision:
+            raise _ChainBroken(f"revision {change.previous_revision} was never told, and {change.revision} follows it")
+        job = copied(self.job)
+        apply(job, change)
+        for stage in change.stages:
+            self._put(job, stage)
+        job.stages_truncated |= change.stages_truncated
+        if not change.HasField("stage_counts") and not job.stages_truncated:
+            _count(job)
+        self.job = job
+        return self._update(change)
+
+    def _put(self, job: job_pb2.Job, stage: job_pb2.Stage) -> None:
+        index = self._stages.setdefault(stage.name, len(job.stages))
+        if index == len(job.stages):
+            job.stages.append(stage)
+            return
+        held = job.stages[index]
+        artifacts = held.artifacts if held.HasField("artifacts") and held.version == stage.version else None
+        told = copied(stage)
+        if artifacts is not None:
+            # Changes do not carry them.
+            told.artifacts.CopyFrom(artifacts)
+        held.CopyFrom(told)
+
+    def _update(self, change: job_service_pb2.JobChange | None) -> JobUpdate:
+        update = JobUpdate(self.job, change, self._gap)
+        self._gap = False
+        return update
+
+
+def copied(message: AnyMessage) -> AnyMessage:
+    """A message of its own."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
+
+
+def _count(job: job_pb2.Job) -> None:
+    """Counts the stages of a job of which all are known."""
+    counts = Counter(job_pb2.StageState.Name(stage.state).removeprefix("STAGE_STATE_").lower() for stage in job.stages)
+    job.stage_counts.CopyFrom(job_pb2.StageCounts(total=len(job.stages), **counts))
+
+
+def apply(job: job_pb2.Job, change: job_service_pb2.JobChange) -> None:
+    """Brings a job to the revision of a change, but for its stages."""
+    if change.run != job.run:
+        # No change tells them, and those of the run before are not those of this one.
+        for name in ("result", "start_time", "end_time", "expire_time", "cancel_deadline_time", "cancel_reason"):
+            job.ClearField(name)
+        job.progress = change.progress
+    # History that was written by older servers lacks the progress.
+    job.progress = max(job.progress, change.progress)
+    job.run = change.run
+    job.revision = change.revision
+    job.state = change.state
+    job.ClearField("failure")
+    if change.HasField("failure"):
+        job.failure.CopyFrom(change.failure)
+    if change.HasField("stage_counts"):
+        job.stage_counts.CopyFrom(change.stage_counts)
