@@ -27,13 +27,27 @@ const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Args)]
 pub struct Connection {
     /// The server.
-    #[arg(long, env = "INTERLOCK_SERVER", value_name = "URL", default_value = "http://127.0.0.1:50051", global = true)]
+    #[arg(
+        long,
+        env = "INTERLOCK_SERVER",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:50051",
+        global = true,
+        help_heading = "Server"
+    )]
     server: String,
     /// Whose jobs.
-    #[arg(long, env = "INTERLOCK_NAMESPACE", value_name = "NAME", default_value = "default", global = true)]
+    #[arg(
+        long,
+        env = "INTERLOCK_NAMESPACE",
+        value_name = "NAME",
+        default_value = "default",
+        global = true,
+        help_heading = "Server"
+    )]
     namespace: String,
     /// For people or, as protobuf's JSON with one object a line, for programs.
-    #[arg(long, value_enum, default_value_t = Output::Table, global = true)]
+    #[arg(long, value_enum, default_value_t = Output::Table, global = true, help_heading = "Server")]
     pub output: Output,
 }
 

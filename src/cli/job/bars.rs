@@ -72,7 +72,9 @@ impl Bars {
         let (height, width) = self.term.size();
         // The job's own line, that about trouble, and the one the cursor is on.
         let room = usize::from(height).saturating_sub(3).max(1);
-        let mut rows = rows(picture, &plan(picture, room), usize::from(width));
+        // Before the first snapshot there is nothing to show but trouble.
+        let is_told = !picture.job_id.is_empty();
+        let mut rows = if is_told { rows(picture, &plan(picture, room), usize::from(width)) } else { Vec::new() };
         if let Some(trouble) = &self.trouble {
             let message = truncate_str(&plain(trouble), usize::from(width.saturating_sub(1)), "…").into_owned();
             rows.push(Row { style: "{msg:.yellow}", progress: 0.0, prefix: String::new(), message });

@@ -121,7 +121,7 @@ impl Named {
 
 fn show(job: &proto::Job) -> anyhow::Result<()> {
     for (name, value) in facts(job).into_iter().filter(|(_, value)| !value.is_empty()) {
-        say(format!("{name:<10}{}", plain(&value)))?;
+        say(format!("{name:<11}{}", plain(&value)))?;
     }
     say("")?;
     let head = ["STAGE", "STATE", "DONE", "ATTEMPT", "QUEUE", "WORKER", "AFTER", "MESSAGE"];

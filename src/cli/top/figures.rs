@@ -27,8 +27,9 @@ impl Figures {
             let counted = count(now) - before.map_or(0, count);
             if seconds > 0.0 { counted as f64 / seconds } else { 0.0 }
         };
+        let rates = if before.is_some() { "" } else { "   (rates since its start)" };
         let line = format!(
-            "calls {:.0}/s   under way {}   writes {:.0}/s   waiting {}   conflicts {:.0}/s   connections {} of {}   idle workers {}",
+            "calls {:.0}/s   under way {}   writes {:.0}/s   waiting {}   conflicts {:.0}/s   connections {} of {}   idle workers {}{rates}",
             per_second(calls),
             now.rpcs.iter().map(|rpc| rpc.in_flight).sum::<i64>(),
             per_second(|statistics| statistics.writer.map_or(0, |writer| writer.operations)),

@@ -25,14 +25,16 @@ pub fn lines(
     width: Option<usize>,
 ) -> Vec<String> {
     let jobs: Vec<_> = running.first(limit).collect();
-    let stages: Vec<_> =
+    let mut stages: Vec<_> =
         jobs.iter().flat_map(|running| running.stages.values().map(|stage| (*running, stage))).collect();
+    // Stable: a worker's jobs and stages stay in their order.
+    stages.sort_by_key(|(_, stage)| worker(stage));
     let workers: BTreeSet<_> =
         stages.iter().map(|(_, stage)| worker(stage)).filter(|worker| !worker.is_empty()).collect();
     let of = if running.count() > jobs.len() { format!(" of the {} longest", jobs.len()) } else { String::new() };
     let mut lines = vec![
         format!(
-            "{} run at {}, namespace {}: {}{of} on {}",
+            "{} running at {}, namespace {}: {}{of} on {}",
             count(running.count(), "job"),
             client.server,
             client.namespace,

@@ -58,7 +58,7 @@ async fn jobs_are_listed_shown_and_explained() {
     assert_eq!((more.code, &*more.stderr), (Some(0), "more jobs match: --limit is 2\n"));
 
     let get = run(server.address, &["job", "get", "a"]).await.ok();
-    assert!(get.contains("state     RUNNING 0%\n") && get.contains("worker"), "{get}");
+    assert!(get.contains("state      RUNNING 0%\n") && get.contains("worker"), "{get}");
     let get = run(server.address, &["job", "get", "a", "--output", "json"]).await.json();
     assert_eq!(get["job"]["stages"][0]["lease"]["workerId"], "worker");
     assert_eq!(get["job"]["revision"], "2");
@@ -128,5 +128,5 @@ async fn a_failed_job_shows_why() {
     server.api.submit(new_job("a", vec![new_stage("voice")])).await;
     server.api.fail(&server.api.lease("default").await, failure(FailureClass::ClientError)).await;
     let get = run(server.address, &["job", "get", "a"]).await.ok();
-    assert!(get.contains("failure   voice: CLIENT_ERROR it broke\n"), "{get}");
+    assert!(get.contains("failure    voice: CLIENT_ERROR it broke\n"), "{get}");
 }

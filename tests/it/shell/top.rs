@@ -20,7 +20,7 @@ async fn top_shows_what_runs_by_queue_worker_and_job() {
     let once = run(server.address, &["top", "--once"]).await.ok();
     let words: Vec<Vec<_>> = once.lines().map(|line| line.split_whitespace().collect()).collect();
     let has = |row: &[&str]| words.iter().any(|line| line.starts_with(row));
-    assert!(once.starts_with("2 jobs run at http://"), "{once}");
+    assert!(once.starts_with("2 jobs running at http://"), "{once}");
     assert!(has(&["gpu", "3", "1", "2"]), "{once}");
     assert!(has(&["worker", "gpu", "a", "s", "1/3", "50%"]) && has(&["worker", "gpu", "b", "s"]), "{once}");
     assert!(has(&["a", "film", "25%", "0/2"]) && !once.contains("waiting\n"), "{once}");
