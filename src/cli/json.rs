@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use prost::{Message, Name};
+use prost::Name;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use serde::Deserializer;
 use serde_path_to_error::Track;
@@ -22,7 +22,7 @@ fn descriptor<T: Name>() -> MessageDescriptor {
 ///
 /// # Errors
 /// If the message is none, which would be a bug of the server.
-pub fn text(message: &(impl Message + Name)) -> anyhow::Result<String> {
+pub fn text(message: &impl Name) -> anyhow::Result<String> {
     Ok(serde_json::to_string(&dynamic(message)?)?)
 }
 
@@ -30,12 +30,12 @@ pub fn text(message: &(impl Message + Name)) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// As [`text`].
-pub fn value(message: &(impl Message + Name)) -> anyhow::Result<serde_json::Value> {
+pub fn value(message: &impl Name) -> anyhow::Result<serde_json::Value> {
     Ok(serde_json::to_value(dynamic(message)?)?)
 }
 
 /// By way of its bytes: fields that hold encoded messages then show what is in them.
-fn dynamic<T: Message + Name>(message: &T) -> Result<DynamicMessage, prost::DecodeError> {
+fn dynamic<T: Name>(message: &T) -> Result<DynamicMessage, prost::DecodeError> {
     DynamicMessage::decode(descriptor::<T>(), message.encode_to_vec().as_slice())
 }
 
@@ -43,7 +43,7 @@ fn dynamic<T: Message + Name>(message: &T) -> Result<DynamicMessage, prost::Deco
 ///
 /// # Errors
 /// What is wrong with it, beginning with the path to where it is, which starts at `root`.
-pub fn read<'a, T: Message + Name + Default>(root: &str, json: impl Deserializer<'a>) -> Result<T, String> {
+pub fn read<'a, T: Name + Default>(root: &str, json: impl Deserializer<'a>) -> Result<T, String> {
     let mut track = Track::new();
     let message =
         DynamicMessage::deserialize(descriptor::<T>(), serde_path_to_error::Deserializer::new(json, &mut track));
@@ -62,6 +62,7 @@ pub fn read<'a, T: Message + Name + Default>(root: &str, json: impl Deserializer
 #[cfg(test)]
 mod tests {
     use super::*;
+    use prost::Message as _;
     use serde_json::json;
 
     #[test]
@@ -71,7 +72,7 @@ mod tests {
         let response = proto::WatchJobResponse { update: Some(update) };
         let expected = json!({ "snapshot": { "jobId": "film", "revision": "7", "progress": 0.5 } });
         assert_eq!(value(&response).expect("JSON"), expected);
-        assert_eq!(text(&response).expect("JSON"), expected.to_string());
+        assert_eq!(text(&response).expect("JSON"), r#"{"snapshot":{"jobId":"film","revision":"7","progress":0.5}}"#);
     }
 
     #[test]

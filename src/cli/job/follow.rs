@@ -7,13 +7,16 @@ use tonic::{Code, Status, Streaming};
 use crate::cli::client::Client;
 use crate::cli::failure::{Failed, told};
 use crate::cli::retry::{Patience, Retry};
-use crate::proto;
 use crate::proto::watch_job_response::Update;
+use crate::proto::{self, StageState};
 
 /// For a stream to begin.
 const OPENING: Duration = Duration::from_secs(15);
 /// A stream that has lived for so long has worked, even if nothing happened on it.
 const STEADY: Duration = Duration::from_secs(10);
+
+/// The most stages on a page.
+const PAGE: i32 = 1_000;
 
 /// What comes next.
 #[derive(Debug)]
@@ -81,6 +84,19 @@ impl Follow {
             }
             Err(status) => self.broken(&status),
         }
+    }
+
+    /// The stages that are at work, up to a page of them: of a job that is too large for one message, the snapshot may
+    /// not have them. Without an answer they show when they change.
+    pub async fn at_work(&self) -> Vec<proto::Stage> {
+        let request = proto::ListStagesRequest {
+            job_id: self.job_id.clone(),
+            states: [StageState::Running, StageState::Backoff].map(Into::into).to_vec(),
+            page_size: PAGE,
+            ..Default::default()
+        };
+        let answer = self.client.jobs().list_stages(self.client.ask_within(OPENING, request)).await;
+        answer.map(|answer| answer.into_inner().stages).unwrap_or_default()
     }
 
     async fn read(&mut self) -> Result<(proto::WatchJobResponse, Unpacked), Status> {

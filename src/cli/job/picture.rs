@@ -32,12 +32,13 @@ pub struct Line {
     pub progress: f64,
     /// What there is to say about it.
     pub note: String,
+    version: i64,
 }
 
 impl Line {
     fn of(stage: &proto::Stage) -> Self {
         let (name, state, progress) = (stage.name.clone(), stage.state(), stage.progress);
-        Self { name, state, progress, note: note(stage) }
+        Self { name, state, progress, note: note(stage), version: stage.version }
     }
 }
 
@@ -69,9 +70,16 @@ impl Picture {
         change.stages.iter().for_each(|stage| self.put(stage));
     }
 
-    fn put(&mut self, stage: &proto::Stage) {
+    /// Whether there are stages that were not told.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
+    /// A stage; one that is older than what is known of it changes nothing.
+    pub fn put(&mut self, stage: &proto::Stage) {
         let line = Line::of(stage);
         match self.places.get(&line.name) {
+            Some(place) if self.stages[*place].version > line.version => {}
             Some(place) => self.stages[*place] = line,
             None => {
                 self.places.insert(line.name.clone(), self.stages.len());
@@ -192,6 +200,15 @@ mod tests {
         let counts = StageCounts { total: 9_000, blocked: 8_999, running: 1, ..Default::default() };
         picture.change(&proto::JobChange { stage_counts: Some(counts), ..Default::default() });
         assert_eq!((count(&picture, StageState::Blocked), count(&picture, StageState::Running)), (8_999, 1));
+    }
+
+    #[test]
+    fn what_is_asked_for_beside_the_watch_does_not_turn_it_back() {
+        let mut picture = Picture::default();
+        picture.put(&proto::Stage { version: 5, ..stage("a", StageState::Succeeded) });
+        picture.put(&proto::Stage { version: 4, ..stage("a", StageState::Running) });
+        picture.put(&proto::Stage { version: 1, ..stage("b", StageState::Running) });
+        assert_eq!((count(&picture, StageState::Succeeded), count(&picture, StageState::Running)), (1, 1));
     }
 
     #[test]

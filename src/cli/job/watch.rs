@@ -56,6 +56,9 @@ pub(super) async fn run(mut follow: Follow, output: Output) -> anyhow::Result<Ex
                     Unpacked::Change(change) => picture.change(change),
                     Unpacked::Gap { .. } | Unpacked::Keepalive => {}
                 }
+                if matches!((&view, &unpacked), (View::Bars(_), Unpacked::Snapshot(_))) && picture.is_cut() {
+                    follow.at_work().await.iter().for_each(|stage| picture.put(stage));
+                }
                 view.show(&response, &unpacked, &picture)?;
             }
             Ok(News::Broken(why, wait)) => view.trouble(&format!("{why}; again in {:.1} s", wait.as_secs_f64())),

@@ -70,7 +70,9 @@ mod tests {
 
     #[test]
     fn rates_are_those_since_the_look_before() {
-        let line = |now, before| Figures::of(now, before).line;
+        fn line(now: &GetStatisticsResponse, before: Option<&GetStatisticsResponse>) -> String {
+            Figures::of(now, before).line
+        }
         assert!(line(&told(110, 500), None).starts_with("calls 50/s   under way 3 "));
         assert!(line(&told(112, 900), Some(&told(110, 500))).starts_with("calls 200/s "));
         let other = GetStatisticsResponse { start_time: None, ..told(110, 500) };
