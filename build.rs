@@ -40,12 +40,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("interlock.v1.bin"), descriptors.encode_to_vec())?;
 
     share_encodings(&mut descriptors)?;
+    // With their names, messages find their descriptors.
+    let mut config = tonic_prost_build::Config::new();
+    config.enable_type_names();
     // Sorted maps make encodings, and so digests and tests, the same in every run.
     tonic_prost_build::configure()
         .codec_path("crate::codec::Codec")
         .btree_map(".")
         .bytes(".")
-        .compile_fds(descriptors)?;
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }
 

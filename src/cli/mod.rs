@@ -1,15 +1,24 @@
 //! The command line: one verb per file.
 
 mod bench;
+mod client;
 mod demo;
 mod dev;
+mod failure;
+mod job;
+mod json;
 mod migrate;
+mod retry;
 mod serve;
+mod text;
+mod top;
 
+use std::io;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::net::TcpListener;
 
 use crate::config::{Config, DatabaseUrl};
@@ -35,6 +44,19 @@ enum Verb {
     Migrate(Box<migrate::Migrate>),
     /// Make a narrated film of seven scenes with three Python workers, on a server that runs.
     Demo(demo::Demo),
+    /// Submit, look at and steer jobs of a server that runs.
+    Job(Box<job::Job>),
+    /// Show what runs now, by queue, worker and job.
+    Top(Box<top::Top>),
+}
+
+/// How answers are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// For programs, one object a line.
+    Json,
 }
 
 /// Which database.
@@ -47,23 +69,34 @@ struct Database {
 }
 
 impl Cli {
-    /// Runs the verb to its end.
-    ///
-    /// # Errors
-    /// What the verb could not do; the message is meant for a person.
-    pub fn run(self) -> anyhow::Result<()> {
+    /// Runs the verb to its end, and tells a person what it could not do.
+    pub fn run(self) -> ExitCode {
+        self.verb().unwrap_or_else(|error| {
+            // Who reads has seen enough, as in `interlock job list | head`.
+            if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+                return ExitCode::SUCCESS;
+            }
+            eprintln!("error: {error:#}");
+            error.downcast_ref::<failure::Failed>().map_or(ExitCode::FAILURE, |failed| failed.exit.into())
+        })
+    }
+
+    fn verb(self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .context("cannot start the async runtime")?;
         let result = runtime.block_on(async {
             match self.verb {
+                Verb::Job(verb) => return verb.run().await,
+                Verb::Top(verb) => return verb.run().await,
                 Verb::Dev(verb) => verb.run().await,
                 Verb::Serve(verb) => verb.run().await,
                 Verb::Bench(verb) => verb.run().await,
                 Verb::Migrate(verb) => verb.run().await,
                 Verb::Demo(verb) => verb.run(),
             }
+            .map(|()| ExitCode::SUCCESS)
         });
         // What still runs then is nothing that anybody waits for.
         runtime.shutdown_timeout(std::time::Duration::from_secs(1));

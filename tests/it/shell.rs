@@ -1,4 +1,10 @@
-//! The program itself: it starts, says where, answers, and leaves nothing behind.
+//! The program itself: it starts, says where, answers, and leaves nothing behind. Below: the verbs that ask a server.
+
+mod jobs;
+mod relay;
+mod top;
+mod verb;
+mod watch;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

@@ -178,6 +178,11 @@ impl Tally {
         self.spoilt -= u32::from(spoils(stage));
     }
 
+    /// How many stages there are.
+    pub fn total(&self) -> u32 {
+        self.counts.iter().sum()
+    }
+
     /// How many stages are in a state.
     pub fn count(&self, phase: StagePhase) -> u32 {
         self.counts[phase as usize - 1]

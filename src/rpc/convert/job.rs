@@ -60,7 +60,8 @@ pub fn summary(job: &Job, documents: &JobDocuments) -> Result<proto::Job> {
 pub fn stage_counts(job: &Job) -> proto::StageCounts {
     let of = |phase| count(job.tally.count(phase));
     proto::StageCounts {
-        total: i32::try_from(job.stages.len()).unwrap_or(i32::MAX),
+        // In lists the stages themselves are not at hand.
+        total: count(job.tally.total()),
         blocked: of(StagePhase::Blocked),
         ready: of(StagePhase::Ready),
         running: of(StagePhase::Running),

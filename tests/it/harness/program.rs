@@ -12,6 +12,7 @@ use super::{Api, Database};
 /// `interlock serve` over a database; killed when it is dropped.
 pub struct Program {
     pub api: Api,
+    pub address: SocketAddr,
     child: Child,
     /// Closing the pipe would end the program at its next print.
     _stdout: BufReader<ChildStdout>,
@@ -48,7 +49,7 @@ impl Program {
         stdout.read_line(&mut line).await.expect("a line");
         let address = line.trim().strip_prefix("listening on ").expect("the line for programs");
         let address: SocketAddr = address.parse().expect("an address");
-        Program { api: Api::connect(address).await, child, _stdout: stdout }
+        Program { api: Api::connect(address).await, address, child, _stdout: stdout }
     }
 
     /// What an operator's service manager sends.

@@ -164,6 +164,16 @@ async fn stages_are_listed_by_state_in_pages() {
 }
 
 #[tokio::test]
+async fn lists_count_stages_without_showing_them() {
+    let server = five().await;
+    let jobs = ok(server.api.jobs().list_jobs(proto::ListJobsRequest::default()).await).jobs;
+    for job in jobs {
+        let counts = job.stage_counts.expect("counts");
+        assert_eq!((counts.total, job.stages.len()), (1, 0), "{}", job.job_id);
+    }
+}
+
+#[tokio::test]
 async fn a_large_job_is_cut_off_in_one_reply_and_whole_in_pages() {
     let server = Server::start().await;
     let names: Vec<String> = (0..120).map(|i| format!("s{i:03}")).collect();

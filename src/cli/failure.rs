@@ -1,0 +1,140 @@
+//! How a verb ends: the exit codes, and errors as one line for a person.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use super::text::plain;
+
+/// Exit codes of the verbs that ask a server. They are part of what scripts rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// A job that was watched did not succeed.
+    NotSucceeded = 1,
+    /// A flag or a document makes no sense; clap ends with the same.
+    Usage = 2,
+    /// The server said no.
+    Refused = 3,
+    /// The server cannot be reached, or cannot serve now.
+    Unreachable = 4,
+}
+
+/// Why a verb did not do what it was asked.
+#[derive(Debug)]
+pub struct Failed {
+    /// How the program ends.
+    pub exit: Exit,
+    line: String,
+}
+
+impl Failed {
+    /// A flag or a document that makes no sense.
+    pub fn usage(line: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, line: line.into() }
+    }
+
+    /// What a call of a server came to.
+    pub fn call(server: &str, status: &Status) -> Self {
+        Self { exit: exit_of(status), line: told(server, status) }
+    }
+
+    /// The same with advice.
+    pub fn advise(mut self, advice: &str) -> Self {
+        self.line = format!("{}; {advice}", self.line);
+        self
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.line)
+    }
+}
+
+impl std::error::Error for Failed {}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// The reason that one of our servers gave; none if the call did not come that far.
+pub fn reason(status: &Status) -> Option<String> {
+    status.get_error_details().error_info().map(|info| info.reason.clone())
+}
+
+fn exit_of(status: &Status) -> Exit {
+    match status.code() {
+        Code::Unavailable => Exit::Unreachable,
+        // Without a reason it is this side that gave up.
+        Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal if reason(status).is_none() => {
+            Exit::Unreachable
+        }
+        _ => Exit::Refused,
+    }
+}
+
+/// Status, reason and what is wrong, in one line. Where a field is wrong, the message begins with its path.
+pub fn told(server: &str, status: &Status) -> String {
+    let code = code_name(status.code());
+    match reason(status) {
+        Some(reason) => plain(&format!("{code} / {reason}: {}", status.message())),
+        None => plain(&format!("{code}: {server}: {}", root_cause(status))),
+    }
+}
+
+/// What lies at the bottom of an error of the connection: "connection refused" and not "transport error".
+fn root_cause(status: &Status) -> String {
+    let mut cause: &dyn std::error::Error = status;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    // A status shows itself with its code, which stands in the line already.
+    if std::error::Error::source(status).is_none() { status.message().to_owned() } else { cause.to_string() }
+}
+
+/// As the protos write it, such as `NOT_FOUND`.
+fn code_name(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic_types::ErrorDetails;
+
+    fn refused(code: Code, reason: &str, message: &str) -> Status {
+        let details = ErrorDetails::with_error_info(reason, "interlock", std::collections::HashMap::new());
+        Status::with_error_details(code, message, details)
+    }
+
+    #[test]
+    fn an_error_is_one_line_with_status_reason_and_field() {
+        let failed =
+            Failed::call("http://a", &refused(Code::InvalidArgument, "INVALID_FIELD", "stages[0].name: is\nempty"));
+        assert_eq!(failed.to_string(), "INVALID_ARGUMENT / INVALID_FIELD: stages[0].name: is empty");
+        let failed = Failed::call("http://a", &Status::unavailable("gone"));
+        assert_eq!(failed.to_string(), "UNAVAILABLE: http://a: gone");
+    }
+
+    #[test]
+    fn exit_codes_tell_no_from_not_there() {
+        let exit = |status: &Status| Failed::call("", status).exit;
+        assert_eq!(exit(&refused(Code::NotFound, "JOB_NOT_FOUND", "")), Exit::Refused);
+        assert_eq!(exit(&refused(Code::Internal, "INTERNAL", "")), Exit::Refused);
+        assert_eq!(exit(&refused(Code::Unavailable, "DRAINING", "")), Exit::Unreachable);
+        assert_eq!(exit(&Status::unavailable("")), Exit::Unreachable);
+        assert_eq!(exit(&Status::deadline_exceeded("")), Exit::Unreachable);
+        assert_eq!(exit(&Status::unimplemented("")), Exit::Refused);
+    }
+}

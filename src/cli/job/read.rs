@@ -1,0 +1,184 @@
+//! `interlock job list`, `interlock job get` and `interlock job explain`
+
+use clap::Args;
+
+use crate::cli::client::Client;
+use crate::cli::text::{job_state, percent, plain, say, stage_state, table, time, width};
+use crate::cli::{Output, json};
+use crate::proto;
+
+/// The most jobs on a page.
+const PAGE: u32 = 1_000;
+
+/// One job.
+#[derive(Debug, Args)]
+pub(super) struct Named {
+    /// The job.
+    #[arg(value_name = "ID")]
+    job_id: String,
+}
+
+/// Which jobs, in which order, how many.
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Which jobs, such as `state = RUNNING AND labels.customer = "acme"` [default: all].
+    #[arg(long, default_value = "", hide_default_value = true)]
+    filter: String,
+    /// `create_time`, `end_time` or `priority`, with ` desc` after it for the largest first [default: create_time desc].
+    #[arg(long, default_value = "", hide_default_value = true)]
+    order_by: String,
+    /// How many at most.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: u32,
+}
+
+impl List {
+    pub(super) async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        let found = self.jobs(client).await?;
+        if output == Output::Json {
+            return Ok(say(json::text(&found)?)?);
+        }
+        let head = ["JOB", "KIND", "STATE", "DONE", "STAGES", "PRIORITY", "CREATED", "LABELS"];
+        for line in table(&head, found.jobs.iter().map(row), width()) {
+            say(line)?;
+        }
+        if !found.next_page_token.is_empty() {
+            eprintln!("more jobs match: --limit is {}", self.limit);
+        }
+        Ok(())
+    }
+
+    /// As many pages as it takes. The token of the last one is kept if there is more.
+    async fn jobs(&self, client: &Client) -> anyhow::Result<proto::ListJobsResponse> {
+        let mut found = proto::ListJobsResponse::default();
+        loop {
+            let left = self.limit - u32::try_from(found.jobs.len()).unwrap_or(self.limit);
+            let request = proto::ListJobsRequest {
+                filter: self.filter.clone(),
+                order_by: self.order_by.clone(),
+                page_size: i32::try_from(left.min(PAGE)).unwrap_or_default(),
+                page_token: found.next_page_token,
+            };
+            let page = client.told(client.jobs().list_jobs(client.ask(request)).await)?;
+            found.jobs.extend(page.jobs);
+            found.next_page_token = page.next_page_token;
+            if found.next_page_token.is_empty() || found.jobs.len() >= self.limit as usize {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+fn row(job: &proto::Job) -> Vec<String> {
+    let counts = job.stage_counts.unwrap_or_default();
+    let labels: Vec<_> = job.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    vec![
+        job.job_id.clone(),
+        job.kind.clone(),
+        job_state(job.state()).to_owned(),
+        percent(job.progress),
+        format!("{}/{}", counts.succeeded, counts.total),
+        job.priority.to_string(),
+        time(job.create_time),
+        labels.join(" "),
+    ]
+}
+
+impl Named {
+    pub(super) async fn get(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        let request = proto::GetJobRequest { job_id: self.job_id };
+        let answer = client.told(client.jobs().get_job(client.ask(request)).await)?;
+        match (output, &answer.job) {
+            (Output::Json, _) => say(json::text(&answer)?)?,
+            (Output::Table, Some(job)) => show(job)?,
+            (Output::Table, None) => {}
+        }
+        Ok(())
+    }
+
+    pub(super) async fn explain(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        let request = proto::ExplainJobRequest { job_id: self.job_id };
+        let answer = client.told(client.jobs().explain_job(client.ask(request)).await)?;
+        if output == Output::Json {
+            return Ok(say(json::text(&answer)?)?);
+        }
+        say(plain(&answer.headline))?;
+        if answer.stages.is_empty() {
+            return Ok(());
+        }
+        let row = |stage: &proto::StageExplanation| {
+            let reason = stage.reason().as_str_name();
+            let reason = reason.strip_prefix("STAGE_WAIT_REASON_").unwrap_or(reason);
+            vec![stage.stage_name.clone(), reason.to_owned(), stage.blocker.clone(), time(stage.until_time)]
+        };
+        say("")?;
+        for line in table(&["STAGE", "WHY", "WHOM", "UNTIL"], answer.stages.iter().map(row), width()) {
+            say(line)?;
+        }
+        Ok(())
+    }
+}
+
+fn show(job: &proto::Job) -> anyhow::Result<()> {
+    for (name, value) in facts(job).into_iter().filter(|(_, value)| !value.is_empty()) {
+        say(format!("{name:<11}{}", plain(&value)))?;
+    }
+    say("")?;
+    let head = ["STAGE", "STATE", "DONE", "ATTEMPT", "QUEUE", "WORKER", "AFTER", "MESSAGE"];
+    for line in table(&head, job.stages.iter().map(stage_row), width()) {
+        say(line)?;
+    }
+    if job.stages_truncated {
+        let total = job.stage_counts.unwrap_or_default().total;
+        say(format!("… {} of {total} stages fit into one answer", job.stages.len()))?;
+    }
+    Ok(())
+}
+
+fn facts(job: &proto::Job) -> Vec<(&'static str, String)> {
+    let labels: Vec<_> = job.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let shown = json::value(job).unwrap_or_default();
+    let document = |name| shown.get(name).map(ToString::to_string).unwrap_or_default();
+    vec![
+        ("job", job.job_id.clone()),
+        ("kind", job.kind.clone()),
+        ("state", format!("{} {}", job_state(job.state()), percent(job.progress))),
+        ("failure", job.failure.as_ref().map(failure).unwrap_or_default()),
+        ("cancelled", job.cancel_reason.clone()),
+        ("revision", format!("{}, run {}", job.revision, job.run)),
+        ("priority", if job.priority == 0 { String::new() } else { job.priority.to_string() }),
+        ("labels", labels.join(" ")),
+        ("payload", document("payload")),
+        ("result", document("result")),
+        ("created", time(job.create_time)),
+        ("started", time(job.start_time)),
+        ("ended", time(job.end_time)),
+        ("kept until", time(job.expire_time)),
+    ]
+}
+
+/// A failure in a few words: where, of which class, and what was said.
+pub(super) fn failure(failure: &proto::Failure) -> String {
+    let class = failure.failure_class().as_str_name();
+    let class = class.strip_prefix("FAILURE_CLASS_").unwrap_or(class);
+    let stage = if failure.stage_name.is_empty() { String::new() } else { format!("{}: ", failure.stage_name) };
+    let code = if failure.code.is_empty() { String::new() } else { format!(" {}", failure.code) };
+    format!("{stage}{class}{code} {}", failure.message).trim_end().to_owned()
+}
+
+fn stage_row(stage: &proto::Stage) -> Vec<String> {
+    let message = match &stage.failure {
+        Some(told) if stage.message.is_empty() => failure(told),
+        _ => stage.message.clone(),
+    };
+    vec![
+        stage.name.clone(),
+        stage_state(stage.state()).to_owned(),
+        percent(stage.progress),
+        format!("{}/{}", stage.attempt, stage.max_attempts),
+        stage.queue.clone(),
+        stage.lease.as_ref().map(|lease| lease.worker_id.clone()).unwrap_or_default(),
+        stage.depends_on.join(" "),
+        message,
+    ]
+}

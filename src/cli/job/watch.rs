@@ -1,0 +1,125 @@
+//! `interlock job watch`
+
+use std::pin::pin;
+use std::process::ExitCode;
+
+use clap::Args;
+use console::Term;
+
+use super::bars::Bars;
+use super::follow::{Follow, News, Unpacked};
+use super::lines;
+use super::picture::Picture;
+use crate::cli::client::Client;
+use crate::cli::failure::{Exit, Failed};
+use crate::cli::retry::Patience;
+use crate::cli::text::{job_state, plain, say};
+use crate::cli::{Output, json};
+use crate::proto::{self, JobState};
+
+/// Which job.
+#[derive(Debug, Args)]
+pub(super) struct Watch {
+    /// The job.
+    #[arg(value_name = "ID")]
+    job_id: String,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+impl Watch {
+    pub(super) async fn run(self, client: &Client, output: Output) -> anyhow::Result<ExitCode> {
+        run(Follow::new(client.clone(), self.job_id, &self.patience), output).await
+    }
+}
+
+/// How a watch is shown.
+enum View {
+    Bars(Bars),
+    Lines,
+    Json,
+}
+
+/// Follows a job to its end, and ends with 1 if it did not succeed.
+pub(super) async fn run(mut follow: Follow, output: Output) -> anyhow::Result<ExitCode> {
+    let mut view = match output {
+        Output::Json => View::Json,
+        Output::Table if Term::stdout().is_term() => View::Bars(Bars::new()),
+        Output::Table => View::Lines,
+    };
+    let mut picture = Picture::default();
+    while !picture.has_ended() {
+        match next(&mut follow, &mut view, &picture).await {
+            Ok(News::Told(response, unpacked)) => {
+                match &unpacked {
+                    Unpacked::Snapshot(job) => picture.show(job),
+                    Unpacked::Change(change) => picture.change(change),
+                    Unpacked::Gap { .. } | Unpacked::Keepalive => {}
+                }
+                if matches!((&view, &unpacked), (View::Bars(_), Unpacked::Snapshot(_))) && picture.is_cut() {
+                    follow.at_work().await.iter().for_each(|stage| picture.put(stage));
+                }
+                view.show(&response, &unpacked, &picture)?;
+            }
+            Ok(News::Broken(why, wait)) => view.trouble(&format!("{why}; again in {:.1} s", wait.as_secs_f64())),
+            Err(failed) => {
+                view.end(&picture);
+                return Err(failed.into());
+            }
+        }
+    }
+    view.end(&picture);
+    if picture.state == JobState::Succeeded {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let why = picture.failure.map(|why| format!(": {why}")).unwrap_or_default();
+    eprintln!("{}", plain(&format!("{} {}{why}", picture.job_id, job_state(picture.state))));
+    Ok(Exit::NotSucceeded.into())
+}
+
+/// What comes next; meanwhile what came before is drawn.
+async fn next(follow: &mut Follow, view: &mut View, picture: &Picture) -> Result<News, Failed> {
+    let mut next = pin!(follow.next());
+    loop {
+        match view {
+            View::Bars(bars) => tokio::select! {
+                biased;
+                () = bars.due() => bars.draw(picture),
+                news = &mut next => return news,
+            },
+            View::Lines | View::Json => return next.await,
+        }
+    }
+}
+
+impl View {
+    fn show(&mut self, response: &proto::WatchJobResponse, news: &Unpacked, picture: &Picture) -> anyhow::Result<()> {
+        match self {
+            View::Bars(bars) => bars.touch(),
+            View::Json => say(json::text(response)?)?,
+            View::Lines => match news {
+                Unpacked::Snapshot(job) => say(lines::snapshot(job, picture))?,
+                Unpacked::Change(change) => say(lines::change(change, picture))?,
+                Unpacked::Gap { oldest } => {
+                    say(format!("       what came before revision {oldest} is not known any more"))?
+                }
+                Unpacked::Keepalive => {}
+            },
+        }
+        Ok(())
+    }
+
+    /// The watch broke off. Where programs read, this is no part of what they read.
+    fn trouble(&mut self, why: &str) {
+        match self {
+            View::Bars(bars) => bars.trouble(why.to_owned()),
+            View::Lines | View::Json => eprintln!("{why}"),
+        }
+    }
+
+    fn end(&mut self, picture: &Picture) {
+        if let View::Bars(bars) = self {
+            bars.end(picture);
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Text for people: tables, percentages, and words that others have chosen.
+
+use std::io::{self, Write};
+
+use comfy_table::Table;
+use console::{Term, truncate_str};
+use prost_types::Timestamp;
+
+use crate::proto::{JobState, StageState};
+
+/// One line on the standard output. Who reads it may have gone, which is why this does not panic.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn say(line: impl AsRef<str>) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{}", line.as_ref())
+}
+
+/// Without the control characters by which a message of a worker could steer a terminal.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
+
+/// Whole percent, rounded down: 100 % is only what is done.
+pub fn percent(progress: f64) -> String {
+    format!("{:.0}%", (progress.clamp(0.0, 1.0) * 100.0).floor())
+}
+
+/// A job's state without its prefix.
+pub fn job_state(state: JobState) -> &'static str {
+    let name = state.as_str_name();
+    name.strip_prefix("JOB_STATE_").unwrap_or(name)
+}
+
+/// A stage's state without its prefix.
+pub fn stage_state(state: StageState) -> &'static str {
+    let name = state.as_str_name();
+    name.strip_prefix("STAGE_STATE_").unwrap_or(name)
+}
+
+/// RFC 3339 in whole seconds; nothing for no time.
+pub fn time(time: Option<Timestamp>) -> String {
+    time.map(|time| Timestamp { nanos: 0, ..time }.to_string()).unwrap_or_default()
+}
+
+/// So many of a thing, as in `1 stage` and `2 stages`.
+pub fn count(count: usize, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
+/// Seconds as people say them.
+pub fn seconds(seconds: i64) -> String {
+    match seconds.max(0) {
+        seconds @ 0..=119 => format!("{seconds} s"),
+        seconds @ 120..=7_199 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3_600),
+    }
+}
+
+/// The width of the terminal; none if the output goes elsewhere, where nothing is cut off.
+pub fn width() -> Option<usize> {
+    let term = Term::stdout();
+    term.is_term().then(|| usize::from(term.size().1))
+}
+
+/// The lines of a table with a head, without borders, each cut to a width if there is one.
+pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>, width: Option<usize>) -> Vec<String> {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING).set_header(head.to_vec());
+    for row in rows {
+        table.add_row(row.iter().map(|cell| plain(cell)).collect::<Vec<_>>());
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let cut = |line: &str| width.map_or(line.to_owned(), |width| truncate_str(line, width, "…").into_owned());
+    table.trim_fmt().lines().map(cut).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_is_never_more_than_was_done() {
+        assert_eq!([0.0, 0.999, 1.0, 7.0].map(percent), ["0%", "99%", "100%", "100%"]);
+    }
+
+    #[test]
+    fn a_worker_cannot_steer_the_terminal() {
+        let rows = [vec!["a".to_owned(), "\x1b[2Jred\nline".to_owned()]];
+        assert_eq!(table(&["ID", "MESSAGE"], rows.clone(), None), ["ID  MESSAGE", "a    [2Jred line"]);
+        assert_eq!(table(&["ID", "MESSAGE"], rows, Some(8)), ["ID  MES…", "a    [2…"]);
+    }
+
+    #[test]
+    fn times_are_whole_seconds() {
+        assert_eq!(time(Some(Timestamp { seconds: 1_700_000_000, nanos: 5 })), "2023-11-14T22:13:20Z");
+        assert_eq!(time(None), "");
+        assert_eq!([-1, 119, 120, 7_200].map(seconds), ["0 s", "119 s", "2 min", "2 h"]);
+    }
+}

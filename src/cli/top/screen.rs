@@ -1,0 +1,120 @@
+//! What `interlock top` shows: queues, workers, jobs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost_types::Timestamp;
+
+use super::figures::Figures;
+use super::running::{Running, RunningJob};
+use crate::cli::client::Client;
+use crate::cli::text::{count, percent, plain, seconds, table};
+use crate::proto::Stage;
+
+/// Rows of a table; the rest is counted.
+const ROWS: usize = 100;
+/// In a terminal, where all shall be seen at once.
+const TERMINAL_ROWS: usize = 12;
+
+/// All lines, each cut to a width if there is one.
+pub fn lines(
+    running: &Running,
+    limit: usize,
+    client: &Client,
+    figures: &Figures,
+    trouble: Option<&str>,
+    width: Option<usize>,
+) -> Vec<String> {
+    let jobs: Vec<_> = running.first(limit).collect();
+    let mut stages: Vec<_> =
+        jobs.iter().flat_map(|running| running.stages.values().map(|stage| (*running, stage))).collect();
+    // Stable: a worker's jobs and stages stay in their order.
+    stages.sort_by_key(|(_, stage)| worker(stage));
+    let workers: BTreeSet<_> =
+        stages.iter().map(|(_, stage)| worker(stage)).filter(|worker| !worker.is_empty()).collect();
+    let of = if running.count() > jobs.len() { format!(" of the {} longest", jobs.len()) } else { String::new() };
+    let mut lines = vec![
+        format!(
+            "{} running at {}, namespace {}: {}{of} on {}",
+            count(running.count(), "job"),
+            client.server,
+            client.namespace,
+            count(stages.len(), "stage"),
+            count(workers.len(), "worker"),
+        ),
+        figures.line.clone(),
+    ];
+    lines.extend(trouble.map(plain));
+    let room = if width.is_some() { TERMINAL_ROWS } else { ROWS };
+    let mut add = |head: &[&str], mut rows: Vec<Vec<String>>| {
+        let left = rows.len().saturating_sub(room);
+        rows.truncate(room);
+        if rows.is_empty() {
+            return;
+        }
+        lines.push(String::new());
+        lines.extend(table(head, rows, None));
+        lines.extend((left > 0).then(|| format!("… and {left} more")));
+    };
+    add(&["QUEUE", "STAGES", "WORKERS", "JOBS"], queues(&stages));
+    add(
+        &["WORKER", "QUEUE", "JOB", "STAGE", "ATTEMPT", "DONE", "FOR", "MESSAGE"],
+        stages.iter().map(|(running, stage)| at_work(running, stage, figures.time)).collect(),
+    );
+    add(
+        &["JOB", "KIND", "DONE", "STAGES", "READY", "BACKOFF", "FOR"],
+        jobs.iter().map(|running| job(running, figures.time)).collect(),
+    );
+    let cut = |line: String| width.map_or(line.clone(), |width| console::truncate_str(&line, width, "…").into_owned());
+    lines.into_iter().map(cut).collect()
+}
+
+fn worker(stage: &Stage) -> &str {
+    stage.lease.as_ref().map_or("", |lease| &lease.worker_id)
+}
+
+fn queues(stages: &[(&RunningJob, &Stage)]) -> Vec<Vec<String>> {
+    let mut queues: BTreeMap<&str, Vec<(&str, &str)>> = BTreeMap::new();
+    for (running, stage) in stages {
+        queues.entry(&stage.queue).or_default().push((worker(stage), &running.job.job_id));
+    }
+    let row = |(queue, stages): (&str, Vec<(&str, &str)>)| {
+        let workers: BTreeSet<_> =
+            stages.iter().map(|(worker, _)| worker).filter(|worker| !worker.is_empty()).collect();
+        let jobs: BTreeSet<_> = stages.iter().map(|(_, job)| job).collect();
+        vec![queue.to_owned(), stages.len().to_string(), workers.len().to_string(), jobs.len().to_string()]
+    };
+    queues.into_iter().map(row).collect()
+}
+
+fn at_work(running: &RunningJob, stage: &Stage, now: Option<Timestamp>) -> Vec<String> {
+    // Who runs its own stages by name holds no lease.
+    let worker = if worker(stage).is_empty() { "–" } else { worker(stage) };
+    vec![
+        worker.to_owned(),
+        stage.queue.clone(),
+        running.job.job_id.clone(),
+        stage.name.clone(),
+        format!("{}/{}", stage.attempt, stage.max_attempts),
+        percent(stage.progress),
+        since(stage.start_time, now),
+        stage.message.clone(),
+    ]
+}
+
+fn job(running: &RunningJob, now: Option<Timestamp>) -> Vec<String> {
+    let (job, counts) = (&running.job, running.job.stage_counts.unwrap_or_default());
+    vec![
+        job.job_id.clone(),
+        job.kind.clone(),
+        percent(job.progress),
+        format!("{}/{}", counts.succeeded, counts.total),
+        counts.ready.to_string(),
+        counts.backoff.to_string(),
+        since(job.start_time, now),
+    ]
+}
+
+/// How long ago something was, by the server's clock.
+fn since(start: Option<Timestamp>, now: Option<Timestamp>) -> String {
+    start.zip(now).map(|(start, now)| seconds(now.seconds - start.seconds)).unwrap_or_default()
+}
