@@ -17,6 +17,8 @@ use crate::domain::request::{RequestIdentity, RequestKey};
 use crate::error::Error;
 use crate::feed::Hub;
 use crate::operation::Reply;
+use crate::operation::control_job::{Control, ControlJob};
+use crate::operation::delete_job::DeleteJob;
 use crate::operation::end_stage::{End, EndStage};
 use crate::operation::reap::Reap;
 use crate::operation::submit_jobs::SubmitJobs;
@@ -158,6 +160,55 @@ async fn a_lease_that_another_server_renewed_is_not_reaped() {
         let holder = if is_renewed { leased } else { server.lease(Duration::from_secs(20)).await.remove(0) };
         server.complete(&holder).await.expect("who has it completes it");
     }
+}
+
+#[tokio::test]
+async fn a_job_that_another_server_made_anew_has_all_its_stages() {
+    let database = database().await;
+    let (a, b) = (server(&database), server(&database));
+    let key = JobKey::of(DEFAULT, "film-1");
+    let note = |server: &Server, message: &str| {
+        let hold = Hold::Name("voice".into());
+        let (target, message) = (Target { key, job_id: "film-1".into(), hold }, Some(Name::from(message)));
+        let update = UpdateProgress { target, progress: Some(0.5), message, expected_version: None, request: None };
+        let engine = server.engine.clone();
+        async move { engine.execute(update, None).await }
+    };
+    a.submit("film-1", &[("voice", &[])], None).await.expect("submitted");
+    for message in ["one", "two", "three"] {
+        note(&a, message).await.expect("noted");
+    }
+    let delete = DeleteJob { key, job_id: "film-1".into(), expected_revision: None, request: None };
+    let cancel = Control::Cancel { grace: Duration::ZERO, reason: None };
+    let cancel = ControlJob { key, job_id: "film-1".into(), control: cancel, expected_revision: None, request: None };
+    b.engine.execute(cancel, None).await.expect("cancelled");
+    b.engine.execute(delete, None).await.expect("deleted");
+    b.submit("film-1", &[("voice", &[]), ("render", &[])], None).await.expect("submitted anew");
+    let noted = note(&a, "four").await.expect("noted");
+    assert_eq!((noted.jobs[0].revision, noted.jobs[0].stages.len()), (2, 2), "nothing of the old one");
+}
+
+#[tokio::test]
+async fn what_is_known_of_a_job_is_not_read_again_but_its_leases_are() {
+    let database = database().await;
+    let server = server(&database);
+    let submitted = server.submit("", &[("voice", &[]), ("render", &[])], None).await.expect("submitted");
+    let leased = server.lease(Duration::from_secs(20)).await.remove(0);
+    let (key, store) = (submitted.jobs[0].key, &server.engine.shared().store);
+    let known = store.job_since(key, None).await.expect("a read").expect("the job");
+    let again = store.job_since(key, Some(known.clone())).await.expect("a read").expect("the job");
+    assert!(Arc::ptr_eq(&known, &again), "nothing is new");
+    let client = store.target.connect("").await.expect("a connection");
+    client.execute("UPDATE leases SET expires_at = expires_at + interval '1 hour'", &[]).await.expect("a lease");
+    let expires = |job: &Arc<crate::domain::job::Job>| job.stages[leased.stage_no].lease().expect("held").expires_at;
+    let renewed = store.job_since(key, Some(known.clone())).await.expect("a read").expect("the job");
+    assert_eq!(expires(&renewed), expires(&known).after(Duration::from_secs(3_600)));
+    assert_eq!(renewed.revision, known.revision);
+    server.complete(&leased).await.expect("completed");
+    let newer = store.job_since(key, Some(known.clone())).await.expect("a read").expect("the job");
+    let whole = store.job_since(key, None).await.expect("a read").expect("the job");
+    assert_eq!(format!("{:?}", newer.stages), format!("{:?}", whole.stages), "the same as if all of it were read");
+    assert!(newer.revision > known.revision && newer.stages[leased.stage_no].lease().is_none());
 }
 
 #[tokio::test]

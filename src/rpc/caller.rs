@@ -14,6 +14,8 @@ use crate::admission::Deadline;
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::Job;
 use crate::domain::refusal::Refusal;
+use crate::engine::cache::Cached;
+use crate::engine::world::Key;
 use crate::error::{Error, Result};
 use crate::operation::{Operation, Reply};
 
@@ -75,9 +77,13 @@ impl Caller {
         JobKey { namespace: self.namespace, uid }
     }
 
-    /// A job with its stages, without documents.
+    /// A job with its stages, without documents, as it is stored; of one that the engine remembers only what is new is read.
     pub async fn find(&self, key: JobKey) -> Result<Option<Arc<Job>>> {
-        Ok(self.services.store.jobs(&[key]).await?.remove(&key))
+        let known = match self.services.engine.shared().cache.get(&Key::Job(key)) {
+            Some(Cached::Job(job)) => Some(job),
+            Some(Cached::Request(_) | Cached::Namespace(_)) | None => None,
+        };
+        self.services.store.job_since(key, known).await
     }
 
     /// When a wait has to end so that the answer comes before the deadline.

@@ -15,10 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Pulse {
     /// The connection.
     client: Option<Client>,
-    /// When the last look began, if it was the first good one after bad ones.
-    healed: Option<Instant>,
-    /// The last look found no database.
-    was_away: bool,
+    /// When the last look ended, if it found no database.
+    silent_until: Option<Instant>,
 }
 
 /// What a look found.
@@ -32,8 +30,8 @@ impl Store {
     /// Whether the database answers, can be written, and has room for the history of the next days.
     ///
     /// The look also decides for all others how long a database that says nothing is waited for. Connections that are older than a
-    /// look without an answer are given up, and once the database is back, those of before: it may have heard nothing of what was
-    /// sent meanwhile.
+    /// look without an answer are given up, and once there is one, those that were made before the silence was over: the database may
+    /// have heard nothing of what was sent over them.
     pub async fn is_ready(&self) -> bool {
         let Ok(mut pulse) = self.pulse.try_lock() else { return false };
         let began = Instant::now();
@@ -44,16 +42,14 @@ impl Store {
             // It refuses, so it is there.
             Ok(Err(error)) if error.code().is_some() => return false,
             Ok(Err(_)) | Err(_) => {
-                *pulse = Pulse { was_away: true, ..Pulse::default() };
+                *pulse = Pulse { client: None, silent_until: Some(Instant::now()) };
                 self.target.lost_since(began);
                 return false;
             }
         };
-        // Not at once: what the database had been told it may be answering just now.
-        if let Some(healed) = pulse.healed.take() {
-            self.target.lost_since(healed);
+        if let Some(silent_until) = pulse.silent_until.take() {
+            self.target.lost_since(silent_until);
         }
-        pulse.healed = std::mem::take(&mut pulse.was_away).then_some(began);
         if found.is_writable {
             pulse.client = Some(found.client);
         } else {

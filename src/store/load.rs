@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use postgres_types::ToSql;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -27,7 +28,10 @@ pub async fn jobs(
     let namespaces: Vec<i32> = keys.iter().map(|key| key.namespace.0).collect();
     let uids: Vec<Uuid> = keys.iter().map(|key| key.uid).collect();
     let revisions: Vec<i64> = keys.iter().map(|key| known.get(key).map_or(0, |job| job.revision)).collect();
-    let rows = client.rows(include_str!("sql/load_jobs.sql"), &[&namespaces, &uids, &revisions]).await?;
+    let made: Vec<Timestamp> =
+        keys.iter().map(|key| known.get(key).map_or(Timestamp(0), |job| job.meta.create_time)).collect();
+    let params: [&(dyn ToSql + Sync); 4] = [&namespaces, &uids, &revisions, &made];
+    let rows = client.rows(include_str!("sql/load_jobs.sql"), &params).await?;
     let mut loaded: HashMap<JobKey, Job> = HashMap::with_capacity(keys.len());
     let mut unchanged = Vec::new();
     for row in &rows {
@@ -131,6 +135,23 @@ fn stage(row: &Row) -> Stage {
 fn lease(row: &Row) -> Option<Lease> {
     let worker_id: Option<&str> = row.get(40);
     Some(Lease { worker_id: worker_id?.into(), duration: micros(row.get(41)), expires_at: row.get(42) })
+}
+
+/// A job with its leases as they are stored.
+pub(super) fn renewed(mut job: Arc<Job>, leases: &[Row]) -> Arc<Job> {
+    for row in leases {
+        let (no, secret, expires_at): (StageNo, Uuid, Timestamp) = (number(row.get(0)), row.get(1), row.get(2));
+        let differs = job.stages.get(no).is_some_and(|stage| {
+            stage.token_secret == Some(secret) && stage.lease().is_some_and(|lease| lease.expires_at != expires_at)
+        });
+        if differs
+            && let Some(stage) = Arc::make_mut(&mut job).stages.get_mut(no)
+            && let StageState::Running(Attempt { lease: Some(lease), .. }) = &mut stage.state
+        {
+            lease.expires_at = expires_at;
+        }
+    }
+    job
 }
 
 /// Takes the locks of jobs, in key order; waits for them or fails where somebody has one.

@@ -52,6 +52,29 @@ impl Store {
         load::jobs(&client, keys, &HashMap::new()).await.map_err(|error| unavailable(&error))
     }
 
+    /// A job with its stages, without documents. What is `known` of it saves reading stages that have not changed since; its leases
+    /// are read all the same, for a renewal changes no revision.
+    pub async fn job_since(&self, key: JobKey, known: Option<Arc<Job>>) -> Result<Option<Arc<Job>>> {
+        let Some(known) = known else { return Ok(self.jobs(&[key]).await?.remove(&key)) };
+        let mut client = self.reads.get().await?;
+        let in_use = client.in_use();
+        let read = async {
+            let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+            let snapshot = snapshot.start().await?;
+            let (keys, known) = ([key], HashMap::from([(key, known)]));
+            let own: [&(dyn ToSql + Sync); 2] = [&key.namespace.0, &key.uid];
+            let (mut jobs, leases) = futures::try_join!(
+                load::jobs(&snapshot, &keys, &known),
+                snapshot.rows(include_str!("sql/load_leases.sql"), &own),
+            )?;
+            snapshot.commit().await?;
+            Ok(jobs.remove(&key).map(|job| load::renewed(job, &leases)))
+        };
+        let read = read.await;
+        in_use.done();
+        read.map_err(|error: tokio_postgres::Error| unavailable(&error))
+    }
+
     /// Payloads and results of jobs; those that have none may be absent.
     pub async fn list_job_payloads(&self, keys: &[JobKey]) -> Result<HashMap<JobKey, JobDocuments>> {
         let client = self.reads.get().await?;

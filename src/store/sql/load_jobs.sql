@@ -1,5 +1,5 @@
--- load_jobs: roots by key, each with the stages that changed after a known revision (0: all), their specs and leases. One
--- statement, so that root and children are of one snapshot. The root's wide columns come with its first row only.
+-- load_jobs: roots by key, each with the stages that changed after a known revision of the job made then (0, or a job that was made
+-- anew since: all), their specs and leases. One statement, so that root and children are of one snapshot.
 SELECT k.i::int4, j.namespace_id, j.job_uid, j.job_id, j.kind, j.revision, j.run, j.state, j.priority, j.progress, j.labels,
     j.failure, j.cancel_reason, j.grace_until, j.opens_at, j.times_out_at, j.create_time, j.delayed_until, j.start_time,
     j.end_time, j.expire_time, j.timeout_us, j.retention_us, j.retry,
@@ -7,9 +7,11 @@ SELECT k.i::int4, j.namespace_id, j.job_uid, j.job_id, j.kind, j.revision, j.run
     s.progress, s.message, s.failure, s.wakes_at, s.start_time, s.end_time,
     p.spec, p.depends_on,
     l.worker_id, l.duration_us, l.expires_at
-FROM unnest($1::int4[], $2::uuid[], $3::int8[]) WITH ORDINALITY AS k(namespace_id, job_uid, known, i)
+FROM unnest($1::int4[], $2::uuid[], $3::int8[], $4::timestamptz[]) WITH ORDINALITY
+    AS k(namespace_id, job_uid, known, made, i)
 JOIN jobs j ON j.namespace_id = k.namespace_id AND j.job_uid = k.job_uid
-LEFT JOIN stages s ON s.namespace_id = k.namespace_id AND s.job_uid = k.job_uid AND s.changed_revision > k.known
+LEFT JOIN stages s ON s.namespace_id = k.namespace_id AND s.job_uid = k.job_uid
+    AND s.changed_revision > CASE WHEN j.create_time = k.made THEN k.known ELSE 0 END
 LEFT JOIN stage_specs p ON p.namespace_id = k.namespace_id AND p.job_uid = k.job_uid AND p.stage_no = s.stage_no
 LEFT JOIN leases l ON l.namespace_id = k.namespace_id AND l.job_uid = k.job_uid AND l.stage_no = s.stage_no
 ORDER BY k.i, s.stage_no
