@@ -41,7 +41,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     share_encodings(&mut descriptors)?;
     // Sorted maps make encodings, and so digests and tests, the same in every run.
-    tonic_prost_build::configure().btree_map(".").bytes(".").compile_fds(descriptors)?;
+    // What is Google's own comes from the crate that makes error details.
+    tonic_prost_build::configure()
+        .btree_map(".")
+        .bytes(".")
+        .extern_path(".google.rpc", "::tonic_types::pb")
+        .compile_fds(descriptors)?;
     Ok(())
 }
 

@@ -15,6 +15,7 @@ mod lane;
 mod loading;
 mod queue;
 mod recent;
+mod roots;
 mod round;
 mod shared;
 pub mod world;

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::job::Job;
+use crate::domain::record::Record;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{RequestIdentity, RequestRecord};
 use crate::engine::world::{Key, World};
 
 pub mod control_job;
 pub mod delete_job;
+pub mod delete_record;
 pub mod end_stage;
 pub mod grow_job;
 pub mod heartbeat;
@@ -24,6 +26,7 @@ pub mod submit_jobs;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod update_progress;
+pub mod update_records;
 pub mod wake;
 
 /// How much an operation is: what queues and groups are bounded by.
@@ -38,6 +41,11 @@ pub struct Weight {
 impl Weight {
     /// Of an operation that touches a handful of rows.
     pub const SMALL: Self = Self { rows: 6, bytes: 512 };
+
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        Self { rows: self.rows + other.rows, bytes: self.bytes + other.bytes }
+    }
 }
 
 /// A write.
@@ -72,6 +80,22 @@ pub trait Operation: Send + Sync + 'static {
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal>;
 }
 
+/// What became of one update of a record.
+#[derive(Clone, Debug)]
+pub struct RecordOutcome {
+    /// The record as the update left it; as it was, where it was deleted.
+    pub record: Arc<Record>,
+    /// Whether it changed anything.
+    pub applied: bool,
+}
+
+impl RecordOutcome {
+    /// The version that the update made; 0 if it changed nothing.
+    pub fn applied_version(&self) -> i64 {
+        if self.applied { self.record.version } else { 0 }
+    }
+}
+
 /// The answer to an applied operation.
 #[derive(Clone, Debug, Default)]
 pub struct Reply {
@@ -79,6 +103,8 @@ pub struct Reply {
     pub jobs: Vec<Arc<Job>>,
     /// The stages it was about.
     pub stages: Vec<StageNo>,
+    /// What became of each update of a record, in the order of the request.
+    pub records: Vec<RecordOutcome>,
     /// Whether anything changed.
     pub applied: bool,
     /// For a repeated `request_id`: what the first one did. Nothing was changed now.
@@ -96,12 +122,23 @@ impl Reply {
         Self { jobs: vec![job], stages: vec![no], applied, ..Self::default() }
     }
 
+    /// The revision of the first job, or the version of the first record, after it.
+    pub fn revision(&self) -> i64 {
+        let job = self.jobs.first().map(|job| job.revision);
+        job.or_else(|| self.records.first().map(|outcome| outcome.record.version)).unwrap_or(0)
+    }
+
     fn record(&self, identity: RequestIdentity) -> RequestRecord {
         RequestRecord {
             digest: identity.digest,
             jobs: self.jobs.iter().map(|job| job.key.uid).collect(),
             stage_no: self.stages.first().copied(),
-            revision: self.jobs.first().map_or(0, |job| job.revision),
+            revision: self.revision(),
+            // A single version is the revision.
+            versions: match &*self.records {
+                [] | [_] => Vec::new(),
+                records => records.iter().map(RecordOutcome::applied_version).collect(),
+            },
             applied: self.applied,
         }
     }

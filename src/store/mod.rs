@@ -9,6 +9,7 @@ pub mod due;
 mod health;
 mod list_jobs;
 pub mod listen;
+mod list_records;
 pub mod load;
 pub mod migrate;
 pub mod partitions;
@@ -16,6 +17,7 @@ pub mod pool;
 mod queries;
 pub mod reader;
 mod target;
+mod records;
 pub mod types;
 
 use std::sync::Arc;

@@ -8,6 +8,8 @@ mod lists;
 mod operators;
 mod outcomes;
 mod reads;
+mod record_lists;
+mod records;
 mod runs;
 mod several_servers;
 mod submission;
