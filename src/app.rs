@@ -104,7 +104,8 @@ fn full_name(service: &str) -> String {
 
 /// SERVING while the database answers, NOT_SERVING while it does not and from the beginning of the drain on.
 async fn report_health(reporter: HealthReporter, store: Store, shutdown: CancellationToken) {
-    let names = ["", "JobService", "WorkerService", "RecordService", "AdminService"].map(full_name);
+    let names =
+        ["", "JobService", "WorkerService", "RecordService", "TransactionService", "AdminService"].map(full_name);
     let mut told = None;
     loop {
         // The drain does not wait for a look that is under way: watchers of the health hear of it before they are ended.

@@ -12,6 +12,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::request::{RequestIdentity, RequestRecord};
 use crate::engine::world::{Key, World};
 
+pub mod commit;
 pub mod control_job;
 pub mod delete_job;
 pub mod delete_record;
@@ -71,6 +72,11 @@ pub trait Operation: Send + Sync + 'static {
         false
     }
 
+    /// Whether it ends an attempt; one that then changes nothing was told before.
+    fn ends_attempt(&self) -> bool {
+        false
+    }
+
     /// The caller's `request_id`, if it gave one.
     fn request(&self) -> Option<RequestIdentity> {
         None
@@ -105,6 +111,8 @@ pub struct Reply {
     pub stages: Vec<StageNo>,
     /// What became of each update of a record, in the order of the request.
     pub records: Vec<RecordOutcome>,
+    /// For a commit of several operations: the reply of each, in order; the lists above are empty then.
+    pub parts: Vec<Reply>,
     /// Whether anything changed.
     pub applied: bool,
     /// For a repeated `request_id`: what the first one did. Nothing was changed now.
@@ -128,17 +136,27 @@ impl Reply {
         job.or_else(|| self.records.first().map(|outcome| outcome.record.version)).unwrap_or(0)
     }
 
+    /// For a reply about several things, what [`RequestRecord::versions`] says. A single version is the revision.
+    fn versions(&self) -> Vec<i64> {
+        match &*self.records {
+            [] => self.parts.iter().map(|part| if part.applied { part.revision() } else { 0 }).collect(),
+            [_] => Vec::new(),
+            records => records.iter().map(RecordOutcome::applied_version).collect(),
+        }
+    }
+
     fn record(&self, identity: RequestIdentity) -> RequestRecord {
         RequestRecord {
             digest: identity.digest,
-            jobs: self.jobs.iter().map(|job| job.key.uid).collect(),
+            jobs: self
+                .jobs
+                .iter()
+                .chain(self.parts.iter().flat_map(|part| &part.jobs))
+                .map(|job| job.key.uid)
+                .collect(),
             stage_no: self.stages.first().copied(),
             revision: self.revision(),
-            // A single version is the revision.
-            versions: match &*self.records {
-                [] | [_] => Vec::new(),
-                records => records.iter().map(RecordOutcome::applied_version).collect(),
-            },
+            versions: self.versions(),
             applied: self.applied,
         }
     }

@@ -18,7 +18,7 @@ use crate::proto::*;
 use crate::task::LoopFigures;
 
 /// What this server can do.
-const CAPABILITIES: [&str; 4] = ["admin", "jobs", "records", "workers"];
+const CAPABILITIES: [&str; 5] = ["admin", "jobs", "records", "transactions", "workers"];
 
 /// GetServerInfo.
 pub fn info() -> GetServerInfoResponse {
@@ -48,6 +48,7 @@ pub fn info() -> GetServerInfoResponse {
         operations_per_update: small(limits::OPERATIONS_PER_UPDATE),
         operations_per_call: small(limits::OPERATIONS_PER_CALL),
         records_per_batch: small(limits::RECORDS_PER_BATCH),
+        operations_per_commit: small(limits::OPERATIONS_PER_COMMIT),
     };
     GetServerInfoResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),

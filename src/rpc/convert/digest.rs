@@ -52,6 +52,7 @@ repeatable!(
     UpdateRecordRequest of "RecordService/UpdateRecord",
     BatchUpdateRecordsRequest of "RecordService/BatchUpdateRecords",
     DeleteRecordRequest of "RecordService/DeleteRecord",
+    CommitRequest of "TransactionService/Commit",
     CreateNamespaceRequest of "AdminService/CreateNamespace",
     DeleteNamespaceRequest of "AdminService/DeleteNamespace",
 );

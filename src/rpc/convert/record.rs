@@ -1,10 +1,14 @@
 //! Records and what can happen to their fields.
 
+use std::collections::BTreeMap;
+
+use prost_types::Struct;
+
 use super::path::Path;
 use super::{document, text, time};
 use crate::domain::field_op::{EXACT, FieldChange, FieldOp};
-use crate::domain::id::NamespaceId;
-use crate::domain::record::{MAX_FIELD_BYTES, Record, RecordKey};
+use crate::domain::id::{Name, NamespaceId};
+use crate::domain::record::{Field, MAX_FIELD_BYTES, Record, RecordKey};
 use crate::domain::refusal::Refusal;
 use crate::error::Result as Answer;
 use crate::operation::update_records::RecordUpdate;
@@ -118,11 +122,20 @@ fn version(given: Option<i64>, path: &Path) -> Result<Option<i64>, Refusal> {
 pub fn record(record: &Record) -> Answer<proto::Record> {
     let mut told = without_fields(record);
     told.fields_omitted = false;
-    for (name, field) in &record.fields {
-        told.fields.insert(name.to_string(), document::told(&field.value)?);
-        told.field_versions.insert(name.to_string(), field.version);
-    }
+    told.fields = fields(record)?.fields;
+    told.field_versions = versions(record);
     Ok(told)
+}
+
+/// The fields as one object.
+pub fn fields(record: &Record) -> Answer<Struct> {
+    let told = |(name, field): (&Name, &Field)| Ok((name.to_string(), document::told(&field.value)?));
+    Ok(Struct { fields: record.fields.iter().map(told).collect::<Answer<_>>()? })
+}
+
+/// The version of each field.
+pub fn versions(record: &Record) -> BTreeMap<String, i64> {
+    record.fields.iter().map(|(name, field)| (name.to_string(), field.version)).collect()
 }
 
 /// A record without its fields.
