@@ -1,5 +1,7 @@
 //! What every rpc does, on its usual ways and on its edges; what it refuses stands in `bad_input`.
 
+mod commits;
+mod contexts;
 mod control;
 mod fanout;
 mod gone_callers;
@@ -9,6 +11,7 @@ mod operators;
 mod outcomes;
 mod reads;
 mod record_lists;
+mod record_model;
 mod records;
 mod runs;
 mod several_servers;
