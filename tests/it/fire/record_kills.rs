@@ -133,7 +133,8 @@ async fn jobs(api: &Api, kind: &str) -> Vec<proto::Job> {
 /// Compares what was told with what is there; returns how many commits are there.
 async fn check(scene: &Scene) -> usize {
     let api = scene.fleet.api();
-    for (set_no, batches) in scene.batches.lock().expect("no panic").clone() {
+    let told = scene.batches.lock().expect("no panic").clone();
+    for (set_no, batches) in told {
         let mut seen: Vec<Value> = Vec::new();
         for i in 0..WIDTH {
             seen.push(fields_of(&api.record(&format!("set{set_no}.{i}")).await));
