@@ -28,8 +28,8 @@ mod services;
 mod stage_writes;
 pub mod status;
 mod submit_jobs;
-mod watch;
 mod transaction_service;
+mod watch;
 mod worker_service;
 
 pub use namespaces::Namespaces;

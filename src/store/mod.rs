@@ -8,16 +8,16 @@ pub mod connection;
 pub mod due;
 mod health;
 mod list_jobs;
-pub mod listen;
 mod list_records;
+pub mod listen;
 pub mod load;
 pub mod migrate;
 pub mod partitions;
 pub mod pool;
 mod queries;
 pub mod reader;
-mod target;
 mod records;
+mod target;
 pub mod types;
 
 use std::sync::Arc;
