@@ -23,6 +23,7 @@ from interlock.errors import (
     VersionMismatch,
 )
 from interlock.lease import Attempt, Completion, FailureClass, StageError, StageStopped, StopReason
+from interlock.records import Field, Record, record_update
 from interlock.retry import Backoff
 from interlock.worker import Worker
 
@@ -35,6 +36,7 @@ __all__ = [
     "Conflict",
     "DeadlineExceeded",
     "FailureClass",
+    "Field",
     "FieldViolation",
     "InterlockError",
     "Internal",
@@ -43,6 +45,7 @@ __all__ = [
     "LeaseLost",
     "NotFound",
     "PreconditionFailed",
+    "Record",
     "ResourceExhausted",
     "StageError",
     "StageStopped",
@@ -51,5 +54,6 @@ __all__ = [
     "VersionMismatch",
     "Worker",
     "from_struct",
+    "record_update",
     "to_struct",
 ]
