@@ -85,7 +85,7 @@ class Completion:
     add_stages: Iterable[job_pb2.StageSpec] = field(default=())
     """New stages of the same job, added in the same commit."""
     also: Iterable[Message] = field(default=())
-    """What else is done in that commit, or not at all: requests such as those of `record_update`, or `SubmitJobRequest`."""
+    """What else is done in that commit, or not at all: requests such as of `record_update`, or `SubmitJobRequest`."""
 
 
 @dataclass(frozen=True)

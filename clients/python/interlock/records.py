@@ -34,7 +34,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Field:
-    """A field to be changed, as in `Field("views").increment()`. The rules are those of `FieldOperation` in the protos."""
+    """A field to be changed, as in `Field("views").increment()`; the rules stand at `FieldOperation` in the protos."""
 
     name: str
     expected_version: int | None = None
@@ -77,9 +77,7 @@ class Field:
         return self._operation(merge=to_struct(patch))
 
     def _operation(self, **operation: Any) -> record_pb2.FieldOperation:
-        return record_pb2.FieldOperation(
-            field=self.name, expected_field_version=self.expected_version, **operation
-        )
+        return record_pb2.FieldOperation(field=self.name, expected_field_version=self.expected_version, **operation)
 
     def _list(self, values: Iterable[Any]) -> struct_pb2.ListValue:
         return struct_pb2.ListValue(values=[to_value(value, self.name) for value in values])
@@ -120,7 +118,7 @@ def commit_operations(requests: Iterable[Message]) -> Sequence[transaction_servi
         ValueError: a request of this kind cannot be part of a commit.
     """
     fields = transaction_service_pb2.CommitOperation.DESCRIPTOR.oneofs_by_name["operation"].fields
-    names = {field.message_type.full_name: field.name for field in fields}
+    names = {field.message_type.full_name: field.name for field in fields if field.message_type is not None}
     operations = []
     for request in requests:
         name = names.get(request.DESCRIPTOR.full_name)

@@ -98,7 +98,9 @@ async def test_a_commit_is_done_as_a_whole(client: Client, collection: str) -> N
     poll = worker_service_pb2.LeaseStagesRequest(worker_id="w", queues=[queue])
     lease = (await client.call(client.workers.LeaseStages, poll)).leases[0]
     await client.commit([write], fence=lease.lease_token)
-    await client.call(client.workers.ReleaseStage, worker_service_pb2.ReleaseStageRequest(lease_token=lease.lease_token))
+    await client.call(
+        client.workers.ReleaseStage, worker_service_pb2.ReleaseStageRequest(lease_token=lease.lease_token)
+    )
     with pytest.raises(interlock.LeaseLost):
         await client.commit([write], fence=lease.lease_token)
     assert (await client.get_record(collection, "a")).version == 2
@@ -116,7 +118,8 @@ async def test_a_worker_commits_more_than_its_stage(client: Client, collection: 
     await client.update_record(collection, "a", Field("text").set("x"), allow_missing=True)
     retry = {"initial_backoff": {"seconds": 0}, "jitter": {"seconds": 0}}
     job = await client.submit_job(
-        "film", stages=[job_pb2.StageSpec(name="main", queue=queue, retry_policy=retry)]  # type: ignore[arg-type]
+        "film",
+        stages=[job_pb2.StageSpec(name="main", queue=queue, retry_policy=retry)],  # type: ignore[arg-type]
     )
     worker = Worker(client, [queue], "w", grace=0.0)
     running = asyncio.create_task(worker.run(handler, handle_signals=False))
