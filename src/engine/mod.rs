@@ -10,6 +10,7 @@
 pub mod cache;
 pub mod clock;
 pub mod dispatcher;
+pub mod followers;
 pub mod group;
 mod lane;
 mod loading;

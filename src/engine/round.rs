@@ -174,11 +174,15 @@ impl Round {
                     }
                     None => {}
                 },
-                Key::Record(record) => match self.world.records.get(record) {
-                    Some(Some(record)) => shared.cache.put(key.clone(), Cached::Record(record.clone())),
-                    Some(None) => shared.cache.remove(key),
-                    None => {}
-                },
+                Key::Record(record) => {
+                    if let Some(after) = self.world.records.get(record) {
+                        match after {
+                            Some(record) => shared.cache.put(key.clone(), Cached::Record(record.clone())),
+                            None => shared.cache.remove(key),
+                        }
+                        shared.followers.note(record);
+                    }
+                }
                 Key::Request(request) => {
                     if let Some(record) = self.world.remembered.get(request) {
                         shared.cache.put(key.clone(), Cached::Request(record.clone()));

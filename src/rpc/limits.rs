@@ -38,6 +38,8 @@ pub const FIELD_NAME_BYTES: usize = 128;
 pub const OPERATIONS_PER_UPDATE: usize = 1_000;
 /// Field operations in one call.
 pub const OPERATIONS_PER_CALL: usize = 10_000;
+/// Records in one WatchRecords.
+pub const RECORDS_PER_WATCH: usize = 100;
 /// Operations in one Commit.
 pub const OPERATIONS_PER_COMMIT: usize = 100;
 /// Records in one batch.

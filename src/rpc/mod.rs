@@ -30,6 +30,7 @@ pub mod status;
 mod submit_jobs;
 mod transaction_service;
 mod watch;
+mod watch_records;
 mod worker_service;
 
 pub use namespaces::Namespaces;

@@ -1,5 +1,5 @@
-//! RecordService: which function answers which rpc. Those that change records are in `record_writes`, the others in
-//! `record_reads`.
+//! RecordService: which function answers which rpc. Those that change records are in `record_writes`, those that read in
+//! `record_reads` and `watch_records`.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use tonic::{Request, Response, Status};
 
 use super::caller::answer;
 use super::services::Services;
-use super::{record_reads, record_writes};
+use super::watch::Messages;
+use super::{record_reads, record_writes, watch_records};
 use crate::proto::record_service_server::RecordService;
 use crate::proto::*;
 
@@ -46,6 +47,12 @@ impl RecordService for RecordRpcs {
         request: Request<BatchWriteRecordsRequest>,
     ) -> Answer<BatchWriteRecordsResponse> {
         answer(&self.0, request, record_writes::batch_write_records).await
+    }
+
+    type WatchRecordsStream = Messages<WatchRecordsResponse>;
+
+    async fn watch_records(&self, request: Request<WatchRecordsRequest>) -> Answer<Messages<WatchRecordsResponse>> {
+        answer(&self.0, request, watch_records::watch_records).await
     }
 
     async fn delete_record(&self, request: Request<DeleteRecordRequest>) -> Answer<DeleteRecordResponse> {

@@ -48,6 +48,7 @@ pub fn info() -> GetServerInfoResponse {
         operations_per_update: small(limits::OPERATIONS_PER_UPDATE),
         operations_per_call: small(limits::OPERATIONS_PER_CALL),
         records_per_batch: small(limits::RECORDS_PER_BATCH),
+        records_per_watch: small(limits::RECORDS_PER_WATCH),
         operations_per_commit: small(limits::OPERATIONS_PER_COMMIT),
     };
     GetServerInfoResponse {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-pub use records::{lock_records, records};
+pub use records::{Look, lock_records, look_at_records, records};
 
 use super::commit::FAILING;
 use super::connection::{DbResult, Run};

@@ -12,6 +12,7 @@ mod outcomes;
 mod reads;
 mod record_lists;
 mod record_model;
+mod record_watching;
 mod records;
 mod runs;
 mod several_servers;

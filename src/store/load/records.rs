@@ -21,21 +21,45 @@ pub async fn records(
     keys: &[RecordKey],
     known: &HashMap<RecordKey, Arc<Record>>,
 ) -> DbResult<HashMap<RecordKey, Arc<Record>>> {
-    let (namespaces, collections, ids) = columns(keys);
     let known_at =
         |key: &RecordKey| known.get(key).map_or((0, Timestamp(0)), |known| (known.version, known.create_time));
-    let (versions, created): (Vec<i64>, Vec<Timestamp>) = keys.iter().map(known_at).unzip();
-    let sql = include_str!("../sql/load_records.sql");
-    let rows = client.rows(sql, &[&namespaces, &collections, &ids, &versions, &created]).await?;
-    let loaded = rows.iter().filter_map(|row| {
-        let key = keys.get(usize::try_from(row.get::<_, i32>(0)).ok()?.checked_sub(1)?)?;
-        let record = match row.get::<_, Option<JsonText>>(4) {
-            Some(_) => Arc::new(record(key.clone(), row)),
-            None => known.get(key)?.clone(),
+    let at: Vec<(i64, Timestamp)> = keys.iter().map(known_at).collect();
+    let found = look_at_records(client, keys, &at).await?.into_iter().zip(keys).filter_map(|(look, key)| {
+        let record = match look {
+            Look::Missing => return None,
+            Look::Unchanged => known.get(key)?.clone(),
+            Look::Changed(record) => Arc::new(record),
         };
         Some((key.clone(), record))
     });
-    Ok(loaded.collect())
+    Ok(found.collect())
+}
+
+/// What a look at a record that is known at some version finds.
+pub enum Look {
+    /// It is not there.
+    Missing,
+    /// It still has that version.
+    Unchanged,
+    /// It has another one.
+    Changed(Record),
+}
+
+/// Looks at records, each of which is known at a version and creation, or not at all (0). In the order of the keys.
+pub async fn look_at_records(client: &impl Run, keys: &[RecordKey], at: &[(i64, Timestamp)]) -> DbResult<Vec<Look>> {
+    let (namespaces, collections, ids) = columns(keys);
+    let (versions, created): (Vec<i64>, Vec<Timestamp>) = at.iter().copied().unzip();
+    let sql = include_str!("../sql/load_records.sql");
+    let rows = client.rows(sql, &[&namespaces, &collections, &ids, &versions, &created]).await?;
+    let mut looks: Vec<Look> = keys.iter().map(|_| Look::Missing).collect();
+    for row in &rows {
+        let place = usize::try_from(row.get::<_, i32>(0)).expect("positions count from 1") - 1;
+        looks[place] = match row.get::<_, Option<JsonText>>(4) {
+            Some(_) => Look::Changed(record(keys[place].clone(), row)),
+            None => Look::Unchanged,
+        };
+    }
+    Ok(looks)
 }
 
 /// A record of a row of load_records.

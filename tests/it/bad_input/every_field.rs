@@ -53,7 +53,9 @@ impl Walk<'_> {
             "StageRef" => proto::StageRef { job_id: "film".into(), stage_name: "review".into() }.encode_to_vec(),
             "FieldOperation" => increment("n", 1.0).encode_to_vec(),
             "UpdateRecordRequest" => update("one", Vec::new()).encode_to_vec(),
-            "RecordRef" => proto::RecordRef { collection: COLLECTION.into(), record_id: "one".into() }.encode_to_vec(),
+            "RecordRef" | "WatchedRecord" => {
+                proto::RecordRef { collection: COLLECTION.into(), record_id: "one".into() }.encode_to_vec()
+            }
             // Inside a commit, as alone.
             _ => message.strip_suffix("Request").and_then(|rpc| self.good.get(rpc)).cloned().unwrap_or_default(),
         }
@@ -215,6 +217,7 @@ fn good(scene: &Scene) -> BTreeMap<&'static str, Vec<u8>> {
         ("BatchUpdateRecords", Vec::new()),
         ("BatchWriteRecords", Vec::new()),
         ("DeleteRecord", request!(DeleteRecordRequest { collection: COLLECTION.into(), record_id: "one".into() })),
+        ("WatchRecords", Vec::new()),
         ("Commit", Vec::new()),
         ("DeleteNamespace", request!(DeleteNamespaceRequest { name: "empty".into() })),
     ])
