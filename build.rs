@@ -44,10 +44,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut config = tonic_prost_build::Config::new();
     config.enable_type_names();
     // Sorted maps make encodings, and so digests and tests, the same in every run.
+    // What is Google's own comes from the crate that makes error details.
     tonic_prost_build::configure()
         .codec_path("crate::codec::Codec")
         .btree_map(".")
         .bytes(".")
+        .extern_path(".google.rpc", "::tonic_types::pb")
         .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

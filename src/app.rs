@@ -97,9 +97,15 @@ impl App {
     }
 }
 
+/// A service as the health service knows it; empty for the server as a whole.
+fn full_name(service: &str) -> String {
+    if service.is_empty() { String::new() } else { format!("interlock.v1.{service}") }
+}
+
 /// SERVING while the database answers, NOT_SERVING while it does not and from the beginning of the drain on.
 async fn report_health(reporter: HealthReporter, store: Store, shutdown: CancellationToken) {
-    let names = ["", "interlock.v1.JobService", "interlock.v1.WorkerService", "interlock.v1.AdminService"];
+    let names =
+        ["", "JobService", "WorkerService", "RecordService", "TransactionService", "AdminService"].map(full_name);
     let mut told = None;
     loop {
         // The drain does not wait for a look that is under way: watchers of the health hear of it before they are ended.
@@ -111,7 +117,7 @@ async fn report_health(reporter: HealthReporter, store: Store, shutdown: Cancell
         let drains = shutdown.is_cancelled();
         let status = if ready && !drains { ServingStatus::Serving } else { ServingStatus::NotServing };
         if told != Some(status) {
-            for name in names {
+            for name in &names {
                 reporter.set_service_status(name, status).await;
             }
             told = Some(status);

@@ -3,6 +3,8 @@
 //! It is as good as such a server usually is: prepared statements, row locks in one order, as few round trips as the
 //! decision allows (begin and lock; read; write; commit). It does what the compared calls need and no more.
 
+mod records;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -42,7 +44,7 @@ pub async fn serve(
     let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(Target::parse(database_url)?.config(), NoTls, manager_config);
     let pool = Pool::builder(manager).max_size(POOL).build()?;
-    let routes = Routes::new(Workers(pool.clone())).add_service(Jobs(pool));
+    let routes = Routes::new(Workers(pool.clone())).add_service(Records(pool.clone())).add_service(Jobs(pool));
     let listener = TcpListener::bind(config.listen).await?;
     announce(listener.local_addr()?);
     let statistics = Arc::new(Statistics::new(Methods::from_descriptors(&[proto::FILE_DESCRIPTOR_SET])?));
@@ -77,6 +79,21 @@ macro_rules! service {
 
 service!(Workers, "interlock.v1.WorkerService", UpdateProgress);
 service!(Jobs, "interlock.v1.JobService", SubmitJob);
+service!(Records, "interlock.v1.RecordService", UpdateRecord);
+
+struct UpdateRecord(Pool);
+
+impl UnaryService<proto::UpdateRecordRequest> for UpdateRecord {
+    type Response = proto::UpdateRecordResponse;
+    type Future = BoxFuture<'static, Result<Response<Self::Response>, Status>>;
+
+    fn call(&mut self, request: tonic::Request<proto::UpdateRecordRequest>) -> Self::Future {
+        let pool = self.0.clone();
+        Box::pin(
+            async move { records::update_record(&pool, request.into_inner()).await.map(Response::new).map_err(failed) },
+        )
+    }
+}
 
 struct UpdateProgress(Pool);
 

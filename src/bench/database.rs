@@ -73,6 +73,13 @@ impl Database {
         Ok(Stored { revisions: row.get(0), jobs: row.get(1), done: row.get(2) })
     }
 
+    /// How often records of a collection were changed: the sum of their versions.
+    pub async fn record_changes(&self, collection: &str) -> anyhow::Result<i64> {
+        let sql = "SELECT coalesce(sum(version), 0)::int8 FROM records WHERE namespace_id = 1 AND collection = $1";
+        let rows = self.client.rows(sql, &[&collection]).await?;
+        Ok(rows.first().context("Postgres tells no totals")?.get(0))
+    }
+
     /// Tidies between preparations and runs.
     pub async fn settle(&self) -> anyhow::Result<()> {
         self.client.batch_execute("VACUUM ANALYZE").await?;

@@ -12,6 +12,7 @@ mod database;
 mod fanout;
 mod load;
 mod raw;
+mod records;
 mod report;
 mod servers;
 mod watchers;
@@ -45,6 +46,8 @@ pub enum Workload {
     Servers,
     /// Changes told to 100 and 2,000 watchers.
     Fanout,
+    /// UpdateRecord on many records and on one, and batches of a hundred.
+    Records,
 }
 
 /// How it is measured.
@@ -130,6 +133,7 @@ async fn measure(settings: &Settings, pair: Pair, data_dir: Option<&Path>) -> an
         Workload::Contention => workloads::contention(&scene).await,
         Workload::Servers => workloads::servers(&scene).await,
         Workload::Fanout => fanout::fanout(&scene).await,
+        Workload::Records => records::records(&scene).await,
         Workload::Drain => workloads::drain(&scene).await,
     };
     scene.pair.stop().await;

@@ -31,6 +31,8 @@ enum Which {
     Servers(How),
     /// Changes told to 100 and 2,000 watchers, beside a plain broadcast; then all resume at once.
     Fanout(How),
+    /// UpdateRecord on many records and on one, and batches of a hundred, beside raw SQL too.
+    Records(How),
     /// The broadcast that watching is compared with; started by it.
     #[command(hide = true)]
     Broadcast(Box<Baseline>),
@@ -91,6 +93,7 @@ impl Bench {
             Which::Contention(how) => how.run(Workload::Contention).await,
             Which::Servers(how) => how.run(Workload::Servers).await,
             Which::Fanout(how) => how.run(Workload::Fanout).await,
+            Which::Records(how) => how.run(Workload::Records).await,
             Which::Baseline(baseline) => baseline.run(true).await,
             Which::Broadcast(broadcast) => broadcast.run(false).await,
         }

@@ -1,9 +1,11 @@
 //! What is stored beside a job and loaded only for those who ask: the users' own documents.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::id::StageNo;
 use super::json::Document;
+use super::record::Record;
 
 /// The documents of a job, as far as they were loaded.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +16,8 @@ pub struct JobDocuments {
     pub result: Option<Document>,
     /// What completed stages have produced.
     pub artifacts: BTreeMap<StageNo, Document>,
+    /// The fields that updates have changed.
+    pub context: Option<Arc<Record>>,
 }
 
 /// The documents that a worker gets with a lease.

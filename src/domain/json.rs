@@ -17,6 +17,11 @@ impl Document {
         &self.0
     }
 
+    /// The JSON text for another owner.
+    pub fn into_text(self) -> Arc<str> {
+        self.0
+    }
+
     /// Size in bytes of the JSON text, which is what the limits count.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -5,17 +5,21 @@
 //!
 //! Layout: `id` and `time` are the words everything speaks; `failure` and `retry` decide what an error leads to;
 //! `stage`, `stage_table` and `graph` are the parts of a [`job::Job`]; `job::Edit` holds the transitions;
-//! `event` is what history keeps of them; `documents` is what travels beside a job; `query` is what lists are asked for; `refusal` is every way to say no.
+//! `record` are named fields and `field_op` what can happen to them;
+//! `event` is what history keeps of them; `documents` is what travels beside a job; `query` and `record_query` are what lists are asked for; `refusal` is every way to say no.
 
 pub mod documents;
 pub mod event;
 pub mod failure;
+pub mod field_op;
 pub mod graph;
 pub mod id;
 pub mod job;
 pub mod json;
 pub mod namespace;
 pub mod query;
+pub mod record;
+pub mod record_query;
 pub mod refusal;
 pub mod request;
 pub mod retry;

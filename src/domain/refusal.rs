@@ -81,6 +81,46 @@ pub enum Refusal {
         /// What is stored.
         actual: i64,
     },
+    /// No such record in this namespace.
+    #[error("there is no record {record_id:?} in collection {collection:?}")]
+    RecordNotFound {
+        /// Where it was looked for.
+        collection: String,
+        /// As the caller named it.
+        record_id: String,
+    },
+    /// `expected_field_version` is not the current one.
+    #[error("{path}: expected version {expected} of field {field:?}, the current one is {actual}")]
+    FieldVersionMismatch {
+        /// The operation's path in the request.
+        path: String,
+        /// The field's name.
+        field: String,
+        /// What the caller based its request on; 0 if it expected no such field.
+        expected: i64,
+        /// What is stored; 0 if there is no such field.
+        actual: i64,
+    },
+    /// The field has another type than the operation needs.
+    #[error("{path}: field {field:?} is {is}, the operation needs {needs}")]
+    WrongType {
+        /// The operation's path in the request.
+        path: String,
+        /// The field's name.
+        field: String,
+        /// The type that the operation needs.
+        needs: &'static str,
+        /// The type that is there.
+        is: &'static str,
+    },
+    /// What is stored would grow beyond a limit.
+    #[error("{path}: {why}")]
+    LimitExceeded {
+        /// The path of what makes it grow.
+        path: String,
+        /// Which limit, and what is allowed.
+        why: String,
+    },
     /// The token is not the stage's newest: somebody else has the stage, or may have.
     #[error("the lease is lost: the token is not the newest of its stage")]
     LeaseLost,
@@ -94,6 +134,16 @@ pub enum Refusal {
         /// Why that is in the way.
         why: &'static str,
     },
+    /// One of several things that stand or fall together was refused.
+    #[error("{path}: {refusal}")]
+    At {
+        /// Its place among them, from 0.
+        index: usize,
+        /// Its path in the request; paths in the refusal itself are relative to it.
+        path: String,
+        /// Why.
+        refusal: Box<Refusal>,
+    },
     /// The `request_id` was used for something else.
     #[error("the request_id was used before with another content")]
     RequestIdReused,
@@ -103,5 +153,10 @@ impl Refusal {
     /// A field that cannot be as it is.
     pub fn field(path: impl Into<String>, why: impl Into<String>) -> Self {
         Self::InvalidField { path: path.into(), why: why.into() }
+    }
+
+    /// This, as the refusal of one of several things.
+    pub fn at(self, index: usize, path: impl Into<String>) -> Self {
+        Self::At { index, path: path.into(), refusal: Box::new(self) }
     }
 }

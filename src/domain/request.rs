@@ -31,8 +31,10 @@ pub struct RequestRecord {
     pub jobs: Vec<Uuid>,
     /// The stage, for requests about one.
     pub stage_no: Option<StageNo>,
-    /// The revision of the (first) job after the write.
+    /// The revision of the (first) job, or the version of the (first) record, after the write.
     pub revision: i64,
+    /// For requests about several records, or several operations: the version of each after it, 0 where it changed nothing.
+    pub versions: Vec<i64>,
     /// Whether anything changed; a no-op that was OK is remembered as one.
     pub applied: bool,
 }

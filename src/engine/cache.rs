@@ -9,6 +9,7 @@ use lru::LruCache;
 use super::world::Key;
 use crate::domain::job::Job;
 use crate::domain::namespace::Namespace;
+use crate::domain::record::Record;
 use crate::domain::request::RequestRecord;
 
 /// One cached row with what is below it.
@@ -16,6 +17,8 @@ use crate::domain::request::RequestRecord;
 pub enum Cached {
     /// A job.
     Job(Arc<Job>),
+    /// A record.
+    Record(Arc<Record>),
     /// A remembered request; it never changes.
     Request(Arc<RequestRecord>),
     /// A namespace.
@@ -26,7 +29,8 @@ impl Cached {
     fn bytes(&self) -> usize {
         match self {
             Self::Job(job) => job.weight_bytes(),
-            Self::Request(record) => 200 + 16 * record.jobs.len(),
+            Self::Record(record) => record.weight_bytes(),
+            Self::Request(record) => 200 + 16 * record.jobs.len() + 8 * record.versions.len(),
             Self::Namespace(namespace) => 200 + namespace.name.len(),
         }
     }
@@ -35,6 +39,7 @@ impl Cached {
         match self {
             // A job created again under the id of a deleted one counts from 1 again.
             Self::Job(job) => (job.meta.create_time.0, job.revision),
+            Self::Record(record) => (record.create_time.0, record.version),
             Self::Request(record) => (0, record.revision),
             Self::Namespace(namespace) => (0, namespace.version),
         }

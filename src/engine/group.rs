@@ -84,6 +84,20 @@ impl Components {
                         (None, None) => self.plan.prove_absent(c, *job),
                     }
                 }
+                Key::Record(record) => {
+                    let base = loaded.records.get(record).and_then(Option::as_deref);
+                    match world.records.get(record) {
+                        Some(after) => {
+                            let is_new = base.is_none() && after.is_some();
+                            if is_new && populated.insert((c, record.namespace)) {
+                                self.plan.share_namespaces.push(NamespaceRow { c, namespace_id: record.namespace.0 });
+                            }
+                            self.plan.write_record(c, record, base, after.as_deref());
+                        }
+                        None if fresh.contains(key) => {}
+                        None => self.plan.prove_record(c, record, base),
+                    }
+                }
                 Key::Request(request) => {
                     if let Some(record) = world.remembered.get(request) {
                         self.plan.remember(c, *request, record, world.now());
@@ -141,6 +155,9 @@ impl Components {
                     Key::Job(job) => {
                         let revision = loaded.jobs.get(job).and_then(Option::as_ref).map_or(0, |base| base.revision);
                         self.plan.fence_job(c, *job, revision);
+                    }
+                    Key::Record(record) => {
+                        self.plan.fence_record(c, record, loaded.records.get(record).and_then(Option::as_deref));
                     }
                     Key::Request(_) | Key::NamespaceName(_) => {}
                 }

@@ -13,10 +13,10 @@ use uuid::Uuid;
 
 use super::loading::{Basis, load};
 use super::queue::{Pending, Queue};
+use super::roots::Roots;
 use super::round::{COMMIT_TIMEOUT, Ended, Round, Wanted, Work, again, fail};
 use super::shared::Shared;
 use super::world::Key;
-use crate::domain::id::JobKey;
 use crate::error::Error;
 use crate::failpoint;
 use crate::operation;
@@ -25,7 +25,6 @@ use crate::store::commit::{CommitError, Committed};
 use crate::store::connection::{
     Client, DbError, DbResult, Fault, Lane as Connection, Open, Transaction, is_lock_timeout,
 };
-use crate::store::load::lock_jobs;
 
 /// How long the outcome of a lost commit is looked for.
 const SETTLE_FOR: Duration = Duration::from_secs(10);
@@ -58,8 +57,8 @@ pub struct Lane {
     queue: Arc<Queue>,
     aside: Arc<Queue>,
     connection: Connection,
-    /// Jobs whose rows somebody holds for longer than a commit takes; one of the locking lane's.
-    held: HashSet<JobKey>,
+    /// Roots whose rows somebody holds for longer than a commit takes; one of the locking lane's.
+    held: HashSet<Key>,
 }
 
 /// What was not decided, and whether the connection is of no more use.
@@ -162,10 +161,10 @@ impl Lane {
         if self.held.is_empty() {
             return Ok((work, false));
         }
-        let mut parts: BTreeMap<Option<JobKey>, Vec<Pending>> = BTreeMap::new();
+        let mut parts: BTreeMap<Option<Key>, Vec<Pending>> = BTreeMap::new();
         for pending in work.group {
             let keys = operation::keys(&*pending.operation);
-            let held = keys.iter().filter_map(job_key).find(|key| self.held.contains(key));
+            let held = keys.into_iter().find(|key| self.held.contains(key));
             parts.entry(held).or_default().push(pending);
         }
         let mut parts: Vec<_> = parts.into_iter().rev().map(|(held, group)| (held.is_some(), group)).collect();
@@ -178,7 +177,7 @@ impl Lane {
         }
     }
 
-    /// Somebody holds rows of this work. The first time, it is found out whose they are by trying each job alone; those of
+    /// Somebody holds rows of this work. The first time, it is found out whose they are by trying each root alone; those of
     /// held rows wait in the queue, where they are looked at now and then without being waited for.
     async fn wait_for_rows(&mut self, work: Vec<Work>, was_held: bool) -> Vec<Work> {
         if !was_held {
@@ -186,8 +185,7 @@ impl Lane {
                 self.held.clear();
             }
             let waiting = work.iter().flat_map(|work| &work.group);
-            self.held
-                .extend(waiting.flat_map(|pending| operation::keys(&*pending.operation)).filter_map(|k| job_key(&k)));
+            self.held.extend(waiting.flat_map(|pending| operation::keys(&*pending.operation)).filter(is_root));
             return work;
         }
         for mut pending in work.into_iter().flat_map(|work| work.group) {
@@ -223,20 +221,19 @@ impl Lane {
 
     async fn locking(&mut self, work: Work, is_held: bool, group_id: Uuid) -> Result<(Round, Ended), Undone> {
         let wanted = Wanted::by(&work.group);
-        let mut jobs: Vec<JobKey> = wanted.keys.iter().filter_map(job_key).collect();
-        jobs.sort_unstable();
+        let roots = Roots::of(wanted.keys.iter());
         let Open { client, prepared } = match self.connection.open().await {
             Ok(open) => open,
             Err(error) => return Err(away(work.group, &error)),
         };
-        let begun = timeout(LOAD_TIMEOUT, begin(&self.shared, client, &jobs, !is_held, &wanted)).await;
+        let begun = timeout(LOAD_TIMEOUT, begin(&self.shared, client, &roots, !is_held, &wanted)).await;
         let (transaction, basis) = match begun {
             Ok(Ok(begun)) => begun,
             Ok(Err(error)) if is_lock_timeout(&error) => return Err(Undone { work: vec![work], is_broken: false }),
             Ok(Err(error)) => return Err(unread(work, &error)),
             Err(_) => return Err(away(work.group, &Error::StoreUnavailable)),
         };
-        jobs.iter().for_each(|key| {
+        wanted.keys.iter().for_each(|key| {
             self.held.remove(key);
         });
         let round = Round::decide(work.group, basis);
@@ -283,24 +280,25 @@ impl Lane {
     }
 }
 
-fn job_key(key: &Key) -> Option<JobKey> {
+/// Whether a key is that of a row which is locked before it is decided on.
+fn is_root(key: &Key) -> bool {
     match key {
-        Key::Job(key) => Some(*key),
-        Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) => None,
+        Key::Job(_) | Key::Record(_) => true,
+        Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) => false,
     }
 }
 
-/// Takes the locks of contended jobs in a transaction, then loads what is below them: a statement of its own, which sees
+/// Takes the locks of contended roots in a transaction, then loads what is below them: a statement of its own, which sees
 /// what the wait for the locks was for.
 async fn begin<'a>(
     shared: &Shared,
     client: &'a mut Client,
-    jobs: &[JobKey],
+    roots: &Roots,
     wait: bool,
     wanted: &Wanted,
 ) -> DbResult<(Transaction<'a>, Basis)> {
     let transaction = client.transaction().await?;
-    lock_jobs(&transaction, jobs, wait).await?;
+    roots.lock(&transaction, wait).await?;
     failpoint::hit("after_lock");
     let basis = load(shared, &transaction, wanted, &HashSet::new(), false).await?;
     failpoint::hit("after_load");

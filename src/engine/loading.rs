@@ -9,7 +9,8 @@ use super::shared::Shared;
 use super::world::{Key, Loaded};
 use crate::domain::id::{JobKey, Name, NamespaceId};
 use crate::domain::job::Job;
-use crate::domain::request::RequestKey;
+use crate::domain::record::{Record, RecordKey};
+use crate::domain::request::{RequestKey, RequestRecord};
 use crate::domain::time::Timestamp;
 use crate::store::connection::{DbResult, Run};
 use crate::store::load;
@@ -27,6 +28,8 @@ pub struct Basis {
 struct Missing {
     jobs: Vec<JobKey>,
     known: HashMap<JobKey, Arc<Job>>,
+    records: Vec<RecordKey>,
+    known_records: HashMap<RecordKey, Arc<Record>>,
     requests: Vec<RequestKey>,
     namespaces: Vec<NamespaceId>,
     names: Vec<Name>,
@@ -60,8 +63,13 @@ pub async fn load(
         }
     };
     // Sent one behind the other without waiting: one round trip.
-    let (now, jobs, requests, namespaces) =
-        futures::try_join!(clock, missing.jobs(client), missing.requests(client), missing.namespaces(client))?;
+    let (now, jobs, records, requests, namespaces) = futures::try_join!(
+        clock,
+        missing.jobs(client),
+        missing.records(client),
+        missing.requests(client),
+        missing.namespaces(client)
+    )?;
     for key in &missing.jobs {
         let job = jobs.get(key).cloned();
         match &job {
@@ -69,6 +77,14 @@ pub async fn load(
             None => shared.cache.remove(&Key::Job(*key)),
         }
         loaded.jobs.insert(*key, job);
+    }
+    for key in &missing.records {
+        let record = records.get(key).cloned();
+        match &record {
+            Some(record) => shared.cache.put(Key::Record(key.clone()), Cached::Record(record.clone())),
+            None => shared.cache.remove(&Key::Record(key.clone())),
+        }
+        loaded.records.insert(key.clone(), record);
     }
     for key in &missing.requests {
         loaded.requests.insert(*key, requests.get(key).cloned());
@@ -99,6 +115,15 @@ impl Missing {
                 }
                 self.jobs.push(*key);
             }
+            (Key::Record(key), Some(Cached::Record(record))) if trust => {
+                loaded.records.insert(key.clone(), Some(record));
+            }
+            (Key::Record(key), cached) => {
+                if let Some(Cached::Record(record)) = cached {
+                    self.known_records.insert(key.clone(), record);
+                }
+                self.records.push(key.clone());
+            }
             // What is remembered never changes, so the cache may be believed here.
             (Key::Request(key), Some(Cached::Request(record))) => {
                 loaded.requests.insert(*key, Some(record));
@@ -119,10 +144,14 @@ impl Missing {
         if self.jobs.is_empty() { Ok(HashMap::new()) } else { load::jobs(client, &self.jobs, &self.known).await }
     }
 
-    async fn requests(
-        &self,
-        client: &impl Run,
-    ) -> DbResult<HashMap<RequestKey, Arc<crate::domain::request::RequestRecord>>> {
+    async fn records(&self, client: &impl Run) -> DbResult<HashMap<RecordKey, Arc<Record>>> {
+        if self.records.is_empty() {
+            return Ok(HashMap::new());
+        }
+        load::records(client, &self.records, &self.known_records).await
+    }
+
+    async fn requests(&self, client: &impl Run) -> DbResult<HashMap<RequestKey, Arc<RequestRecord>>> {
         if self.requests.is_empty() { Ok(HashMap::new()) } else { load::requests(client, &self.requests).await }
     }
 
@@ -135,8 +164,13 @@ impl Missing {
 
     fn asked(self) -> HashSet<Key> {
         let jobs = self.jobs.into_iter().map(Key::Job);
+        let records = self.records.into_iter().map(Key::Record);
         let requests = self.requests.into_iter().map(Key::Request);
         let namespaces = self.namespaces.into_iter().map(Key::Namespace);
-        jobs.chain(requests).chain(namespaces).chain(self.names.into_iter().map(Key::NamespaceName)).collect()
+        jobs.chain(records)
+            .chain(requests)
+            .chain(namespaces)
+            .chain(self.names.into_iter().map(Key::NamespaceName))
+            .collect()
     }
 }

@@ -10,11 +10,13 @@
 pub mod cache;
 pub mod clock;
 pub mod dispatcher;
+pub mod followers;
 pub mod group;
 mod lane;
 mod loading;
 mod queue;
 mod recent;
+mod roots;
 mod round;
 mod shared;
 pub mod world;

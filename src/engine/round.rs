@@ -145,7 +145,8 @@ impl Round {
                     pass_aside(one.pending);
                 }
                 None => {
-                    shared.visited.mark(one.trace.written.iter().filter(|key| matches!(key, Key::Job(_))));
+                    let is_root = |key: &&Key| matches!(key, Key::Job(_) | Key::Record(_));
+                    shared.visited.mark(one.trace.written.iter().filter(is_root));
                     beaten.push(one.pending);
                 }
             }
@@ -173,6 +174,15 @@ impl Round {
                     }
                     None => {}
                 },
+                Key::Record(record) => {
+                    if let Some(after) = self.world.records.get(record) {
+                        match after {
+                            Some(record) => shared.cache.put(key.clone(), Cached::Record(record.clone())),
+                            None => shared.cache.remove(key),
+                        }
+                        shared.followers.note(record);
+                    }
+                }
                 Key::Request(request) => {
                     if let Some(record) = self.world.remembered.get(request) {
                         shared.cache.put(key.clone(), Cached::Request(record.clone()));
@@ -191,8 +201,8 @@ impl Round {
         let read = self.decided.iter().zip(&self.components.of_operation).filter(|(_, c)| which(c));
         let stale: HashSet<Key> = bound.chain(read.flat_map(|(one, _)| one.trace.read.iter().cloned())).collect();
         for key in &stale {
-            // What is known of a job saves loading all of it again; only its being current is in doubt.
-            if !matches!(key, Key::Job(_)) {
+            // What is known of a job or a record saves loading all of it again; only its being current is in doubt.
+            if !matches!(key, Key::Job(_) | Key::Record(_)) {
                 shared.cache.remove(key);
             }
         }

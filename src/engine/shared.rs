@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::EngineSettings;
 use super::cache::Cache;
 use super::clock::Clock;
+use super::followers::Followers;
 use super::recent::Recent;
 use crate::feed::Hub;
 use crate::store::Store;
@@ -43,6 +44,8 @@ pub struct Shared {
     pub clock: Clock,
     /// What is counted.
     pub figures: Figures,
+    /// Who wants to hear of records that change.
+    pub followers: Arc<Followers>,
     /// Keys that other servers write too: what is cached of them is not believed.
     pub(super) visited: Recent,
     /// Keys that were written by others between our look and our commit: their operations take the locks first.
@@ -58,6 +61,7 @@ impl Shared {
             settings,
             clock: Clock::default(),
             figures: Figures::default(),
+            followers: Arc::default(),
             visited: Recent::new(VISITED_FOR),
             contended: Recent::new(CONTENDED_FOR),
         }

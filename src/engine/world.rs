@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
 use crate::domain::job::{Changes, Edit, Job};
 use crate::domain::namespace::Namespace;
+use crate::domain::record::{Record, RecordKey};
 use crate::domain::request::{RequestKey, RequestRecord};
 use crate::domain::time::Timestamp;
 
@@ -19,6 +20,8 @@ use crate::domain::time::Timestamp;
 pub enum Key {
     /// A job with its stages and leases.
     Job(JobKey),
+    /// A record with its fields.
+    Record(RecordKey),
     /// A remembered request.
     Request(RequestKey),
     /// A namespace by number.
@@ -32,6 +35,8 @@ pub enum Key {
 pub struct Loaded {
     /// Jobs; `None` where there is no such job, or none is expected.
     pub jobs: HashMap<JobKey, Option<Arc<Job>>>,
+    /// Records; `None` where there is no such record.
+    pub records: HashMap<RecordKey, Option<Arc<Record>>>,
     /// Remembered requests; `None` where the request is taken to be new.
     pub requests: HashMap<RequestKey, Option<Arc<RequestRecord>>>,
     /// Namespaces by number.
@@ -77,6 +82,7 @@ pub struct Trace {
 struct Layer {
     trace: Trace,
     jobs: Vec<(JobKey, Draft)>,
+    records: HashMap<RecordKey, Option<Arc<Record>>>,
     requests: Vec<(RequestKey, RequestRecord)>,
     namespaces: Vec<(NamespaceId, NamespaceEffect)>,
     names: Vec<Name>,
@@ -90,6 +96,8 @@ pub struct World {
     now: Timestamp,
     /// Jobs that changed.
     pub drafts: HashMap<JobKey, Draft>,
+    /// Records that changed, as the group will leave them; `None` where one is deleted.
+    pub records: HashMap<RecordKey, Option<Arc<Record>>>,
     /// Requests to remember.
     pub remembered: HashMap<RequestKey, Arc<RequestRecord>>,
     /// Namespaces that change.
@@ -106,6 +114,7 @@ impl World {
             loaded,
             now,
             drafts: HashMap::new(),
+            records: HashMap::new(),
             remembered: HashMap::new(),
             namespaces: HashMap::new(),
             created: Vec::new(),
@@ -164,6 +173,26 @@ impl World {
     fn put(&mut self, key: JobKey, draft: Draft) {
         self.layer.trace.written.push(Key::Job(key));
         self.layer.jobs.push((key, draft));
+    }
+
+    /// A record as it is now, with what the group has done so far.
+    pub fn record(&mut self, key: &RecordKey) -> Option<Arc<Record>> {
+        self.layer.trace.read.push(Key::Record(key.clone()));
+        let changed = self.layer.records.get(key).or_else(|| self.records.get(key));
+        changed.or_else(|| self.loaded.records.get(key)).cloned().flatten()
+    }
+
+    /// Puts a new or changed record into the world. Its row is written as it is in the end, so unlike a job it may even be
+    /// deleted and created again within a group.
+    pub fn put_record(&mut self, record: Arc<Record>) {
+        self.layer.trace.written.push(Key::Record(record.key.clone()));
+        self.layer.records.insert(record.key.clone(), Some(record));
+    }
+
+    /// Removes a record from the world.
+    pub fn delete_record(&mut self, key: &RecordKey) {
+        self.layer.trace.written.push(Key::Record(key.clone()));
+        self.layer.records.insert(key.clone(), None);
     }
 
     /// Makes the operation depend on the lease's having expired when it commits, unrenewed.
@@ -238,6 +267,7 @@ impl World {
             whole.changes.absorb(draft.changes);
             whole.has_own_id |= draft.has_own_id;
         }
+        self.records.extend(layer.records);
         self.remembered.extend(layer.requests.into_iter().map(|(key, record)| (key, Arc::new(record))));
         for (id, effect) in layer.namespaces {
             let whole = self.namespaces.entry(id).or_insert_with(|| effect.clone());

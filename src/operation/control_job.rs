@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Operation, Reply, existing};
+use super::{Operation, Reply, Weight, existing};
+use crate::domain::field_op::FieldOp;
 use crate::domain::id::{JobKey, Name};
 use crate::domain::job::Edit;
+use crate::domain::record::{Record, RecordKey};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
 use crate::engine::world::{Key, World};
@@ -20,6 +22,8 @@ pub enum Control {
         labels: Option<Arc<BTreeMap<String, String>>>,
         /// −1,000 to 1,000.
         priority: Option<i32>,
+        /// What shall happen to the fields of its context, in order.
+        context: Vec<FieldOp>,
     },
     /// Asks everybody to stop.
     Cancel {
@@ -57,7 +61,7 @@ pub struct ControlJob {
 impl Control {
     fn apply(&self, edit: &mut Edit) -> Result<(), Refusal> {
         match self {
-            Self::Update { labels, priority } => {
+            Self::Update { labels, priority, .. } => {
                 edit.update(labels.clone(), *priority);
                 Ok(())
             }
@@ -66,6 +70,32 @@ impl Control {
             Self::Resume => edit.resume(),
             Self::Retry { from_stage } => edit.retry(from_stage.as_ref()),
         }
+    }
+}
+
+impl ControlJob {
+    /// Changes to the job's context, where there are any.
+    fn context(&self) -> &[FieldOp] {
+        match &self.control {
+            Control::Update { context, .. } => context,
+            Control::Cancel { .. } | Control::Pause | Control::Resume | Control::Retry { .. } => &[],
+        }
+    }
+
+    /// Changes the context: a record beside the job, whose versions are the job's revisions.
+    fn change_context(&self, world: &mut World, edit: &mut Edit) -> Result<(), Refusal> {
+        let (operations, key, now) = (self.context(), RecordKey::context(self.key), world.now());
+        if operations.is_empty() {
+            return Ok(());
+        }
+        let base = world.record(&key).unwrap_or_else(|| Arc::new(Record::new(key, now)));
+        let changed = Record::apply(&base, operations, edit.job.revision, now, "context_operations")?;
+        // One that stays empty need not be made.
+        if let Some(record) = changed.filter(|record| base.version > 0 || !record.fields.is_empty()) {
+            edit.context_changed();
+            world.put_record(Arc::new(record));
+        }
+        Ok(())
     }
 }
 
@@ -81,7 +111,16 @@ impl Operation for ControlJob {
     }
 
     fn keys(&self) -> Vec<Key> {
-        vec![Key::Job(self.key)]
+        let mut keys = vec![Key::Job(self.key)];
+        if !self.context().is_empty() {
+            keys.push(Key::Record(RecordKey::context(self.key)));
+        }
+        keys
+    }
+
+    fn weight(&self) -> Weight {
+        let bytes = self.context().iter().map(|operation| operation.field.len() + operation.change.bytes()).sum();
+        Weight::SMALL.plus(Weight { rows: self.context().len(), bytes })
     }
 
     fn request(&self) -> Option<RequestIdentity> {
@@ -93,6 +132,7 @@ impl Operation for ControlJob {
         job.expect_revision(self.expected_revision)?;
         let mut edit = world.edit(&job);
         self.control.apply(&mut edit)?;
+        self.change_context(world, &mut edit)?;
         Ok(Reply::about(world.keep(&job, edit)))
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Operation, Reply, existing};
 use crate::domain::id::{JobKey, Name};
 use crate::domain::job::Job;
+use crate::domain::record::RecordKey;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
 use crate::engine::world::{Key, NamespaceEffect, World};
@@ -48,13 +49,17 @@ impl Operation for DeleteJob {
 
 /// What a deletion looks at.
 pub(super) fn keys(key: JobKey) -> Vec<Key> {
-    vec![Key::Job(key), Key::Namespace(key.namespace)]
+    vec![Key::Job(key), Key::Namespace(key.namespace), Key::Record(RecordKey::context(key))]
 }
 
-/// Removes a job. Its id can be used again, so no token below those it granted is ever granted in its namespace. The floor
+/// Removes a job with its context. Its id can be used again, so no token below those it granted is ever granted in its namespace. The floor
 /// soon stands at the usual number of attempts and rises no more.
 pub(super) fn delete(world: &mut World, job: &Arc<Job>) {
     world.delete(job.key);
+    let context = RecordKey::context(job.key);
+    if world.record(&context).is_some() {
+        world.delete_record(&context);
+    }
     let highest = job.stages.iter().map(|stage| stage.fencing_token).max().unwrap_or(0);
     let namespace = job.key.namespace;
     if world.namespace(namespace).is_some_and(|namespace| namespace.fencing_floor < highest) {

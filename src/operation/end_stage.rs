@@ -94,6 +94,10 @@ impl Operation for EndStage {
         true
     }
 
+    fn ends_attempt(&self) -> bool {
+        true
+    }
+
     fn request(&self) -> Option<RequestIdentity> {
         self.request
     }

@@ -43,6 +43,6 @@ impl Operation for AddStages {
         let mut edit = world.edit(&job);
         let stages = edit.add_stages(&self.stages, "stages")?;
         let (job, applied) = world.keep(&job, edit);
-        Ok(Reply { jobs: vec![job], stages, applied, replayed: None })
+        Ok(Reply { jobs: vec![job], stages, applied, ..Reply::default() })
     }
 }

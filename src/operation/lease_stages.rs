@@ -36,6 +36,6 @@ impl Operation for LeaseStages {
             }
         }
         let (job, applied) = world.keep(&job, edit);
-        Ok(Reply { jobs: vec![job], stages: leased, applied, replayed: None })
+        Ok(Reply { jobs: vec![job], stages: leased, applied, ..Reply::default() })
     }
 }

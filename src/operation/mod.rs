@@ -7,12 +7,15 @@ use std::sync::Arc;
 
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::job::Job;
+use crate::domain::record::Record;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{RequestIdentity, RequestRecord};
 use crate::engine::world::{Key, World};
 
+pub mod commit;
 pub mod control_job;
 pub mod delete_job;
+pub mod delete_record;
 pub mod end_stage;
 pub mod grow_job;
 pub mod heartbeat;
@@ -24,6 +27,7 @@ pub mod submit_jobs;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod update_progress;
+pub mod update_records;
 pub mod wake;
 
 /// How much an operation is: what queues and groups are bounded by.
@@ -38,6 +42,11 @@ pub struct Weight {
 impl Weight {
     /// Of an operation that touches a handful of rows.
     pub const SMALL: Self = Self { rows: 6, bytes: 512 };
+
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        Self { rows: self.rows + other.rows, bytes: self.bytes + other.bytes }
+    }
 }
 
 /// A write.
@@ -63,6 +72,11 @@ pub trait Operation: Send + Sync + 'static {
         false
     }
 
+    /// Whether it ends an attempt; one that then changes nothing was told before.
+    fn ends_attempt(&self) -> bool {
+        false
+    }
+
     /// The caller's `request_id`, if it gave one.
     fn request(&self) -> Option<RequestIdentity> {
         None
@@ -72,6 +86,22 @@ pub trait Operation: Send + Sync + 'static {
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal>;
 }
 
+/// What became of one update of a record.
+#[derive(Clone, Debug)]
+pub struct RecordOutcome {
+    /// The record as the update left it; as it was, where it was deleted.
+    pub record: Arc<Record>,
+    /// Whether it changed anything.
+    pub applied: bool,
+}
+
+impl RecordOutcome {
+    /// The version that the update made; 0 if it changed nothing.
+    pub fn applied_version(&self) -> i64 {
+        if self.applied { self.record.version } else { 0 }
+    }
+}
+
 /// The answer to an applied operation.
 #[derive(Clone, Debug, Default)]
 pub struct Reply {
@@ -79,6 +109,10 @@ pub struct Reply {
     pub jobs: Vec<Arc<Job>>,
     /// The stages it was about.
     pub stages: Vec<StageNo>,
+    /// What became of each update of a record, in the order of the request.
+    pub records: Vec<RecordOutcome>,
+    /// For a commit of several operations: the reply of each, in order; the lists above are empty then.
+    pub parts: Vec<Reply>,
     /// Whether anything changed.
     pub applied: bool,
     /// For a repeated `request_id`: what the first one did. Nothing was changed now.
@@ -96,12 +130,33 @@ impl Reply {
         Self { jobs: vec![job], stages: vec![no], applied, ..Self::default() }
     }
 
+    /// The revision of the first job, or the version of the first record, after it.
+    pub fn revision(&self) -> i64 {
+        let job = self.jobs.first().map(|job| job.revision);
+        job.or_else(|| self.records.first().map(|outcome| outcome.record.version)).unwrap_or(0)
+    }
+
+    /// For a reply about several things, what [`RequestRecord::versions`] says. A single version is the revision.
+    fn versions(&self) -> Vec<i64> {
+        match &*self.records {
+            [] => self.parts.iter().map(|part| if part.applied { part.revision() } else { 0 }).collect(),
+            [_] => Vec::new(),
+            records => records.iter().map(RecordOutcome::applied_version).collect(),
+        }
+    }
+
     fn record(&self, identity: RequestIdentity) -> RequestRecord {
         RequestRecord {
             digest: identity.digest,
-            jobs: self.jobs.iter().map(|job| job.key.uid).collect(),
+            jobs: self
+                .jobs
+                .iter()
+                .chain(self.parts.iter().flat_map(|part| &part.jobs))
+                .map(|job| job.key.uid)
+                .collect(),
             stage_no: self.stages.first().copied(),
-            revision: self.jobs.first().map_or(0, |job| job.revision),
+            revision: self.revision(),
+            versions: self.versions(),
             applied: self.applied,
         }
     }

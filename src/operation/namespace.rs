@@ -37,7 +37,7 @@ impl Operation for CreateNamespace {
     }
 }
 
-/// Deletes a namespace that holds no job.
+/// Deletes a namespace that holds no job and no record.
 #[derive(Debug)]
 pub struct DeleteNamespace {
     /// Its number.
@@ -67,7 +67,7 @@ impl Operation for DeleteNamespace {
         let namespace = world.namespace_named(&self.name).filter(|namespace| namespace.id == self.id);
         let namespace = namespace.ok_or_else(|| Refusal::NamespaceNotFound { name: name() })?;
         if namespace.holds_jobs {
-            return Err(Refusal::NamespaceInUse { name: name(), why: "it holds jobs" });
+            return Err(Refusal::NamespaceInUse { name: name(), why: "it holds jobs or records" });
         }
         world.change_namespace(self.id, NamespaceEffect::Delete);
         Ok(Reply { applied: true, ..Reply::default() })

@@ -44,10 +44,7 @@ impl Operation for SubmitJobs {
                 + job.payload.as_ref().map_or(0, |payload| payload.len())
                 + job.stages.iter().map(|stage| 256 + input(stage)).sum::<usize>(),
         };
-        self.jobs.iter().map(|(job, _)| one(job)).fold(Weight { rows: 0, bytes: 0 }, |sum, next| Weight {
-            rows: sum.rows + next.rows,
-            bytes: sum.bytes + next.bytes,
-        })
+        self.jobs.iter().map(|(job, _)| one(job)).fold(Weight { rows: 0, bytes: 0 }, Weight::plus)
     }
 
     fn request(&self) -> Option<RequestIdentity> {

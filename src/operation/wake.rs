@@ -23,7 +23,11 @@ impl Operation for Wake {
     }
 
     fn keys(&self) -> Vec<Key> {
-        keys(self.key)
+        match self.stage_no {
+            Some(_) => vec![Key::Job(self.key)],
+            // It may be that the job is to go.
+            None => keys(self.key),
+        }
     }
 
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {

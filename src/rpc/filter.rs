@@ -5,7 +5,8 @@
 //! clause     = part { "OR" part }                     OR binds tighter than AND, as in AIP-160
 //! part       = comparison | "(" filter ")"
 //! comparison = field operator value
-//! field      = "state" | "kind" | "labels." KEY | "create_time" | "start_time" | "end_time"
+//! field      = of jobs: "state" | "kind" | "labels." KEY | "create_time" | "start_time" | "end_time"
+//!              of records: "fields." NAME | "record_id" | "create_time" | "update_time"
 //! operator   = "=" | "!=" | "<" | "<=" | ">" | ">="
 //! value      = word | "'" text "'" | '"' text '"'     a backslash takes the next character as it is
 //! ```
@@ -15,9 +16,10 @@
 
 mod compare;
 mod lexer;
+mod record;
 
-use self::compare::comparison;
 use self::lexer::{Fault, Lexer, Token};
+pub use self::record::{record_order, records};
 use super::convert::path::Path;
 use super::limits::FILTER_CHARACTERS;
 use crate::domain::query::{Clause, JobFilter, JobOrder, OrderField};
@@ -28,16 +30,37 @@ const DEPTH: usize = 8;
 
 /// Reads the `filter` of a ListJobs.
 pub fn filter(text: &str) -> Result<JobFilter, Refusal> {
+    parse(text).map(|clauses| JobFilter { clauses })
+}
+
+/// What comparisons of one language become.
+trait Clauses: Sized {
+    /// Reads one comparison.
+    fn comparison(parser: &mut Parser) -> Result<Self, Fault>;
+
+    /// One of two clauses has to hold; `None` unless both are of one field.
+    fn either(one: Self, other: Self) -> Option<Self>;
+}
+
+impl Clauses for Clause {
+    fn comparison(parser: &mut Parser) -> Result<Self, Fault> {
+        compare::comparison(parser)
+    }
+
+    fn either(one: Self, other: Self) -> Option<Self> {
+        compare::either(one, other)
+    }
+}
+
+/// Reads the `filter` of a list.
+fn parse<C: Clauses>(text: &str) -> Result<Vec<C>, Refusal> {
     let refuse = |why: String| Path::Root.field("filter").refuse(why);
     // Bytes first: nobody's 4 MiB shall be counted for nothing.
     if text.len() > 4 * FILTER_CHARACTERS || text.chars().count() > FILTER_CHARACTERS {
         return Err(refuse(format!("has more than {FILTER_CHARACTERS} characters")));
     }
     let parsed = Parser::of(text).and_then(|mut parser| parser.whole());
-    match parsed {
-        Ok(clauses) => Ok(JobFilter { clauses }),
-        Err(fault) => Err(refuse(format!("at character {}: {}", fault.at + 1, fault.why))),
-    }
+    parsed.map_err(|fault| refuse(format!("at character {}: {}", fault.at + 1, fault.why)))
 }
 
 /// Reads the `order_by` of a ListJobs.
@@ -93,7 +116,7 @@ impl<'t> Parser<'t> {
         matches!(&self.next, Token::Word(text) if text == word)
     }
 
-    fn whole(&mut self) -> Result<Vec<Clause>, Fault> {
+    fn whole<C: Clauses>(&mut self) -> Result<Vec<C>, Fault> {
         if self.next == Token::End {
             return Ok(Vec::new());
         }
@@ -108,7 +131,7 @@ impl<'t> Parser<'t> {
     }
 
     /// Clauses joined by AND.
-    fn all(&mut self) -> Result<Vec<Clause>, Fault> {
+    fn all<C: Clauses>(&mut self) -> Result<Vec<C>, Fault> {
         let mut clauses = self.clause()?;
         while self.is_word("AND") {
             self.take()?;
@@ -118,16 +141,16 @@ impl<'t> Parser<'t> {
     }
 
     /// Parts joined by OR, which all have to be of one field; or one part, which may be several clauses in parentheses.
-    fn clause(&mut self) -> Result<Vec<Clause>, Fault> {
+    fn clause<C: Clauses>(&mut self) -> Result<Vec<C>, Fault> {
         let mut clauses = self.part()?;
         while self.is_word("OR") {
             self.take()?;
             let at = self.at;
             let more = self.part()?;
-            let (Ok([one]), Ok([other])) = (<[Clause; 1]>::try_from(clauses), <[Clause; 1]>::try_from(more)) else {
+            let (Ok([one]), Ok([other])) = (<[C; 1]>::try_from(clauses), <[C; 1]>::try_from(more)) else {
                 return Err(Fault { at, why: "OR joins comparisons, not what AND has joined".to_owned() });
             };
-            match compare::either(one, other) {
+            match C::either(one, other) {
                 Some(both) => clauses = vec![both],
                 None => return Err(Fault { at, why: "OR joins only comparisons of one field".to_owned() }),
             }
@@ -135,9 +158,9 @@ impl<'t> Parser<'t> {
         Ok(clauses)
     }
 
-    fn part(&mut self) -> Result<Vec<Clause>, Fault> {
+    fn part<C: Clauses>(&mut self) -> Result<Vec<C>, Fault> {
         if self.next != Token::Open {
-            return Ok(vec![comparison(self)?]);
+            return Ok(vec![C::comparison(self)?]);
         }
         if self.depth == DEPTH {
             return self.fault(format!("parentheses may be nested {DEPTH} deep"));

@@ -9,6 +9,7 @@ use super::convert::{job as convert, steer};
 use crate::domain::documents::JobDocuments;
 use crate::domain::id::JobKey;
 use crate::domain::job::Job;
+use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
 use crate::error::{Error, Result};
 use crate::operation::control_job::{Control, ControlJob};
@@ -39,6 +40,33 @@ async fn read_back(caller: &Caller, key: JobKey) -> Result<Option<(Arc<Job>, Job
     caller.services.store.job(key).await
 }
 
+/// The operation that steers a job.
+pub(super) fn steering(
+    job: steer::NamedJob,
+    control: Control,
+    expected_revision: Option<i64>,
+    request: Option<RequestIdentity>,
+) -> ControlJob {
+    ControlJob { key: job.key, job_id: job.job_id, control, expected_revision, request }
+}
+
+/// What an UpdateJob asks for.
+pub(super) fn update(request: proto::UpdateJobRequest) -> std::result::Result<Control, Refusal> {
+    let steer::JobPatch { labels, priority, context } = steer::patch(request)?;
+    Ok(Control::Update { labels, priority, context })
+}
+
+/// What a CancelJob asks for.
+pub(super) fn cancellation(request: &proto::CancelJobRequest) -> std::result::Result<Control, Refusal> {
+    let steer::Cancel { grace, reason } = steer::cancel(request)?;
+    Ok(Control::Cancel { grace, reason })
+}
+
+/// What a RetryJob asks for.
+pub(super) fn another_run(request: &proto::RetryJobRequest) -> std::result::Result<Control, Refusal> {
+    Ok(Control::Retry { from_stage: steer::from_stage(&request.from_stage)? })
+}
+
 async fn steered(
     caller: &Caller,
     job_id: &str,
@@ -46,8 +74,9 @@ async fn steered(
     expected_revision: Option<i64>,
     request: Option<RequestIdentity>,
 ) -> Result<Steered> {
-    let steer::NamedJob { key, job_id } = steer::named_job(caller.namespace, job_id)?;
-    let reply = caller.execute(ControlJob { key, job_id, control, expected_revision, request }).await?;
+    let job = steer::named_job(caller.namespace, job_id)?;
+    let key = job.key;
+    let reply = caller.execute(steering(job, control, expected_revision, request)).await?;
     let now = read_back(caller, key).await.map_err(after_commit)?;
     let (replayed, revision) = match (&reply.replayed, reply.jobs.first()) {
         (Some(record), _) => (true, record.revision),
@@ -67,8 +96,7 @@ async fn steered(
 pub async fn update_job(caller: Caller, mut request: proto::UpdateJobRequest) -> Result<proto::UpdateJobResponse> {
     let identity = identity(caller.namespace, &mut request)?;
     let (job_id, expected) = (std::mem::take(&mut request.job_id), request.expected_version);
-    let patch = steer::patch(request)?;
-    let control = Control::Update { labels: patch.labels, priority: patch.priority };
+    let control = update(request)?;
     let Steered { job, applied, replayed, applied_revision } =
         steered(&caller, &job_id, control, expected, identity).await?;
     Ok(proto::UpdateJobResponse { job, applied, replayed, applied_revision })
@@ -77,8 +105,7 @@ pub async fn update_job(caller: Caller, mut request: proto::UpdateJobRequest) ->
 /// CancelJob.
 pub async fn cancel_job(caller: Caller, mut request: proto::CancelJobRequest) -> Result<proto::CancelJobResponse> {
     let identity = identity(caller.namespace, &mut request)?;
-    let steer::Cancel { grace, reason } = steer::cancel(&request)?;
-    let (control, expected) = (Control::Cancel { grace, reason }, request.expected_version);
+    let (control, expected) = (cancellation(&request)?, request.expected_version);
     let Steered { job, applied, replayed, applied_revision } =
         steered(&caller, &request.job_id, control, expected, identity).await?;
     Ok(proto::CancelJobResponse { job, applied, replayed, applied_revision })
@@ -103,7 +130,7 @@ pub async fn resume_job(caller: Caller, mut request: proto::ResumeJobRequest) ->
 /// RetryJob.
 pub async fn retry_job(caller: Caller, mut request: proto::RetryJobRequest) -> Result<proto::RetryJobResponse> {
     let identity = identity(caller.namespace, &mut request)?;
-    let control = Control::Retry { from_stage: steer::from_stage(&request.from_stage)? };
+    let control = another_run(&request)?;
     let Steered { job, replayed, applied_revision, .. } =
         steered(&caller, &request.job_id, control, request.expected_version, identity).await?;
     Ok(proto::RetryJobResponse { job, replayed, applied_revision })

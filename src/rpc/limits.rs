@@ -27,10 +27,23 @@ pub const FAILURE_CODE_BYTES: usize = 128;
 pub const WORKER_ID_BYTES: usize = 128;
 /// A group key, in bytes.
 pub const GROUP_KEY_BYTES: usize = 128;
-/// The names of kinds, queues and stages, in bytes.
+/// The names of kinds, queues, stages, collections and records, in bytes.
 pub const NAME_BYTES: usize = 128;
 /// The name of a namespace, in bytes.
 pub const NAMESPACE_BYTES: usize = 63;
+
+/// The name of a field, in bytes.
+pub const FIELD_NAME_BYTES: usize = 128;
+/// Field operations in one update.
+pub const OPERATIONS_PER_UPDATE: usize = 1_000;
+/// Field operations in one call.
+pub const OPERATIONS_PER_CALL: usize = 10_000;
+/// Records in one WatchRecords.
+pub const RECORDS_PER_WATCH: usize = 100;
+/// Operations in one Commit.
+pub const OPERATIONS_PER_COMMIT: usize = 100;
+/// Records in one batch.
+pub const RECORDS_PER_BATCH: usize = 500;
 
 /// Labels of one job.
 pub const LABELS: usize = 64;

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::convert::path::Path;
-use super::convert::{steer, time};
-use super::filter::{filter, order};
+use super::convert::{steer, text, time};
+use super::filter::{self, filter, order, record_order};
 use super::limits::PRIORITY;
 use super::page::{self, Binding};
 use crate::domain::graph::MAX_STAGES;
 use crate::domain::id::{NamespaceId, StageNo, is_job_id};
 use crate::domain::query::{JobCursor, JobQuery, OrderField};
+use crate::domain::record_query::{RecordCursor, RecordQuery};
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::StagePhase;
 use crate::domain::time::Timestamp;
@@ -40,6 +41,21 @@ fn is_possible(cursor: &JobCursor, field: OrderField) -> bool {
 
 fn forged() -> Error {
     Error::InvalidCursor { path: "page_token", why: "is not a page token" }
+}
+
+/// Reads a ListRecords; the binding makes the token of the next page.
+pub fn records(namespace: NamespaceId, request: &proto::ListRecordsRequest) -> Result<(RecordQuery, Binding)> {
+    let binding = Binding::of("ListRecords", namespace, &[&request.collection, &request.filter, &request.order_by]);
+    let collection = text::name(&request.collection, &Path::Root.field("collection"))?;
+    let order = record_order(&request.order_by)?;
+    let after: Option<RecordCursor> = binding.cursor(&request.page_token)?;
+    let is_possible =
+        |cursor: &RecordCursor| is_job_id(&cursor.record_id) && time::is_representable(Timestamp(cursor.value));
+    if after.as_ref().is_some_and(|cursor| !is_possible(cursor)) {
+        return Err(forged());
+    }
+    let (clauses, limit) = (filter::records(&request.filter)?, page::size(request.page_size)?);
+    Ok((RecordQuery { namespace, collection, clauses, order, after, limit }, binding))
 }
 
 /// A page of the stages of a job.

@@ -12,12 +12,13 @@ use super::services::Services;
 use crate::admission::{CODES, MESSAGE_LIMIT_BYTES, MethodSnapshot};
 use crate::domain::graph::MAX_STAGES;
 use crate::domain::job::DEFAULT_RETENTION;
+use crate::domain::record::{MAX_CONTEXT_BYTES, MAX_FIELD_BYTES, MAX_FIELDS, MAX_RECORD_BYTES};
 use crate::domain::stage::DEFAULT_LEASE;
 use crate::proto::*;
 use crate::task::LoopFigures;
 
 /// What this server can do.
-const CAPABILITIES: [&str; 3] = ["admin", "jobs", "workers"];
+const CAPABILITIES: [&str; 5] = ["admin", "jobs", "records", "transactions", "workers"];
 
 /// GetServerInfo.
 pub fn info() -> GetServerInfoResponse {
@@ -40,6 +41,15 @@ pub fn info() -> GetServerInfoResponse {
         max_lease_duration: Some(time::duration(time::LEASE_DURATION.max)),
         default_lease_duration: Some(time::duration(DEFAULT_LEASE)),
         default_retention: Some(time::duration(DEFAULT_RETENTION)),
+        fields_per_record: small(MAX_FIELDS),
+        field_bytes: figure(MAX_FIELD_BYTES),
+        record_bytes: figure(MAX_RECORD_BYTES),
+        context_bytes: figure(MAX_CONTEXT_BYTES),
+        operations_per_update: small(limits::OPERATIONS_PER_UPDATE),
+        operations_per_call: small(limits::OPERATIONS_PER_CALL),
+        records_per_batch: small(limits::RECORDS_PER_BATCH),
+        records_per_watch: small(limits::RECORDS_PER_WATCH),
+        operations_per_commit: small(limits::OPERATIONS_PER_COMMIT),
     };
     GetServerInfoResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),

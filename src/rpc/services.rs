@@ -1,4 +1,4 @@
-//! What serves every call, and the three services over it as routes.
+//! What serves every call, and the services over it as routes.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,6 +9,8 @@ use tonic::service::Routes;
 use super::admin_service::AdminRpcs;
 use super::job_service::JobRpcs;
 use super::namespaces::Namespaces;
+use super::record_service::RecordRpcs;
+use super::transaction_service::TransactionRpcs;
 use super::worker_service::WorkerRpcs;
 use crate::admission::Statistics;
 use crate::domain::time::Timestamp;
@@ -18,6 +20,8 @@ use crate::error::Result;
 use crate::feed::Hub;
 use crate::proto::admin_service_server::AdminServiceServer;
 use crate::proto::job_service_server::JobServiceServer;
+use crate::proto::record_service_server::RecordServiceServer;
+use crate::proto::transaction_service_server::TransactionServiceServer;
 use crate::proto::worker_service_server::WorkerServiceServer;
 use crate::store::Store;
 use crate::task::Loops;
@@ -69,8 +73,12 @@ pub fn routes(services: Services) -> Routes {
     let services = Arc::new(services);
     let jobs = JobServiceServer::new(JobRpcs(services.clone()));
     let workers = WorkerServiceServer::new(WorkerRpcs(services.clone()));
+    let records = RecordServiceServer::new(RecordRpcs(services.clone()));
+    let transactions = TransactionServiceServer::new(TransactionRpcs(services.clone()));
     let admin = AdminServiceServer::new(AdminRpcs(services));
     Routes::new(jobs.max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX))
         .add_service(workers.max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX))
+        .add_service(records.max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX))
+        .add_service(transactions.max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX))
         .add_service(admin.max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX))
 }

@@ -10,8 +10,9 @@ use super::convert::path::Path;
 use super::convert::{document, failure, stage as convert, submit, worker};
 use super::limits::{ARTIFACTS_BYTES, REPLY_BYTES, RESULT_BYTES};
 use super::page::Budget;
-use crate::domain::id::{Name, StageNo};
+use crate::domain::id::{Name, NamespaceId, StageNo};
 use crate::domain::job::Job;
+use crate::domain::refusal::Refusal;
 use crate::domain::request::{RequestIdentity, RequestRecord};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::stage::{NewStage, StagePhase};
@@ -90,19 +91,79 @@ pub(super) async fn told_anew(caller: &Caller, job: &Job, no: StageNo) -> Result
     convert::stage(job, stage, artifacts.as_ref(), None)
 }
 
+/// What an UpdateStageProgress asks for.
+pub(super) fn progress(
+    namespace: NamespaceId,
+    request: &proto::UpdateStageProgressRequest,
+) -> std::result::Result<UpdateProgress, Refusal> {
+    Ok(UpdateProgress {
+        target: worker::target(namespace, request.target.clone())?.into(),
+        progress: worker::progress(request.progress, &Path::Root)?,
+        message: worker::message(request.message.as_deref(), &Path::Root)?,
+        expected_version: request.expected_version,
+        request: None,
+    })
+}
+
+/// What a CompleteStage asks for.
+pub(super) fn completion(
+    namespace: NamespaceId,
+    request: &proto::CompleteStageRequest,
+    digest: Uuid,
+) -> std::result::Result<EndStage, Refusal> {
+    let root = Path::Root;
+    let end = End::Complete {
+        artifacts: document::optional(request.artifacts.as_ref(), ARTIFACTS_BYTES, &root.field("artifacts"))?,
+        job_result: document::optional(request.job_result.as_ref(), RESULT_BYTES, &root.field("job_result"))?,
+        message: worker::message(request.message.as_deref(), &root)?,
+        add_stages: new_stages(&request.add_stages, "add_stages")?,
+    };
+    let target = worker::target(namespace, request.target.clone())?.into();
+    Ok(EndStage { target, end, digest, expected_version: request.expected_version, request: None })
+}
+
+/// What a FailStage asks for.
+pub(super) fn failure(
+    namespace: NamespaceId,
+    request: &proto::FailStageRequest,
+    digest: Uuid,
+) -> std::result::Result<EndStage, Refusal> {
+    let told = request.failure.clone().unwrap_or_default();
+    let report = failure::report(&told, &Path::Root.field("failure"))?;
+    let end = End::Fail { report, jitter: rand::random() };
+    let target = worker::target(namespace, request.target.clone())?.into();
+    Ok(EndStage { target, end, digest, expected_version: request.expected_version, request: None })
+}
+
+/// What a ReleaseStage asks for.
+pub(super) fn release(
+    namespace: NamespaceId,
+    request: &proto::ReleaseStageRequest,
+    digest: Uuid,
+) -> std::result::Result<EndStage, Refusal> {
+    let target = worker::target(namespace, request.target.clone())?.into();
+    Ok(EndStage { target, end: End::Release, digest, expected_version: request.expected_version, request: None })
+}
+
+/// What an AddStages asks for.
+pub(super) fn addition(
+    namespace: NamespaceId,
+    request: &proto::AddStagesRequest,
+) -> std::result::Result<AddStages, Refusal> {
+    let target = worker::target(namespace, request.target.clone())?.into();
+    if request.stages.is_empty() {
+        return Err(Path::Root.field("stages").missing());
+    }
+    Ok(AddStages { target, stages: new_stages(&request.stages, "stages")?, request: None })
+}
+
 /// UpdateStageProgress.
 pub async fn update_stage_progress(
     caller: Caller,
     mut request: proto::UpdateStageProgressRequest,
 ) -> Result<proto::UpdateStageProgressResponse> {
     let identity = identity(caller.namespace, &mut request)?;
-    let operation = UpdateProgress {
-        target: worker::target(caller.namespace, request.target)?.into(),
-        progress: worker::progress(request.progress, &Path::Root)?,
-        message: worker::message(request.message.as_deref(), &Path::Root)?,
-        expected_version: request.expected_version,
-        request: identity,
-    };
+    let operation = UpdateProgress { request: identity, ..progress(caller.namespace, &request)? };
     let reply = caller.execute(operation).await?;
     let Written { stage, job_revision, applied, replayed, applied_revision } = written(&caller, &reply).await?;
     Ok(proto::UpdateStageProgressResponse { stage, job_revision, applied, replayed, applied_revision })
@@ -114,16 +175,8 @@ pub async fn complete_stage(
     mut request: proto::CompleteStageRequest,
 ) -> Result<proto::CompleteStageResponse> {
     let (identity, digest) = identity_and_digest(&caller, &mut request)?;
-    let root = Path::Root;
-    let end = End::Complete {
-        artifacts: document::optional(request.artifacts.as_ref(), ARTIFACTS_BYTES, &root.field("artifacts"))?,
-        job_result: document::optional(request.job_result.as_ref(), RESULT_BYTES, &root.field("job_result"))?,
-        message: worker::message(request.message.as_deref(), &root)?,
-        add_stages: new_stages(&request.add_stages, "add_stages")?,
-    };
-    let target = worker::target(caller.namespace, request.target)?.into();
-    let expected_version = request.expected_version;
-    let reply = caller.execute(EndStage { target, end, digest, expected_version, request: identity }).await?;
+    let end = completion(caller.namespace, &request, digest)?;
+    let reply = caller.execute(EndStage { request: identity, ..end }).await?;
     let mut written = written(&caller, &reply).await?;
     if reply.applied && reply.replayed.is_none() {
         if let Some(stage) = &mut written.stage {
@@ -149,12 +202,8 @@ fn repeated(reply: &Reply, written: &mut Written) {
 /// FailStage.
 pub async fn fail_stage(caller: Caller, mut request: proto::FailStageRequest) -> Result<proto::FailStageResponse> {
     let (identity, digest) = identity_and_digest(&caller, &mut request)?;
-    let root = Path::Root;
-    let report = failure::report(&request.failure.unwrap_or_default(), &root.field("failure"))?;
-    let end = End::Fail { report, jitter: rand::random() };
-    let target = worker::target(caller.namespace, request.target)?.into();
-    let expected_version = request.expected_version;
-    let reply = caller.execute(EndStage { target, end, digest, expected_version, request: identity }).await?;
+    let end = failure(caller.namespace, &request, digest)?;
+    let reply = caller.execute(EndStage { request: identity, ..end }).await?;
     let mut written = written(&caller, &reply).await?;
     if !reply.applied {
         repeated(&reply, &mut written);
@@ -169,9 +218,8 @@ pub async fn release_stage(
     mut request: proto::ReleaseStageRequest,
 ) -> Result<proto::ReleaseStageResponse> {
     let (identity, digest) = identity_and_digest(&caller, &mut request)?;
-    let target = worker::target(caller.namespace, request.target)?.into();
-    let (end, expected_version) = (End::Release, request.expected_version);
-    let reply = caller.execute(EndStage { target, end, digest, expected_version, request: identity }).await?;
+    let end = release(caller.namespace, &request, digest)?;
+    let reply = caller.execute(EndStage { request: identity, ..end }).await?;
     let Written { stage, job_revision, applied, replayed, applied_revision } = written(&caller, &reply).await?;
     Ok(proto::ReleaseStageResponse { stage, job_revision, applied, replayed, applied_revision })
 }
@@ -179,13 +227,9 @@ pub async fn release_stage(
 /// AddStages.
 pub async fn add_stages(caller: Caller, mut request: proto::AddStagesRequest) -> Result<proto::AddStagesResponse> {
     let identity = identity(caller.namespace, &mut request)?;
-    let target = worker::target(caller.namespace, request.target)?.into();
-    if request.stages.is_empty() {
-        return Err(Path::Root.field("stages").missing().into());
-    }
-    let stages = new_stages(&request.stages, "stages")?;
-    let names: Vec<Name> = stages.iter().map(|stage| stage.spec.name.clone()).collect();
-    let reply = caller.execute(AddStages { target, stages, request: identity }).await?;
+    let operation = addition(caller.namespace, &request)?;
+    let names: Vec<Name> = operation.stages.iter().map(|stage| stage.spec.name.clone()).collect();
+    let reply = caller.execute(AddStages { request: identity, ..operation }).await?;
     let (job, applied_revision) = match (&reply.replayed, reply.jobs.first()) {
         (Some(record), _) => (recorded(&caller, record).await?.map(|(job, _)| job), record.revision),
         (None, job) => (job.cloned(), job.map_or(0, |job| job.revision)),
@@ -213,11 +257,11 @@ fn added(job: &Job, names: &[Name]) -> Result<Vec<proto::Stage>> {
 }
 
 /// The new stages in a field of a request. Those without a retry policy take their job's, which the decision knows.
-fn new_stages(specs: &[proto::StageSpec], field: &str) -> Result<Vec<NewStage>> {
+fn new_stages(specs: &[proto::StageSpec], field: &str) -> std::result::Result<Vec<NewStage>, Refusal> {
     if specs.is_empty() {
         return Ok(Vec::new());
     }
-    Ok(submit::stages(specs, &Arc::new(RetryPolicy::default()), &Path::Root.field(field))?)
+    submit::stages(specs, &Arc::new(RetryPolicy::default()), &Path::Root.field(field))
 }
 
 /// The identity of a request, and the digest by which a repeat without one is recognised.

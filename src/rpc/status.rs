@@ -36,6 +36,7 @@ pub enum Reason {
     InvalidField,
     RequestIdReused,
     JobNotFound,
+    RecordNotFound,
     StageNotFound,
     NamespaceNotFound,
     JobAlreadyExists,
@@ -45,6 +46,8 @@ pub enum Reason {
     RevisionInFuture,
     StreamLimit,
     VersionMismatch,
+    WrongType,
+    LimitExceeded,
     Conflict,
     LeaseLost,
     InvalidTransition,
@@ -63,6 +66,7 @@ impl Reason {
             Self::InvalidField => "INVALID_FIELD",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::JobNotFound => "JOB_NOT_FOUND",
+            Self::RecordNotFound => "RECORD_NOT_FOUND",
             Self::StageNotFound => "STAGE_NOT_FOUND",
             Self::NamespaceNotFound => "NAMESPACE_NOT_FOUND",
             Self::JobAlreadyExists => "JOB_ALREADY_EXISTS",
@@ -72,6 +76,8 @@ impl Reason {
             Self::RevisionInFuture => "REVISION_IN_FUTURE",
             Self::StreamLimit => "STREAM_LIMIT",
             Self::VersionMismatch => "VERSION_MISMATCH",
+            Self::WrongType => "WRONG_TYPE",
+            Self::LimitExceeded => "LIMIT_EXCEEDED",
             Self::Conflict => "CONFLICT",
             Self::LeaseLost => "LEASE_LOST",
             Self::InvalidTransition => "INVALID_TRANSITION",
@@ -123,6 +129,26 @@ impl Answer {
         self
     }
 
+    /// Names the field that is in the way of a request that could be right at another time.
+    fn because_of(self, path: &str, why: &str) -> Self {
+        Self { violation: Some((path.to_owned(), why.to_owned())), ..self }.with("path", path)
+    }
+
+    /// As the answer about one of several things, whose paths begin with `path`.
+    fn within(mut self, index: usize, path: &str) -> Self {
+        if let Some((inner, _)) = &mut self.violation {
+            *inner = if inner.is_empty() { path.to_owned() } else { format!("{path}.{inner}") };
+        }
+        let whole = self.violation.as_ref().map_or(path, |(whole, _)| whole).to_owned();
+        self.metadata.retain(|(key, _)| *key != "path");
+        for (key, value) in &mut self.metadata {
+            if *key == "field" && self.reason == Reason::InvalidField {
+                value.clone_from(&whole);
+            }
+        }
+        self.with("path", whole).with("index", index)
+    }
+
     fn field(path: &str, why: &str) -> Self {
         let violation = Some((path.to_owned(), why.to_owned()));
         Self { violation, ..Self::no(Code::InvalidArgument, Reason::InvalidField) }.with("field", path)
@@ -157,6 +183,25 @@ impl Answer {
         match refusal {
             Refusal::InvalidField { path, why } => Self::field(path, why),
             Refusal::JobNotFound { job_id } => Self::no(Code::NotFound, Reason::JobNotFound).with("job_id", job_id),
+            Refusal::RecordNotFound { collection, record_id } => Self::no(Code::NotFound, Reason::RecordNotFound)
+                .with("collection", collection)
+                .with("record_id", record_id),
+            Refusal::FieldVersionMismatch { path, field, expected, actual } => {
+                Self::no(Code::Aborted, Reason::VersionMismatch)
+                    .because_of(path, &refusal.to_string())
+                    .with("field", field)
+                    .with("expected", expected)
+                    .with("actual", actual)
+            }
+            Refusal::WrongType { path, field, needs, is } => Self::no(Code::FailedPrecondition, Reason::WrongType)
+                .because_of(path, &format!("the field is {is}, the operation needs {needs}"))
+                .with("field", field)
+                .with("expected", needs)
+                .with("actual", is),
+            Refusal::LimitExceeded { path, why } => {
+                Self::no(Code::FailedPrecondition, Reason::LimitExceeded).because_of(path, why)
+            }
+            Refusal::At { index, path, refusal } => Self::of_refusal(refusal).within(*index, path),
             Refusal::StageNotFound { job_id, stage_name } => {
                 Self::no(Code::NotFound, Reason::StageNotFound).with("job_id", job_id).with("stage_name", stage_name)
             }
@@ -247,125 +292,5 @@ fn cut(text: &str, bytes: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use uuid::Uuid;
-
-    fn refused(refusal: Refusal) -> Error {
-        Error::Refused(refusal)
-    }
-
-    fn name() -> String {
-        "n".to_owned()
-    }
-
-    /// The table of the contract: error, code, reason, outcome, pushback in ms.
-    fn table() -> Vec<(Error, Code, &'static str, &'static str, Option<&'static str>)> {
-        use Code::*;
-        let (not, unknown) = ("NOT_APPLIED", "UNKNOWN");
-        let after = Duration::from_millis(2_500);
-        vec![
-            (refused(Refusal::field("a", "b")), InvalidArgument, "INVALID_FIELD", not, None),
-            (refused(Refusal::RequestIdReused), InvalidArgument, "REQUEST_ID_REUSED", not, None),
-            (Error::InvalidCursor { path: "page_token", why: "x" }, InvalidArgument, "INVALID_FIELD", not, None),
-            (refused(Refusal::JobNotFound { job_id: name() }), NotFound, "JOB_NOT_FOUND", not, None),
-            (
-                refused(Refusal::StageNotFound { job_id: name(), stage_name: name() }),
-                NotFound,
-                "STAGE_NOT_FOUND",
-                not,
-                None,
-            ),
-            (refused(Refusal::NamespaceNotFound { name: name() }), NotFound, "NAMESPACE_NOT_FOUND", not, None),
-            (refused(Refusal::JobAlreadyExists { job_id: name() }), AlreadyExists, "JOB_ALREADY_EXISTS", not, None),
-            (
-                refused(Refusal::StageAlreadyExists { stage_name: name() }),
-                AlreadyExists,
-                "STAGE_ALREADY_EXISTS",
-                not,
-                None,
-            ),
-            (
-                refused(Refusal::NamespaceAlreadyExists { name: name() }),
-                AlreadyExists,
-                "NAMESPACE_ALREADY_EXISTS",
-                not,
-                None,
-            ),
-            (
-                refused(Refusal::NamespaceInUse { name: name(), why: "it has jobs" }),
-                FailedPrecondition,
-                "NAMESPACE_NOT_EMPTY",
-                not,
-                None,
-            ),
-            (refused(Refusal::VersionMismatch { expected: 3, actual: 4 }), Aborted, "VERSION_MISMATCH", not, None),
-            (refused(Refusal::RevisionInFuture { from: 9, actual: 4 }), OutOfRange, "REVISION_IN_FUTURE", not, None),
-            (refused(Refusal::TooManyWatched { limit: 1 }), ResourceExhausted, "STREAM_LIMIT", not, None),
-            (refused(Refusal::LeaseLost), FailedPrecondition, "LEASE_LOST", not, None),
-            (
-                refused(Refusal::InvalidTransition { what: name(), state: "FAILED", why: "x" }),
-                FailedPrecondition,
-                "INVALID_TRANSITION",
-                not,
-                None,
-            ),
-            (Error::Conflict, Aborted, "CONFLICT", not, Some("100")),
-            (Error::Overloaded { why: "full", retry_after: after }, ResourceExhausted, "OVERLOADED", not, Some("2500")),
-            (Error::DeadlineExceeded(WriteOutcome::NotApplied), DeadlineExceeded, "DEADLINE_EXCEEDED", not, None),
-            (Error::DeadlineExceeded(WriteOutcome::Unknown), DeadlineExceeded, "DEADLINE_EXCEEDED", unknown, None),
-            (Error::StoreUnavailable, Unavailable, "STORE_UNAVAILABLE", not, Some("1000")),
-            (Error::Draining, Unavailable, "DRAINING", not, Some("1000")),
-            (Error::OutcomeUnknown, Unavailable, "OUTCOME_UNKNOWN", unknown, Some("-1")),
-            (Error::Bug { id: Uuid::nil() }, Internal, "INTERNAL", unknown, None),
-        ]
-    }
-
-    #[test]
-    fn every_error_has_its_code_reason_outcome_and_retry() {
-        for (error, code, reason, outcome, pushback) in table() {
-            let status = status(&error);
-            let details = status.get_error_details();
-            let info = details.error_info().expect("each status has ErrorInfo");
-            assert_eq!((status.code(), &*info.reason, &*info.domain), (code, reason, DOMAIN), "{error:?}");
-            assert_eq!(info.metadata["outcome"], outcome, "{error:?}");
-            let trailer = status.metadata().get(PUSHBACK).map(|value| value.to_str().expect("ASCII"));
-            assert_eq!(trailer, pushback, "{error:?}");
-            let told = details.retry_info().and_then(|info| info.retry_delay).map(|wait| wait.as_millis().to_string());
-            assert_eq!(told.as_deref(), pushback.filter(|text| *text != "-1"), "{error:?}");
-        }
-    }
-
-    #[test]
-    fn details_carry_what_a_program_needs() {
-        let info = |error: Error| status(&error).get_error_details().error_info().cloned().expect("ErrorInfo").metadata;
-        let mismatch = info(refused(Refusal::VersionMismatch { expected: 3, actual: 4 }));
-        assert_eq!((&*mismatch["expected"], &*mismatch["actual"]), ("3", "4"));
-        let state = info(refused(Refusal::InvalidTransition { what: name(), state: "PAUSED", why: "x" }));
-        assert_eq!(state["state"], "PAUSED");
-        let id = Uuid::from_u128(7);
-        assert_eq!(info(Error::Bug { id })["error_id"], id.to_string());
-    }
-
-    #[test]
-    fn a_bad_field_is_named_with_its_path() {
-        let status = status(&refused(Refusal::field("stages[3].name", "is empty")));
-        let details = status.get_error_details();
-        let violation = &details.bad_request().expect("BadRequest").field_violations[0];
-        assert_eq!((&*violation.field, &*violation.description), ("stages[3].name", "is empty"));
-        assert_eq!(status.message(), "stages[3].name: is empty");
-    }
-
-    #[test]
-    fn hostile_text_does_not_swell_the_trailers() {
-        let long = "ü".repeat(1_000_000);
-        for error in [
-            refused(Refusal::field(long.clone(), long.clone())),
-            refused(Refusal::StageNotFound { job_id: long.clone(), stage_name: long.clone() }),
-        ] {
-            let status = status(&error);
-            assert!(status.message().len() <= MESSAGE_BYTES);
-            assert!(status.details().len() < 4 * 1024, "{}", status.details().len());
-        }
-    }
-}
+#[path = "status_tests.rs"]
+mod tests;

@@ -155,7 +155,7 @@ fn column(field: OrderField) -> &'static str {
 }
 
 /// A field without a value differs from every value, and holds in no other comparison.
-fn operator(comparison: Comparison) -> &'static str {
+pub(super) fn operator(comparison: Comparison) -> &'static str {
     match comparison {
         Comparison::Equal => "=",
         Comparison::NotEqual => "IS DISTINCT FROM",

@@ -1,4 +1,6 @@
-//! Loads what decisions need: jobs with their stages and leases, remembered requests, namespaces.
+//! Loads what decisions need: jobs with their stages and leases, records, remembered requests, namespaces.
+
+mod records;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,6 +9,8 @@ use std::time::Duration;
 use postgres_types::ToSql;
 use tokio_postgres::Row;
 use uuid::Uuid;
+
+pub use records::{Look, lock_records, look_at_records, records};
 
 use super::commit::FAILING;
 use super::connection::{DbResult, Run};
@@ -177,13 +181,18 @@ pub async fn requests(client: &impl Run, keys: &[RequestKey]) -> DbResult<HashMa
             stage_no: row.get::<_, Option<i32>>(4).map(number),
             revision: row.get(5),
             applied: row.get(6),
+            versions: row.get::<_, Option<&[u8]>>(7).map(versions).unwrap_or_default(),
         };
         (RequestKey { namespace: NamespaceId(row.get(0)), request_id: row.get(1) }, Arc::new(record))
     };
     Ok(rows.iter().map(record).collect())
 }
 
-/// Namespaces by number or name, each with whether it holds jobs; unknown ones are absent.
+fn versions(bytes: &[u8]) -> Vec<i64> {
+    bytes.as_chunks::<8>().0.iter().map(|bytes| i64::from_be_bytes(*bytes)).collect()
+}
+
+/// Namespaces by number or name, each with whether it holds anything; unknown ones are absent.
 pub async fn namespaces(client: &impl Run, ids: &[NamespaceId], names: &[Name]) -> DbResult<Vec<Arc<Namespace>>> {
     let ids: Vec<i32> = ids.iter().map(|id| id.0).collect();
     let names: Vec<&str> = names.iter().map(|name| &**name).collect();

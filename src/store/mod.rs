@@ -8,6 +8,7 @@ pub mod connection;
 pub mod due;
 mod health;
 mod list_jobs;
+mod list_records;
 pub mod listen;
 pub mod load;
 pub mod migrate;
@@ -15,6 +16,7 @@ pub mod partitions;
 pub mod pool;
 mod queries;
 pub mod reader;
+mod records;
 mod target;
 pub mod types;
 

@@ -17,6 +17,7 @@ use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
 use crate::domain::job::{Job, JobPhase};
 use crate::domain::json::Document;
 use crate::domain::namespace::Namespace;
+use crate::domain::record::RecordKey;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 
@@ -30,8 +31,10 @@ impl Store {
             let snapshot = snapshot.start().await?;
             let (keys, none) = ([key], HashMap::new());
             let own: [&(dyn ToSql + Sync); 2] = [&key.namespace.0, &key.uid];
-            let (jobs, mut documents, artifacts) = futures::try_join!(
+            let (context, unknown) = ([RecordKey::context(key)], HashMap::new());
+            let (jobs, mut contexts, mut documents, artifacts) = futures::try_join!(
                 load::jobs(&snapshot, &keys, &none),
+                load::records(&snapshot, &context, &unknown),
                 documents(&snapshot, &keys),
                 snapshot.rows(include_str!("sql/load_artifacts.sql"), &own),
             )?;
@@ -39,6 +42,7 @@ impl Store {
             let artifacts = artifacts.iter().map(|row| (number(row.get(0)), document(row.get(1))));
             let mut own = documents.remove(&key).unwrap_or_default();
             own.artifacts = artifacts.collect();
+            own.context = contexts.remove(&context[0]);
             Ok(jobs.get(&key).map(|job| (job.clone(), own)))
         };
         let read = read.await;
@@ -175,8 +179,8 @@ async fn documents(
     let entry = |row: &tokio_postgres::Row| {
         let key = JobKey { namespace: NamespaceId(row.get(0)), uid: row.get(1) };
         let (payload, result) = (row.get::<_, Option<_>>(2), row.get::<_, Option<_>>(3));
-        let artifacts = BTreeMap::new();
-        (key, JobDocuments { payload: payload.map(document), result: result.map(document), artifacts })
+        let (payload, result) = (payload.map(document), result.map(document));
+        (key, JobDocuments { payload, result, ..JobDocuments::default() })
     };
     Ok(rows.iter().map(entry).collect())
 }

@@ -1,5 +1,6 @@
 //! One file per system that the server replaces, through the public interface alone.
 
+mod content_production;
 mod pipeline_crash;
 mod pipeline_state;
 mod presentation_jobs;

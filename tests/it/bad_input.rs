@@ -5,6 +5,7 @@ mod garbled;
 mod namespaces;
 mod new_jobs;
 mod raw;
+mod records;
 mod steering;
 mod work;
 
@@ -13,7 +14,7 @@ use serde_json::json;
 
 use crate::harness::*;
 
-/// A server with something in it: jobs in different states, and a picture of them to compare with.
+/// A server with something in it: jobs in different states, records, and a picture of them to compare with.
 pub struct Scene {
     _server: Server,
     pub api: Api,
@@ -26,6 +27,7 @@ pub struct Scene {
 #[derive(Debug, PartialEq)]
 struct Picture {
     jobs: Vec<proto::Job>,
+    records: Vec<proto::Record>,
     namespaces: Vec<proto::Namespace>,
 }
 
@@ -44,6 +46,8 @@ impl Scene {
         let create = proto::CreateNamespaceRequest { name, ..Default::default() };
         ok(api.admin().create_namespace(create).await);
         ok(api.jobs().submit_job(within("other", new_job("theirs", vec![new_stage("s")]))).await);
+        api.update_record("one", vec![set("n", json!(1)), set("l", json!([1])), set("m", json!({}))]).await;
+        ok(api.records().update_record(within("other", update("theirs", vec![increment("n", 1.0)]))).await);
         let before = picture(&api).await;
         Scene { _server: server, api, lease, before }
     }
@@ -67,14 +71,16 @@ impl Scene {
 }
 
 async fn picture(api: &Api) -> Picture {
-    let mut jobs = Vec::new();
+    let (mut jobs, mut records) = (Vec::new(), Vec::new());
     for namespace in ["default", "other"] {
         let list = proto::ListJobsRequest { page_size: 1_000, ..Default::default() };
         for job in ok(api.jobs().list_jobs(within(namespace, list)).await).jobs {
             let get = proto::GetJobRequest { job_id: job.job_id };
             jobs.extend(ok(api.jobs().get_job(within(namespace, get)).await).job);
         }
+        let list = proto::ListRecordsRequest { collection: COLLECTION.to_owned(), ..Default::default() };
+        records.extend(ok(api.records().list_records(within(namespace, list)).await).records);
     }
     let list = proto::ListNamespacesRequest { page_size: 1_000, ..Default::default() };
-    Picture { jobs, namespaces: ok(api.admin().list_namespaces(list).await).namespaces }
+    Picture { jobs, records, namespaces: ok(api.admin().list_namespaces(list).await).namespaces }
 }

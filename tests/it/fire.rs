@@ -10,6 +10,8 @@ mod fleet;
 mod histories;
 mod kills;
 mod lost_replies;
+mod record_kills;
+mod records;
 mod repeats;
 mod stopped_workers;
 mod streams;

@@ -7,6 +7,7 @@ mod api;
 mod messages;
 mod program;
 mod proxy;
+mod records;
 mod server;
 mod watch;
 
@@ -16,6 +17,7 @@ pub use api::{Api, field, ok, refused, token, within};
 pub use messages::*;
 pub use program::Program;
 pub use proxy::{Mode, Proxy};
+pub use records::*;
 pub use server::{Database, Server, sql};
 pub use watch::{Told, Watch, state_changes};
 

@@ -1,5 +1,7 @@
 //! What every rpc does, on its usual ways and on its edges; what it refuses stands in `bad_input`.
 
+mod commits;
+mod contexts;
 mod control;
 mod fanout;
 mod gone_callers;
@@ -8,6 +10,10 @@ mod lists;
 mod operators;
 mod outcomes;
 mod reads;
+mod record_lists;
+mod record_model;
+mod record_watching;
+mod records;
 mod runs;
 mod several_servers;
 mod submission;

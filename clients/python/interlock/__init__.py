@@ -25,6 +25,7 @@ from interlock.errors import (
     VersionMismatch,
 )
 from interlock.lease import Attempt, Completion, FailureClass, StageError, StageStopped, StopReason
+from interlock.records import Field, Record, record_update
 from interlock.retry import Backoff
 from interlock.watch import JobProgress, JobUpdate, JobWatch, ProgressWatch, RunningStage
 from interlock.worker import Worker
@@ -39,6 +40,7 @@ __all__ = [
     "Conflict",
     "DeadlineExceeded",
     "FailureClass",
+    "Field",
     "FieldViolation",
     "InterlockError",
     "Internal",
@@ -56,6 +58,7 @@ __all__ = [
     "NotFound",
     "PreconditionFailed",
     "ProgressWatch",
+    "Record",
     "ResourceExhausted",
     "RevisionInFuture",
     "RunningStage",
@@ -66,5 +69,6 @@ __all__ = [
     "VersionMismatch",
     "Worker",
     "from_struct",
+    "record_update",
     "to_struct",
 ]

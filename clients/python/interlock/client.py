@@ -1,10 +1,10 @@
-"""The connection to a server, and the calls of those who submit and follow jobs."""
+"""The connection to a server, and the calls of those who submit jobs, follow them, and keep records."""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, TypeVar
@@ -15,9 +15,21 @@ from google.protobuf.message import Message
 
 from interlock.board import JobsNews, JobsWatch
 from interlock.documents import to_duration, to_struct
+from interlock.records import Record, commit_operations, record_update
 from interlock.retry import Backoff, repeat
 from interlock.stream import Call, Stream
-from interlock.v1 import admin_service_pb2_grpc, job_pb2, job_service_pb2, job_service_pb2_grpc, worker_service_pb2_grpc
+from interlock.v1 import (
+    admin_service_pb2_grpc,
+    job_pb2,
+    job_service_pb2,
+    job_service_pb2_grpc,
+    record_pb2,
+    record_service_pb2,
+    record_service_pb2_grpc,
+    transaction_service_pb2,
+    transaction_service_pb2_grpc,
+    worker_service_pb2_grpc,
+)
 from interlock.watch import JobNews, JobWatch, ProgressWatch, copied
 
 Request = TypeVar("Request", bound=Message)
@@ -91,6 +103,8 @@ class Client:
             self.channel = grpc.aio.secure_channel(address, credentials, options=merged)
         self.jobs = job_service_pb2_grpc.JobServiceStub(self.channel)
         self.workers = worker_service_pb2_grpc.WorkerServiceStub(self.channel)
+        self.records = record_service_pb2_grpc.RecordServiceStub(self.channel)
+        self.transactions = transaction_service_pb2_grpc.TransactionServiceStub(self.channel)
         self.admin = admin_service_pb2_grpc.AdminServiceStub(self.channel)
 
     async def __aenter__(self) -> Client:
@@ -275,6 +289,73 @@ class Client:
             grace_period=None if grace_period is None else to_duration(grace_period),
         )
         return (await self.call(self.jobs.CancelJob, request)).job
+
+    async def get_record(self, collection: str, record_id: str) -> Record:
+        """Reads a record."""
+        request = record_service_pb2.GetRecordRequest(collection=collection, record_id=record_id)
+        return Record.of((await self.call(self.records.GetRecord, request)).record)
+
+    async def list_records(self, collection: str, filter: str = "", *, order_by: str = "") -> AsyncIterator[Record]:
+        """All records of a collection that a filter holds for, page after page."""
+        request = record_service_pb2.ListRecordsRequest(
+            collection=collection, filter=filter, order_by=order_by, page_size=1_000
+        )
+        while True:
+            page = await self.call(self.records.ListRecords, request)
+            for record in page.records:
+                yield Record.of(record)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def update_record(
+        self,
+        collection: str,
+        record_id: str,
+        *operations: record_pb2.FieldOperation,
+        expected_version: int | None = None,
+        allow_missing: bool = False,
+    ) -> Record:
+        """Changes fields of a record in one call, all or none, as in
+        `client.update_record("films", "f1", Field("views").increment(), Field("url").set("s3://x"))`.
+        """
+        request = record_update(
+            collection, record_id, *operations, expected_version=expected_version, allow_missing=allow_missing
+        )
+        return Record.of((await self.call(self.records.UpdateRecord, request)).record)
+
+    async def update_records(self, updates: Iterable[record_service_pb2.UpdateRecordRequest]) -> list[Record]:
+        """Does up to 500 updates made by `record_update` in order, all or none."""
+        request = record_service_pb2.BatchUpdateRecordsRequest(updates=updates)
+        response = await self.call(self.records.BatchUpdateRecords, request)
+        return [Record.of(result.record) for result in response.results]
+
+    async def write_records(
+        self, updates: Iterable[record_service_pb2.UpdateRecordRequest]
+    ) -> list[record_service_pb2.RecordWriteResult]:
+        """Does up to 500 updates, each for itself; each result has a status. All get request ids."""
+        with_ids = [_with_request_id(update) for update in updates]
+        request = record_service_pb2.BatchWriteRecordsRequest(updates=with_ids)
+        return list((await self.call(self.records.BatchWriteRecords, request)).results)
+
+    async def delete_record(self, collection: str, record_id: str, *, expected_version: int | None = None) -> None:
+        """Deletes a record."""
+        request = record_service_pb2.DeleteRecordRequest(
+            collection=collection, record_id=record_id, expected_version=expected_version
+        )
+        await self.call(self.records.DeleteRecord, request)
+
+    async def commit(
+        self, requests: Iterable[Message], *, fence: str = ""
+    ) -> list[transaction_service_pb2.CommitResult]:
+        """Does what several requests ask for in one commit, all or nothing.
+
+        Args:
+            requests: such as `UpdateRecordRequest`, `SubmitJobRequest` or `CompleteStageRequest`.
+            fence: a lease token, such as `attempt.lease.lease_token`: only while that lease is held.
+        """
+        request = transaction_service_pb2.CommitRequest(operations=commit_operations(requests), fence=fence)
+        return list((await self.call(self.transactions.Commit, request)).results)
 
 
 def _with_request_id(request: Request) -> Request:

@@ -20,13 +20,13 @@ def to_struct(document: Mapping[str, Any]) -> struct_pb2.Struct:
     """
     struct = struct_pb2.Struct()
     for key, value in document.items():
-        struct.fields[key].CopyFrom(_to_value(value, key))
+        struct.fields[key].CopyFrom(to_value(value, key))
     return struct
 
 
 def from_struct(struct: struct_pb2.Struct) -> dict[str, Any]:
     """The message as a document. Whole numbers come back as `int`, since a double does not say what it was."""
-    return {key: _from_value(value) for key, value in struct.fields.items()}
+    return {key: from_value(value) for key, value in struct.fields.items()}
 
 
 def to_duration(value: float | timedelta) -> duration_pb2.Duration:
@@ -41,7 +41,12 @@ def seconds(duration: duration_pb2.Duration) -> float:
     return duration.seconds + duration.nanos / 1e9
 
 
-def _to_value(value: Any, path: str) -> struct_pb2.Value:
+def to_value(value: Any, path: str) -> struct_pb2.Value:
+    """One value as a message; `path` is where it stands, for the error.
+
+    Raises:
+        ValueError: as `to_struct`.
+    """
     match value:
         case None:
             return struct_pb2.Value(null_value=struct_pb2.NULL_VALUE)
@@ -56,16 +61,17 @@ def _to_value(value: Any, path: str) -> struct_pb2.Value:
         case Mapping():
             struct = struct_pb2.Struct()
             for key, item in value.items():
-                struct.fields[key].CopyFrom(_to_value(item, f"{path}.{key}"))
+                struct.fields[key].CopyFrom(to_value(item, f"{path}.{key}"))
             return struct_pb2.Value(struct_value=struct)
         case list() | tuple():
-            items = [_to_value(item, f"{path}[{index}]") for index, item in enumerate(value)]
+            items = [to_value(item, f"{path}[{index}]") for index, item in enumerate(value)]
             return struct_pb2.Value(list_value=struct_pb2.ListValue(values=items))
         case _:
             raise ValueError(f"{path}: {type(value).__name__} has no place in a document")
 
 
-def _from_value(value: struct_pb2.Value) -> Any:
+def from_value(value: struct_pb2.Value) -> Any:
+    """The message as a value; whole numbers come back as `int`."""
     match value.WhichOneof("kind"):
         case "number_value":
             number = value.number_value
@@ -77,6 +83,6 @@ def _from_value(value: struct_pb2.Value) -> Any:
         case "struct_value":
             return from_struct(value.struct_value)
         case "list_value":
-            return [_from_value(item) for item in value.list_value.values]
+            return [from_value(item) for item in value.list_value.values]
         case _:
             return None

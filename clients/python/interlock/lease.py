@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from google.protobuf.message import Message
+
 from interlock.documents import from_struct, seconds
 from interlock.v1 import common_pb2, job_pb2, worker_service_pb2
 
@@ -82,6 +84,8 @@ class Completion:
     message: str = ""
     add_stages: Iterable[job_pb2.StageSpec] = field(default=())
     """New stages of the same job, added in the same commit."""
+    also: Iterable[Message] = field(default=())
+    """What else is done in that commit, or not at all: requests such as of `record_update`, or `SubmitJobRequest`."""
 
 
 @dataclass(frozen=True)

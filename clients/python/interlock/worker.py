@@ -31,7 +31,8 @@ from interlock.errors import (
 )
 from interlock.heartbeat import Heartbeats
 from interlock.lease import Attempt, Completion, FailureClass, StageError, StageStopped, StopReason, cut
-from interlock.v1 import common_pb2, worker_service_pb2
+from interlock.records import commit_operations
+from interlock.v1 import common_pb2, transaction_service_pb2, worker_service_pb2
 
 log = logging.getLogger("interlock.worker")
 
@@ -179,10 +180,12 @@ class Worker:
             return
         try:
             await self._tell(attempt, request)
-        except InvalidArgument as error:
-            # Most likely its artifacts are too large: the work is of no use, and nobody else would do better.
+        except InterlockError as error:
             log.error("%s of %s cannot be completed: %s", attempt.stage_name, attempt.job_id, error)
-            failure = _failure(FailureClass.CLIENT_ERROR, str(error))
+            # Most likely its artifacts are too large: the work is of no use, and nobody else would do better. What else
+            # was to be committed may be possible another time.
+            is_wrong = isinstance(error, InvalidArgument)
+            failure = _failure(FailureClass.CLIENT_ERROR if is_wrong else FailureClass.INTERNAL, str(error))
             with suppress(InvalidArgument):
                 await self._tell(attempt, _fail(attempt, failure))
 
@@ -192,6 +195,8 @@ class Worker:
         try:
             if isinstance(request, worker_service_pb2.CompleteStageRequest):
                 await self.client.call(workers.CompleteStage, request, timeout=timeout)
+            elif isinstance(request, transaction_service_pb2.CommitRequest):
+                await self.client.call(self.client.transactions.Commit, request, timeout=timeout)
             elif isinstance(request, worker_service_pb2.FailStageRequest):
                 await self.client.call(workers.FailStage, request, timeout=timeout)
             elif isinstance(request, worker_service_pb2.ReleaseStageRequest):
@@ -201,6 +206,9 @@ class Worker:
         except LeaseLost:
             log.warning("%s of %s: somebody else has the lease", attempt.stage_name, attempt.job_id)
         except InterlockError as error:
+            # The completion stands first in a commit; what is refused behind it is no loss of the lease.
+            if error.metadata.get("index", "0") != "0":
+                raise
             # The lease expires, and the stage is done again.
             log.error("%s of %s: its end could not be told: %s", attempt.stage_name, attempt.job_id, error)
 
@@ -253,15 +261,19 @@ def _ending(attempt: Attempt, task: asyncio.Task[Outcome]) -> Message | None:
     return _fail(attempt, failure_of(error))
 
 
-def _complete(token: str, outcome: Outcome) -> worker_service_pb2.CompleteStageRequest:
+def _complete(token: str, outcome: Outcome) -> Message:
     completion = outcome if isinstance(outcome, Completion) else Completion(artifacts=outcome)
-    return worker_service_pb2.CompleteStageRequest(
+    request = worker_service_pb2.CompleteStageRequest(
         lease_token=token,
         artifacts=None if completion.artifacts is None else to_struct(completion.artifacts),
         job_result=None if completion.job_result is None else to_struct(completion.job_result),
         message=cut(completion.message, 1024) if completion.message else None,
         add_stages=completion.add_stages,
     )
+    also = list(completion.also)
+    if not also:
+        return request
+    return transaction_service_pb2.CommitRequest(operations=commit_operations([request, *also]))
 
 
 def _fail(attempt: Attempt, failure: common_pb2.Failure) -> worker_service_pb2.FailStageRequest:

@@ -44,6 +44,11 @@ impl Edit {
         }
     }
 
+    /// Notes that the job's context changes, which is stored beside it.
+    pub fn context_changed(&mut self) {
+        self.record(EventKind::JobUpdated);
+    }
+
     /// Hands out nothing until the job is resumed; holders may finish.
     pub fn pause(&mut self) -> Result<(), Refusal> {
         match self.job.state {

@@ -124,6 +124,7 @@ impl Bench {
     pub fn copy(&self) -> Loaded {
         Loaded {
             jobs: self.committed.jobs.clone(),
+            records: self.committed.records.clone(),
             requests: self.committed.requests.clone(),
             namespaces: self.committed.namespaces.clone(),
             names: self.committed.names.clone(),

@@ -192,7 +192,7 @@ fn an_id_can_be_used_again_and_its_fencing_tokens_go_on() {
 #[test]
 fn an_update_that_says_nothing_new_is_no_change() {
     let mut bench = Bench::with(vec![stage("a")]);
-    let update = |priority| Control::Update { labels: Some(std::sync::Arc::default()), priority };
+    let update = |priority| Control::Update { labels: Some(std::sync::Arc::default()), priority, context: Vec::new() };
     assert!(!bench.control(update(Some(0))).expect("the same").applied);
     assert!(bench.control(update(Some(7))).expect("another").applied);
     assert!(!bench.control(update(None)).expect("the same").applied);

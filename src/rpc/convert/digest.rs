@@ -49,6 +49,10 @@ repeatable!(
     FailStageRequest of "WorkerService/FailStage",
     ReleaseStageRequest of "WorkerService/ReleaseStage",
     AddStagesRequest of "WorkerService/AddStages",
+    UpdateRecordRequest of "RecordService/UpdateRecord",
+    BatchUpdateRecordsRequest of "RecordService/BatchUpdateRecords",
+    DeleteRecordRequest of "RecordService/DeleteRecord",
+    CommitRequest of "TransactionService/Commit",
     CreateNamespaceRequest of "AdminService/CreateNamespace",
     DeleteNamespaceRequest of "AdminService/DeleteNamespace",
 );

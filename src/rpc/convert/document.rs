@@ -10,13 +10,12 @@ use prost_types::{ListValue, Struct, Value};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::path::{Path, write_key};
+use crate::domain::field_op::write_number;
 use crate::domain::json::Document;
+use crate::domain::record::Json;
 use crate::domain::refusal::Refusal;
 use crate::error::{Error, Result};
 use crate::rpc::limits::DOCUMENT_DEPTH;
-
-/// Up to here every whole number is a double of its own.
-const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// The document of an object, at most `limit` bytes long as JSON.
 pub fn document(object: &Struct, limit: usize, path: &Path) -> std::result::Result<Document, Refusal> {
@@ -30,6 +29,36 @@ pub fn document(object: &Struct, limit: usize, path: &Path) -> std::result::Resu
 /// As [`document`], where there may be none.
 pub fn optional(object: Option<&Struct>, limit: usize, path: &Path) -> std::result::Result<Option<Document>, Refusal> {
     object.map(|object| document(object, limit, path)).transpose()
+}
+
+/// One value of any type, at most `limit` bytes long as JSON.
+pub fn value(value: &Value, limit: usize, path: &Path) -> std::result::Result<Json, Refusal> {
+    let mut writer = Writer { text: String::new(), limit, depth: 0 };
+    match writer.value(value) {
+        Ok(()) => Ok(Json::from_checked(writer.text)),
+        Err(fault) => Err(fault.at(path)),
+    }
+}
+
+/// The elements of a list, at most `limit` bytes long together as JSON; the list counts as a level.
+pub fn values(list: &ListValue, limit: usize, path: &Path) -> std::result::Result<Vec<Json>, Refusal> {
+    let mut left = limit;
+    let mut values = Vec::with_capacity(list.values.len());
+    for (i, value) in list.values.iter().enumerate() {
+        let mut writer = Writer { text: String::new(), limit: left, depth: 1 };
+        writer.value(value).map_err(|fault| fault.within(Step::Index(i)).at(path))?;
+        left = left.saturating_sub(writer.text.len() + 1);
+        values.push(Json::from_checked(writer.text));
+    }
+    Ok(values)
+}
+
+/// The value of a stored text; one that is no JSON cannot have passed the edge and is a fault of ours.
+pub fn told(value: &Json) -> Result<Value> {
+    let mut deserializer = serde_json::Deserializer::from_str(value.as_str());
+    let kind = ValueSeed.deserialize(&mut deserializer);
+    let kind = kind.map_err(|error| Error::bug(format_args!("a stored value is not readable: {error}")))?;
+    Ok(Value { kind: Some(kind) })
 }
 
 /// The object of a document. A text that is no JSON object cannot have passed the edge and is a fault of ours.
@@ -138,17 +167,8 @@ impl Writer {
         if !number.is_finite() {
             return Err(Fault::new("NaN and infinities are not JSON"));
         }
-        let whole = number.fract() == 0.0 && number.abs() <= EXACT && !(number == 0.0 && number.is_sign_negative());
-        let written = if whole {
-            // Whole and at most 2⁵³, so nothing is cut off.
-            #[allow(clippy::cast_possible_truncation)]
-            let number = number as i64;
-            write!(self.text, "{number}")
-        } else {
-            // The shortest text that gives the same double again.
-            write!(self.text, "{number:?}")
-        };
-        written.map_err(|_| Fault::new("the number cannot be written"))
+        write_number(&mut self.text, number);
+        Ok(())
     }
 
     fn string<'a>(&mut self, text: &str) -> std::result::Result<(), Fault<'a>> {
@@ -194,7 +214,7 @@ impl Writer {
     }
 
     fn too_large<'a>(&self) -> Fault<'a> {
-        Fault::new(format!("the whole object has more than {} bytes as JSON", self.limit))
+        Fault::new(format!("as a whole it has more than {} bytes as JSON", self.limit))
     }
 }
 

@@ -3,7 +3,7 @@
 use prost::Message as _;
 
 use super::failure::{self, count};
-use super::{document, stage, time};
+use super::{document, record, stage, time};
 use crate::domain::documents::JobDocuments;
 use crate::domain::job::{Job, JobState};
 use crate::domain::stage::StagePhase;
@@ -53,6 +53,8 @@ pub fn summary(job: &Job, documents: &JobDocuments) -> Result<proto::Job> {
         timeout: meta.timeout.map(time::duration),
         cancel_deadline_time: deadline(job.state),
         cancel_reason: job.cancel_reason.as_deref().unwrap_or_default().to_owned(),
+        context: documents.context.as_deref().map(record::fields).transpose()?,
+        context_versions: documents.context.as_deref().map(record::versions).unwrap_or_default(),
     })
 }
 

@@ -11,6 +11,7 @@ pub mod failure;
 pub mod job;
 pub mod lease;
 pub mod path;
+pub mod record;
 pub mod retry;
 pub mod stage;
 pub mod steer;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::path::Path;
-use super::{submit, text, time};
+use super::{record, submit, text, time};
+use crate::domain::field_op::FieldOp;
 use crate::domain::id::{JobKey, Name, NamespaceId};
 use crate::domain::job::DEFAULT_GRACE;
 use crate::domain::refusal::Refusal;
@@ -44,12 +45,14 @@ pub fn from_stage(given: &str) -> Result<Option<Name>, Refusal> {
 }
 
 /// What an UpdateJob changes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct JobPatch {
     /// The new labels, in place of all.
     pub labels: Option<Arc<BTreeMap<String, String>>>,
     /// The new priority.
     pub priority: Option<i32>,
+    /// What shall happen to the fields of its context.
+    pub context: Vec<FieldOp>,
 }
 
 /// Reads an UpdateJob. Without a mask, what is set is changed; with one, what it names, to nothing if it is not set.
@@ -71,7 +74,11 @@ pub fn patch(request: proto::UpdateJobRequest) -> Result<JobPatch, Refusal> {
     }
     let new_labels = text::labels(request.labels, &root.field("labels"))?;
     let new_priority = submit::priority(request.priority.unwrap_or(0), &root.field("priority"))?;
-    Ok(JobPatch { labels: labels.then_some(new_labels), priority: priority.then_some(new_priority) })
+    let context = match &*request.context_operations {
+        [] => Vec::new(),
+        operations => record::operations(operations, &root.field("context_operations"))?,
+    };
+    Ok(JobPatch { labels: labels.then_some(new_labels), priority: priority.then_some(new_priority), context })
 }
 
 /// A wish to cancel.

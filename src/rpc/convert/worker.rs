@@ -80,6 +80,16 @@ fn lease_token(namespace: NamespaceId, given: &str, path: &Path) -> Result<(JobK
     Ok((JobKey { namespace, uid: token.job_uid }, token))
 }
 
+/// Reads the `fence` of a Commit.
+pub fn fence(namespace: NamespaceId, given: &str) -> Result<Option<(JobKey, Hold)>, Refusal> {
+    if given.is_empty() {
+        return Ok(None);
+    }
+    let root = Path::Root;
+    let token = LeaseToken::parse(given).ok_or_else(|| root.field("fence").refuse("is not a lease token"))?;
+    Ok(Some((JobKey { namespace, uid: token.job_uid }, Hold::Token(token))))
+}
+
 /// A stage by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedStage {

@@ -105,6 +105,31 @@ columns!(
     RequestIds of RequestId { namespace_id: i32, request_id: Uuid }
 );
 columns!(
+    /// A record: one that is not to be there, or one that is deleted.
+    RecordIds of RecordId { namespace_id: i32, collection: String, record_id: String }
+);
+columns!(
+    /// A record at the version a decision stood on.
+    RecordRoots of RecordRoot { namespace_id: i32, collection: String, record_id: String, version: i64 }
+);
+columns!(
+    /// A record, new or changed.
+    Records of RecordRow {
+        namespace_id: i32, collection: String, record_id: String, version: i64, fields: JsonText, apart: i32,
+        create_time: Timestamp, update_time: Timestamp,
+    }
+);
+columns!(
+    /// A large value of a field.
+    RecordValues of RecordValue {
+        namespace_id: i32, collection: String, record_id: String, field: String, value: JsonText,
+    }
+);
+columns!(
+    /// A field of a record.
+    RecordFields of RecordField { namespace_id: i32, collection: String, record_id: String, field: String }
+);
+columns!(
     /// A lease that is to have expired.
     Expired of ExpiredLease { namespace_id: i32, job_uid: Uuid, stage_no: i32, token_secret: Uuid }
 );
@@ -132,7 +157,7 @@ columns!(
     /// A remembered request.
     Requests of Request {
         namespace_id: i32, request_id: Uuid, digest: Uuid, job_uids: Vec<u8>, stage_no: Option<i32>, revision: i64,
-        applied: bool, create_time: Timestamp,
+        applied: bool, create_time: Timestamp, versions: Option<Vec<u8>>,
     }
 );
 columns!(

@@ -3,6 +3,7 @@
 
 pub mod columns;
 mod plan;
+mod records;
 mod rows;
 pub mod settle;
 mod statement;

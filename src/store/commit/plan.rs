@@ -55,6 +55,10 @@ plan! {
         lock_jobs: Roots, "Roots that are written.";
         fence_jobs: Roots, "Roots that something written stands on without writing them.";
         prove_jobs: Roots, "Roots that were only read.";
+        free_records: RecordIds, "Records that must not be there.";
+        lock_records: RecordRoots, "Records that are written.";
+        fence_records: RecordRoots, "Records that something written stands on without writing them.";
+        prove_records: RecordRoots, "Records that were only read.";
         expired_leases: Expired, "Leases that must have expired.";
         renew_leases: Renewals, "Leases that are extended if they are still there.";
     }
@@ -85,6 +89,12 @@ plan! {
         clear_ready: StageIds, "Stages that no longer can.";
         set_leases: Leases, "Granted leases.";
         clear_leases: StageIds, "Ended leases.";
+        insert_records: Records, "New records.";
+        update_records: Records, "Changed records.";
+        delete_records: RecordIds, "Records to delete.";
+        set_record_values: RecordValues, "Large values of fields.";
+        clear_record_values: RecordFields, "Large values that go.";
+        delete_record_values: RecordIds, "Records whose large values all go.";
         insert_events: Events, "History.";
     }
 }

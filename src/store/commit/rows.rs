@@ -92,6 +92,8 @@ impl Plan {
             revision: record.revision,
             applied: record.applied,
             create_time: now,
+            versions: (!record.versions.is_empty())
+                .then(|| record.versions.iter().flat_map(|version| version.to_be_bytes()).collect()),
         });
     }
 

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 
 use interlock::proto::admin_service_client::AdminServiceClient;
 use interlock::proto::job_service_client::JobServiceClient;
+use interlock::proto::record_service_client::RecordServiceClient;
+use interlock::proto::transaction_service_client::TransactionServiceClient;
 use interlock::proto::worker_service_client::WorkerServiceClient;
 use interlock::proto::{self, JobState};
 use tonic::transport::Channel;
@@ -38,6 +40,14 @@ impl Api {
 
     pub fn admin(&self) -> AdminServiceClient<Channel> {
         AdminServiceClient::new(self.channel.clone())
+    }
+
+    pub fn transactions(&self) -> TransactionServiceClient<Channel> {
+        TransactionServiceClient::new(self.channel.clone())
+    }
+
+    pub fn records(&self) -> RecordServiceClient<Channel> {
+        RecordServiceClient::new(self.channel.clone())
     }
 
     pub fn health(&self) -> HealthClient<Channel> {

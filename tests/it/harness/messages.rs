@@ -83,7 +83,8 @@ pub fn struct_of(json: serde_json::Value) -> Option<Struct> {
     }
 }
 
-fn value_of(json: serde_json::Value) -> Value {
+/// A value of any type.
+pub fn value_of(json: serde_json::Value) -> Value {
     let kind = match json {
         serde_json::Value::Null => Kind::NullValue(0),
         serde_json::Value::Bool(value) => Kind::BoolValue(value),

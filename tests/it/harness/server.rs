@@ -69,6 +69,13 @@ impl Server {
         Server::with(|_| {}).await
     }
 
+    /// The first column of what a query finds, as text.
+    pub async fn column(&self, query: &str) -> Vec<String> {
+        let client = sql(self.database.url()).await;
+        let rows = client.query(query, &[]).await.expect("a query of the test");
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
     /// The same with other settings.
     pub async fn with(change: impl FnOnce(&mut Config)) -> Server {
         Server::over(Database::fresh().await, change).await

@@ -82,7 +82,9 @@ impl<'a> Sim<'a> {
                 let from_stage = from.and_then(|pick| Some(self.pick(pick)?.spec.name.clone()));
                 control(Control::Retry { from_stage })
             }
-            Step::Update(priority) => control(Control::Update { labels: None, priority: Some(*priority) }),
+            Step::Update(priority) => {
+                control(Control::Update { labels: None, priority: Some(*priority), context: Vec::new() })
+            }
             Step::Delete => {
                 Some(Box::new(DeleteJob { key: key(), job_id: JOB_ID.into(), expected_revision: None, request }))
             }

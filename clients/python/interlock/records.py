@@ -1,0 +1,130 @@
+"""Records: what an update is made of, and what a record looks like in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf import empty_pb2, struct_pb2
+from google.protobuf.message import Message
+
+from interlock.documents import from_value, to_struct, to_value
+from interlock.v1 import record_pb2, record_service_pb2, transaction_service_pb2
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record as the server had it."""
+
+    collection: str
+    record_id: str
+    fields: dict[str, Any]
+    """Empty where the call asked for no fields."""
+    version: int
+    field_versions: dict[str, int]
+    """The version of the record at which each field last changed."""
+
+    @classmethod
+    def of(cls, record: record_pb2.Record) -> Record:
+        """The record of a message."""
+        fields = {name: from_value(value) for name, value in record.fields.items()}
+        return cls(record.collection, record.record_id, fields, record.version, dict(record.field_versions))
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field to be changed, as in `Field("views").increment()`; the rules stand at `FieldOperation` in the protos."""
+
+    name: str
+    expected_version: int | None = None
+    """Only if the field has this version as the update finds it; 0: only if it is missing. None: whatever it has."""
+
+    def set(self, value: Any) -> record_pb2.FieldOperation:
+        """It has this value."""
+        return self._operation(set=to_value(value, self.name))
+
+    def unset(self) -> record_pb2.FieldOperation:
+        """It is gone."""
+        return self._operation(unset=empty_pb2.Empty())
+
+    def increment(self, by: float = 1) -> record_pb2.FieldOperation:
+        """This is added to its number; a missing one counts as 0."""
+        return self._operation(increment=by)
+
+    def append(self, *values: Any) -> record_pb2.FieldOperation:
+        """These are added to the end of its list, each as one element."""
+        return self._operation(append=self._list(values))
+
+    def add_to_set(self, *values: Any) -> record_pb2.FieldOperation:
+        """As append, but only those that are not in the list yet."""
+        return self._operation(add_to_set=self._list(values))
+
+    def remove(self, *values: Any) -> record_pb2.FieldOperation:
+        """All elements of its list that are equal to one of these go."""
+        return self._operation(remove=self._list(values))
+
+    def maximum(self, bound: float) -> record_pb2.FieldOperation:
+        """It has this number if it was lower."""
+        return self._operation(maximum=bound)
+
+    def minimum(self, bound: float) -> record_pb2.FieldOperation:
+        """It has this number if it was higher."""
+        return self._operation(minimum=bound)
+
+    def merge(self, patch: Mapping[str, Any]) -> record_pb2.FieldOperation:
+        """This is merged into its object; None removes a member."""
+        return self._operation(merge=to_struct(patch))
+
+    def _operation(self, **operation: Any) -> record_pb2.FieldOperation:
+        return record_pb2.FieldOperation(field=self.name, expected_field_version=self.expected_version, **operation)
+
+    def _list(self, values: Iterable[Any]) -> struct_pb2.ListValue:
+        return struct_pb2.ListValue(values=[to_value(value, self.name) for value in values])
+
+
+def record_update(
+    collection: str,
+    record_id: str,
+    *operations: record_pb2.FieldOperation,
+    expected_version: int | None = None,
+    allow_missing: bool = False,
+    omit_fields: bool = False,
+) -> record_service_pb2.UpdateRecordRequest:
+    """An update for `Client.update_records`, `Client.write_records` or `Client.commit`.
+
+    Args:
+        collection: where the record is.
+        record_id: which.
+        operations: what happens to its fields, in order, all or none.
+        expected_version: only if the record has this version; 0: only if it is missing. None: whatever it has.
+        allow_missing: whether it is created if it is not there.
+        omit_fields: whether the reply leaves the fields out.
+    """
+    return record_service_pb2.UpdateRecordRequest(
+        collection=collection,
+        record_id=record_id,
+        operations=operations,
+        expected_version=expected_version,
+        allow_missing=allow_missing,
+        omit_fields=omit_fields,
+    )
+
+
+def commit_operations(requests: Iterable[Message]) -> Sequence[transaction_service_pb2.CommitOperation]:
+    """The requests as operations of a commit; their own request ids stay unset.
+
+    Raises:
+        ValueError: a request of this kind cannot be part of a commit.
+    """
+    fields = transaction_service_pb2.CommitOperation.DESCRIPTOR.oneofs_by_name["operation"].fields
+    names = {field.message_type.full_name: field.name for field in fields if field.message_type is not None}
+    operations = []
+    for request in requests:
+        name = names.get(request.DESCRIPTOR.full_name)
+        if name is None:
+            raise ValueError(f"{request.DESCRIPTOR.name} cannot be part of a commit")
+        operation = transaction_service_pb2.CommitOperation()
+        getattr(operation, name).CopyFrom(request)
+        operations.append(operation)
+    return operations

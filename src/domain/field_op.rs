@@ -1,0 +1,227 @@
+//! What can happen to a field of a record. The rules for fields that are missing, or of another type, stand in the proto.
+//!
+//! Values are kept as JSON text. Operations that only need to know the type look at the first character, and an append adds to
+//! the text; only those that compare or merge read the value.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+use super::id::Name;
+use super::record::{Fault, Json};
+
+/// Up to here every whole number is a double of its own.
+pub const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// One change of one field.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldOp {
+    /// Which field.
+    pub field: Name,
+    /// What shall happen to it.
+    pub change: FieldChange,
+    /// The version of the field that the caller knows; 0 if it is to be missing.
+    pub expected_version: Option<i64>,
+}
+
+/// What shall happen to a field. Numbers are finite.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FieldChange {
+    /// It has this value.
+    Set(Json),
+    /// It is gone.
+    Unset,
+    /// This is added to it; at most ±[`EXACT`].
+    Increment(f64),
+    /// These elements are added at its end.
+    Append(Vec<Json>),
+    /// Those of these elements that it lacks are added at its end.
+    AddToSet(Vec<Json>),
+    /// All elements equal to one of these go.
+    Remove(Vec<Json>),
+    /// It is at least this.
+    Maximum(f64),
+    /// It is at most this.
+    Minimum(f64),
+    /// This object is merged into it.
+    Merge(Json),
+}
+
+impl FieldChange {
+    /// Bytes of the user's own that it carries.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Set(value) | Self::Merge(value) => value.as_str().len(),
+            Self::Append(values) | Self::AddToSet(values) | Self::Remove(values) => {
+                values.iter().map(|value| value.as_str().len() + 1).sum()
+            }
+            Self::Unset | Self::Increment(_) | Self::Maximum(_) | Self::Minimum(_) => 8,
+        }
+    }
+
+    /// The field's value after it; `None` if the field is not there.
+    pub fn apply(&self, before: Option<&Json>) -> Result<Option<Json>, Fault> {
+        match self {
+            Self::Set(value) => Ok(Some(value.clone())),
+            Self::Unset => Ok(None),
+            Self::Increment(by) => {
+                let sum = before.map(as_number).transpose()?.unwrap_or(0.0) + by;
+                if sum.abs() > EXACT {
+                    return Err(Fault::Limit("the number would be beyond ±2^53".to_owned()));
+                }
+                Ok(Some(number(sum)))
+            }
+            Self::Maximum(bound) => bounded(before, *bound, |now| now < *bound),
+            Self::Minimum(bound) => bounded(before, *bound, |now| now > *bound),
+            Self::Append(values) => append(before, values).map(Some),
+            Self::AddToSet(values) => add_to_set(before, values).map(Some),
+            Self::Remove(values) => remove(before, values),
+            Self::Merge(patch) => merge(before, patch).map(Some),
+        }
+    }
+}
+
+/// The name of a value's type.
+fn type_of(value: &Json) -> &'static str {
+    match value.as_str().as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "a list",
+        Some(b'"') => "a text",
+        Some(b't' | b'f') => "a bool",
+        Some(b'n') => "null",
+        Some(_) | None => "a number",
+    }
+}
+
+fn expect(value: &Json, needs: &'static str) -> Result<(), Fault> {
+    let is = type_of(value);
+    if is == needs { Ok(()) } else { Err(Fault::WrongType { needs, is }) }
+}
+
+fn as_number(value: &Json) -> Result<f64, Fault> {
+    expect(value, "a number")?;
+    Ok(value.as_str().parse().expect("a checked value that begins like a number is one"))
+}
+
+/// Writes a finite number as JSON: whole ones without point and exponent, as far as doubles are exact there.
+pub fn write_number(text: &mut String, number: f64) {
+    let whole = number.fract() == 0.0 && number.abs() <= EXACT && !(number == 0.0 && number.is_sign_negative());
+    let written = if whole {
+        // Whole and at most 2⁵³, so nothing is cut off.
+        #[allow(clippy::cast_possible_truncation)]
+        let number = number as i64;
+        write!(text, "{number}")
+    } else {
+        // The shortest text that gives the same double again.
+        write!(text, "{number:?}")
+    };
+    debug_assert!(written.is_ok(), "writing to a String does not fail");
+}
+
+fn number(number: f64) -> Json {
+    let mut text = String::new();
+    write_number(&mut text, number);
+    Json::from_checked(text)
+}
+
+fn bounded(before: Option<&Json>, bound: f64, is_beyond: impl Fn(f64) -> bool) -> Result<Option<Json>, Fault> {
+    match before {
+        Some(before) if !is_beyond(as_number(before)?) => Ok(Some(before.clone())),
+        Some(_) | None => Ok(Some(number(bound))),
+    }
+}
+
+fn append(before: Option<&Json>, values: &[Json]) -> Result<Json, Fault> {
+    let before = match before {
+        Some(before) => {
+            expect(before, "a list")?;
+            before.as_str()
+        }
+        None => "[]",
+    };
+    let mut text =
+        String::with_capacity(before.len() + values.iter().map(|value| value.as_str().len() + 1).sum::<usize>());
+    // Compact, so nothing stands before the last bracket.
+    text.push_str(&before[..before.len() - 1]);
+    for value in values {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.push_str(value.as_str());
+    }
+    text.push(']');
+    Ok(Json::from_checked(text))
+}
+
+fn add_to_set(before: Option<&Json>, values: &[Json]) -> Result<Json, Fault> {
+    let there = before.map(as_list).transpose()?.unwrap_or_default();
+    let mut new: Vec<(Value, Json)> = Vec::new();
+    for value in values {
+        let parsed = parsed(value);
+        if !there.contains(&parsed) && !new.iter().any(|(other, _)| *other == parsed) {
+            new.push((parsed, value.clone()));
+        }
+    }
+    let new: Vec<Json> = new.into_iter().map(|(_, value)| value).collect();
+    append(before, &new)
+}
+
+fn remove(before: Option<&Json>, values: &[Json]) -> Result<Option<Json>, Fault> {
+    let Some(before) = before else { return Ok(None) };
+    let there = as_list(before)?;
+    let gone: Vec<Value> = values.iter().map(parsed).collect();
+    let left: Vec<&Value> = there.iter().filter(|value| !gone.contains(value)).collect();
+    let unchanged = left.len() == there.len();
+    Ok(Some(if unchanged { before.clone() } else { written(&left) }))
+}
+
+fn merge(before: Option<&Json>, patch: &Json) -> Result<Json, Fault> {
+    let mut merged = match before {
+        Some(before) => {
+            expect(before, "an object")?;
+            parsed(before)
+        }
+        None => Value::Object(Map::new()),
+    };
+    let unmerged = merged.clone();
+    patch_into(&mut merged, parsed(patch));
+    Ok(match before {
+        Some(before) if merged == unmerged => before.clone(),
+        Some(_) | None => written(&merged),
+    })
+}
+
+/// RFC 7396, as its pseudocode says it. How deep it goes is bounded by the patch, and so by the edge.
+fn patch_into(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(members) = target else { return };
+    for (name, value) in patch {
+        if value.is_null() {
+            members.remove(&name);
+        } else {
+            patch_into(members.entry(name).or_insert(Value::Null), value);
+        }
+    }
+}
+
+fn as_list(value: &Json) -> Result<Vec<Value>, Fault> {
+    expect(value, "a list")?;
+    match parsed(value) {
+        Value::Array(values) => Ok(values),
+        _ => Err(Fault::WrongType { needs: "a list", is: type_of(value) }),
+    }
+}
+
+fn parsed(value: &Json) -> Value {
+    serde_json::from_str(value.as_str()).expect("a checked value is JSON")
+}
+
+fn written(value: &impl serde::Serialize) -> Json {
+    Json::from_checked(serde_json::to_string(value).expect("JSON values can be written"))
+}

@@ -1,0 +1,217 @@
+//! A record: named fields, each with the version at which it last changed.
+//!
+//! **Invariants.** A record is within the limits below. `version` grows by one per change, and a field that changed has
+//! the record's version; so a field's version never comes back, not even after the field was gone for a while.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::field_op::FieldOp;
+use super::id::{JobKey, Name, NamespaceId};
+use super::json::Document;
+use super::refusal::Refusal;
+use super::time::Timestamp;
+
+/// Fields of one record.
+pub const MAX_FIELDS: usize = 1_000;
+/// The value of a field, in bytes as JSON.
+pub const MAX_FIELD_BYTES: usize = 64 * 1024;
+/// All fields of a record, in bytes: names and values, and four bytes more for each.
+pub const MAX_RECORD_BYTES: usize = 1024 * 1024;
+/// The context of a job, in bytes as for a record.
+pub const MAX_CONTEXT_BYTES: usize = 64 * 1024;
+/// Quotes, colon and comma around a field.
+const FIELD_OVERHEAD: usize = 4;
+
+/// A record, wherever it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordKey {
+    /// Whose record it is.
+    pub namespace: NamespaceId,
+    /// Its collection; empty for the context of a job, which no caller can name.
+    pub collection: Name,
+    /// Its id in the collection.
+    pub record_id: Name,
+}
+
+impl RecordKey {
+    /// The context of a job: a record that goes with it.
+    pub fn context(job: JobKey) -> Self {
+        Self { namespace: job.namespace, collection: "".into(), record_id: job.uid.to_string().into() }
+    }
+
+    fn max_bytes(&self) -> usize {
+        if self.collection.is_empty() { MAX_CONTEXT_BYTES } else { MAX_RECORD_BYTES }
+    }
+}
+
+/// The text of one JSON value of any type, compact and checked at the edge like a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Json(Arc<str>);
+
+impl Json {
+    /// Takes text that is known to be a JSON value.
+    pub fn from_checked(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Document> for Json {
+    fn from(document: Document) -> Self {
+        Self(document.into_text())
+    }
+}
+
+/// One field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// The version of the record at which it last changed.
+    pub version: i64,
+    /// Its value.
+    pub value: Json,
+}
+
+/// One record.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Where it is stored.
+    pub key: RecordKey,
+    /// Its fields by name.
+    pub fields: BTreeMap<Name, Field>,
+    /// Grows by exactly one per committed change.
+    pub version: i64,
+    /// What its fields have, as [`MAX_RECORD_BYTES`] counts; follows from the fields.
+    pub bytes: usize,
+    /// When it was created.
+    pub create_time: Timestamp,
+    /// When it last changed.
+    pub update_time: Timestamp,
+}
+
+impl Record {
+    /// An empty record at version 0, which nobody has seen.
+    pub fn new(key: RecordKey, now: Timestamp) -> Self {
+        Self { key, fields: BTreeMap::new(), version: 0, bytes: 0, create_time: now, update_time: now }
+    }
+
+    /// Computes what follows from the fields, after they were loaded.
+    pub fn derive(&mut self) {
+        self.bytes = self.fields.iter().map(|(name, field)| cost(name, &field.value)).sum();
+    }
+
+    /// Applies operations in order, all or none; `version` is what the record has afterwards. `path` is where the operations
+    /// stand in the request. `None` if they change nothing.
+    pub fn apply(
+        base: &Arc<Record>,
+        operations: &[FieldOp],
+        version: i64,
+        now: Timestamp,
+        path: &str,
+    ) -> Result<Option<Record>, Refusal> {
+        for (i, operation) in operations.iter().enumerate() {
+            let actual = base.fields.get(&operation.field).map_or(0, |field| field.version);
+            if let Some(expected) = operation.expected_version.filter(|expected| *expected != actual) {
+                let (path, field) = (format!("{path}[{i}]"), operation.field.to_string());
+                return Err(Refusal::FieldVersionMismatch { path, field, expected, actual });
+            }
+        }
+        let mut record = Record::clone(base);
+        for (i, operation) in operations.iter().enumerate() {
+            record.apply_one(operation, version).map_err(|fault| fault.refusal(&format!("{path}[{i}]"), operation))?;
+        }
+        record.check_size(path)?;
+        // What was changed and changed back keeps its version.
+        let mut changed = base.version == 0;
+        for operation in operations {
+            let before = base.fields.get(&operation.field);
+            match record.fields.get_mut(&operation.field) {
+                Some(field) if before.is_some_and(|before| before.value == field.value) => {
+                    field.version = before.map_or(version, |before| before.version);
+                }
+                Some(_) => changed = true,
+                None => changed |= before.is_some(),
+            }
+        }
+        record.version = version;
+        record.update_time = now;
+        Ok(changed.then_some(record))
+    }
+
+    fn apply_one(&mut self, operation: &FieldOp, version: i64) -> Result<(), Fault> {
+        let before = self.fields.get(&operation.field);
+        let after = operation.change.apply(before.map(|field| &field.value))?;
+        if let Some(before) = before {
+            self.bytes -= cost(&operation.field, &before.value);
+        }
+        match after {
+            Some(value) if value.as_str().len() > MAX_FIELD_BYTES => {
+                Err(Fault::Limit(format!("the field would have more than {MAX_FIELD_BYTES} bytes as JSON")))
+            }
+            Some(value) => {
+                self.bytes += cost(&operation.field, &value);
+                self.fields.insert(operation.field.clone(), Field { version, value });
+                Ok(())
+            }
+            None => {
+                self.fields.remove(&operation.field);
+                Ok(())
+            }
+        }
+    }
+
+    /// Only the end counts: a field may be made before another one is removed.
+    fn check_size(&self, path: &str) -> Result<(), Refusal> {
+        let limit = |why: String| Err(Refusal::LimitExceeded { path: path.to_owned(), why });
+        let max_bytes = self.key.max_bytes();
+        if self.fields.len() > MAX_FIELDS {
+            return limit(format!("would have {} fields, {MAX_FIELDS} are allowed", self.fields.len()));
+        }
+        if self.bytes > max_bytes {
+            return limit(format!("would have {} bytes, {max_bytes} are allowed", self.bytes));
+        }
+        Ok(())
+    }
+
+    /// About how much memory it takes, in bytes, for the cache's bound.
+    pub fn weight_bytes(&self) -> usize {
+        400 + self.key.collection.len() + self.key.record_id.len() + self.bytes + 120 * self.fields.len()
+    }
+}
+
+fn cost(name: &str, value: &Json) -> usize {
+    name.len() + value.as_str().len() + FIELD_OVERHEAD
+}
+
+/// Why an operation cannot be applied to a field.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The field has another type than the operation needs.
+    WrongType {
+        /// What it needs.
+        needs: &'static str,
+        /// What is there.
+        is: &'static str,
+    },
+    /// The outcome would be too large.
+    Limit(String),
+}
+
+impl Fault {
+    fn refusal(self, path: &str, operation: &FieldOp) -> Refusal {
+        match self {
+            Self::WrongType { needs, is } => {
+                Refusal::WrongType { path: path.to_owned(), field: operation.field.to_string(), needs, is }
+            }
+            Self::Limit(why) => Refusal::LimitExceeded { path: path.to_owned(), why },
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;

@@ -1,0 +1,42 @@
+//! The rows whose locks the contended lane takes before it looks at them, in the one order in which everybody takes them: jobs before
+//! records, each by key.
+
+use super::world::Key;
+use crate::domain::id::JobKey;
+use crate::domain::record::RecordKey;
+use crate::store::connection::{DbResult, Run};
+use crate::store::load::{lock_jobs, lock_records};
+
+/// Rows to be locked.
+pub struct Roots {
+    jobs: Vec<JobKey>,
+    records: Vec<RecordKey>,
+}
+
+impl Roots {
+    /// Those among some keys.
+    pub fn of<'a>(keys: impl Iterator<Item = &'a Key>) -> Self {
+        let mut this = Self { jobs: Vec::new(), records: Vec::new() };
+        for key in keys {
+            match key {
+                Key::Job(key) => this.jobs.push(*key),
+                Key::Record(key) => this.records.push(key.clone()),
+                Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) => {}
+            }
+        }
+        this.jobs.sort_unstable();
+        this.records.sort_unstable();
+        this
+    }
+
+    /// Takes the locks; waits for them, or fails where somebody has one.
+    pub async fn lock(&self, client: &impl Run, wait: bool) -> DbResult<()> {
+        if !self.jobs.is_empty() {
+            lock_jobs(client, &self.jobs, wait).await?;
+        }
+        if !self.records.is_empty() {
+            lock_records(client, &self.records, wait).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,40 @@
+//! Deletes a record.
+
+use super::update_records::{expect_version, not_found};
+use super::{Operation, RecordOutcome, Reply};
+use crate::domain::record::RecordKey;
+use crate::domain::refusal::Refusal;
+use crate::domain::request::RequestIdentity;
+use crate::engine::world::{Key, World};
+
+/// Deletes one record.
+#[derive(Debug)]
+pub struct DeleteRecord {
+    /// Which record.
+    pub key: RecordKey,
+    /// The record's version that the caller knows.
+    pub expected_version: Option<i64>,
+    /// The caller's `request_id`.
+    pub request: Option<RequestIdentity>,
+}
+
+impl Operation for DeleteRecord {
+    fn name(&self) -> &'static str {
+        "delete_record"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        vec![Key::Record(self.key.clone())]
+    }
+
+    fn request(&self) -> Option<RequestIdentity> {
+        self.request
+    }
+
+    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+        let record = world.record(&self.key).ok_or_else(|| not_found(&self.key))?;
+        expect_version(&record, self.expected_version)?;
+        world.delete_record(&self.key);
+        Ok(Reply { records: vec![RecordOutcome { record, applied: true }], applied: true, ..Reply::default() })
+    }
+}

@@ -1,0 +1,266 @@
+//! Commit: the requests of other rpcs as the parts of one operation.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::caller::{Caller, after_commit};
+use super::convert::digest::{self, Repeatable, identity};
+use super::convert::path::Path;
+use super::convert::{job, record, stage, steer, submit, worker};
+use super::limits;
+use super::page::Budget;
+use super::record_writes::fitting;
+use super::{job_writes, stage_writes};
+use crate::domain::documents::JobDocuments;
+use crate::domain::id::{JobKey, NamespaceId};
+use crate::domain::job::{Hold, Job};
+use crate::domain::record::{Record, RecordKey};
+use crate::domain::refusal::Refusal;
+use crate::domain::stage::Stage;
+use crate::error::Result;
+use crate::operation::commit::{Commit, Part};
+use crate::operation::control_job::Control;
+use crate::operation::delete_record::DeleteRecord;
+use crate::operation::submit_jobs::SubmitJobs;
+use crate::operation::update_records::UpdateRecords;
+use crate::operation::{Operation, Reply};
+use crate::proto;
+use crate::proto::commit_operation::Operation as Asked;
+
+/// What an operation is about, to tell of it.
+enum Subject {
+    Job,
+    Stage(Hold),
+    Record { key: RecordKey, omit_fields: bool },
+}
+
+type Read = std::result::Result<(Box<dyn Operation>, Subject), Refusal>;
+
+/// Commit.
+pub async fn commit(caller: Caller, mut request: proto::CommitRequest) -> Result<proto::CommitResponse> {
+    let identity = identity(caller.namespace, &mut request)?;
+    let fence = worker::fence(caller.namespace, &request.fence)?;
+    let (parts, subjects) = parts(caller.namespace, request.operations)?;
+    let reply = caller.execute(Commit { parts, fence, request: identity }).await?;
+    let results = match &reply.replayed {
+        Some(_) => told_again(&caller, &subjects, &reply).await?,
+        None => told(&subjects, &reply)?,
+    };
+    Ok(proto::CommitResponse { results, replayed: reply.replayed.is_some() })
+}
+
+fn parts(namespace: NamespaceId, given: Vec<proto::CommitOperation>) -> Result<(Vec<Part>, Vec<Subject>)> {
+    let root = Path::Root;
+    let list = root.field("operations");
+    record::bounded(given.len(), limits::OPERATIONS_PER_COMMIT, "operations", &list)?;
+    let changes: usize = given.iter().map(field_operations).sum();
+    if changes > limits::OPERATIONS_PER_CALL {
+        let most = limits::OPERATIONS_PER_CALL;
+        return Err(list.refuse(format!("has {changes} field operations in all, {most} are allowed")).into());
+    }
+    let (mut parts, mut subjects) = (Vec::with_capacity(given.len()), Vec::with_capacity(given.len()));
+    for (index, given) in given.into_iter().enumerate() {
+        let path = list.index(index);
+        let Some(asked) = given.operation else { return Err(path.field("operation").missing().into()) };
+        let path = path.field(name(&asked)).to_string();
+        let (operation, subject) = operation(namespace, asked).map_err(|refusal| refusal.at(index, path.clone()))?;
+        parts.push(Part { operation, path });
+        subjects.push(subject);
+    }
+    Ok((parts, subjects))
+}
+
+fn field_operations(given: &proto::CommitOperation) -> usize {
+    match &given.operation {
+        Some(Asked::UpdateRecord(update)) => update.operations.len(),
+        Some(Asked::UpdateJob(update)) => update.context_operations.len(),
+        _ => 0,
+    }
+}
+
+/// The name of the field that an operation stands in.
+fn name(asked: &Asked) -> &'static str {
+    match asked {
+        Asked::SubmitJob(_) => "submit_job",
+        Asked::CompleteStage(_) => "complete_stage",
+        Asked::FailStage(_) => "fail_stage",
+        Asked::UpdateRecord(_) => "update_record",
+        Asked::DeleteRecord(_) => "delete_record",
+        Asked::UpdateStageProgress(_) => "update_stage_progress",
+        Asked::AddStages(_) => "add_stages",
+        Asked::ReleaseStage(_) => "release_stage",
+        Asked::UpdateJob(_) => "update_job",
+        Asked::CancelJob(_) => "cancel_job",
+        Asked::PauseJob(_) => "pause_job",
+        Asked::ResumeJob(_) => "resume_job",
+        Asked::RetryJob(_) => "retry_job",
+    }
+}
+
+fn operation(namespace: NamespaceId, asked: Asked) -> Read {
+    let root = Path::Root;
+    match asked {
+        Asked::SubmitJob(request) => {
+            let request = alone(request)?;
+            if request.validate_only {
+                return Err(root.field("validate_only").refuse("must be unset in a commit"));
+            }
+            let new = submit::job(namespace, request, &root)?;
+            about_job(SubmitJobs { jobs: vec![(new, "stages".to_owned())], request: None })
+        }
+        Asked::UpdateRecord(request) => {
+            let request = alone(request)?;
+            let update = record::update(namespace, &request, &root)?;
+            let subject = Subject::Record { key: update.key.clone(), omit_fields: request.omit_fields };
+            Ok((Box::new(UpdateRecords { updates: vec![update], list: None, request: None }), subject))
+        }
+        Asked::DeleteRecord(request) => {
+            let request = alone(request)?;
+            let key = record::key(namespace, &request.collection, &request.record_id, &root)?;
+            let subject = Subject::Record { key: key.clone(), omit_fields: true };
+            Ok((Box::new(DeleteRecord { key, expected_version: request.expected_version, request: None }), subject))
+        }
+        Asked::CompleteStage(request) => {
+            let mut request = alone(request)?;
+            let digest = digest::content(&mut request);
+            about_stage(stage_writes::completion(namespace, &request, digest)?, |end| &end.target.hold)
+        }
+        Asked::FailStage(request) => {
+            let mut request = alone(request)?;
+            let digest = digest::content(&mut request);
+            about_stage(stage_writes::failure(namespace, &request, digest)?, |end| &end.target.hold)
+        }
+        Asked::ReleaseStage(request) => {
+            let mut request = alone(request)?;
+            let digest = digest::content(&mut request);
+            about_stage(stage_writes::release(namespace, &request, digest)?, |end| &end.target.hold)
+        }
+        Asked::UpdateStageProgress(request) => {
+            about_stage(stage_writes::progress(namespace, &alone(request)?)?, |progress| &progress.target.hold)
+        }
+        Asked::AddStages(request) => about_job(stage_writes::addition(namespace, &alone(request)?)?),
+        Asked::UpdateJob(_) | Asked::CancelJob(_) | Asked::PauseJob(_) | Asked::ResumeJob(_) | Asked::RetryJob(_) => {
+            steering(namespace, asked)
+        }
+    }
+}
+
+fn steering(namespace: NamespaceId, asked: Asked) -> Read {
+    let (job_id, expected, control) = match asked {
+        Asked::UpdateJob(request) => {
+            let request = alone(request)?;
+            (request.job_id.clone(), request.expected_version, job_writes::update(request)?)
+        }
+        Asked::CancelJob(request) => {
+            let request = alone(request)?;
+            let control = job_writes::cancellation(&request)?;
+            (request.job_id, request.expected_version, control)
+        }
+        Asked::PauseJob(request) => {
+            let request = alone(request)?;
+            (request.job_id, request.expected_version, Control::Pause)
+        }
+        Asked::ResumeJob(request) => {
+            let request = alone(request)?;
+            (request.job_id, request.expected_version, Control::Resume)
+        }
+        Asked::RetryJob(request) => {
+            let request = alone(request)?;
+            let control = job_writes::another_run(&request)?;
+            (request.job_id, request.expected_version, control)
+        }
+        _ => return Err(Path::Root.refuse("is no operation on a job")),
+    };
+    about_job(job_writes::steering(steer::named_job(namespace, &job_id)?, control, expected, None))
+}
+
+/// A request that is part of a commit, which alone can be repeated.
+fn alone<R: Repeatable>(mut request: R) -> std::result::Result<R, Refusal> {
+    if request.request_id().is_empty() {
+        return Ok(request);
+    }
+    Err(Path::Root.field("request_id").refuse("must be unset in a commit, which has one of its own"))
+}
+
+fn about_job(operation: impl Operation) -> Read {
+    Ok((Box::new(operation), Subject::Job))
+}
+
+fn about_stage<O: Operation>(operation: O, hold: impl Fn(&O) -> &Hold) -> Read {
+    let subject = Subject::Stage(hold(&operation).clone());
+    Ok((Box::new(operation), subject))
+}
+
+/// Tells what was just done.
+fn told(subjects: &[Subject], reply: &Reply) -> Result<Vec<proto::CommitResult>> {
+    let mut budget = Budget::new(limits::REPLY_BYTES);
+    let mut results = Vec::with_capacity(subjects.len());
+    for (subject, part) in subjects.iter().zip(&reply.parts) {
+        let job = part.jobs.first();
+        let record = part.records.first().map(|outcome| outcome.record.as_ref());
+        let applied_version = if part.applied { part.revision() } else { 0 };
+        results.push(result(subject, job.map(|job| &**job), record, applied_version, &mut budget)?);
+    }
+    Ok(results)
+}
+
+/// Tells what a remembered commit did, and what has become of it since.
+async fn told_again(caller: &Caller, subjects: &[Subject], reply: &Reply) -> Result<Vec<proto::CommitResult>> {
+    let Some(remembered) = &reply.replayed else { return Ok(Vec::new()) };
+    let keys: Vec<JobKey> = remembered.jobs.iter().map(|uid| caller.key(*uid)).collect();
+    let jobs: HashMap<JobKey, Arc<Job>> = caller.services.store.jobs(&keys).await.map_err(after_commit)?;
+    let named = subjects.iter().filter_map(|subject| match subject {
+        Subject::Record { key, .. } => Some(key.clone()),
+        Subject::Job | Subject::Stage(_) => None,
+    });
+    let records: Vec<RecordKey> = named.collect();
+    let records = caller.services.store.records(&records).await.map_err(after_commit)?;
+    let mut keys = keys.iter();
+    let mut budget = Budget::new(limits::REPLY_BYTES);
+    let mut results = Vec::with_capacity(subjects.len());
+    for (i, subject) in subjects.iter().enumerate() {
+        let (job, record) = match subject {
+            Subject::Job | Subject::Stage(_) => (keys.next().and_then(|key| jobs.get(key)), None),
+            Subject::Record { key, .. } => (None, records.get(key)),
+        };
+        let applied_version = remembered.versions.get(i).copied().unwrap_or(0);
+        results.push(result(subject, job.map(|job| &**job), record.map(|r| &**r), applied_version, &mut budget)?);
+    }
+    Ok(results)
+}
+
+fn result(
+    subject: &Subject,
+    job: Option<&Job>,
+    record: Option<&Record>,
+    applied_version: i64,
+    budget: &mut Budget,
+) -> Result<proto::CommitResult> {
+    let applied = applied_version > 0;
+    let mut told = proto::CommitResult { applied, applied_version, ..Default::default() };
+    match (subject, job, record) {
+        (Subject::Job, Some(job), _) => {
+            let summary = job::summary(job, &JobDocuments::default())?;
+            told.job = budget.takes(&summary).then_some(summary);
+        }
+        (Subject::Stage(hold), Some(job), _) => {
+            if let Some(stage) = stage_of(job, hold) {
+                let message = stage::stage(job, stage, None, None)?;
+                told.stage = budget.takes(&message).then_some(message);
+            }
+        }
+        (Subject::Record { omit_fields: true, .. }, _, Some(record)) => {
+            told.record = Some(record::without_fields(record));
+        }
+        (Subject::Record { omit_fields: false, .. }, _, Some(record)) => told.record = Some(fitting(record, budget)?),
+        (_, _, _) => {}
+    }
+    Ok(told)
+}
+
+fn stage_of<'a>(job: &'a Job, hold: &Hold) -> Option<&'a Arc<Stage>> {
+    match hold {
+        Hold::Token(token) => job.stages.get(token.stage_no),
+        Hold::Name(name) => job.stage_named(name),
+    }
+}

@@ -1,0 +1,86 @@
+//! The rpcs that read records.
+
+use std::collections::HashSet;
+
+use super::caller::Caller;
+use super::convert::path::Path;
+use super::convert::record as convert;
+use super::limits;
+use super::list;
+use super::page::Budget;
+use super::record_writes::fitting;
+use crate::domain::record::{Record, RecordKey};
+use crate::domain::record_query::{RecordCursor, RecordOrderField};
+use crate::domain::refusal::Refusal;
+use crate::error::Result;
+use crate::proto;
+
+/// GetRecord.
+pub async fn get_record(caller: Caller, request: proto::GetRecordRequest) -> Result<proto::GetRecordResponse> {
+    let key = convert::key(caller.namespace, &request.collection, &request.record_id, &Path::Root)?;
+    let found = caller.services.store.records(std::slice::from_ref(&key)).await?;
+    let record = found
+        .get(&key)
+        .ok_or(Refusal::RecordNotFound { collection: request.collection, record_id: request.record_id })?;
+    Ok(proto::GetRecordResponse { record: Some(convert::record(record)?) })
+}
+
+/// BatchGetRecords.
+pub async fn batch_get_records(
+    caller: Caller,
+    request: proto::BatchGetRecordsRequest,
+) -> Result<proto::BatchGetRecordsResponse> {
+    let root = Path::Root;
+    let list = root.field("records");
+    convert::bounded(request.records.len(), limits::RECORDS_PER_BATCH, "records", &list)?;
+    let mut keys = Vec::with_capacity(request.records.len());
+    for (i, named) in request.records.iter().enumerate() {
+        keys.push(convert::key(caller.namespace, &named.collection, &named.record_id, &list.index(i))?);
+    }
+    let each_once: Vec<RecordKey> = keys.iter().cloned().collect::<HashSet<_>>().into_iter().collect();
+    let found = caller.services.store.records(&each_once).await?;
+    let mut budget = Budget::new(limits::REPLY_BYTES);
+    let mut response = proto::BatchGetRecordsResponse::default();
+    for (key, named) in keys.iter().zip(request.records) {
+        match found.get(key) {
+            Some(record) => response.records.push(fitting(record, &mut budget)?),
+            None => response.missing.push(named),
+        }
+    }
+    Ok(response)
+}
+
+/// ListRecords.
+pub async fn list_records(caller: Caller, request: proto::ListRecordsRequest) -> Result<proto::ListRecordsResponse> {
+    let (mut query, binding) = list::records(caller.namespace, &request)?;
+    let limit = query.limit as usize;
+    // One more shows whether there is another page.
+    query.limit += 1;
+    let mut budget = Budget::new(limits::REPLY_BYTES);
+    let mut response = proto::ListRecordsResponse::default();
+    let (mut last, mut more) = (None, false);
+    let order = query.order.field;
+    let take = |record: Record| {
+        let told = convert::record(&record)?;
+        more = response.records.len() == limit || !budget.takes(&told);
+        if !more {
+            last = Some(cursor(&record, order));
+            response.records.push(told);
+        }
+        Ok(!more)
+    };
+    caller.services.store.list_records(&query, take).await?;
+    if let (true, Some(last)) = (more, last) {
+        response.next_page_token = binding.token(&last)?;
+    }
+    Ok(response)
+}
+
+fn cursor(record: &Record, order: RecordOrderField) -> RecordCursor {
+    let value = match order {
+        RecordOrderField::RecordId => 0,
+        RecordOrderField::CreateTime => record.create_time.0,
+        RecordOrderField::UpdateTime => record.update_time.0,
+    };
+    RecordCursor { value, record_id: record.key.record_id.to_string() }
+}

@@ -1,0 +1,197 @@
+//! WatchRecords: some records as they are, then what becomes of them.
+//!
+//! A commit of this server is told from what its lanes have just put into the cache, without a read; those of other servers are
+//! found by a look once a second. The versions told grow strictly, whichever of the two comes first.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream;
+use tokio::time::{Instant, sleep, sleep_until};
+use tonic::Status;
+
+use super::caller::Caller;
+use super::convert::path::Path;
+use super::convert::{document, record as convert, time};
+use super::limits::RECORDS_PER_WATCH;
+use super::services::Services;
+use super::watch::Messages;
+use crate::domain::id::Name;
+use crate::domain::record::{Record, RecordKey};
+use crate::domain::refusal::Refusal;
+use crate::domain::time::Timestamp;
+use crate::engine::cache::Cached;
+use crate::engine::followers::Following;
+use crate::engine::world::Key;
+use crate::error::Result;
+use crate::proto;
+use crate::proto::watch_records_response::Update;
+use crate::store::load::Look;
+
+/// What other servers do is looked for this often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What was told of a record last.
+enum Told {
+    /// Nothing; its reader knows it at this version, or not at all (0).
+    Nothing { from: i64 },
+    /// That it is not there.
+    Absence,
+    /// This version of it.
+    Version { version: i64, create_time: Timestamp, fields: BTreeMap<Name, i64> },
+}
+
+struct Watcher {
+    services: Arc<Services>,
+    following: Following,
+    keys: Vec<RecordKey>,
+    told: HashMap<RecordKey, Told>,
+    queued: VecDeque<Update>,
+    quiet_until: Instant,
+    look_at: Instant,
+}
+
+/// WatchRecords.
+pub async fn watch_records(
+    caller: Caller,
+    request: proto::WatchRecordsRequest,
+) -> Result<Messages<proto::WatchRecordsResponse>> {
+    let mut watcher = Watcher::begin(&caller, &request)?;
+    watcher.look().await?;
+    let messages = stream::try_unfold(watcher, |mut watcher| async move {
+        let update = watcher.next().await.map_err(Status::from)?;
+        Ok(Some((proto::WatchRecordsResponse { update: Some(update) }, watcher)))
+    });
+    Ok(Box::pin(messages))
+}
+
+impl Watcher {
+    fn begin(caller: &Caller, request: &proto::WatchRecordsRequest) -> std::result::Result<Self, Refusal> {
+        let root = Path::Root;
+        let list = root.field("records");
+        convert::bounded(request.records.len(), RECORDS_PER_WATCH, "records", &list)?;
+        let (mut keys, mut told) = (Vec::with_capacity(request.records.len()), HashMap::new());
+        for (i, watched) in request.records.iter().enumerate() {
+            let path = list.index(i);
+            let key = convert::key(caller.namespace, &watched.collection, &watched.record_id, &path)?;
+            let from = watched.from_version;
+            if from < 0 {
+                return Err(path.field("from_version").refuse("must not be negative"));
+            }
+            if told.insert(key.clone(), Told::Nothing { from }).is_some() {
+                return Err(path.field("record_id").refuse("another of the records is the same"));
+            }
+            keys.push(key);
+        }
+        let services = caller.services.clone();
+        // First, so that nothing is missed between the look and the wait.
+        let following = services.engine.shared().followers.follow(keys.clone());
+        let quiet_until = Instant::now() + services.hub.settings.keepalive;
+        let queued = VecDeque::new();
+        Ok(Self { services, following, keys, told, queued, quiet_until, look_at: Instant::now() })
+    }
+
+    async fn next(&mut self) -> Result<Update> {
+        loop {
+            if let Some(update) = self.queued.pop_front() {
+                self.quiet_until = Instant::now() + self.services.hub.settings.keepalive;
+                return Ok(update);
+            }
+            tokio::select! {
+                biased;
+                changed = self.following.changed() => self.note(changed).await?,
+                () = sleep_until(self.look_at) => self.look().await?,
+                () = sleep_until(self.quiet_until) => {
+                    self.queued.push_back(Update::Keepalive(proto::WatchKeepalive { revision: 0 }));
+                }
+            }
+        }
+    }
+
+    /// Records that a lane of this server has written.
+    async fn note(&mut self, changed: HashSet<RecordKey>) -> Result<()> {
+        // What else comes within a tick is told together.
+        sleep(self.services.hub.settings.tick).await;
+        let mut unknown = false;
+        for key in &changed {
+            match self.services.engine.shared().cache.get(&Key::Record(key.clone())) {
+                Some(Cached::Record(record)) => self.tell(&record)?,
+                // Deleted, or already out of memory.
+                Some(_) | None => unknown = true,
+            }
+        }
+        if unknown { self.look().await } else { Ok(()) }
+    }
+
+    /// Looks at all of them; what did not change costs little.
+    async fn look(&mut self) -> Result<()> {
+        let at = |key: &RecordKey| match self.told.get(key) {
+            Some(Told::Version { version, create_time, .. }) => (*version, *create_time),
+            Some(Told::Nothing { .. } | Told::Absence) | None => (0, Timestamp(0)),
+        };
+        let known: Vec<(i64, Timestamp)> = self.keys.iter().map(at).collect();
+        let looks = self.services.store.look_at_records(&self.keys, &known).await?;
+        self.look_at = Instant::now() + LOOK_EVERY;
+        for (key, look) in self.keys.clone().into_iter().zip(looks) {
+            match look {
+                Look::Unchanged => {}
+                Look::Changed(record) => self.tell(&record)?,
+                Look::Missing => self.tell_absence(key),
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, record: &Record) -> Result<()> {
+        let Some(told) = self.told.get_mut(&record.key) else { return Ok(()) };
+        let update = match &*told {
+            Told::Nothing { from } if *from == record.version => None,
+            Told::Nothing { .. } | Told::Absence => Some(Update::Record(convert::record(record)?)),
+            Told::Version { version, create_time, .. }
+                if (record.create_time, record.version) <= (*create_time, *version) =>
+            {
+                return Ok(());
+            }
+            Told::Version { version, create_time, fields } if record.create_time == *create_time => {
+                Some(Update::Change(change(record, *version, fields)?))
+            }
+            // Deleted and created again in between.
+            Told::Version { .. } => Some(Update::Record(convert::record(record)?)),
+        };
+        let fields = record.fields.iter().map(|(name, field)| (name.clone(), field.version)).collect();
+        *told = Told::Version { version: record.version, create_time: record.create_time, fields };
+        self.queued.extend(update);
+        Ok(())
+    }
+
+    fn tell_absence(&mut self, key: RecordKey) {
+        let (collection, record_id) = (key.collection.to_string(), key.record_id.to_string());
+        let version = match self.told.insert(key, Told::Absence) {
+            Some(Told::Absence) => return,
+            Some(Told::Version { version, .. }) => version,
+            Some(Told::Nothing { from }) => from,
+            None => 0,
+        };
+        self.queued.push_back(Update::Removal(proto::RecordRemoval { collection, record_id, version }));
+    }
+}
+
+/// What became of a record since a version, whose fields had these versions.
+fn change(record: &Record, previous_version: i64, before: &BTreeMap<Name, i64>) -> Result<proto::RecordChange> {
+    let mut change = proto::RecordChange {
+        collection: record.key.collection.to_string(),
+        record_id: record.key.record_id.to_string(),
+        version: record.version,
+        previous_version,
+        change_time: Some(time::timestamp(record.update_time)),
+        ..Default::default()
+    };
+    for (name, field) in record.fields.iter().filter(|(_, field)| field.version > previous_version) {
+        change.fields.insert(name.to_string(), document::told(&field.value)?);
+        change.field_versions.insert(name.to_string(), field.version);
+    }
+    let gone = before.keys().filter(|name| !record.fields.contains_key(*name));
+    change.removed_fields = gone.map(|name| name.to_string()).collect();
+    Ok(change)
+}

@@ -1,0 +1,136 @@
+//! The difference between a record as it was loaded and as it was decided, as rows: one net effect per row.
+
+use std::fmt::Write as _;
+
+use super::columns::*;
+use super::owned;
+use super::plan::Plan;
+use crate::domain::record::{Field, Record, RecordKey};
+use crate::store::types::JsonText;
+
+/// Values up to this size stand in the record's own row, in bytes as JSON. Larger ones have a row each, so that a change of
+/// another field does not write them again.
+const INLINE_BYTES: usize = 256;
+
+impl Plan {
+    /// Writes a record that is new (`base` is `None`), changed or deleted (`after` is `None`).
+    pub fn write_record(&mut self, c: i32, key: &RecordKey, base: Option<&Record>, after: Option<&Record>) {
+        match (base, after) {
+            (None, None) => return self.free_records.push(id(c, key)),
+            (None, Some(after)) => {
+                self.free_records.push(id(c, key));
+                self.insert_records.push(row(c, after));
+            }
+            (Some(base), Some(after)) => {
+                self.lock_records.push(root(c, base));
+                self.update_records.push(row(c, after));
+            }
+            (Some(base), None) => {
+                self.lock_records.push(root(c, base));
+                self.delete_records.push(id(c, key));
+                if apart(base) > 0 {
+                    self.delete_record_values.push(id(c, key));
+                }
+            }
+        }
+        if let Some(after) = after {
+            self.write_values(c, base, after);
+        }
+    }
+
+    fn write_values(&mut self, c: i32, base: Option<&Record>, after: &Record) {
+        let namespace_id = after.key.namespace.0;
+        let (collection, record_id) = (&after.key.collection, &after.key.record_id);
+        let before = |name| base.and_then(|base| base.fields.get(name)).filter(|field| is_apart(field));
+        for (name, field) in after.fields.iter().filter(|(_, field)| is_apart(field)) {
+            if before(name).is_none_or(|before| before.value != field.value) {
+                self.set_record_values.push(RecordValue {
+                    c,
+                    namespace_id,
+                    collection: owned(collection),
+                    record_id: owned(record_id),
+                    field: owned(name),
+                    value: JsonText(field.value.as_str().into()),
+                });
+            }
+        }
+        for (name, _) in base.into_iter().flat_map(|base| &base.fields).filter(|(_, field)| is_apart(field)) {
+            if after.fields.get(name).is_none_or(|field| !is_apart(field)) {
+                self.clear_record_values.push(RecordField {
+                    c,
+                    namespace_id,
+                    collection: owned(collection),
+                    record_id: owned(record_id),
+                    field: owned(name),
+                });
+            }
+        }
+    }
+
+    /// Proves that a record still is what an answer was decided on, or still is not there.
+    pub fn prove_record(&mut self, c: i32, key: &RecordKey, base: Option<&Record>) {
+        match base {
+            Some(base) => self.prove_records.push(root(c, base)),
+            None => self.free_records.push(id(c, key)),
+        }
+    }
+
+    /// Keeps a record as it is until what stands on it is committed.
+    pub fn fence_record(&mut self, c: i32, key: &RecordKey, base: Option<&Record>) {
+        match base {
+            Some(base) => self.fence_records.push(root(c, base)),
+            None => self.free_records.push(id(c, key)),
+        }
+    }
+}
+
+fn is_apart(field: &Field) -> bool {
+    field.value.as_str().len() > INLINE_BYTES
+}
+
+fn apart(record: &Record) -> usize {
+    record.fields.values().filter(|field| is_apart(field)).count()
+}
+
+fn id(c: i32, key: &RecordKey) -> RecordId {
+    let (collection, record_id) = (owned(&key.collection), owned(&key.record_id));
+    RecordId { c, namespace_id: key.namespace.0, collection, record_id }
+}
+
+fn root(c: i32, base: &Record) -> RecordRoot {
+    let (collection, record_id) = (owned(&base.key.collection), owned(&base.key.record_id));
+    RecordRoot { c, namespace_id: base.key.namespace.0, collection, record_id, version: base.version }
+}
+
+fn row(c: i32, record: &Record) -> RecordRow {
+    RecordRow {
+        c,
+        namespace_id: record.key.namespace.0,
+        collection: owned(&record.key.collection),
+        record_id: owned(&record.key.record_id),
+        version: record.version,
+        fields: fields(record),
+        apart: i32::try_from(apart(record)).expect("a record has at most 1,000 fields"),
+        create_time: record.create_time,
+        update_time: record.update_time,
+    }
+}
+
+/// The fields as the row has them, written by hand because the values are JSON already.
+fn fields(record: &Record) -> JsonText {
+    let mut text = String::with_capacity(record.bytes.min(4_096) + 16 * record.fields.len() + 2);
+    text.push('{');
+    for (i, (name, field)) in record.fields.iter().enumerate() {
+        if i > 0 {
+            text.push(',');
+        }
+        text.push_str(&serde_json::to_string(&**name).expect("a text can be written"));
+        let written = match is_apart(field) {
+            true => write!(text, ":[{}]", field.version),
+            false => write!(text, ":[{},{}]", field.version, field.value.as_str()),
+        };
+        debug_assert!(written.is_ok(), "writing to a String does not fail");
+    }
+    text.push('}');
+    JsonText(text.into())
+}

@@ -1,0 +1,25 @@
+//! Reads of records for the edge.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::connection::unavailable;
+use super::load::Look;
+use super::{Store, load};
+use crate::domain::record::{Record, RecordKey};
+use crate::domain::time::Timestamp;
+use crate::error::Result;
+
+impl Store {
+    /// Records as they are now; missing ones are absent.
+    pub async fn records(&self, keys: &[RecordKey]) -> Result<HashMap<RecordKey, Arc<Record>>> {
+        let client = self.reads.get().await?;
+        load::records(&client, keys, &HashMap::new()).await.map_err(|error| unavailable(&error))
+    }
+
+    /// Looks at records that are known at a version and creation, in the order of the keys.
+    pub async fn look_at_records(&self, keys: &[RecordKey], at: &[(i64, Timestamp)]) -> Result<Vec<Look>> {
+        let client = self.reads.get().await?;
+        load::look_at_records(&client, keys, at).await.map_err(|error| unavailable(&error))
+    }
+}

@@ -1,0 +1,135 @@
+//! Watches of records: as they are, then every change, through any server.
+
+use interlock::proto::watch_records_response::Update;
+use interlock::proto::{self, DeleteRecordRequest, WatchRecordsRequest, WatchedRecord};
+use serde_json::{Value, json};
+use tonic::Streaming;
+
+use crate::harness::*;
+
+struct Watch(Streaming<proto::WatchRecordsResponse>);
+
+impl Watch {
+    async fn begin(api: &Api, records: &[(&str, i64)]) -> Watch {
+        let watched = |(record_id, from_version): &(&str, i64)| WatchedRecord {
+            collection: COLLECTION.to_owned(),
+            record_id: (*record_id).to_owned(),
+            from_version: *from_version,
+        };
+        let records = records.iter().map(watched).collect();
+        Watch(ok(api.records().watch_records(WatchRecordsRequest { records }).await))
+    }
+
+    /// The next piece of news that is no keepalive.
+    async fn next(&mut self) -> Update {
+        loop {
+            let message = tokio::time::timeout(PATIENCE, self.0.message()).await.expect("news in time");
+            match message.expect("no error").expect("no end").update.expect("an update") {
+                Update::Keepalive(_) => {}
+                update => return update,
+            }
+        }
+    }
+
+    async fn change(&mut self) -> proto::RecordChange {
+        match self.next().await {
+            Update::Change(change) => change,
+            other => panic!("{other:?} is no change"),
+        }
+    }
+
+    async fn record(&mut self) -> proto::Record {
+        match self.next().await {
+            Update::Record(record) => record,
+            other => panic!("{other:?} is no record"),
+        }
+    }
+
+    async fn removal(&mut self) -> proto::RecordRemoval {
+        match self.next().await {
+            Update::Removal(removal) => removal,
+            other => panic!("{other:?} is no removal"),
+        }
+    }
+}
+
+fn changed(change: &proto::RecordChange) -> Value {
+    Value::Object(change.fields.iter().map(|(name, value)| (name.clone(), json_of(value))).collect())
+}
+
+async fn delete(api: &Api, record_id: &str) {
+    let (collection, record_id) = (COLLECTION.to_owned(), record_id.to_owned());
+    ok(api.records().delete_record(DeleteRecordRequest { collection, record_id, ..Default::default() }).await);
+}
+
+#[tokio::test]
+async fn a_watch_tells_what_becomes_of_records() {
+    let server = Server::start().await;
+    let api = &server.api;
+    api.update_record("a", vec![set("n", json!(1)), set("t", json!("x"))]).await;
+    let mut watch = Watch::begin(api, &[("a", 0), ("b", 0)]).await;
+    assert_eq!(watch.record().await, api.record("a").await);
+    assert_eq!((watch.removal().await.record_id.as_str(), 0), ("b", 0));
+    api.update_record("a", vec![increment("n", 1.0), unset("t")]).await;
+    let change = watch.change().await;
+    assert_eq!((change.previous_version, change.version), (1, 2));
+    assert_eq!((changed(&change), change.removed_fields), (json!({ "n": 2 }), texts(&["t"])));
+    assert_eq!(change.field_versions["n"], 2);
+    api.update_record("b", vec![set("n", json!(1))]).await;
+    assert_eq!(watch.record().await, api.record("b").await);
+    delete(api, "a").await;
+    let removal = watch.removal().await;
+    assert_eq!((removal.record_id.as_str(), removal.version), ("a", 2));
+    api.update_record("a", vec![set("n", json!(9))]).await;
+    assert_eq!(watch.record().await.version, 1);
+    // Who has a version is told only what is newer, and whole if there is something.
+    let mut again = Watch::begin(api, &[("a", 1), ("b", 7)]).await;
+    assert_eq!(again.record().await.record_id, "b");
+    api.update_record("a", vec![set("n", json!(10))]).await;
+    assert_eq!(again.change().await.previous_version, 1);
+}
+
+#[tokio::test]
+async fn a_keepalive_comes_when_nothing_else_does() {
+    let server = Server::with(|config| config.watch_keepalive = interlock::config::Span::seconds(1)).await;
+    server.api.update_record("a", vec![set("n", json!(1))]).await;
+    let mut watch = Watch::begin(&server.api, &[("a", 1)]).await;
+    let message = tokio::time::timeout(PATIENCE, watch.0.message()).await.expect("in time").expect("no error");
+    assert!(matches!(message.and_then(|message| message.update), Some(Update::Keepalive(_))));
+}
+
+/// Many writers through two servers; the watcher sees versions that only grow, and in the end what is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_follows_writers_through_any_server_to_the_last_version() {
+    let server = Server::start().await;
+    let other = server.beside().await;
+    let apis = [server.api.clone(), other.api.clone()];
+    let mut watches = Vec::new();
+    for api in &apis {
+        watches.push(Watch::begin(api, &[("hot", 0)]).await);
+    }
+    let writers = (0..40).map(|i| {
+        let api = &apis[i % 2];
+        async move {
+            for k in 0..5 {
+                api.update_record("hot", vec![increment("sum", 1.0), set(&format!("f{}", i % 7), json!(k))]).await;
+            }
+        }
+    });
+    futures::future::join_all(writers).await;
+    let last = server.api.record("hot").await;
+    assert_eq!((last.version, &fields_of(&last)["sum"]), (200, &json!(200)));
+    for watch in &mut watches {
+        assert!(matches!(watch.next().await, Update::Removal(_)));
+        let mut record = watch.record().await;
+        while record.version < last.version {
+            let change = watch.change().await;
+            assert!(change.previous_version == record.version && change.version > record.version);
+            record.version = change.version;
+            record.fields.extend(change.fields);
+            record.field_versions.extend(change.field_versions);
+            record.fields.retain(|name, _| !change.removed_fields.contains(name));
+        }
+        assert_eq!((fields_of(&record), record.field_versions), (fields_of(&last), last.field_versions.clone()));
+    }
+}
