@@ -55,7 +55,6 @@ class _Opening(Generic[Response]):
         """The read that is under way, or a new one."""
         if self.reading is None:
             self.reading = asyncio.ensure_future(self._read())
-            self.reading.add_done_callback(_seen)
             self.asked_at = time.monotonic()
         return self.reading
 
@@ -70,12 +69,6 @@ class _Opening(Generic[Response]):
         self.call.cancel()
         if self.reading is not None:
             self.reading.cancel()
-
-
-def _seen(reading: asyncio.Task[Any]) -> None:
-    """How a read ends is of no interest to anybody if nobody waits for it any more."""
-    if not reading.cancelled():
-        reading.exception()
 
 
 class Stream(Generic[Response]):
@@ -106,8 +99,7 @@ class Stream(Generic[Response]):
 
     def __del__(self) -> None:
         # Whoever leaves an `async for` does not say so, and the read that is under way would keep the call.
-        if self._opening is not None and not self._opening.call.done():
-            self._opening.end()
+        self._drop()
 
     async def read(self) -> Response | None:
         """The next message. None: the server has ended the stream in good order, or it was closed.
