@@ -149,13 +149,14 @@ async fn drain(connections: &TaskTracker, bounds: &connection::Bounds, options: 
     let _ = tokio::time::timeout(FORCED_LIMIT, connections.wait()).await;
 }
 
-/// Waits until no call has been in flight for a while. A connection closes when its client has confirmed that it is to
+/// Waits until no call has been in flight for a while; by then watches have been told to go elsewhere, except those that nobody
+/// reads, to which nothing can be said. A connection closes when its client has confirmed that it is to
 /// close, which a hanging client never does; with nothing left to answer there is no reason to wait for it.
 async fn all_answered(statistics: &Statistics) {
     loop {
-        if statistics.in_flight() == 0 {
+        if statistics.unanswered() == 0 {
             tokio::time::sleep(QUIET).await;
-            if statistics.in_flight() == 0 {
+            if statistics.unanswered() == 0 {
                 return;
             }
         }

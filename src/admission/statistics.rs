@@ -87,6 +87,13 @@ impl Statistics {
         u64::try_from(sum).unwrap_or(0)
     }
 
+    /// The same without watches, which have no end of their own.
+    pub fn unanswered(&self) -> u64 {
+        let calls =
+            self.methods.paths().iter().zip(&self.counters).filter(|(path, _)| !self.methods.find(path).is_watch);
+        u64::try_from(calls.map(|(_, counters)| counters.in_flight.load(Ordering::Relaxed)).sum::<i64>()).unwrap_or(0)
+    }
+
     fn begin(self: &Arc<Self>, method: Method) -> Observation {
         let counters = &self.counters[method.index];
         counters.started.fetch_add(1, Ordering::Relaxed);

@@ -15,6 +15,8 @@ use super::{Outcome, refusal};
 
 /// The metadata that chooses the namespace.
 const NAMESPACE: &str = "interlock-namespace";
+/// What it is for calls that choose none.
+const DEFAULT_NAMESPACE: &str = "default";
 /// A place comes free when somebody closes a page.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -63,7 +65,7 @@ impl Streams {
     pub(super) fn take<B>(self: &Arc<Self>, request: &Request<B>) -> Result<StreamPlace, Status> {
         let namespace =
             request.headers().get(NAMESPACE).map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
-        let namespace = namespace.unwrap_or_default();
+        let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
         let connection = request.extensions().get::<ConnectionStreams>().cloned().unwrap_or_default();
         let mut open = self.lock();
         let of_namespace = open.by_namespace.get(&namespace).copied().unwrap_or_default();

@@ -1,17 +1,23 @@
 //! What changes among all jobs of a namespace, for those who watch many at once.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
+use lru::LruCache;
 use tokio::sync::Notify;
 
 use super::lock;
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::Job;
+use crate::domain::time::Timestamp;
 
 /// Jobs that may have changed between two looks; with more, who watches looks at all again.
 const MAX_CHANGED: usize = 10_000;
+
+/// Jobs whose newest state is remembered, so that an older one that comes later is not told.
+const MAX_SEEN: usize = 20_000;
 
 /// The newest state of what changed; `None` where a job is gone.
 pub type Changed = HashMap<JobKey, Option<Arc<Job>>>;
@@ -24,6 +30,8 @@ pub struct Boards {
     numbers: AtomicU64,
     all: Mutex<HashMap<u64, Weak<Board>>>,
     fresh: Mutex<Fresh>,
+    /// When each job was made, and the newest revision that was noted of it.
+    seen: Mutex<Option<LruCache<JobKey, (Timestamp, i64)>>>,
 }
 
 #[derive(Default)]
@@ -53,6 +61,11 @@ impl Boards {
         let board = Arc::new(Board { namespace, news: Mutex::default(), stir: Notify::new() });
         let mut all = lock(&self.all);
         all.retain(|_, board| board.strong_count() > 0);
+        if all.is_empty() {
+            // What was noted for those before it is none of its business, and nothing was noted since.
+            *lock(&self.fresh) = Fresh::default();
+            *lock(&self.seen) = None;
+        }
         all.insert(self.numbers.fetch_add(1, Ordering::Relaxed), Arc::downgrade(&board));
         self.count.store(all.len(), Ordering::Release);
         board
@@ -63,9 +76,29 @@ impl Boards {
         if self.count.load(Ordering::Acquire) == 0 {
             return false;
         }
-        let mut fresh = lock(&self.fresh);
-        fresh.note(key, job.cloned());
+        if job.is_some_and(|job| !self.is_news(job)) {
+            return false;
+        }
+        lock(&self.fresh).note(key, job.cloned());
         true
+    }
+
+    /// The newest revision that was noted of a job; 0 if none is remembered.
+    pub fn seen(&self, key: &JobKey) -> i64 {
+        let seen = lock(&self.seen);
+        seen.as_ref().and_then(|seen| seen.peek(key)).map_or(0, |(_, revision)| *revision)
+    }
+
+    /// Lanes and looks can be out of order: what is older than what was noted is no news.
+    fn is_news(&self, job: &Job) -> bool {
+        let mut seen = lock(&self.seen);
+        let seen = seen.get_or_insert_with(|| LruCache::new(NonZeroUsize::new(MAX_SEEN).unwrap_or(NonZeroUsize::MIN)));
+        let state = (job.meta.create_time, job.revision);
+        let is_news = seen.get(&job.key).is_none_or(|known| *known < state);
+        if is_news {
+            seen.put(job.key, state);
+        }
+        is_news
     }
 
     /// Notes that anything may have changed. True if somebody may want to hear of it.
@@ -114,13 +147,7 @@ impl Fresh {
         if self.overflowed {
             return;
         }
-        match (self.changed.get(&key), &job) {
-            // Lanes can be out of order; a job that is gone may be made again.
-            (Some(Some(known)), Some(job)) if known.revision > job.revision => {}
-            (_, _) => {
-                self.changed.insert(key, job);
-            }
-        }
+        self.changed.insert(key, job);
         if self.changed.len() > MAX_CHANGED {
             self.changed.clear();
             self.overflowed = true;

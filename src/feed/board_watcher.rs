@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::board::{Board, Look};
+use super::coalesce::detached;
 use super::figures::{Counters, Watching};
 use super::quiet::Quiet;
 use super::step::Step;
@@ -20,6 +21,8 @@ use crate::store::Store;
 pub const MAX_JOBS: usize = 10_000;
 /// Jobs that are asked for at once.
 const PAGE: u32 = 1_000;
+/// Jobs that do not match any more and are read at once.
+const GONE: usize = 100;
 
 /// What is told.
 pub enum BoardNews {
@@ -59,6 +62,8 @@ pub struct BoardWatcher {
     filter: JobFilter,
     board: Arc<Board>,
     told: HashMap<JobKey, Told>,
+    /// What was heard and not yet looked at.
+    changed: VecDeque<(JobKey, Option<Arc<Job>>)>,
     queued: VecDeque<BoardNews>,
     quiet: Quiet,
     _watching: Watching,
@@ -79,13 +84,16 @@ impl BoardWatcher {
             filter,
             board,
             told: HashMap::new(),
+            changed: VecDeque::new(),
             queued: VecDeque::new(),
             quiet: Quiet::new(hub.settings.keepalive),
             _watching: Watching::begin(hub),
         };
-        let matching = watcher.matching().await?;
+        let matching = matching(store, namespace, &watcher.filter).await?;
         let count = matching.len();
-        matching.into_values().for_each(|job| watcher.welcome(job));
+        for job in matching.into_values() {
+            watcher.welcome(job)?;
+        }
         watcher.queued.push_back(BoardNews::CaughtUp(count));
         Ok(watcher)
     }
@@ -100,6 +108,11 @@ impl BoardWatcher {
                 self.quiet.broken();
                 return Ok(news);
             }
+            // One job at a time, and of one that is far behind a page at a time: what waits here is no more than that.
+            if let Some((key, job)) = self.changed.pop_front() {
+                self.note(key, job).await?;
+                continue;
+            }
             let look = tokio::select! {
                 biased;
                 look = self.board.look() => look,
@@ -109,15 +122,8 @@ impl BoardWatcher {
                 }
             };
             match look {
-                Look::Changed(changed) => {
-                    for (key, job) in changed {
-                        self.note(key, job).await?;
-                    }
-                }
+                Look::Changed(changed) => self.changed.extend(changed),
                 Look::All => self.look_at_all().await?,
-            }
-            if self.told.len() > MAX_JOBS {
-                return Err(Refusal::TooManyWatched { limit: MAX_JOBS }.into());
             }
         }
     }
@@ -127,42 +133,44 @@ impl BoardWatcher {
             self.dismiss(key, true);
             return Ok(());
         };
-        if self.told.contains_key(&key) {
-            self.advance(key, &job).await?;
-            if !self.filter.matches(&job) {
-                self.dismiss(key, false);
-            }
-        } else if self.filter.matches(&job) {
-            self.welcome(job);
+        if self.told.get(&key).is_some_and(|told| told.job.meta.create_time != job.meta.create_time) {
+            // Deleted, and made anew under its id.
+            self.dismiss(key, true);
+        }
+        if !self.told.contains_key(&key) {
+            return if self.filter.matches(&job) { self.welcome(job) } else { Ok(()) };
+        }
+        if self.advance(key, &job).await? {
+            self.changed.push_front((key, Some(job)));
+        } else if !self.filter.matches(&job) {
+            self.dismiss(key, false);
         }
         Ok(())
     }
 
-    /// More has changed than a board holds: what matches is read again, and compared.
+    /// More has changed than a board holds: what matches is read again, and all of it is looked at.
     async fn look_at_all(&mut self) -> Result<()> {
-        let mut matching = self.matching().await?;
-        let told: Vec<JobKey> = self.told.keys().copied().collect();
-        for key in told {
-            match matching.remove(&key) {
-                Some(job) => self.advance(key, &job).await?,
-                None => match self.store.jobs(&[key]).await?.remove(&key) {
-                    Some(job) => {
-                        self.advance(key, &job).await?;
-                        self.dismiss(key, false);
-                    }
-                    None => self.dismiss(key, true),
-                },
-            }
+        let mut matching = matching(&self.store, self.namespace, &self.filter).await?;
+        let gone: Vec<JobKey> = self.told.keys().filter(|key| !matching.contains_key(key)).copied().collect();
+        for keys in gone.chunks(GONE) {
+            let (store, asked) = (self.store.clone(), keys.to_vec());
+            let mut found = detached(async move { store.jobs(&asked).await }).await?;
+            matching.extend(keys.iter().filter_map(|key| Some((*key, found.remove(key)?))));
+            self.changed.extend(keys.iter().filter(|key| !matching.contains_key(key)).map(|key| (*key, None)));
         }
-        matching.into_values().for_each(|job| self.welcome(job));
+        self.changed.extend(matching.into_iter().map(|(key, job)| (key, Some(job))));
         Ok(())
     }
 
-    fn welcome(&mut self, job: Arc<Job>) {
+    fn welcome(&mut self, job: Arc<Job>) -> Result<()> {
+        if self.told.len() >= MAX_JOBS {
+            return Err(Refusal::TooManyWatched { limit: MAX_JOBS }.into());
+        }
         let told = Told { follower: self.hub.follow(job.key), job: job.clone(), cursor: job.revision };
         self.told.insert(job.key, told);
         self.queued.push_back(BoardNews::Job(job));
         Counters::add(&self.hub.counters.snapshots_told, 1);
+        Ok(())
     }
 
     fn dismiss(&mut self, key: JobKey, deleted: bool) {
@@ -171,48 +179,59 @@ impl BoardWatcher {
         }
     }
 
-    /// Tells what became of a job up to a state of it.
-    async fn advance(&mut self, key: JobKey, job: &Job) -> Result<()> {
-        let Some(told) = self.told.get_mut(&key) else { return Ok(()) };
-        while told.cursor < job.revision {
-            let steps = match told.follower.topic.after(told.cursor, self.hub.settings.conflate) {
-                After::Steps(steps) => steps,
-                After::Gone => return Ok(()),
-                After::Older | After::Nothing => {
-                    let page = told.follower.page(&self.hub, &self.store, told.cursor).await?;
-                    let Some(page) = page.filter(|page| page.job.revision > told.cursor) else { return Ok(()) };
-                    page.steps.clone()
-                }
-            };
-            for step in steps {
-                if step.revision <= told.cursor {
-                    continue;
-                }
-                self.queued.push_back(BoardNews::Step(step.after(told.cursor)));
-                told.cursor = step.revision;
-                Counters::add(&self.hub.counters.steps_told, 1);
-            }
+    /// Tells what became of a job up to a state of it; true if there is more to tell.
+    async fn advance(&mut self, key: JobKey, job: &Job) -> Result<bool> {
+        let Some(told) = self.told.get_mut(&key) else { return Ok(false) };
+        if told.cursor >= job.revision {
+            return Ok(false);
         }
-        Ok(())
+        let steps = match told.follower.topic.after(told.cursor, self.hub.settings.conflate) {
+            After::Steps(steps) => steps,
+            After::Gone => {
+                // It may be there again, under another topic.
+                self.dismiss(key, true);
+                return Ok(false);
+            }
+            After::Older | After::Nothing => {
+                let page = told.follower.page(&self.store, told.cursor).await?;
+                let Some(page) = page.filter(|page| page.job.revision > told.cursor) else { return Ok(false) };
+                if page.gap_after(told.cursor).is_some() {
+                    told.cursor = page.job.revision;
+                    self.queued.push_back(BoardNews::Job(page.job.clone()));
+                    return Ok(false);
+                }
+                page.steps.clone()
+            }
+        };
+        for step in steps {
+            if step.revision <= told.cursor {
+                continue;
+            }
+            self.queued.push_back(BoardNews::Step(step.after(told.cursor)));
+            told.cursor = step.revision;
+            Counters::add(&self.hub.counters.steps_told, 1);
+        }
+        Ok(told.cursor < job.revision)
     }
+}
 
-    /// The jobs that match now, without their stages.
-    async fn matching(&self) -> Result<BTreeMap<JobKey, Arc<Job>>> {
-        let order = JobOrder { field: OrderField::CreateTime, descending: false };
-        let mut query = JobQuery { filter: self.filter.clone(), order, after: None, limit: PAGE };
-        let mut matching = BTreeMap::new();
-        loop {
-            let page = self.store.list_jobs(self.namespace, &query).await?;
-            let last = page.last().map(|job| order.cursor(job));
-            let is_last = page.len() < PAGE as usize;
-            matching.extend(page.into_iter().map(|job| (job.key, job)));
-            if matching.len() > MAX_JOBS {
-                return Err(Refusal::TooManyWatched { limit: MAX_JOBS }.into());
-            }
-            if is_last {
-                return Ok(matching);
-            }
-            query.after = last;
+/// The jobs that match now, without their stages.
+async fn matching(store: &Store, namespace: NamespaceId, filter: &JobFilter) -> Result<BTreeMap<JobKey, Arc<Job>>> {
+    let order = JobOrder { field: OrderField::CreateTime, descending: false };
+    let mut query = JobQuery { filter: filter.clone(), order, after: None, limit: PAGE };
+    let mut matching = BTreeMap::new();
+    loop {
+        let (store, asked) = (store.clone(), query.clone());
+        let page = detached(async move { store.list_jobs(namespace, &asked).await }).await?;
+        let last = page.last().map(|job| order.cursor(job));
+        let is_last = page.len() < PAGE as usize;
+        matching.extend(page.into_iter().map(|job| (job.key, job)));
+        if matching.len() > MAX_JOBS {
+            return Err(Refusal::TooManyWatched { limit: MAX_JOBS }.into());
         }
+        if is_last {
+            return Ok(matching);
+        }
+        query.after = last;
     }
 }

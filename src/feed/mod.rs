@@ -31,6 +31,8 @@ use crate::domain::id::{JobKey, Name, NamespaceId};
 use crate::domain::job::{Changes, Job};
 use crate::domain::time::Timestamp;
 use crate::store::Store;
+pub use coalesce::detached;
+
 use board::Boards;
 use figures::Counters;
 use hint::Outgoing;
@@ -142,7 +144,7 @@ impl Hub {
         if let Some(topic) = self.topic(&job.key) {
             let events = changes.events.iter().cloned().map(Arc::new).collect();
             let stages = changes.stages.iter().copied().collect();
-            self.add(topic, Span { from, job: job.clone(), events, stages }, now);
+            self.add(topic, Span { from, job: job.clone(), events, stages, is_copy: false }, now);
         }
         self.tell_boards(job);
         let ready: Vec<QueueKey> = changes
@@ -180,13 +182,25 @@ impl Hub {
 
     /// Tells that a job is gone: who follows it stops.
     pub fn publish_absence(&self, key: JobKey) {
-        if let Some(followed) = lock(&self.topics).remove(&key)
+        self.end_topic(key);
+        if self.boards.note(key, None) {
+            self.stir.notify_one();
+        }
+    }
+
+    /// The same, as seen by somebody who looked for the job of this topic: one that was made since is not meant.
+    pub fn publish_absence_of(&self, topic: &Arc<Topic>) {
+        if self.topic(&topic.key).is_some_and(|found| Arc::ptr_eq(&found, topic)) {
+            self.publish_absence(topic.key);
+        }
+    }
+
+    fn end_topic(&self, key: JobKey) {
+        let followed = lock(&self.topics).remove(&key);
+        if let Some(followed) = followed
             && followed.topic.end()
         {
             self.stir(followed.topic);
-        }
-        if self.boards.note(key, None) {
-            self.stir.notify_one();
         }
     }
 
@@ -238,8 +252,23 @@ impl Hub {
         }
     }
 
+    /// Tells of a job that somebody has just read, if it is newer than what was told.
+    pub fn learn(&self, job: &Arc<Job>, now: Timestamp) {
+        if let Some(topic) = self.topic(&job.key) {
+            topic.observe(job);
+            if topic.head() < job.revision {
+                self.add(topic, Span::unknown(job.clone()), now);
+            }
+        }
+    }
+
     fn add(&self, topic: Arc<Topic>, span: Span, now: Timestamp) {
-        if topic.add(span, now) {
+        if !topic.is_of(&span.job) {
+            // Made anew after a deletion, of which this server may hear in any order.
+            if topic.newest().is_some_and(|newest| newest.meta.create_time < span.job.meta.create_time) {
+                self.end_topic(topic.key);
+            }
+        } else if topic.add(span, now) {
             self.stir(topic);
         }
     }

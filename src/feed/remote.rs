@@ -1,6 +1,6 @@
 //! What other servers do: hints are told and heard, and whoever is followed here is looked up when one came, and now and then.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ const REVISIONS: usize = 1_000;
 /// Events that a look reads; who is further behind reads history by himself.
 const EVENTS: u32 = 5_000;
 /// Jobs that one look at what was written finds.
-const WRITTEN: u32 = 5_000;
+const WRITTEN: u32 = 20_000;
 /// Without hints, jobs that are followed are looked at this often.
 pub const POLL_EVERY: Duration = Duration::from_millis(200);
 /// With hints, it is only for those that were lost.
@@ -149,14 +149,20 @@ impl Remote {
         self.look_at_followed().await?;
         // Without boards only the place is kept from which to go on when there is one.
         let known = horizon.filter(|_| !self.hub.boards.is_empty());
-        let (keys, next) = self.store.jobs_since(known.unwrap_or_default(), known.map_or(0, |_| WRITTEN)).await?;
-        *horizon = Some(next);
-        if known.is_none() {
-            // One that was put up meanwhile may have looked before what was skipped.
+        let written = self.store.jobs_since(known.unwrap_or_default(), known.map_or(0, |_| WRITTEN)).await?;
+        if known.is_none() || written.is_cut {
+            // Whoever looks at all jobs may have looked before what is skipped.
             self.hub.let_boards_look();
+        } else {
+            let is_news = |(key, revision, is_new): &(JobKey, i64, bool)| {
+                self.hub.boards.has(key.namespace) && (*is_new || self.hub.boards.seen(key) < *revision)
+            };
+            let news: Vec<JobKey> = written.jobs.into_iter().filter(is_news).map(|(key, ..)| key).collect();
+            self.refresh(&news).await?;
         }
-        let news: BTreeSet<JobKey> = keys.into_iter().filter(|key| self.hub.boards.has(key.namespace)).collect();
-        self.refresh(&news.into_iter().collect::<Vec<_>>()).await
+        // Not before, so that what could not be read is found again.
+        *horizon = Some(written.next);
+        Ok(())
     }
 
     /// Asks for the revisions of all jobs that somebody follows, many at once.
@@ -164,15 +170,17 @@ impl Remote {
         for topics in self.hub.followed().chunks(REVISIONS) {
             let keys: Vec<JobKey> = topics.iter().map(|topic| topic.key).collect();
             // Before the query, so that what is told meanwhile is not taken for a step back.
-            let heads: Vec<i64> = topics.iter().map(|topic| topic.head()).collect();
+            let known: Vec<_> = topics.iter().map(|topic| topic.newest()).collect();
             let revisions = self.store.revisions(&keys).await?;
             let mut newer = Vec::new();
-            for (key, head) in keys.into_iter().zip(heads) {
-                match revisions.get(&key) {
-                    Some(revision) if *revision > head => newer.push(key),
-                    Some(revision) if *revision == head => {}
-                    // Gone, or gone and made again.
-                    Some(_) | None => self.hub.publish_absence(key),
+            for (topic, known) in topics.iter().zip(known) {
+                let Some((revision, made)) = revisions.get(&topic.key) else {
+                    self.hub.publish_absence_of(topic);
+                    continue;
+                };
+                let is_other = known.as_ref().is_some_and(|known| known.meta.create_time != *made);
+                if is_other || known.is_none_or(|known| known.revision < *revision) {
+                    newer.push(topic.key);
                 }
             }
             self.refresh(&newer).await?;
@@ -193,6 +201,10 @@ impl Remote {
                     continue;
                 };
                 let (job, now) = (changes.job, found.now);
+                if known.get(key).is_some_and(|known| known.meta.create_time < job.meta.create_time) {
+                    // Made anew under the id of one that was deleted.
+                    self.hub.publish_absence(*key);
+                }
                 let span = match known.get(key) {
                     Some(known) if !changes.has_more && is_same(known, &job) => {
                         Span::read(known.revision, job, changes.events)

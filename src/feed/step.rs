@@ -24,6 +24,8 @@ pub struct Step {
     pub stages: Option<Vec<StageNo>>,
     /// When it happened, or when this server heard of it.
     pub time: Timestamp,
+    /// Bytes of `job` that no other step shares, roughly: what is read is a copy, what is committed shares its stages.
+    own_bytes: usize,
     encoded: OnceLock<Bytes>,
 }
 
@@ -38,6 +40,8 @@ pub struct Span {
     pub events: Vec<Arc<JobEvent>>,
     /// The stages that changed in between.
     pub stages: Vec<StageNo>,
+    /// Whether `job` was read, and shares nothing with what was told before.
+    pub is_copy: bool,
 }
 
 impl Span {
@@ -45,12 +49,12 @@ impl Span {
     pub fn read(from: i64, job: Arc<Job>, events: Vec<Arc<JobEvent>>) -> Self {
         let changed = job.stages.iter().filter(|stage| stage.changed_revision > from);
         let stages = changed.map(|stage| stage.no).collect();
-        Self { from, job, events, stages }
+        Self { from, job, events, stages, is_copy: true }
     }
 
     /// A job of which it is not known what led to it.
     pub fn unknown(job: Arc<Job>) -> Self {
-        Self { from: job.revision, job, events: Vec::new(), stages: Vec::new() }
+        Self { from: job.revision, job, events: Vec::new(), stages: Vec::new(), is_copy: true }
     }
 
     /// The steps that lead through it. What is in between is told from history; the last step is told whole.
@@ -68,7 +72,8 @@ impl Span {
             previous = revision;
         }
         let time = final_event.as_ref().map_or(now, |event| event.event_time);
-        steps.push(Step::new(previous, last, self.job, final_event, Some(self.stages), time));
+        let own_bytes = if self.is_copy { self.job.weight_bytes() } else { 0 };
+        steps.push(Step { own_bytes, ..Step::new(previous, last, self.job, final_event, Some(self.stages), time) });
         steps.into_iter().map(Arc::new).collect()
     }
 }
@@ -82,7 +87,7 @@ impl Step {
         stages: Option<Vec<StageNo>>,
         time: Timestamp,
     ) -> Self {
-        Self { previous, revision, job, event, stages, time, encoded: OnceLock::new() }
+        Self { previous, revision, job, event, stages, time, own_bytes: 0, encoded: OnceLock::new() }
     }
 
     /// A step told from history alone, of a job as it was later.
@@ -139,6 +144,6 @@ impl Step {
     pub fn weight_bytes(&self) -> usize {
         let listed =
             self.stages.as_ref().map_or(0, Vec::len).max(self.event.as_ref().map_or(0, |event| event.stages.len()));
-        512 + 512 * listed
+        512 + 512 * listed + self.own_bytes
     }
 }

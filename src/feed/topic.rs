@@ -32,9 +32,9 @@ pub struct Topic {
     /// Moves when there is something new.
     announced: watch::Sender<()>,
     /// The job as it is, for those who begin now.
-    pub(super) snapshots: Coalesce<Option<Arc<Snapshot>>>,
+    pub(super) snapshots: Arc<Coalesce<Option<Arc<Snapshot>>>>,
     /// What is missing, for those who are behind.
-    pub(super) pages: Coalesce<Option<Arc<Page>>>,
+    pub(super) pages: Arc<Coalesce<Option<Arc<Page>>>>,
     /// The earliest revision after which somebody asks for a page.
     asked: AtomicI64,
 }
@@ -71,8 +71,8 @@ impl Topic {
             key,
             log: Mutex::default(),
             announced: watch::Sender::new(()),
-            snapshots: Coalesce::default(),
-            pages: Coalesce::default(),
+            snapshots: Arc::default(),
+            pages: Arc::default(),
             asked: AtomicI64::new(i64::MAX),
         }
     }
@@ -113,6 +113,11 @@ impl Topic {
     /// The newest revision that was told of; 0 if none was.
     pub fn head(&self) -> i64 {
         self.log().head()
+    }
+
+    /// Whether this is the job that is followed, and not one that was made under its id after a deletion.
+    pub fn is_of(&self, job: &Job) -> bool {
+        self.log().newest.as_ref().is_none_or(|newest| newest.meta.create_time == job.meta.create_time)
     }
 
     /// What a reader has just seen, so that the log has a beginning.

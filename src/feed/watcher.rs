@@ -12,6 +12,7 @@ use crate::domain::documents::JobDocuments;
 use crate::domain::id::{JobKey, Name};
 use crate::domain::job::Job;
 use crate::domain::refusal::Refusal;
+use crate::domain::time::Timestamp;
 use crate::error::Result;
 use crate::store::Store;
 use bytes::Bytes;
@@ -77,6 +78,19 @@ pub struct Page {
 }
 
 impl Page {
+    async fn read(store: &Store, key: JobKey, from: i64) -> Result<Option<Arc<Self>>> {
+        let Some(found) = store.changes_after(key, from, PAGE).await? else { return Ok(None) };
+        let (job, oldest, has_more) = (found.job, found.oldest, found.has_more);
+        let steps = if has_more {
+            history(from, &job, found.events)
+        } else if job.revision > from {
+            Span::read(from, job.clone(), found.events).steps(found.now)
+        } else {
+            Vec::new()
+        };
+        Ok(Some(Arc::new(Self { from, steps, has_more, job, oldest })))
+    }
+
     /// Whether there is something in it for one who was told up to a revision, or proof that there is nothing.
     pub fn serves(&self, revision: i64) -> bool {
         self.from <= revision && (!self.has_more || self.steps.last().is_some_and(|last| last.revision > revision))
@@ -101,6 +115,8 @@ pub struct Watcher {
     follower: Follower,
     /// The revision that was told last.
     cursor: i64,
+    /// When the job was made, once it was read.
+    made: Option<Timestamp>,
     queued: VecDeque<News>,
     quiet: Quiet,
     is_over: bool,
@@ -121,6 +137,7 @@ impl Watcher {
             job_id,
             follower,
             cursor: from,
+            made: None,
             queued: VecDeque::new(),
             quiet: Quiet::new(hub.settings.keepalive),
             is_over: false,
@@ -179,7 +196,8 @@ impl Watcher {
     }
 
     async fn queue_snapshot(&mut self) -> Result<()> {
-        let snapshot = self.follower.snapshot(&self.hub, &self.store).await?.ok_or_else(|| self.missing())?;
+        let snapshot = self.follower.snapshot(&self.store).await?.ok_or_else(|| self.missing())?;
+        self.is_same(&snapshot.job)?;
         self.cursor = snapshot.job.revision;
         self.is_over = snapshot.job.state.is_terminal();
         self.queued.push_back(News::Snapshot(snapshot));
@@ -188,7 +206,8 @@ impl Watcher {
     }
 
     async fn catch_up(&mut self, at_first: bool) -> Result<()> {
-        let page = self.follower.page(&self.hub, &self.store, self.cursor).await?.ok_or_else(|| self.missing())?;
+        let page = self.follower.page(&self.store, self.cursor).await?.ok_or_else(|| self.missing())?;
+        self.is_same(&page.job)?;
         if page.job.revision < self.cursor {
             // Later it can only be another job of the same id.
             let (from, actual) = (self.cursor, page.job.revision);
@@ -205,6 +224,12 @@ impl Watcher {
         Ok(())
     }
 
+    /// A job that was made under the id of the watched one after a deletion is another.
+    fn is_same(&mut self, job: &Job) -> Result<()> {
+        let made = *self.made.get_or_insert(job.meta.create_time);
+        if made == job.meta.create_time && self.follower.topic.is_of(job) { Ok(()) } else { Err(self.missing()) }
+    }
+
     fn missing(&self) -> crate::error::Error {
         Refusal::JobNotFound { job_id: self.job_id.to_string() }.into()
     }
@@ -212,12 +237,15 @@ impl Watcher {
 
 impl Follower {
     /// The job as it is, read once for all who ask at the same time; `None` if there is no such job.
-    pub(super) async fn snapshot(&self, hub: &Hub, store: &Store) -> Result<Option<Arc<Snapshot>>> {
-        let key = self.topic.key;
-        let read = || async {
-            Counters::add(&hub.counters.snapshots_read, 1);
-            let found = store.job(key).await?;
-            Ok(found.map(|(job, documents)| Arc::new(Snapshot::new(job, documents))))
+    pub(super) async fn snapshot(&self, store: &Store) -> Result<Option<Arc<Snapshot>>> {
+        let (key, hub, store) = (self.topic.key, self.hub.clone(), store.clone());
+        let read = move || {
+            let (hub, store) = (hub.clone(), store.clone());
+            async move {
+                Counters::add(&hub.counters.snapshots_read, 1);
+                let found = store.job(key).await?;
+                Ok(found.map(|(job, documents)| Arc::new(Snapshot::new(job, documents))))
+            }
         };
         let snapshot = self.topic.snapshots.read(|_| true, read).await?;
         if let Some(snapshot) = &snapshot {
@@ -227,28 +255,21 @@ impl Follower {
     }
 
     /// What came after a revision, read once for all who ask at the same time; `None` if there is no such job.
-    pub(super) async fn page(&self, hub: &Hub, store: &Store, revision: i64) -> Result<Option<Arc<Page>>> {
-        let topic = &self.topic;
+    pub(super) async fn page(&self, store: &Store, revision: i64) -> Result<Option<Arc<Page>>> {
+        let (topic, hub, store) = (self.topic.clone(), self.hub.clone(), store.clone());
         topic.ask_after(revision);
-        let read = || async {
-            // All who ask by now are served, those who are furthest behind too.
-            let from = topic.asked_after().min(revision);
-            Counters::add(&hub.counters.histories_read, 1);
-            let Some(found) = store.changes_after(topic.key, from, PAGE).await? else { return Ok(None) };
-            let (job, oldest, has_more) = (found.job, found.oldest, found.has_more);
-            let steps = if has_more {
-                history(from, &job, found.events)
-            } else if job.revision > from {
-                Span::read(from, job.clone(), found.events).steps(found.now)
-            } else {
-                Vec::new()
-            };
-            Ok(Some(Arc::new(Page { from, steps, has_more, job, oldest })))
+        let read = move || {
+            let (topic, hub, store) = (topic.clone(), hub.clone(), store.clone());
+            async move {
+                Counters::add(&hub.counters.histories_read, 1);
+                // All who ask by now are served, those who are furthest behind too.
+                Page::read(&store, topic.key, topic.asked_after().min(revision)).await
+            }
         };
         let usable = |page: &Option<Arc<Page>>| page.as_ref().is_none_or(|page| page.serves(revision));
-        let page = topic.pages.read(usable, read).await?;
-        if let Some(page) = page.as_ref().filter(|page| !page.has_more) {
-            topic.observe(&page.job);
+        let page = self.topic.pages.read(usable, read).await?;
+        if let Some(page) = &page {
+            self.topic.observe(&page.job);
         }
         Ok(page)
     }

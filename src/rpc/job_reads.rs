@@ -154,8 +154,8 @@ pub async fn wait_job(caller: Caller, request: proto::WaitJobRequest) -> Result<
         if terminal || end <= Instant::now() || caller.services.shutdown.is_cancelled() {
             return Ok(proto::WaitJobResponse { job: Some(convert::job(&job, &documents)?), terminal });
         }
-        // So that what the job does after this look is news.
-        follower.topic.observe(&job);
+        // So that what the job did before this look is no news.
+        caller.services.hub.learn(&job, caller.services.engine.now());
         drop((job, documents));
         let ended = async {
             while !follower.topic.has_ended() {

@@ -25,6 +25,7 @@ use crate::engine::cache::Cached;
 use crate::engine::followers::Following;
 use crate::engine::world::Key;
 use crate::error::Result;
+use crate::feed::detached;
 use crate::proto;
 use crate::proto::watch_records_response::Update;
 use crate::store::load::Look;
@@ -131,7 +132,9 @@ impl Watcher {
             Some(Told::Nothing { .. } | Told::Absence) | None => (0, Timestamp(0)),
         };
         let known: Vec<(i64, Timestamp)> = self.keys.iter().map(at).collect();
-        let looks = self.services.store.look_at_records(&self.keys, &known).await?;
+        let (store, keys) = (self.services.store.clone(), self.keys.clone());
+        // A stream that its reader lets stand still shall hold no connection.
+        let looks = detached(async move { store.look_at_records(&keys, &known).await }).await?;
         self.look_at = Instant::now() + LOOK_EVERY;
         for (key, look) in self.keys.clone().into_iter().zip(looks) {
             match look {

@@ -40,6 +40,17 @@ pub struct Changes {
     pub now: Timestamp,
 }
 
+/// Jobs of which history was written.
+#[derive(Debug)]
+pub struct Written {
+    /// Each with the newest revision that was written, and whether it was made then.
+    pub jobs: Vec<(JobKey, i64, bool)>,
+    /// The transaction to go on from.
+    pub next: i64,
+    /// There was more than was asked for.
+    pub is_cut: bool,
+}
+
 impl Store {
     /// What became of a job since a revision, with `limit` events at most; `None` if there is no such job.
     pub async fn changes_after(&self, key: JobKey, revision: i64, limit: u32) -> Result<Option<JobChanges>> {
@@ -79,7 +90,8 @@ impl Store {
         known: &HashMap<JobKey, Arc<Job>>,
         limit: u32,
     ) -> Result<Changes> {
-        let mut client = self.reads.get().await?;
+        // News of other servers do not wait for users' reads.
+        let mut client = self.reserved.get().await?;
         let in_use = client.in_use();
         let read = async {
             let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
@@ -107,15 +119,17 @@ impl Store {
         Ok(Changes { jobs: changes.into_iter().map(|changes| (changes.job.key, changes)).collect(), now })
     }
 
-    /// Jobs of which history was written by transactions from one on that are over by now, each once, and the transaction to
-    /// go on from.
-    pub async fn jobs_since(&self, xid: i64, limit: u32) -> Result<(Vec<JobKey>, i64)> {
+    /// Jobs of which history was written by transactions from one on that are over by now.
+    pub async fn jobs_since(&self, xid: i64, limit: u32) -> Result<Written> {
         let client = self.reserved.get().await?;
         let rows = client.rows(include_str!("sql/jobs_since.sql"), &[&xid, &i64::from(limit)]).await;
         let rows = rows.map_err(|error| unavailable(&error))?;
-        let key = |row: &Row| Some(JobKey { namespace: NamespaceId(row.get::<_, Option<i32>>(1)?), uid: row.get(2) });
-        let next = rows.first().map_or(xid, |row| row.get(0));
-        Ok((rows.iter().filter_map(key).collect(), next))
+        let job = |row: &Row| {
+            let key = JobKey { namespace: NamespaceId(row.get::<_, Option<i32>>(2)?), uid: row.get(3) };
+            Some((key, row.get(4), row.get(5)))
+        };
+        let (next, is_cut) = rows.first().map_or((xid, false), |row| (row.get(0), row.get(1)));
+        Ok(Written { jobs: rows.iter().filter_map(job).collect(), next, is_cut })
     }
 }
 

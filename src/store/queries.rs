@@ -159,13 +159,14 @@ impl Store {
         load::clock(&client).await.map_err(|error| unavailable(&error))
     }
 
-    /// The revisions of jobs that exist.
-    pub async fn revisions(&self, keys: &[JobKey]) -> Result<HashMap<JobKey, i64>> {
+    /// The revisions of jobs that exist, and when each was made.
+    pub async fn revisions(&self, keys: &[JobKey]) -> Result<HashMap<JobKey, (i64, Timestamp)>> {
         let client = self.reserved.get().await?;
         let (namespaces, uids) = columns(keys);
         let rows = client.rows(include_str!("sql/load_revisions.sql"), &[&namespaces, &uids]).await;
-        let entry =
-            |row: &tokio_postgres::Row| (JobKey { namespace: NamespaceId(row.get(0)), uid: row.get(1) }, row.get(2));
+        let entry = |row: &tokio_postgres::Row| {
+            (JobKey { namespace: NamespaceId(row.get(0)), uid: row.get(1) }, (row.get(2), row.get(3)))
+        };
         Ok(rows.map_err(|error| unavailable(&error))?.iter().map(entry).collect())
     }
 }
