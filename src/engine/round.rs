@@ -180,7 +180,7 @@ impl Round {
                             Some(record) => shared.cache.put(key.clone(), Cached::Record(record.clone())),
                             None => shared.cache.remove(key),
                         }
-                        shared.followers.note(record);
+                        shared.followers.note(record, after.as_deref());
                     }
                 }
                 Key::Request(request) => {

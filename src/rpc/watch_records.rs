@@ -1,11 +1,10 @@
 //! WatchRecords: some records as they are, then what becomes of them.
 //!
 //! A commit of this server is told from what its lanes have just put into the cache, without a read; those of other servers are
-//! found by a look once a second. The versions told grow strictly, whichever of the two comes first.
+//! found, and put there, by one look for all that is followed here. The versions told grow strictly, whichever comes first.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::stream;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -30,9 +29,6 @@ use crate::proto;
 use crate::proto::watch_records_response::Update;
 use crate::store::load::Look;
 
-/// What other servers do is looked for this often.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
 /// What was told of a record last.
 enum Told {
     /// Nothing; its reader knows it at this version, or not at all (0).
@@ -50,7 +46,6 @@ struct Watcher {
     told: HashMap<RecordKey, Told>,
     queued: VecDeque<Update>,
     quiet_until: Instant,
-    look_at: Instant,
 }
 
 /// WatchRecords.
@@ -90,7 +85,7 @@ impl Watcher {
         let following = services.engine.shared().followers.follow(keys.clone());
         let quiet_until = Instant::now() + services.hub.settings.keepalive;
         let queued = VecDeque::new();
-        Ok(Self { services, following, keys, told, queued, quiet_until, look_at: Instant::now() })
+        Ok(Self { services, following, keys, told, queued, quiet_until })
     }
 
     async fn next(&mut self) -> Result<Update> {
@@ -102,7 +97,6 @@ impl Watcher {
             tokio::select! {
                 biased;
                 changed = self.following.changed() => self.note(changed).await?,
-                () = sleep_until(self.look_at) => self.look().await?,
                 () = sleep_until(self.quiet_until) => {
                     self.queued.push_back(Update::Keepalive(proto::WatchKeepalive { revision: 0 }));
                 }
@@ -135,7 +129,6 @@ impl Watcher {
         let (store, keys) = (self.services.store.clone(), self.keys.clone());
         // A stream that its reader lets stand still shall hold no connection.
         let looks = detached(async move { store.look_at_records(&keys, &known).await }).await?;
-        self.look_at = Instant::now() + LOOK_EVERY;
         for (key, look) in self.keys.clone().into_iter().zip(looks) {
             match look {
                 Look::Unchanged => {}

@@ -4,6 +4,7 @@
 //! operations like any other, so that two at work would do no harm either: they are refused to all but one.
 
 mod due;
+mod followed;
 mod housekeeping;
 mod turn;
 
@@ -92,6 +93,7 @@ impl Loops {
         let mut loops = Self { counters: Vec::new(), tasks: Mutex::default(), turn };
         loops.add(due::Reaper::new(engine.clone(), settings.reap_grace), engine, shutdown);
         loops.add(due::Scheduler::new(engine.clone()), engine, shutdown);
+        loops.add(followed::FollowedRecords::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Retire::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Forget::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Partitions::new(engine.clone(), settings.history_days), engine, shutdown);
