@@ -161,13 +161,16 @@ impl Lane {
         if self.held.is_empty() {
             return Ok((work, false));
         }
-        let mut parts: BTreeMap<Option<Key>, Vec<Pending>> = BTreeMap::new();
+        // By all that is held of what it needs: whoever needs one row shall not wait for the others of who needs several.
+        let mut parts: BTreeMap<Vec<Key>, Vec<Pending>> = BTreeMap::new();
         for pending in work.group {
-            let keys = operation::keys(&*pending.operation);
-            let held = keys.into_iter().find(|key| self.held.contains(key));
+            let mut held = operation::keys(&*pending.operation);
+            held.retain(|key| self.held.contains(key));
+            held.sort_unstable();
+            held.dedup();
             parts.entry(held).or_default().push(pending);
         }
-        let mut parts: Vec<_> = parts.into_iter().rev().map(|(held, group)| (held.is_some(), group)).collect();
+        let mut parts: Vec<_> = parts.into_iter().rev().map(|(held, group)| (!held.is_empty(), group)).collect();
         match parts.pop() {
             Some((is_held, group)) if parts.is_empty() => Ok((Work { group, ..Work::default() }, is_held)),
             last => {

@@ -4,6 +4,7 @@ mod absent;
 mod cancelled;
 #[cfg(feature = "failpoints")]
 mod crash_points;
+mod held_records;
 mod held_up;
 mod load;
 mod migrations;

@@ -116,6 +116,17 @@ fn row(c: i32, record: &Record) -> RecordRow {
     }
 }
 
+/// A name as JSON; most need no escapes.
+fn write_name(text: &mut String, name: &str) {
+    if name.bytes().any(|b| b < 0x20 || b == b'"' || b == b'\\') {
+        text.push_str(&serde_json::to_string(name).expect("a text can be written"));
+        return;
+    }
+    text.push('"');
+    text.push_str(name);
+    text.push('"');
+}
+
 /// The fields as the row has them, written by hand because the values are JSON already.
 fn fields(record: &Record) -> JsonText {
     let mut text = String::with_capacity(record.bytes.min(4_096) + 16 * record.fields.len() + 2);
@@ -124,7 +135,7 @@ fn fields(record: &Record) -> JsonText {
         if i > 0 {
             text.push(',');
         }
-        text.push_str(&serde_json::to_string(&**name).expect("a text can be written"));
+        write_name(&mut text, name);
         let written = match is_apart(field) {
             true => write!(text, ":[{}]", field.version),
             false => write!(text, ":[{},{}]", field.version, field.value.as_str()),
@@ -133,4 +144,18 @@ fn fields(record: &Record) -> JsonText {
     }
     text.push('}');
     JsonText(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_any_kind_are_json() {
+        for name in ["a", "Voice URL", "ü", "a\"b", "a\\b", "\\", "\u{7f}"] {
+            let mut text = String::new();
+            write_name(&mut text, name);
+            assert_eq!(serde_json::from_str::<String>(&text).expect("JSON"), name);
+        }
+    }
 }
