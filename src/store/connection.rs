@@ -70,6 +70,9 @@ run!(Transaction<'_>);
 pub(super) const WRITER_SETUP: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off; \
     SET lock_timeout = '2s'; SET idle_in_transaction_session_timeout = '2s'; SET timezone = 'UTC'";
 
+/// Session settings of pooled connections.
+pub(super) const READER_SETUP: &str = "SET timezone = 'UTC'; SET jit = off";
+
 /// The connection of one writer lane, and what it has prepared.
 pub struct Lane {
     target: Target,

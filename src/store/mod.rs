@@ -63,4 +63,6 @@ impl Store {
 }
 
 #[cfg(test)]
+mod plan_tests;
+#[cfg(test)]
 pub(crate) mod tests;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
 use tokio::sync::Semaphore;
 
+use super::connection::READER_SETUP;
 use super::reader::Reader;
 use super::target::{CONNECT_TIMEOUT, Target};
 use crate::error::{Error, Result};
@@ -76,7 +77,7 @@ impl ReadPool {
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let (max_uses, max_idle) = (settings.max_uses, settings.max_idle);
         let timeout_ms = settings.command_timeout.as_millis();
-        let setup = format!("SET statement_timeout = {timeout_ms}; SET timezone = 'UTC'; SET jit = off");
+        let setup = format!("SET statement_timeout = {timeout_ms}; {READER_SETUP}");
         let manager = Manager::from_connect(target.config(), target.pooled(setup), manager_config);
         let renewed: Arc<Mutex<Option<Instant>>> = Arc::default();
         let last_renewed = renewed.clone();

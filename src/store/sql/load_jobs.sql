@@ -1,5 +1,8 @@
 -- load_jobs: roots by key, each with the stages that changed after a known revision of the job made then (0, or a job that was made
 -- anew since: all), their specs and leases. One statement, so that root and children are of one snapshot.
+-- Specs and leases are joined by the key of the stage alone, never by k's: while the tables have no statistics, the first two
+-- columns of the key look as selective as all three, and a join that can take them from k reads all specs of the job for each
+-- of its stages.
 SELECT k.i::int4, j.namespace_id, j.job_uid, j.job_id, j.kind, j.revision, j.run, j.state, j.priority, j.progress, j.labels,
     j.failure, j.cancel_reason, j.grace_until, j.opens_at, j.times_out_at, j.create_time, j.delayed_until, j.start_time,
     j.end_time, j.expire_time, j.timeout_us, j.retention_us, j.retry,
@@ -12,6 +15,6 @@ FROM unnest($1::int4[], $2::uuid[], $3::int8[], $4::timestamptz[]) WITH ORDINALI
 JOIN jobs j ON j.namespace_id = k.namespace_id AND j.job_uid = k.job_uid
 LEFT JOIN stages s ON s.namespace_id = k.namespace_id AND s.job_uid = k.job_uid
     AND s.changed_revision > CASE WHEN j.create_time = k.made THEN k.known ELSE 0 END
-LEFT JOIN stage_specs p ON p.namespace_id = k.namespace_id AND p.job_uid = k.job_uid AND p.stage_no = s.stage_no
-LEFT JOIN leases l ON l.namespace_id = k.namespace_id AND l.job_uid = k.job_uid AND l.stage_no = s.stage_no
+LEFT JOIN stage_specs p ON p.namespace_id = s.namespace_id AND p.job_uid = s.job_uid AND p.stage_no = s.stage_no
+LEFT JOIN leases l ON l.namespace_id = s.namespace_id AND l.job_uid = s.job_uid AND l.stage_no = s.stage_no
 ORDER BY k.i, s.stage_no
