@@ -138,7 +138,8 @@ impl Record {
             }
         }
         record.version = version;
-        record.update_time = now;
+        // Another server, whose clock was ahead, may have created it.
+        record.update_time = now.max(record.create_time);
         Ok(changed.then_some(record))
     }
 

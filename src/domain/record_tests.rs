@@ -140,3 +140,13 @@ fn limits_hold_at_the_end_of_an_update() {
     let sum = [op("n", FieldChange::Increment(9_007_199_254_740_992.0)), op("n", FieldChange::Increment(2.0))];
     assert!(matches!(apply(&sum), Err(Refusal::LimitExceeded { path, .. }) if path == "operations[1]"));
 }
+
+#[test]
+fn nothing_happens_to_a_record_before_its_creation() {
+    let base = record(&[("a", "1")]);
+    for (now, expected) in [(Timestamp(0), NOW), (NOW, NOW), (Timestamp(2), Timestamp(2))] {
+        let changed =
+            Record::apply(&base, &[op("a", FieldChange::Unset)], 2, now, "o").expect("applied").expect("changed");
+        assert_eq!((changed.create_time, changed.update_time), (NOW, expected));
+    }
+}

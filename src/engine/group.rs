@@ -80,8 +80,7 @@ impl Components {
                             (None, None) => self.plan.prove_absent(c, *job),
                         },
                         (_, None) if fresh.contains(key) => {}
-                        (Some(base), None) => self.plan.prove_job(c, *job, base.revision),
-                        (None, None) => self.plan.prove_absent(c, *job),
+                        (base, None) => self.plan.prove_job(c, *job, base.map(|base| &**base)),
                     }
                 }
                 Key::Record(record) => {
@@ -153,8 +152,7 @@ impl Components {
                         self.plan.floor_namespaces.push(row);
                     }
                     Key::Job(job) => {
-                        let revision = loaded.jobs.get(job).and_then(Option::as_ref).map_or(0, |base| base.revision);
-                        self.plan.fence_job(c, *job, revision);
+                        self.plan.fence_job(c, *job, loaded.jobs.get(job).and_then(Option::as_deref));
                     }
                     Key::Record(record) => {
                         self.plan.fence_record(c, record, loaded.records.get(record).and_then(Option::as_deref));

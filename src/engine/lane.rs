@@ -215,7 +215,7 @@ impl Lane {
         };
         let round = Round::decide(work.group, basis);
         let ended = if round.is_settled() {
-            Ended::Applied(Committed { components: Vec::new(), now: self.shared.clock.now() })
+            Ended::Applied(Committed { components: Vec::new(), told: None })
         } else {
             round.commit(&open.client, &mut open.prepared, group_id).await
         };
@@ -241,8 +241,7 @@ impl Lane {
         });
         let round = Round::decide(work.group, basis);
         if round.is_settled() {
-            let now = self.shared.clock.now();
-            return Ok((round, Ended::Applied(Committed { components: Vec::new(), now })));
+            return Ok((round, Ended::Applied(Committed { components: Vec::new(), told: None })));
         }
         let ended = match round.commit(&transaction, prepared, group_id).await {
             Ended::Applied(committed) => match timeout(COMMIT_TIMEOUT, transaction.commit()).await {
@@ -267,7 +266,7 @@ impl Lane {
             } else if let Ok(open) = self.connection.open().await {
                 match timeout(SETTLE_TIMEOUT, settle(&open.client, group_id)).await {
                     Ok(Ok(Some(components))) => {
-                        return Ended::Applied(Committed { components, now: self.shared.clock.now() });
+                        return Ended::Applied(Committed { components, told: None });
                     }
                     Ok(Ok(None)) => return Ended::Beaten,
                     Ok(Err(error)) => {

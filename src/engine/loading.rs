@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::cache::Cached;
 use super::round::Wanted;
@@ -59,7 +60,10 @@ pub async fn load(
     let clock = async {
         match shared.clock.fresh() {
             Some(now) if trust => Ok(now),
-            Some(_) | None => load::clock(client).await.inspect(|now| shared.clock.observe(*now)),
+            Some(_) | None => {
+                let asked = Instant::now();
+                load::clock(client).await.map(|told| shared.clock.observe_answer(told, asked))
+            }
         }
     };
     // Sent one behind the other without waiting: one round trip.

@@ -104,7 +104,9 @@ impl Round {
         shared.figures.groups.fetch_add(1, Ordering::Relaxed);
         match ended {
             Ended::Applied(committed) => {
-                shared.clock.observe(committed.now);
+                if let Some((now, asked)) = committed.told {
+                    shared.clock.observe_answer(now, asked);
+                }
                 self.applied(shared, &committed.components.into_iter().collect(), pass_aside)
             }
             Ended::Beaten => {

@@ -14,6 +14,7 @@ mod record_lists;
 mod record_model;
 mod record_watching;
 mod records;
+mod recreated;
 mod runs;
 mod several_servers;
 mod submission;

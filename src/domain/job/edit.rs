@@ -60,9 +60,11 @@ pub struct Edit {
 }
 
 impl Edit {
-    /// Begins to change a job at a moment.
+    /// Begins to change a job at a moment; that of its creation, where that is later. Servers know the database's clock by lower bounds,
+    /// so one may be behind that which created the job; but history that is older than the job counts as an earlier job's.
     pub fn begin(base: Arc<Job>, now: Timestamp) -> Self {
         let mut job = Job::clone(&base);
+        let now = now.max(job.meta.create_time);
         job.revision += 1;
         Self { job, now, base, changes: Changes::default(), touched: false, kind: None, worker_id: None }
     }

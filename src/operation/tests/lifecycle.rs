@@ -3,9 +3,10 @@
 use super::bench::{Bench, is_transition};
 use super::build::{Wish, job, secs, stage};
 use crate::domain::failure::FailureClass::{ClientError, Network, Timeout};
-use crate::domain::job::{DEFAULT_RETENTION, JobState};
+use crate::domain::job::{DEFAULT_RETENTION, Edit, JobState};
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::StagePhase::*;
+use crate::domain::time::Timestamp;
 use crate::operation::control_job::Control;
 
 #[test]
@@ -197,4 +198,18 @@ fn an_update_that_says_nothing_new_is_no_change() {
     assert!(bench.control(update(Some(7))).expect("another").applied);
     assert!(!bench.control(update(None)).expect("the same").applied);
     assert_eq!((bench.job().priority, bench.job().revision), (7, 2));
+}
+
+#[test]
+fn nothing_happens_to_a_job_before_its_creation() {
+    let job = Bench::with(vec![stage("a")]).job();
+    let created = job.meta.create_time;
+    for (now, expected) in
+        [(created.0 - 5_000, created), (created.0, created), (created.0 + 5, Timestamp(created.0 + 5))]
+    {
+        let mut edit = Edit::begin(job.clone(), Timestamp(now));
+        edit.pause().expect("paused");
+        let (_, changes) = edit.finish().expect("a change");
+        assert_eq!(changes.events[0].event_time, expected);
+    }
 }

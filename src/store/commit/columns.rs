@@ -93,8 +93,8 @@ macro_rules! columns {
 }
 
 columns!(
-    /// A root at the revision a decision stood on.
-    Roots of Root { namespace_id: i32, job_uid: Uuid, revision: i64 }
+    /// A root at the revision a decision stood on, of the job that was made then.
+    Roots of Root { namespace_id: i32, job_uid: Uuid, revision: i64, create_time: Timestamp }
 );
 columns!(
     /// An id of a job: one that is to be unused, or one that is deleted.
@@ -109,8 +109,10 @@ columns!(
     RecordIds of RecordId { namespace_id: i32, collection: String, record_id: String }
 );
 columns!(
-    /// A record at the version a decision stood on.
-    RecordRoots of RecordRoot { namespace_id: i32, collection: String, record_id: String, version: i64 }
+    /// A record at the version a decision stood on, the one that was made then.
+    RecordRoots of RecordRoot {
+        namespace_id: i32, collection: String, record_id: String, version: i64, create_time: Timestamp,
+    }
 );
 columns!(
     /// A record, new or changed.

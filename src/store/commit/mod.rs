@@ -12,6 +12,7 @@ pub mod tables;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use postgres_types::ToSql;
 use tokio_postgres::Statement;
@@ -39,8 +40,9 @@ pub struct Prepared {
 pub struct Committed {
     /// The components that were applied, or proved where they write nothing.
     pub components: Vec<i32>,
-    /// The database's clock just before the commit.
-    pub now: Timestamp,
+    /// The database's clock as the statement read it, before what it wrote was made durable, and when the statement was sent; `None`
+    /// where none was.
+    pub told: Option<(Timestamp, Instant)>,
 }
 
 /// Why a group was not committed for sure.
@@ -95,9 +97,10 @@ impl Plan {
         for (i, _) in statement::parts(shape) {
             params.extend(columns[i].params());
         }
+        let sent = Instant::now();
         let rows = client.collect(&statement, &params).await.map_err(CommitError::of)?;
         let row = rows.first().ok_or_else(|| CommitError::Mismatch("the statement returned nothing".to_owned()))?;
-        let committed = Committed { components: row.get(0), now: row.get(1) };
+        let committed = Committed { components: row.get(0), told: Some((row.get(1), sent)) };
         self.check(shape, row, &committed.components)?;
         Ok(committed)
     }

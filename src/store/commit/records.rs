@@ -99,7 +99,8 @@ fn id(c: i32, key: &RecordKey) -> RecordId {
 
 fn root(c: i32, base: &Record) -> RecordRoot {
     let (collection, record_id) = (owned(&base.key.collection), owned(&base.key.record_id));
-    RecordRoot { c, namespace_id: base.key.namespace.0, collection, record_id, version: base.version }
+    let (namespace_id, version, create_time) = (base.key.namespace.0, base.version, base.create_time);
+    RecordRoot { c, namespace_id, collection, record_id, version, create_time }
 }
 
 fn row(c: i32, record: &Record) -> RecordRow {

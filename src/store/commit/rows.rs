@@ -30,25 +30,28 @@ impl Plan {
         };
         if base.revision == job.revision {
             // Only leases were extended.
-            self.prove_job(c, job.key, base.revision);
+            self.prove_jobs.push(root(c, base));
         } else {
-            let (namespace_id, job_uid) = ids(job.key);
-            self.lock_jobs.push(Root { c, namespace_id, job_uid, revision: base.revision });
+            self.lock_jobs.push(root(c, base));
             self.update_jobs.push(changed_job(c, base, job));
         }
         self.write_children(c, Some(base), job, changes, now);
     }
 
-    /// Proves that a job still is what an answer was decided on.
-    pub fn prove_job(&mut self, c: i32, key: JobKey, revision: i64) {
-        let (namespace_id, job_uid) = ids(key);
-        self.prove_jobs.push(Root { c, namespace_id, job_uid, revision });
+    /// Proves that a job still is what an answer was decided on, or still is not there.
+    pub fn prove_job(&mut self, c: i32, key: JobKey, base: Option<&Job>) {
+        match base {
+            Some(base) => self.prove_jobs.push(root(c, base)),
+            None => self.prove_absent(c, key),
+        }
     }
 
     /// Keeps a job as it is until what stands on it is committed.
-    pub fn fence_job(&mut self, c: i32, key: JobKey, revision: i64) {
-        let (namespace_id, job_uid) = ids(key);
-        self.fence_jobs.push(Root { c, namespace_id, job_uid, revision });
+    pub fn fence_job(&mut self, c: i32, key: JobKey, base: Option<&Job>) {
+        match base {
+            Some(base) => self.fence_jobs.push(root(c, base)),
+            None => self.prove_absent(c, key),
+        }
     }
 
     /// Proves that there still is no such job.
@@ -59,7 +62,7 @@ impl Plan {
     /// Deletes a job and all below it; history stays.
     pub fn delete_job(&mut self, c: i32, base: &Job) {
         let (namespace_id, job_uid) = ids(base.key);
-        self.lock_jobs.push(Root { c, namespace_id, job_uid, revision: base.revision });
+        self.lock_jobs.push(root(c, base));
         for table in [
             &mut self.delete_jobs,
             &mut self.delete_job_job_documents,
@@ -226,6 +229,11 @@ impl Plan {
 
 fn ids(key: JobKey) -> (i32, uuid::Uuid) {
     (key.namespace.0, key.uid)
+}
+
+fn root(c: i32, base: &Job) -> Root {
+    let (namespace_id, job_uid) = ids(base.key);
+    Root { c, namespace_id, job_uid, revision: base.revision, create_time: base.meta.create_time }
 }
 
 fn is_old(base: Option<&Job>, no: StageNo) -> bool {
