@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::sync::Semaphore;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 use super::Settings;
 use super::compare;
@@ -27,6 +27,7 @@ const IN_FLIGHT: usize = 256;
 const MISSED: usize = 400;
 /// Watchers who never read, and those beside them who do; and updates under way.
 const DEAF: usize = 200;
+const DEAF_WINDOW: u32 = 1_024;
 const LISTENING: usize = 20;
 const SENDING: usize = 32;
 /// Each step of progress is told to everybody, which no user needs.
@@ -208,12 +209,15 @@ async fn deaf(settings: &Settings, server: &Server, prefix: &str) -> anyhow::Res
 
 /// Watches that are begun and never read.
 async fn never_read(address: &str, job_id: &str) -> anyhow::Result<Vec<tonic::Streaming<proto::WatchJobResponse>>> {
-    let channel = channels(address, 1).await?.remove(0);
+    // Their library would read for them until its window is full.
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?.initial_stream_window_size(DEAF_WINDOW);
+    let channel = endpoint.connect().await?;
     let mut streams = Vec::with_capacity(DEAF);
     for _ in 0..DEAF {
         let request = proto::WatchJobRequest { job_id: job_id.to_owned(), from_revision: 0 };
         streams.push(JobServiceClient::new(channel.clone()).watch_job(request).await?.into_inner());
     }
+    tokio::time::sleep(Duration::from_millis(500)).await;
     Ok(streams)
 }
 

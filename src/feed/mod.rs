@@ -4,7 +4,8 @@
 //! changes among all jobs, for `board_watcher`; `coalesce` makes one read of many; `hint` is what servers tell each other and
 //! `remote` what is done about it. [`Hub`] is where commits come in.
 //!
-//! **Invariants.** A watcher holds a revision and no queue, so that one who does not read costs nothing. Nothing rests on a hint: a
+//! **Invariants.** A watcher holds a revision and what it is about to say, a page at most, so that one who does not read costs
+//! next to nothing; it never stands still with a lock or a connection. Nothing rests on a hint: a
 //! lost one costs time, never truth, because everybody who waits is also looked after by a poll. Lanes only put into the
 //! hub; waking, encoding and sending is done by others.
 

@@ -1,6 +1,6 @@
 //! What is told of one job to all who watch it: its newest steps, once for everybody.
 //!
-//! A watcher is a revision in this log and no more, so that one who does not read costs nothing. Who falls behind the beginning of
+//! A watcher is a revision in this log and what it took from it to say next, so that one who does not read costs next to nothing. Who falls behind the beginning of
 //! the log reads history.
 
 use std::collections::VecDeque;
