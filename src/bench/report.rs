@@ -86,5 +86,7 @@ pub fn print(rows: &[Row], json: bool) {
         );
     }
     let memory = rows.iter().filter(|row| row.variant == "interlock").map(|row| row.memory_bytes).max().unwrap_or(0);
-    println!("server memory at most {} MiB", memory >> 20);
+    if memory > 0 {
+        println!("server memory at most {} MiB", memory >> 20);
+    }
 }
