@@ -19,6 +19,8 @@ use crate::harness::*;
 const SERVERS: usize = 2;
 /// Kills, for each unit of scale; every third is one of Postgres.
 const KILLS: usize = 3;
+/// Kills beyond that, as long as no call was cut off.
+const MORE_KILLS: usize = 20;
 /// Writes that must be acknowledged between two kills.
 const BETWEEN: usize = 40;
 const CLIENTS: usize = 6;
@@ -180,11 +182,13 @@ async fn batches_and_commits_are_never_partial() {
         clients.push(tokio::spawn(batches(scene.clone())));
         clients.push(tokio::spawn(workers(scene.clone())));
     }
-    for kill in 0..=KILLS * scale() {
+    let is_enough = |kill| kill >= KILLS * scale() && scene.unknown.load(Ordering::Relaxed) > 0;
+    // A kill between two calls cuts off none of them; then there is another.
+    for kill in 0..=KILLS * scale() + MORE_KILLS {
         let before = scene.acknowledged.load(Ordering::Relaxed);
         let enough = || scene.acknowledged.load(Ordering::Relaxed) >= before + BETWEEN;
         eventually("some writes", async || enough().then_some(())).await;
-        if kill == KILLS * scale() {
+        if is_enough(kill) {
             break;
         }
         if kill % 3 == 2 {
@@ -194,6 +198,8 @@ async fn batches_and_commits_are_never_partial() {
             scene.fleet.kill(kill % SERVERS, works).await;
         }
     }
+    let committed = || scene.completed.lock().expect("no panic").len() >= BETWEEN;
+    eventually("some commits", async || committed().then_some(())).await;
     scene.over.store(true, Ordering::Relaxed);
     for ended in join_all(clients).await {
         ended.expect("no panic");
