@@ -25,11 +25,17 @@ const MAX_ITEM: usize = 200;
 /// How long a server counts as there after it was heard.
 const THERE_FOR: Duration = Duration::from_secs(7);
 
+/// News that wait to be taken by one.
+#[derive(Default)]
+struct Mailbox {
+    news: Mutex<News>,
+    stir: Notify,
+}
+
 /// What is to be told to others.
 #[derive(Default)]
 pub struct Outgoing {
-    news: Mutex<News>,
-    stir: Notify,
+    mailbox: Mailbox,
     /// Nothing is noted while there are no others.
     has_listeners: AtomicBool,
 }
@@ -37,8 +43,7 @@ pub struct Outgoing {
 /// What others told.
 #[derive(Default)]
 pub struct Incoming {
-    news: Mutex<News>,
-    stir: Notify,
+    mailbox: Mailbox,
     /// The other servers, and when each was heard last.
     others: Mutex<HashMap<Uuid, Instant>>,
 }
@@ -125,6 +130,31 @@ pub fn hello(server: Uuid) -> String {
     payload(server, &Message::default())
 }
 
+impl Mailbox {
+    fn put(&self, note: impl FnOnce(&mut News)) {
+        let mut news = lock(&self.news);
+        let was_empty = news.is_empty();
+        note(&mut news);
+        // Whoever waits was woken by what was there before.
+        let wakes = was_empty && !news.is_empty();
+        drop(news);
+        if wakes {
+            self.stir.notify_one();
+        }
+    }
+
+    /// Waits until there is something, and takes it.
+    async fn take(&self) -> News {
+        loop {
+            let news = std::mem::take(&mut *lock(&self.news));
+            if !news.is_empty() {
+                return news;
+            }
+            self.stir.notified().await;
+        }
+    }
+}
+
 impl Outgoing {
     /// Whether anybody listens, so that it is worth noting something.
     pub fn listen(&self, anybody: bool) {
@@ -136,25 +166,15 @@ impl Outgoing {
         if !self.has_listeners.load(Ordering::Relaxed) {
             return;
         }
-        let mut news = lock(&self.news);
-        let first = news.is_empty();
-        news.note(job, revision);
-        ready.iter().for_each(|queue| news.note_queue(queue.clone()));
-        drop(news);
-        if first {
-            self.stir.notify_one();
-        }
+        self.mailbox.put(|news| {
+            news.note(job, revision);
+            ready.iter().for_each(|queue| news.note_queue(queue.clone()));
+        });
     }
 
     /// Waits until there is something to tell, and takes it.
     pub async fn take(&self) -> News {
-        loop {
-            let news = std::mem::take(&mut *lock(&self.news));
-            if !news.is_empty() {
-                return news;
-            }
-            self.stir.notified().await;
-        }
+        self.mailbox.take().await
     }
 }
 
@@ -166,16 +186,15 @@ impl Incoming {
         let Some(from) = Uuid::try_parse(from).ok().filter(|from| *from != server) else { return false };
         let Ok(message) = serde_json::from_str::<Message>(text) else { return false };
         let is_new = lock(&self.others).insert(from, Instant::now()).is_none();
-        let mut news = lock(&self.news);
-        for (namespace, uid, revision) in message.jobs {
-            news.note(JobKey { namespace: NamespaceId(namespace), uid }, revision);
-        }
-        for (namespace, queue) in message.queues {
-            news.note_queue((NamespaceId(namespace), queue.as_str().into()));
-        }
-        news.overflowed |= message.overflowed;
-        drop(news);
-        self.stir.notify_one();
+        self.mailbox.put(|news| {
+            for (namespace, uid, revision) in message.jobs {
+                news.note(JobKey { namespace: NamespaceId(namespace), uid }, revision);
+            }
+            for (namespace, queue) in message.queues {
+                news.note_queue((NamespaceId(namespace), queue.as_str().into()));
+            }
+            news.overflowed |= message.overflowed;
+        });
         is_new
     }
 
@@ -188,19 +207,12 @@ impl Incoming {
 
     /// Something may have been missed: everything has to be looked at.
     pub fn note_loss(&self) {
-        lock(&self.news).overflowed = true;
-        self.stir.notify_one();
+        self.mailbox.put(|news| news.overflowed = true);
     }
 
     /// Waits until something was told, and takes it.
     pub async fn take(&self) -> News {
-        loop {
-            let news = std::mem::take(&mut *lock(&self.news));
-            if !news.is_empty() {
-                return news;
-            }
-            self.stir.notified().await;
-        }
+        self.mailbox.take().await
     }
 }
 
@@ -224,7 +236,7 @@ mod tests {
         for payload in told.payloads(server) {
             assert!(payload.len() < 8_000, "{}", payload.len());
             incoming.note(server, &payload);
-            assert!(lock(&incoming.news).jobs.is_empty(), "what a server told itself");
+            assert!(lock(&incoming.mailbox.news).jobs.is_empty(), "what a server told itself");
         }
         assert!(!incoming.has_others());
         let new: Vec<bool> = told.payloads(server).iter().map(|payload| incoming.note(other, payload)).collect();
@@ -233,7 +245,7 @@ mod tests {
         for nonsense in ["", "x", "x {}", "x {\"j\":1}", "\u{e4}\u{e4} ["] {
             incoming.note(other, nonsense);
         }
-        assert!(lock(&incoming.news).is_empty());
+        assert!(lock(&incoming.mailbox.news).is_empty());
     }
 
     #[tokio::test]
@@ -241,7 +253,7 @@ mod tests {
         let outgoing = Outgoing::default();
         let key = JobKey { namespace: NamespaceId(1), uid: Uuid::new_v4() };
         outgoing.note(key, 1, &[]);
-        assert!(lock(&outgoing.news).is_empty(), "nothing is noted for nobody");
+        assert!(lock(&outgoing.mailbox.news).is_empty(), "nothing is noted for nobody");
         outgoing.listen(true);
         for _ in 0..=MAX_JOBS {
             outgoing.note(JobKey { namespace: NamespaceId(1), uid: Uuid::new_v4() }, 1, &[]);

@@ -33,6 +33,7 @@ use crate::domain::job::{Changes, Job};
 use crate::domain::time::Timestamp;
 use crate::store::Store;
 pub use coalesce::detached;
+pub use quiet::Quiet;
 
 use board::Boards;
 use figures::Counters;

@@ -26,7 +26,23 @@ pub struct Step {
     pub time: Timestamp,
     /// Bytes of `job` that no other step shares, roughly: what is read is a copy, what is committed shares its stages.
     own_bytes: usize,
-    encoded: OnceLock<Bytes>,
+    /// Its encoding.
+    pub encoded: Encoded,
+}
+
+/// What is encoded once, by the first who needs it, for all who get it.
+#[derive(Debug, Default)]
+pub struct Encoded(OnceLock<Bytes>);
+
+impl Encoded {
+    /// The encoding, made now if it was not before.
+    pub fn get<E>(&self, encode: impl FnOnce() -> Result<Bytes, E>) -> Result<Bytes, E> {
+        if let Some(encoded) = self.0.get() {
+            return Ok(encoded.clone());
+        }
+        let encoded = encode()?;
+        Ok(self.0.get_or_init(|| encoded).clone())
+    }
 }
 
 /// What is known of a job between two revisions.
@@ -87,7 +103,7 @@ impl Step {
         stages: Option<Vec<StageNo>>,
         time: Timestamp,
     ) -> Self {
-        Self { previous, revision, job, event, stages, time, own_bytes: 0, encoded: OnceLock::new() }
+        Self { previous, revision, job, event, stages, time, own_bytes: 0, encoded: Encoded::default() }
     }
 
     /// A step told from history alone, of a job as it was later.
@@ -129,15 +145,6 @@ impl Step {
             (Some(event), None) => event.job_phase,
             (_, _) => self.job.state.phase(),
         }
-    }
-
-    /// Its encoding, made once for all who get it.
-    pub fn encoded<E>(&self, encode: impl FnOnce(&Self) -> Result<Bytes, E>) -> Result<Bytes, E> {
-        if let Some(encoded) = self.encoded.get() {
-            return Ok(encoded.clone());
-        }
-        let encoded = encode(self)?;
-        Ok(self.encoded.get_or_init(|| encoded).clone())
     }
 
     /// Roughly the bytes it holds, for bounds.

@@ -1,11 +1,11 @@
 //! Watches one job for one stream: a snapshot or the missing steps, then what is newer, up to the job's end.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::figures::{Counters, Watching};
 use super::quiet::Quiet;
-use super::step::{Span, Step};
+use super::step::{Encoded, Span, Step};
 use super::topic::After;
 use super::{Follower, Hub};
 use crate::domain::documents::JobDocuments;
@@ -15,7 +15,6 @@ use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 use crate::store::Store;
-use bytes::Bytes;
 
 /// Events that are read at once to catch up.
 pub(super) const PAGE: u32 = 1_000;
@@ -41,25 +40,14 @@ pub struct Snapshot {
     pub job: Arc<Job>,
     /// What belongs to it.
     pub documents: JobDocuments,
-    encoded: OnceLock<Bytes>,
+    /// Its encoding.
+    pub encoded: Encoded,
 }
 
 impl Snapshot {
     /// A job as it was read.
     pub fn new(job: Arc<Job>, documents: JobDocuments) -> Self {
-        Self { job, documents, encoded: OnceLock::new() }
-    }
-
-    /// Its encoding, made once for all who get it.
-    pub fn encoded<E>(
-        &self,
-        encode: impl FnOnce(&Self) -> std::result::Result<Bytes, E>,
-    ) -> std::result::Result<Bytes, E> {
-        if let Some(encoded) = self.encoded.get() {
-            return Ok(encoded.clone());
-        }
-        let encoded = encode(self)?;
-        Ok(self.encoded.get_or_init(|| encoded).clone())
+        Self { job, documents, encoded: Encoded::default() }
     }
 }
 

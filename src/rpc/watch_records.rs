@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use futures::stream;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 use tonic::Status;
 
 use super::caller::Caller;
@@ -24,7 +24,7 @@ use crate::engine::cache::Cached;
 use crate::engine::followers::Following;
 use crate::engine::world::Key;
 use crate::error::Result;
-use crate::feed::detached;
+use crate::feed::{Quiet, detached};
 use crate::proto;
 use crate::proto::watch_records_response::Update;
 use crate::store::load::Look;
@@ -45,7 +45,7 @@ struct Watcher {
     keys: Vec<RecordKey>,
     told: HashMap<RecordKey, Told>,
     queued: VecDeque<Update>,
-    quiet_until: Instant,
+    quiet: Quiet,
 }
 
 /// WatchRecords.
@@ -83,21 +83,21 @@ impl Watcher {
         let services = caller.services.clone();
         // First, so that nothing is missed between the look and the wait.
         let following = services.engine.shared().followers.follow(keys.clone());
-        let quiet_until = Instant::now() + services.hub.settings.keepalive;
+        let quiet = Quiet::new(services.hub.settings.keepalive);
         let queued = VecDeque::new();
-        Ok(Self { services, following, keys, told, queued, quiet_until })
+        Ok(Self { services, following, keys, told, queued, quiet })
     }
 
     async fn next(&mut self) -> Result<Update> {
         loop {
             if let Some(update) = self.queued.pop_front() {
-                self.quiet_until = Instant::now() + self.services.hub.settings.keepalive;
+                self.quiet.broken();
                 return Ok(update);
             }
             tokio::select! {
                 biased;
                 changed = self.following.changed() => self.note(changed).await?,
-                () = sleep_until(self.quiet_until) => {
+                () = self.quiet.lasts() => {
                     self.queued.push_back(Update::Keepalive(proto::WatchKeepalive { revision: 0 }));
                 }
             }

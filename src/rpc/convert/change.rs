@@ -17,12 +17,12 @@ use crate::rpc::page::Budget;
 
 /// An encoded [`proto::JobChange`].
 pub fn change(step: &Step) -> Result<Bytes> {
-    step.encoded(|step| Ok(message(step)?.encode_to_vec().into()))
+    step.encoded.get(|| Ok(message(step)?.encode_to_vec().into()))
 }
 
 /// An encoded [`proto::Job`].
 pub fn snapshot(snapshot: &Snapshot) -> Result<Bytes> {
-    snapshot.encoded(|snapshot| Ok(job::job(&snapshot.job, &snapshot.documents)?.encode_to_vec().into()))
+    snapshot.encoded.get(|| Ok(job::job(&snapshot.job, &snapshot.documents)?.encode_to_vec().into()))
 }
 
 fn message(step: &Step) -> Result<proto::JobChange> {
