@@ -20,7 +20,7 @@ use crate::store::Store;
 use crate::store::connection::Target;
 use crate::store::pool::PoolSettings;
 use crate::task::{Loops, TaskSettings};
-use crate::{proto, server, store};
+use crate::{engine, proto, server, store};
 
 /// The file descriptor sets of everything that is served: they drive reflection and the table of known methods.
 const DESCRIPTORS: &[&[u8]] = &[
@@ -42,6 +42,7 @@ pub struct App {
     engine: Engine,
     loops: Arc<Loops>,
     dispatching: JoinHandle<()>,
+    keeping: JoinHandle<()>,
     feed: Feed,
 }
 
@@ -59,6 +60,7 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
     let engine = Engine::start(store.clone(), hub.clone(), engine_settings(config));
     let dispatcher = Arc::new(Dispatcher::new(engine.clone()));
     let dispatching = tokio::spawn(dispatcher.clone().run(shutdown.clone()));
+    let keeping = tokio::spawn(engine::permits::keeper::keep(engine.clone(), shutdown.clone()));
     let tasks = TaskSettings {
         reap_grace: config.reap_grace.get(),
         history_days: i32::try_from(config.history_days).unwrap_or(i32::MAX),
@@ -82,7 +84,7 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
     if config.reflection {
         routes = server::with_reflection(routes, DESCRIPTORS)?;
     }
-    Ok(App { routes, statistics, engine, loops, dispatching, feed })
+    Ok(App { routes, statistics, engine, loops, dispatching, keeping, feed })
 }
 
 impl App {
@@ -90,7 +92,13 @@ impl App {
     /// finishes what it has taken.
     pub async fn stop(self) {
         let _ended = self.dispatching.await;
+        let _ended = self.keeping.await;
         self.loops.ended().await;
+        let shared = self.engine.shared();
+        if let Err(error) = shared.store.leave_servers(shared.permits.server).await {
+            // The others find out by themselves.
+            tracing::debug!(%error, "this server's leaving was not told");
+        }
         self.engine.drain().await;
         // Last: what the engine still committed is told.
         self.feed.stop().await;
@@ -105,7 +113,8 @@ fn full_name(service: &str) -> String {
 /// SERVING while the database answers, NOT_SERVING while it does not and from the beginning of the drain on.
 async fn report_health(reporter: HealthReporter, store: Store, shutdown: CancellationToken) {
     let names =
-        ["", "JobService", "WorkerService", "RecordService", "TransactionService", "AdminService"].map(full_name);
+        ["", "JobService", "WorkerService", "RecordService", "PermitService", "TransactionService", "AdminService"]
+            .map(full_name);
     let mut told = None;
     loop {
         // The drain does not wait for a look that is under way: watchers of the health hear of it before they are ended.

@@ -5,7 +5,7 @@
 //!
 //! Layout: `id` and `time` are the words everything speaks; `failure` and `retry` decide what an error leads to;
 //! `stage`, `stage_table` and `graph` are the parts of a [`job::Job`]; `job::Edit` holds the transitions;
-//! `record` are named fields and `field_op` what can happen to them;
+//! `permit` are rights to use what must be shared with care; `record` are named fields and `field_op` what can happen to them;
 //! `event` is what history keeps of them; `documents` is what travels beside a job; `query` and `record_query` are what lists are asked for; `refusal` is every way to say no.
 
 pub mod documents;
@@ -17,6 +17,7 @@ pub mod id;
 pub mod job;
 pub mod json;
 pub mod namespace;
+pub mod permit;
 pub mod query;
 pub mod record;
 pub mod record_query;

@@ -1,5 +1,7 @@
 //! Every way in which a decision says no. A refusal changes nothing.
 
+use std::time::Duration;
+
 use thiserror::Error;
 
 /// Why an operation was not applied.
@@ -124,6 +126,33 @@ pub enum Refusal {
     /// The token is not the stage's newest: somebody else has the stage, or may have.
     #[error("the lease is lost: the token is not the newest of its stage")]
     LeaseLost,
+    /// The permit is not held, or is no longer.
+    #[error("the permit is lost: it has expired or was revoked, or is not one of this namespace")]
+    PermitLost,
+    /// A stage cannot be started by name without the permits it needs.
+    #[error("stage {stage_name:?} needs a permit of {resource:?}, which is in use or closed: {reason}")]
+    PermitDenied {
+        /// The stage.
+        stage_name: String,
+        /// What is in the way.
+        resource: String,
+        /// The name of the reason on the wire, without its prefix.
+        reason: &'static str,
+        /// When it is worth trying again, if that is known.
+        retry_after: Option<Duration>,
+    },
+    /// No such resource in this namespace.
+    #[error("there is no resource {name:?}: it was never used and has no policy")]
+    ResourceNotFound {
+        /// As the caller named it.
+        name: String,
+    },
+    /// Permits of the resource are held, or somebody waits for one.
+    #[error("resource {name:?} cannot be deleted while permits of it are held or waited for")]
+    ResourceInUse {
+        /// Its name.
+        name: String,
+    },
     /// The state does not allow it.
     #[error("{what} is {state} and {why}")]
     InvalidTransition {

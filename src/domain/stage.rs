@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::failure::Failure;
 use super::id::{LeaseToken, Name, StageNo};
 use super::json::Document;
+use super::permit::{Claim, HeldPermit};
 use super::retry::RetryPolicy;
 use super::time::Timestamp;
 
@@ -69,6 +70,9 @@ pub struct StageSpec {
     /// Run by its orchestrator by name, never leased to workers.
     #[serde(default)]
     pub direct: bool,
+    /// What each of its attempts needs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub permits: Vec<Claim>,
 }
 
 fn is_usual(retry: &RetryPolicy) -> bool {
@@ -108,6 +112,8 @@ pub struct Attempt {
     pub lease: Option<Lease>,
     /// When it is revoked, heartbeats or not.
     pub deadline: Option<Timestamp>,
+    /// What it holds, and gives back when it ends.
+    pub permits: Arc<[HeldPermit]>,
 }
 
 /// Where a stage stands.
@@ -279,6 +285,20 @@ impl Stage {
             | StageState::Failed
             | StageState::Cancelled
             | StageState::Skipped => None,
+        }
+    }
+
+    /// The permits of a running attempt.
+    pub fn permits(&self) -> &[HeldPermit] {
+        match &self.state {
+            StageState::Running(attempt) => &attempt.permits,
+            StageState::Blocked
+            | StageState::Ready
+            | StageState::Backoff { .. }
+            | StageState::Succeeded
+            | StageState::Failed
+            | StageState::Cancelled
+            | StageState::Skipped => &[],
         }
     }
 

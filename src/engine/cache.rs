@@ -9,6 +9,7 @@ use lru::LruCache;
 use super::world::Key;
 use crate::domain::job::Job;
 use crate::domain::namespace::Namespace;
+use crate::domain::permit::resource::Resource;
 use crate::domain::record::Record;
 use crate::domain::request::RequestRecord;
 
@@ -19,6 +20,8 @@ pub enum Cached {
     Job(Arc<Job>),
     /// A record.
     Record(Arc<Record>),
+    /// A resource.
+    Resource(Arc<Resource>),
     /// A remembered request; it never changes.
     Request(Arc<RequestRecord>),
     /// A namespace.
@@ -30,6 +33,7 @@ impl Cached {
         match self {
             Self::Job(job) => job.weight_bytes(),
             Self::Record(record) => record.weight_bytes(),
+            Self::Resource(resource) => resource.weight_bytes(),
             Self::Request(record) => 200 + 16 * record.jobs.len() + 8 * record.versions.len(),
             Self::Namespace(namespace) => 200 + namespace.name.len(),
         }
@@ -40,6 +44,7 @@ impl Cached {
             // A job created again under the id of a deleted one counts from 1 again.
             Self::Job(job) => (job.meta.create_time.0, job.revision),
             Self::Record(record) => (record.create_time.0, record.version),
+            Self::Resource(resource) => (resource.create_time.0, resource.version),
             Self::Request(record) => (0, record.revision),
             Self::Namespace(namespace) => (0, namespace.version),
         }

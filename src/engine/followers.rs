@@ -1,56 +1,61 @@
-//! Who wants to hear of records that change: lanes note which did, and wake those who follow them.
+//! Who wants to hear of records or resources that change: lanes note which did, and wake those who follow them.
 //!
 //! **Invariants.** A follower holds the keys that changed since it looked, each once, and no more; one that does not look costs
 //! nothing else. What another server commits is found by a look at all that are followed, many at once, and noted here too.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
-use crate::domain::record::{Record, RecordKey};
 use crate::domain::time::Timestamp;
 
-/// Of a record that is not there.
+/// Of what is not there.
 const NOWHERE: At = (0, Timestamp(0));
 
-/// All who follow records on this server.
-#[derive(Default)]
-pub struct Followers {
+/// All who follow something of one kind on this server.
+pub struct Followers<K> {
     /// How many there are, so that nothing is done for none.
     count: AtomicUsize,
     numbers: AtomicU64,
-    by_key: Mutex<HashMap<RecordKey, Followed>>,
+    by_key: Mutex<HashMap<K, Followed<K>>>,
 }
 
-/// The version of a record and when it was made, as they were noted last; zero for one that is not there.
+/// The version of something and when it was made, as they were noted last; zero for one that is not there.
 pub type At = (i64, Timestamp);
 
-/// A record that somebody follows.
-struct Followed {
+/// What somebody follows.
+struct Followed<K> {
     at: At,
-    ears: HashMap<u64, Arc<Ear>>,
+    ears: HashMap<u64, Arc<Ear<K>>>,
 }
 
-#[derive(Default)]
-struct Ear {
-    changed: Mutex<HashSet<RecordKey>>,
+struct Ear<K> {
+    changed: Mutex<HashSet<K>>,
     stir: Notify,
 }
 
-/// One who follows some records, until it is dropped.
-pub struct Following {
-    followers: Arc<Followers>,
-    keys: Vec<RecordKey>,
+/// One who follows some, until it is dropped.
+pub struct Following<K: Eq + Hash + Clone> {
+    followers: Arc<Followers<K>>,
+    keys: Vec<K>,
     number: u64,
-    ear: Arc<Ear>,
+    ear: Arc<Ear<K>>,
 }
 
-impl Followers {
-    /// Begins to follow records.
-    pub fn follow(self: &Arc<Self>, keys: Vec<RecordKey>) -> Following {
-        let (number, ear) = (self.numbers.fetch_add(1, Ordering::Relaxed), Arc::new(Ear::default()));
+impl<K> Default for Followers<K> {
+    fn default() -> Self {
+        Self { count: AtomicUsize::new(0), numbers: AtomicU64::new(0), by_key: Mutex::default() }
+    }
+}
+
+impl<K: Eq + Hash + Clone> Followers<K> {
+    /// Begins to follow some.
+    pub fn follow(self: &Arc<Self>, keys: Vec<K>) -> Following<K> {
+        let ear = Arc::new(Ear { changed: Mutex::default(), stir: Notify::new() });
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let mut by_key = lock(&self.by_key);
         for key in &keys {
             let new = || Followed { at: NOWHERE, ears: HashMap::new() };
@@ -60,14 +65,14 @@ impl Followers {
         Following { followers: self.clone(), keys, number, ear }
     }
 
-    /// Notes that a record was changed or deleted.
-    pub fn note(&self, key: &RecordKey, record: Option<&Record>) {
+    /// Notes at which version something is, or that it is gone.
+    pub fn note(&self, key: &K, at: Option<At>) {
         if self.count.load(Ordering::Acquire) == 0 {
             return;
         }
         let mut by_key = lock(&self.by_key);
         let Some(followed) = by_key.get_mut(key) else { return };
-        let at = record.map_or(NOWHERE, |record| (record.version, record.create_time));
+        let at = at.unwrap_or(NOWHERE);
         if std::mem::replace(&mut followed.at, at) == at {
             return;
         }
@@ -79,14 +84,14 @@ impl Followers {
     }
 
     /// All that are followed, with what is known of each.
-    pub fn followed(&self) -> Vec<(RecordKey, At)> {
+    pub fn followed(&self) -> Vec<(K, At)> {
         lock(&self.by_key).iter().map(|(key, followed)| (key.clone(), followed.at)).collect()
     }
 }
 
-impl Following {
-    /// Waits until some of the records changed, and takes which.
-    pub async fn changed(&self) -> HashSet<RecordKey> {
+impl<K: Eq + Hash + Clone> Following<K> {
+    /// Waits until some of them changed, and takes which.
+    pub async fn changed(&self) -> HashSet<K> {
         loop {
             let changed = std::mem::take(&mut *lock(&self.ear.changed));
             if !changed.is_empty() {
@@ -97,7 +102,7 @@ impl Following {
     }
 }
 
-impl Drop for Following {
+impl<K: Eq + Hash + Clone> Drop for Following<K> {
     fn drop(&mut self) {
         let mut by_key = lock(&self.followers.by_key);
         for key in &self.keys {

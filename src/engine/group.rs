@@ -97,6 +97,20 @@ impl Components {
                         None => self.plan.prove_record(c, record, base),
                     }
                 }
+                Key::Resource(resource) => {
+                    let base = loaded.resources.get(resource).and_then(Option::as_deref);
+                    match world.resources.get(resource) {
+                        Some(after) => {
+                            let is_new = base.is_none() && after.is_some();
+                            if is_new && populated.insert((c, resource.namespace)) {
+                                self.plan.share_namespaces.push(NamespaceRow { c, namespace_id: resource.namespace.0 });
+                            }
+                            self.plan.write_resource(c, *resource, base, after.as_deref(), world.now());
+                        }
+                        None if fresh.contains(key) => {}
+                        None => self.plan.prove_resource(c, *resource, base),
+                    }
+                }
                 Key::Request(request) => {
                     if let Some(record) = world.remembered.get(request) {
                         self.plan.remember(c, *request, record, world.now());
@@ -138,6 +152,9 @@ impl Components {
             for (key, no, secret) in &one.trace.expired {
                 self.plan.prove_expired(c, *key, *no, *secret);
             }
+            for (key, permit) in &one.trace.expired_permits {
+                self.plan.prove_permit_expired(c, *key, *permit);
+            }
             if one.trace.written.is_empty() {
                 continue;
             }
@@ -156,6 +173,13 @@ impl Components {
                     }
                     Key::Record(record) => {
                         self.plan.fence_record(c, record, loaded.records.get(record).and_then(Option::as_deref));
+                    }
+                    Key::Resource(resource) => {
+                        self.plan.fence_resource(
+                            c,
+                            *resource,
+                            loaded.resources.get(resource).and_then(Option::as_deref),
+                        );
                     }
                     Key::Request(_) | Key::NamespaceName(_) => {}
                 }

@@ -19,7 +19,6 @@ use super::shared::Shared;
 use super::world::Key;
 use crate::error::Error;
 use crate::failpoint;
-use crate::operation;
 use crate::store::commit::settle::settle;
 use crate::store::commit::{CommitError, Committed};
 use crate::store::connection::{
@@ -96,8 +95,7 @@ impl Lane {
             return group;
         }
         let contended = &self.shared.contended;
-        let is_contended =
-            |pending: &Pending| operation::keys(&*pending.operation).iter().any(|key| contended.has(key));
+        let is_contended = |pending: &Pending| pending.keys().iter().any(|key| contended.has(key));
         let (contended, free): (Vec<Pending>, Vec<Pending>) = group.into_iter().partition(is_contended);
         contended.into_iter().for_each(|pending| self.pass_aside(pending));
         free
@@ -164,7 +162,7 @@ impl Lane {
         // By all that is held of what it needs: whoever needs one row shall not wait for the others of who needs several.
         let mut parts: BTreeMap<Vec<Key>, Vec<Pending>> = BTreeMap::new();
         for pending in work.group {
-            let mut held = operation::keys(&*pending.operation);
+            let mut held = pending.keys();
             held.retain(|key| self.held.contains(key));
             held.sort_unstable();
             held.dedup();
@@ -188,7 +186,7 @@ impl Lane {
                 self.held.clear();
             }
             let waiting = work.iter().flat_map(|work| &work.group);
-            self.held.extend(waiting.flat_map(|pending| operation::keys(&*pending.operation)).filter(is_root));
+            self.held.extend(waiting.flat_map(|pending| pending.keys()).filter(is_root));
             return work;
         }
         for mut pending in work.into_iter().flat_map(|work| work.group) {
@@ -285,7 +283,7 @@ impl Lane {
 /// Whether a key is that of a row which is locked before it is decided on.
 fn is_root(key: &Key) -> bool {
     match key {
-        Key::Job(_) | Key::Record(_) => true,
+        Key::Job(_) | Key::Record(_) | Key::Resource(_) => true,
         Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) => false,
     }
 }

@@ -7,9 +7,11 @@ use std::time::Instant;
 use super::cache::Cached;
 use super::round::Wanted;
 use super::shared::Shared;
-use super::world::{Key, Loaded};
+use super::world::{Key, Loaded, Surroundings};
 use crate::domain::id::{JobKey, Name, NamespaceId};
 use crate::domain::job::Job;
+use crate::domain::permit::ResourceKey;
+use crate::domain::permit::resource::Resource;
 use crate::domain::record::{Record, RecordKey};
 use crate::domain::request::{RequestKey, RequestRecord};
 use crate::domain::time::Timestamp;
@@ -22,6 +24,7 @@ pub struct Basis {
     /// What was read for this group and not taken from memory.
     pub fresh: HashSet<Key>,
     pub now: Timestamp,
+    pub surroundings: Surroundings,
 }
 
 /// What has to be asked.
@@ -31,6 +34,7 @@ struct Missing {
     known: HashMap<JobKey, Arc<Job>>,
     records: Vec<RecordKey>,
     known_records: HashMap<RecordKey, Arc<Record>>,
+    resources: Vec<ResourceKey>,
     requests: Vec<RequestKey>,
     namespaces: Vec<NamespaceId>,
     names: Vec<Name>,
@@ -67,10 +71,11 @@ pub async fn load(
         }
     };
     // Sent one behind the other without waiting: one round trip.
-    let (now, jobs, records, requests, namespaces) = futures::try_join!(
+    let (now, jobs, records, resources, requests, namespaces) = futures::try_join!(
         clock,
         missing.jobs(client),
         missing.records(client),
+        missing.resources(client),
         missing.requests(client),
         missing.namespaces(client)
     )?;
@@ -90,6 +95,14 @@ pub async fn load(
         }
         loaded.records.insert(key.clone(), record);
     }
+    for key in &missing.resources {
+        let resource = resources.get(key).cloned();
+        match &resource {
+            Some(resource) => shared.cache.put(Key::Resource(*key), Cached::Resource(resource.clone())),
+            None => shared.cache.remove(&Key::Resource(*key)),
+        }
+        loaded.resources.insert(*key, resource);
+    }
     for key in &missing.requests {
         loaded.requests.insert(*key, requests.get(key).cloned());
     }
@@ -104,7 +117,7 @@ pub async fn load(
         let found = namespaces.iter().find(|namespace| namespace.name == *name).cloned();
         loaded.names.insert(name.clone(), found);
     }
-    Ok(Basis { loaded, fresh: missing.asked(), now })
+    Ok(Basis { loaded, fresh: missing.asked(), now, surroundings: shared.permits.surroundings() })
 }
 
 impl Missing {
@@ -128,6 +141,10 @@ impl Missing {
                 }
                 self.records.push(key.clone());
             }
+            (Key::Resource(key), Some(Cached::Resource(resource))) if trust => {
+                loaded.resources.insert(*key, Some(resource));
+            }
+            (Key::Resource(key), _) => self.resources.push(*key),
             // What is remembered never changes, so the cache may be believed here.
             (Key::Request(key), Some(Cached::Request(record))) => {
                 loaded.requests.insert(*key, Some(record));
@@ -155,6 +172,10 @@ impl Missing {
         load::records(client, &self.records, &self.known_records).await
     }
 
+    async fn resources(&self, client: &impl Run) -> DbResult<HashMap<ResourceKey, Arc<Resource>>> {
+        if self.resources.is_empty() { Ok(HashMap::new()) } else { load::resources(client, &self.resources).await }
+    }
+
     async fn requests(&self, client: &impl Run) -> DbResult<HashMap<RequestKey, Arc<RequestRecord>>> {
         if self.requests.is_empty() { Ok(HashMap::new()) } else { load::requests(client, &self.requests).await }
     }
@@ -169,9 +190,11 @@ impl Missing {
     fn asked(self) -> HashSet<Key> {
         let jobs = self.jobs.into_iter().map(Key::Job);
         let records = self.records.into_iter().map(Key::Record);
+        let resources = self.resources.into_iter().map(Key::Resource);
         let requests = self.requests.into_iter().map(Key::Request);
         let namespaces = self.namespaces.into_iter().map(Key::Namespace);
         jobs.chain(records)
+            .chain(resources)
             .chain(requests)
             .chain(namespaces)
             .chain(self.names.into_iter().map(Key::NamespaceName))

@@ -2,7 +2,7 @@
 //!
 //! Layout: `world` is what a decision sees; `group` turns decided operations into components and those into a plan; `lane`
 //! runs groups over one connection, one `round` at a time; `queue` is the bounded wait before a lane; `cache` and `clock` are shared by the lanes;
-//! `dispatcher` hands ready stages to waiting workers. [`Engine`] is the door.
+//! `permits` is what follows from commits of resources; `dispatcher` hands ready stages to waiting workers. [`Engine`] is the door.
 //!
 //! **Invariants.** Nothing is answered that was not decided on the version it was committed or proved at. The engine owns
 //! a write from the moment a lane takes it: a caller that goes away abandons nothing. No lock is held across I/O.
@@ -14,6 +14,7 @@ pub mod followers;
 pub mod group;
 mod lane;
 mod loading;
+pub mod permits;
 mod queue;
 mod recent;
 mod roots;

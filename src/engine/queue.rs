@@ -9,8 +9,9 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::group::{MAX_GROUP_BYTES, MAX_GROUP_OPERATIONS, MAX_GROUP_ROWS};
+use super::world::Key;
 use crate::error::{Error, Result};
-use crate::operation::{Operation, Reply, Weight};
+use crate::operation::{self, Operation, Reply, Weight};
 
 const WAITING: u8 = 0;
 const TAKEN: u8 = 1;
@@ -37,6 +38,10 @@ pub struct Pending {
     pub weight: Weight,
     /// How often it was decided already.
     pub rounds: u32,
+    /// What it was found to need beside its keys.
+    pub more: Vec<Key>,
+    /// It was decided without all that it needs, which is no round that was lost to others.
+    pub was_blind: bool,
     /// Since when it waits for a row that a foreign session holds.
     pub held_since: Option<Instant>,
     answer: oneshot::Sender<Result<Reply>>,
@@ -48,7 +53,17 @@ impl Pending {
         let (answer, receiver) = oneshot::channel();
         let weight = operation.weight();
         let ticket = Ticket(Arc::new(AtomicU8::new(WAITING)));
-        (Self { operation, weight, rounds: 0, held_since: None, answer, ticket }, receiver)
+        (
+            Self { operation, weight, rounds: 0, more: Vec::new(), was_blind: false, held_since: None, answer, ticket },
+            receiver,
+        )
+    }
+
+    /// Everything it may look at, as far as is known.
+    pub fn keys(&self) -> Vec<Key> {
+        let mut keys = operation::keys(&*self.operation);
+        keys.extend(self.more.iter().cloned());
+        keys
     }
 
     pub fn ticket(&self) -> Ticket {

@@ -1,14 +1,16 @@
-//! The rows whose locks the contended lane takes before it looks at them, in the one order in which everybody takes them: jobs before
-//! records, each by key.
+//! The rows whose locks the contended lane takes before it looks at them, in the one order in which everybody takes them: resources
+//! before jobs before records, each by key.
 
 use super::world::Key;
 use crate::domain::id::JobKey;
+use crate::domain::permit::ResourceKey;
 use crate::domain::record::RecordKey;
 use crate::store::connection::{DbResult, Run};
-use crate::store::load::{lock_jobs, lock_records};
+use crate::store::load::{lock_jobs, lock_records, lock_resources};
 
 /// Rows to be locked.
 pub struct Roots {
+    resources: Vec<ResourceKey>,
     jobs: Vec<JobKey>,
     records: Vec<RecordKey>,
 }
@@ -16,14 +18,16 @@ pub struct Roots {
 impl Roots {
     /// Those among some keys.
     pub fn of<'a>(keys: impl Iterator<Item = &'a Key>) -> Self {
-        let mut this = Self { jobs: Vec::new(), records: Vec::new() };
+        let mut this = Self { resources: Vec::new(), jobs: Vec::new(), records: Vec::new() };
         for key in keys {
             match key {
+                Key::Resource(key) => this.resources.push(*key),
                 Key::Job(key) => this.jobs.push(*key),
                 Key::Record(key) => this.records.push(key.clone()),
                 Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) => {}
             }
         }
+        this.resources.sort_unstable();
         this.jobs.sort_unstable();
         this.records.sort_unstable();
         this
@@ -31,6 +35,9 @@ impl Roots {
 
     /// Takes the locks; waits for them, or fails where somebody has one.
     pub async fn lock(&self, client: &impl Run, wait: bool) -> DbResult<()> {
+        if !self.resources.is_empty() {
+            lock_resources(client, &self.resources, wait).await?;
+        }
         if !self.jobs.is_empty() {
             lock_jobs(client, &self.jobs, wait).await?;
         }

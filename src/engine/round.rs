@@ -20,6 +20,8 @@ use crate::store::connection::{Fault, Run};
 
 /// How often one operation is decided before it is told that others were faster.
 const MAX_ROUNDS: u32 = 6;
+/// How many keys beside its own an operation may turn out to need.
+const MAX_MORE: usize = 10_000;
 /// How long the commit of a group may take; beyond it the connection is given up and the outcome looked for.
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -58,13 +60,15 @@ pub struct Round {
 impl Round {
     /// Decides a group in the order of its arrival.
     pub fn decide(group: Vec<Pending>, basis: Basis) -> Self {
-        let mut world = World::new(basis.loaded, basis.now);
+        let mut world = World::new(basis.loaded, basis.now, basis.surroundings);
         let mut decided = Vec::with_capacity(group.len());
         let mut waiting = Vec::new();
-        for pending in group {
+        for mut pending in group {
             let outcome = operation::decide(&*pending.operation, &mut world);
             let trace = world.end_operation(outcome.is_ok());
-            if trace.must_wait {
+            if trace.must_wait || !trace.missing.is_empty() {
+                pending.was_blind = !trace.missing.is_empty();
+                pending.more.extend(trace.missing);
                 waiting.push(pending);
             } else {
                 decided.push(Decided { pending, outcome, trace });
@@ -147,7 +151,7 @@ impl Round {
                     pass_aside(one.pending);
                 }
                 None => {
-                    let is_root = |key: &&Key| matches!(key, Key::Job(_) | Key::Record(_));
+                    let is_root = |key: &&Key| matches!(key, Key::Job(_) | Key::Record(_) | Key::Resource(_));
                     shared.visited.mark(one.trace.written.iter().filter(is_root));
                     beaten.push(one.pending);
                 }
@@ -182,7 +186,18 @@ impl Round {
                             Some(record) => shared.cache.put(key.clone(), Cached::Record(record.clone())),
                             None => shared.cache.remove(key),
                         }
-                        shared.followers.note(record, after.as_deref());
+                        let at = after.as_ref().map(|record| (record.version, record.create_time));
+                        shared.followers.note(record, at);
+                    }
+                }
+                Key::Resource(resource) => {
+                    if let Some(after) = self.world.resources.get(resource) {
+                        match after {
+                            Some(resource) => shared.cache.put(key.clone(), Cached::Resource(resource.clone())),
+                            None => shared.cache.remove(key),
+                        }
+                        let before = self.world.loaded.resources.get(resource).and_then(Option::as_ref);
+                        shared.permits.note(&shared.hub, *resource, before, after.as_ref(), self.world.now());
                     }
                 }
                 Key::Request(request) => {
@@ -204,7 +219,7 @@ impl Round {
         let stale: HashSet<Key> = bound.chain(read.flat_map(|(one, _)| one.trace.read.iter().cloned())).collect();
         for key in &stale {
             // What is known of a job or a record saves loading all of it again; only its being current is in doubt.
-            if !matches!(key, Key::Job(_) | Key::Record(_)) {
+            if !matches!(key, Key::Job(_) | Key::Record(_) | Key::Resource(_)) {
                 shared.cache.remove(key);
             }
         }
@@ -260,7 +275,9 @@ impl From<CommitError> for Ended {
 pub fn again(group: impl Iterator<Item = Pending>, stale: HashSet<Key>, spent: &Error) -> Vec<Work> {
     let mut work = Work { group: Vec::new(), stale };
     for mut pending in group {
-        pending.rounds += 1;
+        // What is looked up is then here, so this comes to an end by itself; the bound is for what nobody has thought of.
+        let was_blind = std::mem::take(&mut pending.was_blind) && pending.more.len() <= MAX_MORE;
+        pending.rounds += u32::from(!was_blind);
         if pending.rounds >= MAX_ROUNDS {
             pending.answer(Err(spent.clone()));
         } else {
@@ -284,7 +301,7 @@ impl Wanted {
     pub fn by(group: &[Pending]) -> Self {
         let mut wanted = Self::default();
         for pending in group {
-            for key in operation::keys(&*pending.operation) {
+            for key in pending.keys() {
                 if matches!(&key, Key::Job(job) if pending.operation.creates(job)) {
                     wanted.created.insert(key.clone());
                 }

@@ -8,7 +8,9 @@ use super::EngineSettings;
 use super::cache::Cache;
 use super::clock::Clock;
 use super::followers::Followers;
+use super::permits::Permits;
 use super::recent::Recent;
+use crate::domain::record::RecordKey;
 use crate::feed::Hub;
 use crate::store::Store;
 
@@ -45,7 +47,9 @@ pub struct Shared {
     /// What is counted.
     pub figures: Figures,
     /// Who wants to hear of records that change.
-    pub followers: Arc<Followers>,
+    pub followers: Arc<Followers<RecordKey>>,
+    /// What follows from commits of resources.
+    pub permits: Permits,
     /// Keys that other servers write too: what is cached of them is not believed.
     pub(super) visited: Recent,
     /// Keys that were written by others between our look and our commit: their operations take the locks first.
@@ -62,6 +66,7 @@ impl Shared {
             clock: Clock::default(),
             figures: Figures::default(),
             followers: Arc::default(),
+            permits: Permits::new(),
             visited: Recent::new(VISITED_FOR),
             contended: Recent::new(CONTENDED_FOR),
         }

@@ -3,7 +3,7 @@
 //! An operation works on a layer of its own; only when it is decided does the layer become part of the world. A refused
 //! operation leaves nothing behind but the keys it read, on whose versions its refusal rests.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -11,6 +11,8 @@ use uuid::Uuid;
 use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
 use crate::domain::job::{Changes, Edit, Job};
 use crate::domain::namespace::Namespace;
+use crate::domain::permit::ResourceKey;
+use crate::domain::permit::resource::Resource;
 use crate::domain::record::{Record, RecordKey};
 use crate::domain::request::{RequestKey, RequestRecord};
 use crate::domain::time::Timestamp;
@@ -22,6 +24,8 @@ pub enum Key {
     Job(JobKey),
     /// A record with its fields.
     Record(RecordKey),
+    /// A resource with its permits and those who wait for one.
+    Resource(ResourceKey),
     /// A remembered request.
     Request(RequestKey),
     /// A namespace by number.
@@ -37,6 +41,8 @@ pub struct Loaded {
     pub jobs: HashMap<JobKey, Option<Arc<Job>>>,
     /// Records; `None` where there is no such record.
     pub records: HashMap<RecordKey, Option<Arc<Record>>>,
+    /// Resources; `None` where there is no such resource.
+    pub resources: HashMap<ResourceKey, Option<Arc<Resource>>>,
     /// Remembered requests; `None` where the request is taken to be new.
     pub requests: HashMap<RequestKey, Option<Arc<RequestRecord>>>,
     /// Namespaces by number.
@@ -65,6 +71,17 @@ pub enum NamespaceEffect {
     Delete,
 }
 
+/// What is known around a decision that it does not stand on: liveness, never safety, rests on it.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// This server.
+    pub server: Uuid,
+    /// The servers that are there, this one included.
+    pub servers: Arc<HashSet<Uuid>>,
+    /// Permits that were granted before this moment do not expire yet: the database was away, and their holders renew first.
+    pub spared: Option<Timestamp>,
+}
+
 /// What an operation read and changed.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
@@ -74,6 +91,10 @@ pub struct Trace {
     pub written: Vec<Key>,
     /// Leases it needs to have expired.
     pub expired: Vec<(JobKey, StageNo, Uuid)>,
+    /// Permits it needs to have expired.
+    pub expired_permits: Vec<(ResourceKey, Uuid)>,
+    /// What it needs to look at beside its keys; as long as that is not here, its outcome means nothing.
+    pub missing: Vec<Key>,
     /// It cannot be in one group with an earlier operation.
     pub must_wait: bool,
 }
@@ -83,6 +104,7 @@ struct Layer {
     trace: Trace,
     jobs: Vec<(JobKey, Draft)>,
     records: HashMap<RecordKey, Option<Arc<Record>>>,
+    resources: HashMap<ResourceKey, Option<Arc<Resource>>>,
     requests: Vec<(RequestKey, RequestRecord)>,
     namespaces: Vec<(NamespaceId, NamespaceEffect)>,
     names: Vec<Name>,
@@ -98,26 +120,31 @@ pub struct World {
     pub drafts: HashMap<JobKey, Draft>,
     /// Records that changed, as the group will leave them; `None` where one is deleted.
     pub records: HashMap<RecordKey, Option<Arc<Record>>>,
+    /// Resources that changed, as the group will leave them; `None` where one is deleted.
+    pub resources: HashMap<ResourceKey, Option<Arc<Resource>>>,
     /// Requests to remember.
     pub remembered: HashMap<RequestKey, Arc<RequestRecord>>,
     /// Namespaces that change.
     pub namespaces: HashMap<NamespaceId, NamespaceEffect>,
     /// Namespaces to create.
     pub created: Vec<Name>,
+    surroundings: Surroundings,
     layer: Layer,
 }
 
 impl World {
     /// The world as loaded, at a moment of the database's clock.
-    pub fn new(loaded: Loaded, now: Timestamp) -> Self {
+    pub fn new(loaded: Loaded, now: Timestamp, surroundings: Surroundings) -> Self {
         Self {
             loaded,
             now,
             drafts: HashMap::new(),
             records: HashMap::new(),
+            resources: HashMap::new(),
             remembered: HashMap::new(),
             namespaces: HashMap::new(),
             created: Vec::new(),
+            surroundings,
             layer: Layer::default(),
         }
     }
@@ -127,16 +154,24 @@ impl World {
         self.now
     }
 
+    /// What is known around the decision.
+    pub fn surroundings(&self) -> &Surroundings {
+        &self.surroundings
+    }
+
     /// A job as it is now, with what the group has done so far.
     pub fn job(&mut self, key: JobKey) -> Option<Arc<Job>> {
         self.layer.trace.read.push(Key::Job(key));
         if let Some((_, draft)) = self.layer.jobs.iter().rev().find(|(written, _)| *written == key) {
             return draft.job.clone();
         }
-        match self.drafts.get(&key) {
-            Some(draft) => draft.job.clone(),
-            None => self.loaded.jobs.get(&key).cloned().flatten(),
+        if let Some(draft) = self.drafts.get(&key) {
+            return draft.job.clone();
         }
+        if !self.loaded.jobs.contains_key(&key) {
+            self.layer.trace.missing.push(Key::Job(key));
+        }
+        self.loaded.jobs.get(&key).cloned().flatten()
     }
 
     /// Begins to change a job.
@@ -195,6 +230,41 @@ impl World {
         self.layer.records.insert(key.clone(), None);
     }
 
+    /// A resource as it is now, with what the group has done so far. One that is not here, though it may exist, is asked for, and the
+    /// operation decided again.
+    pub fn resource(&mut self, key: ResourceKey) -> Option<Arc<Resource>> {
+        self.layer.trace.read.push(Key::Resource(key));
+        if let Some(changed) = self.layer.resources.get(&key).or_else(|| self.resources.get(&key)) {
+            return changed.clone();
+        }
+        if !self.loaded.resources.contains_key(&key) {
+            self.layer.trace.missing.push(Key::Resource(key));
+        }
+        self.loaded.resources.get(&key).cloned().flatten()
+    }
+
+    /// Puts a new or changed resource into the world; written as it is in the end, like a record.
+    pub fn put_resource(&mut self, resource: Resource) {
+        self.layer.trace.written.push(Key::Resource(resource.key));
+        self.layer.resources.insert(resource.key, Some(Arc::new(resource)));
+    }
+
+    /// Removes a resource from the world.
+    pub fn delete_resource(&mut self, key: ResourceKey) {
+        self.layer.trace.written.push(Key::Resource(key));
+        self.layer.resources.insert(key, None);
+    }
+
+    /// Makes the operation depend on the permit's having expired when it commits, unrenewed.
+    pub fn require_permit_expired(&mut self, key: ResourceKey, permit: Uuid) {
+        self.layer.trace.expired_permits.push((key, permit));
+    }
+
+    /// Whether something that the operation looked at is not here, so that it will be decided again.
+    pub fn is_blind(&self) -> bool {
+        !self.layer.trace.missing.is_empty()
+    }
+
     /// Makes the operation depend on the lease's having expired when it commits, unrenewed.
     pub fn require_expired(&mut self, key: JobKey, no: StageNo, token_secret: Uuid) {
         self.layer.trace.expired.push((key, no, token_secret));
@@ -216,6 +286,9 @@ impl World {
     /// A namespace.
     pub fn namespace(&mut self, id: NamespaceId) -> Option<Arc<Namespace>> {
         self.layer.trace.read.push(Key::Namespace(id));
+        if !self.loaded.namespaces.contains_key(&id) {
+            self.layer.trace.missing.push(Key::Namespace(id));
+        }
         if self.namespaces.get(&id) == Some(&NamespaceEffect::Delete) {
             return None;
         }
@@ -255,7 +328,7 @@ impl World {
     /// Ends an operation: its changes become part of the world if it was `applied`, else only what it read is kept.
     pub fn end_operation(&mut self, applied: bool) -> Trace {
         let layer = std::mem::take(&mut self.layer);
-        if layer.trace.must_wait {
+        if layer.trace.must_wait || !layer.trace.missing.is_empty() {
             return layer.trace;
         }
         if !applied {
@@ -268,6 +341,7 @@ impl World {
             whole.has_own_id |= draft.has_own_id;
         }
         self.records.extend(layer.records);
+        self.resources.extend(layer.resources);
         self.remembered.extend(layer.requests.into_iter().map(|(key, record)| (key, Arc::new(record))));
         for (id, effect) in layer.namespaces {
             let whole = self.namespaces.entry(id).or_insert_with(|| effect.clone());

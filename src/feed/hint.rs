@@ -55,6 +55,8 @@ pub struct News {
     pub jobs: HashMap<JobKey, i64>,
     /// Queues that have work.
     pub queues: HashSet<QueueKey>,
+    /// Somebody who waits at another server was granted a permit; whoever has such waiters looks after them all.
+    pub has_grants: bool,
     /// There was more than could be noted.
     pub overflowed: bool,
 }
@@ -66,6 +68,8 @@ struct Message {
     jobs: Vec<(i32, Uuid, i64)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "q")]
     queues: Vec<(i32, String)>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not", rename = "p")]
+    has_grants: bool,
     #[serde(default, rename = "all")]
     overflowed: bool,
 }
@@ -88,13 +92,13 @@ impl News {
     }
 
     fn is_empty(&self) -> bool {
-        self.jobs.is_empty() && self.queues.is_empty() && !self.overflowed
+        self.jobs.is_empty() && self.queues.is_empty() && !self.overflowed && !self.has_grants
     }
 
     /// As payloads that say whose they are; each is small enough to be sent.
     pub fn payloads(&self, server: Uuid) -> Vec<String> {
         let mut payloads = Vec::new();
-        let mut message = Message { overflowed: self.overflowed, ..Message::default() };
+        let mut message = Message { overflowed: self.overflowed, has_grants: self.has_grants, ..Message::default() };
         let mut items = 0;
         for (key, revision) in &self.jobs {
             message.jobs.push((key.namespace.0, key.uid, *revision));
@@ -113,7 +117,7 @@ impl News {
                 bytes = 0;
             }
         }
-        if !message.jobs.is_empty() || !message.queues.is_empty() || message.overflowed {
+        if !message.jobs.is_empty() || !message.queues.is_empty() || message.overflowed || message.has_grants {
             payloads.push(payload(server, &message));
         }
         payloads
@@ -172,6 +176,11 @@ impl Outgoing {
         });
     }
 
+    /// Notes that a waiter of another server was granted a permit.
+    pub fn note_grant(&self) {
+        self.mailbox.put(|news| news.has_grants = true);
+    }
+
     /// Waits until there is something to tell, and takes it.
     pub async fn take(&self) -> News {
         self.mailbox.take().await
@@ -194,6 +203,7 @@ impl Incoming {
                 news.note_queue((NamespaceId(namespace), queue.as_str().into()));
             }
             news.overflowed |= message.overflowed;
+            news.has_grants |= message.has_grants;
         });
         is_new
     }

@@ -83,6 +83,7 @@ pub struct Hub {
     stir: Notify,
     ready: Mutex<HashSet<QueueKey>>,
     ready_hint: Notify,
+    grants: Notify,
     outgoing: Outgoing,
 }
 
@@ -174,6 +175,21 @@ impl Hub {
             lock(&self.ready).extend(queues);
             self.ready_hint.notify_one();
         }
+    }
+
+    /// Tells the other servers that somebody who waits there was granted a permit.
+    pub fn announce_grants(&self) {
+        self.outgoing.note_grant();
+    }
+
+    /// Notes that another server has granted permits to somebody who waits.
+    pub fn note_grants(&self) {
+        self.grants.notify_one();
+    }
+
+    /// Waits until another server has granted permits to somebody who waits.
+    pub async fn grants_heard(&self) {
+        self.grants.notified().await;
     }
 
     /// Tells that a job was deleted by a commit of this server.

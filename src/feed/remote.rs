@@ -133,6 +133,9 @@ impl Remote {
 
     async fn look_at(&self, news: News) -> Result<()> {
         self.hub.publish_ready(news.queues.into_iter().collect());
+        if news.has_grants {
+            self.hub.note_grants();
+        }
         if news.overflowed {
             return self.look_at_followed().await;
         }

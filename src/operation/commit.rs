@@ -4,9 +4,11 @@
 //! is one component, and is committed as a whole or not at all. The fence is a root that is read; where nothing of its job is
 //! written, the commit locks it at the revision at which the lease was seen.
 
+use super::permits::expect_permit;
 use super::{Operation, Reply, Weight};
-use crate::domain::id::JobKey;
+use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::{Hold, Job};
+use crate::domain::permit::PermitToken;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
 use crate::engine::world::{Key, World};
@@ -25,6 +27,10 @@ pub struct Commit {
     pub parts: Vec<Part>,
     /// The lease without which nothing is done.
     pub fence: Option<(JobKey, Hold)>,
+    /// The permit without which nothing is done.
+    pub permit_fence: Option<PermitToken>,
+    /// The caller's namespace.
+    pub namespace: NamespaceId,
     /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
@@ -36,6 +42,7 @@ impl Operation for Commit {
 
     fn keys(&self) -> Vec<Key> {
         let mut keys: Vec<Key> = self.fence.iter().map(|(job, _)| Key::Job(*job)).collect();
+        keys.extend(self.permit_fence.iter().map(|token| Key::Resource(token.key())));
         keys.extend(self.parts.iter().flat_map(|part| part.operation.keys()));
         keys
     }
@@ -60,6 +67,9 @@ impl Operation for Commit {
         if let Some((job, hold)) = &self.fence {
             world.job(*job).ok_or(Refusal::LeaseLost)?.running(hold)?;
         }
+        if let Some(token) = self.permit_fence {
+            expect_permit(world, self.namespace, token)?;
+        }
         let mut reply = Reply::default();
         for (index, part) in self.parts.iter().enumerate() {
             let done = part.operation.decide(world).and_then(|done| only_once(&*part.operation, done));
@@ -80,6 +90,7 @@ fn only_once(operation: &dyn Operation, reply: Reply) -> Result<Reply, Refusal> 
     let ended = |job: &Job, no: u32| job.stages[no].refuses("was told the same before, so this commit may be a repeat");
     match (reply.jobs.first(), reply.stages.first()) {
         (Some(job), Some(no)) => Err(ended(job, *no)),
-        (_, _) => Ok(reply),
+        // Without a stage it was a permit.
+        (_, _) => Err(Refusal::PermitLost),
     }
 }

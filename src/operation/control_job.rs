@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Operation, Reply, Weight, existing};
+use super::{Operation, Reply, Weight, existing, keep};
 use crate::domain::field_op::FieldOp;
 use crate::domain::id::{JobKey, Name};
 use crate::domain::job::Edit;
@@ -133,6 +133,6 @@ impl Operation for ControlJob {
         let mut edit = world.edit(&job);
         self.control.apply(&mut edit)?;
         self.change_context(world, &mut edit)?;
-        Ok(Reply::about(world.keep(&job, edit)))
+        Ok(Reply::about(keep(world, &job, edit)))
     }
 }

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::start_stage::expect_version;
 use super::update_progress::Target;
-use super::{Operation, Reply, Weight};
+use super::{Operation, Reply, Weight, keep};
 use crate::domain::failure::FailureReport;
 use crate::domain::id::Name;
 use crate::domain::job::{Hold, Job};
@@ -119,6 +119,6 @@ impl Operation for EndStage {
             End::Fail { report, jitter } => edit.fail(hold, report.clone(), *jitter, self.digest)?,
             End::Release => edit.release(hold)?,
         };
-        Ok(Reply::about_stage(no, world.keep(&job, edit)))
+        Ok(Reply::about_stage(no, keep(world, &job, edit)))
     }
 }

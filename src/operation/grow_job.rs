@@ -1,7 +1,7 @@
 //! A running stage adds stages to its job.
 
 use super::update_progress::Target;
-use super::{Operation, Reply, Weight};
+use super::{Operation, Reply, Weight, keep};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
 use crate::domain::stage::NewStage;
@@ -42,7 +42,7 @@ impl Operation for AddStages {
         job.running(&self.target.hold)?;
         let mut edit = world.edit(&job);
         let stages = edit.add_stages(&self.stages, "stages")?;
-        let (job, applied) = world.keep(&job, edit);
+        let (job, applied) = keep(world, &job, edit);
         Ok(Reply { jobs: vec![job], stages, applied, ..Reply::default() })
     }
 }

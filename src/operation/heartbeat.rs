@@ -1,6 +1,6 @@
 //! A worker is alive: its lease is extended when enough of it is used up, and progress is noted on the way.
 
-use super::{Operation, Reply};
+use super::{Operation, Reply, keep};
 use crate::domain::id::{JobKey, LeaseToken, Name, NamespaceId};
 use crate::domain::job::Hold;
 use crate::domain::refusal::Refusal;
@@ -52,6 +52,6 @@ impl Operation for Beat {
         if is_due {
             edit.renew(no);
         }
-        Ok(Reply::about_stage(no, world.keep(&job, edit)))
+        Ok(Reply::about_stage(no, keep(world, &job, edit)))
     }
 }

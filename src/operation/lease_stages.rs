@@ -1,18 +1,24 @@
 //! Gives ready stages of one job to a worker.
 
-use super::{Operation, Reply};
+use uuid::Uuid;
+
+use super::permits::stages::{acquire, forgotten_at};
+use super::{Operation, Reply, keep};
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::job::Grant;
 use crate::domain::refusal::Refusal;
 use crate::engine::world::{Key, World};
 
-/// Leases stages that the dispatcher has reserved. Those that can no longer be leased are left out.
+/// Leases stages that the dispatcher has reserved, each together with the permits it needs. Those that can no longer be leased are
+/// left out; those that have to wait for a permit are noted as such.
 #[derive(Debug)]
 pub struct LeaseStages {
     /// Which job.
     pub key: JobKey,
     /// Which stages, each with its own secret.
     pub stages: Vec<(StageNo, Grant)>,
+    /// Of stages that are leased as a group, the id of the permits that they share.
+    pub group: Option<Uuid>,
 }
 
 impl Operation for LeaseStages {
@@ -29,13 +35,24 @@ impl Operation for LeaseStages {
             return Ok(Reply::default());
         };
         let mut edit = world.edit(&job);
-        let mut leased = Vec::with_capacity(self.stages.len());
+        let (mut leased, mut blocked) = (Vec::with_capacity(self.stages.len()), 0);
         for (no, grant) in &self.stages {
-            if edit.lease(*no, grant).is_ok() {
-                leased.push(*no);
+            let Some(stage) = edit.job.stages.get(*no).filter(|stage| edit.job.is_leasable(stage)).cloned() else {
+                continue;
+            };
+            let id = self.group.unwrap_or(grant.secret);
+            match acquire(world, &job, &stage, &grant.worker_id, id) {
+                Ok(permits) => {
+                    edit.lease(*no, grant, permits)?;
+                    leased.push(*no);
+                }
+                Err((resource, blocker)) => {
+                    edit.block(*no, resource.uid, forgotten_at(world.now(), &blocker));
+                    blocked += 1;
+                }
             }
         }
-        let (job, applied) = world.keep(&job, edit);
-        Ok(Reply { jobs: vec![job], stages: leased, applied, ..Reply::default() })
+        let (job, applied) = keep(world, &job, edit);
+        Ok(Reply { jobs: vec![job], stages: leased, blocked, applied, ..Reply::default() })
     }
 }

@@ -5,12 +5,16 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::domain::id::{JobKey, StageNo};
-use crate::domain::job::Job;
+use crate::domain::job::{Edit, Job};
+use crate::domain::permit::resource::Resource;
 use crate::domain::record::Record;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{RequestIdentity, RequestRecord};
 use crate::engine::world::{Key, World};
+use permits::PermitReply;
 
 pub mod commit;
 pub mod control_job;
@@ -21,6 +25,7 @@ pub mod grow_job;
 pub mod heartbeat;
 pub mod lease_stages;
 pub mod namespace;
+pub mod permits;
 pub mod reap;
 pub mod start_stage;
 pub mod submit_jobs;
@@ -82,6 +87,11 @@ pub trait Operation: Send + Sync + 'static {
         None
     }
 
+    /// Things that it makes under ids of its own, which a repeat has to find.
+    fn names(&self) -> Vec<Uuid> {
+        Vec::new()
+    }
+
     /// Looks at the world and refuses, or changes it.
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal>;
 }
@@ -111,6 +121,12 @@ pub struct Reply {
     pub stages: Vec<StageNo>,
     /// What became of each update of a record, in the order of the request.
     pub records: Vec<RecordOutcome>,
+    /// What became of a wish for a permit.
+    pub permit: Option<PermitReply>,
+    /// The resource it was about, after it.
+    pub resource: Option<Arc<Resource>>,
+    /// Ready stages that could not be had since they wait for a permit.
+    pub blocked: usize,
     /// For a commit of several operations: the reply of each, in order; the lists above are empty then.
     pub parts: Vec<Reply>,
     /// Whether anything changed.
@@ -130,10 +146,17 @@ impl Reply {
         Self { jobs: vec![job], stages: vec![no], applied, ..Self::default() }
     }
 
-    /// The revision of the first job, or the version of the first record, after it.
+    /// The revision of the first job, or the version of the first record or of the resource, after it.
     pub fn revision(&self) -> i64 {
         let job = self.jobs.first().map(|job| job.revision);
-        job.or_else(|| self.records.first().map(|outcome| outcome.record.version)).unwrap_or(0)
+        let record = || self.records.first().map(|outcome| outcome.record.version);
+        let resource = || self.resource.as_ref().map(|resource| resource.version);
+        job.or_else(record).or_else(resource).unwrap_or(0)
+    }
+
+    /// Whether a repeat of the request shall get this. A denial of a permit it shall not: by then there may be one.
+    fn is_final(&self) -> bool {
+        !matches!(self.permit, Some(PermitReply::Denied(_)))
     }
 
     /// For a reply about several things, what [`RequestRecord::versions`] says. A single version is the revision.
@@ -181,11 +204,26 @@ pub fn decide(operation: &dyn Operation, world: &mut World) -> Result<Reply, Ref
         return Ok(Reply { applied: record.applied, replayed: Some(record), ..Reply::default() });
     }
     let reply = operation.decide(world)?;
-    world.remember(identity.key, reply.record(identity));
+    if reply.is_final() {
+        let mut record = reply.record(identity);
+        record.jobs.extend(operation.names());
+        world.remember(identity.key, record);
+    }
     Ok(reply)
 }
 
 /// The job of a key, or the refusal that names it as the caller did.
 fn existing(world: &mut World, key: JobKey, job_id: &str) -> Result<Arc<Job>, Refusal> {
     world.job(key).ok_or_else(|| Refusal::JobNotFound { job_id: job_id.to_owned() })
+}
+
+/// Keeps an edit of a job, and gives back the permits of the attempts that it ended. Returns the job after it, and whether anything
+/// changed.
+fn keep(world: &mut World, before: &Arc<Job>, edit: Edit) -> (Arc<Job>, bool) {
+    let given_up = permits::stages::given_up(&edit);
+    let kept = world.keep(before, edit);
+    if !given_up.is_empty() {
+        permits::stages::give_back(world, before.key.namespace, given_up);
+    }
+    kept
 }

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Operation, Reply};
+use super::{Operation, Reply, keep};
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::StagePhase;
@@ -42,6 +42,6 @@ impl Operation for Reap {
         world.require_expired(self.key, self.stage_no, self.token_secret);
         let mut edit = world.edit(&job);
         edit.reap(self.stage_no);
-        Ok(Reply::about_stage(self.stage_no, world.keep(&job, edit)))
+        Ok(Reply::about_stage(self.stage_no, keep(world, &job, edit)))
     }
 }

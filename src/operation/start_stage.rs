@@ -1,11 +1,14 @@
 //! Begins an attempt of a stage by name.
 
-use super::{Operation, Reply, existing};
+use uuid::Uuid;
+
+use super::permits::stages::acquire;
+use super::{Operation, Reply, existing, keep};
 use crate::domain::id::{JobKey, Name};
 use crate::domain::job::{Grant, Hold};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
-use crate::domain::stage::Stage;
+use crate::domain::stage::{Stage, StagePhase};
 use crate::engine::world::{Key, World};
 
 /// An orchestrator takes a stage of its own job.
@@ -19,6 +22,8 @@ pub struct StartStage {
     pub stage_name: Name,
     /// The lease it wants, if it wants one.
     pub grant: Option<Grant>,
+    /// The id of the permits that it needs.
+    pub permit_id: Uuid,
     /// The stage's version that the caller knows.
     pub expected_version: Option<i64>,
     /// The caller's `request_id`.
@@ -50,9 +55,22 @@ impl Operation for StartStage {
 
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
         let job = existing(world, self.key, &self.job_id)?;
-        expect_version(job.held(&Hold::Name(self.stage_name.clone()))?, self.expected_version)?;
+        let stage = job.held(&Hold::Name(self.stage_name.clone()))?;
+        expect_version(stage, self.expected_version)?;
         let mut edit = world.edit(&job);
-        let no = edit.start_by_name(&self.stage_name, self.grant.as_ref())?;
-        Ok(Reply::about_stage(no, world.keep(&job, edit)))
+        let mut permits = Vec::new();
+        if stage.phase() == StagePhase::Ready && job.state.hands_out() {
+            let worker = self.grant.as_ref().map_or_else(|| "".into(), |grant| grant.worker_id.clone());
+            let now = world.now();
+            permits =
+                acquire(world, &job, stage, &worker, self.permit_id).map_err(|(_, blocker)| Refusal::PermitDenied {
+                    stage_name: self.stage_name.to_string(),
+                    resource: blocker.resource.to_string(),
+                    reason: blocker.block.reason.name(),
+                    retry_after: blocker.block.until.map(|until| now.until(until)),
+                })?;
+        }
+        let no = edit.start_by_name(&self.stage_name, self.grant.as_ref(), permits)?;
+        Ok(Reply::about_stage(no, keep(world, &job, edit)))
     }
 }

@@ -1,7 +1,7 @@
 //! Notes progress and a message of a running stage.
 
 use super::start_stage::expect_version;
-use super::{Operation, Reply};
+use super::{Operation, Reply, keep};
 use crate::domain::id::{JobKey, Name};
 use crate::domain::job::Hold;
 use crate::domain::refusal::Refusal;
@@ -62,6 +62,6 @@ impl Operation for UpdateProgress {
         expect_version(job.held(&self.target.hold)?, self.expected_version)?;
         let mut edit = world.edit(&job);
         let no = edit.progress(&self.target.hold, self.progress, self.message.clone())?;
-        Ok(Reply::about_stage(no, world.keep(&job, edit)))
+        Ok(Reply::about_stage(no, keep(world, &job, edit)))
     }
 }

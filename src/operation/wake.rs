@@ -1,7 +1,7 @@
 //! Does what is due by the clock: delayed starts, backoffs, timeouts, the end of grace and of retention.
 
 use super::delete_job::{delete, keys};
-use super::{Operation, Reply};
+use super::{Operation, Reply, keep};
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::refusal::Refusal;
 use crate::engine::world::{Key, World};
@@ -43,6 +43,6 @@ impl Operation for Wake {
             Some(no) => edit.wake_stage(no, self.jitter),
             None => edit.wake_job(),
         }
-        Ok(Reply::about(world.keep(&job, edit)))
+        Ok(Reply::about(keep(world, &job, edit)))
     }
 }

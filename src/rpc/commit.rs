@@ -6,14 +6,15 @@ use std::sync::Arc;
 use super::caller::{Caller, after_commit};
 use super::convert::digest::{self, Repeatable, identity};
 use super::convert::path::Path;
-use super::convert::{job, record, stage, steer, submit, worker};
+use super::convert::{job, permit, record, stage, steer, submit, worker};
 use super::limits;
 use super::page::Budget;
 use super::record_writes::fitting;
-use super::{job_writes, stage_writes};
+use super::{job_writes, permit_writes, stage_writes};
 use crate::domain::documents::JobDocuments;
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::{Hold, Job};
+use crate::domain::permit::PermitToken;
 use crate::domain::record::{Record, RecordKey};
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::Stage;
@@ -30,6 +31,7 @@ use crate::proto::commit_operation::Operation as Asked;
 /// What an operation is about, to tell of it.
 enum Subject {
     Job,
+    Permit,
     Stage(Hold),
     Record { key: RecordKey, omit_fields: bool },
 }
@@ -40,13 +42,20 @@ type Read = std::result::Result<(Box<dyn Operation>, Subject), Refusal>;
 pub async fn commit(caller: Caller, mut request: proto::CommitRequest) -> Result<proto::CommitResponse> {
     let identity = identity(caller.namespace, &mut request)?;
     let fence = worker::fence(caller.namespace, &request.fence)?;
+    let permit_fence = fence_permit(&request.permit_fence)?;
     let (parts, subjects) = parts(caller.namespace, request.operations)?;
-    let reply = caller.execute(Commit { parts, fence, request: identity }).await?;
+    let reply =
+        caller.execute(Commit { parts, fence, permit_fence, namespace: caller.namespace, request: identity }).await?;
     let results = match &reply.replayed {
         Some(_) => told_again(&caller, &subjects, &reply).await?,
         None => told(&subjects, &reply)?,
     };
     Ok(proto::CommitResponse { results, replayed: reply.replayed.is_some() })
+}
+
+fn fence_permit(given: &str) -> std::result::Result<Option<PermitToken>, Refusal> {
+    let root = Path::Root;
+    if given.is_empty() { Ok(None) } else { permit::token(given, &root.field("permit_fence")).map(Some) }
 }
 
 fn parts(namespace: NamespaceId, given: Vec<proto::CommitOperation>) -> Result<(Vec<Part>, Vec<Subject>)> {
@@ -94,6 +103,7 @@ fn name(asked: &Asked) -> &'static str {
         Asked::PauseJob(_) => "pause_job",
         Asked::ResumeJob(_) => "resume_job",
         Asked::RetryJob(_) => "retry_job",
+        Asked::ReleasePermit(_) => "release_permit",
     }
 }
 
@@ -137,6 +147,9 @@ fn operation(namespace: NamespaceId, asked: Asked) -> Read {
         }
         Asked::UpdateStageProgress(request) => {
             about_stage(stage_writes::progress(namespace, &alone(request)?)?, |progress| &progress.target.hold)
+        }
+        Asked::ReleasePermit(request) => {
+            Ok((Box::new(permit_writes::release(namespace, &alone(request)?)?), Subject::Permit))
         }
         Asked::AddStages(request) => about_job(stage_writes::addition(namespace, &alone(request)?)?),
         Asked::UpdateJob(_) | Asked::CancelJob(_) | Asked::PauseJob(_) | Asked::ResumeJob(_) | Asked::RetryJob(_) => {
@@ -211,7 +224,7 @@ async fn told_again(caller: &Caller, subjects: &[Subject], reply: &Reply) -> Res
     let jobs: HashMap<JobKey, Arc<Job>> = caller.services.store.jobs(&keys).await.map_err(after_commit)?;
     let named = subjects.iter().filter_map(|subject| match subject {
         Subject::Record { key, .. } => Some(key.clone()),
-        Subject::Job | Subject::Stage(_) => None,
+        Subject::Job | Subject::Permit | Subject::Stage(_) => None,
     });
     let records: Vec<RecordKey> = named.collect();
     let records = caller.services.store.records(&records).await.map_err(after_commit)?;
@@ -221,6 +234,7 @@ async fn told_again(caller: &Caller, subjects: &[Subject], reply: &Reply) -> Res
     for (i, subject) in subjects.iter().enumerate() {
         let (job, record) = match subject {
             Subject::Job | Subject::Stage(_) => (keys.next().and_then(|key| jobs.get(key)), None),
+            Subject::Permit => (None, None),
             Subject::Record { key, .. } => (None, records.get(key)),
         };
         let applied_version = remembered.versions.get(i).copied().unwrap_or(0);

@@ -1,6 +1,7 @@
 //! ExplainJob: why a job is not moving, or what it is doing.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::caller::Caller;
@@ -8,13 +9,17 @@ use super::convert::{steer, time};
 use super::job_reads::existing;
 use crate::domain::id::Name;
 use crate::domain::job::{Job, JobState};
-use crate::domain::stage::{Stage, StageState};
+use crate::domain::permit::ResourceKey;
+use crate::domain::permit::resource::Resource;
+use crate::domain::stage::{Stage, StagePhase, StageState};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 use crate::proto::{self, StageWaitReason};
 
 /// After this a queue that nobody asks for counts as one without workers.
 const NOBODY: Duration = Duration::from_secs(60);
+/// Resources that are looked at.
+const RESOURCES: usize = 1_000;
 /// How many stages are told at most.
 const TOLD: usize = 100;
 
@@ -29,7 +34,35 @@ pub async fn explain_job(caller: Caller, request: proto::ExplainJobRequest) -> R
         let last = services.dispatcher.last_poll(caller.namespace, queue);
         last.unwrap_or_else(|| services.uptime())
     };
-    Ok(explain(&job, &idle, now))
+    let claims = job.stages.iter().filter(|stage| stage.phase() == StagePhase::Ready);
+    let mut keys: Vec<ResourceKey> = claims.flat_map(|stage| wanted(&job, stage)).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    // Of very many, those of a part of the stages are told.
+    keys.truncate(RESOURCES);
+    let resources = if keys.is_empty() { HashMap::new() } else { services.store.resources(&keys).await? };
+    Ok(explain(&job, &idle, &resources, now))
+}
+
+fn wanted<'a>(job: &'a Job, stage: &'a Stage) -> impl Iterator<Item = ResourceKey> + 'a {
+    stage.spec.permits.iter().map(|claim| ResourceKey::of(job.key.namespace, &claim.resource))
+}
+
+/// The resource that a ready stage waits for, and until when, if that is known.
+fn blocked<'a>(
+    job: &'a Job,
+    stage: &'a Stage,
+    resources: &HashMap<ResourceKey, Arc<Resource>>,
+    now: Timestamp,
+) -> Option<(&'a str, Option<Timestamp>)> {
+    let mut claims = stage.spec.permits.iter().zip(wanted(job, stage));
+    claims.find_map(|(claim, key)| {
+        let resource = resources.get(&key)?;
+        if resource.never(claim).is_some() {
+            return Some((&*claim.resource, None));
+        }
+        resource.fits(claim, now).err().map(|block| (&*claim.resource, block.until))
+    })
 }
 
 /// Why a stage has not ended.
@@ -42,14 +75,20 @@ struct Wait<'a> {
 }
 
 /// The explanation of a job at a moment; `idle` says for how long nobody has asked for work of a queue.
-pub fn explain(job: &Job, idle: &dyn Fn(&str) -> Duration, now: Timestamp) -> proto::ExplainJobResponse {
+pub fn explain(
+    job: &Job,
+    idle: &dyn Fn(&str) -> Duration,
+    resources: &HashMap<ResourceKey, Arc<Resource>>,
+    now: Timestamp,
+) -> proto::ExplainJobResponse {
+    let blocked = |stage| blocked(job, stage, resources, now);
     // Jobs have many stages and few queues.
     let mut abandoned: HashMap<&Name, bool> = HashMap::new();
     let mut waits = Vec::new();
     for stage in job.stages.iter() {
         let queue = &stage.spec.queue;
         let is_abandoned = || *abandoned.entry(queue).or_insert_with(|| idle(queue) >= NOBODY);
-        waits.extend(wait(job, stage, is_abandoned));
+        waits.extend(wait(job, stage, is_abandoned, &blocked));
     }
     proto::ExplainJobResponse {
         headline: headline(job, &waits, now),
@@ -68,13 +107,19 @@ fn told(wait: &Wait) -> proto::StageExplanation {
 }
 
 /// What a stage waits for; `None` if it has ended.
-fn wait<'a>(job: &'a Job, stage: &'a Stage, is_abandoned: impl FnOnce() -> bool) -> Option<Wait<'a>> {
+fn wait<'a>(
+    job: &'a Job,
+    stage: &'a Stage,
+    is_abandoned: impl FnOnce() -> bool,
+    blocked: &dyn Fn(&'a Stage) -> Option<(&'a str, Option<Timestamp>)>,
+) -> Option<Wait<'a>> {
     let (reason, blocker, until) = match &stage.state {
         StageState::Blocked => match open_dependency(job, stage) {
             Some(blocker) => (StageWaitReason::Dependency, blocker, None),
             None => (StageWaitReason::StartTime, "", job.opens_at),
         },
         StageState::Ready if job.state == JobState::Paused => (StageWaitReason::Paused, "", None),
+        StageState::Ready if let Some((blocker, until)) = blocked(stage) => (StageWaitReason::Permit, blocker, until),
         StageState::Ready if stage.spec.direct => (StageWaitReason::Queued, "", None),
         StageState::Ready if is_abandoned() => (StageWaitReason::NoWorker, &*stage.spec.queue, None),
         StageState::Ready => (StageWaitReason::Queued, &*stage.spec.queue, None),
@@ -96,10 +141,11 @@ fn open_dependency<'a>(job: &'a Job, stage: &Stage) -> Option<&'a str> {
 }
 
 /// How much a reason says: what a person has to do something about comes first, what follows from other stages last.
-const TELLING: [StageWaitReason; 7] = [
+const TELLING: [StageWaitReason; 8] = [
     StageWaitReason::NoWorker,
     StageWaitReason::Paused,
     StageWaitReason::Running,
+    StageWaitReason::Permit,
     StageWaitReason::Queued,
     StageWaitReason::Backoff,
     StageWaitReason::StartTime,
@@ -146,6 +192,10 @@ fn sentence(wait: &Wait, running: usize, now: Timestamp) -> String {
         StageWaitReason::Queued => {
             format!("Stage {stage_name:?} is ready and waits for its turn in queue {blocker:?}.")
         }
+        StageWaitReason::Permit if until.is_some() => {
+            format!("Stage {stage_name:?} is ready and waits for a permit of {blocker:?}, for {left}.")
+        }
+        StageWaitReason::Permit => format!("Stage {stage_name:?} is ready and waits for a permit of {blocker:?}."),
         StageWaitReason::Backoff => format!("Stage {stage_name:?} has failed and is tried again in {left}."),
         StageWaitReason::StartTime => format!("The job starts in {left}."),
         StageWaitReason::Dependency => format!("Stage {stage_name:?} waits for stage {blocker:?}."),

@@ -36,7 +36,7 @@ fn edited(job: &Arc<Job>, change: impl FnOnce(&mut Edit)) -> Arc<Job> {
 
 fn leased(job: &Arc<Job>) -> Arc<Job> {
     let grant = Grant { worker_id: "w-1".into(), secret: Uuid::from_u128(9), duration: None };
-    edited(job, |edit| edit.lease(0, &grant).expect("ready"))
+    edited(job, |edit| edit.lease(0, &grant, Vec::new()).expect("ready"))
 }
 
 fn busy(_queue: &str) -> Duration {
@@ -49,17 +49,18 @@ fn reasons(told: &proto::ExplainJobResponse) -> Vec<(&str, StageWaitReason, &str
 
 #[test]
 fn what_is_ready_waits_for_its_turn_or_for_a_worker_at_all() {
-    let told = explain(&chain(), &busy, NOW);
+    let told = explain(&chain(), &busy, &HashMap::new(), NOW);
     let (queued, dependency) = (StageWaitReason::Queued, StageWaitReason::Dependency);
     assert_eq!(reasons(&told), [("cut", queued, "default"), ("mix", dependency, "cut")]);
     assert_eq!(told.headline, "Stage \"cut\" is ready and waits for its turn in queue \"default\".");
-    let told = explain(&chain(), &|_| Duration::from_secs(60), NOW);
+    let told = explain(&chain(), &|_| Duration::from_secs(60), &HashMap::new(), NOW);
     assert_eq!(reasons(&told)[0].1, StageWaitReason::NoWorker);
     assert!(told.headline.contains("no worker has asked for queue \"default\" for 60 s"), "{}", told.headline);
     let direct = proto::StageSpec { direct: true, ..spec("main", &[]) };
     let told = explain(
         &submitted(proto::SubmitJobRequest { stages: vec![direct], ..Default::default() }),
         &|_| Duration::MAX,
+        &HashMap::new(),
         NOW,
     );
     assert_eq!(reasons(&told), [("main", StageWaitReason::Queued, "")], "nobody polls for a direct stage");
@@ -68,7 +69,7 @@ fn what_is_ready_waits_for_its_turn_or_for_a_worker_at_all() {
 #[test]
 fn a_running_stage_names_its_worker_and_ended_ones_are_left_out() {
     let running = leased(&chain());
-    let told = explain(&running, &busy, NOW);
+    let told = explain(&running, &busy, &HashMap::new(), NOW);
     assert_eq!(reasons(&told)[0], ("cut", StageWaitReason::Running, "w-1"));
     assert_eq!(told.stages[0].until_time.map(|at| at.seconds), Some(1_700_000_090));
     assert_eq!((&*told.headline, told.job_revision), ("Stage \"cut\" is running on worker \"w-1\".", 2));
@@ -76,13 +77,13 @@ fn a_running_stage_names_its_worker_and_ended_ones_are_left_out() {
     let done = edited(&running, |edit| {
         edit.complete(&Hold::Token(token), None, None, None, Uuid::nil()).expect("held");
     });
-    assert_eq!(reasons(&explain(&done, &busy, NOW)), [("mix", StageWaitReason::Queued, "default")]);
+    assert_eq!(reasons(&explain(&done, &busy, &HashMap::new(), NOW)), [("mix", StageWaitReason::Queued, "default")]);
 }
 
 #[test]
 fn pauses_backoffs_and_start_times_say_what_is_waited_for() {
     let paused = edited(&chain(), |edit| edit.pause().expect("pending"));
-    let told = explain(&paused, &|_| Duration::MAX, NOW);
+    let told = explain(&paused, &|_| Duration::MAX, &HashMap::new(), NOW);
     assert_eq!(reasons(&told)[0].1, StageWaitReason::Paused);
     assert_eq!(told.headline, "The job is paused until it is resumed.");
 
@@ -94,12 +95,13 @@ fn pauses_backoffs_and_start_times_say_what_is_waited_for() {
     let failed = edited(&running, |edit| {
         edit.fail(&hold, report, 0.0, Uuid::nil()).expect("held");
     });
-    let told = explain(&failed, &busy, NOW);
+    let told = explain(&failed, &busy, &HashMap::new(), NOW);
     assert_eq!(reasons(&told)[0].1, StageWaitReason::Backoff);
     assert_eq!(told.headline, "Stage \"cut\" has failed and is tried again in 4 min.");
 
     let start_time = Some(prost_types::Timestamp { seconds: 1_700_000_030, nanos: 0 });
-    let told = explain(&submitted(proto::SubmitJobRequest { start_time, ..Default::default() }), &busy, NOW);
+    let told =
+        explain(&submitted(proto::SubmitJobRequest { start_time, ..Default::default() }), &busy, &HashMap::new(), NOW);
     assert_eq!(reasons(&told), [("main", StageWaitReason::StartTime, "")]);
     assert_eq!(told.stages[0].until_time, start_time);
     assert_eq!(told.headline, "The job starts in 30 s.");
@@ -108,10 +110,10 @@ fn pauses_backoffs_and_start_times_say_what_is_waited_for() {
 #[test]
 fn the_end_of_a_job_is_its_headline() {
     let cancelled = edited(&chain(), |edit| edit.cancel(Duration::from_secs(30), None).expect("pending"));
-    let told = explain(&cancelled, &busy, NOW);
+    let told = explain(&cancelled, &busy, &HashMap::new(), NOW);
     assert_eq!((&*told.headline, told.stages.len()), ("The job was cancelled.", 0));
     let cancelling = edited(&leased(&chain()), |edit| edit.cancel(Duration::from_secs(30), None).expect("running"));
-    let told = explain(&cancelling, &busy, NOW);
+    let told = explain(&cancelling, &busy, &HashMap::new(), NOW);
     assert_eq!(told.headline, "The job is being cancelled; 1 stage may still run, 30 s at most.");
     assert_eq!(reasons(&told), [("cut", StageWaitReason::Running, "w-1")]);
 }
@@ -119,6 +121,7 @@ fn the_end_of_a_job_is_its_headline() {
 #[test]
 fn a_big_job_is_told_in_part() {
     let stages = (0..300).map(|i| spec(&format!("s{i}"), &[])).collect();
-    let told = explain(&submitted(proto::SubmitJobRequest { stages, ..Default::default() }), &busy, NOW);
+    let told =
+        explain(&submitted(proto::SubmitJobRequest { stages, ..Default::default() }), &busy, &HashMap::new(), NOW);
     assert_eq!(told.stages.len(), 100);
 }

@@ -103,6 +103,7 @@ pub async fn start_stage(caller: Caller, mut request: proto::StartStageRequest) 
             job_id: stage.job_id,
             stage_name: stage.stage_name,
             grant,
+            permit_id: Uuid::new_v4(),
             expected_version: request.expected_version,
             request: identity,
         })

@@ -42,6 +42,8 @@ pub const OPERATIONS_PER_CALL: usize = 10_000;
 pub const RECORDS_PER_WATCH: usize = 100;
 /// Operations in one Commit.
 pub const OPERATIONS_PER_COMMIT: usize = 100;
+/// Permits in one RenewPermits.
+pub const PERMITS_PER_RENEWAL: usize = 1_000;
 /// Records in one batch.
 pub const RECORDS_PER_BATCH: usize = 500;
 

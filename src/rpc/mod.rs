@@ -1,11 +1,12 @@
 //! The edge between the wire and the domain: what callers write is checked and made into domain values here, and what
 //! the domain answers, refusals included, is made into messages and statuses.
 //!
-//! Layout: `services` is what serves every call, with the routes; `caller` is one call. `job_service`, `worker_service`, `record_service`,
+//! Layout: `services` is what serves every call, with the routes; `caller` is one call. `job_service`, `worker_service`, `record_service`, `permit_service`,
 //! `transaction_service` and `admin_service` say which function answers which rpc. `convert` turns messages into domain values and back; `filter`,
 //! `list` and `page` read what list calls carry; `limits` has every size that a caller can hit; `status` is the only map
 //! from [`crate::error::Error`] to a gRPC status. Nothing below this module knows a message of the protos.
 
+mod acquire;
 mod admin_service;
 mod caller;
 mod commit;
@@ -20,6 +21,9 @@ pub mod limits;
 pub mod list;
 mod namespaces;
 pub mod page;
+mod permit_reads;
+mod permit_service;
+mod permit_writes;
 mod record_reads;
 mod record_service;
 mod record_writes;
@@ -31,6 +35,7 @@ mod submit_jobs;
 mod transaction_service;
 mod watch;
 mod watch_records;
+mod watch_resource;
 mod worker_service;
 
 pub use namespaces::Namespaces;

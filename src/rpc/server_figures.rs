@@ -18,7 +18,7 @@ use crate::proto::*;
 use crate::task::LoopFigures;
 
 /// What this server can do.
-const CAPABILITIES: [&str; 5] = ["admin", "jobs", "records", "transactions", "workers"];
+const CAPABILITIES: [&str; 6] = ["admin", "jobs", "permits", "records", "transactions", "workers"];
 
 /// GetServerInfo.
 pub fn info() -> GetServerInfoResponse {

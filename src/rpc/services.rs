@@ -9,6 +9,7 @@ use tonic::service::Routes;
 use super::admin_service::AdminRpcs;
 use super::job_service::JobRpcs;
 use super::namespaces::Namespaces;
+use super::permit_service::PermitRpcs;
 use super::record_service::RecordRpcs;
 use super::transaction_service::TransactionRpcs;
 use super::worker_service::WorkerRpcs;
@@ -20,6 +21,7 @@ use crate::error::Result;
 use crate::feed::Hub;
 use crate::proto::admin_service_server::AdminServiceServer;
 use crate::proto::job_service_server::JobServiceServer;
+use crate::proto::permit_service_server::PermitServiceServer;
 use crate::proto::record_service_server::RecordServiceServer;
 use crate::proto::transaction_service_server::TransactionServiceServer;
 use crate::proto::worker_service_server::WorkerServiceServer;
@@ -74,11 +76,13 @@ pub fn routes(services: Services) -> Routes {
     let jobs = JobServiceServer::new(JobRpcs(services.clone()));
     let workers = WorkerServiceServer::new(WorkerRpcs(services.clone()));
     let records = RecordServiceServer::new(RecordRpcs(services.clone()));
+    let permits = PermitServiceServer::new(PermitRpcs(services.clone()));
     let transactions = TransactionServiceServer::new(TransactionRpcs(services.clone()));
     let admin = AdminServiceServer::new(AdminRpcs(services));
     Routes::new(jobs.max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX))
         .add_service(workers.max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX))
         .add_service(records.max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX))
+        .add_service(permits.max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX))
         .add_service(transactions.max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX))
         .add_service(admin.max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX))
 }

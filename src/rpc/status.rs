@@ -50,6 +50,10 @@ pub enum Reason {
     LimitExceeded,
     Conflict,
     LeaseLost,
+    PermitLost,
+    PermitDenied,
+    ResourceNotFound,
+    ResourceInUse,
     InvalidTransition,
     Overloaded,
     DeadlineExceeded,
@@ -80,6 +84,10 @@ impl Reason {
             Self::LimitExceeded => "LIMIT_EXCEEDED",
             Self::Conflict => "CONFLICT",
             Self::LeaseLost => "LEASE_LOST",
+            Self::PermitLost => "PERMIT_LOST",
+            Self::PermitDenied => "PERMIT_DENIED",
+            Self::ResourceNotFound => "RESOURCE_NOT_FOUND",
+            Self::ResourceInUse => "RESOURCE_IN_USE",
             Self::InvalidTransition => "INVALID_TRANSITION",
             Self::Overloaded => "OVERLOADED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
@@ -230,6 +238,18 @@ impl Answer {
                 Self::no(Code::Aborted, Reason::VersionMismatch).with("expected", expected).with("actual", actual)
             }
             Refusal::LeaseLost => Self::no(Code::FailedPrecondition, Reason::LeaseLost),
+            Refusal::PermitLost => Self::no(Code::FailedPrecondition, Reason::PermitLost),
+            Refusal::PermitDenied { stage_name, resource, reason, retry_after } => {
+                let (code, why) = (Code::FailedPrecondition, Reason::PermitDenied);
+                let answer = retry_after.map_or_else(|| Self::no(code, why), |wait| Self::later(code, why, wait));
+                answer.with("stage_name", stage_name).with("resource", resource).with("blocked_by", reason)
+            }
+            Refusal::ResourceNotFound { name } => {
+                Self::no(Code::NotFound, Reason::ResourceNotFound).with("resource", name)
+            }
+            Refusal::ResourceInUse { name } => {
+                Self::no(Code::FailedPrecondition, Reason::ResourceInUse).with("resource", name)
+            }
             Refusal::InvalidTransition { state, .. } => {
                 Self::no(Code::FailedPrecondition, Reason::InvalidTransition).with("state", state)
             }

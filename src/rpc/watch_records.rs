@@ -41,7 +41,7 @@ enum Told {
 
 struct Watcher {
     services: Arc<Services>,
-    following: Following,
+    following: Following<RecordKey>,
     keys: Vec<RecordKey>,
     told: HashMap<RecordKey, Told>,
     queued: VecDeque<Update>,

@@ -48,7 +48,8 @@ impl Store {
         let namespaces: Vec<i32> = demands.iter().map(|demand| demand.namespace.0).collect();
         let queues: Vec<&str> = demands.iter().map(|demand| &*demand.queue).collect();
         let wanted: Vec<i64> = demands.iter().map(|demand| i64::try_from(demand.stages).unwrap_or(i64::MAX)).collect();
-        let rows = self.read(include_str!("sql/pick_ready.sql"), &[&namespaces, &queues, &wanted, &server]).await?;
+        let rows =
+            self.background(include_str!("sql/pick_ready.sql"), &[&namespaces, &queues, &wanted, &server]).await?;
         Ok(rows.iter().map(reserved).collect())
     }
 
@@ -57,7 +58,7 @@ impl Store {
         let group_key = head.group_key.as_deref();
         let limit = i64::try_from(stages).unwrap_or(i64::MAX);
         let params: [&(dyn ToSql + Sync); 5] = [&head.key.namespace.0, &&*head.queue, &group_key, &limit, &server];
-        let rows = self.read(include_str!("sql/pick_group.sql"), &params).await?;
+        let rows = self.background(include_str!("sql/pick_group.sql"), &params).await?;
         Ok(rows.iter().map(reserved).collect())
     }
 
@@ -66,40 +67,40 @@ impl Store {
         let (namespaces, uids): (Vec<i32>, Vec<Uuid>) =
             stages.iter().map(|stage| (stage.key.namespace.0, stage.key.uid)).unzip();
         let numbers: Vec<i32> = stages.iter().map(|stage| i32::try_from(stage.stage_no).unwrap_or(i32::MAX)).collect();
-        self.read(include_str!("sql/free_ready.sql"), &[&namespaces, &uids, &numbers, &server]).await?;
+        self.background(include_str!("sql/free_ready.sql"), &[&namespaces, &uids, &numbers, &server]).await?;
         Ok(())
     }
 
     /// Leases whose time is up, with the secrets of their tokens.
     pub async fn due_leases(&self, limit: i64) -> Result<Vec<(JobKey, StageNo, Uuid)>> {
-        let rows = self.read(include_str!("sql/due_leases.sql"), &[&limit]).await?;
+        let rows = self.background(include_str!("sql/due_leases.sql"), &[&limit]).await?;
         Ok(rows.iter().map(|row| (job_key(row), number(row.get(2)), row.get(3))).collect())
     }
 
     /// Jobs and stages to which something is due.
     pub async fn due_timers(&self, limit: i64) -> Result<Vec<(JobKey, Option<StageNo>)>> {
-        let jobs = self.read(include_str!("sql/due_jobs.sql"), &[&limit]).await?;
-        let stages = self.read(include_str!("sql/due_stages.sql"), &[&limit]).await?;
+        let jobs = self.background(include_str!("sql/due_jobs.sql"), &[&limit]).await?;
+        let stages = self.background(include_str!("sql/due_stages.sql"), &[&limit]).await?;
         let jobs = jobs.iter().map(|row| (job_key(row), None));
         Ok(jobs.chain(stages.iter().map(|row| (job_key(row), Some(number(row.get(2)))))).collect())
     }
 
     /// Forgets what nobody can ask for any more; returns how many rows went, at most `limit` of each kind.
     pub async fn forget(&self, limit: i64) -> Result<usize> {
-        let requests = self.read(include_str!("sql/forget_requests.sql"), &[&limit]).await?;
-        let groups = self.read(include_str!("sql/forget_groups.sql"), &[&limit]).await?;
+        let requests = self.background(include_str!("sql/forget_requests.sql"), &[&limit]).await?;
+        let groups = self.background(include_str!("sql/forget_groups.sql"), &[&limit]).await?;
         Ok(requests.len() + groups.len())
     }
 
     /// Takes a turn for a while, or goes on with it; false while another server has it.
     pub async fn take_turn(&self, role: &str, server: Uuid, lasts: Duration) -> Result<bool> {
-        let rows = self.read(include_str!("sql/take_turn.sql"), &[&role, &server, &lasts.as_secs_f64()]).await?;
+        let rows = self.background(include_str!("sql/take_turn.sql"), &[&role, &server, &lasts.as_secs_f64()]).await?;
         Ok(!rows.is_empty())
     }
 
     /// Gives a turn up.
     pub async fn free_turn(&self, role: &str, server: Uuid) -> Result<()> {
-        self.read(include_str!("sql/free_turn.sql"), &[&role, &server]).await?;
+        self.background(include_str!("sql/free_turn.sql"), &[&role, &server]).await?;
         Ok(())
     }
 
@@ -110,7 +111,7 @@ impl Store {
         partitions::drop_old(&client, keep_days).await
     }
 
-    async fn read(&self, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+    pub(super) async fn background(&self, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
         let client = self.reserved.get().await?;
         client.rows(sql, params).await.map_err(|error| unavailable(&error))
     }

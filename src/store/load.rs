@@ -1,5 +1,6 @@
 //! Loads what decisions need: jobs with their stages and leases, records, remembered requests, namespaces.
 
+mod permits;
 mod records;
 
 use std::collections::HashMap;
@@ -10,6 +11,7 @@ use postgres_types::ToSql;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+pub use permits::{lock_resources, resources};
 pub use records::{Look, lock_records, look_at_records, records};
 
 use super::commit::FAILING;
@@ -115,7 +117,11 @@ fn stage(row: &Row) -> Stage {
         state: match stage_phase(row.get(27)) {
             StagePhase::Blocked => StageState::Blocked,
             StagePhase::Ready => StageState::Ready,
-            StagePhase::Running => StageState::Running(Attempt { lease: lease(row), deadline: wakes_at }),
+            StagePhase::Running => StageState::Running(Attempt {
+                lease: lease(row),
+                deadline: wakes_at,
+                permits: row.get::<_, Option<JsonText>>(43).map(|text| parsed(&text)).unwrap_or_default(),
+            }),
             StagePhase::Backoff => StageState::Backoff { until: wakes_at.unwrap_or(Timestamp(0)) },
             StagePhase::Succeeded => StageState::Succeeded,
             StagePhase::Failed => StageState::Failed,

@@ -13,6 +13,7 @@ pub mod listen;
 pub mod load;
 pub mod migrate;
 pub mod partitions;
+pub mod permits;
 pub mod pool;
 mod queries;
 pub mod reader;

@@ -78,7 +78,7 @@ impl Chore for Scheduler {
 }
 
 /// Runs operations side by side, so that they share groups. Those that were refused have been overtaken, which is no fault.
-async fn execute_all(engine: &Engine, operations: impl Iterator<Item = impl Operation>) -> Result<usize> {
+pub(super) async fn execute_all(engine: &Engine, operations: impl Iterator<Item = impl Operation>) -> Result<usize> {
     let outcomes = futures::future::join_all(operations.map(|operation| engine.execute(operation, None))).await;
     let mut applied = 0;
     for outcome in outcomes {

@@ -44,7 +44,7 @@ impl Chore for FollowedRecords {
                         // First, for who is woken looks there.
                         let record = Arc::new(record);
                         shared.cache.put(Key::Record(key.clone()), Cached::Record(record.clone()));
-                        shared.followers.note(&key, Some(&record));
+                        shared.followers.note(&key, Some((record.version, record.create_time)));
                     }
                     Look::Missing => shared.followers.note(&key, None),
                 }

@@ -6,6 +6,7 @@
 mod due;
 mod followed;
 mod housekeeping;
+mod permits;
 mod turn;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -94,6 +95,9 @@ impl Loops {
         loops.add(due::Reaper::new(engine.clone(), settings.reap_grace), engine, shutdown);
         loops.add(due::Scheduler::new(engine.clone()), engine, shutdown);
         loops.add(followed::FollowedRecords::new(engine.clone()), engine, shutdown);
+        loops.add(permits::Presence::new(engine.clone(), settings.reap_grace), engine, shutdown);
+        loops.add(permits::PermitReaper::new(engine.clone()), engine, shutdown);
+        loops.add(permits::IdleResources::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Retire::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Forget::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Partitions::new(engine.clone(), settings.history_days), engine, shutdown);

@@ -5,6 +5,7 @@
 
 mod api;
 mod messages;
+mod permits;
 mod program;
 mod proxy;
 mod records;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 pub use api::{Api, field, ok, refused, token, within};
 pub use messages::*;
+pub use permits::*;
 pub use program::Program;
 pub use proxy::{Mode, Proxy};
 pub use records::*;

@@ -9,6 +9,7 @@ mod leasing;
 mod lists;
 mod operators;
 mod outcomes;
+mod permits;
 mod reads;
 mod record_lists;
 mod record_model;

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::{Job, JobState};
 use crate::domain::event::{EventKind, JobEvent, StageChange};
 use crate::domain::id::{Name, StageNo};
@@ -19,6 +21,9 @@ pub struct Changes {
     pub rewired: BTreeSet<StageNo>,
     /// Stages whose lease was extended; that alone is no new revision.
     pub renewed: BTreeSet<StageNo>,
+    /// Ready stages that wait for a resource, by its uid, and are tried again at a moment even if nobody wakes them; that is no
+    /// new revision either.
+    pub blocked: BTreeMap<StageNo, (Uuid, Timestamp)>,
     /// Artifacts that were set, or removed by a new run.
     pub artifacts: BTreeMap<StageNo, Option<Document>>,
     /// Inputs of new stages.
@@ -37,6 +42,7 @@ impl Changes {
         self.stages.extend(later.stages);
         self.rewired.extend(later.rewired);
         self.renewed.extend(later.renewed);
+        self.blocked.extend(later.blocked);
         self.artifacts.extend(later.artifacts);
         self.inputs.extend(later.inputs);
         self.payload = later.payload.or(self.payload.take());
@@ -113,11 +119,18 @@ impl Edit {
         &mut self.changes
     }
 
+    /// Stages of attempts that held permits and have changed: as they were, and as they are now.
+    pub fn with_permits(&self) -> impl Iterator<Item = (&Stage, &Stage)> {
+        let both = |no: &StageNo| Some((&**self.base.stages.get(*no)?, &self.job.stages[*no]));
+        self.changes.stages.iter().filter_map(both).filter(|(was, _)| !was.permits().is_empty())
+    }
+
     /// Ends the edit: the job, and what else is to be stored; `None` if nothing changed.
     pub fn finish(mut self) -> Option<(Arc<Job>, Changes)> {
         if !self.touched {
             self.job.revision = self.base.revision;
-            return (!self.changes.renewed.is_empty()).then(|| (Arc::new(self.job), self.changes));
+            let any = !self.changes.renewed.is_empty() || !self.changes.blocked.is_empty();
+            return any.then(|| (Arc::new(self.job), self.changes));
         }
         if self.job.state.is_active() {
             // A high-water mark: a stage that is tried again, or a new one, does not set the job back.

@@ -10,9 +10,11 @@ use crate::domain::event::EventKind;
 use crate::domain::failure::{Failure, FailureClass, FailureReport};
 use crate::domain::id::{LeaseToken, Name, StageNo};
 use crate::domain::json::Document;
+use crate::domain::permit::HeldPermit;
 use crate::domain::refusal::Refusal;
 use crate::domain::retry::Verdict;
 use crate::domain::stage::{Attempt, DEFAULT_LEASE, Lease, NewStage, Stage, StagePhase, StageState};
+use crate::domain::time::Timestamp;
 
 /// A worker's wish for a lease.
 #[derive(Clone, Debug)]
@@ -75,29 +77,62 @@ impl Stage {
 }
 
 impl Edit {
-    /// Gives a ready stage to a worker.
-    pub fn lease(&mut self, no: StageNo, grant: &Grant) -> Result<(), Refusal> {
+    /// Gives a ready stage to a worker, with the permits that were granted for it.
+    pub fn lease(&mut self, no: StageNo, grant: &Grant, permits: Vec<HeldPermit>) -> Result<(), Refusal> {
         let stage = self.job.stages.get(no).ok_or(Refusal::LeaseLost)?;
         if !self.job.is_leasable(stage) {
             return Err(stage.refuses("cannot be leased now"));
         }
-        self.start(no, Some(grant));
+        self.start(no, Some(grant), permits);
         Ok(())
     }
 
-    /// Begins an attempt by name, with a lease if the caller wants one.
-    pub fn start_by_name(&mut self, name: &Name, grant: Option<&Grant>) -> Result<StageNo, Refusal> {
+    /// Notes that a ready stage waits for a resource.
+    pub fn block(&mut self, no: StageNo, resource: Uuid, until: Timestamp) {
+        self.changes().blocked.insert(no, (resource, until));
+    }
+
+    /// Begins an attempt by name, with a lease if the caller wants one, and with the permits that were granted for it.
+    pub fn start_by_name(
+        &mut self,
+        name: &Name,
+        grant: Option<&Grant>,
+        permits: Vec<HeldPermit>,
+    ) -> Result<StageNo, Refusal> {
         let stage = self.job.held(&Hold::Name(name.clone()))?;
         let no = stage.no;
         if stage.phase() != StagePhase::Ready || !self.job.state.hands_out() {
             let paused = self.job.state == JobState::Paused;
             return Err(stage.refuses(if paused { "its job is paused" } else { "only a ready stage can be started" }));
         }
-        self.start(no, grant);
+        self.start(no, grant, permits);
         Ok(no)
     }
 
-    fn start(&mut self, no: StageNo, grant: Option<&Grant>) {
+    /// Binds a permit to a running attempt.
+    pub fn bind(&mut self, no: StageNo, permits: impl IntoIterator<Item = HeldPermit>) {
+        let permits: Vec<HeldPermit> = self.job.stages[no].permits().iter().copied().chain(permits).collect();
+        self.set_permits(no, permits);
+    }
+
+    /// Notes that a running attempt no longer holds a permit.
+    pub fn unbind(&mut self, no: StageNo, id: &Uuid) {
+        let held = self.job.stages[no].permits();
+        if held.iter().any(|permit| permit.id == *id) {
+            let left = held.iter().filter(|permit| permit.id != *id).copied().collect();
+            self.set_permits(no, left);
+        }
+    }
+
+    fn set_permits(&mut self, no: StageNo, permits: Vec<HeldPermit>) {
+        self.alter(no, |stage| {
+            if let StageState::Running(attempt) = &mut stage.state {
+                attempt.permits = permits.into();
+            }
+        });
+    }
+
+    fn start(&mut self, no: StageNo, grant: Option<&Grant>, permits: Vec<HeldPermit>) {
         let now = self.now;
         self.record(EventKind::StageStarted);
         self.alter(no, |stage| {
@@ -109,6 +144,7 @@ impl Edit {
             stage.start_time = Some(now);
             stage.state = StageState::Running(Attempt {
                 deadline: stage.spec.timeout.map(|timeout| now.after(timeout)),
+                permits: permits.into(),
                 lease: grant.map(|grant| {
                     let duration = stage.spec.lease_duration.or(grant.duration).unwrap_or(DEFAULT_LEASE);
                     Lease { worker_id: grant.worker_id.clone(), duration, expires_at: now.after(duration) }
@@ -127,7 +163,11 @@ impl Edit {
         if let Hold::Name(name) = hold
             && self.job.held(hold)?.phase() == StagePhase::Ready
         {
-            self.start_by_name(name, None)?;
+            let stage = self.job.held(hold)?;
+            if !stage.spec.permits.is_empty() {
+                return Err(stage.refuses("needs permits, with which only StartStage or LeaseStages can start it"));
+            }
+            self.start_by_name(name, None, Vec::new())?;
         }
         Ok(())
     }
@@ -237,7 +277,12 @@ impl Edit {
     pub fn reap(&mut self, no: StageNo) {
         self.record(EventKind::LeaseExpired);
         let report = silent(FailureClass::LeaseExpired, "the lease expired without a heartbeat");
+        let had_permits = !self.job.stages[no].permits().is_empty();
         self.end_attempt(no, report, 0.0);
+        if had_permits {
+            // What it worked under may be somebody else's now, so not even its completion is welcome.
+            self.alter(no, |stage| stage.token_secret = None);
+        }
     }
 
     /// Ends an attempt whose time is up, whoever holds it.

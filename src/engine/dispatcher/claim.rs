@@ -96,10 +96,10 @@ impl Dispatcher {
         if waiter.poll.same_group {
             self.add_group(&waiter, &mut stages).await;
         }
-        let leased = self.lease_all(&waiter, &stages).await;
-        match leased {
-            Ok(items) if items.is_empty() && !waiter.once => self.wait_on(id, waiter),
-            leased => self.answer(waiter, leased),
+        match self.lease_all(&waiter, &stages).await {
+            // Stages that have to wait for a permit are out of the way now: there may be others.
+            Ok((items, blocked)) if items.is_empty() && (!waiter.once || blocked) => self.wait_on(id, waiter),
+            leased => self.answer(waiter, leased.map(|(items, _)| items)),
         }
     }
 
@@ -133,7 +133,8 @@ impl Dispatcher {
         }
     }
 
-    async fn lease_all(&self, waiter: &Waiter, stages: &[Reserved]) -> Result<Vec<Leased>> {
+    /// Leases what can be leased, and says whether some stages have to wait for a permit.
+    async fn lease_all(&self, waiter: &Waiter, stages: &[Reserved]) -> Result<(Vec<Leased>, bool)> {
         let mut by_job: BTreeMap<JobKey, Vec<(StageNo, Grant)>> = BTreeMap::new();
         for stage in stages {
             let grant = Grant {
@@ -143,13 +144,17 @@ impl Dispatcher {
             };
             by_job.entry(stage.key).or_default().push((stage.stage_no, grant));
         }
-        let leases = by_job.into_iter().map(|(key, stages)| self.engine.execute(LeaseStages { key, stages }, None));
+        let is_group = waiter.poll.same_group && stages.first().is_some_and(|head| head.group_key.is_some());
+        let group = is_group.then(Uuid::new_v4);
+        let lease = |(key, stages)| self.engine.execute(LeaseStages { key, stages, group }, None);
+        let leases = by_job.into_iter().map(lease);
         let mut leased = Vec::with_capacity(stages.len());
-        let mut failed = None;
+        let (mut failed, mut blocked) = (None, false);
         for reply in futures::future::join_all(leases).await {
             match reply {
                 Ok(reply) => {
                     let job = reply.jobs.first();
+                    blocked |= reply.blocked > 0;
                     leased.extend(
                         reply.stages.iter().filter_map(|&stage_no| Some(Leased { job: job?.clone(), stage_no })),
                     );
@@ -159,7 +164,7 @@ impl Dispatcher {
         }
         match failed {
             Some(error) if leased.is_empty() => Err(error),
-            Some(_) | None => Ok(leased),
+            Some(_) | None => Ok((leased, blocked)),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::domain::namespace::Namespace;
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::{NewStage, Stage, StagePhase};
 use crate::domain::time::Timestamp;
-use crate::engine::world::{Draft, Loaded, NamespaceEffect, World};
+use crate::engine::world::{Draft, Key, Loaded, NamespaceEffect, Surroundings, World};
 use crate::operation::control_job::{Control, ControlJob};
 use crate::operation::delete_job::DeleteJob;
 use crate::operation::end_stage::{End, EndStage};
@@ -86,7 +86,7 @@ impl Bench {
     pub fn group(&mut self, operations: &[&dyn Operation]) -> Vec<Outcome> {
         let mut answers: Vec<Option<Outcome>> = operations.iter().map(|_| None).collect();
         while answers.iter().any(Option::is_none) {
-            let mut world = World::new(self.copy(), self.now);
+            let mut world = World::new(self.copy(), self.now, Surroundings::default());
             let before = answers.iter().flatten().count();
             for (operation, answer) in operations.iter().zip(&mut answers).filter(|(_, answer)| answer.is_none()) {
                 *answer = self.decide(*operation, &mut world);
@@ -100,8 +100,20 @@ impl Bench {
     fn decide(&mut self, operation: &dyn Operation, world: &mut World) -> Option<Outcome> {
         let (job, drafted) = (world.job(key()), world.drafts.len());
         world.end_operation(false);
-        let outcome = decide(operation, world);
-        let trace = world.end_operation(outcome.is_ok());
+        let (outcome, trace) = loop {
+            let outcome = decide(operation, world);
+            let trace = world.end_operation(outcome.is_ok());
+            if trace.missing.is_empty() {
+                break (outcome, trace);
+            }
+            // All that is there was loaded.
+            for missing in trace.missing {
+                match missing {
+                    Key::Resource(key) => world.loaded.resources.insert(key, None).is_none(),
+                    other => panic!("{other:?} was not loaded"),
+                };
+            }
+        };
         if trace.must_wait {
             return None;
         }
@@ -122,8 +134,11 @@ impl Bench {
 
     /// What a group is given: the committed state, shared.
     pub fn copy(&self) -> Loaded {
+        let mut jobs = self.committed.jobs.clone();
+        jobs.entry(key()).or_default();
         Loaded {
-            jobs: self.committed.jobs.clone(),
+            resources: self.committed.resources.clone(),
+            jobs,
             records: self.committed.records.clone(),
             requests: self.committed.requests.clone(),
             namespaces: self.committed.namespaces.clone(),
@@ -137,6 +152,7 @@ impl Bench {
             self.write(&world.loaded, key, &draft);
             self.committed.jobs.insert(key, draft.job);
         }
+        self.committed.resources.extend(world.resources);
         for (key, record) in world.remembered {
             self.committed.requests.insert(key, Some(record));
         }
@@ -212,7 +228,8 @@ impl Bench {
     /// What a poll of a worker comes to: a token, if the stage can be leased.
     pub fn poll(&mut self, no: StageNo, duration: Option<Duration>) -> Option<LeaseToken> {
         let grant = self.grant(duration);
-        let reply = self.run(&LeaseStages { key: key(), stages: vec![(no, grant)] }).expect("never refused");
+        let reply =
+            self.run(&LeaseStages { key: key(), stages: vec![(no, grant)], group: None }).expect("never refused");
         reply.stages.first().map(|no| reply.jobs[0].stages[*no].token(key().uid).expect("a lease has a token"))
     }
 
@@ -223,7 +240,15 @@ impl Bench {
 
     pub fn start(&mut self, name: &str, grant: Option<Grant>) -> Outcome {
         let (job_id, stage_name) = (JOB_ID.into(), name.into());
-        self.run(&StartStage { key: key(), job_id, stage_name, grant, expected_version: None, request: None })
+        self.run(&StartStage {
+            key: key(),
+            job_id,
+            stage_name,
+            grant,
+            permit_id: uuid::Uuid::nil(),
+            expected_version: None,
+            request: None,
+        })
     }
 
     pub fn end(&mut self, hold: impl Into<Hold>, end: End, digest: u128) -> Outcome {

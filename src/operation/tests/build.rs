@@ -34,6 +34,7 @@ pub fn stage(name: &str) -> NewStage {
         timeout: None,
         group_key: None,
         direct: false,
+        permits: Vec::new(),
     };
     NewStage { spec: Arc::new(spec), inherits_retry: true, depends_on: vec![], required_by: vec![], input: None }
 }

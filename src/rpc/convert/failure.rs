@@ -29,7 +29,8 @@ fn retry_after(given: &proto::Failure, path: &Path) -> std::result::Result<Optio
     time::parse_optional_duration(given.retry_after.as_ref(), RETRY_AFTER, &path.field("retry_after"))
 }
 
-fn class(number: i32, path: &Path) -> std::result::Result<FailureClass, Refusal> {
+/// The class that a caller names; SERVER_ERROR where it names none.
+pub fn class(number: i32, path: &Path) -> std::result::Result<FailureClass, Refusal> {
     if number == 0 {
         return Ok(FailureClass::ServerError);
     }

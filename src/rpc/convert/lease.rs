@@ -7,6 +7,7 @@ use super::{document, time};
 use crate::domain::documents::LeaseDocuments;
 use crate::domain::id::{LeaseToken, StageNo};
 use crate::domain::job::{Job, JobState};
+use crate::domain::permit::{Claim, HeldPermit, ResourceKey};
 use crate::domain::stage::{Lease, Stage};
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
@@ -42,7 +43,21 @@ pub fn lease(job: &Job, stage: &Stage, documents: &LeaseDocuments, now: Timestam
         labels: job.labels.as_ref().clone(),
         group_key: stage.spec.group_key.as_deref().unwrap_or_default().to_owned(),
         dependencies_truncated,
+        permits: permits(stage),
     })
+}
+
+/// The permits of a running attempt, in the order of its claims. Those that it acquired by itself it knows already.
+fn permits(stage: &Stage) -> Vec<proto::PermitGrant> {
+    let grant = |(claim, held): (&Claim, &HeldPermit)| proto::PermitGrant {
+        resource: claim.resource.to_string(),
+        fencing_token: held.fencing_token,
+    };
+    let of = |claim: &Claim| {
+        let uid = ResourceKey::uid_of(&claim.resource);
+        stage.permits().iter().find(move |held| held.resource == uid)
+    };
+    stage.spec.permits.iter().filter_map(|claim| Some((claim, of(claim)?))).map(grant).collect()
 }
 
 fn heartbeat_interval(lease: &Lease) -> Duration {

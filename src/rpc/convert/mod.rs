@@ -11,6 +11,8 @@ pub mod failure;
 pub mod job;
 pub mod lease;
 pub mod path;
+pub mod permit;
+pub mod policy;
 pub mod record;
 pub mod retry;
 pub mod stage;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::path::Path;
-use super::{document, retry, text, time};
+use super::{document, permit, retry, text, time};
 use crate::domain::graph::MAX_STAGES;
 use crate::domain::id::{JobKey, Name, NamespaceId};
 use crate::domain::job::{DEFAULT_RETENTION, JobMeta, NewJob};
@@ -134,6 +134,7 @@ fn stage(
         timeout: time::parse_optional_duration(given.timeout.as_ref(), time::STAGE_TIMEOUT, &path.field("timeout"))?,
         group_key: group_key(&given.group_key, &path.field("group_key"))?,
         direct: given.direct,
+        permits: permit::claims(&given.permits, &path.field("permits"))?,
     };
     Ok(NewStage {
         inherits_retry: given.retry_policy.is_none(),

@@ -32,6 +32,12 @@ pub const RETENTION: Range = Range { min: Duration::ZERO, max: DAY.saturating_mu
 pub const GRACE_PERIOD: Range = Range { min: Duration::ZERO, max: DAY, says: "0 to 24 hours" };
 /// How long a call may wait for something to happen.
 pub const WAIT: Range = Range { min: Duration::ZERO, max: Duration::from_secs(60), says: "0 to 60 s" };
+/// In which the tokens of a rate come.
+pub const RATE_PER: Range = Range { min: Duration::from_millis(1), max: DAY, says: "1 ms to 24 hours" };
+/// How far back a breaker looks.
+pub const WINDOW: Range = Range { min: Duration::from_secs(1), max: HOUR, says: "1 s to 1 hour" };
+/// How long a breaker is open, and how long a call may take.
+pub const OPEN: Range = Range { min: Duration::from_millis(1), max: DAY, says: "1 ms to 24 hours" };
 /// How long a called service asked to wait.
 pub const RETRY_AFTER: Range = Range { min: Duration::ZERO, max: DAY, says: "0 to 24 hours" };
 /// How long a run of a job may take.

@@ -132,6 +132,37 @@ columns!(
     RecordFields of RecordField { namespace_id: i32, collection: String, record_id: String, field: String }
 );
 columns!(
+    /// A resource, new or changed.
+    Resources of ResourceRow {
+        namespace_id: i32, resource_uid: Uuid, name: String, version: i64, policy: Option<JsonText>, state: JsonText,
+        fencing_token: i64, wakes_at: Option<Timestamp>, create_time: Timestamp, update_time: Timestamp,
+    }
+);
+columns!(
+    /// A permit, or somebody who waits for one.
+    PermitIds of PermitId { namespace_id: i32, resource_uid: Uuid, permit_id: Uuid }
+);
+columns!(
+    /// A permit, new or changed.
+    Permits of PermitRow {
+        namespace_id: i32, resource_uid: Uuid, permit_id: Uuid, expires_at: Option<Timestamp>, permit: JsonText,
+    }
+);
+columns!(
+    /// A permit that is extended.
+    PermitRenewals of PermitRenewal {
+        namespace_id: i32, resource_uid: Uuid, permit_id: Uuid, expires_at: Timestamp,
+    }
+);
+columns!(
+    /// Somebody who waits.
+    Waiters of WaiterRow { namespace_id: i32, resource_uid: Uuid, permit_id: Uuid, waiter: JsonText }
+);
+columns!(
+    /// A ready stage that waits for a permit.
+    Blocks of BlockRow { namespace_id: i32, job_uid: Uuid, stage_no: i32, blocked_on: Uuid, blocked_until: Timestamp }
+);
+columns!(
     /// A lease that is to have expired.
     Expired of ExpiredLease { namespace_id: i32, job_uid: Uuid, stage_no: i32, token_secret: Uuid }
 );
@@ -192,6 +223,7 @@ columns!(
         namespace_id: i32, job_uid: Uuid, stage_no: i32, version: i64, changed_revision: i64, state: i16, attempt: i32,
         fencing_token: i64, token_secret: Option<Uuid>, outcome_digest: Option<Uuid>, progress: f64, message: Option<String>,
         failure: Option<JsonText>, wakes_at: Option<Timestamp>, start_time: Option<Timestamp>, end_time: Option<Timestamp>,
+        permits: Option<JsonText>,
     }
 );
 columns!(

@@ -2,6 +2,7 @@
 //! holds, and says which those were.
 
 pub mod columns;
+mod permits;
 mod plan;
 mod records;
 mod rows;

@@ -51,6 +51,10 @@ plan! {
         floor_namespaces: NamespaceVersions, "Namespaces whose floor was read.";
         lock_namespaces: NamespaceVersions, "Namespaces whose floor is raised.";
         empty_namespaces: NamespaceVersions, "Namespaces that must hold no job.";
+        free_resources: Ids, "Resources that must not be there.";
+        lock_resources: Roots, "Resources that are written.";
+        fence_resources: Roots, "Resources that something written stands on without writing them.";
+        prove_resources: Roots, "Resources that were only read.";
         free_jobs: Ids, "Job ids that must be unused.";
         lock_jobs: Roots, "Roots that are written.";
         fence_jobs: Roots, "Roots that something written stands on without writing them.";
@@ -61,12 +65,17 @@ plan! {
         prove_records: RecordRoots, "Records that were only read.";
         expired_leases: Expired, "Leases that must have expired.";
         renew_leases: Renewals, "Leases that are extended if they are still there.";
+        expired_permits: PermitIds, "Permits that must have expired.";
+        renew_permits: PermitRenewals, "Permits that are extended if they are still there.";
     }
     writes {
         insert_requests: Requests, "Requests to remember.";
         raise_floors: Floors, "Fencing floors to raise.";
         insert_namespaces: NamespaceNames, "New namespaces.";
         delete_namespaces: NamespaceIds, "Namespaces to delete.";
+        insert_resources: Resources, "New resources.";
+        update_resources: Resources, "Changed resources.";
+        delete_resources: Ids, "Resources to delete.";
         insert_jobs: NewJobs, "New roots.";
         update_jobs: ChangedJobs, "Changed roots.";
         delete_jobs: Ids, "Roots to delete.";
@@ -95,6 +104,12 @@ plan! {
         set_record_values: RecordValues, "Large values of fields.";
         clear_record_values: RecordFields, "Large values that go.";
         delete_record_values: RecordIds, "Records whose large values all go.";
+        block_stages: Blocks, "Ready stages that wait for a permit.";
+        insert_permits: Permits, "Granted permits.";
+        update_permits: Permits, "Permits that are shared by others now, or lost.";
+        delete_permits: PermitIds, "Permits that ended.";
+        insert_waiters: Waiters, "Who waits from now on.";
+        delete_waiters: PermitIds, "Who waits no longer.";
         insert_events: Events, "History.";
     }
 }
@@ -109,6 +124,7 @@ pub(super) const MAY_MISS: &[&str] = &[
     "delete_job_leases",
     "clear_artifacts",
     "clear_ready",
+    "block_stages",
 ];
 
 /// A stage number as the database has it.

@@ -111,6 +111,12 @@ impl Plan {
         self.write_leases(c, base, job, changes);
         self.write_ready(c, base, job, changes, now);
         self.write_documents(c, base, job, changes);
+        for (&no, &(blocked_on, until)) in &changes.blocked {
+            // One that was leased or started by the same group after all has no row.
+            if base.is_some_and(|base| job.is_leasable(&job.stages[no]) && base.stages.get(no).is_some()) {
+                self.block_stage(c, job.key, no, blocked_on, until);
+            }
+        }
         for event in &changes.events {
             self.insert_events.push(event_row(c, job.key, event));
         }
@@ -343,6 +349,7 @@ fn stage_row(c: i32, key: JobKey, stage: &Stage) -> StageRow {
         wakes_at: stage.wakes_at(),
         start_time: stage.start_time,
         end_time: stage.end_time,
+        permits: (!stage.permits().is_empty()).then(|| JsonText::of(&stage.permits())),
     }
 }
 

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::plan::{PARTS, Part};
 
 /// Which of [`PARTS`] a statement has, a bit each.
-pub type Shape = u64;
+pub type Shape = u128;
 
 /// The text for a shape. Its first parameters are the component numbers and how many guards each must meet, the group's id,
 /// then those of each part in order. It returns one row: the applied components, the clock, and each write's row count.

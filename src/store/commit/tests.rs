@@ -11,13 +11,13 @@ use crate::store::tests::database;
 async fn every_part_fits_the_schema_and_the_others() {
     let database = database().await;
     let client = Target::parse(database.url()).expect("our own URL").connect("").await.expect("Postgres listens");
-    let guard = 1u64 << PARTS.iter().position(|part| part.name == "lock_jobs").expect("a guard");
+    let guard = 1u128 << PARTS.iter().position(|part| part.name == "lock_jobs").expect("a guard");
     for (i, part) in PARTS.iter().enumerate() {
         assert!(part.sql.starts_with(&format!("-- {}: ", part.name)), "{} begins with its name", part.name);
         let sql = text(guard | 1 << i);
         client.anew(&sql).await.unwrap_or_else(|error| panic!("{}: {error:?}\n{sql}", part.name));
     }
-    let all = PARTS.iter().enumerate().map(|(i, _)| 1u64 << i).sum();
+    let all = PARTS.iter().enumerate().map(|(i, _)| 1u128 << i).sum();
     client.anew(&text(all)).await.expect("all parts together");
 }
 

@@ -1,4 +1,5 @@
--- pick_group: reserves more ready stages of one group, for a worker that takes whole groups.
+-- pick_group: reserves more ready stages of one group, for a worker that takes whole groups. Those that wait for a permit come
+-- along: the one that is reserved already has got it, and shares it.
 WITH picked AS MATERIALIZED (
     SELECT r.namespace_id, r.job_uid, r.stage_no
     FROM ready_stages r
@@ -9,7 +10,7 @@ WITH picked AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED
 )
 UPDATE ready_stages t
-SET reserved_by = $5, reserved_until = clock_timestamp() + interval '5 seconds'
+SET blocked_on = NULL, blocked_until = NULL, reserved_by = $5, reserved_until = clock_timestamp() + interval '5 seconds'
 FROM picked p
 WHERE t.namespace_id = p.namespace_id AND t.job_uid = p.job_uid AND t.stage_no = p.stage_no
 RETURNING t.namespace_id, t.job_uid, t.stage_no, t.queue, t.priority, t.ready_at, t.group_key

@@ -7,6 +7,7 @@ WITH picked AS MATERIALIZED (
         SELECT r.namespace_id, r.job_uid, r.stage_no
         FROM ready_stages r
         WHERE r.namespace_id = w.namespace_id AND r.queue = w.queue
+            AND r.blocked_on IS NULL
             AND (r.reserved_until IS NULL OR r.reserved_until < clock_timestamp())
         ORDER BY r.priority DESC, r.ready_at, r.job_uid, r.stage_no
         LIMIT w.wanted

@@ -56,7 +56,7 @@ impl<'a> Sim<'a> {
             Step::Poll(pick, lease) => {
                 let no = self.pick(*pick)?.no;
                 let grant = self.bench.grant(lease.map(secs));
-                Some(Box::new(LeaseStages { key: key(), stages: vec![(no, grant)] }))
+                Some(Box::new(LeaseStages { key: key(), stages: vec![(no, grant)], group: None }))
             }
             Step::Token(pick, word) => {
                 let granted = self.model.granted.get(self.token(*pick)?)?.token;
@@ -136,7 +136,15 @@ impl<'a> Sim<'a> {
                 let Hold::Name(stage_name) = hold else { return None };
                 let grant = lease.then(|| self.bench.grant(None));
                 let job_id = JOB_ID.into();
-                Some(Box::new(StartStage { key: key(), job_id, stage_name, grant, expected_version: None, request }))
+                Some(Box::new(StartStage {
+                    key: key(),
+                    job_id,
+                    stage_name,
+                    grant,
+                    permit_id: uuid::Uuid::nil(),
+                    expected_version: None,
+                    request,
+                }))
             }
         }
     }

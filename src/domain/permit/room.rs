@@ -1,0 +1,176 @@
+//! Whether a claim fits a resource now, who is before it, and when that may change.
+
+use std::time::Duration;
+
+use super::breaker::Admission;
+use super::line::{Place, Turn, Waiter};
+use super::resource::Resource;
+use super::{Block, BlockReason, Claim, MAX_HOLDERS, Mode, ResourceKey};
+use crate::domain::time::Timestamp;
+
+/// After so long nobody may pass a waiter of several resources any more, whatever it waits for.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Stages that are called at once, at most.
+const MAX_CALLED: i64 = 64;
+
+impl Resource {
+    /// How a claim would use it.
+    pub fn mode_of(&self, claim: &Claim) -> Mode {
+        claim.mode.unwrap_or(if self.policy.is_some() { Mode::Shared } else { Mode::Exclusive })
+    }
+
+    /// How much may be in use at once now; `None` for no limit.
+    pub fn limit(&self) -> Option<i64> {
+        let policy = self.policy.as_ref()?;
+        let adaptive = policy.adaptive.as_ref().zip(self.state.adaptive.as_ref());
+        let learned = adaptive.map(|(policy, limit)| limit.limit(policy));
+        [policy.capacity, learned].into_iter().flatten().min()
+    }
+
+    /// Why a claim could never be had, whoever else holds a permit. A capacity of 0 only says: not now.
+    pub fn never(&self, claim: &Claim) -> Option<String> {
+        let policy = self.policy.as_ref()?;
+        let amount = claim.amount;
+        let most = |what: &str, most: i64| format!("asks for {amount} of {:?}, whose {what} is {most}", self.name);
+        let shared = self.mode_of(claim) == Mode::Shared;
+        let capacity = policy.capacity.filter(|capacity| shared && *capacity > 0 && amount > *capacity);
+        let highest = policy.adaptive.as_ref().map(|adaptive| adaptive.max).filter(|max| shared && amount > *max);
+        let burst = policy.rates.iter().map(|rate| rate.burst).filter(|burst| amount > *burst).min();
+        capacity
+            .map(|capacity| most("capacity", capacity))
+            .or_else(|| highest.map(|max| most("highest limit", max)))
+            .or_else(|| burst.map(|burst| most("burst", burst)))
+    }
+
+    /// Whether a claim fits now, if nobody is before it.
+    pub fn fits(&self, claim: &Claim, now: Timestamp) -> Result<(), Block> {
+        let mode = self.mode_of(claim);
+        if self.is_taken || (mode == Mode::Exclusive && self.held > 0) {
+            return Err(Block { reason: BlockReason::Held, until: self.first_expiry() });
+        }
+        let over = |limit: i64| match mode {
+            Mode::Shared => self.in_use.saturating_add(claim.amount) > limit,
+            Mode::Exclusive => limit == 0,
+        };
+        if self.limit().is_some_and(over) || self.held >= MAX_HOLDERS {
+            return Err(Block { reason: BlockReason::Capacity, until: self.first_expiry() });
+        }
+        self.admits(claim.amount, now)
+    }
+
+    /// What breaker, rates and interval say.
+    fn admits(&self, amount: i64, now: Timestamp) -> Result<(), Block> {
+        let Some(policy) = &self.policy else { return Ok(()) };
+        if let (Some(policy), Some(breaker)) = (&policy.breaker, &self.state.breaker) {
+            let until = match breaker.admission(policy, now) {
+                Admission::Free | Admission::Probe => None,
+                Admission::Alone => (self.held > 0).then(|| breaker.changes_at()),
+                Admission::Closed { until } => Some(until),
+            };
+            if let Some(until) = until {
+                return Err(Block { reason: BlockReason::BreakerOpen, until });
+            }
+        }
+        let waits = policy.rates.iter().zip(&self.state.buckets).map(|(rate, bucket)| bucket.wait(rate, amount, now));
+        let pace = policy.adaptive.as_ref().zip(self.state.adaptive.as_ref());
+        let wait = waits.chain(pace.map(|(policy, adaptive)| adaptive.wait(policy, now))).max().unwrap_or_default();
+        if !wait.is_zero() {
+            return Err(Block { reason: BlockReason::Rate, until: Some(now.after(wait)) });
+        }
+        let next = policy.min_interval.zip(self.state.last_grant).map(|(interval, last)| last.after(interval));
+        match next.filter(|next| *next > now) {
+            Some(next) => Err(Block { reason: BlockReason::Interval, until: Some(next) }),
+            None => Ok(()),
+        }
+    }
+
+    /// When the first permit expires, should nobody renew it.
+    fn first_expiry(&self) -> Option<Timestamp> {
+        self.held_permits().filter_map(|permit| permit.expires_at).min()
+    }
+
+    /// Whether a claim that stands at a place can be granted: it fits, and nobody before it waits for this resource. A stage does
+    /// not wait for the stages' own turn.
+    pub fn allows(&self, claim: &Claim, place: Place, is_stage: bool, now: Timestamp) -> Result<(), Block> {
+        self.fits(claim, now)?;
+        let mut before = self.line.range(..place).map(|(_, waiter)| waiter);
+        if before.any(|waiter| self.holds_up(waiter, now)) {
+            return Err(self.queued(claim));
+        }
+        let turn = self.state.turn.filter(|turn| !is_stage && turn.place() < place);
+        if turn.is_some_and(|turn| turn.called_until.is_none_or(|until| until > now)) {
+            return Err(self.queued(claim));
+        }
+        Ok(())
+    }
+
+    /// The block of one who has to wait for those before it.
+    fn queued(&self, claim: &Claim) -> Block {
+        let reason = match (&self.policy, self.mode_of(claim)) {
+            (None, _) | (_, Mode::Exclusive) => BlockReason::Held,
+            (Some(_), Mode::Shared) => BlockReason::Capacity,
+        };
+        Block { reason, until: self.first_expiry() }
+    }
+
+    /// Whether those behind a waiter have to wait for it: this resource is in its way, or it has waited for too long. One whom only
+    /// another resource holds up may be passed.
+    pub fn holds_up(&self, waiter: &Waiter, now: Timestamp) -> bool {
+        waiter.claims.len() == 1
+            || waiter.arrival.after(PATIENCE) <= now
+            || self.claim_of(waiter).is_some_and(|claim| self.fits(claim, now).is_err())
+    }
+
+    /// What a waiter asks of this resource.
+    pub fn claim_of<'a>(&self, waiter: &'a Waiter) -> Option<&'a Claim> {
+        waiter.claims.iter().find(|claim| claim.resource == self.name)
+    }
+
+    /// What the stages whose turn it is ask for.
+    pub fn claim_of_turn(&self, turn: &Turn) -> Claim {
+        Claim { resource: self.name.clone(), amount: turn.amount, mode: Some(turn.mode) }
+    }
+
+    /// How many claims like this one could be granted now, about, up to a bound.
+    pub fn room(&self, claim: &Claim, now: Timestamp) -> i64 {
+        if self.fits(claim, now).is_err() {
+            return 0;
+        }
+        let Some(policy) = &self.policy else {
+            return if self.mode_of(claim) == Mode::Exclusive { 1 } else { MAX_CALLED };
+        };
+        let breaker = policy.breaker.as_ref().zip(self.state.breaker.as_ref());
+        let is_free = breaker.is_none_or(|(policy, breaker)| breaker.admission(policy, now) == Admission::Free);
+        let paced = policy.adaptive.as_ref().is_some_and(|adaptive| adaptive.learn_rate);
+        if self.mode_of(claim) == Mode::Exclusive || policy.min_interval.is_some() || paced || !is_free {
+            return 1;
+        }
+        let left = self.limit().map(|limit| (limit - self.in_use) / claim.amount);
+        let tokens = policy.rates.iter().zip(&self.state.buckets);
+        let tokens = tokens.map(|(rate, bucket)| bucket.available(rate, now) / claim.amount);
+        left.into_iter().chain(tokens).min().unwrap_or(MAX_CALLED).clamp(1, MAX_CALLED)
+    }
+
+    /// When something happens by itself that somebody waits for; `None` while nobody waits.
+    pub fn wakes_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let turn = self.state.turn.as_ref();
+        if self.line.is_empty() && turn.is_none() {
+            return None;
+        }
+        let mut moments: Vec<Timestamp> = self.line.values().map(|waiter| waiter.until).min().into_iter().collect();
+        moments.extend(self.first_expiry());
+        let block = |claim: &Claim| self.fits(claim, now).err().and_then(|block| block.until);
+        moments.extend(turn.and_then(|turn| block(&self.claim_of_turn(turn))));
+        let called = turn.and_then(|turn| turn.called_until).filter(|_| !self.line.is_empty());
+        moments.extend(called);
+        // Only the first whom this resource holds up matters: who is behind has to wait for it.
+        let first = self.line.values().find(|waiter| self.holds_up(waiter, now));
+        moments.extend(first.and_then(|waiter| self.claim_of(waiter)).and_then(block));
+        moments.into_iter().min()
+    }
+
+    /// The keys of what a waiter asks for.
+    pub fn keys_of(&self, waiter: &Waiter) -> Vec<ResourceKey> {
+        waiter.claims.iter().map(|claim| ResourceKey::of(self.key.namespace, &claim.resource)).collect()
+    }
+}

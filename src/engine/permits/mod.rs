@@ -1,0 +1,199 @@
+//! What follows from commits of resources on this server: who waits is told, what is due by the clock is watched, stages are called.
+//!
+//! Layout: `waits` are the callers who wait here; `alarms` are the moments at which something happens to a resource by itself; `keeper`
+//! is the task that serves alarms and calls, and looks after waits that other servers have served.
+//!
+//! **Invariants.** Lanes only note here and never wait. Nothing rests on an alarm or a note that is lost: the stored alarms, the ends
+//! of waits and a look now and then find what was missed.
+
+mod alarms;
+pub mod keeper;
+mod waits;
+
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use lru::LruCache;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::followers::Followers;
+use super::world::Surroundings;
+use crate::domain::permit::resource::Resource;
+use crate::domain::permit::{BlockReason, ResourceKey};
+use crate::domain::time::Timestamp;
+use crate::feed::Hub;
+use alarms::Alarms;
+pub use waits::{Signal, Wait, Waits};
+
+/// Resources whose denials are counted; the longest undenied is forgotten.
+const MAX_COUNTED: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is more than none");
+
+/// What this server did since its start.
+#[derive(Debug, Default)]
+#[allow(missing_docs)] // The words say it.
+pub struct PermitFigures {
+    pub granted: AtomicU64,
+    pub ended: AtomicU64,
+    pub lost: AtomicU64,
+    pub stages_called: AtomicU64,
+    pub alarms: AtomicU64,
+    pub denied: [AtomicU64; BlockReason::ALL.len()],
+}
+
+/// Stages that wait for a resource have their turn.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// How many to wake.
+    pub stages: i64,
+    /// When their turn began.
+    pub arrival: Timestamp,
+}
+
+/// The permits of this server.
+pub struct Permits {
+    /// This server.
+    pub server: Uuid,
+    /// Callers who wait here.
+    pub waits: Arc<Waits>,
+    /// Who watches resources.
+    pub followers: Arc<Followers<ResourceKey>>,
+    /// What was done.
+    pub figures: PermitFigures,
+    alarms: Alarms,
+    calls: Mutex<HashMap<ResourceKey, Call>>,
+    called: Notify,
+    denials: Mutex<LruCache<ResourceKey, [u64; BlockReason::ALL.len()]>>,
+    surroundings: Mutex<Surroundings>,
+}
+
+impl Permits {
+    /// Of a server that knows of no other yet.
+    pub fn new() -> Self {
+        let server = Uuid::new_v4();
+        let servers = Arc::new(HashSet::from([server]));
+        Self {
+            server,
+            waits: Arc::default(),
+            followers: Arc::default(),
+            figures: PermitFigures::default(),
+            alarms: Alarms::default(),
+            calls: Mutex::default(),
+            called: Notify::new(),
+            denials: Mutex::new(LruCache::new(MAX_COUNTED)),
+            surroundings: Mutex::new(Surroundings { server, servers, spared: None }),
+        }
+    }
+
+    /// What decisions know of what is around them.
+    pub fn surroundings(&self) -> Surroundings {
+        lock(&self.surroundings).clone()
+    }
+
+    /// Says which servers are there.
+    pub fn set_servers(&self, mut servers: HashSet<Uuid>) {
+        servers.insert(self.server);
+        let mut surroundings = lock(&self.surroundings);
+        if *surroundings.servers != servers {
+            surroundings.servers = Arc::new(servers);
+        }
+    }
+
+    /// Whether other servers are there.
+    pub fn has_others(&self) -> bool {
+        lock(&self.surroundings).servers.len() > 1
+    }
+
+    /// Says that permits granted before a moment do not expire for now, or that all do again.
+    pub fn spare(&self, before: Option<Timestamp>) {
+        lock(&self.surroundings).spared = before;
+    }
+
+    /// Notes a committed resource: what it was before, and what it is now.
+    pub fn note(
+        &self,
+        hub: &Hub,
+        key: ResourceKey,
+        before: Option<&Arc<Resource>>,
+        after: Option<&Arc<Resource>>,
+        now: Timestamp,
+    ) {
+        let at = after.map(|after| (after.version, after.create_time));
+        self.followers.note(&key, at);
+        let Some(after) = after else { return self.alarms.set(key, None) };
+        if before.is_some_and(|before| before.version == after.version) {
+            return;
+        }
+        self.alarms.set(key, after.wakes_at(now));
+        self.tell_waiters(hub, before, after);
+        self.count(before, after);
+        let was = before.and_then(|before| before.state.turn);
+        let called = after.state.turn.filter(|turn| turn.called_until.is_some() && Some(*turn) != was);
+        if let Some(turn) = called {
+            // Some more than there is room for: what they need besides may not be there.
+            let stages = 2 * after.room(&after.claim_of_turn(&turn), now) + 2;
+            lock(&self.calls).insert(key, Call { stages, arrival: turn.arrival });
+            self.called.notify_one();
+        }
+    }
+
+    fn tell_waiters(&self, hub: &Hub, before: Option<&Arc<Resource>>, after: &Arc<Resource>) {
+        let waited_elsewhere = before.is_some_and(|before| {
+            let left = before.line.values().filter(|waiter| waiter.server != self.server);
+            left.into_iter().any(|waiter| !after.line.contains_key(&waiter.place()))
+        });
+        if waited_elsewhere {
+            hub.announce_grants();
+        }
+        if self.waits.is_empty() {
+            return;
+        }
+        let is_new = |id: &Uuid| before.is_none_or(|before| !before.permits.contains_key(id));
+        for permit in after.held_permits().filter(|permit| is_new(&permit.id)) {
+            self.waits.granted(after, permit);
+        }
+        for (place, waiter) in before.into_iter().flat_map(|before| &before.line) {
+            if !after.line.contains_key(place) && !after.permits.contains_key(&waiter.id) {
+                self.waits.look(&waiter.id);
+            }
+        }
+    }
+
+    fn count(&self, before: Option<&Arc<Resource>>, after: &Arc<Resource>) {
+        let granted = after.state.grants - before.map_or(0, |before| before.state.grants);
+        let held = before.map_or(0, |before| before.held()) + usize::try_from(granted).unwrap_or(0);
+        self.figures.granted.fetch_add(granted.unsigned_abs(), Ordering::Relaxed);
+        self.figures.ended.fetch_add(held.saturating_sub(after.held()) as u64, Ordering::Relaxed);
+        let lost = |resource: &Arc<Resource>| resource.permits.len() - resource.held();
+        let more = lost(after).saturating_sub(before.map_or(0, lost));
+        self.figures.lost.fetch_add(more as u64, Ordering::Relaxed);
+    }
+
+    /// Counts a denial.
+    pub fn denied(&self, key: ResourceKey, reason: BlockReason) {
+        let place = reason as usize - 1;
+        self.figures.denied[place].fetch_add(1, Ordering::Relaxed);
+        lock(&self.denials).get_or_insert_mut(key, Default::default)[place] += 1;
+    }
+
+    /// The denials of a resource by this server, in the order of [`BlockReason::ALL`].
+    pub fn denials(&self, key: &ResourceKey) -> [u64; BlockReason::ALL.len()] {
+        lock(&self.denials).peek(key).copied().unwrap_or_default()
+    }
+
+    fn take_calls(&self) -> HashMap<ResourceKey, Call> {
+        std::mem::take(&mut *lock(&self.calls))
+    }
+}
+
+impl Default for Permits {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

@@ -1,0 +1,141 @@
+//! Asks for a permit.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::desk::{Desk, held, told};
+use super::{PermitReply, keys};
+use crate::domain::id::{JobKey, LeaseToken, Name, NamespaceId};
+use crate::domain::job::{Hold, Job};
+use crate::domain::permit::line::Waiter;
+use crate::domain::permit::resource::Terms;
+use crate::domain::permit::{Bound, Claim, MAX_HOLDERS, MAX_OF_ATTEMPT, ResourceKey};
+use crate::domain::refusal::Refusal;
+use crate::domain::request::RequestIdentity;
+use crate::engine::world::{Key, World};
+use crate::operation::{Operation, Reply, Weight, keep};
+
+/// A wish for a permit of one or several resources.
+#[derive(Debug)]
+pub struct AcquirePermit {
+    /// The caller's namespace.
+    pub namespace: NamespaceId,
+    /// The permit's secret, if it is granted.
+    pub id: Uuid,
+    /// What is asked for, each resource once.
+    pub claims: Vec<Claim>,
+    /// How long it lasts.
+    pub ttl: Duration,
+    /// How long its caller waits; zero: not at all.
+    pub wait: Duration,
+    /// Who, by its own word.
+    pub holder: Name,
+    /// Higher is first.
+    pub priority: i32,
+    /// The lease it is bound to.
+    pub lease: Option<LeaseToken>,
+    /// The caller's `request_id`.
+    pub request: Option<RequestIdentity>,
+}
+
+impl AcquirePermit {
+    fn job(&self) -> Option<JobKey> {
+        self.lease.map(|token| JobKey { namespace: self.namespace, uid: token.job_uid })
+    }
+
+    /// The job whose lease it is bound to, and who holds it.
+    fn holder(&self, world: &mut World) -> Result<(Option<Arc<Job>>, Name), Refusal> {
+        let Some((key, token)) = self.job().zip(self.lease) else { return Ok((None, self.holder.clone())) };
+        let job = world.job(key).ok_or(Refusal::LeaseLost)?;
+        let stage = job.running(&Hold::Token(token))?;
+        if stage.permits().len() + self.claims.len() > MAX_OF_ATTEMPT {
+            let why = format!("an attempt of a stage can hold {MAX_OF_ATTEMPT} permits");
+            return Err(Refusal::LimitExceeded { path: "lease_token".to_owned(), why });
+        }
+        let worker = stage.lease().map(|lease| lease.worker_id.clone());
+        let holder = if self.holder.is_empty() { worker.unwrap_or_default() } else { self.holder.clone() };
+        Ok((Some(job), holder))
+    }
+}
+
+impl Operation for AcquirePermit {
+    fn name(&self) -> &'static str {
+        "acquire_permit"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        let mut keys = keys(self.namespace, self.claims.iter().map(|claim| &*claim.resource));
+        keys.push(Key::Namespace(self.namespace));
+        keys.extend(self.job().map(Key::Job));
+        keys
+    }
+
+    fn weight(&self) -> Weight {
+        Weight { rows: 3 * self.claims.len(), bytes: 512 * self.claims.len() }
+    }
+
+    fn request(&self) -> Option<RequestIdentity> {
+        self.request
+    }
+
+    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+        if !world.has_namespace(self.namespace) {
+            return Err(Refusal::NamespaceNotFound { name: String::new() });
+        }
+        let (job, holder) = self.holder(world)?;
+        let mut desk = Desk::new(world, self.namespace);
+        let now = desk.now;
+        let mut arrival = now;
+        for (i, claim) in self.claims.iter().enumerate() {
+            desk.expire(ResourceKey::of(self.namespace, &claim.resource));
+            let resource = desk.get_or_new(&claim.resource);
+            if let Some(why) = resource.never(claim) {
+                return Err(Refusal::field(format!("claims[{i}].amount"), why));
+            }
+            arrival = arrival.max(resource.next_arrival(now));
+        }
+        let lease = self.lease.map(Bound::from);
+        let blocked = desk.blocked(&self.claims, (Reverse(self.priority), arrival, self.id), false);
+        let reply = if blocked.is_empty() {
+            let all = desk.all(&self.claims);
+            let expires_at = Some(now.after(self.ttl));
+            let terms = Terms { id: self.id, all, holder, ttl: self.ttl, expires_at, lease };
+            let granted = desk.grant(&self.claims, &terms);
+            desk.close();
+            if let (Some(job), Some(token)) = (job, self.lease) {
+                let mut edit = world.edit(&job);
+                edit.bind(token.stage_no, held(self.id, &granted));
+                keep(world, &job, edit);
+            }
+            PermitReply::Granted(granted)
+        } else if self.wait.is_zero() {
+            desk.close();
+            return Ok(Reply { permit: Some(PermitReply::Denied(told(blocked))), ..Reply::default() });
+        } else {
+            let waiter = Arc::new(Waiter {
+                id: self.id,
+                server: desk.world.surroundings().server,
+                claims: self.claims.clone(),
+                priority: self.priority,
+                arrival,
+                until: now.after(self.wait),
+                holder,
+                ttl: self.ttl,
+                lease,
+            });
+            for (key, blocker) in blocked {
+                if desk.get(key).is_some_and(|resource| resource.line.len() >= MAX_HOLDERS) {
+                    let why = format!("{MAX_HOLDERS} wait for {:?} already", blocker.resource);
+                    return Err(Refusal::LimitExceeded { path: "claims".to_owned(), why });
+                }
+                desk.join_line(key, &waiter);
+            }
+            desk.close();
+            PermitReply::Waiting
+        };
+        Ok(Reply { permit: Some(reply), applied: true, ..Reply::default() })
+    }
+}

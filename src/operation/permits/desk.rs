@@ -1,0 +1,333 @@
+//! The workbench of an operation on resources: working copies of those it touches. When it closes, everybody in line who can be
+//! served is served, in the same commit.
+//!
+//! **Who is served.** In each line the higher priority is first, then who came first. One whom the resource itself holds up holds
+//! up all behind it, so a big wish is not starved by small ones; one whom only another resource holds up is passed, for a while.
+//! Ready stages have one place in the line together: when it is theirs, some of them are called, and the room is left for them for a
+//! moment, since a worker has to take them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::domain::id::{JobKey, Name, NamespaceId};
+use crate::domain::job::Hold;
+use crate::domain::permit::line::{Place, Turn, Waiter};
+use crate::domain::permit::resource::{Resource, Terms};
+use crate::domain::permit::{Blocker, Claim, Granted, HeldPermit, ResourceKey};
+use crate::domain::time::Timestamp;
+use crate::engine::world::World;
+use crate::operation::keep;
+
+/// How long a permit lasts that was granted to a waiter of another server, until that server has said that somebody is there.
+pub const CLAIM_FOR: Duration = Duration::from_secs(5);
+/// How long room is left for stages that were called.
+const CALLED_FOR: Duration = Duration::from_secs(2);
+
+/// The workbench.
+pub struct Desk<'w> {
+    pub world: &'w mut World,
+    pub now: Timestamp,
+    namespace: NamespaceId,
+    open: BTreeMap<ResourceKey, Open>,
+}
+
+/// A working copy.
+struct Open {
+    resource: Resource,
+    is_changed: bool,
+    /// Its line may be served.
+    is_due: bool,
+}
+
+/// What is in the way of a wish, with the resource's key.
+pub type Blocked = Vec<(ResourceKey, Blocker)>;
+
+impl<'w> Desk<'w> {
+    pub fn new(world: &'w mut World, namespace: NamespaceId) -> Self {
+        let now = world.now();
+        Self { world, now, namespace, open: BTreeMap::new() }
+    }
+
+    /// A resource that is there.
+    pub fn get(&mut self, key: ResourceKey) -> Option<&mut Resource> {
+        if !self.open.contains_key(&key) {
+            let resource = Resource::clone(&*self.world.resource(key)?);
+            self.open.insert(key, Open { resource, is_changed: false, is_due: false });
+        }
+        self.open.get_mut(&key).map(|open| &mut open.resource)
+    }
+
+    /// A resource, made if it is not there yet.
+    pub fn get_or_new(&mut self, name: &Name) -> &mut Resource {
+        let key = ResourceKey::of(self.namespace, name);
+        if self.get(key).is_none() {
+            let floor = self.world.namespace(self.namespace).map_or(0, |namespace| namespace.fencing_floor);
+            let resource = Resource::new(key, name.clone(), floor, self.now);
+            self.open.insert(key, Open { resource, is_changed: false, is_due: false });
+        }
+        &mut self.open.get_mut(&key).expect("it was just put there").resource
+    }
+
+    /// Notes that a resource was changed, and that its line may be served.
+    pub fn changed(&mut self, key: ResourceKey) {
+        if let Some(open) = self.open.get_mut(&key) {
+            open.is_changed = true;
+            open.is_due = true;
+        }
+    }
+
+    /// Takes permits from those whose time is up; the commit proves that it is.
+    pub fn expire(&mut self, key: ResourceKey) {
+        let (now, spared) = (self.now, self.world.surroundings().spared);
+        let Some(resource) = self.get(key) else { return };
+        let is_spared = |id: &Uuid| spared.is_some_and(|spared| resource.permits[id].granted_at < spared);
+        let expired: Vec<Uuid> = resource.expired(now).into_iter().filter(|id| !is_spared(id)).collect();
+        for id in &expired {
+            resource.lose(id, now);
+        }
+        for id in &expired {
+            self.world.require_permit_expired(key, *id);
+        }
+        if !expired.is_empty() {
+            self.changed(key);
+        }
+    }
+
+    /// What is in the way of claims that stand at a place; those of a stage stand where it is the stages' turn, if it is.
+    pub fn blocked(&mut self, claims: &[Claim], place: Place, is_stage: bool) -> Blocked {
+        let now = self.now;
+        let mut blocked = Vec::new();
+        for claim in claims {
+            let resource = self.get_or_new(&claim.resource);
+            let turn = resource.state.turn.filter(|_| is_stage);
+            let place = turn.map_or(place, |turn| turn.place());
+            if let Err(block) = resource.allows(claim, place, is_stage, now) {
+                blocked.push((resource.key, Blocker { resource: claim.resource.clone(), block }));
+            }
+        }
+        blocked
+    }
+
+    /// Grants claims, which are known to fit.
+    pub fn grant(&mut self, claims: &[Claim], terms: &Terms) -> Vec<Granted> {
+        let now = self.now;
+        let mut granted = Vec::with_capacity(claims.len());
+        for claim in claims {
+            let resource = self.get_or_new(&claim.resource);
+            let fencing_token = resource.grant(claim, terms.clone(), now);
+            let (key, expires_at) = (resource.key, terms.expires_at);
+            granted.push(Granted { key, resource: claim.resource.clone(), fencing_token, expires_at });
+            self.changed(key);
+        }
+        granted
+    }
+
+    /// The keys of claims as a permit remembers them: nothing for a single one.
+    pub fn all(&self, claims: &[Claim]) -> Vec<Uuid> {
+        let uid = |claim: &Claim| ResourceKey::of(self.namespace, &claim.resource).uid;
+        if claims.len() > 1 { claims.iter().map(uid).collect() } else { Vec::new() }
+    }
+
+    /// Takes somebody out of all lines. True if it was in one.
+    pub fn leave(&mut self, waiter: &Waiter) -> bool {
+        let mut was_there = false;
+        for claim in &waiter.claims {
+            let key = ResourceKey::of(self.namespace, &claim.resource);
+            if self.get(key).is_some_and(|resource| resource.line.remove(&waiter.place()).is_some()) {
+                self.changed(key);
+                was_there = true;
+            }
+        }
+        was_there
+    }
+
+    /// Puts somebody into the line of a resource.
+    pub fn join_line(&mut self, key: ResourceKey, waiter: &Arc<Waiter>) {
+        if let Some(open) = self.open.get_mut(&key)
+            && !open.resource.line.contains_key(&waiter.place())
+        {
+            open.resource.join_line(waiter);
+            open.is_changed = true;
+        }
+    }
+
+    /// Lets the line of a resource be served, whether it was changed or not.
+    pub fn look(&mut self, key: ResourceKey) {
+        self.get(key);
+        if let Some(open) = self.open.get_mut(&key) {
+            open.is_due = true;
+        }
+    }
+
+    /// Serves the lines and puts what changed into the world. Whether anything did.
+    pub fn close(mut self) -> bool {
+        while let Some(key) = self.open.iter().find(|(_, open)| open.is_due).map(|(key, _)| *key) {
+            if let Some(open) = self.open.get_mut(&key) {
+                open.is_due = false;
+            }
+            self.serve(key);
+            if self.world.is_blind() {
+                return false;
+            }
+        }
+        let (now, mut any) = (self.now, false);
+        for Open { mut resource, is_changed, .. } in self.open.into_values() {
+            if is_changed {
+                resource.version += 1;
+                resource.update_time = resource.update_time.max(now);
+                self.world.put_resource(resource);
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Serves one line from its beginning, as far as it gets.
+    fn serve(&mut self, key: ResourceKey) {
+        self.expire(key);
+        let mut served: Option<Place> = None;
+        while let Some(next) = self.next_in_line(key, served) {
+            match next {
+                Next::Stages(turn) => {
+                    served = Some(turn.place());
+                    if !self.call(key, turn) {
+                        return;
+                    }
+                }
+                Next::Waiter(waiter) => {
+                    served = Some(waiter.place());
+                    let is_held_up = !self.serve_waiter(&waiter)
+                        && self.open.get(&key).is_some_and(|open| open.resource.holds_up(&waiter, self.now));
+                    if is_held_up || self.world.is_blind() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn next_in_line(&mut self, key: ResourceKey, served: Option<Place>) -> Option<Next> {
+        let resource = self.get(key)?;
+        let is_next = |place: &Place| served.is_none_or(|served| served < *place);
+        let turn = resource.state.turn.filter(|turn| is_next(&turn.place()));
+        let from = served.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let waiter = resource.line.range((from, std::ops::Bound::Unbounded)).next().map(|(_, waiter)| waiter.clone());
+        match (turn, waiter) {
+            (Some(turn), Some(waiter)) if waiter.place() < turn.place() => Some(Next::Waiter(waiter)),
+            (Some(turn), _) => Some(Next::Stages(turn)),
+            (None, waiter) => waiter.map(Next::Waiter),
+        }
+    }
+
+    /// It is the stages' turn. True if those behind them may be served.
+    fn call(&mut self, key: ResourceKey, turn: Turn) -> bool {
+        let now = self.now;
+        let Some(open) = self.open.get_mut(&key) else { return false };
+        let resource = &mut open.resource;
+        if resource.fits(&resource.claim_of_turn(&turn), now).is_err() {
+            return false;
+        }
+        match turn.called_until {
+            Some(until) if until > now => false,
+            // Nobody came: the others first.
+            Some(_) => {
+                let arrival = resource.next_arrival(now);
+                resource.state.latest_arrival = Some(arrival);
+                resource.state.turn = Some(Turn { arrival, called_until: None, ..turn });
+                open.is_changed = true;
+                true
+            }
+            None => {
+                resource.state.turn = Some(Turn { called_until: Some(now.after(CALLED_FOR)), ..turn });
+                open.is_changed = true;
+                false
+            }
+        }
+    }
+
+    /// Stages that were called have come: the next are called when it is their turn again.
+    pub fn came(&mut self, key: ResourceKey) {
+        let now = self.now;
+        let Some(open) = self.open.get_mut(&key) else { return };
+        if let Some(turn) = open.resource.state.turn.filter(|turn| turn.called_until.is_some()) {
+            let arrival = open.resource.next_arrival(now);
+            open.resource.state.latest_arrival = Some(arrival);
+            open.resource.state.turn = Some(Turn { arrival, called_until: None, ..turn });
+            self.changed(key);
+        }
+    }
+
+    /// Gives a waiter what it waits for, if it can be had; lets it stand in the line of all that is in its way. True if it has left
+    /// the line.
+    fn serve_waiter(&mut self, waiter: &Arc<Waiter>) -> bool {
+        let is_gone = waiter.until <= self.now || !self.world.surroundings().servers.contains(&waiter.server);
+        if is_gone || !self.has_lease(waiter) {
+            return self.leave(waiter);
+        }
+        let claims: Vec<ResourceKey> =
+            waiter.claims.iter().map(|claim| ResourceKey::of(self.namespace, &claim.resource)).collect();
+        for key in claims {
+            self.expire(key);
+        }
+        let blocked = self.blocked(&waiter.claims, waiter.place(), false);
+        if !blocked.is_empty() || self.world.is_blind() {
+            for (key, _) in blocked {
+                self.join_line(key, waiter);
+            }
+            return false;
+        }
+        self.leave(waiter);
+        let is_ours = waiter.server == self.world.surroundings().server;
+        let lasts = if is_ours { waiter.ttl } else { waiter.ttl.min(CLAIM_FOR) };
+        let terms = Terms {
+            id: waiter.id,
+            all: self.all(&waiter.claims),
+            holder: waiter.holder.clone(),
+            ttl: waiter.ttl,
+            expires_at: Some(self.now.after(lasts)),
+            lease: waiter.lease,
+        };
+        let granted = self.grant(&waiter.claims, &terms);
+        self.bind(waiter, &granted);
+        true
+    }
+
+    fn has_lease(&mut self, waiter: &Waiter) -> bool {
+        let Some(token) = waiter.lease_token() else { return true };
+        let job = self.world.job(JobKey { namespace: self.namespace, uid: token.job_uid });
+        self.world.is_blind() || job.is_some_and(|job| job.running(&Hold::Token(token)).is_ok())
+    }
+
+    fn bind(&mut self, waiter: &Waiter, granted: &[Granted]) {
+        let Some(token) = waiter.lease_token() else { return };
+        let key = JobKey { namespace: self.namespace, uid: token.job_uid };
+        let Some(job) = self.world.job(key) else { return };
+        let mut edit = self.world.edit(&job);
+        edit.bind(token.stage_no, held(waiter.id, granted));
+        keep(self.world, &job, edit);
+    }
+}
+
+/// Permits as an attempt keeps them.
+pub fn held(id: Uuid, granted: &[Granted]) -> Vec<HeldPermit> {
+    let one = |granted: &Granted| HeldPermit { resource: granted.key.uid, id, fencing_token: granted.fencing_token };
+    granted.iter().map(one).collect()
+}
+
+/// What is told of blockers.
+pub fn told(blocked: Blocked) -> Vec<Blocker> {
+    blocked.into_iter().map(|(_, blocker)| blocker).collect()
+}
+
+/// The block that a stage waits for: a lock rather than a limit, for whoever waits for a limit may be passed.
+pub fn worst(blocked: Blocked) -> Option<(ResourceKey, Blocker)> {
+    blocked.into_iter().min_by_key(|(_, blocker)| blocker.block.reason)
+}
+
+enum Next {
+    Stages(Turn),
+    Waiter(Arc<Waiter>),
+}

@@ -1,0 +1,42 @@
+//! What happens to permits and their resources.
+//!
+//! Layout: `desk` is the workbench of all: resources that an operation works on, and the line of each, served when it closes; `acquire`,
+//! `renew`, `release` and `end_wait` are what callers do; `stages` is what the permits of stages need; `resource` sets rules;
+//! `wake` is what happens by itself.
+
+pub mod acquire;
+pub(super) mod desk;
+pub mod end_wait;
+pub mod release;
+pub mod renew;
+pub mod resource;
+pub(super) mod stages;
+pub mod wake;
+
+use crate::domain::id::NamespaceId;
+use crate::domain::permit::{Blocker, Granted, PermitToken, ResourceKey};
+use crate::domain::refusal::Refusal;
+use crate::engine::world::{Key, World};
+
+/// What became of a wish for a permit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PermitReply {
+    /// It was granted.
+    Granted(Vec<Granted>),
+    /// Its turn will come.
+    Waiting,
+    /// It cannot be had now.
+    Denied(Vec<Blocker>),
+}
+
+/// The keys of resources that are named.
+fn keys<'a>(namespace: NamespaceId, names: impl Iterator<Item = &'a str>) -> Vec<Key> {
+    names.map(|name| Key::Resource(ResourceKey::of(namespace, name))).collect()
+}
+
+/// The permit of a token is held, and stays so until what stands on this is committed.
+pub(super) fn expect_permit(world: &mut World, namespace: NamespaceId, token: PermitToken) -> Result<(), Refusal> {
+    let resource = world.resource(token.key()).ok_or(Refusal::PermitLost)?;
+    let is_held = token.namespace == namespace && resource.held_permit(&token.id).is_some();
+    if is_held { Ok(()) } else { Err(Refusal::PermitLost) }
+}

@@ -1,0 +1,67 @@
+//! Extends a permit.
+
+use std::time::Duration;
+
+use crate::domain::id::NamespaceId;
+use crate::domain::permit::resource::Resource;
+use crate::domain::permit::{Granted, Permit, PermitToken, ResourceKey};
+use crate::domain::refusal::Refusal;
+use crate::engine::world::{Key, World};
+use crate::operation::permits::PermitReply;
+use crate::operation::{Operation, Reply};
+
+/// Extends one permit at all of its resources. One whose time is up stays its holder's as long as nobody has taken it.
+#[derive(Debug)]
+pub struct RenewPermit {
+    /// The caller's namespace.
+    pub namespace: NamespaceId,
+    /// Which permit.
+    pub token: PermitToken,
+    /// How long it lasts from now on, if that is not as before.
+    pub ttl: Option<Duration>,
+}
+
+impl Operation for RenewPermit {
+    fn name(&self) -> &'static str {
+        "renew_permit"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        vec![Key::Resource(self.token.key())]
+    }
+
+    fn is_urgent(&self) -> bool {
+        true
+    }
+
+    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+        let first = world.resource(self.token.key()).filter(|_| self.token.namespace == self.namespace);
+        let permit = first.as_ref().and_then(|first| first.held_permit(&self.token.id)).ok_or(Refusal::PermitLost)?;
+        let others = permit.all.iter().map(|uid| ResourceKey { namespace: self.namespace, uid: *uid });
+        let keys: Vec<ResourceKey> = if permit.all.is_empty() { vec![self.token.key()] } else { others.collect() };
+        let mut granted = Vec::with_capacity(keys.len());
+        for key in keys {
+            let Some(resource) = world.resource(key) else { continue };
+            granted.extend(self.renew(world, &resource));
+        }
+        Ok(Reply { permit: Some(PermitReply::Granted(granted)), applied: true, ..Reply::default() })
+    }
+}
+
+impl RenewPermit {
+    fn renew(&self, world: &mut World, resource: &Resource) -> Option<Granted> {
+        let permit = resource.held_permit(&self.token.id)?;
+        let ttl = self.ttl.unwrap_or(permit.ttl);
+        let end = world.now().after(ttl);
+        let mut expires_at = permit.expires_at;
+        // Two thirds of its time are enough to write only every third of it.
+        if expires_at.is_some_and(|at| at < end && (self.ttl.is_some() || world.now().until(at) < ttl * 2 / 3)) {
+            expires_at = Some(end);
+            let mut renewed = resource.clone();
+            renewed.permits.insert(permit.id, Permit { expires_at, ..Permit::clone(permit) }.into());
+            world.put_resource(renewed);
+        }
+        let fencing_token = permit.fencing_token;
+        Some(Granted { key: resource.key, resource: resource.name.clone(), fencing_token, expires_at })
+    }
+}

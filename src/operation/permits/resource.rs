@@ -1,0 +1,144 @@
+//! What people do to a resource: set its rules, close its breaker, delete it.
+
+use std::sync::Arc;
+
+use super::desk::Desk;
+use crate::domain::id::Name;
+use crate::domain::permit::ResourceKey;
+use crate::domain::permit::policy::Policy;
+use crate::domain::permit::resource::{Reset, Resource};
+use crate::domain::refusal::Refusal;
+use crate::domain::request::RequestIdentity;
+use crate::engine::world::{Key, NamespaceEffect, World};
+use crate::operation::{Operation, Reply};
+
+/// What shall happen.
+#[derive(Debug)]
+pub enum Change {
+    /// Sets the rules; `None` for a lock.
+    SetPolicy(Option<Arc<Policy>>),
+    /// Closes the breaker.
+    ResetBreaker {
+        /// Who, by its own word.
+        requester: Name,
+        /// Why, by its own word.
+        reason: String,
+    },
+    /// Removes it.
+    Delete,
+    /// Removes it, if it is a lock that nobody has used for long.
+    Forget,
+}
+
+/// One of them, for one resource.
+#[derive(Debug)]
+pub struct ChangeResource {
+    /// Which.
+    pub key: ResourceKey,
+    /// Its name; empty where only a resource that is there is meant.
+    pub resource: Name,
+    /// What shall happen.
+    pub change: Change,
+    /// The version that the caller knows; 0 if it is to be missing.
+    pub expected_version: Option<i64>,
+    /// The caller's `request_id`.
+    pub request: Option<RequestIdentity>,
+}
+
+impl ChangeResource {
+    fn existing(&self, world: &mut World) -> Result<Arc<Resource>, Refusal> {
+        let resource = world.resource(self.key);
+        let resource = resource.ok_or_else(|| Refusal::ResourceNotFound { name: self.resource.to_string() })?;
+        self.expect_version(resource.version)?;
+        Ok(resource)
+    }
+
+    fn expect_version(&self, actual: i64) -> Result<(), Refusal> {
+        match self.expected_version {
+            Some(expected) if expected != actual => Err(Refusal::VersionMismatch { expected, actual }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn set_policy(&self, world: &mut World, policy: Option<&Arc<Policy>>) -> Result<Reply, Refusal> {
+        if !world.has_namespace(self.key.namespace) {
+            return Err(Refusal::NamespaceNotFound { name: String::new() });
+        }
+        let mut desk = Desk::new(world, self.key.namespace);
+        let now = desk.now;
+        let resource = desk.get_or_new(&self.resource);
+        self.expect_version(resource.version)?;
+        // A lock that was never used is worth a row as soon as somebody says that it is one.
+        if resource.version == 0 || resource.policy.as_deref() != policy.map(|policy| &**policy) {
+            resource.set_policy(policy.cloned(), now);
+            desk.changed(self.key);
+        }
+        let applied = desk.close();
+        Ok(self.told(world, applied))
+    }
+
+    fn reset_breaker(&self, world: &mut World, requester: &Name, reason: &str) -> Result<Reply, Refusal> {
+        self.existing(world)?;
+        let mut desk = Desk::new(world, self.key.namespace);
+        let now = desk.now;
+        let resource = desk.get_or_new(&self.resource);
+        let from = resource.breaker_phase(now);
+        let reset = Reset { at: now, requester: requester.clone(), reason: reason.to_owned(), from };
+        if !resource.reset_breaker(reset) {
+            let what = format!("resource {:?}", self.resource);
+            return Err(Refusal::InvalidTransition { what, state: "without a breaker", why: "none can be closed" });
+        }
+        desk.changed(self.key);
+        let applied = desk.close();
+        Ok(self.told(world, applied))
+    }
+
+    /// Its numbers go on above the floor of its namespace.
+    fn delete(&self, world: &mut World) -> Result<Reply, Refusal> {
+        let resource = self.existing(world)?;
+        if resource.held() > 0 || !resource.line.is_empty() || resource.state.turn.is_some() {
+            return Err(Refusal::ResourceInUse { name: resource.name.to_string() });
+        }
+        world.delete_resource(self.key);
+        let (namespace, highest) = (self.key.namespace, resource.fencing_token);
+        if world.namespace(namespace).is_some_and(|namespace| namespace.fencing_floor < highest) {
+            world.change_namespace(namespace, NamespaceEffect::Raise(highest));
+        }
+        Ok(Reply { resource: Some(resource), applied: true, ..Reply::default() })
+    }
+
+    fn told(&self, world: &mut World, applied: bool) -> Reply {
+        Reply { resource: world.resource(self.key), applied, ..Reply::default() }
+    }
+}
+
+impl Operation for ChangeResource {
+    fn name(&self) -> &'static str {
+        match self.change {
+            Change::SetPolicy(_) => "update_resource",
+            Change::ResetBreaker { .. } => "reset_breaker",
+            Change::Delete => "delete_resource",
+            Change::Forget => "forget_resource",
+        }
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        vec![Key::Resource(self.key), Key::Namespace(self.key.namespace)]
+    }
+
+    fn request(&self) -> Option<RequestIdentity> {
+        self.request
+    }
+
+    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+        match &self.change {
+            Change::SetPolicy(policy) => self.set_policy(world, policy.as_ref()),
+            Change::ResetBreaker { requester, reason } => self.reset_breaker(world, requester, reason),
+            Change::Delete => self.delete(world),
+            Change::Forget => match world.resource(self.key).filter(|resource| resource.policy.is_none()) {
+                Some(_) => self.delete(world),
+                None => Ok(Reply::default()),
+            },
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The permits of stages: had together with the lease or not at all, and given back with the attempt.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::desk::{Blocked, Desk, held, worst};
+use crate::domain::failure::FailureClass;
+use crate::domain::id::{Name, NamespaceId};
+use crate::domain::job::{Edit, Job};
+use crate::domain::permit::line::Turn;
+use crate::domain::permit::resource::Terms;
+use crate::domain::permit::{BlockReason, Blocker, Claim, HeldPermit, Outcome, ResourceKey};
+use crate::domain::stage::{Stage, StagePhase};
+use crate::domain::time::Timestamp;
+use crate::engine::world::World;
+
+/// When a stage that waits is tried again even if nobody wakes it.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
+
+/// Gets the permits of a stage, or says what it waits for. `id` is that of the permits; stages of one group come with the same one, and
+/// share what others of them hold already.
+pub fn acquire(
+    world: &mut World,
+    job: &Job,
+    stage: &Stage,
+    worker: &Name,
+    id: Uuid,
+) -> Result<Vec<HeldPermit>, (ResourceKey, Blocker)> {
+    let claims = &stage.spec.permits;
+    if claims.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut desk = Desk::new(world, job.key.namespace);
+    for claim in claims {
+        desk.expire(ResourceKey::of(job.key.namespace, &claim.resource));
+    }
+    let (shared, wanted): (Vec<Claim>, Vec<Claim>) =
+        claims.iter().cloned().partition(|claim| is_shared(&mut desk, claim, &id));
+    let place = (Reverse(job.priority), desk.now, Uuid::max());
+    let blocked = desk.blocked(&wanted, place, true);
+    let wanted_keys = wanted.iter().map(|claim| ResourceKey::of(job.key.namespace, &claim.resource));
+    for key in wanted_keys {
+        if !blocked.iter().any(|(blocked, _)| *blocked == key) {
+            desk.came(key);
+        }
+    }
+    if !blocked.is_empty() {
+        let block = wait(&mut desk, job, claims, blocked);
+        desk.close();
+        return Err(block);
+    }
+    let mut permits: Vec<HeldPermit> = shared.iter().filter_map(|claim| join(&mut desk, claim, &id)).collect();
+    let lease = None;
+    let terms =
+        Terms { id, all: desk.all(claims), holder: worker.clone(), ttl: Duration::ZERO, expires_at: None, lease };
+    permits.extend(held(id, &desk.grant(&wanted, &terms)));
+    desk.close();
+    Ok(permits)
+}
+
+/// Whether another stage of the group holds just this.
+fn is_shared(desk: &mut Desk, claim: &Claim, id: &Uuid) -> bool {
+    let resource = desk.get_or_new(&claim.resource);
+    let mode = resource.mode_of(claim);
+    resource.held_permit(id).is_some_and(|permit| permit.mode == mode && permit.amount == claim.amount)
+}
+
+fn join(desk: &mut Desk, claim: &Claim, id: &Uuid) -> Option<HeldPermit> {
+    let resource = desk.get_or_new(&claim.resource);
+    resource.join(id);
+    let (key, permit) = (resource.key, resource.held_permit(id)?);
+    let held = HeldPermit { resource: key.uid, id: *id, fencing_token: permit.fencing_token };
+    desk.changed(key);
+    Some(held)
+}
+
+/// Gives the stages a place in the line of what is most in the way.
+fn wait(desk: &mut Desk, job: &Job, claims: &[Claim], blocked: Blocked) -> (ResourceKey, Blocker) {
+    let Some((key, blocker)) = worst(blocked) else {
+        unreachable!("somebody who waits was blocked");
+    };
+    let claim = claims.iter().find(|claim| ResourceKey::of(job.key.namespace, &claim.resource) == key);
+    if let (Some(claim), now) = (claim, desk.now) {
+        let resource = desk.get_or_new(&claim.resource);
+        if resource.state.turn.is_none() {
+            let arrival = resource.next_arrival(now);
+            let (amount, mode) = (claim.amount, resource.mode_of(claim));
+            resource.state.latest_arrival = Some(arrival);
+            resource.state.turn = Some(Turn { priority: job.priority, arrival, amount, mode, called_until: None });
+            desk.changed(key);
+        }
+    }
+    (key, blocker)
+}
+
+/// Until when a stage that waits is left alone, unless somebody wakes it.
+pub fn forgotten_at(now: Timestamp, blocker: &Blocker) -> Timestamp {
+    match blocker.block.reason {
+        BlockReason::Held | BlockReason::Capacity => now,
+        BlockReason::Rate | BlockReason::Interval | BlockReason::BreakerOpen => blocker.block.until.unwrap_or(now),
+    }
+    .after(FORGOTTEN_AFTER)
+}
+
+/// What attempts hold that an edit ends, with their outcomes.
+pub fn given_up(edit: &Edit) -> Vec<(HeldPermit, Outcome)> {
+    let mut given_up = Vec::new();
+    for (was, is) in edit.with_permits() {
+        let gone = was.permits().iter().filter(|permit| !is.permits().iter().any(|held| held.id == permit.id));
+        let outcome = outcome(was, is, edit.now);
+        given_up.extend(gone.map(|permit| (*permit, outcome)));
+    }
+    given_up
+}
+
+/// Gives them back. What is not held any more, because it was released by itself or has expired, is passed over.
+pub fn give_back(world: &mut World, namespace: NamespaceId, given_up: Vec<(HeldPermit, Outcome)>) {
+    let mut desk = Desk::new(world, namespace);
+    let now = desk.now;
+    for (permit, outcome) in given_up {
+        let key = ResourceKey { namespace, uid: permit.resource };
+        if desk.get(key).is_some_and(|resource| resource.release(&permit.id, outcome, now)) {
+            desk.changed(key);
+        }
+    }
+    desk.close();
+}
+
+/// What came of an attempt, as its permits are told.
+fn outcome(was: &Stage, is: &Stage, now: Timestamp) -> Outcome {
+    let latency = was.start_time.map(|start| start.until(now));
+    match is.phase() {
+        StagePhase::Succeeded => Outcome { class: None, latency, retry_after: None },
+        StagePhase::Ready | StagePhase::Backoff | StagePhase::Failed | StagePhase::Cancelled => {
+            let failure = is
+                .failure
+                .as_ref()
+                .filter(|failure| was.failure.as_ref().is_none_or(|before| !Arc::ptr_eq(before, failure)));
+            let Some(failure) = failure else { return Outcome { latency, ..Outcome::NEUTRAL } };
+            // Who was told to stop says nothing about the resource.
+            let class =
+                if is.phase() == StagePhase::Cancelled { FailureClass::Cancelled } else { failure.report.class };
+            Outcome { class: Some(class), latency, retry_after: failure.report.retry_after }
+        }
+        StagePhase::Blocked | StagePhase::Running | StagePhase::Skipped => Outcome { latency, ..Outcome::NEUTRAL },
+    }
+}

@@ -1,0 +1,181 @@
+//! Permits: claims, outcomes and tokens.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::failure::class;
+use super::path::Path;
+use super::{text, time};
+use crate::domain::id::{LeaseToken, Name, NamespaceId};
+use crate::domain::permit::{
+    Blocker, Claim, Granted, MAX_AMOUNT, MAX_CLAIMS, MAX_NAME, Mode, Outcome, PermitToken, ResourceKey,
+};
+use crate::domain::refusal::Refusal;
+use crate::domain::time::Timestamp;
+use crate::proto;
+use crate::rpc::limits;
+
+/// How long a permit lasts where nothing is said.
+const DEFAULT_TTL: Duration = Duration::from_secs(60);
+
+/// The name of a resource, which has to be given.
+pub fn name(given: &str, path: &Path) -> Result<Name, Refusal> {
+    if given.is_empty() {
+        return Err(path.missing());
+    }
+    text::line(given, MAX_NAME, path)
+}
+
+/// Claims, each of another resource.
+pub fn claims(given: &[proto::PermitClaim], path: &Path) -> Result<Vec<Claim>, Refusal> {
+    if given.len() > MAX_CLAIMS {
+        return Err(path.refuse(format!("has {} claims, {MAX_CLAIMS} are allowed", given.len())));
+    }
+    let mut seen = HashSet::new();
+    let mut claims = Vec::with_capacity(given.len());
+    for (i, given) in given.iter().enumerate() {
+        let path = path.index(i);
+        let claim = claim(given, &path)?;
+        if !seen.insert(claim.resource.clone()) {
+            return Err(path.field("resource").refuse("another claim names the same resource"));
+        }
+        claims.push(claim);
+    }
+    Ok(claims)
+}
+
+fn claim(given: &proto::PermitClaim, path: &Path) -> Result<Claim, Refusal> {
+    let resource = name(&given.resource, &path.field("resource"))?;
+    let amount = if given.amount == 0 { 1 } else { given.amount };
+    if !(1..=MAX_AMOUNT).contains(&amount) {
+        return Err(path.field("amount").refuse("must be 1 to 1,000,000"));
+    }
+    let mode = match proto::PermitMode::try_from(given.mode) {
+        Ok(proto::PermitMode::Unspecified) => None,
+        Ok(proto::PermitMode::Exclusive) => Some(Mode::Exclusive),
+        Ok(proto::PermitMode::Shared) => Some(Mode::Shared),
+        Err(_) => return Err(path.field("mode").refuse("is not a mode")),
+    };
+    Ok(Claim { resource, amount, mode })
+}
+
+/// A wish for a permit, without its `request_id`.
+pub struct Wish {
+    pub claims: Vec<Claim>,
+    pub ttl: Duration,
+    pub wait: Duration,
+    pub holder: Name,
+    pub priority: i32,
+    pub lease: Option<LeaseToken>,
+}
+
+/// Reads an AcquirePermit.
+pub fn wish(given: &proto::AcquirePermitRequest) -> Result<Wish, Refusal> {
+    let root = Path::Root;
+    let path = root.field("claims");
+    if given.claims.is_empty() {
+        return Err(path.missing());
+    }
+    let claims = claims(&given.claims, &path)?;
+    let lease = lease(&given.lease_token, &root.field("lease_token"))?;
+    // What is bound to a lease ends with it, so it need not end before.
+    let usual = if lease.is_some() { time::LEASE_DURATION.max } else { DEFAULT_TTL };
+    let ttl = time::parse_optional_duration(given.ttl.as_ref(), time::LEASE_DURATION, &root.field("ttl"))?;
+    let wait = time::parse_optional_duration(given.wait.as_ref(), time::WAIT, &root.field("wait"))?;
+    let path = root.field("holder");
+    if given.holder.is_empty() && lease.is_none() {
+        return Err(path.missing());
+    }
+    let holder = text::line(&given.holder, limits::WORKER_ID_BYTES, &path)?;
+    let path = root.field("priority");
+    if !(-limits::PRIORITY..=limits::PRIORITY).contains(&given.priority) {
+        return Err(path.refuse("must be -1,000 to 1,000"));
+    }
+    let (ttl, wait) = (ttl.unwrap_or(usual), wait.unwrap_or_default());
+    Ok(Wish { claims, ttl, wait, holder, priority: given.priority, lease })
+}
+
+fn lease(given: &str, path: &Path) -> Result<Option<LeaseToken>, Refusal> {
+    if given.is_empty() {
+        return Ok(None);
+    }
+    LeaseToken::parse(given).map(Some).ok_or_else(|| path.refuse("is not a lease token"))
+}
+
+/// A permit token, which has to be given.
+pub fn token(given: &str, path: &Path) -> Result<PermitToken, Refusal> {
+    if given.is_empty() {
+        return Err(path.missing());
+    }
+    PermitToken::parse(given).ok_or_else(|| path.refuse("is not a permit token"))
+}
+
+/// What came of a permit; success where nothing is said.
+pub fn outcome(given: Option<&proto::PermitOutcome>, path: &Path) -> Result<Outcome, Refusal> {
+    let Some(given) = given else { return Ok(Outcome::default()) };
+    let (latency, retry_after) = (path.field("latency"), path.field("retry_after"));
+    Ok(Outcome {
+        class: match given.failure_class {
+            0 => None,
+            number => Some(class(number, &path.field("failure_class"))?),
+        },
+        latency: time::parse_optional_duration(given.latency.as_ref(), time::RETRY_AFTER, &latency)?,
+        retry_after: time::parse_optional_duration(given.retry_after.as_ref(), time::RETRY_AFTER, &retry_after)?,
+    })
+}
+
+/// A permit for its holder; `now` is the database's time.
+pub fn permit(
+    namespace: NamespaceId,
+    id: uuid::Uuid,
+    claims: &[Claim],
+    granted: &[Granted],
+    now: Timestamp,
+) -> proto::Permit {
+    let first = claims.first().map(|claim| ResourceKey::of(namespace, &claim.resource).uid).unwrap_or_default();
+    let of = |claim: &Claim| granted.iter().find(|granted| granted.resource == claim.resource);
+    let grant = |granted: &Granted| proto::PermitGrant {
+        resource: granted.resource.to_string(),
+        fencing_token: granted.fencing_token,
+    };
+    let end = granted.iter().filter_map(|granted| granted.expires_at).min();
+    proto::Permit {
+        permit_token: PermitToken { namespace, resource: first, id }.to_string(),
+        grants: claims.iter().filter_map(of).map(grant).collect(),
+        expire_time: end.map(time::timestamp),
+        ttl: end.map(|end| time::duration(now.until(end))),
+    }
+}
+
+/// What a renewed permit's holder hears.
+pub fn renewed(granted: &[Granted], now: Timestamp) -> proto::PermitStatus {
+    let end = granted.iter().filter_map(|granted| granted.expires_at).min();
+    proto::PermitStatus {
+        lost: false,
+        expire_time: end.map(time::timestamp),
+        ttl: end.map(|end| time::duration(now.until(end))),
+    }
+}
+
+/// Why there is no permit.
+pub fn denial(blockers: &[Blocker], now: Timestamp) -> proto::PermitDenial {
+    let after = |blocker: &Blocker| blocker.block.until.map(|until| now.until(until));
+    let told = |blocker: &Blocker| proto::PermitBlocker {
+        resource: blocker.resource.to_string(),
+        reason: blocker.block.reason as i32,
+        retry_after: after(blocker).map(time::duration),
+    };
+    let all = blockers.iter().map(after).collect::<Option<Vec<Duration>>>();
+    let retry_after = all.and_then(|all| all.into_iter().max());
+    proto::PermitDenial { blockers: blockers.iter().map(told).collect(), retry_after: retry_after.map(time::duration) }
+}
+
+/// Claims for the wire.
+pub fn told(claims: &[Claim]) -> Vec<proto::PermitClaim> {
+    let told = |claim: &Claim| proto::PermitClaim {
+        resource: claim.resource.to_string(),
+        amount: claim.amount,
+        mode: claim.mode.map_or(0, |mode| mode as i32),
+    };
+    claims.iter().map(told).collect()
+}

@@ -1,0 +1,167 @@
+//! The difference between a resource as it was loaded and as it was decided, as rows: one net effect per row.
+
+use std::sync::Arc;
+
+use super::columns::*;
+use super::owned;
+use super::plan::{Plan, stage_no};
+use crate::domain::id::{JobKey, StageNo};
+use crate::domain::permit::line::Waiter;
+use crate::domain::permit::resource::Resource;
+use crate::domain::permit::{Permit, ResourceKey};
+use crate::domain::time::Timestamp;
+use crate::store::types::JsonText;
+
+/// The stored alarm is rounded up to this, in microseconds: it is a net below those that servers have in memory, and a column that an
+/// index is on should seldom change.
+const COARSE: i64 = 1_000_000;
+
+impl Plan {
+    /// Writes a resource that is new (`base` is `None`), changed or deleted (`after` is `None`).
+    pub fn write_resource(
+        &mut self,
+        c: i32,
+        key: ResourceKey,
+        base: Option<&Resource>,
+        after: Option<&Resource>,
+        now: Timestamp,
+    ) {
+        match (base, after) {
+            (None, None) => self.free_resources.push(id(c, key)),
+            (None, Some(after)) => {
+                self.free_resources.push(id(c, key));
+                self.insert_resources.push(row(c, after, now));
+            }
+            // Only permits were extended.
+            (Some(base), Some(after)) if base.version == after.version => self.prove_resources.push(root(c, base)),
+            (Some(base), Some(after)) => {
+                self.lock_resources.push(root(c, base));
+                self.update_resources.push(row(c, after, now));
+            }
+            (Some(base), None) => {
+                self.lock_resources.push(root(c, base));
+                self.delete_resources.push(id(c, key));
+            }
+        }
+        self.write_permits(c, key, base, after);
+        self.write_line(c, key, base, after);
+    }
+
+    fn write_permits(&mut self, c: i32, key: ResourceKey, base: Option<&Resource>, after: Option<&Resource>) {
+        let before = |id| base.and_then(|base| base.permits.get(id));
+        for permit in after.into_iter().flat_map(|after| after.permits.values()) {
+            match before(&permit.id) {
+                None => self.insert_permits.push(permit_row(c, key, permit)),
+                Some(before) if Arc::ptr_eq(before, permit) => {}
+                Some(before) => self.write_permit(c, key, before, permit),
+            }
+        }
+        let is_left = |id| after.is_some_and(|after| after.permits.contains_key(id));
+        for permit in base.into_iter().flat_map(|base| base.permits.keys()).filter(|id| !is_left(*id)) {
+            self.delete_permits.push(permit_id(c, key, *permit));
+        }
+    }
+
+    fn write_permit(&mut self, c: i32, key: ResourceKey, before: &Permit, permit: &Permit) {
+        if let Some(expires_at) = permit.expires_at.filter(|_| before.expires_at != permit.expires_at) {
+            let (namespace_id, resource_uid) = ids(key);
+            self.renew_permits.push(PermitRenewal { c, namespace_id, resource_uid, permit_id: permit.id, expires_at });
+        }
+        let renewed = Permit { expires_at: permit.expires_at, ..before.clone() };
+        if renewed != *permit {
+            self.update_permits.push(permit_row(c, key, permit));
+        }
+    }
+
+    fn write_line(&mut self, c: i32, key: ResourceKey, base: Option<&Resource>, after: Option<&Resource>) {
+        let (namespace_id, resource_uid) = ids(key);
+        let waited = |place| base.is_some_and(|base| base.line.contains_key(place));
+        let line = after.into_iter().flat_map(|after| &after.line);
+        for (_, waiter) in line.filter(|(place, _)| !waited(*place)) {
+            let Waiter { id: permit_id, .. } = **waiter;
+            let waiter = JsonText::of(&**waiter);
+            self.insert_waiters.push(WaiterRow { c, namespace_id, resource_uid, permit_id, waiter });
+        }
+        let waits = |place| after.is_some_and(|after| after.line.contains_key(place));
+        for (_, waiter) in base.into_iter().flat_map(|base| &base.line).filter(|(place, _)| !waits(*place)) {
+            self.delete_waiters.push(permit_id(c, key, waiter.id));
+        }
+    }
+
+    /// Proves that a resource still is what an answer was decided on, or still is not there.
+    pub fn prove_resource(&mut self, c: i32, key: ResourceKey, base: Option<&Resource>) {
+        match base {
+            Some(base) => self.prove_resources.push(root(c, base)),
+            None => self.free_resources.push(id(c, key)),
+        }
+    }
+
+    /// Keeps a resource as it is until what stands on it is committed.
+    pub fn fence_resource(&mut self, c: i32, key: ResourceKey, base: Option<&Resource>) {
+        match base {
+            Some(base) => self.fence_resources.push(root(c, base)),
+            None => self.free_resources.push(id(c, key)),
+        }
+    }
+
+    /// Proves that a permit has expired and that nobody has renewed it.
+    pub fn prove_permit_expired(&mut self, c: i32, key: ResourceKey, permit: uuid::Uuid) {
+        self.expired_permits.push(permit_id(c, key, permit));
+    }
+
+    /// Lets a ready stage wait for a permit.
+    pub(super) fn block_stage(
+        &mut self,
+        c: i32,
+        job: JobKey,
+        no: StageNo,
+        blocked_on: uuid::Uuid,
+        blocked_until: Timestamp,
+    ) {
+        let (namespace_id, job_uid) = (job.namespace.0, job.uid);
+        let stage_no = stage_no(no);
+        self.block_stages.push(BlockRow { c, namespace_id, job_uid, stage_no, blocked_on, blocked_until });
+    }
+}
+
+fn ids(key: ResourceKey) -> (i32, uuid::Uuid) {
+    (key.namespace.0, key.uid)
+}
+
+fn id(c: i32, key: ResourceKey) -> Id {
+    Id { c, namespace_id: key.namespace.0, job_uid: key.uid }
+}
+
+fn root(c: i32, base: &Resource) -> Root {
+    let (namespace_id, job_uid) = ids(base.key);
+    Root { c, namespace_id, job_uid, revision: base.version, create_time: base.create_time }
+}
+
+fn row(c: i32, resource: &Resource, now: Timestamp) -> ResourceRow {
+    let (namespace_id, resource_uid) = ids(resource.key);
+    let coarse = |at: Timestamp| Timestamp(at.0.saturating_add(COARSE - 1) / COARSE * COARSE);
+    ResourceRow {
+        c,
+        namespace_id,
+        resource_uid,
+        name: owned(&resource.name),
+        version: resource.version,
+        policy: resource.policy.as_ref().map(|policy| JsonText::of(&**policy)),
+        state: JsonText::of(&resource.state),
+        fencing_token: resource.fencing_token,
+        wakes_at: resource.wakes_at(now).map(coarse),
+        create_time: resource.create_time,
+        update_time: resource.update_time,
+    }
+}
+
+fn permit_row(c: i32, key: ResourceKey, permit: &Permit) -> PermitRow {
+    let (namespace_id, resource_uid) = ids(key);
+    let (permit_id, expires_at) = (permit.id, permit.expires_at);
+    PermitRow { c, namespace_id, resource_uid, permit_id, expires_at, permit: JsonText::of(permit) }
+}
+
+fn permit_id(c: i32, key: ResourceKey, permit_id: uuid::Uuid) -> PermitId {
+    let (namespace_id, resource_uid) = ids(key);
+    PermitId { c, namespace_id, resource_uid, permit_id }
+}

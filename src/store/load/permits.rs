@@ -1,0 +1,57 @@
+//! Resources with their permits and those who wait.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::parsed;
+use crate::domain::id::NamespaceId;
+use crate::domain::permit::line::Waiter;
+use crate::domain::permit::resource::Resource;
+use crate::domain::permit::{Permit, ResourceKey};
+use crate::domain::time::Timestamp;
+use crate::store::connection::{DbResult, Run};
+use crate::store::types::JsonText;
+
+/// Loads resources as they are now, expiries included. Missing ones are absent.
+pub async fn resources(client: &impl Run, keys: &[ResourceKey]) -> DbResult<HashMap<ResourceKey, Arc<Resource>>> {
+    let (namespaces, uids) = columns(keys);
+    let rows = client.rows(include_str!("../sql/load_resources.sql"), &[&namespaces, &uids]).await?;
+    Ok(rows.iter().map(resource).map(|resource| (resource.key, Arc::new(resource))).collect())
+}
+
+fn resource(row: &Row) -> Resource {
+    let key = ResourceKey { namespace: NamespaceId(row.get(0)), uid: row.get(1) };
+    let mut resource = Resource::new(key, row.get::<_, &str>(2).into(), row.get(6), row.get(7));
+    resource.version = row.get(3);
+    resource.policy = row.get::<_, Option<JsonText>>(4).map(|text| Arc::new(parsed(&text)));
+    resource.state = parsed(&row.get(5));
+    resource.update_time = row.get(8);
+    let permits: Vec<(Uuid, Option<Timestamp>, Permit)> =
+        row.get::<_, Option<JsonText>>(9).map(|text| parsed(&text)).unwrap_or_default();
+    for (id, expires_at, permit) in permits {
+        resource.permits.insert(id, Arc::new(Permit { id, expires_at, ..permit }));
+    }
+    let line: Vec<(Uuid, Waiter)> = row.get::<_, Option<JsonText>>(10).map(|text| parsed(&text)).unwrap_or_default();
+    for (id, waiter) in line {
+        let waiter = Waiter { id, ..waiter };
+        resource.line.insert(waiter.place(), Arc::new(waiter));
+    }
+    resource.derive();
+    resource
+}
+
+/// Takes the locks of resources, in key order; waits for them or fails where somebody has one.
+pub async fn lock_resources(client: &impl Run, keys: &[ResourceKey], wait: bool) -> DbResult<()> {
+    let (namespaces, uids) = columns(keys);
+    let sql =
+        if wait { include_str!("../sql/lock_resources.sql") } else { include_str!("../sql/try_lock_resources.sql") };
+    client.rows(sql, &[&namespaces, &uids]).await?;
+    Ok(())
+}
+
+fn columns(keys: &[ResourceKey]) -> (Vec<i32>, Vec<Uuid>) {
+    keys.iter().map(|key| (key.namespace.0, key.uid)).unzip()
+}

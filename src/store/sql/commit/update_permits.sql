@@ -1,0 +1,9 @@
+-- update_permits: permits that other stages share from now on, or that are lost and then have no expiry. That of one that is held stays as it
+-- is: it may have been extended since it was read.
+UPDATE permits p
+SET permit = v.permit, expires_at = CASE WHEN v.expires_at IS NULL THEN NULL ELSE p.expires_at END
+FROM unnest($1::int4[], $2::int4[], $3::uuid[], $4::uuid[], $5::timestamptz[], $6::json[])
+    AS v(c, namespace_id, resource_uid, permit_id, expires_at, permit)
+JOIN ok USING (c)
+WHERE p.namespace_id = v.namespace_id AND p.resource_uid = v.resource_uid AND p.permit_id = v.permit_id
+RETURNING 1

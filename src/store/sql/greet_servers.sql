@@ -1,0 +1,10 @@
+-- greet_servers: says that this server is there for a while, forgets those that are long gone, and tells who is there.
+WITH here AS (
+    INSERT INTO servers (server_id, alive_until) VALUES ($1, clock_timestamp() + interval '5 seconds')
+    ON CONFLICT (server_id) DO UPDATE SET alive_until = excluded.alive_until
+    RETURNING server_id
+), gone AS (
+    DELETE FROM servers WHERE alive_until < clock_timestamp() - interval '1 hour' AND server_id <> $1
+)
+SELECT server_id FROM servers WHERE alive_until > clock_timestamp()
+UNION SELECT server_id FROM here

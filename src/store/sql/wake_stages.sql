@@ -1,0 +1,19 @@
+-- wake_stages: lets the first ready stages that wait for resources be picked again, as many of each as it has room for. Says of each woken
+-- stage which resource and queue it is of.
+WITH woken AS MATERIALIZED (
+    SELECT r.namespace_id, r.job_uid, r.stage_no, w.resource_uid
+    FROM unnest($1::int4[], $2::uuid[], $3::int8[]) AS w(namespace_id, resource_uid, wanted)
+    CROSS JOIN LATERAL (
+        SELECT r.namespace_id, r.job_uid, r.stage_no
+        FROM ready_stages r
+        WHERE r.blocked_on = w.resource_uid AND r.namespace_id = w.namespace_id
+        ORDER BY r.priority DESC, r.ready_at, r.job_uid, r.stage_no
+        LIMIT w.wanted
+        FOR UPDATE SKIP LOCKED
+    ) r
+)
+UPDATE ready_stages t
+SET blocked_on = NULL, blocked_until = NULL
+FROM woken w
+WHERE t.namespace_id = w.namespace_id AND t.job_uid = w.job_uid AND t.stage_no = w.stage_no
+RETURNING t.namespace_id, w.resource_uid, t.queue
