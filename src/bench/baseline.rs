@@ -3,6 +3,7 @@
 //! It is as good as such a server usually is: prepared statements, row locks in one order, as few round trips as the
 //! decision allows (begin and lock; read; write; commit). It does what the compared calls need and no more.
 
+mod permits;
 mod records;
 
 use std::convert::Infallible;
@@ -28,6 +29,8 @@ use crate::domain::id::{JobKey, NamespaceId};
 use crate::proto;
 use crate::server;
 use crate::store::connection::Target;
+pub use permits::TABLES as PERMIT_TABLES;
+use permits::Permits;
 
 const POOL: usize = 20;
 
@@ -44,7 +47,7 @@ pub async fn serve(
     let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(Target::parse(database_url)?.config(), NoTls, manager_config);
     let pool = Pool::builder(manager).max_size(POOL).build()?;
-    let routes = Routes::new(Workers(pool.clone())).add_service(Records(pool.clone())).add_service(Jobs(pool));
+    let routes = Routes::new(Workers(pool.clone())).add_service(Records(pool.clone())).add_service(Permits(pool.clone())).add_service(Jobs(pool));
     let listener = TcpListener::bind(config.listen).await?;
     announce(listener.local_addr()?);
     let statistics = Arc::new(Statistics::new(Methods::from_descriptors(&[proto::FILE_DESCRIPTOR_SET])?));

@@ -168,6 +168,7 @@ pub fn row(name: &str, variant: &str, in_flight: usize, runs: &[&Run]) -> Row {
         commits: median(&|run| run.commits),
         ratio: None,
         spread: None,
+        unfairness: None,
         memory_bytes: 0,
     }
 }

@@ -270,6 +270,7 @@ fn blank(workload: &str, variant: &str, in_flight: usize) -> Row {
         commits: 0.0,
         ratio: None,
         spread: None,
+        unfairness: None,
         memory_bytes: 0,
     }
 }

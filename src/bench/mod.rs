@@ -12,6 +12,7 @@ mod database;
 mod fanout;
 mod load;
 mod raw;
+mod permits;
 mod records;
 mod report;
 mod servers;
@@ -48,6 +49,8 @@ pub enum Workload {
     Fanout,
     /// UpdateRecord on many records and on one, and batches of a hundred.
     Records,
+    /// Pairs of AcquirePermit and ReleasePermit.
+    Permits,
 }
 
 /// How it is measured.
@@ -134,6 +137,7 @@ async fn measure(settings: &Settings, pair: Pair, data_dir: Option<&Path>) -> an
         Workload::Servers => workloads::servers(&scene).await,
         Workload::Fanout => fanout::fanout(&scene).await,
         Workload::Records => records::records(&scene).await,
+        Workload::Permits => permits::permits(&scene).await,
         Workload::Drain => workloads::drain(&scene).await,
     };
     scene.pair.stop().await;

@@ -1,5 +1,5 @@
 //! The plainest SQL for what is measured: a queue drained by claims of a hundred ready stages and one statement that completes them,
-//! and fields of records updated one by one or a hundred at once.
+//! fields of records updated one by one or a hundred at once, and session locks.
 
 use std::time::{Duration, Instant};
 
@@ -111,6 +111,37 @@ pub async fn update_records(
     }
     sample.calls = sample.latencies.len() as u64 * batch;
     (sample.applied, sample.took) = (sample.calls, started.elapsed());
+    sample.latencies.sort_unstable();
+    Ok(sample)
+}
+
+/// Takes and gives back one session lock, over so many connections.
+pub async fn advisory_locks(url: &str, connections: usize, run: Duration) -> anyhow::Result<Sample> {
+    let target = Target::parse(url)?;
+    let mut clients = Vec::with_capacity(connections);
+    for _ in 0..connections {
+        clients.push(target.connect("").await?);
+    }
+    let started = Instant::now();
+    let mut tasks = Vec::with_capacity(connections);
+    for client in clients {
+        tasks.push(tokio::spawn(async move {
+            let mut latencies = Vec::new();
+            while started.elapsed() < run {
+                let sent = Instant::now();
+                client.rows("SELECT pg_advisory_lock(4711)", &[]).await?;
+                client.rows("SELECT pg_advisory_unlock(4711)", &[]).await?;
+                latencies.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
+            }
+            anyhow::Ok(latencies)
+        }));
+    }
+    let mut sample = Sample::default();
+    for task in tasks {
+        sample.latencies.extend(task.await??);
+    }
+    (sample.calls, sample.took) = (sample.latencies.len() as u64, started.elapsed());
+    sample.applied = sample.calls;
     sample.latencies.sort_unstable();
     Ok(sample)
 }

@@ -29,6 +29,9 @@ pub struct Row {
     pub ratio: Option<f64>,
     /// The smallest and the largest of those ratios.
     pub spread: Option<(f64, f64)>,
+    /// The longest latency to the mean, where somebody waits in line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unfairness: Option<f64>,
     /// The highest memory of the server process so far, in bytes.
     pub memory_bytes: u64,
 }
@@ -84,6 +87,11 @@ pub fn print(rows: &[Row], json: bool) {
             ratio,
             spread
         );
+    }
+    for row in rows {
+        if let Some(unfairness) = row.unfairness {
+            println!("{}, {} in flight, {}: longest wait / mean {unfairness:.1}", row.workload, row.in_flight, row.variant);
+        }
     }
     let memory = rows.iter().filter(|row| row.variant == "interlock").map(|row| row.memory_bytes).max().unwrap_or(0);
     if memory > 0 {

@@ -33,6 +33,8 @@ enum Which {
     Fanout(How),
     /// UpdateRecord on many records and on one, and batches of a hundred, beside raw SQL too.
     Records(How),
+    /// AcquirePermit and ReleasePermit of locks, a limit and a rate, beside a row lock per call and advisory locks.
+    Permits(How),
     /// The broadcast that watching is compared with; started by it.
     #[command(hide = true)]
     Broadcast(Box<Baseline>),
@@ -94,6 +96,7 @@ impl Bench {
             Which::Servers(how) => how.run(Workload::Servers).await,
             Which::Fanout(how) => how.run(Workload::Fanout).await,
             Which::Records(how) => how.run(Workload::Records).await,
+            Which::Permits(how) => how.run(Workload::Permits).await,
             Which::Baseline(baseline) => baseline.run(true).await,
             Which::Broadcast(broadcast) => broadcast.run(false).await,
         }

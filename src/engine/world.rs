@@ -78,6 +78,8 @@ pub struct Surroundings {
     pub server: Uuid,
     /// The servers that are there, this one included.
     pub servers: Arc<HashSet<Uuid>>,
+    /// When that was known: about who came later nothing is.
+    pub as_of: Option<Timestamp>,
     /// Permits that were granted before this moment do not expire yet: the database was away, and their holders renew first.
     pub spared: Option<Timestamp>,
 }

@@ -34,20 +34,24 @@ impl Operation for LeaseStages {
         let Some(job) = world.job(self.key) else {
             return Ok(Reply::default());
         };
-        let mut edit = world.edit(&job);
-        let (mut leased, mut blocked) = (Vec::with_capacity(self.stages.len()), 0);
+        // First all permits: whoever is served beside may be an attempt of this very job.
+        let mut had = Vec::with_capacity(self.stages.len());
         for (no, grant) in &self.stages {
-            let Some(stage) = edit.job.stages.get(*no).filter(|stage| edit.job.is_leasable(stage)).cloned() else {
-                continue;
-            };
+            let Some(stage) = job.stages.get(*no).filter(|stage| job.is_leasable(stage)) else { continue };
             let id = self.group.unwrap_or(grant.secret);
-            match acquire(world, &job, &stage, &grant.worker_id, id) {
+            had.push((*no, grant, acquire(world, &job, stage, &grant.worker_id, id)));
+        }
+        let Some(job) = world.job(self.key) else { return Ok(Reply::default()) };
+        let mut edit = world.edit(&job);
+        let (mut leased, mut blocked) = (Vec::with_capacity(had.len()), 0);
+        for (no, grant, permits) in had {
+            match permits {
                 Ok(permits) => {
-                    edit.lease(*no, grant, permits)?;
-                    leased.push(*no);
+                    edit.lease(no, grant, permits)?;
+                    leased.push(no);
                 }
                 Err((resource, blocker)) => {
-                    edit.block(*no, resource.uid, forgotten_at(world.now(), &blocker));
+                    edit.block(no, resource.uid, forgotten_at(world.now(), &blocker));
                     blocked += 1;
                 }
             }

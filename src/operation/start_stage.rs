@@ -57,7 +57,6 @@ impl Operation for StartStage {
         let job = existing(world, self.key, &self.job_id)?;
         let stage = job.held(&Hold::Name(self.stage_name.clone()))?;
         expect_version(stage, self.expected_version)?;
-        let mut edit = world.edit(&job);
         let mut permits = Vec::new();
         if stage.phase() == StagePhase::Ready && job.state.hands_out() {
             let worker = self.grant.as_ref().map_or_else(|| "".into(), |grant| grant.worker_id.clone());
@@ -70,6 +69,9 @@ impl Operation for StartStage {
                     retry_after: blocker.block.until.map(|until| now.until(until)),
                 })?;
         }
+        // Whoever was served beside may be an attempt of this very job.
+        let job = existing(world, self.key, &self.job_id)?;
+        let mut edit = world.edit(&job);
         let no = edit.start_by_name(&self.stage_name, self.grant.as_ref(), permits)?;
         Ok(Reply::about_stage(no, keep(world, &job, edit)))
     }

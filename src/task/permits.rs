@@ -100,10 +100,11 @@ impl Chore for Presence {
 
     async fn run(&mut self) -> Result<usize> {
         let shared = self.engine.shared();
+        let asked = self.engine.now();
         let greeted = shared.store.greet_servers(shared.permits.server).await;
         let servers = greeted.inspect_err(|_| self.since = None)?;
         let others = servers.len().saturating_sub(1);
-        shared.permits.set_servers(servers);
+        shared.permits.set_servers(servers, asked);
         match self.since {
             None => {
                 self.since = Some(Instant::now());

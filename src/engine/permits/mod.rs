@@ -83,7 +83,7 @@ impl Permits {
             calls: Mutex::default(),
             called: Notify::new(),
             denials: Mutex::new(LruCache::new(MAX_COUNTED)),
-            surroundings: Mutex::new(Surroundings { server, servers, spared: None }),
+            surroundings: Mutex::new(Surroundings { server, servers, as_of: None, spared: None }),
         }
     }
 
@@ -92,10 +92,11 @@ impl Permits {
         lock(&self.surroundings).clone()
     }
 
-    /// Says which servers are there.
-    pub fn set_servers(&self, mut servers: HashSet<Uuid>) {
+    /// Says which servers are there at a moment.
+    pub fn set_servers(&self, mut servers: HashSet<Uuid>, now: Timestamp) {
         servers.insert(self.server);
         let mut surroundings = lock(&self.surroundings);
+        surroundings.as_of = Some(now);
         if *surroundings.servers != servers {
             surroundings.servers = Arc::new(servers);
         }

@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::desk::{Desk, held, told};
 use super::{PermitReply, keys};
 use crate::domain::id::{JobKey, LeaseToken, Name, NamespaceId};
-use crate::domain::job::{Hold, Job};
+use crate::domain::job::Hold;
 use crate::domain::permit::line::Waiter;
 use crate::domain::permit::resource::Terms;
-use crate::domain::permit::{Bound, Claim, MAX_HOLDERS, MAX_OF_ATTEMPT, ResourceKey};
+use crate::domain::permit::{Bound, Claim, Granted, MAX_HOLDERS, MAX_OF_ATTEMPT, ResourceKey};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
 use crate::engine::world::{Key, World};
@@ -46,9 +46,9 @@ impl AcquirePermit {
         self.lease.map(|token| JobKey { namespace: self.namespace, uid: token.job_uid })
     }
 
-    /// The job whose lease it is bound to, and who holds it.
-    fn holder(&self, world: &mut World) -> Result<(Option<Arc<Job>>, Name), Refusal> {
-        let Some((key, token)) = self.job().zip(self.lease) else { return Ok((None, self.holder.clone())) };
+    /// Who will hold it; refused if the lease that it is bound to is lost.
+    fn holder(&self, world: &mut World) -> Result<Name, Refusal> {
+        let Some((key, token)) = self.job().zip(self.lease) else { return Ok(self.holder.clone()) };
         let job = world.job(key).ok_or(Refusal::LeaseLost)?;
         let stage = job.running(&Hold::Token(token))?;
         if stage.permits().len() + self.claims.len() > MAX_OF_ATTEMPT {
@@ -56,8 +56,16 @@ impl AcquirePermit {
             return Err(Refusal::LimitExceeded { path: "lease_token".to_owned(), why });
         }
         let worker = stage.lease().map(|lease| lease.worker_id.clone());
-        let holder = if self.holder.is_empty() { worker.unwrap_or_default() } else { self.holder.clone() };
-        Ok((Some(job), holder))
+        Ok(if self.holder.is_empty() { worker.unwrap_or_default() } else { self.holder.clone() })
+    }
+
+    /// Notes with the attempt what it holds from now on. The job is looked at anew: whoever was served beside may be of it too.
+    fn bind(&self, world: &mut World, granted: &[Granted]) {
+        let Some((key, token)) = self.job().zip(self.lease) else { return };
+        let Some(job) = world.job(key) else { return };
+        let mut edit = world.edit(&job);
+        edit.bind(token.stage_no, held(self.id, granted));
+        keep(world, &job, edit);
     }
 }
 
@@ -81,11 +89,15 @@ impl Operation for AcquirePermit {
         self.request
     }
 
+    fn names(&self) -> Vec<Uuid> {
+        vec![self.id]
+    }
+
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
         if !world.has_namespace(self.namespace) {
             return Err(Refusal::NamespaceNotFound { name: String::new() });
         }
-        let (job, holder) = self.holder(world)?;
+        let holder = self.holder(world)?;
         let mut desk = Desk::new(world, self.namespace);
         let now = desk.now;
         let mut arrival = now;
@@ -105,11 +117,7 @@ impl Operation for AcquirePermit {
             let terms = Terms { id: self.id, all, holder, ttl: self.ttl, expires_at, lease };
             let granted = desk.grant(&self.claims, &terms);
             desk.close();
-            if let (Some(job), Some(token)) = (job, self.lease) {
-                let mut edit = world.edit(&job);
-                edit.bind(token.stage_no, held(self.id, &granted));
-                keep(world, &job, edit);
-            }
+            self.bind(world, &granted);
             PermitReply::Granted(granted)
         } else if self.wait.is_zero() {
             desk.close();

@@ -23,6 +23,8 @@ use crate::operation::keep;
 
 /// How long a permit lasts that was granted to a waiter of another server, until that server has said that somebody is there.
 pub const CLAIM_FOR: Duration = Duration::from_secs(5);
+/// How long a server may be there before all others know.
+const NEW_FOR: Duration = Duration::from_secs(3);
 /// How long room is left for stages that were called.
 const CALLED_FOR: Duration = Duration::from_secs(2);
 
@@ -263,8 +265,7 @@ impl<'w> Desk<'w> {
     /// Gives a waiter what it waits for, if it can be had; lets it stand in the line of all that is in its way. True if it has left
     /// the line.
     fn serve_waiter(&mut self, waiter: &Arc<Waiter>) -> bool {
-        let is_gone = waiter.until <= self.now || !self.world.surroundings().servers.contains(&waiter.server);
-        if is_gone || !self.has_lease(waiter) {
+        if waiter.until <= self.now || self.is_orphan(waiter) || !self.has_lease(waiter) {
             return self.leave(waiter);
         }
         let claims: Vec<ResourceKey> =
@@ -293,6 +294,13 @@ impl<'w> Desk<'w> {
         let granted = self.grant(&waiter.claims, &terms);
         self.bind(waiter, &granted);
         true
+    }
+
+    /// Whether a waiter's server is not there any more. Of one that started a short time ago this server may not know yet.
+    fn is_orphan(&self, waiter: &Waiter) -> bool {
+        let around = self.world.surroundings();
+        let is_known = around.as_of.is_some_and(|as_of| waiter.arrival.after(NEW_FOR) < as_of);
+        is_known && !around.servers.contains(&waiter.server)
     }
 
     fn has_lease(&mut self, waiter: &Waiter) -> bool {
