@@ -29,8 +29,8 @@ use crate::domain::id::{JobKey, NamespaceId};
 use crate::proto;
 use crate::server;
 use crate::store::connection::Target;
-pub use permits::TABLES as PERMIT_TABLES;
 use permits::Permits;
+pub use permits::TABLES as PERMIT_TABLES;
 
 const POOL: usize = 20;
 
@@ -47,7 +47,10 @@ pub async fn serve(
     let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(Target::parse(database_url)?.config(), NoTls, manager_config);
     let pool = Pool::builder(manager).max_size(POOL).build()?;
-    let routes = Routes::new(Workers(pool.clone())).add_service(Records(pool.clone())).add_service(Permits(pool.clone())).add_service(Jobs(pool));
+    let routes = Routes::new(Workers(pool.clone()))
+        .add_service(Records(pool.clone()))
+        .add_service(Permits(pool.clone()))
+        .add_service(Jobs(pool));
     let listener = TcpListener::bind(config.listen).await?;
     announce(listener.local_addr()?);
     let statistics = Arc::new(Statistics::new(Methods::from_descriptors(&[proto::FILE_DESCRIPTOR_SET])?));

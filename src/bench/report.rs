@@ -90,7 +90,10 @@ pub fn print(rows: &[Row], json: bool) {
     }
     for row in rows {
         if let Some(unfairness) = row.unfairness {
-            println!("{}, {} in flight, {}: longest wait / mean {unfairness:.1}", row.workload, row.in_flight, row.variant);
+            println!(
+                "{}, {} in flight, {}: longest wait / mean {unfairness:.1}",
+                row.workload, row.in_flight, row.variant
+            );
         }
     }
     let memory = rows.iter().filter(|row| row.variant == "interlock").map(|row| row.memory_bytes).max().unwrap_or(0);

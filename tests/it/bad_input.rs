@@ -4,6 +4,7 @@ mod every_field;
 mod garbled;
 mod namespaces;
 mod new_jobs;
+mod permits;
 mod raw;
 mod records;
 mod steering;
@@ -20,6 +21,8 @@ pub struct Scene {
     pub api: Api,
     /// Holds stage `voice` of job `film`; `render` waits for it, and `review` is ready and direct.
     pub lease: proto::Lease,
+    /// Holds the lock `lock`; `limit` has a policy.
+    pub permit: proto::Permit,
     before: Picture,
 }
 
@@ -28,6 +31,7 @@ pub struct Scene {
 struct Picture {
     jobs: Vec<proto::Job>,
     records: Vec<proto::Record>,
+    resources: Vec<proto::Resource>,
     namespaces: Vec<proto::Namespace>,
 }
 
@@ -48,8 +52,11 @@ impl Scene {
         ok(api.jobs().submit_job(within("other", new_job("theirs", vec![new_stage("s")]))).await);
         api.update_record("one", vec![set("n", json!(1)), set("l", json!([1])), set("m", json!({}))]).await;
         ok(api.records().update_record(within("other", update("theirs", vec![increment("n", 1.0)]))).await);
+        let permit = api.acquire("lock").await;
+        api.set_policy("limit", capacity(3)).await;
+        ok(api.permits().acquire_permit(within("other", wish(vec![claim("lock")]))).await);
         let before = picture(&api).await;
-        Scene { _server: server, api, lease, before }
+        Scene { _server: server, api, lease, permit, before }
     }
 
     /// That nothing at all has changed.
@@ -71,7 +78,7 @@ impl Scene {
 }
 
 async fn picture(api: &Api) -> Picture {
-    let (mut jobs, mut records) = (Vec::new(), Vec::new());
+    let (mut jobs, mut records, mut resources) = (Vec::new(), Vec::new(), Vec::new());
     for namespace in ["default", "other"] {
         let list = proto::ListJobsRequest { page_size: 1_000, ..Default::default() };
         for job in ok(api.jobs().list_jobs(within(namespace, list)).await).jobs {
@@ -80,7 +87,10 @@ async fn picture(api: &Api) -> Picture {
         }
         let list = proto::ListRecordsRequest { collection: COLLECTION.to_owned(), ..Default::default() };
         records.extend(ok(api.records().list_records(within(namespace, list)).await).records);
+        let list = proto::ListResourcesRequest::default();
+        resources.extend(ok(api.permits().list_resources(within(namespace, list)).await).resources);
     }
     let list = proto::ListNamespacesRequest { page_size: 1_000, ..Default::default() };
-    Picture { jobs, records, namespaces: ok(api.admin().list_namespaces(list).await).namespaces }
+    resources.iter_mut().for_each(|resource| resource.denials.clear());
+    Picture { jobs, records, resources, namespaces: ok(api.admin().list_namespaces(list).await).namespaces }
 }

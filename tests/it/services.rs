@@ -9,6 +9,7 @@ mod leasing;
 mod lists;
 mod operators;
 mod outcomes;
+mod permit_bounds;
 mod permits;
 mod reads;
 mod record_lists;

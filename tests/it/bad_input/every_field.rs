@@ -56,6 +56,9 @@ impl Walk<'_> {
             "RecordRef" | "WatchedRecord" => {
                 proto::RecordRef { collection: COLLECTION.into(), record_id: "one".into() }.encode_to_vec()
             }
+            "PermitClaim" => claim("free").encode_to_vec(),
+            "RateLimit" => proto::RateLimit { amount: 1, per: seconds(1), ..Default::default() }.encode_to_vec(),
+            "AdaptiveLimit" => proto::AdaptiveLimit { max: 5, ..Default::default() }.encode_to_vec(),
             // Inside a commit, as alone.
             _ => message.strip_suffix("Request").and_then(|rpc| self.good.get(rpc)).cloned().unwrap_or_default(),
         }
@@ -218,6 +221,15 @@ fn good(scene: &Scene) -> BTreeMap<&'static str, Vec<u8>> {
         ("BatchWriteRecords", Vec::new()),
         ("DeleteRecord", request!(DeleteRecordRequest { collection: COLLECTION.into(), record_id: "one".into() })),
         ("WatchRecords", Vec::new()),
+        ("AcquirePermit", request!(AcquirePermitRequest { claims: vec![claim("free")], holder: "w".into() })),
+        ("RenewPermits", request!(RenewPermitsRequest { permit_tokens: vec![scene.permit.permit_token.clone()] })),
+        ("ReleasePermit", request!(ReleasePermitRequest { permit_token: scene.permit.permit_token.clone() })),
+        ("UpdateResource", request!(UpdateResourceRequest { name: "limit".into() })),
+        ("GetResource", request!(GetResourceRequest { name: "limit".into() })),
+        ("ListResources", Vec::new()),
+        ("DeleteResource", request!(DeleteResourceRequest { name: "limit".into() })),
+        ("WatchResource", request!(WatchResourceRequest { name: "limit".into() })),
+        ("ResetBreaker", request!(ResetBreakerRequest { name: "limit".into(), requester: "w".into() })),
         ("Commit", Vec::new()),
         ("DeleteNamespace", request!(DeleteNamespaceRequest { name: "empty".into() })),
     ])
@@ -237,8 +249,11 @@ async fn hostile_values_are_refused_in_every_field_of_every_request() {
         // There, each update has a status of its own.
         walk.found.retain(|bad| name != "BatchWriteRecords" || !bad.path.starts_with("updates"));
         for bad in walk.found {
-            // Queues of the good request come first.
-            let path = if name == "LeaseStages" { bad.path.replace("queues[0]", "queues[1]") } else { bad.path };
+            // What is in a list of the good request comes first.
+            let first = ["queues[0]", "claims[0]", "permit_tokens[0]"];
+            let lists = ["LeaseStages", "AcquirePermit", "RenewPermits"].contains(&name);
+            let is_second = lists && first.iter().any(|first| bad.path.starts_with(first));
+            let path = if is_second { bad.path.replacen("[0]", "[1]", 1) } else { bad.path };
             let answer = raw::call(&scene.api.channel, &method.path, [request.clone(), bad.bytes].concat()).await;
             let context = format!("{name}, {path}: {}", bad.what);
             let status = answer.expect_err(&context);
