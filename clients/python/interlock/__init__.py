@@ -9,6 +9,7 @@ from interlock.client import Client
 from interlock.documents import from_struct, to_struct
 from interlock.errors import (
     AlreadyExists,
+    BlockReason,
     Conflict,
     DeadlineExceeded,
     FieldViolation,
@@ -18,13 +19,17 @@ from interlock.errors import (
     InvalidTransition,
     LeaseLost,
     NotFound,
+    PermitBlocker,
+    PermitDenied,
+    PermitLost,
     PreconditionFailed,
     ResourceExhausted,
     RevisionInFuture,
     Unavailable,
     VersionMismatch,
 )
-from interlock.lease import Attempt, Completion, FailureClass, StageError, StageStopped, StopReason
+from interlock.failures import FailureClass, RateLimited, ServerError, StageError
+from interlock.lease import Attempt, Completion, StageStopped, StopReason
 from interlock.records import Field, Record, record_update
 from interlock.retry import Backoff
 from interlock.watch import JobProgress, JobUpdate, JobWatch, ProgressWatch, RunningStage
@@ -34,6 +39,7 @@ __all__ = [
     "AlreadyExists",
     "Attempt",
     "Backoff",
+    "BlockReason",
     "CaughtUp",
     "Client",
     "Completion",
@@ -56,12 +62,17 @@ __all__ = [
     "JobsWatch",
     "LeaseLost",
     "NotFound",
+    "PermitBlocker",
+    "PermitDenied",
+    "PermitLost",
     "PreconditionFailed",
     "ProgressWatch",
+    "RateLimited",
     "Record",
     "ResourceExhausted",
     "RevisionInFuture",
     "RunningStage",
+    "ServerError",
     "StageError",
     "StageStopped",
     "StopReason",
