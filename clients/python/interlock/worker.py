@@ -16,7 +16,8 @@ from typing import Any, TypeAlias, cast
 
 from google.protobuf.message import Message
 
-from interlock.client import WAIT_MARGIN, Client
+from interlock.client import Client
+from interlock.connection import WAIT_MARGIN
 from interlock.documents import to_duration, to_struct
 from interlock.errors import (
     Conflict,
