@@ -1,7 +1,8 @@
 """Client of Interlock: submit jobs of stages, write workers that lease them, lose nothing.
 
 A thin layer over the generated stubs of `interlock.v1`: every rpc can be called with the messages of the protos through
-`Client.call`, which adds request ids, retries and typed errors; `Worker` adds leases, heartbeats and shutdown.
+`Client.call`, which adds request ids, retries and typed errors; `Worker` adds leases, heartbeats and shutdown, and
+`Client.permit` locks, limits, rates and breakers that all share.
 """
 
 from interlock.board import CaughtUp, JobAppeared, JobChanged, JobRemoved, JobsEvent, JobsWatch
@@ -9,6 +10,7 @@ from interlock.client import Client
 from interlock.documents import from_struct, to_struct
 from interlock.errors import (
     AlreadyExists,
+    BlockReason,
     Conflict,
     DeadlineExceeded,
     FieldViolation,
@@ -18,23 +20,34 @@ from interlock.errors import (
     InvalidTransition,
     LeaseLost,
     NotFound,
+    PermitBlocker,
+    PermitDenied,
+    PermitLost,
     PreconditionFailed,
     ResourceExhausted,
     RevisionInFuture,
     Unavailable,
     VersionMismatch,
 )
-from interlock.lease import Attempt, Completion, FailureClass, StageError, StageStopped, StopReason
+from interlock.failures import FailureClass, RateLimited, ServerError, StageError
+from interlock.holding import HeldPermit
+from interlock.lease import Attempt, Completion, StageStopped, StopReason
+from interlock.permits import Claim, Permit, PermitMode, permit_claims, permit_release
 from interlock.records import Field, Record, record_update
+from interlock.resources import AdaptiveLimit, Breaker, Rate, ResourceWatch
 from interlock.retry import Backoff
 from interlock.watch import JobProgress, JobUpdate, JobWatch, ProgressWatch, RunningStage
 from interlock.worker import Worker
 
 __all__ = [
+    "AdaptiveLimit",
     "AlreadyExists",
     "Attempt",
     "Backoff",
+    "BlockReason",
+    "Breaker",
     "CaughtUp",
+    "Claim",
     "Client",
     "Completion",
     "Conflict",
@@ -42,6 +55,7 @@ __all__ = [
     "FailureClass",
     "Field",
     "FieldViolation",
+    "HeldPermit",
     "InterlockError",
     "Internal",
     "InvalidArgument",
@@ -56,12 +70,21 @@ __all__ = [
     "JobsWatch",
     "LeaseLost",
     "NotFound",
+    "Permit",
+    "PermitBlocker",
+    "PermitDenied",
+    "PermitLost",
+    "PermitMode",
     "PreconditionFailed",
     "ProgressWatch",
+    "Rate",
+    "RateLimited",
     "Record",
     "ResourceExhausted",
+    "ResourceWatch",
     "RevisionInFuture",
     "RunningStage",
+    "ServerError",
     "StageError",
     "StageStopped",
     "StopReason",
@@ -69,6 +92,8 @@ __all__ = [
     "VersionMismatch",
     "Worker",
     "from_struct",
+    "permit_claims",
+    "permit_release",
     "record_update",
     "to_struct",
 ]

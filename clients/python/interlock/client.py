@@ -1,111 +1,38 @@
-"""The connection to a server, and the calls of those who submit jobs, follow them, and keep records."""
+"""The client: the calls of those who submit jobs, follow them, and keep records."""
 
 from __future__ import annotations
 
 import time
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
-import grpc
-import grpc.aio
 from google.protobuf.message import Message
 
 from interlock.board import JobsNews, JobsWatch
+from interlock.connection import LONGEST_WAIT, PATIENCE, SILENCE, WAIT_MARGIN, with_request_id
 from interlock.documents import to_duration, to_struct
+from interlock.permit_calls import PermitCalls
 from interlock.records import Record, commit_operations, record_update
-from interlock.retry import Backoff, repeat
 from interlock.stream import Call, Stream
 from interlock.v1 import (
-    admin_service_pb2_grpc,
     job_pb2,
     job_service_pb2,
-    job_service_pb2_grpc,
+    permit_service_pb2,
     record_pb2,
     record_service_pb2,
-    record_service_pb2_grpc,
     transaction_service_pb2,
-    transaction_service_pb2_grpc,
-    worker_service_pb2_grpc,
 )
 from interlock.watch import JobNews, JobWatch, ProgressWatch, copied
 
-Request = TypeVar("Request", bound=Message)
-Response = TypeVar("Response", bound=Message)
 
-_OPTIONS: tuple[tuple[str, int], ...] = (
-    # Servers of gRPC's core library punish pings on connections without calls, and more of them than these.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 0),
-    # A server that restarts is found again soon.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    # Retries are ours: only we know which calls are safe.
-    ("grpc.enable_retries", 0),
-)
-# The longest wait of one WaitJob, and how much later the call's own deadline is than a wait that was asked for.
-_LONGEST_WAIT = 60.0
-WAIT_MARGIN = 10.0
-# A server says every 20 s that a stream lives. This is three times that.
-_SILENCE = 60.0
-# Longer than a failover of the database takes, and the restart of a server.
-_PATIENCE = 120.0
-
-
-class Client:
+class Client(PermitCalls):
     """A connection to one server, or to several behind one name.
 
     Use it with `async with`, within one event loop. All calls add a request id where the request has room for one,
     repeat what can be repeated until `timeout` is over, and raise `InterlockError`.
     """
-
-    def __init__(
-        self,
-        address: str = "127.0.0.1:50051",
-        *,
-        namespace: str | None = None,
-        timeout: float = 30.0,
-        backoff: Backoff | None = None,
-        credentials: grpc.ChannelCredentials | None = None,
-        metadata: Iterable[tuple[str, str]] = (),
-        options: Sequence[tuple[str, Any]] = (),
-    ) -> None:
-        """Describes the connection; it is made by the first call.
-
-        Args:
-            address: host and port, or any name that gRPC resolves, such as `ipv4:10.0.0.1:50051,10.0.0.2:50051` for
-                two servers, of which the first that answers is used.
-            namespace: where jobs and queues live. None: `default`.
-            timeout: seconds for one call, retries included, unless the call says otherwise.
-            backoff: the waits between retries.
-            credentials: for TLS. None: plaintext.
-            metadata: sent with each call.
-            options: for the channel, besides and over those of this package.
-        """
-        self.address = address
-        self.timeout = timeout
-        self._backoff = backoff or Backoff()
-        self._metadata: tuple[tuple[str, str], ...] = tuple(metadata)
-        if namespace is not None:
-            self._metadata += (("interlock-namespace", namespace),)
-        defaults: dict[str, Any] = dict(_OPTIONS)
-        if "," in address:
-            # Else the whole list would be sent as the name of the server, which is none.
-            defaults["grpc.default_authority"] = address.partition(":")[2].partition(",")[0]
-        merged = [*{**defaults, **dict(options)}.items()]
-        if credentials is None:
-            self.channel = grpc.aio.insecure_channel(address, options=merged)
-        else:
-            self.channel = grpc.aio.secure_channel(address, credentials, options=merged)
-        self.jobs = job_service_pb2_grpc.JobServiceStub(self.channel)
-        self.workers = worker_service_pb2_grpc.WorkerServiceStub(self.channel)
-        self.records = record_service_pb2_grpc.RecordServiceStub(self.channel)
-        self.transactions = transaction_service_pb2_grpc.TransactionServiceStub(self.channel)
-        self.admin = admin_service_pb2_grpc.AdminServiceStub(self.channel)
 
     async def __aenter__(self) -> Client:
         return self
@@ -117,31 +44,6 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
-
-    async def close(self) -> None:
-        """Ends the connection; calls that are under way are cancelled."""
-        await self.channel.close()
-
-    async def call(
-        self,
-        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
-        request: Request,
-        *,
-        timeout: float | None = None,
-    ) -> Response:
-        """Calls any unary rpc, as in `client.call(client.jobs.PauseJob, PauseJobRequest(job_id=...))`.
-
-        All retries carry the same request id: the one of the request, or a new one.
-
-        Raises:
-            InterlockError: what the server said last.
-        """
-        request = _with_request_id(request)
-
-        async def attempt(remaining: float) -> Response:
-            return await method(request, timeout=remaining, metadata=self._metadata)
-
-        return await repeat(attempt, timeout=self.timeout if timeout is None else timeout, backoff=self._backoff)
 
     async def submit_job(
         self,
@@ -176,8 +78,8 @@ class Client:
         """Waits until a job has ended, or for `timeout` seconds; the job's state tells which. None: without limit."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            left = _LONGEST_WAIT if deadline is None else max(0.0, deadline - time.monotonic())
-            wait = min(left, _LONGEST_WAIT)
+            left = LONGEST_WAIT if deadline is None else max(0.0, deadline - time.monotonic())
+            wait = min(left, LONGEST_WAIT)
             request = job_service_pb2.WaitJobRequest(job_id=job_id, wait=to_duration(wait))
             response = await self.call(self.jobs.WaitJob, request, timeout=wait + max(WAIT_MARGIN, self.timeout))
             if response.terminal or (deadline is not None and time.monotonic() >= deadline):
@@ -188,8 +90,8 @@ class Client:
         job: str | job_pb2.Job,
         from_revision: int = 0,
         *,
-        silence: float = _SILENCE,
-        patience: float | None = _PATIENCE,
+        silence: float = SILENCE,
+        patience: float | None = PATIENCE,
     ) -> JobWatch:
         """Follows a job to its end, as in `async for update in client.watch(job_id)`.
 
@@ -233,8 +135,8 @@ class Client:
         self,
         job: str | job_pb2.Job,
         *,
-        silence: float = _SILENCE,
-        patience: float | None = _PATIENCE,
+        silence: float = SILENCE,
+        patience: float | None = PATIENCE,
     ) -> ProgressWatch:
         """Follows how far a job is, for front ends: progress, state and running stages, whenever one has changed.
 
@@ -246,8 +148,8 @@ class Client:
         self,
         filter: str = "",
         *,
-        silence: float = _SILENCE,
-        patience: float | None = _PATIENCE,
+        silence: float = SILENCE,
+        patience: float | None = PATIENCE,
     ) -> JobsWatch:
         """Follows all jobs of a filter, without their stages: `async for event in client.watch_jobs("kind = film")`.
 
@@ -334,7 +236,7 @@ class Client:
         self, updates: Iterable[record_service_pb2.UpdateRecordRequest]
     ) -> list[record_service_pb2.RecordWriteResult]:
         """Does up to 500 updates, each for itself; each result has a status. All get request ids."""
-        with_ids = [_with_request_id(update) for update in updates]
+        with_ids = [with_request_id(update) for update in updates]
         request = record_service_pb2.BatchWriteRecordsRequest(updates=with_ids)
         return list((await self.call(self.records.BatchWriteRecords, request)).results)
 
@@ -346,22 +248,25 @@ class Client:
         await self.call(self.records.DeleteRecord, request)
 
     async def commit(
-        self, requests: Iterable[Message], *, fence: str = ""
+        self, requests: Iterable[Message], *, fence: str = "", permit_fence: str = ""
     ) -> list[transaction_service_pb2.CommitResult]:
         """Does what several requests ask for in one commit, all or nothing.
 
         Args:
             requests: such as `UpdateRecordRequest`, `SubmitJobRequest` or `CompleteStageRequest`.
             fence: a lease token, such as `attempt.lease.lease_token`: only while that lease is held.
+            permit_fence: a permit token: only while that permit is held. `permit_release` can end it with it.
+
+        Raises:
+            LeaseLost: the lease is not held.
+            PermitLost: the permit is not held.
+            InterlockError: as the call that would do it alone; `metadata["index"]` says which.
         """
-        request = transaction_service_pb2.CommitRequest(operations=commit_operations(requests), fence=fence)
-        return list((await self.call(self.transactions.Commit, request)).results)
-
-
-def _with_request_id(request: Request) -> Request:
-    if "request_id" not in request.DESCRIPTOR.fields_by_name or getattr(request, "request_id"):  # noqa: B009
-        return request
-    copy = type(request)()
-    copy.CopyFrom(request)
-    setattr(copy, "request_id", str(uuid.uuid4()))  # noqa: B010
-    return copy
+        requests = list(requests)
+        request = transaction_service_pb2.CommitRequest(
+            operations=commit_operations(requests), fence=fence, permit_fence=permit_fence
+        )
+        with self._keeper.ending(
+            it.permit_token for it in requests if isinstance(it, permit_service_pb2.ReleasePermitRequest)
+        ):
+            return list((await self.call(self.transactions.Commit, request)).results)

@@ -5,11 +5,15 @@ The class says what to do about it; `reason` is the exact one of the protos.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
+
+from interlock.documents import seconds
+from interlock.v1 import permit_pb2
 
 _DETAILS = "grpc-status-details-bin"
 _PUSHBACK = "grpc-retry-pushback-ms"
@@ -61,7 +65,7 @@ class InvalidArgument(InterlockError):
 
 
 class NotFound(InterlockError):
-    """The job, the stage or the namespace does not exist."""
+    """The job, the stage, the record, the resource or the namespace does not exist."""
 
 
 class AlreadyExists(InterlockError):
@@ -74,6 +78,10 @@ class PreconditionFailed(InterlockError):
 
 class LeaseLost(PreconditionFailed):
     """The lease is not the newest of its stage: stop the work."""
+
+
+class PermitLost(PreconditionFailed):
+    """The permit has expired or was revoked, and somebody else may have one by now: stop the work."""
 
 
 class InvalidTransition(PreconditionFailed):
@@ -119,12 +127,68 @@ class Unavailable(InterlockError):
     """There is no server, it is draining, or it has lost its database."""
 
 
+class BlockReason(enum.IntEnum):
+    """What is in the way of a permit."""
+
+    UNKNOWN = permit_pb2.PERMIT_BLOCK_REASON_UNSPECIFIED
+    """One that this version does not know."""
+    HELD = permit_pb2.PERMIT_BLOCK_REASON_HELD
+    CAPACITY = permit_pb2.PERMIT_BLOCK_REASON_CAPACITY
+    RATE = permit_pb2.PERMIT_BLOCK_REASON_RATE
+    INTERVAL = permit_pb2.PERMIT_BLOCK_REASON_INTERVAL
+    BREAKER_OPEN = permit_pb2.PERMIT_BLOCK_REASON_BREAKER_OPEN
+
+    @classmethod
+    def _missing_(cls, value: object) -> BlockReason:
+        return cls.UNKNOWN
+
+
+@dataclass(frozen=True)
+class PermitBlocker:
+    """A resource that is in the way of a permit."""
+
+    resource: str
+    reason: BlockReason
+    retry_after: float | None
+    """Seconds until RATE, INTERVAL or BREAKER_OPEN is over, or the first holder's permit expires. None: not known."""
+
+
+class PermitDenied(InterlockError):
+    """The permit cannot be had now, or could not while there was time to wait; `blockers` says what is in the way."""
+
+    def __init__(self, blockers: tuple[PermitBlocker, ...], retry_after: float | None) -> None:
+        said = ", ".join(f"{blocker.resource} {blocker.reason.name}" for blocker in blockers)
+        after = "" if retry_after is None else f"; try again in {retry_after:g} s"
+        super().__init__(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            f"{said}{after}",
+            reason="PERMIT_DENIED",
+            metadata={"outcome": "NOT_APPLIED"},
+            retry_after=retry_after,
+        )
+        self.blockers = blockers
+
+    @classmethod
+    def of(cls, denial: permit_pb2.PermitDenial) -> PermitDenied:
+        """The error of a message."""
+        blockers = tuple(
+            PermitBlocker(
+                blocker.resource,
+                BlockReason(blocker.reason),
+                seconds(blocker.retry_after) if blocker.HasField("retry_after") else None,
+            )
+            for blocker in denial.blockers
+        )
+        return cls(blockers, seconds(denial.retry_after) if denial.HasField("retry_after") else None)
+
+
 class Internal(InterlockError):
     """A bug in the server; the message holds an id that its log has too."""
 
 
 _BY_REASON: dict[str, type[InterlockError]] = {
     "LEASE_LOST": LeaseLost,
+    "PERMIT_LOST": PermitLost,
     "INVALID_TRANSITION": InvalidTransition,
     "VERSION_MISMATCH": VersionMismatch,
     "CONFLICT": Conflict,

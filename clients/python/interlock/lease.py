@@ -14,48 +14,8 @@ from typing import Any
 from google.protobuf.message import Message
 
 from interlock.documents import from_struct, seconds
+from interlock.failures import cut
 from interlock.v1 import common_pb2, job_pb2, worker_service_pb2
-
-
-class FailureClass(enum.IntEnum):
-    """What kind of failure ended an attempt; the server decides by it whether and when the stage is tried again."""
-
-    SERVER_ERROR = common_pb2.FAILURE_CLASS_SERVER_ERROR
-    RATE_LIMITED = common_pb2.FAILURE_CLASS_RATE_LIMITED
-    NETWORK = common_pb2.FAILURE_CLASS_NETWORK
-    CLIENT_ERROR = common_pb2.FAILURE_CLASS_CLIENT_ERROR
-    TIMEOUT = common_pb2.FAILURE_CLASS_TIMEOUT
-    CANCELLED = common_pb2.FAILURE_CLASS_CANCELLED
-    INTERNAL = common_pb2.FAILURE_CLASS_INTERNAL
-
-
-class StageError(Exception):
-    """Raised by a handler to fail its attempt in a known way."""
-
-    def __init__(
-        self,
-        failure_class: FailureClass,
-        message: str,
-        retry_after: float | None = None,
-        *,
-        code: str = "",
-        details: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Describes the failure.
-
-        Args:
-            failure_class: decides about the retry.
-            message: for people; what exceeds 4 KiB is cut off.
-            retry_after: how many seconds a called service asked to wait.
-            code: of your own choice, at most 128 bytes.
-            details: anything that helps to understand it, at most 64 KiB as JSON.
-        """
-        super().__init__(message)
-        self.failure_class = failure_class
-        self.message = message
-        self.retry_after = retry_after
-        self.code = code
-        self.details = details
 
 
 class StopReason(enum.Enum):
@@ -147,6 +107,11 @@ class Attempt:
     def fencing_token(self) -> int:
         """Strictly increases with each lease of the stage; for third parties that can refuse older ones."""
         return self.lease.fencing_token
+
+    @cached_property
+    def permits(self) -> dict[str, int]:
+        """The fencing tokens of the permits that the stage asked for, by resource. They end with the lease."""
+        return {grant.resource: grant.fencing_token for grant in self.lease.permits}
 
     @cached_property
     def payload(self) -> dict[str, Any]:
@@ -256,9 +221,3 @@ class _Beat:
                 self._progress = beat.progress
             if self._message is None and beat.HasField("message"):
                 self._message = beat.message
-
-
-def cut(text: str, limit: int) -> str:
-    """The beginning of a text, at most `limit` bytes of UTF-8, without the characters that the server refuses."""
-    encoded = text.replace("\0", "").encode("utf-8", "replace")
-    return encoded[:limit].decode("utf-8", "ignore")

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -17,7 +16,8 @@ from typing import Any, TypeAlias, cast
 
 from google.protobuf.message import Message
 
-from interlock.client import WAIT_MARGIN, Client
+from interlock.client import Client
+from interlock.connection import WAIT_MARGIN
 from interlock.documents import to_duration, to_struct
 from interlock.errors import (
     Conflict,
@@ -29,8 +29,9 @@ from interlock.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from interlock.failures import FailureClass, cut, failure_of, new_failure
 from interlock.heartbeat import Heartbeats
-from interlock.lease import Attempt, Completion, FailureClass, StageError, StageStopped, StopReason, cut
+from interlock.lease import Attempt, Completion, StageStopped, StopReason
 from interlock.records import commit_operations
 from interlock.v1 import common_pb2, transaction_service_pb2, worker_service_pb2
 
@@ -185,7 +186,7 @@ class Worker:
             # Most likely its artifacts are too large: the work is of no use, and nobody else would do better. What else
             # was to be committed may be possible another time.
             is_wrong = isinstance(error, InvalidArgument)
-            failure = _failure(FailureClass.CLIENT_ERROR if is_wrong else FailureClass.INTERNAL, str(error))
+            failure = new_failure(FailureClass.CLIENT_ERROR if is_wrong else FailureClass.INTERNAL, str(error))
             with suppress(InvalidArgument):
                 await self._tell(attempt, _fail(attempt, failure))
 
@@ -250,14 +251,14 @@ def _ending(attempt: Attempt, task: asyncio.Task[Outcome]) -> Message | None:
             return _complete(token, task.result())
         except (TypeError, ValueError, AttributeError) as bad:
             return _fail(
-                attempt, _failure(FailureClass.CLIENT_ERROR, f"what the handler returned is no document: {bad}")
+                attempt, new_failure(FailureClass.CLIENT_ERROR, f"what the handler returned is no document: {bad}")
             )
     if attempt.stop_reason is StopReason.LOST:
         return None
     if attempt.stop_reason is not None and (task.cancelled() or isinstance(error, StageStopped)):
         return worker_service_pb2.ReleaseStageRequest(lease_token=token)
     if error is None:
-        return _fail(attempt, _failure(FailureClass.CANCELLED, "the handler cancelled itself"))
+        return _fail(attempt, new_failure(FailureClass.CANCELLED, "the handler cancelled itself"))
     return _fail(attempt, failure_of(error))
 
 
@@ -279,35 +280,6 @@ def _complete(token: str, outcome: Outcome) -> Message:
 def _fail(attempt: Attempt, failure: common_pb2.Failure) -> worker_service_pb2.FailStageRequest:
     log.info("%s of %s failed: %s", attempt.stage_name, attempt.job_id, failure.message)
     return worker_service_pb2.FailStageRequest(lease_token=attempt.lease.lease_token, failure=failure)
-
-
-def failure_of(error: BaseException) -> common_pb2.Failure:
-    """The failure that an exception of a handler means."""
-    if isinstance(error, StageError):
-        failure = _failure(error.failure_class, error.message, error.code)
-        if error.retry_after is not None:
-            failure.retry_after.CopyFrom(to_duration(error.retry_after))
-        if error.details is not None:
-            try:
-                failure.details.CopyFrom(to_struct(error.details))
-            except ValueError as bad:
-                failure.details.CopyFrom(to_struct({"unreadable": str(bad)}))
-        return failure
-    name = type(error).__name__
-    message = f"{name}: {error}"
-    if isinstance(error, TimeoutError | asyncio.TimeoutError):
-        return _failure(FailureClass.TIMEOUT, message, name)
-    if isinstance(error, ConnectionError | socket.gaierror):
-        return _failure(FailureClass.NETWORK, message, name)
-    failure = _failure(FailureClass.INTERNAL, message, name)
-    trace = "".join(traceback.format_exception(error))
-    failure.details.CopyFrom(to_struct({"traceback": cut(trace[-16_000:], 16_000)}))
-    return failure
-
-
-def _failure(failure_class: FailureClass, message: str, code: str = "") -> common_pb2.Failure:
-    number = cast(common_pb2.FailureClass.ValueType, int(failure_class))
-    return common_pb2.Failure(failure_class=number, message=cut(message, 4096), code=cut(code, 128))
 
 
 @contextmanager

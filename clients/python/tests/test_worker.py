@@ -15,8 +15,9 @@ import pytest
 
 import interlock
 from interlock import Attempt, FailureClass, StageError, StopReason
+from interlock.failures import failure_of
 from interlock.v1 import common_pb2, worker_service_pb2
-from interlock.worker import Handler, failure_of
+from interlock.worker import Handler
 from tests.fake_server import FakeServer, Refusal, fake_server
 
 

@@ -1,0 +1,129 @@
+"""The connection to a server, and how any rpc is called through it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from interlock.retry import Backoff, repeat
+from interlock.v1 import (
+    admin_service_pb2_grpc,
+    job_service_pb2_grpc,
+    permit_service_pb2_grpc,
+    record_service_pb2_grpc,
+    transaction_service_pb2_grpc,
+    worker_service_pb2_grpc,
+)
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    # Servers of gRPC's core library punish pings on connections without calls, and more of them than these.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 0),
+    # A server that restarts is found again soon.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Retries are ours: only we know which calls are safe.
+    ("grpc.enable_retries", 0),
+)
+# The longest wait of one WaitJob or AcquirePermit, and how much later the call's own deadline is than a wait that was
+# asked for.
+LONGEST_WAIT = 60.0
+WAIT_MARGIN = 10.0
+# A server says every 20 s that a stream lives. This is three times that.
+SILENCE = 60.0
+# Longer than a failover of the database takes, and the restart of a server.
+PATIENCE = 120.0
+
+
+class Connection:
+    """What `Client` is made of: the channel, the stubs, and calls that are repeated."""
+
+    def __init__(
+        self,
+        address: str = "127.0.0.1:50051",
+        *,
+        namespace: str | None = None,
+        timeout: float = 30.0,
+        backoff: Backoff | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        metadata: Iterable[tuple[str, str]] = (),
+        options: Sequence[tuple[str, Any]] = (),
+    ) -> None:
+        """Describes the connection; it is made by the first call.
+
+        Args:
+            address: host and port, or any name that gRPC resolves, such as `ipv4:10.0.0.1:50051,10.0.0.2:50051` for
+                two servers, of which the first that answers is used.
+            namespace: where jobs and queues live. None: `default`.
+            timeout: seconds for one call, retries included, unless the call says otherwise.
+            backoff: the waits between retries.
+            credentials: for TLS. None: plaintext.
+            metadata: sent with each call.
+            options: for the channel, besides and over those of this package.
+        """
+        self.address = address
+        self.timeout = timeout
+        self._backoff = backoff or Backoff()
+        self._metadata: tuple[tuple[str, str], ...] = tuple(metadata)
+        if namespace is not None:
+            self._metadata += (("interlock-namespace", namespace),)
+        defaults: dict[str, Any] = dict(_OPTIONS)
+        if "," in address:
+            # Else the whole list would be sent as the name of the server, which is none.
+            defaults["grpc.default_authority"] = address.partition(":")[2].partition(",")[0]
+        merged = [*{**defaults, **dict(options)}.items()]
+        if credentials is None:
+            self.channel = grpc.aio.insecure_channel(address, options=merged)
+        else:
+            self.channel = grpc.aio.secure_channel(address, credentials, options=merged)
+        self.jobs = job_service_pb2_grpc.JobServiceStub(self.channel)
+        self.workers = worker_service_pb2_grpc.WorkerServiceStub(self.channel)
+        self.records = record_service_pb2_grpc.RecordServiceStub(self.channel)
+        self.transactions = transaction_service_pb2_grpc.TransactionServiceStub(self.channel)
+        self.permits = permit_service_pb2_grpc.PermitServiceStub(self.channel)
+        self.admin = admin_service_pb2_grpc.AdminServiceStub(self.channel)
+
+    async def close(self) -> None:
+        """Ends the connection; calls that are under way are cancelled."""
+        await self.channel.close()
+
+    async def call(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        *,
+        timeout: float | None = None,
+    ) -> Response:
+        """Calls any unary rpc, as in `client.call(client.jobs.PauseJob, PauseJobRequest(job_id=...))`.
+
+        All retries carry the same request id: the one of the request, or a new one.
+
+        Raises:
+            InterlockError: what the server said last.
+        """
+        request = with_request_id(request)
+
+        async def attempt(remaining: float) -> Response:
+            return await method(request, timeout=remaining, metadata=self._metadata)
+
+        return await repeat(attempt, timeout=self.timeout if timeout is None else timeout, backoff=self._backoff)
+
+
+def with_request_id(request: Request) -> Request:
+    """The request with a request id, if it has room for one and has none."""
+    if "request_id" not in request.DESCRIPTOR.fields_by_name or getattr(request, "request_id"):  # noqa: B009
+        return request
+    copy = type(request)()
+    copy.CopyFrom(request)
+    setattr(copy, "request_id", str(uuid.uuid4()))  # noqa: B010
+    return copy

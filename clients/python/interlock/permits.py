@@ -1,0 +1,114 @@
+"""Permits: what is asked for, what was granted, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+
+from interlock.documents import seconds, to_duration
+from interlock.errors import PermitDenied, PermitLost
+from interlock.failures import FailureClass, failure_of
+from interlock.v1 import common_pb2, permit_pb2, permit_service_pb2
+
+# What the server takes as the time that a vendor asked to wait, and as that of a use.
+_LONGEST = 86_400.0
+
+
+class PermitMode(enum.IntEnum):
+    """How a permit uses its resource."""
+
+    EXCLUSIVE = permit_pb2.PERMIT_MODE_EXCLUSIVE
+    """Alone."""
+    SHARED = permit_pb2.PERMIT_MODE_SHARED
+    """Together with others, as many as the capacity allows."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is asked of one resource."""
+
+    resource: str
+    amount: int = 1
+    """How much of its capacity, and how many of its tokens."""
+    mode: PermitMode | None = None
+    """None: EXCLUSIVE on a resource without rules, which is a lock, and SHARED on one with rules."""
+
+
+AnyClaim: TypeAlias = str | tuple[str, int] | Claim
+
+
+def permit_claims(*claims: AnyClaim) -> list[permit_pb2.PermitClaim]:
+    """The claims of a `StageSpec`, as in `StageSpec(name="edit", permits=permit_claims("doc-7", ("docs-api", 2)))`.
+
+    Args:
+        claims: names of resources, pairs of a name and an amount, or `Claim`.
+    """
+    return [_message(claim) for claim in claims]
+
+
+def _message(claim: AnyClaim) -> permit_pb2.PermitClaim:
+    if isinstance(claim, str):
+        claim = Claim(claim)
+    elif isinstance(claim, tuple):
+        claim = Claim(*claim)
+    mode = cast(permit_pb2.PermitMode.ValueType, int(claim.mode or 0))
+    return permit_pb2.PermitClaim(resource=claim.resource, amount=claim.amount, mode=mode)
+
+
+@dataclass(frozen=True)
+class Permit:
+    """A permit as it was granted."""
+
+    token: str
+    """Proves it. For `Client.renew_permits`, `Client.release_permit`, and `permit_fence` of `Client.commit`."""
+    fencing_tokens: dict[str, int]
+    """By resource: strictly increases with each grant of it; for third parties that can refuse older ones."""
+    ttl: float | None
+    """How many seconds it lasts unless it is renewed. None: it ends with the lease it is bound to."""
+
+    @classmethod
+    def of(cls, permit: permit_pb2.Permit) -> Permit:
+        """The permit of a message."""
+        tokens = {grant.resource: grant.fencing_token for grant in permit.grants}
+        return cls(permit.permit_token, tokens, seconds(permit.ttl) if permit.HasField("ttl") else None)
+
+
+def permit_release(
+    token: str,
+    failure_class: FailureClass | None = None,
+    *,
+    retry_after: float | None = None,
+    latency: float | None = None,
+) -> permit_service_pb2.ReleasePermitRequest:
+    """The end of a permit, for `Client.commit`. Arguments are those of `Client.release_permit`."""
+    outcome = new_outcome(failure_class, retry_after=retry_after, latency=latency)
+    return permit_service_pb2.ReleasePermitRequest(permit_token=token, outcome=outcome)
+
+
+def new_outcome(
+    failure_class: FailureClass | None, *, retry_after: float | None = None, latency: float | None = None
+) -> permit_pb2.PermitOutcome:
+    """What came of the use of a permit."""
+    return permit_pb2.PermitOutcome(
+        failure_class=cast(common_pb2.FailureClass.ValueType, int(failure_class or 0)),
+        retry_after=None if retry_after is None else to_duration(_bounded(retry_after)),
+        latency=None if latency is None else to_duration(_bounded(latency)),
+    )
+
+
+def outcome_of(error: BaseException | None) -> permit_pb2.PermitOutcome:
+    """What the end of a body says about the resources that it used; as a worker tells the failure of a handler."""
+    if error is None:
+        return new_outcome(None)
+    if isinstance(error, asyncio.CancelledError | PermitDenied | PermitLost):
+        return new_outcome(FailureClass.CANCELLED)
+    failure = failure_of(error)
+    retry_after = seconds(failure.retry_after) if failure.HasField("retry_after") else None
+    return new_outcome(FailureClass(failure.failure_class), retry_after=retry_after)
+
+
+def _bounded(value: float) -> float:
+    # A release that is refused would leave the resource in use.
+    return min(max(value, 0.0), _LONGEST)
