@@ -28,7 +28,8 @@ pub type At = (i64, Timestamp);
 
 /// What somebody follows.
 struct Followed<K> {
-    at: At,
+    /// As it was noted last; nothing is known in the beginning.
+    at: Option<At>,
     ears: HashMap<u64, Arc<Ear<K>>>,
 }
 
@@ -58,7 +59,7 @@ impl<K: Eq + Hash + Clone> Followers<K> {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let mut by_key = lock(&self.by_key);
         for key in &keys {
-            let new = || Followed { at: NOWHERE, ears: HashMap::new() };
+            let new = || Followed { at: None, ears: HashMap::new() };
             by_key.entry(key.clone()).or_insert_with(new).ears.insert(number, ear.clone());
         }
         self.count.fetch_add(1, Ordering::Release);
@@ -72,7 +73,7 @@ impl<K: Eq + Hash + Clone> Followers<K> {
         }
         let mut by_key = lock(&self.by_key);
         let Some(followed) = by_key.get_mut(key) else { return };
-        let at = at.unwrap_or(NOWHERE);
+        let at = Some(at.unwrap_or(NOWHERE));
         if std::mem::replace(&mut followed.at, at) == at {
             return;
         }
@@ -85,7 +86,7 @@ impl<K: Eq + Hash + Clone> Followers<K> {
 
     /// All that are followed, with what is known of each.
     pub fn followed(&self) -> Vec<(K, At)> {
-        lock(&self.by_key).iter().map(|(key, followed)| (key.clone(), followed.at)).collect()
+        lock(&self.by_key).iter().map(|(key, followed)| (key.clone(), followed.at.unwrap_or(NOWHERE))).collect()
     }
 }
 

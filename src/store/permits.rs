@@ -29,6 +29,12 @@ impl Store {
         load::resources(&client, keys).await.map_err(|error| unavailable(&error))
     }
 
+    /// The same for a background loop, which does not wait for users' reads.
+    pub async fn followed_resources(&self, keys: &[ResourceKey]) -> Result<HashMap<ResourceKey, Arc<Resource>>> {
+        let client = self.reserved.get().await?;
+        load::resources(&client, keys).await.map_err(|error| unavailable(&error))
+    }
+
     /// The keys and names of a namespace's resources behind a name, with a prefix, in the order of their names.
     pub async fn list_resources(
         &self,

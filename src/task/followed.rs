@@ -1,9 +1,10 @@
-//! Records that somebody follows here and another server changes: one look for all of them.
+//! Records and resources that somebody follows here and another server changes: one look for all of each kind.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Chore;
+use crate::domain::permit::ResourceKey;
 use crate::engine::Engine;
 use crate::engine::cache::Cached;
 use crate::engine::world::Key;
@@ -12,6 +13,45 @@ use crate::store::load::Look;
 
 /// Records that are looked at at once.
 const AT_ONCE: usize = 500;
+
+/// Looks at all resources that are followed on this server.
+pub struct FollowedResources {
+    engine: Engine,
+}
+
+impl FollowedResources {
+    /// A look-out.
+    pub fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+}
+
+impl Chore for FollowedResources {
+    const NAME: &'static str = "followed_resources";
+    const EVERY: Duration = Duration::from_millis(250);
+    // Each server has followers of its own.
+    const BY_TURNS: bool = false;
+
+    async fn run(&mut self) -> Result<usize> {
+        let shared = self.engine.shared();
+        let followed = shared.permits.followers.followed();
+        for followed in followed.chunks(AT_ONCE) {
+            let keys: Vec<ResourceKey> = followed.iter().map(|(key, _)| *key).collect();
+            let found = shared.store.followed_resources(&keys).await?;
+            for key in keys {
+                let resource = found.get(&key);
+                // First, for who is woken looks there.
+                match resource {
+                    Some(resource) => shared.cache.put(Key::Resource(key), Cached::Resource(resource.clone())),
+                    None => shared.cache.remove(&Key::Resource(key)),
+                }
+                let at = resource.map(|resource| (resource.version, resource.create_time));
+                shared.permits.followers.note(&key, at);
+            }
+        }
+        Ok(followed.len())
+    }
+}
 
 /// Looks at all records that are followed on this server; what did not change costs little.
 pub struct FollowedRecords {

@@ -95,6 +95,7 @@ impl Loops {
         loops.add(due::Reaper::new(engine.clone(), settings.reap_grace), engine, shutdown);
         loops.add(due::Scheduler::new(engine.clone()), engine, shutdown);
         loops.add(followed::FollowedRecords::new(engine.clone()), engine, shutdown);
+        loops.add(followed::FollowedResources::new(engine.clone()), engine, shutdown);
         loops.add(permits::Presence::new(engine.clone(), settings.reap_grace), engine, shutdown);
         loops.add(permits::PermitReaper::new(engine.clone()), engine, shutdown);
         loops.add(permits::IdleResources::new(engine.clone()), engine, shutdown);

@@ -10,6 +10,7 @@ mod fleet;
 mod histories;
 mod kills;
 mod lost_replies;
+mod permit_histories;
 mod record_kills;
 mod records;
 mod repeats;

@@ -1,0 +1,408 @@
+//! Histories of permits by many clients on servers that are killed, checked for linearizability: of locks, and of limits.
+//!
+//! Clients acquire, waiting or not, renew, release and abandon. What each was told must be explained by some order in which
+//! each call takes effect at one instant between its beginning and its end; a call of unknown outcome may take effect at any
+//! instant after it was sent, or never; and a permit that nobody has released may expire at any instant after it was granted.
+//! That the checker would notice is shown on the same histories with one lie in each: a second grant of the newest number.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::future::join_all;
+use interlock::proto;
+use interlock::proto::acquire_permit_response::Result as Outcome;
+use todc_utils::linearizability::WGLChecker;
+use todc_utils::linearizability::history::{Action, History};
+use todc_utils::specifications::Specification;
+
+use super::answers::Answer;
+use super::fleet::{Fleet, once};
+use super::scale;
+use crate::harness::*;
+
+const CLIENTS: usize = 32;
+/// Resources of each kind at a time; the history of each is checked for itself, so that they stay short.
+const RESOURCES: usize = 28;
+/// What each client does in a round.
+const TURNS: usize = 12;
+/// Kills in a round.
+const KILLS: usize = 3;
+/// Calls before a lie.
+const LIED: usize = 14;
+/// What a limit allows.
+const CAPACITY: usize = 2;
+
+/// Who holds a resource, by fencing token; one that nobody was told of is marked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct State {
+    holders: BTreeSet<(i64, bool)>,
+    newest: i64,
+}
+
+/// A call with its outcome.
+#[derive(Clone, Debug)]
+enum Operation {
+    Granted(i64),
+    Denied,
+    /// An acquire of which nobody knows.
+    MaybeGranted,
+    Released(i64),
+    NotHeld(i64),
+    /// A release of which nobody knows, or an expiry.
+    MaybeEnded(i64),
+    /// The expiry of what an acquire got of which nobody knows.
+    MaybeForgotten,
+    Renewed(i64),
+}
+
+impl Operation {
+    fn is_unknown(&self) -> bool {
+        matches!(self, Self::MaybeGranted | Self::MaybeEnded(_) | Self::MaybeForgotten)
+    }
+}
+
+/// A resource that so many may hold.
+struct Limit<const MANY: usize>;
+
+impl<const MANY: usize> Specification for Limit<MANY> {
+    type State = State;
+    type Operation = Operation;
+
+    fn init() -> State {
+        State::default()
+    }
+
+    fn apply(operation: &Operation, state: &State) -> (bool, State) {
+        let mut next = state.clone();
+        let has_room = state.holders.len() < MANY;
+        let fits = match operation {
+            Operation::Granted(token) => {
+                next.newest = *token;
+                next.holders.insert((*token, false));
+                // Numbers in between were of grants that nobody took in time.
+                has_room && *token > state.newest
+            }
+            Operation::Denied => !has_room,
+            Operation::MaybeGranted => {
+                if has_room {
+                    next.newest = state.newest + 1;
+                    next.holders.insert((next.newest, true));
+                }
+                true
+            }
+            Operation::Released(token) => next.holders.remove(&(*token, false)),
+            Operation::NotHeld(token) => !state.holders.contains(&(*token, false)),
+            Operation::Renewed(token) => state.holders.contains(&(*token, false)),
+            Operation::MaybeEnded(token) => {
+                next.holders.remove(&(*token, false));
+                true
+            }
+            Operation::MaybeForgotten => {
+                let unknown = state.holders.iter().find(|(_, unknown)| *unknown).copied();
+                unknown.inspect(|unknown| {
+                    next.holders.remove(unknown);
+                });
+                true
+            }
+        };
+        (fits, next)
+    }
+}
+
+/// What was seen of one resource: calls sent and answered, by their number.
+#[derive(Default)]
+struct Record {
+    events: Vec<(usize, Option<Operation>)>,
+    calls: usize,
+}
+
+impl Record {
+    fn sent(&mut self) -> usize {
+        self.calls += 1;
+        self.events.push((self.calls - 1, None));
+        self.calls - 1
+    }
+
+    fn answered(&mut self, number: usize, operation: Option<Operation>) {
+        match operation {
+            Some(operation) => self.events.push((number, Some(operation))),
+            // It surely changed nothing and says nothing: as if it had not been sent.
+            None => self.events.retain(|(sent, _)| *sent != number),
+        }
+    }
+
+    /// As the checker wants it; answers of unknown outcome come after everything else. With a `lie`, a number that was granted is
+    /// granted once more, after the beginning of the history: to find that something cannot be explained, the checker tries
+    /// everything.
+    fn history(&self, lie: bool) -> Vec<(usize, Action<Operation>)> {
+        let (mut actions, mut late, mut newest) = (Vec::new(), Vec::new(), 0);
+        for (number, answer) in self.events.iter().filter(|(number, _)| !lie || *number < LIED) {
+            if let Some(Operation::Granted(token)) = answer {
+                newest = newest.max(*token);
+            }
+            match answer {
+                // The checker looks at the operation in the answer only.
+                None => actions.push((*number, Action::Call(Operation::Denied))),
+                Some(operation) if operation.is_unknown() => late.push((*number, Action::Response(operation.clone()))),
+                Some(operation) => actions.push((*number, Action::Response(operation.clone()))),
+            }
+        }
+        if lie {
+            actions.push((self.calls, Action::Call(Operation::Denied)));
+            actions.push((self.calls, Action::Response(Operation::Granted(newest))));
+        }
+        actions.extend(late);
+        actions
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    granted: AtomicUsize,
+    denied: AtomicUsize,
+    ended: AtomicUsize,
+    lost: AtomicUsize,
+    renewed: AtomicUsize,
+    unknown: AtomicUsize,
+}
+
+impl Counts {
+    fn all(&self) -> usize {
+        let Counts { granted, denied, ended, lost, renewed, unknown } = self;
+        [granted, denied, ended, lost, renewed, unknown].iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+}
+
+fn add(count: &AtomicUsize) {
+    count.fetch_add(1, Ordering::Relaxed);
+}
+
+struct Scene {
+    fleet: Fleet,
+    resources: Vec<(String, Mutex<Record>)>,
+    counts: Counts,
+}
+
+impl Scene {
+    fn note(&self, at: usize, call: impl FnOnce(&mut Record)) {
+        call(&mut self.resources[at].1.lock().expect("no panic"));
+    }
+
+    fn send(&self, at: usize) -> usize {
+        self.resources[at].1.lock().expect("no panic").sent()
+    }
+
+    /// What nobody has released may end by itself from now on.
+    fn may_end(&self, at: usize, operation: Operation) {
+        self.note(at, |record| {
+            let number = record.sent();
+            record.answered(number, Some(operation));
+        });
+    }
+
+    /// One client acquires, uses and gives back, or does not.
+    async fn turn(&self, at: usize) {
+        let name = self.resources[at].0.clone();
+        let wait = if rand::random() { millis(rand::random_range(50..1_000)) } else { None };
+        let request = proto::AcquirePermitRequest { ttl: seconds(1), wait, ..wish(vec![claim(&name)]) };
+        let number = self.send(at);
+        let permit = match once(self.fleet.api().permits().acquire_permit(request)).await {
+            Answer::Done(answer) => match answer.result.expect("an outcome") {
+                Outcome::Permit(permit) => permit,
+                Outcome::Denial(_) => {
+                    add(&self.counts.denied);
+                    return self.note(at, |record| record.answered(number, Some(Operation::Denied)));
+                }
+            },
+            Answer::Refused(refusal) => panic!("{refusal:?}"),
+            Answer::NotNow(_) => return self.note(at, |record| record.answered(number, None)),
+            Answer::Unknown(_) => {
+                add(&self.counts.unknown);
+                self.note(at, |record| record.answered(number, Some(Operation::MaybeGranted)));
+                return self.may_end(at, Operation::MaybeForgotten);
+            }
+        };
+        add(&self.counts.granted);
+        let token = permit.grants[0].fencing_token;
+        self.note(at, |record| record.answered(number, Some(Operation::Granted(token))));
+        // From now on it may end by itself, unless it is surely released.
+        let end = self.send(at);
+        if rand::random_range(0..3) == 0 {
+            self.renew(at, &permit, token).await;
+        }
+        let is_released = match rand::random_range(0..20) {
+            // Abandoned.
+            0 => false,
+            // Too late, perhaps: time that passes is what this is about.
+            1 => {
+                tokio::time::sleep(Duration::from_millis(1_100)).await;
+                self.release(at, &permit, token).await
+            }
+            _ => self.release(at, &permit, token).await,
+        };
+        let end_of_it = (!is_released).then_some(Operation::MaybeEnded(token));
+        self.note(at, |record| record.answered(end, end_of_it));
+    }
+
+    async fn renew(&self, at: usize, permit: &proto::Permit, token: i64) {
+        let number = self.send(at);
+        let permit_tokens = vec![permit.permit_token.clone()];
+        let request = proto::RenewPermitsRequest { permit_tokens, ..Default::default() };
+        let operation = match once(self.fleet.api().permits().renew_permits(request)).await {
+            Answer::Done(answer) if answer.statuses[0].lost => Some(Operation::NotHeld(token)),
+            Answer::Done(_) => Some(Operation::Renewed(token)),
+            Answer::Refused(refusal) => panic!("{refusal:?}"),
+            // Nothing follows from it.
+            Answer::NotNow(_) | Answer::Unknown(_) => None,
+        };
+        add(if matches!(operation, Some(Operation::Renewed(_))) { &self.counts.renewed } else { &self.counts.lost });
+        self.note(at, |record| record.answered(number, operation));
+    }
+
+    /// Returns whether it was surely released.
+    async fn release(&self, at: usize, permit: &proto::Permit, token: i64) -> bool {
+        let number = self.send(at);
+        let operation = match once(self.fleet.api().permits().release_permit(release_of(permit))).await {
+            Answer::Done(answer) if answer.applied => Operation::Released(token),
+            Answer::Done(_) => Operation::NotHeld(token),
+            Answer::Refused(refusal) => {
+                assert_eq!(refusal.reason, "PERMIT_LOST", "{refusal:?}");
+                Operation::NotHeld(token)
+            }
+            Answer::NotNow(_) | Answer::Unknown(_) => Operation::MaybeEnded(token),
+        };
+        let is_released = matches!(operation, Operation::Released(_));
+        add(match operation {
+            Operation::Released(_) => &self.counts.ended,
+            Operation::NotHeld(_) => &self.counts.lost,
+            _ => &self.counts.unknown,
+        });
+        self.note(at, |record| record.answered(number, Some(operation)));
+        is_released
+    }
+}
+
+/// One round: resources of one kind, and servers killed while the clients are at it.
+async fn round(fleet: Fleet, kind: &str, capacity_of: Option<i64>) -> Scene {
+    let names = (0..RESOURCES).map(|i| format!("{kind}-{i}"));
+    let mut resources = Vec::new();
+    for name in names {
+        if let Some(limit) = capacity_of {
+            fleet.api().set_policy(&name, capacity(limit)).await;
+        }
+        resources.push((name, Mutex::default()));
+    }
+    let scene = Scene { fleet, resources, counts: Counts::default() };
+    let client = || async {
+        for _ in 0..TURNS {
+            scene.turn(rand::random_range(0..RESOURCES)).await;
+        }
+    };
+    let kills = async {
+        for kill in 0..KILLS {
+            let after = (kill + 1) * CLIENTS * TURNS / (KILLS + 1);
+            eventually("enough calls", async || (scene.counts.all() >= after).then_some(())).await;
+            let probe =
+                async |api: &Api| api.permits().list_resources(proto::ListResourcesRequest::default()).await.is_ok();
+            scene.fleet.kill(kill % 2, probe).await;
+        }
+    };
+    futures::join!(join_all((0..CLIENTS).map(|_| client())), kills);
+    scene
+}
+
+/// Whether a history can be explained, in time.
+async fn is_linearizable<const MANY: usize>(actions: Vec<(usize, Action<Operation>)>) -> bool {
+    let check = move || WGLChecker::<Limit<MANY>>::is_linearizable(History::from_actions(actions));
+    let checked = tokio::time::timeout(Duration::from_secs(60), tokio::task::spawn_blocking(check));
+    checked.await.expect("the checker ends in time").expect("no panic")
+}
+
+async fn check<const MANY: usize>(kind: &str, capacity: Option<i64>) {
+    let database = Database::fresh().await;
+    let (mut violations, mut noticed, mut histories, mut longest) = (0, 0, 0, 0);
+    let mut counts = [0; 6];
+    for i in 0..scale() {
+        let scene = round(Fleet::start(database.clone(), 2).await, &format!("{kind}-{i}"), capacity).await;
+        for (name, record) in &scene.resources {
+            let (plain, lie) = {
+                let record = record.lock().expect("no panic");
+                longest = longest.max(record.calls);
+                (record.history(false), record.history(true))
+            };
+            histories += 1;
+            if !is_linearizable::<MANY>(plain).await {
+                eprintln!("cannot be explained: {name}: {:?}", record.lock().expect("no panic").events);
+                violations += 1;
+            }
+            noticed += usize::from(!is_linearizable::<MANY>(lie).await);
+        }
+        let Counts { granted, denied, ended, lost, renewed, unknown } = &scene.counts;
+        for (sum, count) in counts.iter_mut().zip([granted, denied, ended, lost, renewed, unknown]) {
+            *sum += count.load(Ordering::Relaxed);
+        }
+    }
+    let [granted, denied, ended, lost, renewed, unknown] = counts;
+    eprintln!(
+        "{kind}: {histories} histories of at most {longest} calls by {CLIENTS} clients on 2 servers ({granted} granted, {denied} \
+         denied, {renewed} renewed, {ended} released, {lost} lost), {} kills, {unknown} unknown outcomes, violations {violations}; \
+         planted double grants noticed {noticed} of {histories}",
+        KILLS * scale()
+    );
+    assert_eq!((violations, noticed), (0, histories));
+    assert!(granted >= CLIENTS * TURNS / 5 && denied >= 10 && ended >= granted / 2, "too little traffic");
+    assert!(unknown >= 1, "too few kills in the middle");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn histories_of_locks_with_kills_are_linearizable() {
+    check::<1>("lock", None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn histories_of_limits_with_kills_are_linearizable() {
+    check::<CAPACITY>("limit", Some(2)).await;
+}
+
+/// Locks that are taken over, for each unit of scale; each of their old holders tries four writes.
+const TAKEN_OVER: usize = 250;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_stopped_past_its_time_writes_nothing_under_its_permit() {
+    let a = Server::start().await;
+    let b = a.beside().await;
+    let (mut tries, mut accepted) = (0, 0);
+    for round in 0..scale() {
+        let names: Vec<String> = (0..TAKEN_OVER).map(|i| format!("doc-{round}-{i}")).collect();
+        let short = |name: &String| proto::AcquirePermitRequest { ttl: seconds(1), ..wish(vec![claim(name)]) };
+        let stopped = join_all(names.iter().map(|name| a.api.ask(short(name)))).await;
+        // Nobody hears of them until others have what they had.
+        let others = join_all(names.iter().map(|name| b.api.acquire(name))).await;
+        for ((stopped, other), name) in stopped.into_iter().zip(&others).zip(&names) {
+            let stopped = stopped.expect("a free lock");
+            assert!(other.grants[0].fencing_token > stopped.grants[0].fencing_token);
+            let write = |operation| proto::CommitRequest {
+                permit_fence: stopped.permit_token.clone(),
+                operations: vec![proto::CommitOperation { operation: Some(operation) }],
+                ..Default::default()
+            };
+            let change = proto::commit_operation::Operation::UpdateRecord(update(name, vec![increment("n", 1.0)]));
+            let release = proto::commit_operation::Operation::ReleasePermit(release_of(&stopped));
+            let api = super::any(&[a.api.clone(), b.api.clone()]).clone();
+            accepted += usize::from(api.transactions().commit(write(change)).await.is_ok());
+            accepted += usize::from(api.transactions().commit(write(release)).await.is_ok());
+            accepted += usize::from(api.permits().release_permit(release_of(&stopped)).await.is_ok());
+            accepted += usize::from(api.renew(&stopped).await);
+            tries += 4;
+        }
+        for other in &others {
+            assert!(a.api.release(other).await, "nobody took it from its holder");
+        }
+    }
+    eprintln!("stopped holders: {accepted} of {tries} writes accepted");
+    assert_eq!(accepted, 0);
+    assert!(tries >= 1_000);
+    assert_eq!(a.column("SELECT count(*)::text FROM records").await, ["0"]);
+}
