@@ -1,6 +1,7 @@
 //! One file per system that the server replaces, through the public interface alone.
 
 mod content_production;
+mod document_edits;
 mod pipeline_crash;
 mod pipeline_state;
 mod presentation_jobs;

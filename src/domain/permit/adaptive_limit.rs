@@ -155,13 +155,12 @@ fn load(policy: &AdaptivePolicy, class: Option<FailureClass>, latency: Option<Du
             (Some(latency), Some(target)) if latency > target => Load::TooMuch,
             (Some(_) | None, Some(_) | None) => Load::Fine,
         },
-        Some(FailureClass::RateLimited | FailureClass::ServerError | FailureClass::Timeout) => Load::TooMuch,
+        // Services with too many connections hang up, or take no more of them.
+        Some(FailureClass::RateLimited | FailureClass::ServerError | FailureClass::Network | FailureClass::Timeout) => {
+            Load::TooMuch
+        }
         Some(
-            FailureClass::Network
-            | FailureClass::ClientError
-            | FailureClass::Cancelled
-            | FailureClass::Internal
-            | FailureClass::LeaseExpired,
+            FailureClass::ClientError | FailureClass::Cancelled | FailureClass::Internal | FailureClass::LeaseExpired,
         ) => Load::Unknown,
     }
 }

@@ -42,6 +42,7 @@ fn one_congestion_decreases_it_once() {
     let overloads = [
         (Some(FailureClass::RateLimited), 10),
         (Some(FailureClass::ServerError), 10),
+        (Some(FailureClass::Network), 10),
         (Some(FailureClass::Timeout), 10),
         (None, 501),
     ];
@@ -52,7 +53,7 @@ fn one_congestion_decreases_it_once() {
         end(&mut limit, &policy, class, took, 2 * took);
         assert_eq!(limit.limit(&policy), 16, "{class:?}");
     }
-    for class in [FailureClass::Network, FailureClass::ClientError, FailureClass::Cancelled, FailureClass::Internal] {
+    for class in [FailureClass::ClientError, FailureClass::Cancelled, FailureClass::Internal] {
         let mut limit = AdaptiveLimit { limit: 64.0, ..AdaptiveLimit::new(&policy) };
         end(&mut limit, &policy, Some(class), 0, 1);
         assert_eq!(limit.limit(&policy), 64, "{class:?}");

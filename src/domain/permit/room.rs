@@ -161,8 +161,8 @@ impl Resource {
         moments.extend(self.first_expiry());
         let block = |claim: &Claim| self.fits(claim, now).err().and_then(|block| block.until);
         moments.extend(turn.and_then(|turn| block(&self.claim_of_turn(turn))));
-        let called = turn.and_then(|turn| turn.called_until).filter(|_| !self.line.is_empty());
-        moments.extend(called);
+        // Nobody may come of those who were called; then it is the turn of those behind, stages among them.
+        moments.extend(turn.and_then(|turn| turn.called_until));
         // Only the first whom this resource holds up matters: who is behind has to wait for it.
         let first = self.line.values().find(|waiter| self.holds_up(waiter, now));
         moments.extend(first.and_then(|waiter| self.claim_of(waiter)).and_then(block));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -65,7 +66,10 @@ impl Dispatcher {
             }
         };
         let any = !found.is_empty();
-        let (served, left) = self.waiting().assign(found);
+        let (mut served, left) = self.waiting().assign(found);
+        // Before the next look, which would find the rest of a group for another worker.
+        let groups = served.iter_mut().filter(|(_, waiter, _)| waiter.poll.same_group && !waiter.answer.is_closed());
+        join_all(groups.map(|(_, waiter, stages)| self.add_group(waiter, stages))).await;
         for (id, waiter, stages) in served {
             tokio::spawn(self.clone().serve(id, waiter, stages));
         }
@@ -88,13 +92,10 @@ impl Dispatcher {
     }
 
     /// Leases reserved stages to a worker and tells it; one that got none because all were gone by then waits on.
-    async fn serve(self: Arc<Self>, id: u64, waiter: Waiter, mut stages: Vec<Reserved>) {
+    async fn serve(self: Arc<Self>, id: u64, waiter: Waiter, stages: Vec<Reserved>) {
         if waiter.answer.is_closed() {
             self.give_back(&stages).await;
             return;
-        }
-        if waiter.poll.same_group {
-            self.add_group(&waiter, &mut stages).await;
         }
         match self.lease_all(&waiter, &stages).await {
             // Stages that have to wait for a permit are out of the way now: there may be others.
@@ -150,7 +151,7 @@ impl Dispatcher {
         let leases = by_job.into_iter().map(lease);
         let mut leased = Vec::with_capacity(stages.len());
         let (mut failed, mut blocked) = (None, false);
-        for reply in futures::future::join_all(leases).await {
+        for reply in join_all(leases).await {
             match reply {
                 Ok(reply) => {
                     let job = reply.jobs.first();

@@ -89,6 +89,17 @@ impl Waiting {
         let mut served: BTreeMap<u64, Vec<Reserved>> = BTreeMap::new();
         let mut left = Vec::new();
         for stage in stages {
+            // Stages of a group that were found together are not torn apart: only one worker can have what they need.
+            let joins = |(id, group): &(&u64, &mut Vec<Reserved>)| {
+                let Some((poll, head)) = self.waiters.get(id).map(|waiter| &waiter.poll).zip(group.first()) else {
+                    return false;
+                };
+                poll.same_group && group.len() < poll.max_stages && are_of_one_group(head, &stage)
+            };
+            if let Some((_, group)) = served.iter_mut().find(joins) {
+                group.push(stage);
+                continue;
+            }
             let fits = |(id, waiter): &(&u64, &Waiter)| {
                 let has = served.get(id).map_or(0, Vec::len);
                 let most = if waiter.poll.same_group { 1 } else { waiter.poll.max_stages };
@@ -115,4 +126,9 @@ impl Waiting {
     pub fn take_all(&mut self) -> Vec<Waiter> {
         std::mem::take(&mut self.waiters).into_values().collect()
     }
+}
+
+fn are_of_one_group(one: &Reserved, other: &Reserved) -> bool {
+    let group = |stage: &Reserved| (stage.key.namespace, stage.queue.clone(), stage.group_key.clone());
+    one.group_key.is_some() && group(one) == group(other)
 }

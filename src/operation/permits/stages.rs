@@ -85,12 +85,18 @@ fn wait(desk: &mut Desk, job: &Job, claims: &[Claim], blocked: Blocked) -> (Reso
     let claim = claims.iter().find(|claim| ResourceKey::of(job.key.namespace, &claim.resource) == key);
     if let (Some(claim), now) = (claim, desk.now) {
         let resource = desk.get_or_new(&claim.resource);
-        if resource.state.turn.is_none() {
-            let arrival = resource.next_arrival(now);
-            let (amount, mode) = (claim.amount, resource.mode_of(claim));
-            resource.state.latest_arrival = Some(arrival);
-            resource.state.turn = Some(Turn { priority: job.priority, arrival, amount, mode, called_until: None });
-            desk.changed(key);
+        match resource.state.turn {
+            None => {
+                let arrival = resource.next_arrival(now);
+                let (amount, mode) = (claim.amount, resource.mode_of(claim));
+                resource.state.latest_arrival = Some(arrival);
+                resource.state.turn = Some(Turn { priority: job.priority, arrival, amount, mode, called_until: None });
+                desk.changed(key);
+            }
+            // What it was called for is gone. It waits since after the call: whoever found nobody else to wake shall not take the
+            // place away, and the next call need not wait until this one is over.
+            Some(turn) if turn.called_until.is_some() => desk.came(key),
+            Some(_) => {}
         }
     }
     (key, blocker)
