@@ -12,6 +12,7 @@ use super::services::Services;
 use crate::admission::{CODES, MESSAGE_LIMIT_BYTES, MethodSnapshot};
 use crate::domain::graph::MAX_STAGES;
 use crate::domain::job::DEFAULT_RETENTION;
+use crate::domain::permit::{BlockReason, MAX_CLAIMS, MAX_HOLDERS, MAX_NAME};
 use crate::domain::record::{MAX_CONTEXT_BYTES, MAX_FIELD_BYTES, MAX_FIELDS, MAX_RECORD_BYTES};
 use crate::domain::stage::DEFAULT_LEASE;
 use crate::proto::*;
@@ -49,6 +50,10 @@ pub fn info() -> GetServerInfoResponse {
         operations_per_call: small(limits::OPERATIONS_PER_CALL),
         records_per_batch: small(limits::RECORDS_PER_BATCH),
         records_per_watch: small(limits::RECORDS_PER_WATCH),
+        claims_per_permit: small(MAX_CLAIMS),
+        permits_per_renewal: small(limits::PERMITS_PER_RENEWAL),
+        permits_per_resource: small(MAX_HOLDERS),
+        resource_name_bytes: small(MAX_NAME),
         operations_per_commit: small(limits::OPERATIONS_PER_COMMIT),
     };
     GetServerInfoResponse {
@@ -69,6 +74,7 @@ pub fn statistics(services: &Services) -> GetStatisticsResponse {
         cache: Some(cache(services)),
         dispatcher: Some(DispatcherStatistics { waiting_polls: figure(services.dispatcher.waiting_polls()) }),
         feed: Some(feed(services)),
+        permits: Some(permits(services)),
         loops: services.loops.snapshot().iter().map(background).collect(),
     }
 }
@@ -165,6 +171,22 @@ fn feed(services: &Services) -> FeedStatistics {
         hints_sent: read(&counters.hints_sent),
         hints_received: read(&counters.hints_received),
         refreshed: read(&counters.refreshed),
+    }
+}
+
+fn permits(services: &Services) -> PermitStatistics {
+    let permits = &services.engine.shared().permits;
+    let figures = &permits.figures;
+    let read = |counter: &AtomicU64| count(counter.load(Ordering::Relaxed));
+    let denied = BlockReason::ALL.iter().zip(&figures.denied).map(|(reason, count)| (reason.name(), read(count)));
+    PermitStatistics {
+        granted: read(&figures.granted),
+        ended: read(&figures.ended),
+        lost: read(&figures.lost),
+        denied: denied.filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect(),
+        waiting: figure(permits.waits.len()),
+        stages_called: read(&figures.stages_called),
+        alarms: read(&figures.alarms),
     }
 }
 

@@ -274,6 +274,29 @@ async fn resources_are_listed_watched_and_their_breakers_reset() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_hears_of_other_servers_and_of_a_deletion() {
+    let a = Server::start().await;
+    let b = a.beside().await;
+    let watch = proto::WatchResourceRequest { name: "api".into() };
+    let mut watch = ok(b.api.permits().watch_resource(watch).await);
+    let mut next = async || {
+        let told = tokio::time::timeout(PATIENCE, watch.message()).await.expect("in time").expect("a message");
+        told.expect("one").update.expect("an update")
+    };
+    assert!(matches!(next().await, Update::Absent(_)));
+    a.api.set_policy("api", capacity(2)).await;
+    assert!(matches!(next().await, Update::Resource(resource) if resource.limit == Some(2)));
+    let delete = proto::DeleteResourceRequest { name: "api".into(), ..Default::default() };
+    ok(a.api.permits().delete_resource(delete).await);
+    assert!(matches!(next().await, Update::Absent(_)));
+    b.api.set_policy("api", capacity(3)).await;
+    assert!(matches!(next().await, Update::Resource(resource) if resource.limit == Some(3)));
+    let delete = proto::DeleteResourceRequest { name: "api".into(), ..Default::default() };
+    ok(b.api.permits().delete_resource(delete).await);
+    assert!(matches!(next().await, Update::Absent(_)));
+}
+
 #[tokio::test]
 async fn stages_of_a_group_share_their_permits() {
     let server = Server::start().await;

@@ -25,6 +25,8 @@ async fn a_lock_is_held_by_one_and_its_fencing_tokens_grow() {
     assert_eq!(api.resource("doc").await.version, held.version, "a renewal is no change");
     assert!(api.release(&first).await);
     assert!(!api.release(&first).await, "a second release changes nothing");
+    let figures = api.statistics().await.permits.expect("figures");
+    assert_eq!((figures.granted, figures.ended, figures.lost, figures.denied["HELD"]), (1, 1, 0, 1));
     let second = api.ask(wish(vec![claim("doc")])).await.expect("free again");
     assert!(second.grants[0].fencing_token > first.grants[0].fencing_token);
     assert!(!api.renew(&first).await);
