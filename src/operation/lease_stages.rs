@@ -43,7 +43,7 @@ impl Operation for LeaseStages {
         }
         let Some(job) = world.job(self.key) else { return Ok(Reply::default()) };
         let mut edit = world.edit(&job);
-        let (mut leased, mut blocked) = (Vec::with_capacity(had.len()), 0);
+        let (mut leased, mut blocked) = (Vec::with_capacity(had.len()), Vec::new());
         for (no, grant, permits) in had {
             match permits {
                 Ok(permits) => {
@@ -52,7 +52,7 @@ impl Operation for LeaseStages {
                 }
                 Err((resource, blocker)) => {
                     edit.block(no, resource.uid, forgotten_at(world.now(), &blocker));
-                    blocked += 1;
+                    blocked.push((resource, blocker.block.reason));
                 }
             }
         }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::job::{Edit, Job};
 use crate::domain::permit::resource::Resource;
+use crate::domain::permit::{BlockReason, ResourceKey};
 use crate::domain::record::Record;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{RequestIdentity, RequestRecord};
@@ -125,8 +126,8 @@ pub struct Reply {
     pub permit: Option<PermitReply>,
     /// The resource it was about, after it.
     pub resource: Option<Arc<Resource>>,
-    /// Ready stages that could not be had since they wait for a permit.
-    pub blocked: usize,
+    /// What ready stages wait for that could not be had without a permit, one for each.
+    pub blocked: Vec<(ResourceKey, BlockReason)>,
     /// For a commit of several operations: the reply of each, in order; the lists above are empty then.
     pub parts: Vec<Reply>,
     /// Whether anything changed.

@@ -155,7 +155,10 @@ impl Dispatcher {
             match reply {
                 Ok(reply) => {
                     let job = reply.jobs.first();
-                    blocked |= reply.blocked > 0;
+                    blocked |= !reply.blocked.is_empty();
+                    for (resource, reason) in &reply.blocked {
+                        self.engine.shared().permits.denied(*resource, *reason);
+                    }
                     leased.extend(
                         reply.stages.iter().filter_map(|&stage_no| Some(Leased { job: job?.clone(), stage_no })),
                     );

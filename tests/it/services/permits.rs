@@ -183,6 +183,7 @@ async fn a_stage_is_leased_only_with_its_permits_and_gives_them_back() {
     let next = api.lease("default").await;
     assert_eq!(next.stage_name, "free", "work that needs no permit overtakes");
     assert!(api.lease_now("default", 5).await.is_empty());
+    assert!(api.resource("doc").await.denials["HELD"] >= 1, "denials of stages count too");
     let explained = ok(api.jobs().explain_job(proto::ExplainJobRequest { job_id: "deck".into() }).await);
     let waiting = explained.stages.iter().find(|stage| stage.stage_name == "two").expect("it waits");
     assert_eq!((waiting.reason(), &*waiting.blocker), (proto::StageWaitReason::Permit, "doc"));
