@@ -102,7 +102,11 @@ impl Operation for AcquirePermit {
         let now = desk.now;
         let mut arrival = now;
         for (i, claim) in self.claims.iter().enumerate() {
-            desk.expire(ResourceKey::of(self.namespace, &claim.resource));
+            // Who waits already is served first: time may have passed.
+            let key = ResourceKey::of(self.namespace, &claim.resource);
+            desk.expire(key);
+            desk.look(key);
+            desk.settle();
             let resource = desk.get_or_new(&claim.resource);
             if let Some(why) = resource.never(claim) {
                 return Err(Refusal::field(format!("claims[{i}].amount"), why));

@@ -152,7 +152,8 @@ impl<'w> Desk<'w> {
             && !open.resource.line.contains_key(&waiter.place())
         {
             open.resource.join_line(waiter);
-            open.is_changed = true;
+            // Time may have passed since it was served: whoever writes a line leaves nobody in it who could be served.
+            (open.is_changed, open.is_due) = (true, true);
         }
     }
 
@@ -164,17 +165,22 @@ impl<'w> Desk<'w> {
         }
     }
 
-    /// Serves the lines and puts what changed into the world. Whether anything did.
-    pub fn close(mut self) -> bool {
+    /// Serves the lines that may be served.
+    pub fn settle(&mut self) {
         while let Some(key) = self.open.iter().find(|(_, open)| open.is_due).map(|(key, _)| *key) {
             if let Some(open) = self.open.get_mut(&key) {
                 open.is_due = false;
             }
             self.serve(key);
             if self.world.is_blind() {
-                return false;
+                return;
             }
         }
+    }
+
+    /// Serves the lines and puts what changed into the world. Whether anything did.
+    pub fn close(mut self) -> bool {
+        self.settle();
         let (now, mut any) = (self.now, false);
         for Open { mut resource, is_changed, .. } in self.open.into_values() {
             if is_changed {

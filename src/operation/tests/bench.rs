@@ -12,6 +12,8 @@ use crate::domain::failure::{FailureClass, FailureReport};
 use crate::domain::id::{JobKey, LeaseToken, Name, StageNo};
 use crate::domain::job::{Grant, Hold, Job, JobState, NewJob};
 use crate::domain::namespace::Namespace;
+use crate::domain::permit::ResourceKey;
+use crate::domain::permit::resource::Resource;
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::{NewStage, Stage, StagePhase};
 use crate::domain::time::Timestamp;
@@ -188,6 +190,10 @@ impl Bench {
 
     pub fn find(&self) -> Option<Arc<Job>> {
         self.committed.jobs.get(&key()).cloned().flatten()
+    }
+
+    pub fn resource(&self, key: ResourceKey) -> Option<Arc<Resource>> {
+        self.committed.resources.get(&key).cloned().flatten()
     }
 
     pub fn job(&self) -> Arc<Job> {

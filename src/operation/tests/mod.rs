@@ -14,6 +14,7 @@ mod fleet;
 mod groups;
 mod leases;
 mod lifecycle;
+mod permits;
 mod progress;
 mod requests;
 mod reruns;

@@ -1,0 +1,226 @@
+//! Random histories of permits, one operation after the other or several in a group, and what must be true after each: limits hold,
+//! numbers grow, nobody waits who could be served, and who waits for one resource alone is served in order.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::bench::{Bench, Outcome};
+use super::build::{NAMESPACE, secs};
+use crate::domain::permit::policy::{Policy, RatePolicy};
+use crate::domain::permit::resource::Resource;
+use crate::domain::permit::{Claim, Mode, Outcome as Use, PermitToken, ResourceKey};
+use crate::domain::refusal::Refusal;
+use crate::operation::Operation;
+use crate::operation::permits::PermitReply;
+use crate::operation::permits::acquire::AcquirePermit;
+use crate::operation::permits::end_wait::EndWait;
+use crate::operation::permits::release::ReleasePermit;
+use crate::operation::permits::renew::RenewPermit;
+use crate::operation::permits::resource::{Change, ChangeResource};
+use crate::operation::permits::wake::WakeResource;
+
+/// A lock, a limit of three, and a rate.
+const NAMES: [&str; 3] = ["lock", "limit", "rate"];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Acquire { claims: Vec<(usize, i64, Option<Mode>)>, wait: u64, ttl: u64 },
+    Release(usize),
+    Renew(usize),
+    GiveUp(usize),
+    Limit(i64),
+    Pass(u64),
+    Wake(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let mode = prop_oneof![3 => Just(None), 1 => Just(Some(Mode::Shared)), 1 => Just(Some(Mode::Exclusive))];
+    let claim = (0..3_usize, 1..3_i64, mode);
+    let claims = prop::collection::btree_map(0..3_usize, claim, 1..3);
+    let claims = claims.prop_map(|claims| claims.into_iter().map(|(i, (_, amount, mode))| (i, amount, mode)).collect());
+    let step = prop_oneof![
+        5 => (claims, 0..20_u64, 1..30_u64).prop_map(|(claims, wait, ttl)| Step::Acquire { claims, wait, ttl }),
+        4 => (0..8_usize).prop_map(Step::Release),
+        1 => (0..8_usize).prop_map(Step::Renew),
+        1 => (0..8_usize).prop_map(Step::GiveUp),
+        1 => (0..5_i64).prop_map(Step::Limit),
+        2 => (0..6_000_u64).prop_map(Step::Pass),
+        2 => (0..3_usize).prop_map(Step::Wake),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+struct Fleet {
+    bench: Bench,
+    /// Wishes that were made, granted or waiting.
+    wishes: Vec<(Uuid, Vec<Claim>)>,
+    next: u128,
+    newest: HashMap<ResourceKey, i64>,
+}
+
+impl Fleet {
+    fn new() -> Self {
+        let mut fleet = Self { bench: Bench::empty(), wishes: Vec::new(), next: 0, newest: HashMap::new() };
+        let rate = RatePolicy { amount: 2, per: secs(1), burst: 2 };
+        fleet.set_policy("limit", Policy { capacity: Some(3), ..Policy::default() });
+        fleet.set_policy("rate", Policy { rates: vec![rate], ..Policy::default() });
+        fleet
+    }
+
+    fn set_policy(&mut self, name: &str, policy: Policy) {
+        let key = ResourceKey::of(NAMESPACE, name);
+        let change = Change::SetPolicy(Some(Arc::new(policy)));
+        let set = ChangeResource { key, resource: name.into(), change, expected_version: None, request: None };
+        self.run(&set).expect("it can be set");
+    }
+
+    fn run(&mut self, operation: &dyn Operation) -> Outcome {
+        let outcome = self.bench.run(operation);
+        self.check();
+        outcome
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Acquire { claims, wait, ttl } => self.acquire(claims, *wait, *ttl),
+            Step::Release(i) => {
+                if let Some((id, claims)) = self.wish(*i) {
+                    let token = token(id, &claims);
+                    let release = ReleasePermit { namespace: NAMESPACE, token, outcome: Use::default(), request: None };
+                    assert!(matches!(self.run(&release), Ok(_) | Err(Refusal::PermitLost)));
+                }
+            }
+            Step::Renew(i) => {
+                if let Some((id, claims)) = self.wish(*i) {
+                    let renew = RenewPermit { namespace: NAMESPACE, token: token(id, &claims), ttl: None };
+                    assert!(matches!(self.run(&renew), Ok(_) | Err(Refusal::PermitLost)));
+                }
+            }
+            Step::GiveUp(i) => {
+                if let Some((id, claims)) = self.wish(*i) {
+                    self.run(&EndWait { namespace: NAMESPACE, id, claims, has_gone: true }).expect("never refused");
+                    assert!(self.resources().all(|resource| resource.held_permit(&id).is_none()));
+                }
+            }
+            Step::Limit(capacity) => {
+                self.set_policy("limit", Policy { capacity: Some(*capacity), ..Policy::default() });
+            }
+            Step::Pass(millis) => self.bench.pass(Duration::from_millis(*millis)),
+            Step::Wake(i) => {
+                let key = ResourceKey::of(NAMESPACE, NAMES[*i]);
+                self.run(&WakeResource { key }).expect("never refused");
+            }
+        }
+    }
+
+    fn acquire(&mut self, claims: &[(usize, i64, Option<Mode>)], wait: u64, ttl: u64) {
+        let claim = |(i, amount, mode): &(usize, i64, Option<Mode>)| Claim {
+            resource: NAMES[*i].into(),
+            amount: *amount,
+            mode: *mode,
+        };
+        let claims: Vec<Claim> = claims.iter().map(claim).collect();
+        self.next += 1;
+        let id = Uuid::from_u128(self.next);
+        let acquire = AcquirePermit {
+            namespace: NAMESPACE,
+            id,
+            claims: claims.clone(),
+            ttl: secs(ttl),
+            wait: secs(wait),
+            holder: "worker".into(),
+            priority: 0,
+            lease: None,
+            request: None,
+        };
+        match self.run(&acquire) {
+            Ok(reply) => match reply.permit.expect("an answer") {
+                PermitReply::Granted(granted) => {
+                    assert_eq!(granted.len(), claims.len(), "all or none");
+                    // A lower limit leaves those who are there; nobody comes above it.
+                    for resource in self.resources().filter(|resource| resource.held_permit(&id).is_some()) {
+                        let is_shared = resource.held_permits().all(|permit| permit.mode == Mode::Shared);
+                        let most = resource.limit().filter(|_| is_shared);
+                        assert!(most.is_none_or(|most| resource.in_use() <= most), "{resource:?}");
+                    }
+                    self.wishes.push((id, claims));
+                }
+                PermitReply::Waiting => self.wishes.push((id, claims)),
+                PermitReply::Denied(blockers) => assert!(wait == 0 && !blockers.is_empty()),
+            },
+            Err(refusal) => assert!(matches!(refusal, Refusal::InvalidField { .. }), "{refusal}"),
+        }
+    }
+
+    fn wish(&self, i: usize) -> Option<(Uuid, Vec<Claim>)> {
+        let back = self.wishes.len().checked_sub(1 + i)?;
+        self.wishes.get(back).cloned()
+    }
+
+    fn resources(&self) -> impl Iterator<Item = Arc<Resource>> {
+        NAMES.into_iter().filter_map(|name| self.bench.resource(ResourceKey::of(NAMESPACE, name)))
+    }
+
+    /// What is true after every operation.
+    fn check(&mut self) {
+        let now = self.bench.now;
+        let mut places: BTreeMap<Uuid, usize> = BTreeMap::new();
+        for resource in self.resources().collect::<Vec<_>>() {
+            let mut again = Resource::clone(&resource);
+            again.derive();
+            assert_eq!(
+                (again.held(), again.in_use()),
+                (resource.held(), resource.in_use()),
+                "what is kept along is right"
+            );
+            let exclusive = resource.held_permits().filter(|permit| permit.mode == Mode::Exclusive).count();
+            assert!(exclusive == 0 || resource.held() == 1, "who is alone is alone");
+            let newest = self.newest.entry(resource.key).or_default();
+            assert!(resource.fencing_token >= *newest);
+            *newest = resource.fencing_token;
+            let mut tokens: Vec<i64> = resource.held_permits().map(|permit| permit.fencing_token).collect();
+            tokens.sort_unstable();
+            tokens.dedup();
+            assert_eq!(tokens.len(), resource.held());
+            for waiter in resource.line.values() {
+                *places.entry(waiter.id).or_default() += 1;
+                assert!(resource.permits.get(&waiter.id).is_none(), "nobody waits for what it has");
+            }
+            // Whoever is first of those who want this alone does not fit, unless time alone has made it so: then an alarm is due.
+            let first = resource.line.values().next().filter(|waiter| waiter.claims.len() == 1);
+            let fits = first
+                .and_then(|waiter| resource.claim_of(waiter))
+                .is_some_and(|claim| resource.fits(claim, now).is_ok());
+            let is_due = resource.update_time < now;
+            assert!(!fits || is_due, "nobody waits who could be served: {resource:?}");
+        }
+    }
+}
+
+fn token(id: Uuid, claims: &[Claim]) -> PermitToken {
+    PermitToken { namespace: NAMESPACE, resource: ResourceKey::uid_of(&claims[0].resource), id }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_limits_hold_and_nobody_is_forgotten(steps in steps()) {
+        let mut fleet = Fleet::new();
+        for step in &steps {
+            fleet.step(step);
+        }
+        // In the end everything expires, and then nobody is left in any line.
+        fleet.bench.pass(secs(120));
+        for i in (0..3).chain(0..3) {
+            fleet.step(&Step::Wake(i));
+        }
+        for resource in fleet.resources() {
+            prop_assert!(resource.line.is_empty() && resource.held() == 0, "{resource:?}");
+        }
+    }
+}
