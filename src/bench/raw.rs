@@ -80,19 +80,21 @@ pub async fn update_records(
         clients.push(target.connect("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off").await?);
     }
     let started = Instant::now();
-    let own = records / connections as u64;
+    let (every, own) = (connections as u64, records / connections as u64);
     let mut tasks = Vec::with_capacity(connections);
     for (i, client) in clients.into_iter().enumerate() {
         let field = field.clone();
         tasks.push(tokio::spawn(async move {
-            let (first, mut latencies) = (own * i as u64, Vec::new());
+            let (first, mut latencies) = (i as u64, Vec::new());
             for n in 0_u64.. {
                 if started.elapsed() >= run {
                     break;
                 }
                 let sent = Instant::now();
                 let field = field(n);
-                let mut ids: Vec<String> = (0..batch).map(|k| format!("r{}", first + (n * batch + k) % own)).collect();
+                // Spread over the table, as the server's are.
+                let record = |k| first + (n * batch + k) % own * every;
+                let mut ids: Vec<String> = (0..batch).map(|k| format!("r{}", record(k))).collect();
                 match ids.pop() {
                     Some(id) if ids.is_empty() => client.rows(UPDATE_SQL, &[&id, &field]).await?,
                     last => {

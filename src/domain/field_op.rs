@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-use super::id::Name;
 use super::record::{Fault, Json};
+use super::short::Short;
 
 /// Up to here every whole number is a double of its own.
 pub const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -17,7 +17,7 @@ pub const EXACT: f64 = 9_007_199_254_740_992.0;
 #[derive(Clone, Debug, PartialEq)]
 pub struct FieldOp {
     /// Which field.
-    pub field: Name,
+    pub field: Short,
     /// What shall happen to it.
     pub change: FieldChange,
     /// The version of the field that the caller knows; 0 if it is to be missing.
@@ -51,9 +51,9 @@ impl FieldChange {
     /// Bytes of the user's own that it carries.
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Set(value) | Self::Merge(value) => value.as_str().len(),
+            Self::Set(value) | Self::Merge(value) => value.len(),
             Self::Append(values) | Self::AddToSet(values) | Self::Remove(values) => {
-                values.iter().map(|value| value.as_str().len() + 1).sum()
+                values.iter().map(|value| value.len() + 1).sum()
             }
             Self::Unset | Self::Increment(_) | Self::Maximum(_) | Self::Minimum(_) => 8,
         }
@@ -83,7 +83,7 @@ impl FieldChange {
 
 /// The name of a value's type.
 fn type_of(value: &Json) -> &'static str {
-    match value.as_str().as_bytes().first() {
+    match value.as_bytes().first() {
         Some(b'{') => "an object",
         Some(b'[') => "a list",
         Some(b'"') => "a text",
@@ -139,8 +139,7 @@ fn append(before: Option<&Json>, values: &[Json]) -> Result<Json, Fault> {
         }
         None => "[]",
     };
-    let mut text =
-        String::with_capacity(before.len() + values.iter().map(|value| value.as_str().len() + 1).sum::<usize>());
+    let mut text = String::with_capacity(before.len() + values.iter().map(|value| value.len() + 1).sum::<usize>());
     // Compact, so nothing stands before the last bracket.
     text.push_str(&before[..before.len() - 1]);
     for value in values {

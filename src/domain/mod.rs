@@ -5,13 +5,15 @@
 //!
 //! Layout: `id` and `time` are the words everything speaks; `failure` and `retry` decide what an error leads to;
 //! `stage`, `stage_table` and `graph` are the parts of a [`job::Job`]; `job::Edit` holds the transitions;
-//! `permit` are rights to use what must be shared with care; `record` are named fields and `field_op` what can happen to them;
+//! `permit` are rights to use what must be shared with care; `record` are named `fields`, mostly of `short` texts, and `field_op`
+//! what can happen to them;
 //! `event` is what history keeps of them; `documents` is what travels beside a job; `query` and `record_query` are what lists are asked for; `refusal` is every way to say no.
 
 pub mod documents;
 pub mod event;
 pub mod failure;
 pub mod field_op;
+pub mod fields;
 pub mod graph;
 pub mod id;
 pub mod job;
@@ -24,6 +26,7 @@ pub mod record_query;
 pub mod refusal;
 pub mod request;
 pub mod retry;
+pub mod short;
 pub mod stage;
 pub mod stage_table;
 pub mod time;

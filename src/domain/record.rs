@@ -3,13 +3,14 @@
 //! **Invariants.** A record is within the limits below. `version` grows by one per change, and a field that changed has
 //! the record's version; so a field's version never comes back, not even after the field was gone for a while.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::field_op::FieldOp;
-use super::id::{JobKey, Name, NamespaceId};
+use super::fields::Fields;
+use super::id::{JobKey, NamespaceId};
 use super::json::Document;
 use super::refusal::Refusal;
+use super::short::Short;
 use super::time::Timestamp;
 
 /// Fields of one record.
@@ -29,9 +30,9 @@ pub struct RecordKey {
     /// Whose record it is.
     pub namespace: NamespaceId,
     /// Its collection; empty for the context of a job, which no caller can name.
-    pub collection: Name,
+    pub collection: Short,
     /// Its id in the collection.
-    pub record_id: Name,
+    pub record_id: Short,
 }
 
 impl RecordKey {
@@ -47,23 +48,38 @@ impl RecordKey {
 
 /// The text of one JSON value of any type, compact and checked at the edge like a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Json(Arc<str>);
+pub struct Json(Short);
 
 impl Json {
     /// Takes text that is known to be a JSON value.
-    pub fn from_checked(text: impl Into<Arc<str>>) -> Self {
+    pub fn from_checked(text: impl Into<Short>) -> Self {
         Self(text.into())
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
+    }
+
+    /// The bytes of the text.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// How many bytes the text has.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether the text has no bytes, which no value has.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
 impl From<Document> for Json {
     fn from(document: Document) -> Self {
-        Self(document.into_text())
+        Self(document.into_text().into())
     }
 }
 
@@ -82,7 +98,7 @@ pub struct Record {
     /// Where it is stored.
     pub key: RecordKey,
     /// Its fields by name.
-    pub fields: BTreeMap<Name, Field>,
+    pub fields: Fields,
     /// Grows by exactly one per committed change.
     pub version: i64,
     /// What its fields have, as [`MAX_RECORD_BYTES`] counts; follows from the fields.
@@ -96,7 +112,7 @@ pub struct Record {
 impl Record {
     /// An empty record at version 0, which nobody has seen.
     pub fn new(key: RecordKey, now: Timestamp) -> Self {
-        Self { key, fields: BTreeMap::new(), version: 0, bytes: 0, create_time: now, update_time: now }
+        Self { key, fields: Fields::default(), version: 0, bytes: 0, create_time: now, update_time: now }
     }
 
     /// Computes what follows from the fields, after they were loaded.
@@ -150,12 +166,12 @@ impl Record {
             self.bytes -= cost(&operation.field, &before.value);
         }
         match after {
-            Some(value) if value.as_str().len() > MAX_FIELD_BYTES => {
+            Some(value) if value.len() > MAX_FIELD_BYTES => {
                 Err(Fault::Limit(format!("the field would have more than {MAX_FIELD_BYTES} bytes as JSON")))
             }
             Some(value) => {
                 self.bytes += cost(&operation.field, &value);
-                self.fields.insert(operation.field.clone(), Field { version, value });
+                self.fields.insert(&operation.field, Field { version, value });
                 Ok(())
             }
             None => {
@@ -184,8 +200,8 @@ impl Record {
     }
 }
 
-fn cost(name: &str, value: &Json) -> usize {
-    name.len() + value.as_str().len() + FIELD_OVERHEAD
+fn cost(name: &Short, value: &Json) -> usize {
+    name.len() + value.len() + FIELD_OVERHEAD
 }
 
 /// Why an operation cannot be applied to a field.

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::id::{Name, NamespaceId};
+use super::id::NamespaceId;
 use super::query::Test;
+use super::short::Short;
 use super::time::Timestamp;
 
 /// A value that a field can be compared with.
@@ -82,7 +83,7 @@ pub struct RecordQuery {
     /// Whose.
     pub namespace: NamespaceId,
     /// Where.
-    pub collection: Name,
+    pub collection: Short,
     /// Those for which all of these hold. Empty: all.
     pub clauses: Vec<RecordClause>,
     /// In which order.

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::loading::{Basis, load};
-use super::queue::{Pending, Queue};
+use super::queue::{Pending, Queue, Side};
 use super::roots::Roots;
 use super::round::{COMMIT_TIMEOUT, Ended, Round, Wanted, Work, again, fail};
 use super::shared::Shared;
@@ -54,6 +54,7 @@ pub struct Lane {
     mode: Mode,
     shared: Arc<Shared>,
     queue: Arc<Queue>,
+    side: Side,
     aside: Arc<Queue>,
     connection: Connection,
     /// Roots whose rows somebody holds for longer than a commit takes; one of the locking lane's.
@@ -68,14 +69,14 @@ struct Undone {
 
 impl Lane {
     /// A lane that takes from one queue and passes contended operations on to another.
-    pub fn new(mode: Mode, shared: Arc<Shared>, queue: Arc<Queue>, aside: Arc<Queue>) -> Self {
+    pub fn new(mode: Mode, shared: Arc<Shared>, (queue, side): (Arc<Queue>, Side), aside: Arc<Queue>) -> Self {
         let connection = Connection::new(shared.store.target.clone());
-        Self { mode, shared, queue, aside, connection, held: HashSet::new() }
+        Self { mode, shared, queue, side, aside, connection, held: HashSet::new() }
     }
 
     /// Serves the queue until it is closed and empty.
     pub async fn run(mut self) {
-        while let Some(group) = self.queue.take_group().await {
+        while let Some(group) = self.queue.take_group(self.side).await {
             let mut todo = vec![Work { group: self.without_contended(group), stale: HashSet::new() }];
             while let Some(work) = todo.pop() {
                 todo.extend(self.round(work).await);
@@ -95,7 +96,7 @@ impl Lane {
             return group;
         }
         let contended = &self.shared.contended;
-        let is_contended = |pending: &Pending| pending.keys().iter().any(|key| contended.has(key));
+        let is_contended = |pending: &Pending| pending.keys().any(|key| contended.has(key));
         let (contended, free): (Vec<Pending>, Vec<Pending>) = group.into_iter().partition(is_contended);
         contended.into_iter().for_each(|pending| self.pass_aside(pending));
         free
@@ -162,8 +163,7 @@ impl Lane {
         // By all that is held of what it needs: whoever needs one row shall not wait for the others of who needs several.
         let mut parts: BTreeMap<Vec<Key>, Vec<Pending>> = BTreeMap::new();
         for pending in work.group {
-            let mut held = pending.keys();
-            held.retain(|key| self.held.contains(key));
+            let mut held: Vec<Key> = pending.keys().filter(|key| self.held.contains(key)).cloned().collect();
             held.sort_unstable();
             held.dedup();
             parts.entry(held).or_default().push(pending);
@@ -186,7 +186,7 @@ impl Lane {
                 self.held.clear();
             }
             let waiting = work.iter().flat_map(|work| &work.group);
-            self.held.extend(waiting.flat_map(|pending| pending.keys()).filter(is_root));
+            self.held.extend(waiting.flat_map(Pending::keys).filter(|key| is_root(key)).cloned());
             return work;
         }
         for mut pending in work.into_iter().flat_map(|work| work.group) {

@@ -33,7 +33,7 @@ use crate::feed::Hub;
 use crate::operation::{Operation, Reply};
 use crate::store::Store;
 use lane::{Lane, Mode};
-use queue::{Pending, Queue};
+use queue::{Pending, Queue, Side};
 pub use shared::{Figures, Shared};
 
 /// Bounds of the engine.
@@ -87,13 +87,14 @@ impl Engine {
         let queue = || Arc::new(Queue::new(settings.queue_operations, settings.queue_bytes));
         let (main, bulk, contended) = (queue(), queue(), queue());
         let shared = Arc::new(Shared::new(store, hub, settings));
-        let lane = |mode, from: &Arc<Queue>, aside: &Arc<Queue>| {
-            tokio::spawn(Lane::new(mode, shared.clone(), from.clone(), aside.clone()).run())
+        let lane = |mode, from: &Arc<Queue>, side| {
+            tokio::spawn(Lane::new(mode, shared.clone(), (from.clone(), side), contended.clone()).run())
         };
         let tasks = vec![
-            lane(Mode::Optimistic, &main, &contended),
-            lane(Mode::Optimistic, &bulk, &contended),
-            lane(Mode::Locking, &contended, &contended),
+            lane(Mode::Optimistic, &main, Side::First),
+            lane(Mode::Optimistic, &main, Side::Second),
+            lane(Mode::Optimistic, &bulk, Side::First),
+            lane(Mode::Locking, &contended, Side::First),
         ];
         Self { shared, lanes: Arc::new(Lanes { main, bulk, contended, tasks: tasks.into() }) }
     }
@@ -153,7 +154,7 @@ impl Engine {
         self.lanes.main.close();
         self.lanes.bulk.close();
         let mut tasks = tasks.into_iter();
-        for task in tasks.by_ref().take(2) {
+        for task in tasks.by_ref().take(3) {
             let _ended = task.await;
         }
         self.lanes.contended.close();

@@ -1,8 +1,13 @@
-//! The bounded wait before a lane.
+//! The bounded wait before a lane, or before two that share it.
+//!
+//! While the group of one lane is being committed, the other decides and sends the next. It takes batches only, which are worth it:
+//! many small operations are better off in one group. Neither takes an operation on a root that the other has in hand, or that
+//! waits before it for such a root; so the two do not beat each other, and nobody is overtaken for ever. Nothing but speed rests on
+//! that: what two lanes write at once is proved by each commit, as between servers.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
@@ -12,6 +17,9 @@ use super::group::{MAX_GROUP_BYTES, MAX_GROUP_OPERATIONS, MAX_GROUP_ROWS};
 use super::world::Key;
 use crate::error::{Error, Result};
 use crate::operation::{self, Operation, Reply, Weight};
+
+/// From so many rows on an operation is a batch.
+const BATCH_ROWS: usize = 100;
 
 const WAITING: u8 = 0;
 const TAKEN: u8 = 1;
@@ -36,6 +44,8 @@ impl Ticket {
 pub struct Pending {
     pub operation: Box<dyn Operation>,
     pub weight: Weight,
+    /// What it says itself that it may look at; asked by the caller's task, which saves the lane's time.
+    keys: Arc<[Key]>,
     /// How often it was decided already.
     pub rounds: u32,
     /// What it was found to need beside its keys.
@@ -51,19 +61,19 @@ pub struct Pending {
 impl Pending {
     pub fn new(operation: Box<dyn Operation>) -> (Self, oneshot::Receiver<Result<Reply>>) {
         let (answer, receiver) = oneshot::channel();
-        let weight = operation.weight();
+        let (weight, keys) = (operation.weight(), operation::keys(&*operation).into());
         let ticket = Ticket(Arc::new(AtomicU8::new(WAITING)));
-        (
-            Self { operation, weight, rounds: 0, more: Vec::new(), was_blind: false, held_since: None, answer, ticket },
-            receiver,
-        )
+        let (more, was_blind) = (Vec::new(), false);
+        (Self { operation, weight, keys, rounds: 0, more, was_blind, held_since: None, answer, ticket }, receiver)
     }
 
     /// Everything it may look at, as far as is known.
-    pub fn keys(&self) -> Vec<Key> {
-        let mut keys = operation::keys(&*self.operation);
-        keys.extend(self.more.iter().cloned());
-        keys
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.keys.iter().chain(&self.more)
+    }
+
+    fn is_batch(&self) -> bool {
+        self.weight.rows >= BATCH_ROWS
     }
 
     pub fn ticket(&self) -> Ticket {
@@ -76,10 +86,20 @@ impl Pending {
     }
 }
 
+/// Which of the lanes before which a queue stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The one that takes everything.
+    First,
+    /// The one that takes batches, if there is one.
+    Second,
+}
+
 /// First come, first served, with a last tenth that only urgent operations may use.
 pub struct Queue {
     inner: Mutex<Inner>,
-    arrived: Notify,
+    /// For each side.
+    arrived: [Notify; 2],
     max_operations: usize,
     max_bytes: usize,
 }
@@ -88,17 +108,21 @@ pub struct Queue {
 struct Inner {
     waiting: VecDeque<Pending>,
     bytes: usize,
+    /// How many batches wait.
+    batches: usize,
+    /// The keys that each side has in hand.
+    in_hand: [Vec<Arc<[Key]>>; 2],
     closed: bool,
 }
 
 impl Queue {
     pub fn new(max_operations: usize, max_bytes: usize) -> Self {
-        Self { inner: Mutex::default(), arrived: Notify::new(), max_operations, max_bytes }
+        Self { inner: Mutex::default(), arrived: [Notify::new(), Notify::new()], max_operations, max_bytes }
     }
 
     /// Lets an operation wait, or turns it away.
     pub fn push(&self, pending: Pending) -> Result<()> {
-        let mut inner = self.lock();
+        let inner = self.lock();
         if inner.closed {
             return Err(Error::Draining);
         }
@@ -110,33 +134,43 @@ impl Queue {
             let retry_after = Duration::from_millis(500);
             return Err(Error::Overloaded { why: "too many writes are waiting", retry_after });
         }
-        inner.bytes += pending.weight.bytes;
-        inner.waiting.push_back(pending);
-        drop(inner);
-        self.arrived.notify_one();
+        self.add(inner, pending);
         Ok(())
     }
 
     /// Passes on an operation that was accepted before; it is bounded by the queue it comes from.
     pub fn pass(&self, pending: Pending) {
-        let mut inner = self.lock();
-        inner.bytes += pending.weight.bytes;
-        inner.waiting.push_back(pending);
-        drop(inner);
-        self.arrived.notify_one();
+        self.add(self.lock(), pending);
     }
 
-    /// The next group, as many as are waiting and fit; `None` when the queue is closed and empty.
-    pub async fn take_group(&self) -> Option<Vec<Pending>> {
+    fn add(&self, mut inner: MutexGuard<'_, Inner>, pending: Pending) {
+        let is_batch = pending.is_batch();
+        inner.bytes += pending.weight.bytes;
+        inner.batches += usize::from(is_batch);
+        inner.waiting.push_back(pending);
+        drop(inner);
+        self.arrived[Side::First as usize].notify_one();
+        if is_batch {
+            self.arrived[Side::Second as usize].notify_one();
+        }
+    }
+
+    /// The next group, as many as are waiting and fit; `None` when the queue is closed and has nothing more for this side. Who asks
+    /// has done with the group before.
+    pub async fn take_group(&self, side: Side) -> Option<Vec<Pending>> {
         loop {
-            let arrived = self.arrived.notified();
+            let arrived = self.arrived[side as usize].notified();
             {
                 let mut inner = self.lock();
-                let group = inner.take_group();
+                let had = !inner.in_hand[side as usize].is_empty();
+                let group = inner.take_group(side);
+                if had {
+                    self.wake_other(&inner, side);
+                }
                 if !group.is_empty() {
                     return Some(group);
                 }
-                if inner.closed {
+                if inner.closed && (side == Side::Second || inner.waiting.is_empty()) {
                     return None;
                 }
             }
@@ -144,34 +178,62 @@ impl Queue {
         }
     }
 
+    /// What waited for a root that this side had in hand may be the other's now.
+    fn wake_other(&self, inner: &Inner, side: Side) {
+        match side {
+            Side::First if inner.batches > 0 => self.arrived[Side::Second as usize].notify_one(),
+            Side::Second if !inner.waiting.is_empty() => self.arrived[Side::First as usize].notify_one(),
+            Side::First | Side::Second => {}
+        }
+    }
+
     /// Lets nobody in any more; who waits is still served.
     pub fn close(&self) {
         self.lock().closed = true;
-        self.arrived.notify_one();
+        self.arrived.iter().for_each(Notify::notify_one);
     }
 
     pub fn len(&self) -> usize {
         self.lock().waiting.len()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
 impl Inner {
-    fn take_group(&mut self) -> Vec<Pending> {
-        let mut group = Vec::new();
-        let (mut rows, mut bytes) = (0, 0);
-        while let Some(next) = self.waiting.front() {
+    fn take_group(&mut self, side: Side) -> Vec<Pending> {
+        self.in_hand[side as usize].clear();
+        let others = std::mem::take(&mut self.in_hand[1 - side as usize]);
+        let group = self.take_beside(side, &others);
+        self.in_hand[1 - side as usize] = others;
+        self.in_hand[side as usize].extend(group.iter().map(|pending| pending.keys.clone()));
+        group
+    }
+
+    /// Takes what fits and touches no root that the other side has in hand, or that somebody further ahead waits for.
+    fn take_beside(&mut self, side: Side, others: &[Arc<[Key]>]) -> Vec<Pending> {
+        let (mut group, mut rows, mut bytes) = (Vec::new(), 0, 0);
+        let mut barred: HashSet<Key> = others.iter().flat_map(|keys| roots(keys)).cloned().collect();
+        let mut place = 0;
+        while let Some(next) = self.waiting.get(place) {
+            let is_barred = !barred.is_empty() && roots(&next.keys).any(|key| barred.contains(key));
+            if is_barred || (side == Side::Second && !next.is_batch()) {
+                // One that the second lane never takes bars nobody: it would only be looked at in vain.
+                barred.extend(roots(&next.keys).filter(|_| is_barred).cloned());
+                place += 1;
+                continue;
+            }
             rows += next.weight.rows;
             bytes += next.weight.bytes;
             let fits = group.len() < MAX_GROUP_OPERATIONS && rows <= MAX_GROUP_ROWS && bytes <= MAX_GROUP_BYTES;
             if !fits && !group.is_empty() {
                 break;
             }
-            let Some(next) = self.waiting.pop_front() else { break };
+            let Some(next) = self.waiting.remove(place) else { break };
             self.bytes -= next.weight.bytes;
+            self.batches -= usize::from(next.is_batch());
             // One that was decided before was taken then; one whose caller gave up is dropped.
             if next.rounds > 0 || next.ticket.take() {
                 group.push(next);
@@ -180,3 +242,11 @@ impl Inner {
         group
     }
 }
+
+/// Those of some keys whose rows a group locks to write them.
+fn roots(keys: &[Key]) -> impl Iterator<Item = &Key> {
+    keys.iter().filter(|key| matches!(key, Key::Job(_) | Key::Record(_) | Key::Resource(_)))
+}
+
+#[cfg(test)]
+mod tests;

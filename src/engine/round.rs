@@ -302,10 +302,10 @@ impl Wanted {
         let mut wanted = Self::default();
         for pending in group {
             for key in pending.keys() {
-                if matches!(&key, Key::Job(job) if pending.operation.creates(job)) {
+                if matches!(key, Key::Job(job) if pending.operation.creates(job)) {
                     wanted.created.insert(key.clone());
                 }
-                wanted.keys.insert(key);
+                wanted.keys.insert(key.clone());
             }
         }
         wanted

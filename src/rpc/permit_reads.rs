@@ -7,6 +7,7 @@ use super::convert::path::Path;
 use super::convert::{permit as convert, policy, text};
 use super::limits;
 use super::page::{self, Binding, Budget};
+use crate::domain::id::Name;
 use crate::domain::permit::{MAX_NAME, ResourceKey};
 use crate::domain::refusal::Refusal;
 use crate::error::{Error, Result};
@@ -34,7 +35,7 @@ pub async fn list_resources(
     caller: Caller,
     request: proto::ListResourcesRequest,
 ) -> Result<proto::ListResourcesResponse> {
-    let prefix = text::line(&request.name_prefix, MAX_NAME, &Path::Root.field("name_prefix"))?;
+    let prefix: Name = text::line(&request.name_prefix, MAX_NAME, &Path::Root.field("name_prefix"))?;
     let binding = Binding::of("ListResources", caller.namespace, &[&prefix]);
     let after: Option<Cursor> = binding.cursor(&request.page_token)?;
     let after = after.map(|cursor| cursor.name).unwrap_or_default();

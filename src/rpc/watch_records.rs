@@ -16,9 +16,9 @@ use super::convert::{document, record as convert, time};
 use super::limits::RECORDS_PER_WATCH;
 use super::services::Services;
 use super::watch::Messages;
-use crate::domain::id::Name;
 use crate::domain::record::{Record, RecordKey};
 use crate::domain::refusal::Refusal;
+use crate::domain::short::Short;
 use crate::domain::time::Timestamp;
 use crate::engine::cache::Cached;
 use crate::engine::followers::Following;
@@ -36,7 +36,7 @@ enum Told {
     /// That it is not there.
     Absence,
     /// This version of it.
-    Version { version: i64, create_time: Timestamp, fields: BTreeMap<Name, i64> },
+    Version { version: i64, create_time: Timestamp, fields: BTreeMap<Short, i64> },
 }
 
 struct Watcher {
@@ -174,7 +174,7 @@ impl Watcher {
 }
 
 /// What became of a record since a version, whose fields had these versions.
-fn change(record: &Record, previous_version: i64, before: &BTreeMap<Name, i64>) -> Result<proto::RecordChange> {
+fn change(record: &Record, previous_version: i64, before: &BTreeMap<Short, i64>) -> Result<proto::RecordChange> {
     let mut change = proto::RecordChange {
         collection: record.key.collection.to_string(),
         record_id: record.key.record_id.to_string(),
@@ -187,7 +187,7 @@ fn change(record: &Record, previous_version: i64, before: &BTreeMap<Name, i64>) 
         change.fields.insert(name.to_string(), document::told(&field.value)?);
         change.field_versions.insert(name.to_string(), field.version);
     }
-    let gone = before.keys().filter(|name| !record.fields.contains_key(*name));
+    let gone = before.keys().filter(|name| !record.fields.contains_key(name));
     change.removed_fields = gone.map(|name| name.to_string()).collect();
     Ok(change)
 }

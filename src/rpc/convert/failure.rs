@@ -6,6 +6,7 @@ use super::path::Path;
 use super::time::{self, RETRY_AFTER};
 use super::{document, text};
 use crate::domain::failure::{Failure, FailureClass, FailureReport};
+use crate::domain::id::Name;
 use crate::domain::refusal::Refusal;
 use crate::error::{Error, Result};
 use crate::proto;
@@ -15,7 +16,7 @@ use crate::rpc::limits;
 pub fn report(given: &proto::Failure, path: &Path) -> std::result::Result<FailureReport, Refusal> {
     let details = document::optional(given.details.as_ref(), limits::DETAILS_BYTES, &path.field("details"))?;
     let code_path = path.field("code");
-    text::line(&given.code, limits::FAILURE_CODE_BYTES, &code_path)?;
+    text::line::<Name>(&given.code, limits::FAILURE_CODE_BYTES, &code_path)?;
     Ok(FailureReport {
         class: class(given.failure_class, &path.field("failure_class"))?,
         code: given.code.clone(),

@@ -7,9 +7,10 @@ use prost_types::Struct;
 use super::path::Path;
 use super::{document, text, time};
 use crate::domain::field_op::{EXACT, FieldChange, FieldOp};
-use crate::domain::id::{Name, NamespaceId};
+use crate::domain::id::NamespaceId;
 use crate::domain::record::{Field, MAX_FIELD_BYTES, Record, RecordKey};
 use crate::domain::refusal::Refusal;
+use crate::domain::short::Short;
 use crate::error::Result as Answer;
 use crate::operation::update_records::RecordUpdate;
 use crate::proto;
@@ -129,7 +130,7 @@ pub fn record(record: &Record) -> Answer<proto::Record> {
 
 /// The fields as one object.
 pub fn fields(record: &Record) -> Answer<Struct> {
-    let told = |(name, field): (&Name, &Field)| Ok((name.to_string(), document::told(&field.value)?));
+    let told = |(name, field): (&Short, &Field)| Ok((name.to_string(), document::told(&field.value)?));
     Ok(Struct { fields: record.fields.iter().map(told).collect::<Answer<_>>()? })
 }
 

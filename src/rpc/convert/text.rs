@@ -25,7 +25,7 @@ pub fn kind(text: &str, path: &Path) -> Result<Name, Refusal> {
 }
 
 /// The name of a stage or of a queue, which has to be given.
-pub fn name(text: &str, path: &Path) -> Result<Name, Refusal> {
+pub fn name<T: for<'t> From<&'t str>>(text: &str, path: &Path) -> Result<T, Refusal> {
     plain(text, limits::NAME_BYTES, b"._:-", "must match [A-Za-z0-9._:-]{1,128}", path)
 }
 
@@ -43,7 +43,7 @@ pub fn worker_id(text: &str, path: &Path) -> Result<Name, Refusal> {
 }
 
 /// Text of one line: no control characters.
-pub fn line(text: &str, bytes: usize, path: &Path) -> Result<Name, Refusal> {
+pub fn line<T: for<'t> From<&'t str>>(text: &str, bytes: usize, path: &Path) -> Result<T, Refusal> {
     check_line(text, bytes, path)?;
     Ok(text.into())
 }
@@ -77,7 +77,10 @@ pub fn is_label_key(key: &str) -> bool {
     is_plain(key, limits::LABEL_KEY_BYTES, b"._/-")
 }
 
-fn plain(text: &str, bytes: usize, others: &[u8], says: &str, path: &Path) -> Result<Name, Refusal> {
+fn plain<T>(text: &str, bytes: usize, others: &[u8], says: &str, path: &Path) -> Result<T, Refusal>
+where
+    T: for<'t> From<&'t str>,
+{
     if text.is_empty() {
         return Err(path.missing());
     }
@@ -113,11 +116,11 @@ mod tests {
 
     #[test]
     fn names_are_plain_and_short() {
-        assert!(name("tts:de-1.0_x", &Path::Root).is_ok());
+        assert!(name::<Name>("tts:de-1.0_x", &Path::Root).is_ok());
         assert!(kind("media/video", &Path::Root).is_ok());
         let long = "x".repeat(129);
         for bad in ["", "a b", "a/b", "ü", "a\0", "a\n", &long] {
-            assert!(name(bad, &Path::Root).is_err(), "{bad:?}");
+            assert!(name::<Name>(bad, &Path::Root).is_err(), "{bad:?}");
         }
         assert!(worker_id("host 7 (Zürich)", &Path::Root).is_ok());
         assert!(worker_id("a\u{85}b", &Path::Root).is_err(), "C1 controls count too");

@@ -6,6 +6,7 @@
 use postgres_types::ToSql;
 use uuid::Uuid;
 
+use crate::domain::short::Short;
 use crate::domain::time::Timestamp;
 use crate::store::types::JsonText;
 
@@ -36,7 +37,7 @@ macro_rules! cells {
     ($($type:ty),*) => { $(impl Cell for $type {})* };
 }
 
-cells!(i16, i32, i64, f64, bool, Uuid, String, Vec<u8>, Timestamp, JsonText);
+cells!(i16, i32, i64, f64, bool, Uuid, String, Short, Vec<u8>, Timestamp, JsonText);
 
 /// A column stays empty until it has a value: most rows of a group lack the same ones, and `unnest` fills a column that ends early
 /// with nulls, which costs Postgres a good deal less than reading them one by one.
@@ -106,30 +107,30 @@ columns!(
 );
 columns!(
     /// A record: one that is not to be there, or one that is deleted.
-    RecordIds of RecordId { namespace_id: i32, collection: String, record_id: String }
+    RecordIds of RecordId { namespace_id: i32, collection: Short, record_id: Short }
 );
 columns!(
     /// A record at the version a decision stood on, the one that was made then.
     RecordRoots of RecordRoot {
-        namespace_id: i32, collection: String, record_id: String, version: i64, create_time: Timestamp,
+        namespace_id: i32, collection: Short, record_id: Short, version: i64, create_time: Timestamp,
     }
 );
 columns!(
     /// A record, new or changed.
     Records of RecordRow {
-        namespace_id: i32, collection: String, record_id: String, version: i64, fields: JsonText, apart: i32,
+        namespace_id: i32, collection: Short, record_id: Short, version: i64, fields: JsonText, apart: i32,
         create_time: Timestamp, update_time: Timestamp,
     }
 );
 columns!(
     /// A large value of a field.
     RecordValues of RecordValue {
-        namespace_id: i32, collection: String, record_id: String, field: String, value: JsonText,
+        namespace_id: i32, collection: Short, record_id: Short, field: Short, value: JsonText,
     }
 );
 columns!(
     /// A field of a record.
-    RecordFields of RecordField { namespace_id: i32, collection: String, record_id: String, field: String }
+    RecordFields of RecordField { namespace_id: i32, collection: Short, record_id: Short, field: Short }
 );
 columns!(
     /// A resource, new or changed.

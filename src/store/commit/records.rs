@@ -1,11 +1,9 @@
 //! The difference between a record as it was loaded and as it was decided, as rows: one net effect per row.
 
-use std::fmt::Write as _;
-
 use super::columns::*;
-use super::owned;
 use super::plan::Plan;
 use crate::domain::record::{Field, Record, RecordKey};
+use crate::domain::short::Short;
 use crate::store::types::JsonText;
 
 /// Values up to this size stand in the record's own row, in bytes as JSON. Larger ones have a row each, so that a change of
@@ -47,21 +45,21 @@ impl Plan {
                 self.set_record_values.push(RecordValue {
                     c,
                     namespace_id,
-                    collection: owned(collection),
-                    record_id: owned(record_id),
-                    field: owned(name),
+                    collection: collection.clone(),
+                    record_id: record_id.clone(),
+                    field: name.clone(),
                     value: JsonText(field.value.as_str().into()),
                 });
             }
         }
-        for (name, _) in base.into_iter().flat_map(|base| &base.fields).filter(|(_, field)| is_apart(field)) {
+        for (name, _) in base.into_iter().flat_map(|base| base.fields.iter()).filter(|(_, field)| is_apart(field)) {
             if after.fields.get(name).is_none_or(|field| !is_apart(field)) {
                 self.clear_record_values.push(RecordField {
                     c,
                     namespace_id,
-                    collection: owned(collection),
-                    record_id: owned(record_id),
-                    field: owned(name),
+                    collection: collection.clone(),
+                    record_id: record_id.clone(),
+                    field: name.clone(),
                 });
             }
         }
@@ -85,7 +83,7 @@ impl Plan {
 }
 
 fn is_apart(field: &Field) -> bool {
-    field.value.as_str().len() > INLINE_BYTES
+    field.value.len() > INLINE_BYTES
 }
 
 fn apart(record: &Record) -> usize {
@@ -93,12 +91,12 @@ fn apart(record: &Record) -> usize {
 }
 
 fn id(c: i32, key: &RecordKey) -> RecordId {
-    let (collection, record_id) = (owned(&key.collection), owned(&key.record_id));
+    let (collection, record_id) = (key.collection.clone(), key.record_id.clone());
     RecordId { c, namespace_id: key.namespace.0, collection, record_id }
 }
 
 fn root(c: i32, base: &Record) -> RecordRoot {
-    let (collection, record_id) = (owned(&base.key.collection), owned(&base.key.record_id));
+    let (collection, record_id) = (base.key.collection.clone(), base.key.record_id.clone());
     let (namespace_id, version, create_time) = (base.key.namespace.0, base.version, base.create_time);
     RecordRoot { c, namespace_id, collection, record_id, version, create_time }
 }
@@ -107,8 +105,8 @@ fn row(c: i32, record: &Record) -> RecordRow {
     RecordRow {
         c,
         namespace_id: record.key.namespace.0,
-        collection: owned(&record.key.collection),
-        record_id: owned(&record.key.record_id),
+        collection: record.key.collection.clone(),
+        record_id: record.key.record_id.clone(),
         version: record.version,
         fields: fields(record),
         apart: i32::try_from(apart(record)).expect("a record has at most 1,000 fields"),
@@ -117,34 +115,51 @@ fn row(c: i32, record: &Record) -> RecordRow {
     }
 }
 
-/// A name as JSON; most need no escapes.
-fn write_name(text: &mut String, name: &str) {
-    if name.bytes().any(|b| b < 0x20 || b == b'"' || b == b'\\') {
-        text.push_str(&serde_json::to_string(name).expect("a text can be written"));
-        return;
-    }
-    text.push('"');
-    text.push_str(name);
-    text.push('"');
-}
-
 /// The fields as the row has them, written by hand because the values are JSON already.
 fn fields(record: &Record) -> JsonText {
-    let mut text = String::with_capacity(record.bytes.min(4_096) + 16 * record.fields.len() + 2);
-    text.push('{');
+    let mut text = Vec::with_capacity(record.bytes.min(4_096) + 16 * record.fields.len() + 2);
+    text.push(b'{');
     for (i, (name, field)) in record.fields.iter().enumerate() {
         if i > 0 {
-            text.push(',');
+            text.push(b',');
         }
         write_name(&mut text, name);
-        let written = match is_apart(field) {
-            true => write!(text, ":[{}]", field.version),
-            false => write!(text, ":[{},{}]", field.version, field.value.as_str()),
-        };
-        debug_assert!(written.is_ok(), "writing to a String does not fail");
+        text.extend_from_slice(b":[");
+        write_version(&mut text, field.version);
+        if !is_apart(field) {
+            text.push(b',');
+            text.extend_from_slice(field.value.as_bytes());
+        }
+        text.push(b']');
     }
-    text.push('}');
-    JsonText(text.into())
+    text.push(b'}');
+    JsonText(String::from_utf8(text).expect("it is made of texts").into())
+}
+
+/// A name as JSON; most need no escapes.
+fn write_name(text: &mut Vec<u8>, name: &Short) {
+    if name.as_bytes().iter().any(|&b| b < 0x20 || b == b'"' || b == b'\\') {
+        let name = serde_json::to_string(name.as_str()).expect("a text can be written");
+        text.extend_from_slice(name.as_bytes());
+        return;
+    }
+    text.push(b'"');
+    text.extend_from_slice(name.as_bytes());
+    text.push(b'"');
+}
+
+/// A version in decimal. There is one for each field of each row, which is too many for the machinery of formats.
+fn write_version(text: &mut Vec<u8>, version: i64) {
+    let (mut digits, mut first, mut rest) = ([0; 20], 20, version.unsigned_abs());
+    while first == 20 || rest > 0 {
+        first -= 1;
+        digits[first] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    if version < 0 {
+        text.push(b'-');
+    }
+    text.extend_from_slice(&digits[first..]);
 }
 
 #[cfg(test)]
@@ -154,9 +169,18 @@ mod tests {
     #[test]
     fn names_of_any_kind_are_json() {
         for name in ["a", "Voice URL", "ü", "a\"b", "a\\b", "\\", "\u{7f}"] {
-            let mut text = String::new();
-            write_name(&mut text, name);
-            assert_eq!(serde_json::from_str::<String>(&text).expect("JSON"), name);
+            let mut text = Vec::new();
+            write_name(&mut text, &name.into());
+            assert_eq!(serde_json::from_slice::<String>(&text).expect("JSON"), name);
+        }
+    }
+
+    #[test]
+    fn versions_are_decimal() {
+        for version in [0, 1, 9, 10, 907, i64::MAX, -1, i64::MIN] {
+            let mut text = Vec::new();
+            write_version(&mut text, version);
+            assert_eq!(String::from_utf8(text).expect("digits"), version.to_string());
         }
     }
 }

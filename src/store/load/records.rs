@@ -9,7 +9,6 @@ use serde::de::{SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tokio_postgres::Row;
 
-use crate::domain::id::Name;
 use crate::domain::record::{Field, Json, Record, RecordKey};
 use crate::domain::time::Timestamp;
 use crate::store::connection::{DbResult, Run};
@@ -67,10 +66,13 @@ fn record(key: RecordKey, row: &Row) -> Record {
     let fields: JsonText = row.get(4);
     let apart: Option<JsonText> = row.get(5);
     let mut apart: BTreeMap<String, Box<RawValue>> = apart.map(|text| super::parsed(&text)).unwrap_or_default();
-    let fields: BTreeMap<Name, StoredField> = super::parsed(&fields);
-    let field = |(name, stored): (Name, StoredField)| {
-        let value = stored.value.or_else(|| apart.remove(&*name)).expect("a large value is stored with its record");
-        (name, Field { version: stored.version, value: Json::from_checked(String::from(Box::<str>::from(value))) })
+    let fields: BTreeMap<String, StoredField> = super::parsed(&fields);
+    let field = |(name, stored): (String, StoredField)| {
+        let value = stored.value.or_else(|| apart.remove(&name)).expect("a large value is stored with its record");
+        (
+            name.into(),
+            Field { version: stored.version, value: Json::from_checked(String::from(Box::<str>::from(value))) },
+        )
     };
     let fields = fields.into_iter().map(field).collect();
     let (version, create_time, update_time) = (row.get(1), row.get(2), row.get(3));

@@ -1,0 +1,75 @@
+//! Two lanes before one queue, by what each of them gets.
+
+use super::*;
+use crate::domain::id::NamespaceId;
+use crate::domain::record::RecordKey;
+use crate::operation::update_records::{RecordUpdate, UpdateRecords};
+
+/// An update of records from one on, so many; more than fifty are a batch.
+fn update(first: usize, count: usize) -> Pending {
+    let key =
+        |i: usize| RecordKey { namespace: NamespaceId(1), collection: "c".into(), record_id: i.to_string().into() };
+    let one = |i| RecordUpdate { key: key(i), operations: Vec::new(), expected_version: None, allow_missing: false };
+    let updates = (first..first + count).map(one).collect();
+    Pending::new(Box::new(UpdateRecords { updates, list: None, request: None })).0
+}
+
+fn queue(updates: &[(usize, usize)]) -> Queue {
+    let queue = Queue::new(1_000, 1 << 20);
+    updates.iter().for_each(|(first, count)| queue.push(update(*first, *count)).expect("room"));
+    queue
+}
+
+/// Takes a group; what the side had in hand before is done.
+fn take(queue: &Queue, side: Side) -> Vec<Pending> {
+    queue.lock().take_group(side)
+}
+
+/// How many keys each operation of a group has.
+fn sizes(group: &[Pending]) -> Vec<usize> {
+    group.iter().map(|pending| pending.keys.len()).collect()
+}
+
+#[test]
+fn the_second_lane_takes_batches_and_leaves_the_rest() {
+    let queue = queue(&[(0, 1), (100, 60), (1, 2), (200, 70)]);
+    assert_eq!(sizes(&take(&queue, Side::Second)), [60, 70]);
+    assert_eq!(sizes(&take(&queue, Side::First)), [1, 2]);
+    assert!(take(&queue, Side::Second).is_empty());
+    let inner = queue.lock();
+    assert_eq!((inner.waiting.len(), inner.batches, inner.bytes), (0, 0, 0));
+}
+
+#[test]
+fn nobody_takes_what_the_other_has_in_hand() {
+    let queue = queue(&[(0, 60)]);
+    let first = take(&queue, Side::First);
+    for (first, count) in [(59, 61), (119, 62), (300, 63)] {
+        queue.push(update(first, count)).expect("room");
+    }
+    // The second of them would be free, but waits behind the one that shares a record with it.
+    assert_eq!((sizes(&first), sizes(&take(&queue, Side::Second))), (vec![60], vec![63]));
+    queue.push(update(310, 1)).expect("room");
+    // The first lane has done with its group; what the second has in hand waits.
+    assert_eq!(sizes(&take(&queue, Side::First)), [61, 62]);
+    assert!(take(&queue, Side::Second).is_empty());
+    assert_eq!(sizes(&take(&queue, Side::First)), [1]);
+}
+
+#[tokio::test]
+async fn who_waits_for_the_other_lane_is_woken() {
+    let queue = Arc::new(queue(&[(0, 60)]));
+    let _in_hand = queue.take_group(Side::Second).await.expect("the batch");
+    queue.push(update(5, 1)).expect("room");
+    let waits = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.take_group(Side::First).await.map(|group| sizes(&group)) }
+    });
+    tokio::task::yield_now().await;
+    assert!(!waits.is_finished());
+    queue.close();
+    // It is still served, as soon as the second lane has done with the record.
+    assert!(queue.take_group(Side::Second).await.is_none());
+    assert_eq!(waits.await.expect("no panic"), Some(vec![1]));
+    assert!(queue.take_group(Side::First).await.is_none());
+}
