@@ -23,7 +23,7 @@ use crate::admission::{Methods, Statistics, protocol_errors};
 use crate::dev::TestDatabase;
 use crate::engine::dispatcher::Dispatcher;
 use crate::engine::{Engine, EngineSettings};
-use crate::feed::Hub;
+use crate::feed::{Feed, Hub};
 use crate::proto::admin_service_server::AdminService as _;
 use crate::proto::job_service_server::{JobService as _, JobServiceServer};
 use crate::proto::worker_service_server::WorkerService as _;
@@ -38,6 +38,8 @@ struct Server {
     jobs: JobRpcs,
     workers: WorkerRpcs,
     admin: AdminRpcs,
+    /// Wakes who waits.
+    _feed: Feed,
     _database: TestDatabase,
 }
 
@@ -46,6 +48,7 @@ async fn server() -> Server {
     let store = Store::new(Target::parse(database.url()).expect("our own URL"), PoolSettings::default());
     let store = store.expect("a pool");
     let hub = Arc::new(Hub::default());
+    let feed = Feed::start(&hub, &store);
     let engine = Engine::start(store.clone(), hub.clone(), EngineSettings::default());
     let dispatcher = Arc::new(Dispatcher::new(engine.clone()));
     let shutdown = CancellationToken::new();
@@ -63,7 +66,7 @@ async fn server() -> Server {
         shutdown,
     });
     let (jobs, workers) = (JobRpcs(services.clone()), WorkerRpcs(services.clone()));
-    Server { jobs, workers, admin: AdminRpcs(services), _database: database }
+    Server { jobs, workers, admin: AdminRpcs(services), _feed: feed, _database: database }
 }
 
 fn object(key: &str, text: &str) -> Option<Struct> {

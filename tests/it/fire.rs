@@ -14,6 +14,7 @@ mod permit_histories;
 mod record_kills;
 mod records;
 mod repeats;
+mod stopped_holders;
 mod stopped_workers;
 mod streams;
 mod writers;

@@ -188,7 +188,7 @@ impl Fleet {
             assert_eq!(tokens.len(), resource.held());
             for waiter in resource.line.values() {
                 *places.entry(waiter.id).or_default() += 1;
-                assert!(resource.permits.get(&waiter.id).is_none(), "nobody waits for what it has");
+                assert!(!resource.permits.contains_key(&waiter.id), "nobody waits for what it has");
             }
             // Whoever is first of those who want this alone does not fit, unless time alone has made it so: then an alarm is due.
             let first = resource.line.values().next().filter(|waiter| waiter.claims.len() == 1);

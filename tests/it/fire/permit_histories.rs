@@ -1,9 +1,7 @@
 //! Histories of permits by many clients on servers that are killed, checked for linearizability: of locks, and of limits.
 //!
-//! Clients acquire, waiting or not, renew, release and abandon. What each was told must be explained by some order in which
-//! each call takes effect at one instant between its beginning and its end; a call of unknown outcome may take effect at any
-//! instant after it was sent, or never; and a permit that nobody has released may expire at any instant after it was granted.
-//! That the checker would notice is shown on the same histories with one lie in each: a second grant of the newest number.
+//! As in `histories`; besides, a permit that nobody has released may expire at any instant after it was granted. That the checker
+//! would notice is shown on the same histories with one lie in each: a second grant of the newest number.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -13,17 +11,17 @@ use std::time::Duration;
 use futures::future::join_all;
 use interlock::proto;
 use interlock::proto::acquire_permit_response::Result as Outcome;
-use todc_utils::linearizability::WGLChecker;
-use todc_utils::linearizability::history::{Action, History};
+use todc_utils::linearizability::history::Action;
 use todc_utils::specifications::Specification;
 
 use super::answers::Answer;
 use super::fleet::{Fleet, once};
+use super::histories::is_linearizable;
 use super::scale;
 use crate::harness::*;
 
 const CLIENTS: usize = 32;
-/// Resources of each kind at a time; the history of each is checked for itself, so that they stay short.
+/// Resources at a time, each with a history of its own.
 const RESOURCES: usize = 28;
 /// What each client does in a round.
 const TURNS: usize = 12;
@@ -313,13 +311,6 @@ async fn round(fleet: Fleet, kind: &str, capacity_of: Option<i64>) -> Scene {
     scene
 }
 
-/// Whether a history can be explained, in time.
-async fn is_linearizable<const MANY: usize>(actions: Vec<(usize, Action<Operation>)>) -> bool {
-    let check = move || WGLChecker::<Limit<MANY>>::is_linearizable(History::from_actions(actions));
-    let checked = tokio::time::timeout(Duration::from_secs(60), tokio::task::spawn_blocking(check));
-    checked.await.expect("the checker ends in time").expect("no panic")
-}
-
 async fn check<const MANY: usize>(kind: &str, capacity: Option<i64>) {
     let database = Database::fresh().await;
     let (mut violations, mut noticed, mut histories, mut longest) = (0, 0, 0, 0);
@@ -333,11 +324,11 @@ async fn check<const MANY: usize>(kind: &str, capacity: Option<i64>) {
                 (record.history(false), record.history(true))
             };
             histories += 1;
-            if !is_linearizable::<MANY>(plain).await {
+            if !is_linearizable::<Limit<MANY>>(plain).await {
                 eprintln!("cannot be explained: {name}: {:?}", record.lock().expect("no panic").events);
                 violations += 1;
             }
-            noticed += usize::from(!is_linearizable::<MANY>(lie).await);
+            noticed += usize::from(!is_linearizable::<Limit<MANY>>(lie).await);
         }
         let Counts { granted, denied, ended, lost, renewed, unknown } = &scene.counts;
         for (sum, count) in counts.iter_mut().zip([granted, denied, ended, lost, renewed, unknown]) {
@@ -364,45 +355,4 @@ async fn histories_of_locks_with_kills_are_linearizable() {
 #[tokio::test(flavor = "multi_thread")]
 async fn histories_of_limits_with_kills_are_linearizable() {
     check::<CAPACITY>("limit", Some(2)).await;
-}
-
-/// Locks that are taken over, for each unit of scale; each of their old holders tries four writes.
-const TAKEN_OVER: usize = 250;
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_was_stopped_past_its_time_writes_nothing_under_its_permit() {
-    let a = Server::start().await;
-    let b = a.beside().await;
-    let (mut tries, mut accepted) = (0, 0);
-    for round in 0..scale() {
-        let names: Vec<String> = (0..TAKEN_OVER).map(|i| format!("doc-{round}-{i}")).collect();
-        let short = |name: &String| proto::AcquirePermitRequest { ttl: seconds(1), ..wish(vec![claim(name)]) };
-        let stopped = join_all(names.iter().map(|name| a.api.ask(short(name)))).await;
-        // Nobody hears of them until others have what they had.
-        let others = join_all(names.iter().map(|name| b.api.acquire(name))).await;
-        for ((stopped, other), name) in stopped.into_iter().zip(&others).zip(&names) {
-            let stopped = stopped.expect("a free lock");
-            assert!(other.grants[0].fencing_token > stopped.grants[0].fencing_token);
-            let write = |operation| proto::CommitRequest {
-                permit_fence: stopped.permit_token.clone(),
-                operations: vec![proto::CommitOperation { operation: Some(operation) }],
-                ..Default::default()
-            };
-            let change = proto::commit_operation::Operation::UpdateRecord(update(name, vec![increment("n", 1.0)]));
-            let release = proto::commit_operation::Operation::ReleasePermit(release_of(&stopped));
-            let api = super::any(&[a.api.clone(), b.api.clone()]).clone();
-            accepted += usize::from(api.transactions().commit(write(change)).await.is_ok());
-            accepted += usize::from(api.transactions().commit(write(release)).await.is_ok());
-            accepted += usize::from(api.permits().release_permit(release_of(&stopped)).await.is_ok());
-            accepted += usize::from(api.renew(&stopped).await);
-            tries += 4;
-        }
-        for other in &others {
-            assert!(a.api.release(other).await, "nobody took it from its holder");
-        }
-    }
-    eprintln!("stopped holders: {accepted} of {tries} writes accepted");
-    assert_eq!(accepted, 0);
-    assert!(tries >= 1_000);
-    assert_eq!(a.column("SELECT count(*)::text FROM records").await, ["0"]);
 }
