@@ -220,8 +220,8 @@ impl Inner {
         while let Some(next) = self.waiting.get(place) {
             let is_barred = !barred.is_empty() && roots(&next.keys).any(|key| barred.contains(key));
             if is_barred || (side == Side::Second && !next.is_batch()) {
-                // One that the second lane never takes bars nobody: it would only be looked at in vain.
-                barred.extend(roots(&next.keys).filter(|_| is_barred).cloned());
+                // Whoever is left where it is shall not be overtaken by those behind who want the same.
+                barred.extend(roots(&next.keys).cloned());
                 place += 1;
                 continue;
             }

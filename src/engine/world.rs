@@ -247,6 +247,11 @@ impl World {
 
     /// Puts a new or changed resource into the world; written as it is in the end, like a record.
     pub fn put_resource(&mut self, resource: Resource) {
+        // Who makes anew what this group deletes comes after it: its numbers go on above a floor that is only raised now.
+        let is_deleted = |changed: &HashMap<ResourceKey, Option<Arc<Resource>>>| {
+            changed.get(&resource.key).is_some_and(Option::is_none)
+        };
+        self.layer.trace.must_wait |= is_deleted(&self.resources) || is_deleted(&self.layer.resources);
         self.layer.trace.written.push(Key::Resource(resource.key));
         self.layer.resources.insert(resource.key, Some(Arc::new(resource)));
     }

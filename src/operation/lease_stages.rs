@@ -39,7 +39,7 @@ impl Operation for LeaseStages {
         for (no, grant) in &self.stages {
             let Some(stage) = job.stages.get(*no).filter(|stage| job.is_leasable(stage)) else { continue };
             let id = self.group.unwrap_or(grant.secret);
-            had.push((*no, grant, acquire(world, &job, stage, &grant.worker_id, id)));
+            had.push((*no, grant, acquire(world, &job, stage, &grant.worker_id, (id, grant.secret))));
         }
         let Some(job) = world.job(self.key) else { return Ok(Reply::default()) };
         let mut edit = world.edit(&job);

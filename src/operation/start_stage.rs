@@ -62,11 +62,13 @@ impl Operation for StartStage {
             let worker = self.grant.as_ref().map_or_else(|| "".into(), |grant| grant.worker_id.clone());
             let now = world.now();
             permits =
-                acquire(world, &job, stage, &worker, self.permit_id).map_err(|(_, blocker)| Refusal::PermitDenied {
-                    stage_name: self.stage_name.to_string(),
-                    resource: blocker.resource.to_string(),
-                    reason: blocker.block.reason.name(),
-                    retry_after: blocker.block.until.map(|until| now.until(until)),
+                acquire(world, &job, stage, &worker, (self.permit_id, self.permit_id)).map_err(|(_, blocker)| {
+                    Refusal::PermitDenied {
+                        stage_name: self.stage_name.to_string(),
+                        resource: blocker.resource.to_string(),
+                        reason: blocker.block.reason.name(),
+                        retry_after: blocker.block.until.map(|until| now.until(until)),
+                    }
                 })?;
         }
         // Whoever was served beside may be an attempt of this very job.

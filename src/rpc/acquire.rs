@@ -8,13 +8,13 @@ use uuid::Uuid;
 use super::caller::{Caller, after_commit};
 use super::convert::digest::identity;
 use super::convert::permit::{self as convert, Wish};
-use crate::domain::permit::{Blocker, Claim, Granted, ResourceKey};
+use crate::domain::permit::{Blocker, Granted, ResourceKey};
 use crate::engine::Engine;
 use crate::engine::permits::Signal;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, WriteOutcome};
 use crate::operation::permits::PermitReply;
 use crate::operation::permits::acquire::AcquirePermit;
-use crate::operation::permits::end_wait::EndWait;
+use crate::operation::permits::end_wait::{EndWait, WhenGranted};
 use crate::proto;
 use crate::proto::acquire_permit_response::Result as Outcome;
 
@@ -55,7 +55,15 @@ pub async fn acquire_permit(
     let end = caller.end_of(wish.wait);
     let mut replayed = false;
     loop {
-        let mut undelivered = guard(&caller, id, &wish.claims);
+        // With a request_id its caller can ask for it again, so what was granted stays.
+        let is_findable = identity.is_some() && !replayed;
+        let when_gone = if is_findable { WhenGranted::Leave } else { WhenGranted::Release };
+        let end_of = |id| {
+            let (namespace, claims) = (caller.namespace, wish.claims.clone());
+            move |granted| EndWait { namespace, id, claims: claims.clone(), granted }
+        };
+        let wish_of = end_of(id);
+        let mut undelivered = Undelivered { engine: caller.services.engine.clone(), wish: Some(wish_of(when_gone)) };
         let operation = AcquirePermit {
             namespace: caller.namespace,
             id,
@@ -72,12 +80,16 @@ pub async fn acquire_permit(
             let keys = wish.claims.iter().map(|claim| ResourceKey::of(caller.namespace, &claim.resource)).collect();
             caller.services.engine.shared().permits.waits.begin(id, keys)
         });
-        let reply = caller.execute(operation).await?;
+        let reply = caller.execute(operation).await.inspect_err(|error| {
+            if is_surely_unapplied(error) {
+                undelivered.wish = None;
+            }
+        })?;
         if let Some(record) = &reply.replayed {
             undelivered.wish = None;
             replayed = true;
             id = record.jobs.first().copied().unwrap_or(id);
-            let again = caller.execute(end_wait(&caller, id, &wish.claims, false)).await.map_err(after_commit)?;
+            let again = caller.execute(end_of(id)(WhenGranted::Take)).await.map_err(after_commit)?;
             if let Some(PermitReply::Granted(granted)) = again.permit {
                 return Ok((answer(&caller, &wish, id, Ok(granted), true), undelivered));
             }
@@ -94,10 +106,12 @@ pub async fn acquire_permit(
                     Ok(Signal::Granted(granted)) => Ok(granted),
                     // Granted through another server, dropped, or out of time: what became of it is seen in a decision.
                     Ok(Signal::Look) | Err(_) => {
-                        match caller.execute(end_wait(&caller, id, &wish.claims, false)).await?.permit {
+                        match caller.execute(wish_of(WhenGranted::Take)).await?.permit {
                             Some(PermitReply::Granted(granted)) => Ok(granted),
                             Some(PermitReply::Denied(_)) if signal.is_ok() && tokio::time::Instant::now() < end => {
                                 undelivered.wish = None;
+                                // Under an id of its own: that of a permit that was lost is remembered for a while.
+                                id = Uuid::new_v4();
                                 continue;
                             }
                             Some(PermitReply::Denied(blockers)) => Err(blockers),
@@ -108,19 +122,25 @@ pub async fn acquire_permit(
             }
             (Some(PermitReply::Waiting) | None, _) => return Err(Error::bug("a wish without an answer")),
         };
-        if outcome.is_err() || identity.is_some() {
+        if outcome.is_err() {
             undelivered.wish = None;
         }
         return Ok((answer(&caller, &wish, id, outcome, replayed), undelivered));
     }
 }
 
-fn guard(caller: &Caller, id: Uuid, claims: &[Claim]) -> Undelivered {
-    Undelivered { engine: caller.services.engine.clone(), wish: Some(end_wait(caller, id, claims, true)) }
-}
-
-fn end_wait(caller: &Caller, id: Uuid, claims: &[Claim], has_gone: bool) -> EndWait {
-    EndWait { namespace: caller.namespace, id, claims: claims.to_vec(), has_gone }
+/// Whether there is nothing that would have to be undone.
+fn is_surely_unapplied(error: &Error) -> bool {
+    match error {
+        Error::Refused(_)
+        | Error::Overloaded { .. }
+        | Error::Draining
+        | Error::Conflict
+        | Error::StoreUnavailable
+        | Error::InvalidCursor { .. }
+        | Error::DeadlineExceeded(WriteOutcome::NotApplied) => true,
+        Error::DeadlineExceeded(WriteOutcome::Unknown) | Error::OutcomeUnknown | Error::Bug { .. } => false,
+    }
 }
 
 fn answer(

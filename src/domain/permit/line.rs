@@ -10,6 +10,9 @@ use super::{Bound, Claim, Mode};
 use crate::domain::id::{LeaseToken, Name};
 use crate::domain::time::Timestamp;
 
+/// A turn of which no stage was seen for so long is nobody's; stages that wait try again every ten seconds.
+const ABANDONED_AFTER: Duration = Duration::from_secs(30);
+
 /// Who is before whom: the higher priority, then the earlier arrival.
 pub type Place = (Reverse<i32>, Timestamp, Uuid);
 
@@ -61,12 +64,24 @@ pub struct Turn {
     pub amount: i64,
     /// How it would use it.
     pub mode: Mode,
+    /// When a stage was last seen to wait, to within seconds. They try again now and then; where none does, none waits.
+    pub seen: Timestamp,
     /// Stages have been called and have precedence until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub called_until: Option<Timestamp>,
 }
 
 impl Turn {
+    /// Whether a stage that waits would have been seen since.
+    pub fn is_abandoned(&self, now: Timestamp) -> bool {
+        self.seen.after(ABANDONED_AFTER) <= now
+    }
+
+    /// When it is abandoned unless a stage is seen.
+    pub fn abandoned_at(&self) -> Timestamp {
+        self.seen.after(ABANDONED_AFTER)
+    }
+
     /// Where the stages stand.
     pub fn place(&self) -> Place {
         (Reverse(self.priority), self.arrival, Uuid::nil())

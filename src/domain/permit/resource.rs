@@ -24,7 +24,7 @@ use crate::domain::time::Timestamp;
 /// How long a lost permit is remembered.
 const LOST_FOR: Duration = Duration::from_secs(600);
 /// How many lost permits are remembered.
-const MAX_LOST: usize = 64;
+const MAX_LOST: usize = 1_000;
 /// Resets of the breaker that are kept.
 const MAX_RESETS: usize = 10;
 

@@ -48,14 +48,23 @@ impl Resource {
         if self.is_taken || (mode == Mode::Exclusive && self.held > 0) {
             return Err(Block { reason: BlockReason::Held, until: self.first_expiry() });
         }
-        let over = |limit: i64| match mode {
-            Mode::Shared => self.in_use.saturating_add(claim.amount) > limit,
-            Mode::Exclusive => limit == 0,
-        };
-        if self.limit().is_some_and(over) || self.held >= MAX_HOLDERS {
+        if self.is_over(claim.amount, mode) || self.held >= MAX_HOLDERS {
             return Err(Block { reason: BlockReason::Capacity, until: self.first_expiry() });
         }
         self.admits(claim.amount, now)
+    }
+
+    /// Whether so much more is above the limit. A learned limit lets anything in that comes alone: it could learn nothing otherwise.
+    fn is_over(&self, amount: i64, mode: Mode) -> bool {
+        let capacity = self.policy.as_ref().and_then(|policy| policy.capacity);
+        let more = self.in_use.saturating_add(amount);
+        match mode {
+            Mode::Exclusive => capacity == Some(0),
+            Mode::Shared => {
+                capacity.is_some_and(|most| more > most)
+                    || (self.in_use > 0 && self.limit().is_some_and(|most| more > most))
+            }
+        }
     }
 
     /// What breaker, rates and interval say.
@@ -163,6 +172,8 @@ impl Resource {
         moments.extend(turn.and_then(|turn| block(&self.claim_of_turn(turn))));
         // Nobody may come of those who were called; then it is the turn of those behind, stages among them.
         moments.extend(turn.and_then(|turn| turn.called_until));
+        // And one that nobody wants any more is noticed.
+        moments.extend(turn.filter(|_| !self.line.is_empty()).map(Turn::abandoned_at));
         // Only the first whom this resource holds up matters: who is behind has to wait for it.
         let first = self.line.values().find(|waiter| self.holds_up(waiter, now));
         moments.extend(first.and_then(|waiter| self.claim_of(waiter)).and_then(block));

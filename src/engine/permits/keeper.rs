@@ -52,13 +52,16 @@ async fn serve_alarms(engine: &Engine) {
             continue;
         }
         shared.permits.figures.alarms.fetch_add(due.len() as u64, Ordering::Relaxed);
-        let wakes = due.iter().map(|key| engine.execute(WakeResource { key: *key }, None));
-        for (key, woken) in due.iter().zip(join_all(wakes).await) {
-            match woken {
-                // Its commit has set the next alarm.
-                Ok(reply) if reply.applied => {}
-                Ok(_) | Err(_) => set_again(engine, *key),
-            }
+        for key in due {
+            let engine = engine.clone();
+            // Each for itself: one whose row somebody holds shall not hold up the others. It has no other alarm meanwhile.
+            tokio::spawn(async move {
+                match engine.execute(WakeResource { key }, None).await {
+                    // Its commit has set the next alarm.
+                    Ok(reply) if reply.applied => {}
+                    Ok(_) | Err(_) => set_again(&engine, key),
+                }
+            });
         }
     }
 }
@@ -73,7 +76,7 @@ fn set_again(engine: &Engine, key: ResourceKey) {
     }
 }
 
-/// Wakes stages whose turn it is. Where fewer waited than there is room for, no more are expected.
+/// Wakes stages whose turn it is. Where none waited, none is expected.
 async fn serve_calls(engine: &Engine) {
     let shared = engine.shared();
     loop {
@@ -97,7 +100,8 @@ async fn serve_calls(engine: &Engine) {
 }
 
 async fn clear_turns(engine: &Engine, calls: &HashMap<ResourceKey, Call>, woken: &HashMap<ResourceKey, i64>) {
-    let all = calls.iter().filter(|(key, call)| woken.get(key).copied().unwrap_or(0) < call.stages);
+    // Those that were woken have precedence until they have come; then the next call finds that there are no more.
+    let all = calls.iter().filter(|(key, _)| !woken.contains_key(key));
     let clear =
         |(key, call): (&ResourceKey, &Call)| engine.execute(ClearTurn { key: *key, arrival: call.arrival }, None);
     for cleared in join_all(all.map(clear)).await {

@@ -124,7 +124,8 @@ impl Permits {
         let at = after.map(|after| (after.version, after.create_time));
         self.followers.note(&key, at);
         let Some(after) = after else { return self.alarms.set(key, None) };
-        if before.is_some_and(|before| before.version == after.version) {
+        let at = |resource: &Arc<Resource>| (resource.version, resource.create_time);
+        if before.is_some_and(|before| at(before) == at(after)) {
             return;
         }
         self.alarms.set(key, after.wakes_at(now));

@@ -146,6 +146,21 @@ impl<'w> Desk<'w> {
         was_there
     }
 
+    /// Takes all out of a line who have given up, or whose server is gone, wherever they stand.
+    pub fn drop_gone(&mut self, key: ResourceKey) {
+        let line: Vec<Arc<Waiter>> =
+            self.get(key).map_or_else(Vec::new, |resource| resource.line.values().cloned().collect());
+        for waiter in line {
+            if self.is_gone(&waiter) {
+                self.leave(&waiter);
+            }
+        }
+    }
+
+    fn is_gone(&self, waiter: &Waiter) -> bool {
+        waiter.until <= self.now || self.is_orphan(waiter)
+    }
+
     /// Puts somebody into the line of a resource.
     pub fn join_line(&mut self, key: ResourceKey, waiter: &Arc<Waiter>) {
         if let Some(open) = self.open.get_mut(&key)
@@ -235,7 +250,18 @@ impl<'w> Desk<'w> {
         let now = self.now;
         let Some(open) = self.open.get_mut(&key) else { return false };
         let resource = &mut open.resource;
-        if resource.fits(&resource.claim_of_turn(&turn), now).is_err() {
+        let claim = resource.claim_of_turn(&turn);
+        if resource.fits(&claim, now).is_err() {
+            // What could never be had, or what nobody wants any more, holds up nobody.
+            if turn.is_abandoned(now) || resource.never(&claim).is_some() {
+                resource.state.turn = None;
+                open.is_changed = true;
+                return true;
+            }
+            if turn.called_until.is_some_and(|until| until <= now) {
+                resource.state.turn = Some(Turn { called_until: None, ..turn });
+                open.is_changed = true;
+            }
             return false;
         }
         match turn.called_until {
@@ -271,7 +297,7 @@ impl<'w> Desk<'w> {
     /// Gives a waiter what it waits for, if it can be had; lets it stand in the line of all that is in its way. True if it has left
     /// the line.
     fn serve_waiter(&mut self, waiter: &Arc<Waiter>) -> bool {
-        if waiter.until <= self.now || self.is_orphan(waiter) || !self.has_lease(waiter) {
+        if self.is_gone(waiter) || !self.has_lease(waiter) {
             return self.leave(waiter);
         }
         let claims: Vec<ResourceKey> =

@@ -22,8 +22,19 @@ pub struct EndWait {
     pub id: Uuid,
     /// What it asked for.
     pub claims: Vec<Claim>,
-    /// Whether it has gone and wants nothing any more.
-    pub has_gone: bool,
+    /// What becomes of a permit that it was granted meanwhile.
+    pub granted: WhenGranted,
+}
+
+/// What becomes of a permit that somebody was granted who stops waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenGranted {
+    /// It is wanted, and is made to last as long as was asked for.
+    Take,
+    /// It stays as it is: somebody will ask for it again.
+    Leave,
+    /// Nobody wants it any more.
+    Release,
 }
 
 impl Operation for EndWait {
@@ -46,6 +57,12 @@ impl Operation for EndWait {
         let now = desk.now;
         let mut granted = Vec::new();
         let mut bound = None;
+        // What was lost at one of its resources meanwhile is no permit any more.
+        let mut holds = |claim: &Claim| {
+            let resource = desk.get(ResourceKey::of(self.namespace, &claim.resource));
+            resource.is_some_and(|resource| resource.held_permit(&self.id).is_some())
+        };
+        let is_whole = self.claims.iter().all(&mut holds);
         for claim in &self.claims {
             let key = ResourceKey::of(self.namespace, &claim.resource);
             let Some(resource) = desk.get(key) else { continue };
@@ -55,9 +72,12 @@ impl Operation for EndWait {
                 continue;
             }
             let Some(permit) = resource.held_permit(&self.id).cloned() else { continue };
+            if self.granted == WhenGranted::Leave {
+                continue;
+            }
             let expires_at = permit.expires_at.max(Some(now.after(permit.ttl)));
             let (name, fencing_token) = (resource.name.clone(), permit.fencing_token);
-            if self.has_gone {
+            if self.granted == WhenGranted::Release || !is_whole {
                 bound = permit.lease;
                 resource.release(&self.id, Outcome::NEUTRAL, now);
             } else {

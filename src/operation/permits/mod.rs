@@ -37,6 +37,13 @@ fn keys<'a>(namespace: NamespaceId, names: impl Iterator<Item = &'a str>) -> Vec
 /// The permit of a token is held, and stays so until what stands on this is committed.
 pub(super) fn expect_permit(world: &mut World, namespace: NamespaceId, token: PermitToken) -> Result<(), Refusal> {
     let resource = world.resource(token.key()).ok_or(Refusal::PermitLost)?;
-    let is_held = token.namespace == namespace && resource.held_permit(&token.id).is_some();
-    if is_held { Ok(()) } else { Err(Refusal::PermitLost) }
+    let permit = resource.held_permit(&token.id).filter(|_| token.namespace == namespace);
+    let others = permit.ok_or(Refusal::PermitLost)?.all.clone();
+    for uid in others {
+        let other = world.resource(ResourceKey { namespace, uid });
+        if other.is_none_or(|other| other.held_permit(&token.id).is_none()) {
+            return Err(Refusal::PermitLost);
+        }
+    }
+    Ok(())
 }

@@ -39,10 +39,12 @@ impl Operation for RenewPermit {
         let permit = first.as_ref().and_then(|first| first.held_permit(&self.token.id)).ok_or(Refusal::PermitLost)?;
         let others = permit.all.iter().map(|uid| ResourceKey { namespace: self.namespace, uid: *uid });
         let keys: Vec<ResourceKey> = if permit.all.is_empty() { vec![self.token.key()] } else { others.collect() };
+        // It is held at all of its resources, or not at all.
+        super::expect_permit(world, self.namespace, self.token)?;
         let mut granted = Vec::with_capacity(keys.len());
         for key in keys {
-            let Some(resource) = world.resource(key) else { continue };
-            granted.extend(self.renew(world, &resource));
+            let resource = world.resource(key).ok_or(Refusal::PermitLost)?;
+            granted.push(self.renew(world, &resource).ok_or(Refusal::PermitLost)?);
         }
         Ok(Reply { permit: Some(PermitReply::Granted(granted)), applied: true, ..Reply::default() })
     }

@@ -17,17 +17,19 @@ use crate::domain::stage::{Stage, StagePhase};
 use crate::domain::time::Timestamp;
 use crate::engine::world::World;
 
+/// How often it is noted that stages still wait.
+const SEEN_EVERY: Duration = Duration::from_secs(5);
 /// When a stage that waits is tried again even if nobody wakes it.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 
 /// Gets the permits of a stage, or says what it waits for. `id` is that of the permits; stages of one group come with the same one, and
-/// share what others of them hold already.
+/// share what others of them hold already; `own` is the stage's alone.
 pub fn acquire(
     world: &mut World,
     job: &Job,
     stage: &Stage,
     worker: &Name,
-    id: Uuid,
+    (id, own): (Uuid, Uuid),
 ) -> Result<Vec<HeldPermit>, (ResourceKey, Blocker)> {
     let claims = &stage.spec.permits;
     if claims.is_empty() {
@@ -37,6 +39,8 @@ pub fn acquire(
     for claim in claims {
         desk.expire(ResourceKey::of(job.key.namespace, &claim.resource));
     }
+    // Permits of one id are one permit at each resource, so who needs another amount there has permits of its own.
+    let id = if claims.iter().any(|claim| is_other(&mut desk, claim, &id)) { own } else { id };
     let (shared, wanted): (Vec<Claim>, Vec<Claim>) =
         claims.iter().cloned().partition(|claim| is_shared(&mut desk, claim, &id));
     let place = (Reverse(job.priority), desk.now, Uuid::max());
@@ -68,6 +72,12 @@ fn is_shared(desk: &mut Desk, claim: &Claim, id: &Uuid) -> bool {
     resource.held_permit(id).is_some_and(|permit| permit.mode == mode && permit.amount == claim.amount)
 }
 
+/// Whether another stage of the group holds something else there.
+fn is_other(desk: &mut Desk, claim: &Claim, id: &Uuid) -> bool {
+    let is_held = desk.get_or_new(&claim.resource).held_permit(id).is_some();
+    is_held && !is_shared(desk, claim, id)
+}
+
 fn join(desk: &mut Desk, claim: &Claim, id: &Uuid) -> Option<HeldPermit> {
     let resource = desk.get_or_new(&claim.resource);
     resource.join(id);
@@ -90,12 +100,17 @@ fn wait(desk: &mut Desk, job: &Job, claims: &[Claim], blocked: Blocked) -> (Reso
                 let arrival = resource.next_arrival(now);
                 let (amount, mode) = (claim.amount, resource.mode_of(claim));
                 resource.state.latest_arrival = Some(arrival);
-                resource.state.turn = Some(Turn { priority: job.priority, arrival, amount, mode, called_until: None });
+                resource.state.turn =
+                    Some(Turn { priority: job.priority, arrival, amount, mode, seen: now, called_until: None });
                 desk.changed(key);
             }
             // What it was called for is gone. It waits since after the call: whoever found nobody else to wake shall not take the
             // place away, and the next call need not wait until this one is over.
             Some(turn) if turn.called_until.is_some() => desk.came(key),
+            Some(turn) if turn.seen.after(SEEN_EVERY) <= now => {
+                resource.state.turn = Some(Turn { seen: now, ..turn });
+                desk.changed(key);
+            }
             Some(_) => {}
         }
     }

@@ -29,6 +29,7 @@ impl Operation for WakeResource {
 
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
         let mut desk = Desk::new(world, self.key.namespace);
+        desk.drop_gone(self.key);
         desk.look(self.key);
         let applied = desk.close();
         Ok(Reply { applied, ..Reply::default() })

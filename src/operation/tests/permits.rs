@@ -17,7 +17,7 @@ use crate::domain::refusal::Refusal;
 use crate::operation::Operation;
 use crate::operation::permits::PermitReply;
 use crate::operation::permits::acquire::AcquirePermit;
-use crate::operation::permits::end_wait::EndWait;
+use crate::operation::permits::end_wait::{EndWait, WhenGranted};
 use crate::operation::permits::release::ReleasePermit;
 use crate::operation::permits::renew::RenewPermit;
 use crate::operation::permits::resource::{Change, ChangeResource};
@@ -28,13 +28,19 @@ const NAMES: [&str; 3] = ["lock", "limit", "rate"];
 
 #[derive(Clone, Debug)]
 enum Step {
-    Acquire { claims: Vec<(usize, i64, Option<Mode>)>, wait: u64, ttl: u64 },
+    Acquire {
+        claims: Vec<(usize, i64, Option<Mode>)>,
+        wait: u64,
+        ttl: u64,
+    },
     Release(usize),
     Renew(usize),
     GiveUp(usize),
     Limit(i64),
     Pass(u64),
     Wake(usize),
+    /// Deleted and asked for in one group.
+    Anew(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -50,6 +56,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..5_i64).prop_map(Step::Limit),
         2 => (0..6_000_u64).prop_map(Step::Pass),
         2 => (0..3_usize).prop_map(Step::Wake),
+        1 => (0..3_usize).prop_map(Step::Anew),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -102,7 +109,8 @@ impl Fleet {
             }
             Step::GiveUp(i) => {
                 if let Some((id, claims)) = self.wish(*i) {
-                    self.run(&EndWait { namespace: NAMESPACE, id, claims, has_gone: true }).expect("never refused");
+                    self.run(&EndWait { namespace: NAMESPACE, id, claims, granted: WhenGranted::Release })
+                        .expect("never refused");
                     assert!(self.resources().all(|resource| resource.held_permit(&id).is_none()));
                 }
             }
@@ -110,10 +118,49 @@ impl Fleet {
                 self.set_policy("limit", Policy { capacity: Some(*capacity), ..Policy::default() });
             }
             Step::Pass(millis) => self.bench.pass(Duration::from_millis(*millis)),
+            Step::Anew(i) => self.anew(NAMES[*i]),
             Step::Wake(i) => {
                 let key = ResourceKey::of(NAMESPACE, NAMES[*i]);
                 self.run(&WakeResource { key }).expect("never refused");
             }
+        }
+    }
+
+    fn anew(&mut self, name: &'static str) {
+        let key = ResourceKey::of(NAMESPACE, name);
+        let change = Change::Delete;
+        let delete = ChangeResource { key, resource: name.into(), change, expected_version: None, request: None };
+        self.next += 1;
+        let claims = vec![Claim { resource: name.into(), amount: 1, mode: None }];
+        let acquire = AcquirePermit { wait: Duration::ZERO, ..self.wish_for(claims.clone(), 5) };
+        let id = acquire.id;
+        let answers = self.bench.group(&[&delete, &acquire]);
+        self.check();
+        if answers[0].is_ok() {
+            let reply = answers[1].as_ref().expect("it is a free lock now");
+            assert!(matches!(reply.permit, Some(PermitReply::Granted(_))));
+            assert_eq!(self.bench.resource(key).expect("it is there").version, 1);
+        }
+        if answers[1].as_ref().is_ok_and(|reply| matches!(reply.permit, Some(PermitReply::Granted(_)))) {
+            self.wishes.push((id, claims));
+        }
+        // What the others stand on.
+        if name != "lock" {
+            self.set_policy(name, Policy { capacity: Some(3), ..Policy::default() });
+        }
+    }
+
+    fn wish_for(&self, claims: Vec<Claim>, ttl: u64) -> AcquirePermit {
+        AcquirePermit {
+            namespace: NAMESPACE,
+            id: Uuid::from_u128(self.next),
+            claims,
+            ttl: secs(ttl),
+            wait: Duration::ZERO,
+            holder: "worker".into(),
+            priority: 0,
+            lease: None,
+            request: None,
         }
     }
 
@@ -125,18 +172,8 @@ impl Fleet {
         };
         let claims: Vec<Claim> = claims.iter().map(claim).collect();
         self.next += 1;
-        let id = Uuid::from_u128(self.next);
-        let acquire = AcquirePermit {
-            namespace: NAMESPACE,
-            id,
-            claims: claims.clone(),
-            ttl: secs(ttl),
-            wait: secs(wait),
-            holder: "worker".into(),
-            priority: 0,
-            lease: None,
-            request: None,
-        };
+        let acquire = AcquirePermit { wait: secs(wait), ..self.wish_for(claims.clone(), ttl) };
+        let id = acquire.id;
         match self.run(&acquire) {
             Ok(reply) => match reply.permit.expect("an answer") {
                 PermitReply::Granted(granted) => {

@@ -173,6 +173,30 @@ async fn a_line_is_one_across_servers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_there_keeps_the_permit_from_who_waits_here() {
+    let a = Server::start().await;
+    let b = a.beside().await;
+    let short = AcquirePermitRequest { ttl: seconds(2), ..wish(vec![claim("doc")]) };
+    let permit = a.api.ask(short).await.expect("a permit");
+    let waiting = tokio::spawn({
+        let api = a.api.clone();
+        async move { api.acquire("doc").await }
+    });
+    a.api.waits_for("doc", 1).await;
+    // Server A knows nothing of these; what it remembers of the expiry passes twice.
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_secs(5) {
+        assert!(b.api.renew(&permit).await, "nobody took it");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(!waiting.is_finished());
+    // Now it expires, though nobody releases it.
+    let next = waiting.await.expect("no panic");
+    assert!(next.grants[0].fencing_token > permit.grants[0].fencing_token);
+    assert!(!b.api.renew(&permit).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stage_here_waits_for_a_lock_there() {
     let a = Server::start().await;
     let b = a.beside().await;
@@ -309,6 +333,29 @@ async fn stages_of_a_group_share_their_permits() {
         retry_policy: Some(at_once(1)),
         ..new_stage(&format!("slide-{i}"))
     };
+    // Who needs another amount of the same has a permit of its own.
+    api.set_policy("gpu", capacity(3)).await;
+    let part = |amount_of| proto::StageSpec {
+        permits: vec![amount("gpu", amount_of)],
+        group_key: "gpu".to_owned(),
+        queue: "gpu".to_owned(),
+        ..new_stage(&format!("part-{amount_of}"))
+    };
+    api.submit(new_job("parts", vec![part(1), part(2)])).await;
+    let poll = proto::LeaseStagesRequest {
+        worker_id: "worker".into(),
+        queues: texts(&["gpu"]),
+        max_stages: 10,
+        same_group: true,
+        wait: seconds(PATIENCE.as_secs()),
+        ..Default::default()
+    };
+    let parts = ok(api.workers().lease_stages(poll).await).leases;
+    assert_eq!((parts.len(), api.resource("gpu").await.in_use, api.resource("gpu").await.permits), (2, 3, 2));
+    for (part, left) in parts.iter().zip([1, 0]) {
+        api.complete(part, json!({})).await;
+        assert_eq!(api.resource("gpu").await.permits, left);
+    }
     for doc in ["a", "b"] {
         api.submit(new_job(doc, (0..4).map(|i| slide(doc, i)).collect())).await;
     }
