@@ -1,4 +1,4 @@
-"""A process that holds locks, is stopped past their time and goes on as if nothing had been; of `test_stopped_holder`."""
+"""A process that holds locks, is stopped past their time and goes on as if nothing was: of `test_stopped_holder`."""
 
 from __future__ import annotations
 
