@@ -284,6 +284,14 @@ pub struct Permit {
 }
 
 impl Permit {
+    /// All its resources, of which it was found at one.
+    pub fn keys(&self, found_at: ResourceKey) -> Vec<ResourceKey> {
+        if self.all.is_empty() {
+            return vec![found_at];
+        }
+        self.all.iter().map(|uid| ResourceKey { uid: *uid, ..found_at }).collect()
+    }
+
     /// Whether it tries out if the resource is well again.
     pub fn is_probe(&self) -> bool {
         self.pass.is_some_and(|pass| pass.probe)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::breaker::Admission;
 use super::line::{Place, Turn, Waiter};
 use super::resource::Resource;
-use super::{Block, BlockReason, Claim, MAX_HOLDERS, Mode, ResourceKey};
+use super::{Block, BlockReason, Claim, MAX_HOLDERS, Mode};
 use crate::domain::time::Timestamp;
 
 /// After so long nobody may pass a waiter of several resources any more, whatever it waits for.
@@ -178,10 +178,5 @@ impl Resource {
         let first = self.line.values().find(|waiter| self.holds_up(waiter, now));
         moments.extend(first.and_then(|waiter| self.claim_of(waiter)).and_then(block));
         moments.into_iter().min()
-    }
-
-    /// The keys of what a waiter asks for.
-    pub fn keys_of(&self, waiter: &Waiter) -> Vec<ResourceKey> {
-        waiter.claims.iter().map(|claim| ResourceKey::of(self.key.namespace, &claim.resource)).collect()
     }
 }

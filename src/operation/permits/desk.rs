@@ -168,7 +168,7 @@ impl<'w> Desk<'w> {
         {
             open.resource.join_line(waiter);
             // Time may have passed since it was served: whoever writes a line leaves nobody in it who could be served.
-            (open.is_changed, open.is_due) = (true, true);
+            self.changed(key);
         }
     }
 

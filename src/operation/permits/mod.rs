@@ -34,16 +34,20 @@ fn keys<'a>(namespace: NamespaceId, names: impl Iterator<Item = &'a str>) -> Vec
     names.map(|name| Key::Resource(ResourceKey::of(namespace, name))).collect()
 }
 
-/// The permit of a token is held, and stays so until what stands on this is committed.
-pub(super) fn expect_permit(world: &mut World, namespace: NamespaceId, token: PermitToken) -> Result<(), Refusal> {
+/// The permit of a token is held at all of its resources, and stays so until what stands on this is committed. Returns which these are.
+pub(super) fn expect_permit(
+    world: &mut World,
+    namespace: NamespaceId,
+    token: PermitToken,
+) -> Result<Vec<ResourceKey>, Refusal> {
     let resource = world.resource(token.key()).ok_or(Refusal::PermitLost)?;
     let permit = resource.held_permit(&token.id).filter(|_| token.namespace == namespace);
-    let others = permit.ok_or(Refusal::PermitLost)?.all.clone();
-    for uid in others {
-        let other = world.resource(ResourceKey { namespace, uid });
-        if other.is_none_or(|other| other.held_permit(&token.id).is_none()) {
+    let keys = permit.ok_or(Refusal::PermitLost)?.keys(token.key());
+    for key in &keys {
+        let resource = world.resource(*key);
+        if resource.is_none_or(|resource| resource.held_permit(&token.id).is_none()) {
             return Err(Refusal::PermitLost);
         }
     }
-    Ok(())
+    Ok(keys)
 }

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::desk::Desk;
 use crate::domain::id::{JobKey, NamespaceId};
-use crate::domain::permit::{Bound, Outcome, PermitToken, ResourceKey};
+use crate::domain::permit::{Bound, Outcome, PermitToken};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
 use crate::engine::world::{Key, World};
@@ -56,10 +56,8 @@ impl Operation for ReleasePermit {
         if permit.lost_at.is_some() {
             return Err(Refusal::PermitLost);
         }
-        let others = permit.all.iter().map(|uid| ResourceKey { namespace: self.namespace, uid: *uid });
-        let keys: Vec<ResourceKey> = if permit.all.is_empty() { vec![self.token.key()] } else { others.collect() };
         let now = desk.now;
-        for key in keys {
+        for key in permit.keys(self.token.key()) {
             if desk.get(key).is_some_and(|resource| resource.release(&id, self.outcome, now)) {
                 desk.changed(key);
             }

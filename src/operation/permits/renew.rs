@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::domain::id::NamespaceId;
 use crate::domain::permit::resource::Resource;
-use crate::domain::permit::{Granted, Permit, PermitToken, ResourceKey};
+use crate::domain::permit::{Granted, Permit, PermitToken};
 use crate::domain::refusal::Refusal;
 use crate::engine::world::{Key, World};
-use crate::operation::permits::PermitReply;
+use crate::operation::permits::{PermitReply, expect_permit};
 use crate::operation::{Operation, Reply};
 
 /// Extends one permit at all of its resources. One whose time is up stays its holder's as long as nobody has taken it.
@@ -35,12 +35,7 @@ impl Operation for RenewPermit {
     }
 
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let first = world.resource(self.token.key()).filter(|_| self.token.namespace == self.namespace);
-        let permit = first.as_ref().and_then(|first| first.held_permit(&self.token.id)).ok_or(Refusal::PermitLost)?;
-        let others = permit.all.iter().map(|uid| ResourceKey { namespace: self.namespace, uid: *uid });
-        let keys: Vec<ResourceKey> = if permit.all.is_empty() { vec![self.token.key()] } else { others.collect() };
-        // It is held at all of its resources, or not at all.
-        super::expect_permit(world, self.namespace, self.token)?;
+        let keys = expect_permit(world, self.namespace, self.token)?;
         let mut granted = Vec::with_capacity(keys.len());
         for key in keys {
             let resource = world.resource(key).ok_or(Refusal::PermitLost)?;
