@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use foldhash::fast::RandomState;
 use lru::LruCache;
 
 use super::world::Key;
@@ -12,6 +13,7 @@ use crate::domain::namespace::Namespace;
 use crate::domain::permit::resource::Resource;
 use crate::domain::record::Record;
 use crate::domain::request::RequestRecord;
+use crate::domain::time::Timestamp;
 
 /// One cached row with what is below it.
 #[derive(Clone, Debug)]
@@ -39,14 +41,24 @@ impl Cached {
         }
     }
 
-    fn version(&self) -> (i64, i64) {
+    /// Counts up from 1 in what was made at one time.
+    fn version(&self) -> i64 {
         match self {
-            // A job created again under the id of a deleted one counts from 1 again.
-            Self::Job(job) => (job.meta.create_time.0, job.revision),
-            Self::Record(record) => (record.create_time.0, record.version),
-            Self::Resource(resource) => (resource.create_time.0, resource.version),
-            Self::Request(record) => (0, record.revision),
-            Self::Namespace(namespace) => (0, namespace.version),
+            Self::Job(job) => job.revision,
+            Self::Record(record) => record.version,
+            Self::Resource(resource) => resource.version,
+            Self::Request(record) => record.revision,
+            Self::Namespace(namespace) => namespace.version,
+        }
+    }
+
+    /// When it was made, where it can be made again under its key.
+    fn made(&self) -> Timestamp {
+        match self {
+            Self::Job(job) => job.meta.create_time,
+            Self::Record(record) => record.create_time,
+            Self::Resource(resource) => resource.create_time,
+            Self::Request(_) | Self::Namespace(_) => Timestamp(0),
         }
     }
 }
@@ -62,8 +74,16 @@ pub struct Cache {
 }
 
 struct Inner {
-    entries: LruCache<Key, (Cached, usize)>,
+    entries: LruCache<Key, (Cached, usize), RandomState>,
     bytes: usize,
+}
+
+impl Inner {
+    fn remove(&mut self, key: &Key) {
+        if let Some((_, freed)) = self.entries.pop(key) {
+            self.bytes -= freed;
+        }
+    }
 }
 
 /// What the cache holds and did.
@@ -81,7 +101,7 @@ impl Cache {
     /// An empty cache with its bounds.
     pub fn new(max_entries: usize, max_bytes: usize) -> Self {
         Self {
-            inner: Mutex::new(Inner { entries: LruCache::unbounded(), bytes: 0 }),
+            inner: Mutex::new(Inner { entries: LruCache::unbounded_with_hasher(RandomState::default()), bytes: 0 }),
             max_bytes,
             max_entries,
             hits: AtomicU64::new(0),
@@ -98,17 +118,23 @@ impl Cache {
         found
     }
 
-    /// Keeps what was seen committed, unless something newer is cached already.
+    /// Keeps what was seen committed, unless something newer is cached already. Of two things under one key that were made at different
+    /// times nothing says which is the newer one (servers go by clocks of their own), so neither is kept.
     pub fn put(&self, key: Key, cached: Cached) {
         let bytes = cached.bytes();
         let mut inner = self.lock();
-        if inner.entries.peek(&key).is_some_and(|(newer, _)| newer.version() > cached.version()) {
-            return;
+        match inner.entries.get_mut(&key) {
+            Some((there, _)) if there.made() != cached.made() => return inner.remove(&key),
+            Some((there, _)) if there.version() > cached.version() => return,
+            Some(entry) => {
+                let (_, freed) = std::mem::replace(entry, (cached, bytes));
+                inner.bytes -= freed;
+            }
+            None => {
+                inner.entries.put(key, (cached, bytes));
+            }
         }
         inner.bytes += bytes;
-        if let Some((_, old)) = inner.entries.put(key, (cached, bytes)) {
-            inner.bytes -= old;
-        }
         while inner.bytes > self.max_bytes || inner.entries.len() > self.max_entries {
             let Some((_, (_, freed))) = inner.entries.pop_lru() else { break };
             inner.bytes -= freed;
@@ -118,10 +144,7 @@ impl Cache {
 
     /// Forgets a key.
     pub fn remove(&self, key: &Key) {
-        let mut inner = self.lock();
-        if let Some((_, freed)) = inner.entries.pop(key) {
-            inner.bytes -= freed;
-        }
+        self.lock().remove(key);
     }
 
     /// What it holds and did.

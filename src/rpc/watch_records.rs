@@ -1,9 +1,10 @@
 //! WatchRecords: some records as they are, then what becomes of them.
 //!
 //! A commit of this server is told from what its lanes have just put into the cache, without a read; those of other servers are
-//! found, and put there, by one look for all that is followed here. The versions told grow strictly, whichever comes first.
+//! found, and put there, by one look for all that is followed here. The versions told of a record grow strictly, whichever comes first.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use foldhash::HashSet;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use futures::stream;
@@ -31,8 +32,8 @@ use crate::store::load::Look;
 
 /// What was told of a record last.
 enum Told {
-    /// Nothing; its reader knows it at this version, or not at all (0).
-    Nothing { from: i64 },
+    /// Nothing; its reader knows it at this version, or not at all (0), and perhaps since when it was there.
+    Nothing { from: i64, made: Option<Timestamp> },
     /// That it is not there.
     Absence,
     /// This version of it.
@@ -75,7 +76,10 @@ impl Watcher {
             if from < 0 {
                 return Err(path.field("from_version").refuse("must not be negative"));
             }
-            if told.insert(key.clone(), Told::Nothing { from }).is_some() {
+            let made_path = path.field("from_create_time");
+            let made = watched.from_create_time.as_ref();
+            let made = made.map(|made| time::parse_timestamp(made, &made_path)).transpose()?;
+            if told.insert(key.clone(), Told::Nothing { from, made }).is_some() {
                 return Err(path.field("record_id").refuse("another of the records is the same"));
             }
             keys.push(key);
@@ -111,8 +115,9 @@ impl Watcher {
         let mut unknown = false;
         for key in &changed {
             match self.services.engine.shared().cache.get(&Key::Record(key.clone())) {
-                Some(Cached::Record(record)) => self.tell(&record)?,
-                // Deleted, or already out of memory.
+                Some(Cached::Record(record)) if self.is_of_the_told(&record) => self.tell(&record)?,
+                // Deleted, made or made anew, or already out of memory. Which of two records under one name is the newer one nothing in
+                // them says (clocks of servers differ), so that is looked up.
                 Some(_) | None => unknown = true,
             }
         }
@@ -139,19 +144,24 @@ impl Watcher {
         Ok(())
     }
 
+    /// Whether it is the very record that was told of last, if not an older state of it.
+    fn is_of_the_told(&self, record: &Record) -> bool {
+        matches!(self.told.get(&record.key), Some(Told::Version { create_time, .. }) if *create_time == record.create_time)
+    }
+
+    /// Tells a record as it is in the database, or a state of the one that was told of last.
     fn tell(&mut self, record: &Record) -> Result<()> {
+        let is_same = self.is_of_the_told(record);
         let Some(told) = self.told.get_mut(&record.key) else { return Ok(()) };
         let update = match &*told {
-            Told::Nothing { from } if *from == record.version => None,
-            Told::Nothing { .. } | Told::Absence => Some(Update::Record(convert::record(record)?)),
-            Told::Version { version, create_time, .. }
-                if (record.create_time, record.version) <= (*create_time, *version) =>
+            Told::Nothing { from, made }
+                if *from == record.version && made.is_none_or(|made| made == record.create_time) =>
             {
-                return Ok(());
+                None
             }
-            Told::Version { version, create_time, fields } if record.create_time == *create_time => {
-                Some(Update::Change(change(record, *version, fields)?))
-            }
+            Told::Nothing { .. } | Told::Absence => Some(Update::Record(convert::record(record)?)),
+            Told::Version { version, .. } if is_same && record.version <= *version => return Ok(()),
+            Told::Version { version, fields, .. } if is_same => Some(Update::Change(change(record, *version, fields)?)),
             // Deleted and created again in between.
             Told::Version { .. } => Some(Update::Record(convert::record(record)?)),
         };
@@ -166,7 +176,7 @@ impl Watcher {
         let version = match self.told.insert(key, Told::Absence) {
             Some(Told::Absence) => return,
             Some(Told::Version { version, .. }) => version,
-            Some(Told::Nothing { from }) => from,
+            Some(Told::Nothing { from, .. }) => from,
             None => 0,
         };
         self.queued.push_back(Update::Removal(proto::RecordRemoval { collection, record_id, version }));

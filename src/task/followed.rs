@@ -86,7 +86,10 @@ impl Chore for FollowedRecords {
                         shared.cache.put(Key::Record(key.clone()), Cached::Record(record.clone()));
                         shared.followers.note(&key, Some((record.version, record.create_time)));
                     }
-                    Look::Missing => shared.followers.note(&key, None),
+                    Look::Missing => {
+                        shared.cache.remove(&Key::Record(key.clone()));
+                        shared.followers.note(&key, None);
+                    }
                 }
                 changed += 1;
             }

@@ -1,5 +1,6 @@
 //! Watches of records: as they are, then every change, through any server.
 
+use interlock::proto::commit_operation::Operation;
 use interlock::proto::watch_records_response::Update;
 use interlock::proto::{self, DeleteRecordRequest, WatchRecordsRequest, WatchedRecord};
 use serde_json::{Value, json};
@@ -15,20 +16,27 @@ impl Watch {
             collection: COLLECTION.to_owned(),
             record_id: (*record_id).to_owned(),
             from_version: *from_version,
+            from_create_time: None,
         };
-        let records = records.iter().map(watched).collect();
+        Watch::of(api, records.iter().map(watched).collect()).await
+    }
+
+    async fn of(api: &Api, records: Vec<WatchedRecord>) -> Watch {
         Watch(ok(api.records().watch_records(WatchRecordsRequest { records }).await))
     }
 
     /// The next piece of news that is no keepalive.
     async fn next(&mut self) -> Update {
-        loop {
-            let message = tokio::time::timeout(PATIENCE, self.0.message()).await.expect("news in time");
-            match message.expect("no error").expect("no end").update.expect("an update") {
-                Update::Keepalive(_) => {}
-                update => return update,
+        let news = async {
+            loop {
+                let message = self.0.message().await.expect("no error").expect("no end");
+                match message.update.expect("an update") {
+                    Update::Keepalive(_) => {}
+                    update => return update,
+                }
             }
-        }
+        };
+        tokio::time::timeout(PATIENCE, news).await.expect("news in time")
     }
 
     async fn change(&mut self) -> proto::RecordChange {
@@ -57,9 +65,13 @@ fn changed(change: &proto::RecordChange) -> Value {
     Value::Object(change.fields.iter().map(|(name, value)| (name.clone(), json_of(value))).collect())
 }
 
-async fn delete(api: &Api, record_id: &str) {
+fn named(record_id: &str) -> DeleteRecordRequest {
     let (collection, record_id) = (COLLECTION.to_owned(), record_id.to_owned());
-    ok(api.records().delete_record(DeleteRecordRequest { collection, record_id, ..Default::default() }).await);
+    DeleteRecordRequest { collection, record_id, ..Default::default() }
+}
+
+async fn delete(api: &Api, record_id: &str) {
+    ok(api.records().delete_record(named(record_id)).await);
 }
 
 #[tokio::test]
@@ -132,4 +144,58 @@ async fn a_watch_follows_writers_through_any_server_to_the_last_version() {
         }
         assert_eq!((fields_of(&record), record.field_versions), (fields_of(&last), last.field_versions.clone()));
     }
+}
+
+#[tokio::test]
+async fn what_another_server_deletes_or_makes_anew_is_told() {
+    let server = Server::start().await;
+    let other = server.beside().await;
+    let api = &server.api;
+    api.update_record("a", vec![set("n", json!(1))]).await;
+    let first = api.record("a").await;
+    let mut watch = Watch::begin(api, &[("a", 0)]).await;
+    assert_eq!(watch.record().await, first);
+    delete(&other.api, "a").await;
+    assert_eq!(watch.removal().await.version, 1);
+    // This server remembered the record. It does not tell those who come now of what is no longer there.
+    let mut late = Watch::begin(api, &[("a", 0)]).await;
+    assert_eq!(late.removal().await.version, 0);
+    other.api.update_record("a", vec![set("m", json!(2))]).await;
+    let second = other.api.record("a").await;
+    for watch in [&mut watch, &mut late] {
+        assert_eq!(watch.record().await, second);
+    }
+    // It has the version of the first one again: only when it was made tells it apart.
+    let resume = |from_create_time| WatchedRecord {
+        collection: COLLECTION.to_owned(),
+        record_id: "a".to_owned(),
+        from_version: 1,
+        from_create_time,
+    };
+    assert_eq!(Watch::of(api, vec![resume(first.create_time)]).await.record().await, second);
+    let mut resumed = Watch::of(api, vec![resume(second.create_time)]).await;
+    api.update_record("a", vec![increment("m", 1.0)]).await;
+    assert_eq!(changed(&resumed.change().await), json!({ "m": 3 }));
+}
+
+/// Servers go by clocks of their own: what is made later may say that it was made earlier.
+#[tokio::test]
+async fn a_record_made_anew_under_a_clock_that_is_behind_is_told() {
+    let server = Server::start().await;
+    let api = &server.api;
+    api.update_record("a", vec![set("n", json!(1))]).await;
+    let ahead = "UPDATE records SET create_time = create_time + interval '1 hour' RETURNING version::text";
+    assert_eq!(server.column(ahead).await, ["1"]);
+    let mut watch = Watch::begin(api, &[("a", 0)]).await;
+    watch.record().await;
+    // In one commit, so that nothing is told in between.
+    let part = |operation| proto::CommitOperation { operation: Some(operation) };
+    let operations = vec![
+        part(Operation::DeleteRecord(named("a"))),
+        part(Operation::UpdateRecord(update("a", vec![set("n", json!(2))]))),
+    ];
+    ok(api.transactions().commit(proto::CommitRequest { operations, ..Default::default() }).await);
+    assert_eq!(fields_of(&watch.record().await), json!({ "n": 2 }));
+    api.update_record("a", vec![increment("n", 1.0)]).await;
+    assert_eq!(changed(&watch.change().await), json!({ "n": 3 }));
 }
