@@ -39,7 +39,9 @@ pub async fn records(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let Some(url) = &scene.settings.database_url else { return Ok(rows) };
     raw::prepare_records(url, MANY, FIELDS).await?;
     scene.settle().await?;
-    for (name, batch, in_flight) in [("records, beside SQL", 1, 64), ("batches of 100", BATCH, 8)] {
+    for (name, batch, in_flight) in
+        [("records, beside SQL", 1, 64), ("batches of 100", BATCH, 8), ("batches of 100", BATCH, 32)]
+    {
         rows.extend(beside_sql(scene, url, &many, name, batch, in_flight).await?);
     }
     Ok(rows)

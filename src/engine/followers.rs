@@ -3,11 +3,11 @@
 //! **Invariants.** A follower holds the keys that changed since it looked, each once, and no more; one that does not look costs
 //! nothing else. What another server commits is found by a look at all that are followed, many at once, and noted here too.
 
-use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use foldhash::{HashMap, HashSet};
 use tokio::sync::Notify;
 
 use crate::domain::time::Timestamp;
@@ -59,7 +59,7 @@ impl<K: Eq + Hash + Clone> Followers<K> {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let mut by_key = lock(&self.by_key);
         for key in &keys {
-            let new = || Followed { at: None, ears: HashMap::new() };
+            let new = || Followed { at: None, ears: HashMap::default() };
             by_key.entry(key.clone()).or_insert_with(new).ears.insert(number, ear.clone());
         }
         self.count.fetch_add(1, Ordering::Release);

@@ -3,7 +3,7 @@
 //! Operations that share a key that one of them writes share its final row, so they stand or fall together: a component.
 //! Others are none of its business.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 
 use super::queue::Pending;
 use super::world::{Key, Loaded, NamespaceEffect, Trace, World};
@@ -33,23 +33,23 @@ pub struct Components {
     pub of_operation: Vec<i32>,
     /// The component of each key that matters.
     pub of_key: HashMap<Key, i32>,
-    /// Components that write something.
-    pub writing: HashSet<i32>,
+    /// Whether anything is written.
+    pub writes: bool,
     /// What is proved and written.
     pub plan: Plan,
 }
 
 impl Components {
     /// Finds the components and fills the plan. Keys in `fresh` were loaded for this very group and need no further proof
-    /// where they were only read.
-    pub fn of(decided: &[Decided], world: &World, fresh: &HashSet<Key>) -> Self {
+    /// where they were only read. `alone` is whether nobody else is known to write what this server writes.
+    pub fn of(decided: &[Decided], world: &World, fresh: &HashSet<Key>, alone: bool) -> Self {
         let written: HashSet<&Key> = decided.iter().flat_map(|one| &one.trace.written).collect();
         let mut union = Union::default();
-        let nodes: Vec<usize> = decided.iter().map(|one| union.join(binding_keys(&one.trace, &written))).collect();
-        let mut this = Self { of_operation: nodes.iter().map(|node| union.root(*node)).collect(), ..Self::default() };
-        let keys: Vec<Key> = union.nodes.keys().cloned().collect();
-        this.of_key = keys.into_iter().map(|key| (key.clone(), union.root_of(&key))).collect();
-        this.writing = written.iter().filter_map(|key| this.of_key.get(*key).copied()).collect();
+        let nodes: Vec<i32> = decided.iter().map(|one| union.join(binding_keys(&one.trace, &written))).collect();
+        let mut this = Self { writes: !written.is_empty(), ..Self::default() };
+        this.of_operation = nodes.iter().map(|node| union.root(*node)).collect();
+        this.of_key = union.into_roots();
+        this.plan.alone = alone;
         this.plan_keys(world, &world.loaded, fresh);
         this.plan_operations(decided, &world.loaded);
         this
@@ -59,7 +59,7 @@ impl Components {
     fn plan_keys(&mut self, world: &World, loaded: &Loaded, fresh: &HashSet<Key>) {
         let mut keys: Vec<(&Key, &i32)> = self.of_key.iter().collect();
         keys.sort_unstable();
-        let mut populated = HashSet::new();
+        let mut populated = HashSet::default();
         for (key, &c) in keys {
             match key {
                 Key::Job(job) => {
@@ -147,7 +147,7 @@ impl Components {
 
     /// What single operations stand on beside the keys that bind them together.
     fn plan_operations(&mut self, decided: &[Decided], loaded: &Loaded) {
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::default();
         for (one, &c) in decided.iter().zip(&self.of_operation) {
             for (key, no, secret) in &one.trace.expired {
                 self.plan.prove_expired(c, *key, *no, *secret);
@@ -198,13 +198,13 @@ fn binding_keys<'a>(trace: &'a Trace, written: &'a HashSet<&Key>) -> impl Iterat
 /// Union-find over keys.
 #[derive(Default)]
 struct Union {
-    parents: Vec<usize>,
-    nodes: HashMap<Key, usize>,
+    parents: Vec<i32>,
+    nodes: HashMap<Key, i32>,
 }
 
 impl Union {
     /// Joins keys into one set, which is also made if there are none. Returns a member.
-    fn join<'a>(&mut self, keys: impl Iterator<Item = &'a Key>) -> usize {
+    fn join<'a>(&mut self, keys: impl Iterator<Item = &'a Key>) -> i32 {
         let mut set = None;
         for key in keys {
             let node = match self.nodes.get(key) {
@@ -216,33 +216,38 @@ impl Union {
                 }
             };
             if let Some(set) = set {
-                let (a, b) = (self.find(set), self.find(node));
-                self.parents[a] = b;
+                let (a, b) = (self.root(set), self.root(node));
+                self.parents[place(a)] = b;
             }
             set = Some(node);
         }
         set.unwrap_or_else(|| self.add())
     }
 
-    fn add(&mut self) -> usize {
-        self.parents.push(self.parents.len());
-        self.parents.len() - 1
+    fn add(&mut self) -> i32 {
+        let node = i32::try_from(self.parents.len()).expect("a group has few operations");
+        self.parents.push(node);
+        node
     }
 
-    fn find(&mut self, mut node: usize) -> usize {
-        while self.parents[node] != node {
-            self.parents[node] = self.parents[self.parents[node]];
-            node = self.parents[node];
+    fn root(&mut self, mut node: i32) -> i32 {
+        while self.parents[place(node)] != node {
+            self.parents[place(node)] = self.parents[place(self.parents[place(node)])];
+            node = self.parents[place(node)];
         }
         node
     }
 
-    fn root(&mut self, node: usize) -> i32 {
-        i32::try_from(self.find(node)).expect("a group has few operations")
+    /// The set of each key.
+    fn into_roots(mut self) -> HashMap<Key, i32> {
+        let mut nodes = std::mem::take(&mut self.nodes);
+        nodes.values_mut().for_each(|node| *node = self.root(*node));
+        nodes
     }
+}
 
-    fn root_of(&mut self, key: &Key) -> i32 {
-        let node = self.nodes[key];
-        self.root(node)
-    }
+/// Where a node stands among the parents.
+#[allow(clippy::cast_sign_loss)] // They are counted from 0.
+fn place(node: i32) -> usize {
+    node as usize
 }

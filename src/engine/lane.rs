@@ -3,11 +3,12 @@
 //! An optimistic lane decides on cached state and lets the commit prove it; what another server was writing it passes on to
 //! the locking lane, which takes the rows' locks first. Both decide the same way.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use foldhash::HashSet;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -29,6 +30,11 @@ use crate::store::connection::{
 const SETTLE_FOR: Duration = Duration::from_secs(10);
 /// How long reading what a group stands on may take, the wait for locks included.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the locking lane waits for a row that somebody else has locked.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// How long an optimistic lane does, which holds up everybody behind it: so long as a commit may take. It knows of nobody else who
+/// writes the row, or it would not wait at all.
+const PASSING_WAIT: Duration = Duration::from_millis(250);
 /// How long one look may take.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a write waits for a row that a foreign session holds, after the wait for its lock.
@@ -70,14 +76,15 @@ struct Undone {
 impl Lane {
     /// A lane that takes from one queue and passes contended operations on to another.
     pub fn new(mode: Mode, shared: Arc<Shared>, (queue, side): (Arc<Queue>, Side), aside: Arc<Queue>) -> Self {
-        let connection = Connection::new(shared.store.target.clone());
-        Self { mode, shared, queue, side, aside, connection, held: HashSet::new() }
+        let lock_wait = if mode == Mode::Locking { LOCK_WAIT } else { PASSING_WAIT };
+        let connection = Connection::new(shared.store.target.clone(), lock_wait);
+        Self { mode, shared, queue, side, aside, connection, held: HashSet::default() }
     }
 
     /// Serves the queue until it is closed and empty.
     pub async fn run(mut self) {
         while let Some(group) = self.queue.take_group(self.side).await {
-            let mut todo = vec![Work { group: self.without_contended(group), stale: HashSet::new() }];
+            let mut todo = vec![Work { group: self.without_contended(group), stale: HashSet::default() }];
             while let Some(work) = todo.pop() {
                 todo.extend(self.round(work).await);
             }
@@ -211,7 +218,7 @@ impl Lane {
             Ok(Err(error)) => return Err(unread(work, &error)),
             Err(_) => return Err(away(work.group, &Error::StoreUnavailable)),
         };
-        let round = Round::decide(work.group, basis);
+        let round = Round::decide(work.group, basis, !self.shared.rivals.are_about());
         let ended = if round.is_settled() {
             Ended::Applied(Committed { components: Vec::new(), told: None })
         } else {
@@ -222,7 +229,7 @@ impl Lane {
 
     async fn locking(&mut self, work: Work, is_held: bool, group_id: Uuid) -> Result<(Round, Ended), Undone> {
         let wanted = Wanted::by(&work.group);
-        let roots = Roots::of(wanted.keys.iter());
+        let roots = Roots::of(wanted.keys.iter().copied());
         let Open { client, prepared } = match self.connection.open().await {
             Ok(open) => open,
             Err(error) => return Err(away(work.group, &error)),
@@ -235,9 +242,9 @@ impl Lane {
             Err(_) => return Err(away(work.group, &Error::StoreUnavailable)),
         };
         wanted.keys.iter().for_each(|key| {
-            self.held.remove(key);
+            self.held.remove(*key);
         });
-        let round = Round::decide(work.group, basis);
+        let round = Round::decide(work.group, basis, false);
         if round.is_settled() {
             return Ok((round, Ended::Applied(Committed { components: Vec::new(), told: None })));
         }
@@ -295,12 +302,12 @@ async fn begin<'a>(
     client: &'a mut Client,
     roots: &Roots,
     wait: bool,
-    wanted: &Wanted,
+    wanted: &Wanted<'_>,
 ) -> DbResult<(Transaction<'a>, Basis)> {
     let transaction = client.transaction().await?;
     roots.lock(&transaction, wait).await?;
     failpoint::hit("after_lock");
-    let basis = load(shared, &transaction, wanted, &HashSet::new(), false).await?;
+    let basis = load(shared, &transaction, wanted, &HashSet::default(), false).await?;
     failpoint::hit("after_load");
     Ok((transaction, basis))
 }

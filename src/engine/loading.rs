@@ -1,8 +1,9 @@
 //! Brings together what a group stands on: from the cache where it may, from the database where it must.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
+
+use foldhash::{HashMap, HashSet};
 
 use super::cache::Cached;
 use super::round::Wanted;
@@ -46,14 +47,14 @@ struct Missing {
 pub async fn load(
     shared: &Shared,
     client: &impl Run,
-    wanted: &Wanted,
+    wanted: &Wanted<'_>,
     stale: &HashSet<Key>,
     trust: bool,
 ) -> DbResult<Basis> {
     let mut loaded = Loaded::default();
     let mut missing = Missing::default();
     let nobody_visits = shared.visited.is_empty();
-    for key in &wanted.keys {
+    for &key in &wanted.keys {
         let trust = trust && !stale.contains(key) && (nobody_visits || !shared.visited.has(key));
         if let (Key::Job(job), true) = (key, trust && wanted.created.contains(key)) {
             loaded.jobs.insert(*job, None);
@@ -162,22 +163,22 @@ impl Missing {
     }
 
     async fn jobs(&self, client: &impl Run) -> DbResult<HashMap<JobKey, Arc<Job>>> {
-        if self.jobs.is_empty() { Ok(HashMap::new()) } else { load::jobs(client, &self.jobs, &self.known).await }
+        if self.jobs.is_empty() { Ok(HashMap::default()) } else { load::jobs(client, &self.jobs, &self.known).await }
     }
 
     async fn records(&self, client: &impl Run) -> DbResult<HashMap<RecordKey, Arc<Record>>> {
         if self.records.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(HashMap::default());
         }
         load::records(client, &self.records, &self.known_records).await
     }
 
     async fn resources(&self, client: &impl Run) -> DbResult<HashMap<ResourceKey, Arc<Resource>>> {
-        if self.resources.is_empty() { Ok(HashMap::new()) } else { load::resources(client, &self.resources).await }
+        if self.resources.is_empty() { Ok(HashMap::default()) } else { load::resources(client, &self.resources).await }
     }
 
     async fn requests(&self, client: &impl Run) -> DbResult<HashMap<RequestKey, Arc<RequestRecord>>> {
-        if self.requests.is_empty() { Ok(HashMap::new()) } else { load::requests(client, &self.requests).await }
+        if self.requests.is_empty() { Ok(HashMap::default()) } else { load::requests(client, &self.requests).await }
     }
 
     async fn namespaces(&self, client: &impl Run) -> DbResult<Vec<Arc<crate::domain::namespace::Namespace>>> {

@@ -5,11 +5,12 @@
 //! waits before it for such a root; so the two do not beat each other, and nobody is overtaken for ever. Nothing but speed rests on
 //! that: what two lanes write at once is proved by each commit, as between servers.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use foldhash::HashSet;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
@@ -215,13 +216,13 @@ impl Inner {
     /// Takes what fits and touches no root that the other side has in hand, or that somebody further ahead waits for.
     fn take_beside(&mut self, side: Side, others: &[Arc<[Key]>]) -> Vec<Pending> {
         let (mut group, mut rows, mut bytes) = (Vec::new(), 0, 0);
-        let mut barred: HashSet<Key> = others.iter().flat_map(|keys| roots(keys)).cloned().collect();
-        let mut place = 0;
+        let in_hand: HashSet<&Key> = others.iter().flat_map(|keys| roots(keys)).collect();
+        let (mut ahead, mut place) = (HashSet::<Key>::default(), 0);
         while let Some(next) = self.waiting.get(place) {
-            let is_barred = !barred.is_empty() && roots(&next.keys).any(|key| barred.contains(key));
+            let is_barred = roots(&next.keys).any(|key| in_hand.contains(key) || ahead.contains(key));
             if is_barred || (side == Side::Second && !next.is_batch()) {
                 // Whoever is left where it is shall not be overtaken by those behind who want the same.
-                barred.extend(roots(&next.keys).cloned());
+                ahead.extend(roots(&next.keys).cloned());
                 place += 1;
                 continue;
             }

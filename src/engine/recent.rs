@@ -1,8 +1,9 @@
 //! Keys of which something was seen lately, forgotten by themselves.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use foldhash::HashMap;
 
 use super::world::Key;
 

@@ -1,9 +1,9 @@
 //! One round of a group: decided operations, their components, and what becomes of each when the commit has ended.
 
-use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use foldhash::HashSet;
 use uuid::Uuid;
 
 use super::cache::Cached;
@@ -58,8 +58,8 @@ pub struct Round {
 }
 
 impl Round {
-    /// Decides a group in the order of its arrival.
-    pub fn decide(group: Vec<Pending>, basis: Basis) -> Self {
+    /// Decides a group in the order of its arrival. `alone` is whether nobody else is known to write what this server writes.
+    pub fn decide(group: Vec<Pending>, basis: Basis, alone: bool) -> Self {
         let mut world = World::new(basis.loaded, basis.now, basis.surroundings);
         let mut decided = Vec::with_capacity(group.len());
         let mut waiting = Vec::new();
@@ -74,7 +74,7 @@ impl Round {
                 decided.push(Decided { pending, outcome, trace });
             }
         }
-        let components = Components::of(&decided, &world, &basis.fresh);
+        let components = Components::of(&decided, &world, &basis.fresh, alone);
         Self { decided, waiting, world, components, fresh: basis.fresh }
     }
 
@@ -85,7 +85,7 @@ impl Round {
 
     /// Whether something is written, not only proved.
     pub fn writes(&self) -> bool {
-        !self.components.writing.is_empty()
+        self.components.writes
     }
 
     /// Sends the group to the database.
@@ -114,6 +114,7 @@ impl Round {
                 self.applied(shared, &committed.components.into_iter().collect(), pass_aside)
             }
             Ended::Beaten => {
+                shared.rivals.seen();
                 let stale = self.forget(shared, |_| true);
                 let group = self.decided.into_iter().map(|one| one.pending).chain(self.waiting);
                 again(group, stale, &Error::Conflict)
@@ -142,6 +143,7 @@ impl Round {
                 continue;
             }
             shared.figures.conflicts.fetch_add(1, Ordering::Relaxed);
+            shared.rivals.seen();
             // Beaten although it was just read: somebody else is writing it all the time. Beaten on what was remembered: it
             // is enough to look again.
             let rivalled = one.trace.written.iter().any(|key| self.fresh.contains(key));
@@ -289,23 +291,23 @@ pub fn again(group: impl Iterator<Item = Pending>, stale: HashSet<Key>, spent: &
 
 /// What a group may look at.
 #[derive(Default)]
-pub struct Wanted {
+pub struct Wanted<'a> {
     /// Everything.
-    pub keys: HashSet<Key>,
+    pub keys: HashSet<&'a Key>,
     /// Jobs that the group makes under ids that nobody can have used.
-    pub created: HashSet<Key>,
+    pub created: HashSet<&'a Key>,
 }
 
-impl Wanted {
+impl<'a> Wanted<'a> {
     /// By a group.
-    pub fn by(group: &[Pending]) -> Self {
+    pub fn by(group: &'a [Pending]) -> Self {
         let mut wanted = Self::default();
         for pending in group {
             for key in pending.keys() {
                 if matches!(key, Key::Job(job) if pending.operation.creates(job)) {
-                    wanted.created.insert(key.clone());
+                    wanted.created.insert(key);
                 }
-                wanted.keys.insert(key.clone());
+                wanted.keys.insert(key);
             }
         }
         wanted

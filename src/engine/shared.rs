@@ -1,8 +1,8 @@
 //! What the lanes have in common: the cache, the clock, who is contended, and what is counted.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::EngineSettings;
 use super::cache::Cache;
@@ -18,6 +18,9 @@ use crate::store::Store;
 const CONTENDED_FOR: Duration = Duration::from_secs(1);
 /// How long the cached state of a key that another server has written is looked up again before each decision.
 const VISITED_FOR: Duration = Duration::from_secs(10);
+
+/// How long one who wrote what this server writes is reckoned with.
+const RIVALS_FOR: Duration = Duration::from_secs(10);
 
 /// Counters since the start.
 #[derive(Debug, Default)]
@@ -52,6 +55,8 @@ pub struct Shared {
     pub permits: Permits,
     /// Keys that other servers write too: what is cached of them is not believed.
     pub(super) visited: Recent,
+    /// Whether others write what this server writes.
+    pub(super) rivals: Rivals,
     /// Keys that were written by others between our look and our commit: their operations take the locks first.
     pub(super) contended: Recent,
 }
@@ -68,7 +73,42 @@ impl Shared {
             followers: Arc::default(),
             permits: Permits::new(),
             visited: Recent::new(VISITED_FOR),
+            rivals: Rivals::default(),
             contended: Recent::new(CONTENDED_FOR),
         }
+    }
+}
+
+/// Others who write what this server writes. As long as none was seen lately, updates of roots are their own proof: that saves a pass over
+/// the rows, and if one of them is not what was decided on after all, the whole group is undone and decided again. With rivals
+/// about, rows are locked first, so that those who were beaten are none of the others' business.
+pub(super) struct Rivals {
+    since: Instant,
+    /// When one was seen, in milliseconds after `since`, and 1 more; 0 if none ever was.
+    seen: AtomicU64,
+}
+
+impl Default for Rivals {
+    fn default() -> Self {
+        Self { since: Instant::now(), seen: AtomicU64::new(0) }
+    }
+}
+
+impl Rivals {
+    /// Somebody else wrote, or held, what this server wanted to write.
+    pub fn seen(&self) {
+        self.seen.store(self.millis() + 1, Ordering::Relaxed);
+    }
+
+    /// Whether that was lately.
+    pub fn are_about(&self) -> bool {
+        match self.seen.load(Ordering::Relaxed) {
+            0 => false,
+            seen => u128::from(self.millis().saturating_sub(seen)) < RIVALS_FOR.as_millis(),
+        }
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
     }
 }

@@ -9,9 +9,11 @@ use uuid::Uuid;
 use super::dispatcher::{Dispatcher, Leased, Poll};
 use super::{Engine, EngineSettings};
 use crate::dev::TestDatabase;
+use crate::domain::field_op::{FieldChange, FieldOp};
 use crate::domain::id::{JobKey, Name, NamespaceId};
 use crate::domain::job::{Hold, JobState};
 use crate::domain::json::Document;
+use crate::domain::record::RecordKey;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{RequestIdentity, RequestKey};
 use crate::error::Error;
@@ -23,6 +25,7 @@ use crate::operation::end_stage::{End, EndStage};
 use crate::operation::reap::Reap;
 use crate::operation::submit_jobs::SubmitJobs;
 use crate::operation::update_progress::{Target, UpdateProgress};
+use crate::operation::update_records::{RecordUpdate, UpdateRecords};
 use crate::proto;
 use crate::rpc::convert::path::Path;
 use crate::rpc::convert::submit;
@@ -239,4 +242,50 @@ async fn two_servers_lose_no_update_of_one_job() {
     assert_eq!(job.revision, 1 + applied);
     assert_eq!(applied, 64 * 20);
     assert_eq!(job.stages.iter().map(|stage| stage.version - 1).sum::<i64>(), applied);
+}
+
+fn record(i: usize) -> RecordKey {
+    RecordKey { namespace: DEFAULT, collection: "films".into(), record_id: format!("r{i}").into() }
+}
+
+impl Server {
+    /// Adds 1 to some records, as one batch.
+    async fn add(&self, records: impl Iterator<Item = usize>) -> Result<Reply, Error> {
+        let one = || FieldOp { field: "n".into(), change: FieldChange::Increment(1.0), expected_version: None };
+        let update =
+            |i| RecordUpdate { key: record(i), operations: vec![one()], expected_version: None, allow_missing: true };
+        let updates = records.map(update).collect();
+        self.engine.execute(UpdateRecords { updates, list: Some("updates"), request: None }, None).await
+    }
+}
+
+#[tokio::test]
+async fn of_a_group_with_a_stale_record_nothing_is_written_before_it_is_decided_again() {
+    let database = database().await;
+    let (a, b) = (server(&database), server(&database));
+    let about = || a.engine.shared().rivals.are_about();
+    a.add(0..20).await.expect("made");
+    assert!(!about(), "nobody else was seen, so that updates are their own proof");
+    for round in 1..=3 {
+        b.add(std::iter::once(3)).await.expect("added");
+        // One batch that the other server got ahead of, and others that are in its group or are not.
+        let (batch, others) = (a.add(0..10), (10..20).map(|i| a.add(std::iter::once(i))));
+        let (batch, others) = futures::join!(batch, futures::future::join_all(others));
+        let written: Vec<_> =
+            others.into_iter().chain([batch]).flat_map(|reply| reply.expect("added").records).collect();
+        for outcome in &written {
+            let by_b = i64::from(outcome.record.key == record(3));
+            assert_eq!(outcome.record.version, 1 + round * (1 + by_b), "{:?}", outcome.record.key);
+        }
+        assert_eq!(written.len(), 20);
+        assert!(about(), "the other server was noticed");
+    }
+    let keys: Vec<RecordKey> = (0..20).map(record).collect();
+    let stored = b.engine.shared().store.records(&keys).await.expect("a read");
+    for (i, key) in keys.iter().enumerate() {
+        let expected = if i == 3 { 7 } else { 4 };
+        let found = &stored[key];
+        let n = found.fields.get("n").expect("a field").value.as_str().to_owned();
+        assert_eq!((found.version, n), (expected, expected.to_string()), "{key:?}");
+    }
 }

@@ -3,9 +3,9 @@
 //! An operation works on a layer of its own; only when it is decided does the layer become part of the world. A refused
 //! operation leaves nothing behind but the keys it read, on whose versions its refusal rests.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashSet};
 use uuid::Uuid;
 
 use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
@@ -140,11 +140,11 @@ impl World {
         Self {
             loaded,
             now,
-            drafts: HashMap::new(),
-            records: HashMap::new(),
-            resources: HashMap::new(),
-            remembered: HashMap::new(),
-            namespaces: HashMap::new(),
+            drafts: HashMap::default(),
+            records: HashMap::default(),
+            resources: HashMap::default(),
+            remembered: HashMap::default(),
+            namespaces: HashMap::default(),
             created: Vec::new(),
             surroundings,
             layer: Layer::default(),

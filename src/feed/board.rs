@@ -1,6 +1,6 @@
 //! What changes among all jobs of a namespace, for those who watch many at once.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};

@@ -1,6 +1,8 @@
 //! Watches all jobs of a filter for one stream: those that match, their steps, and those that begin or cease to match.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+
+use foldhash::HashMap;
 use std::sync::Arc;
 
 use super::board::{Board, Look};
@@ -83,7 +85,7 @@ impl BoardWatcher {
             namespace,
             filter,
             board,
-            told: HashMap::new(),
+            told: HashMap::default(),
             changed: VecDeque::new(),
             queued: VecDeque::new(),
             quiet: Quiet::new(hub.settings.keepalive),

@@ -1,7 +1,7 @@
 //! What servers tell each other after commits: which jobs have a newer revision, and which queues have work. Only hints: who
 //! gets one looks for himself.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -20,7 +20,7 @@ pub mod step;
 pub mod topic;
 pub mod watcher;
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! What other servers do: hints are told and heard, and whoever is followed here is looked up when one came, and now and then.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 

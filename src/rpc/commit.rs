@@ -1,6 +1,6 @@
 //! Commit: the requests of other rpcs as the parts of one operation.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::Arc;
 
 use super::caller::{Caller, after_commit};

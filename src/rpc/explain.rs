@@ -1,6 +1,6 @@
 //! ExplainJob: why a job is not moving, or what it is doing.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ pub async fn explain_job(caller: Caller, request: proto::ExplainJobRequest) -> R
     keys.dedup();
     // Of very many, those of a part of the stages are told.
     keys.truncate(RESOURCES);
-    let resources = if keys.is_empty() { HashMap::new() } else { services.store.resources(&keys).await? };
+    let resources = if keys.is_empty() { HashMap::default() } else { services.store.resources(&keys).await? };
     Ok(explain(&job, &idle, &resources, now))
 }
 
@@ -83,7 +83,7 @@ pub fn explain(
 ) -> proto::ExplainJobResponse {
     let blocked = |stage| blocked(job, stage, resources, now);
     // Jobs have many stages and few queues.
-    let mut abandoned: HashMap<&Name, bool> = HashMap::new();
+    let mut abandoned: HashMap<&Name, bool> = HashMap::default();
     let mut waits = Vec::new();
     for stage in job.stages.iter() {
         let queue = &stage.spec.queue;

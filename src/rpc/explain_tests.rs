@@ -49,18 +49,18 @@ fn reasons(told: &proto::ExplainJobResponse) -> Vec<(&str, StageWaitReason, &str
 
 #[test]
 fn what_is_ready_waits_for_its_turn_or_for_a_worker_at_all() {
-    let told = explain(&chain(), &busy, &HashMap::new(), NOW);
+    let told = explain(&chain(), &busy, &HashMap::default(), NOW);
     let (queued, dependency) = (StageWaitReason::Queued, StageWaitReason::Dependency);
     assert_eq!(reasons(&told), [("cut", queued, "default"), ("mix", dependency, "cut")]);
     assert_eq!(told.headline, "Stage \"cut\" is ready and waits for its turn in queue \"default\".");
-    let told = explain(&chain(), &|_| Duration::from_secs(60), &HashMap::new(), NOW);
+    let told = explain(&chain(), &|_| Duration::from_secs(60), &HashMap::default(), NOW);
     assert_eq!(reasons(&told)[0].1, StageWaitReason::NoWorker);
     assert!(told.headline.contains("no worker has asked for queue \"default\" for 60 s"), "{}", told.headline);
     let direct = proto::StageSpec { direct: true, ..spec("main", &[]) };
     let told = explain(
         &submitted(proto::SubmitJobRequest { stages: vec![direct], ..Default::default() }),
         &|_| Duration::MAX,
-        &HashMap::new(),
+        &HashMap::default(),
         NOW,
     );
     assert_eq!(reasons(&told), [("main", StageWaitReason::Queued, "")], "nobody polls for a direct stage");
@@ -69,7 +69,7 @@ fn what_is_ready_waits_for_its_turn_or_for_a_worker_at_all() {
 #[test]
 fn a_running_stage_names_its_worker_and_ended_ones_are_left_out() {
     let running = leased(&chain());
-    let told = explain(&running, &busy, &HashMap::new(), NOW);
+    let told = explain(&running, &busy, &HashMap::default(), NOW);
     assert_eq!(reasons(&told)[0], ("cut", StageWaitReason::Running, "w-1"));
     assert_eq!(told.stages[0].until_time.map(|at| at.seconds), Some(1_700_000_090));
     assert_eq!((&*told.headline, told.job_revision), ("Stage \"cut\" is running on worker \"w-1\".", 2));
@@ -77,13 +77,16 @@ fn a_running_stage_names_its_worker_and_ended_ones_are_left_out() {
     let done = edited(&running, |edit| {
         edit.complete(&Hold::Token(token), None, None, None, Uuid::nil()).expect("held");
     });
-    assert_eq!(reasons(&explain(&done, &busy, &HashMap::new(), NOW)), [("mix", StageWaitReason::Queued, "default")]);
+    assert_eq!(
+        reasons(&explain(&done, &busy, &HashMap::default(), NOW)),
+        [("mix", StageWaitReason::Queued, "default")]
+    );
 }
 
 #[test]
 fn pauses_backoffs_and_start_times_say_what_is_waited_for() {
     let paused = edited(&chain(), |edit| edit.pause().expect("pending"));
-    let told = explain(&paused, &|_| Duration::MAX, &HashMap::new(), NOW);
+    let told = explain(&paused, &|_| Duration::MAX, &HashMap::default(), NOW);
     assert_eq!(reasons(&told)[0].1, StageWaitReason::Paused);
     assert_eq!(told.headline, "The job is paused until it is resumed.");
 
@@ -95,13 +98,17 @@ fn pauses_backoffs_and_start_times_say_what_is_waited_for() {
     let failed = edited(&running, |edit| {
         edit.fail(&hold, report, 0.0, Uuid::nil()).expect("held");
     });
-    let told = explain(&failed, &busy, &HashMap::new(), NOW);
+    let told = explain(&failed, &busy, &HashMap::default(), NOW);
     assert_eq!(reasons(&told)[0].1, StageWaitReason::Backoff);
     assert_eq!(told.headline, "Stage \"cut\" has failed and is tried again in 4 min.");
 
     let start_time = Some(prost_types::Timestamp { seconds: 1_700_000_030, nanos: 0 });
-    let told =
-        explain(&submitted(proto::SubmitJobRequest { start_time, ..Default::default() }), &busy, &HashMap::new(), NOW);
+    let told = explain(
+        &submitted(proto::SubmitJobRequest { start_time, ..Default::default() }),
+        &busy,
+        &HashMap::default(),
+        NOW,
+    );
     assert_eq!(reasons(&told), [("main", StageWaitReason::StartTime, "")]);
     assert_eq!(told.stages[0].until_time, start_time);
     assert_eq!(told.headline, "The job starts in 30 s.");
@@ -110,10 +117,10 @@ fn pauses_backoffs_and_start_times_say_what_is_waited_for() {
 #[test]
 fn the_end_of_a_job_is_its_headline() {
     let cancelled = edited(&chain(), |edit| edit.cancel(Duration::from_secs(30), None).expect("pending"));
-    let told = explain(&cancelled, &busy, &HashMap::new(), NOW);
+    let told = explain(&cancelled, &busy, &HashMap::default(), NOW);
     assert_eq!((&*told.headline, told.stages.len()), ("The job was cancelled.", 0));
     let cancelling = edited(&leased(&chain()), |edit| edit.cancel(Duration::from_secs(30), None).expect("running"));
-    let told = explain(&cancelling, &busy, &HashMap::new(), NOW);
+    let told = explain(&cancelling, &busy, &HashMap::default(), NOW);
     assert_eq!(told.headline, "The job is being cancelled; 1 stage may still run, 30 s at most.");
     assert_eq!(reasons(&told), [("cut", StageWaitReason::Running, "w-1")]);
 }
@@ -122,6 +129,6 @@ fn the_end_of_a_job_is_its_headline() {
 fn a_big_job_is_told_in_part() {
     let stages = (0..300).map(|i| spec(&format!("s{i}"), &[])).collect();
     let told =
-        explain(&submitted(proto::SubmitJobRequest { stages, ..Default::default() }), &busy, &HashMap::new(), NOW);
+        explain(&submitted(proto::SubmitJobRequest { stages, ..Default::default() }), &busy, &HashMap::default(), NOW);
     assert_eq!(told.stages.len(), 100);
 }

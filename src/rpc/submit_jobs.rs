@@ -1,6 +1,6 @@
 //! The rpcs that make jobs.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::Arc;
 
 use super::caller::{Caller, after_commit};

@@ -1,8 +1,8 @@
 //! What became of jobs since a revision: their state and their history, read in one snapshot.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use postgres_types::ToSql;
 use tokio_postgres::{IsolationLevel, Row};
 use uuid::Uuid;
@@ -59,7 +59,7 @@ impl Store {
         let read = async {
             let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
             let snapshot = snapshot.start().await?;
-            let Some(job) = load::jobs(&snapshot, &[key], &HashMap::new()).await?.remove(&key) else {
+            let Some(job) = load::jobs(&snapshot, &[key], &HashMap::default()).await?.remove(&key) else {
                 return Ok(None);
             };
             let (since, most) = (job.meta.create_time, i64::from(limit));

@@ -1,5 +1,7 @@
 //! Connections to Postgres: how they are made, and how a writer's own connection comes back after a loss.
 
+use std::time::Duration;
+
 use deadpool_postgres::ClientWrapper;
 use postgres_types::ToSql;
 use tokio_postgres::{Row, Statement};
@@ -66,9 +68,9 @@ run!(Transaction<'_>);
 /// Session settings of connections that write groups.
 ///
 /// Generic plans, because planning a group anew each time costs more than running it. No sequential scans, because a generic
-/// plan made on an empty table would keep one. Hash joins stay on. Foreign locks are waited for two seconds at most.
+/// plan made on an empty table would keep one. Hash joins stay on.
 pub(super) const WRITER_SETUP: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off; \
-    SET lock_timeout = '2s'; SET idle_in_transaction_session_timeout = '2s'; SET timezone = 'UTC'";
+    SET idle_in_transaction_session_timeout = '2s'; SET timezone = 'UTC'";
 
 /// Session settings of pooled connections.
 pub(super) const READER_SETUP: &str = "SET timezone = 'UTC'; SET jit = off";
@@ -76,6 +78,7 @@ pub(super) const READER_SETUP: &str = "SET timezone = 'UTC'; SET jit = off";
 /// The connection of one writer lane, and what it has prepared.
 pub struct Lane {
     target: Target,
+    lock_wait: Duration,
     open: Option<Open>,
 }
 
@@ -88,15 +91,16 @@ pub struct Open {
 }
 
 impl Lane {
-    /// A lane that connects when it is first used.
-    pub fn new(target: Target) -> Self {
-        Self { target, open: None }
+    /// A lane that connects when it is first used. `lock_wait` is how long its statements wait for a row that somebody else has locked.
+    pub fn new(target: Target, lock_wait: Duration) -> Self {
+        Self { target, lock_wait, open: None }
     }
 
     /// The connection, made anew if it was lost.
     pub async fn open(&mut self) -> Result<&mut Open> {
         if self.open.as_ref().is_none_or(|open| open.client.is_closed()) {
-            let client = self.target.connect(WRITER_SETUP).await?;
+            let setup = format!("{WRITER_SETUP}; SET lock_timeout = {}", self.lock_wait.as_millis());
+            let client = self.target.connect(&setup).await?;
             self.open = Some(Open { client, prepared: Prepared::default() });
         }
         self.open.as_mut().ok_or(Error::StoreUnavailable)

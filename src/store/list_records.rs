@@ -1,7 +1,6 @@
 //! ListRecords: the filter as SQL, with every value bound and none spliced.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use postgres_types::ToSql;
 use tokio_postgres::IsolationLevel;
 
@@ -47,7 +46,7 @@ impl Store {
             };
             let keys: Vec<RecordKey> = rows.iter().map(key).collect();
             'page: for some in keys.chunks(RECORDS_AT_ONCE) {
-                let found = load::records(&snapshot, some, &HashMap::new()).await;
+                let found = load::records(&snapshot, some, &HashMap::default()).await;
                 let mut found = found.map_err(|error| unavailable(&error))?;
                 for record in some.iter().filter_map(|key| found.remove(key)) {
                     if !take(Record::clone(&record))? {
@@ -120,7 +119,7 @@ impl Query {
     /// A comparison of a field's value, wherever that is stored. One of another type is unknown, which differs from everything.
     fn field(&mut self, name: &str, test: &Test<Scalar>) -> String {
         let value = format!(
-            "coalesce(r.fields -> {name}::text -> 1, CASE WHEN r.apart > 0 THEN (SELECT x.value FROM record_values x \
+            "coalesce(r.fields::json -> {name}::text -> 1, CASE WHEN r.apart > 0 THEN (SELECT x.value FROM record_values x \
              WHERE x.namespace_id = r.namespace_id AND x.collection = r.collection AND x.record_id = r.record_id \
              AND x.field = {name}::text) END)"
         );

@@ -3,10 +3,10 @@
 mod permits;
 mod records;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::{HashMap, HashMapExt};
 use postgres_types::ToSql;
 use tokio_postgres::Row;
 use uuid::Uuid;

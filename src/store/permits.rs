@@ -1,8 +1,8 @@
 //! What is read of resources beside the engine, and how stages that wait for them are woken.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashSet};
 use uuid::Uuid;
 
 use super::Store;

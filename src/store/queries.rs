@@ -1,8 +1,9 @@
 //! Reads for the edge: committed state, each answer of one snapshot.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt};
 use postgres_types::ToSql;
 use tokio_postgres::IsolationLevel;
 use uuid::Uuid;
@@ -29,9 +30,9 @@ impl Store {
         let read = async {
             let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
             let snapshot = snapshot.start().await?;
-            let (keys, none) = ([key], HashMap::new());
+            let (keys, none) = ([key], HashMap::default());
             let own: [&(dyn ToSql + Sync); 2] = [&key.namespace.0, &key.uid];
-            let (context, unknown) = ([RecordKey::context(key)], HashMap::new());
+            let (context, unknown) = ([RecordKey::context(key)], HashMap::default());
             let (jobs, mut contexts, mut documents, artifacts) = futures::try_join!(
                 load::jobs(&snapshot, &keys, &none),
                 load::records(&snapshot, &context, &unknown),
@@ -53,7 +54,7 @@ impl Store {
     /// Jobs with their stages, without documents; missing ones are absent.
     pub async fn jobs(&self, keys: &[JobKey]) -> Result<HashMap<JobKey, Arc<Job>>> {
         let client = self.reads.get().await?;
-        load::jobs(&client, keys, &HashMap::new()).await.map_err(|error| unavailable(&error))
+        load::jobs(&client, keys, &HashMap::default()).await.map_err(|error| unavailable(&error))
     }
 
     /// A job with its stages, without documents. What is `known` of it saves reading stages that have not changed since; its leases
@@ -65,7 +66,7 @@ impl Store {
         let read = async {
             let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
             let snapshot = snapshot.start().await?;
-            let (keys, known) = ([key], HashMap::from([(key, known)]));
+            let (keys, known) = ([key], [(key, known)].into_iter().collect());
             let own: [&(dyn ToSql + Sync); 2] = [&key.namespace.0, &key.uid];
             let (mut jobs, leases) = futures::try_join!(
                 load::jobs(&snapshot, &keys, &known),

@@ -1,7 +1,8 @@
 //! Reads of records for the edge.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use super::connection::unavailable;
 use super::load::Look;
@@ -14,7 +15,7 @@ impl Store {
     /// Records as they are now; missing ones are absent.
     pub async fn records(&self, keys: &[RecordKey]) -> Result<HashMap<RecordKey, Arc<Record>>> {
         let client = self.reads.get().await?;
-        load::records(&client, keys, &HashMap::new()).await.map_err(|error| unavailable(&error))
+        load::records(&client, keys, &HashMap::default()).await.map_err(|error| unavailable(&error))
     }
 
     /// Looks at records that are known at a version and creation, in the order of the keys.

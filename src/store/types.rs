@@ -48,7 +48,7 @@ impl ToSql for Short {
     to_sql_checked!();
 }
 
-/// JSON text that goes into a `json` or `jsonb` column as it is.
+/// JSON text that goes into a `json`, `jsonb` or `text` column as it is.
 #[derive(Clone, Debug)]
 pub struct JsonText(pub Arc<str>);
 
@@ -70,7 +70,7 @@ impl ToSql for JsonText {
     }
 
     fn accepts(ty: &Type) -> bool {
-        *ty == Type::JSON || *ty == Type::JSONB
+        [Type::JSON, Type::JSONB, Type::TEXT].contains(ty)
     }
 
     to_sql_checked!();
@@ -83,6 +83,6 @@ impl<'a> FromSql<'a> for JsonText {
     }
 
     fn accepts(ty: &Type) -> bool {
-        *ty == Type::JSON || *ty == Type::JSONB
+        [Type::JSON, Type::JSONB, Type::TEXT].contains(ty)
     }
 }

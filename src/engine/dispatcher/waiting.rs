@@ -1,7 +1,8 @@
 //! The line of waiting polls, first come, first served.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use foldhash::HashMap;
 use tokio::sync::oneshot;
 
 use super::{Leases, Poll};
@@ -64,7 +65,7 @@ impl Waiting {
 
     /// What the line wants. A worker of several queues counts in each; what is too much goes back.
     pub fn demand(&self) -> Vec<Demand> {
-        let mut wanted: HashMap<QueueKey, usize> = HashMap::new();
+        let mut wanted: HashMap<QueueKey, usize> = HashMap::default();
         for waiter in self.waiters.values() {
             // One who takes a whole group takes its first stage first.
             let stages = if waiter.poll.same_group { 1 } else { waiter.poll.max_stages };

@@ -1,8 +1,9 @@
 //! Moments at which something happens to a resource by itself that somebody waits for.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
+use foldhash::HashMap;
 use tokio::sync::Notify;
 
 use super::lock;

@@ -1,9 +1,9 @@
 //! Serves alarms and calls as they come, and looks after waits that other servers may have served.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use foldhash::HashMap;
 use futures::future::join_all;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;

@@ -10,11 +10,11 @@ mod alarms;
 pub mod keeper;
 mod waits;
 
-use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use foldhash::{HashMap, HashSet};
 use lru::LruCache;
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -73,7 +73,7 @@ impl Permits {
     /// Of a server that knows of no other yet.
     pub fn new() -> Self {
         let server = Uuid::new_v4();
-        let servers = Arc::new(HashSet::from([server]));
+        let servers = Arc::new([server].into_iter().collect());
         Self {
             server,
             waits: Arc::default(),

@@ -1,9 +1,9 @@
 //! Callers who wait here for permits.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use foldhash::HashMap;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 

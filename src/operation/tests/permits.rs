@@ -1,10 +1,11 @@
 //! Random histories of permits, one operation after the other or several in a group, and what must be true after each: limits hold,
 //! numbers grow, nobody waits who could be served, and who waits for one resource alone is served in order.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::HashMap;
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -71,7 +72,7 @@ struct Fleet {
 
 impl Fleet {
     fn new() -> Self {
-        let mut fleet = Self { bench: Bench::empty(), wishes: Vec::new(), next: 0, newest: HashMap::new() };
+        let mut fleet = Self { bench: Bench::empty(), wishes: Vec::new(), next: 0, newest: HashMap::default() };
         let rate = RatePolicy { amount: 2, per: secs(1), burst: 2 };
         fleet.set_policy("limit", Policy { capacity: Some(3), ..Policy::default() });
         fleet.set_policy("rate", Policy { rates: vec![rate], ..Policy::default() });

@@ -116,10 +116,18 @@ columns!(
     }
 );
 columns!(
-    /// A record, new or changed.
+    /// A new record.
     Records of RecordRow {
-        namespace_id: i32, collection: Short, record_id: Short, version: i64, fields: JsonText, apart: i32,
+        namespace_id: i32, collection: Short, record_id: Short, version: i64, fields: String, apart: i32,
         create_time: Timestamp, update_time: Timestamp,
+    }
+);
+columns!(
+    /// A changed record, with the version it replaces, and with when that was made where it was not this very record. `apart` only where it
+    /// is not 0.
+    ChangedRecords of ChangedRecord {
+        namespace_id: i32, collection: Short, record_id: Short, version: i64, fields: String, apart: Option<i32>,
+        create_time: Timestamp, update_time: Timestamp, replaces: i64, replaces_made: Option<Timestamp>,
     }
 );
 columns!(

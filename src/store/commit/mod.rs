@@ -11,10 +11,11 @@ mod statement;
 #[cfg(test)]
 pub mod tables;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use foldhash::HashMap;
 use postgres_types::ToSql;
 use tokio_postgres::Statement;
 use uuid::Uuid;
@@ -58,11 +59,11 @@ pub enum CommitError {
 }
 
 impl Plan {
-    /// How many guards each component must meet.
+    /// How many guards each component must meet; what proves itself counts as one that is.
     fn guards(&self) -> BTreeMap<i32, i64> {
         let mut needed = BTreeMap::new();
         for (part, columns) in PARTS.iter().zip(self.columns()) {
-            for c in columns.components().iter().filter(|_| part.is_guard) {
+            for c in columns.components().iter().filter(|_| part.is_guard || part.proves_itself) {
                 *needed.entry(*c).or_insert(0) += 1;
             }
         }

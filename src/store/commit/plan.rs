@@ -4,10 +4,17 @@ use super::columns::*;
 use crate::domain::id::StageNo;
 
 macro_rules! plan {
-    (guards { $($guard:ident: $guard_type:ty, $guard_doc:literal;)* } writes { $($write:ident: $write_type:ty, $write_doc:literal;)* }) => {
+    (@flag) => { false };
+    (@flag proves_itself) => { true };
+    (
+        guards { $($guard:ident: $guard_type:ty, $guard_doc:literal;)* }
+        writes { $($write:ident: $write_type:ty, $write_doc:literal $(, $flag:ident)?;)* }
+    ) => {
         /// What a group wants: per component, guards that must all hold, and rows that are then written.
         #[derive(Debug, Default)]
         pub struct Plan {
+            /// Nobody else writes these roots, as far as is known: they are not locked before they are updated.
+            pub alone: bool,
             $(#[doc = $guard_doc] pub $guard: $guard_type,)*
             $(#[doc = $write_doc] pub $write: $write_type,)*
         }
@@ -18,11 +25,13 @@ macro_rules! plan {
                 name: stringify!($guard),
                 sql: include_str!(concat!("../sql/commit/", stringify!($guard), ".sql")),
                 is_guard: true,
+                proves_itself: false,
             },)*
             $(Part {
                 name: stringify!($write),
                 sql: include_str!(concat!("../sql/commit/", stringify!($write), ".sql")),
                 is_guard: false,
+                proves_itself: plan!(@flag $($flag)?),
             },)*
         ];
 
@@ -40,6 +49,8 @@ pub(super) struct Part {
     pub name: &'static str,
     pub sql: &'static str,
     pub is_guard: bool,
+    /// Its rows name the version they replace, so that writing all of them proves it. Their component numbers are the first parameter.
+    pub proves_itself: bool,
 }
 
 // The order of tables is the order of locks: requests, then roots, then children.
@@ -99,7 +110,7 @@ plan! {
         set_leases: Leases, "Granted leases.";
         clear_leases: StageIds, "Ended leases.";
         insert_records: Records, "New records.";
-        update_records: Records, "Changed records.";
+        update_records: ChangedRecords, "Changed records.", proves_itself;
         delete_records: RecordIds, "Records to delete.";
         set_record_values: RecordValues, "Large values of fields.";
         clear_record_values: RecordFields, "Large values that go.";

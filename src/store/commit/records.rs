@@ -20,8 +20,10 @@ impl Plan {
                 self.insert_records.push(row(c, after));
             }
             (Some(base), Some(after)) => {
-                self.lock_records.push(root(c, base));
-                self.update_records.push(row(c, after));
+                if !self.alone {
+                    self.lock_records.push(root(c, base));
+                }
+                self.update_records.push(changed(c, base, after));
             }
             (Some(base), None) => {
                 self.lock_records.push(root(c, base));
@@ -115,8 +117,26 @@ fn row(c: i32, record: &Record) -> RecordRow {
     }
 }
 
+fn changed(c: i32, base: &Record, after: &Record) -> ChangedRecord {
+    let RecordRow { namespace_id, collection, record_id, version, fields, apart, create_time, update_time, .. } =
+        row(c, after);
+    ChangedRecord {
+        c,
+        namespace_id,
+        collection,
+        record_id,
+        version,
+        fields,
+        apart: (apart > 0).then_some(apart),
+        create_time,
+        update_time,
+        replaces: base.version,
+        replaces_made: (base.create_time != create_time).then_some(base.create_time),
+    }
+}
+
 /// The fields as the row has them, written by hand because the values are JSON already.
-fn fields(record: &Record) -> JsonText {
+fn fields(record: &Record) -> String {
     let mut text = Vec::with_capacity(record.bytes.min(4_096) + 16 * record.fields.len() + 2);
     text.push(b'{');
     for (i, (name, field)) in record.fields.iter().enumerate() {
@@ -133,7 +153,7 @@ fn fields(record: &Record) -> JsonText {
         text.push(b']');
     }
     text.push(b'}');
-    JsonText(String::from_utf8(text).expect("it is made of texts").into())
+    String::from_utf8(text).expect("it is made of texts")
 }
 
 /// A name as JSON; most need no escapes.

@@ -19,17 +19,14 @@ pub fn text(shape: Shape) -> String {
     for part in parts.iter().filter(|part| part.is_guard) {
         let _ = write!(sql, "{} AS MATERIALIZED ({}), ", part.name, shifted(part.sql, &mut next));
     }
-    let met: Vec<String> =
-        parts.iter().filter(|part| part.is_guard).map(|part| format!("SELECT c FROM {}", part.name)).collect();
-    let _ = write!(
-        sql,
-        "ok AS MATERIALIZED (SELECT e.c FROM unnest($1::int4[], $2::int8[]) AS e(c, guards) \
-         JOIN (SELECT c, count(*) AS met FROM ({}) m GROUP BY c) m ON m.c = e.c AND m.met = e.guards)",
-        met.join(" UNION ALL ")
-    );
+    let (mut written, mut proving) = (String::new(), Vec::new());
     for part in parts.iter().filter(|part| !part.is_guard) {
-        let _ = write!(sql, ", {} AS ({})", part.name, shifted(part.sql, &mut next));
+        proving.extend(part.proves_itself.then(|| (part.name, format!("${next}::int4[]"))));
+        let _ = write!(written, ", {} AS ({})", part.name, shifted(part.sql, &mut next));
     }
+    let guards: Vec<&str> = parts.iter().filter(|part| part.is_guard).map(|part| part.name).collect();
+    sql.push_str(&ok(&guards, &proving));
+    sql.push_str(&written);
     let writes: Vec<&&Part> = parts.iter().filter(|part| !part.is_guard).collect();
     if writes.is_empty() {
         // A group of answers that write nothing leaves no trace; the id is named so that the parameters stay the same.
@@ -44,7 +41,30 @@ pub fn text(shape: Shape) -> String {
     for part in writes {
         let _ = write!(sql, ", (SELECT count(*) FROM {})", part.name);
     }
+    for (name, c) in proving {
+        let meant = match &*guards {
+            [] => format!("cardinality({c})"),
+            _ => format!("(SELECT count(*) FROM unnest({c}) AS p(c) JOIN ok USING (c))"),
+        };
+        let _ = write!(sql, ", insist((SELECT count(*) FROM {name}) = {meant})");
+    }
     sql
+}
+
+/// The components that meet all their guards: all of them, if there are none. What proves itself (by name and component numbers) counts
+/// as a guard that is met.
+fn ok(guards: &[&str], proving: &[(&str, String)]) -> String {
+    let components = "(SELECT unnest($1::int4[]) AS c, unnest($2::int8[]) AS guards) AS e";
+    if guards.is_empty() {
+        return format!("ok AS MATERIALIZED (SELECT e.c FROM {components})");
+    }
+    let mut met: Vec<String> = guards.iter().map(|guard| format!("SELECT c FROM {guard}")).collect();
+    met.extend(proving.iter().map(|(_, c)| format!("SELECT unnest({c}) AS c")));
+    let met = met.join(" UNION ALL ");
+    format!(
+        "ok AS MATERIALIZED (SELECT e.c FROM {components} \
+         JOIN (SELECT c, count(*) AS met FROM ({met}) m GROUP BY c) m ON m.c = e.c AND m.met = e.guards)"
+    )
 }
 
 /// The parts of a shape with their places in [`PARTS`].

@@ -1,8 +1,8 @@
 //! Resources with their permits and those who wait.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use tokio_postgres::Row;
 use uuid::Uuid;
 

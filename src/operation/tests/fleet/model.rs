@@ -2,8 +2,9 @@
 //!
 //! It knows tokens only by what became of them, and no transition of the domain.
 
-use std::collections::HashMap;
 use std::time::Duration;
+
+use foldhash::HashMap;
 
 use super::history::Word;
 use crate::domain::failure::FailureClass;

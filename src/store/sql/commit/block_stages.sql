@@ -2,8 +2,8 @@
 -- and the resource not to have changed, so that whoever wakes them finds them.
 UPDATE ready_stages r
 SET blocked_on = v.blocked_on, blocked_until = v.blocked_until, reserved_by = NULL, reserved_until = NULL
-FROM unnest($1::int4[], $2::int4[], $3::uuid[], $4::int4[], $5::uuid[], $6::timestamptz[])
-    AS v(c, namespace_id, job_uid, stage_no, blocked_on, blocked_until)
+FROM (SELECT unnest($1::int4[]) AS c, unnest($2::int4[]) AS namespace_id, unnest($3::uuid[]) AS job_uid,
+    unnest($4::int4[]) AS stage_no, unnest($5::uuid[]) AS blocked_on, unnest($6::timestamptz[]) AS blocked_until) AS v
 JOIN ok USING (c)
 WHERE r.namespace_id = v.namespace_id AND r.job_uid = v.job_uid AND r.stage_no = v.stage_no
 RETURNING 1

@@ -2,7 +2,7 @@
 -- mere locks are forgotten by themselves. The lock excludes everybody who
 -- is putting one in.
 SELECT v.c
-FROM unnest($1::int4[], $2::int4[], $3::int8[]) AS v(c, namespace_id, version)
+FROM (SELECT unnest($1::int4[]) AS c, unnest($2::int4[]) AS namespace_id, unnest($3::int8[]) AS version) AS v
 JOIN namespaces n ON n.namespace_id = v.namespace_id AND n.version = v.version
 WHERE NOT EXISTS (SELECT FROM jobs j WHERE j.namespace_id = v.namespace_id)
     AND NOT EXISTS (SELECT FROM records r WHERE r.namespace_id = v.namespace_id)

@@ -1,6 +1,6 @@
 -- insert_namespaces: new namespaces.
 INSERT INTO namespaces (name)
 SELECT v.name
-FROM unnest($1::int4[], $2::text[]) AS v(c, name)
+FROM (SELECT unnest($1::int4[]) AS c, unnest($2::text[]) AS name) AS v
 JOIN ok USING (c)
 RETURNING 1

@@ -1,5 +1,5 @@
 -- lock_namespaces: namespaces whose floor will be raised, at their version.
 SELECT v.c
-FROM unnest($1::int4[], $2::int4[], $3::int8[]) AS v(c, namespace_id, version)
+FROM (SELECT unnest($1::int4[]) AS c, unnest($2::int4[]) AS namespace_id, unnest($3::int8[]) AS version) AS v
 JOIN namespaces n ON n.namespace_id = v.namespace_id AND n.version = v.version
 FOR NO KEY UPDATE OF n SKIP LOCKED

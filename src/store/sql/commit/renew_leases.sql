@@ -2,8 +2,8 @@
 -- is right even where the rest of its component is not applied; a lease that is gone shows as a missing row.
 UPDATE leases l
 SET expires_at = greatest(l.expires_at, v.expires_at)
-FROM unnest($1::int4[], $2::int4[], $3::uuid[], $4::int4[], $5::uuid[], $6::timestamptz[])
-    AS v(c, namespace_id, job_uid, stage_no, token_secret, expires_at)
+FROM (SELECT unnest($1::int4[]) AS c, unnest($2::int4[]) AS namespace_id, unnest($3::uuid[]) AS job_uid,
+    unnest($4::int4[]) AS stage_no, unnest($5::uuid[]) AS token_secret, unnest($6::timestamptz[]) AS expires_at) AS v
 WHERE l.namespace_id = v.namespace_id AND l.job_uid = v.job_uid AND l.stage_no = v.stage_no
     AND l.token_secret = v.token_secret
 RETURNING v.c
