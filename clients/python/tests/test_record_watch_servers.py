@@ -84,6 +84,22 @@ async def up_to(watch: RecordsWatch, version: int) -> list[RecordUpdate]:
     return updates
 
 
+@pytest.mark.xfail(
+    raises=asyncio.TimeoutError,
+    strict=True,
+    reason="a server that remembers the record does not tell that another one deleted it",
+)
+async def test_a_deletion_through_another_server_is_told(client: Client, database: Database, collection: str) -> None:
+    with beside(database) as server:
+        async with at(server) as there, there.watch_records([(collection, "a")]) as watch:
+            assert (await soon(anext(watch))).record is None
+            made = await client.update_record(collection, "a", Field("x").set(1), allow_missing=True)
+            assert (await soon(anext(watch))).record == made
+            await client.delete_record(collection, "a")
+            # By the contract it takes about a second.
+            assert (await asyncio.wait_for(anext(watch), 5)).record is None
+
+
 @pytest.mark.parametrize("written", ["here", "elsewhere"])
 async def test_records_are_told_as_they_are_and_after_what_becomes_of_them(
     client: Client, database: Database, collection: str, written: str
