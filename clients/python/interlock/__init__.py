@@ -33,6 +33,7 @@ from interlock.failures import FailureClass, RateLimited, ServerError, StageErro
 from interlock.holding import HeldPermit
 from interlock.lease import Attempt, Completion, StageStopped, StopReason
 from interlock.permits import Claim, Permit, PermitMode, permit_claims, permit_release
+from interlock.record_watch import RecordsWatch, RecordUpdate
 from interlock.records import Field, Record, record_update
 from interlock.resources import AdaptiveLimit, Breaker, Rate, ResourceWatch
 from interlock.retry import Backoff
@@ -80,6 +81,8 @@ __all__ = [
     "Rate",
     "RateLimited",
     "Record",
+    "RecordUpdate",
+    "RecordsWatch",
     "ResourceExhausted",
     "ResourceWatch",
     "RevisionInFuture",

@@ -76,13 +76,13 @@ class JobsWatch(Watch[JobsEvent]):
 
     async def __anext__(self) -> JobsEvent:
         while not self._board.events:
-            response = await self._stream.read()
-            if self._stream.is_closed:
+            response = await self._stream.read_on()
+            if response is None:
                 raise StopAsyncIteration
-            if response is None or not self._board.take(response):
-                self._stream.broke("the stream ended" if response is None else "a change was never told")
-            else:
+            if self._board.take(response):
                 self._stream.confirm()
+            else:
+                self._stream.broke("a change was never told")
         return self._board.events.popleft()
 
     async def aclose(self) -> None:

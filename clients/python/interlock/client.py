@@ -14,6 +14,7 @@ from interlock.board import JobsNews, JobsWatch
 from interlock.connection import LONGEST_WAIT, PATIENCE, SILENCE, WAIT_MARGIN, with_request_id
 from interlock.documents import to_duration, to_struct
 from interlock.permit_calls import PermitCalls
+from interlock.record_watch import RecordsNews, RecordsWatch
 from interlock.records import Record, commit_operations, record_update
 from interlock.stream import Call, Stream
 from interlock.v1 import (
@@ -246,6 +247,38 @@ class Client(PermitCalls):
             collection=collection, record_id=record_id, expected_version=expected_version
         )
         await self.call(self.records.DeleteRecord, request)
+
+    def watch_records(
+        self,
+        records: Iterable[tuple[str, str]],
+        *,
+        silence: float = SILENCE,
+        patience: float | None = PATIENCE,
+    ) -> RecordsWatch:
+        """Follows records, as in `async for update in client.watch_records([("films", "f1"), ("films", "f2")])`.
+
+        The first update of each is the record as it is, or that it is not there; each further one the record after what
+        came next: changes, its deletion, its creation. Several of these can be told as one; the last always comes. It
+        has no end of its own. A stream that breaks is begun again, on any server, and compared: what was told does not
+        come twice, and what happened meanwhile comes as one update per record.
+
+        Args:
+            records: collection and id of each, 1 to 100, each once. They need not be there yet.
+            silence: as in `watch`.
+            patience: as in `watch`.
+
+        Raises:
+            InvalidArgument: the records are too many, twice the same, or malformed. Raised by the iterator, as all
+                errors.
+            InterlockError: it failed for longer than `patience`, or for good.
+        """
+        watched = [record_service_pb2.WatchedRecord(collection=where, record_id=which) for where, which in records]
+
+        def begin() -> Call[RecordsNews]:
+            request = record_service_pb2.WatchRecordsRequest(records=watched)
+            return self.records.WatchRecords(request, metadata=self._metadata)
+
+        return RecordsWatch(Stream(begin, backoff=self._backoff, silence=silence, patience=patience))
 
     async def commit(
         self, requests: Iterable[Message], *, fence: str = "", permit_fence: str = ""

@@ -144,12 +144,7 @@ class ResourceWatch(Watch[permit_pb2.Resource | None]):
         return self
 
     async def __anext__(self) -> permit_pb2.Resource | None:
-        while not self._stream.is_closed:
-            response = await self._stream.read()
-            if response is None:
-                if not self._stream.is_closed:
-                    self._stream.broke("the stream ended")
-                continue
+        while (response := await self._stream.read_on()) is not None:
             self._stream.confirm()
             if response.WhichOneof("update") == "keepalive":
                 continue

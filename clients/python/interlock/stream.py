@@ -41,6 +41,10 @@ def can_be_resumed(error: InterlockError, *, has_worked: bool) -> bool:
     return has_worked and error.code in broken and not error.reason
 
 
+class ChainBroken(Exception):
+    """The server told something that does not follow from what it told before."""
+
+
 class _Opening(Generic[Response]):
     """One call of the rpc, and the read that is under way."""
 
@@ -139,6 +143,12 @@ class Stream(Generic[Response]):
             self._drop()
             return None
         return None
+
+    async def read_on(self) -> Response | None:
+        """As `read`, for news that have no end: a stream that the server ends is begun again. None: it was closed."""
+        while (message := await self.read()) is None and not self.is_closed:
+            self.broke("the stream ended")
+        return message
 
     def confirm(self) -> None:
         """What was read was in order: what failed before is forgotten."""

@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import Message
 
 from interlock.errors import InterlockError, RevisionInFuture
-from interlock.stream import Call, Stream, Watch
+from interlock.stream import Call, ChainBroken, Stream, Watch
 from interlock.v1 import job_pb2, job_service_pb2
 
 _TERMINAL = frozenset({job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED})
@@ -100,7 +100,7 @@ class JobWatch(Watch[JobUpdate]):
             was_lost = self._position.reread
             try:
                 update = self._position.take(response)
-            except _ChainBroken as broken:
+            except ChainBroken as broken:
                 self._position.lose()
                 self._stream.broke(str(broken))
                 continue
@@ -156,10 +156,6 @@ def running_stages(job: job_pb2.Job) -> tuple[RunningStage, ...]:
     )
 
 
-class _ChainBroken(Exception):
-    """The server told something that does not follow from what it told before."""
-
-
 class _Position:
     """How far the news of a job have come."""
 
@@ -190,7 +186,7 @@ class _Position:
             case "gap":
                 self._gap = True
             case "keepalive" if response.keepalive.revision > self.job.revision:
-                raise _ChainBroken(f"revision {response.keepalive.revision} was never told")
+                raise ChainBroken(f"revision {response.keepalive.revision} was never told")
         return None
 
     def _whole(self, job: job_pb2.Job) -> JobUpdate | None:
@@ -209,7 +205,7 @@ class _Position:
         if change.revision <= self.job.revision:
             return None
         if change.previous_revision != self.job.revision:
-            raise _ChainBroken(f"revision {change.previous_revision} was never told, and {change.revision} follows it")
+            raise ChainBroken(f"revision {change.previous_revision} was never told, and {change.revision} follows it")
         job = copied(self.job)
         apply(job, change)
         for stage in change.stages:

@@ -14,7 +14,14 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from interlock.documents import to_duration, to_struct
-from interlock.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc, worker_service_pb2, worker_service_pb2_grpc
+from interlock.v1 import (
+    job_pb2,
+    job_service_pb2,
+    job_service_pb2_grpc,
+    record_service_pb2_grpc,
+    worker_service_pb2,
+    worker_service_pb2_grpc,
+)
 
 CONTINUE = worker_service_pb2.LEASE_DIRECTIVE_CONTINUE
 
@@ -64,7 +71,11 @@ class Hang:
 Script = Sequence[Message | Refusal | Hang]
 
 
-class FakeServer(job_service_pb2_grpc.JobServiceServicer, worker_service_pb2_grpc.WorkerServiceServicer):
+class FakeServer(
+    job_service_pb2_grpc.JobServiceServicer,
+    record_service_pb2_grpc.RecordServiceServicer,
+    worker_service_pb2_grpc.WorkerServiceServicer,
+):
     """Hands out the leases that are put into it, and remembers all calls."""
 
     def __init__(self) -> None:
@@ -131,6 +142,10 @@ class FakeServer(job_service_pb2_grpc.JobServiceServicer, worker_service_pb2_grp
         async for message in self._play("WatchJobs", request, context):
             yield message
 
+    async def WatchRecords(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        async for message in self._play("WatchRecords", request, context):
+            yield message
+
     async def _play(self, name: str, request: Any, context: Any) -> AsyncIterator[Message]:
         script = self.streams.pop(0) if self.streams else [Hang()]
         await self._note(name, request, context)
@@ -189,6 +204,7 @@ async def fake_server() -> AsyncIterator[FakeServer]:
     server = grpc.aio.server()
     fake.stop = lambda: server.stop(None)
     job_service_pb2_grpc.add_JobServiceServicer_to_server(fake, server)
+    record_service_pb2_grpc.add_RecordServiceServicer_to_server(fake, server)
     worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(fake, server)
     fake.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()

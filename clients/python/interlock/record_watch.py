@@ -1,0 +1,125 @@
+"""Following records: each as it is after each piece of news."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from interlock.records import Record
+from interlock.stream import ChainBroken, Stream, Watch
+from interlock.v1 import record_pb2, record_service_pb2
+from interlock.watch import copied
+
+
+@dataclass(frozen=True)
+class RecordUpdate:
+    """A watched record after one piece of news."""
+
+    collection: str
+    record_id: str
+    record: Record | None
+    """The record as it is now, with all fields. Every update has its own. None: it is not there."""
+    changed: frozenset[str]
+    """The fields of it that changed since the update before; all if that had none, or another that was deleted."""
+    removed: frozenset[str]
+    """The fields that the update before had, and that are gone."""
+
+
+RecordsNews = record_service_pb2.WatchRecordsResponse
+# A record that is not there.
+_ABSENT = record_pb2.Record()
+
+
+class RecordsWatch(Watch[RecordUpdate]):
+    """What `Client.watch_records` returns."""
+
+    def __init__(self, stream: Stream[RecordsNews]) -> None:
+        """Follows the records of a stream that asks for all of them as they are, each time it begins.
+
+        It could ask for what is newer than a version instead, but a version does not tell a record from the one that
+        was deleted before it: both count from 1, and the server would say nothing of the new one.
+        """
+        self._stream = stream
+        self._told: dict[tuple[str, str], record_pb2.Record] = {}
+        """The records as they were told last."""
+
+    def __aiter__(self) -> RecordsWatch:
+        return self
+
+    async def __aenter__(self) -> RecordsWatch:
+        return self
+
+    async def __anext__(self) -> RecordUpdate:
+        while (news := await self._stream.read_on()) is not None:
+            try:
+                update = self._take(news)
+            except ChainBroken as broken:
+                self._stream.broke(str(broken))
+                continue
+            # What is only told again comes from a stream that has just begun, and shows not yet that it is a good one.
+            if update is not None or news.HasField("keepalive"):
+                self._stream.confirm()
+            if update is not None:
+                return update
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Ends the stream; whoever waits for news sees the end."""
+        self._stream.close()
+
+    def _take(self, news: RecordsNews) -> RecordUpdate | None:
+        """What is new by a message, if anything is."""
+        match news.WhichOneof("update"):
+            case "record":
+                return self._put(news.record.collection, news.record.record_id, news.record)
+            case "removal":
+                return self._put(news.removal.collection, news.removal.record_id, _ABSENT)
+            case "change":
+                change = news.change
+                held = self._told.get((change.collection, change.record_id))
+                if held is None or held.version != change.previous_version:
+                    why = f"version {change.previous_version} of {change.record_id} was never told"
+                    raise ChainBroken(f"{why}, and {change.version} follows it")
+                return self._put(change.collection, change.record_id, _after(held, change))
+        return None
+
+    def _put(self, collection: str, record_id: str, now: record_pb2.Record) -> RecordUpdate | None:
+        """Notes how a record is; tells it unless that was told."""
+        told = self._told.get((collection, record_id))
+        if told is not None and _state(told) == _state(now):
+            return None
+        self._told[collection, record_id] = now
+        before = _ABSENT if told is None else told
+        return RecordUpdate(
+            collection,
+            record_id,
+            Record.of(now) if now.version else None,
+            _changed(before, now),
+            frozenset(before.fields).difference(now.fields),
+        )
+
+
+def _state(record: record_pb2.Record) -> tuple[int, int]:
+    """What no two states of a record have in common."""
+    return record.create_time.ToNanoseconds(), record.version
+
+
+def _after(record: record_pb2.Record, change: record_service_pb2.RecordChange) -> record_pb2.Record:
+    """A record of its own, at the version of a change."""
+    after = copied(record)
+    for name in change.removed_fields:
+        after.fields.pop(name, None)
+        after.field_versions.pop(name, None)
+    for name, value in change.fields.items():
+        after.fields[name].CopyFrom(value)
+        after.field_versions[name] = change.field_versions[name]
+    after.version = change.version
+    after.update_time.CopyFrom(change.change_time)
+    return after
+
+
+def _changed(before: record_pb2.Record, now: record_pb2.Record) -> frozenset[str]:
+    """The fields of a record that differ from those of a state before."""
+    if before.create_time != now.create_time:
+        return frozenset(now.fields)
+    known = before.field_versions
+    return frozenset(name for name, version in now.field_versions.items() if known.get(name) != version)
