@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
+
 use crate::domain::id::{Name, NamespaceId};
 use crate::domain::refusal::Refusal;
 use crate::error::Result;
@@ -76,10 +78,13 @@ impl Namespaces {
         self.known().0.remove(name);
     }
 
-    async fn look_up(&self, name: &str) -> Result<Option<NamespaceId>> {
-        let id = self.store.namespace(name).await?.map(|namespace| namespace.id);
-        self.known().note(name, id, Instant::now());
-        Ok(id)
+    /// In a box, because it is seldom needed and every call would have to carry the room for it.
+    fn look_up<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<NamespaceId>>> {
+        Box::pin(async move {
+            let id = self.store.namespace(name).await?.map(|namespace| namespace.id);
+            self.known().note(name, id, Instant::now());
+            Ok(id)
+        })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -34,13 +34,14 @@ pub trait Run: Sync {
         params: &[&(dyn ToSql + Sync)],
     ) -> impl Future<Output = DbResult<Vec<Row>>> + Send;
 
-    /// Runs a statement of ours.
+    /// Runs a statement of ours. In a box of its own: a call that seldom asks the database should not carry along, and move about, all
+    /// the room that asking takes.
     fn rows(
         &self,
         sql: &'static str,
         params: &[&(dyn ToSql + Sync)],
     ) -> impl Future<Output = DbResult<Vec<Row>>> + Send {
-        async move { self.collect(&self.once(sql).await?, params).await }
+        Box::pin(async move { self.collect(&self.once(sql).await?, params).await })
     }
 }
 

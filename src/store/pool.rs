@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 
 use super::connection::READER_SETUP;
@@ -99,7 +100,12 @@ impl ReadPool {
     }
 
     /// A connection for one read, within the bounds. It goes back when dropped.
-    pub async fn get(&self) -> Result<Reader> {
+    pub fn get(&self) -> BoxFuture<'_, Result<Reader>> {
+        // In a box, as for `Run::rows`.
+        Box::pin(self.get_unboxed())
+    }
+
+    async fn get_unboxed(&self) -> Result<Reader> {
         let wait = tokio::time::timeout(self.settings.wait, self.turns.clone().acquire_owned());
         let Ok(Ok(turn)) = wait.await else {
             self.rejected.fetch_add(1, Ordering::Relaxed);
