@@ -259,8 +259,8 @@ class Client(PermitCalls):
 
         The first update of each is the record as it is, or that it is not there; each further one the record after what
         came next: changes, its deletion, its creation. Several of these can be told as one; the last always comes. It
-        has no end of its own. A stream that breaks is begun again, on any server, and compared: what was told does not
-        come twice, and what happened meanwhile comes as one update per record.
+        has no end of its own. A stream that breaks is resumed, on any server, from the records as they were told: none
+        comes twice, and what happened to one meanwhile comes as one update.
 
         Args:
             records: collection and id of each, 1 to 100, each once. They need not be there yet.
@@ -272,13 +272,14 @@ class Client(PermitCalls):
                 errors.
             InterlockError: it failed for longer than `patience`, or for good.
         """
-        watched = [record_service_pb2.WatchedRecord(collection=where, record_id=which) for where, which in records]
 
-        def begin() -> Call[RecordsNews]:
-            request = record_service_pb2.WatchRecordsRequest(records=watched)
+        def begin(request: record_service_pb2.WatchRecordsRequest) -> Call[RecordsNews]:
             return self.records.WatchRecords(request, metadata=self._metadata)
 
-        return RecordsWatch(Stream(begin, backoff=self._backoff, silence=silence, patience=patience))
+        def stream(again: Callable[[], Call[RecordsNews]]) -> Stream[RecordsNews]:
+            return Stream(again, backoff=self._backoff, silence=silence, patience=patience)
+
+        return RecordsWatch(begin, stream, records)
 
     async def commit(
         self, requests: Iterable[Message], *, fence: str = "", permit_fence: str = ""

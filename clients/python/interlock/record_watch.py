@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from interlock.records import Record
-from interlock.stream import ChainBroken, Stream, Watch
+from interlock.stream import Call, ChainBroken, Stream, Watch
 from interlock.v1 import record_pb2, record_service_pb2
 from interlock.watch import copied
 
@@ -25,6 +26,7 @@ class RecordUpdate:
 
 
 RecordsNews = record_service_pb2.WatchRecordsResponse
+WatchedRecord = record_service_pb2.WatchedRecord
 # A record that is not there.
 _ABSENT = record_pb2.Record()
 
@@ -32,15 +34,17 @@ _ABSENT = record_pb2.Record()
 class RecordsWatch(Watch[RecordUpdate]):
     """What `Client.watch_records` returns."""
 
-    def __init__(self, stream: Stream[RecordsNews]) -> None:
-        """Follows the records of a stream that asks for all of them as they are, each time it begins.
-
-        It could ask for what is newer than a version instead, but a version does not tell a record from the one that
-        was deleted before it: both count from 1, and the server would say nothing of the new one.
-        """
-        self._stream = stream
-        self._told: dict[tuple[str, str], record_pb2.Record] = {}
-        """The records as they were told last."""
+    def __init__(
+        self,
+        begin: Callable[[record_service_pb2.WatchRecordsRequest], Call[RecordsNews]],
+        stream: Callable[[Callable[[], Call[RecordsNews]]], Stream[RecordsNews]],
+        records: Iterable[tuple[str, str]],
+    ) -> None:
+        """Follows records, each from the state that was told last."""
+        told = _Told(records)
+        self._told = told
+        # Without `self`, or the stream would be held when nobody holds the iterator any more.
+        self._stream = stream(lambda: begin(told.request()))
 
     def __aiter__(self) -> RecordsWatch:
         return self
@@ -51,7 +55,7 @@ class RecordsWatch(Watch[RecordUpdate]):
     async def __anext__(self) -> RecordUpdate:
         while (news := await self._stream.read_on()) is not None:
             try:
-                update = self._take(news)
+                update = self._told.take(news)
             except ChainBroken as broken:
                 self._stream.broke(str(broken))
                 continue
@@ -66,7 +70,26 @@ class RecordsWatch(Watch[RecordUpdate]):
         """Ends the stream; whoever waits for news sees the end."""
         self._stream.close()
 
-    def _take(self, news: RecordsNews) -> RecordUpdate | None:
+
+class _Told:
+    """The records as they were told last."""
+
+    def __init__(self, records: Iterable[tuple[str, str]]) -> None:
+        self._watched = [WatchedRecord(collection=where, record_id=which) for where, which in records]
+        self._records: dict[tuple[str, str], record_pb2.Record] = {}
+
+    def request(self) -> record_service_pb2.WatchRecordsRequest:
+        """Asks for all of them, each from the state that was told, which the first change then follows."""
+        request = record_service_pb2.WatchRecordsRequest(records=self._watched)
+        for watched in request.records:
+            held = self._records.get((watched.collection, watched.record_id), _ABSENT)
+            if held.version:
+                watched.from_version = held.version
+                # The version alone does not tell it from one that was made anew: both count from 1.
+                watched.from_create_time.CopyFrom(held.create_time)
+        return request
+
+    def take(self, news: RecordsNews) -> RecordUpdate | None:
         """What is new by a message, if anything is."""
         match news.WhichOneof("update"):
             case "record":
@@ -75,7 +98,7 @@ class RecordsWatch(Watch[RecordUpdate]):
                 return self._put(news.removal.collection, news.removal.record_id, _ABSENT)
             case "change":
                 change = news.change
-                held = self._told.get((change.collection, change.record_id))
+                held = self._records.get((change.collection, change.record_id))
                 if held is None or held.version != change.previous_version:
                     why = f"version {change.previous_version} of {change.record_id} was never told"
                     raise ChainBroken(f"{why}, and {change.version} follows it")
@@ -84,10 +107,11 @@ class RecordsWatch(Watch[RecordUpdate]):
 
     def _put(self, collection: str, record_id: str, now: record_pb2.Record) -> RecordUpdate | None:
         """Notes how a record is; tells it unless that was told."""
-        told = self._told.get((collection, record_id))
+        told = self._records.get((collection, record_id))
+        # Every stream tells anew what is not there: a request has no word for "I know".
         if told is not None and _state(told) == _state(now):
             return None
-        self._told[collection, record_id] = now
+        self._records[collection, record_id] = now
         before = _ABSENT if told is None else told
         return RecordUpdate(
             collection,

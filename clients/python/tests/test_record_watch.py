@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -63,6 +64,21 @@ def update(record_id: str, fields: dict[str, int] | None, changed: str, removed:
     return RecordUpdate("c", record_id, now, frozenset(changed), frozenset(removed))
 
 
+def asked(server: FakeServer) -> list[dict[str, tuple[int, int] | None]]:
+    """What each request said of the records: their version, and the second at which they were made. None: nothing."""
+    requests = server.of("WatchRecords")
+    assert {it.collection for request in requests for it in request.records} == {"c"}
+    return [
+        {
+            it.record_id: (it.from_version, it.from_create_time.ToSeconds())
+            if it.from_version or it.HasField("from_create_time")
+            else None
+            for it in request.records
+        }
+        for request in requests
+    ]
+
+
 async def read(client: Client, *expected: RecordUpdate, silence: float = 20) -> None:
     """Reads these, and nothing between them."""
     async with client.watch_records([("c", "a"), ("c", "b")], silence=silence) as watch:
@@ -87,10 +103,29 @@ async def test_a_watch_tells_each_record_after_each_change(server: FakeServer, c
         *(update("b", {"x": 1}, "x"), update("b", None, "", "x"), update("b", {"x": 2}, "x")),
         *(update("b", {"y": 2}, "y", "x"), update("b", {"y": 3}, "y")),
     )
-    (request,) = server.of("WatchRecords")
-    asked = [(it.collection, it.record_id, it.from_version) for it in request.records]
-    assert asked == [("c", "a", 0), ("c", "b", 0)]
+    assert asked(server) == [{"a": None, "b": None}]
     assert server.metadata[0]["interlock-namespace"] == "here"
+
+
+async def test_a_watch_is_resumed_from_what_was_told(server: FakeServer, client: Client) -> None:
+    drains = Refusal(Code.UNAVAILABLE, "DRAINING")
+    server.streams = [
+        [record("a", x=1, y=2), removal("b"), change("a", 2, 3, "z"), drains],
+        # Nothing of `a` as it is, since that is known: what becomes of it follows what was told.
+        [removal("b"), change("a", 3, 4, "x", removed=("y",)), record("b", 2, x=1), drains],
+        [removal("a", 4), drains],
+        [removal("a"), change("b", 1, 2, "y"), Hang()],
+    ]
+    await read(
+        client,
+        *(update("a", {"x": 1, "y": 2}, "xy"), update("b", None, ""), update("a", {"x": 1, "y": 2, "z": 3}, "z")),
+        *(update("a", {"x": 4, "z": 3}, "x", "y"), update("b", {"x": 1}, "x"), update("a", None, "", "xz")),
+        update("b", {"x": 1, "y": 2}, "y"),
+    )
+    assert asked(server) == [
+        *({"a": None, "b": None}, {"a": (3, 1), "b": None}),
+        *({"a": (4, 1), "b": (1, 2)}, {"a": None, "b": (1, 2)}),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -141,11 +176,14 @@ async def test_a_record_of_the_same_version_can_be_another(server: FakeServer, c
 
 
 @pytest.mark.parametrize("ends", ["at once", "after a change that does not follow"])
-async def test_a_server_that_only_tells_again_is_given_up(server: FakeServer, client: Client, ends: str) -> None:
+@pytest.mark.parametrize("told", [record("a", x=1), removal("a")], ids=["record", "absence"])
+async def test_a_server_that_tells_nothing_new_is_given_up(
+    server: FakeServer, client: Client, told: News, ends: str
+) -> None:
     end = Refusal(Code.UNAVAILABLE, "DRAINING") if ends == "at once" else change("a", 7, 8, "x")
-    server.streams = [[record("a", x=1), end] for _ in range(10_000)]
+    server.streams = [[told, end] for _ in range(10_000)]
     watch = client.watch_records([("c", "a")], patience=0.2)
-    assert (await soon(anext(watch))).changed == {"x"}
+    assert (await soon(anext(watch))).record_id == "a"
     with pytest.raises(interlock.Unavailable, match="DRAINING" if ends == "at once" else "version 7 of a was never"):
         await soon(anext(watch))
 
@@ -174,3 +212,14 @@ async def test_a_wait_that_is_cancelled_loses_nothing(server: FakeServer, client
                 await asyncio.wait_for(anext(watch), 0.02)
         assert (len(server.calls), server.left) == (1, 0)
     await server.until(lambda: server.left == 1)
+
+
+async def test_whoever_leaves_the_loop_ends_the_call(server: FakeServer, client: Client) -> None:
+    gc.disable()
+    try:
+        server.streams = [[record("a", x=1), Hang()]]
+        async for _ in client.watch_records([("c", "a")]):
+            break
+        await server.until(lambda: server.left == 1)
+    finally:
+        gc.enable()
