@@ -130,8 +130,9 @@ impl Record {
         path: &str,
     ) -> Result<Option<Record>, Refusal> {
         for (i, operation) in operations.iter().enumerate() {
+            let Some(expected) = operation.expected_version else { continue };
             let actual = base.fields.get(&operation.field).map_or(0, |field| field.version);
-            if let Some(expected) = operation.expected_version.filter(|expected| *expected != actual) {
+            if expected != actual {
                 let (path, field) = (format!("{path}[{i}]"), operation.field.to_string());
                 return Err(Refusal::FieldVersionMismatch { path, field, expected, actual });
             }

@@ -3,7 +3,7 @@
 //! Operations that share a key that one of them writes share its final row, so they stand or fall together: a component.
 //! Others are none of its business.
 
-use foldhash::{HashMap, HashSet};
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 
 use super::queue::Pending;
 use super::world::{Key, Loaded, NamespaceEffect, Trace, World};
@@ -43,8 +43,10 @@ impl Components {
     /// Finds the components and fills the plan. Keys in `fresh` were loaded for this very group and need no further proof
     /// where they were only read. `alone` is whether nobody else is known to write what this server writes.
     pub fn of(decided: &[Decided], world: &World, fresh: &HashSet<Key>, alone: bool) -> Self {
-        let written: HashSet<&Key> = decided.iter().flat_map(|one| &one.trace.written).collect();
-        let mut union = Union::default();
+        let most = decided.iter().map(|one| one.trace.written.len()).sum();
+        let mut written: HashSet<&Key> = HashSet::with_capacity(most);
+        written.extend(decided.iter().flat_map(|one| &one.trace.written));
+        let mut union = Union { nodes: HashMap::with_capacity(written.len()), ..Union::default() };
         let nodes: Vec<i32> = decided.iter().map(|one| union.join(binding_keys(&one.trace, &written))).collect();
         let mut this = Self { writes: !written.is_empty(), ..Self::default() };
         this.of_operation = nodes.iter().map(|node| union.root(*node)).collect();

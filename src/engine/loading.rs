@@ -52,6 +52,7 @@ pub async fn load(
     trust: bool,
 ) -> DbResult<Basis> {
     let mut loaded = Loaded::default();
+    loaded.records.reserve(wanted.keys.iter().filter(|key| matches!(key, Key::Record(_))).count());
     let mut missing = Missing::default();
     let nobody_visits = shared.visited.is_empty();
     for &key in &wanted.keys {

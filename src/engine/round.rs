@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use foldhash::HashSet;
+use foldhash::{HashSet, HashSetExt};
 use uuid::Uuid;
 
 use super::cache::Cached;
@@ -290,7 +290,6 @@ pub fn again(group: impl Iterator<Item = Pending>, stale: HashSet<Key>, spent: &
 }
 
 /// What a group may look at.
-#[derive(Default)]
 pub struct Wanted<'a> {
     /// Everything.
     pub keys: HashSet<&'a Key>,
@@ -301,7 +300,8 @@ pub struct Wanted<'a> {
 impl<'a> Wanted<'a> {
     /// By a group.
     pub fn by(group: &'a [Pending]) -> Self {
-        let mut wanted = Self::default();
+        let most = group.iter().map(|pending| pending.keys().count()).sum();
+        let mut wanted = Self { keys: HashSet::with_capacity(most), created: HashSet::default() };
         for pending in group {
             for key in pending.keys() {
                 if matches!(key, Key::Job(job) if pending.operation.creates(job)) {

@@ -334,7 +334,7 @@ impl World {
 
     /// Ends an operation: its changes become part of the world if it was `applied`, else only what it read is kept.
     pub fn end_operation(&mut self, applied: bool) -> Trace {
-        let layer = std::mem::take(&mut self.layer);
+        let mut layer = std::mem::take(&mut self.layer);
         if layer.trace.must_wait || !layer.trace.missing.is_empty() {
             return layer.trace;
         }
@@ -347,7 +347,9 @@ impl World {
             whole.changes.absorb(draft.changes);
             whole.has_own_id |= draft.has_own_id;
         }
-        self.records.extend(layer.records);
+        self.records.extend(layer.records.drain());
+        // The next operation of the group is likely to need as much room.
+        self.layer.records = layer.records;
         self.resources.extend(layer.resources);
         self.remembered.extend(layer.requests.into_iter().map(|(key, record)| (key, Arc::new(record))));
         for (id, effect) in layer.namespaces {

@@ -11,7 +11,8 @@ use super::plan::{PARTS, Part};
 pub type Shape = u128;
 
 /// The text for a shape. Its first parameters are the component numbers and how many guards each must meet, the group's id,
-/// then those of each part in order. It returns one row: the applied components, the clock, and each write's row count.
+/// then those of each part in order. It returns one row: the applied components, the clock, and each write's row count; or it fails, if
+/// a write that is its own proof wrote less than was meant.
 pub fn text(shape: Shape) -> String {
     let parts: Vec<&Part> = parts(shape).map(|(_, part)| part).collect();
     let mut sql = String::from("WITH ");
