@@ -53,7 +53,7 @@ impl Components {
         this.of_key = union.into_roots();
         this.plan.alone = alone;
         this.plan_keys(world, &world.loaded, fresh);
-        this.plan_operations(decided, &world.loaded);
+        this.plan_operations(decided, world, &written);
         this
     }
 
@@ -148,8 +148,8 @@ impl Components {
     }
 
     /// What single operations stand on beside the keys that bind them together.
-    fn plan_operations(&mut self, decided: &[Decided], loaded: &Loaded) {
-        let mut seen = HashSet::default();
+    fn plan_operations(&mut self, decided: &[Decided], world: &World, written: &HashSet<&Key>) {
+        let (loaded, mut seen) = (&world.loaded, HashSet::default());
         for (one, &c) in decided.iter().zip(&self.of_operation) {
             for (key, no, secret) in &one.trace.expired {
                 self.plan.prove_expired(c, *key, *no, *secret);
@@ -160,7 +160,10 @@ impl Components {
             if one.trace.written.is_empty() {
                 continue;
             }
-            for key in one.trace.read.iter().filter(|key| !self.of_key.contains_key(key)) {
+            // That others read the key too, and prove it for themselves, keeps it as it is for nobody; nor does a renewal, which is no version.
+            let beside = |key: &Key| one.trace.written.iter().any(|written| written != key);
+            let stands = |key: &Key| !written.contains(key) || beside(key) && is_only_renewed(world, key);
+            for key in one.trace.read.iter().filter(|key| stands(key)) {
                 if !seen.insert((c, key)) {
                     continue;
                 }
@@ -187,6 +190,23 @@ impl Components {
                 }
             }
         }
+    }
+}
+
+/// Whether all that is written of a root is how long something below it lasts.
+fn is_only_renewed(world: &World, key: &Key) -> bool {
+    match key {
+        Key::Job(job) => {
+            let after = world.drafts.get(job).and_then(|draft| draft.job.as_ref());
+            let base = world.loaded.jobs.get(job).and_then(Option::as_ref);
+            after.zip(base).is_some_and(|(after, base)| after.revision == base.revision)
+        }
+        Key::Resource(resource) => {
+            let after = world.resources.get(resource).and_then(Option::as_ref);
+            let base = world.loaded.resources.get(resource).and_then(Option::as_ref);
+            after.zip(base).is_some_and(|(after, base)| after.version == base.version)
+        }
+        Key::Record(_) | Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) => false,
     }
 }
 

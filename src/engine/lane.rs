@@ -34,7 +34,7 @@ const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// How long an optimistic lane does, which holds up everybody behind it: so long as a commit may take. It knows of nobody else who
 /// writes the row, or it would not wait at all.
-const PASSING_WAIT: Duration = Duration::from_millis(250);
+const PASSING_WAIT: Duration = Duration::from_millis(500);
 /// How long one look may take.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a write waits for a row that a foreign session holds, after the wait for its lock.

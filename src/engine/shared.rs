@@ -79,7 +79,7 @@ impl Shared {
     }
 }
 
-/// Others who write what this server writes. As long as none was seen lately, updates of roots are their own proof: that saves a pass over
+/// Others who write what this server writes. As long as none was seen lately, updates of records are their own proof: that saves a pass over
 /// the rows, and if one of them is not what was decided on after all, the whole group is undone and decided again. With rivals
 /// about, rows are locked first, so that those who were beaten are none of the others' business.
 pub(super) struct Rivals {

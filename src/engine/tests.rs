@@ -19,9 +19,11 @@ use crate::domain::request::{RequestIdentity, RequestKey};
 use crate::error::Error;
 use crate::feed::Hub;
 use crate::operation::Reply;
+use crate::operation::commit::{Commit, Part};
 use crate::operation::control_job::{Control, ControlJob};
 use crate::operation::delete_job::DeleteJob;
 use crate::operation::end_stage::{End, EndStage};
+use crate::operation::heartbeat::Beat;
 use crate::operation::reap::Reap;
 use crate::operation::submit_jobs::SubmitJobs;
 use crate::operation::update_progress::{Target, UpdateProgress};
@@ -287,5 +289,37 @@ async fn of_a_group_with_a_stale_record_nothing_is_written_before_it_is_decided_
         let found = &stored[key];
         let n = found.fields.get("n").expect("a field").value.as_str().to_owned();
         assert_eq!((found.version, n), (expected, expected.to_string()), "{key:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_fence_holds_whoever_else_looks_at_the_job_in_the_same_group() {
+    let database = database().await;
+    let (a, b) = (server(&database), server(&database));
+    // A heartbeat that only looks, and one that extends its lease, which is no revision either.
+    for duration in [Duration::from_secs(3_600), Duration::from_millis(1)] {
+        a.submit("", &[("voice", &[]), ("render", &[])], None).await.expect("submitted");
+        let lost = a.lease(Duration::from_secs(20)).await.remove(0);
+        let held = a.lease_for(Duration::from_secs(20), Some(duration)).await.remove(0);
+        // This server still remembers the job with both leases.
+        b.complete(&lost).await.expect("completed elsewhere");
+        let token = |leased: &Leased| leased.job.stages[leased.stage_no].token(leased.job.key.uid).expect("a lease");
+        let beat = Beat { namespace: DEFAULT, token: token(&held), progress: None, message: None };
+        let one = FieldOp { field: "n".into(), change: FieldChange::Increment(1.0), expected_version: None };
+        let update =
+            RecordUpdate { key: record(0), operations: vec![one], expected_version: None, allow_missing: true };
+        let update = UpdateRecords { updates: vec![update], list: None, request: None };
+        let commit = Commit {
+            parts: vec![Part { operation: Box::new(update), path: "operations[0]".to_owned() }],
+            fence: Some((lost.job.key, Hold::Token(token(&lost)))),
+            permit_fence: None,
+            namespace: DEFAULT,
+            request: None,
+        };
+        let (beat, commit) = futures::join!(a.engine.execute(beat, None), a.engine.execute(commit, None));
+        beat.expect("its lease is there");
+        assert!(matches!(commit, Err(Error::Refused(_))), "{commit:?}");
+        assert!(a.engine.shared().store.records(&[record(0)]).await.expect("a read").is_empty());
+        b.complete(&held).await.expect("completed");
     }
 }

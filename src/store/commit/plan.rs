@@ -13,7 +13,7 @@ macro_rules! plan {
         /// What a group wants: per component, guards that must all hold, and rows that are then written.
         #[derive(Debug, Default)]
         pub struct Plan {
-            /// Nobody else writes these roots, as far as is known: they are not locked before they are updated.
+            /// Nobody else is known to write what this server writes: records are not locked before they are updated.
             pub alone: bool,
             $(#[doc = $guard_doc] pub $guard: $guard_type,)*
             $(#[doc = $write_doc] pub $write: $write_type,)*
