@@ -199,12 +199,12 @@ fn is_only_renewed(world: &World, key: &Key) -> bool {
         Key::Job(job) => {
             let after = world.drafts.get(job).and_then(|draft| draft.job.as_ref());
             let base = world.loaded.jobs.get(job).and_then(Option::as_ref);
-            after.zip(base).is_some_and(|(after, base)| after.revision == base.revision)
+            after.zip(base).is_some_and(|(after, base)| after.is_at_revision_of(base))
         }
         Key::Resource(resource) => {
             let after = world.resources.get(resource).and_then(Option::as_ref);
             let base = world.loaded.resources.get(resource).and_then(Option::as_ref);
-            after.zip(base).is_some_and(|(after, base)| after.version == base.version)
+            after.zip(base).is_some_and(|(after, base)| after.is_at_version_of(base))
         }
         Key::Record(_) | Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) => false,
     }

@@ -1,7 +1,7 @@
 //! What the lanes have in common: the cache, the clock, who is contended, and what is counted.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::EngineSettings;
@@ -82,33 +82,23 @@ impl Shared {
 /// Others who write what this server writes. As long as none was seen lately, updates of records are their own proof: that saves a pass over
 /// the rows, and if one of them is not what was decided on after all, the whole group is undone and decided again. With rivals
 /// about, rows are locked first, so that those who were beaten are none of the others' business.
+#[derive(Default)]
 pub(super) struct Rivals {
-    since: Instant,
-    /// When one was seen, in milliseconds after `since`, and 1 more; 0 if none ever was.
-    seen: AtomicU64,
-}
-
-impl Default for Rivals {
-    fn default() -> Self {
-        Self { since: Instant::now(), seen: AtomicU64::new(0) }
-    }
+    seen: Mutex<Option<Instant>>,
 }
 
 impl Rivals {
     /// Somebody else wrote, or held, what this server wanted to write.
     pub fn seen(&self) {
-        self.seen.store(self.millis() + 1, Ordering::Relaxed);
+        *self.lock() = Some(Instant::now());
     }
 
     /// Whether that was lately.
     pub fn are_about(&self) -> bool {
-        match self.seen.load(Ordering::Relaxed) {
-            0 => false,
-            seen => u128::from(self.millis().saturating_sub(seen)) < RIVALS_FOR.as_millis(),
-        }
+        self.lock().is_some_and(|seen| seen.elapsed() < RIVALS_FOR)
     }
 
-    fn millis(&self) -> u64 {
-        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

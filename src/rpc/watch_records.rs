@@ -3,10 +3,10 @@
 //! A commit of this server is told from what its lanes have just put into the cache, without a read; those of other servers are
 //! found, and put there, by one look for all that is followed here. The versions told of a record grow strictly, whichever comes first.
 
-use foldhash::HashSet;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use foldhash::HashSet;
 use futures::stream;
 use tokio::time::sleep;
 use tonic::Status;

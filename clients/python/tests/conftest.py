@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import uuid
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from interlock import Client
+from tests.fake_server import FakeServer, fake_server
 from tests.real_server import Database, real_database
 
 
@@ -20,3 +23,23 @@ def database() -> Iterator[Database]:
 def server_address(database: Database) -> str:
     """The address of that server."""
     return database.address
+
+
+@pytest.fixture
+async def client(server_address: str) -> AsyncIterator[Client]:
+    """A client of that server."""
+    async with Client(server_address) as client:
+        yield client
+
+
+@pytest.fixture
+def collection() -> str:
+    """A collection of records that no other test knows."""
+    return f"c-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeServer]:
+    """A server that tells what the test says."""
+    async with fake_server() as server:
+        yield server

@@ -17,12 +17,6 @@ from interlock.worker import Handler
 
 
 @pytest.fixture
-async def client(server_address: str) -> AsyncIterator[Client]:
-    async with Client(server_address) as client:
-        yield client
-
-
-@pytest.fixture
 def queue() -> str:
     return f"q-{uuid.uuid4().hex}"
 

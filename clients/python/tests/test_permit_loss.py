@@ -30,12 +30,6 @@ from tests.test_permits import is_free, soon, until
 
 
 @pytest.fixture
-async def client(server_address: str) -> AsyncIterator[Client]:
-    async with Client(server_address) as client:
-        yield client
-
-
-@pytest.fixture
 async def other(server_address: str) -> AsyncIterator[Client]:
     async with Client(server_address) as client:
         yield client

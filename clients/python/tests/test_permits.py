@@ -30,12 +30,6 @@ Result = TypeVar("Result")
 
 
 @pytest.fixture
-async def client(server_address: str) -> AsyncIterator[Client]:
-    async with Client(server_address) as client:
-        yield client
-
-
-@pytest.fixture
 async def other(server_address: str) -> AsyncIterator[Client]:
     async with Client(server_address) as client:
         yield client

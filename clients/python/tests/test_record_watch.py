@@ -14,18 +14,12 @@ import interlock
 from interlock import Backoff, Client, RecordUpdate
 from interlock.records import Record
 from interlock.v1 import job_service_pb2, record_pb2, record_service_pb2
-from tests.fake_server import FakeServer, Hang, Refusal, fake_server
+from tests.fake_server import FakeServer, Hang, Refusal
 from tests.test_watch import soon
 
 Code = grpc.StatusCode
 News = record_service_pb2.WatchRecordsResponse
 KEEPALIVE = News(keepalive=job_service_pb2.WatchKeepalive())
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[FakeServer]:
-    async with fake_server() as server:
-        yield server
 
 
 @pytest.fixture

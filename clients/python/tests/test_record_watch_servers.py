@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,17 +12,6 @@ from interlock import Client, Field, Record, RecordUpdate
 from interlock.record_watch import RecordsNews, RecordsWatch
 from tests.real_server import Database, beside
 from tests.test_watch_servers import at, soon
-
-
-@pytest.fixture
-async def client(server_address: str) -> AsyncIterator[Client]:
-    async with Client(server_address) as client:
-        yield client
-
-
-@pytest.fixture
-def collection() -> str:
-    return f"c-{uuid.uuid4().hex}"
 
 
 def overheard(client: Client, patch: pytest.MonkeyPatch) -> list[RecordsNews]:

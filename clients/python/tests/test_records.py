@@ -4,24 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
 
 import pytest
 
 import interlock
 from interlock import Attempt, Client, Completion, Field, Worker, record_update
 from interlock.v1 import job_pb2, job_service_pb2, worker_service_pb2
-
-
-@pytest.fixture
-async def client(server_address: str) -> AsyncIterator[Client]:
-    async with Client(server_address) as client:
-        yield client
-
-
-@pytest.fixture
-def collection() -> str:
-    return f"c-{uuid.uuid4().hex}"
 
 
 async def test_fields_change_by_operations(client: Client, collection: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 import interlock
 from interlock import Backoff, Client, JobUpdate, to_struct
 from interlock.v1 import job_pb2, job_service_pb2
-from tests.fake_server import FakeServer, Hang, Refusal, fake_server
+from tests.fake_server import FakeServer, Hang, Refusal
 
 Code = grpc.StatusCode
 RUNNING, SUCCEEDED = job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_SUCCEEDED
@@ -23,12 +23,6 @@ Result = TypeVar("Result")
 
 async def soon(awaitable: Awaitable[Result]) -> Result:
     return await asyncio.wait_for(awaitable, 20)
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[FakeServer]:
-    async with fake_server() as server:
-        yield server
 
 
 @pytest.fixture

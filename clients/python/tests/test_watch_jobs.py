@@ -11,17 +11,11 @@ import pytest
 import interlock
 from interlock import Backoff, CaughtUp, Client, JobAppeared, JobChanged, JobRemoved
 from interlock.v1 import job_pb2, job_service_pb2
-from tests.fake_server import FakeServer, Hang, Refusal, fake_server
+from tests.fake_server import FakeServer, Hang, Refusal
 from tests.test_watch import soon
 
 Code = grpc.StatusCode
 RUNNING = job_pb2.JOB_STATE_RUNNING
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[FakeServer]:
-    async with fake_server() as server:
-        yield server
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import Awaitable, Iterable
 from itertools import pairwise
 from typing import TypeVar
 
@@ -18,12 +18,6 @@ from tests.real_server import Beside, Database, beside
 
 SUCCEEDED = job_pb2.JOB_STATE_SUCCEEDED
 Result = TypeVar("Result")
-
-
-@pytest.fixture
-async def client(server_address: str) -> AsyncIterator[Client]:
-    async with Client(server_address) as client:
-        yield client
 
 
 async def soon(awaitable: Awaitable[Result]) -> Result:

@@ -275,6 +275,11 @@ impl Job {
         self.stages.get(self.graph.find(name)?)
     }
 
+    /// Whether it is at the revision of an earlier state, from which only how long leases last can differ then.
+    pub fn is_at_revision_of(&self, base: &Self) -> bool {
+        self.revision == base.revision
+    }
+
     /// Whether a stage can be given to a worker now.
     pub fn is_leasable(&self, stage: &Stage) -> bool {
         stage.phase() == StagePhase::Ready && !stage.spec.direct && self.state.hands_out()

@@ -360,6 +360,11 @@ impl Resource {
         }
     }
 
+    /// Whether it is the very resource of an earlier state and at its version, so that only how long permits last can differ.
+    pub fn is_at_version_of(&self, base: &Self) -> bool {
+        (self.version, self.create_time) == (base.version, base.create_time)
+    }
+
     /// About how much memory it takes, in bytes, for the cache's bound.
     pub fn weight_bytes(&self) -> usize {
         600 + self.name.len() + 300 * self.permits.len() + 400 * self.line.len()

@@ -33,7 +33,7 @@ impl Plan {
                 self.insert_resources.push(row(c, after, now));
             }
             // Only permits were extended.
-            (Some(base), Some(after)) if is_same(base, after) => self.prove_resources.push(root(c, base)),
+            (Some(base), Some(after)) if after.is_at_version_of(base) => self.prove_resources.push(root(c, base)),
             (Some(base), Some(after)) => {
                 self.lock_resources.push(root(c, base));
                 self.update_resources.push(row(c, after, now));
@@ -122,11 +122,6 @@ impl Plan {
         let stage_no = stage_no(no);
         self.block_stages.push(BlockRow { c, namespace_id, job_uid, stage_no, blocked_on, blocked_until });
     }
-}
-
-/// Whether it is the very resource at the same version.
-fn is_same(base: &Resource, after: &Resource) -> bool {
-    (base.version, base.create_time) == (after.version, after.create_time)
 }
 
 fn ids(key: ResourceKey) -> (i32, uuid::Uuid) {

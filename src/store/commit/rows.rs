@@ -28,7 +28,7 @@ impl Plan {
             self.write_children(c, None, job, changes, now);
             return;
         };
-        if base.revision == job.revision {
+        if job.is_at_revision_of(base) {
             // Only leases were extended.
             self.prove_jobs.push(root(c, base));
         } else {

@@ -56,6 +56,12 @@ pub fn list_of(values: &[Value]) -> ListValue {
     ListValue { values: values.iter().cloned().map(value_of).collect() }
 }
 
+/// The deletion of a record.
+pub fn deletion(record_id: &str) -> proto::DeleteRecordRequest {
+    let (collection, record_id) = (COLLECTION.to_owned(), record_id.to_owned());
+    proto::DeleteRecordRequest { collection, record_id, ..Default::default() }
+}
+
 /// An update of a record that may be new.
 pub fn update(record_id: &str, operations: Vec<FieldOperation>) -> proto::UpdateRecordRequest {
     proto::UpdateRecordRequest {

@@ -155,8 +155,6 @@ async fn every_kind_of_operation_can_be_part_of_it() {
     api.submit(new_job("other", vec![new_stage("s")])).await;
     let leases = api.lease_now("default", 3).await;
     let job_id = || "film".to_owned();
-    let gone =
-        proto::DeleteRecordRequest { collection: COLLECTION.into(), record_id: "x".into(), ..Default::default() };
     let operations = vec![
         part(Operation::UpdateStageProgress(proto::UpdateStageProgressRequest {
             target: token(&leases[0]),
@@ -185,7 +183,7 @@ async fn every_kind_of_operation_can_be_part_of_it() {
         part(Operation::CancelJob(proto::CancelJobRequest { job_id: "other".into(), ..Default::default() })),
         part(Operation::RetryJob(proto::RetryJobRequest { job_id: "other".into(), ..Default::default() })),
         writing("x", 1.0),
-        part(Operation::DeleteRecord(gone)),
+        part(Operation::DeleteRecord(deletion("x"))),
         writing("x", 5.0),
     ];
     let done = ok(api.transactions().commit(commit(operations)).await).results;

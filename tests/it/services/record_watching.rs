@@ -2,7 +2,7 @@
 
 use interlock::proto::commit_operation::Operation;
 use interlock::proto::watch_records_response::Update;
-use interlock::proto::{self, DeleteRecordRequest, WatchRecordsRequest, WatchedRecord};
+use interlock::proto::{self, WatchRecordsRequest, WatchedRecord};
 use serde_json::{Value, json};
 use tonic::Streaming;
 
@@ -65,13 +65,8 @@ fn changed(change: &proto::RecordChange) -> Value {
     Value::Object(change.fields.iter().map(|(name, value)| (name.clone(), json_of(value))).collect())
 }
 
-fn named(record_id: &str) -> DeleteRecordRequest {
-    let (collection, record_id) = (COLLECTION.to_owned(), record_id.to_owned());
-    DeleteRecordRequest { collection, record_id, ..Default::default() }
-}
-
 async fn delete(api: &Api, record_id: &str) {
-    ok(api.records().delete_record(named(record_id)).await);
+    ok(api.records().delete_record(deletion(record_id)).await);
 }
 
 #[tokio::test]
@@ -191,7 +186,7 @@ async fn a_record_made_anew_under_a_clock_that_is_behind_is_told() {
     // In one commit, so that nothing is told in between.
     let part = |operation| proto::CommitOperation { operation: Some(operation) };
     let operations = vec![
-        part(Operation::DeleteRecord(named("a"))),
+        part(Operation::DeleteRecord(deletion("a"))),
         part(Operation::UpdateRecord(update("a", vec![set("n", json!(2))]))),
     ];
     ok(api.transactions().commit(proto::CommitRequest { operations, ..Default::default() }).await);

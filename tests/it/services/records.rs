@@ -13,10 +13,6 @@ fn named(record_id: &str) -> RecordRef {
     RecordRef { collection: COLLECTION.to_owned(), record_id: record_id.to_owned() }
 }
 
-fn delete(record_id: &str) -> DeleteRecordRequest {
-    DeleteRecordRequest { collection: COLLECTION.to_owned(), record_id: record_id.to_owned(), ..Default::default() }
-}
-
 fn batch(updates: Vec<UpdateRecordRequest>) -> BatchUpdateRecordsRequest {
     BatchUpdateRecordsRequest { updates, ..Default::default() }
 }
@@ -163,10 +159,10 @@ async fn a_repeat_is_answered_and_not_applied_again() {
     assert_eq!(first.results, again.results);
     assert_eq!((again.results[0].applied, again.results[1].applied_version), (false, 1));
 
-    let gone = DeleteRecordRequest { request_id: request_id(), ..delete("two") };
+    let gone = DeleteRecordRequest { request_id: request_id(), ..deletion("two") };
     assert_eq!(ok(api.records().delete_record(gone.clone()).await).applied_version, 1);
     assert!(ok(api.records().delete_record(gone).await).replayed);
-    refused(api.records().delete_record(delete("two")).await, Code::NotFound, "RECORD_NOT_FOUND");
+    refused(api.records().delete_record(deletion("two")).await, Code::NotFound, "RECORD_NOT_FOUND");
 }
 
 #[tokio::test]
@@ -174,9 +170,9 @@ async fn a_deleted_record_is_gone_with_all_it_had() {
     let server = Server::start().await;
     let api = &server.api;
     api.update_record("one", vec![set("long", json!("x".repeat(1_000))), set("a", json!(1))]).await;
-    let stale = DeleteRecordRequest { expected_version: Some(2), ..delete("one") };
+    let stale = DeleteRecordRequest { expected_version: Some(2), ..deletion("one") };
     refused(api.records().delete_record(stale).await, Code::Aborted, "VERSION_MISMATCH");
-    ok(api.records().delete_record(delete("one")).await);
+    ok(api.records().delete_record(deletion("one")).await);
     let left = "SELECT count(*)::text FROM records UNION ALL SELECT count(*)::text FROM record_values";
     assert_eq!(server.column(left).await, ["0", "0"]);
     let anew = api.update_record("one", vec![set("b", json!(1))]).await.record.expect("the record");
@@ -221,6 +217,6 @@ async fn a_namespace_with_a_record_is_not_empty() {
     refused(api.admin().delete_namespace(remove.clone()).await, Code::FailedPrecondition, "NAMESPACE_NOT_EMPTY");
     let get = interlock::proto::GetRecordRequest { collection: COLLECTION.to_owned(), record_id: "one".to_owned() };
     refused(api.records().get_record(get).await, Code::NotFound, "RECORD_NOT_FOUND");
-    ok(api.records().delete_record(within("other", delete("one"))).await);
+    ok(api.records().delete_record(within("other", deletion("one"))).await);
     ok(api.admin().delete_namespace(remove).await);
 }
