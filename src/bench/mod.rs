@@ -9,6 +9,7 @@ mod baseline;
 mod broadcast;
 mod compare;
 mod database;
+mod encoded;
 mod fanout;
 mod load;
 mod permits;

@@ -1,12 +1,15 @@
 //! Field updates: one call each and in batches, beside a transaction per request and beside the plainest UPDATE in SQL.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use prost::Message;
 use tonic::Status;
 use tonic::transport::Channel;
 
 use super::compare::{Runs, Scene};
+use super::encoded::{Encoded, call};
 use super::load::{Sample, channels, closed_loop};
 use super::raw;
 use super::report::Row;
@@ -126,12 +129,14 @@ fn update_call(
     collection: &str,
     count: u64,
 ) -> impl Fn(Channel, u64) -> BoxFuture<'static, Result<bool, Status>> + Clone + Send + Sync + 'static {
-    let collection = collection.to_owned();
+    // Spread, so that neighbours in time are not neighbours in the table.
+    let requests = Requests::of(count * FIELDS, |n| increment(collection, (n * 7_919) % count, n % FIELDS));
     move |channel: Channel, n: u64| {
-        // Spread, so that neighbours in time are not neighbours in the table.
-        let request = increment(&collection, (n * 7_919) % count, n % FIELDS);
+        let request = requests.at(n);
         Box::pin(async move {
-            RecordServiceClient::new(channel).update_record(request).await.map(|reply| reply.into_inner().applied)
+            let reply: proto::UpdateRecordResponse =
+                call(channel, "/interlock.v1.RecordService/UpdateRecord", request).await?;
+            Ok(reply.applied)
         })
     }
 }
@@ -140,14 +145,31 @@ fn batch_call(
     collection: &str,
     batch: u64,
 ) -> impl Fn(Channel, u64) -> BoxFuture<'static, Result<bool, Status>> + Clone + Send + Sync + 'static {
-    let collection = collection.to_owned();
+    let requests = Requests::of(MANY / batch * FIELDS, |n| {
+        let one = |i| increment(collection, ((n * batch + i) * 7_919) % MANY, n % FIELDS);
+        proto::BatchUpdateRecordsRequest { updates: (0..batch).map(one).collect(), ..Default::default() }
+    });
     move |channel: Channel, n: u64| {
-        let one = |i| increment(&collection, ((n * batch + i) * 7_919) % MANY, n % FIELDS);
-        let request = proto::BatchUpdateRecordsRequest { updates: (0..batch).map(one).collect(), ..Default::default() };
+        let request = requests.at(n);
         Box::pin(async move {
-            let reply = RecordServiceClient::new(channel).batch_update_records(request).await?.into_inner();
+            let reply: proto::BatchUpdateRecordsResponse =
+                call(channel, "/interlock.v1.RecordService/BatchUpdateRecords", request).await?;
             Ok(reply.results.iter().all(|result| result.applied))
         })
+    }
+}
+
+/// Requests for numbers from 0 on; after the last one they begin again.
+#[derive(Clone)]
+struct Requests(Arc<[Encoded]>);
+
+impl Requests {
+    fn of<M: Message>(count: u64, request: impl Fn(u64) -> M) -> Self {
+        Self((0..count).map(|n| Encoded::of(&request(n))).collect())
+    }
+
+    fn at(&self, n: u64) -> Encoded {
+        self.0[(n % self.0.len() as u64) as usize].clone()
     }
 }
 
