@@ -83,7 +83,7 @@ impl FieldChange {
 
 /// The name of a value's type.
 fn type_of(value: &Json) -> &'static str {
-    match value.as_bytes().first() {
+    match value.as_short().as_bytes().first() {
         Some(b'{') => "an object",
         Some(b'[') => "a list",
         Some(b'"') => "a text",

@@ -1,68 +1,79 @@
 //! The fields of a record by name.
 //!
-//! A change copies the record it is about, so copies have to be cheap: one vector in the order of names. A tree costs several times as
-//! much to copy and to drop, and finds a name among so few no faster.
+//! A change copies the record it is about, so copies have to be cheap: names and what they name are two vectors in the order of names,
+//! and versions of a record share the first, since names rarely change. A tree costs several times as much to copy and to drop, and
+//! finds a name among so few no faster.
+
+use std::sync::Arc;
 
 use super::record::Field;
 use super::short::Short;
 
 /// Fields, sorted by name, each name once.
 #[derive(Clone, Debug, Default)]
-pub struct Fields(Vec<(Short, Field)>);
+pub struct Fields {
+    names: Arc<Vec<Short>>,
+    /// One for each name.
+    fields: Vec<Field>,
+}
 
 impl Fields {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.fields.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.fields.is_empty()
     }
 
     /// The field of a name.
-    pub fn get(&self, name: &str) -> Option<&Field> {
-        self.place(name).ok().map(|place| &self.0[place].1)
+    pub fn get(&self, name: &Short) -> Option<&Field> {
+        self.place(name).ok().map(|place| &self.fields[place])
     }
 
     /// The field of a name, to be changed.
-    pub fn get_mut(&mut self, name: &str) -> Option<&mut Field> {
-        self.place(name).ok().map(|place| &mut self.0[place].1)
+    pub fn get_mut(&mut self, name: &Short) -> Option<&mut Field> {
+        self.place(name).ok().map(|place| &mut self.fields[place])
     }
 
     /// Whether there is a field of a name.
-    pub fn contains_key(&self, name: &str) -> bool {
+    pub fn contains_key(&self, name: &Short) -> bool {
         self.place(name).is_ok()
     }
 
     /// Puts a field in the place of its name, whatever was there.
     pub fn insert(&mut self, name: &Short, field: Field) {
         match self.place(name) {
-            Ok(place) => self.0[place].1 = field,
-            Err(place) => self.0.insert(place, (name.clone(), field)),
+            Ok(place) => self.fields[place] = field,
+            Err(place) => {
+                Arc::make_mut(&mut self.names).insert(place, name.clone());
+                self.fields.insert(place, field);
+            }
         }
     }
 
     /// Takes a field away, if it is there.
-    pub fn remove(&mut self, name: &str) {
+    pub fn remove(&mut self, name: &Short) {
         if let Ok(place) = self.place(name) {
-            self.0.remove(place);
+            Arc::make_mut(&mut self.names).remove(place);
+            self.fields.remove(place);
         }
     }
 
     /// All of them, in the order of their names.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Short, &Field)> {
-        self.0.iter().map(|(name, field)| (name, field))
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Short, &Field)> + Clone {
+        self.names.iter().zip(&self.fields)
     }
 
     /// All of them without their names, in the order of these.
     pub fn values(&self) -> impl ExactSizeIterator<Item = &Field> {
-        self.0.iter().map(|(_, field)| field)
+        self.fields.iter()
     }
 
-    fn place(&self, name: &str) -> Result<usize, usize> {
-        self.0.binary_search_by(|(there, _)| there.as_bytes().cmp(name.as_bytes()))
+    fn place(&self, name: &Short) -> Result<usize, usize> {
+        self.names.binary_search(name)
     }
 }
 
@@ -72,7 +83,8 @@ impl FromIterator<(Short, Field)> for Fields {
         let mut fields: Vec<(Short, Field)> = fields.into_iter().collect();
         fields.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         debug_assert!(fields.is_sorted_by(|(a, _), (b, _)| a < b), "each name once");
-        Self(fields)
+        let (names, fields) = fields.into_iter().unzip();
+        Self { names: Arc::new(names), fields }
     }
 }
 
@@ -88,16 +100,19 @@ mod tests {
     #[test]
     fn names_are_sorted_and_each_is_there_once() {
         let mut fields: Fields = [("c".into(), field(1)), ("a".into(), field(2))].into_iter().collect();
+        let before = fields.clone();
         for (name, version) in [("b", 3), ("a", 4), ("", 5)] {
             fields.insert(&name.into(), field(version));
         }
-        fields.remove("c");
-        fields.remove("d");
+        fields.remove(&"c".into());
+        fields.remove(&"d".into());
         let all: Vec<(&str, i64)> = fields.iter().map(|(name, field)| (&**name, field.version)).collect();
         assert_eq!(all, [("", 5), ("a", 4), ("b", 3)]);
         assert_eq!((fields.len(), fields.is_empty(), fields.values().len()), (3, false, 3));
-        assert_eq!((fields.get("b"), fields.get("c")), (Some(&field(3)), None));
-        assert!(fields.contains_key("a") && !fields.contains_key("aa"));
-        assert!(fields.get_mut("a").is_some() && fields.get_mut("c").is_none());
+        assert_eq!((fields.get(&"b".into()), fields.get(&"c".into())), (Some(&field(3)), None));
+        assert!(fields.contains_key(&"a".into()) && !fields.contains_key(&"aa".into()));
+        assert!(fields.get_mut(&"a".into()).is_some() && fields.get_mut(&"c".into()).is_none());
+        let before: Vec<(&str, i64)> = before.iter().map(|(name, field)| (&**name, field.version)).collect();
+        assert_eq!(before, [("a", 2), ("c", 1)], "what it was copied from stays as it was");
     }
 }

@@ -3,7 +3,12 @@
 //! **Invariants.** A record is within the limits below. `version` grows by one per change, and a field that changed has
 //! the record's version; so a field's version never comes back, not even after the field was gone for a while.
 
-use std::sync::Arc;
+use std::cmp::Ordering;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock};
+
+use foldhash::fast::RandomState;
 
 use super::field_op::FieldOp;
 use super::fields::Fields;
@@ -24,9 +29,16 @@ pub const MAX_CONTEXT_BYTES: usize = 64 * 1024;
 /// Quotes, colon and comma around a field.
 const FIELD_OVERHEAD: usize = 4;
 
-/// A record, wherever it is stored.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// A record, wherever it is stored. It is looked up a dozen times on its way through a group, so it knows its hash.
+#[derive(Clone, Debug)]
 pub struct RecordKey {
+    hash: u64,
+    name: RecordName,
+}
+
+/// What a record is called.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordName {
     /// Whose record it is.
     pub namespace: NamespaceId,
     /// Its collection; empty for the context of a job, which no caller can name.
@@ -36,13 +48,56 @@ pub struct RecordKey {
 }
 
 impl RecordKey {
+    /// The key of a record.
+    pub fn new(namespace: NamespaceId, collection: Short, record_id: Short) -> Self {
+        // Seeded at random, so that nobody can choose names that meet in one place.
+        static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+        let name = RecordName { namespace, collection, record_id };
+        Self { hash: SEED.hash_one(&name), name }
+    }
+
     /// The context of a job: a record that goes with it.
     pub fn context(job: JobKey) -> Self {
-        Self { namespace: job.namespace, collection: "".into(), record_id: job.uid.to_string().into() }
+        Self::new(job.namespace, "".into(), job.uid.to_string().into())
     }
 
     fn max_bytes(&self) -> usize {
         if self.collection.is_empty() { MAX_CONTEXT_BYTES } else { MAX_RECORD_BYTES }
+    }
+}
+
+impl Deref for RecordKey {
+    type Target = RecordName;
+
+    fn deref(&self) -> &RecordName {
+        &self.name
+    }
+}
+
+impl PartialEq for RecordKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.name == other.name
+    }
+}
+
+impl Eq for RecordKey {}
+
+impl PartialOrd for RecordKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for RecordKey {
+    /// The order of names, the same on all servers: rows are locked in it.
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name.cmp(&other.name)
+    }
+}
+
+impl Hash for RecordKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
     }
 }
 
@@ -61,9 +116,9 @@ impl Json {
         self.0.as_str()
     }
 
-    /// The bytes of the text.
-    pub fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
+    /// The text as it is kept.
+    pub fn as_short(&self) -> &Short {
+        &self.0
     }
 
     /// How many bytes the text has.

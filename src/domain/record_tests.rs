@@ -6,7 +6,7 @@ use crate::domain::field_op::FieldChange;
 const NOW: Timestamp = Timestamp(1);
 
 fn key() -> RecordKey {
-    RecordKey { namespace: NamespaceId(1), collection: "c".into(), record_id: "r".into() }
+    RecordKey::new(NamespaceId(1), "c".into(), "r".into())
 }
 
 fn json(text: &str) -> Json {
@@ -111,7 +111,10 @@ fn a_field_version_is_that_of_the_record_as_it_was() {
     let expecting =
         |field, expected| FieldOp { expected_version: Some(expected), ..op(field, FieldChange::Increment(1.0)) };
     let applied = Record::apply(&base, &[expecting("a", 1), expecting("a", 1), expecting("b", 0)], 2, NOW, "o");
-    assert_eq!(applied.expect("applied").expect("changed").fields.get("a").map(|field| &field.value), Some(&json("3")));
+    assert_eq!(
+        applied.expect("applied").expect("changed").fields.get(&"a".into()).map(|field| &field.value),
+        Some(&json("3"))
+    );
     let refused = Record::apply(&base, &[expecting("a", 1), expecting("b", 1)], 2, NOW, "o");
     assert!(
         matches!(refused, Err(Refusal::FieldVersionMismatch { expected: 1, actual: 0, path, .. }) if path == "o[1]")

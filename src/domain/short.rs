@@ -10,7 +10,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 /// Bytes that stand in place.
-const IN_PLACE: usize = 22;
+pub const IN_PLACE: usize = 22;
 
 /// A text that does not change.
 #[derive(Clone)]
@@ -49,6 +49,14 @@ impl Short {
         self.len() == 0
     }
 
+    /// The bytes with zeroes behind them, and how many are of the text, if it stands in place.
+    pub fn padded(&self) -> Option<(&[u8; IN_PLACE], usize)> {
+        match &self.0 {
+            Inner::InPlace { len, bytes } => Some((bytes, usize::from(*len))),
+            Inner::Shared(_) => None,
+        }
+    }
+
     fn in_place(text: &str) -> Option<Self> {
         let mut bytes = [0; IN_PLACE];
         bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
@@ -85,7 +93,13 @@ impl Deref for Short {
 
 impl PartialEq for Short {
     fn eq(&self, other: &Self) -> bool {
-        self.as_bytes() == other.as_bytes()
+        match (&self.0, &other.0) {
+            // All bytes, as many as there is room for, are compared faster than some: behind the text they are zero.
+            (Inner::InPlace { len, bytes }, Inner::InPlace { len: other_len, bytes: other }) => {
+                len == other_len && bytes == other
+            }
+            (Inner::InPlace { .. } | Inner::Shared(_), _) => self.as_bytes() == other.as_bytes(),
+        }
     }
 }
 
@@ -100,8 +114,22 @@ impl PartialOrd for Short {
 impl Ord for Short {
     /// The order of bytes, which is that of text and of the database.
     fn cmp(&self, other: &Self) -> Ordering {
-        self.as_bytes().cmp(other.as_bytes())
+        match (&self.0, &other.0) {
+            (Inner::InPlace { len, bytes }, Inner::InPlace { len: other_len, bytes: other }) => {
+                let (a, b) = (numbers(bytes), numbers(other));
+                a.cmp(&b).then(len.cmp(other_len))
+            }
+            (Inner::InPlace { .. } | Inner::Shared(_), _) => self.as_bytes().cmp(other.as_bytes()),
+        }
     }
+}
+
+/// Bytes as numbers of the same order, which are compared at once and not one by one.
+fn numbers(bytes: &[u8; IN_PLACE]) -> (u128, u64) {
+    let (mut first, mut last) = ([0; 16], [0; 8]);
+    first.copy_from_slice(&bytes[..16]);
+    last.copy_from_slice(&bytes[IN_PLACE - 8..]);
+    (u128::from_be_bytes(first), u64::from_be_bytes(last))
 }
 
 impl Hash for Short {
@@ -142,7 +170,8 @@ mod tests {
     #[test]
     fn texts_are_in_the_order_of_their_bytes() {
         let long = "b".repeat(40);
-        let mut texts = ["b", "ü", "", "a", &long, "bb"];
+        let (full, fuller) = (format!("{}a", "c".repeat(21)), format!("{}ab", "c".repeat(21)));
+        let mut texts = ["b", "ü", "", "a", &long, "bb", "a\0", "\0", &full, &fuller, &full[..21], &full[..16], "cccb"];
         let mut shorts = texts.map(Short::from);
         texts.sort_unstable();
         shorts.sort_unstable();

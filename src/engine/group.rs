@@ -3,7 +3,7 @@
 //! Operations that share a key that one of them writes share its final row, so they stand or fall together: a component.
 //! Others are none of its business.
 
-use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
+use foldhash::{HashMap, HashMapExt, HashSet};
 
 use super::queue::Pending;
 use super::world::{Key, Loaded, NamespaceEffect, Trace, World};
@@ -31,8 +31,8 @@ pub struct Decided {
 pub struct Components {
     /// The component of each decided operation.
     pub of_operation: Vec<i32>,
-    /// The component of each key that matters.
-    pub of_key: HashMap<Key, i32>,
+    /// The component of each key that matters, in the order of keys, in which rows are locked.
+    pub of_key: Vec<(Key, i32)>,
     /// Whether anything is written.
     pub writes: bool,
     /// What is proved and written.
@@ -44,25 +44,21 @@ impl Components {
     /// where they were only read. `alone` is whether nobody else is known to write what this server writes.
     pub fn of(decided: &[Decided], world: &World, fresh: &HashSet<Key>, alone: bool) -> Self {
         let most = decided.iter().map(|one| one.trace.written.len()).sum();
-        let mut written: HashSet<&Key> = HashSet::with_capacity(most);
-        written.extend(decided.iter().flat_map(|one| &one.trace.written));
-        let mut union = Union { nodes: HashMap::with_capacity(written.len()), ..Union::default() };
-        let nodes: Vec<i32> = decided.iter().map(|one| union.join(binding_keys(&one.trace, &written))).collect();
-        let mut this = Self { writes: !written.is_empty(), ..Self::default() };
+        let mut union = Union { nodes: HashMap::with_capacity(most), ..Union::default() };
+        let nodes = union.nodes_of(decided);
+        let mut this = Self { writes: most > 0, ..Self::default() };
         this.of_operation = nodes.iter().map(|node| union.root(*node)).collect();
-        this.of_key = union.into_roots();
         this.plan.alone = alone;
+        this.plan_operations(decided, world, &union);
+        this.of_key = union.into_roots();
         this.plan_keys(world, &world.loaded, fresh);
-        this.plan_operations(decided, world, &written);
         this
     }
 
     /// In key order, which is the order in which rows are locked.
     fn plan_keys(&mut self, world: &World, loaded: &Loaded, fresh: &HashSet<Key>) {
-        let mut keys: Vec<(&Key, &i32)> = self.of_key.iter().collect();
-        keys.sort_unstable();
         let mut populated = HashSet::default();
-        for (key, &c) in keys {
+        for &(ref key, c) in &self.of_key {
             match key {
                 Key::Job(job) => {
                     let base = loaded.jobs.get(job).and_then(Option::as_ref);
@@ -148,7 +144,7 @@ impl Components {
     }
 
     /// What single operations stand on beside the keys that bind them together.
-    fn plan_operations(&mut self, decided: &[Decided], world: &World, written: &HashSet<&Key>) {
+    fn plan_operations(&mut self, decided: &[Decided], world: &World, union: &Union<'_>) {
         let (loaded, mut seen) = (&world.loaded, HashSet::default());
         for (one, &c) in decided.iter().zip(&self.of_operation) {
             for (key, no, secret) in &one.trace.expired {
@@ -162,7 +158,7 @@ impl Components {
             }
             // That others read the key too, and prove it for themselves, keeps it as it is for nobody; nor does a renewal, which is no version.
             let beside = |key: &Key| one.trace.written.iter().any(|written| written != key);
-            let stands = |key: &Key| !written.contains(key) || beside(key) && is_only_renewed(world, key);
+            let stands = |key: &Key| !union.writes(key) || beside(key) && is_only_renewed(world, key);
             for key in one.trace.read.iter().filter(|key| stands(key)) {
                 if !seen.insert((c, key)) {
                     continue;
@@ -210,44 +206,58 @@ fn is_only_renewed(world: &World, key: &Key) -> bool {
     }
 }
 
-/// The keys that tie an operation to others: all it wrote, what it read of what others write, and if it wrote nothing,
-/// all it read.
-fn binding_keys<'a>(trace: &'a Trace, written: &'a HashSet<&Key>) -> impl Iterator<Item = &'a Key> {
-    let only_reads = trace.written.is_empty();
-    trace.written.iter().chain(trace.read.iter().filter(move |key| only_reads || written.contains(key)))
-}
-
-/// Union-find over keys.
+/// Union-find over the keys that tie operations together.
 #[derive(Default)]
-struct Union {
+struct Union<'a> {
     parents: Vec<i32>,
-    nodes: HashMap<Key, i32>,
+    nodes: HashMap<&'a Key, i32>,
+    /// Nodes below this one are of what is written.
+    written: i32,
 }
 
-impl Union {
-    /// Joins keys into one set, which is also made if there are none. Returns a member.
-    fn join<'a>(&mut self, keys: impl Iterator<Item = &'a Key>) -> i32 {
-        let mut set = None;
+impl<'a> Union<'a> {
+    /// A member of the set of each operation. What ties it to others is all it wrote, what it read of what others write, and if
+    /// it wrote nothing, all it read.
+    fn nodes_of(&mut self, decided: &'a [Decided]) -> Vec<i32> {
+        let mut sets: Vec<Option<i32>> = decided.iter().map(|one| self.join(None, &one.trace.written)).collect();
+        self.written = self.next();
+        for (one, set) in decided.iter().zip(&mut sets) {
+            let only_reads = one.trace.written.is_empty();
+            let ties: Vec<&Key> = one.trace.read.iter().filter(|key| only_reads || self.writes(key)).collect();
+            *set = self.join(*set, ties);
+        }
+        sets.into_iter().map(|set| set.unwrap_or_else(|| self.add())).collect()
+    }
+
+    /// Whether any operation writes a key.
+    fn writes(&self, key: &Key) -> bool {
+        self.nodes.get(key).is_some_and(|node| *node < self.written)
+    }
+
+    /// Joins keys into a set, if there is one yet. Returns a member.
+    fn join(&mut self, mut set: Option<i32>, keys: impl IntoIterator<Item = &'a Key>) -> Option<i32> {
         for key in keys {
-            let node = match self.nodes.get(key) {
-                Some(node) => *node,
-                None => {
-                    let node = self.add();
-                    self.nodes.insert(key.clone(), node);
-                    node
-                }
-            };
+            let next = self.next();
+            let node = *self.nodes.entry(key).or_insert(next);
+            if node == next {
+                self.add();
+            }
             if let Some(set) = set {
                 let (a, b) = (self.root(set), self.root(node));
                 self.parents[place(a)] = b;
             }
             set = Some(node);
         }
-        set.unwrap_or_else(|| self.add())
+        set
+    }
+
+    /// The node that is added next.
+    fn next(&self) -> i32 {
+        i32::try_from(self.parents.len()).expect("a group has few operations")
     }
 
     fn add(&mut self) -> i32 {
-        let node = i32::try_from(self.parents.len()).expect("a group has few operations");
+        let node = self.next();
         self.parents.push(node);
         node
     }
@@ -260,11 +270,11 @@ impl Union {
         node
     }
 
-    /// The set of each key.
-    fn into_roots(mut self) -> HashMap<Key, i32> {
-        let mut nodes = std::mem::take(&mut self.nodes);
-        nodes.values_mut().for_each(|node| *node = self.root(*node));
-        nodes
+    /// The set of each key, in the order of keys.
+    fn into_roots(mut self) -> Vec<(Key, i32)> {
+        let mut nodes: Vec<(&Key, i32)> = std::mem::take(&mut self.nodes).into_iter().collect();
+        nodes.sort_unstable();
+        nodes.into_iter().map(|(key, node)| (key.clone(), self.root(node))).collect()
     }
 }
 

@@ -93,6 +93,7 @@ impl Engine {
         let tasks = vec![
             lane(Mode::Optimistic, &main, Side::First),
             lane(Mode::Optimistic, &main, Side::Second),
+            lane(Mode::Optimistic, &main, Side::Third),
             lane(Mode::Optimistic, &bulk, Side::First),
             lane(Mode::Locking, &contended, Side::First),
         ];

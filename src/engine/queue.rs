@@ -1,9 +1,9 @@
-//! The bounded wait before a lane, or before two that share it.
+//! The bounded wait before a lane, or before several that share it.
 //!
-//! While the group of one lane is being committed, the other decides and sends the next. It takes batches only, which are worth it:
-//! many small operations are better off in one group. Neither takes an operation on a root that the other has in hand, or that
-//! waits before it for such a root; so the two do not beat each other, and nobody is overtaken for ever. Nothing but speed rests on
-//! that: what two lanes write at once is proved by each commit, as between servers.
+//! While the group of one lane is being committed, the others decide and send theirs. Beside the first they take batches only, which
+//! are worth it: many small operations are better off in one group. None takes an operation on a root that another has in hand, or that
+//! waits before it for such a root; so they do not beat each other, and nobody is overtaken for ever. Nothing but speed rests on
+//! that: what lanes write at once is proved by each commit, as between servers.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -87,20 +87,25 @@ impl Pending {
     }
 }
 
+/// Lanes before which a queue may stand.
+pub const SIDES: usize = 3;
+
 /// Which of the lanes before which a queue stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The one that takes everything.
     First,
-    /// The one that takes batches, if there is one.
+    /// One that takes batches, if there is one.
     Second,
+    /// Another.
+    Third,
 }
 
 /// First come, first served, with a last tenth that only urgent operations may use.
 pub struct Queue {
     inner: Mutex<Inner>,
     /// For each side.
-    arrived: [Notify; 2],
+    arrived: [Notify; SIDES],
     max_operations: usize,
     max_bytes: usize,
 }
@@ -111,14 +116,16 @@ struct Inner {
     bytes: usize,
     /// How many batches wait.
     batches: usize,
-    /// The keys that each side has in hand.
-    in_hand: [Vec<Arc<[Key]>>; 2],
+    /// The roots that each side has in hand.
+    in_hand: [HashSet<Key>; SIDES],
+    /// Those that somebody waits for who is left waiting; only of use while a group is taken, but it keeps its room.
+    ahead: HashSet<Key>,
     closed: bool,
 }
 
 impl Queue {
     pub fn new(max_operations: usize, max_bytes: usize) -> Self {
-        Self { inner: Mutex::default(), arrived: [Notify::new(), Notify::new()], max_operations, max_bytes }
+        Self { inner: Mutex::default(), arrived: std::array::from_fn(|_| Notify::new()), max_operations, max_bytes }
     }
 
     /// Lets an operation wait, or turns it away.
@@ -152,7 +159,7 @@ impl Queue {
         drop(inner);
         self.arrived[Side::First as usize].notify_one();
         if is_batch {
-            self.arrived[Side::Second as usize].notify_one();
+            self.arrived[1..].iter().for_each(Notify::notify_one);
         }
     }
 
@@ -166,12 +173,12 @@ impl Queue {
                 let had = !inner.in_hand[side as usize].is_empty();
                 let group = inner.take_group(side);
                 if had {
-                    self.wake_other(&inner, side);
+                    self.wake_others(&inner, side);
                 }
                 if !group.is_empty() {
                     return Some(group);
                 }
-                if inner.closed && (side == Side::Second || inner.waiting.is_empty()) {
+                if inner.closed && (side != Side::First || inner.waiting.is_empty()) {
                     return None;
                 }
             }
@@ -179,12 +186,13 @@ impl Queue {
         }
     }
 
-    /// What waited for a root that this side had in hand may be the other's now.
-    fn wake_other(&self, inner: &Inner, side: Side) {
-        match side {
-            Side::First if inner.batches > 0 => self.arrived[Side::Second as usize].notify_one(),
-            Side::Second if !inner.waiting.is_empty() => self.arrived[Side::First as usize].notify_one(),
-            Side::First | Side::Second => {}
+    /// What waited for a root that this side had in hand may be another's now.
+    fn wake_others(&self, inner: &Inner, side: Side) {
+        for (other, arrived) in self.arrived.iter().enumerate() {
+            let waits = if other == Side::First as usize { inner.waiting.len() } else { inner.batches };
+            if other != side as usize && waits > 0 {
+                arrived.notify_one();
+            }
         }
     }
 
@@ -204,25 +212,24 @@ impl Queue {
 }
 
 impl Inner {
+    /// Takes what fits and touches no root that another side has in hand, or that somebody further ahead waits for.
     fn take_group(&mut self, side: Side) -> Vec<Pending> {
         self.in_hand[side as usize].clear();
-        let others = std::mem::take(&mut self.in_hand[1 - side as usize]);
-        let group = self.take_beside(side, &others);
-        self.in_hand[1 - side as usize] = others;
-        self.in_hand[side as usize].extend(group.iter().map(|pending| pending.keys.clone()));
-        group
-    }
-
-    /// Takes what fits and touches no root that the other side has in hand, or that somebody further ahead waits for.
-    fn take_beside(&mut self, side: Side, others: &[Arc<[Key]>]) -> Vec<Pending> {
-        let (mut group, mut rows, mut bytes) = (Vec::new(), 0, 0);
-        let in_hand: HashSet<&Key> = others.iter().flat_map(|keys| roots(keys)).collect();
-        let (mut ahead, mut place) = (HashSet::<Key>::default(), 0);
+        self.ahead.clear();
+        let (mut group, mut rows, mut bytes, mut place) = (Vec::new(), 0, 0, 0);
+        let mut batches_behind = self.batches;
         while let Some(next) = self.waiting.get(place) {
-            let is_barred = roots(&next.keys).any(|key| in_hand.contains(key) || ahead.contains(key));
-            if is_barred || (side == Side::Second && !next.is_batch()) {
+            if side != Side::First && batches_behind == 0 {
+                break;
+            }
+            batches_behind -= usize::from(next.is_batch());
+            let is_barred = || {
+                let others = || self.in_hand.iter().filter(|keys| !keys.is_empty()).chain([&self.ahead]);
+                roots(&next.keys).any(|key| others().any(|keys| keys.contains(key)))
+            };
+            if (side != Side::First && !next.is_batch()) || is_barred() {
                 // Whoever is left where it is shall not be overtaken by those behind who want the same.
-                ahead.extend(roots(&next.keys).cloned());
+                self.ahead.extend(roots(&next.keys).cloned());
                 place += 1;
                 continue;
             }
@@ -240,6 +247,8 @@ impl Inner {
                 group.push(next);
             }
         }
+        let keys = group.iter().flat_map(|next: &Pending| roots(&next.keys));
+        self.in_hand[side as usize].extend(keys.cloned());
         group
     }
 }

@@ -229,7 +229,7 @@ impl Round {
     }
 
     fn failed(self, shared: &Shared, error: &Error) -> Vec<Work> {
-        for key in self.components.of_key.keys() {
+        for (key, _) in &self.components.of_key {
             shared.cache.remove(key);
         }
         for pending in self.decided.into_iter().map(|one| one.pending).chain(self.waiting) {

@@ -247,7 +247,7 @@ async fn two_servers_lose_no_update_of_one_job() {
 }
 
 fn record(i: usize) -> RecordKey {
-    RecordKey { namespace: DEFAULT, collection: "films".into(), record_id: format!("r{i}").into() }
+    RecordKey::new(DEFAULT, "films".into(), format!("r{i}").into())
 }
 
 impl Server {
@@ -287,7 +287,7 @@ async fn of_a_group_with_a_stale_record_nothing_is_written_before_it_is_decided_
     for (i, key) in keys.iter().enumerate() {
         let expected = if i == 3 { 7 } else { 4 };
         let found = &stored[key];
-        let n = found.fields.get("n").expect("a field").value.as_str().to_owned();
+        let n = found.fields.get(&"n".into()).expect("a field").value.as_str().to_owned();
         assert_eq!((found.version, n), (expected, expected.to_string()), "{key:?}");
     }
 }

@@ -105,7 +105,8 @@ pub struct Trace {
 struct Layer {
     trace: Trace,
     jobs: Vec<(JobKey, Draft)>,
-    records: HashMap<RecordKey, Option<Arc<Record>>>,
+    /// Records are changed in the world at once, since a batch has many. What stood there before, to be put back.
+    records: Vec<(RecordKey, Option<Option<Arc<Record>>>)>,
     resources: HashMap<ResourceKey, Option<Arc<Resource>>>,
     requests: Vec<(RequestKey, RequestRecord)>,
     namespaces: Vec<(NamespaceId, NamespaceEffect)>,
@@ -215,21 +216,28 @@ impl World {
     /// A record as it is now, with what the group has done so far.
     pub fn record(&mut self, key: &RecordKey) -> Option<Arc<Record>> {
         self.layer.trace.read.push(Key::Record(key.clone()));
-        let changed = self.layer.records.get(key).or_else(|| self.records.get(key));
-        changed.or_else(|| self.loaded.records.get(key)).cloned().flatten()
+        self.records.get(key).or_else(|| self.loaded.records.get(key)).cloned().flatten()
     }
 
     /// Puts a new or changed record into the world. Its row is written as it is in the end, so unlike a job it may even be
     /// deleted and created again within a group.
     pub fn put_record(&mut self, record: Arc<Record>) {
-        self.layer.trace.written.push(Key::Record(record.key.clone()));
-        self.layer.records.insert(record.key.clone(), Some(record));
+        let key = record.key.clone();
+        self.set_record(key, Some(record));
     }
 
     /// Removes a record from the world.
     pub fn delete_record(&mut self, key: &RecordKey) {
-        self.layer.trace.written.push(Key::Record(key.clone()));
-        self.layer.records.insert(key.clone(), None);
+        self.set_record(key.clone(), None);
+    }
+
+    fn set_record(&mut self, key: RecordKey, after: Option<Arc<Record>>) {
+        let trace = &mut self.layer.trace;
+        // What is written needs no proof of having been read: mostly it was read just now, and nothing asks for it twice.
+        let read = trace.read.pop_if(|read| matches!(read, Key::Record(read) if *read == key));
+        trace.written.push(read.unwrap_or_else(|| Key::Record(key.clone())));
+        let before = self.records.insert(key.clone(), after);
+        self.layer.records.push((key, before));
     }
 
     /// A resource as it is now, with what the group has done so far. One that is not here, though it may exist, is asked for, and the
@@ -335,11 +343,16 @@ impl World {
     /// Ends an operation: its changes become part of the world if it was `applied`, else only what it read is kept.
     pub fn end_operation(&mut self, applied: bool) -> Trace {
         let mut layer = std::mem::take(&mut self.layer);
-        if layer.trace.must_wait || !layer.trace.missing.is_empty() {
-            return layer.trace;
-        }
-        if !applied {
-            return Trace { read: layer.trace.read, ..Trace::default() };
+        let is_undecided = layer.trace.must_wait || !layer.trace.missing.is_empty();
+        if is_undecided || !applied {
+            for (key, before) in layer.records.into_iter().rev() {
+                match before {
+                    Some(before) => self.records.insert(key.clone(), before),
+                    None => self.records.remove(&key),
+                };
+                layer.trace.read.push(Key::Record(key));
+            }
+            return if is_undecided { layer.trace } else { Trace { read: layer.trace.read, ..Trace::default() } };
         }
         for (key, draft) in layer.jobs {
             let whole = self.drafts.entry(key).or_default();
@@ -347,9 +360,6 @@ impl World {
             whole.changes.absorb(draft.changes);
             whole.has_own_id |= draft.has_own_id;
         }
-        self.records.extend(layer.records.drain());
-        // The next operation of the group is likely to need as much room.
-        self.layer.records = layer.records;
         self.resources.extend(layer.resources);
         self.remembered.extend(layer.requests.into_iter().map(|(key, record)| (key, Arc::new(record))));
         for (id, effect) in layer.namespaces {
@@ -363,3 +373,7 @@ impl World {
         layer.trace
     }
 }
+
+#[cfg(test)]
+#[path = "world_tests.rs"]
+mod tests;

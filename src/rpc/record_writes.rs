@@ -14,11 +14,11 @@ use super::convert::record as convert;
 use super::limits;
 use super::page::Budget;
 use crate::domain::record::{Record, RecordKey};
-use crate::domain::request::RequestIdentity;
+use crate::domain::request::{RequestIdentity, RequestRecord};
 use crate::error::{Error, Result};
+use crate::operation::RecordOutcome;
 use crate::operation::delete_record::DeleteRecord;
 use crate::operation::update_records::{RecordUpdate, UpdateRecords};
-use crate::operation::{RecordOutcome, Reply};
 use crate::proto;
 
 /// What became of one update, before it is told.
@@ -87,10 +87,13 @@ pub async fn batch_update_records(
 ) -> Result<proto::BatchUpdateRecordsResponse> {
     let identity = identity(caller.namespace, &mut request)?;
     let updates = convert::updates(caller.namespace, &request.updates)?;
-    let keys: Vec<RecordKey> = updates.iter().map(|update| update.key.clone()).collect();
     let reply = caller.execute(UpdateRecords { updates, list: Some("updates"), request: identity }).await?;
     let written = match &reply.replayed {
-        Some(_) => written_before(&caller, &keys, &reply).await?,
+        Some(record) => {
+            let updates = convert::updates(caller.namespace, &request.updates)?;
+            let keys: Vec<RecordKey> = updates.into_iter().map(|update| update.key).collect();
+            written_before(&caller, &keys, record).await?
+        }
         None => reply.records.iter().map(Written::of).collect(),
     };
     let mut budget = Budget::new(limits::REPLY_BYTES);
@@ -104,8 +107,7 @@ pub async fn batch_update_records(
 }
 
 /// What a remembered batch did to each of its records, which are read as they are now.
-async fn written_before(caller: &Caller, keys: &[RecordKey], reply: &Reply) -> Result<Vec<Written>> {
-    let Some(record) = &reply.replayed else { return Ok(Vec::new()) };
+async fn written_before(caller: &Caller, keys: &[RecordKey], record: &RequestRecord) -> Result<Vec<Written>> {
     let now = caller.services.store.records(keys).await.map_err(after_commit)?;
     let only = if record.applied { record.revision } else { 0 };
     let written = keys.iter().enumerate().map(|(i, key)| {

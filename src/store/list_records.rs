@@ -39,10 +39,8 @@ impl Store {
                 put_together.values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect();
             // Filters are of endless variety: preparing each by name would fill the connection's memory.
             let rows = snapshot.query(&put_together.sql, &params).await.map_err(|error| unavailable(&error))?;
-            let key = |row: &tokio_postgres::Row| RecordKey {
-                namespace: query.namespace,
-                collection: query.collection.clone(),
-                record_id: row.get::<_, &str>(0).into(),
+            let key = |row: &tokio_postgres::Row| {
+                RecordKey::new(query.namespace, query.collection.clone(), row.get::<_, &str>(0).into())
             };
             let keys: Vec<RecordKey> = rows.iter().map(key).collect();
             'page: for some in keys.chunks(RECORDS_AT_ONCE) {

@@ -7,8 +7,7 @@ use crate::operation::update_records::{RecordUpdate, UpdateRecords};
 
 /// An update of records from one on, so many; more than fifty are a batch.
 fn update(first: usize, count: usize) -> Pending {
-    let key =
-        |i: usize| RecordKey { namespace: NamespaceId(1), collection: "c".into(), record_id: i.to_string().into() };
+    let key = |i: usize| RecordKey::new(NamespaceId(1), "c".into(), i.to_string().into());
     let one = |i| RecordUpdate { key: key(i), operations: Vec::new(), expected_version: None, allow_missing: false };
     let updates = (first..first + count).map(one).collect();
     Pending::new(Box::new(UpdateRecords { updates, list: None, request: None })).0
@@ -54,6 +53,21 @@ fn nobody_takes_what_the_other_has_in_hand() {
     assert_eq!(sizes(&take(&queue, Side::First)), [61, 62]);
     assert!(take(&queue, Side::Second).is_empty());
     assert_eq!(sizes(&take(&queue, Side::First)), [1]);
+}
+
+#[test]
+fn each_lane_has_roots_of_its_own_in_hand() {
+    let queue = queue(&[(0, 60)]);
+    assert_eq!(sizes(&take(&queue, Side::Second)), [60]);
+    queue.push(update(100, 61)).expect("room");
+    assert_eq!(sizes(&take(&queue, Side::Third)), [61]);
+    for (first, count) in [(50, 62), (160, 63), (300, 1), (400, 64)] {
+        queue.push(update(first, count)).expect("room");
+    }
+    assert_eq!(sizes(&take(&queue, Side::First)), [1, 64]);
+    // Its own is done; the other batch still waits for the second lane.
+    assert_eq!(sizes(&take(&queue, Side::Third)), [63]);
+    assert_eq!(sizes(&take(&queue, Side::Second)), [62]);
 }
 
 #[tokio::test]

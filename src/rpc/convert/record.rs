@@ -19,11 +19,8 @@ use crate::rpc::limits;
 
 /// The record that a request names.
 pub fn key(namespace: NamespaceId, collection: &str, record_id: &str, path: &Path) -> Result<RecordKey, Refusal> {
-    Ok(RecordKey {
-        namespace,
-        collection: text::name(collection, &path.field("collection"))?,
-        record_id: text::name(record_id, &path.field("record_id"))?,
-    })
+    let collection = text::name(collection, &path.field("collection"))?;
+    Ok(RecordKey::new(namespace, collection, text::name(record_id, &path.field("record_id"))?))
 }
 
 /// An update without its `request_id`.
@@ -142,8 +139,8 @@ pub fn versions(record: &Record) -> BTreeMap<String, i64> {
 /// A record without its fields.
 pub fn without_fields(record: &Record) -> proto::Record {
     proto::Record {
-        collection: record.key.collection.to_string(),
-        record_id: record.key.record_id.to_string(),
+        collection: record.key.collection.as_str().to_owned(),
+        record_id: record.key.record_id.as_str().to_owned(),
         version: record.version,
         fields_omitted: true,
         create_time: Some(time::timestamp(record.create_time)),

@@ -2,6 +2,7 @@
 //! holds, and says which those were.
 
 pub mod columns;
+mod fields_text;
 mod permits;
 mod plan;
 mod records;
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use postgres_types::ToSql;
 use tokio_postgres::Statement;
 use uuid::Uuid;
@@ -80,7 +81,7 @@ impl Plan {
     }
 
     /// The components that have something to prove.
-    pub fn components(&self) -> std::collections::HashSet<i32> {
+    pub fn components(&self) -> HashSet<i32> {
         self.guards().into_keys().collect()
     }
 
@@ -109,7 +110,7 @@ impl Plan {
 
     /// Compares what each part wrote with what was meant.
     fn check(&self, shape: Shape, row: &tokio_postgres::Row, applied: &[i32]) -> Result<(), CommitError> {
-        let applied: std::collections::HashSet<i32> = applied.iter().copied().collect();
+        let applied: HashSet<i32> = applied.iter().copied().collect();
         let columns = self.columns();
         let writes = statement::parts(shape).filter(|(_, part)| !part.is_guard);
         for (place, (i, part)) in writes.enumerate() {

@@ -1,9 +1,9 @@
 //! The difference between a record as it was loaded and as it was decided, as rows: one net effect per row.
 
 use super::columns::*;
+use super::fields_text;
 use super::plan::Plan;
 use crate::domain::record::{Field, Record, RecordKey};
-use crate::domain::short::Short;
 use crate::store::types::JsonText;
 
 /// Values up to this size stand in the record's own row, in bytes as JSON. Larger ones have a row each, so that a change of
@@ -110,7 +110,7 @@ fn row(c: i32, record: &Record) -> RecordRow {
         collection: record.key.collection.clone(),
         record_id: record.key.record_id.clone(),
         version: record.version,
-        fields: fields(record),
+        fields: fields_text::text(record.fields.iter(), is_apart),
         apart: i32::try_from(apart(record)).expect("a record has at most 1,000 fields"),
         create_time: record.create_time,
         update_time: record.update_time,
@@ -132,75 +132,5 @@ fn changed(c: i32, base: &Record, after: &Record) -> ChangedRecord {
         update_time,
         replaces: base.version,
         replaces_made: (base.create_time != create_time).then_some(base.create_time),
-    }
-}
-
-/// The fields as the row has them, written by hand because the values are JSON already.
-fn fields(record: &Record) -> String {
-    let mut text = Vec::with_capacity(record.bytes.min(4_096) + 16 * record.fields.len() + 2);
-    text.push(b'{');
-    for (i, (name, field)) in record.fields.iter().enumerate() {
-        if i > 0 {
-            text.push(b',');
-        }
-        write_name(&mut text, name);
-        text.extend_from_slice(b":[");
-        write_version(&mut text, field.version);
-        if !is_apart(field) {
-            text.push(b',');
-            text.extend_from_slice(field.value.as_bytes());
-        }
-        text.push(b']');
-    }
-    text.push(b'}');
-    String::from_utf8(text).expect("it is made of texts")
-}
-
-/// A name as JSON; most need no escapes.
-fn write_name(text: &mut Vec<u8>, name: &Short) {
-    if name.as_bytes().iter().any(|&b| b < 0x20 || b == b'"' || b == b'\\') {
-        let name = serde_json::to_string(name.as_str()).expect("a text can be written");
-        text.extend_from_slice(name.as_bytes());
-        return;
-    }
-    text.push(b'"');
-    text.extend_from_slice(name.as_bytes());
-    text.push(b'"');
-}
-
-/// A version in decimal. There is one for each field of each row, which is too many for the machinery of formats.
-fn write_version(text: &mut Vec<u8>, version: i64) {
-    let (mut digits, mut first, mut rest) = ([0; 20], 20, version.unsigned_abs());
-    while first == 20 || rest > 0 {
-        first -= 1;
-        digits[first] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
-    if version < 0 {
-        text.push(b'-');
-    }
-    text.extend_from_slice(&digits[first..]);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_any_kind_are_json() {
-        for name in ["a", "Voice URL", "ü", "a\"b", "a\\b", "\\", "\u{7f}"] {
-            let mut text = Vec::new();
-            write_name(&mut text, &name.into());
-            assert_eq!(serde_json::from_slice::<String>(&text).expect("JSON"), name);
-        }
-    }
-
-    #[test]
-    fn versions_are_decimal() {
-        for version in [0, 1, 9, 10, 907, i64::MAX, -1, i64::MIN] {
-            let mut text = Vec::new();
-            write_version(&mut text, version);
-            assert_eq!(String::from_utf8(text).expect("digits"), version.to_string());
-        }
     }
 }

@@ -15,6 +15,7 @@ pub type Shape = u128;
 /// a write that is its own proof wrote less than was meant.
 pub fn text(shape: Shape) -> String {
     let parts: Vec<&Part> = parts(shape).map(|(_, part)| part).collect();
+    let guards: Vec<&str> = parts.iter().filter(|part| part.is_guard).map(|part| part.name).collect();
     let mut sql = String::from("WITH ");
     let mut next = 4;
     for part in parts.iter().filter(|part| part.is_guard) {
@@ -23,9 +24,13 @@ pub fn text(shape: Shape) -> String {
     let (mut written, mut proving) = (String::new(), Vec::new());
     for part in parts.iter().filter(|part| !part.is_guard) {
         proving.extend(part.proves_itself.then(|| (part.name, format!("${next}::int4[]"))));
-        let _ = write!(written, ", {} AS ({})", part.name, shifted(part.sql, &mut next));
+        let mut write = shifted(part.sql, &mut next);
+        if part.proves_itself && guards.is_empty() {
+            // All components are written, and those of what proves itself are among them by definition.
+            write = write.replace("JOIN ok USING (c)", "");
+        }
+        let _ = write!(written, ", {} AS ({write})", part.name);
     }
-    let guards: Vec<&str> = parts.iter().filter(|part| part.is_guard).map(|part| part.name).collect();
     sql.push_str(&ok(&guards, &proving));
     sql.push_str(&written);
     let writes: Vec<&&Part> = parts.iter().filter(|part| !part.is_guard).collect();
