@@ -101,6 +101,13 @@ impl<K: Eq + Hash + Clone> Following<K> {
             self.ear.stir.notified().await;
         }
     }
+
+    /// Whether something that was seen in memory is what was noted of it last, or newer. A lane that read it before can put an older
+    /// state there, also of what is gone by now.
+    pub fn is_current(&self, key: &K, (version, made): At) -> bool {
+        let noted = lock(&self.followers.by_key).get(key).and_then(|followed| followed.at);
+        noted.is_none_or(|(noted, then)| made == then && version >= noted)
+    }
 }
 
 impl<K: Eq + Hash + Clone> Drop for Following<K> {

@@ -8,6 +8,7 @@ use http_body_util::Full;
 use prost::Message as _;
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
+use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
@@ -16,16 +17,21 @@ use uuid::Uuid;
 
 use super::admin_service::AdminRpcs;
 use super::job_service::JobRpcs;
+use super::record_service::RecordRpcs;
 use super::worker_service::WorkerRpcs;
 use super::{Namespaces, Services};
 use crate::admission::UntilSent;
 use crate::admission::{Methods, Statistics, protocol_errors};
 use crate::dev::TestDatabase;
+use crate::domain::id::NamespaceId;
+use crate::domain::record::RecordKey;
 use crate::engine::dispatcher::Dispatcher;
+use crate::engine::world::Key;
 use crate::engine::{Engine, EngineSettings};
-use crate::feed::{Feed, Hub};
+use crate::feed::{Feed, FeedSettings, Hub};
 use crate::proto::admin_service_server::AdminService as _;
 use crate::proto::job_service_server::{JobService as _, JobServiceServer};
+use crate::proto::record_service_server::RecordService as _;
 use crate::proto::worker_service_server::WorkerService as _;
 use crate::proto::*;
 use crate::store::Store;
@@ -35,6 +41,7 @@ use crate::store::tests::database;
 use crate::task::{Loops, TaskSettings};
 
 struct Server {
+    services: Arc<Services>,
     jobs: JobRpcs,
     workers: WorkerRpcs,
     admin: AdminRpcs,
@@ -44,10 +51,14 @@ struct Server {
 }
 
 async fn server() -> Server {
+    server_with(FeedSettings::default()).await
+}
+
+async fn server_with(settings: FeedSettings) -> Server {
     let database = database().await;
     let store = Store::new(Target::parse(database.url()).expect("our own URL"), PoolSettings::default());
     let store = store.expect("a pool");
-    let hub = Arc::new(Hub::default());
+    let hub = Arc::new(Hub::new(settings));
     let feed = Feed::start(&hub, &store);
     let engine = Engine::start(store.clone(), hub.clone(), EngineSettings::default());
     let dispatcher = Arc::new(Dispatcher::new(engine.clone()));
@@ -66,7 +77,7 @@ async fn server() -> Server {
         shutdown,
     });
     let (jobs, workers) = (JobRpcs(services.clone()), WorkerRpcs(services.clone()));
-    Server { jobs, workers, admin: AdminRpcs(services), _feed: feed, _database: database }
+    Server { jobs, workers, admin: AdminRpcs(services.clone()), services, _feed: feed, _database: database }
 }
 
 fn object(key: &str, text: &str) -> Option<Struct> {
@@ -323,4 +334,42 @@ async fn a_message_that_is_nested_too_deep_is_the_callers_mistake() {
     let response = service.oneshot(request).await.expect("an answer");
     let status = Status::from_header_map(response.headers()).expect("a status");
     assert_eq!((status.code(), &*reason(&status)), (Code::InvalidArgument, "INVALID_FIELD"));
+}
+
+#[tokio::test]
+async fn a_deletion_is_told_although_somebody_puts_what_was_deleted_back_into_memory() {
+    // Watchers look into memory this long after they were woken.
+    let tick = Duration::from_millis(50);
+    let server = server_with(FeedSettings { tick, ..FeedSettings::default() }).await;
+    let records = RecordRpcs(server.services.clone());
+    let (collection, record_id) = (String::from("films"), String::from("metropolis"));
+    let update = UpdateRecordRequest {
+        collection: collection.clone(),
+        record_id: record_id.clone(),
+        allow_missing: true,
+        operations: vec![FieldOperation {
+            field: "takes".to_owned(),
+            operation: Some(field_operation::Operation::Increment(1.0)),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    records.update_record(Request::new(update)).await.expect("made");
+    let watched = WatchedRecord { collection: collection.clone(), record_id: record_id.clone(), ..Default::default() };
+    let request = WatchRecordsRequest { records: vec![watched], ..Default::default() };
+    let mut told = records.watch_records(Request::new(request)).await.expect("a stream").into_inner();
+    let mut next = async || {
+        let next = tokio::time::timeout(Duration::from_secs(10), told.next()).await.expect("in time");
+        next.expect("a message").expect("no error").update.expect("an update")
+    };
+    assert!(matches!(next().await, watch_records_response::Update::Record(_)));
+
+    let key = Key::Record(RecordKey::new(NamespaceId(1), (&*collection).into(), (&*record_id).into()));
+    let cache = &server.services.engine.shared().cache;
+    let before = cache.get(&key).expect("what was written");
+    let delete = DeleteRecordRequest { collection, record_id, ..Default::default() };
+    records.delete_record(Request::new(delete)).await.expect("deleted");
+    // As a lane does that read it before.
+    cache.put(key, before);
+    assert!(matches!(next().await, watch_records_response::Update::Removal(_)));
 }

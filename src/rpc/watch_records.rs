@@ -115,7 +115,12 @@ impl Watcher {
         let mut unknown = false;
         for key in &changed {
             match self.services.engine.shared().cache.get(&Key::Record(key.clone())) {
-                Some(Cached::Record(record)) if self.is_of_the_told(&record) => self.tell(&record)?,
+                Some(Cached::Record(record))
+                    if self.is_of_the_told(&record)
+                        && self.following.is_current(key, (record.version, record.create_time)) =>
+                {
+                    self.tell(&record)?;
+                }
                 // Deleted, made or made anew, or already out of memory. Which of two records under one name is the newer one nothing in
                 // them says (clocks of servers differ), so that is looked up.
                 Some(_) | None => unknown = true,

@@ -73,7 +73,11 @@ impl Watcher {
     async fn look(&mut self) -> Result<Option<Update>> {
         let shared = self.services.engine.shared().clone();
         let cached = match shared.cache.get(&Key::Resource(self.key)).filter(|_| self.told.is_some()) {
-            Some(Cached::Resource(resource)) => Some(resource),
+            Some(Cached::Resource(resource))
+                if self.following.is_current(&self.key, (resource.version, resource.create_time)) =>
+            {
+                Some(resource)
+            }
             Some(_) | None => None,
         };
         let resource = match cached {
