@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result, WriteOutcome};
@@ -74,7 +75,15 @@ struct Lanes {
     main: Arc<Queue>,
     bulk: Arc<Queue>,
     contended: Arc<Queue>,
-    tasks: std::sync::Mutex<Vec<tokio::task::JoinHandle<()>>>,
+    tasks: std::sync::Mutex<Tasks>,
+}
+
+/// Lanes that run.
+#[derive(Default)]
+struct Tasks {
+    /// Those that pass operations on to the contended lane.
+    passing: Vec<JoinHandle<()>>,
+    contended: Option<JoinHandle<()>>,
 }
 
 /// Operations larger than this go beside the main lane, so that they hold nobody up.
@@ -90,13 +99,13 @@ impl Engine {
         let lane = |mode, from: &Arc<Queue>, side| {
             tokio::spawn(Lane::new(mode, shared.clone(), (from.clone(), side), contended.clone()).run())
         };
-        let tasks = vec![
+        let passing = vec![
             lane(Mode::Optimistic, &main, Side::First),
             lane(Mode::Optimistic, &main, Side::Second),
             lane(Mode::Optimistic, &main, Side::Third),
             lane(Mode::Optimistic, &bulk, Side::First),
-            lane(Mode::Locking, &contended, Side::First),
         ];
+        let tasks = Tasks { passing, contended: Some(lane(Mode::Locking, &contended, Side::First)) };
         Self { shared, lanes: Arc::new(Lanes { main, bulk, contended, tasks: tasks.into() }) }
     }
 
@@ -151,15 +160,14 @@ impl Engine {
     /// Takes no new operations, finishes those it has, and ends.
     pub async fn drain(&self) {
         let tasks = std::mem::take(&mut *self.lanes.tasks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
-        // The contended lane last: the others pass operations on to it.
         self.lanes.main.close();
         self.lanes.bulk.close();
-        let mut tasks = tasks.into_iter();
-        for task in tasks.by_ref().take(3) {
+        for task in tasks.passing {
             let _ended = task.await;
         }
+        // Nobody passes anything on to it any more.
         self.lanes.contended.close();
-        for task in tasks {
+        if let Some(task) = tasks.contended {
             let _ended = task.await;
         }
     }

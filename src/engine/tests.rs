@@ -1,6 +1,7 @@
 //! The engine over a real database: a job from its submission to its end, and what two engines do to one job.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -322,4 +323,26 @@ async fn a_fence_holds_whoever_else_looks_at_the_job_in_the_same_group() {
         assert!(a.engine.shared().store.records(&[record(0)]).await.expect("a read").is_empty());
         b.complete(&held).await.expect("completed");
     }
+}
+
+#[tokio::test]
+async fn what_is_passed_on_during_a_drain_is_still_done() {
+    let database = database().await;
+    let server = server(&database);
+    // So many that they do not go by the main lane.
+    server.add(0..1_200).await.expect("made");
+    let target = crate::store::connection::Target::parse(database.url()).expect("our own URL");
+    let other = target.connect("").await.expect("Postgres listens");
+    other.batch_execute("BEGIN; SELECT FROM records WHERE record_id = 'r7' FOR UPDATE").await.expect("held");
+    let release = async {
+        let contended = &server.engine.shared().figures.contended;
+        while contended.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        other.batch_execute("COMMIT").await.expect("released");
+    };
+    let all = async { futures::join!(server.add(0..1_200), server.engine.drain(), release) };
+    let (added, (), ()) = tokio::time::timeout(Duration::from_secs(20), all).await.expect("in time");
+    assert!(added.expect("added").records.iter().all(|outcome| outcome.record.version == 2));
+    assert!(matches!(server.add(0..1).await, Err(Error::Draining)));
 }

@@ -1,7 +1,8 @@
 //! What a decision sees: the state its group stands on, with what earlier operations of the group have changed.
 //!
-//! An operation works on a layer of its own; only when it is decided does the layer become part of the world. A refused
-//! operation leaves nothing behind but the keys it read, on whose versions its refusal rests.
+//! An operation works on a layer of its own; only when it is decided does the layer become part of the world. Records, of which a batch
+//! has many, are changed in the world at once; the layer keeps what stood there. A refused operation leaves nothing behind but the keys
+//! it read, on whose versions its refusal rests.
 
 use std::sync::Arc;
 

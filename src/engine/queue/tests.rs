@@ -1,4 +1,4 @@
-//! Two lanes before one queue, by what each of them gets.
+//! Lanes before one queue, by what each of them gets.
 
 use super::*;
 use crate::domain::id::NamespaceId;
@@ -71,19 +71,46 @@ fn each_lane_has_roots_of_its_own_in_hand() {
 }
 
 #[tokio::test]
-async fn who_waits_for_the_other_lane_is_woken() {
+async fn who_waits_for_another_lane_is_woken() {
     let queue = Arc::new(queue(&[(0, 60)]));
     let _in_hand = queue.take_group(Side::Second).await.expect("the batch");
     queue.push(update(5, 1)).expect("room");
-    let waits = tokio::spawn({
+    queue.push(update(6, 60)).expect("room");
+    let waits = [Side::First, Side::Third].map(|side| {
         let queue = queue.clone();
-        async move { queue.take_group(Side::First).await.map(|group| sizes(&group)) }
+        tokio::spawn(async move { queue.take_group(side).await.map(|group| sizes(&group)) })
     });
     tokio::task::yield_now().await;
-    assert!(!waits.is_finished());
+    assert!(waits.iter().all(|waits| !waits.is_finished()));
     queue.close();
-    // It is still served, as soon as the second lane has done with the record.
-    assert!(queue.take_group(Side::Second).await.is_none());
-    assert_eq!(waits.await.expect("no panic"), Some(vec![1]));
+    // They are still served, as soon as the second lane has done with the records; it takes what is left to it itself.
+    let mut taken = vec![queue.take_group(Side::Second).await.map(|group| sizes(&group))];
+    for waits in waits {
+        taken.push(tokio::time::timeout(Duration::from_secs(10), waits).await.expect("woken").expect("no panic"));
+    }
+    assert_eq!(taken, [Some(vec![60]), Some(vec![1]), None]);
     assert!(queue.take_group(Side::First).await.is_none());
+}
+
+#[tokio::test]
+async fn each_lane_is_woken_by_each_other() {
+    for (busy, idle) in [(Side::First, Side::Third), (Side::Second, Side::Third), (Side::Third, Side::Second)] {
+        let queue = Arc::new(queue(&[(0, 60)]));
+        let _in_hand = queue.take_group(busy).await.expect("the batch");
+        queue.push(update(59, 60)).expect("room");
+        let waits = tokio::spawn({
+            let queue = queue.clone();
+            async move { queue.take_group(idle).await.map(|group| sizes(&group)) }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waits.is_finished());
+        {
+            // Its group is done, and it does not look again before the other does.
+            let mut inner = queue.lock();
+            inner.in_hand[busy as usize].clear();
+            queue.wake_others(&inner, busy);
+        }
+        let taken = tokio::time::timeout(Duration::from_secs(10), waits).await.expect("woken").expect("no panic");
+        assert_eq!(taken, Some(vec![60]), "{idle:?} beside {busy:?}");
+    }
 }

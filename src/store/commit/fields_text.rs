@@ -101,7 +101,7 @@ mod tests {
         let long = format!("\"{}\"", "v".repeat(200));
         let values = ["1", "null", "\"x\"", "[1,2]", &long, "\"1234567890123456789\"", "\"12345678901234567890\""];
         let versions = [1, 9, 10, 907, i64::MAX];
-        for count in 0..names.len() {
+        for count in 0..=names.len() {
             let field = |i: usize| Field {
                 version: versions[i % versions.len()],
                 value: Json::from_checked(values[i % values.len()]),
