@@ -101,13 +101,14 @@ mod tests {
         let long = format!("\"{}\"", "v".repeat(200));
         let values = ["1", "null", "\"x\"", "[1,2]", &long, "\"1234567890123456789\"", "\"12345678901234567890\""];
         let versions = [1, 9, 10, 907, i64::MAX];
-        for count in 0..=names.len() {
+        let parts = (0..=names.len()).flat_map(|end| [(0, end), (end, names.len())]);
+        for (start, end) in parts {
             let field = |i: usize| Field {
                 version: versions[i % versions.len()],
                 value: Json::from_checked(values[i % values.len()]),
             };
             let fields: Vec<(Short, Field)> =
-                names[..count].iter().enumerate().map(|(i, name)| ((*name).into(), field(i))).collect();
+                names[start..end].iter().enumerate().map(|(i, name)| ((*name).into(), field(i))).collect();
             let is_apart = |field: &Field| field.value.len() > 100;
             let text = text(fields.iter().map(|(name, field)| (name, field)), is_apart);
             let told: serde_json::Value = serde_json::from_str(&text).expect("JSON");
