@@ -152,11 +152,23 @@ fn batch_call(
     move |channel: Channel, n: u64| {
         let request = requests.at(n);
         Box::pin(async move {
-            let reply: proto::BatchUpdateRecordsResponse =
-                call(channel, "/interlock.v1.RecordService/BatchUpdateRecords", request).await?;
-            Ok(reply.results.iter().all(|result| result.applied))
+            let reply: Outcomes = call(channel, "/interlock.v1.RecordService/BatchUpdateRecords", request).await?;
+            Ok(reply.results.len() as u64 == batch && reply.results.iter().all(|result| result.applied))
         })
     }
+}
+
+/// What is looked at of the reply to a batch; the records in it are skipped, as raw SQL returns none.
+#[derive(Clone, PartialEq, Message)]
+struct Outcomes {
+    #[prost(message, repeated, tag = "1")]
+    results: Vec<Outcome>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Outcome {
+    #[prost(bool, tag = "2")]
+    applied: bool,
 }
 
 /// Requests for numbers from 0 on; after the last one they begin again.

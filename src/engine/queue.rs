@@ -46,7 +46,7 @@ pub struct Pending {
     pub operation: Box<dyn Operation>,
     pub weight: Weight,
     /// What it says itself that it may look at; asked by the caller's task, which saves the lane's time.
-    keys: Arc<[Key]>,
+    keys: Vec<Key>,
     /// How often it was decided already.
     pub rounds: u32,
     /// What it was found to need beside its keys.
@@ -62,7 +62,7 @@ pub struct Pending {
 impl Pending {
     pub fn new(operation: Box<dyn Operation>) -> (Self, oneshot::Receiver<Result<Reply>>) {
         let (answer, receiver) = oneshot::channel();
-        let (weight, keys) = (operation.weight(), operation::keys(&*operation).into());
+        let (weight, keys) = (operation.weight(), operation::keys(&*operation));
         let ticket = Ticket(Arc::new(AtomicU8::new(WAITING)));
         let (more, was_blind) = (Vec::new(), false);
         (Self { operation, weight, keys, rounds: 0, more, was_blind, held_since: None, answer, ticket }, receiver)
