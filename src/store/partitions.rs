@@ -1,14 +1,19 @@
 //! History is kept by whole days: partitions are made a week ahead and dropped whole.
 
+use std::time::Duration;
+
 use deadpool_postgres::ClientWrapper;
 
-use super::connection::unavailable;
+use super::connection::{DbResult, is_lock_timeout, unavailable};
 use crate::error::{Error, Result};
 
 /// Days ahead for which partitions exist after [`ensure`].
 const AHEAD_DAYS: i32 = 7;
+/// How long writers of history may be held up by a change of its partitions.
+const LOCK_WAIT: Duration = Duration::from_millis(100);
 
-/// Makes the partitions from yesterday to a week ahead, by the database's clock in UTC. Several servers may do so at once.
+/// Makes the partitions from yesterday to a week ahead, by the database's clock in UTC. Several servers may do so at once. Those that
+/// cannot be made because somebody reads history all the time are made another time.
 pub async fn ensure(client: &ClientWrapper) -> Result<()> {
     let days = "SELECT to_char(day, 'YYYYMMDD'), to_char(day, 'YYYY-MM-DD'), to_char(day + interval '1 day', 'YYYY-MM-DD') \
         FROM generate_series(date_trunc('day', now() AT TIME ZONE 'UTC') - interval '1 day', \
@@ -20,17 +25,21 @@ pub async fn ensure(client: &ClientWrapper) -> Result<()> {
             "CREATE TABLE IF NOT EXISTS job_events_{name} PARTITION OF job_events \
              FOR VALUES FROM ('{from} 00:00:00+00') TO ('{to} 00:00:00+00')"
         );
-        if let Err(error) = client.batch_execute(&create).await {
-            let twin = error.code().is_some_and(|code| matches!(code.code(), "42P07" | "23505" | "42P17"));
-            if !twin {
-                return Err(unavailable(&error));
+        match change(client, &create).await {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => {
+                let twin = error.code().is_some_and(|code| matches!(code.code(), "42P07" | "23505" | "42P17"));
+                if !twin {
+                    return Err(unavailable(&error));
+                }
             }
         }
     }
     Ok(())
 }
 
-/// Drops the partitions of days that ended more than `keep_days` ago. Returns how many.
+/// Drops the partitions of days that ended more than `keep_days` ago, as far as nobody reads history all the time. Returns how many.
 pub async fn drop_old(client: &ClientWrapper, keep_days: i32) -> Result<usize> {
     let names =
         client.query(include_str!("sql/list_partitions.sql"), &[]).await.map_err(|error| unavailable(&error))?;
@@ -42,8 +51,25 @@ pub async fn drop_old(client: &ClientWrapper, keep_days: i32) -> Result<usize> {
         if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
             return Err(Error::bug(format!("a partition has the name {name:?}")));
         }
-        client.batch_execute(&format!("DROP TABLE IF EXISTS {name}")).await.map_err(|error| unavailable(&error))?;
+        if !change(client, &format!("DROP TABLE IF EXISTS {name}")).await.map_err(|error| unavailable(&error))? {
+            break;
+        }
         dropped += 1;
     }
     Ok(dropped)
+}
+
+/// Makes or drops a partition; false if somebody reads history for so long. Both lock all of it, and while they wait for that, every
+/// writer of history waits behind them: a backup would hold up the server as long as it takes. So they do not wait long, and are
+/// tried again when they are due again.
+async fn change(client: &ClientWrapper, sql: &str) -> DbResult<bool> {
+    // Both statements are one transaction, to which the setting is confined.
+    match client.batch_execute(&format!("SET LOCAL lock_timeout = {}; {sql}", LOCK_WAIT.as_millis())).await {
+        Ok(()) => Ok(true),
+        Err(error) if is_lock_timeout(&error) => {
+            tracing::info!("history is being read all the time; its partitions are made or dropped later");
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
