@@ -356,7 +356,7 @@ async fn a_deletion_is_told_although_somebody_puts_what_was_deleted_back_into_me
     };
     records.update_record(Request::new(update)).await.expect("made");
     let watched = WatchedRecord { collection: collection.clone(), record_id: record_id.clone(), ..Default::default() };
-    let request = WatchRecordsRequest { records: vec![watched], ..Default::default() };
+    let request = WatchRecordsRequest { records: vec![watched] };
     let mut told = records.watch_records(Request::new(request)).await.expect("a stream").into_inner();
     let mut next = async || {
         let next = tokio::time::timeout(Duration::from_secs(10), told.next()).await.expect("in time");
