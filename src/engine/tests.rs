@@ -11,7 +11,7 @@ use super::dispatcher::{Dispatcher, Leased, Poll};
 use super::{Engine, EngineSettings};
 use crate::dev::TestDatabase;
 use crate::domain::field_op::{FieldChange, FieldOp};
-use crate::domain::id::{JobKey, Name, NamespaceId};
+use crate::domain::id::{JobKey, LeaseToken, Name, NamespaceId};
 use crate::domain::job::{Hold, JobState};
 use crate::domain::json::Document;
 use crate::domain::record::RecordKey;
@@ -293,6 +293,28 @@ async fn of_a_group_with_a_stale_record_nothing_is_written_before_it_is_decided_
     }
 }
 
+fn token(leased: &Leased) -> LeaseToken {
+    leased.job.stages[leased.stage_no].token(leased.job.key.uid).expect("a lease")
+}
+
+fn beat(leased: &Leased) -> Beat {
+    Beat { namespace: DEFAULT, token: token(leased), progress: None, message: None }
+}
+
+/// A change of a record that is wanted only for who holds a lease.
+fn fenced_update(leased: &Leased) -> Commit {
+    let one = FieldOp { field: "n".into(), change: FieldChange::Increment(1.0), expected_version: None };
+    let update = RecordUpdate { key: record(0), operations: vec![one], expected_version: None, allow_missing: true };
+    let update = UpdateRecords { updates: vec![update], list: None, request: None };
+    Commit {
+        parts: vec![Part { operation: Box::new(update), path: "operations[0]".to_owned() }],
+        fence: Some((leased.job.key, Hold::Token(token(leased)))),
+        permit_fence: None,
+        namespace: DEFAULT,
+        request: None,
+    }
+}
+
 #[tokio::test]
 async fn a_fence_holds_whoever_else_looks_at_the_job_in_the_same_group() {
     let database = database().await;
@@ -304,19 +326,8 @@ async fn a_fence_holds_whoever_else_looks_at_the_job_in_the_same_group() {
         let held = a.lease_for(Duration::from_secs(20), Some(duration)).await.remove(0);
         // This server still remembers the job with both leases.
         b.complete(&lost).await.expect("completed elsewhere");
-        let token = |leased: &Leased| leased.job.stages[leased.stage_no].token(leased.job.key.uid).expect("a lease");
-        let beat = Beat { namespace: DEFAULT, token: token(&held), progress: None, message: None };
-        let one = FieldOp { field: "n".into(), change: FieldChange::Increment(1.0), expected_version: None };
-        let update =
-            RecordUpdate { key: record(0), operations: vec![one], expected_version: None, allow_missing: true };
-        let update = UpdateRecords { updates: vec![update], list: None, request: None };
-        let commit = Commit {
-            parts: vec![Part { operation: Box::new(update), path: "operations[0]".to_owned() }],
-            fence: Some((lost.job.key, Hold::Token(token(&lost)))),
-            permit_fence: None,
-            namespace: DEFAULT,
-            request: None,
-        };
+        let beat = beat(&held);
+        let commit = fenced_update(&lost);
         let (beat, commit) = futures::join!(a.engine.execute(beat, None), a.engine.execute(commit, None));
         beat.expect("its lease is there");
         assert!(matches!(commit, Err(Error::Refused(_))), "{commit:?}");
@@ -345,4 +356,34 @@ async fn what_is_passed_on_during_a_drain_is_still_done() {
     let (added, (), ()) = tokio::time::timeout(Duration::from_secs(20), all).await.expect("in time");
     assert!(added.expect("added").records.iter().all(|outcome| outcome.record.version == 2));
     assert!(matches!(server.add(0..1).await, Err(Error::Draining)));
+}
+
+#[tokio::test]
+async fn a_fence_waits_for_who_is_about_to_end_the_lease_beside_a_renewal_too() {
+    let database = database().await;
+    let a = server(&database);
+    a.submit("", &[("voice", &[]), ("render", &[])], None).await.expect("submitted");
+    let fence = a.lease(Duration::from_secs(20)).await.remove(0);
+    let renewed = a.lease_for(Duration::from_secs(20), Some(Duration::from_millis(1))).await.remove(0);
+    let target = crate::store::connection::Target::parse(database.url()).expect("our own URL");
+    let other = target.connect("").await.expect("Postgres listens");
+    let ending = "BEGIN; UPDATE jobs SET revision = revision + 1";
+    other.batch_execute(ending).await.expect("somebody is about to write the job");
+
+    let both =
+        futures::future::join(a.engine.execute(beat(&renewed), None), a.engine.execute(fenced_update(&fence), None));
+    let mut both = std::pin::pin!(tokio::time::timeout(Duration::from_secs(20), both));
+    let passed_on = async {
+        while a.engine.shared().figures.contended.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        _done = &mut both => panic!("the fence was read and not kept"),
+        () = passed_on => {}
+    }
+    assert!(a.engine.shared().store.records(&[record(0)]).await.expect("a read").is_empty());
+    other.batch_execute("ROLLBACK").await.expect("it thought better of it");
+    let (renewal, commit) = both.await.expect("in time");
+    assert!(renewal.is_ok() && commit.expect("still fenced").applied);
 }
