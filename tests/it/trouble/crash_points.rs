@@ -125,7 +125,7 @@ async fn a_crash_in_the_contended_path_frees_the_rows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_commits_what_runs() {
     let database = Database::fresh().await;
-    let program = Program::with_failpoints(&database, "before_commit=2*off->1*sleep(1500)->off").await;
+    let program = Program::with_failpoints(&database, "before_commit=2*off->1*sleep(5000)->off").await;
     let (api, request) = (program.api.clone(), new_request());
     let repeat = request.clone();
     let running = tokio::spawn(async move { third(&api, &request).await });
