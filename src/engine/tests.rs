@@ -33,6 +33,7 @@ use crate::proto;
 use crate::rpc::convert::path::Path;
 use crate::rpc::convert::submit;
 use crate::store::Store;
+use crate::store::connection::{Client, Target as Database};
 use crate::store::pool::PoolSettings;
 use crate::store::tests::database;
 
@@ -45,7 +46,7 @@ struct Server {
 }
 
 fn server(database: &TestDatabase) -> Server {
-    let target = crate::store::connection::Target::parse(database.url()).expect("our own URL");
+    let target = Database::parse(database.url()).expect("our own URL");
     let store = Store::new(target, PoolSettings::default()).expect("a pool");
     let engine = Engine::start(store, Arc::new(Hub::default()), EngineSettings::default());
     let dispatcher = Arc::new(Dispatcher::new(engine.clone()));
@@ -336,20 +337,31 @@ async fn a_fence_holds_whoever_else_looks_at_the_job_in_the_same_group() {
     }
 }
 
+/// Somebody who is no server.
+async fn session(database: &TestDatabase) -> Client {
+    let target = Database::parse(database.url()).expect("our own URL");
+    target.connect("").await.expect("Postgres listens")
+}
+
+impl Server {
+    /// Waits until something was passed on to the contended lane.
+    async fn passed_on(&self) {
+        while self.engine.shared().figures.contended.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_is_passed_on_during_a_drain_is_still_done() {
     let database = database().await;
     let server = server(&database);
     // So many that they do not go by the main lane.
     server.add(0..1_200).await.expect("made");
-    let target = crate::store::connection::Target::parse(database.url()).expect("our own URL");
-    let other = target.connect("").await.expect("Postgres listens");
+    let other = session(&database).await;
     other.batch_execute("BEGIN; SELECT FROM records WHERE record_id = 'r7' FOR UPDATE").await.expect("held");
     let release = async {
-        let contended = &server.engine.shared().figures.contended;
-        while contended.load(Ordering::Relaxed) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        server.passed_on().await;
         other.batch_execute("COMMIT").await.expect("released");
     };
     let all = async { futures::join!(server.add(0..1_200), server.engine.drain(), release) };
@@ -365,22 +377,16 @@ async fn a_fence_waits_for_who_is_about_to_end_the_lease_beside_a_renewal_too() 
     a.submit("", &[("voice", &[]), ("render", &[])], None).await.expect("submitted");
     let fence = a.lease(Duration::from_secs(20)).await.remove(0);
     let renewed = a.lease_for(Duration::from_secs(20), Some(Duration::from_millis(1))).await.remove(0);
-    let target = crate::store::connection::Target::parse(database.url()).expect("our own URL");
-    let other = target.connect("").await.expect("Postgres listens");
+    let other = session(&database).await;
     let ending = "BEGIN; UPDATE jobs SET revision = revision + 1";
     other.batch_execute(ending).await.expect("somebody is about to write the job");
 
     let both =
         futures::future::join(a.engine.execute(beat(&renewed), None), a.engine.execute(fenced_update(&fence), None));
     let mut both = std::pin::pin!(tokio::time::timeout(Duration::from_secs(20), both));
-    let passed_on = async {
-        while a.engine.shared().figures.contended.load(Ordering::Relaxed) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
     tokio::select! {
         _done = &mut both => panic!("the fence was read and not kept"),
-        () = passed_on => {}
+        () = a.passed_on() => {}
     }
     assert!(a.engine.shared().store.records(&[record(0)]).await.expect("a read").is_empty());
     other.batch_execute("ROLLBACK").await.expect("it thought better of it");

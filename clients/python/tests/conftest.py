@@ -33,6 +33,19 @@ async def client(server_address: str) -> AsyncIterator[Client]:
 
 
 @pytest.fixture
+async def other(server_address: str) -> AsyncIterator[Client]:
+    """Another client of that server."""
+    async with Client(server_address) as client:
+        yield client
+
+
+@pytest.fixture
+def doc() -> str:
+    """The name of a resource that no other test knows."""
+    return f"doc-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
 def collection() -> str:
     """A collection of records that no other test knows."""
     return f"c-{uuid.uuid4().hex}"

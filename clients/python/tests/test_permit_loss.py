@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,17 +26,6 @@ from interlock import (
 )
 from interlock.v1 import common_pb2, job_pb2, permit_pb2
 from tests.test_permits import is_free, soon, until
-
-
-@pytest.fixture
-async def other(server_address: str) -> AsyncIterator[Client]:
-    async with Client(server_address) as client:
-        yield client
-
-
-@pytest.fixture
-def doc() -> str:
-    return f"doc-{uuid.uuid4().hex}"
 
 
 class Renewals:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -27,17 +26,6 @@ from interlock.v1 import permit_pb2
 from tests.real_server import Database, beside
 
 Result = TypeVar("Result")
-
-
-@pytest.fixture
-async def other(server_address: str) -> AsyncIterator[Client]:
-    async with Client(server_address) as client:
-        yield client
-
-
-@pytest.fixture
-def doc() -> str:
-    return f"doc-{uuid.uuid4().hex}"
 
 
 async def soon(awaitable: Awaitable[Result]) -> Result:

@@ -316,12 +316,10 @@ pub struct Verdicts {
     violations: usize,
     /// Those that could not be explained once a lie was put into them.
     noticed: usize,
-    /// Searches that took too long: they are exponential in the calls that overlap, which are the more the busier the machine is.
-    unsettled: [usize; 2],
 }
 
 impl Verdicts {
-    /// Checks a history as it was and with a lie in it. Whether it can be explained, as far as is known.
+    /// Checks a history as it was and with a lie in it. Whether it can be explained.
     pub async fn add<S>(&mut self, plain: Vec<Step<S>>, lie: Vec<Step<S>>) -> bool
     where
         S: Specification + 'static,
@@ -329,24 +327,22 @@ impl Verdicts {
     {
         self.histories += 1;
         let (plain, lie) = (is_linearizable::<S>(plain).await, is_linearizable::<S>(lie).await);
-        self.violations += usize::from(plain == Some(false));
-        self.noticed += usize::from(lie == Some(false));
-        self.unsettled[0] += usize::from(plain.is_none());
-        self.unsettled[1] += usize::from(lie.is_none());
-        plain != Some(false)
+        self.violations += usize::from(!plain);
+        self.noticed += usize::from(!lie);
+        plain
     }
 
-    /// That no history is wrong, every lie is noticed, and nearly all of it is known.
+    /// That no history is wrong, and every lie is noticed.
     pub fn check(&self) {
-        let [plain, lies] = self.unsettled;
-        assert_eq!((self.violations, self.noticed + lies), (0, self.histories), "{self:?}");
-        assert!((plain + lies) * 10 <= self.histories, "{self:?}");
+        assert_eq!((self.violations, self.noticed), (0, self.histories), "{self:?}");
     }
 }
 
 type Step<S> = (usize, Action<<S as Specification>::Operation>);
 
-async fn is_linearizable<S>(actions: Vec<Step<S>>) -> Option<bool>
+/// Whether a history can be explained, in time: the search is exponential in the calls that overlap, which are the more the busier the
+/// machine is.
+async fn is_linearizable<S>(actions: Vec<Step<S>>) -> bool
 where
     S: Specification + 'static,
     S::Operation: Send + 'static,
@@ -354,8 +350,8 @@ where
     let (told, hears) = tokio::sync::oneshot::channel();
     // A thread of its own, since one that searches for ever would keep the runtime from ending.
     std::thread::spawn(move || told.send(WGLChecker::<S>::is_linearizable(History::from_actions(actions))));
-    let checked = tokio::time::timeout(Duration::from_secs(30), hears).await.ok()?;
-    Some(checked.expect("no panic"))
+    let checked = tokio::time::timeout(Duration::from_secs(120), hears).await;
+    checked.expect("the checker ends in time").expect("no panic")
 }
 
 #[tokio::test(flavor = "multi_thread")]
