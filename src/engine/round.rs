@@ -119,7 +119,7 @@ impl Round {
                 let group = self.decided.into_iter().map(|one| one.pending).chain(self.waiting);
                 again(group, stale, &Error::Conflict)
             }
-            Ended::Poisoned(what) => self.bisected(&what),
+            Ended::Poisoned(what) => self.bisected(shared, &what),
             Ended::Failed(error) => self.failed(shared, &error),
             Ended::Lost if self.writes() => {
                 shared.figures.unknown.fetch_add(self.decided.len() as u64, Ordering::Relaxed);
@@ -238,10 +238,12 @@ impl Round {
         Vec::new()
     }
 
-    /// Halves a group in which some row is refused, until that operation is alone.
-    fn bisected(self, what: &str) -> Vec<Work> {
+    /// Halves a group in which some row is refused, until that operation is alone. What it was decided on may be what is wrong, so it is
+    /// loaded again by whoever needs it next.
+    fn bisected(self, shared: &Shared, what: &str) -> Vec<Work> {
         let mut group: Vec<Pending> = self.decided.into_iter().map(|one| one.pending).chain(self.waiting).collect();
         if group.len() == 1 {
+            self.components.of_key.iter().for_each(|(key, _)| shared.cache.remove(key));
             group.into_iter().for_each(|pending| pending.answer(Err(Error::bug(what))));
             return Vec::new();
         }
@@ -268,7 +270,6 @@ impl From<CommitError> for Ended {
                 tracing::warn!(%error, "the connection was lost during a commit");
                 Self::Lost
             }
-            CommitError::Mismatch(what) => Self::Failed(Error::bug(what)),
         }
     }
 }

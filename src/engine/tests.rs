@@ -1,5 +1,7 @@
 //! The engine over a real database: a job from its submission to its end, and what two engines do to one job.
 
+mod row_counts;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

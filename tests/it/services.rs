@@ -5,6 +5,7 @@ mod contexts;
 mod control;
 mod fanout;
 mod gone_callers;
+mod large_values;
 mod leasing;
 mod lists;
 mod operators;

@@ -114,7 +114,6 @@ plan! {
         delete_records: RecordIds, "Records to delete.";
         set_record_values: RecordValues, "Large values of fields.";
         clear_record_values: RecordFields, "Large values that go.";
-        delete_record_values: RecordIds, "Records whose large values all go.";
         block_stages: Blocks, "Ready stages that wait for a permit.";
         insert_permits: Permits, "Granted permits.";
         update_permits: Permits, "Permits that are shared by others now, or lost.";

@@ -28,21 +28,19 @@ impl Plan {
             (Some(base), None) => {
                 self.lock_records.push(root(c, base));
                 self.delete_records.push(id(c, key));
-                if apart(base) > 0 {
-                    self.delete_record_values.push(id(c, key));
-                }
             }
         }
-        if let Some(after) = after {
-            self.write_values(c, base, after);
-        }
+        self.write_values(c, key, base, after);
     }
 
-    fn write_values(&mut self, c: i32, base: Option<&Record>, after: &Record) {
-        let namespace_id = after.key.namespace.0;
-        let (collection, record_id) = (&after.key.collection, &after.key.record_id);
+    /// One row for each large value that is new, changed or gone.
+    fn write_values(&mut self, c: i32, key: &RecordKey, base: Option<&Record>, after: Option<&Record>) {
+        let namespace_id = key.namespace.0;
+        let (collection, record_id) = (&key.collection, &key.record_id);
         let before = |name| base.and_then(|base| base.fields.get(name)).filter(|field| is_apart(field));
-        for (name, field) in after.fields.iter().filter(|(_, field)| is_apart(field)) {
+        for (name, field) in
+            after.into_iter().flat_map(|after| after.fields.iter()).filter(|(_, field)| is_apart(field))
+        {
             if before(name).is_none_or(|before| before.value != field.value) {
                 self.set_record_values.push(RecordValue {
                     c,
@@ -55,7 +53,7 @@ impl Plan {
             }
         }
         for (name, _) in base.into_iter().flat_map(|base| base.fields.iter()).filter(|(_, field)| is_apart(field)) {
-            if after.fields.get(name).is_none_or(|field| !is_apart(field)) {
+            if after.and_then(|after| after.fields.get(name)).is_none_or(|field| !is_apart(field)) {
                 self.clear_record_values.push(RecordField {
                     c,
                     namespace_id,

@@ -3,7 +3,7 @@
 use tokio_postgres::SimpleQueryMessage;
 
 use super::plan::{PARTS, Part};
-use super::statement::text;
+use super::statement::{text, weight};
 use crate::store::connection::{Client, Run, Target, WRITER_SETUP};
 use crate::store::tests::database;
 
@@ -32,8 +32,17 @@ fn parameters_are_counted_on() {
     let write = PARTS.iter().position(|part| part.name == "delete_jobs").expect("a write");
     let sql = text(1 << guard | 1 << write);
     let params = |numbers: &[&str]| numbers.iter().all(|number| sql.contains(&format!("unnest(${number}[]) AS")));
-    assert!(params(&["4::int4", "5::int4", "6::uuid", "7::int8", "8::timestamptz"]), "{sql}");
-    assert!(params(&["9::int4", "10::int4", "11::uuid"]), "{sql}");
+    assert!(params(&["5::int4", "6::int4", "7::uuid", "8::int8", "9::timestamptz"]), "{sql}");
+    assert!(params(&["10::int4", "11::int4", "12::uuid"]), "{sql}");
+}
+
+#[test]
+fn every_part_whose_rows_are_counted_has_a_weight_of_its_own() {
+    let weights: std::collections::BTreeSet<i64> = (0..PARTS.len()).map(weight).collect();
+    assert_eq!(weights.len(), PARTS.len());
+    assert!(weights.iter().all(|weight| (1..1 << 32).contains(weight)), "sums of a large group fit");
+    let counted = PARTS.iter().filter(|part| part.is_counted()).count();
+    assert!(counted > 20, "only {counted} parts are counted");
 }
 
 /// The plan of a part as a writer makes it, before there are any statistics: it is kept while the tables grow.
