@@ -70,6 +70,7 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
     let services = Services {
         engine: engine.clone(),
         namespaces: Arc::new(Namespaces::new(store.clone())),
+        watch_store: store.for_watches(),
         store: store.clone(),
         hub,
         dispatcher,

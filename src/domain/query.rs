@@ -6,7 +6,7 @@ use super::job::{Job, JobPhase};
 use super::time::Timestamp;
 
 /// How two values compare.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // The names say it.
 pub enum Comparison {
     Equal,
@@ -18,7 +18,7 @@ pub enum Comparison {
 }
 
 /// One comparison with a value. Where the field has no value, only [`Comparison::NotEqual`] holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Test<T> {
     /// How.
     pub comparison: Comparison,
@@ -27,7 +27,7 @@ pub struct Test<T> {
 }
 
 /// A moment of a job that can be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TimeField {
     /// When it was submitted.
     Create,
@@ -38,7 +38,7 @@ pub enum TimeField {
 }
 
 /// A condition on one field: one of the alternatives has to hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Clause {
     /// The job is in one of these states, each listed once. Empty: no job is meant.
     State(Vec<JobPhase>),
@@ -61,7 +61,7 @@ pub enum Clause {
 }
 
 /// Which jobs: those for which every clause holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct JobFilter {
     /// The conditions. Empty: all jobs.
     pub clauses: Vec<Clause>,

@@ -14,15 +14,13 @@ use super::topic::After;
 use super::{Follower, Hub};
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::Job;
-use crate::domain::query::{JobFilter, JobOrder, JobQuery, OrderField};
+use crate::domain::query::JobFilter;
 use crate::domain::refusal::Refusal;
 use crate::error::Result;
 use crate::store::Store;
 
 /// Jobs that one stream may watch.
 pub const MAX_JOBS: usize = 10_000;
-/// Jobs that are asked for at once.
-const PAGE: u32 = 1_000;
 /// Jobs that do not match any more and are read at once.
 const GONE: usize = 100;
 
@@ -91,10 +89,10 @@ impl BoardWatcher {
             quiet: Quiet::new(hub.settings.keepalive),
             _watching: Watching::begin(hub),
         };
-        let matching = matching(store, namespace, &watcher.filter).await?;
+        let matching = hub.matching.jobs(store, namespace, &watcher.filter).await?;
         let count = matching.len();
-        for job in matching.into_values() {
-            watcher.welcome(job)?;
+        for job in matching.values() {
+            watcher.welcome(job.clone())?;
         }
         watcher.queued.push_back(BoardNews::CaughtUp(count));
         Ok(watcher)
@@ -152,7 +150,8 @@ impl BoardWatcher {
 
     /// More has changed than a board holds: what matches is read again, and all of it is looked at.
     async fn look_at_all(&mut self) -> Result<()> {
-        let mut matching = matching(&self.store, self.namespace, &self.filter).await?;
+        let matching = self.hub.matching.jobs(&self.store, self.namespace, &self.filter).await?;
+        let mut matching = BTreeMap::clone(&matching);
         let gone: Vec<JobKey> = self.told.keys().filter(|key| !matching.contains_key(key)).copied().collect();
         for keys in gone.chunks(GONE) {
             let (store, asked) = (self.store.clone(), keys.to_vec());
@@ -214,26 +213,5 @@ impl BoardWatcher {
             Counters::add(&self.hub.counters.steps_told, 1);
         }
         Ok(told.cursor < job.revision)
-    }
-}
-
-/// The jobs that match now, without their stages.
-async fn matching(store: &Store, namespace: NamespaceId, filter: &JobFilter) -> Result<BTreeMap<JobKey, Arc<Job>>> {
-    let order = JobOrder { field: OrderField::CreateTime, descending: false };
-    let mut query = JobQuery { filter: filter.clone(), order, after: None, limit: PAGE };
-    let mut matching = BTreeMap::new();
-    loop {
-        let (store, asked) = (store.clone(), query.clone());
-        let page = detached(async move { store.list_jobs(namespace, &asked).await }).await?;
-        let last = page.last().map(|job| order.cursor(job));
-        let is_last = page.len() < PAGE as usize;
-        matching.extend(page.into_iter().map(|job| (job.key, job)));
-        if matching.len() > MAX_JOBS {
-            return Err(Refusal::TooManyWatched { limit: MAX_JOBS }.into());
-        }
-        if is_last {
-            return Ok(matching);
-        }
-        query.after = last;
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use futures::future::{BoxFuture, FutureExt, Shared};
-use tokio::sync::oneshot;
+use futures::future::{BoxFuture, FutureExt, Shared, WeakShared};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::lock;
 use crate::error::{Error, Result};
@@ -12,18 +12,20 @@ use crate::error::{Error, Result};
 /// his question; who asks while one is under way shares the next. Failures are shared too.
 ///
 /// The reads run in tasks of their own: a stream is not polled while its reader does not read, and one that stood still in the
-/// middle of a read would hold a connection, and everybody else who asks.
+/// middle of a read would hold a connection, and everybody else who asks. A read ends when all who asked for it have gone.
 pub struct Coalesce<T> {
     reads: Mutex<Reads<T>>,
 }
 
 type Answer<T> = Shared<BoxFuture<'static, Result<T>>>;
+/// An answer for as long as somebody waits for it.
+type Awaited<T> = Option<WeakShared<BoxFuture<'static, Result<T>>>>;
 
 struct Reads<T> {
     /// Has begun: too late for who asks now.
-    running: Option<Answer<T>>,
+    running: Awaited<T>,
     /// Begins when `running` has ended.
-    next: Option<Answer<T>>,
+    next: Awaited<T>,
 }
 
 impl<T> Default for Coalesce<T> {
@@ -55,41 +57,35 @@ impl<T: Clone + Send + Sync + 'static> Coalesce<T> {
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let mut reads = lock(&self.reads);
-        if let Some(next) = &reads.next {
-            return next.clone();
+        if let Some(next) = awaited(&reads.next) {
+            return next;
         }
-        let (tell, told) = oneshot::channel();
-        // The task that reads never gives up, but the runtime may be going down.
-        let answer = async move { told.await.unwrap_or(Err(Error::StoreUnavailable)) }.boxed().shared();
-        let before = reads.running.clone();
-        if before.is_some() {
-            reads.next = Some(answer.clone());
-        } else {
-            reads.running = Some(answer.clone());
-        }
-        let this = self.clone();
-        tokio::spawn(async move {
+        let before = awaited(&reads.running);
+        let (this, waits) = (self.clone(), before.is_some());
+        // Dropped with the last who waits for the answer, which ends the task.
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
             if let Some(before) = before {
                 let _answer = before.await;
                 let mut reads = lock(&this.reads);
                 reads.running = reads.next.take();
             }
-            let answer = read().await;
-            let mut reads = lock(&this.reads);
-            if reads.next.is_none() {
-                // Nobody is left to share it with.
-                reads.running = None;
-            }
-            drop(reads);
-            let _nobody_waits = tell.send(answer);
-        });
+            read().await
+        }));
+        let answer = async move { task.await.unwrap_or(Err(Error::StoreUnavailable)) }.boxed().shared();
+        let place = if waits { &mut reads.next } else { &mut reads.running };
+        *place = answer.downgrade();
         answer
     }
 }
 
-/// Runs a read in a task of its own, for the same reason.
+/// The answer, if somebody waits for it and it has not come.
+fn awaited<T: Clone>(answer: &Awaited<T>) -> Option<Answer<T>> {
+    answer.as_ref()?.upgrade().filter(|answer| answer.peek().is_none())
+}
+
+/// Runs a read in a task of its own, for the same reason. The task ends when its caller has gone.
 pub async fn detached<T: Send + 'static>(read: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    tokio::spawn(read).await.unwrap_or(Err(Error::StoreUnavailable))
+    AbortOnDropHandle::new(tokio::spawn(read)).await.unwrap_or(Err(Error::StoreUnavailable))
 }
 
 #[cfg(test)]
@@ -118,7 +114,7 @@ mod tests {
         let all = futures::future::join_all((0..100).map(|_| ask())).await;
         assert_eq!((all[0], all[1], all[99]), (1, 2, 2));
         assert_eq!(ask().await, 3);
-        assert!(lock(&shared.reads).running.is_none(), "nothing is kept for nobody");
+        assert!(awaited(&lock(&shared.reads).running).is_none(), "no answer is kept after its last reader");
     }
 
     #[tokio::test]
@@ -133,5 +129,40 @@ mod tests {
         assert!(futures::poll!(still.as_mut()).is_pending());
         // It is never polled again.
         assert_eq!(other.await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn a_read_ends_when_all_who_asked_have_gone() {
+        /// Tells when it is dropped.
+        struct Dropped(Option<tokio::sync::oneshot::Sender<()>>);
+        impl Drop for Dropped {
+            fn drop(&mut self) {
+                let _gone = self.0.take().map(|tell| tell.send(()));
+            }
+        }
+        let shared = Arc::new(Coalesce::<usize>::default());
+        let (tell, ended) = tokio::sync::oneshot::channel();
+        let (began, tell) = (Arc::new(tokio::sync::Notify::new()), Arc::new(Mutex::new(Some(tell))));
+        let read = {
+            let began = began.clone();
+            move || {
+                let (began, dropped) = (began.clone(), Dropped(lock(&tell).take()));
+                async move {
+                    let _dropped = dropped;
+                    began.notify_one();
+                    std::future::pending().await
+                }
+            }
+        };
+        {
+            let ask = || shared.read(|_| true, read.clone());
+            let asked = futures::future::join(ask(), ask());
+            tokio::select! {
+                _never = asked => unreachable!("the read never ends by itself"),
+                () = began.notified() => {}
+            }
+        }
+        ended.await.expect("told");
+        assert_eq!(shared.read(|_| true, || async { Ok(7) }).await, Ok(7));
     }
 }

@@ -1,19 +1,21 @@
 //! What happens after a commit, and only then: who waits is told.
 //!
 //! Layout: `step` is one piece of news; `topic` is the log of one watched job; `watcher` reads it for one stream; `board` is what
-//! changes among all jobs, for `board_watcher`; `coalesce` makes one read of many; `hint` is what servers tell each other and
-//! `remote` what is done about it. [`Hub`] is where commits come in.
+//! changes among all jobs, for `board_watcher`; `coalesce` makes one read of many of the same thing, `batch` one of many of different things,
+//! `matching` lists the jobs of a filter for `board_watcher`; `hint` is what servers tell each other and `remote` what is done about it. [`Hub`] is where commits come in.
 //!
 //! **Invariants.** A watcher holds a revision and what it is about to say, a page at most, so that one who does not read costs
 //! next to nothing; it never stands still with a lock or a connection. Nothing rests on a hint: a
 //! lost one costs time, never truth, because everybody who waits is also looked after by a poll. Lanes only put into the
 //! hub; waking, encoding and sending is done by others.
 
+mod batch;
 pub mod board;
 pub mod board_watcher;
 mod coalesce;
 pub mod figures;
 pub mod hint;
+mod matching;
 mod quiet;
 pub mod remote;
 pub mod step;
@@ -35,12 +37,15 @@ use crate::store::Store;
 pub use coalesce::detached;
 pub use quiet::Quiet;
 
+use batch::Batch;
 use board::Boards;
 use figures::Counters;
 use hint::Outgoing;
+use matching::Matching;
 use remote::Remote;
 use step::Span;
 use topic::Topic;
+use watcher::Snapshot;
 
 /// A queue of a namespace.
 pub type QueueKey = (NamespaceId, Name);
@@ -80,6 +85,9 @@ pub struct Hub {
     topics: Mutex<HashMap<JobKey, Followed>>,
     dirty: Mutex<Vec<Arc<Topic>>>,
     boards: Boards,
+    /// Jobs as they are, for watches that begin.
+    snapshots: Arc<Batch<JobKey, Arc<Snapshot>>>,
+    matching: Matching,
     stir: Notify,
     ready: Mutex<HashSet<QueueKey>>,
     ready_hint: Notify,

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::coalesce::Coalesce;
 use super::step::{Span, Step};
-use super::watcher::{Page, Snapshot};
+use super::watcher::Page;
 use crate::domain::id::JobKey;
 use crate::domain::job::Job;
 use crate::domain::time::Timestamp;
@@ -31,8 +31,6 @@ pub struct Topic {
     log: Mutex<Log>,
     /// Moves when there is something new.
     announced: watch::Sender<()>,
-    /// The job as it is, for those who begin now.
-    pub(super) snapshots: Arc<Coalesce<Option<Arc<Snapshot>>>>,
     /// What is missing, for those who are behind.
     pub(super) pages: Arc<Coalesce<Option<Arc<Page>>>>,
     /// The earliest revision after which somebody asks for a page.
@@ -71,7 +69,6 @@ impl Topic {
             key,
             log: Mutex::default(),
             announced: watch::Sender::new(()),
-            snapshots: Arc::default(),
             pages: Arc::default(),
             asked: AtomicI64::new(i64::MAX),
         }

@@ -224,18 +224,18 @@ impl Watcher {
 }
 
 impl Follower {
-    /// The job as it is, read once for all who ask at the same time; `None` if there is no such job.
+    /// The job as it is, read once for all who ask at the same time, together with other jobs; `None` if there is no such job.
     pub(super) async fn snapshot(&self, store: &Store) -> Result<Option<Arc<Snapshot>>> {
-        let (key, hub, store) = (self.topic.key, self.hub.clone(), store.clone());
-        let read = move || {
+        let (hub, store) = (self.hub.clone(), store.clone());
+        let read = move |keys: Vec<JobKey>| {
             let (hub, store) = (hub.clone(), store.clone());
             async move {
                 Counters::add(&hub.counters.snapshots_read, 1);
-                let found = store.job(key).await?;
-                Ok(found.map(|(job, documents)| Arc::new(Snapshot::new(job, documents))))
+                let found = store.jobs_with_documents(&keys).await?.into_iter();
+                Ok(found.map(|(key, (job, documents))| (key, Arc::new(Snapshot::new(job, documents)))).collect())
             }
         };
-        let snapshot = self.topic.snapshots.read(|_| true, read).await?;
+        let snapshot = self.hub.snapshots.ask(self.topic.key, read).await?;
         if let Some(snapshot) = &snapshot {
             self.topic.observe(&snapshot.job);
         }

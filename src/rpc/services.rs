@@ -35,6 +35,8 @@ pub struct Services {
     pub engine: Engine,
     /// All reads.
     pub store: Store,
+    /// The same for reads of watches, which leave connections to all others.
+    pub watch_store: Store,
     /// Tells of commits.
     pub hub: Arc<Hub>,
     /// Hands out leases.

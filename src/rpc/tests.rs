@@ -71,6 +71,7 @@ async fn server_with(settings: FeedSettings) -> Server {
         statistics: Arc::new(Statistics::new(methods)),
         started: SystemTime::now(),
         engine,
+        watch_store: store.for_watches(),
         store,
         hub,
         dispatcher,

@@ -22,7 +22,7 @@ pub async fn watch_job(caller: Caller, request: proto::WatchJobRequest) -> Resul
     let named = steer::named_job(caller.namespace, &request.job_id)?;
     let from = steer::from_revision(request.from_revision)?;
     let services = &caller.services;
-    let watcher = Watcher::begin(&services.hub, &services.store, named.key, named.job_id, from).await?;
+    let watcher = Watcher::begin(&services.hub, &services.watch_store, named.key, named.job_id, from).await?;
     let messages = stream::try_unfold(watcher, |mut watcher| async move {
         let next = watcher.next().await.map_err(Status::from)?;
         Ok(next.map(news).transpose()?.map(|message| (message, watcher)))
@@ -37,7 +37,7 @@ pub async fn watch_jobs(
 ) -> Result<Messages<proto::WatchJobsResponse>> {
     let filter = filter::filter(&request.filter)?;
     let services = &caller.services;
-    let watcher = BoardWatcher::begin(&services.hub, &services.store, caller.namespace, filter).await?;
+    let watcher = BoardWatcher::begin(&services.hub, &services.watch_store, caller.namespace, filter).await?;
     let messages = stream::try_unfold(watcher, |mut watcher| async move {
         let next = watcher.next().await.map_err(Status::from)?;
         Ok(Some((board_news(next)?, watcher)))

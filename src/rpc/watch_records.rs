@@ -136,7 +136,7 @@ impl Watcher {
             Some(Told::Nothing { .. } | Told::Absence) | None => (0, Timestamp(0)),
         };
         let known: Vec<(i64, Timestamp)> = self.keys.iter().map(at).collect();
-        let (store, keys) = (self.services.store.clone(), self.keys.clone());
+        let (store, keys) = (self.services.watch_store.clone(), self.keys.clone());
         // A stream that its reader lets stand still shall hold no connection.
         let looks = detached(async move { store.look_at_records(&keys, &known).await }).await?;
         for (key, look) in self.keys.clone().into_iter().zip(looks) {

@@ -83,7 +83,7 @@ impl Watcher {
         let resource = match cached {
             Some(resource) => Some(resource),
             None => {
-                let (store, key) = (self.services.store.clone(), self.key);
+                let (store, key) = (self.services.watch_store.clone(), self.key);
                 // A stream that its reader lets stand still shall hold no connection.
                 detached(async move { store.resources(&[key]).await }).await?.remove(&self.key)
             }

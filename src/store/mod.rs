@@ -51,6 +51,11 @@ impl Store {
         Ok(Self { target, reads, reserved, pulse: Arc::default() })
     }
 
+    /// The same database for reads of watches, which begin by the thousand after a restart: they use half of the connections at most.
+    pub fn for_watches(&self) -> Self {
+        Self { reads: self.reads.share((self.reads.max_connections() / 2).max(1)), ..self.clone() }
+    }
+
     /// Closes connections that have been idle for too long; returns how many.
     pub fn retire_idle(&self) -> usize {
         self.reads.retire_idle() + self.reserved.retire_idle()

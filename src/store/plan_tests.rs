@@ -52,7 +52,7 @@ const READS: &[Read] = &[
     read!("load_documents", jobs!(""), [("job_documents", "job_uid")]),
     read!("load_revisions", jobs!(""), [("jobs", "job_uid")]),
     read!("load_requests", jobs!(""), [("requests", "request_id")]),
-    read!("load_artifacts", job!(""), [("stage_artifacts", "job_uid")]),
+    read!("load_artifacts", jobs!(""), [("stage_artifacts", "job_uid")]),
     read!("load_leases", job!(""), [("leases", "job_uid")]),
     read!(
         "load_stage_documents",

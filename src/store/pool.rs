@@ -99,6 +99,16 @@ impl ReadPool {
         Ok(Self { pool, turns, settings, rejected: Arc::default(), renewed })
     }
 
+    /// The same connections for reads of another kind, of which at most `max_reads` run at once, so that they leave some to the others.
+    pub fn share(&self, max_reads: usize) -> Self {
+        Self { turns: Arc::new(Semaphore::new(max_reads)), ..self.clone() }
+    }
+
+    /// The most connections there can be.
+    pub fn max_connections(&self) -> usize {
+        self.settings.max_connections
+    }
+
     /// A connection for one read, within the bounds. It goes back when dropped.
     pub fn get(&self) -> BoxFuture<'_, Result<Reader>> {
         // In a box, as for `Run::rows`.

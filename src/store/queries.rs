@@ -25,26 +25,38 @@ use crate::error::{Error, Result};
 impl Store {
     /// A job with its documents.
     pub async fn job(&self, key: JobKey) -> Result<Option<(Arc<Job>, JobDocuments)>> {
+        Ok(self.jobs_with_documents(&[key]).await?.remove(&key))
+    }
+
+    /// Jobs with their documents, all as of one moment; missing ones are absent.
+    pub async fn jobs_with_documents(&self, keys: &[JobKey]) -> Result<HashMap<JobKey, (Arc<Job>, JobDocuments)>> {
         let mut client = self.reads.get().await?;
         let in_use = client.in_use();
         let read = async {
             let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
             let snapshot = snapshot.start().await?;
-            let (keys, none) = ([key], HashMap::default());
-            let own: [&(dyn ToSql + Sync); 2] = [&key.namespace.0, &key.uid];
-            let (context, unknown) = ([RecordKey::context(key)], HashMap::default());
+            let none = HashMap::default();
+            let (namespaces, uids) = columns(keys);
+            let own: [&(dyn ToSql + Sync); 2] = [&namespaces, &uids];
+            let of: Vec<RecordKey> = keys.iter().copied().map(RecordKey::context).collect();
+            let unknown = HashMap::default();
             let (jobs, mut contexts, mut documents, artifacts) = futures::try_join!(
-                load::jobs(&snapshot, &keys, &none),
-                load::records(&snapshot, &context, &unknown),
-                documents(&snapshot, &keys),
+                load::jobs(&snapshot, keys, &none),
+                load::records(&snapshot, &of, &unknown),
+                documents(&snapshot, keys),
                 snapshot.rows(include_str!("sql/load_artifacts.sql"), &own),
             )?;
             snapshot.commit().await?;
-            let artifacts = artifacts.iter().map(|row| (number(row.get(0)), document(row.get(1))));
-            let mut own = documents.remove(&key).unwrap_or_default();
-            own.artifacts = artifacts.collect();
-            own.context = contexts.remove(&context[0]);
-            Ok(jobs.get(&key).map(|job| (job.clone(), own)))
+            for row in &artifacts {
+                let key = JobKey { namespace: NamespaceId(row.get(0)), uid: row.get(1) };
+                documents.entry(key).or_default().artifacts.insert(number(row.get(2)), document(row.get(3)));
+            }
+            let whole = |(key, job): (JobKey, Arc<Job>)| {
+                let mut own = documents.remove(&key).unwrap_or_default();
+                own.context = contexts.remove(&RecordKey::context(key));
+                (key, (job, own))
+            };
+            Ok(jobs.into_iter().map(whole).collect())
         };
         let read = read.await;
         in_use.done();

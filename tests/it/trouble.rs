@@ -1,5 +1,6 @@
 //! The server when things around it break: other servers, the database, connections, callers.
 
+mod abandoned_watches;
 mod absent;
 mod cancelled;
 #[cfg(feature = "failpoints")]
