@@ -84,10 +84,13 @@ impl Lane {
     /// Serves the queue until it is closed and empty.
     pub async fn run(mut self) {
         while let Some(group) = self.queue.take_group(self.side).await {
-            let mut todo = vec![Work { group: self.without_contended(group), stale: HashSet::default() }];
+            let (group, began) = (self.without_contended(group), Instant::now());
+            let rows = group.iter().map(|pending| pending.weight.rows).sum();
+            let mut todo = vec![Work { group, stale: HashSet::default() }];
             while let Some(work) = todo.pop() {
                 todo.extend(self.round(work).await);
             }
+            self.queue.note_pace(rows, began.elapsed());
         }
     }
 

@@ -1,7 +1,7 @@
 //! The one way to write: operations are decided on cached state, committed in groups, answered after the commit.
 //!
 //! Layout: `world` is what a decision sees; `group` turns decided operations into components and those into a plan; `lane`
-//! runs groups over one connection, one `round` at a time; `queue` is the bounded wait before a lane; `cache` and `clock` are shared by the lanes;
+//! runs groups over one connection, one `round` at a time; `queue` is the bounded wait before a lane, by the `pace` that was measured; `cache` and `clock` are shared by the lanes;
 //! `permits` is what follows from commits of resources; `dispatcher` hands ready stages to waiting workers. [`Engine`] is the door.
 //!
 //! **Invariants.** Nothing is answered that was not decided on the version it was committed or proved at. The engine owns
@@ -14,6 +14,7 @@ pub mod followers;
 pub mod group;
 mod lane;
 mod loading;
+mod pace;
 pub mod permits;
 mod queue;
 mod recent;
@@ -155,6 +156,11 @@ impl Engine {
     /// Operations that wait before a lane now.
     pub fn queue_depth(&self) -> usize {
         [&self.lanes.main, &self.lanes.bulk, &self.lanes.contended].into_iter().map(|queue| queue.len()).sum()
+    }
+
+    /// The refusal of new work while too much of it waits; what keeps accepted work alive is still taken.
+    pub fn overload(&self) -> Option<Error> {
+        self.lanes.main.refusal()
     }
 
     /// Takes no new operations, finishes those it has, and ends.

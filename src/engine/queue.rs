@@ -14,13 +14,18 @@ use foldhash::HashSet;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::group::{MAX_GROUP_BYTES, MAX_GROUP_OPERATIONS, MAX_GROUP_ROWS};
+use super::group::{MAX_GROUP_BYTES, MAX_GROUP_OPERATIONS};
+use super::pace::Pace;
 use super::world::Key;
 use crate::error::{Error, Result};
 use crate::operation::{self, Operation, Reply, Weight};
 
 /// From so many rows on an operation is a batch.
 const BATCH_ROWS: usize = 100;
+
+/// When a refused operation is worth trying again: after what waits has been done, within these bounds.
+const MIN_RETRY_AFTER: Duration = Duration::from_millis(500);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 const WAITING: u8 = 0;
 const TAKEN: u8 = 1;
@@ -101,7 +106,8 @@ pub enum Side {
     Third,
 }
 
-/// First come, first served, with a last tenth that only urgent operations may use.
+/// Two classes, each first come, first served. Urgent operations (those that keep work alive) go first and may use a last tenth of the queue;
+/// others are refused once a quarter of a second of work waits (see [`super::pace`]).
 pub struct Queue {
     inner: Mutex<Inner>,
     /// For each side.
@@ -110,17 +116,49 @@ pub struct Queue {
     max_bytes: usize,
 }
 
+/// Operations of one class, in the order of their arrival.
+#[derive(Default)]
+struct Line {
+    waiting: VecDeque<Pending>,
+    rows: usize,
+    /// How many of them are batches.
+    batches: usize,
+}
+
 #[derive(Default)]
 struct Inner {
-    waiting: VecDeque<Pending>,
+    urgent: Line,
+    usual: Line,
     bytes: usize,
-    /// How many batches wait.
-    batches: usize,
+    pace: Pace,
     /// The roots that each side has in hand.
     in_hand: [HashSet<Key>; SIDES],
     /// Those that somebody waits for who is left waiting; only of use while a group is taken, but it keeps its room.
     ahead: HashSet<Key>,
     closed: bool,
+}
+
+/// Which line of a queue.
+#[derive(Clone, Copy)]
+enum Class {
+    Urgent,
+    Usual,
+}
+
+/// A group while it is being put together.
+#[derive(Default)]
+struct Taken {
+    group: Vec<Pending>,
+    rows: usize,
+    bytes: usize,
+}
+
+/// What a group may hold.
+#[derive(Clone, Copy)]
+struct Room {
+    operations: usize,
+    rows: usize,
+    bytes: usize,
 }
 
 impl Queue {
@@ -136,14 +174,19 @@ impl Queue {
         }
         let urgent = pending.operation.is_urgent();
         let share = |bound: usize| if urgent { bound } else { bound - bound / 10 };
-        let full = inner.waiting.len() >= share(self.max_operations)
-            || inner.bytes + pending.weight.bytes > share(self.max_bytes);
-        if full {
-            let retry_after = Duration::from_millis(500);
-            return Err(Error::Overloaded { why: "too many writes are waiting", retry_after });
+        let full =
+            inner.len() >= share(self.max_operations) || inner.bytes + pending.weight.bytes > share(self.max_bytes);
+        if full || (!urgent && inner.is_behind()) {
+            return Err(inner.overloaded());
         }
         self.add(inner, pending);
         Ok(())
+    }
+
+    /// The refusal that an operation which is not urgent would get now, if it would be refused.
+    pub fn refusal(&self) -> Option<Error> {
+        let inner = self.lock();
+        inner.is_behind().then(|| inner.overloaded())
     }
 
     /// Passes on an operation that was accepted before; it is bounded by the queue it comes from.
@@ -154,8 +197,8 @@ impl Queue {
     fn add(&self, mut inner: MutexGuard<'_, Inner>, pending: Pending) {
         let is_batch = pending.is_batch();
         inner.bytes += pending.weight.bytes;
-        inner.batches += usize::from(is_batch);
-        inner.waiting.push_back(pending);
+        let class = if pending.operation.is_urgent() { Class::Urgent } else { Class::Usual };
+        inner.line(class).add(pending);
         drop(inner);
         self.arrived[Side::First as usize].notify_one();
         if is_batch {
@@ -178,7 +221,7 @@ impl Queue {
                 if !group.is_empty() {
                     return Some(group);
                 }
-                if inner.closed && (side != Side::First || inner.waiting.is_empty()) {
+                if inner.closed && (side != Side::First || inner.len() == 0) {
                     return None;
                 }
             }
@@ -186,10 +229,15 @@ impl Queue {
         }
     }
 
+    /// Notes how long a lane took for a group of so many rows.
+    pub fn note_pace(&self, rows: usize, took: Duration) {
+        self.lock().pace.note(rows, took);
+    }
+
     /// What waited for a root that this side had in hand may be another's now.
     fn wake_others(&self, inner: &Inner, side: Side) {
         for (other, arrived) in self.arrived.iter().enumerate() {
-            let waits = if other == Side::First as usize { inner.waiting.len() } else { inner.batches };
+            let waits = if other == Side::First as usize { inner.len() } else { inner.batches() };
             if other != side as usize && waits > 0 {
                 arrived.notify_one();
             }
@@ -203,7 +251,7 @@ impl Queue {
     }
 
     pub fn len(&self) -> usize {
-        self.lock().waiting.len()
+        self.lock().len()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -211,16 +259,93 @@ impl Queue {
     }
 }
 
+impl Line {
+    fn add(&mut self, pending: Pending) {
+        self.rows += pending.weight.rows;
+        self.batches += usize::from(pending.is_batch());
+        self.waiting.push_back(pending);
+    }
+
+    fn take(&mut self, place: usize) -> Option<Pending> {
+        let taken = self.waiting.remove(place)?;
+        self.rows -= taken.weight.rows;
+        self.batches -= usize::from(taken.is_batch());
+        Some(taken)
+    }
+}
+
+impl Room {
+    /// Three quarters, so that urgent operations leave some of each group to the others.
+    fn mostly(self) -> Self {
+        Self { operations: self.operations / 4 * 3, rows: self.rows / 4 * 3, bytes: self.bytes / 4 * 3 }
+    }
+}
+
+impl Taken {
+    /// Whether one more fits. An operation that is larger than a group is a group of its own.
+    fn has_room_for(&self, next: Weight, room: Room) -> bool {
+        let fits = self.group.len() < room.operations
+            && self.rows + next.rows <= room.rows
+            && self.bytes + next.bytes <= room.bytes;
+        fits || self.group.is_empty()
+    }
+}
+
 impl Inner {
+    fn len(&self) -> usize {
+        self.urgent.waiting.len() + self.usual.waiting.len()
+    }
+
+    fn batches(&self) -> usize {
+        self.urgent.batches + self.usual.batches
+    }
+
+    fn line(&mut self, class: Class) -> &mut Line {
+        match class {
+            Class::Urgent => &mut self.urgent,
+            Class::Usual => &mut self.usual,
+        }
+    }
+
+    fn rows(&self) -> usize {
+        self.urgent.rows + self.usual.rows
+    }
+
+    /// Whether so much work waits that more would be answered late.
+    fn is_behind(&self) -> bool {
+        self.rows() >= self.pace.max_waiting_rows()
+    }
+
+    fn overloaded(&self) -> Error {
+        let retry_after = self.pace.time_for(self.rows()).clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER);
+        Error::Overloaded { why: "too many writes are waiting", retry_after }
+    }
+
     /// Takes what fits and touches no root that another side has in hand, or that somebody further ahead waits for.
     fn take_group(&mut self, side: Side) -> Vec<Pending> {
         self.in_hand[side as usize].clear();
         self.ahead.clear();
-        let (mut group, mut rows, mut bytes, mut place) = (Vec::new(), 0, 0, 0);
-        let mut batches_behind = self.batches;
-        while let Some(next) = self.waiting.get(place) {
+        let room = Room { operations: MAX_GROUP_OPERATIONS, rows: self.pace.max_group_rows(), bytes: MAX_GROUP_BYTES };
+        let urgent_room = if self.usual.waiting.is_empty() { room } else { room.mostly() };
+        let mut taken = Taken::default();
+        self.take_from(Class::Urgent, side, urgent_room, &mut taken);
+        self.take_from(Class::Usual, side, room, &mut taken);
+        let keys = taken.group.iter().flat_map(|next: &Pending| roots(&next.keys));
+        self.in_hand[side as usize].extend(keys.cloned());
+        taken.group
+    }
+
+    fn take_from(&mut self, class: Class, side: Side, room: Room, taken: &mut Taken) {
+        let mut place = 0;
+        let mut batches_behind = self.line(class).batches;
+        loop {
+            let line = match class {
+                Class::Urgent => &self.urgent,
+                Class::Usual => &self.usual,
+            };
+            let Some(next) = line.waiting.get(place) else { return };
             if side != Side::First && batches_behind == 0 {
-                break;
+                return;
             }
             batches_behind -= usize::from(next.is_batch());
             let is_barred = || {
@@ -233,23 +358,18 @@ impl Inner {
                 place += 1;
                 continue;
             }
-            rows += next.weight.rows;
-            bytes += next.weight.bytes;
-            let fits = group.len() < MAX_GROUP_OPERATIONS && rows <= MAX_GROUP_ROWS && bytes <= MAX_GROUP_BYTES;
-            if !fits && !group.is_empty() {
-                break;
+            if !taken.has_room_for(next.weight, room) {
+                return;
             }
-            let Some(next) = self.waiting.remove(place) else { break };
+            let Some(next) = self.line(class).take(place) else { return };
             self.bytes -= next.weight.bytes;
-            self.batches -= usize::from(next.is_batch());
+            taken.rows += next.weight.rows;
+            taken.bytes += next.weight.bytes;
             // One that was decided before was taken then; one whose caller gave up is dropped.
             if next.rounds > 0 || next.ticket.take() {
-                group.push(next);
+                taken.group.push(next);
             }
         }
-        let keys = group.iter().flat_map(|next: &Pending| roots(&next.keys));
-        self.in_hand[side as usize].extend(keys.cloned());
-        group
     }
 }
 

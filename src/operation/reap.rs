@@ -28,6 +28,10 @@ impl Operation for Reap {
         vec![Key::Job(self.key)]
     }
 
+    fn is_urgent(&self) -> bool {
+        true
+    }
+
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
         let job = world.job(self.key).ok_or(Refusal::LeaseLost)?;
         let stage = job.stages.get(self.stage_no).ok_or(Refusal::LeaseLost)?;

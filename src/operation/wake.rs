@@ -30,6 +30,11 @@ impl Operation for Wake {
         }
     }
 
+    fn is_urgent(&self) -> bool {
+        // The end of a wait or of an attempt. Jobs that start late, time out or are deleted can wait.
+        self.stage_no.is_some()
+    }
+
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
         let Some(job) = world.job(self.key) else {
             return Ok(Reply::default());

@@ -1,8 +1,11 @@
 //! Lanes before one queue, by what each of them gets.
 
+use uuid::Uuid;
+
 use super::*;
-use crate::domain::id::NamespaceId;
+use crate::domain::id::{LeaseToken, NamespaceId};
 use crate::domain::record::RecordKey;
+use crate::operation::heartbeat::Beat;
 use crate::operation::update_records::{RecordUpdate, UpdateRecords};
 
 /// An update of records from one on, so many; more than fifty are a batch.
@@ -11,6 +14,12 @@ fn update(first: usize, count: usize) -> Pending {
     let one = |i| RecordUpdate { key: key(i), operations: Vec::new(), expected_version: None, allow_missing: false };
     let updates = (first..first + count).map(one).collect();
     Pending::new(Box::new(UpdateRecords { updates, list: None, request: None })).0
+}
+
+/// A heartbeat, which is urgent, for a job of its own.
+fn beat(job: u128) -> Pending {
+    let token = LeaseToken { job_uid: Uuid::from_u128(job), stage_no: 0, fencing_token: 1, secret: Uuid::nil() };
+    Pending::new(Box::new(Beat { namespace: NamespaceId(1), token, progress: None, message: None })).0
 }
 
 fn queue(updates: &[(usize, usize)]) -> Queue {
@@ -36,7 +45,7 @@ fn the_second_lane_takes_batches_and_leaves_the_rest() {
     assert_eq!(sizes(&take(&queue, Side::First)), [1, 2]);
     assert!(take(&queue, Side::Second).is_empty());
     let inner = queue.lock();
-    assert_eq!((inner.waiting.len(), inner.batches, inner.bytes), (0, 0, 0));
+    assert_eq!((inner.len(), inner.rows(), inner.batches(), inner.bytes), (0, 0, 0, 0));
 }
 
 #[test]
@@ -113,4 +122,36 @@ async fn each_lane_is_woken_by_each_other() {
         let taken = tokio::time::timeout(Duration::from_secs(10), waits).await.expect("woken").expect("no panic");
         assert_eq!(taken, Some(vec![60]), "{idle:?} beside {busy:?}");
     }
+}
+
+#[test]
+fn urgent_operations_go_first_and_leave_a_quarter_of_each_group() {
+    let queue = Queue::new(10_000, 1 << 30);
+    (0..400).for_each(|i| queue.push(update(i, 1)).expect("room"));
+    (0..2_000).for_each(|i| queue.push(beat(i)).expect("room"));
+    let group = take(&queue, Side::First);
+    let urgent = group.iter().take_while(|pending| pending.operation.is_urgent()).count();
+    let rows: usize = group[..urgent].iter().map(|pending| pending.weight.rows).sum();
+    let most = queue.lock().pace.max_group_rows();
+    assert!((most / 2..=most / 4 * 3).contains(&rows), "{rows} of {most} rows");
+    assert!(group[urgent..].iter().all(|pending| !pending.operation.is_urgent()));
+    assert!(group.len() > urgent, "the others are not starved");
+}
+
+#[test]
+fn work_that_would_wait_too_long_is_refused_but_urgent_work_is_not() {
+    let queue = Queue::new(1_000_000, 1 << 40);
+    (0..100).for_each(|_| queue.note_pace(1_000, Duration::from_millis(25)));
+    let accepted = (0..).take_while(|i| queue.push(update(i * 100, 100)).is_ok()).count();
+    // 40,000 rows a second, a quarter of a second; an update of a hundred records has two rows for each.
+    assert!((45..=55).contains(&accepted), "{accepted} were accepted");
+    let Some(Error::Overloaded { retry_after, .. }) = queue.refusal() else { panic!("no refusal") };
+    assert!((MIN_RETRY_AFTER..=MAX_RETRY_AFTER).contains(&retry_after));
+    (0..10).for_each(|i| queue.push(beat(i)).expect("room for what keeps work alive"));
+    assert!(take(&queue, Side::First)[0].operation.is_urgent());
+    // Once enough of it is done, the next are accepted.
+    while queue.refusal().is_some() {
+        assert!(!take(&queue, Side::First).is_empty());
+    }
+    queue.push(update(0, 100)).expect("room");
 }

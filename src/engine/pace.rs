@@ -1,0 +1,86 @@
+//! How fast lanes work off a queue, which bounds by time what may wait and how large a group may be.
+//!
+//! A bound on the number of operations alone lets seconds of work wait when operations are large or the database is slow, as packets do in a
+//! large network buffer. The cure is that of CoDel (Nichols and Jacobson, 2012): measure the time in the queue, not its length.
+
+use std::time::Duration;
+
+use super::group::MAX_GROUP_ROWS;
+
+/// Work that may wait before a lane, as time. Beyond it new work is refused.
+const MAX_WAIT: Duration = Duration::from_millis(250);
+/// How long committing one group should take at most: what arrives in between waits for it.
+const MAX_GROUP_TIME: Duration = Duration::from_millis(40);
+/// Rows that a group may have at least, however slow the database is.
+const MIN_GROUP_ROWS: usize = 1_000;
+/// Smaller groups say little: most of their time is the round trip and the flush.
+const MIN_SAMPLE_ROWS: usize = 250;
+/// What one sample counts for in the moving average.
+const SAMPLE_SHARE: f64 = 0.2;
+/// Before the first sample: the order of magnitude of a small machine.
+const FIRST_ROWS_PER_SECOND: f64 = 100_000.0;
+
+/// Rows per second that one lane commits, as an exponential moving average.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    rows_per_second: f64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { rows_per_second: FIRST_ROWS_PER_SECOND }
+    }
+}
+
+impl Pace {
+    /// Notes that a group of so many rows (see [`crate::operation::Weight`]) took so long from the queue to the replies.
+    pub fn note(&mut self, rows: usize, took: Duration) {
+        if rows >= MIN_SAMPLE_ROWS {
+            let sample = rows as f64 / took.as_secs_f64().max(0.001);
+            self.rows_per_second += (sample - self.rows_per_second) * SAMPLE_SHARE;
+        }
+    }
+
+    /// Rows that may wait: what is worked off in [`MAX_WAIT`], and one full group always.
+    pub fn max_waiting_rows(&self) -> usize {
+        self.rows_in(MAX_WAIT).max(MAX_GROUP_ROWS)
+    }
+
+    /// Rows that a group may have.
+    pub fn max_group_rows(&self) -> usize {
+        self.rows_in(MAX_GROUP_TIME).clamp(MIN_GROUP_ROWS, MAX_GROUP_ROWS)
+    }
+
+    /// How long so many rows take.
+    pub fn time_for(&self, rows: usize) -> Duration {
+        Duration::try_from_secs_f64(rows as f64 / self.rows_per_second.max(1.0)).unwrap_or(Duration::MAX)
+    }
+
+    fn rows_in(&self, time: Duration) -> usize {
+        // Positive, and far below 2^53.
+        (self.rows_per_second * time.as_secs_f64()) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_follow_what_was_measured_within_limits() {
+        let mut pace = Pace::default();
+        for _ in 0..100 {
+            pace.note(10_000, Duration::from_millis(50));
+        }
+        assert_eq!((pace.max_waiting_rows() + 500) / 1_000, 50, "a quarter of a second at 200,000 rows a second");
+        assert_eq!((pace.max_group_rows() + 500) / 1_000, 8);
+        assert_eq!(pace.time_for(20_000).as_millis(), 100);
+        for _ in 0..100 {
+            pace.note(1_000, Duration::from_secs(1));
+        }
+        assert_eq!((pace.max_waiting_rows(), pace.max_group_rows()), (MAX_GROUP_ROWS, MIN_GROUP_ROWS));
+        let before = pace.rows_per_second;
+        pace.note(6, Duration::from_millis(1));
+        assert_eq!(pace.rows_per_second, before, "a small group says nothing");
+    }
+}
