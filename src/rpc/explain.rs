@@ -118,7 +118,7 @@ fn wait<'a>(
             Some(blocker) => (StageWaitReason::Dependency, blocker, None),
             None => (StageWaitReason::StartTime, "", job.opens_at),
         },
-        StageState::Ready if job.state == JobState::Paused => (StageWaitReason::Paused, "", None),
+        StageState::Ready if matches!(job.state, JobState::Paused { .. }) => (StageWaitReason::Paused, "", None),
         StageState::Ready if let Some((blocker, until)) = blocked(stage) => (StageWaitReason::Permit, blocker, until),
         StageState::Ready if stage.spec.direct => (StageWaitReason::Queued, "", None),
         StageState::Ready if is_abandoned() => (StageWaitReason::NoWorker, &*stage.spec.queue, None),
@@ -167,8 +167,15 @@ fn headline(job: &Job, waits: &[Wait], now: Timestamp) -> String {
             let left = left(now, deadline);
             return format!("The job is being cancelled; {stages} may still run, {left} at most.");
         }
-        JobState::Paused if running > 0 => return format!("The job is paused; {stages} may still finish."),
-        JobState::Paused => return "The job is paused until it is resumed.".to_owned(),
+        JobState::Paused { timeout_left } => {
+            let stands_still =
+                timeout_left.map(|left| format!(" Its timeout stands still, with {} left.", lasting(left)));
+            let stands_still = stands_still.unwrap_or_default();
+            if running > 0 {
+                return format!("The job is paused; {stages} may still finish.{stands_still}");
+            }
+            return format!("The job is paused until it is resumed.{stands_still}");
+        }
         JobState::Pending | JobState::Running => {}
     }
     let of = |reason: &StageWaitReason| waits.iter().find(|wait| wait.reason == *reason);
@@ -215,9 +222,14 @@ fn stages(count: usize) -> String {
     if count == 1 { "1 stage".to_owned() } else { format!("{count} stages") }
 }
 
-/// The time until a moment, in the unit that people would use.
+/// The time until a moment.
 fn left(now: Timestamp, until: Timestamp) -> String {
-    match now.until(until).as_millis().div_ceil(1_000) {
+    lasting(now.until(until))
+}
+
+/// A duration in the unit that people would use.
+fn lasting(duration: Duration) -> String {
+    match duration.as_millis().div_ceil(1_000) {
         seconds @ 0..=120 => format!("{seconds} s"),
         seconds @ 121..=7_200 => format!("{} min", seconds.div_ceil(60)),
         seconds @ 7_201..=172_800 => format!("{} h", seconds.div_ceil(3_600)),

@@ -132,3 +132,19 @@ fn a_big_job_is_told_in_part() {
         explain(&submitted(proto::SubmitJobRequest { stages, ..Default::default() }), &busy, &HashMap::default(), NOW);
     assert_eq!(told.stages.len(), 100);
 }
+
+#[test]
+fn a_paused_job_says_what_is_left_of_its_timeout() {
+    let timeout = Some(prost_types::Duration { seconds: 600, nanos: 0 });
+    let job = submitted(proto::SubmitJobRequest { timeout, ..Default::default() });
+    let paused = edited(&job, |edit| edit.pause().expect("paused"));
+    let much_later = NOW.after(Duration::from_secs(86_400));
+    let told = explain(&paused, &busy, &HashMap::default(), much_later);
+    assert_eq!(told.headline, "The job is paused until it is resumed. Its timeout stands still, with 10 min left.");
+    let running = edited(&leased(&job), |edit| edit.pause().expect("paused"));
+    let told = explain(&running, &busy, &HashMap::default(), much_later);
+    assert_eq!(
+        told.headline,
+        "The job is paused; 1 stage may still finish. Its timeout stands still, with 10 min left."
+    );
+}

@@ -68,6 +68,7 @@ fn is_current(known: &Job, row: &Row) -> bool {
 
 /// A root from the columns that load_jobs and list_jobs begin with; its stages are those that are `known`.
 pub(super) fn root(key: JobKey, row: &Row, known: Option<&Arc<Job>>) -> Job {
+    let timeout_left: Option<i64> = row.get("timeout_left_us");
     let labels: Option<JsonText> = row.get(10);
     let failure: Option<JsonText> = row.get(11);
     let timeout: Option<i64> = row.get(21);
@@ -87,7 +88,7 @@ pub(super) fn root(key: JobKey, row: &Row, known: Option<&Arc<Job>>) -> Job {
         priority: row.get(8),
         revision: row.get(5),
         run: row.get(6),
-        state: job_state(row.get(7), row.get(13)),
+        state: job_state(row.get(7), row.get(13), timeout_left.map(micros)),
         progress: row.get(9),
         failure: failure.map(|text| Arc::new(parsed(&text))),
         cancel_reason: row.get::<_, Option<&str>>(12).map(Into::into),
@@ -217,7 +218,7 @@ pub(super) fn namespace(row: &Row) -> Namespace {
     }
 }
 
-fn job_state(number: i16, grace_until: Option<Timestamp>) -> JobState {
+fn job_state(number: i16, grace_until: Option<Timestamp>, timeout_left: Option<Duration>) -> JobState {
     let deadline = grace_until.unwrap_or(Timestamp(0));
     if number == FAILING {
         return JobState::Failing { deadline };
@@ -225,7 +226,7 @@ fn job_state(number: i16, grace_until: Option<Timestamp>) -> JobState {
     match JobPhase::from_number(number.into()).expect("a CHECK keeps states in range") {
         JobPhase::Pending => JobState::Pending,
         JobPhase::Running => JobState::Running,
-        JobPhase::Paused => JobState::Paused,
+        JobPhase::Paused => JobState::Paused { timeout_left },
         JobPhase::Cancelling => JobState::Cancelling { deadline },
         JobPhase::Succeeded => JobState::Succeeded,
         JobPhase::Failed => JobState::Failed,

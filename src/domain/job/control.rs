@@ -49,13 +49,16 @@ impl Edit {
         self.record(EventKind::JobUpdated);
     }
 
-    /// Hands out nothing until the job is resumed; holders may finish.
+    /// Hands out nothing until the job is resumed; holders may finish. The timeout stands still.
     pub fn pause(&mut self) -> Result<(), Refusal> {
         match self.job.state {
-            JobState::Paused => Ok(()),
+            JobState::Paused { .. } => Ok(()),
             JobState::Pending | JobState::Running => {
                 self.record(EventKind::JobPaused);
-                self.job.state = JobState::Paused;
+                // Before the start time nothing of it is used up.
+                let counts_from = self.job.opens_at.map_or(self.now, |at| at.max(self.now));
+                let timeout_left = self.job.times_out_at.take().map(|at| counts_from.until(at));
+                self.job.state = JobState::Paused { timeout_left };
                 Ok(())
             }
             _ => Err(self.job.refuses("cannot be paused")),
@@ -66,8 +69,10 @@ impl Edit {
     pub fn resume(&mut self) -> Result<(), Refusal> {
         match self.job.state {
             JobState::Pending | JobState::Running => Ok(()),
-            JobState::Paused => {
+            JobState::Paused { timeout_left } => {
                 self.record(EventKind::JobResumed);
+                let counts_from = self.job.opens_at.map_or(self.now, |at| at.max(self.now));
+                self.job.times_out_at = timeout_left.map(|left| counts_from.after(left));
                 let started = self.job.start_time.is_some();
                 self.job.state = if started { JobState::Running } else { JobState::Pending };
                 Ok(())
@@ -81,7 +86,7 @@ impl Edit {
         match self.job.state {
             JobState::Cancelling { .. } | JobState::Failing { .. } | JobState::Cancelled => return Ok(()),
             JobState::Succeeded | JobState::Failed => return Err(self.job.refuses("has ended")),
-            JobState::Pending | JobState::Running | JobState::Paused => {}
+            JobState::Pending | JobState::Running | JobState::Paused { .. } => {}
         }
         self.record(EventKind::JobCancelRequested);
         self.job.cancel_reason = reason;
@@ -192,7 +197,7 @@ impl Edit {
                 self.end_all(|stage| (stage.phase() == StagePhase::Running).then_some(StageState::Cancelled));
                 self.finish_if_done();
             }
-            JobState::Pending | JobState::Running | JobState::Paused => {
+            JobState::Pending | JobState::Running | JobState::Paused { .. } => {
                 if self.job.times_out_at.is_some_and(|at| at <= now) {
                     self.record(EventKind::JobTimedOut);
                     self.fail_job(Arc::new(self.took_too_long()));

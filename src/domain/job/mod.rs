@@ -56,8 +56,11 @@ pub enum JobState {
     Pending,
     /// Under way.
     Running,
-    /// Nothing is leased until it is resumed.
-    Paused,
+    /// Nothing is leased until it is resumed, and its timeout stands still.
+    Paused {
+        /// What is left of the timeout of a job that has one.
+        timeout_left: Option<Duration>,
+    },
     /// It has failed and waits for those who still hold a stage. On the wire this is RUNNING with a failure.
     Failing {
         /// When they lose their stages.
@@ -124,7 +127,7 @@ impl JobState {
         match self {
             Self::Pending => JobPhase::Pending,
             Self::Running | Self::Failing { .. } => JobPhase::Running,
-            Self::Paused => JobPhase::Paused,
+            Self::Paused { .. } => JobPhase::Paused,
             Self::Cancelling { .. } => JobPhase::Cancelling,
             Self::Succeeded => JobPhase::Succeeded,
             Self::Failed => JobPhase::Failed,
@@ -139,7 +142,7 @@ impl JobState {
 
     /// Whether the job still wants all its stages done.
     pub fn is_active(self) -> bool {
-        matches!(self, Self::Pending | Self::Running | Self::Paused)
+        matches!(self, Self::Pending | Self::Running | Self::Paused { .. })
     }
 
     /// Whether the run is over.
@@ -229,7 +232,7 @@ pub struct Job {
     pub cancel_reason: Option<Name>,
     /// Roots stay blocked until then; `None` once it has passed.
     pub opens_at: Option<Timestamp>,
-    /// When the run has taken too long.
+    /// When the run has taken too long; `None` while it is paused.
     pub times_out_at: Option<Timestamp>,
     /// When the first stage of this run started.
     pub start_time: Option<Timestamp>,
@@ -291,7 +294,7 @@ impl Job {
             JobState::Failing { deadline } | JobState::Cancelling { deadline } => lease.expires_at.min(deadline),
             JobState::Pending
             | JobState::Running
-            | JobState::Paused
+            | JobState::Paused { .. }
             | JobState::Succeeded
             | JobState::Failed
             | JobState::Cancelled => lease.expires_at,
@@ -302,7 +305,7 @@ impl Job {
     pub fn wakes_at(&self) -> Option<Timestamp> {
         let deadline = match self.state {
             JobState::Failing { deadline } | JobState::Cancelling { deadline } => Some(deadline),
-            JobState::Pending | JobState::Running | JobState::Paused => {
+            JobState::Pending | JobState::Running | JobState::Paused { .. } => {
                 [self.opens_at, self.times_out_at].into_iter().flatten().min()
             }
             JobState::Succeeded | JobState::Failed | JobState::Cancelled => None,

@@ -102,7 +102,7 @@ impl Edit {
         let stage = self.job.held(&Hold::Name(name.clone()))?;
         let no = stage.no;
         if stage.phase() != StagePhase::Ready || !self.job.state.hands_out() {
-            let paused = self.job.state == JobState::Paused;
+            let paused = matches!(self.job.state, JobState::Paused { .. });
             return Err(stage.refuses(if paused { "its job is paused" } else { "only a ready stage can be started" }));
         }
         self.start(no, grant, permits);

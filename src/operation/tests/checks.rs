@@ -138,7 +138,7 @@ pub fn sound(job: &Job, now: Timestamp) {
     match job.state {
         JobState::Pending => assert!(job.start_time.is_none() && !spoilt && job.failure.is_none()),
         JobState::Running => assert!(job.start_time.is_some() && !spoilt && job.failure.is_none()),
-        JobState::Paused => assert!(!spoilt && job.failure.is_none()),
+        JobState::Paused { .. } => assert!(!spoilt && job.failure.is_none()),
         JobState::Failing { .. } => assert!(job.failure.is_some()),
         JobState::Cancelling { .. } | JobState::Cancelled => assert!(job.failure.is_none()),
         JobState::Succeeded => assert!(!spoilt && job.failure.is_none() && job.progress >= 1.0),

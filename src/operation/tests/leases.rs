@@ -4,7 +4,7 @@ use super::bench::{Bench, complete, is_transition};
 use super::build::{Wish, report, secs, stage};
 use crate::domain::failure::FailureClass::{ClientError, Network};
 use crate::domain::id::LeaseToken;
-use crate::domain::job::JobState;
+use crate::domain::job::{JobPhase, JobState};
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::StagePhase::*;
 use crate::operation::end_stage::End;
@@ -58,7 +58,7 @@ fn a_late_completion_works_in_a_paused_job_too() {
     let (mut bench, token) = reaped();
     bench.pause().expect("paused");
     bench.complete(token).expect("holders may finish");
-    assert_eq!((bench.state(), bench.phase("b")), (JobState::Paused, Ready));
+    assert_eq!((bench.state().phase(), bench.phase("b")), (JobPhase::Paused, Ready));
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn a_pause_hands_out_nothing_and_lets_holders_finish() {
     bench.beat(token).expect("the pause is advice");
     bench.progress(token, Some(0.5), None).expect("noted");
     bench.complete(token).expect("recorded");
-    assert_eq!((bench.phase("b"), bench.state()), (Ready, JobState::Paused));
+    assert_eq!((bench.phase("b"), bench.state()), (Ready, JobState::Paused { timeout_left: None }));
     assert_eq!(bench.poll(1, None), None);
     bench.resume().expect("resumed");
     assert_eq!(bench.state(), JobState::Running);
@@ -52,20 +52,59 @@ fn resume_goes_back_to_pending_if_nothing_had_started() {
 }
 
 #[test]
-fn timers_run_in_a_paused_job() {
+fn in_a_paused_job_the_timers_of_stages_run_and_the_jobs_timeout_stands_still() {
     let mut film = job(vec![stage("a"), stage("b").spec(|spec| spec.timeout = Some(secs(10)))]);
     film.meta.timeout = Some(secs(60));
     let mut bench = Bench::of(film);
     let token = bench.lease("a");
     bench.fail(token, Network).expect("recorded");
     bench.lease("b");
-    bench.pause().expect("paused");
-    bench.pass(secs(10));
-    assert!(bench.wake(Some("a")) && bench.wake(Some("b")));
-    assert_eq!(bench.phases(), [Ready, Backoff]);
-    bench.pass(secs(50));
+    bench.pass(secs(5));
+    for of_b in [Backoff, Ready] {
+        bench.pause().expect("paused");
+        bench.pass(secs(3_600));
+        bench.wake(Some("a"));
+        bench.wake(Some("b"));
+        assert_eq!((bench.phases(), bench.job().wakes_at()), (vec![Ready, of_b], None));
+        assert!(!bench.wake(None), "nothing is due");
+        bench.resume().expect("resumed");
+        assert_eq!(bench.job().wakes_at(), Some(bench.now.after(secs(55))), "what was left");
+    }
+    bench.pass(secs(54));
+    assert!(!bench.wake(None));
+    bench.pass(secs(1));
     assert!(bench.wake(None));
     assert_eq!(bench.state(), JobState::Failed);
+}
+
+#[test]
+fn a_pause_before_the_start_time_takes_nothing_from_the_timeout() {
+    for (paused_for, starts_in) in [(10, 50), (100, 0)] {
+        let mut film = job(vec![stage("a")]);
+        film.meta.delayed_until = Some(Bench::empty().now.after(secs(60)));
+        film.meta.timeout = Some(secs(30));
+        let mut bench = Bench::of(film);
+        bench.pause().expect("paused");
+        assert_eq!(bench.job().wakes_at(), Some(bench.now.after(secs(60))), "the start time stays");
+        bench.pass(secs(paused_for));
+        bench.wake(None);
+        bench.resume().expect("resumed");
+        bench.pass(secs(starts_in));
+        bench.wake(None);
+        assert_eq!((bench.phase("a"), bench.job().wakes_at()), (Ready, Some(bench.now.after(secs(30)))));
+    }
+}
+
+#[test]
+fn a_new_run_has_its_whole_timeout_though_the_last_one_ended_paused() {
+    let mut film = job(vec![stage("a")]);
+    film.meta.timeout = Some(secs(60));
+    let mut bench = Bench::of(film);
+    bench.pass(secs(50));
+    bench.pause().expect("paused");
+    bench.cancel(secs(0)).expect("cancelled");
+    bench.retry(None).expect("another run");
+    assert_eq!(bench.job().wakes_at(), Some(bench.now.after(secs(60))));
 }
 
 #[test]

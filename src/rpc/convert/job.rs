@@ -80,7 +80,7 @@ fn deadline(state: JobState) -> Option<prost_types::Timestamp> {
         JobState::Failing { deadline } | JobState::Cancelling { deadline } => Some(time::timestamp(deadline)),
         JobState::Pending
         | JobState::Running
-        | JobState::Paused
+        | JobState::Paused { .. }
         | JobState::Succeeded
         | JobState::Failed
         | JobState::Cancelled => None,

@@ -94,7 +94,7 @@ pub fn status(job: &Job, token: &LeaseToken, now: Timestamp) -> proto::LeaseStat
     let Some(lease) = stage.and_then(|stage| stage.lease()) else { return lost() };
     let directive = match job.state {
         JobState::Failing { .. } | JobState::Cancelling { .. } => proto::LeaseDirective::Cancel,
-        JobState::Paused => proto::LeaseDirective::Pause,
+        JobState::Paused { .. } => proto::LeaseDirective::Pause,
         JobState::Pending | JobState::Running | JobState::Succeeded | JobState::Failed | JobState::Cancelled => {
             proto::LeaseDirective::Continue
         }

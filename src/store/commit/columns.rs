@@ -220,6 +220,7 @@ columns!(
         labels: Option<JsonText>, failure: Option<JsonText>, cancel_reason: Option<String>, grace_until: Option<Timestamp>,
         opens_at: Option<Timestamp>, times_out_at: Option<Timestamp>, wakes_at: Option<Timestamp>,
         start_time: Option<Timestamp>, end_time: Option<Timestamp>, expire_time: Option<Timestamp>,
+        timeout_left_us: Option<i64>,
     }
 );
 columns!(

@@ -262,12 +262,19 @@ fn state(job: &Job) -> (i16, Option<Timestamp>) {
     match job.state {
         JobState::Pending => (JobPhase::Pending as i16, None),
         JobState::Running => (JobPhase::Running as i16, None),
-        JobState::Paused => (JobPhase::Paused as i16, None),
+        JobState::Paused { .. } => (JobPhase::Paused as i16, None),
         JobState::Failing { deadline } => (FAILING, Some(deadline)),
         JobState::Cancelling { deadline } => (JobPhase::Cancelling as i16, Some(deadline)),
         JobState::Succeeded => (JobPhase::Succeeded as i16, None),
         JobState::Failed => (JobPhase::Failed as i16, None),
         JobState::Cancelled => (JobPhase::Cancelled as i16, None),
+    }
+}
+
+fn timeout_left_us(job: &Job) -> Option<i64> {
+    match job.state {
+        JobState::Paused { timeout_left } => timeout_left.map(micros),
+        _ => None,
     }
 }
 
@@ -327,6 +334,7 @@ fn changed_job(c: i32, base: &Job, job: &Job) -> ChangedJob {
         start_time: job.start_time,
         end_time: job.end_time,
         expire_time: job.expire_time,
+        timeout_left_us: timeout_left_us(job),
     }
 }
 

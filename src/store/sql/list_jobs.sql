@@ -6,6 +6,7 @@ SELECT 0::int4, j.namespace_id, j.job_uid, j.job_id, j.kind, j.revision, j.run, 
     (SELECT array[count(*) FILTER (WHERE s.state = 1), count(*) FILTER (WHERE s.state = 2),
         count(*) FILTER (WHERE s.state = 3), count(*) FILTER (WHERE s.state = 4), count(*) FILTER (WHERE s.state = 5),
         count(*) FILTER (WHERE s.state = 6), count(*) FILTER (WHERE s.state = 7), count(*) FILTER (WHERE s.state = 8)]
-    FROM stages s WHERE s.namespace_id = j.namespace_id AND s.job_uid = j.job_uid)
+    FROM stages s WHERE s.namespace_id = j.namespace_id AND s.job_uid = j.job_uid),
+    j.timeout_left_us
 FROM jobs j
 WHERE j.namespace_id + 0 = $1

@@ -163,3 +163,34 @@ async fn an_expired_lease_is_ready_again_at_once_whatever_the_policy_waits() {
     server.api.lease_for("default", 1).await;
     assert_eq!(server.api.lease("default").await.attempt, 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_timeout_of_a_paused_job_stands_still() {
+    let server = Server::start().await;
+    let timed = |job_id| proto::SubmitJobRequest { timeout: millis(2_000), ..new_job(job_id, Vec::new()) };
+    server.api.submit(timed("film")).await;
+    ok(server.api.jobs().pause_job(proto::PauseJobRequest { job_id: "film".into(), ..Default::default() }).await);
+    // Another one tells when the time would be up.
+    server.api.submit(timed("clock")).await;
+    server.api.job_in("clock", JobState::Failed).await;
+    let job = server.api.job("film").await;
+    assert_eq!((job.state(), job.failure.is_some()), (JobState::Paused, false));
+    let explain = proto::ExplainJobRequest { job_id: "film".into() };
+    let told = ok(server.api.jobs().explain_job(explain).await).headline;
+    assert!(told.ends_with("Its timeout stands still, with 2 s left."), "{told}");
+    // What is left is stored.
+    let server = Server::over(server.stop().await, |_| {}).await;
+    let resume = proto::ResumeJobRequest { job_id: "film".into(), ..Default::default() };
+    ok(server.api.jobs().resume_job(resume).await);
+    let job = server.api.job_in("film", JobState::Failed).await;
+    let events = server.api.events("film").await;
+    let at = |event_type| {
+        let event = events.iter().find(|event| event.event_type() == event_type).expect("it happened");
+        event.event_time
+    };
+    let [began, paused] = [JobEventType::Submitted, JobEventType::Paused].map(at);
+    let [resumed, ended] = [JobEventType::Resumed, JobEventType::TimedOut].map(at);
+    let ran = seconds_between(began, paused) + seconds_between(resumed, ended);
+    assert!((1.99..10.0).contains(&ran), "{ran} s although it was given 2 s");
+    assert_eq!(job.failure.expect("a failure").failure_class(), FailureClass::Timeout);
+}

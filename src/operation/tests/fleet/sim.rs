@@ -188,7 +188,7 @@ impl<'a> Sim<'a> {
             (Step::Cancel(_), Some(job)) => Some(match job.state {
                 JobState::Succeeded | JobState::Failed => Expected::Transition,
                 JobState::Cancelled | JobState::Cancelling { .. } | JobState::Failing { .. } => Expected::Repeat,
-                JobState::Pending | JobState::Running | JobState::Paused => Expected::Fine,
+                JobState::Pending | JobState::Running | JobState::Paused { .. } => Expected::Fine,
             }),
             (Step::Pause | Step::Resume, Some(job)) => {
                 Some(if job.state.is_active() { Expected::Fine } else { Expected::Transition })
