@@ -15,6 +15,12 @@ impl Timestamp {
         Self(self.0.saturating_add(micros))
     }
 
+    /// The moment `wait` before this one; saturates at the beginning of time.
+    pub fn before(self, wait: Duration) -> Self {
+        let micros = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(micros))
+    }
+
     /// How long until `later`; zero if it has passed.
     pub fn until(self, later: Timestamp) -> Duration {
         Duration::from_micros(later.0.saturating_sub(self.0).try_into().unwrap_or(0))

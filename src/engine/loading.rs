@@ -119,7 +119,7 @@ pub async fn load(
         let found = namespaces.iter().find(|namespace| namespace.name == *name).cloned();
         loaded.names.insert(name.clone(), found);
     }
-    Ok(Basis { loaded, fresh: missing.asked(), now, surroundings: shared.permits.surroundings() })
+    Ok(Basis { loaded, fresh: missing.asked(), now, surroundings: shared.permits.surroundings(shared.grace.spared()) })
 }
 
 impl Missing {

@@ -11,6 +11,7 @@ pub mod cache;
 pub mod clock;
 pub mod dispatcher;
 pub mod followers;
+pub mod grace;
 pub mod group;
 mod lane;
 mod loading;

@@ -8,6 +8,7 @@ use super::EngineSettings;
 use super::cache::Cache;
 use super::clock::Clock;
 use super::followers::Followers;
+use super::grace::Grace;
 use super::permits::Permits;
 use super::recent::Recent;
 use crate::domain::record::RecordKey;
@@ -47,6 +48,8 @@ pub struct Shared {
     pub cache: Cache,
     /// The database's clock.
     pub clock: Clock,
+    /// Whose leases and permits are spared.
+    pub grace: Grace,
     /// What is counted.
     pub figures: Figures,
     /// Who wants to hear of records that change.
@@ -69,6 +72,7 @@ impl Shared {
             cache: Cache::new(settings.cache_entries, settings.cache_bytes),
             settings,
             clock: Clock::default(),
+            grace: Grace::default(),
             figures: Figures::default(),
             followers: Arc::default(),
             permits: Permits::new(),

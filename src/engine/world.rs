@@ -9,6 +9,7 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashSet};
 use uuid::Uuid;
 
+use super::grace::Spared;
 use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
 use crate::domain::job::{Changes, Edit, Job};
 use crate::domain::namespace::Namespace;
@@ -81,8 +82,8 @@ pub struct Surroundings {
     pub servers: Arc<HashSet<Uuid>>,
     /// When that was known: about who came later nothing is.
     pub as_of: Option<Timestamp>,
-    /// Permits that were granted before this moment do not expire yet: the database was away, and their holders renew first.
-    pub spared: Option<Timestamp>,
+    /// Permits that do not expire yet: the database was away, and their holders renew first.
+    pub spared: Spared,
 }
 
 /// What an operation read and changed.

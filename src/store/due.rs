@@ -71,9 +71,9 @@ impl Store {
         Ok(())
     }
 
-    /// Leases whose time is up, with the secrets of their tokens.
-    pub async fn due_leases(&self, limit: i64) -> Result<Vec<(JobKey, StageNo, Uuid)>> {
-        let rows = self.background(include_str!("sql/due_leases.sql"), &[&limit]).await?;
+    /// Leases whose time is up, with the secrets of their tokens; where `held_since` is given, only those granted or renewed since then.
+    pub async fn due_leases(&self, held_since: Option<Timestamp>, limit: i64) -> Result<Vec<(JobKey, StageNo, Uuid)>> {
+        let rows = self.background(include_str!("sql/due_leases.sql"), &[&limit, &held_since]).await?;
         Ok(rows.iter().map(|row| (job_key(row), number(row.get(2)), row.get(3))).collect())
     }
 

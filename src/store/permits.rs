@@ -11,6 +11,7 @@ use super::load;
 use crate::domain::id::{Name, NamespaceId};
 use crate::domain::permit::ResourceKey;
 use crate::domain::permit::resource::Resource;
+use crate::domain::time::Timestamp;
 use crate::error::Result;
 
 /// Ready stages that were woken: how many of each resource, and in which queues.
@@ -103,10 +104,12 @@ impl Store {
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
-    /// Says that a server is there for the next seconds, and hears who is.
-    pub async fn greet_servers(&self, server: Uuid) -> Result<HashSet<Uuid>> {
+    /// Says that a server is there for the next seconds, and hears who is, and when the database answered.
+    pub async fn greet_servers(&self, server: Uuid) -> Result<(HashSet<Uuid>, Timestamp)> {
         let rows = self.background(include_str!("sql/greet_servers.sql"), &[&server]).await?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
+        // There is at least this server.
+        let now = rows.first().map_or(Timestamp(0), |row| row.get(1));
+        Ok((rows.iter().map(|row| row.get(0)).collect(), now))
     }
 
     /// Says that a server is no longer there.

@@ -1,9 +1,10 @@
 //! What is due by the clock: leases of silent workers, delayed starts, backoffs, timeouts, the ends of grace and retention.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Chore;
 use crate::engine::Engine;
+use crate::engine::grace::Spared;
 use crate::error::{Error, Result};
 use crate::operation::Operation;
 use crate::operation::reap::Reap;
@@ -12,18 +13,15 @@ use crate::operation::wake::Wake;
 /// What a loop takes at once.
 const BATCH: i64 = 500;
 
-/// Takes stages from workers that have fallen silent.
+/// Takes stages from workers that have fallen silent, but those that are spared for now.
 pub struct Reaper {
     engine: Engine,
-    grace: Duration,
-    /// Since when the database has been there without a break.
-    since: Instant,
 }
 
 impl Reaper {
-    /// A reaper that waits for `grace` after it starts and after each loss of the database.
-    pub fn new(engine: Engine, grace: Duration) -> Self {
-        Self { engine, grace, since: Instant::now() }
+    /// A reaper.
+    pub fn new(engine: Engine) -> Self {
+        Self { engine }
     }
 }
 
@@ -33,23 +31,24 @@ impl Chore for Reaper {
     const FULL: usize = BATCH as usize;
 
     async fn run(&mut self) -> Result<usize> {
-        let store = &self.engine.shared().store;
-        let due = match store.due_leases(BATCH).await {
-            Ok(due) => due,
-            Err(error) => {
-                self.since = Instant::now();
-                return Err(error);
-            }
+        let shared = self.engine.shared();
+        let held_since = match shared.grace.spared() {
+            Spared::None => None,
+            Spared::Before(moment) => Some(moment),
+            Spared::All => return Ok(0),
         };
-        if self.since.elapsed() < self.grace {
-            return Ok(0);
-        }
-        let reaps = due.into_iter().map(|(key, stage_no, token_secret)| Reap { key, stage_no, token_secret });
+        let due = shared.store.due_leases(held_since, BATCH).await.inspect_err(|_| shared.grace.lost())?;
+        let reaps = due.into_iter().map(|(key, stage_no, token_secret)| Reap {
+            key,
+            stage_no,
+            token_secret,
+            jitter: rand::random(),
+        });
         execute_all(&self.engine, reaps).await
     }
 
     fn interrupted(&mut self) {
-        self.since = Instant::now();
+        self.engine.shared().grace.lost();
     }
 }
 

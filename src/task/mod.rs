@@ -25,7 +25,7 @@ use turn::Turn;
 /// How the loops go about it.
 #[derive(Clone, Debug)]
 pub struct TaskSettings {
-    /// No lease is reaped for so long after a start or a loss of the database: living workers renew first.
+    /// For so long after a start or a loss of the database leases and permits from before it are spared: living holders renew first.
     pub reap_grace: Duration,
     /// Days for which history is kept.
     pub history_days: i32,
@@ -90,13 +90,14 @@ pub(crate) trait Chore: Send + 'static {
 impl Loops {
     /// Starts all loops; they end with `shutdown`.
     pub fn start(engine: &Engine, settings: TaskSettings, shutdown: &CancellationToken) -> Self {
+        engine.shared().grace.begin(settings.reap_grace);
         let turn = Arc::new(Turn::new(engine.shared().store.clone()));
         let mut loops = Self { counters: Vec::new(), tasks: Mutex::default(), turn };
-        loops.add(due::Reaper::new(engine.clone(), settings.reap_grace), engine, shutdown);
+        loops.add(due::Reaper::new(engine.clone()), engine, shutdown);
         loops.add(due::Scheduler::new(engine.clone()), engine, shutdown);
         loops.add(followed::FollowedRecords::new(engine.clone()), engine, shutdown);
         loops.add(followed::FollowedResources::new(engine.clone()), engine, shutdown);
-        loops.add(permits::Presence::new(engine.clone(), settings.reap_grace), engine, shutdown);
+        loops.add(permits::Presence::new(engine.clone()), engine, shutdown);
         loops.add(permits::PermitReaper::new(engine.clone()), engine, shutdown);
         loops.add(permits::IdleResources::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Retire::new(engine.clone()), engine, shutdown);

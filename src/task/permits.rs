@@ -1,7 +1,7 @@
 //! Permits whose time is up, resources at which something is due, stages that nobody has woken; and which servers are there.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Chore;
 use super::due::execute_all;
@@ -77,19 +77,16 @@ impl Chore for IdleResources {
     }
 }
 
-/// Says that this server is there, and hears who else is. After a time without the database, permits from before it are spared for a
-/// while: their holders renew first.
+/// Says that this server is there, and hears who else is. It also notices that the database is away, and that it is back: what was leased
+/// or permitted before is then spared for a while, since its holders renew first.
 pub struct Presence {
     engine: Engine,
-    grace: Duration,
-    /// Since when the database has been there without a break.
-    since: Option<Instant>,
 }
 
 impl Presence {
     /// Of a server that was just started.
-    pub fn new(engine: Engine, grace: Duration) -> Self {
-        Self { engine, grace, since: None }
+    pub fn new(engine: Engine) -> Self {
+        Self { engine }
     }
 }
 
@@ -102,17 +99,10 @@ impl Chore for Presence {
         let shared = self.engine.shared();
         let asked = self.engine.now();
         let greeted = shared.store.greet_servers(shared.permits.server).await;
-        let servers = greeted.inspect_err(|_| self.since = None)?;
+        let (servers, now) = greeted.inspect_err(|_| shared.grace.lost())?;
+        shared.grace.found(now);
         let others = servers.len().saturating_sub(1);
         shared.permits.set_servers(servers, asked);
-        match self.since {
-            None => {
-                self.since = Some(Instant::now());
-                shared.permits.spare((!self.grace.is_zero()).then(|| self.engine.now()));
-            }
-            Some(since) if since.elapsed() >= self.grace => shared.permits.spare(None),
-            Some(_) => {}
-        }
         Ok(others)
     }
 }

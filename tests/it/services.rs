@@ -20,6 +20,7 @@ mod records;
 mod recreated;
 mod runs;
 mod several_servers;
+mod spared;
 mod submission;
 mod timers;
 mod watching;

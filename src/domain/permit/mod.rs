@@ -292,6 +292,12 @@ impl Permit {
         self.all.iter().map(|uid| ResourceKey { uid: *uid, ..found_at }).collect()
     }
 
+    /// When it was granted or last renewed, as far as that follows from its end: a renewal may have named another time to live.
+    pub fn held_since(&self) -> Timestamp {
+        let renewed_at = self.expires_at.map(|at| at.before(self.ttl));
+        self.granted_at.max(renewed_at.unwrap_or(self.granted_at))
+    }
+
     /// Whether it tries out if the resource is well again.
     pub fn is_probe(&self) -> bool {
         self.pass.is_some_and(|pass| pass.probe)

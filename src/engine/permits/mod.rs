@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::followers::Followers;
+use super::grace::Spared;
 use super::world::Surroundings;
 use crate::domain::permit::resource::Resource;
 use crate::domain::permit::{BlockReason, ResourceKey};
@@ -83,13 +84,13 @@ impl Permits {
             calls: Mutex::default(),
             called: Notify::new(),
             denials: Mutex::new(LruCache::new(MAX_COUNTED)),
-            surroundings: Mutex::new(Surroundings { server, servers, as_of: None, spared: None }),
+            surroundings: Mutex::new(Surroundings { server, servers, as_of: None, spared: Spared::None }),
         }
     }
 
     /// What decisions know of what is around them.
-    pub fn surroundings(&self) -> Surroundings {
-        lock(&self.surroundings).clone()
+    pub fn surroundings(&self, spared: Spared) -> Surroundings {
+        Surroundings { spared, ..lock(&self.surroundings).clone() }
     }
 
     /// Says which servers are there at a moment.
@@ -105,11 +106,6 @@ impl Permits {
     /// Whether other servers are there.
     pub fn has_others(&self) -> bool {
         lock(&self.surroundings).servers.len() > 1
-    }
-
-    /// Says that permits granted before a moment do not expire for now, or that all do again.
-    pub fn spare(&self, before: Option<Timestamp>) {
-        lock(&self.surroundings).spared = before;
     }
 
     /// Notes a committed resource: what it was before, and what it is now.

@@ -85,7 +85,7 @@ impl<'w> Desk<'w> {
     pub fn expire(&mut self, key: ResourceKey) {
         let (now, spared) = (self.now, self.world.surroundings().spared);
         let Some(resource) = self.get(key) else { return };
-        let is_spared = |id: &Uuid| spared.is_some_and(|spared| resource.permits[id].granted_at < spared);
+        let is_spared = |id: &Uuid| spared.spares(resource.permits[id].held_since());
         let expired: Vec<Uuid> = resource.expired(now).into_iter().filter(|id| !is_spared(id)).collect();
         for id in &expired {
             resource.lose(id, now);

@@ -1,4 +1,5 @@
--- greet_servers: says that this server is there for a while, forgets those that are long gone, and tells who is there.
+-- greet_servers: says that this server is there for a while, forgets those that are long gone, and tells who is there, and the moment at which
+-- the statement began.
 WITH here AS (
     INSERT INTO servers (server_id, alive_until) VALUES ($1, clock_timestamp() + interval '5 seconds')
     ON CONFLICT (server_id) DO UPDATE SET alive_until = excluded.alive_until
@@ -6,5 +7,5 @@ WITH here AS (
 ), gone AS (
     DELETE FROM servers WHERE alive_until < clock_timestamp() - interval '1 hour' AND server_id <> $1
 )
-SELECT server_id FROM servers WHERE alive_until > clock_timestamp()
-UNION SELECT server_id FROM here
+SELECT server_id, now() FROM servers WHERE alive_until > clock_timestamp()
+UNION SELECT server_id, now() FROM here
