@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+use super::retry::Budget;
 use super::time::Timestamp;
 
 /// What kind of failure it was; the retry policy decides by it. The numbers are those of the wire and of the database.
@@ -75,8 +76,11 @@ pub struct Failure {
     pub stage_name: String,
     /// Which attempt it was, from 1.
     pub attempt: u32,
-    /// How many attempts the policy allows for this class.
+    /// How many attempts the policy allowed in all, as things stood then.
     pub max_attempts: u32,
+    /// The budget it counts against; `None` where it is not of an attempt, or older than budgets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// The wait before the next attempt; `None` where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_wait: Option<Duration>,

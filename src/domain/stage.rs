@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::failure::Failure;
+use super::failure::{Failure, FailureClass};
 use super::id::{LeaseToken, Name, StageNo};
 use super::json::Document;
 use super::permit::{Claim, HeldPermit};
-use super::retry::RetryPolicy;
+use super::retry::{FailureCounts, RetryPolicy};
 use super::time::Timestamp;
 
 /// The lease when neither stage nor request names one.
@@ -228,6 +228,8 @@ pub struct Stage {
     pub changed_revision: i64,
     /// Attempts begun in this run; a released one is given back.
     pub attempt: u32,
+    /// Attempts of this run that failed.
+    pub failures: FailureCounts,
     /// The newest fencing token granted, over all runs.
     pub fencing_token: i64,
     /// The secret of the newest lease token, while its bearer may still say something.
@@ -258,6 +260,7 @@ impl Stage {
             version: 0,
             changed_revision: 0,
             attempt: 0,
+            failures: FailureCounts::default(),
             fencing_token: fencing_floor,
             token_secret: None,
             outcome_digest: None,
@@ -314,6 +317,16 @@ impl Stage {
             | StageState::Cancelled
             | StageState::Skipped => None,
         }
+    }
+
+    /// How many attempts its policy allows in this run, as things stand: at least as many as there were.
+    pub fn max_attempts(&self) -> u32 {
+        self.spec.retry.max_attempts(&self.failures).max(self.attempt)
+    }
+
+    /// Whether its last attempt ended with the lease: its worker may have died of it, and is to have nothing else beside it.
+    pub fn is_suspect(&self) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.report.class == FailureClass::LeaseExpired)
     }
 
     /// What it counts for in its job's progress: ended stages count as done.

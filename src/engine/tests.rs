@@ -163,7 +163,7 @@ async fn a_lease_that_another_server_renewed_is_not_reaped() {
         while server.engine.now() <= lease.expires_at {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let reap = Reap { key: leased.job.key, stage_no: leased.stage_no, token_secret };
+        let reap = Reap { key: leased.job.key, stage_no: leased.stage_no, token_secret, jitter: 0.0 };
         let reaped = server.engine.execute(reap, None).await;
         assert_eq!(reaped.is_ok_and(|reply| reply.applied), !is_renewed);
         let holder = if is_renewed { leased } else { server.lease(Duration::from_secs(20)).await.remove(0) };

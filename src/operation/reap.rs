@@ -17,6 +17,8 @@ pub struct Reap {
     pub stage_no: StageNo,
     /// Whose lease.
     pub token_secret: Uuid,
+    /// A random number in `[0, 1)` for the wait that may follow.
+    pub jitter: f64,
 }
 
 impl Operation for Reap {
@@ -45,7 +47,7 @@ impl Operation for Reap {
         }
         world.require_expired(self.key, self.stage_no, self.token_secret);
         let mut edit = world.edit(&job);
-        edit.reap(self.stage_no);
+        edit.reap(self.stage_no, self.jitter);
         Ok(Reply::about_stage(self.stage_no, keep(world, &job, edit)))
     }
 }

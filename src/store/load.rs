@@ -132,6 +132,7 @@ fn stage(row: &Row) -> Stage {
         version: row.get(25),
         changed_revision: row.get(26),
         attempt: number(row.get(28)),
+        failures: row.get::<_, Option<JsonText>>(44).map(|text| parsed(&text)).unwrap_or_default(),
         fencing_token: row.get(29),
         token_secret: row.get(30),
         outcome_digest: row.get(31),

@@ -1,5 +1,6 @@
 //! What every rpc does, on its usual ways and on its edges; what it refuses stands in `bad_input`.
 
+mod budgets;
 mod commits;
 mod contexts;
 mod control;

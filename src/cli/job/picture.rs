@@ -228,5 +228,11 @@ mod tests {
         let failure = proto::Failure { failure_class: 1, message: "it broke".to_owned(), ..Default::default() };
         let failed = proto::Stage { failure: Some(failure), ..stage("c", StageState::Failed) };
         assert_eq!(note(&failed), "SERVER_ERROR it broke");
+        let failure =
+            proto::Failure { failure_class: 2, attempt: 5, budget_used: 3, budget_max: 3, ..Default::default() };
+        let failed = proto::Stage { failure: Some(failure.clone()), ..failed };
+        assert_eq!(note(&failed), "RATE_LIMITED (3 of 3 attempts used)");
+        let failed = proto::Stage { failure: Some(proto::Failure { budget_class: 2, ..failure }), ..failed };
+        assert_eq!(note(&failed), "RATE_LIMITED (3 of 3 attempts for RATE_LIMITED used)");
     }
 }

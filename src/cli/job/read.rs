@@ -157,13 +157,19 @@ fn facts(job: &proto::Job) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A failure in a few words: where, of which class, and what was said.
+/// A failure in a few words: where, of which class, what was said, and which budget of attempts it used up.
 pub(super) fn failure(failure: &proto::Failure) -> String {
     let class = failure.failure_class().as_str_name();
     let class = class.strip_prefix("FAILURE_CLASS_").unwrap_or(class);
     let stage = if failure.stage_name.is_empty() { String::new() } else { format!("{}: ", failure.stage_name) };
     let code = if failure.code.is_empty() { String::new() } else { format!(" {}", failure.code) };
-    format!("{stage}{class}{code} {}", failure.message).trim_end().to_owned()
+    let said = format!("{stage}{class}{code} {}", failure.message);
+    let (used, max) = (failure.budget_used, failure.budget_max);
+    if max == 0 || used < max {
+        return said.trim_end().to_owned();
+    }
+    let of_class = if failure.budget_class == 0 { String::new() } else { format!(" for {class}") };
+    format!("{} ({used} of {max} attempts{of_class} used)", said.trim_end())
 }
 
 fn stage_row(stage: &proto::Stage) -> Vec<String> {

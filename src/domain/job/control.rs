@@ -9,6 +9,7 @@ use crate::domain::event::EventKind;
 use crate::domain::failure::{Failure, FailureClass, FailureReport};
 use crate::domain::id::{Name, StageNo};
 use crate::domain::refusal::Refusal;
+use crate::domain::retry::FailureCounts;
 use crate::domain::stage::{StagePhase, StageState};
 
 impl Job {
@@ -129,6 +130,7 @@ impl Edit {
             self.alter(no, |stage| {
                 stage.state = StageState::Blocked;
                 stage.attempt = 0;
+                stage.failures = FailureCounts::default();
                 stage.token_secret = None;
                 stage.outcome_digest = None;
                 stage.progress = 0.0;
@@ -226,6 +228,7 @@ impl Edit {
             stage_name: String::new(),
             attempt: 0,
             max_attempts: 0,
+            budget: None,
             retry_wait: None,
             failure_time: self.now,
         }

@@ -273,12 +273,12 @@ impl Edit {
     }
 
     /// Ends the attempt of a silent holder, whose lease is proved to have expired. Its token stays the newest: if nobody
-    /// else takes the stage, its completion is still welcome.
-    pub fn reap(&mut self, no: StageNo) {
+    /// else takes the stage, its completion is still welcome. `jitter` is in `[0, 1)`.
+    pub fn reap(&mut self, no: StageNo, jitter: f64) {
         self.record(EventKind::LeaseExpired);
         let report = silent(FailureClass::LeaseExpired, "the lease expired without a heartbeat");
         let had_permits = !self.job.stages[no].permits().is_empty();
-        self.end_attempt(no, report, 0.0);
+        self.end_attempt(no, report, jitter);
         if had_permits {
             // What it worked under may be somebody else's now, so not even its completion is welcome.
             self.alter(no, |stage| stage.token_secret = None);
@@ -294,15 +294,18 @@ impl Edit {
 
     fn end_attempt(&mut self, no: StageNo, report: FailureReport, jitter: f64) {
         let stage = &self.job.stages[no];
-        let (class, attempt) = (report.class, stage.attempt);
+        let (policy, mut failures) = (&stage.spec.retry, stage.failures.clone());
+        failures.add(report.class);
+        let budget = policy.budget(report.class, stage.attempt, &failures);
         let verdict = match self.job.state {
             JobState::Cancelling { .. } | JobState::Failing { .. } => Verdict::GiveUp,
-            _ => stage.spec.retry.verdict(attempt, &report, jitter),
+            _ => policy.verdict(&budget, &failures, &report, jitter),
         };
         let failure = Arc::new(Failure {
             stage_name: stage.spec.name.to_string(),
-            attempt,
-            max_attempts: stage.spec.retry.max_attempts(class),
+            attempt: stage.attempt,
+            max_attempts: policy.max_attempts(&failures).max(stage.attempt),
+            budget: Some(budget),
             retry_wait: match verdict {
                 Verdict::Retry(wait) => Some(wait),
                 Verdict::GiveUp => None,
@@ -310,7 +313,10 @@ impl Edit {
             failure_time: self.now,
             report,
         });
-        self.alter(no, |stage| stage.failure = Some(failure));
+        self.alter(no, |stage| {
+            stage.failures = failures;
+            stage.failure = Some(failure);
+        });
         let cancelling = matches!(self.job.state, JobState::Cancelling { .. });
         self.enter(
             no,

@@ -75,7 +75,8 @@ impl Edit {
             },
             stage_name: stage.spec.name.to_string(),
             attempt: stage.attempt,
-            max_attempts: stage.spec.retry.max_attempts,
+            max_attempts: stage.max_attempts(),
+            budget: None,
             retry_wait: None,
             failure_time: self.now,
         })

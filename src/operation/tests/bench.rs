@@ -300,7 +300,7 @@ impl Bench {
     pub fn reap(&mut self, name: &str) -> Outcome {
         let stage = self.stage(name);
         let token_secret = stage.token_secret.unwrap_or_default();
-        self.run(&Reap { key: key(), stage_no: stage.no, token_secret })
+        self.run(&Reap { key: key(), stage_no: stage.no, token_secret, jitter: 0.0 })
     }
 
     /// The scheduler at the job, or at one of its stages.

@@ -4,7 +4,6 @@
 //! Weights and progress in these tests are sums of few powers of two, so that sums kept along the way equal sums made anew.
 
 use crate::domain::event::{EventKind, JobEvent};
-use crate::domain::failure::FailureClass;
 use crate::domain::job::{Job, JobState};
 use crate::domain::stage::{DependsWhen, OnFailure, Stage, StagePhase, StageState};
 use crate::domain::time::Timestamp;
@@ -175,7 +174,7 @@ fn stage_is_sound(job: &Job, stage: &Stage, now: Timestamp) {
     let dependencies: Vec<&Stage> = stage.depends_on.iter().map(|&no| &job.stages[no]).collect();
     let ended = dependencies.iter().all(|stage| stage.phase().is_terminal());
     let hopeless = stage.spec.depends_when == DependsWhen::AllSucceeded && dependencies.iter().any(|s| ended_badly(s));
-    let most = FailureClass::ALL.into_iter().map(|class| stage.spec.retry.max_attempts(class)).max().unwrap_or(0);
+    let most = stage.spec.retry.max_attempts(&stage.failures);
     assert!(stage.attempt <= most, "{name}: attempt {} of {most}", stage.attempt);
     assert_eq!(stage.end_time.is_some(), stage.phase().is_terminal(), "{name}");
     assert!(stage.end_time.is_none_or(|at| at <= now) && stage.start_time.is_none_or(|at| at <= now));

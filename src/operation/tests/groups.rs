@@ -48,7 +48,7 @@ fn a_lease_that_was_renewed_in_the_same_group_is_not_taken() {
     let token = bench.lease("a");
     bench.pass(secs(10));
     let beat = Beat { namespace: NAMESPACE, token, progress: None, message: None };
-    let reap = Reap { key: key(), stage_no: 0, token_secret: token.secret };
+    let reap = Reap { key: key(), stage_no: 0, token_secret: token.secret, jitter: 0.0 };
     let answers = bench.group(&[&beat, &reap]);
     assert!(answers[0].is_ok(), "the holder was told that it goes on");
     assert_eq!(bench.phase("a"), Running);

@@ -174,6 +174,7 @@ fn only_the_reaped_lease_is_taken() {
         key: super::build::key(),
         stage_no: 0,
         token_secret: bench.stage("a").token_secret.expect("held"),
+        jitter: 0.0,
     };
     bench.pass(secs(90));
     bench.run(&old).expect("taken");

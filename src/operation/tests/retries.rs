@@ -7,7 +7,7 @@ use super::bench::Bench;
 use super::build::{Wish, job, report, rule, secs, stage};
 use crate::domain::failure::FailureClass::{self, *};
 use crate::domain::failure::FailureReport;
-use crate::domain::retry::{RetryPolicy, RetryRule};
+use crate::domain::retry::{Budget, FailureCounts, RetryPolicy, RetryRule};
 use crate::domain::stage::{StagePhase, StageState};
 
 /// What follows from one failed attempt: the wait, or `None` for no further attempt.
@@ -168,38 +168,53 @@ fn the_stages_policy_comes_before_the_jobs_and_that_before_the_default() {
 }
 
 #[test]
-fn the_failure_says_attempt_n_of_max_and_the_wait() {
+fn the_failure_says_attempt_n_of_max_its_budget_and_the_wait() {
     let rules = vec![RetryRule { max_attempts: Some(2), ..rule(RateLimited) }];
     let policy = RetryPolicy { rules, ..RetryPolicy::default() };
     let mut bench = Bench::with(vec![stage("a").policy(policy)]);
     let mut told = Vec::new();
-    for class in [Network, ServerError, RateLimited] {
+    for class in [Network, RateLimited, ServerError, RateLimited] {
         wait_after(&mut bench, "a", report(class), 0.0);
         let failure = bench.stage("a").failure.clone().expect("it failed");
         assert_eq!((&*failure.stage_name, &failure.report), ("a", &report(class)));
-        told.push((failure.attempt, failure.max_attempts, failure.retry_wait));
+        let budget = failure.budget.expect("of an attempt");
+        let counted = (budget.class, budget.used, budget.max);
+        told.push((failure.attempt, failure.max_attempts, counted, failure.retry_wait));
+        assert_eq!(bench.stage("a").max_attempts(), failure.max_attempts);
         bench.pass(secs(5));
         bench.wake(Some("a"));
     }
-    assert_eq!(told, [(1, 3, Some(secs(1))), (2, 3, Some(secs(2))), (3, 2, None)]);
+    let rates = Some(RateLimited);
+    let expected = [
+        (1, 3, (None, 1, 3), Some(secs(1))),
+        (2, 4, (rates, 1, 2), Some(secs(2))),
+        (3, 4, (None, 2, 3), Some(secs(2))),
+        (4, 5, (rates, 2, 2), None),
+    ];
+    assert_eq!(told, expected, "no attempt is beyond the last");
     // The last word of the stage is that of the job.
     assert_eq!(bench.job().failure.as_deref(), bench.stage("a").failure.as_deref());
 }
 
 #[test]
-fn an_expired_lease_is_ready_at_once_and_counts_as_an_attempt() {
-    let mut bench = Bench::with(vec![stage("a")]);
-    for attempt in 1..=3 {
+fn an_expired_lease_is_ready_at_once_the_first_time_and_waits_from_the_second_on() {
+    let mut bench = Bench::with(vec![stage("a").attempts(4)]);
+    for (attempt, wait) in [(1, Some(0)), (2, Some(2)), (3, Some(4)), (4, None)] {
         bench.lease("a");
         bench.pass(secs(90));
         assert!(bench.reap("a").expect("taken").applied);
         let failure = bench.stage("a").failure.clone().expect("recorded");
         assert_eq!(failure.report.class, LeaseExpired);
-        assert_eq!((failure.attempt, failure.max_attempts), (attempt, 3));
+        assert_eq!((failure.attempt, failure.max_attempts, failure.retry_wait), (attempt, 4, wait.map(secs)));
         assert_eq!(bench.stage("a").attempt, attempt);
-        let (phase, wait) =
-            if attempt < 3 { (StagePhase::Ready, Some(Duration::ZERO)) } else { (StagePhase::Failed, None) };
-        assert_eq!((bench.phase("a"), failure.retry_wait), (phase, wait));
+        let phase = match wait {
+            Some(0) => StagePhase::Ready,
+            Some(_) => StagePhase::Backoff,
+            None => StagePhase::Failed,
+        };
+        assert_eq!(bench.phase("a"), phase);
+        bench.pass(secs(wait.unwrap_or(0)));
+        bench.wake(Some("a"));
     }
 }
 
@@ -251,4 +266,52 @@ fn a_release_gives_the_attempt_back() {
     bench.release(token).expect("given back");
     assert_eq!(bench.stage("a").attempt, 1, "only the released attempt is given back");
     assert_eq!(wait_after(&mut bench, "a", report(Network), 0.0), None);
+}
+
+/// Leases a stage and fails it, with the clock set to the end of the wait.
+fn fail_and_wait(bench: &mut Bench, class: FailureClass) -> Option<Duration> {
+    let wait = wait_after(bench, "a", report(class), 0.0)?;
+    bench.pass(wait);
+    bench.wake(Some("a"));
+    Some(wait)
+}
+
+#[test]
+fn a_class_with_attempts_of_its_own_takes_none_from_the_others() {
+    let rules = vec![RetryRule { max_attempts: Some(50), ..rule(RateLimited) }];
+    let mut bench = Bench::with(vec![stage("a").policy(RetryPolicy { rules, ..RetryPolicy::default() })]);
+    let of_rates: Vec<_> = (0..8).map(|_| fail_and_wait(&mut bench, RateLimited).expect("of 50")).collect();
+    assert_eq!(of_rates, [2, 4, 8, 16, 32, 64, 128, 256].map(secs));
+    // The first real errors wait as first ones do, and there are as many as without the rate limits.
+    assert_eq!(fail_and_wait(&mut bench, ServerError), Some(secs(1)));
+    assert_eq!(fail_and_wait(&mut bench, RateLimited), Some(secs(300)), "the longest wait");
+    assert_eq!(fail_and_wait(&mut bench, Network), Some(secs(2)), "one budget for all other classes");
+    assert_eq!(fail_and_wait(&mut bench, ServerError), None);
+}
+
+#[test]
+fn a_release_takes_nothing_from_a_budget_and_a_new_run_has_them_whole() {
+    let rules = vec![RetryRule { max_attempts: Some(2), ..rule(RateLimited) }];
+    let policy = RetryPolicy { max_attempts: 1, rules, ..RetryPolicy::default() };
+    let mut bench = Bench::with(vec![stage("a").policy(policy)]);
+    for _ in 0..2 {
+        assert_eq!(fail_and_wait(&mut bench, RateLimited), Some(secs(2)));
+        let token = bench.lease("a");
+        assert_eq!((bench.stage("a").attempt, bench.stage("a").max_attempts()), (2, 2));
+        bench.release(token).expect("given back");
+        assert_eq!(fail_and_wait(&mut bench, RateLimited), None);
+        assert_eq!((bench.stage("a").attempt, bench.stage("a").max_attempts()), (2, 3));
+        bench.retry(None).expect("another run");
+        assert_eq!((bench.stage("a").attempt, bench.stage("a").max_attempts()), (0, 1));
+    }
+}
+
+#[test]
+fn attempts_that_were_not_counted_by_class_count_against_the_policys_budget() {
+    let rules = vec![RetryRule { max_attempts: Some(50), ..rule(RateLimited) }];
+    let policy = RetryPolicy { rules, ..RetryPolicy::default() };
+    let mut failures = FailureCounts::default();
+    failures.add(ServerError);
+    let budget = policy.budget(ServerError, 3, &failures);
+    assert_eq!(budget, Budget { class: None, used: 3, max: 3 });
 }

@@ -83,6 +83,8 @@ fn of_history(job: &Job, event: &JobEvent, changed: &StageChange) -> Result<prot
     let lease = changed.fencing_token.zip(changed.worker_id.as_ref());
     told.state = changed.phase as i32;
     told.attempt = count(changed.attempt);
+    // It may be of an earlier run, in which other classes failed.
+    told.max_attempts = told.max_attempts.max(told.attempt);
     told.version = changed.version;
     told.progress = changed.progress;
     told.message = changed.message.as_deref().unwrap_or_default().to_owned();

@@ -45,6 +45,7 @@ pub fn class(number: i32, path: &Path) -> std::result::Result<FailureClass, Refu
 /// A recorded failure for the wire.
 pub fn failure(failure: &Failure) -> Result<proto::Failure> {
     let report = &failure.report;
+    let budget = failure.budget;
     let details = report.details.as_deref().map(document::parse).transpose();
     Ok(proto::Failure {
         failure_class: report.class as i32,
@@ -53,10 +54,14 @@ pub fn failure(failure: &Failure) -> Result<proto::Failure> {
         retry_after: report.retry_after.map(time::duration),
         details: details.map_err(|error| Error::bug(format_args!("the details of a failure: {error}")))?,
         attempt: count(failure.attempt),
-        max_attempts: count(failure.max_attempts),
+        // A failure that is older than budgets has the maximum of its class.
+        max_attempts: count(failure.max_attempts.max(failure.attempt)),
         retry_wait: failure.retry_wait.map(time::duration),
         failure_time: Some(time::timestamp(failure.failure_time)),
         stage_name: failure.stage_name.clone(),
+        budget_class: budget.and_then(|budget| budget.class).map_or(0, |class| class as i32),
+        budget_used: count(budget.map_or(0, |budget| budget.used)),
+        budget_max: count(budget.map_or(0, |budget| budget.max)),
     })
 }
 
@@ -73,6 +78,7 @@ pub(super) fn count(count: u32) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::retry::Budget;
     use crate::domain::time::Timestamp;
 
     fn refused(given: &proto::Failure) -> String {
@@ -117,13 +123,24 @@ mod tests {
             stage_name: "tts".to_owned(),
             attempt: 2,
             max_attempts: 3,
+            budget: Some(Budget { class: Some(FailureClass::RateLimited), used: 1, max: 50 }),
             retry_wait: Some(Duration::from_millis(7_250)),
             failure_time: Timestamp(1_000_000),
         };
         let told = failure(&recorded).expect("valid");
         assert_eq!(told.failure_class, proto::FailureClass::RateLimited as i32);
         assert_eq!((told.attempt, told.max_attempts, &*told.stage_name), (2, 3, "tts"));
+        let budget = (told.budget_class(), told.budget_used, told.budget_max);
+        assert_eq!(budget, (proto::FailureClass::RateLimited, 1, 50));
         assert_eq!(told.retry_wait, Some(prost_types::Duration { seconds: 7, nanos: 250_000_000 }));
         assert!(told.details.is_some_and(|details| details.fields.contains_key("quota")));
+    }
+
+    #[test]
+    fn a_failure_from_before_budgets_is_no_attempt_beyond_the_last() {
+        let stored =
+            "{\"class\":\"SERVER_ERROR\",\"stage_name\":\"tts\",\"attempt\":5,\"max_attempts\":3,\"failure_time\":1}";
+        let told = failure(&serde_json::from_str(stored).expect("as it was stored")).expect("valid");
+        assert_eq!((told.attempt, told.max_attempts, told.budget_max), (5, 5, 0));
     }
 }

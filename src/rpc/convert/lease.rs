@@ -32,7 +32,7 @@ pub fn lease(job: &Job, stage: &Stage, documents: &LeaseDocuments, now: Timestam
         kind: job.meta.kind.to_string(),
         queue: stage.spec.queue.to_string(),
         attempt: count(stage.attempt),
-        max_attempts: count(stage.spec.retry.max_attempts),
+        max_attempts: count(stage.max_attempts()),
         payload: document::optional_object(documents.payload.as_ref())?,
         input: document::optional_object(documents.input.as_ref())?,
         dependencies,

@@ -118,7 +118,7 @@ fn jitter(given: Option<&prost_types::Duration>, path: &Path) -> Result<Option<D
 mod tests {
     use super::*;
     use crate::domain::failure::FailureReport;
-    use crate::domain::retry::Verdict;
+    use crate::domain::retry::{FailureCounts, Verdict};
 
     fn seconds(seconds: i64) -> Option<prost_types::Duration> {
         Some(prost_types::Duration { seconds, nanos: 0 })
@@ -135,7 +135,9 @@ mod tests {
     fn wait(policy: &RetryPolicy, class: FailureClass) -> Verdict {
         let report =
             FailureReport { class, code: String::new(), message: String::new(), retry_after: None, details: None };
-        policy.verdict(1, &report, 0.0)
+        let mut failures = FailureCounts::default();
+        failures.add(class);
+        policy.verdict(&policy.budget(class, 1, &failures), &failures, &report, 0.0)
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub fn stage(job: &Job, stage: &Stage, artifacts: Option<&Document>, input: Opti
         state: stage.phase() as i32,
         version: stage.version,
         attempt: count(stage.attempt),
-        max_attempts: count(spec.retry.max_attempts),
+        max_attempts: count(stage.max_attempts()),
         progress: stage.progress,
         message: stage.message.as_deref().unwrap_or_default().to_owned(),
         lease: lease(job, stage),

@@ -233,7 +233,7 @@ columns!(
         namespace_id: i32, job_uid: Uuid, stage_no: i32, version: i64, changed_revision: i64, state: i16, attempt: i32,
         fencing_token: i64, token_secret: Option<Uuid>, outcome_digest: Option<Uuid>, progress: f64, message: Option<String>,
         failure: Option<JsonText>, wakes_at: Option<Timestamp>, start_time: Option<Timestamp>, end_time: Option<Timestamp>,
-        permits: Option<JsonText>,
+        permits: Option<JsonText>, failures: Option<JsonText>,
     }
 );
 columns!(

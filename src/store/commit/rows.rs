@@ -358,6 +358,7 @@ fn stage_row(c: i32, key: JobKey, stage: &Stage) -> StageRow {
         start_time: stage.start_time,
         end_time: stage.end_time,
         permits: (!stage.permits().is_empty()).then(|| JsonText::of(&stage.permits())),
+        failures: (!stage.failures.is_empty()).then(|| JsonText::of(&stage.failures)),
     }
 }
 

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::Plan;
 use super::columns::StageRow;
 use crate::domain::job::Job;
+use crate::domain::retry::FailureCounts;
 use crate::domain::time::Timestamp;
 
 /// The rows of one job.
@@ -97,6 +98,9 @@ impl Tables {
             let of_row = (row.token_secret, row.outcome_digest, row.wakes_at, row.start_time, row.end_time);
             let (secret, digest) = (stage.token_secret, stage.outcome_digest);
             assert_eq!(of_row, (secret, digest, stage.wakes_at(), stage.start_time, stage.end_time));
+            let failures = row.failures.as_ref();
+            let failures = failures.map(|text| serde_json::from_str::<FailureCounts>(&text.0).expect("our own"));
+            assert_eq!(failures.unwrap_or_default(), stage.failures);
             assert_eq!(
                 (&row.message, row.failure.is_some()),
                 (&stage.message.as_deref().map(str::to_owned), stage.failure.is_some())

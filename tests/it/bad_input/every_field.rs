@@ -22,7 +22,16 @@ use crate::harness::*;
 const LONG: usize = 300_000;
 
 /// Fields that the server fills in and ignores where clients do.
-const OUTPUT_ONLY: &[&str] = &["attempt", "max_attempts", "retry_wait", "failure_time", "stage_name"];
+const OUTPUT_ONLY: &[&str] = &[
+    "attempt",
+    "max_attempts",
+    "retry_wait",
+    "failure_time",
+    "stage_name",
+    "budget_class",
+    "budget_used",
+    "budget_max",
+];
 
 /// A bad field: how to say it, and where the answer has to say it is.
 struct Bad {

@@ -68,7 +68,7 @@ impl<'a> Sim<'a> {
             }
             Step::Reap(pick) => {
                 let stage = self.pick(*pick)?;
-                Some(Box::new(Reap { key: key(), stage_no: stage.no, token_secret: stage.token_secret? }))
+                Some(Box::new(Reap { key: key(), stage_no: stage.no, token_secret: stage.token_secret?, jitter: 0.0 }))
             }
             Step::WakeJob => Some(Box::new(Wake { key: key(), stage_no: None, jitter: 0.0 })),
             Step::WakeStage(pick, jitter) => {
