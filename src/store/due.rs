@@ -29,6 +29,8 @@ pub struct Reserved {
     pub ready_at: Timestamp,
     /// Its group.
     pub group_key: Option<Name>,
+    /// Whether it is leased alone, because its last attempt ended with the lease.
+    pub alone: bool,
 }
 
 /// How many stages of a queue are wanted.
@@ -38,18 +40,23 @@ pub struct Demand {
     pub namespace: NamespaceId,
     /// The queue.
     pub queue: Name,
-    /// Stages at most.
+    /// Stages at most that need not be leased alone.
     pub stages: usize,
+    /// Stages at most that are leased alone.
+    pub alone: usize,
 }
 
 impl Store {
     /// Reserves ready stages for a server.
     pub async fn reserve(&self, server: Uuid, demands: &[Demand]) -> Result<Vec<Reserved>> {
-        let namespaces: Vec<i32> = demands.iter().map(|demand| demand.namespace.0).collect();
-        let queues: Vec<&str> = demands.iter().map(|demand| &*demand.queue).collect();
-        let wanted: Vec<i64> = demands.iter().map(|demand| i64::try_from(demand.stages).unwrap_or(i64::MAX)).collect();
-        let rows =
-            self.background(include_str!("sql/pick_ready.sql"), &[&namespaces, &queues, &wanted, &server]).await?;
+        // A row for those that are leased alone, and one for the others.
+        let both = || demands.iter().flat_map(|demand| [(demand, true, demand.alone), (demand, false, demand.stages)]);
+        let namespaces: Vec<i32> = both().map(|(demand, ..)| demand.namespace.0).collect();
+        let queues: Vec<&str> = both().map(|(demand, ..)| &*demand.queue).collect();
+        let alone: Vec<bool> = both().map(|(_, alone, _)| alone).collect();
+        let wanted: Vec<i64> = both().map(|(_, _, wanted)| i64::try_from(wanted).unwrap_or(i64::MAX)).collect();
+        let params: [&(dyn ToSql + Sync); 5] = [&namespaces, &queues, &alone, &wanted, &server];
+        let rows = self.background(include_str!("sql/pick_ready.sql"), &params).await?;
         Ok(rows.iter().map(reserved).collect())
     }
 
@@ -129,5 +136,6 @@ fn reserved(row: &Row) -> Reserved {
         priority: row.get(4),
         ready_at: row.get(5),
         group_key: row.get::<_, Option<&str>>(6).map(Into::into),
+        alone: row.get(7),
     }
 }

@@ -35,3 +35,11 @@ fn failed(error: &dyn std::error::Error) -> Error {
     tracing::error!(error = ?error, "the schema could not be brought up to date");
     Error::StoreUnavailable
 }
+
+/// Brings the schema to an earlier version, for tests of what the next migrations make of its data.
+#[cfg(test)]
+pub(crate) async fn migrate_to(target: &Target, version: u32) {
+    let mut client = target.connect("SET timezone = 'UTC'").await.expect("Postgres listens");
+    let version = refinery::Target::Version(version.try_into().expect("not so many"));
+    embedded::migrations::runner().set_target(version).run_async(&mut *client).await.expect("the migrations run");
+}

@@ -127,3 +127,26 @@ async fn reads_find_rows_by_their_keys_while_there_are_no_statistics() {
         }
     }
 }
+
+/// More stages that are ready than a pick takes, half of them of the kind that is leased alone.
+const LONG_QUEUE: &str = "
+    INSERT INTO ready_stages (namespace_id, job_uid, stage_no, queue, priority, ready_at, alone)
+    SELECT 1, '00000000-0000-8000-8000-000000000001', no, 'default', 0, now(), no % 2 = 0 FROM generate_series(0, 99999) no;
+    ANALYZE ready_stages";
+
+#[tokio::test]
+async fn a_pick_reads_what_it_takes_and_not_the_rest_of_a_long_queue() {
+    let database = database().await;
+    let target = Target::parse(database.url()).expect("our own URL");
+    let client = target.connect(READER_SETUP).await.expect("Postgres listens");
+    client.batch_execute(LONG_QUEUE).await.expect("the queue");
+    let values = "'{1,1}', '{default,default}', '{t,f}', '{1,10}', '00000000-0000-8000-8000-000000000001'";
+    let pick = read!("pick_ready", values, []);
+    for setting in ["auto", "force_generic_plan"] {
+        client.batch_execute(&format!("SET plan_cache_mode = {setting}")).await.expect("a setting");
+        let text = plan(&client, &pick).await.join("\n");
+        assert!(!text.contains("Seq Scan"), "{text}");
+        let by_kind = "(alone = w.alone)";
+        assert!(text.contains(by_kind) && text.contains("Tid Scan on ready_stages"), "{text}");
+    }
+}

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::Store;
 use super::connection::{Run, Target};
-use super::migrate::migrate;
+use super::migrate::{migrate, migrate_to};
 use super::pool::PoolSettings;
-use crate::dev::{TestCluster, TestDatabase};
+use crate::dev::{Durability, TestCluster, TestDatabase};
 
 /// A migrated database of one's own.
 pub(crate) async fn database() -> TestDatabase {
@@ -44,6 +44,42 @@ async fn migrating_again_changes_nothing() {
     let database = database().await;
     let applied = migrate(&Target::parse(database.url()).expect("our own URL")).await.expect("a second run");
     assert_eq!(applied, Vec::<String>::new());
+}
+
+/// Paused jobs with timeouts, and ready stages of which the last attempt ended with the lease, or otherwise, or of which there was none.
+const SIXTH: &str = r#"
+    INSERT INTO jobs (namespace_id, job_uid, job_id, kind, revision, run, state, priority, progress, create_time, retention_us,
+        timeout_us, times_out_at, opens_at, wakes_at)
+    SELECT 1, ('00000000-0000-8000-8000-00000000000' || n)::uuid, 'job' || n, 'test', 1, 1, state, 0, 0, now(), 0, 3600000000,
+        now() + ends, now() + opens, now() + coalesce(opens, ends)
+    FROM (VALUES (1, 3, interval '50 min', NULL), (2, 3, interval '2 h', interval '1 h'), (3, 3, interval '-1 min', NULL),
+        (4, 2, interval '50 min', NULL)) AS v(n, state, ends, opens);
+    INSERT INTO stages (namespace_id, job_uid, stage_no, version, changed_revision, state, attempt, fencing_token, progress, failure)
+    SELECT 1, '00000000-0000-8000-8000-000000000004', no, 1, 1, 2, 1, 1, 0, failure::json
+    FROM (VALUES (0, NULL), (1, '{"class":"SERVER_ERROR"}'), (2, '{"class":"LEASE_EXPIRED"}')) AS v(no, failure);
+    INSERT INTO ready_stages (namespace_id, job_uid, stage_no, queue, priority, ready_at)
+    SELECT namespace_id, job_uid, stage_no, 'default', 0, now() FROM stages"#;
+
+#[tokio::test]
+async fn the_seventh_migration_stops_timeouts_of_paused_jobs_and_marks_stages_that_are_leased_alone() {
+    let cluster = TestCluster::own(Durability::None).await.expect("Postgres starts");
+    let sixth = |url: String| async move {
+        migrate_to(&Target::parse(&url).expect("our own URL"), 6).await;
+        Ok::<(), crate::dev::Error>(())
+    };
+    let database = cluster.database(sixth).await.expect("a copy of the template");
+    let target = Target::parse(database.url()).expect("our own URL");
+    let client = target.connect("").await.expect("Postgres listens");
+    client.batch_execute(SIXTH).await.expect("rows of the sixth version");
+    migrate(&target).await.expect("the migrations run");
+    let left =
+        "SELECT round(timeout_left_us / 60e6)::int4, times_out_at IS NULL, wakes_at IS NULL FROM jobs ORDER BY job_id";
+    let rows = client.query(left, &[]).await.expect("the jobs");
+    let left: Vec<(Option<i32>, bool, bool)> = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    let (delayed, running) = ((Some(60), true, false), (None, false, false));
+    assert_eq!(left, [(Some(50), true, true), delayed, (Some(0), true, true), running]);
+    let rows = client.query("SELECT alone FROM ready_stages ORDER BY stage_no", &[]).await.expect("the stages");
+    assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<bool>>(), [false, false, true]);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod operators;
 mod outcomes;
 mod permit_bounds;
 mod permits;
+mod poison;
 mod reads;
 mod record_lists;
 mod record_model;

@@ -119,7 +119,9 @@ class Worker:
         polling: asyncio.Task[tuple[float, list[worker_service_pb2.Lease]]] | None = None
         try:
             while not self._stopping.is_set():
-                if len(self._running) >= self.concurrency:
+                # What may kill this process is to take no more along than it has to.
+                is_alone = any(attempt.lease.alone for attempt in self._running.values())
+                if is_alone or len(self._running) >= self.concurrency:
                     await asyncio.wait([stopping, *self._running], return_when=asyncio.FIRST_COMPLETED)
                     continue
                 polling = asyncio.create_task(self._lease(self.concurrency - len(self._running)))

@@ -97,7 +97,9 @@ class FakeServer(
         """Ends it and all calls."""
         self._called = asyncio.Condition()
 
-    def offer(self, token: str = "t", *, ttl: float = 10.0, interval: float = 0.05, **fields: Any) -> None:
+    def offer(
+        self, token: str = "t", *, ttl: float = 10.0, interval: float = 0.05, alone: bool = False, **fields: Any
+    ) -> None:
         """Something to lease."""
         lease = worker_service_pb2.Lease(
             lease_token=token,
@@ -108,6 +110,7 @@ class FakeServer(
             input=to_struct(fields),
             ttl=to_duration(ttl),
             heartbeat_interval=to_duration(interval),
+            alone=alone,
         )
         self.work.put_nowait(lease)
 

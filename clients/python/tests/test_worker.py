@@ -99,6 +99,24 @@ async def test_several_stages_at_once_share_their_heartbeats() -> None:
     assert {call.lease_token for call in server.of("ReleaseStage")} == {"a", "b", "c"}
 
 
+async def test_while_a_stage_that_is_leased_alone_runs_no_other_is_leased() -> None:
+    release = asyncio.Event()
+
+    async def handler(attempt: Attempt) -> None:
+        if attempt.lease.alone:
+            await release.wait()
+
+    async with working(handler, concurrency=3) as (server, _):
+        server.offer("a", alone=True, interval=0.02)
+        await server.until(called(server, "Heartbeat"))
+        server.offer("b")
+        await server.until(called(server, "Heartbeat", 5))
+        assert len(server.of("LeaseStages")) == 1
+        release.set()
+        await server.until(called(server, "CompleteStage", 2))
+        assert [call.lease_token for call in server.of("CompleteStage")] == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("directive", "reason", "told"),
     [

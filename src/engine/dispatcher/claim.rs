@@ -126,7 +126,10 @@ impl Dispatcher {
 
     async fn add_group(&self, waiter: &Waiter, stages: &mut Vec<Reserved>) {
         let more = waiter.poll.max_stages.saturating_sub(stages.len());
-        let Some(head) = stages.first().filter(|head| head.group_key.is_some() && more > 0).cloned() else { return };
+        let Some(head) = stages.first().filter(|head| head.group_key.is_some() && !head.alone && more > 0).cloned()
+        else {
+            return;
+        };
         match self.engine.shared().store.reserve_group(self.server, &head, more).await {
             Ok(group) => stages.extend(group),
             // The first one alone is better than none.

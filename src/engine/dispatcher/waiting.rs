@@ -65,24 +65,26 @@ impl Waiting {
 
     /// What the line wants. A worker of several queues counts in each; what is too much goes back.
     pub fn demand(&self) -> Vec<Demand> {
-        let mut wanted: HashMap<QueueKey, usize> = HashMap::default();
+        let mut wanted: HashMap<QueueKey, (usize, usize)> = HashMap::default();
         for waiter in self.waiters.values() {
             // One who takes a whole group takes its first stage first.
             let stages = if waiter.poll.same_group { 1 } else { waiter.poll.max_stages };
             for queue in &waiter.poll.queues {
-                *wanted.entry((waiter.poll.namespace, queue.clone())).or_default() += stages;
+                let wanted = wanted.entry((waiter.poll.namespace, queue.clone())).or_default();
+                *wanted = (wanted.0 + stages, wanted.1 + 1);
             }
         }
-        let demand = |((namespace, queue), stages): (QueueKey, usize)| Demand {
+        let demand = |((namespace, queue), (stages, polls)): (QueueKey, (usize, usize))| Demand {
             namespace,
             queue,
             stages: stages.min(MAX_DEMAND),
+            alone: polls.min(MAX_DEMAND),
         };
         wanted.into_iter().map(demand).collect()
     }
 
-    /// Gives reserved stages to the line; whoever gets one leaves it. Returns them with their stages, and the stages nobody
-    /// in the line wants.
+    /// Gives reserved stages to the line; whoever gets one leaves it. A stage that is leased alone goes to one who has none, and who
+    /// then gets no other. Returns them with their stages, and the stages nobody in the line wants.
     pub fn assign(&mut self, mut stages: Vec<Reserved>) -> (Vec<Served>, Vec<Reserved>) {
         stages.sort_by(|a, b| {
             (b.priority, a.ready_at, a.key, a.stage_no).cmp(&(a.priority, b.ready_at, b.key, b.stage_no))
@@ -102,9 +104,12 @@ impl Waiting {
                 continue;
             }
             let fits = |(id, waiter): &(&u64, &Waiter)| {
-                let has = served.get(id).map_or(0, Vec::len);
-                let most = if waiter.poll.same_group { 1 } else { waiter.poll.max_stages };
-                has < most && waiter.poll.namespace == stage.key.namespace && waiter.poll.queues.contains(&stage.queue)
+                let has = served.get(id).map_or(&[][..], Vec::as_slice);
+                let one = waiter.poll.same_group || stage.alone || has.first().is_some_and(|first| first.alone);
+                let most = if one { 1 } else { waiter.poll.max_stages };
+                has.len() < most
+                    && waiter.poll.namespace == stage.key.namespace
+                    && waiter.poll.queues.contains(&stage.queue)
             };
             match self.waiters.iter().find(fits).map(|(id, _)| *id) {
                 Some(id) => served.entry(id).or_default().push(stage),
@@ -131,5 +136,9 @@ impl Waiting {
 
 fn are_of_one_group(one: &Reserved, other: &Reserved) -> bool {
     let group = |stage: &Reserved| (stage.key.namespace, stage.queue.clone(), stage.group_key.clone());
-    one.group_key.is_some() && group(one) == group(other)
+    one.group_key.is_some() && group(one) == group(other) && !one.alone && !other.alone
 }
+
+#[cfg(test)]
+#[path = "waiting_tests.rs"]
+mod tests;

@@ -44,6 +44,7 @@ pub fn lease(job: &Job, stage: &Stage, documents: &LeaseDocuments, now: Timestam
         group_key: stage.spec.group_key.as_deref().unwrap_or_default().to_owned(),
         dependencies_truncated,
         permits: permits(stage),
+        alone: stage.is_suspect(),
     })
 }
 

@@ -254,7 +254,7 @@ columns!(
     /// A stage that can be leased.
     Ready of ReadyRow {
         namespace_id: i32, job_uid: Uuid, stage_no: i32, queue: String, priority: i32, ready_at: Timestamp,
-        group_key: Option<String>,
+        group_key: Option<String>, alone: bool,
     }
 );
 columns!(

@@ -197,9 +197,10 @@ impl Plan {
         let (namespace_id, job_uid) = ids(job.key);
         let was = base.and_then(|base| Some((base, base.stages.get(stage.no)?)));
         let was_ready = was.is_some_and(|(base, stage)| base.is_leasable(stage));
-        let same_priority = base.is_some_and(|base| base.priority == job.priority);
+        let same_place =
+            was.is_some_and(|(base, was)| base.priority == job.priority && was.is_suspect() == stage.is_suspect());
         let is_ready = job.is_leasable(stage);
-        if is_ready && !(was_ready && same_priority) {
+        if is_ready && !(was_ready && same_place) {
             let rows = if was.is_none() { &mut self.insert_ready } else { &mut self.set_ready };
             rows.push(ReadyRow {
                 c,
@@ -210,6 +211,7 @@ impl Plan {
                 priority: job.priority,
                 ready_at: now,
                 group_key: stage.spec.group_key.as_ref().map(owned),
+                alone: stage.is_suspect(),
             });
         } else if was_ready && !is_ready {
             self.clear_ready.push(StageId { c, namespace_id, job_uid, stage_no: stage_no(stage.no) });

@@ -16,7 +16,8 @@ pub struct Tables {
     root: Option<(i64, i16, f64)>,
     stages: BTreeMap<i32, StageRow>,
     depends_on: BTreeMap<i32, String>,
-    ready: BTreeMap<i32, i32>,
+    /// Priority, and whether it is leased alone.
+    ready: BTreeMap<i32, (i32, bool)>,
     leases: BTreeMap<i32, (Uuid, Timestamp)>,
     /// Whether the job's result is set.
     pub has_result: bool,
@@ -55,11 +56,11 @@ impl Tables {
         let mut written = BTreeSet::new();
         for row in plan.insert_ready.rows() {
             assert!(written.insert(row.stage_no), "one effect per row");
-            assert!(self.ready.insert(row.stage_no, row.priority).is_none(), "inserted twice");
+            assert!(self.ready.insert(row.stage_no, (row.priority, row.alone)).is_none(), "inserted twice");
         }
         for row in plan.set_ready.rows() {
             assert!(written.insert(row.stage_no), "one effect per row");
-            self.ready.insert(row.stage_no, row.priority);
+            self.ready.insert(row.stage_no, (row.priority, row.alone));
         }
         for row in plan.clear_ready.rows() {
             assert!(written.insert(row.stage_no), "one effect per row");
@@ -109,7 +110,7 @@ impl Tables {
             assert_eq!(depends_on[..], stage.depends_on[..]);
             let lease = stage.lease().map(|lease| (stage.token_secret.expect("held"), lease.expires_at));
             assert_eq!(self.leases.get(&row.stage_no).copied(), lease, "{}", stage.spec.name);
-            let ready = job.is_leasable(stage).then_some(job.priority);
+            let ready = job.is_leasable(stage).then(|| (job.priority, stage.is_suspect()));
             assert_eq!(self.ready.get(&row.stage_no).copied(), ready, "{}", stage.spec.name);
         }
         let (revision, _, progress) = self.root.expect("a root");
