@@ -10,7 +10,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::admission::{Methods, Statistics};
+use crate::admission::{Methods, Overload, Statistics};
 use crate::config::Config;
 use crate::engine::dispatcher::Dispatcher;
 use crate::engine::{Engine, EngineSettings};
@@ -89,6 +89,12 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
 }
 
 impl App {
+    /// Whether new work is refused now, for the admission layers.
+    pub fn overload(&self) -> Overload {
+        let engine = self.engine.clone();
+        Arc::new(move || engine.overload())
+    }
+
     /// Takes the rest down after the last call was answered: who claims work, the loops, and last the engine, which
     /// finishes what it has taken.
     pub async fn stop(self) {

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tower::ServiceBuilder;
 
-use crate::admission::{self, Statistics, StreamLimits};
+use crate::admission::{self, Overload, Statistics, StreamLimits};
 use crate::config::Config;
 
 /// How long to wait after a failed accept. It fails when file descriptors have run out, and at once again.
@@ -30,7 +30,7 @@ const QUIET: Duration = Duration::from_secs(1);
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 
 /// The bounds of serving; see [`crate::config::Layer`] for reasons.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[allow(missing_docs, reason = "the names are those of the settings")]
 pub struct Options {
     pub max_in_flight: u32,
@@ -42,10 +42,12 @@ pub struct Options {
     pub max_message_bytes: u32,
     pub drain_timeout: Duration,
     pub statistics: Arc<Statistics>,
+    /// Whether new work is refused now.
+    pub overload: Overload,
 }
 
 impl Options {
-    /// What the settings say.
+    /// What the settings say; nothing is refused for overload unless `overload` is set.
     pub fn new(config: &Config, statistics: Arc<Statistics>) -> Options {
         Options {
             max_in_flight: config.max_in_flight,
@@ -61,6 +63,7 @@ impl Options {
             max_message_bytes: admission::MESSAGE_LIMIT_BYTES,
             drain_timeout: config.drain_timeout.get(),
             statistics,
+            overload: Arc::new(|| None),
         }
     }
 }
@@ -84,6 +87,8 @@ pub async fn serve(
         .layer(admission::catch_panics())
         // Strangers get an answer that they understand; errors of the libraries below get our form.
         .layer(admission::protocol_errors())
+        // While the writer is behind, new work is refused before its message is read.
+        .layer(admission::shed(Arc::clone(&options.overload)))
         // Beyond this, refusing is cheaper for everybody than trying.
         .layer(admission::in_flight_limit(options.max_in_flight, options.watches))
         // DEADLINE_EXCEEDED in time, streams included; handlers see the exact deadline.

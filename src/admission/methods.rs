@@ -21,6 +21,8 @@ pub struct Method {
     pub is_read: bool,
     /// Whether it keeps what was already accepted going, and so passes when new work is refused.
     pub is_essential: bool,
+    /// Whether it can only bring new work, so that it is refused first.
+    pub is_new_work: bool,
     /// Whether it is a health check, which is never refused.
     pub is_health: bool,
     /// Whether its stream goes on until somebody ends it.
@@ -35,6 +37,7 @@ impl Method {
         is_client_streaming: true,
         is_read: false,
         is_essential: false,
+        is_new_work: false,
         is_health: false,
         is_watch: false,
     };
@@ -50,6 +53,8 @@ pub struct Methods {
 /// Refusing these would lose leases and permits that are held, or work that is done.
 const ESSENTIAL: &[&str] =
     &["Heartbeat", "CompleteStage", "FailStage", "ReleaseStage", "RenewPermits", "ReleasePermit"];
+/// Only the message of a commit says whether it ends an attempt; leasing goes on with accepted work, as do the other writes by workers.
+const MIXED: &[&str] = &["Commit", "LeaseStages", "StartStage", "UpdateStageProgress", "AddStages", "ClearCache"];
 /// The verbs of methods that change nothing. `Check` and `ServerReflectionInfo` are health's and reflection's.
 const READS: &[&str] =
     &["Get", "List", "BatchGet", "Watch", "Wait", "Query", "Search", "Explain", "Check", "ServerReflection"];
@@ -78,12 +83,17 @@ impl Methods {
 
     fn insert(&mut self, service: &str, name: &str, is_client_streaming: bool) {
         let path = format!("/{service}/{name}");
+        let reads = READS.iter().any(|verb| name.starts_with(verb));
         let method = Method {
             index: self.paths.len(),
             is_known: true,
             is_client_streaming,
-            is_read: READS.iter().any(|verb| name.starts_with(verb)),
+            is_read: reads,
             is_essential: ESSENTIAL.contains(&name),
+            is_new_work: service.starts_with("interlock.")
+                && !reads
+                && !ESSENTIAL.contains(&name)
+                && !MIXED.contains(&name),
             is_health: service == "grpc.health.v1.Health",
             is_watch: name.starts_with("Watch") || name == "ServerReflectionInfo",
         };

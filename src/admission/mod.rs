@@ -16,6 +16,7 @@ mod panic;
 mod protocol;
 mod refusal;
 mod sent;
+mod shed;
 mod statistics;
 mod streams;
 
@@ -32,6 +33,7 @@ pub use panic::catch_panics;
 pub use protocol::protocol_errors;
 pub use refusal::{DOMAIN, Outcome, Refusal, refusal};
 pub use sent::UntilSent;
+pub use shed::{Overload, shed};
 pub use statistics::{BUCKETS, CODES, MethodSnapshot, Snapshot, Statistics, statistics};
 pub use streams::{ConnectionStreams, StreamLimits};
 

@@ -101,7 +101,7 @@ impl Scene<'_> {
             p99_us: watchers.latency(0.99),
             server_cpu_us: cpu / received.max(1) as f64,
             memory_bytes: self.server.memory_bytes(),
-            ..blank(&self.name, "interlock", self.watchers)
+            ..Row::blank(&self.name, "interlock", self.watchers)
         };
         let (told, skipped) = (watchers.received(), watchers.skipped());
         eprintln!("{}: {told} changes told, and {skipped} revisions together with later ones", self.name);
@@ -155,7 +155,7 @@ async fn limit(settings: &Settings, broadcast: &Server) -> anyhow::Result<Row> {
         server_cpu_us: (broadcast.cpu_us() - cpu) / received.max(1) as f64,
         ratio: Some(1.0),
         spread: Some((1.0, 1.0)),
-        ..blank("every step × 2,000", "broadcast", MANY)
+        ..Row::blank("every step × 2,000", "broadcast", MANY)
     };
     watchers.end().await?;
     Ok(row)
@@ -170,7 +170,7 @@ async fn idle(server: &Server, prefix: &str) -> anyhow::Result<Row> {
     let per_watcher = server.resident_bytes().saturating_sub(before) / MANY as u64;
     watchers.end().await?;
     eprintln!("an idle watcher takes {:.1} KiB of the server's memory", per_watcher as f64 / 1024.0);
-    Ok(Row { memory_bytes: server.memory_bytes(), ..blank("idle watchers", "interlock", MANY) })
+    Ok(Row { memory_bytes: server.memory_bytes(), ..Row::blank("idle watchers", "interlock", MANY) })
 }
 
 /// What watchers who never read cost the others: updates and news beside none and beside [`DEAF`] of them, in turn.
@@ -197,7 +197,7 @@ async fn deaf(settings: &Settings, server: &Server, prefix: &str) -> anyhow::Res
         runs.sort_by_key(|(_, p99_us, _)| *p99_us);
         let (per_second, p99_us, news_us) = runs[runs.len() / 2];
         eprintln!("updates per second {per_second:.0}, their p99 {p99_us} µs, that of news to the others {news_us} µs");
-        Row { per_second, p99_us, memory_bytes: server.memory_bytes(), ..blank("updates", "interlock", SENDING) }
+        Row { per_second, p99_us, memory_bytes: server.memory_bytes(), ..Row::blank("updates", "interlock", SENDING) }
     });
     let [mut alone, mut beside] = rows;
     alone.workload = "updates, 0 deaf".to_owned();
@@ -245,7 +245,7 @@ async fn reconnect(server: &Server, prefix: &str) -> anyhow::Result<Row> {
     let row = Row {
         per_second: watchers.received() as f64 / took.as_secs_f64(),
         memory_bytes: server.memory_bytes(),
-        ..blank("reconnect", "interlock", MANY)
+        ..Row::blank("reconnect", "interlock", MANY)
     };
     watchers.end().await?;
     Ok(row)
@@ -254,23 +254,4 @@ async fn reconnect(server: &Server, prefix: &str) -> anyhow::Result<Row> {
 async fn histories_read(channel: Channel) -> anyhow::Result<i64> {
     let statistics = AdminServiceClient::new(channel).get_statistics(proto::GetStatisticsRequest {}).await?;
     Ok(statistics.into_inner().feed.map_or(0, |feed| feed.histories_read))
-}
-
-fn blank(workload: &str, variant: &str, in_flight: usize) -> Row {
-    Row {
-        workload: workload.to_owned(),
-        variant: variant.to_owned(),
-        in_flight,
-        per_second: 0.0,
-        p50_us: 0,
-        p99_us: 0,
-        server_cpu_us: 0.0,
-        postgres_cpu_us: 0.0,
-        wal_bytes: 0.0,
-        commits: 0.0,
-        ratio: None,
-        spread: None,
-        unfairness: None,
-        memory_bytes: 0,
-    }
 }

@@ -12,6 +12,7 @@ mod database;
 mod encoded;
 mod fanout;
 mod load;
+mod overload;
 mod permits;
 mod raw;
 mod records;
@@ -52,6 +53,8 @@ pub enum Workload {
     Records,
     /// Pairs of AcquirePermit and ReleasePermit.
     Permits,
+    /// SubmitJob in an open loop at multiples of the peak rate, with heartbeats beside it.
+    Overload,
 }
 
 /// How it is measured.
@@ -139,6 +142,7 @@ async fn measure(settings: &Settings, pair: Pair, data_dir: Option<&Path>) -> an
         Workload::Fanout => fanout::fanout(&scene).await,
         Workload::Records => records::records(&scene).await,
         Workload::Permits => permits::permits(&scene).await,
+        Workload::Overload => overload::overload(&scene).await,
         Workload::Drain => workloads::drain(&scene).await,
     };
     scene.pair.stop().await;

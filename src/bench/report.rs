@@ -36,6 +36,28 @@ pub struct Row {
     pub memory_bytes: u64,
 }
 
+impl Row {
+    /// A row without figures.
+    pub fn blank(workload: &str, variant: &str, in_flight: usize) -> Self {
+        Self {
+            workload: workload.to_owned(),
+            variant: variant.to_owned(),
+            in_flight,
+            per_second: 0.0,
+            p50_us: 0,
+            p99_us: 0,
+            server_cpu_us: 0.0,
+            postgres_cpu_us: 0.0,
+            wal_bytes: 0.0,
+            commits: 0.0,
+            ratio: None,
+            spread: None,
+            unfairness: None,
+            memory_bytes: 0,
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Document<'a> {
     rows: &'a [Row],

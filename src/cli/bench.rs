@@ -35,6 +35,8 @@ enum Which {
     Records(How),
     /// AcquirePermit and ReleasePermit of locks, a limit and a rate, beside a row lock per call and advisory locks.
     Permits(How),
+    /// SubmitJob of 60 stages in an open loop at 1, 3 and 10 times the peak rate, with heartbeats beside it.
+    Overload(How),
     /// The broadcast that watching is compared with; started by it.
     #[command(hide = true)]
     Broadcast(Box<Baseline>),
@@ -97,6 +99,7 @@ impl Bench {
             Which::Fanout(how) => how.run(Workload::Fanout).await,
             Which::Records(how) => how.run(Workload::Records).await,
             Which::Permits(how) => how.run(Workload::Permits).await,
+            Which::Overload(how) => how.run(Workload::Overload).await,
             Which::Baseline(baseline) => baseline.run(true).await,
             Which::Broadcast(broadcast) => broadcast.run(false).await,
         }

@@ -115,7 +115,8 @@ async fn run_server(
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     announce(listener.local_addr().context("the listener has no address")?);
-    let options = server::Options::new(config, Arc::clone(&app.statistics));
+    let options =
+        server::Options { overload: app.overload(), ..server::Options::new(config, Arc::clone(&app.statistics)) };
     let served = server::serve(listener, app.routes.clone(), options, shutdown).await;
     app.stop().await;
     served

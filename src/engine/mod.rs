@@ -159,9 +159,11 @@ impl Engine {
         [&self.lanes.main, &self.lanes.bulk, &self.lanes.contended].into_iter().map(|queue| queue.len()).sum()
     }
 
-    /// The refusal of new work while too much of it waits; what keeps accepted work alive is still taken.
-    pub fn overload(&self) -> Option<Error> {
-        self.lanes.main.refusal()
+    /// When new work is worth trying again, if it is refused now because too much of it waits; what keeps accepted work alive is still taken.
+    pub fn overload(&self) -> Option<Duration> {
+        let retry_after = self.lanes.main.overload()?;
+        self.shared.figures.rejected.fetch_add(1, Ordering::Relaxed);
+        Some(retry_after)
     }
 
     /// Takes no new operations, finishes those it has, and ends.

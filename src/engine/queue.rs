@@ -177,16 +177,16 @@ impl Queue {
         let full =
             inner.len() >= share(self.max_operations) || inner.bytes + pending.weight.bytes > share(self.max_bytes);
         if full || (!urgent && inner.is_behind()) {
-            return Err(inner.overloaded());
+            return Err(Error::Overloaded { why: "too many writes are waiting", retry_after: inner.retry_after() });
         }
         self.add(inner, pending);
         Ok(())
     }
 
-    /// The refusal that an operation which is not urgent would get now, if it would be refused.
-    pub fn refusal(&self) -> Option<Error> {
+    /// When an operation that is not urgent is worth trying again, if it would be refused now.
+    pub fn overload(&self) -> Option<Duration> {
         let inner = self.lock();
-        inner.is_behind().then(|| inner.overloaded())
+        inner.is_behind().then(|| inner.retry_after())
     }
 
     /// Passes on an operation that was accepted before; it is bounded by the queue it comes from.
@@ -316,9 +316,8 @@ impl Inner {
         self.rows() >= self.pace.max_waiting_rows()
     }
 
-    fn overloaded(&self) -> Error {
-        let retry_after = self.pace.time_for(self.rows()).clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER);
-        Error::Overloaded { why: "too many writes are waiting", retry_after }
+    fn retry_after(&self) -> Duration {
+        self.pace.time_for(self.rows()).clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER)
     }
 
     /// Takes what fits and touches no root that another side has in hand, or that somebody further ahead waits for.

@@ -30,6 +30,11 @@ impl Operation for LeaseStages {
         vec![Key::Job(self.key)]
     }
 
+    fn is_urgent(&self) -> bool {
+        // Accepted work goes on before new work is accepted; workers bound it by their polls.
+        true
+    }
+
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
         let Some(job) = world.job(self.key) else {
             return Ok(Reply::default());

@@ -145,12 +145,12 @@ fn work_that_would_wait_too_long_is_refused_but_urgent_work_is_not() {
     let accepted = (0..).take_while(|i| queue.push(update(i * 100, 100)).is_ok()).count();
     // 40,000 rows a second, a quarter of a second; an update of a hundred records has two rows for each.
     assert!((45..=55).contains(&accepted), "{accepted} were accepted");
-    let Some(Error::Overloaded { retry_after, .. }) = queue.refusal() else { panic!("no refusal") };
+    let retry_after = queue.overload().expect("a refusal");
     assert!((MIN_RETRY_AFTER..=MAX_RETRY_AFTER).contains(&retry_after));
     (0..10).for_each(|i| queue.push(beat(i)).expect("room for what keeps work alive"));
     assert!(take(&queue, Side::First)[0].operation.is_urgent());
     // Once enough of it is done, the next are accepted.
-    while queue.refusal().is_some() {
+    while queue.overload().is_some() {
         assert!(!take(&queue, Side::First).is_empty());
     }
     queue.push(update(0, 100)).expect("room");

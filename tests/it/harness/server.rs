@@ -110,7 +110,8 @@ impl Server {
         let app = app::start(&config, url, shutdown.clone()).await.expect("a started application");
         let listener = TcpListener::bind(config.listen).await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let options = server::Options::new(&config, Arc::clone(&app.statistics));
+        let options =
+            server::Options { overload: app.overload(), ..server::Options::new(&config, Arc::clone(&app.statistics)) };
         let ending = shutdown.clone();
         let serving = tokio::spawn(async move {
             server::serve(listener, app.routes.clone(), options, ending).await.expect("serving ends well");
