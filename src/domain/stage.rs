@@ -15,6 +15,8 @@ use super::time::Timestamp;
 
 /// The lease when neither stage nor request names one.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(90);
+/// The longest time between two heartbeats of a lease.
+pub const MAX_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
 /// The name of the queue when none is given.
 pub const DEFAULT_QUEUE: &str = "default";
 
@@ -103,6 +105,13 @@ pub struct Lease {
     pub duration: Duration,
     /// A lower bound of the stored expiry: another server may have renewed it since.
     pub expires_at: Timestamp,
+}
+
+impl Lease {
+    /// How often its holder is asked to send a heartbeat.
+    pub fn heartbeat_interval(&self) -> Duration {
+        (self.duration / 3).min(MAX_HEARTBEAT_INTERVAL)
+    }
 }
 
 /// A running attempt.

@@ -185,7 +185,10 @@ class Client(PermitCalls):
         reason: str = "",
         grace_period: float | timedelta | None = None,
     ) -> job_pb2.Job:
-        """Cancels a job; its workers have `grace_period` to stop. None: 30 s."""
+        """Cancels a job; its workers have `grace_period` to stop, at least half of it after they have heard.
+
+        None: 30 s. 0: leases end at once.
+        """
         request = job_service_pb2.CancelJobRequest(
             job_id=job_id,
             reason=reason,

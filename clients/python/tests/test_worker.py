@@ -86,7 +86,7 @@ async def test_progress_is_told_before_a_heartbeat_is_due() -> None:
         await asyncio.Event().wait()
 
     async with working(handler, grace=0.0) as (server, _):
-        server.offer(interval=30)
+        server.offer(interval=10)
         await server.until(called(server, "Heartbeat"))
         assert [beat.progress for beat in server.of("Heartbeat")[0].beats] == [1.0]
 

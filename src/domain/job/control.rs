@@ -82,7 +82,7 @@ impl Edit {
         }
     }
 
-    /// Asks everybody to stop; who holds a stage may go on for `grace`.
+    /// Asks everybody to stop; who holds a stage may go on for `grace`, or as [`Job::grace_end`] says. None at all ends leases at once.
     pub fn cancel(&mut self, grace: Duration, reason: Option<Name>) -> Result<(), Refusal> {
         match self.job.state {
             JobState::Cancelling { .. } | JobState::Failing { .. } | JobState::Cancelled => return Ok(()),
@@ -91,7 +91,7 @@ impl Edit {
         }
         self.record(EventKind::JobCancelRequested);
         self.job.cancel_reason = reason;
-        self.job.state = JobState::Cancelling { deadline: self.now.after(grace) };
+        self.job.state = JobState::Cancelling { deadline: self.job.grace_end(self.now, grace) };
         self.end_all(|stage| match stage.phase() {
             StagePhase::Blocked | StagePhase::Ready | StagePhase::Backoff => Some(StageState::Cancelled),
             StagePhase::Running if grace.is_zero() => Some(StageState::Cancelled),

@@ -301,6 +301,14 @@ impl Job {
         }
     }
 
+    /// When leases end if holders are asked to stop now and have `grace` for it. A holder hears of it with its next heartbeat, so the end
+    /// moves until half of the grace is left after the heartbeat of the slowest, with a quarter of its interval for the way there.
+    pub(super) fn grace_end(&self, now: Timestamp, grace: Duration) -> Timestamp {
+        let intervals = self.stages.iter().filter_map(|stage| stage.lease()).map(Lease::heartbeat_interval);
+        let heard = intervals.max().map_or(Duration::ZERO, |interval| interval * 5 / 4 + grace / 2);
+        now.after(grace.max(heard))
+    }
+
     /// When something happens to the job itself by itself.
     pub fn wakes_at(&self) -> Option<Timestamp> {
         let deadline = match self.state {

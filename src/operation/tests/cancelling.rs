@@ -2,10 +2,11 @@
 
 use super::bench::{Bench, is_transition};
 use super::build::{Wish, secs, stage};
-use crate::domain::failure::FailureClass::Network;
+use crate::domain::failure::FailureClass::{ClientError, Network};
 use crate::domain::job::JobState;
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::StagePhase::{self, *};
+use crate::domain::stage::{Lease, StageSpec};
 
 /// `held` runs, `backoff` waits for its next attempt, `ready` is ready and `blocked` waits for `held`.
 fn film() -> (Bench, crate::domain::id::LeaseToken) {
@@ -135,4 +136,48 @@ fn a_paused_or_delayed_job_can_be_cancelled() {
     bench.pause().expect("paused");
     bench.cancel(secs(30)).expect("asked");
     assert_eq!(bench.state(), JobState::Cancelled);
+}
+
+/// A holder's last heartbeat was just before the cancellation, and the next is an interval and a little way later.
+#[test]
+fn a_holder_that_renews_as_asked_has_half_of_the_grace_left_when_it_hears() {
+    for (lease, interval) in [(90, secs(10)), (3, secs(1)), (86_400, secs(10))] {
+        for grace in [1, 2, 10, 13, 20, 30, 100].map(secs) {
+            for is_failure in [false, true] {
+                let lasts = |spec: &mut StageSpec| spec.lease_duration = Some(secs(lease));
+                let mut bench = Bench::with(vec![stage("held").spec(lasts), stage("bad").spec(lasts), stage("next")]);
+                let held = bench.lease("held");
+                assert_eq!(bench.stage("held").lease().map(Lease::heartbeat_interval), Some(interval));
+                let (grace, outcome) = if is_failure {
+                    let bad = bench.lease("bad");
+                    (secs(30), bench.fail(bad, ClientError))
+                } else {
+                    (grace, bench.cancel(grace))
+                };
+                outcome.expect("recorded");
+                bench.pass(interval + interval / 5);
+                let told = bench.beat(held).expect("not over yet");
+                let end = told.jobs[0].wakes_at().expect("an end of the grace");
+                let left = bench.now.until(end);
+                assert!(left >= grace / 2, "{lease} {grace:?}: {left:?}");
+                // And the end stays near.
+                assert!(left <= grace + secs(3), "{lease} {grace:?}: {left:?}");
+                while bench.now.after(interval) < end {
+                    bench.pass(interval);
+                    bench.beat(held).expect("renewed as asked, it is held to the end of the grace");
+                }
+                bench.pass(bench.now.until(end));
+                assert!(bench.wake(None));
+                assert_eq!(bench.phase("held"), Cancelled);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stage_without_a_lease_moves_no_end() {
+    let mut bench = Bench::with(vec![stage("mine").direct()]);
+    bench.start("mine", None).expect("started");
+    bench.cancel(secs(2)).expect("asked");
+    assert_eq!(bench.state(), JobState::Cancelling { deadline: bench.now.after(secs(2)) });
 }

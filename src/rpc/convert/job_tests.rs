@@ -88,7 +88,7 @@ fn a_lease_holds_all_that_the_work_needs() {
     let told = lease::lease(&ready, &ready.stages[1], &documents, NOW).expect("leased");
     assert_eq!(told.lease_token.len(), 59);
     assert_eq!(told.ttl.map(|ttl| ttl.seconds), Some(60));
-    assert_eq!(told.heartbeat_interval.map(|interval| interval.seconds), Some(20));
+    assert_eq!(told.heartbeat_interval.map(|interval| interval.seconds), Some(10));
     let [dependency] = &*told.dependencies else { panic!("{told:?}") };
     assert_eq!((&*dependency.name, dependency.state), ("cut", proto::StageState::Succeeded as i32));
     assert!(dependency.artifacts.is_some() && !told.dependencies_truncated);

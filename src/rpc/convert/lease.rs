@@ -1,22 +1,17 @@
 //! Leases for the wire: what a worker gets to do its work, and what it hears about the leases it has.
 
-use std::time::Duration;
-
 use super::failure::{self, count};
 use super::{document, time};
 use crate::domain::documents::LeaseDocuments;
 use crate::domain::id::{LeaseToken, StageNo};
 use crate::domain::job::{Job, JobState};
 use crate::domain::permit::{Claim, HeldPermit, ResourceKey};
-use crate::domain::stage::{Lease, Stage};
+use crate::domain::stage::Stage;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::proto;
 use crate::rpc::limits::DEPENDENCIES_BYTES;
 use crate::rpc::page::Budget;
-
-/// The longest time between two heartbeats.
-const MAX_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The lease of a stage that was just leased; `now` is the database's.
 pub fn lease(job: &Job, stage: &Stage, documents: &LeaseDocuments, now: Timestamp) -> Result<proto::Lease> {
@@ -38,7 +33,7 @@ pub fn lease(job: &Job, stage: &Stage, documents: &LeaseDocuments, now: Timestam
         dependencies,
         expire_time: Some(time::timestamp(job.lease_end(lease))),
         ttl: Some(time::duration(now.until(job.lease_end(lease)))),
-        heartbeat_interval: Some(time::duration(heartbeat_interval(lease))),
+        heartbeat_interval: Some(time::duration(lease.heartbeat_interval())),
         job_revision: job.revision,
         labels: job.labels.as_ref().clone(),
         group_key: stage.spec.group_key.as_deref().unwrap_or_default().to_owned(),
@@ -59,10 +54,6 @@ fn permits(stage: &Stage) -> Vec<proto::PermitGrant> {
         stage.permits().iter().find(move |held| held.resource == uid)
     };
     stage.spec.permits.iter().filter_map(|claim| Some((claim, of(claim)?))).map(grant).collect()
-}
-
-fn heartbeat_interval(lease: &Lease) -> Duration {
-    (lease.duration / 3).min(MAX_HEARTBEAT_INTERVAL)
 }
 
 /// The stages a stage depends on, up to what a lease may hold, and whether some are missing.

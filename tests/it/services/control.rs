@@ -132,7 +132,7 @@ async fn holders_hear_of_a_cancel_and_their_completion_counts() {
 async fn when_the_grace_is_over_leases_end() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("a")])).await;
-    let lease = server.api.lease("default").await;
+    let lease = server.api.lease_for("default", 1).await;
     ok(server.api.jobs().cancel_job(cancel("film", 300)).await);
     let job = server.api.job_in("film", JobState::Cancelled).await;
     assert_eq!((state_of(&job, "a"), stage(&job, "a").lease.clone()), (StageState::Cancelled, None));
