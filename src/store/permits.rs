@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashSet};
+use postgres_types::ToSql;
 use uuid::Uuid;
 
 use super::Store;
@@ -10,7 +11,7 @@ use super::connection::{Run, unavailable};
 use super::load;
 use crate::domain::id::{Name, NamespaceId};
 use crate::domain::permit::ResourceKey;
-use crate::domain::permit::resource::Resource;
+use crate::domain::permit::resource::{KEPT_FOR, Resource};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
@@ -75,23 +76,24 @@ impl Store {
         Ok(rows.iter().map(|row| (NamespaceId(row.get(0)), row.get::<_, &str>(1).into())).collect())
     }
 
-    /// Resources with permits whose time is up.
+    /// Resources with permits that their holders keep no longer.
     pub async fn due_permits(&self, limit: i64) -> Result<Vec<ResourceKey>> {
-        self.resource_keys(include_str!("sql/due_permits.sql"), limit).await
+        let kept_us = i64::try_from(KEPT_FOR.as_micros()).unwrap_or(i64::MAX);
+        self.resource_keys(include_str!("sql/due_permits.sql"), &[&limit, &kept_us]).await
     }
 
     /// Resources at which something happens by itself.
     pub async fn due_resources(&self, limit: i64) -> Result<Vec<ResourceKey>> {
-        self.resource_keys(include_str!("sql/due_resources.sql"), limit).await
+        self.resource_keys(include_str!("sql/due_resources.sql"), &[&limit]).await
     }
 
     /// Locks that were not used for a day.
     pub async fn idle_resources(&self, limit: i64) -> Result<Vec<ResourceKey>> {
-        self.resource_keys(include_str!("sql/idle_resources.sql"), limit).await
+        self.resource_keys(include_str!("sql/idle_resources.sql"), &[&limit]).await
     }
 
-    async fn resource_keys(&self, sql: &'static str, limit: i64) -> Result<Vec<ResourceKey>> {
-        let rows = self.background(sql, &[&limit]).await?;
+    async fn resource_keys(&self, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<ResourceKey>> {
+        let rows = self.background(sql, params).await?;
         Ok(rows.iter().map(|row| ResourceKey { namespace: NamespaceId(row.get(0)), uid: row.get(1) }).collect())
     }
 

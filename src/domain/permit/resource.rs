@@ -21,6 +21,8 @@ use crate::domain::failure::FailureClass;
 use crate::domain::id::Name;
 use crate::domain::time::Timestamp;
 
+/// How long a permit for which nobody waits stays its holder's after its time is up.
+pub const KEPT_FOR: Duration = Duration::from_secs(600);
 /// How long a lost permit is remembered.
 const LOST_FOR: Duration = Duration::from_secs(600);
 /// How many lost permits are remembered.
@@ -321,10 +323,22 @@ impl Resource {
         }
     }
 
-    /// Permits whose time is up, as far as is known.
-    pub fn expired(&self, now: Timestamp) -> Vec<Uuid> {
-        let is_due = |permit: &&Arc<Permit>| permit.expires_at.is_some_and(|at| at <= now);
+    /// Permits that can be taken from their holders, as far as is known: if somebody needs the room, all whose time is up. Otherwise a
+    /// holder that is late may still renew, unless it is very late, or is a probe, whose silence says something about the resource.
+    pub fn expired(&self, now: Timestamp, is_needed: bool) -> Vec<Uuid> {
+        let kept = |permit: &Permit| if is_needed || permit.is_probe() { Duration::ZERO } else { KEPT_FOR };
+        let is_due = |permit: &&Arc<Permit>| permit.expires_at.is_some_and(|at| at.after(kept(permit)) <= now);
         self.held_permits().filter(is_due).map(|permit| permit.id).collect()
+    }
+
+    /// Whether somebody waits for it.
+    pub fn is_awaited(&self) -> bool {
+        !self.line.is_empty() || self.state.turn.is_some()
+    }
+
+    /// Whether it learns from how much of it is in use, so that holders who are late must not count.
+    pub fn learns(&self) -> bool {
+        self.policy.as_ref().is_some_and(|policy| policy.adaptive.is_some())
     }
 
     /// Lets somebody wait.

@@ -93,6 +93,18 @@ impl Resource {
         }
     }
 
+    /// Whether a block may be over when others no longer hold their permits.
+    pub fn is_by_others(&self, block: Block, now: Timestamp) -> bool {
+        let breaker = self.policy.as_ref().and_then(|policy| policy.breaker.as_ref()).zip(self.state.breaker.as_ref());
+        match block.reason {
+            BlockReason::Held | BlockReason::Capacity => true,
+            BlockReason::Rate | BlockReason::Interval => false,
+            BlockReason::BreakerOpen => breaker.is_some_and(|(policy, breaker)| {
+                matches!(breaker.admission(policy, now), Admission::Alone | Admission::Closed { until: None })
+            }),
+        }
+    }
+
     /// When the first permit expires, should nobody renew it.
     fn first_expiry(&self) -> Option<Timestamp> {
         self.held_permits().filter_map(|permit| permit.expires_at).min()
@@ -160,11 +172,13 @@ impl Resource {
         left.into_iter().chain(tokens).min().unwrap_or(MAX_CALLED).clamp(1, MAX_CALLED)
     }
 
-    /// When something happens by itself that somebody waits for; `None` while nobody waits.
+    /// When something happens by itself: to a probe of the breaker, or that somebody waits for.
     pub fn wakes_at(&self, now: Timestamp) -> Option<Timestamp> {
         let turn = self.state.turn.as_ref();
-        if self.line.is_empty() && turn.is_none() {
-            return None;
+        if !self.is_awaited() {
+            let has_breaker = self.policy.as_ref().is_some_and(|policy| policy.breaker.is_some());
+            let probes = self.held_permits().filter(|permit| has_breaker && permit.is_probe());
+            return probes.filter_map(|permit| permit.expires_at).min();
         }
         let mut moments: Vec<Timestamp> = self.line.values().map(|waiter| waiter.until).min().into_iter().collect();
         moments.extend(self.first_expiry());

@@ -104,7 +104,6 @@ impl Operation for AcquirePermit {
         for (i, claim) in self.claims.iter().enumerate() {
             // Who waits already is served first: time may have passed.
             let key = ResourceKey::of(self.namespace, &claim.resource);
-            desk.expire(key);
             desk.look(key);
             desk.settle();
             let resource = desk.get_or_new(&claim.resource);

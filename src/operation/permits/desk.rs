@@ -16,7 +16,7 @@ use crate::domain::id::{JobKey, Name, NamespaceId};
 use crate::domain::job::Hold;
 use crate::domain::permit::line::{Place, Turn, Waiter};
 use crate::domain::permit::resource::{Resource, Terms};
-use crate::domain::permit::{Blocker, Claim, Granted, HeldPermit, ResourceKey};
+use crate::domain::permit::{Block, Blocker, Claim, Granted, HeldPermit, ResourceKey};
 use crate::domain::time::Timestamp;
 use crate::engine::world::World;
 use crate::operation::keep;
@@ -81,12 +81,13 @@ impl<'w> Desk<'w> {
         }
     }
 
-    /// Takes permits from those whose time is up; the commit proves that it is.
-    pub fn expire(&mut self, key: ResourceKey) {
+    /// Takes permits from those whose time is up: all, if somebody needs the room, else those that are of no use even to a holder
+    /// who is late. The commit proves that their time is up. True if there were any.
+    pub fn expire(&mut self, key: ResourceKey, is_needed: bool) -> bool {
         let (now, spared) = (self.now, self.world.surroundings().spared);
-        let Some(resource) = self.get(key) else { return };
+        let Some(resource) = self.get(key) else { return false };
         let is_spared = |id: &Uuid| spared.spares(resource.permits[id].held_since());
-        let expired: Vec<Uuid> = resource.expired(now).into_iter().filter(|id| !is_spared(id)).collect();
+        let expired: Vec<Uuid> = resource.expired(now, is_needed).into_iter().filter(|id| !is_spared(id)).collect();
         for id in &expired {
             resource.lose(id, now);
         }
@@ -96,21 +97,38 @@ impl<'w> Desk<'w> {
         if !expired.is_empty() {
             self.changed(key);
         }
+        !expired.is_empty()
     }
 
-    /// What is in the way of claims that stand at a place; those of a stage stand where it is the stages' turn, if it is.
+    /// What is in the way of claims that stand at a place; those of a stage stand where it is the stages' turn, if it is. Permits
+    /// whose time is up are in nobody's way.
     pub fn blocked(&mut self, claims: &[Claim], place: Place, is_stage: bool) -> Blocked {
         let now = self.now;
         let mut blocked = Vec::new();
         for claim in claims {
             let resource = self.get_or_new(&claim.resource);
-            let turn = resource.state.turn.filter(|_| is_stage);
-            let place = turn.map_or(place, |turn| turn.place());
-            if let Err(block) = resource.allows(claim, place, is_stage, now) {
-                blocked.push((resource.key, Blocker { resource: claim.resource.clone(), block }));
+            let (key, learns) = (resource.key, resource.learns());
+            if learns {
+                self.expire(key, true);
+            }
+            let mut outcome = self.allows(claim, place, is_stage);
+            let is_by_others = |block| self.get(key).is_some_and(|resource| resource.is_by_others(block, now));
+            if outcome.is_err_and(is_by_others) && self.expire(key, true) {
+                outcome = self.allows(claim, place, is_stage);
+            }
+            if let Err(block) = outcome {
+                blocked.push((key, Blocker { resource: claim.resource.clone(), block }));
             }
         }
         blocked
+    }
+
+    fn allows(&mut self, claim: &Claim, place: Place, is_stage: bool) -> Result<(), Block> {
+        let now = self.now;
+        let resource = self.get_or_new(&claim.resource);
+        let turn = resource.state.turn.filter(|_| is_stage);
+        let place = turn.map_or(place, |turn| turn.place());
+        resource.allows(claim, place, is_stage, now)
     }
 
     /// Grants claims, which are known to fit.
@@ -210,7 +228,8 @@ impl<'w> Desk<'w> {
 
     /// Serves one line from its beginning, as far as it gets.
     fn serve(&mut self, key: ResourceKey) {
-        self.expire(key);
+        let is_awaited = self.get(key).is_some_and(|resource| resource.is_awaited());
+        self.expire(key, is_awaited);
         let mut served: Option<Place> = None;
         while let Some(next) = self.next_in_line(key, served) {
             match next {
@@ -299,11 +318,6 @@ impl<'w> Desk<'w> {
     fn serve_waiter(&mut self, waiter: &Arc<Waiter>) -> bool {
         if self.is_gone(waiter) || !self.has_lease(waiter) {
             return self.leave(waiter);
-        }
-        let claims: Vec<ResourceKey> =
-            waiter.claims.iter().map(|claim| ResourceKey::of(self.namespace, &claim.resource)).collect();
-        for key in claims {
-            self.expire(key);
         }
         let blocked = self.blocked(&waiter.claims, waiter.place(), false);
         if !blocked.is_empty() || self.world.is_blind() {

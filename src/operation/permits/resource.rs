@@ -96,7 +96,11 @@ impl ChangeResource {
     /// Its numbers go on above the floor of its namespace.
     fn delete(&self, world: &mut World) -> Result<Reply, Refusal> {
         let resource = self.existing(world)?;
-        if resource.held() > 0 || !resource.line.is_empty() || resource.state.turn.is_some() {
+        // Holders who are late are in nobody's way.
+        let mut desk = Desk::new(world, self.key.namespace);
+        desk.expire(self.key, true);
+        let held = desk.get(self.key).map_or(0, |resource| resource.held());
+        if held > 0 || resource.is_awaited() {
             return Err(Refusal::ResourceInUse { name: resource.name.to_string() });
         }
         world.delete_resource(self.key);

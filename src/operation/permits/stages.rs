@@ -36,9 +36,6 @@ pub fn acquire(
         return Ok(Vec::new());
     }
     let mut desk = Desk::new(world, job.key.namespace);
-    for claim in claims {
-        desk.expire(ResourceKey::of(job.key.namespace, &claim.resource));
-    }
     // Permits of one id are one permit at each resource, so who needs another amount there has permits of its own.
     let id = if claims.iter().any(|claim| is_other(&mut desk, claim, &id)) { own } else { id };
     let (shared, wanted): (Vec<Claim>, Vec<Claim>) =

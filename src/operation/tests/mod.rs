@@ -12,6 +12,7 @@ mod failing;
 mod fan_in;
 mod fleet;
 mod groups;
+mod late_holders;
 mod leases;
 mod lifecycle;
 mod permits;

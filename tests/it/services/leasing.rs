@@ -52,7 +52,7 @@ async fn a_lease_carries_all_that_is_needed() {
     assert_eq!((&lease.payload, &lease.labels), (&request.payload, &request.labels));
     assert_eq!(lease.input, request.stages[2].input);
     assert!(!lease.lease_token.is_empty() && lease.lease_token.len() <= 64);
-    assert_eq!(lease.heartbeat_interval.map(|it| it.seconds), Some(13), "a third of the stage's own 40 s");
+    assert_eq!(lease.heartbeat_interval.map(|it| it.seconds), Some(10), "less than a third of the stage's own 40 s");
     let ttl = lease.ttl.expect("a ttl");
     assert!((35..=40).contains(&ttl.seconds), "{ttl:?}");
     let mut dependencies = lease.dependencies.clone();

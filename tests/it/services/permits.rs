@@ -126,6 +126,29 @@ async fn a_permit_that_is_not_renewed_goes_to_who_waits() {
     assert!(api.renew(&second).await);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_renewal_keeps_the_permit_as_long_as_nobody_waits() {
+    let server = Server::start().await;
+    let api = &server.api;
+    let short = proto::AcquirePermitRequest { ttl: seconds(1), ..wish(vec![claim("doc")]) };
+    let late = api.ask(short.clone()).await.expect("a permit");
+    // The loops that look for what is due have come by several times since.
+    let passed = "SELECT 'late' FROM permits WHERE expires_at <= clock_timestamp() - interval '1.5 s'";
+    eventually("its time is long up", async || (server.column(passed).await == ["late"]).then_some(())).await;
+    let fenced = proto::CommitRequest {
+        permit_fence: late.permit_token.clone(),
+        operations: vec![proto::CommitOperation {
+            operation: Some(proto::commit_operation::Operation::UpdateRecord(update("doc", vec![increment("n", 1.0)]))),
+        }],
+        ..Default::default()
+    };
+    ok(api.transactions().commit(fenced).await);
+    assert!(api.renew(&late).await, "nobody has taken it");
+    let next = api.acquire("doc").await;
+    assert!(next.grants[0].fencing_token > late.grants[0].fencing_token);
+    assert!(!api.renew(&late).await, "somebody has");
+}
+
 #[tokio::test]
 async fn rates_and_intervals_say_when_to_come_back_and_waiters_come_back_by_themselves() {
     let server = Server::start().await;
