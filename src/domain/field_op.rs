@@ -1,12 +1,13 @@
 //! What can happen to a field of a record. The rules for fields that are missing, or of another type, stand in the proto.
 //!
 //! Values are kept as JSON text. Operations that only need to know the type look at the first character, and an append adds to
-//! the text; only those that compare or merge read the value.
+//! the text, and a comparison goes along two texts; only a merge reads the value.
 
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
+use super::equality::{elements, equal};
 use super::record::{Fault, Json};
 use super::short::Short;
 
@@ -154,24 +155,23 @@ fn append(before: Option<&Json>, values: &[Json]) -> Result<Json, Fault> {
 
 fn add_to_set(before: Option<&Json>, values: &[Json]) -> Result<Json, Fault> {
     let there = before.map(as_list).transpose()?.unwrap_or_default();
-    let mut new: Vec<(Value, Json)> = Vec::new();
+    let mut new: Vec<Json> = Vec::new();
     for value in values {
-        let parsed = parsed(value);
-        if !there.contains(&parsed) && !new.iter().any(|(other, _)| *other == parsed) {
-            new.push((parsed, value.clone()));
+        let is_new = |other: &str| !equal(other, value.as_str());
+        if there.iter().all(|other| is_new(other)) && new.iter().all(|other| is_new(other.as_str())) {
+            new.push(value.clone());
         }
     }
-    let new: Vec<Json> = new.into_iter().map(|(_, value)| value).collect();
     append(before, &new)
 }
 
 fn remove(before: Option<&Json>, values: &[Json]) -> Result<Option<Json>, Fault> {
     let Some(before) = before else { return Ok(None) };
     let there = as_list(before)?;
-    let gone: Vec<Value> = values.iter().map(parsed).collect();
-    let left: Vec<&Value> = there.iter().filter(|value| !gone.contains(value)).collect();
+    let stays = |element: &&&str| !values.iter().any(|gone| equal(element, gone.as_str()));
+    let left: Vec<&str> = there.iter().filter(stays).copied().collect();
     let unchanged = left.len() == there.len();
-    Ok(Some(if unchanged { before.clone() } else { written(&left) }))
+    Ok(Some(if unchanged { before.clone() } else { Json::from_checked(format!("[{}]", left.join(","))) }))
 }
 
 fn merge(before: Option<&Json>, patch: &Json) -> Result<Json, Fault> {
@@ -182,11 +182,11 @@ fn merge(before: Option<&Json>, patch: &Json) -> Result<Json, Fault> {
         }
         None => Value::Object(Map::new()),
     };
-    let unmerged = merged.clone();
     patch_into(&mut merged, parsed(patch));
+    let merged = written(&merged);
     Ok(match before {
-        Some(before) if merged == unmerged => before.clone(),
-        Some(_) | None => written(&merged),
+        Some(before) if equal(before.as_str(), merged.as_str()) => before.clone(),
+        Some(_) | None => merged,
     })
 }
 
@@ -209,12 +209,9 @@ fn patch_into(target: &mut Value, patch: Value) {
     }
 }
 
-fn as_list(value: &Json) -> Result<Vec<Value>, Fault> {
+fn as_list(value: &Json) -> Result<Vec<&str>, Fault> {
     expect(value, "a list")?;
-    match parsed(value) {
-        Value::Array(values) => Ok(values),
-        _ => Err(Fault::WrongType { needs: "a list", is: type_of(value) }),
-    }
+    Ok(elements(value.as_str()))
 }
 
 fn parsed(value: &Json) -> Value {

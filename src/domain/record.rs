@@ -10,6 +10,7 @@ use std::sync::{Arc, LazyLock};
 
 use foldhash::fast::RandomState;
 
+use super::equality::equal;
 use super::field_op::FieldOp;
 use super::fields::Fields;
 use super::id::{JobKey, NamespaceId};
@@ -202,10 +203,14 @@ impl Record {
         for operation in operations {
             let before = base.fields.get(&operation.field);
             match record.fields.get_mut(&operation.field) {
-                Some(field) if before.is_some_and(|before| before.value == field.value) => {
-                    field.version = before.map_or(version, |before| before.version);
-                }
-                Some(_) => changed = true,
+                Some(field) => match before.filter(|before| equal(before.value.as_str(), field.value.as_str())) {
+                    // The text may be another one, such as that of −0.
+                    Some(before) => {
+                        record.bytes = record.bytes + before.value.len() - field.value.len();
+                        *field = before.clone();
+                    }
+                    None => changed = true,
+                },
                 None => changed |= before.is_some(),
             }
         }

@@ -105,6 +105,33 @@ fn what_did_not_change_keeps_its_version() {
     assert_eq!((changed.version, versions), (2, vec![1, 1, 2]));
 }
 
+/// As filters have it, too.
+#[test]
+fn zero_and_minus_zero_are_one_value_everywhere() {
+    let base = record(&[("n", "0"), ("l", "[0,-0.0,1]"), ("o", "{\"a\":-0.0,\"b\":1e-5}")]);
+    let apply = |operations: &[FieldOp]| Record::apply(&base, operations, 2, NOW, "operations").expect("applied");
+    for same in [
+        op("n", FieldChange::Set(json("-0.0"))),
+        op("n", FieldChange::Increment(-0.0)),
+        op("n", FieldChange::Maximum(-0.0)),
+        op("n", FieldChange::Minimum(-0.0)),
+        op("l", FieldChange::AddToSet(list(&["-0.0", "0"]))),
+        op("l", FieldChange::Set(json("[-0.0,0,1]"))),
+        op("o", FieldChange::Set(json("{\"a\":0,\"b\":0.00001}"))),
+        op("o", FieldChange::Merge(json("{\"a\":0}"))),
+    ] {
+        assert!(apply(std::slice::from_ref(&same)).is_none(), "{same:?}");
+        let beside = apply(&[same.clone(), op("x", FieldChange::Set(json("1")))]).expect("changed");
+        assert_eq!(beside.fields.get(&same.field), base.fields.get(&same.field), "{same:?}");
+        let mut counted = beside.clone();
+        counted.derive();
+        assert_eq!(counted.bytes, beside.bytes);
+    }
+    let left = apply(&[op("l", FieldChange::Remove(list(&["-0.0"])))]).expect("changed");
+    assert_eq!(left.fields.get(&"l".into()).map(|field| field.value.as_str()), Some("[1]"));
+    assert_eq!(after(None, FieldChange::AddToSet(list(&["0", "-0.0"]))).expect("a list").as_deref(), Some("[0]"));
+}
+
 #[test]
 fn a_field_version_is_that_of_the_record_as_it_was() {
     let base = record(&[("a", "1")]);

@@ -26,8 +26,8 @@ async fn records_are_found_by_their_fields() {
     };
     let long = "y".repeat(400);
     for (record_id, value) in [
-        ("a", json!({ "status": "done", "n": 3, "ok": true, "Voice URL": "x" })),
-        ("b", json!({ "status": "todo", "n": "3", "ok": false, "long": long })),
+        ("a", json!({ "status": "done", "n": 3, "ok": true, "Voice URL": "x", "zero": 0 })),
+        ("b", json!({ "status": "todo", "n": "3", "ok": false, "long": long, "zero": -0.0 })),
         ("c", json!({ "status": null, "n": 2.5, "ok": "true" })),
     ] {
         api.update_record(record_id, fields(value)).await;
@@ -43,6 +43,9 @@ async fn records_are_found_by_their_fields() {
         ("fields.n = \"3\"", "b"),
         ("fields.n >= 2 AND fields.n < 3", "c"),
         ("fields.n != 3", "b c"),
+        ("fields.zero = 0", "a b"),
+        ("fields.zero = -0", "a b"),
+        ("fields.zero < 0", ""),
         ("fields.ok = true OR fields.ok = false", "a b"),
         ("fields.ok = \"true\"", "c"),
         ("fields.\"Voice URL\" = x", "a"),
