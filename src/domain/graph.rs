@@ -1,4 +1,4 @@
-//! Which stage waits for which: names, and the arrows between stages in both directions.
+//! Which stage waits for which: names, the arrows between stages in both directions, and who added whom.
 
 use std::collections::HashMap;
 
@@ -15,15 +15,19 @@ pub const MAX_STAGES: usize = 10_000;
 pub struct Graph {
     by_name: HashMap<Name, StageNo>,
     dependents: Vec<Vec<StageNo>>,
+    /// Of stages that added others.
+    children: HashMap<StageNo, Vec<StageNo>>,
 }
 
-/// How new stages fit into a job, after all checks.
+/// What the names in stages of a request stand for.
 #[derive(Debug, Default)]
 pub struct Wiring {
-    /// For each new stage, the numbers it waits for.
+    /// The number of each stage.
+    pub numbers: Vec<StageNo>,
+    /// For each stage, the numbers it says that it waits for.
     pub depends_on: Vec<Vec<StageNo>>,
-    /// Existing stages that now wait for new ones: `(existing, new)`.
-    pub required_by: Vec<(StageNo, StageNo)>,
+    /// Stages that shall wait for one of the request: `(waiting, place in the request)`.
+    pub required_by: Vec<(StageNo, usize)>,
 }
 
 impl Graph {
@@ -32,6 +36,9 @@ impl Graph {
         let mut graph = Self::default();
         for stage in stages.iter() {
             graph.add(stage.spec.name.clone(), stage.no);
+            if let Some(parent) = stage.parent {
+                graph.adopt(parent.no, stage.no);
+            }
         }
         for stage in stages.iter() {
             for &dependency in stage.depends_on.iter() {
@@ -51,6 +58,16 @@ impl Graph {
         self.dependents.get(no as usize).map_or(&[], Vec::as_slice)
     }
 
+    /// The stages that one has added.
+    pub fn children(&self, no: StageNo) -> &[StageNo] {
+        self.children.get(&no).map_or(&[], Vec::as_slice)
+    }
+
+    /// Notes that `parent` has added `child`.
+    pub fn adopt(&mut self, parent: StageNo, child: StageNo) {
+        self.children.entry(parent).or_default().push(child);
+    }
+
     /// Notes a stage that has the next number.
     pub fn add(&mut self, name: Name, no: StageNo) {
         self.by_name.insert(name, no);
@@ -62,91 +79,78 @@ impl Graph {
         self.dependents[dependency as usize].push(dependent);
     }
 
-    /// Checks that `new` stages fit: names are new, dependencies known, no cycle. `path` is the field that holds them.
-    pub fn wire(&self, new: &[NewStage], path: &str) -> Result<Wiring, Refusal> {
+    /// Resolves the names in stages of a request. `known` are the numbers of those that are in the job already, and may be; the others must
+    /// be new. `path` is the field that holds them.
+    pub fn wire(&self, new: &[NewStage], known: &[Option<StageNo>], path: &str) -> Result<Wiring, Refusal> {
         let first = self.by_name.len();
-        if first + new.len() > MAX_STAGES {
-            let why = format!("a job has at most {MAX_STAGES} stages, this would make {}", first + new.len());
-            return Err(Refusal::field(path, why));
+        let total = first + known.iter().filter(|known| known.is_none()).count();
+        if total > MAX_STAGES {
+            return Err(Refusal::field(
+                path,
+                format!("a job has at most {MAX_STAGES} stages, this would make {total}"),
+            ));
         }
+        let mut next = first;
         let mut names: HashMap<&str, StageNo> = HashMap::with_capacity(new.len());
-        for (i, stage) in new.iter().enumerate() {
+        let mut wiring = Wiring { numbers: Vec::with_capacity(new.len()), ..Wiring::default() };
+        for (i, (stage, known)) in new.iter().zip(known).enumerate() {
             let name = &*stage.spec.name;
-            if self.by_name.contains_key(name) {
+            if known.is_none() && self.by_name.contains_key(name) {
                 return Err(Refusal::StageAlreadyExists { stage_name: name.to_owned() });
             }
-            if names.insert(name, number(first + i)).is_some() {
+            let no = known.unwrap_or_else(|| {
+                next += 1;
+                number(next - 1)
+            });
+            if names.insert(name, no).is_some() {
                 let why = format!("another stage of the request is named {name:?}");
                 return Err(Refusal::field(format!("{path}[{i}].name"), why));
             }
+            wiring.numbers.push(no);
         }
-        let mut wiring = Wiring { depends_on: vec![Vec::new(); new.len()], required_by: Vec::new() };
+        let find = |name: &str| names.get(name).copied().or_else(|| self.find(name));
         for (i, stage) in new.iter().enumerate() {
+            let mut depends_on = Vec::with_capacity(stage.depends_on.len());
             for (j, name) in stage.depends_on.iter().enumerate() {
-                let known = names.get(&**name).copied().or_else(|| self.find(name));
-                let Some(no) = known else {
-                    return Err(unknown(format!("{path}[{i}].depends_on[{j}]"), name));
-                };
-                wiring.depends_on[i].push(no);
+                depends_on.push(find(name).ok_or_else(|| unknown(format!("{path}[{i}].depends_on[{j}]"), name))?);
             }
+            depends_on.sort_unstable();
+            depends_on.dedup();
+            wiring.depends_on.push(depends_on);
             for (j, name) in stage.required_by.iter().enumerate() {
-                match (names.get(&**name), self.find(name)) {
-                    (Some(&no), _) => wiring.depends_on[no as usize - first].push(number(first + i)),
-                    (None, Some(no)) => wiring.required_by.push((no, number(first + i))),
-                    (None, None) => return Err(unknown(format!("{path}[{i}].required_by[{j}]"), name)),
-                }
+                let no = find(name).ok_or_else(|| unknown(format!("{path}[{i}].required_by[{j}]"), name))?;
+                wiring.required_by.push((no, i));
             }
-        }
-        for numbers in &mut wiring.depends_on {
-            numbers.sort_unstable();
-            numbers.dedup();
         }
         wiring.required_by.sort_unstable();
         wiring.required_by.dedup();
-        match self.cycle(&wiring, first) {
-            None => Ok(wiring),
-            Some(no) => {
-                let why = "this stage waits for itself through its dependencies";
-                let at = no as usize;
-                let field = if at >= first { format!("{path}[{}].depends_on", at - first) } else { path.to_owned() };
-                Err(Refusal::field(field, why))
-            }
-        }
+        Ok(wiring)
     }
+}
 
-    /// A stage that waits for itself, if there is one. Existing arrows alone form no cycle, so every one
-    /// passes through a new stage; existing stages are walked because `required_by` may lead back through them.
-    fn cycle(&self, wiring: &Wiring, first: usize) -> Option<StageNo> {
-        let total = first + wiring.depends_on.len();
-        let mut arrows: Vec<Vec<StageNo>> = vec![Vec::new(); total];
-        let mut waiting = vec![0u32; total];
-        for (dependency, dependents) in self.dependents.iter().enumerate() {
-            for &dependent in dependents {
-                arrows[dependency].push(dependent);
-                waiting[dependent as usize] += 1;
-            }
-        }
-        for (i, dependencies) in wiring.depends_on.iter().enumerate() {
-            for &dependency in dependencies {
-                arrows[dependency as usize].push(number(first + i));
-                waiting[first + i] += 1;
-            }
-        }
-        for &(existing, new) in &wiring.required_by {
-            arrows[new as usize].push(existing);
-            waiting[existing as usize] += 1;
-        }
-        let mut free: Vec<usize> = (0..total).filter(|&i| waiting[i] == 0).collect();
-        while let Some(i) = free.pop() {
-            for &dependent in &arrows[i] {
-                waiting[dependent as usize] -= 1;
-                if waiting[dependent as usize] == 0 {
-                    free.push(dependent as usize);
-                }
-            }
-        }
-        (first..total).chain(0..first).find(|&i| waiting[i] > 0).map(number)
+/// A stage out of `total` that waits for itself, if there is one, those that `suspects` names first. An arrow goes from a stage to one that
+/// waits for it.
+pub fn cycle(
+    total: usize,
+    arrows: &[(StageNo, StageNo)],
+    suspects: impl IntoIterator<Item = StageNo>,
+) -> Option<StageNo> {
+    let mut dependents: Vec<Vec<StageNo>> = vec![Vec::new(); total];
+    let mut waiting = vec![0u32; total];
+    for &(dependency, dependent) in arrows {
+        dependents[dependency as usize].push(dependent);
+        waiting[dependent as usize] += 1;
     }
+    let mut free: Vec<usize> = (0..total).filter(|&i| waiting[i] == 0).collect();
+    while let Some(i) = free.pop() {
+        for &dependent in &dependents[i] {
+            waiting[dependent as usize] -= 1;
+            if waiting[dependent as usize] == 0 {
+                free.push(dependent as usize);
+            }
+        }
+    }
+    suspects.into_iter().chain((0..total).map(number)).find(|no| waiting[*no as usize] > 0)
 }
 
 fn number(index: usize) -> StageNo {

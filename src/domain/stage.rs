@@ -218,16 +218,31 @@ impl StageState {
     }
 }
 
+/// The stage that added another one to the job, and may add it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// The number of the stage that added it.
+    pub no: StageNo,
+    /// The parent's fencing token in the attempt that last named the stage; 0: its plan does not have the stage, or not yet in this run.
+    pub fencing_token: i64,
+}
+
 /// One stage.
 #[derive(Clone, Debug)]
 pub struct Stage {
     /// Its position in the job.
     pub no: StageNo,
-    /// What does not change.
+    /// What was submitted; changes only where its parent adds the stage again.
     pub spec: Arc<StageSpec>,
+    /// The stage that added it; `None`: it was submitted with the job.
+    pub parent: Option<Parent>,
+    /// Of a stage with a parent, those that wait for it because it said so.
+    pub required_by: Arc<[StageNo]>,
+    /// Of a stage with a parent, a digest of what it was added as, to recognise the same again.
+    pub plan_digest: Option<Uuid>,
     /// The stages it waits for.
     pub depends_on: Arc<[StageNo]>,
-    /// How many of those have not ended; derived.
+    /// How many of those have not ended, and one more if its parent's plan does not have it; derived.
     pub pending: u32,
     /// Where it stands.
     pub state: StageState,
@@ -263,6 +278,9 @@ impl Stage {
         Self {
             no,
             spec,
+            parent: None,
+            required_by: Arc::default(),
+            plan_digest: None,
             depends_on,
             pending: 0,
             state: StageState::Blocked,
@@ -284,6 +302,41 @@ impl Stage {
     /// The state without what it carries.
     pub fn phase(&self) -> StagePhase {
         self.state.phase()
+    }
+
+    /// Whether its parent's plan does not have it: the parent has ended without naming it, or runs again and has not named it yet.
+    pub fn is_unplanned(&self) -> bool {
+        self.parent.is_some_and(|parent| parent.fencing_token == 0)
+    }
+
+    /// Whether its parent took it back before it started: it is SKIPPED, and to all others as if it were not there.
+    pub fn is_withdrawn(&self) -> bool {
+        self.phase() == StagePhase::Skipped && self.is_unplanned()
+    }
+
+    /// Whether it ended other than well.
+    pub fn ended_badly(&self) -> bool {
+        let badly = matches!(self.phase(), StagePhase::Failed | StagePhase::Cancelled | StagePhase::Skipped);
+        badly && !self.is_withdrawn()
+    }
+
+    /// Whether it has not ended, and no attempt of it has begun in this run.
+    pub fn is_unstarted(&self) -> bool {
+        self.attempt == 0 && matches!(self.phase(), StagePhase::Blocked | StagePhase::Ready)
+    }
+
+    /// Makes it what it is before its first attempt. What is of the whole job's life stays: version, fencing token, plan.
+    pub fn start_over(&mut self) {
+        self.state = StageState::Blocked;
+        self.attempt = 0;
+        self.failures = FailureCounts::default();
+        self.token_secret = None;
+        self.outcome_digest = None;
+        self.progress = 0.0;
+        self.message = None;
+        self.failure = None;
+        self.start_time = None;
+        self.end_time = None;
     }
 
     /// The lease of a running attempt.

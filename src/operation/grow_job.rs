@@ -39,9 +39,9 @@ impl Operation for AddStages {
 
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
         let job = self.target.job(world)?;
-        job.running(&self.target.hold)?;
+        let by = job.running(&self.target.hold)?.no;
         let mut edit = world.edit(&job);
-        let stages = edit.add_stages(&self.stages, "stages")?;
+        let stages = edit.add_stages(by, &self.stages, "stages")?;
         let (job, applied) = keep(world, &job, edit);
         Ok(Reply { jobs: vec![job], stages, applied, ..Reply::default() })
     }

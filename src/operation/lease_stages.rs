@@ -43,6 +43,10 @@ impl Operation for LeaseStages {
         let mut had = Vec::with_capacity(self.stages.len());
         for (no, grant) in &self.stages {
             let Some(stage) = job.stages.get(*no).filter(|stage| job.is_leasable(stage)) else { continue };
+            // It may have been added again for another queue since it was picked.
+            if grant.queue.as_ref().is_some_and(|queue| *queue != stage.spec.queue) {
+                continue;
+            }
             let id = self.group.unwrap_or(grant.secret);
             had.push((*no, grant, acquire(world, &job, stage, &grant.worker_id, (id, grant.secret))));
         }

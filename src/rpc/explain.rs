@@ -136,8 +136,10 @@ fn wait<'a>(
 
 fn open_dependency<'a>(job: &'a Job, stage: &Stage) -> Option<&'a str> {
     let dependencies = stage.depends_on.iter().filter_map(|no| job.stages.get(*no));
-    let open = dependencies.into_iter().find(|dependency| !dependency.phase().is_terminal())?;
-    Some(&*open.spec.name)
+    let open = dependencies.into_iter().find(|dependency| !dependency.phase().is_terminal());
+    // What runs again may not have named it yet.
+    let parent = || stage.parent.filter(|_| stage.is_unplanned()).and_then(|parent| job.stages.get(parent.no));
+    Some(&*open.or_else(parent)?.spec.name)
 }
 
 /// How much a reason says: what a person has to do something about comes first, what follows from other stages last.

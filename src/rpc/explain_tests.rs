@@ -35,7 +35,7 @@ fn edited(job: &Arc<Job>, change: impl FnOnce(&mut Edit)) -> Arc<Job> {
 }
 
 fn leased(job: &Arc<Job>) -> Arc<Job> {
-    let grant = Grant { worker_id: "w-1".into(), secret: Uuid::from_u128(9), duration: None };
+    let grant = Grant { worker_id: "w-1".into(), secret: Uuid::from_u128(9), duration: None, queue: None };
     edited(job, |edit| edit.lease(0, &grant, Vec::new()).expect("ready"))
 }
 

@@ -95,6 +95,7 @@ pub async fn start_stage(caller: Caller, mut request: proto::StartStageRequest) 
         worker_id: worker_id.clone(),
         secret: Uuid::new_v4(),
         duration: Some(duration),
+        queue: None,
     });
     let wants_lease = grant.is_some();
     let reply = caller

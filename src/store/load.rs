@@ -21,7 +21,7 @@ use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
 use crate::domain::job::{Job, JobMeta, JobPhase, JobState, Tally};
 use crate::domain::namespace::Namespace;
 use crate::domain::request::{RequestKey, RequestRecord};
-use crate::domain::stage::{Attempt, Lease, Stage, StagePhase, StageState};
+use crate::domain::stage::{Attempt, Lease, Parent, Stage, StagePhase, StageState};
 use crate::domain::stage_table::StageTable;
 use crate::domain::time::Timestamp;
 
@@ -113,6 +113,9 @@ fn stage(row: &Row) -> Stage {
     Stage {
         no: number(row.get(24)),
         spec: Arc::new(parsed(&row.get(38))),
+        parent: parent(row),
+        required_by: row.get::<_, Option<JsonText>>(47).map(|text| parsed(&text)).unwrap_or_default(),
+        plan_digest: row.get(48),
         depends_on: depends_on.into(),
         pending: 0,
         state: match stage_phase(row.get(27)) {
@@ -142,6 +145,11 @@ fn stage(row: &Row) -> Stage {
         start_time: row.get(36),
         end_time: row.get(37),
     }
+}
+
+fn parent(row: &Row) -> Option<Parent> {
+    let no: Option<i32> = row.get(45);
+    Some(Parent { no: number(no?), fencing_token: row.get::<_, Option<i64>>(46).unwrap_or(0) })
 }
 
 fn lease(row: &Row) -> Option<Lease> {

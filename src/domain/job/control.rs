@@ -9,7 +9,6 @@ use crate::domain::event::EventKind;
 use crate::domain::failure::{Failure, FailureClass, FailureReport};
 use crate::domain::id::{Name, StageNo};
 use crate::domain::refusal::Refusal;
-use crate::domain::retry::FailureCounts;
 use crate::domain::stage::{StagePhase, StageState};
 
 impl Job {
@@ -105,7 +104,7 @@ impl Edit {
         Ok(())
     }
 
-    /// Runs an ended job again: what has not succeeded, and with `from_stage` also that stage and all that follow it.
+    /// Runs an ended job again: what has not succeeded, and with `from_stage` also that stage, all that follow it and all that these added.
     pub fn retry(&mut self, from_stage: Option<&Name>) -> Result<(), Refusal> {
         let allowed = match self.job.state {
             JobState::Failed | JobState::Cancelled => true,
@@ -128,16 +127,11 @@ impl Edit {
         }
         for &no in &again {
             self.alter(no, |stage| {
-                stage.state = StageState::Blocked;
-                stage.attempt = 0;
-                stage.failures = FailureCounts::default();
-                stage.token_secret = None;
-                stage.outcome_digest = None;
-                stage.progress = 0.0;
-                stage.message = None;
-                stage.failure = None;
-                stage.start_time = None;
-                stage.end_time = None;
+                stage.start_over();
+                // Its parent will say whether it still wants it.
+                if let Some(parent) = stage.parent.as_mut().filter(|parent| again.contains(&parent.no)) {
+                    parent.fencing_token = 0;
+                }
             });
             self.changes().artifacts.insert(no, None);
         }
@@ -179,14 +173,22 @@ impl Edit {
             })?;
             following.push(no);
         }
-        // What follows the named stage saw its old outcome, so it goes along.
+        // What follows the named stage saw its old outcome, and what it added was its plan, so both go along.
         let mut seen = BTreeSet::new();
         while let Some(no) = following.pop() {
             if seen.insert(no) {
                 following.extend(self.job.graph.dependents(no));
+                following.extend(self.job.graph.children(no));
             }
         }
         again.append(&mut seen);
+        // What a plan that stands does not have is not run. A parent has a lower number than its children.
+        let withdrawn: Vec<StageNo> = again.iter().copied().filter(|no| self.job.stages[*no].is_unplanned()).collect();
+        for no in withdrawn {
+            if self.job.stages[no].parent.is_some_and(|parent| !again.contains(&parent.no)) {
+                again.remove(&no);
+            }
+        }
         Ok(again)
     }
 

@@ -26,8 +26,10 @@ pub struct Changes {
     pub blocked: BTreeMap<StageNo, (Uuid, Timestamp)>,
     /// Artifacts that were set, or removed by a new run.
     pub artifacts: BTreeMap<StageNo, Option<Document>>,
-    /// Inputs of new stages.
-    pub inputs: BTreeMap<StageNo, Document>,
+    /// Stages that were added again as something else.
+    pub renewed_specs: BTreeSet<StageNo>,
+    /// Inputs of new stages, and of those that were added again.
+    pub inputs: BTreeMap<StageNo, Option<Document>>,
     /// The payload of a new job.
     pub payload: Option<Document>,
     /// A result that was set, or removed by a new run.
@@ -42,6 +44,7 @@ impl Changes {
         self.stages.extend(later.stages);
         self.rewired.extend(later.rewired);
         self.renewed.extend(later.renewed);
+        self.renewed_specs.extend(later.renewed_specs);
         self.blocked.extend(later.blocked);
         self.artifacts.extend(later.artifacts);
         self.inputs.extend(later.inputs);

@@ -1,15 +1,16 @@
 //! How stages come into a job: with its submission, and from a running stage that fans out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::replan::Plan;
 use super::{Changes, Edit, Job, JobMeta, JobState, Tally};
 use crate::domain::event::EventKind;
 use crate::domain::graph::Graph;
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::json::Document;
 use crate::domain::refusal::Refusal;
-use crate::domain::stage::{DependsWhen, NewStage, Stage, StagePhase, StageSpec, StageState};
+use crate::domain::stage::{DependsWhen, NewStage, Parent, Stage, StagePhase, StageSpec, StageState};
 use crate::domain::stage_table::StageTable;
 use crate::domain::time::Timestamp;
 
@@ -61,14 +62,14 @@ impl NewJob {
         let mut edit = Edit::begin(Arc::new(job), now);
         edit.record(EventKind::JobSubmitted);
         edit.changes().payload = self.payload.clone();
-        edit.place(&self.stages, path, fencing_floor)?;
+        edit.place(&self.stages, path, fencing_floor, None)?;
         Ok(edit.finish().expect("a submission changes the job"))
     }
 }
 
 impl Edit {
-    /// Adds stages on behalf of a running stage.
-    pub fn add_stages(&mut self, new: &[NewStage], path: &str) -> Result<Vec<StageNo>, Refusal> {
+    /// Adds stages on behalf of a running stage, which may add those again that an earlier attempt of it has added.
+    pub fn add_stages(&mut self, by: StageNo, new: &[NewStage], path: &str) -> Result<Vec<StageNo>, Refusal> {
         if !self.job.state.is_active() {
             return Err(self.job.refuses("takes no new stages"));
         }
@@ -76,47 +77,81 @@ impl Edit {
         // An earlier job of this id may have had stages of these names. Its floor is not kept, but every stage that is here began
         // at it, so the lowest token is as good.
         let floor = self.job.stages.iter().map(|stage| stage.fencing_token).min().unwrap_or(0);
-        self.place(new, path, floor)
+        let parent = Parent { no: by, fencing_token: self.job.stages[by].fencing_token };
+        self.place(new, path, floor, Some(parent))
     }
 
-    fn place(&mut self, new: &[NewStage], path: &str, fencing_floor: i64) -> Result<Vec<StageNo>, Refusal> {
-        let wiring = self.job.graph.wire(new, path)?;
-        for &(existing, _) in &wiring.required_by {
-            let stage = &self.job.stages[existing];
-            if stage.phase() != StagePhase::Blocked {
-                return Err(stage.refuses("cannot wait for a new stage"));
-            }
-        }
-        let mut graph = Graph::clone(&self.job.graph);
+    fn place(
+        &mut self,
+        new: &[NewStage],
+        path: &str,
+        fencing_floor: i64,
+        parent: Option<Parent>,
+    ) -> Result<Vec<StageNo>, Refusal> {
+        let specs: Vec<Arc<StageSpec>> = new.iter().map(|stage| self.spec_of(stage)).collect();
+        let plan = Plan::of(&self.job, new, &specs, parent, path)?;
         let first = self.job.stages.len();
-        let mut numbers = Vec::with_capacity(new.len());
-        for (stage, depends_on) in new.iter().zip(wiring.depends_on) {
-            let no = StageNo::try_from(first + numbers.len()).expect("a job has at most 10,000 stages");
-            graph.add(stage.spec.name.clone(), no);
-            let placed = Stage::new(no, self.spec_of(stage), depends_on.into(), fencing_floor);
+        let mut graph = Graph::clone(&self.job.graph);
+        for (i, (stage, spec)) in new.iter().zip(specs).enumerate() {
+            let no = plan.numbers[i];
+            if (no as usize) < first {
+                self.add_again(no, &plan, i, spec, stage.input.as_ref());
+                continue;
+            }
+            graph.add(spec.name.clone(), no);
+            let mut placed = Stage::new(no, spec, plan.depends_on[&no].as_slice().into(), fencing_floor);
+            if let Some(parent) = parent {
+                graph.adopt(parent.no, no);
+                placed.parent = Some(parent);
+                placed.required_by = plan.required_by[i].as_slice().into();
+                placed.plan_digest = plan.digests[i];
+            }
             self.job.tally.add(&placed);
             self.job.stages.put(Arc::new(placed));
             if let Some(input) = &stage.input {
-                self.changes().inputs.insert(no, input.clone());
-            }
-            numbers.push(no);
-        }
-        for &no in &numbers {
-            for &dependency in self.job.stages[no].depends_on.iter() {
-                graph.connect(dependency, no);
+                self.changes().inputs.insert(no, Some(input.clone()));
             }
         }
-        for (existing, by) in wiring.required_by {
-            graph.connect(by, existing);
-            self.changes().rewired.insert(existing);
-            self.alter(existing, |stage| {
-                stage.depends_on = stage.depends_on.iter().copied().chain([by]).collect();
-                stage.pending += 1;
-            });
+        let touched = self.connect(graph, &plan, first);
+        self.open(&touched);
+        Ok(plan.numbers)
+    }
+
+    /// Draws the arrows of a plan. Returns the stages whose dependencies are other ones now.
+    fn connect(&mut self, mut graph: Graph, plan: &Plan, first: usize) -> Vec<StageNo> {
+        for (&no, depends_on) in plan.depends_on.iter().filter(|(no, _)| (**no as usize) < first) {
+            if !plan.renewed.contains(&no) {
+                self.changes().rewired.insert(no);
+                self.alter(no, |stage| stage.depends_on = depends_on.as_slice().into());
+            }
         }
-        self.job.graph = Arc::new(graph);
-        self.open(&numbers);
-        Ok(numbers)
+        for &no in &plan.reopened {
+            self.alter(no, Stage::start_over);
+        }
+        let mut touched: BTreeSet<StageNo> = plan.numbers.iter().copied().collect();
+        touched.extend(plan.depends_on.keys().chain(&plan.reopened));
+        if plan.again {
+            self.job.graph = Arc::new(Graph::of(&self.job.stages));
+            self.job.recount_pending();
+        } else {
+            for (&no, depends_on) in &plan.depends_on {
+                let known = if (no as usize) < first { first } else { 0 };
+                for &dependency in depends_on.iter().filter(|dependency| (**dependency as usize) >= known) {
+                    graph.connect(dependency, no);
+                }
+            }
+            self.job.graph = Arc::new(graph);
+        }
+        for &no in &touched {
+            let pending = self.job.pending_of(&self.job.stages[no]);
+            if (no as usize) >= first {
+                // The first change of a new stage makes its version.
+                self.alter(no, |stage| stage.pending = pending);
+            } else if self.job.stages[no].pending != pending {
+                self.job.stages.get_mut(no).expect("the number comes from this job").pending = pending;
+            }
+        }
+        touched.into_iter().collect()
     }
 
     fn spec_of(&self, stage: &NewStage) -> Arc<StageSpec> {
@@ -127,14 +162,13 @@ impl Edit {
         stage.spec.clone()
     }
 
-    /// Counts what new stages wait for, and finds those that need not wait or never can run.
+    /// Finds those of blocked stages that need not wait or never can run.
     fn open(&mut self, numbers: &[StageNo]) {
         let mut skipped = Vec::new();
-        for &no in numbers {
-            let pending = self.job.pending_of(&self.job.stages[no]);
-            self.alter(no, |stage| stage.pending = pending);
-        }
-        for &no in numbers {
+        for &no in numbers.iter() {
+            if self.job.stages[no].phase() != StagePhase::Blocked {
+                continue;
+            }
             if self.is_hopeless(no) {
                 self.enter(no, StageState::Skipped);
                 skipped.push(no);
@@ -149,10 +183,7 @@ impl Edit {
 
     fn is_hopeless(&self, no: StageNo) -> bool {
         let stage = &self.job.stages[no];
-        let ended_badly = |no: &StageNo| {
-            let phase = self.job.stages[*no].phase();
-            phase.is_terminal() && phase != StagePhase::Succeeded
-        };
+        let ended_badly = |no: &StageNo| self.job.stages[*no].ended_badly();
         stage.spec.depends_when == DependsWhen::AllSucceeded && stage.depends_on.iter().any(ended_badly)
     }
 }

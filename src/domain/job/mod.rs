@@ -6,6 +6,7 @@
 mod control;
 mod edit;
 mod fanout;
+mod replan;
 mod run;
 mod settle;
 
@@ -203,8 +204,7 @@ impl Tally {
 }
 
 fn spoils(stage: &Stage) -> bool {
-    let badly = matches!(stage.phase(), StagePhase::Failed | StagePhase::Cancelled | StagePhase::Skipped);
-    badly && stage.spec.on_failure == OnFailure::FailJob
+    stage.ended_badly() && stage.spec.on_failure == OnFailure::FailJob
 }
 
 /// One job with all its stages; payloads, inputs and artifacts stay in the database.
@@ -270,7 +270,8 @@ impl Job {
 
     fn pending_of(&self, stage: &Stage) -> u32 {
         let open = |no: &&StageNo| !self.stages[**no].phase().is_terminal();
-        u32::try_from(stage.depends_on.iter().filter(open).count()).expect("a job has at most 10,000 stages")
+        let open = stage.depends_on.iter().filter(open).count() + usize::from(stage.is_unplanned());
+        u32::try_from(open).expect("a job has at most 10,000 stages")
     }
 
     /// The stage of a name.
@@ -326,7 +327,7 @@ impl Job {
         let labels: usize = self.labels.iter().map(|(k, v)| k.len() + v.len() + 64).sum();
         let per_stage = |stage: &Arc<Stage>| {
             600 + 3 * stage.spec.name.len()
-                + 8 * stage.depends_on.len()
+                + 8 * (stage.depends_on.len() + stage.required_by.len())
                 + stage.message.as_ref().map_or(0, |m| m.len())
                 + stage.failure.as_ref().map_or(0, |f| 200 + f.report.details.as_ref().map_or(0, String::len))
         };

@@ -25,6 +25,8 @@ pub struct Grant {
     pub secret: Uuid,
     /// How long it asks for; the stage's own wish comes first.
     pub duration: Option<Duration>,
+    /// The queue in which the stage was found; `None`: it was asked for by name.
+    pub queue: Option<Name>,
 }
 
 /// How the caller proves that it may write a stage.
@@ -237,7 +239,7 @@ impl Edit {
         self.by_holder(no);
         self.record(EventKind::StageCompleted);
         if !add_stages.is_empty() {
-            self.add_stages(add_stages, "add_stages")?;
+            self.add_stages(no, add_stages, "add_stages")?;
         }
         self.alter(no, |stage| {
             stage.progress = 1.0;

@@ -14,6 +14,7 @@ impl Edit {
         let mut spoilt = None;
         while let Some(no) = ended.pop() {
             spoilt = spoilt.or_else(|| self.spoils(no).then_some(no));
+            self.withdraw_children(no, &mut ended);
             for dependent in self.job.graph.dependents(no).to_vec() {
                 self.dependency_ended(dependent, no, &mut ended);
             }
@@ -25,7 +26,7 @@ impl Edit {
     }
 
     fn dependency_ended(&mut self, no: StageNo, dependency: StageNo, ended: &mut Vec<StageNo>) {
-        let well = self.job.stages[dependency].phase() == StagePhase::Succeeded;
+        let well = !self.job.stages[dependency].ended_badly();
         // How many dependencies are open is no column: it follows from the stages.
         self.job.stages.get_mut(no).expect("the graph names stages of this job").pending -= 1;
         let stage = &self.job.stages[no];
@@ -58,9 +59,8 @@ impl Edit {
         if let Some(failure) = stage.failure.as_ref().filter(|_| stage.phase() == StagePhase::Failed) {
             return failure.clone();
         }
-        let culprit = stage.depends_on.iter().map(|&no| &self.job.stages[no]).find(|dependency| {
-            matches!(dependency.phase(), StagePhase::Failed | StagePhase::Cancelled | StagePhase::Skipped)
-        });
+        let culprit =
+            stage.depends_on.iter().map(|&no| &self.job.stages[no]).find(|dependency| dependency.ended_badly());
         let because = culprit.map_or(String::new(), |culprit| {
             format!(" because stage {:?} is {}", culprit.spec.name, culprit.phase().name())
         });

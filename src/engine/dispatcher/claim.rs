@@ -145,6 +145,7 @@ impl Dispatcher {
                 worker_id: waiter.poll.worker_id.clone(),
                 secret: Uuid::new_v4(),
                 duration: waiter.poll.lease_duration,
+                queue: Some(stage.queue.clone()),
             };
             by_job.entry(stage.key).or_default().push((stage.stage_no, grant));
         }

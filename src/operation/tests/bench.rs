@@ -224,7 +224,7 @@ impl Bench {
 
     pub fn grant(&mut self, duration: Option<Duration>) -> Grant {
         self.secrets += 1;
-        Grant { worker_id: "worker".into(), secret: Uuid::from_u128(self.secrets), duration }
+        Grant { worker_id: "worker".into(), secret: Uuid::from_u128(self.secrets), duration, queue: None }
     }
 
     pub fn submit(&mut self, job: NewJob) -> Outcome {

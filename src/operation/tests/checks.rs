@@ -27,7 +27,7 @@ pub fn step(before: Option<&Job>, after: Option<&Job>, outcome: &Outcome, events
                 "one revision for what was applied, else none"
             );
             versions(before, after);
-            finality(before, after);
+            finality(before, after, events);
             progress(before, after);
             history(before, after, events);
             sound(after, now);
@@ -52,6 +52,7 @@ fn differ(a: &Stage, b: &Stage) -> bool {
     words(&a) != words(&b)
         || a.state != b.state
         || a.depends_on != b.depends_on
+        || (a.parent, a.plan_digest, &a.required_by) != (b.parent, b.plan_digest, &b.required_by)
         || a.progress.to_bits() != b.progress.to_bits()
         || a.message != b.message
         || a.failure != b.failure
@@ -76,7 +77,7 @@ fn versions(before: &Job, after: &Job) {
 }
 
 /// Within a run what has ended stays as it is.
-fn finality(before: &Job, after: &Job) {
+fn finality(before: &Job, after: &Job, events: &[JobEvent]) {
     assert!(after.run == before.run || after.run == before.run + 1);
     if after.run != before.run {
         assert!(before.state.is_terminal(), "only what has ended is run again");
@@ -85,8 +86,16 @@ fn finality(before: &Job, after: &Job) {
     if before.state.is_terminal() {
         assert_eq!((before.state, before.end_time), (after.state, after.end_time), "a terminal job is final");
     }
+    // But for what its parent adds again, and what was skipped because of that.
+    let adds = |event: &JobEvent| matches!(event.kind, EventKind::StagesAdded | EventKind::StageCompleted);
+    let is_planned_again = before.state.is_active() && events.iter().any(adds);
     for old in before.stages.iter().filter(|stage| stage.phase().is_terminal()) {
-        assert!(!differ(old, &after.stages[old.no]), "{}: a terminal stage is final", old.spec.name);
+        let mut stage = Stage::clone(&after.stages[old.no]);
+        let may_begin_again = is_planned_again && matches!(old.phase(), StagePhase::Failed | StagePhase::Skipped);
+        if old.phase() == StagePhase::Succeeded && is_planned_again {
+            stage.parent = old.parent;
+        }
+        assert!(may_begin_again || !differ(old, &stage), "{}: a terminal stage is final", old.spec.name);
     }
     if let JobState::Cancelling { .. } = before.state {
         let held = matches!(after.state, JobState::Cancelling { .. } | JobState::Cancelled);
@@ -165,8 +174,14 @@ fn derived(job: &Job) {
     }
 }
 
+/// Its parent has it not in its plan.
+fn is_unplanned(stage: &Stage) -> bool {
+    stage.parent.is_some_and(|parent| parent.fencing_token == 0)
+}
+
 fn ended_badly(stage: &Stage) -> bool {
-    matches!(stage.phase(), StagePhase::Failed | StagePhase::Cancelled | StagePhase::Skipped)
+    let is_withdrawn = stage.phase() == StagePhase::Skipped && is_unplanned(stage);
+    !is_withdrawn && matches!(stage.phase(), StagePhase::Failed | StagePhase::Cancelled | StagePhase::Skipped)
 }
 
 fn stage_is_sound(job: &Job, stage: &Stage, now: Timestamp) {
@@ -181,11 +196,15 @@ fn stage_is_sound(job: &Job, stage: &Stage, now: Timestamp) {
     match &stage.state {
         StageState::Blocked => {
             assert!(job.state.is_active() && !hopeless, "{name} is BLOCKED for ever");
-            assert!(!ended || job.opens_at.is_some(), "{name} is BLOCKED by nothing");
+            assert!(!ended || job.opens_at.is_some() || is_unplanned(stage), "{name} is BLOCKED by nothing");
+            let parent = stage.parent.map(|parent| &job.stages[parent.no]);
+            let waits = is_unplanned(stage) && parent.is_some_and(|parent| parent.phase().is_terminal());
+            assert!(!waits, "{name} waits for a parent that has ended");
         }
         StageState::Ready | StageState::Backoff { .. } => {
             assert!(job.state.is_active() && job.opens_at.is_none(), "{name} waits for a worker in a job that ends");
             assert!(ended && !hopeless, "{name} is {:?} before what it depends on", stage.phase());
+            assert!(!is_unplanned(stage), "{name} is {:?} although no plan has it", stage.phase());
         }
         StageState::Running(attempt) => {
             assert!(ended && !hopeless && !job.state.is_terminal());
@@ -200,7 +219,7 @@ fn stage_is_sound(job: &Job, stage: &Stage, now: Timestamp) {
         StageState::Cancelled => assert!(!job.state.is_active() && job.state != JobState::Succeeded),
         StageState::Skipped => {
             assert!(stage.attempt == 0, "{name} is SKIPPED although it has been tried");
-            assert!(hopeless || !job.state.is_active(), "{name} is SKIPPED for no reason");
+            assert!(hopeless || is_unplanned(stage) || !job.state.is_active(), "{name} is SKIPPED for no reason");
         }
     }
 }

@@ -17,6 +17,7 @@ mod leases;
 mod lifecycle;
 mod permits;
 mod progress;
+mod replans;
 mod requests;
 mod reruns;
 mod retries;

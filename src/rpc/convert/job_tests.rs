@@ -44,7 +44,12 @@ fn edited(job: &Arc<Job>, change: impl FnOnce(&mut Edit)) -> Arc<Job> {
 }
 
 fn leased(job: &Arc<Job>, no: StageNo) -> Arc<Job> {
-    let grant = Grant { worker_id: "w".into(), secret: Uuid::from_u128(9), duration: Some(Duration::from_secs(60)) };
+    let grant = Grant {
+        worker_id: "w".into(),
+        secret: Uuid::from_u128(9),
+        duration: Some(Duration::from_secs(60)),
+        queue: None,
+    };
     edited(job, |edit| edit.lease(no, &grant, Vec::new()).expect("ready"))
 }
 

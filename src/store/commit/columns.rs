@@ -233,13 +233,14 @@ columns!(
         namespace_id: i32, job_uid: Uuid, stage_no: i32, version: i64, changed_revision: i64, state: i16, attempt: i32,
         fencing_token: i64, token_secret: Option<Uuid>, outcome_digest: Option<Uuid>, progress: f64, message: Option<String>,
         failure: Option<JsonText>, wakes_at: Option<Timestamp>, start_time: Option<Timestamp>, end_time: Option<Timestamp>,
-        permits: Option<JsonText>, failures: Option<JsonText>,
+        permits: Option<JsonText>, failures: Option<JsonText>, parent_token: Option<i64>,
     }
 );
 columns!(
-    /// What was submitted of a stage.
+    /// What was submitted of a stage, at first or when it was added again.
     Specs of SpecRow {
         namespace_id: i32, job_uid: Uuid, stage_no: i32, spec: JsonText, depends_on: JsonText, input: Option<JsonText>,
+        parent_no: Option<i32>, required_by: Option<JsonText>, plan_digest: Option<Uuid>,
     }
 );
 columns!(

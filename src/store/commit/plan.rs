@@ -101,11 +101,13 @@ plan! {
         insert_stages: Stages, "New stages.";
         insert_specs: Specs, "Their specs.";
         update_stages: Stages, "Changed stages.";
-        rewire_specs: StageDocuments, "Dependencies that grew.";
+        update_specs: Specs, "Stages that were added again.";
+        rewire_specs: StageDocuments, "Dependencies that changed.";
         set_artifacts: StageDocuments, "Artifacts.";
         clear_artifacts: StageIds, "Artifacts that go.";
         insert_ready: Ready, "New stages that can be leased.";
         set_ready: Ready, "Stages that can be leased.";
+        renew_ready: Ready, "Stages that can be leased as something else.";
         clear_ready: StageIds, "Stages that no longer can.";
         set_leases: Leases, "Granted leases.";
         clear_leases: StageIds, "Ended leases.";

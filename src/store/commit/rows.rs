@@ -104,7 +104,8 @@ impl Plan {
         for &no in &changes.stages {
             self.write_stage(c, base, job, &job.stages[no], changes);
         }
-        for &no in changes.rewired.iter().filter(|no| is_old(base, **no)) {
+        let is_rewired = |no: &&StageNo| is_old(base, **no) && !changes.renewed_specs.contains(no);
+        for &no in changes.rewired.iter().filter(is_rewired) {
             let document = JsonText::of(&job.stages[no].depends_on);
             self.rewire_specs.push(stage_document(c, job.key, no, document));
         }
@@ -126,19 +127,13 @@ impl Plan {
         let row = stage_row(c, job.key, stage);
         if is_old(base, stage.no) {
             self.update_stages.push(row);
+            if changes.renewed_specs.contains(&stage.no) {
+                self.update_specs.push(spec_row(c, job.key, stage, changes));
+            }
             return;
         }
         self.insert_stages.push(row);
-        let (namespace_id, job_uid) = ids(job.key);
-        self.insert_specs.push(SpecRow {
-            c,
-            namespace_id,
-            job_uid,
-            stage_no: stage_no(stage.no),
-            spec: JsonText::of(&stage.spec),
-            depends_on: JsonText::of(&stage.depends_on),
-            input: changes.inputs.get(&stage.no).map(text),
-        });
+        self.insert_specs.push(spec_row(c, job.key, stage, changes));
     }
 
     fn write_leases(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes) {
@@ -200,8 +195,14 @@ impl Plan {
         let same_place =
             was.is_some_and(|(base, was)| base.priority == job.priority && was.is_suspect() == stage.is_suspect());
         let is_ready = job.is_leasable(stage);
-        if is_ready && !(was_ready && same_place) {
-            let rows = if was.is_none() { &mut self.insert_ready } else { &mut self.set_ready };
+        // A stage that was added again is another one to who looks for work.
+        let is_same = was.is_some_and(|(_, was)| was.plan_digest == stage.plan_digest);
+        if is_ready && !(was_ready && same_place && is_same) {
+            let rows = match was {
+                None => &mut self.insert_ready,
+                Some(_) if was_ready && !is_same => &mut self.renew_ready,
+                Some(_) => &mut self.set_ready,
+            };
             rows.push(ReadyRow {
                 c,
                 namespace_id,
@@ -361,6 +362,22 @@ fn stage_row(c: i32, key: JobKey, stage: &Stage) -> StageRow {
         end_time: stage.end_time,
         permits: (!stage.permits().is_empty()).then(|| JsonText::of(&stage.permits())),
         failures: (!stage.failures.is_empty()).then(|| JsonText::of(&stage.failures)),
+        parent_token: stage.parent.map(|parent| parent.fencing_token),
+    }
+}
+
+fn spec_row(c: i32, key: JobKey, stage: &Stage, changes: &Changes) -> SpecRow {
+    SpecRow {
+        c,
+        namespace_id: key.namespace.0,
+        job_uid: key.uid,
+        stage_no: stage_no(stage.no),
+        spec: JsonText::of(&stage.spec),
+        depends_on: JsonText::of(&stage.depends_on),
+        input: changes.inputs.get(&stage.no).and_then(Option::as_ref).map(text),
+        parent_no: stage.parent.map(|parent| stage_no(parent.no)),
+        required_by: (!stage.required_by.is_empty()).then(|| JsonText::of(&stage.required_by)),
+        plan_digest: stage.plan_digest,
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::Plan;
-use super::columns::StageRow;
+use super::columns::{SpecRow, StageRow};
 use crate::domain::job::Job;
 use crate::domain::retry::FailureCounts;
 use crate::domain::time::Timestamp;
@@ -15,9 +15,10 @@ use crate::domain::time::Timestamp;
 pub struct Tables {
     root: Option<(i64, i16, f64)>,
     stages: BTreeMap<i32, StageRow>,
+    specs: BTreeMap<i32, SpecRow>,
     depends_on: BTreeMap<i32, String>,
-    /// Priority, and whether it is leased alone.
-    ready: BTreeMap<i32, (i32, bool)>,
+    /// Priority, whether it is leased alone, and queue.
+    ready: BTreeMap<i32, (i32, bool, String)>,
     leases: BTreeMap<i32, (Uuid, Timestamp)>,
     /// Whether the job's result is set.
     pub has_result: bool,
@@ -41,8 +42,16 @@ impl Tables {
         }
         for row in plan.insert_specs.rows() {
             assert!(self.depends_on.insert(row.stage_no, row.depends_on.0.to_string()).is_none(), "inserted twice");
+            self.specs.insert(row.stage_no, row);
+        }
+        let mut specified = BTreeSet::new();
+        for row in plan.update_specs.rows() {
+            assert!(specified.insert(row.stage_no), "one effect per row");
+            assert!(self.depends_on.insert(row.stage_no, row.depends_on.0.to_string()).is_some(), "no such spec");
+            self.specs.insert(row.stage_no, row);
         }
         for row in plan.rewire_specs.rows() {
+            assert!(specified.insert(row.stage_no), "one effect per row");
             assert!(self.depends_on.insert(row.stage_no, row.document.0.to_string()).is_some(), "no such spec");
         }
         for row in plan.set_results.rows() {
@@ -56,11 +65,18 @@ impl Tables {
         let mut written = BTreeSet::new();
         for row in plan.insert_ready.rows() {
             assert!(written.insert(row.stage_no), "one effect per row");
-            assert!(self.ready.insert(row.stage_no, (row.priority, row.alone)).is_none(), "inserted twice");
+            assert!(self.ready.insert(row.stage_no, (row.priority, row.alone, row.queue)).is_none(), "inserted twice");
         }
         for row in plan.set_ready.rows() {
             assert!(written.insert(row.stage_no), "one effect per row");
-            self.ready.insert(row.stage_no, (row.priority, row.alone));
+            // A row that is there keeps its queue.
+            let ready = self.ready.entry(row.stage_no).or_insert((0, false, row.queue));
+            (ready.0, ready.1) = (row.priority, row.alone);
+        }
+        for row in plan.renew_ready.rows() {
+            assert!(written.insert(row.stage_no), "one effect per row");
+            let renewed = (row.priority, row.alone, row.queue);
+            assert!(self.ready.insert(row.stage_no, renewed).is_some(), "what is renewed is there");
         }
         for row in plan.clear_ready.rows() {
             assert!(written.insert(row.stage_no), "one effect per row");
@@ -110,8 +126,17 @@ impl Tables {
             assert_eq!(depends_on[..], stage.depends_on[..]);
             let lease = stage.lease().map(|lease| (stage.token_secret.expect("held"), lease.expires_at));
             assert_eq!(self.leases.get(&row.stage_no).copied(), lease, "{}", stage.spec.name);
-            let ready = job.is_leasable(stage).then(|| (job.priority, stage.is_suspect()));
-            assert_eq!(self.ready.get(&row.stage_no).copied(), ready, "{}", stage.spec.name);
+            let ready =
+                job.is_leasable(stage).then(|| (job.priority, stage.is_suspect(), stage.spec.queue.to_string()));
+            assert_eq!(self.ready.get(&row.stage_no), ready.as_ref(), "{}", stage.spec.name);
+            let spec = &self.specs[&row.stage_no];
+            let of_row = (row.parent_token, spec.parent_no, spec.plan_digest);
+            let parent =
+                stage.parent.map(|parent| (parent.fencing_token, i32::try_from(parent.no).expect("few stages")));
+            assert_eq!(of_row, (parent.map(|parent| parent.0), parent.map(|parent| parent.1), stage.plan_digest));
+            assert_eq!(*spec.spec.0, *serde_json::to_string(&stage.spec).expect("our own"));
+            let required_by = spec.required_by.as_ref().map_or("[]", |text| &*text.0);
+            assert_eq!(required_by, serde_json::to_string(&stage.required_by).expect("our own"));
         }
         let (revision, _, progress) = self.root.expect("a root");
         assert_eq!((revision, progress), (job.revision, job.progress));

@@ -9,7 +9,8 @@ SELECT k.i::int4, j.namespace_id, j.job_uid, j.job_id, j.kind, j.revision, j.run
     s.stage_no, s.version, s.changed_revision, s.state, s.attempt, s.fencing_token, s.token_secret, s.outcome_digest,
     s.progress, s.message, s.failure, s.wakes_at, s.start_time, s.end_time,
     p.spec, p.depends_on,
-    l.worker_id, l.duration_us, l.expires_at, s.permits, s.failures, j.timeout_left_us
+    l.worker_id, l.duration_us, l.expires_at, s.permits, s.failures,
+    p.parent_no, s.parent_token, p.required_by, p.plan_digest, j.timeout_left_us
 FROM unnest($1::int4[], $2::uuid[], $3::int8[], $4::timestamptz[]) WITH ORDINALITY
     AS k(namespace_id, job_uid, known, made, i)
 JOIN jobs j ON j.namespace_id = k.namespace_id AND j.job_uid = k.job_uid

@@ -36,6 +36,8 @@ pub struct Growth {
     pub stage: StagePlan,
     /// Whether it takes a name that exists.
     pub clashes: bool,
+    /// Whether it takes the name of one that came later too, and if so, which and whether it is the very same.
+    pub again: Option<(Pick, bool)>,
 }
 
 /// What the bearer of a token, or an orchestrator by name, says.
@@ -108,8 +110,10 @@ fn stage_plan() -> impl Strategy<Value = StagePlan> {
 
 fn growth() -> impl Strategy<Value = Growth> {
     let bits = (any::<u16>(), any::<u16>(), any::<u16>()).prop_map(|(a, b, c)| a & b & c);
-    (bits, option::of(any::<Pick>()), stage_plan(), prop::bool::weighted(0.05))
-        .prop_map(|(depends_on, required_by, stage, clashes)| Growth { depends_on, required_by, stage, clashes })
+    let again = option::weighted(0.6, (any::<Pick>(), prop::bool::weighted(0.3)));
+    (bits, option::of(any::<Pick>()), stage_plan(), prop::bool::weighted(0.05), again).prop_map(
+        |(depends_on, required_by, stage, clashes, again)| Growth { depends_on, required_by, stage, clashes, again },
+    )
 }
 
 fn class() -> impl Strategy<Value = FailureClass> {
@@ -125,7 +129,7 @@ fn word() -> impl Strategy<Value = Word> {
         6 => (class(), option::weighted(0.2, 0u64..100_000), 0.0..1.0)
             .prop_map(|(class, after, jitter)| Word::Fail(class, after, jitter)),
         2 => Just(Word::Release),
-        2 => growth().prop_map(Word::Add),
+        5 => growth().prop_map(Word::Add),
     ]
 }
 

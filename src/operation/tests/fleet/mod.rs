@@ -6,6 +6,7 @@
 
 mod history;
 mod model;
+mod naming;
 mod sim;
 
 use proptest::prelude::Strategy;

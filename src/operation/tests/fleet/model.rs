@@ -42,6 +42,21 @@ pub struct Model {
     pub outcomes: HashMap<StageNo, (usize, u128)>,
     /// The highest fencing token of each name, over all jobs of the id.
     pub highest: HashMap<Name, i64>,
+    /// Which stage added a stage, and in which attempt last.
+    pub parents: HashMap<Name, (StageNo, i64)>,
+}
+
+/// What is to become of a name in an attempt of a stage that adds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// It is new.
+    New,
+    /// It is taken.
+    Taken,
+    /// It is there and stays as it is.
+    Kept,
+    /// It is there and becomes what is said of it now.
+    Renewed,
 }
 
 impl Model {
@@ -54,6 +69,27 @@ impl Model {
         if let Some(token) = token {
             self.newest.insert(stage.no, self.granted.len());
             self.granted.push(Granted { token, reaped: false });
+        }
+    }
+
+    /// What an attempt of `by` makes of a name, if it can be done; `same` is whether it says of the stage what was said before.
+    pub fn naming(&self, job: &Job, by: &Stage, name: &str, same: bool) -> Naming {
+        let Some(stage) = job.stages.iter().find(|stage| &*stage.spec.name == name) else { return Naming::New };
+        match (self.parents.get(name), stage.phase()) {
+            (Some((parent, attempt)), _) if *parent != by.no || *attempt == by.fencing_token => Naming::Taken,
+            (None, _) => Naming::Taken,
+            (Some(_), StagePhase::Succeeded) => Naming::Kept,
+            (Some(_), phase) if same && !phase.is_terminal() => Naming::Kept,
+            (Some(_), _) => Naming::Renewed,
+        }
+    }
+
+    /// A stage was named by an attempt.
+    pub fn named(&mut self, by: &Stage, stage: &Stage, naming: Naming) {
+        self.parents.insert(stage.spec.name.clone(), (by.no, by.fencing_token));
+        if naming == Naming::Renewed {
+            self.newest.remove(&stage.no);
+            self.outcomes.remove(&stage.no);
         }
     }
 

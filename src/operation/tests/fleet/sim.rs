@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use foldhash::HashMap;
 use uuid::Uuid;
 
-use super::history::{Growth, History, Pick, Step, Word, digest, planned};
+use super::history::{History, Pick, Step, Word, digest, planned};
 use super::model::{Expected, Model};
 use crate::domain::failure::FailureReport;
 use crate::domain::id::{Name, StageNo};
@@ -22,7 +23,7 @@ use crate::operation::reap::Reap;
 use crate::operation::start_stage::StartStage;
 use crate::operation::submit_jobs::SubmitJobs;
 use crate::operation::tests::bench::{Bench, Outcome, target};
-use crate::operation::tests::build::{self, JOB_ID, NAMESPACE, Wish, key, secs};
+use crate::operation::tests::build::{self, JOB_ID, NAMESPACE, key, secs};
 use crate::operation::tests::requests::identity;
 use crate::operation::update_progress::UpdateProgress;
 use crate::operation::wake::Wake;
@@ -33,14 +34,25 @@ const MOST_ROUNDS: usize = 600;
 pub struct Sim<'a> {
     history: &'a History,
     pub bench: Bench,
-    model: Model,
+    pub(super) model: Model,
     requests: u128,
-    names: usize,
+    pub(super) names: usize,
+    /// What was last said of each stage that came later, as far as it was applied, and what the step at hand says.
+    pub(super) said: HashMap<Name, NewStage>,
+    pub(super) saying: Option<NewStage>,
 }
 
 impl<'a> Sim<'a> {
     pub fn new(history: &'a History) -> Self {
-        let mut sim = Self { history, bench: Bench::empty(), model: Model::default(), requests: 0, names: 0 };
+        let mut sim = Self {
+            history,
+            bench: Bench::empty(),
+            model: Model::default(),
+            requests: 0,
+            names: 0,
+            said: HashMap::default(),
+            saying: None,
+        };
         sim.step(&Step::Submit);
         sim
     }
@@ -48,6 +60,7 @@ impl<'a> Sim<'a> {
     /// The operation of a step on what is now; `None` where there is nothing it could be about.
     pub fn operation(&mut self, step: &Step) -> Option<Box<dyn Operation>> {
         self.requests += 1;
+        self.saying = None;
         let request = identity(self.requests, 1);
         let control = |control| -> Option<Box<dyn Operation>> {
             Some(Box::new(ControlJob { key: key(), job_id: JOB_ID.into(), control, expected_revision: None, request }))
@@ -170,6 +183,7 @@ impl<'a> Sim<'a> {
             let hands_out = matches!(job.state, JobState::Pending | JobState::Running);
             assert_eq!(outcome.as_ref().is_ok_and(|reply| reply.applied), free && hands_out, "{step:?}");
         }
+        self.compare_naming(step, before.as_deref(), &outcome);
         self.learn(step, before.as_deref(), &outcome);
         if operation.request().is_some() {
             let state = format!("{:?}", self.bench.find());
@@ -210,6 +224,7 @@ impl<'a> Sim<'a> {
         let Some(after) = self.bench.find() else {
             self.model.newest.clear();
             self.model.outcomes.clear();
+            self.model.parents.clear();
             return;
         };
         let Some(before) = before.filter(|before| before.meta.create_time == after.meta.create_time) else { return };
@@ -345,7 +360,7 @@ impl<'a> Sim<'a> {
     }
 
     /// One of the tokens that were ever granted, most of which have long lost their say.
-    fn token(&self, pick: Pick) -> Option<usize> {
+    pub(super) fn token(&self, pick: Pick) -> Option<usize> {
         usize::from(pick).checked_rem(self.model.granted.len())
     }
 
@@ -358,23 +373,6 @@ impl<'a> Sim<'a> {
         job.meta.delayed_until = self.history.delay.map(|delay| self.bench.now.after(secs(delay)));
         job.meta.timeout = self.history.timeout.map(secs);
         job
-    }
-
-    fn grown(&mut self, growth: &Growth) -> NewStage {
-        self.names += 1;
-        let names: Vec<String> = self
-            .bench
-            .find()
-            .map(|job| job.stages.iter().map(|stage| stage.spec.name.to_string()).collect())
-            .unwrap_or_default();
-        let before = names.iter().take(16).enumerate().filter(|(j, _)| growth.depends_on >> j & 1 == 1);
-        let name = if growth.clashes { "s0".to_owned() } else { format!("g{}", self.names) };
-        let stage = planned(&name, &growth.stage, before.map(|(_, name)| name.clone()).collect());
-        let required = growth.required_by.and_then(|pick| names.get(usize::from(pick) % names.len().max(1)));
-        match required {
-            Some(required) => stage.before(&[required]),
-            None => stage,
-        }
     }
 }
 

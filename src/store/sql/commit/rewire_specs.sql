@@ -1,4 +1,4 @@
--- rewire_specs: dependencies that grew because a new stage is required by an old one.
+-- rewire_specs: dependencies that changed because a stage is required by an old one, or no longer is.
 UPDATE stage_specs s
 SET depends_on = v.depends_on
 FROM (SELECT unnest($1::int4[]) AS c, unnest($2::int4[]) AS namespace_id, unnest($3::uuid[]) AS job_uid,
