@@ -27,8 +27,11 @@ use waiting::{Waiter, Waiting};
 
 /// Polls that may wait at once.
 const MAX_WAITING: usize = 20_000;
-/// How long a poll that is being served may still take after its time.
+/// How long a poll that does not wait may take to be served.
 const SERVING: Duration = Duration::from_secs(30);
+/// How long a poll that is being served at the end of its wait may still take; then its leases are released. The longest
+/// wait and this stay below the 60 s after which proxies usually end a call.
+const LAST_SERVING: Duration = Duration::from_secs(3);
 /// How many queues are remembered as polled; beyond it the long unpolled are forgotten.
 const MAX_POLLED: usize = 10_000;
 /// After this a queue counts as never polled.
@@ -123,7 +126,7 @@ impl Dispatcher {
             return Ok(nothing());
         }
         // It is being served just now.
-        match tokio::time::timeout(SERVING, leased).await {
+        match tokio::time::timeout(LAST_SERVING, leased).await {
             Ok(answer) => answer.unwrap_or_else(|_| Ok(nothing())),
             Err(_) => Ok(nothing()),
         }

@@ -81,7 +81,7 @@ pub fn wish(given: &proto::AcquirePermitRequest) -> Result<Wish, Refusal> {
     // What is bound to a lease ends with it, so it need not end before.
     let usual = if lease.is_some() { time::LEASE_DURATION.max } else { DEFAULT_TTL };
     let ttl = time::parse_optional_duration(given.ttl.as_ref(), time::LEASE_DURATION, &root.field("ttl"))?;
-    let wait = time::parse_optional_duration(given.wait.as_ref(), time::WAIT, &root.field("wait"))?;
+    let wait = time::parse_wait(given.wait.as_ref(), &root.field("wait"))?;
     let path = root.field("holder");
     if given.holder.is_empty() && lease.is_none() {
         return Err(path.missing());

@@ -13,9 +13,6 @@ use crate::domain::refusal::Refusal;
 use crate::proto;
 use crate::rpc::limits;
 
-/// The longest wait of WaitJob, and its wait where none is asked for.
-pub const DEFAULT_WAIT: Duration = Duration::from_secs(60);
-
 /// A job by its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedJob {
@@ -102,8 +99,7 @@ pub fn cancel(request: &proto::CancelJobRequest) -> Result<Cancel, Refusal> {
 
 /// Reads the `wait` of a WaitJob.
 pub fn wait(given: Option<&prost_types::Duration>) -> Result<Duration, Refusal> {
-    let wait = time::parse_optional_duration(given, time::WAIT, &Path::Root.field("wait"))?;
-    Ok(wait.unwrap_or(DEFAULT_WAIT))
+    Ok(time::parse_wait(given, &Path::Root.field("wait"))?.unwrap_or(time::LONGEST_WAIT))
 }
 
 /// Reads the `from_revision` of a request.
@@ -160,7 +156,7 @@ mod tests {
         let long = Some(prost_types::Duration { seconds: 86_401, nanos: 0 });
         assert_eq!(path_of(cancel(&proto::CancelJobRequest { grace_period: long, ..base() })), "grace_period");
         assert_eq!(path_of(cancel(&proto::CancelJobRequest { reason: "x".repeat(1_025), ..base() })), "reason");
-        assert_eq!(wait(None), Ok(DEFAULT_WAIT));
+        assert_eq!(wait(None), Ok(time::LONGEST_WAIT));
         assert_eq!(path_of(wait(long.as_ref())), "wait");
         assert_eq!(path_of(named_job(NamespaceId(1), "")), "job_id");
         assert_eq!(path_of(from_revision(-1)), "from_revision");

@@ -30,8 +30,10 @@ pub const LEASE_DURATION: Range = Range { min: Duration::from_secs(1), max: DAY,
 pub const RETENTION: Range = Range { min: Duration::ZERO, max: DAY.saturating_mul(365), says: "0 to 365 days" };
 /// How long holders may go on after a cancel.
 pub const GRACE_PERIOD: Range = Range { min: Duration::ZERO, max: DAY, says: "0 to 24 hours" };
-/// How long a call may wait for something to happen.
+/// How long a caller may ask to wait; see [`parse_wait`].
 pub const WAIT: Range = Range { min: Duration::ZERO, max: Duration::from_secs(60), says: "0 to 60 s" };
+/// The longest that a call waits, whatever was asked for. Proxies usually end a call after 60 s without a response.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(55);
 /// In which the tokens of a rate come.
 pub const RATE_PER: Range = Range { min: Duration::from_millis(1), max: DAY, says: "1 ms to 24 hours" };
 /// How far back a breaker looks.
@@ -73,6 +75,12 @@ pub fn parse_optional_duration(
     path: &Path,
 ) -> Result<Option<Duration>, Refusal> {
     given.map(|given| parse_duration(given, range, path)).transpose()
+}
+
+/// The `wait` of a request, at most [`LONGEST_WAIT`]. All calls that wait read it here.
+pub fn parse_wait(given: Option<&prost_types::Duration>, path: &Path) -> Result<Option<Duration>, Refusal> {
+    let wait = parse_optional_duration(given, WAIT, path)?;
+    Ok(wait.map(|wait| wait.min(LONGEST_WAIT)))
 }
 
 /// The domain's moment; what is finer than a microsecond is cut off.
@@ -201,6 +209,17 @@ mod tests {
         assert!(lease(2, 1_000_000_000).is_err());
         assert!(parse_duration(&wire(0, 0), JOB_TIMEOUT, &Path::Root).is_err());
         assert_eq!(parse_duration(&wire(0, 1), JOB_TIMEOUT, &Path::Root), Ok(TICK));
+    }
+
+    #[test]
+    fn waits_end_before_proxies_give_up() {
+        let wait = |seconds, nanos| parse_wait(Some(&wire(seconds, nanos)), &Path::Root);
+        assert_eq!(wait(0, 0), Ok(Some(Duration::ZERO)));
+        assert_eq!(wait(54, 999_999_000), Ok(Some(LONGEST_WAIT - TICK)));
+        assert_eq!((wait(56, 0), wait(60, 0)), (Ok(Some(LONGEST_WAIT)), Ok(Some(LONGEST_WAIT))));
+        assert_eq!(parse_wait(None, &Path::Root), Ok(None));
+        assert!(wait(60, 1).is_err());
+        assert!(LONGEST_WAIT <= WAIT.max - Duration::from_secs(5));
     }
 
     #[test]

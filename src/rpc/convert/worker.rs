@@ -166,8 +166,7 @@ pub fn lease_wish(request: &proto::LeaseStagesRequest) -> Result<LeaseWish, Refu
         worker_id: text::worker_id(&request.worker_id, &root.field("worker_id"))?,
         queues: queues(&request.queues, &root.field("queues"))?,
         max_stages,
-        wait: time::parse_optional_duration(request.wait.as_ref(), time::WAIT, &root.field("wait"))?
-            .unwrap_or(Duration::ZERO),
+        wait: time::parse_wait(request.wait.as_ref(), &root.field("wait"))?.unwrap_or(Duration::ZERO),
         duration: lease_duration(request.lease_duration.as_ref())?,
         same_group: request.same_group,
     })
