@@ -159,7 +159,8 @@ pub struct Layer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reflection: Option<bool>,
 
-    /// What is logged [default: info], as a level or per module: `warn,interlock=debug`.
+    /// What is logged [default: info]: a level, with which libraries log errors alone, or levels per module, such as
+    /// `warn,interlock=debug`.
     #[arg(long, env = "INTERLOCK_LOG", value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
