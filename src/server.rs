@@ -4,6 +4,8 @@
 //! expired deadline with CANCELLED and which leaves several bounds open (see `connection`).
 
 mod connection;
+mod metered;
+mod sparse;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use tower::ServiceBuilder;
 
 use crate::admission::{self, Overload, Statistics, StreamLimits};
 use crate::config::Config;
+use sparse::Sparse;
 
 /// How long to wait after a failed accept. It fails when file descriptors have run out, and at once again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -102,6 +105,7 @@ pub async fn serve(
     let bounds = connection::Bounds::new(&options, shutdown.clone());
     let places = Arc::new(Semaphore::new(options.max_connections as usize));
     let connections = TaskTracker::new();
+    let (failed, full) = (Sparse::default(), Sparse::default());
     loop {
         let accepted = tokio::select! {
             biased;
@@ -111,7 +115,9 @@ pub async fn serve(
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                if let Some(suppressed) = failed.pass() {
+                    tracing::warn!(%error, suppressed, "a connection could not be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -125,7 +131,11 @@ pub async fn serve(
                     drop(place);
                 });
             }
-            Err(_) => tracing::warn!("too many connections; one was closed"),
+            Err(_) => {
+                if let Some(suppressed) = full.pass() {
+                    tracing::warn!(suppressed, "too many connections; one was closed");
+                }
+            }
         }
     }
     // Closed before the drain, so that new clients are refused at once and find another server.

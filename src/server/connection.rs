@@ -1,9 +1,10 @@
 //! One connection: its bounds, and its end.
 //!
 //! What is bounded, because the defaults are not: calls at once, the time to the first bytes, silence afterwards, header
-//! sizes, flow-control windows (so memory), streams that are opened and reset, and, where asked for, age.
+//! sizes, flow-control windows (so memory), frames that no call explains (see `metered`), and, where asked for, age.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
@@ -16,14 +17,16 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 
 use super::Options;
+use super::metered::{CALLS_PER_POLL, Metered, ReadQuota};
+use super::sparse::Sparse;
 use crate::admission::{ConnectionStreams, Response};
 
 /// What HTTP/2 clients say first.
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A client that says nothing for this long has no call to make.
 const FIRST_BYTES_LIMIT: Duration = Duration::from_secs(10);
 /// Between two looks at a preface that has come in part.
-const PREFACE_POLL: Duration = Duration::from_millis(10);
+pub(super) const PREFACE_POLL: Duration = Duration::from_millis(10);
 /// A ping after this much silence; well below the idle limits of common firewalls and balancers.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// A peer that does not answer a ping for this long is gone.
@@ -48,6 +51,8 @@ pub(super) struct Bounds {
     draining: CancellationToken,
     /// The end, now.
     pub(super) cut_off: CancellationToken,
+    /// Lines about floods.
+    floods: Arc<Sparse>,
 }
 
 impl Bounds {
@@ -57,6 +62,7 @@ impl Bounds {
             max_age: options.max_connection_age,
             draining,
             cut_off: CancellationToken::new(),
+            floods: Arc::default(),
         }
     }
 }
@@ -88,16 +94,26 @@ where
             request
         })
         .service(service);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let peer = stream.peer_addr().ok();
+    let quota = ReadQuota::default();
+    let stream = TokioIo::new(Metered::new(stream, quota.clone()));
+    let connection = builder.serve_connection(stream, TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
     let mut old = std::pin::pin!(sleep(bounds.max_age.map(spread)));
     let mut too_old = std::pin::pin!(sleep(bounds.max_age.map(|age| spread(age) + AGE_GRACE)));
     let mut is_leaving = false;
     loop {
         tokio::select! {
-            ended = connection.as_mut() => {
+            ended = std::future::poll_fn(|context| {
+                quota.renew();
+                connection.as_mut().poll(context)
+            }) => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a connection ended");
+                }
+                if quota.has_flooded() && let Some(suppressed) = bounds.floods.pass() {
+                    let peer = peer.map(tracing::field::display);
+                    tracing::warn!(peer, suppressed, "a connection was closed: it sent far more frames than its calls explain");
                 }
                 return;
             }
@@ -119,6 +135,12 @@ fn builder(bounds: &Bounds) -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(bounds.max_concurrent_streams)
+        // A client that cancels what it has just begun keeps its connection: there are never so many in one poll, and calls
+        // without an answer take tokens.
+        .max_pending_accept_reset_streams(CALLS_PER_POLL)
+        // The limit of h2 is for the whole life of a connection; ours is a rate. A message that is refused before it is
+        // whole goes on arriving for a while, and each of its frames would count.
+        .max_local_error_reset_streams(None)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)

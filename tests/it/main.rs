@@ -4,6 +4,7 @@ mod acceptance;
 mod bad_input;
 mod drain;
 mod fire;
+mod front_door;
 mod harness;
 mod services;
 mod shell;

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::{Api, Database};
 
@@ -21,26 +22,35 @@ pub struct Program {
 impl Program {
     /// Starts it and waits until it listens.
     pub async fn start(database: &Database) -> Program {
-        Program::run(database, "warn", "").await
+        Program::run(database, "warn", "", Stdio::inherit()).await
     }
 
     /// The same with another level of the log, which goes to where the test's own output goes.
     pub async fn logging(database: &Database, level: &str) -> Program {
-        Program::run(database, level, "").await
+        Program::run(database, level, "", Stdio::inherit()).await
+    }
+
+    /// The same with its usual log, and that log.
+    pub async fn logged(database: &Database) -> (Program, Log) {
+        let mut program = Program::run(database, "info", "", Stdio::piped()).await;
+        let log = Log::default();
+        tokio::spawn(log.clone().read(program.child.stderr.take().expect("piped")));
+        (program, log)
     }
 
     /// The same, with places where something shall happen; see `interlock::failpoint`.
     pub async fn with_failpoints(database: &Database, failpoints: &str) -> Program {
-        Program::run(database, "warn", failpoints).await
+        Program::run(database, "warn", failpoints, Stdio::inherit()).await
     }
 
-    async fn run(database: &Database, level: &str, failpoints: &str) -> Program {
+    async fn run(database: &Database, level: &str, failpoints: &str, stderr: Stdio) -> Program {
         let mut child = Command::new(env!("CARGO_BIN_EXE_interlock"))
             .args(["serve", "--listen", "127.0.0.1:0", "--reap-grace", "0s", "--log", level])
             .args(["--pool-min", "1", "--pool-max", "5"])
             .env("INTERLOCK_DATABASE_URL", database.url())
             .env("FAILPOINTS", failpoints)
             .stdout(Stdio::piped())
+            .stderr(stderr)
             .kill_on_drop(true)
             .spawn()
             .expect("the program");
@@ -50,6 +60,15 @@ impl Program {
         let address = line.trim().strip_prefix("listening on ").expect("the line for programs");
         let address: SocketAddr = address.parse().expect("an address");
         Program { api: Api::connect(address).await, address, child, _stdout: stdout }
+    }
+
+    /// The memory that it uses.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().expect("it runs")));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kibibytes << 10
     }
 
     /// What an operator's service manager sends.
@@ -72,5 +91,23 @@ impl Program {
     fn signal(&self, signal: Signal) {
         let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         kill_process(pid.expect("it runs"), signal).expect("it runs");
+    }
+}
+
+/// What a program has logged.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    async fn read(self, mut stderr: ChildStderr) {
+        let mut piece = vec![0; 64 << 10];
+        while let Ok(length @ 1..) = stderr.read(&mut piece).await {
+            self.0.lock().expect("no panic").extend_from_slice(&piece[..length]);
+        }
+    }
+
+    /// All of it until now.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("no panic")).into_owned()
     }
 }

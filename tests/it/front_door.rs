@@ -1,0 +1,5 @@
+//! What strangers send: connections that misuse HTTP/2 get nothing from those who use it well.
+
+mod cancels;
+mod floods;
+mod wire;
