@@ -41,6 +41,7 @@ pub struct Config {
     pub queue_bytes: ByteSize,
     pub cache_entries: u32,
     pub cache_bytes: ByteSize,
+    pub arriving_bytes: ByteSize,
     pub max_in_flight: u32,
     pub max_concurrent_streams: u32,
     pub max_connections: u32,
@@ -76,6 +77,7 @@ impl Default for Config {
             queue_bytes: ByteSize::mebibytes(64),
             cache_entries: 10_000,
             cache_bytes: ByteSize::mebibytes(64),
+            arriving_bytes: ByteSize::mebibytes(64),
             max_in_flight: 16_384,
             max_concurrent_streams: 1_024,
             max_connections: 4_096,
@@ -207,6 +209,10 @@ impl Config {
             (
                 self.queue_operations >= 1 && self.queue_bytes.get() >= 1 << 22,
                 "queue_operations must be at least 1, and queue_bytes at least 4MiB (one message of the largest size)",
+            ),
+            (
+                self.arriving_bytes.get() >= 1 << 23,
+                "arriving_bytes must be at least 8MiB (one connection gets half of it, one message of the largest size)",
             ),
             (self.cache_entries >= 1, "cache_entries must be at least 1"),
             (

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tower::ServiceBuilder;
 
-use crate::admission::{self, Overload, Statistics, StreamLimits};
+use crate::admission::{self, ArrivalLimits, Overload, Statistics, StreamLimits};
 use crate::config::Config;
 use sparse::Sparse;
 
@@ -29,6 +29,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const FORCED_LIMIT: Duration = Duration::from_secs(2);
 /// How long nothing must be in flight until a drain counts as done: the last answers have reached their clients.
 const QUIET: Duration = Duration::from_secs(1);
+/// How long a message may take to arrive. Most come with their call; this is for networks that lose packets.
+const ARRIVAL_TIME: Duration = Duration::from_secs(10);
+/// The rate above which larger messages may take longer: 4 MiB get 42 seconds.
+const ARRIVAL_BYTES_PER_SECOND: u32 = 128 << 10;
 /// Between two looks at what is in flight.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 
@@ -42,7 +46,7 @@ pub struct Options {
     pub max_connections: u32,
     pub max_connection_age: Option<Duration>,
     pub max_call: Duration,
-    pub max_message_bytes: u32,
+    pub arrival: ArrivalLimits,
     pub drain_timeout: Duration,
     pub statistics: Arc<Statistics>,
     /// Whether new work is refused now.
@@ -63,7 +67,13 @@ impl Options {
             max_connections: config.max_connections,
             max_connection_age: config.max_connection_age.map(crate::config::Span::get),
             max_call: config.max_call.get(),
-            max_message_bytes: admission::MESSAGE_LIMIT_BYTES,
+            arrival: ArrivalLimits {
+                message_bytes: admission::MESSAGE_LIMIT_BYTES,
+                calls: config.max_in_flight as usize,
+                bytes: usize::try_from(config.arriving_bytes.get()).unwrap_or(usize::MAX),
+                time: ARRIVAL_TIME,
+                bytes_per_second: ARRIVAL_BYTES_PER_SECOND,
+            },
             drain_timeout: config.drain_timeout.get(),
             statistics,
             overload: Arc::new(|| None),
@@ -92,14 +102,14 @@ pub async fn serve(
         .layer(admission::protocol_errors())
         // While the writer is behind, new work is refused before its message is read.
         .layer(admission::shed(Arc::clone(&options.overload)))
-        // Beyond this, refusing is cheaper for everybody than trying.
-        .layer(admission::in_flight_limit(options.max_in_flight, options.watches))
         // DEADLINE_EXCEEDED in time, streams included; handlers see the exact deadline.
         .layer(admission::deadline(options.max_call))
+        // Messages that are too large, cut off or never sent fail with our errors. A call without its message gets no further.
+        .layer(admission::arrival(options.arrival))
+        // Beyond this, refusing is cheaper for everybody than trying.
+        .layer(admission::in_flight_limit(options.max_in_flight, options.watches))
         // A watch ends when the server drains: it would hold it up, and its client can resume elsewhere.
         .layer(admission::end_watches(shutdown.clone()))
-        // Messages that are too large, cut off or never sent fail with our errors.
-        .layer(admission::message_guard(options.max_message_bytes))
         .service(routes.prepare());
 
     let bounds = connection::Bounds::new(&options, shutdown.clone());

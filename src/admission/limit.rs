@@ -2,7 +2,7 @@
 //!
 //! Nobody waits here: waiting with a bound on time and memory is the engine's queue. Beyond the limit a call is refused
 //! at once and told when to come back. A share of the places is kept for calls that keep accepted work going, so that an
-//! overload of new work never costs a lease; health checks need no place.
+//! overload of new work never costs a lease; health checks need no place. Of the others each connection has its share, see `shares`.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -17,11 +17,14 @@ use http_body::{Body, Frame, SizeHint};
 use tonic::{Code, Status};
 use tower::layer::{LayerFn, layer_fn};
 
+use super::shares::{self, ConnectionShare};
 use super::streams::{StreamLimits, StreamPlace, Streams};
 use super::{Answer, Inner, Outcome, methods, refusal};
 
 /// One place in so many is kept for essential calls.
 const KEPT_SHARE: u32 = 8;
+/// Calls of a connection that may be in flight in any case, if there is a place.
+const ALWAYS: u32 = 16;
 /// Long enough for the calls in flight to be answered, short enough not to leave the server idle.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -50,20 +53,34 @@ enum Held {
 
 /// A taken place; dropping gives it back.
 #[derive(Debug)]
-struct Place(Arc<AtomicU32>);
+struct Place {
+    in_flight: Arc<AtomicU32>,
+    connection: ConnectionShare,
+}
 
 impl Place {
-    fn take(in_flight: &Arc<AtomicU32>, limit: u32) -> Option<Place> {
-        in_flight
+    /// A place of so many, or why there is none. A share is not asked for where the call has to pass.
+    fn take(
+        in_flight: &Arc<AtomicU32>,
+        limit: u32,
+        connection: ConnectionShare,
+        has_share: bool,
+    ) -> Result<Place, Status> {
+        let taken = in_flight
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < limit).then_some(taken + 1))
-            .ok()
-            .map(|_| Place(Arc::clone(in_flight)))
+            .map_err(|_| overloaded(limit, ""))?;
+        let own = connection.0.calls.fetch_add(1, Ordering::Relaxed);
+        // From here on dropping gives back both.
+        let place = Place { in_flight: Arc::clone(in_flight), connection };
+        let share = ALWAYS.max(limit - taken);
+        if has_share && own >= share { Err(overloaded(share, " on this connection")) } else { Ok(place) }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.connection.0.calls.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -85,8 +102,8 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Limited<S> {
             self.streams.take(&request).map(|place| Held::Watch { _place: place })
         } else {
             let limit = if method.is_essential { self.limit } else { self.limit - self.limit / KEPT_SHARE };
-            let place = Place::take(&self.in_flight, limit);
-            place.map(|place| Held::Call { _place: place }).ok_or_else(|| overloaded(limit))
+            let place = Place::take(&self.in_flight, limit, shares::of(&request), !method.is_essential);
+            place.map(|place| Held::Call { _place: place })
         };
         let held = match held {
             Ok(held) => held,
@@ -103,8 +120,8 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Limited<S> {
     }
 }
 
-fn overloaded(limit: u32) -> Status {
-    refusal(Code::ResourceExhausted, "OVERLOADED", Outcome::NotApplied, "too many calls are in flight")
+fn overloaded(limit: u32, scope: &str) -> Status {
+    refusal(Code::ResourceExhausted, "OVERLOADED", Outcome::NotApplied, format!("too many calls are in flight{scope}"))
         .with("limit", limit.to_string())
         .retry_after(RETRY_AFTER)
         .into_status()

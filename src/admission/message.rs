@@ -1,80 +1,126 @@
-//! Watches the messages of a request go by, without looking inside: their size, their frame, and that they come at all.
+//! Puts the messages of a request together as they arrive, without looking inside, and judges their frames and sizes.
+//!
+//! What is handed on is whole messages. The library behind sets memory aside for all that the five bytes before a message
+//! claim, so it sees them only when the rest is there too; what has come until then is kept here, and takes what was
+//! sent. A message that comes in one piece, as most do, is handed on as it is.
 //!
 //! The services themselves accept any size: the error of the library would be OUT_OF_RANGE, which says something else.
-//! What is refused here reaches the service as an error of its request body, and it answers with exactly that status.
 
-use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::Request;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tonic::{Code, Status};
-use tower::layer::{LayerFn, layer_fn};
 
-use super::{Inner, Method, Outcome, methods, refusal};
+use super::arrival::{Arrival, ArrivalLimits};
+use super::{Method, Outcome, refusal};
 
 /// The largest message that is accepted.
 pub const MESSAGE_LIMIT_BYTES: u32 = 4 << 20;
-/// How long one message may take to arrive, and the first one to begin. Between the messages of a stream any time may
-/// pass. 4 MiB in this time is slower than any network that is worth supporting.
-const ARRIVAL_LIMIT: Duration = Duration::from_secs(30);
 /// A flag and a length before every message.
 const HEADER_BYTES: u8 = 5;
 
-/// Refuses messages above `limit_bytes`, and requests that never say what they want.
-pub fn message_guard<S>(limit_bytes: u32) -> LayerFn<impl Fn(S) -> Guarded<S> + Clone> {
-    layer_fn(move |inner| Guarded { inner, limit_bytes })
-}
-
-/// See [`message_guard`].
-#[derive(Debug, Clone)]
-pub struct Guarded<S> {
-    inner: S,
-    limit_bytes: u32,
-}
-
-impl<S, B> tower::Service<Request<B>> for Guarded<S>
-where
-    S: Inner<GuardedBody<B>>,
-{
-    type Response = super::Response;
-    type Error = Infallible;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let method = methods::of(&request);
-        let limit_bytes = self.limit_bytes;
-        // What is not gRPC has frames of its own.
-        let frames = method.is_known.then(|| Frames::new(limit_bytes, method));
-        self.inner.call(request.map(|inner| GuardedBody {
-            inner,
-            frames,
-            arrival_limit: ARRIVAL_LIMIT,
-            sleep: None,
-            has_ended: false,
-        }))
-    }
-}
-
-/// A request body that fails with our status where the messages in it are not acceptable.
-pub struct GuardedBody<B> {
+/// The messages of a request; fails with our status where they are not acceptable.
+pub struct MessageBody<B> {
     inner: B,
+    /// `None`: what is not gRPC has frames of its own, and passes as it is.
     frames: Option<Frames>,
-    arrival_limit: Duration,
-    /// Runs while a message is awaited.
-    sleep: Option<Pin<Box<Sleep>>>,
+    /// Whole messages that were not taken yet.
+    whole: Option<Bytes>,
+    /// The beginning of the next one.
+    partial: BytesMut,
+    arrival: Arrival,
+    patience: Patience,
     has_ended: bool,
 }
 
-impl<B> Body for GuardedBody<B>
+impl<B> MessageBody<B>
+where
+    B: Body<Data = Bytes, Error: Into<tonic::codegen::StdError>> + Unpin,
+{
+    pub(super) fn new(inner: B, method: Method, arrival: Arrival, deadline: Option<Instant>) -> Self {
+        let limits = arrival.limits();
+        MessageBody {
+            inner,
+            frames: method.is_known.then(|| Frames::new(limits.message_bytes, method)),
+            whole: None,
+            partial: BytesMut::new(),
+            arrival,
+            patience: Patience { limits, deadline, wait: None },
+            has_ended: false,
+        }
+    }
+
+    /// Ready when the service has all that it needs to begin: the only message, or the first one of a stream.
+    pub(super) fn poll_arrived(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        let Some(frames) = &self.frames else { return Poll::Ready(Ok(())) };
+        let needs_end = !frames.is_stream;
+        while !self.has_ended && (needs_end || self.whole.is_none()) {
+            ready!(self.poll_more(context))?;
+        }
+        self.arrival.finish();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes one piece of the request.
+    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        match Pin::new(&mut self.inner).poll_frame(context) {
+            // Requests of gRPC have no trailers, so what comes there is dropped.
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(frame.into_data().map_or(Ok(()), |data| self.take(data))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(Status::from_error(error.into()))),
+            Poll::Ready(None) => {
+                self.has_ended = true;
+                Poll::Ready(self.frames.as_ref().map_or(Ok(()), Frames::end))
+            }
+            Poll::Pending => {
+                if self.frames.as_ref().is_none_or(Frames::is_between) {
+                    return Poll::Pending;
+                }
+                self.disown();
+                let received = self.whole.as_ref().map_or(0, Bytes::len) + self.partial.len();
+                self.arrival.waits_with(received)?;
+                ready!(self.patience.poll_over(context, received));
+                Poll::Ready(Err(late(received)))
+            }
+        }
+    }
+
+    /// Takes a piece of data.
+    fn take(&mut self, mut data: Bytes) -> Result<(), Status> {
+        let Some(frames) = &mut self.frames else {
+            self.whole = Some(data);
+            return Ok(());
+        };
+        let end = frames.read(&data)?;
+        if end > 0 {
+            self.patience.wait = None;
+            let mut last = data.split_to(end);
+            if !self.partial.is_empty() {
+                let mut message = std::mem::take(&mut self.partial);
+                message.extend_from_slice(&last);
+                last = message.freeze();
+            }
+            self.whole = Some(last);
+        }
+        self.partial.extend_from_slice(&data);
+        Ok(())
+    }
+
+    /// Copies a message that has to wait for the end of its request: it is a part of the buffer of the connection, all
+    /// of which it would keep.
+    fn disown(&mut self) {
+        if self.patience.wait.is_none()
+            && let Some(whole) = &mut self.whole
+        {
+            *whole = Bytes::copy_from_slice(whole);
+        }
+    }
+}
+
+impl<B> Body for MessageBody<B>
 where
     B: Body<Data = Bytes, Error: Into<tonic::codegen::StdError>> + Unpin,
 {
@@ -82,29 +128,26 @@ where
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if self.has_ended {
-            return Poll::Ready(None);
-        }
         let this = &mut *self;
-        let checked = match Pin::new(&mut this.inner).poll_frame(context) {
-            Poll::Ready(Some(Ok(frame))) => this.check(frame).map(Some),
-            Poll::Ready(Some(Err(error))) => Err(Status::from_error(error.into())),
-            Poll::Ready(None) => {
+        loop {
+            if let Some(whole) = this.whole.take() {
+                this.arrival.finish();
+                return Poll::Ready(Some(Ok(Frame::data(whole))));
+            }
+            if this.has_ended {
+                return Poll::Ready(None);
+            }
+            if let Err(status) = ready!(this.poll_more(context)) {
                 this.has_ended = true;
-                this.frames.as_ref().map_or(Ok(()), Frames::end).map(|()| None)
+                this.arrival.finish();
+                return Poll::Ready(Some(Err(status)));
             }
-            Poll::Pending => {
-                std::task::ready!(this.poll_late(context));
-                Err(late())
-            }
-        };
-        this.has_ended |= checked.is_err();
-        Poll::Ready(checked.transpose())
+        }
     }
 
     fn is_end_stream(&self) -> bool {
         // Not the inner's word: an empty request must be polled once, to be told what it lacks.
-        self.has_ended
+        self.has_ended && self.whole.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -112,25 +155,41 @@ where
     }
 }
 
-impl<B> GuardedBody<B> {
-    fn check(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Status> {
-        if let (Some(frames), Some(data)) = (&mut self.frames, frame.data_ref()) {
-            let before = frames.finished;
-            frames.read(data)?;
-            if frames.finished != before {
-                self.sleep = None;
+/// How long a message may take.
+#[derive(Debug)]
+struct Patience {
+    limits: ArrivalLimits,
+    /// That of the call.
+    deadline: Option<Instant>,
+    /// Since when a message is awaited, and the timer.
+    wait: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl Patience {
+    /// Ready when a message of which so much has been received has taken too long.
+    fn poll_over(&mut self, context: &mut Context<'_>, received: usize) -> Poll<()> {
+        let mut wait = self.wait.take().unwrap_or_else(|| {
+            let now = Instant::now();
+            (now, Box::pin(tokio::time::sleep_until(self.end(now, received))))
+        });
+        let (began, timer) = &mut wait;
+        while timer.as_mut().poll(context).is_ready() {
+            // More may have come since the timer was set.
+            let end = self.end(*began, received);
+            if end <= timer.deadline() {
+                return Poll::Ready(());
             }
+            timer.as_mut().reset(end);
         }
-        Ok(frame)
+        self.wait = Some(wait);
+        Poll::Pending
     }
 
-    /// Ready when the message that is awaited has taken too long.
-    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if !self.frames.as_ref().is_some_and(Frames::is_waiting) {
-            return Poll::Pending;
-        }
-        let limit = self.arrival_limit;
-        self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit))).as_mut().poll(context)
+    /// When a message takes too long for what has been received of it.
+    fn end(&self, began: Instant, received: usize) -> Instant {
+        let by_size = Duration::from_secs_f64(received as f64 / f64::from(self.limits.bytes_per_second));
+        let end = began + self.limits.time + by_size;
+        self.deadline.map_or(end, |deadline| deadline.min(end))
     }
 }
 
@@ -138,7 +197,8 @@ impl<B> GuardedBody<B> {
 #[derive(Debug)]
 struct Frames {
     limit_bytes: u32,
-    must_have_message: bool,
+    /// Whether there may be any number of messages; else there is one.
+    is_stream: bool,
     header: [u8; HEADER_BYTES as usize],
     /// How much of the header is there.
     filled: u8,
@@ -152,7 +212,7 @@ impl Frames {
     fn new(limit_bytes: u32, method: Method) -> Frames {
         Frames {
             limit_bytes,
-            must_have_message: !method.is_client_streaming,
+            is_stream: method.is_client_streaming,
             header: [0; HEADER_BYTES as usize],
             filled: 0,
             missing_bytes: 0,
@@ -160,8 +220,13 @@ impl Frames {
         }
     }
 
-    fn read(&mut self, mut data: &[u8]) -> Result<(), Status> {
+    /// Reads a piece; how much of it belongs to messages that are complete.
+    fn read(&mut self, piece: &[u8]) -> Result<usize, Status> {
+        let (mut data, mut end) = (piece, 0);
         while let Some((byte, rest)) = data.split_first() {
+            if !self.is_stream && self.finished > 0 {
+                return Err(invalid("the request has more than one message"));
+            }
             if self.filled < HEADER_BYTES {
                 self.header[usize::from(self.filled)] = *byte;
                 self.filled += 1;
@@ -178,9 +243,10 @@ impl Frames {
             if self.filled == HEADER_BYTES && self.missing_bytes == 0 {
                 self.filled = 0;
                 self.finished += 1;
+                end = piece.len() - data.len();
             }
         }
-        Ok(())
+        Ok(end)
     }
 
     /// Judges a whole header.
@@ -213,15 +279,15 @@ impl Frames {
         if self.filled > 0 {
             return Err(invalid("the request ends within a message"));
         }
-        if self.must_have_message && self.finished == 0 {
+        if !self.is_stream && self.finished == 0 {
             return Err(invalid("the request has no message"));
         }
         Ok(())
     }
 
-    /// Whether the client owes us something: the rest of a message, or the first one.
-    fn is_waiting(&self) -> bool {
-        self.filled > 0 || self.finished == 0
+    /// Whether the client owes us nothing: it is between two messages of a stream.
+    fn is_between(&self) -> bool {
+        self.is_stream && self.filled == 0 && self.finished > 0
     }
 }
 
@@ -229,9 +295,9 @@ fn invalid(message: &str) -> Status {
     refusal(Code::InvalidArgument, "INVALID_FIELD", Outcome::NotApplied, message).into_status()
 }
 
-fn late() -> Status {
-    refusal(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", Outcome::NotApplied, "the message took too long to arrive")
-        .into_status()
+fn late(received: usize) -> Status {
+    let message = format!("the message took too long to arrive: {received} bytes of the request had come");
+    refusal(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", Outcome::NotApplied, message).into_status()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What every call passes on its way in and out, as tower layers: statistics, panics, protocol errors, the in-flight
-//! limit, deadlines, draining, message sizes. `server` puts them in order.
+//! What every call passes on its way in and out, as tower layers: statistics, panics, protocol errors, deadlines, arrival
+//! of messages, the in-flight limit, draining. `server` puts them in order.
 //!
 //! Invariants:
 //! - Every error that is made here goes through [`refusal()`], so that each carries an `ErrorInfo`.
@@ -7,6 +7,7 @@
 //!   sent or its client has gone, not when the handler returns: streams live longer than handlers.
 //! - Nothing here looks inside a message.
 
+mod arrival;
 mod deadline;
 mod drain;
 mod limit;
@@ -16,6 +17,7 @@ mod panic;
 mod protocol;
 mod refusal;
 mod sent;
+mod shares;
 mod shed;
 mod statistics;
 mod streams;
@@ -24,18 +26,20 @@ use std::convert::Infallible;
 
 use futures::future::BoxFuture;
 
+pub use arrival::{ArrivalLimits, arrival};
 pub use deadline::{Deadline, deadline};
 pub use drain::end_watches;
 pub use limit::in_flight_limit;
-pub use message::{MESSAGE_LIMIT_BYTES, message_guard};
+pub use message::MESSAGE_LIMIT_BYTES;
 pub use methods::{Method, Methods};
 pub use panic::catch_panics;
 pub use protocol::protocol_errors;
 pub use refusal::{DOMAIN, Outcome, Refusal, refusal};
 pub use sent::UntilSent;
+pub use shares::ConnectionShare;
 pub use shed::{Overload, shed};
 pub use statistics::{BUCKETS, CODES, MethodSnapshot, Snapshot, Statistics, statistics};
-pub use streams::{ConnectionStreams, StreamLimits};
+pub use streams::StreamLimits;
 
 /// A response as all layers know it. One body type for all lets a layer answer by itself.
 pub type Response = http::Response<tonic::body::Body>;

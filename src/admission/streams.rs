@@ -4,13 +4,14 @@
 //! workers from their calls, nor busy workers close the pages.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use http::Request;
 use tonic::{Code, Status};
 
+use super::shares::{self, ConnectionShare};
 use super::{Outcome, refusal};
 
 /// The metadata that chooses the namespace.
@@ -31,10 +32,6 @@ pub struct StreamLimits {
     pub per_connection: u32,
 }
 
-/// The watches of one connection; in the extensions of its requests.
-#[derive(Debug, Clone, Default)]
-pub struct ConnectionStreams(Arc<AtomicU32>);
-
 /// The open watches of a server.
 #[derive(Debug)]
 pub(super) struct Streams {
@@ -53,7 +50,7 @@ struct Open {
 pub(super) struct StreamPlace {
     streams: Arc<Streams>,
     namespace: String,
-    connection: ConnectionStreams,
+    connection: ConnectionShare,
 }
 
 impl Streams {
@@ -66,11 +63,11 @@ impl Streams {
         let namespace =
             request.headers().get(NAMESPACE).map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
         let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-        let connection = request.extensions().get::<ConnectionStreams>().cloned().unwrap_or_default();
+        let connection = shares::of(request);
         let mut open = self.lock();
         let of_namespace = open.by_namespace.get(&namespace).copied().unwrap_or_default();
         // Only changed under the lock.
-        let of_connection = connection.0.load(Ordering::Relaxed);
+        let of_connection = connection.0.watches.load(Ordering::Relaxed);
         let bounds = [
             (of_connection, self.limits.per_connection, "on this connection"),
             (of_namespace, self.limits.per_namespace, "in this namespace"),
@@ -81,7 +78,7 @@ impl Streams {
         }
         open.total += 1;
         *open.by_namespace.entry(namespace.clone()).or_default() += 1;
-        connection.0.fetch_add(1, Ordering::Relaxed);
+        connection.0.watches.fetch_add(1, Ordering::Relaxed);
         Ok(StreamPlace { streams: Arc::clone(self), namespace, connection })
     }
 
@@ -94,7 +91,7 @@ impl Drop for StreamPlace {
     fn drop(&mut self) {
         let mut open = self.streams.lock();
         open.total -= 1;
-        self.connection.0.fetch_sub(1, Ordering::Relaxed);
+        self.connection.0.watches.fetch_sub(1, Ordering::Relaxed);
         if let Some(taken) = open.by_namespace.get_mut(&self.namespace) {
             *taken -= 1;
             if *taken == 0 {
@@ -115,7 +112,7 @@ fn too_many(limit: u32, scope: &str) -> Status {
 mod tests {
     use super::*;
 
-    fn request(namespace: &str, connection: &ConnectionStreams) -> Request<()> {
+    fn request(namespace: &str, connection: &ConnectionShare) -> Request<()> {
         let mut request = Request::builder().header(NAMESPACE, namespace).body(()).expect("a request");
         request.extensions_mut().insert(connection.clone());
         request
@@ -124,7 +121,7 @@ mod tests {
     #[test]
     fn each_bound_holds_and_places_come_back() {
         let streams = Streams::new(StreamLimits { total: 4, per_namespace: 3, per_connection: 2 });
-        let connections = [ConnectionStreams::default(), ConnectionStreams::default(), ConnectionStreams::default()];
+        let connections = [ConnectionShare::default(), ConnectionShare::default(), ConnectionShare::default()];
         let take = |namespace: &str, connection: usize| streams.take(&request(namespace, &connections[connection]));
         let why = |refused: Result<StreamPlace, Status>| refused.expect_err("a refusal").message().to_owned();
         let mut held = vec![take("a", 0).expect("free"), take("a", 0).expect("free")];
@@ -136,6 +133,6 @@ mod tests {
         held.clear();
         assert_eq!(streams.lock().total, 0);
         assert!(streams.lock().by_namespace.is_empty());
-        assert!(connections.iter().all(|connection| connection.0.load(Ordering::Relaxed) == 0));
+        assert!(connections.iter().all(|connection| connection.0.watches.load(Ordering::Relaxed) == 0));
     }
 }

@@ -95,7 +95,14 @@ pub struct Layer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_bytes: Option<ByteSize>,
 
-    /// Calls in flight at once, streams included [default: 16384]; beyond it new ones are told when to come back.
+    /// Memory that messages may take before they have arrived in full [default: 64MiB]; one connection gets at most as much as
+    /// is still free for all others. Beyond it calls are rejected as overload.
+    #[arg(long, env = "INTERLOCK_ARRIVING_BYTES", value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arriving_bytes: Option<ByteSize>,
+
+    /// Calls in flight at once, watches not counted [default: 16384]; one connection gets at most as many as are still free for
+    /// all others, and beyond it new ones are told when to come back.
     #[arg(long, env = "INTERLOCK_MAX_IN_FLIGHT", value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<u32>,

@@ -70,6 +70,7 @@ fn what_makes_no_sense_is_refused_with_its_name() {
     refused(&["--pool-max", "3"], "pool_min");
     refused(&["--max-call", "10s"], "max_call");
     refused(&["--queue-bytes", "1KiB"], "queue_bytes");
+    refused(&["--arriving-bytes", "4MiB"], "arriving_bytes");
     refused(&["--config", "/nonexistent.toml"], "/nonexistent.toml");
 
     let path = file("pool_maximum = 7\n");

@@ -19,7 +19,7 @@ use tower::ServiceBuilder;
 use super::Options;
 use super::metered::{CALLS_PER_POLL, Metered, ReadQuota};
 use super::sparse::Sparse;
-use crate::admission::{ConnectionStreams, Response};
+use crate::admission::{ConnectionShare, Response};
 
 /// What HTTP/2 clients say first.
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -87,10 +87,10 @@ where
         return;
     }
     let builder = builder(&bounds);
-    let streams = ConnectionStreams::default();
+    let share = ConnectionShare::default();
     let service = ServiceBuilder::new()
         .map_request(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(streams.clone());
+            request.extensions_mut().insert(share.clone());
             request
         })
         .service(service);

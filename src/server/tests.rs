@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tonic::Code;
+use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -100,13 +100,77 @@ async fn beyond_the_limit_calls_are_told_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_call_takes_its_place_when_its_message_is_there() {
+    let server = Server::start_with(|options| {
+        options.max_in_flight = 8;
+        options.arrival.time = Duration::from_millis(300);
+    })
+    .await;
+    let sender = server.connect().await;
+    let silent = |pieces: &[&'static [u8]]| {
+        let (mut sender, request) = (sender.clone(), unfinished_request("/test.Probe/Echo", pieces));
+        tokio::spawn(async move { sender.send_request(request).await.expect("a response") })
+    };
+    let headers_alone = (0..20).map(|_| silent(&[])).collect::<Vec<_>>();
+    let half_a_message = silent(&[&[0, 0, 0, 0, 9], &[10, 7]]);
+    let without_end = silent(&[&[0, 0, 0, 0, 0]]);
+    eventually(|| server.in_flight() == 22).await;
+    server.call("Echo", small()).await.expect("a free place");
+    for call in headers_alone.into_iter().chain([half_a_message, without_end]) {
+        let response = call.await.expect("no panic");
+        let status = Status::from_header_map(response.headers()).expect("a status");
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+        assert_eq!(reason_and_outcome(&status), ("DEADLINE_EXCEEDED".to_owned(), "NOT_APPLIED".to_owned()));
+    }
+    eventually(|| server.in_flight() == 0).await;
+}
+
+#[tokio::test]
+async fn messages_that_do_not_become_whole_are_refused_beyond_a_share() {
+    let server = Server::start_with(|options| options.arrival.bytes = 200_000).await;
+    let sender = server.connect().await;
+    // A MiB is claimed, and 60,000 bytes come.
+    let begin = || {
+        let (mut sender, pieces) = (sender.clone(), [&[0, 0, 16, 0, 0][..], &[7; 60_000]]);
+        let request = unfinished_request("/test.Probe/Echo", &pieces);
+        tokio::spawn(async move { sender.send_request(request).await.expect("a response") })
+    };
+    let (response, _goes_on) = futures::future::select(begin(), begin()).await.factor_first();
+    let status = Status::from_header_map(response.expect("no panic").headers()).expect("a status");
+    assert_eq!((status.code(), reason_and_outcome(&status).0.as_str()), (Code::ResourceExhausted, "OVERLOADED"));
+    assert!(status.get_error_details().retry_info().is_some());
+    // Small ones pass, on this connection too.
+    call(sender, "Echo", small()).await.expect("an answer");
+}
+
+#[tokio::test]
+async fn one_connection_leaves_places_to_others() {
+    let server = Server::start_with(|options| options.max_in_flight = 64).await;
+    let sender = server.connect().await;
+    // Of 56 places half, as an eighth of all is kept for essential calls.
+    let _held: Vec<_> = (0..28).map(|_| tokio::spawn(call(sender.clone(), "GetForever", small()))).collect();
+    eventually(|| server.in_flight() == 28).await;
+    let refused = assert_status(
+        call(sender.clone(), "Echo", small()).await,
+        Code::ResourceExhausted,
+        "OVERLOADED",
+        "NOT_APPLIED",
+    );
+    assert!(refused.message().contains("on this connection"), "{refused:?}");
+    let beat = call(sender, "Heartbeat", small()).await;
+    assert_eq!(beat.expect_err("its own error").code(), Code::Aborted);
+    server.call("Echo", small()).await.expect("a place of another connection");
+}
+
+#[tokio::test]
 async fn malformed_requests_are_the_callers_mistake() {
     let server = Server::start().await;
-    let cases: [(&str, &[&'static [u8]], Code); 6] = [
+    let cases: [(&str, &[&'static [u8]], Code); 7] = [
         ("nothing at all", &[], Code::InvalidArgument),
         ("half a header", &[&[0, 0]], Code::InvalidArgument),
         ("half a message", &[&[0, 0, 0, 0, 9], &[10, 7]], Code::InvalidArgument),
         ("not a message", &[&[0, 0, 0, 0, 2, 255, 255]], Code::InvalidArgument),
+        ("two messages", &[&[0, 0, 0, 0, 0], &[0, 0, 0, 0, 0]], Code::InvalidArgument),
         ("no such flag", &[&[7, 0, 0, 0, 0]], Code::InvalidArgument),
         ("compressed", &[&[1, 0, 0, 0, 0]], Code::Unimplemented),
     ];

@@ -1,0 +1,199 @@
+//! Hands a call on when its message has arrived in full, and bounds what has not.
+//!
+//! A call that only begins costs its sender a few bytes, so it gets none of what is scarce: its place among the calls in flight
+//! and memory for the message come when the message is there. Until then it is one of the calls that arrive, of which each
+//! connection has its share, as of their bytes; beyond it a call is refused. A message has to arrive at a minimal rate.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http::request::Parts;
+use http_body::Body;
+use tonic::{Code, Status};
+use tower::layer::{LayerFn, layer_fn};
+
+use super::message::MessageBody;
+use super::shares::{self, ConnectionShare, Pool};
+use super::{Inner, Outcome, Response, methods, refusal};
+
+/// Calls of a connection that may arrive in any case. Honest ones do so in an instant.
+const ALWAYS_CALLS: usize = 16;
+/// Bytes of a connection that may arrive in any case: small messages.
+const ALWAYS_BYTES: usize = 16 << 10;
+/// A message of usual size has arrived by then.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// The bounds of what has not arrived in full.
+#[derive(Debug, Clone, Copy)]
+pub struct ArrivalLimits {
+    /// The largest message.
+    pub message_bytes: u32,
+    /// Calls of a server; each connection has a share of them, as of the bytes.
+    pub calls: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// How long a message may take, and the first one to begin; larger ones have longer, by `bytes_per_second`.
+    pub time: Duration,
+    /// The rate above which a message may take longer.
+    pub bytes_per_second: u32,
+}
+
+/// What is arriving at a server.
+#[derive(Debug)]
+pub(super) struct Arrivals {
+    pub(super) limits: ArrivalLimits,
+    calls: Pool,
+    bytes: Pool,
+}
+
+impl Arrivals {
+    pub(super) fn new(limits: ArrivalLimits) -> Arc<Arrivals> {
+        let (calls, bytes) = (Pool::new(limits.calls, ALWAYS_CALLS), Pool::new(limits.bytes, ALWAYS_BYTES));
+        Arc::new(Arrivals { limits, calls, bytes })
+    }
+}
+
+/// What one call takes while it arrives; dropping gives it back.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    arrivals: Arc<Arrivals>,
+    connection: ConnectionShare,
+    is_counted: bool,
+    bytes: usize,
+}
+
+impl Arrival {
+    pub(super) fn new(arrivals: Arc<Arrivals>, connection: ConnectionShare) -> Arrival {
+        Arrival { arrivals, connection, is_counted: false, bytes: 0 }
+    }
+
+    /// The call waits for more, with so many bytes.
+    pub(super) fn waits_with(&mut self, bytes: usize) -> Result<(), Status> {
+        if !self.is_counted {
+            if !self.arrivals.calls.take(&self.connection.0.arriving, 1) {
+                return Err(overloaded("calls", self.arrivals.limits.calls));
+            }
+            self.is_counted = true;
+        }
+        // While a call waits its bytes only become more.
+        let more = bytes.saturating_sub(self.bytes);
+        if more > 0 && !self.arrivals.bytes.take(&self.connection.0.arriving_bytes, more) {
+            return Err(overloaded("bytes", self.arrivals.limits.bytes));
+        }
+        self.bytes += more;
+        Ok(())
+    }
+
+    /// The message is whole, or the call has ended.
+    pub(super) fn finish(&mut self) {
+        if std::mem::take(&mut self.is_counted) {
+            self.arrivals.calls.give_back(&self.connection.0.arriving, 1);
+        }
+        let bytes = std::mem::take(&mut self.bytes);
+        if bytes > 0 {
+            self.arrivals.bytes.give_back(&self.connection.0.arriving_bytes, bytes);
+        }
+    }
+
+    pub(super) fn limits(&self) -> ArrivalLimits {
+        self.arrivals.limits
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn overloaded(what: &str, limit: usize) -> Status {
+    let message = format!("too many {what} have not arrived in full, on this connection or on all");
+    refusal(Code::ResourceExhausted, "OVERLOADED", Outcome::NotApplied, message)
+        .with("limit", limit.to_string())
+        .retry_after(RETRY_AFTER)
+        .into_status()
+}
+
+/// Hands calls on when they have arrived: unary ones with their message, client streams with their first one.
+pub fn arrival<S>(limits: ArrivalLimits) -> LayerFn<impl Fn(S) -> Arriving<S> + Clone> {
+    // One count for all clones of the service: each connection has its own clone.
+    let arrivals = Arrivals::new(limits);
+    layer_fn(move |inner| Arriving { inner, arrivals: Arc::clone(&arrivals) })
+}
+
+/// See [`arrival()`].
+#[derive(Debug, Clone)]
+pub struct Arriving<S> {
+    inner: S,
+    arrivals: Arc<Arrivals>,
+}
+
+impl<S, B> tower::Service<Request<B>> for Arriving<S>
+where
+    S: Inner<MessageBody<B>, Future: Unpin> + Clone + Unpin,
+    B: Body<Data = Bytes, Error: Into<tonic::codegen::StdError>> + Unpin + Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = ArrivingCall<S, B, S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let method = methods::of(&request);
+        let arrival = Arrival::new(Arc::clone(&self.arrivals), shares::of(&request));
+        let deadline = request.extensions().get::<super::Deadline>().map(|deadline| deadline.0);
+        let (parts, body) = request.into_parts();
+        let body = MessageBody::new(body, method, arrival, deadline);
+        // The clone that is ready serves the call, as tower asks for.
+        let clone = self.inner.clone();
+        let service = std::mem::replace(&mut self.inner, clone);
+        ArrivingCall { service, state: State::Arriving(Some((parts, body))) }
+    }
+}
+
+/// A call on its way to the service.
+pub struct ArrivingCall<S, B, F> {
+    service: S,
+    state: State<B, F>,
+}
+
+#[allow(clippy::large_enum_variant, reason = "the future of a call is in a box already")]
+enum State<B, F> {
+    Arriving(Option<(Parts, MessageBody<B>)>),
+    Called(F),
+}
+
+impl<S, B> Future for ArrivingCall<S, B, S::Future>
+where
+    S: Inner<MessageBody<B>, Future: Unpin> + Unpin,
+    B: Body<Data = Bytes, Error: Into<tonic::codegen::StdError>> + Unpin,
+{
+    type Output = Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        loop {
+            match &mut this.state {
+                State::Called(answer) => return Pin::new(answer).poll(context),
+                State::Arriving(request) => {
+                    if let Some((_, body)) = request
+                        && let Err(status) = ready!(body.poll_arrived(context))
+                    {
+                        *request = None;
+                        return Poll::Ready(Ok(status.into_http()));
+                    }
+                    let Some((parts, body)) = request.take() else { return Poll::Pending };
+                    this.state = State::Called(this.service.call(Request::from_parts(parts, body)));
+                }
+            }
+        }
+    }
+}
