@@ -84,7 +84,7 @@ async def make(client: Client, output: Path, workers: int) -> int:
     try:
         job = await client.submit_job(KIND, stages=stages(script), payload=payload, labels={"demo": "yes"})
     except Unavailable as error:
-        print(f"no server answers at {client.address} ({error.message}); start one with `make run`", file=sys.stderr)
+        print(f"{error.message}; start one with `make run`", file=sys.stderr)
         directory.rmdir()
         return 2
     screen = Screen()

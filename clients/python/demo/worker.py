@@ -15,7 +15,7 @@ from typing import Any
 from demo import film, slide, voice
 from demo.pipeline import LEASE_SECONDS, QUEUES
 from interlock import Attempt, Client, Completion, FailureClass, StageError, Worker
-from interlock.worker import Outcome
+from interlock.lease import Outcome
 
 log = logging.getLogger("demo")
 

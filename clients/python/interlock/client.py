@@ -10,6 +10,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from interlock.arguments import messages, pairs, wait_seconds
 from interlock.board import JobsNews, JobsWatch
 from interlock.connection import LONGEST_WAIT, PATIENCE, SILENCE, WAIT_MARGIN, with_request_id
 from interlock.documents import to_duration, to_struct
@@ -61,7 +62,7 @@ class Client(PermitCalls):
         """Creates a job. What this has no argument for is in `SubmitJobRequest`; use `call` then."""
         request = job_service_pb2.SubmitJobRequest(
             kind=kind,
-            stages=stages,
+            stages=messages(stages, "stages"),
             payload=None if payload is None else to_struct(payload),
             labels=labels or {},
             job_id=job_id,
@@ -76,8 +77,11 @@ class Client(PermitCalls):
         return (await self.call(self.jobs.GetJob, job_service_pb2.GetJobRequest(job_id=job_id))).job
 
     async def wait_job(self, job_id: str, timeout: float | None = None) -> job_pb2.Job:
-        """Waits until a job has ended, or for `timeout` seconds; the job's state tells which. None: without limit."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        """Waits until a job has ended, or for `timeout` seconds; the job's state tells which. None: without limit.
+
+        A wait of more than 50 s is made of several calls.
+        """
+        deadline = None if timeout is None else time.monotonic() + wait_seconds(timeout, "timeout")
         while True:
             left = LONGEST_WAIT if deadline is None else max(0.0, deadline - time.monotonic())
             wait = min(left, LONGEST_WAIT)
@@ -128,7 +132,7 @@ class Client(PermitCalls):
             return self.jobs.WatchJob(request, metadata=self._metadata)
 
         def stream(again: Callable[[], Call[JobNews]]) -> Stream[JobNews]:
-            return Stream(again, backoff=self._backoff, silence=silence, patience=patience)
+            return self._stream(again, silence=silence, patience=patience)
 
         return JobWatch(begin, stream, start)
 
@@ -174,7 +178,7 @@ class Client(PermitCalls):
             return self.jobs.WatchJobs(request, metadata=self._metadata)
 
         def stream(again: Callable[[], Call[JobsNews]]) -> Stream[JobsNews]:
-            return Stream(again, backoff=self._backoff, silence=silence, patience=patience)
+            return self._stream(again, silence=silence, patience=patience)
 
         return JobsWatch(begin, stream)
 
@@ -232,7 +236,7 @@ class Client(PermitCalls):
 
     async def update_records(self, updates: Iterable[record_service_pb2.UpdateRecordRequest]) -> list[Record]:
         """Does up to 500 updates made by `record_update` in order, all or none."""
-        request = record_service_pb2.BatchUpdateRecordsRequest(updates=updates)
+        request = record_service_pb2.BatchUpdateRecordsRequest(updates=messages(updates, "updates"))
         response = await self.call(self.records.BatchUpdateRecords, request)
         return [Record.of(result.record) for result in response.results]
 
@@ -240,7 +244,7 @@ class Client(PermitCalls):
         self, updates: Iterable[record_service_pb2.UpdateRecordRequest]
     ) -> list[record_service_pb2.RecordWriteResult]:
         """Does up to 500 updates, each for itself; each result has a status. All get request ids."""
-        with_ids = [with_request_id(update) for update in updates]
+        with_ids = [with_request_id(update) for update in messages(updates, "updates")]
         request = record_service_pb2.BatchWriteRecordsRequest(updates=with_ids)
         return list((await self.call(self.records.BatchWriteRecords, request)).results)
 
@@ -266,11 +270,12 @@ class Client(PermitCalls):
         comes twice, and what happened to one meanwhile comes as one update.
 
         Args:
-            records: collection and id of each, 1 to 100, each once. They need not be there yet.
+            records: pairs of collection and id, 1 to 100, each once. They need not be there yet.
             silence: as in `watch`.
             patience: as in `watch`.
 
         Raises:
+            TypeError: `records` is not pairs. Raised here.
             InvalidArgument: the records are too many, twice the same, or malformed. Raised by the iterator, as all
                 errors.
             InterlockError: it failed for longer than `patience`, or for good.
@@ -280,9 +285,9 @@ class Client(PermitCalls):
             return self.records.WatchRecords(request, metadata=self._metadata)
 
         def stream(again: Callable[[], Call[RecordsNews]]) -> Stream[RecordsNews]:
-            return Stream(again, backoff=self._backoff, silence=silence, patience=patience)
+            return self._stream(again, silence=silence, patience=patience)
 
-        return RecordsWatch(begin, stream, records)
+        return RecordsWatch(begin, stream, _record_names(records))
 
     async def commit(
         self, requests: Iterable[Message], *, fence: str = "", permit_fence: str = ""
@@ -299,7 +304,7 @@ class Client(PermitCalls):
             PermitLost: the permit is not held.
             InterlockError: as the call that would do it alone; `metadata["index"]` says which.
         """
-        requests = list(requests)
+        requests = messages(requests, "requests")
         request = transaction_service_pb2.CommitRequest(
             operations=commit_operations(requests), fence=fence, permit_fence=permit_fence
         )
@@ -307,3 +312,7 @@ class Client(PermitCalls):
             it.permit_token for it in requests if isinstance(it, permit_service_pb2.ReleasePermitRequest)
         ):
             return list((await self.call(self.transactions.Commit, request)).results)
+
+
+def _record_names(records: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(where, which) for where, which in pairs(records, "records", '[("films", "f1"), ("films", "f2")]')]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from interlock.address import check_address
+from interlock.arguments import pairs
+from interlock.outage import Outage
 from interlock.retry import Backoff, repeat
+from interlock.stream import Call, Stream
 from interlock.v1 import (
     admin_service_pb2_grpc,
     job_service_pb2_grpc,
@@ -35,9 +39,9 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     # Retries are ours: only we know which calls are safe.
     ("grpc.enable_retries", 0),
 )
-# The longest wait of one WaitJob or AcquirePermit, and how much later the call's own deadline is than a wait that was
-# asked for.
-LONGEST_WAIT = 60.0
+# The longest wait in seconds that one LeaseStages, WaitJob or AcquirePermit asks for, and how much later the call's
+# deadline is than that. Proxies usually end what has been silent for 60 s. Longer waits are made of several calls.
+LONGEST_WAIT = 50.0
 WAIT_MARGIN = 10.0
 # A server says every 20 s that a stream lives. This is three times that.
 SILENCE = 60.0
@@ -61,6 +65,9 @@ class Connection:
     ) -> None:
         """Describes the connection; it is made by the first call.
 
+        If no server answers, the log says so within a second, as a warning of `interlock.client`, and calls go on
+        trying until their time is over: a server that restarts, or starts later than this program, is found.
+
         Args:
             address: host and port, or any name that gRPC resolves, such as `ipv4:10.0.0.1:50051,10.0.0.2:50051` for
                 two servers, of which the first that answers is used.
@@ -70,11 +77,18 @@ class Connection:
             credentials: for TLS. None: plaintext.
             metadata: sent with each call.
             options: for the channel, besides and over those of this package.
+
+        Raises:
+            ValueError: `address` is no host and port, such as `http://…` or one without a port.
+            TypeError: `metadata` is not pairs.
         """
-        self.address = address
+        self.address = check_address(address)
         self.timeout = timeout
+        self._outage = Outage(address)
         self._backoff = backoff or Backoff()
-        self._metadata: tuple[tuple[str, str], ...] = tuple(metadata)
+        self._metadata: tuple[tuple[str, str], ...] = tuple(
+            (str(key), value) for key, value in pairs(metadata, "metadata", '[("key", "value")]')
+        )
         if namespace is not None:
             self._metadata += (("interlock-namespace", namespace),)
         defaults: dict[str, Any] = dict(_OPTIONS)
@@ -114,9 +128,22 @@ class Connection:
         request = with_request_id(request)
 
         async def attempt(remaining: float) -> Response:
-            return await method(request, timeout=remaining, metadata=self._metadata)
+            response = await method(request, timeout=remaining, metadata=self._metadata)
+            self._outage.is_over()
+            return response
 
-        return await repeat(attempt, timeout=self.timeout if timeout is None else timeout, backoff=self._backoff)
+        return await repeat(
+            attempt,
+            timeout=self.timeout if timeout is None else timeout,
+            backoff=self._backoff,
+            notice=self._outage.notice,
+        )
+
+    def _stream(
+        self, begin: Callable[[], Call[Any]], *, silence: float = SILENCE, patience: float | None = PATIENCE
+    ) -> Stream[Any]:
+        """A stream that is begun again when it breaks."""
+        return Stream(begin, backoff=self._backoff, silence=silence, patience=patience, outage=self._outage)
 
 
 def with_request_id(request: Request) -> Request:

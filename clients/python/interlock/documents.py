@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import reprlib
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -10,17 +12,29 @@ from google.protobuf import duration_pb2, struct_pb2
 
 # Up to here every whole number has a double of its own.
 _EXACT = 2**53
+# The server's limits: levels of objects and lists, and bytes as JSON of artifacts, results and details.
+DEPTH = 32
+DOCUMENT_BYTES = 64 * 1024
+# How much of a path an error shows.
+_PATH_CHARACTERS = 200
 
 
-def to_struct(document: Mapping[str, Any]) -> struct_pb2.Struct:
+def to_struct(document: Mapping[str, Any], *, limit: int | None = None) -> struct_pb2.Struct:
     """The document as a message. Numbers become doubles, tuples lists.
 
+    Args:
+        document: what JSON calls an object, nested at most 32 levels deep.
+        limit: bytes as JSON. What is clearly larger is refused here, the rest by the server. None: no limit.
+
     Raises:
-        ValueError: a value is of a kind that JSON does not have, or a whole number is too large for a double.
+        TypeError: the document is not a mapping.
+        ValueError: it holds what JSON does not have, a whole number beyond ±2**53, a text that is not UTF-8 or has a
+            NUL, or it is nested too deep or too large. The message says where.
     """
+    if not isinstance(document, Mapping):
+        raise TypeError(f"a document is a mapping with texts as keys, not {described(document)}")
     struct = struct_pb2.Struct()
-    for key, value in document.items():
-        struct.fields[key].CopyFrom(to_value(value, key))
+    _Writer(limit).mapping(struct, document, "", 1)
     return struct
 
 
@@ -30,9 +44,16 @@ def from_struct(struct: struct_pb2.Struct) -> dict[str, Any]:
 
 
 def to_duration(value: float | timedelta) -> duration_pb2.Duration:
-    """Seconds, or a timedelta, as a message."""
+    """Seconds, or a timedelta, as a message.
+
+    Raises:
+        ValueError: it is no finite number, or beyond 10,000 years.
+    """
     duration = duration_pb2.Duration()
-    duration.FromTimedelta(value if isinstance(value, timedelta) else timedelta(seconds=value))
+    try:
+        duration.FromTimedelta(value if isinstance(value, timedelta) else timedelta(seconds=value))
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"a duration is a finite number of seconds or a timedelta, not {shown(value)}") from None
     return duration
 
 
@@ -47,27 +68,102 @@ def to_value(value: Any, path: str) -> struct_pb2.Value:
     Raises:
         ValueError: as `to_struct`.
     """
-    match value:
-        case None:
-            return struct_pb2.Value(null_value=struct_pb2.NULL_VALUE)
-        case bool():
-            return struct_pb2.Value(bool_value=value)
-        case int() if abs(value) > _EXACT:
-            raise ValueError(f"{path}: {value} is too large for a number in a document; send it as text")
-        case int() | float():
-            return struct_pb2.Value(number_value=value)
-        case str():
-            return struct_pb2.Value(string_value=value)
-        case Mapping():
-            struct = struct_pb2.Struct()
-            for key, item in value.items():
-                struct.fields[key].CopyFrom(to_value(item, f"{path}.{key}"))
-            return struct_pb2.Value(struct_value=struct)
-        case list() | tuple():
-            items = [to_value(item, f"{path}[{index}]") for index, item in enumerate(value)]
-            return struct_pb2.Value(list_value=struct_pb2.ListValue(values=items))
-        case _:
-            raise ValueError(f"{path}: {type(value).__name__} has no place in a document")
+    message = struct_pb2.Value()
+    _Writer(None).value(message, value, path, 0)
+    return message
+
+
+def described(value: object) -> str:
+    """What a value is, for errors: `None`, or its type with an article."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def shown(value: object) -> str:
+    """The beginning of a value, for errors. Never raises."""
+    try:
+        return reprlib.repr(value)
+    except Exception:
+        return described(value)
+
+
+class _Writer:
+    """Fills messages in place: copies of nested ones take time with each level, and fail at some depth."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._bytes = 0
+        """At least so many bytes as JSON were written."""
+
+    def mapping(self, struct: struct_pb2.Struct, document: Mapping[str, Any], path: str, depth: int) -> None:
+        self._enter(path, depth)
+        for key, item in document.items():
+            if not isinstance(key, str):
+                raise ValueError(f"{_at(path)}the key {shown(key)} is {described(key)}; keys are texts")
+            inner = f"{path}.{key}" if path else key
+            self._text(key, inner)
+            self._count(1, inner)
+            self.value(struct.fields[key], item, inner, depth)
+
+    def value(self, message: struct_pb2.Value, value: Any, path: str, depth: int) -> None:
+        match value:
+            case None:
+                message.null_value = struct_pb2.NULL_VALUE
+                self._count(4, path)
+            case bool():
+                message.bool_value = value
+                self._count(4, path)
+            case int() if not -_EXACT <= value <= _EXACT:
+                raise ValueError(f"{_at(path)}a whole number beyond ±2**53 is not exact in a document; send it as text")
+            case float() if not math.isfinite(value):
+                raise ValueError(f"{_at(path)}JSON has no {float(value)}")
+            case int() | float():
+                message.number_value = value
+                self._count(1, path)
+            case str():
+                self._text(value, path)
+                message.string_value = value
+            case Mapping():
+                message.struct_value.SetInParent()
+                self.mapping(message.struct_value, value, path, depth + 1)
+            case list() | tuple():
+                message.list_value.SetInParent()
+                self._enter(path, depth + 1)
+                for index, item in enumerate(value):
+                    self.value(message.list_value.values.add(), item, f"{path}[{index}]", depth + 1)
+            case _:
+                kinds = "texts, numbers, booleans, None, lists and mappings"
+                raise ValueError(f"{_at(path)}{described(value)} cannot be part of a document; {kinds} can")
+
+    def _enter(self, path: str, depth: int) -> None:
+        if depth > DEPTH:
+            raise ValueError(f"{_at(path)}mappings and lists are nested more than {DEPTH} levels deep, or endlessly")
+        self._count(2, path)
+
+    def _text(self, text: str, path: str) -> None:
+        if "\0" in text:
+            raise ValueError(f"{_at(path)}a NUL character is not allowed")
+        try:
+            self._count(len(text.encode()) + 2, path)
+        except UnicodeEncodeError as bad:
+            raise ValueError(f"{_at(path)}the text is not UTF-8: {bad.reason} at character {bad.start}") from None
+
+    def _count(self, size: int, path: str) -> None:
+        # Commas and escapes come on top.
+        self._bytes += size
+        if self._limit is not None and self._bytes > self._limit:
+            raise ValueError(f"{_at(path)}the document has more than {self._limit} bytes as JSON up to here")
+
+
+def _at(path: str) -> str:
+    """The beginning of an error about what stands there."""
+    start = path[:_PATH_CHARACTERS]
+    # Keys can hold what no terminal or log can show.
+    start = "".join(it if it.isprintable() else it.encode("unicode_escape").decode() for it in start)
+    cut_off = "…" if len(path) > _PATH_CHARACTERS else ""
+    return f"{start}{cut_off}: " if path else ""
 
 
 def from_value(value: struct_pb2.Value) -> Any:

@@ -6,12 +6,23 @@ import asyncio
 import enum
 import socket
 import traceback
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any, cast
 
-from interlock.documents import to_duration, to_struct
+from google.protobuf import duration_pb2
+
+from interlock.documents import DOCUMENT_BYTES, described, shown, to_duration, to_struct
 from interlock.errors import PermitDenied
 from interlock.v1 import common_pb2
+
+# As the server has them.
+_MESSAGE_BYTES = 4096
+_CODE_BYTES = 128
+_LONGEST_RETRY = timedelta(hours=24)
+# How much of the end of a traceback goes into the details of a failure: what `interlock job get` shows.
+_TRACEBACK_BYTES = 4096
 
 
 class FailureClass(enum.IntEnum):
@@ -43,9 +54,12 @@ class StageError(Exception):
         Args:
             failure_class: decides about the retry, and what permits report.
             message: for people; what exceeds 4 KiB is cut off.
-            retry_after: how many seconds a called service asked to wait.
+            retry_after: how many seconds a called service asked to wait, 0 to 24 h. None: not said.
             code: of your own choice, at most 128 bytes.
-            details: anything that helps to understand it, at most 64 KiB as JSON.
+            details: anything that helps to understand it, at most 64 KiB as JSON. None: nothing.
+
+        What the server would refuse of these is left out or shortened when the failure is reported; the failure keeps
+        the rest, and its message says what is missing.
         """
         super().__init__(message)
         self.failure_class = failure_class
@@ -86,42 +100,110 @@ class RateLimited(StageError):
 
 
 def failure_of(error: BaseException) -> common_pb2.Failure:
-    """The failure that an exception of a handler means, or one of the body of a permit."""
+    """The failure that an exception of a handler means, or one of the body of a permit. Never raises.
+
+    What the server would refuse is left out or shortened, and the message says so.
+    """
+    notes: list[str] = []
     if isinstance(error, StageError):
-        failure = new_failure(error.failure_class, error.message, error.code)
-        if error.retry_after is not None:
-            failure.retry_after.CopyFrom(to_duration(error.retry_after))
-        if error.details is not None:
-            try:
-                failure.details.CopyFrom(to_struct(error.details))
-            except ValueError as bad:
-                failure.details.CopyFrom(to_struct({"unreadable": str(bad)}))
-        return failure
-    if isinstance(error, PermitDenied):
+        # A subclass need not have called `StageError.__init__`.
+        known_class = _class(getattr(error, "failure_class", None), notes)
+        failure = new_failure(
+            known_class, text_of(getattr(error, "message", error)), text_of(getattr(error, "code", ""))
+        )
+        _set_retry_after(failure, getattr(error, "retry_after", None), notes)
+        _set_details(failure, getattr(error, "details", None), notes)
+    elif isinstance(error, PermitDenied):
         # Nothing has failed, least of all what other permits are for: INTERNAL says nothing about them.
         failure = new_failure(FailureClass.INTERNAL, str(error), error.reason)
-        if error.retry_after is not None:
-            failure.retry_after.CopyFrom(to_duration(error.retry_after))
-        return failure
-    name = type(error).__name__
-    message = f"{name}: {error}"
-    if isinstance(error, TimeoutError | asyncio.TimeoutError):
-        return new_failure(FailureClass.TIMEOUT, message, name)
-    if isinstance(error, ConnectionError | socket.gaierror):
-        return new_failure(FailureClass.NETWORK, message, name)
-    failure = new_failure(FailureClass.INTERNAL, message, name)
-    trace = "".join(traceback.format_exception(error))
-    failure.details.CopyFrom(to_struct({"traceback": cut(trace[-16_000:], 16_000)}))
-    return failure
+        _set_retry_after(failure, error.retry_after, notes)
+    else:
+        name = type(error).__name__
+        failure = new_failure(_class_of(error), f"{name}: {text_of(error)}", name)
+        _set_details(failure, {"traceback": _trace(error)}, notes)
+    return with_notes(failure, notes)
 
 
 def new_failure(failure_class: FailureClass, message: str, code: str = "") -> common_pb2.Failure:
     """A failure; what is too long is cut off."""
     number = cast(common_pb2.FailureClass.ValueType, int(failure_class))
-    return common_pb2.Failure(failure_class=number, message=cut(message, 4096), code=cut(code, 128))
+    code = "".join(" " if unicodedata.category(it) == "Cc" else it for it in code[:_CODE_BYTES])
+    return common_pb2.Failure(failure_class=number, message=cut(message, _MESSAGE_BYTES), code=cut(code, _CODE_BYTES))
+
+
+def with_notes(failure: common_pb2.Failure, notes: Iterable[str]) -> common_pb2.Failure:
+    """The failure, whose message says at its end what is missing."""
+    if note := cut("; ".join(notes), _MESSAGE_BYTES // 4):
+        message = cut(failure.message, _MESSAGE_BYTES - len(note.encode()) - 3)
+        failure.message = f"{message} ({note})" if message else note
+    return failure
 
 
 def cut(text: str, limit: int) -> str:
     """The beginning of a text, at most `limit` bytes of UTF-8, without the characters that the server refuses."""
-    encoded = text.replace("\0", "").encode("utf-8", "replace")
+    encoded = text[:limit].replace("\0", "").encode("utf-8", "replace")
     return encoded[:limit].decode("utf-8", "ignore")
+
+
+def _class(given: Any, notes: list[str]) -> FailureClass:
+    try:
+        return FailureClass(given)
+    except ValueError:
+        notes.append(f"failure_class was {shown(given)}, which is none, and became INTERNAL")
+        return FailureClass.INTERNAL
+
+
+def _class_of(error: BaseException) -> FailureClass:
+    if isinstance(error, TimeoutError | asyncio.TimeoutError):
+        return FailureClass.TIMEOUT
+    if isinstance(error, ConnectionError | socket.gaierror):
+        return FailureClass.NETWORK
+    return FailureClass.INTERNAL
+
+
+def _set_retry_after(failure: common_pb2.Failure, given: Any, notes: list[str]) -> None:
+    if given is None:
+        return
+    try:
+        wait = given / timedelta(seconds=1) if isinstance(given, timedelta) else float(given)
+        failure.retry_after.CopyFrom(_bounded(wait, notes))
+    except Exception:
+        notes.append(f"retry_after was {shown(given)}, which is no number of seconds, and was left out")
+
+
+def _bounded(wait: float, notes: list[str]) -> duration_pb2.Duration:
+    if wait < 0:
+        notes.append(f"retry_after was {wait:g} s and became 0 s")
+        return duration_pb2.Duration()
+    if wait > _LONGEST_RETRY.total_seconds():
+        notes.append(f"retry_after was {wait:g} s and became 24 h")
+        return to_duration(_LONGEST_RETRY)
+    return to_duration(wait)
+
+
+def _set_details(failure: common_pb2.Failure, given: Any, notes: list[str]) -> None:
+    if given is None:
+        return
+    try:
+        failure.details.CopyFrom(to_struct(given, limit=DOCUMENT_BYTES))
+    except BaseException as bad:
+        notes.append(f"details were left out: {text_of(bad)}")
+
+
+def text_of(value: object) -> str:
+    """What a value says of itself."""
+    try:
+        return str(value)
+    except BaseException as bad:
+        return f"{described(value)} that cannot be shown, since its __str__ raises {type(bad).__name__}"
+
+
+def _trace(error: BaseException) -> str:
+    """The end of the traceback, where the place is."""
+    try:
+        trace = "".join(traceback.format_exception(error))
+    except Exception as bad:
+        return f"the traceback cannot be shown: {text_of(bad)}"
+    # Once more as in `cut`, from the other side.
+    encoded = trace[-_TRACEBACK_BYTES:].replace("\0", "").encode("utf-8", "replace")
+    return encoded[-_TRACEBACK_BYTES:].decode("utf-8", "ignore")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 from google.protobuf.message import Message
 
@@ -39,13 +39,19 @@ class Completion:
     """What a handler returns if artifacts alone do not say it all."""
 
     artifacts: Mapping[str, Any] | None = None
+    """At most 64 KiB as JSON. None: none."""
     job_result: Mapping[str, Any] | None = None
-    """Becomes the result of the job."""
+    """Becomes the result of the job; at most 64 KiB as JSON. None: it stays as it is."""
     message: str = ""
+    """For people; what exceeds 1 KiB is cut off. Empty: none."""
     add_stages: Iterable[job_pb2.StageSpec] = field(default=())
     """New stages of the same job, added in the same commit."""
     also: Iterable[Message] = field(default=())
     """What else is done in that commit, or not at all: requests such as of `record_update`, or `SubmitJobRequest`."""
+
+
+Outcome: TypeAlias = Mapping[str, Any] | Completion | None
+"""What a handler returns: artifacts, or more. None: no artifacts."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 
+from interlock.arguments import names, wait_seconds
 from interlock.connection import LONGEST_WAIT, PATIENCE, SILENCE, WAIT_MARGIN, Connection
 from interlock.documents import to_duration
 from interlock.errors import InterlockError, PermitDenied
@@ -19,7 +20,7 @@ from interlock.failures import FailureClass, cut
 from interlock.holding import HeldPermit, Keeper
 from interlock.permits import AnyClaim, Permit, new_outcome, permit_claims
 from interlock.resources import AdaptiveLimit, AnyRate, Breaker, ResourceNews, ResourceWatch, new_policy
-from interlock.stream import Call, Stream
+from interlock.stream import Call
 from interlock.v1 import permit_pb2, permit_service_pb2
 
 # The deadline of the call that finds out whether a wish that was given up had been granted: short, since
@@ -68,8 +69,8 @@ class PermitCalls(Connection):
     ) -> Permit:
         """Acquires a permit that nobody renews and releases but you; `permit` does both.
 
-        Who waits is served by priority, then in order, across servers. Whoever waits longer than a minute asks anew
-        each minute, and is then behind all who came meanwhile.
+        Who waits is served by priority, then in order, across servers. A wait of more than 50 s is made of several
+        calls: whoever waits longer asks again every 50 s, and is then behind all who came meanwhile.
 
         Args:
             claims: the resources, all or none: names, pairs of a name and an amount, or `Claim`.
@@ -84,7 +85,7 @@ class PermitCalls(Connection):
             LeaseLost: the lease is not held.
             InterlockError: as any call; InvalidArgument also for an amount that could never be had.
         """
-        deadline = None if wait is None else time.monotonic() + wait
+        deadline = None if wait is None else time.monotonic() + wait_seconds(wait, "wait")
         if holder is None:
             holder = "" if lease_token else _host_and_process()
         while True:
@@ -120,7 +121,7 @@ class PermitCalls(Connection):
             ttl: how long each lasts from now on. None: as it was acquired for.
         """
         request = permit_service_pb2.RenewPermitsRequest(
-            permit_tokens=tokens, ttl=None if ttl is None else to_duration(ttl)
+            permit_tokens=names(tokens, "tokens"), ttl=None if ttl is None else to_duration(ttl)
         )
         return list((await self.call(self.permits.RenewPermits, request)).statuses)
 
@@ -227,7 +228,7 @@ class PermitCalls(Connection):
             request = permit_service_pb2.WatchResourceRequest(name=name)
             return self.permits.WatchResource(request, metadata=self._metadata)
 
-        return ResourceWatch(Stream(begin, backoff=self._backoff, silence=silence, patience=patience))
+        return ResourceWatch(self._stream(begin, silence=silence, patience=patience))
 
     async def reset_breaker(self, name: str, reason: str = "", *, requester: str | None = None) -> permit_pb2.Resource:
         """Closes the breaker of a resource by hand, and forgets what it has counted.

@@ -7,7 +7,7 @@ import enum
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
-from interlock.documents import seconds, to_duration
+from interlock.documents import described, seconds, to_duration
 from interlock.errors import PermitDenied, PermitLost
 from interlock.failures import FailureClass, failure_of
 from interlock.v1 import common_pb2, permit_pb2, permit_service_pb2
@@ -53,6 +53,11 @@ def _message(claim: AnyClaim) -> permit_pb2.PermitClaim:
         claim = Claim(claim)
     elif isinstance(claim, tuple):
         claim = Claim(*claim)
+    elif not isinstance(claim, Claim):
+        raise TypeError(
+            f"a claim is a name, a pair of a name and an amount, or a Claim, not {described(claim)}; "
+            'write each as an argument of its own: "doc-7", ("docs-api", 2)'
+        )
     mode = cast(permit_pb2.PermitMode.ValueType, int(claim.mode or 0))
     return permit_pb2.PermitClaim(resource=claim.resource, amount=claim.amount, mode=mode)
 

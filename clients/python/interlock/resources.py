@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from google.protobuf import duration_pb2
 
+from interlock.arguments import pairs
 from interlock.documents import to_duration
 from interlock.stream import Stream, Watch
 from interlock.v1 import permit_pb2, permit_service_pb2
@@ -82,12 +83,18 @@ def new_policy(
     """The rules as a message. None: there are none."""
     policy = permit_pb2.ResourcePolicy(
         capacity=capacity,
-        rates=[_rate(rate) for rate in rates],
+        rates=[_rate(rate) for rate in _rates(rates)],
         min_interval=_duration(min_interval),
         breaker=None if breaker is None else _breaker(breaker),
         adaptive=None if adaptive is None else _adaptive(adaptive),
     )
     return policy if policy.ListFields() else None
+
+
+def _rates(rates: Iterable[AnyRate]) -> list[AnyRate]:
+    listed = list(rates)
+    pairs((rate for rate in listed if not isinstance(rate, Rate)), "rates", "[(5, 1.0), (300, 60.0)]")
+    return listed
 
 
 def _rate(rate: AnyRate) -> permit_pb2.RateLimit:

@@ -46,10 +46,12 @@ async def repeat(
     *,
     timeout: float,
     backoff: Backoff,
+    notice: Callable[[InterlockError], InterlockError] = lambda error: error,
 ) -> Result:
     """Makes a call until it succeeds, fails for good, or `timeout` seconds are over.
 
-    `attempt` gets the seconds that are left. The call must be safe to repeat.
+    `attempt` gets the seconds that are left. The call must be safe to repeat. `notice` gets each error and returns the
+    one to raise in its place.
 
     Raises:
         InterlockError: the last failure.
@@ -61,7 +63,7 @@ async def repeat(
         try:
             return await attempt(max(0.001, deadline - time.monotonic()))
         except grpc.aio.AioRpcError as raised:
-            error = from_rpc_error(raised)
+            error = notice(from_rpc_error(raised))
             cause = raised
         if isinstance(error, DeadlineExceeded) and last is not None and not error.reason:
             # The time ran out on our side during a retry; why there was one says more.

@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 
 from interlock.errors import DeadlineExceeded, InterlockError, ResourceExhausted, Unavailable, from_rpc_error
+from interlock.outage import Outage
 from interlock.retry import Backoff
 
 Response = TypeVar("Response")
@@ -88,8 +89,10 @@ class Stream(Generic[Response]):
         backoff: Backoff,
         silence: float,
         patience: float | None,
+        outage: Outage,
     ) -> None:
         """Describes it; the first read begins it. `begin` is called each time."""
+        self._outage = outage
         self._begin = begin
         self._backoff = backoff
         self._silence = silence
@@ -135,9 +138,10 @@ class Stream(Generic[Response]):
             try:
                 message = reading.result()
             except grpc.aio.AioRpcError as raised:
-                self._failed(from_rpc_error(raised), raised)
+                self._failed(self._outage.notice(from_rpc_error(raised)), raised)
                 continue
             if message is not grpc.aio.EOF:
+                self._outage.is_over()
                 response: Response = message
                 return response
             self._drop()

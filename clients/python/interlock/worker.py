@@ -9,42 +9,28 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeAlias, cast
 
-from google.protobuf.message import Message
-
+from interlock.arguments import names, wait_seconds
 from interlock.client import Client
-from interlock.connection import WAIT_MARGIN
-from interlock.documents import to_duration, to_struct
-from interlock.errors import (
-    Conflict,
-    DeadlineExceeded,
-    InterlockError,
-    Internal,
-    InvalidArgument,
-    LeaseLost,
-    ResourceExhausted,
-    Unavailable,
-)
-from interlock.failures import FailureClass, cut, failure_of, new_failure
+from interlock.connection import LONGEST_WAIT, WAIT_MARGIN
+from interlock.documents import to_duration
+from interlock.ending import Raised, ending, tell
+from interlock.errors import Conflict, DeadlineExceeded, Internal, ResourceExhausted, Unavailable
 from interlock.heartbeat import Heartbeats
-from interlock.lease import Attempt, Completion, StageStopped, StopReason
-from interlock.records import commit_operations
-from interlock.v1 import common_pb2, transaction_service_pb2, worker_service_pb2
+from interlock.lease import Attempt, Outcome, StopReason
+from interlock.v1 import worker_service_pb2
 
 log = logging.getLogger("interlock.worker")
 
-Outcome: TypeAlias = Mapping[str, Any] | Completion | None
 Handler: TypeAlias = Callable[[Attempt], Awaitable[Outcome]] | Callable[[Attempt], Outcome]
 
 # What a worker survives; anything else means that it can never get work, such as a namespace that does not exist.
 _PASSING = (Unavailable, ResourceExhausted, Conflict, DeadlineExceeded, Internal)
 _PAUSE = 1.0
-# How long the outcome of work that is done is worth telling, at least.
-_TELL = 120.0
 # How long handlers that were told to stop, and their reports, get at a shutdown.
 _LAST = 10.0
 
@@ -54,8 +40,10 @@ class Worker:
 
     The handler gets an `Attempt` and returns the stage's artifacts, or a `Completion`. A coroutine function runs in the
     event loop and must not block it; a plain function runs in a thread of its own. It fails the attempt by raising
-    `StageError`, or anything else, which counts as a bug of the worker. When the lease is lost or the job is cancelled,
-    a coroutine is cancelled, and a plain function finds out by `Attempt.check` or `Attempt.report`.
+    `StageError`, or anything else, which counts as a bug of the worker: the log and the failure have the traceback.
+    What it returns and cannot be stored fails the attempt as CLIENT_ERROR. SystemExit fails the attempt too and does
+    not end the worker; KeyboardInterrupt does both. When the lease is lost or the job is cancelled, a coroutine is
+    cancelled, and a plain function finds out by `Attempt.check` or `Attempt.report`.
     """
 
     def __init__(
@@ -77,16 +65,20 @@ class Worker:
             worker_id: for people and for the history. None: host and process id.
             concurrency: how many stages to work on at once.
             lease_duration: how long a stage stays ours without a sign of life. None: 90 s.
-            poll_wait: how many seconds the server holds a request for work, 0 to 60.
+            poll_wait: how many seconds the server holds a request for work; more than 50 are 50.
             grace: how many seconds handlers get to end at a shutdown before their stages are given back.
+
+        Raises:
+            TypeError: `queues` is one text.
+            ValueError: a time is no number.
         """
         self.client = client
-        self.queues = tuple(queues)
+        self.queues = names(queues, "queues")
         self.worker_id = worker_id or f"{socket.gethostname()}:{os.getpid()}"
         self.concurrency = concurrency
-        self.grace = grace
+        self.grace = wait_seconds(grace, "grace")
         self._lease_duration = None if lease_duration is None else to_duration(lease_duration)
-        self._poll_wait = poll_wait
+        self._poll_wait = min(wait_seconds(poll_wait, "poll_wait"), LONGEST_WAIT)
         self._running: dict[asyncio.Task[None], Attempt] = {}
         self._stopping = asyncio.Event()
 
@@ -177,43 +169,15 @@ class Worker:
         finally:
             handling.cancel()
         attempt.is_reporting_end = True
-        request = _ending(attempt, handling)
+        result = Raised(asyncio.CancelledError()) if handling.cancelled() else handling.result()
+        if isinstance(result, Raised) and isinstance(result.error, KeyboardInterrupt):
+            # Somebody wants the program to end; asyncio alone would end its loop before the outcome is told.
+            self.stop()
+        request = ending(attempt, result)
         if request is None:
             log.warning("%s of %s stopped: %s", attempt.stage_name, attempt.job_id, StopReason.LOST.value)
             return
-        try:
-            await self._tell(attempt, request)
-        except InterlockError as error:
-            log.error("%s of %s cannot be completed: %s", attempt.stage_name, attempt.job_id, error)
-            # Most likely its artifacts are too large: the work is of no use, and nobody else would do better. What else
-            # was to be committed may be possible another time.
-            is_wrong = isinstance(error, InvalidArgument)
-            failure = new_failure(FailureClass.CLIENT_ERROR if is_wrong else FailureClass.INTERNAL, str(error))
-            with suppress(InvalidArgument):
-                await self._tell(attempt, _fail(attempt, failure))
-
-    async def _tell(self, attempt: Attempt, request: Message) -> None:
-        workers = self.client.workers
-        timeout = max(_TELL, attempt.beat.expires_at - time.monotonic())
-        try:
-            if isinstance(request, worker_service_pb2.CompleteStageRequest):
-                await self.client.call(workers.CompleteStage, request, timeout=timeout)
-            elif isinstance(request, transaction_service_pb2.CommitRequest):
-                await self.client.call(self.client.transactions.Commit, request, timeout=timeout)
-            elif isinstance(request, worker_service_pb2.FailStageRequest):
-                await self.client.call(workers.FailStage, request, timeout=timeout)
-            elif isinstance(request, worker_service_pb2.ReleaseStageRequest):
-                await self.client.call(workers.ReleaseStage, request, timeout=timeout)
-        except InvalidArgument:
-            raise
-        except LeaseLost:
-            log.warning("%s of %s: somebody else has the lease", attempt.stage_name, attempt.job_id)
-        except InterlockError as error:
-            # The completion stands first in a commit; what is refused behind it is no loss of the lease.
-            if error.metadata.get("index", "0") != "0":
-                raise
-            # The lease expires, and the stage is done again.
-            log.error("%s of %s: its end could not be told: %s", attempt.stage_name, attempt.job_id, error)
+        await tell(self.client, attempt, request)
 
     async def _drain(self) -> None:
         if self._running:
@@ -232,56 +196,28 @@ class Worker:
             attempt.stop(StopReason.SHUTDOWN)
 
 
-async def _call(handler: Handler, attempt: Attempt) -> Outcome:
-    if _is_coroutine_function(handler):
-        return await cast(Callable[[Attempt], Awaitable[Outcome]], handler)(attempt)
-    # The context of this task goes along.
-    return await asyncio.to_thread(cast(Callable[[Attempt], Outcome], handler), attempt)
+async def _call(handler: Handler, attempt: Attempt) -> Outcome | Raised:
+    """What the handler returns or raises. Only a cancel is raised here."""
+    try:
+        if _is_coroutine_function(handler):
+            return await cast(Callable[[Attempt], Awaitable[Outcome]], handler)(attempt)
+        # The context of this task goes along.
+        return await asyncio.to_thread(_called, cast(Callable[[Attempt], Outcome], handler), attempt)
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        return Raised(error)
+
+
+def _called(handler: Callable[[Attempt], Outcome], attempt: Attempt) -> Outcome | Raised:
+    try:
+        return handler(attempt)
+    except BaseException as error:
+        return Raised(error)
 
 
 def _is_coroutine_function(handler: Handler) -> bool:
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
-
-
-def _ending(attempt: Attempt, task: asyncio.Task[Outcome]) -> Message | None:
-    """What to tell the server about an attempt whose handler has ended. None: nothing, it is not ours any more."""
-    error = None if task.cancelled() else task.exception()
-    token = attempt.lease.lease_token
-    if error is None and not task.cancelled():
-        # Even a lost lease may complete, as long as nobody else has leased the stage.
-        try:
-            return _complete(token, task.result())
-        except (TypeError, ValueError, AttributeError) as bad:
-            return _fail(
-                attempt, new_failure(FailureClass.CLIENT_ERROR, f"what the handler returned is no document: {bad}")
-            )
-    if attempt.stop_reason is StopReason.LOST:
-        return None
-    if attempt.stop_reason is not None and (task.cancelled() or isinstance(error, StageStopped)):
-        return worker_service_pb2.ReleaseStageRequest(lease_token=token)
-    if error is None:
-        return _fail(attempt, new_failure(FailureClass.CANCELLED, "the handler cancelled itself"))
-    return _fail(attempt, failure_of(error))
-
-
-def _complete(token: str, outcome: Outcome) -> Message:
-    completion = outcome if isinstance(outcome, Completion) else Completion(artifacts=outcome)
-    request = worker_service_pb2.CompleteStageRequest(
-        lease_token=token,
-        artifacts=None if completion.artifacts is None else to_struct(completion.artifacts),
-        job_result=None if completion.job_result is None else to_struct(completion.job_result),
-        message=cut(completion.message, 1024) if completion.message else None,
-        add_stages=completion.add_stages,
-    )
-    also = list(completion.also)
-    if not also:
-        return request
-    return transaction_service_pb2.CommitRequest(operations=commit_operations([request, *also]))
-
-
-def _fail(attempt: Attempt, failure: common_pb2.Failure) -> worker_service_pb2.FailStageRequest:
-    log.info("%s of %s failed: %s", attempt.stage_name, attempt.job_id, failure.message)
-    return worker_service_pb2.FailStageRequest(lease_token=attempt.lease.lease_token, failure=failure)
 
 
 @contextmanager

@@ -139,6 +139,11 @@ class FakeServer(
         await self._note("GetJob", request, context)
         return job_service_pb2.GetJobResponse(job=job_pb2.Job(job_id=request.job_id))
 
+    async def WaitJob(self, request: Any, context: Any) -> Any:
+        await self._note("WaitJob", request, context)
+        await asyncio.sleep(request.wait.ToMilliseconds() / 1e3)
+        return job_service_pb2.WaitJobResponse(job=job_pb2.Job(job_id=request.job_id))
+
     async def WatchJob(self, request: Any, context: Any) -> AsyncIterator[Any]:
         async for message in self._play("WatchJob", request, context):
             yield message

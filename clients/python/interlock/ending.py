@@ -1,0 +1,171 @@
+"""The end of an attempt: what a handler returned or raised, as the request that says so, and sending it.
+
+Each end has its own reason on the server. What a handler returns and cannot be stored fails the attempt, and what the
+server refuses of an end is said in another way: nothing is left to the end of the lease unless there is no server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import Message
+
+from interlock.arguments import messages
+from interlock.client import Client
+from interlock.documents import DOCUMENT_BYTES, described, to_struct
+from interlock.errors import DeadlineExceeded, InterlockError, InvalidArgument, LeaseLost, PermitDenied
+from interlock.failures import FailureClass, cut, failure_of, new_failure, text_of, with_notes
+from interlock.lease import Attempt, Completion, Outcome, StageStopped, StopReason
+from interlock.records import commit_operations
+from interlock.retry import can_be_repeated
+from interlock.v1 import common_pb2, transaction_service_pb2, worker_service_pb2
+
+log = logging.getLogger("interlock.worker")
+
+# How long the outcome of work that is done is worth telling, at least.
+_TELL = 120.0
+# What a message, and what lists in it may have at most, as the server has it.
+_MESSAGE_BYTES = 4 << 20
+_STAGES = 10_000
+_OPERATIONS = 100
+
+
+@dataclass(frozen=True)
+class Raised:
+    """What a handler raised, as a value: asyncio would end its loop for some of it, and lose other."""
+
+    error: BaseException
+
+
+def ending(attempt: Attempt, result: Outcome | Raised) -> Message | None:
+    """The request that ends an attempt whose handler has ended. None: there is none, the lease is lost."""
+    token = attempt.lease.lease_token
+    if not isinstance(result, Raised):
+        # Even a lost lease may complete, as long as nobody else has leased the stage.
+        try:
+            return _complete(token, result)
+        except BaseException as bad:
+            message = f"what the handler returned cannot be stored: {text_of(bad)}"
+            log.error("%s of %s: %s", attempt.stage_name, attempt.job_id, message)
+            return _fail(token, new_failure(FailureClass.CLIENT_ERROR, message))
+    error = result.error
+    if attempt.stop_reason is StopReason.LOST:
+        return None
+    is_cancelled = isinstance(error, asyncio.CancelledError)
+    if attempt.stop_reason is not None and (is_cancelled or isinstance(error, StageStopped)):
+        return worker_service_pb2.ReleaseStageRequest(lease_token=token)
+    failure = new_failure(FailureClass.CANCELLED, "it cancelled itself") if is_cancelled else failure_of(error)
+    level = logging.ERROR if failure.failure_class == common_pb2.FAILURE_CLASS_INTERNAL else logging.WARNING
+    # A cancel has no place, and what is in the way of a permit is no fault of the code.
+    trace = None if is_cancelled or isinstance(error, PermitDenied) else error
+    log.log(level, "%s of %s failed: %s", attempt.stage_name, attempt.job_id, failure.message, exc_info=trace)
+    return _fail(token, failure)
+
+
+async def tell(client: Client, attempt: Attempt, request: Message) -> None:
+    """Sends the request that ends an attempt, and if it is refused for good, that the attempt failed by that."""
+    error = await _send(client, attempt, request)
+    if error is None:
+        return
+    log.error("%s of %s: its end was refused: %s", attempt.stage_name, attempt.job_id, error)
+    is_wrong = isinstance(error, InvalidArgument)
+    if isinstance(request, worker_service_pb2.ReleaseStageRequest):
+        return
+    if isinstance(request, worker_service_pb2.FailStageRequest):
+        if not is_wrong:
+            return
+        failure = _plain(request.failure, error)
+    else:
+        # Most likely its artifacts are too large: the work is of no use, and nobody else would do better. What else was
+        # to be committed may be possible another time.
+        failure = new_failure(
+            FailureClass.CLIENT_ERROR if is_wrong else FailureClass.INTERNAL, str(error), error.reason
+        )
+    error = await _send(client, attempt, _fail(attempt.lease.lease_token, failure))
+    if error is not None:
+        log.error("%s of %s: its failure was refused: %s", attempt.stage_name, attempt.job_id, error)
+
+
+async def _send(client: Client, attempt: Attempt, request: Message) -> InterlockError | None:
+    """Sends it, for as long as it is worth it. What is returned is the refusal that another end can answer."""
+    methods: dict[type[Message], Any] = {
+        worker_service_pb2.CompleteStageRequest: client.workers.CompleteStage,
+        worker_service_pb2.FailStageRequest: client.workers.FailStage,
+        worker_service_pb2.ReleaseStageRequest: client.workers.ReleaseStage,
+        transaction_service_pb2.CommitRequest: client.transactions.Commit,
+    }
+    timeout = max(_TELL, attempt.beat.expires_at - time.monotonic())
+    try:
+        await client.call(methods[type(request)], request, timeout=timeout)
+    except InterlockError as error:
+        # The completion stands first in a commit; what is refused behind it is no loss of the lease.
+        if error.metadata.get("index", "0") != "0":
+            return error
+        if isinstance(error, LeaseLost):
+            log.warning("%s of %s: somebody else has the lease", attempt.stage_name, attempt.job_id)
+        elif can_be_repeated(error) or isinstance(error, DeadlineExceeded):
+            # The lease expires, and the stage is done again.
+            log.error("%s of %s: its end could not be told: %s", attempt.stage_name, attempt.job_id, error)
+        else:
+            return error
+    return None
+
+
+def _complete(token: str, outcome: Outcome) -> Message:
+    completion = outcome if isinstance(outcome, Completion) else Completion(artifacts=_artifacts(outcome))
+    request = worker_service_pb2.CompleteStageRequest(
+        lease_token=token,
+        artifacts=_document("artifacts", completion.artifacts),
+        job_result=_document("job_result", completion.job_result),
+        message=_message(completion.message),
+        add_stages=messages(completion.add_stages, "add_stages", most=_STAGES),
+    )
+    also = messages(completion.also, "also", most=_OPERATIONS - 1)
+    commit = transaction_service_pb2.CommitRequest(operations=commit_operations([request, *also])) if also else None
+    whole: Message = request if commit is None else commit
+    # What cannot be sent is found here, where it is told apart from a server that cannot be reached.
+    size = len(whole.SerializeToString())
+    if size > _MESSAGE_BYTES:
+        raise ValueError(f"as a message it has {size:,} bytes, {_MESSAGE_BYTES:,} are allowed")
+    return whole
+
+
+def _artifacts(outcome: Any) -> Mapping[str, Any] | None:
+    if outcome is None or isinstance(outcome, Mapping):
+        return outcome
+    what = f"it is {described(outcome)}, not a mapping, a Completion or None"
+    if inspect.iscoroutine(outcome):
+        outcome.close()
+        what += "; give the worker the coroutine function itself"
+    raise TypeError(what)
+
+
+def _document(name: str, document: Mapping[str, Any] | None) -> Any:
+    if document is None:
+        return None
+    try:
+        return to_struct(document, limit=DOCUMENT_BYTES)
+    except (TypeError, ValueError) as bad:
+        raise ValueError(f"{name}: {bad}") from bad
+
+
+def _message(message: Any) -> str | None:
+    if not isinstance(message, str):
+        raise TypeError(f"message is {described(message)}, not a text")
+    return cut(message, 1024) if message else None
+
+
+def _fail(token: str, failure: common_pb2.Failure) -> worker_service_pb2.FailStageRequest:
+    return worker_service_pb2.FailStageRequest(lease_token=token, failure=failure)
+
+
+def _plain(failure: common_pb2.Failure, error: InterlockError) -> common_pb2.Failure:
+    """A failure that was refused, without what can be wrong with it."""
+    plain = common_pb2.Failure(failure_class=failure.failure_class, code=failure.code, message=failure.message)
+    return with_notes(plain, [f"details and retry_after were left out: {error.message}"])
