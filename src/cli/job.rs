@@ -1,6 +1,7 @@
 //! `interlock job`: what authors and operators do with jobs.
 
 mod bars;
+mod details;
 mod follow;
 mod lines;
 mod picture;
@@ -32,7 +33,7 @@ enum Verb {
     Submit(submit::Submit),
     /// List jobs, the newest first.
     List(read::List),
-    /// Show a job and its stages.
+    /// Show a job, its stages and the details of their failures, such as tracebacks.
     Get(read::Named),
     /// Follow a job to its end; the exit code tells how it ended.
     Watch(watch::Watch),

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::details;
 use crate::cli::client::Client;
 use crate::cli::text::{job_state, percent, plain, say, stage_state, table, time, width};
 use crate::cli::{Output, json};
@@ -132,6 +133,7 @@ fn show(job: &proto::Job) -> anyhow::Result<()> {
         let total = job.stage_counts.unwrap_or_default().total;
         say(format!("… {} of {total} stages fit into one answer", job.stages.len()))?;
     }
+    details::lines(job).iter().try_for_each(say)?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use interlock::proto::{FailureClass, JobState};
+use interlock::proto::{self, FailureClass, JobState};
 use serde_json::json;
 
 use super::verb::run;
@@ -129,4 +129,18 @@ async fn a_failed_job_shows_why() {
     server.api.fail(&server.api.lease("default").await, failure(FailureClass::ClientError)).await;
     let get = run(server.address, &["job", "get", "a"]).await.ok();
     assert!(get.contains("failure    voice: CLIENT_ERROR it broke\n"), "{get}");
+    assert!(!get.contains("attempt 1 of 3"), "{get}");
+}
+
+#[tokio::test]
+async fn the_traceback_of_a_failure_is_shown() {
+    let server = Server::start().await;
+    server.api.submit(new_job("a", vec![new_stage("voice"), new_stage("image")])).await;
+    let details =
+        struct_of(json!({ "traceback": "Traceback:\n  File \"voice.py\", line 7\nKeyError: 'url'\n", "limit": 3 }));
+    let told = proto::Failure { details, ..failure(FailureClass::ClientError) };
+    server.api.fail(&server.api.lease("default").await, told).await;
+    let get = run(server.address, &["job", "get", "a"]).await.ok();
+    let expected = "\nvoice: CLIENT_ERROR it broke (attempt 1 of 3)\n  details  {\"limit\":3.0}\n  Traceback:\n    File \"voice.py\", line 7\n  KeyError: 'url'\n";
+    assert!(get.ends_with(expected), "{get}");
 }
