@@ -88,7 +88,11 @@ fn translate(response: Response) -> Response {
             }
             translated
         }
-        // Health and reflection have answers of their own, which their clients know.
+        // Health does not know the service it was asked for. Its clients know the code; ours look at the reason.
+        Code::NotFound => {
+            refusal(Code::NotFound, "SERVICE_NOT_FOUND", Outcome::NotApplied, status.message()).into_response()
+        }
+        // Reflection has answers of its own, inside its stream.
         _ => response,
     }
 }

@@ -5,7 +5,7 @@ mod garbled;
 mod namespaces;
 mod new_jobs;
 mod permits;
-mod raw;
+pub mod raw;
 mod records;
 mod steering;
 mod work;

@@ -5,6 +5,7 @@ mod bad_input;
 mod drain;
 mod fire;
 mod front_door;
+mod fuzz;
 mod harness;
 mod services;
 mod shell;

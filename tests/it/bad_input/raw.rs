@@ -13,7 +13,7 @@ use tonic::{Request, Status};
 
 /// Takes bytes for messages.
 #[derive(Default)]
-struct Bytes;
+pub struct Bytes;
 
 impl Codec for Bytes {
     type Encode = Vec<u8>;
