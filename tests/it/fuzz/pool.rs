@@ -90,7 +90,8 @@ impl Pool {
         let told = self.0.get(&kind).map_or(&[][..], Vec::as_slice);
         let first = kind.first();
         // What was told is more likely to be there than what was guessed.
-        if told.is_empty() || rng.random_bool(0.3) {
+        let is_token = matches!(kind, Kind::Lease | Kind::Permit | Kind::Page);
+        if told.is_empty() || rng.random_bool(if is_token { 0.05 } else { 0.3 }) {
             return first[rng.random_range(0..first.len())].to_owned();
         }
         told[rng.random_range(0..told.len())].clone()

@@ -73,8 +73,17 @@ impl Maker<'_> {
         }
         let kind = Kind::of(field.parent_message().name(), field.name());
         let often = match (field.kind(), kind) {
-            (_, Some(Kind::Request)) => 0.4,
-            (_, Some(Kind::Page)) => 0.3,
+            // A request inside another has none of its own.
+            (_, Some(Kind::Request)) => {
+                if depth == 0 {
+                    0.4
+                } else {
+                    0.02
+                }
+            }
+            (_, Some(Kind::Page)) => 0.1,
+            // New jobs mostly get an id from the server, or there would soon be no new ones.
+            (_, Some(Kind::Job)) if field.parent_message().name() == "SubmitJobRequest" => 0.3,
             // A stage need not depend on any.
             (_, Some(Kind::Stage)) if field.is_list() || field.name() == "from_stage" => 0.15,
             // A permit need not be bound to a lease, nor a commit be fenced.
@@ -82,8 +91,15 @@ impl Maker<'_> {
             (_, Some(Kind::Lease | Kind::Permit)) if field.name().ends_with("fence") => 0.15,
             (_, Some(_)) => 0.97,
             (Type::Message(_), _) if depth >= DEPTH => 0.0,
-            (Type::Message(_), _) if field.is_list() => 0.8,
-            (Type::Message(_), _) => 0.3,
+            // What a request is about: its operations, records, stages or the one stage.
+            (Type::Message(_), _) if depth == 0 && (field.is_list() || field.name().ends_with("_ref")) => 0.97,
+            (Type::Bool, _) => {
+                if field.name() == "allow_missing" {
+                    0.9
+                } else {
+                    0.2
+                }
+            }
             _ => 0.3,
         };
         self.rng.random_bool(often)
@@ -103,10 +119,9 @@ impl Maker<'_> {
         if !field.is_list() {
             return self.single(field, depth);
         }
-        let most = if self.is_wild() { 40 } else { 3 };
-        let mut items: Vec<Value> =
-            (0..self.rng.random_range(0..=most)).map(|_| self.single(field, depth + 1)).collect();
-        if let Some(first) = items.first().cloned().filter(|_| self.rng.random_bool(0.1)) {
+        let count = if self.is_wild() { self.rng.random_range(0..40) } else { self.rng.random_range(1..4) };
+        let mut items: Vec<Value> = (0..count).map(|_| self.single(field, depth + 1)).collect();
+        if let Some(first) = items.first().cloned().filter(|_| self.rng.random_bool(0.03)) {
             items.push(first);
         }
         Value::List(items)
@@ -117,19 +132,19 @@ impl Maker<'_> {
         let kind = Kind::of(field.parent_message().name(), field.name());
         match field.kind() {
             Type::String => Value::String(self.text(field)),
-            Type::Bool => Value::Bool(self.rng.random()),
+            Type::Bool => Value::Bool(self.rng.random_bool(0.8)),
             Type::Double if is_wild => Value::F64(values::wild_double(self.rng)),
-            Type::Double => Value::F64(self.rng.random_range(0.0..1.0)),
+            Type::Double => Value::F64(values::one(&[1.0, 1.0, 0.5], self.rng)),
             Type::Int64 if is_wild => Value::I64(values::wild_integer(self.rng)),
             Type::Int64 => Value::I64(values::tame_integer(kind, self.pool, self.rng)),
             Type::Int32 if is_wild => {
                 let wild = values::wild_integer(self.rng).clamp(i32::MIN.into(), i32::MAX.into());
                 Value::I32(i32::try_from(wild).expect("clamped"))
             }
-            Type::Int32 => Value::I32(self.rng.random_range(0..6)),
+            Type::Int32 => Value::I32(self.rng.random_range(1..6)),
             Type::Enum(_) if is_wild => Value::EnumNumber(values::one(&[-1, 99, i32::MIN, i32::MAX], self.rng)),
             Type::Enum(known) => {
-                let numbers: Vec<_> = known.values().map(|value| value.number()).collect();
+                let numbers: Vec<_> = known.values().map(|value| value.number()).filter(|number| *number > 0).collect();
                 Value::EnumNumber(values::one(&numbers, self.rng))
             }
             Type::Message(inner) => Value::Message(match inner.full_name() {
@@ -150,7 +165,7 @@ impl Maker<'_> {
             return values::wild_text(self.rng);
         }
         match (Kind::of(field.parent_message().name(), field.name()), field.name()) {
-            (Some(Kind::Request), _) if self.rng.random_bool(0.7) => Uuid::from_u128(self.rng.random()).to_string(),
+            (Some(Kind::Request), _) if self.rng.random_bool(0.9) => Uuid::from_u128(self.rng.random()).to_string(),
             // Else there would soon be no new ones.
             (Some(Kind::Job), _) if self.rng.random_bool(0.2) => format!("job-{}", self.rng.random_range(0..1_000)),
             // Two of a job are rarely called the same.

@@ -139,7 +139,7 @@ pub fn wild_double(rng: &mut StdRng) -> f64 {
 pub fn tame_integer(kind: Option<Kind>, pool: &Pool, rng: &mut StdRng) -> i64 {
     match kind {
         Some(Kind::Version) => pool.any(Kind::Version, rng).parse().unwrap_or_default(),
-        _ => rng.random_range(0..6),
+        _ => rng.random_range(1..6),
     }
 }
 
