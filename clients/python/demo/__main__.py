@@ -18,6 +18,7 @@ from demo import programs
 from demo.pipeline import KIND, scenes, stages
 from demo.screen import Screen
 from interlock import Client, InterlockError, Unavailable, from_struct
+from interlock.address import check_address
 from interlock.v1 import job_pb2
 
 _ENDED = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
@@ -153,6 +154,10 @@ def main() -> int:
     patience = "how many seconds to go on without the server [default: %(default)s]"
     parser.add_argument("--patience", type=float, default=15.0, help=patience)
     options = parser.parse_args()
+    try:
+        check_address(options.address)
+    except ValueError as error:
+        parser.error(str(error))
     lacking = programs.missing()
     if lacking is not None:
         print(lacking, file=sys.stderr)
