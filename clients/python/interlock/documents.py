@@ -28,7 +28,7 @@ def to_struct(document: Mapping[str, Any], *, limit: int | None = None) -> struc
 
     Raises:
         TypeError: the document is not a mapping.
-        ValueError: it holds what JSON does not have, a whole number beyond ±2**53, a text that is not UTF-8 or has a
+        ValueError: it holds what JSON does not have, a whole number beyond ±2^53, a text that is not UTF-8 or has a
             NUL, or it is nested too deep or too large. The message says where.
     """
     if not isinstance(document, Mapping):
@@ -73,6 +73,19 @@ def to_value(value: Any, path: str) -> struct_pb2.Value:
     return message
 
 
+def to_number(value: float, path: str) -> float:
+    """One number as a double; `path` is where it stands, for the error.
+
+    Raises:
+        ValueError: it is a whole number beyond ±2^53, which a double may not hold exactly.
+    """
+    if isinstance(value, int) and abs(value) > _EXACT:
+        raise ValueError(
+            f"{_at(path)}{shown(value)} is beyond ±2^53, where doubles are not exact; send it as text, or as a float"
+        )
+    return value
+
+
 def described(value: object) -> str:
     """What a value is, for errors: `None`, or its type with an article."""
     if value is None:
@@ -115,12 +128,10 @@ class _Writer:
             case bool():
                 message.bool_value = value
                 self._count(4, path)
-            case int() if not -_EXACT <= value <= _EXACT:
-                raise ValueError(f"{_at(path)}a whole number beyond ±2**53 is not exact in a document; send it as text")
             case float() if not math.isfinite(value):
                 raise ValueError(f"{_at(path)}JSON has no {float(value)}")
             case int() | float():
-                message.number_value = value
+                message.number_value = to_number(value, path)
                 self._count(1, path)
             case str():
                 self._text(value, path)

@@ -192,9 +192,10 @@ pub fn document(descriptor: MessageDescriptor, wildness: f64, depth: usize, rng:
                 "number_value",
                 Value::F64(if is_wild { wild_double(rng) } else { f64::from(rng.random_range(-9..9)) }),
             ),
+            // Some values are large enough for a row of their own.
             3 => message.set_field_by_name(
                 "string_value",
-                Value::String(if is_wild { wild_text(rng) } else { "text".to_owned() }),
+                Value::String(if is_wild { wild_text(rng) } else { "text".repeat(one(&[1, 1, 1, 100], rng)) }),
             ),
             4 => message.set_field_by_name("struct_value", Value::Message(nest("Struct", rng))),
             _ => message.set_field_by_name("list_value", Value::Message(nest("ListValue", rng))),
