@@ -54,10 +54,10 @@ fn ordinary_timeout() -> MetadataValue<Ascii> {
 pub fn metadata(pool: &Pool, rng: &mut StdRng) -> MetadataMap {
     let mut metadata = MetadataMap::new();
     metadata.insert("grpc-timeout", ordinary_timeout());
-    if rng.random_bool(0.15) {
-        if let Ok(name) = pool.any(Kind::Namespace, rng).parse() {
-            metadata.insert("interlock-namespace", name);
-        }
+    if rng.random_bool(0.15)
+        && let Ok(name) = pool.any(Kind::Namespace, rng).parse()
+    {
+        metadata.insert("interlock-namespace", name);
     }
     if rng.random_bool(0.03) {
         let text = values::wild_text(rng);

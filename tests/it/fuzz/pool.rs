@@ -25,7 +25,8 @@ pub enum Kind {
     Resource,
     Namespace,
     Worker,
-    JobKind,
+    /// The `kind` of a job.
+    Sort,
     Label,
     /// A number: a version, a revision or a fencing token.
     Version,
@@ -47,7 +48,7 @@ impl Kind {
             "field" => Kind::Field,
             "resource" | "name_prefix" => Kind::Resource,
             "worker_id" | "holder" | "requester" | "group_key" => Kind::Worker,
-            "kind" => Kind::JobKind,
+            "kind" => Kind::Sort,
             "key" => Kind::Label,
             "name" if message.contains("Stage") || message == "Dependency" => Kind::Stage,
             "name" if message.contains("Namespace") => Kind::Namespace,
@@ -73,7 +74,7 @@ impl Kind {
             Kind::Resource => &["lock", "api", "doc-7"],
             Kind::Namespace => &["default", "studio", "other"],
             Kind::Worker => &["w1", "w2"],
-            Kind::JobKind => &["film", "a/b"],
+            Kind::Sort => &["film", "a/b"],
             Kind::Label => &["customer", "season"],
             Kind::Version => &["0", "1", "2"],
         }
