@@ -21,10 +21,13 @@ const PAGE: u32 = 1_000;
 /// Jobs without their stages, shared by all who asked.
 pub type Jobs = Arc<BTreeMap<JobKey, Arc<Job>>>;
 
+/// One list while somebody waits for it.
+type List = Weak<Coalesce<Jobs>>;
+
 /// Lists under way, by what they are of.
 #[derive(Default)]
 pub struct Matching {
-    lists: Mutex<HashMap<(NamespaceId, JobFilter), Weak<Coalesce<Jobs>>>>,
+    lists: Mutex<HashMap<(NamespaceId, JobFilter), List>>,
 }
 
 impl Matching {

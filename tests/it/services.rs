@@ -20,6 +20,7 @@ mod record_model;
 mod record_watching;
 mod records;
 mod recreated;
+mod replans;
 mod runs;
 mod several_servers;
 mod spared;

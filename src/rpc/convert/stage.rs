@@ -36,6 +36,7 @@ pub fn stage(job: &Job, stage: &Stage, artifacts: Option<&Document>, input: Opti
         on_failure: spec.on_failure as i32,
         depends_when: spec.depends_when as i32,
         input: document::optional_object(input)?,
+        added_by: stage.parent.map(|parent| name(job, parent.no)).unwrap_or_default(),
     })
 }
 
