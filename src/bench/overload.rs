@@ -87,7 +87,7 @@ async fn open_loop(channels: &[Channel], request: &Encoded, rate: f64, run: Dura
     while began.elapsed() < run {
         tick.tick().await;
         let due = (began.elapsed().as_secs_f64() * rate) as usize;
-        for _ in sent..due {
+        while sent < due {
             let Ok(place) = places.clone().try_acquire_owned() else { break };
             let (channel, request, answered) =
                 (channels[sent % channels.len()].clone(), request.clone(), answered.clone());
