@@ -35,10 +35,14 @@ impl Dev {
         let postgres = Postgres::start(self.options(Host::from_environment())?).await?;
         let database_url = postgres.database_url();
         let is_ephemeral = self.ephemeral;
-        let served = run_server(&config, &database_url, |address| {
+        let serving = run_server(&config, &database_url, |address| {
             print!("{}", banner(address, postgres.data_dir(), is_ephemeral));
-        })
-        .await;
+        });
+        let served = tokio::select! {
+            served = serving => served,
+            // Without a database there is nothing to drain.
+            reason = postgres.keep_running() => Err(reason.into()),
+        };
         postgres.stop().await;
         served
     }

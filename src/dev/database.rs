@@ -12,10 +12,15 @@ pub(super) async fn connect(config: &Config) -> Result<Client, tokio_postgres::E
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection of the Postgres launcher ended");
+            tracing::debug!(error = told(&error), "a connection of the Postgres launcher ended");
         }
     });
     Ok(client)
+}
+
+/// What Postgres said, where it said something: by itself the driver says `db error` of that.
+pub(super) fn told(error: &tokio_postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// Creates a database unless it exists.

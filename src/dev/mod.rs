@@ -14,6 +14,7 @@ mod binaries;
 mod database;
 mod home;
 mod identity;
+mod keeper;
 mod postgres;
 mod process;
 mod test_cluster;
@@ -112,6 +113,14 @@ pub enum Error {
         status: ExitStatus,
         /// The end of what it said.
         output: String,
+    },
+    /// It ended by itself, and again after each start or at once.
+    #[error("Postgres ended by itself and did not stay up in {starts} further starts; the last: {last}")]
+    Ended {
+        /// How often it was started again.
+        starts: u32,
+        /// How the last of them ended.
+        last: Box<Error>,
     },
     /// Postgres did not answer in time.
     #[error("Postgres was not ready after {seconds} s: {last}")]

@@ -145,7 +145,7 @@ impl Postgres {
         }
     }
 
-    fn with_process<T>(&self, look: impl FnOnce(&Process) -> T) -> T {
+    pub(super) fn with_process<T>(&self, look: impl FnOnce(&Process) -> T) -> T {
         look(&self.process.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -185,7 +185,7 @@ impl Postgres {
                 return Err(error.into());
             }
             if Instant::now() >= deadline {
-                return Err(Error::NotReady { seconds: READY_LIMIT.as_secs(), last: error.to_string() });
+                return Err(Error::NotReady { seconds: READY_LIMIT.as_secs(), last: database::told(&error) });
             }
             tokio::time::sleep(POLL).await;
         }
@@ -301,7 +301,7 @@ fn wait_for_predecessor(home: &Home) -> Result<(), Error> {
 }
 
 /// The end of a log, short enough for an error message.
-fn tail(log: &Path) -> String {
+pub(super) fn tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(8)..].join("\n")

@@ -10,4 +10,5 @@ mod held_up;
 mod load;
 mod migrations;
 mod postgres;
+mod private;
 mod turns;
