@@ -43,14 +43,14 @@ bench-startup: rust postgres $(VENV)/ready
 	cargo build --quiet --release
 	PYTHONPATH=$(CLIENT) $(VENV)/bin/python tests/startup.py $(TARGET_DIR)/release/interlock
 
-deps: rust postgres media $(VENV)/ready proto/lint/node_modules/.ready
+deps: rust postgres poolers media $(VENV)/ready proto/lint/node_modules/.ready
 
 rust-check: rust
 	cargo fmt --check
 	cargo clippy --quiet --all-targets $(FAILPOINTS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --document-private-items $(FAILPOINTS)
 
-rust-test: rust postgres
+rust-test: rust postgres poolers
 	cargo test --quiet $(FAILPOINTS)
 
 proto-check: proto/lint/node_modules/.ready
@@ -76,7 +76,7 @@ define debian
 	fi
 endef
 
-.PHONY: postgres media python node
+.PHONY: postgres poolers media python node
 rust:
 	@command -v cargo >/dev/null || { echo "Rust is missing: install it with rustup, https://rustup.rs"; exit 1; }
 	$(call debian,command -v cc,gcc libc6-dev,the allocator that the server is built with)
@@ -84,6 +84,10 @@ rust:
 # Only the binaries are used. Debian's package also starts a cluster of its own, which can be switched off.
 postgres:
 	$(call debian,ls /usr/lib/postgresql/*/bin/initdb || command -v initdb,postgresql,the private Postgres of interlock dev)
+
+# Only the binaries are used, by tests. Debian's packages also start services of their own, which can be switched off.
+poolers:
+	$(call debian,test -x /usr/sbin/pgbouncer && test -x /usr/sbin/pgpool,pgbouncer pgpool2,the tests of connection poolers)
 
 media:
 	$(call debian,command -v espeak-ng,espeak-ng,the voices of the demo)

@@ -18,6 +18,7 @@ use crate::feed::{Feed, FeedSettings, Hub};
 use crate::rpc::{Namespaces, Services, routes};
 use crate::store::Store;
 use crate::store::connection::Target;
+use crate::store::health::Health;
 use crate::store::pool::PoolSettings;
 use crate::task::{Loops, TaskSettings};
 use crate::{engine, proto, server, store};
@@ -80,7 +81,7 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
         started: SystemTime::now(),
     };
     let (reporter, health) = tonic_health::server::health_reporter();
-    tokio::spawn(report_health(reporter, store, shutdown));
+    tokio::spawn(report_health(reporter, engine.clone(), store, shutdown));
     let mut routes = routes(services).add_service(health);
     if config.reflection {
         routes = server::with_reflection(routes, DESCRIPTORS)?;
@@ -117,8 +118,15 @@ fn full_name(service: &str) -> String {
     if service.is_empty() { String::new() } else { format!("interlock.v1.{service}") }
 }
 
-/// SERVING while the database answers, NOT_SERVING while it does not and from the beginning of the drain on.
-async fn report_health(reporter: HealthReporter, store: Store, shutdown: CancellationToken) {
+/// Whether a server does what it is there for: writes are done, and history has room for the next days. That health has no connection of
+/// its own is no fault, as long as the lanes have theirs.
+async fn is_ready(engine: &Engine, store: &Store) -> bool {
+    let (can_write, found) = tokio::join!(engine.can_write(), store.look(|moment| engine.wrote_since(moment)));
+    can_write && found != Health::Bad
+}
+
+/// SERVING exactly while writes are done, NOT_SERVING while they are not and from the beginning of the drain on.
+async fn report_health(reporter: HealthReporter, engine: Engine, store: Store, shutdown: CancellationToken) {
     let names =
         ["", "JobService", "WorkerService", "RecordService", "PermitService", "TransactionService", "AdminService"]
             .map(full_name);
@@ -128,7 +136,7 @@ async fn report_health(reporter: HealthReporter, store: Store, shutdown: Cancell
         let ready = tokio::select! {
             biased;
             () = shutdown.cancelled() => false,
-            ready = store.is_ready() => ready,
+            ready = is_ready(&engine, &store) => ready,
         };
         let drains = shutdown.is_cancelled();
         let status = if ready && !drains { ServingStatus::Serving } else { ServingStatus::NotServing };

@@ -36,9 +36,12 @@ pub enum Error {
     /// The caller's deadline passed.
     #[error("the deadline passed")]
     DeadlineExceeded(WriteOutcome),
-    /// The database cannot be reached or refuses writes; nothing was committed.
+    /// The database cannot be reached or refuses; nothing was committed.
     #[error("the database is not available")]
     StoreUnavailable,
+    /// The database is there and takes no writes, as a standby does; nothing was committed.
+    #[error("the database takes no writes")]
+    StoreReadOnly,
     /// The server is going away and takes no new work.
     #[error("the server is draining")]
     Draining,

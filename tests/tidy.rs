@@ -35,6 +35,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// Words that only some rooms may say, and which those are.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("tokio_postgres::", &["store", "dev", "bench"]),
+    ("deadpool::", &["store"]),
     ("deadpool_postgres::", &["store", "bench"]),
     ("tonic::", &["rpc", "admission", "server", "app", "cli", "proto", "codec", "bench"]),
     ("fail::", &["failpoint"]),

@@ -144,7 +144,7 @@ pub struct Layer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watch_conflation: Option<bool>,
 
-    /// Do without LISTEN and NOTIFY [default: false], which connection poolers do not pass on. What other servers commit is
+    /// Do without LISTEN and NOTIFY [default: false], where a pooler does not pass them on. What other servers commit is
     /// then found by polling, within 200 ms instead of 50.
     #[arg(long, env = "INTERLOCK_NO_LISTEN", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -10,7 +10,7 @@ use super::world::{Key, Loaded, NamespaceEffect, Trace, World};
 use crate::domain::refusal::Refusal;
 use crate::operation::Reply;
 use crate::store::commit::Plan;
-use crate::store::commit::columns::{Floor, NamespaceName, NamespaceRow, NamespaceVersion, RequestId};
+use crate::store::commit::columns::{Floor, NamespaceName, NamespaceRow, NamespaceVersion, ProbeRow, RequestId};
 
 /// Operations in a group at most.
 pub const MAX_GROUP_OPERATIONS: usize = 1_024;
@@ -152,6 +152,9 @@ impl Components {
             }
             for (key, permit) in &one.trace.expired_permits {
                 self.plan.prove_permit_expired(c, *key, *permit);
+            }
+            if one.pending.operation.is_probe() {
+                self.plan.note_probes.push(ProbeRow { c });
             }
             if one.trace.written.is_empty() {
                 continue;

@@ -12,9 +12,9 @@ use foldhash::HashSet;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::loading::{Basis, load};
+use super::loading::{begin, load};
 use super::queue::{Pending, Queue, Side};
-use super::roots::Roots;
+use super::roots::{Roots, is_root};
 use super::round::{COMMIT_TIMEOUT, Ended, Round, Wanted, Work, again, fail};
 use super::shared::Shared;
 use super::world::Key;
@@ -22,9 +22,8 @@ use crate::error::Error;
 use crate::failpoint;
 use crate::store::commit::settle::settle;
 use crate::store::commit::{CommitError, Committed};
-use crate::store::connection::{
-    Client, DbError, DbResult, Fault, Lane as Connection, Open, Transaction, is_lock_timeout,
-};
+use crate::store::connection::{DbError, Explained, Fault, Lane as Connection, Open, is_lock_timeout};
+use crate::store::held::held_tables;
 
 /// How long the outcome of a lost commit is looked for.
 const SETTLE_FOR: Duration = Duration::from_secs(10);
@@ -43,6 +42,10 @@ const HELD_FOR: Duration = Duration::from_secs(8);
 const HELD_PAUSE: Duration = Duration::from_millis(20);
 /// Held rows that are remembered.
 const MAX_HELD: usize = 1_000;
+/// How long finding out which tables are held may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two looks whether they are free.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Between two looks.
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -65,12 +68,24 @@ pub struct Lane {
     connection: Connection,
     /// Roots whose rows somebody holds for longer than a commit takes; one of the locking lane's.
     held: HashSet<Key>,
+    /// When it was last looked which tables are held.
+    looked: Option<Instant>,
 }
 
-/// What was not decided, and whether the connection is of no more use.
+/// What was not decided, and why.
 struct Undone {
     work: Vec<Work>,
+    /// The connection is of no more use.
     is_broken: bool,
+    /// Another session holds a row or a table of it.
+    is_held: bool,
+}
+
+/// What a group waits for that other sessions held when it was last tried.
+#[derive(Clone, Copy, Default)]
+struct Held {
+    rows: bool,
+    tables: bool,
 }
 
 impl Lane {
@@ -78,7 +93,7 @@ impl Lane {
     pub fn new(mode: Mode, shared: Arc<Shared>, (queue, side): (Arc<Queue>, Side), aside: Arc<Queue>) -> Self {
         let lock_wait = if mode == Mode::Locking { LOCK_WAIT } else { PASSING_WAIT };
         let connection = Connection::new(shared.store.target.clone(), lock_wait);
-        Self { mode, shared, queue, side, aside, connection, held: HashSet::default() }
+        Self { mode, shared, queue, side, aside, connection, held: HashSet::default(), looked: None }
     }
 
     /// Serves the queue until it is closed and empty.
@@ -98,7 +113,7 @@ impl Lane {
         if self.mode == Mode::Locking {
             return group;
         }
-        if failpoint::hit("contend") {
+        if !group.iter().all(|pending| pending.operation.is_probe()) && failpoint::hit("contend") {
             group.into_iter().for_each(|pending| self.pass_aside(pending));
             return Vec::new();
         }
@@ -112,6 +127,18 @@ impl Lane {
         free
     }
 
+    /// Passes on what needs a table that another session holds: in the locking lane it waits apart from all others.
+    fn without_held(&self, group: Vec<Pending>) -> Vec<Pending> {
+        let tables = &self.shared.held_tables;
+        if tables.is_empty() {
+            return group;
+        }
+        let (held, free): (Vec<Pending>, Vec<Pending>) =
+            group.into_iter().partition(|pending| tables.among(pending.keys()) > 0);
+        held.into_iter().for_each(|pending| self.pass_aside(pending));
+        free
+    }
+
     fn pass_aside(&self, mut pending: Pending) {
         self.shared.figures.contended.fetch_add(1, Ordering::Relaxed);
         pending.rounds = pending.rounds.max(1);
@@ -119,7 +146,10 @@ impl Lane {
     }
 
     /// Decides and commits a group once. Returns what must be decided again.
-    async fn round(&mut self, work: Work) -> Vec<Work> {
+    async fn round(&mut self, mut work: Work) -> Vec<Work> {
+        if self.mode == Mode::Optimistic {
+            work.group = self.without_held(work.group);
+        }
         if work.group.is_empty() {
             return Vec::new();
         }
@@ -127,21 +157,27 @@ impl Lane {
         let (round, mut ended) = match self.mode {
             Mode::Optimistic => match self.optimistic(work, group_id).await {
                 Ok(done) => done,
-                Err(undone) => return self.undone(undone),
+                Err(undone) => return self.undone(undone).await,
             },
             Mode::Locking => {
-                let (work, is_held) = match self.apart(work) {
+                let (work, held) = match self.apart(work) {
                     Ok(together) => together,
                     Err(parts) => return parts,
                 };
-                match self.locking(work, is_held, group_id).await {
+                if held.tables && self.still_held(&work).await {
+                    return self.wait_for_rows(vec![work], true).await;
+                }
+                match self.locking(work, held.rows, group_id).await {
                     Ok(done) => done,
-                    Err(undone) if undone.is_broken => return self.undone(undone),
-                    Err(undone) => return self.wait_for_rows(undone.work, is_held).await,
+                    Err(undone) if undone.is_broken => return self.undone(undone).await,
+                    Err(undone) => return self.wait_for_rows(undone.work, held.rows).await,
                 }
             }
         };
-        if matches!(ended, Ended::Failed(Error::StoreUnavailable)) {
+        if matches!(ended, Ended::Held) {
+            self.look_at_tables().await;
+        }
+        if matches!(ended, Ended::Failed(Error::StoreUnavailable | Error::StoreReadOnly)) {
             // It may lead to a server that is ending, or takes no writes any more.
             self.connection.discard();
         }
@@ -151,36 +187,71 @@ impl Lane {
                 ended = self.settled(group_id).await;
             }
         }
-        failpoint::hit("before_reply");
+        match &ended {
+            Ended::Applied(_) if round.writes() => self.shared.last_write.done(),
+            Ended::Failed(_) | Ended::Lost => self.shared.last_write.failed(),
+            Ended::Applied(_) | Ended::Beaten | Ended::Held | Ended::Poisoned(_) => {}
+        }
+        if !round.is_probe() {
+            failpoint::hit("before_reply");
+        }
         let aside = |pending| self.pass_aside(pending);
         round.finish(&self.shared, ended, (self.mode == Mode::Optimistic).then_some(&aside))
     }
 
-    fn undone(&mut self, undone: Undone) -> Vec<Work> {
+    async fn undone(&mut self, undone: Undone) -> Vec<Work> {
         if undone.is_broken {
             // What it was in the middle of ends with it.
             self.connection.discard();
+            self.shared.last_write.failed();
+        }
+        if undone.is_held {
+            self.look_at_tables().await;
         }
         undone.work
     }
 
-    /// A group whose rows may all be waited for together, and whether somebody held them before; or the parts of a group, the
-    /// last of which goes first: whoever needs a held row shall not hold up the others.
-    fn apart(&self, work: Work) -> Result<(Work, bool), Vec<Work>> {
-        if self.held.is_empty() {
-            return Ok((work, false));
+    /// Finds out which tables other sessions hold, for all lanes.
+    async fn look_at_tables(&mut self) {
+        self.looked = Some(Instant::now());
+        let Ok(open) = self.connection.open().await else { return };
+        match timeout(LOOK_TIMEOUT, held_tables(&open.client)).await {
+            Ok(Ok(tables)) => self.shared.held_tables.set(&tables),
+            // As if none were: whoever waits for one finds out.
+            Ok(Err(_)) | Err(_) => {
+                self.shared.held_tables.set(&[]);
+                self.connection.discard();
+            }
+        }
+    }
+
+    /// Whether other sessions still hold tables that a group needs.
+    async fn still_held(&mut self, work: &Work) -> bool {
+        if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
+            self.look_at_tables().await;
+        }
+        work.group.iter().any(|pending| self.shared.held_tables.among(pending.keys()) > 0)
+    }
+
+    /// A group whose rows may all be waited for together, and what of it others held before; or the parts of a group, the
+    /// last of which goes first: whoever needs what is held shall not hold up the others.
+    fn apart(&self, work: Work) -> Result<(Work, Held), Vec<Work>> {
+        let tables = &self.shared.held_tables;
+        if self.held.is_empty() && tables.is_empty() {
+            return Ok((work, Held::default()));
         }
         // By all that is held of what it needs: whoever needs one row shall not wait for the others of who needs several.
-        let mut parts: BTreeMap<Vec<Key>, Vec<Pending>> = BTreeMap::new();
+        let mut parts: BTreeMap<(u8, Vec<Key>), Vec<Pending>> = BTreeMap::new();
         for pending in work.group {
             let mut held: Vec<Key> = pending.keys().filter(|key| self.held.contains(key)).cloned().collect();
             held.sort_unstable();
             held.dedup();
-            parts.entry(held).or_default().push(pending);
+            parts.entry((tables.among(pending.keys()), held)).or_default().push(pending);
         }
-        let mut parts: Vec<_> = parts.into_iter().rev().map(|(held, group)| (!held.is_empty(), group)).collect();
+        let held = |(tables, rows): (u8, Vec<Key>)| Held { rows: !rows.is_empty(), tables: tables > 0 };
+        let mut parts: Vec<_> = parts.into_iter().rev().map(|(what, group)| (held(what), group)).collect();
         match parts.pop() {
-            Some((is_held, group)) if parts.is_empty() => Ok((Work { group, ..Work::default() }, is_held)),
+            Some((held, group)) if parts.is_empty() => Ok((Work { group, ..Work::default() }, held)),
             last => {
                 let parts = parts.into_iter().chain(last);
                 Err(parts.map(|(_, group)| Work { group, ..Work::default() }).collect())
@@ -192,11 +263,15 @@ impl Lane {
     /// held rows wait in the queue, where they are looked at now and then without being waited for.
     async fn wait_for_rows(&mut self, work: Vec<Work>, was_held: bool) -> Vec<Work> {
         if !was_held {
+            self.look_at_tables().await;
+            let waiting = || work.iter().flat_map(|work| &work.group);
+            if waiting().any(|pending| self.shared.held_tables.among(pending.keys()) > 0) {
+                return work;
+            }
             if self.held.len() >= MAX_HELD {
                 self.held.clear();
             }
-            let waiting = work.iter().flat_map(|work| &work.group);
-            self.held.extend(waiting.flat_map(Pending::keys).filter(|key| is_root(key)).cloned());
+            self.held.extend(waiting().flat_map(Pending::keys).filter(|key| is_root(key)).cloned());
             return work;
         }
         for mut pending in work.into_iter().flat_map(|work| work.group) {
@@ -240,7 +315,9 @@ impl Lane {
         let begun = timeout(LOAD_TIMEOUT, begin(&self.shared, client, &roots, !is_held, &wanted)).await;
         let (transaction, basis) = match begun {
             Ok(Ok(begun)) => begun,
-            Ok(Err(error)) if is_lock_timeout(&error) => return Err(Undone { work: vec![work], is_broken: false }),
+            Ok(Err(error)) if is_lock_timeout(&error) => {
+                return Err(Undone { work: vec![work], is_broken: false, is_held: true });
+            }
             Ok(Err(error)) => return Err(unread(work, &error)),
             Err(_) => return Err(away(work.group, &Error::StoreUnavailable)),
         };
@@ -278,7 +355,7 @@ impl Lane {
                     }
                     Ok(Ok(None)) => return Ended::Beaten,
                     Ok(Err(error)) => {
-                        tracing::debug!(%error, "the outcome of a lost commit is not known yet");
+                        tracing::debug!(error = %Explained(&error), "the outcome of a lost commit is not known yet");
                         self.connection.discard();
                     }
                     Err(_) => self.connection.discard(),
@@ -290,42 +367,19 @@ impl Lane {
     }
 }
 
-/// Whether a key is that of a row which is locked before it is decided on.
-fn is_root(key: &Key) -> bool {
-    match key {
-        Key::Job(_) | Key::Record(_) | Key::Resource(_) => true,
-        Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) => false,
-    }
-}
-
-/// Takes the locks of contended roots in a transaction, then loads what is below them: a statement of its own, which sees
-/// what the wait for the locks was for.
-async fn begin<'a>(
-    shared: &Shared,
-    client: &'a mut Client,
-    roots: &Roots,
-    wait: bool,
-    wanted: &Wanted<'_>,
-) -> DbResult<(Transaction<'a>, Basis)> {
-    let transaction = client.transaction().await?;
-    roots.lock(&transaction, wait).await?;
-    failpoint::hit("after_lock");
-    let basis = load(shared, &transaction, wanted, &HashSet::default(), false).await?;
-    failpoint::hit("after_load");
-    Ok((transaction, basis))
-}
-
 /// Nothing was written yet: the group is tried again on a new connection, or a refusal is told.
 fn unread(work: Work, error: &DbError) -> Undone {
-    let work = match Fault::of(error) {
-        Fault::Beaten => again(work.group.into_iter(), work.stale, &Error::Conflict),
+    let fault = Fault::of(error);
+    let is_held = matches!(fault, Fault::Held);
+    let work = match fault {
+        Fault::Beaten | Fault::Held => again(work.group.into_iter(), work.stale, &Error::Conflict),
         Fault::Failed(error) => again(work.group.into_iter(), work.stale, &error),
         Fault::Poisoned(what) => fail(work.group, &Error::bug(what)),
     };
-    Undone { work, is_broken: true }
+    Undone { work, is_broken: true, is_held }
 }
 
 /// The database is not there, and everybody is told so.
 fn away(group: Vec<Pending>, error: &Error) -> Undone {
-    Undone { work: fail(group, error), is_broken: true }
+    Undone { work: fail(group, error), is_broken: true, is_held: false }
 }

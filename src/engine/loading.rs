@@ -6,6 +6,7 @@ use std::time::Instant;
 use foldhash::{HashMap, HashSet};
 
 use super::cache::Cached;
+use super::roots::Roots;
 use super::round::Wanted;
 use super::shared::Shared;
 use super::world::{Key, Loaded, Surroundings};
@@ -16,7 +17,8 @@ use crate::domain::permit::resource::Resource;
 use crate::domain::record::{Record, RecordKey};
 use crate::domain::request::{RequestKey, RequestRecord};
 use crate::domain::time::Timestamp;
-use crate::store::connection::{DbResult, Run};
+use crate::failpoint;
+use crate::store::connection::{Client, DbResult, Run, Transaction};
 use crate::store::load;
 
 /// The state of a group, how current it is, and when it is decided.
@@ -120,6 +122,23 @@ pub async fn load(
         loaded.names.insert(name.clone(), found);
     }
     Ok(Basis { loaded, fresh: missing.asked(), now, surroundings: shared.permits.surroundings(shared.grace.spared()) })
+}
+
+/// Takes the locks of contended roots in a transaction, then loads what is below them: a statement of its own, which sees
+/// what the wait for the locks was for.
+pub async fn begin<'a>(
+    shared: &Shared,
+    client: &'a mut Client,
+    roots: &Roots,
+    wait: bool,
+    wanted: &Wanted<'_>,
+) -> DbResult<(Transaction<'a>, Basis)> {
+    let transaction = client.transaction().await?;
+    roots.lock(&transaction, wait).await?;
+    failpoint::hit("after_lock");
+    let basis = load(shared, &transaction, wanted, &HashSet::default(), false).await?;
+    failpoint::hit("after_load");
+    Ok((transaction, basis))
 }
 
 impl Missing {

@@ -13,7 +13,9 @@ pub mod dispatcher;
 pub mod followers;
 pub mod grace;
 pub mod group;
+mod held;
 mod lane;
+mod last_write;
 mod loading;
 mod pace;
 pub mod permits;
@@ -33,6 +35,7 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Result, WriteOutcome};
 use crate::feed::Hub;
+use crate::operation::probe::Probe;
 use crate::operation::{Operation, Reply};
 use crate::store::Store;
 use lane::{Lane, Mode};
@@ -91,6 +94,8 @@ struct Tasks {
 /// Operations larger than this go beside the main lane, so that they hold nobody up.
 const BULK_ROWS: usize = 2_000;
 const BULK_BYTES: usize = 1 << 20;
+/// How long a write may take that shows that writes are done.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Engine {
     /// Starts the lanes over a migrated store.
@@ -142,6 +147,16 @@ impl Engine {
             Ok(answer) => answer.unwrap_or(Err(Error::OutcomeUnknown)),
             Err(_) => Err(Error::DeadlineExceeded(WriteOutcome::Unknown)),
         }
+    }
+
+    /// Whether writes are done: one was a moment ago, or one of no consequence is now.
+    pub async fn can_write(&self) -> bool {
+        self.shared.last_write.is_recent() || self.execute(Probe, Some(Instant::now() + PROBE_TIMEOUT)).await.is_ok()
+    }
+
+    /// Whether a write was done after a moment, and none failed since.
+    pub fn wrote_since(&self, moment: Instant) -> bool {
+        self.shared.last_write.is_after(moment)
     }
 
     /// What the lanes share, for reads and figures.

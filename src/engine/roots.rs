@@ -47,3 +47,11 @@ impl Roots {
         Ok(())
     }
 }
+
+/// Whether a key is that of a row which is locked before it is decided on.
+pub fn is_root(key: &Key) -> bool {
+    match key {
+        Key::Job(_) | Key::Record(_) | Key::Resource(_) => true,
+        Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) => false,
+    }
+}

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::failpoint;
 use crate::operation;
 use crate::store::commit::{CommitError, Committed, Prepared};
-use crate::store::connection::{Fault, Run};
+use crate::store::connection::{Explained, Fault, Run};
 
 /// How often one operation is decided before it is told that others were faster.
 const MAX_ROUNDS: u32 = 6;
@@ -38,6 +38,8 @@ pub enum Ended {
     Applied(Committed),
     /// Surely nothing was written; it is worth deciding again on newer state.
     Beaten,
+    /// The same, because another session held a row or a table.
+    Held,
     /// Surely nothing was written, and trying again at once is no use.
     Failed(Error),
     /// Surely nothing was written, because the content of some row was refused.
@@ -88,14 +90,20 @@ impl Round {
         self.components.writes
     }
 
+    /// Whether nothing but that writes are done is to be shown.
+    pub fn is_probe(&self) -> bool {
+        self.decided.iter().all(|one| one.pending.operation.is_probe())
+    }
+
     /// Sends the group to the database.
     pub async fn commit(&self, client: &impl Run, prepared: &mut Prepared, group_id: Uuid) -> Ended {
-        if failpoint::hit("before_commit") {
+        let is_counted = !self.is_probe();
+        if is_counted && failpoint::hit("before_commit") {
             return Ended::Lost;
         }
         let commit = self.components.plan.commit(client, prepared, group_id);
         match tokio::time::timeout(COMMIT_TIMEOUT, commit).await {
-            Ok(Ok(_)) if failpoint::hit("after_commit") => Ended::Lost,
+            Ok(Ok(_)) if is_counted && failpoint::hit("after_commit") => Ended::Lost,
             Ok(Ok(committed)) => Ended::Applied(committed),
             Ok(Err(error)) => error.into(),
             Err(_) => Ended::Lost,
@@ -113,7 +121,7 @@ impl Round {
                 }
                 self.applied(shared, &committed.components.into_iter().collect(), pass_aside)
             }
-            Ended::Beaten => {
+            Ended::Beaten | Ended::Held => {
                 shared.rivals.seen();
                 let stale = self.forget(shared, |_| true);
                 let group = self.decided.into_iter().map(|one| one.pending).chain(self.waiting);
@@ -137,7 +145,7 @@ impl Round {
         let mut beaten = Vec::new();
         for (one, c) in self.decided.into_iter().zip(&self.components.of_operation) {
             if held(c) {
-                shared.figures.operations.fetch_add(1, Ordering::Relaxed);
+                shared.figures.operations.fetch_add(u64::from(!one.pending.operation.is_probe()), Ordering::Relaxed);
                 shared.figures.refused.fetch_add(u64::from(one.outcome.is_err()), Ordering::Relaxed);
                 one.pending.answer(one.outcome.map_err(Error::from));
                 continue;
@@ -256,6 +264,7 @@ impl From<Fault> for Ended {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Beaten => Self::Beaten,
+            Fault::Held => Self::Held,
             Fault::Poisoned(what) => Self::Poisoned(what),
             Fault::Failed(error) => Self::Failed(error),
         }
@@ -267,7 +276,7 @@ impl From<CommitError> for Ended {
         match error {
             CommitError::RolledBack(fault) => fault.into(),
             CommitError::Lost(error) => {
-                tracing::warn!(%error, "the connection was lost during a commit");
+                tracing::warn!(error = %Explained(&error), "the connection was lost during a commit");
                 Self::Lost
             }
         }

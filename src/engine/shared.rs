@@ -9,6 +9,8 @@ use super::cache::Cache;
 use super::clock::Clock;
 use super::followers::Followers;
 use super::grace::Grace;
+use super::held::HeldTables;
+use super::last_write::LastWrite;
 use super::permits::Permits;
 use super::recent::Recent;
 use crate::domain::record::RecordKey;
@@ -62,6 +64,10 @@ pub struct Shared {
     pub(super) rivals: Rivals,
     /// Keys that were written by others between our look and our commit: their operations take the locks first.
     pub(super) contended: Recent,
+    /// Tables that foreign sessions hold: operations on them wait apart.
+    pub(super) held_tables: HeldTables,
+    /// When a write was last done.
+    pub(super) last_write: LastWrite,
 }
 
 impl Shared {
@@ -79,6 +85,8 @@ impl Shared {
             visited: Recent::new(VISITED_FOR),
             rivals: Rivals::default(),
             contended: Recent::new(CONTENDED_FOR),
+            held_tables: HeldTables::default(),
+            last_write: LastWrite::default(),
         }
     }
 }

@@ -27,6 +27,7 @@ pub mod heartbeat;
 pub mod lease_stages;
 pub mod namespace;
 pub mod permits;
+pub mod probe;
 pub mod reap;
 pub mod start_stage;
 pub mod submit_jobs;
@@ -80,6 +81,11 @@ pub trait Operation: Send + Sync + 'static {
 
     /// Whether it ends an attempt; one that then changes nothing was told before.
     fn ends_attempt(&self) -> bool {
+        false
+    }
+
+    /// Whether it is committed although it changes nothing, to show that writes are done. Tests count without it.
+    fn is_probe(&self) -> bool {
         false
     }
 

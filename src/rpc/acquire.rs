@@ -137,6 +137,7 @@ fn is_surely_unapplied(error: &Error) -> bool {
         | Error::Draining
         | Error::Conflict
         | Error::StoreUnavailable
+        | Error::StoreReadOnly
         | Error::InvalidCursor { .. }
         | Error::DeadlineExceeded(WriteOutcome::NotApplied) => true,
         Error::DeadlineExceeded(WriteOutcome::Unknown) | Error::OutcomeUnknown | Error::Bug { .. } => false,

@@ -97,7 +97,11 @@ impl Caller {
 /// What to say when a write was committed and the read for its answer failed: that nothing was applied would be wrong.
 pub fn after_commit(error: Error) -> Error {
     match error {
-        Error::StoreUnavailable | Error::Overloaded { .. } | Error::Conflict | Error::Draining => Error::OutcomeUnknown,
+        Error::StoreUnavailable
+        | Error::StoreReadOnly
+        | Error::Overloaded { .. }
+        | Error::Conflict
+        | Error::Draining => Error::OutcomeUnknown,
         Error::Refused(_)
         | Error::DeadlineExceeded(_)
         | Error::OutcomeUnknown

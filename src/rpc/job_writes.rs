@@ -33,7 +33,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 async fn read_back(caller: &Caller, key: JobKey) -> Result<Option<(Arc<Job>, JobDocuments)>> {
     for read in 1..READS {
         match caller.services.store.job(key).await {
-            Err(Error::StoreUnavailable) => tokio::time::sleep(PAUSE * read).await,
+            Err(Error::StoreUnavailable | Error::StoreReadOnly) => tokio::time::sleep(PAUSE * read).await,
             answer => return answer,
         }
     }

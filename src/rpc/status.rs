@@ -172,7 +172,9 @@ impl Answer {
             Error::DeadlineExceeded(outcome) => {
                 Self { outcome: *outcome, ..Self::no(Code::DeadlineExceeded, Reason::DeadlineExceeded) }
             }
-            Error::StoreUnavailable => Self::later(Code::Unavailable, Reason::StoreUnavailable, OUTAGE_WAIT),
+            Error::StoreUnavailable | Error::StoreReadOnly => {
+                Self::later(Code::Unavailable, Reason::StoreUnavailable, OUTAGE_WAIT)
+            }
             Error::Draining => Self::later(Code::Unavailable, Reason::Draining, OUTAGE_WAIT),
             // UNAVAILABLE is what clients repeat by themselves, and without a request_id that could apply it twice.
             Error::OutcomeUnknown => Self {

@@ -89,6 +89,7 @@ fn table() -> Vec<(Error, Code, &'static str, &'static str, Option<&'static str>
         (Error::DeadlineExceeded(WriteOutcome::NotApplied), DeadlineExceeded, "DEADLINE_EXCEEDED", not, None),
         (Error::DeadlineExceeded(WriteOutcome::Unknown), DeadlineExceeded, "DEADLINE_EXCEEDED", unknown, None),
         (Error::StoreUnavailable, Unavailable, "STORE_UNAVAILABLE", not, Some("1000")),
+        (Error::StoreReadOnly, Unavailable, "STORE_UNAVAILABLE", not, Some("1000")),
         (Error::Draining, Unavailable, "DRAINING", not, Some("1000")),
         (Error::OutcomeUnknown, Unavailable, "OUTCOME_UNKNOWN", unknown, Some("-1")),
         (Error::Bug { id: Uuid::nil() }, Internal, "INTERNAL", unknown, None),

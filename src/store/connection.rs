@@ -1,9 +1,11 @@
 //! Connections to Postgres: how they are made, and how a writer's own connection comes back after a loss.
 
+use std::fmt;
 use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
 use postgres_types::ToSql;
+use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{Row, Statement};
 
 use super::commit::Prepared;
@@ -116,8 +118,10 @@ impl Lane {
 /// What an error of a statement means for a group that was surely not committed by it.
 #[derive(Debug)]
 pub enum Fault {
-    /// Somebody else was faster: it is worth deciding again on newer state.
+    /// Another writer was faster: it is worth deciding again on newer state.
     Beaten,
+    /// Another session holds a row or a table for longer than a statement waits.
+    Held,
     /// The content of some row was refused.
     Poisoned(String),
     /// Trying again at once is no use.
@@ -128,35 +132,79 @@ impl Fault {
     /// Of an error that the database told, or that came before anything was sent to be committed.
     pub fn of(error: &DbError) -> Self {
         match error.code().map(|code| code.code().to_owned()).as_deref() {
-            // Somebody else inserted the same id; serialization, deadlock and lock timeouts are the same to us.
-            Some("23505" | "40001" | "40P01" | "55P03") => Self::Beaten,
+            Some("55P03") => Self::Held,
+            // Somebody else inserted the same id; serialization failures and deadlocks are the same to us.
+            Some("23505" | "40001" | "40P01") => Self::Beaten,
             Some(code) if code.starts_with("22") || code.starts_with("23") => Self::Poisoned(format!("{error:?}")),
-            Some(_) => Self::Failed(unavailable(error)),
-            None => Self::Failed(Error::StoreUnavailable),
+            Some(_) | None => Self::Failed(unavailable(error)),
         }
     }
 }
 
-/// Whether somebody held a row for longer than a statement waits.
+/// Whether a row or a table was held for longer than a statement waits.
 pub fn is_lock_timeout(error: &DbError) -> bool {
-    error.code() == Some(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE)
+    error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
+}
+
+/// Whether Postgres ended the session with this error, as it does when it panics. What a statement did before is then not known by its
+/// SQLSTATE, which names the cause: a full disk, a file that cannot be opened.
+pub fn ends_session(error: &DbError) -> bool {
+    error.as_db_error().is_some_and(|error| match error.parsed_severity() {
+        Some(severity) => matches!(severity, Severity::Fatal | Severity::Panic),
+        // Poolers leave out the field that is never translated.
+        None => matches!(error.severity(), "FATAL" | "PANIC"),
+    })
 }
 
 /// The error of a statement that wrote nothing, for the caller.
-pub fn unavailable(error: &tokio_postgres::Error) -> Error {
-    match error.code() {
-        None => {
-            tracing::warn!(%error, "the database connection failed");
-            Error::StoreUnavailable
+pub fn unavailable(error: &DbError) -> Error {
+    let Some(code) = error.code() else {
+        tracing::warn!(error = %Explained(error), "the database connection failed");
+        return Error::StoreUnavailable;
+    };
+    match &code.code()[..2] {
+        _ if *code == SqlState::READ_ONLY_SQL_TRANSACTION => {
+            tracing::warn!(error = %Explained(error), "the database takes no writes");
+            Error::StoreReadOnly
         }
-        Some(code) => match &code.code()[..2] {
-            // Going away, out of resources, operator intervention, or a primary that was demoted.
-            "08" | "53" | "57" | "25" => {
-                tracing::warn!(%error, code = code.code(), "the database refuses");
-                Error::StoreUnavailable
-            }
-            "40" | "55" => Error::Conflict,
-            _ => Error::bug(format!("the database refused a statement: {error:?}")),
-        },
+        _ if ends_session(error) => refusing(error),
+        // Going away, out of resources, operator intervention, a broken disk, or a transaction that was ended.
+        "08" | "53" | "57" | "58" | "25" => refusing(error),
+        "40" | "55" => Error::Conflict,
+        _ => Error::bug(format!("the database refused a statement: {error:?}")),
     }
+}
+
+fn refusing(error: &DbError) -> Error {
+    tracing::warn!(error = %Explained(error), "the database refuses");
+    Error::StoreUnavailable
+}
+
+/// An error with all that caused it, in one line, for logs: by itself the driver says `db error` of all that Postgres said.
+pub struct Explained<'a>(pub &'a (dyn std::error::Error + 'static));
+
+impl fmt::Display for Explained<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut next = Some(self.0);
+        while let Some(error) = next {
+            next = error.source();
+            match error.downcast_ref::<tokio_postgres::error::DbError>() {
+                Some(told) => explain(told, f)?,
+                None if next.is_some_and(<dyn std::error::Error>::is::<tokio_postgres::error::DbError>) => {}
+                None => write!(f, "{error}{}", if next.is_some() { ": " } else { "" })?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What Postgres said of an error.
+fn explain(told: &tokio_postgres::error::DbError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "{}: {} (SQLSTATE {}", told.severity(), told.message(), told.code().code())?;
+    for (name, text) in [("detail", told.detail()), ("hint", told.hint())] {
+        if let Some(text) = text {
+            write!(f, "; {name}: {}", text.replace('\n', " "))?;
+        }
+    }
+    f.write_str(")")
 }

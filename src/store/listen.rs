@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_postgres::AsyncMessage;
 
 use super::connection::unavailable;
-use super::target::{CONNECT_TIMEOUT, Target};
+use super::target::{CONNECT_TIMEOUT, Dialled, Target};
 use crate::error::{Error, Result};
 
 /// Messages that may wait to be heard; with more, the connection counts as lost, and everything is looked at.
@@ -29,7 +29,7 @@ impl Listener {
     pub async fn open(target: &Target) -> Result<Self> {
         let open = async {
             let made = Instant::now();
-            let (client, mut connection) = target.dial().await?;
+            let Dialled { client, mut connection, host } = target.dial().await?;
             let (tell, heard) = mpsc::channel(MAX_WAITING);
             let away = target.clone();
             let carried = async move {
@@ -48,11 +48,11 @@ impl Listener {
                     () = away.lost_after(made) => {}
                 }
             });
-            client.batch_execute(SETUP).await?;
+            target.prove(&client, host).await?;
+            client.batch_execute(SETUP).await.map_err(|error| unavailable(&error))?;
             Ok(Self { client, heard })
         };
-        let opened = tokio::time::timeout(CONNECT_TIMEOUT, open).await.map_err(|_| Error::StoreUnavailable)?;
-        opened.map_err(|error: tokio_postgres::Error| unavailable(&error))
+        tokio::time::timeout(CONNECT_TIMEOUT, open).await.map_err(|_| Error::StoreUnavailable)?
     }
 
     /// What somebody told; `None` when the connection is lost.

@@ -208,11 +208,16 @@ fn versions(bytes: &[u8]) -> Vec<i64> {
     bytes.as_chunks::<8>().0.iter().map(|bytes| i64::from_be_bytes(*bytes)).collect()
 }
 
-/// Namespaces by number or name, each with whether it holds anything; unknown ones are absent.
+/// Namespaces by number or name; unknown ones are absent. Whether it holds anything is looked up of all if one is asked for by name, and
+/// else taken to be so.
 pub async fn namespaces(client: &impl Run, ids: &[NamespaceId], names: &[Name]) -> DbResult<Vec<Arc<Namespace>>> {
     let ids: Vec<i32> = ids.iter().map(|id| id.0).collect();
     let names: Vec<&str> = names.iter().map(|name| &**name).collect();
-    let rows = client.rows(include_str!("sql/load_namespaces.sql"), &[&ids, &names]).await?;
+    let sql = match &*names {
+        [] => include_str!("sql/find_namespaces.sql"),
+        _ => include_str!("sql/load_namespaces.sql"),
+    };
+    let rows = client.rows(sql, &[&ids, &names]).await?;
     Ok(rows.iter().map(|row| Arc::new(namespace(row))).collect())
 }
 

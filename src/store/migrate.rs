@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::connection::Target;
-use crate::error::{Error, Result};
+use super::connection::{DbError, Explained, Target};
+use super::no_connection::NoConnection;
+use crate::error::Error;
 use crate::failpoint;
 
 mod embedded {
@@ -16,24 +17,36 @@ const LOCK: i64 = 0x696E_7465_726C_6F63;
 /// How long a server waits for another that is migrating.
 const WAIT: Duration = Duration::from_secs(300);
 
+/// Why the schema is not up to date; for whoever starts the server, in all detail.
+#[derive(Debug, thiserror::Error)]
+pub enum NotMigrated {
+    /// There is no connection.
+    #[error(transparent)]
+    NoConnection(#[from] NoConnection),
+    /// The turn among the servers that start together did not come.
+    #[error("{}", Explained(.0))]
+    NoTurn(DbError),
+    /// A migration failed.
+    #[error("{}", Explained(.0))]
+    Migration(refinery::Error),
+    /// History has no partitions.
+    #[error(transparent)]
+    Partitions(#[from] Error),
+}
+
 /// Applies what is missing and makes sure that history has its partitions. A second run changes nothing.
 /// Returns the names of the migrations it applied.
-pub async fn migrate(target: &Target) -> Result<Vec<String>> {
+pub async fn migrate(target: &Target) -> Result<Vec<String>, NotMigrated> {
     let setup = format!("SET lock_timeout = {}; SET timezone = 'UTC'", WAIT.as_millis());
     let mut client = target.connect(&setup).await?;
-    client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await.map_err(|error| failed(&error))?;
+    client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await.map_err(NotMigrated::NoTurn)?;
     failpoint::hit("before_migration");
-    let report = embedded::migrations::runner().run_async(&mut *client).await.map_err(|error| failed(&error))?;
+    let report = embedded::migrations::runner().run_async(&mut *client).await.map_err(NotMigrated::Migration)?;
     let applied = report.applied_migrations().iter().map(ToString::to_string).collect();
     failpoint::hit("after_migration");
     super::partitions::ensure(&client).await?;
     // The lock goes with the connection.
     Ok(applied)
-}
-
-fn failed(error: &dyn std::error::Error) -> Error {
-    tracing::error!(error = ?error, "the schema could not be brought up to date");
-    Error::StoreUnavailable
 }
 
 /// Brings the schema to an earlier version, for tests of what the next migrations make of its data.

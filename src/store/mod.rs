@@ -6,18 +6,21 @@ pub mod changes;
 pub mod commit;
 pub mod connection;
 pub mod due;
-mod health;
+pub mod health;
+pub mod held;
 mod list_jobs;
 mod list_records;
 pub mod listen;
 pub mod load;
 pub mod migrate;
+pub mod no_connection;
 pub mod partitions;
 pub mod permits;
 pub mod pool;
 mod queries;
 pub mod reader;
 mod records;
+mod sessions;
 mod target;
 pub mod types;
 
@@ -44,7 +47,7 @@ pub struct Store {
 
 impl Store {
     /// Opens nothing yet; connections are made as they are needed.
-    pub fn new(target: Target, settings: PoolSettings) -> Result<Self, deadpool_postgres::BuildError> {
+    pub fn new(target: Target, settings: PoolSettings) -> Result<Self, deadpool::managed::BuildError> {
         let reserved =
             ReadPool::new(&target, PoolSettings { max_connections: RESERVED, min_connections: 1, ..settings.clone() })?;
         let reads = ReadPool::new(&target, settings)?;

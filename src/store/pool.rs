@@ -4,11 +4,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool::Runtime;
+use deadpool::managed::{
+    BuildError, Hook, HookError, Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult, TimeoutType,
+};
+use deadpool_postgres::ClientWrapper;
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 
 use super::connection::READER_SETUP;
+use super::no_connection::NoConnection;
 use super::reader::Reader;
 use super::target::{CONNECT_TIMEOUT, Target};
 use crate::error::{Error, Result};
@@ -46,10 +51,33 @@ impl Default for PoolSettings {
     }
 }
 
+/// Makes the connections of a pool.
+pub struct Connections {
+    target: Target,
+    setup: String,
+}
+
+/// A connection of a pool.
+pub type Pooled = Object<Connections>;
+
+impl Manager for Connections {
+    type Type = ClientWrapper;
+    type Error = NoConnection;
+
+    async fn create(&self) -> std::result::Result<ClientWrapper, NoConnection> {
+        self.target.pause().await;
+        self.target.open(&self.setup).await
+    }
+
+    async fn recycle(&self, client: &mut ClientWrapper, _: &Metrics) -> RecycleResult<NoConnection> {
+        if client.is_closed() { Err(RecycleError::message("closed")) } else { Ok(()) }
+    }
+}
+
 /// Reads of committed state.
 #[derive(Clone)]
 pub struct ReadPool {
-    pool: Pool,
+    pool: Pool<Connections>,
     turns: Arc<Semaphore>,
     settings: PoolSettings,
     rejected: Arc<AtomicU64>,
@@ -74,12 +102,11 @@ pub struct PoolFigures {
 
 impl ReadPool {
     /// A pool that opens connections as they are needed.
-    pub fn new(target: &Target, settings: PoolSettings) -> std::result::Result<Self, deadpool_postgres::BuildError> {
-        let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    pub fn new(target: &Target, settings: PoolSettings) -> std::result::Result<Self, BuildError> {
         let (max_uses, max_idle) = (settings.max_uses, settings.max_idle);
         let timeout_ms = settings.command_timeout.as_millis();
         let setup = format!("SET statement_timeout = {timeout_ms}; {READER_SETUP}");
-        let manager = Manager::from_connect(target.config(), target.pooled(setup), manager_config);
+        let manager = Connections { target: target.clone(), setup };
         let renewed: Arc<Mutex<Option<Instant>>> = Arc::default();
         let last_renewed = renewed.clone();
         let pool = Pool::builder(manager)
@@ -123,9 +150,13 @@ impl ReadPool {
         };
         match self.pool.get().await {
             Ok(client) => Ok(Reader::new(client, turn)),
-            Err(PoolError::Timeout(deadpool_postgres::TimeoutType::Wait)) => {
+            Err(PoolError::Timeout(TimeoutType::Wait)) => {
                 self.rejected.fetch_add(1, Ordering::Relaxed);
                 Err(overloaded())
+            }
+            Err(PoolError::Backend(error)) => {
+                tracing::warn!(%error, "no connection to the database for a read");
+                Err(error.into())
             }
             Err(error) => {
                 tracing::warn!(%error, "no connection from the pool");

@@ -14,7 +14,7 @@ use super::types::JsonText;
 use super::{Store, load::number};
 use crate::domain::documents::{JobDocuments, LeaseDocuments};
 use crate::domain::event::{EventKind, JobEvent, StageChange};
-use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
+use crate::domain::id::{JobKey, NamespaceId, StageNo};
 use crate::domain::job::{Job, JobPhase};
 use crate::domain::json::Document;
 use crate::domain::namespace::Namespace;
@@ -162,8 +162,9 @@ impl Store {
     /// The namespace of a name.
     pub async fn namespace(&self, name: &str) -> Result<Option<Namespace>> {
         let client = self.reads.get().await?;
-        let found = load::namespaces(&client, &[], &[Name::from(name)]).await;
-        Ok(found.map_err(|error| unavailable(&error))?.first().map(|namespace| Namespace::clone(namespace)))
+        let none: [i32; 0] = [];
+        let rows = client.rows(include_str!("sql/find_namespaces.sql"), &[&&none[..], &&[name][..]]).await;
+        Ok(rows.map_err(|error| unavailable(&error))?.first().map(load::namespace))
     }
 
     /// The database's clock.

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::{ClientWrapper, Object};
+use deadpool_postgres::ClientWrapper;
 use postgres_types::ToSql;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::{NoTls, Row, Statement};
 
-use super::connection::{DbResult, Run};
+use super::connection::{DbResult, Explained, Run};
+use super::pool::Pooled;
 
 /// How long a broken off statement may still take.
 const FINISH: Duration = Duration::from_millis(100);
@@ -23,7 +24,7 @@ const CANCEL: Duration = Duration::from_secs(5);
 /// A pooled connection with its turn among the reads.
 pub struct Reader {
     /// There until it is dropped.
-    lent: Option<(Object, OwnedSemaphorePermit)>,
+    lent: Option<(Pooled, OwnedSemaphorePermit)>,
     running: Arc<AtomicUsize>,
 }
 
@@ -39,7 +40,7 @@ impl InUse {
 
 impl Reader {
     /// Lends a connection.
-    pub fn new(client: Object, turn: OwnedSemaphorePermit) -> Self {
+    pub fn new(client: Pooled, turn: OwnedSemaphorePermit) -> Self {
         Self { lent: Some((client, turn)), running: Arc::default() }
     }
 
@@ -101,18 +102,18 @@ impl Drop for Reader {
         }
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(finish(client, turn))),
-            Err(_) => drop(Object::take(client)),
+            Err(_) => drop(Pooled::take(client)),
         }
     }
 }
 
 /// Lets what was broken off come to its end, or ends it. Statements are answered in order, so an empty one behind it tells.
-async fn finish(client: Object, _turn: OwnedSemaphorePermit) {
+async fn finish(client: Pooled, _turn: OwnedSemaphorePermit) {
     if let Ok(Ok(_)) = tokio::time::timeout(FINISH, client.simple_query("")).await {
         return;
     }
-    let client = Object::take(client);
+    let client = Pooled::take(client);
     if let Ok(Err(error)) = tokio::time::timeout(CANCEL, client.cancel_token().cancel_query(NoTls)).await {
-        tracing::debug!(%error, "a broken off statement was not cancelled");
+        tracing::debug!(error = %Explained(&error), "a broken off statement was not cancelled");
     }
 }

@@ -5,20 +5,22 @@
 //! whoever waits on it is told at once, instead of after all the time that a statement may take.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
-use futures::future::{BoxFuture, select_ok};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::config::{Host as Address, TargetSessionAttrs};
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Config, Connection, NoTls, Socket};
 
-use super::connection::DbResult;
-use crate::error::{Error, Result};
+use super::connection::{DbResult, Explained};
+use super::no_connection::NoConnection;
+use super::sessions;
 
 /// How long a connection attempt may take, all of it. The driver bounds only its first step.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -36,11 +38,27 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// One host.
+struct Host {
+    /// For logs.
+    name: String,
+    config: Config,
+    /// Whether its sessions were found to be the connections' own since the last connection to it broke.
+    is_proved: AtomicBool,
+}
+
+/// A connection that the caller has to carry, and the host it leads to.
+pub(super) struct Dialled {
+    pub client: tokio_postgres::Client,
+    pub connection: Connection<Socket, NoTlsStream>,
+    pub host: usize,
+}
+
 /// Where the database is: one or several hosts, of which the one that takes writes is used.
 #[derive(Clone)]
 pub struct Target {
     config: Config,
-    hosts: Arc<[Config]>,
+    hosts: Arc<[Host]>,
     /// Connections that were made before this moment lead nowhere.
     away: Arc<watch::Sender<Instant>>,
     /// Attempts to connect that failed since the last good one.
@@ -62,7 +80,8 @@ impl Target {
             config.application_name("interlock");
         }
         let away = Arc::new(watch::Sender::new(Instant::now()));
-        Ok(Self { hosts: each_host(&config).into(), config, away, failures: Arc::default() })
+        let hosts = each_host(&config).into_iter().map(Host::new).collect();
+        Ok(Self { hosts, config, away, failures: Arc::default() })
     }
 
     /// The settings, for the pool.
@@ -71,23 +90,26 @@ impl Target {
     }
 
     /// A new connection with a session prepared by `setup`.
-    pub async fn connect(&self, setup: &str) -> Result<ClientWrapper> {
+    ///
+    /// # Errors
+    /// None came about; why is in the log.
+    pub async fn connect(&self, setup: &str) -> Result<ClientWrapper, NoConnection> {
         self.pause().await;
-        match timeout(CONNECT_TIMEOUT, self.open(setup)).await {
-            Ok(Ok(client)) => return Ok(client),
-            Ok(Err(error)) => tracing::warn!(%error, "no connection to the database"),
-            Err(_) => {
-                self.failed();
-                tracing::warn!("no connection to the database in time");
-            }
-        }
-        Err(Error::StoreUnavailable)
+        let opened = timeout(CONNECT_TIMEOUT, self.open(setup)).await.unwrap_or_else(|_| {
+            self.failed();
+            Err(NoConnection::TimedOut)
+        });
+        opened.inspect_err(|error| tracing::warn!(%error, "no connection to the database"))
     }
 
-    /// The same for whoever bounds it, and wants to know why there is none.
-    pub(super) async fn open(&self, setup: &str) -> DbResult<ClientWrapper> {
-        let (client, task) = self.session(setup).await?;
-        Ok(ClientWrapper::new(client, task))
+    /// The same for whoever bounds it, at once and without a word in the log.
+    pub(super) async fn open(&self, setup: &str) -> Result<ClientWrapper, NoConnection> {
+        let session = self.session(setup).await;
+        match &session {
+            Ok(_) => self.failures.store(0, Ordering::Relaxed),
+            Err(_) => self.failed(),
+        }
+        session
     }
 
     /// Ends all connections that were made before a moment: the database was away since.
@@ -100,53 +122,90 @@ impl Target {
     }
 
     /// A database that is not there is not hammered: everybody's next attempt waits longer for each one that failed.
-    async fn pause(&self) {
+    pub(super) async fn pause(&self) {
         sleep(pause(self.failures.load(Ordering::Relaxed), rand::random())).await;
-    }
-
-    /// A client and the task of its connection; unbounded, and at once.
-    async fn session(&self, setup: &str) -> DbResult<(tokio_postgres::Client, JoinHandle<()>)> {
-        let session = self.attempt(setup).await;
-        match &session {
-            Ok(_) => self.failures.store(0, Ordering::Relaxed),
-            Err(_) => self.failed(),
-        }
-        session
     }
 
     fn failed(&self) {
         self.failures.fetch_add(1, Ordering::Relaxed);
     }
 
-    async fn attempt(&self, setup: &str) -> DbResult<(tokio_postgres::Client, JoinHandle<()>)> {
+    async fn session(&self, setup: &str) -> Result<ClientWrapper, NoConnection> {
         let made = Instant::now();
-        let (client, connection) = self.dial().await?;
-        let (away, ended) = (self.clone(), async move {
+        let dialled = self.dial().await?;
+        let host = dialled.host;
+        let client = self.carried(dialled, made);
+        self.prove(&client, host).await?;
+        client.batch_execute(setup).await.map_err(|error| self.no_connection(host, error))?;
+        Ok(client)
+    }
+
+    /// A connection with the task that carries it.
+    fn carried(&self, dialled: Dialled, made: Instant) -> ClientWrapper {
+        let Dialled { client, connection, host } = dialled;
+        let target = self.clone();
+        let task: JoinHandle<()> = tokio::spawn(async move {
+            let ended = tokio::select! {
+                ended = connection => ended,
+                () = target.lost_after(made) => {
+                    tracing::debug!("a database connection was given up");
+                    target.hosts[host].is_proved.store(false, Ordering::Relaxed);
+                    return;
+                }
+            };
             // Whoever used it gets the error too.
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a database connection ended");
+            if let Err(error) = ended {
+                target.hosts[host].is_proved.store(false, Ordering::Relaxed);
+                tracing::debug!(error = %Explained(&error), "a database connection ended");
             }
         });
-        let task = tokio::spawn(async move {
-            tokio::select! {
-                () = ended => {}
-                () = away.lost_after(made) => tracing::debug!("a database connection was given up"),
+        ClientWrapper::new(client, task)
+    }
+
+    /// Makes sure that what a connection sets stays its own, once for each host and again after a connection to it broke: there may be a
+    /// pooler now. It takes a second connection for a moment.
+    pub(super) async fn prove(&self, client: &tokio_postgres::Client, host: usize) -> Result<(), NoConnection> {
+        let Host { name, config, is_proved } = &self.hosts[host];
+        if is_proved.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let made = Instant::now();
+        let (second, connection) = match config.connect(NoTls).await {
+            Ok(second) => second,
+            // Where this was the last connection to be had nothing can be found out, until one is free.
+            Err(error) if error.code().is_some_and(|code| code.code().starts_with("53")) => return Ok(()),
+            Err(error) => return Err(self.no_connection(host, error)),
+        };
+        let second = self.carried(Dialled { client: second, connection, host }, made);
+        match sessions::fault(client, &second).await {
+            Ok(None) => {
+                is_proved.store(true, Ordering::Relaxed);
+                Ok(())
             }
-        });
-        client.batch_execute(setup).await?;
-        Ok((client, task))
+            Ok(Some(fault)) => Err(NoConnection::Pooled { host: name.clone(), fault }),
+            Err(error) => Err(self.no_connection(host, error)),
+        }
     }
 
     /// A client and its connection, which the caller has to carry; unbounded, and at once.
-    pub(super) async fn dial(&self) -> DbResult<(tokio_postgres::Client, Connection<Socket, NoTlsStream>)> {
-        let attempts = (0..).zip(self.hosts.iter()).map(|(place, host)| {
-            Box::pin(async move {
-                sleep(HEAD_START * place).await;
-                host.connect(NoTls).await
-            })
+    pub(super) async fn dial(&self) -> Result<Dialled, NoConnection> {
+        let attempts = (0..).zip(self.hosts.iter()).map(|(place, host)| async move {
+            sleep(HEAD_START * place).await;
+            (place as usize, host.config.connect(NoTls).await)
         });
-        let (dialled, _slower) = select_ok(attempts).await?;
-        Ok(dialled)
+        let mut attempts: FuturesUnordered<_> = attempts.collect();
+        let mut failures = Vec::new();
+        while let Some((host, attempt)) = attempts.next().await {
+            match attempt {
+                Ok((client, connection)) => return Ok(Dialled { client, connection, host }),
+                Err(error) => failures.push((self.hosts[host].name.clone(), error)),
+            }
+        }
+        Err(NoConnection::of(failures))
+    }
+
+    fn no_connection(&self, host: usize, error: tokio_postgres::Error) -> NoConnection {
+        NoConnection::of(vec![(self.hosts[host].name.clone(), error)])
     }
 
     /// Waits until the database was found away after a moment.
@@ -155,25 +214,18 @@ impl Target {
         let mut away = self.away.subscribe();
         let _is_lost = away.wait_for(|since| moment < *since).await.is_ok();
     }
-
-    /// The same for the pool, which bounds it.
-    pub(super) fn pooled(&self, setup: String) -> Pooled {
-        Pooled { target: self.clone(), setup }
-    }
 }
 
-/// How the pool connects.
-pub(super) struct Pooled {
-    target: Target,
-    setup: String,
-}
-
-impl deadpool_postgres::Connect for Pooled {
-    fn connect(&self, _: &Config) -> BoxFuture<'_, DbResult<(tokio_postgres::Client, JoinHandle<()>)>> {
-        Box::pin(async {
-            self.target.pause().await;
-            self.target.session(&self.setup).await
-        })
+impl Host {
+    fn new(config: Config) -> Self {
+        let port = config.get_ports().first().copied().unwrap_or(5432);
+        let name = match (config.get_hosts().first(), config.get_hostaddrs().first()) {
+            (Some(Address::Tcp(host)), _) => format!("{host}:{port}"),
+            (Some(Address::Unix(directory)), _) => format!("{}:{port}", directory.display()),
+            (None, Some(address)) => format!("{address}:{port}"),
+            (None, None) => "no host".to_owned(),
+        };
+        Self { name, config, is_proved: AtomicBool::new(false) }
     }
 }
 
@@ -201,13 +253,12 @@ fn each_host(config: &Config) -> Vec<Config> {
 }
 
 fn one_host(config: &Config, place: usize) -> Config {
-    use tokio_postgres::config::Host;
     let mut one = without_hosts(config);
     match config.get_hosts().get(place) {
-        Some(Host::Tcp(host)) => {
+        Some(Address::Tcp(host)) => {
             one.host(host);
         }
-        Some(Host::Unix(directory)) => {
+        Some(Address::Unix(directory)) => {
             one.host_path(directory);
         }
         None => {}
@@ -285,9 +336,10 @@ mod tests {
                 format!("postgres://me:secret@{host}/db?application_name=x&options=-cgeqo%3Doff&keepalives_retries=2");
             Target::parse(&url).expect("a URL").config
         };
-        assert_eq!(target.hosts[..], [alone("a:1"), alone("b:2")]);
+        let hosts: Vec<&Config> = target.hosts.iter().map(|host| &host.config).collect();
+        assert_eq!(hosts, [&alone("a:1"), &alone("b:2")]);
         let target = Target::parse("host=a,b port=7 user=me").expect("pairs");
-        assert_eq!(target.hosts.iter().map(|host| host.get_ports().to_vec()).collect::<Vec<_>>(), [[7], [7]]);
+        assert_eq!(target.hosts.iter().map(|host| host.config.get_ports().to_vec()).collect::<Vec<_>>(), [[7], [7]]);
         assert_eq!(
             Target::parse("host=a,b port=1,2,3 user=me").expect("pairs").hosts.len(),
             1,

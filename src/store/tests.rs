@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Store;
-use super::connection::{Run, Target};
+use super::connection::{Explained, Run, Target};
 use super::migrate::{migrate, migrate_to};
 use super::pool::PoolSettings;
 use crate::dev::{Durability, TestCluster, TestDatabase};
@@ -37,6 +37,19 @@ async fn every_statement_fits_the_schema() {
         prepared += 1;
     }
     assert!(prepared > 15, "only {prepared} files were found");
+}
+
+#[tokio::test]
+async fn logs_say_what_postgres_said() {
+    let database = database().await;
+    let client = Target::parse(database.url()).expect("our own URL").connect("").await.expect("Postgres listens");
+    let error = client.batch_execute("SELECT round(1.5::float8, 1)").await.expect_err("no such function");
+    let told = Explained(&error).to_string();
+    let begins = "ERROR: function round(double precision, integer) does not exist (SQLSTATE 42883; hint: No function";
+    assert!(told.starts_with(begins), "{told}");
+    let nowhere = Target::parse("host=/nowhere user=me").expect("pairs").connect("").await.map(drop);
+    let told = nowhere.expect_err("no database").to_string();
+    assert_eq!(told, "/nowhere:5432: error connecting to server: No such file or directory (os error 2)");
 }
 
 #[tokio::test]

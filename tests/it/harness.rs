@@ -6,6 +6,7 @@
 mod api;
 mod messages;
 mod permits;
+mod pooler;
 mod program;
 mod proxy;
 mod records;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 pub use api::{Api, field, ok, refused, token, within};
 pub use messages::*;
 pub use permits::*;
+pub use pooler::Pooler;
 pub use program::Program;
 pub use proxy::{Mode, Proxy};
 pub use records::*;

@@ -5,10 +5,12 @@ mod absent;
 mod cancelled;
 #[cfg(feature = "failpoints")]
 mod crash_points;
+mod health;
 mod held_records;
 mod held_up;
 mod load;
 mod migrations;
+mod poolers;
 mod postgres;
 mod private;
 mod turns;

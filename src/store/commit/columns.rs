@@ -69,6 +69,7 @@ macro_rules! columns {
         impl $columns {
             /// Adds a row.
             pub fn push(&mut self, row: $row) {
+                #[allow(unused_variables, reason = "a row may be its component alone")]
                 let place = self.c.len();
                 self.c.push(row.c);
                 $(row.$field.put(&mut self.$field, place);)*
@@ -100,6 +101,10 @@ columns!(
 columns!(
     /// An id of a job: one that is to be unused, or one that is deleted.
     Ids of Id { namespace_id: i32, job_uid: Uuid }
+);
+columns!(
+    /// A write of no consequence.
+    Probes of ProbeRow {}
 );
 columns!(
     /// A request id that is to be unused.

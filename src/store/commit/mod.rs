@@ -26,7 +26,7 @@ pub(super) use rows::FAILING;
 use statement::Shape;
 
 use crate::domain::time::Timestamp;
-use crate::store::connection::{DbError, Fault, Run};
+use crate::store::connection::{DbError, Explained, Fault, Run, ends_session};
 use plan::PARTS;
 
 /// How many combinations of parts a connection keeps prepared.
@@ -138,12 +138,15 @@ impl Prepared {
 impl CommitError {
     /// Of the statement that writes, or of a COMMIT.
     pub fn of(error: DbError) -> Self {
-        // An SQLSTATE proves that the server undid the statement, unless it says that it is going away.
+        // An SQLSTATE proves that the server undid the statement, unless it says that it is going away, or goes away with it: where
+        // Postgres panics while it writes its log, the commit may stand in there.
         match error.code() {
-            Some(code) if !code.code().starts_with("57P") && !code.code().starts_with("08") => {
+            Some(code)
+                if !code.code().starts_with("57P") && !code.code().starts_with("08") && !ends_session(&error) =>
+            {
                 Self::RolledBack(Fault::of(&error))
             }
-            Some(_) | None => Self::Lost(error.to_string()),
+            Some(_) | None => Self::Lost(Explained(&error).to_string()),
         }
     }
 }

@@ -123,6 +123,7 @@ plan! {
         insert_waiters: Waiters, "Who waits from now on.";
         delete_waiters: PermitIds, "Who waits no longer.";
         insert_events: Events, "History.";
+        note_probes: Probes, "Writes of no consequence.";
     }
 }
 

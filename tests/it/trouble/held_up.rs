@@ -224,3 +224,86 @@ async fn an_exhausted_pool_stops_neither_polls_nor_what_is_due() {
         read.await.expect("no panic").expect("history");
     }
 }
+
+/// Locks a table while some calls that need it wait and others are made. Returns how long the slowest of those others took. When the
+/// table is free again, those that waited go on.
+async fn beside<T>(
+    server: &Server,
+    (table, mode): (&str, &str),
+    held: impl AsyncFn(usize) -> Result<T, tonic::Status>,
+    free: impl AsyncFn(usize),
+) -> Duration {
+    let foreign = sql(server.database.url()).await;
+    foreign.batch_execute(&format!("BEGIN; LOCK TABLE {table} IN {mode} MODE")).await.expect("a lock");
+    let free = async {
+        let mut slowest = Duration::ZERO;
+        for i in 0..30 {
+            let began = Instant::now();
+            free(i).await;
+            slowest = slowest.max(began.elapsed());
+        }
+        foreign.batch_execute("ROLLBACK").await.expect("no lock");
+        slowest
+    };
+    let (slowest, held) = futures::join!(free, join_all((0..3).map(|i| held(i))));
+    for answer in held {
+        // On a slow machine it was held for too long.
+        answer.map(drop).unwrap_or_else(|status| assert_eq!(reason(&status).0, "Aborted CONFLICT"));
+    }
+    println!("{table} held in {mode} mode: of the calls beside it the slowest took {slowest:?}");
+    slowest
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_table_of_records_holds_up_neither_jobs_nor_heartbeats() {
+    let server = Server::start().await;
+    let api = &server.api;
+    api.submit(new_job("leased", vec![new_stage("s")])).await;
+    let lease = api.lease("default").await;
+    api.update_record("0", vec![increment("n", 0.0)]).await;
+    // One that is there and two that are new, so that nothing is learnt of any single row.
+    let update = async |i: usize| {
+        let request = update(&i.to_string(), vec![increment("n", 1.0)]);
+        api.records().update_record(request).await
+    };
+    let call = async |_| {
+        api.submit(new_job("", vec![new_stage("later")])).await;
+        assert_eq!(api.beat(&lease, None).await.directive(), LeaseDirective::Continue);
+        assert_eq!(health(api).await, ServingStatus::Serving);
+    };
+    for mode in ["ACCESS EXCLUSIVE", "SHARE"] {
+        let slowest = beside(&server, ("records", mode), update, call).await;
+        assert!(slowest < AT_ONCE, "{slowest:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_table_of_jobs_holds_up_neither_records_nor_permits() {
+    let server = Server::start().await;
+    let api = &server.api;
+    let submit = async |_| api.jobs().submit_job(new_job("", vec![new_stage("s")])).await;
+    let call = async |i: usize| {
+        api.update_record("free", vec![increment("n", 1.0)]).await;
+        let permit = api.acquire(&format!("lock-{i}")).await;
+        assert!(api.release(&permit).await);
+        assert_eq!(health(api).await, ServingStatus::Serving);
+    };
+    for table in ["jobs", "stages"] {
+        let slowest = beside(&server, (table, "ACCESS EXCLUSIVE"), submit, call).await;
+        assert!(slowest < AT_ONCE, "{slowest:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_table_of_permits_holds_up_neither_jobs_nor_records() {
+    let server = Server::start().await;
+    let api = &server.api;
+    let acquire = async |i: usize| api.permits().acquire_permit(wish(vec![claim(&format!("lock-{i}"))])).await;
+    let call = async |_| {
+        api.submit(new_job("", vec![new_stage("s")])).await;
+        api.update_record("free", vec![increment("n", 1.0)]).await;
+        assert_eq!(health(api).await, ServingStatus::Serving);
+    };
+    let slowest = beside(&server, ("resources", "ACCESS EXCLUSIVE"), acquire, call).await;
+    assert!(slowest < AT_ONCE, "{slowest:?}");
+}

@@ -75,6 +75,79 @@ async fn a_database_that_takes_no_writes_says_so_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_standby_alone_takes_no_writes_and_says_so() {
+    let (database, cluster) = Database::on_own_cluster(Durability::Full).await;
+    let url = database.url().to_owned();
+    let server = Server::over(database, |_| {}).await;
+    server.api.submit(new_job("before", vec![new_stage("s")])).await;
+    let postgres = cluster.postgres();
+    postgres.stop().await;
+    std::fs::write(postgres.data_dir().join("cluster/standby.signal"), "").expect("a file");
+    postgres.start_again().await.expect("it starts");
+    eventually("what callers are told", async || {
+        let status =
+            server.api.jobs().submit_job(new_job("refused", vec![new_stage("s")])).await.expect_err("a standby");
+        assert_eq!(super::load::reason(&status), ("Unavailable STORE_UNAVAILABLE".to_owned(), false));
+        (status.message() == "the database takes no writes").then_some(())
+    })
+    .await;
+    eventually("health", async || (health(&server.api).await == ServingStatus::NotServing).then_some(())).await;
+    // Whoever starts a server is told at which host.
+    let config = interlock::config::Config::default();
+    let started = interlock::app::start(&config, &url, tokio_util::sync::CancellationToken::new()).await;
+    let said = format!("{:#}", started.err().expect("it does not start"));
+    let host = postgres.data_dir().join("socket");
+    assert!(said.contains(&format!("the database takes no writes at {}:5432", host.display())), "{said}");
+    let promote = sql(&url).await.batch_execute("SELECT pg_promote()").await;
+    promote.expect("promoted");
+    eventually("a write", async || {
+        server.api.jobs().submit_job(new_job("after", vec![new_stage("s")])).await.ok().map(drop)
+    })
+    .await;
+    server.api.job("before").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_of_postgres_during_a_commit_is_no_error_of_the_server() {
+    let (database, cluster) = Database::on_own_cluster(Durability::Full).await;
+    let server = Server::over(database, |_| {}).await;
+    server.api.submit(new_job("before", vec![new_stage("s")])).await;
+    let postgres = cluster.postgres();
+    let admin = sql(&postgres.database_url()).await;
+    // Only commits write the log, so that it is one that finds no room for the next file of it.
+    for setting in ["wal_writer_delay = '10s'", "bgwriter_delay = '10s'"] {
+        admin.batch_execute(&format!("ALTER SYSTEM SET {setting}")).await.expect("set");
+    }
+    admin.batch_execute("SELECT pg_reload_conf()").await.expect("reloaded");
+    let log = postgres.data_dir().join("cluster/pg_wal");
+    let allow =
+        |mode| std::fs::set_permissions(&log, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("ours");
+    allow(0o500);
+    admin.batch_execute("SELECT pg_switch_wal()").await.expect("the file is full");
+    let api = server.api.clone();
+    let submitted = tokio::spawn(async move { api.jobs().submit_job(new_job("during", vec![new_stage("s")])).await });
+    eventually("the panic", async || {
+        let said = std::fs::read_to_string(postgres.log()).expect("a log");
+        said.contains("PANIC").then_some(())
+    })
+    .await;
+    allow(0o700);
+    eventually("a Postgres that recovered", async || {
+        if postgres.pid().is_none() {
+            // It came to the recovery before there was room again.
+            postgres.start_again().await.ok()?;
+        }
+        tokio_postgres::connect(&postgres.database_url(), tokio_postgres::NoTls).await.ok().map(drop)
+    })
+    .await;
+    // The outcome is looked up, and what was not committed is committed then.
+    ok(submitted.await.expect("no panic"));
+    for job_id in ["before", "during"] {
+        assert_eq!(server.api.job(job_id).await.revision, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_disk_slows_writes_and_nothing_else() {
     const COMMIT: Duration = Duration::from_millis(100);
     let (database, cluster) = Database::on_own_cluster(Durability::Full).await;

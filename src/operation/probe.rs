@@ -1,0 +1,31 @@
+//! A write of no consequence, which shows that writes are done.
+
+use super::{Operation, Reply};
+use crate::domain::refusal::Refusal;
+use crate::engine::world::{Key, World};
+
+/// Commits nothing but the row that each group leaves for ten minutes.
+#[derive(Debug)]
+pub struct Probe;
+
+impl Operation for Probe {
+    fn name(&self) -> &'static str {
+        "probe"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        Vec::new()
+    }
+
+    fn is_urgent(&self) -> bool {
+        true
+    }
+
+    fn is_probe(&self) -> bool {
+        true
+    }
+
+    fn decide(&self, _: &mut World) -> Result<Reply, Refusal> {
+        Ok(Reply::default())
+    }
+}

@@ -1,0 +1,79 @@
+//! Why there is no connection to the database: for the log, which names hosts, and as an error for callers, which does not.
+
+use std::fmt;
+
+use super::connection::{DbError, Explained};
+use crate::error::Error;
+
+/// Why a connection did not come about.
+#[derive(Debug)]
+pub enum NoConnection {
+    /// Each host failed, in the order in which they did.
+    Failed(Vec<(String, DbError)>),
+    /// Those hosts that are there take no writes.
+    ReadOnly {
+        /// Their names.
+        hosts: Vec<String>,
+    },
+    /// Behind a pooler that the server cannot work with.
+    Pooled {
+        /// The name of the host.
+        host: String,
+        /// What is wrong, and what to do.
+        fault: &'static str,
+    },
+    /// No host answered in time.
+    TimedOut,
+}
+
+impl NoConnection {
+    /// Of what each host answered.
+    pub(super) fn of(failures: Vec<(String, DbError)>) -> Self {
+        let read_only = failures.iter().filter(|(_, error)| is_read_only(error));
+        let hosts: Vec<String> = read_only.map(|(host, _)| host.clone()).collect();
+        if hosts.is_empty() { Self::Failed(failures) } else { Self::ReadOnly { hosts } }
+    }
+
+    /// Whether the database is there and refuses, as opposed to saying nothing.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Failed(failures) => failures.iter().any(|(_, error)| error.code().is_some()),
+            Self::ReadOnly { .. } | Self::Pooled { .. } => true,
+            Self::TimedOut => false,
+        }
+    }
+}
+
+/// Whether a host is there and takes no writes: the driver's own answer, by which it passes over a standby.
+fn is_read_only(error: &DbError) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    // One of the system has its number.
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::PermissionDenied && cause.raw_os_error().is_none())
+}
+
+impl fmt::Display for NoConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(failures) => {
+                for (place, (host, error)) in failures.iter().enumerate() {
+                    write!(f, "{}{host}: {}", if place > 0 { "; " } else { "" }, Explained(error))?;
+                }
+                Ok(())
+            }
+            Self::ReadOnly { hosts } => write!(f, "the database takes no writes at {}", hosts.join(", ")),
+            Self::Pooled { host, fault } => write!(f, "the database at {host} {fault}"),
+            Self::TimedOut => f.write_str("no host answered in time"),
+        }
+    }
+}
+
+impl std::error::Error for NoConnection {}
+
+impl From<NoConnection> for Error {
+    fn from(none: NoConnection) -> Self {
+        match none {
+            NoConnection::ReadOnly { .. } => Self::StoreReadOnly,
+            NoConnection::Failed(_) | NoConnection::Pooled { .. } | NoConnection::TimedOut => Self::StoreUnavailable,
+        }
+    }
+}
