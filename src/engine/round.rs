@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::failpoint;
 use crate::operation;
 use crate::store::commit::{CommitError, Committed, Prepared};
-use crate::store::connection::{Explained, Fault, Run};
+use crate::store::connection::{Fault, Run};
 
 /// How often one operation is decided before it is told that others were faster.
 const MAX_ROUNDS: u32 = 6;
@@ -276,7 +276,7 @@ impl From<CommitError> for Ended {
         match error {
             CommitError::RolledBack(fault) => fault.into(),
             CommitError::Lost(error) => {
-                tracing::warn!(error = %Explained(&error), "the connection was lost during a commit");
+                tracing::warn!(%error, "the connection was lost during a commit");
                 Self::Lost
             }
         }
