@@ -32,7 +32,7 @@ pub enum FieldChange {
     Set(Json),
     /// It is gone.
     Unset,
-    /// This is added to it; at most ±[`EXACT`].
+    /// This is added to it; at most ±[`EXACT`]. The result is exact or refused, but for the rounding of fractions.
     Increment(f64),
     /// These elements are added at its end.
     Append(Vec<Json>),
@@ -65,13 +65,7 @@ impl FieldChange {
         match self {
             Self::Set(value) => Ok(Some(value.clone())),
             Self::Unset => Ok(None),
-            Self::Increment(by) => {
-                let sum = before.map(as_number).transpose()?.unwrap_or(0.0) + by;
-                if sum.abs() > EXACT {
-                    return Err(Fault::Limit("the number would be beyond ±2^53".to_owned()));
-                }
-                Ok(Some(number(sum)))
-            }
+            Self::Increment(by) => add(before.map(as_number).transpose()?.unwrap_or(0.0), *by).map(number).map(Some),
             Self::Maximum(bound) => bounded(before, *bound, |now| now < *bound),
             Self::Minimum(bound) => bounded(before, *bound, |now| now > *bound),
             Self::Append(values) => append(before, values).map(Some),
@@ -120,9 +114,37 @@ pub fn write_number(text: &mut String, number: f64) {
 }
 
 fn number(number: f64) -> Json {
+    Json::from_checked(digits(number))
+}
+
+fn digits(number: f64) -> String {
     let mut text = String::new();
     write_number(&mut text, number);
-    Json::from_checked(text)
+    text
+}
+
+/// The sum of two finite numbers. Refused: a sum beyond ±[`EXACT`]; a sum of whole numbers that no double is; an increment too small to
+/// change the number. A sum with a fraction is rounded to the nearest double, as always in IEEE 754.
+fn add(number: f64, by: f64) -> Result<f64, Fault> {
+    let limit = |why: String| Err(Fault::Limit(why));
+    let sum = number + by;
+    // Near the bound the sum may be rounded onto it: what was rounded away decides.
+    let lost = rounded_away(number, by, sum);
+    if sum.abs() > EXACT || (sum.abs() == EXACT && lost != 0.0 && (lost > 0.0) == (sum > 0.0)) {
+        return limit(format!("the sum of {} and {} is beyond ±2^53", digits(number), digits(by)));
+    }
+    if by != 0.0 && sum == number {
+        return limit(format!("{} is too small to change {}: a double has 53 bits", digits(by), digits(number)));
+    }
+    debug_assert!(lost == 0.0 || number.fract() != 0.0 || by.fract() != 0.0, "whole numbers up to 2^53 add exactly");
+    Ok(sum)
+}
+
+/// The exact sum minus `sum`, its nearest double (TwoSum, Knuth, TAOCP 4.2.2).
+fn rounded_away(a: f64, b: f64, sum: f64) -> f64 {
+    let b_in_sum = sum - a;
+    let a_in_sum = sum - b_in_sum;
+    (a - a_in_sum) + (b - b_in_sum)
 }
 
 fn bounded(before: Option<&Json>, bound: f64, is_beyond: impl Fn(f64) -> bool) -> Result<Option<Json>, Fault> {

@@ -88,6 +88,69 @@ fn nothing_is_converted() {
 }
 
 #[test]
+fn an_increment_is_exact_or_refused() {
+    const TOP: f64 = 9_007_199_254_740_992.0;
+    let add = |before: &str, by: f64| after(Some(before), FieldChange::Increment(by));
+    for (before, by, expected) in [
+        ("9007199254740991", 1.0, Some("9007199254740992")),
+        ("9007199254740992", 1.0, None),
+        ("9007199254740992", 0.0, Some("9007199254740992")),
+        ("9007199254740992", -1.0, Some("9007199254740991")),
+        ("9007199254740991", 3.0, None),
+        ("-9007199254740991", -1.0, Some("-9007199254740992")),
+        ("-9007199254740992", -1.0, None),
+        ("-9007199254740992", TOP, Some("0")),
+        // Beyond the bound, where only `set`, `maximum` and `minimum` get, an increment may lead back.
+        ("18014398509481984", -TOP, Some("9007199254740992")),
+        ("9007199254740994", -1.0, None),
+        ("9007199254740994", -3.0, Some("9007199254740991")),
+        ("1e300", -1.0, None),
+        ("1e300", 0.0, None),
+        // Fractions are rounded as always, but never away.
+        ("0.1", 0.2, Some("0.30000000000000004")),
+        ("5.5e-17", 1.0, Some("1")),
+        ("9007199254740991", 0.5, Some("9007199254740992")),
+        ("9007199254740992", 0.5, None),
+        ("4503599627370496", 0.25, None),
+        ("1", 1e-17, None),
+        ("-1", 5e-324, None),
+    ] {
+        let sum = add(before, by);
+        match expected {
+            Some(expected) => assert_eq!(sum, Ok(Some(expected.to_owned())), "{before} and {by}"),
+            None => assert!(matches!(sum, Err(Fault::Limit(_))), "{before} and {by}: {sum:?}"),
+        }
+    }
+    let mut counted = 0;
+    let mut field = Some("9007199254740987".to_owned());
+    while let Ok(more) = after(field.as_deref(), FieldChange::Increment(1.0)) {
+        (counted, field) = (counted + 1, more);
+    }
+    assert_eq!((counted, field.as_deref()), (5, Some("9007199254740992")), "what is answered OK was counted");
+}
+
+#[test]
+fn numbers_beyond_exact_ones_are_kept_as_they_are() {
+    use FieldChange::*;
+    let far = "9007199254740994";
+    for (before, change, expected) in [
+        (Some("1"), Set(json("1e300")), "1e300"),
+        (Some("1"), Maximum(9_007_199_254_740_994.0), far),
+        (Some(far), Maximum(9_007_199_254_740_992.0), far),
+        (Some(far), Minimum(9_007_199_254_740_996.0), far),
+        (Some("[1]"), Append(list(&["1e300"])), "[1,1e300]"),
+    ] {
+        let told = format!("{before:?} {change:?}");
+        let value = after(before, change).expect(&told).expect(&told);
+        assert_eq!(value.parse::<f64>().ok(), expected.parse::<f64>().ok(), "{told}");
+        assert!(value.parse::<f64>().is_ok() || value == expected, "{told}");
+    }
+    let merged = after(Some("{\"a\":1e300}"), Merge(json("{\"b\":9007199254740994.0}"))).expect("merged");
+    let value: serde_json::Value = serde_json::from_str(&merged.expect("there")).expect("JSON");
+    assert_eq!((value["a"].as_f64(), value["b"].as_f64()), (Some(1e300), Some(9_007_199_254_740_994.0)));
+}
+
+#[test]
 fn what_did_not_change_keeps_its_version() {
     let base = record(&[("a", "1"), ("b", "[1]")]);
     let apply = |operations: &[FieldOp]| Record::apply(&base, operations, 2, NOW, "operations").expect("applied");

@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf import empty_pb2, struct_pb2
 from google.protobuf.message import Message
 
-from interlock.documents import from_value, to_struct, to_value
+from interlock.documents import from_value, to_number, to_struct, to_value
 from interlock.v1 import record_pb2, record_service_pb2, transaction_service_pb2
 
 
@@ -49,8 +49,8 @@ class Field:
         return self._operation(unset=empty_pb2.Empty())
 
     def increment(self, by: float = 1) -> record_pb2.FieldOperation:
-        """This is added to its number; a missing one counts as 0."""
-        return self._operation(increment=by)
+        """This is added to its number; a missing one counts as 0. Whole numbers within ±2^53 add exactly or are refused."""
+        return self._operation(increment=to_number(by, self.name))
 
     def append(self, *values: Any) -> record_pb2.FieldOperation:
         """These are added to the end of its list, each as one element."""
@@ -66,11 +66,11 @@ class Field:
 
     def maximum(self, bound: float) -> record_pb2.FieldOperation:
         """It has this number if it was lower."""
-        return self._operation(maximum=bound)
+        return self._operation(maximum=to_number(bound, self.name))
 
     def minimum(self, bound: float) -> record_pb2.FieldOperation:
         """It has this number if it was higher."""
-        return self._operation(minimum=bound)
+        return self._operation(minimum=to_number(bound, self.name))
 
     def merge(self, patch: Mapping[str, Any]) -> record_pb2.FieldOperation:
         """This is merged into its object; None removes a member."""

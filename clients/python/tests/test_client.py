@@ -153,6 +153,15 @@ def test_what_is_no_document_is_refused_with_its_path(value: object) -> None:
         interlock.to_struct({"key": value})
 
 
+@pytest.mark.parametrize("operation", ["increment", "maximum", "minimum"])
+def test_whole_numbers_that_a_double_cannot_hold_are_refused(operation: str) -> None:
+    change = getattr(interlock.Field("views"), operation)
+    assert getattr(change(2**53), operation) == 2**53
+    assert getattr(change(-0.5), operation) == -0.5
+    with pytest.raises(ValueError, match=r"^views: -9007199254740993 is beyond"):
+        change(-(2**53) - 1)
+
+
 def test_durations() -> None:
     assert seconds(to_duration(1.5)) == 1.5
     assert seconds(to_duration(timedelta(minutes=2))) == 120

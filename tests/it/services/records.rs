@@ -206,6 +206,36 @@ async fn a_record_cannot_grow_beyond_its_limits() {
 }
 
 #[tokio::test]
+async fn what_an_increment_answers_was_counted_at_the_edge_of_exact_numbers() {
+    let server = Server::start().await;
+    let api = &server.api;
+    let edge = 9_007_199_254_740_992.0;
+    let start = vec![set("n", json!(edge - 5.0))];
+    api.update_record("one", start.clone()).await;
+    api.submit(new_job("film", vec![new_stage("voice")])).await;
+    let change = |context_operations| interlock::proto::UpdateJobRequest {
+        job_id: "film".to_owned(),
+        context_operations,
+        ..Default::default()
+    };
+    ok(api.jobs().update_job(change(start)).await);
+    for i in 0..10 {
+        let record = api.records().update_record(update("one", vec![increment("n", 1.0)])).await;
+        let context = api.jobs().update_job(change(vec![increment("n", 1.0)])).await;
+        if i < 5 {
+            assert!(ok(record).applied && ok(context).applied, "increment {i}");
+        } else {
+            let told = refused(record, Code::FailedPrecondition, "LIMIT_EXCEEDED");
+            assert_eq!(told.field.as_deref(), Some("operations[0]"));
+            let told = refused(context, Code::FailedPrecondition, "LIMIT_EXCEEDED");
+            assert_eq!(told.field.as_deref(), Some("context_operations[0]"));
+        }
+    }
+    assert_eq!(json_of(&api.record("one").await.fields["n"]), json!(edge));
+    assert_eq!(api.job("film").await.context, struct_of(json!({ "n": edge })));
+}
+
+#[tokio::test]
 async fn a_namespace_with_a_record_is_not_empty() {
     let server = Server::start().await;
     let api = &server.api;
