@@ -232,7 +232,7 @@ pub async fn prepare(scene: &Scene<'_>, jobs: u64) -> anyhow::Result<String> {
     let stages: Vec<proto::StageSpec> =
         (0..STAGES).map(|i| proto::StageSpec { name: format!("s{i}"), direct: true, ..Default::default() }).collect();
     let job = |i| proto::SubmitJobRequest {
-        job_id: format!("{prefix}-{i}"),
+        job_id: Some(format!("{prefix}-{i}")),
         kind: scene.name.clone(),
         stages: stages.clone(),
         ..Default::default()

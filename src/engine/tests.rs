@@ -65,7 +65,7 @@ impl Server {
             ..Default::default()
         };
         let request_body = proto::SubmitJobRequest {
-            job_id: job_id.to_owned(),
+            job_id: Some(job_id.to_owned()),
             kind: "film".to_owned(),
             stages: stages.iter().map(stage).collect(),
             ..Default::default()
@@ -311,7 +311,7 @@ fn fenced_update(leased: &Leased) -> Commit {
     let update = UpdateRecords { updates: vec![update], list: None, request: None };
     Commit {
         parts: vec![Part { operation: Box::new(update), path: "operations[0]".to_owned() }],
-        fence: Some((leased.job.key, Hold::Token(token(leased)))),
+        lease_fence: Some((leased.job.key, Hold::Token(token(leased)))),
         permit_fence: None,
         namespace: DEFAULT,
         request: None,

@@ -26,7 +26,7 @@ pub struct Commit {
     /// In order.
     pub parts: Vec<Part>,
     /// The lease without which nothing is done.
-    pub fence: Option<(JobKey, Hold)>,
+    pub lease_fence: Option<(JobKey, Hold)>,
     /// The permit without which nothing is done.
     pub permit_fence: Option<PermitToken>,
     /// The caller's namespace.
@@ -41,7 +41,7 @@ impl Operation for Commit {
     }
 
     fn keys(&self) -> Vec<Key> {
-        let mut keys: Vec<Key> = self.fence.iter().map(|(job, _)| Key::Job(*job)).collect();
+        let mut keys: Vec<Key> = self.lease_fence.iter().map(|(job, _)| Key::Job(*job)).collect();
         keys.extend(self.permit_fence.iter().map(|token| Key::Resource(token.key())));
         keys.extend(self.parts.iter().flat_map(|part| part.operation.keys()));
         keys
@@ -64,7 +64,7 @@ impl Operation for Commit {
     }
 
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        if let Some((job, hold)) = &self.fence {
+        if let Some((job, hold)) = &self.lease_fence {
             world.job(*job).ok_or(Refusal::LeaseLost)?.running(hold)?;
         }
         if let Some(token) = self.permit_fence {

@@ -52,7 +52,7 @@ impl AdminService for AdminRpcs {
 
 /// The identity of a request that is about no namespace of its own: it is remembered with the one that always exists.
 async fn identity<R: digest::Repeatable>(services: &Services, request: &mut R) -> Result<Option<RequestIdentity>> {
-    if request.request_id().is_empty() {
+    if request.request_id().is_none() {
         return Ok(None);
     }
     Ok(digest::identity(services.namespaces.id(DEFAULT_NAMESPACE).await?, request)?)

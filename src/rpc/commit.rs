@@ -14,7 +14,6 @@ use super::{job_writes, permit_writes, stage_writes};
 use crate::domain::documents::JobDocuments;
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::{Hold, Job};
-use crate::domain::permit::PermitToken;
 use crate::domain::record::{Record, RecordKey};
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::Stage;
@@ -41,21 +40,21 @@ type Read = std::result::Result<(Box<dyn Operation>, Subject), Refusal>;
 /// Commit.
 pub async fn commit(caller: Caller, mut request: proto::CommitRequest) -> Result<proto::CommitResponse> {
     let identity = identity(caller.namespace, &mut request)?;
-    let fence = worker::fence(caller.namespace, &request.fence)?;
-    let permit_fence = fence_permit(&request.permit_fence)?;
+    let root = Path::Root;
+    let path = root.field("lease_fence");
+    let lease_fence =
+        request.lease_fence.map(|given| worker::lease_fence(caller.namespace, &given, &path)).transpose()?;
+    let path = root.field("permit_fence");
+    let permit_fence = request.permit_fence.map(|given| permit::token(&given, &path)).transpose()?;
     let (parts, subjects) = parts(caller.namespace, request.operations)?;
-    let reply =
-        caller.execute(Commit { parts, fence, permit_fence, namespace: caller.namespace, request: identity }).await?;
+    let reply = caller
+        .execute(Commit { parts, lease_fence, permit_fence, namespace: caller.namespace, request: identity })
+        .await?;
     let results = match &reply.replayed {
         Some(_) => told_again(&caller, &subjects, &reply).await?,
         None => told(&subjects, &reply)?,
     };
     Ok(proto::CommitResponse { results, replayed: reply.replayed.is_some() })
-}
-
-fn fence_permit(given: &str) -> std::result::Result<Option<PermitToken>, Refusal> {
-    let root = Path::Root;
-    if given.is_empty() { Ok(None) } else { permit::token(given, &root.field("permit_fence")).map(Some) }
 }
 
 fn parts(namespace: NamespaceId, given: Vec<proto::CommitOperation>) -> Result<(Vec<Part>, Vec<Subject>)> {
@@ -189,7 +188,7 @@ fn steering(namespace: NamespaceId, asked: Asked) -> Read {
 
 /// A request that is part of a commit, which alone can be repeated.
 fn alone<R: Repeatable>(mut request: R) -> std::result::Result<R, Refusal> {
-    if request.request_id().is_empty() {
+    if request.request_id().is_none() {
         return Ok(request);
     }
     Err(Path::Root.field("request_id").refuse("must be unset in a commit, which has one of its own"))

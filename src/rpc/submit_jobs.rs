@@ -67,7 +67,7 @@ pub async fn batch_submit_jobs(
     mut request: proto::BatchSubmitJobsRequest,
 ) -> Result<proto::BatchSubmitJobsResponse> {
     let identity = digest::identity(caller.namespace, &mut request)?;
-    let ids: Vec<String> = request.jobs.iter().map(|job| job.job_id.clone()).collect();
+    let ids: Vec<Option<String>> = request.jobs.iter().map(|job| job.job_id.clone()).collect();
     let news = submit::jobs(caller.namespace, request.jobs)?;
     let with_path = |(i, new)| (new, format!("jobs[{i}].stages"));
     let jobs = news.into_iter().enumerate().map(with_path).collect();
@@ -80,7 +80,7 @@ pub async fn batch_submit_jobs(
     let found: HashMap<JobKey, Arc<Job>> = caller.services.store.jobs(&keys).await.map_err(after_commit)?;
     let jobs = keys.iter().zip(ids).map(|(key, id)| {
         // The uid of a job without a chosen id is its id.
-        found.get(key).map(Arc::as_ref).ok_or(if id.is_empty() { key.uid.to_string() } else { id })
+        found.get(key).map(Arc::as_ref).ok_or_else(|| id.unwrap_or_else(|| key.uid.to_string()))
     });
     Ok(proto::BatchSubmitJobsResponse { jobs: told(jobs)?, replayed: true })
 }

@@ -91,10 +91,12 @@ fn spec(name: &str, depends_on: &[&str]) -> StageSpec {
     StageSpec { name: name.to_owned(), depends_on, input: object("of", name), ..Default::default() }
 }
 
+/// A job; an empty text stands for an id that is not given.
 fn film(job_id: &str, request_id: &str) -> SubmitJobRequest {
+    let given = |id: &str| (!id.is_empty()).then(|| id.to_owned());
     SubmitJobRequest {
-        job_id: job_id.to_owned(),
-        request_id: request_id.to_owned(),
+        job_id: given(job_id),
+        request_id: given(request_id),
         kind: "film".to_owned(),
         payload: object("title", "Metropolis"),
         stages: vec![spec("cut", &[]), spec("mix", &["cut"])],
@@ -195,7 +197,7 @@ async fn a_repeat_changes_nothing_and_says_so() {
 
     let stage_ref = Some(StageRef { job_id: first.job.expect("a job").job_id, stage_name: "cut".into() });
     let lease_duration = Some(prost_types::Duration { seconds: 60, nanos: 0 });
-    let request_id = Uuid::new_v4().to_string();
+    let request_id = Some(Uuid::new_v4().to_string());
     let start =
         StartStageRequest { stage_ref, worker_id: "o".into(), lease_duration, request_id, ..Default::default() };
     let started = server.workers.start_stage(Request::new(start.clone())).await.expect("started").into_inner();
@@ -224,7 +226,7 @@ async fn what_is_only_validated_is_not_there() {
 async fn lists_go_on_where_they_ended() {
     let server = server().await;
     let jobs = (0..5).map(|i| film(&format!("film-{i}"), "")).collect();
-    let batch = BatchSubmitJobsRequest { jobs, request_id: Uuid::new_v4().to_string() };
+    let batch = BatchSubmitJobsRequest { jobs, request_id: Some(Uuid::new_v4().to_string()) };
     let made = server.jobs.batch_submit_jobs(Request::new(batch.clone())).await.expect("made").into_inner();
     let again = server.jobs.batch_submit_jobs(Request::new(batch)).await.expect("replayed").into_inner();
     assert_eq!((again.jobs, again.replayed), (made.jobs, true));
@@ -286,7 +288,7 @@ async fn a_wait_is_over_before_its_deadline_and_a_lost_lease_is_a_status() {
 #[tokio::test]
 async fn namespaces_come_and_go() {
     let server = server().await;
-    let request_id = Uuid::new_v4().to_string();
+    let request_id = Some(Uuid::new_v4().to_string());
     let delete = |name: &str| DeleteNamespaceRequest { name: name.to_owned(), request_id: request_id.clone() };
     let inside = || {
         let mut request = Request::new(ListJobsRequest::default());

@@ -54,10 +54,10 @@ class Client(PermitCalls):
         stages: Iterable[job_pb2.StageSpec] = (),
         payload: Mapping[str, Any] | None = None,
         labels: Mapping[str, str] | None = None,
-        job_id: str = "",
+        job_id: str | None = None,
         priority: int = 0,
         retention: float | timedelta | None = None,
-        request_id: str = "",
+        request_id: str | None = None,
     ) -> job_pb2.Job:
         """Creates a job. What this has no argument for is in `SubmitJobRequest`; use `call` then."""
         request = job_service_pb2.SubmitJobRequest(
@@ -290,14 +290,16 @@ class Client(PermitCalls):
         return RecordsWatch(begin, stream, _record_names(records))
 
     async def commit(
-        self, requests: Iterable[Message], *, fence: str = "", permit_fence: str = ""
+        self, requests: Iterable[Message], *, lease_fence: str | None = None, permit_fence: str | None = None
     ) -> list[transaction_service_pb2.CommitResult]:
         """Does what several requests ask for in one commit, all or nothing.
 
         Args:
             requests: such as `UpdateRecordRequest`, `SubmitJobRequest` or `CompleteStageRequest`.
-            fence: a lease token, such as `attempt.lease.lease_token`: only while that lease is held.
-            permit_fence: a permit token: only while that permit is held. `permit_release` can end it with it.
+            lease_fence: a lease token, such as `attempt.lease.lease_token`: applied only while that lease is held.
+                Empty: InvalidArgument. None: no lease is required.
+            permit_fence: a permit token: applied only while that permit is held. `permit_release` can end it with it.
+                Empty: InvalidArgument. None: no permit is required.
 
         Raises:
             LeaseLost: the lease is not held.
@@ -306,7 +308,7 @@ class Client(PermitCalls):
         """
         requests = messages(requests, "requests")
         request = transaction_service_pb2.CommitRequest(
-            operations=commit_operations(requests), fence=fence, permit_fence=permit_fence
+            operations=commit_operations(requests), lease_fence=lease_fence, permit_fence=permit_fence
         )
         with self._keeper.ending(
             it.permit_token for it in requests if isinstance(it, permit_service_pb2.ReleasePermitRequest)

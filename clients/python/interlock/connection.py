@@ -147,8 +147,8 @@ class Connection:
 
 
 def with_request_id(request: Request) -> Request:
-    """The request with a request id, if it has room for one and has none."""
-    if "request_id" not in request.DESCRIPTOR.fields_by_name or getattr(request, "request_id"):  # noqa: B009
+    """The request with a request id, if it has room for one and has none; the server refuses one that is empty."""
+    if "request_id" not in request.DESCRIPTOR.fields_by_name or request.HasField("request_id"):
         return request
     copy = type(request)()
     copy.CopyFrom(request)

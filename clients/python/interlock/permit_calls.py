@@ -38,7 +38,7 @@ class PermitCalls(Connection):
         ttl: float | timedelta | None = None,
         holder: str | None = None,
         priority: int = 0,
-        lease_token: str = "",
+        lease_token: str | None = None,
     ) -> HeldPermit:
         """The right to use a resource, or several together, while a body runs: a lock, a limit, a rate, a breaker.
 
@@ -65,7 +65,7 @@ class PermitCalls(Connection):
         ttl: float | timedelta | None = None,
         holder: str | None = None,
         priority: int = 0,
-        lease_token: str = "",
+        lease_token: str | None = None,
     ) -> Permit:
         """Acquires a permit that nobody renews and releases but you; `permit` does both.
 
@@ -79,6 +79,7 @@ class PermitCalls(Connection):
             holder: who asks, for people and for breakers that want several reporters. None: host and process id.
             priority: higher is served first.
             lease_token: binds it to this lease, such as `attempt.lease.lease_token`: it ends with it at the latest.
+                Empty: InvalidArgument. None: it stands for itself.
 
         Raises:
             PermitDenied: it could not be had while there was time to wait.
@@ -87,7 +88,7 @@ class PermitCalls(Connection):
         """
         deadline = None if wait is None else time.monotonic() + wait_seconds(wait, "wait")
         if holder is None:
-            holder = "" if lease_token else _host_and_process()
+            holder = _host_and_process() if lease_token is None else ""
         while True:
             left = LONGEST_WAIT if deadline is None else max(0.0, deadline - time.monotonic())
             request = permit_service_pb2.AcquirePermitRequest(

@@ -49,7 +49,7 @@ class Field:
         return self._operation(unset=empty_pb2.Empty())
 
     def increment(self, by: float = 1) -> record_pb2.FieldOperation:
-        """This is added to its number; a missing one counts as 0. Whole numbers within ±2^53 add exactly or are refused."""
+        """This is added to its number; a missing one counts as 0. Whole numbers add exactly or are refused."""
         return self._operation(increment=to_number(by, self.name))
 
     def append(self, *values: Any) -> record_pb2.FieldOperation:

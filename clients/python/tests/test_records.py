@@ -9,7 +9,7 @@ import pytest
 
 import interlock
 from interlock import Attempt, Client, Completion, Field, Worker, record_update
-from interlock.v1 import job_pb2, job_service_pb2, worker_service_pb2
+from interlock.v1 import job_pb2, job_service_pb2, permit_pb2, worker_service_pb2
 
 
 async def test_fields_change_by_operations(client: Client, collection: str) -> None:
@@ -85,12 +85,17 @@ async def test_a_commit_is_done_as_a_whole(client: Client, collection: str) -> N
     await client.submit_job("film", stages=[job_pb2.StageSpec(name="main", queue=queue)])
     poll = worker_service_pb2.LeaseStagesRequest(worker_id="w", queues=[queue])
     lease = (await client.call(client.workers.LeaseStages, poll)).leases[0]
-    await client.commit([write], fence=lease.lease_token)
+    await client.commit([write], lease_fence=lease.lease_token)
     await client.call(
         client.workers.ReleaseStage, worker_service_pb2.ReleaseStageRequest(lease_token=lease.lease_token)
     )
     with pytest.raises(interlock.LeaseLost):
-        await client.commit([write], fence=lease.lease_token)
+        await client.commit([write], lease_fence=lease.lease_token)
+    # An empty token, such as that of a denial, never means that nothing is required.
+    for fences in ({"lease_fence": ""}, {"permit_fence": permit_pb2.Permit().permit_token}):
+        with pytest.raises(interlock.InvalidArgument) as empty:
+            await client.commit([write], **fences)
+        assert [violation.field for violation in empty.value.violations] == list(fences)
     assert (await client.get_record(collection, "a")).version == 2
 
 

@@ -62,7 +62,7 @@ impl Retry {
         let request = proto::RetryJobRequest {
             job_id: self.job_id,
             from_stage: self.from_stage.unwrap_or_default(),
-            request_id: request_id.clone(),
+            request_id: Some(request_id.clone()),
             ..Default::default()
         };
         let answer = client.jobs().retry_job(client.ask(request)).await;

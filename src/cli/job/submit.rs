@@ -49,8 +49,8 @@ pub(super) struct Submit {
 
 impl Submit {
     pub(super) async fn run(self, client: &Client, output: Output) -> anyhow::Result<ExitCode> {
-        let request = self.request()?;
-        let request_id = request.request_id.clone();
+        let request_id = self.request_id.unwrap_or_else(Uuid::new_v4).to_string();
+        let request = self.request(request_id.clone())?;
         let answer = client.jobs().submit_job(client.ask(request)).await;
         let answer = client.told(answer).map_err(|failed| advised(failed, &request_id))?;
         let job_id = answer.job.as_ref().map(|job| job.job_id.clone());
@@ -62,14 +62,14 @@ impl Submit {
         watch::run(Follow::begun(client.clone(), job_id, &self.patience), output).await
     }
 
-    fn request(&self) -> Result<proto::SubmitJobRequest, Failed> {
+    fn request(&self, request_id: String) -> Result<proto::SubmitJobRequest, Failed> {
         let text = |flag, value: &Option<String>| value.as_deref().map(|value| text_of(flag, value)).transpose();
         if [&self.payload, &self.stages].iter().all(|value| value.as_deref() == Some("@-")) {
             return Err(Failed::usage("--stages: only one document can come in by @-"));
         }
         Ok(proto::SubmitJobRequest {
-            request_id: self.request_id.unwrap_or_else(Uuid::new_v4).to_string(),
-            job_id: self.job_id.clone().unwrap_or_default(),
+            request_id: Some(request_id),
+            job_id: self.job_id.clone(),
             kind: self.kind.clone(),
             payload: text("--payload", &self.payload)?.map(|text| payload(&text)).transpose()?,
             labels: self.labels.iter().cloned().collect(),

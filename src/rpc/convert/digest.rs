@@ -19,7 +19,7 @@ pub trait Repeatable: Message {
     const RPC: &'static str;
 
     /// The field.
-    fn request_id(&mut self) -> &mut String;
+    fn request_id(&mut self) -> &mut Option<String>;
 }
 
 macro_rules! repeatable {
@@ -27,7 +27,7 @@ macro_rules! repeatable {
         $(impl Repeatable for proto::$request {
             const RPC: &'static str = $rpc;
 
-            fn request_id(&mut self) -> &mut String {
+            fn request_id(&mut self) -> &mut Option<String> {
                 &mut self.request_id
             }
         })*
@@ -64,26 +64,25 @@ repeatable!(
 
 /// Takes the `request_id` out of a request and says what it stands for; `None` if there is none.
 pub fn identity<R: Repeatable>(namespace: NamespaceId, request: &mut R) -> Result<Option<RequestIdentity>, Refusal> {
-    let given = std::mem::take(request.request_id());
-    let Some(request_id) = parse(&given)? else { return Ok(None) };
+    let Some(given) = request.request_id().take() else { return Ok(None) };
+    let request_id = parse(&given)?;
     Ok(Some(RequestIdentity { key: RequestKey { namespace, request_id }, digest: digest(R::RPC, request) }))
 }
 
 /// The digest of what a request asks for, to recognise a repeat that carries no `request_id`, or another one.
 /// The id has to be taken out before, see [`identity`].
 pub fn content<R: Repeatable>(request: &mut R) -> Uuid {
-    debug_assert!(request.request_id().is_empty(), "identity() comes first");
+    debug_assert!(request.request_id().is_none(), "identity() comes first");
     digest(R::RPC, request)
 }
 
-fn parse(given: &str) -> Result<Option<Uuid>, Refusal> {
+fn parse(given: &str) -> Result<Uuid, Refusal> {
+    let path = Path::Root;
+    let path = path.field("request_id");
     if given.is_empty() {
-        return Ok(None);
+        return Err(path.empty());
     }
-    match Uuid::try_parse(given) {
-        Ok(id) => Ok(Some(id)),
-        Err(_) => Err(Path::Root.field("request_id").refuse("must be a UUID")),
-    }
+    Uuid::try_parse(given).map_err(|_| path.refuse("must be a UUID"))
 }
 
 /// 128 bits of SHA-256 over the rpc's name and the request's encoding.
@@ -104,8 +103,8 @@ mod tests {
 
     const NAMESPACE: NamespaceId = NamespaceId(1);
 
-    fn pause(job_id: &str, request_id: &str) -> proto::PauseJobRequest {
-        proto::PauseJobRequest { job_id: job_id.into(), request_id: request_id.into(), ..Default::default() }
+    fn pause(job_id: &str, request_id: Option<&str>) -> proto::PauseJobRequest {
+        proto::PauseJobRequest { job_id: job_id.into(), request_id: request_id.map(Into::into), ..Default::default() }
     }
 
     fn of<R: Repeatable>(mut request: R) -> RequestIdentity {
@@ -115,17 +114,18 @@ mod tests {
     #[test]
     fn the_same_content_has_the_same_digest_under_any_id() {
         let (one, two) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
-        assert_eq!(of(pause("a", &one)).digest, of(pause("a", &two)).digest);
-        assert_ne!(of(pause("a", &one)).digest, of(pause("b", &one)).digest);
-        let resume = proto::ResumeJobRequest { job_id: "a".into(), request_id: one.clone(), ..Default::default() };
-        assert_ne!(of(pause("a", &one)).digest, of(resume).digest);
+        assert_eq!(of(pause("a", Some(&one))).digest, of(pause("a", Some(&two))).digest);
+        assert_ne!(of(pause("a", Some(&one))).digest, of(pause("b", Some(&one))).digest);
+        let resume =
+            proto::ResumeJobRequest { job_id: "a".into(), request_id: Some(one.clone()), ..Default::default() };
+        assert_ne!(of(pause("a", Some(&one))).digest, of(resume).digest);
     }
 
     #[test]
     fn maps_are_digested_in_order() {
         let id = Uuid::new_v4().to_string();
         let submit = |labels: &[&str]| proto::SubmitJobRequest {
-            request_id: id.clone(),
+            request_id: Some(id.clone()),
             labels: labels.iter().map(|key| ((*key).to_owned(), String::new())).collect(),
             ..Default::default()
         };
@@ -134,18 +134,19 @@ mod tests {
 
     #[test]
     fn an_id_is_a_uuid_or_nothing() {
-        assert_eq!(identity(NAMESPACE, &mut pause("a", "")), Ok(None));
-        for bad in ["x", "1234", &"a".repeat(1_000_000)] {
-            let refused = identity(NAMESPACE, &mut pause("a", bad));
+        assert_eq!(identity(NAMESPACE, &mut pause("a", None)), Ok(None));
+        for bad in ["", "x", "1234", &"a".repeat(1_000_000)] {
+            let refused = identity(NAMESPACE, &mut pause("a", Some(bad)));
             assert!(matches!(refused, Err(Refusal::InvalidField { path, .. }) if path == "request_id"));
         }
         let shouted = Uuid::from_u128(0xabc).to_string().to_uppercase();
-        assert_eq!(of(pause("a", &shouted)).key.request_id, Uuid::from_u128(0xabc));
+        assert_eq!(of(pause("a", Some(&shouted))).key.request_id, Uuid::from_u128(0xabc));
     }
 
     #[test]
     fn content_is_what_identity_leaves() {
-        let mut request = proto::CompleteStageRequest { request_id: Uuid::new_v4().to_string(), ..Default::default() };
+        let mut request =
+            proto::CompleteStageRequest { request_id: Some(Uuid::new_v4().to_string()), ..Default::default() };
         let digest = identity(NAMESPACE, &mut request).expect("valid").expect("an id").digest;
         assert_eq!(content(&mut request), digest);
     }

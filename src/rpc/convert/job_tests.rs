@@ -21,8 +21,8 @@ const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
 
 fn submitted(stages: Vec<proto::StageSpec>) -> Arc<Job> {
     let labels = BTreeMap::from([("team".to_owned(), "a".to_owned())]);
-    let request =
-        proto::SubmitJobRequest { job_id: "film-1".into(), kind: "film".into(), labels, stages, ..Default::default() };
+    let job_id = Some("film-1".into());
+    let request = proto::SubmitJobRequest { job_id, kind: "film".into(), labels, stages, ..Default::default() };
     let new = submit::job(NamespaceId(1), request, &Path::Root).expect("valid");
     new.submit(NOW, 0, "stages").expect("valid").0
 }

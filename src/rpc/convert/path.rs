@@ -43,6 +43,11 @@ impl<'a> Path<'a> {
     pub fn missing(&self) -> Refusal {
         self.refuse("is required")
     }
+
+    /// The refusal of a token or id that is present and has no bytes, where leaving it unset would mean something else.
+    pub fn empty(&self) -> Refusal {
+        self.refuse("must not be empty")
+    }
 }
 
 impl fmt::Display for Path<'_> {

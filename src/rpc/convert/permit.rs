@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::failure::class;
 use super::path::Path;
-use super::{text, time};
+use super::{text, time, worker};
 use crate::domain::id::{LeaseToken, Name, NamespaceId};
 use crate::domain::permit::{
     Blocker, Claim, Granted, MAX_AMOUNT, MAX_CLAIMS, MAX_NAME, Mode, Outcome, PermitToken, ResourceKey,
@@ -77,7 +77,8 @@ pub fn wish(given: &proto::AcquirePermitRequest) -> Result<Wish, Refusal> {
         return Err(path.missing());
     }
     let claims = claims(&given.claims, &path)?;
-    let lease = lease(&given.lease_token, &root.field("lease_token"))?;
+    let path = root.field("lease_token");
+    let lease = given.lease_token.as_deref().map(|given| worker::parse(given, &path)).transpose()?;
     // What is bound to a lease ends with it, so it need not end before.
     let usual = if lease.is_some() { time::LEASE_DURATION.max } else { DEFAULT_TTL };
     let ttl = time::parse_optional_duration(given.ttl.as_ref(), time::LEASE_DURATION, &root.field("ttl"))?;
@@ -95,17 +96,10 @@ pub fn wish(given: &proto::AcquirePermitRequest) -> Result<Wish, Refusal> {
     Ok(Wish { claims, ttl, wait, holder, priority: given.priority, lease })
 }
 
-fn lease(given: &str, path: &Path) -> Result<Option<LeaseToken>, Refusal> {
-    if given.is_empty() {
-        return Ok(None);
-    }
-    LeaseToken::parse(given).map(Some).ok_or_else(|| path.refuse("is not a lease token"))
-}
-
 /// A permit token, which has to be given.
 pub fn token(given: &str, path: &Path) -> Result<PermitToken, Refusal> {
     if given.is_empty() {
-        return Err(path.missing());
+        return Err(path.empty());
     }
     PermitToken::parse(given).ok_or_else(|| path.refuse("is not a permit token"))
 }

@@ -41,7 +41,7 @@ pub fn updates(namespace: NamespaceId, given: &[proto::UpdateRecordRequest]) -> 
     let list = root.field("updates");
     bounded(given.len(), limits::RECORDS_PER_BATCH, "updates", &list)?;
     few_operations(given, &list)?;
-    if let Some(i) = given.iter().position(|update| !update.request_id.is_empty()) {
+    if let Some(i) = given.iter().position(|update| update.request_id.is_some()) {
         return Err(list.index(i).field("request_id").refuse("must be unset in a batch, which has one of its own"));
     }
     given.iter().enumerate().map(|(i, given)| update(namespace, given, &list.index(i))).collect()

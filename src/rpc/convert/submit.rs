@@ -25,10 +25,11 @@ pub const MAIN_STAGE: &str = "main";
 
 /// The job of a request. Without an id it gets a new one, which is a UUID of version 7.
 pub fn job(namespace: NamespaceId, request: proto::SubmitJobRequest, path: &Path) -> Result<NewJob, Refusal> {
-    let job_id: Name = if request.job_id.is_empty() {
-        Uuid::now_v7().to_string().into()
-    } else {
-        text::job_id(&request.job_id, &path.field("job_id"))?
+    let id_path = path.field("job_id");
+    let job_id: Name = match request.job_id.as_deref() {
+        None => Uuid::now_v7().to_string().into(),
+        Some("") => return Err(id_path.empty()),
+        Some(given) => text::job_id(given, &id_path)?,
     };
     let usual = Arc::new(match &request.retry_policy {
         Some(policy) => retry::policy(policy, &path.field("retry_policy"))?,
@@ -51,7 +52,7 @@ pub fn job(namespace: NamespaceId, request: proto::SubmitJobRequest, path: &Path
     };
     Ok(NewJob {
         key: JobKey::of(namespace, &meta.job_id),
-        is_generated: request.job_id.is_empty(),
+        is_generated: request.job_id.is_none(),
         meta,
         labels: text::labels(request.labels, &path.field("labels"))?,
         priority: priority(request.priority, &path.field("priority"))?,
@@ -71,7 +72,7 @@ pub fn jobs(namespace: NamespaceId, requests: Vec<proto::SubmitJobRequest>) -> R
     let mut jobs = Vec::with_capacity(requests.len());
     for (i, request) in requests.into_iter().enumerate() {
         let path = list.index(i);
-        if !request.request_id.is_empty() {
+        if request.request_id.is_some() {
             return Err(path.field("request_id").refuse("must be unset in a batch, which has one of its own"));
         }
         if request.validate_only {

@@ -67,7 +67,7 @@ fn each_fault_is_found_at_its_place() {
     let start = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 });
     for (given, path) in [
         (proto::SubmitJobRequest::default(), "kind"),
-        (proto::SubmitJobRequest { job_id: "a b".into(), ..request() }, "job_id"),
+        (proto::SubmitJobRequest { job_id: Some("a b".into()), ..request() }, "job_id"),
         (proto::SubmitJobRequest { priority: 1_001, ..request() }, "priority"),
         (proto::SubmitJobRequest { priority: i32::MIN, ..request() }, "priority"),
         (proto::SubmitJobRequest { labels, ..request() }, "labels[\"a b\"]"),
@@ -100,11 +100,11 @@ fn each_fault_is_found_at_its_place() {
 
 #[test]
 fn a_batch_names_the_job_that_is_wrong() {
-    let id = |id: &str| proto::SubmitJobRequest { job_id: id.to_owned(), ..request() };
+    let id = |id: &str| proto::SubmitJobRequest { job_id: Some(id.to_owned()), ..request() };
     assert_eq!(path_of(jobs(NAMESPACE, vec![])), "jobs");
     assert_eq!(path_of(jobs(NAMESPACE, vec![request(); 1_001])), "jobs");
     assert_eq!(path_of(jobs(NAMESPACE, vec![id("a"), id("b"), id("a")])), "jobs[2].job_id");
-    let named = proto::SubmitJobRequest { request_id: "x".into(), ..request() };
+    let named = proto::SubmitJobRequest { request_id: Some("x".into()), ..request() };
     assert_eq!(path_of(jobs(NAMESPACE, vec![request(), named])), "jobs[1].request_id");
     let only = proto::SubmitJobRequest { validate_only: true, ..request() };
     assert_eq!(path_of(jobs(NAMESPACE, vec![only])), "jobs[0].validate_only");

@@ -73,21 +73,22 @@ pub fn target(namespace: NamespaceId, given: Option<impl Into<Whom>>) -> Result<
 /// caller; one that can is compared with the stage's newest by the decision.
 fn lease_token(namespace: NamespaceId, given: &str, path: &Path) -> Result<(JobKey, LeaseToken), Refusal> {
     let path = path.field("lease_token");
-    if given.is_empty() {
-        return Err(path.missing());
-    }
-    let token = LeaseToken::parse(given).ok_or_else(|| path.refuse("is not a lease token"))?;
+    let token = parse(given, &path)?;
     Ok((JobKey { namespace, uid: token.job_uid }, token))
 }
 
-/// Reads the `fence` of a Commit.
-pub fn fence(namespace: NamespaceId, given: &str) -> Result<Option<(JobKey, Hold)>, Refusal> {
+/// The `lease_fence` of a Commit.
+pub fn lease_fence(namespace: NamespaceId, given: &str, path: &Path) -> Result<(JobKey, Hold), Refusal> {
+    let token = parse(given, path)?;
+    Ok((JobKey { namespace, uid: token.job_uid }, Hold::Token(token)))
+}
+
+/// A lease token; an empty text is none.
+pub fn parse(given: &str, path: &Path) -> Result<LeaseToken, Refusal> {
     if given.is_empty() {
-        return Ok(None);
+        return Err(path.empty());
     }
-    let root = Path::Root;
-    let token = LeaseToken::parse(given).ok_or_else(|| root.field("fence").refuse("is not a lease token"))?;
-    Ok(Some((JobKey { namespace, uid: token.job_uid }, Hold::Token(token))))
+    LeaseToken::parse(given).ok_or_else(|| path.refuse("is not a lease token"))
 }
 
 /// A stage by name.

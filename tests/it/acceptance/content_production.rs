@@ -65,8 +65,8 @@ async fn made(api: &Api, lease: &proto::Lease, url: &str) {
     let write = update("film", vec![set(&format!("voice_{}", lease.stage_name), json!(url))]);
     let operations = [Operation::CompleteStage(complete), Operation::UpdateRecord(write)];
     let operations = operations.map(|operation| CommitOperation { operation: Some(operation) }).to_vec();
-    let fence = lease.lease_token.clone();
-    ok(api.transactions().commit(CommitRequest { operations, fence, ..Default::default() }).await);
+    let lease_fence = Some(lease.lease_token.clone());
+    ok(api.transactions().commit(CommitRequest { operations, lease_fence, ..Default::default() }).await);
 }
 
 /// How often an rpc was answered with OK, as the server counts.

@@ -42,6 +42,13 @@ struct Bad {
     what: &'static str,
 }
 
+/// Whether an empty text in a field could be taken for a token or an id that is not given.
+fn is_token_or_id(field: &str) -> bool {
+    let is_one = ["_token", "_id", "_fence"].iter().any(|end| field.ends_with(end));
+    // The first page has no token, and who starts a stage without a lease need not say who it is.
+    is_one && !["page_token", "worker_id"].contains(&field)
+}
+
 struct Walk<'a> {
     schema: &'a Schema,
     token: &'a str,
@@ -88,6 +95,9 @@ impl Walk<'_> {
                 Type::String => {
                     bad("a NUL", with_bytes(number, b"a\0b"));
                     bad("too long", with_bytes(number, &[b'x'; LONG]));
+                    if is_token_or_id(field.name()) {
+                        bad("present and empty", with_bytes(number, b""));
+                    }
                 }
                 Type::Enum => {
                     bad("an unknown number", with_number(number, 99));

@@ -27,12 +27,14 @@ async fn submissions_that_make_no_sense_are_refused_with_the_field() {
         (SubmitJobRequest { kind: String::new(), ..base() }, "kind"),
         (SubmitJobRequest { kind: huge.clone(), ..base() }, "kind"),
         (SubmitJobRequest { kind: "a film".into(), ..base() }, "kind"),
-        (SubmitJobRequest { job_id: huge.clone(), ..base() }, "job_id"),
-        (SubmitJobRequest { job_id: "x".repeat(129), ..base() }, "job_id"),
-        (SubmitJobRequest { job_id: "a/b".into(), ..base() }, "job_id"),
-        (SubmitJobRequest { job_id: "ü".into(), ..base() }, "job_id"),
-        (SubmitJobRequest { request_id: "not-a-uuid".into(), ..base() }, "request_id"),
-        (SubmitJobRequest { request_id: "0".repeat(31), ..base() }, "request_id"),
+        (SubmitJobRequest { job_id: Some(huge.clone()), ..base() }, "job_id"),
+        (SubmitJobRequest { job_id: Some("x".repeat(129)), ..base() }, "job_id"),
+        (SubmitJobRequest { job_id: Some(String::new()), ..base() }, "job_id"),
+        (SubmitJobRequest { request_id: Some(String::new()), ..base() }, "request_id"),
+        (SubmitJobRequest { job_id: Some("a/b".into()), ..base() }, "job_id"),
+        (SubmitJobRequest { job_id: Some("ü".into()), ..base() }, "job_id"),
+        (SubmitJobRequest { request_id: Some("not-a-uuid".into()), ..base() }, "request_id"),
+        (SubmitJobRequest { request_id: Some("0".repeat(31)), ..base() }, "request_id"),
         (SubmitJobRequest { payload: struct_of(json!({ "text": "x".repeat(257 * 1_024) })), ..base() }, "payload.text"),
         (SubmitJobRequest { labels: labels(&[("a b", "c")]), ..base() }, r#"labels["a b"]"#),
         (SubmitJobRequest { labels: labels(&[("a", &"x".repeat(257))]), ..base() }, "labels.a"),
@@ -144,7 +146,7 @@ async fn batches_that_make_no_sense_are_refused_whole() {
         (batch(vec![good(), new_job("x", vec![new_stage("a"), new_stage("a")])]), "jobs[1].stages[1].name"),
         (batch(vec![good(), new_job("x", vec![new_stage_after("a", &["a"])])]), "jobs[1].stages[0].depends_on"),
         (batch(vec![good(), new_job("x", many(10_001))]), "jobs[1].stages"),
-        (proto::BatchSubmitJobsRequest { request_id: "x".into(), ..batch(vec![good()]) }, "request_id"),
+        (proto::BatchSubmitJobsRequest { request_id: Some("x".into()), ..batch(vec![good()]) }, "request_id"),
     ];
     scene.refuses(rows, async |request| scene.api.jobs().batch_submit_jobs(request).await).await;
 }
@@ -168,7 +170,7 @@ async fn a_request_id_belongs_to_one_content_and_one_rpc() {
     refused(api.jobs().cancel_job(cancel).await, reused.0, reused.1);
     let complete = proto::CompleteStageRequest {
         target: token(&scene.lease),
-        request_id: id.to_uppercase(),
+        request_id: id.map(|id| id.to_uppercase()),
         ..Default::default()
     };
     let told = refused(api.workers().complete_stage(complete).await, reused.0, reused.1);

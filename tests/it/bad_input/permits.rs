@@ -29,8 +29,8 @@ async fn claims_that_cannot_be_are_refused_with_their_path() {
         (AcquirePermitRequest { holder: String::new(), ..wish(vec![claim("a")]) }, "holder"),
         (AcquirePermitRequest { holder: "x".repeat(129), ..wish(vec![claim("a")]) }, "holder"),
         (AcquirePermitRequest { priority: 1_001, ..wish(vec![claim("a")]) }, "priority"),
-        (AcquirePermitRequest { lease_token: "x".into(), ..wish(vec![claim("a")]) }, "lease_token"),
-        (AcquirePermitRequest { request_id: "x".into(), ..wish(vec![claim("a")]) }, "request_id"),
+        (AcquirePermitRequest { lease_token: Some("x".into()), ..wish(vec![claim("a")]) }, "lease_token"),
+        (AcquirePermitRequest { request_id: Some("x".into()), ..wish(vec![claim("a")]) }, "request_id"),
     ];
     scene.refuses(rows, async |request| scene.api.permits().acquire_permit(request).await).await;
     let with = |permits| new_job("new", vec![proto::StageSpec { permits, ..new_stage("s") }]);
@@ -100,7 +100,7 @@ async fn tokens_of_nobody_and_of_other_namespaces_hold_nothing() {
     let renew = proto::RenewPermitsRequest { permit_tokens: vec![token.clone()], ..Default::default() };
     assert!(ok(api.permits().renew_permits(within("other", renew.clone())).await).statuses[0].lost);
     let fenced = CommitRequest {
-        permit_fence: token.clone(),
+        permit_fence: Some(token.clone()),
         operations: vec![proto::CommitOperation {
             operation: Some(proto::commit_operation::Operation::UpdateRecord(update("x", vec![increment("n", 1.0)]))),
         }],

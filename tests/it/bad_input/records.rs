@@ -47,7 +47,7 @@ async fn operations_that_cannot_be_are_refused_with_their_path() {
         (update(&"x".repeat(129), vec![increment("n", 1.0)]), "record_id"),
         (UpdateRecordRequest { collection: "a/b".to_owned(), ..one(increment("n", 1.0)) }, "collection"),
         (UpdateRecordRequest { expected_version: Some(-1), ..one(increment("n", 1.0)) }, "expected_version"),
-        (UpdateRecordRequest { request_id: "x".to_owned(), ..one(increment("n", 1.0)) }, "request_id"),
+        (UpdateRecordRequest { request_id: Some("x".to_owned()), ..one(increment("n", 1.0)) }, "request_id"),
     ];
     scene.refuses(rows, async |request| scene.api.records().update_record(request).await).await;
 }
@@ -108,7 +108,13 @@ async fn commits_are_checked_with_all_they_hold() {
         (commit(Vec::new()), "operations"),
         (commit(vec![fine(); 101]), "operations"),
         (commit(vec![fine(), CommitOperation::default()]), "operations[1].operation"),
-        (CommitRequest { fence: "x".to_owned(), ..commit(vec![fine()]) }, "fence"),
+        (CommitRequest { lease_fence: Some("x".to_owned()), ..commit(vec![fine()]) }, "lease_fence"),
+        (CommitRequest { lease_fence: Some(String::new()), ..commit(vec![fine()]) }, "lease_fence"),
+        // The token of a denial.
+        (
+            CommitRequest { permit_fence: Some(proto::Permit::default().permit_token), ..commit(vec![fine()]) },
+            "permit_fence",
+        ),
         (
             job(proto::SubmitJobRequest { validate_only: true, ..new_job("", Vec::new()) }),
             "operations[1].submit_job.validate_only",

@@ -65,7 +65,7 @@ async fn fields_of_steering_requests_are_checked() {
         (proto::UpdateJobRequest { update_mask: mask(&["labels.a"]), ..update() }, "update_mask.paths[0]"),
         (proto::UpdateJobRequest { priority: Some(1_001), ..update() }, "priority"),
         (proto::UpdateJobRequest { labels: labels(&[("", "x")]), ..update() }, r#"labels[""]"#),
-        (proto::UpdateJobRequest { request_id: "?".into(), ..update() }, "request_id"),
+        (proto::UpdateJobRequest { request_id: Some("?".into()), ..update() }, "request_id"),
     ];
     scene.refuses(rows, async |request| api.jobs().update_job(request).await).await;
     let cancel = || proto::CancelJobRequest { job_id: film(), ..Default::default() };

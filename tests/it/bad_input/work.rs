@@ -194,7 +194,7 @@ async fn reports_are_checked() {
             proto::CompleteStageRequest { add_stages: vec![new_stage_after("a", &["ghost"])], ..complete() },
             "add_stages[0].depends_on[0]",
         ),
-        (proto::CompleteStageRequest { request_id: "nope".into(), ..complete() }, "request_id"),
+        (proto::CompleteStageRequest { request_id: Some("nope".into()), ..complete() }, "request_id"),
     ];
     scene.refuses(rows, async |request| api.workers().complete_stage(request).await).await;
 
@@ -240,7 +240,7 @@ async fn wishes_for_work_are_checked() {
         (proto::StartStageRequest { stage_ref: None, ..start() }, "stage_ref"),
         (proto::StartStageRequest { lease_duration: millis(999), ..start() }, "lease_duration"),
         (proto::StartStageRequest { lease_duration: seconds(5), worker_id: String::new(), ..start() }, "worker_id"),
-        (proto::StartStageRequest { request_id: "0".into(), ..start() }, "request_id"),
+        (proto::StartStageRequest { request_id: Some("0".into()), ..start() }, "request_id"),
     ];
     scene.refuses(rows, async |request| scene.api.workers().start_stage(request).await).await;
 }

@@ -30,7 +30,7 @@ const RECOVERY: Duration = Duration::from_secs(5);
 async fn works(api: &Api) -> bool {
     let request = proto::UpdateJobRequest {
         job_id: "probe".to_owned(),
-        labels: labels(&[("by", &request_id())]),
+        labels: labels(&[("by", &unique())]),
         ..Default::default()
     };
     let answer = tokio::time::timeout(Duration::from_secs(1), api.jobs().update_job(request)).await;

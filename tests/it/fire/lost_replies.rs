@@ -24,7 +24,7 @@ const COMMIT: Duration = Duration::from_secs(1);
 async fn update(api: &Api, job_id: &str) -> Answer<proto::UpdateJobResponse> {
     let request = proto::UpdateJobRequest {
         job_id: job_id.to_owned(),
-        labels: labels(&[("by", &request_id())]),
+        labels: labels(&[("by", &unique())]),
         ..Default::default()
     };
     Answer::of(api.jobs().update_job(request).await)

@@ -82,7 +82,12 @@ fn commit(lease: &proto::Lease) -> CommitRequest {
         }),
     ];
     let operations = parts.map(|operation| CommitOperation { operation: Some(operation) }).to_vec();
-    CommitRequest { request_id: request_id(), operations, fence: lease.lease_token.clone(), ..Default::default() }
+    CommitRequest {
+        request_id: request_id(),
+        operations,
+        lease_fence: Some(lease.lease_token.clone()),
+        ..Default::default()
+    }
 }
 
 /// Submits, leases, and completes by a commit; leases whose answer is lost run out and come again.

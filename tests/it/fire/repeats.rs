@@ -11,7 +11,7 @@ const JOBS: usize = 50;
 fn update(job_id: &str, expected_version: Option<i64>) -> proto::UpdateJobRequest {
     proto::UpdateJobRequest {
         job_id: job_id.to_owned(),
-        labels: labels(&[("by", &request_id())]),
+        labels: labels(&[("by", &unique())]),
         expected_version,
         request_id: request_id(),
         ..Default::default()

@@ -27,7 +27,7 @@ async fn who_was_stopped_past_its_time_writes_nothing_under_its_permit() {
             let stopped = stopped.expect("a free lock");
             assert!(other.grants[0].fencing_token > stopped.grants[0].fencing_token);
             let write = |operation| proto::CommitRequest {
-                permit_fence: stopped.permit_token.clone(),
+                permit_fence: Some(stopped.permit_token.clone()),
                 operations: vec![proto::CommitOperation { operation: Some(operation) }],
                 ..Default::default()
             };

@@ -8,7 +8,8 @@ use prost_types::{Struct, Value};
 
 /// A new job of a kind.
 pub fn new_job(job_id: &str, stages: Vec<StageSpec>) -> proto::SubmitJobRequest {
-    proto::SubmitJobRequest { job_id: job_id.to_owned(), kind: "film".to_owned(), stages, ..Default::default() }
+    let job_id = (!job_id.is_empty()).then(|| job_id.to_owned());
+    proto::SubmitJobRequest { job_id, kind: "film".to_owned(), stages, ..Default::default() }
 }
 
 /// A new stage.
@@ -38,7 +39,12 @@ pub fn failure(class: FailureClass) -> proto::Failure {
 }
 
 /// A fresh id for a request.
-pub fn request_id() -> String {
+pub fn request_id() -> Option<String> {
+    Some(unique())
+}
+
+/// A text that no other call returns.
+pub fn unique() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 

@@ -33,7 +33,7 @@ fn commit(operations: Vec<CommitOperation>) -> CommitRequest {
 }
 
 fn fenced(lease: &proto::Lease, operations: Vec<CommitOperation>) -> CommitRequest {
-    CommitRequest { fence: lease.lease_token.clone(), ..commit(operations) }
+    CommitRequest { lease_fence: Some(lease.lease_token.clone()), ..commit(operations) }
 }
 
 async fn jobs(api: &Api) -> usize {
@@ -70,7 +70,7 @@ async fn a_worker_does_all_of_it_or_nothing() {
     assert_eq!(again.results[3].record, Some(api.record("film").await));
     assert_eq!(again.results[0].stage.as_ref().expect("a stage").name, "voice");
     // Without the id, the ended stage shows that it is a repeat.
-    for repeat in [CommitRequest { request_id: String::new(), ..request.clone() }, commit(request.operations)] {
+    for repeat in [CommitRequest { request_id: None, ..request.clone() }, commit(request.operations)] {
         refused(api.transactions().commit(repeat).await, Code::FailedPrecondition, "INVALID_TRANSITION");
     }
     assert_eq!(fields_of(&api.record("film").await)["n"], json!(3));

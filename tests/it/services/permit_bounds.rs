@@ -12,7 +12,7 @@ use crate::harness::*;
 
 fn bound(lease: &proto::Lease, resource: &str) -> AcquirePermitRequest {
     AcquirePermitRequest {
-        lease_token: lease.lease_token.clone(),
+        lease_token: Some(lease.lease_token.clone()),
         holder: String::new(),
         ttl: None,
         ..wish(vec![claim(resource)])
@@ -51,7 +51,7 @@ async fn a_commit_can_be_fenced_by_a_permit_and_release_it() {
     let api = &server.api;
     let permit = api.acquire("doc").await;
     let commit = |permit: &proto::Permit| proto::CommitRequest {
-        permit_fence: permit.permit_token.clone(),
+        permit_fence: Some(permit.permit_token.clone()),
         operations: vec![
             proto::CommitOperation { operation: Some(Asked::UpdateRecord(update("r", vec![increment("n", 1.0)]))) },
             proto::CommitOperation { operation: Some(Asked::ReleasePermit(release_of(permit))) },
@@ -62,7 +62,7 @@ async fn a_commit_can_be_fenced_by_a_permit_and_release_it() {
     assert!(results.iter().all(|result| result.applied));
     refused(api.transactions().commit(commit(&permit)).await, Code::FailedPrecondition, "PERMIT_LOST");
     assert_eq!(fields_of(&api.record("r").await), json!({ "n": 1 }));
-    let unfenced = proto::CommitRequest { permit_fence: String::new(), ..commit(&permit) };
+    let unfenced = proto::CommitRequest { permit_fence: None, ..commit(&permit) };
     let told = refused(api.transactions().commit(unfenced).await, Code::FailedPrecondition, "PERMIT_LOST");
     assert_eq!(told.metadata["index"], "1");
     assert_eq!(api.record("r").await.version, 1);

@@ -123,7 +123,7 @@ async fn updates_that_are_each_for_themselves_have_a_status_each() {
         update("two", vec![append("n", &[json!(1)]), increment("n", 1.0)]),
         update("one", vec![increment("n", 1.0)]),
         update("", vec![increment("n", 1.0)]),
-        UpdateRecordRequest { request_id: "x".to_owned(), ..update("three", vec![increment("n", 1.0)]) },
+        UpdateRecordRequest { request_id: Some("x".to_owned()), ..update("three", vec![increment("n", 1.0)]) },
         UpdateRecordRequest { omit_fields: true, ..update("four", vec![increment("n", 1.0)]) },
     ];
     let done = ok(api.records().batch_write_records(BatchWriteRecordsRequest { updates }).await).results;

@@ -144,7 +144,7 @@ async fn a_lease_of_the_old_job_is_no_fence_beside_the_new_one() {
     assert_eq!(b.api.job(FILM).await.revision, lease.job_revision);
     let write = proto::commit_operation::Operation::UpdateRecord(update("r", vec![increment("n", 1.0)]));
     let operations = vec![proto::CommitOperation { operation: Some(write) }];
-    let fenced = CommitRequest { fence: lease.lease_token.clone(), operations, ..Default::default() };
+    let fenced = CommitRequest { lease_fence: Some(lease.lease_token.clone()), operations, ..Default::default() };
     refused(a.api.transactions().commit(fenced).await, Code::FailedPrecondition, "LEASE_LOST");
     assert!(a.column("SELECT record_id FROM records").await.is_empty());
 }

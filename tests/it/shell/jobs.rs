@@ -30,7 +30,7 @@ async fn a_job_is_submitted_as_it_was_described() {
 #[tokio::test]
 async fn a_request_id_makes_one_job_of_two_submissions() {
     let server = Server::start().await;
-    let id = request_id();
+    let id = unique();
     let arguments = ["job", "submit", "--kind", "film", "--request-id", &id, "--output", "json"];
     let first = run(server.address, &arguments).await.json();
     let second = run(server.address, &arguments).await.json();

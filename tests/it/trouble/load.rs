@@ -56,7 +56,7 @@ pub async fn health(api: &Api) -> ServingStatus {
 impl Load {
     /// Starts callers of a server.
     pub async fn start(api: &Api, callers: usize) -> Load {
-        let name = request_id();
+        let name = unique();
         api.submit(new_job(&name, vec![new_stage("s")])).await;
         let (stop, written, read) = (CancellationToken::new(), Arc::default(), Arc::default());
         let mut load = Load { api: api.clone(), stop, callers: Vec::new(), written, read };

@@ -174,7 +174,7 @@ async fn updater(scene: Arc<Scene>) {
         let newest = scene.tell(|told| told.updates.get(&job_id).and_then(|revisions| revisions.iter().max().copied()));
         let request = proto::UpdateJobRequest {
             job_id: job_id.clone(),
-            labels: labels(&[("by", &request_id())]),
+            labels: labels(&[("by", &unique())]),
             expected_version: newest.filter(|_| rand::random_range(0..2) == 0),
             request_id: request_id(),
             ..Default::default()
@@ -200,7 +200,7 @@ async fn plain_updater(scene: Arc<Scene>) {
     while !scene.is_over() {
         let request = proto::UpdateJobRequest {
             job_id: PLAIN.to_owned(),
-            labels: labels(&[("by", &request_id())]),
+            labels: labels(&[("by", &unique())]),
             ..Default::default()
         };
         match once(scene.fleet.api().jobs().update_job(request)).await {
@@ -260,11 +260,11 @@ async fn release(scene: &Scene, lease: &proto::Lease) {
 }
 
 async fn complete(scene: &Scene, lease: &proto::Lease) {
-    let by = request_id();
+    let by = unique();
     let request = proto::CompleteStageRequest {
         target: token(lease),
         artifacts: struct_of(json!({ "by": by })),
-        request_id: by.clone(),
+        request_id: Some(by.clone()),
         ..Default::default()
     };
     let call = |api: Api, request| async move { api.workers().complete_stage(request).await };
