@@ -14,8 +14,8 @@ pub struct Namespace {
     pub version: i64,
     /// Stages that are created under a name a deleted job may have used start their fencing tokens above this.
     pub fencing_floor: i64,
-    /// Whether it held a job when it was loaded; only its deletion asks, and proves it again.
-    pub holds_jobs: bool,
+    /// Whether it held anything but idle locks when it was loaded; only its deletion asks, and proves it again.
+    pub holds_anything: bool,
     /// When it was created.
     pub create_time: Timestamp,
 }

@@ -1,9 +1,10 @@
 //! Creates and deletes namespaces.
 
-use super::{Operation, Reply};
+use super::{Operation, Reply, Weight};
 use crate::domain::id::{Name, NamespaceId};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
+use crate::engine::group::MAX_GROUP_ROWS;
 use crate::engine::world::{Key, NamespaceEffect, World};
 
 /// Creates a namespace.
@@ -37,7 +38,7 @@ impl Operation for CreateNamespace {
     }
 }
 
-/// Deletes a namespace that holds no job and no record.
+/// Deletes a namespace that holds nothing but idle locks.
 #[derive(Debug)]
 pub struct DeleteNamespace {
     /// Its number.
@@ -53,6 +54,11 @@ impl Operation for DeleteNamespace {
         "delete_namespace"
     }
 
+    /// It may delete many idle locks, and shall hold up nobody meanwhile.
+    fn weight(&self) -> Weight {
+        Weight { rows: MAX_GROUP_ROWS + 1, ..Weight::SMALL }
+    }
+
     fn keys(&self) -> Vec<Key> {
         vec![Key::Namespace(self.id), Key::NamespaceName(self.name.clone())]
     }
@@ -66,8 +72,9 @@ impl Operation for DeleteNamespace {
         // One that was created since the caller looked is another one, whose number nobody has loaded.
         let namespace = world.namespace_named(&self.name).filter(|namespace| namespace.id == self.id);
         let namespace = namespace.ok_or_else(|| Refusal::NamespaceNotFound { name: name() })?;
-        if namespace.holds_jobs {
-            return Err(Refusal::NamespaceInUse { name: name(), why: "it holds jobs or records" });
+        if namespace.holds_anything {
+            let why = "it holds jobs, records, resources with a policy, permits or waiters";
+            return Err(Refusal::NamespaceInUse { name: name(), why });
         }
         world.change_namespace(self.id, NamespaceEffect::Delete);
         Ok(Reply { applied: true, ..Reply::default() })

@@ -99,6 +99,17 @@ impl Store {
         Ok(requests.len() + groups.len())
     }
 
+    /// Deletes what is left of deleted namespaces; returns how many rows went, at most `limit` of each kind.
+    pub async fn sweep_namespaces(&self, limit: i64) -> Result<usize> {
+        let requests = self.background(include_str!("sql/sweep_requests.sql"), &[&limit]).await?;
+        let events = self.background(include_str!("sql/sweep_events.sql"), &[&limit]).await?;
+        let swept = requests.len() + events.len();
+        if swept == 0 {
+            self.background(include_str!("sql/forget_remains.sql"), &[]).await?;
+        }
+        Ok(swept)
+    }
+
     /// Takes a turn for a while, or goes on with it; false while another server has it.
     pub async fn take_turn(&self, role: &str, server: Uuid, lasts: Duration) -> Result<bool> {
         let rows = self.background(include_str!("sql/take_turn.sql"), &[&role, &server, &lasts.as_secs_f64()]).await?;

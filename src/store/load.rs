@@ -228,7 +228,7 @@ pub(super) fn namespace(row: &Row) -> Namespace {
         version: row.get(2),
         fencing_floor: row.get(3),
         create_time: row.get(4),
-        holds_jobs: row.get(5),
+        holds_anything: row.get(5),
     }
 }
 

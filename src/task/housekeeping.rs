@@ -31,6 +31,28 @@ impl Chore for Forget {
     }
 }
 
+/// Deletes history and request ids of deleted namespaces.
+pub struct Sweep {
+    engine: Engine,
+}
+
+impl Sweep {
+    /// A sweeper.
+    pub fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+}
+
+impl Chore for Sweep {
+    const NAME: &'static str = "sweep";
+    const EVERY: Duration = Duration::from_secs(5);
+    const FULL: usize = BATCH as usize;
+
+    async fn run(&mut self) -> Result<usize> {
+        self.engine.shared().store.sweep_namespaces(BATCH).await
+    }
+}
+
 /// Closes connections that nobody has used for long.
 pub struct Retire {
     engine: Engine,

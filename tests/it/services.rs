@@ -9,6 +9,7 @@ mod gone_callers;
 mod large_values;
 mod leasing;
 mod lists;
+mod namespaces;
 mod operators;
 mod outcomes;
 mod permit_bounds;

@@ -60,7 +60,7 @@ impl Bench {
             name: "default".into(),
             version: 1,
             fencing_floor: 0,
-            holds_jobs: false,
+            holds_anything: false,
             create_time: now,
         };
         let mut committed = Loaded::default();
