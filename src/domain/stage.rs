@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::failure::{Failure, FailureClass};
 use super::id::{LeaseToken, Name, StageNo};
 use super::json::Document;
+use super::permit::step_back::SLACK;
 use super::permit::{Claim, HeldPermit};
 use super::retry::{FailureCounts, RetryPolicy};
 use super::time::Timestamp;
@@ -111,6 +112,11 @@ impl Lease {
     /// How often its holder is asked to send a heartbeat.
     pub fn heartbeat_interval(&self) -> Duration {
         (self.duration / 3).min(MAX_HEARTBEAT_INTERVAL)
+    }
+
+    /// Whether it ends further ahead than it can: the clock stepped back since it was renewed.
+    pub fn is_ahead(&self, now: Timestamp) -> bool {
+        self.expires_at > now.after(self.duration).after(SLACK)
     }
 }
 

@@ -5,6 +5,7 @@
 //! others have. So of two bounds the higher one stays. An answer cannot be older than its question, though: one that is
 //! behind by more than that comes from a clock that was set back, or from another host's, and is believed.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -39,13 +40,18 @@ impl Reading {
 #[derive(Debug, Default)]
 pub struct Clock {
     last: Mutex<Option<Reading>>,
+    /// How often the database's clock stepped back.
+    steps: AtomicU64,
 }
 
 impl Clock {
     /// Notes what the database just said, asked for nobody knows when.
     pub fn observe(&self, told: Timestamp) {
         let mut last = self.lock();
-        *last = Some(next(*last, told, MAX_AGE, Instant::now()));
+        let moment = Instant::now();
+        let reading = next(*last, told, MAX_AGE, moment);
+        self.count_step(*last, reading, moment);
+        *last = Some(reading);
     }
 
     /// Notes what the database said to a question that was sent at a moment. Returns the time as it is known now.
@@ -53,6 +59,7 @@ impl Clock {
         let mut last = self.lock();
         let moment = Instant::now();
         let reading = next(*last, told, moment.saturating_duration_since(asked), moment);
+        self.count_step(*last, reading, moment);
         *last = Some(reading);
         reading.now
     }
@@ -70,6 +77,19 @@ impl Clock {
         // Below the lock, or a reading that comes in between would be told after what follows it.
         let last = self.lock();
         last.map_or(Timestamp(0), |last| last.estimate(Instant::now()))
+    }
+
+    /// How often the database's clock was seen to step back.
+    pub fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
+    fn count_step(&self, last: Option<Reading>, reading: Reading, moment: Instant) {
+        if let Some(last) = last.map(|last| last.estimate(moment)).filter(|last| *last > reading.now) {
+            self.steps.fetch_add(1, Ordering::Relaxed);
+            let by = reading.now.until(last);
+            tracing::warn!(?by, "the database's clock stepped back: what was to come is brought back by as much");
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Reading>> {

@@ -41,8 +41,10 @@ impl Operation for Reap {
             return Err(Refusal::LeaseLost);
         }
         // What is known of the expiry is a lower bound. A heartbeat that was decided just before, in the same group, has promised
-        // it to the holder, while the row that the commit looks at does not have it yet.
-        if stage.lease().is_some_and(|lease| lease.expires_at > world.now()) {
+        // it to the holder, while the row that the commit looks at does not have it yet. One that lies further ahead than a lease lasts is
+        // from before the clock stepped back; the row is right.
+        let now = world.now();
+        if stage.lease().is_some_and(|lease| lease.expires_at > now && !lease.is_ahead(now)) {
             return Ok(Reply::about_stage(self.stage_no, (job.clone(), false)));
         }
         world.require_expired(self.key, self.stage_no, self.token_secret);

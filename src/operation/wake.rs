@@ -44,6 +44,7 @@ impl Operation for Wake {
             return Ok(Reply::about((job, true)));
         }
         let mut edit = world.edit(&job);
+        edit.step_back();
         match self.stage_no {
             Some(no) => edit.wake_stage(no, self.jitter),
             None => edit.wake_job(),

@@ -110,6 +110,26 @@ impl Store {
         Ok(swept)
     }
 
+    /// Brings leases back whose end lies further ahead than they last, and lets stages be tried again that would be left alone for too long:
+    /// the clock stepped back. Returns how many there were.
+    pub async fn step_back(&self, limit: i64) -> Result<usize> {
+        let leases = self.background(include_str!("sql/shorten_leases.sql"), &[&limit]).await?;
+        let stages = self.background(include_str!("sql/shorten_blocks.sql"), &[&limit]).await?;
+        Ok(leases.len() + stages.len())
+    }
+
+    /// Stages of which something lies further ahead than it can, since the clock stepped back; with `jobs`, jobs too, which reads all that
+    /// have a timer.
+    pub async fn timers_ahead(&self, jobs: bool, limit: i64) -> Result<Vec<(JobKey, Option<StageNo>)>> {
+        let stages = self.background(include_str!("sql/stages_ahead.sql"), &[&limit]).await?;
+        let mut ahead: Vec<_> = stages.iter().map(|row| (job_key(row), Some(number(row.get(2))))).collect();
+        if jobs {
+            let jobs = self.background(include_str!("sql/jobs_ahead.sql"), &[&limit]).await?;
+            ahead.extend(jobs.iter().map(|row| (job_key(row), None)));
+        }
+        Ok(ahead)
+    }
+
     /// Takes a turn for a while, or goes on with it; false while another server has it.
     pub async fn take_turn(&self, role: &str, server: Uuid, lasts: Duration) -> Result<bool> {
         let rows = self.background(include_str!("sql/take_turn.sql"), &[&role, &server, &lasts.as_secs_f64()]).await?;

@@ -92,6 +92,11 @@ impl Store {
         self.resource_keys(include_str!("sql/idle_resources.sql"), &[&limit]).await
     }
 
+    /// Resources of which something lies further ahead than it can, since the clock stepped back.
+    pub async fn resources_ahead(&self, limit: i64) -> Result<Vec<ResourceKey>> {
+        self.resource_keys(include_str!("sql/resources_ahead.sql"), &[&limit]).await
+    }
+
     async fn resource_keys(&self, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<ResourceKey>> {
         let rows = self.background(sql, params).await?;
         Ok(rows.iter().map(|row| ResourceKey { namespace: NamespaceId(row.get(0)), uid: row.get(1) }).collect())

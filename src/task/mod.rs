@@ -7,6 +7,7 @@ mod due;
 mod followed;
 mod housekeeping;
 mod permits;
+mod step_back;
 mod turn;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -100,6 +101,7 @@ impl Loops {
         loops.add(permits::Presence::new(engine.clone()), engine, shutdown);
         loops.add(permits::PermitReaper::new(engine.clone()), engine, shutdown);
         loops.add(permits::IdleResources::new(engine.clone()), engine, shutdown);
+        loops.add(step_back::StepBack::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Retire::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Forget::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Sweep::new(engine.clone()), engine, shutdown);

@@ -1,6 +1,7 @@
 //! What every rpc does, on its usual ways and on its edges; what it refuses stands in `bad_input`.
 
 mod budgets;
+mod clock_steps;
 mod commits;
 mod contexts;
 mod control;

@@ -90,7 +90,7 @@ impl Edit {
         }
         self.record(EventKind::JobCancelRequested);
         self.job.cancel_reason = reason;
-        self.job.state = JobState::Cancelling { deadline: self.job.grace_end(self.now, grace) };
+        self.job.state = JobState::Cancelling { deadline: self.job.grace_end(self.clock, grace) };
         self.end_all(|stage| match stage.phase() {
             StagePhase::Blocked | StagePhase::Ready | StagePhase::Backoff => Some(StageState::Cancelled),
             StagePhase::Running if grace.is_zero() => Some(StageState::Cancelled),
@@ -153,8 +153,8 @@ impl Edit {
         self.job.failure = None;
         self.job.cancel_reason = None;
         // A new run of a job that was cancelled early does not start before its time either.
-        self.job.opens_at = self.job.meta.delayed_until.filter(|at| *at > self.now);
-        let opens_at = self.job.opens_at.unwrap_or(self.now);
+        self.job.opens_at = self.job.meta.delayed_until.filter(|at| *at > self.clock);
+        let opens_at = self.job.opens_at.unwrap_or(self.clock);
         self.job.times_out_at = self.job.meta.timeout.map(|timeout| opens_at.after(timeout));
         self.job.start_time = None;
         self.job.end_time = None;
@@ -194,7 +194,7 @@ impl Edit {
 
     /// Does what is due for the job itself: its delayed start, its timeout, the end of a grace period.
     pub fn wake_job(&mut self) {
-        let now = self.now;
+        let now = self.clock;
         match self.job.state {
             JobState::Failing { deadline } | JobState::Cancelling { deadline } if deadline <= now => {
                 self.record(EventKind::GraceEnded);
@@ -238,7 +238,7 @@ impl Edit {
 
     /// Does what is due for one stage: the end of its backoff, or of its attempt's time. `jitter` is in `[0, 1)`.
     pub fn wake_stage(&mut self, no: StageNo, jitter: f64) {
-        let due = self.job.stages.get(no).and_then(|stage| stage.wakes_at()).is_some_and(|at| at <= self.now);
+        let due = self.job.stages.get(no).and_then(|stage| stage.wakes_at()).is_some_and(|at| at <= self.clock);
         match self.job.stages.get(no).map(|stage| stage.phase()) {
             Some(StagePhase::Backoff) if due => {
                 self.record(EventKind::BackoffEnded);

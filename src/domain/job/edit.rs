@@ -59,8 +59,10 @@ impl Changes {
 pub struct Edit {
     /// The job as changed so far; its revision is already the one it will have.
     pub job: Job,
-    /// When.
+    /// When, for what is kept: never before the job's creation.
     pub now: Timestamp,
+    /// The database's clock, from which what is to come is counted. It may have stepped back since the job's creation.
+    pub clock: Timestamp,
     base: Arc<Job>,
     changes: Changes,
     touched: bool,
@@ -73,9 +75,9 @@ impl Edit {
     /// so one may be behind that which created the job; but history that is older than the job counts as an earlier job's.
     pub fn begin(base: Arc<Job>, now: Timestamp) -> Self {
         let mut job = Job::clone(&base);
-        let now = now.max(job.meta.create_time);
+        let (now, clock) = (now.max(job.meta.create_time), now);
         job.revision += 1;
-        Self { job, now, base, changes: Changes::default(), touched: false, kind: None, worker_id: None }
+        Self { job, now, clock, base, changes: Changes::default(), touched: false, kind: None, worker_id: None }
     }
 
     /// Says what history shall call this; the first word stands.

@@ -9,6 +9,7 @@ mod fanout;
 mod replan;
 mod run;
 mod settle;
+mod step_back;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -135,7 +135,7 @@ impl Edit {
     }
 
     fn start(&mut self, no: StageNo, grant: Option<&Grant>, permits: Vec<HeldPermit>) {
-        let now = self.now;
+        let (now, clock) = (self.now, self.clock);
         self.record(EventKind::StageStarted);
         self.alter(no, |stage| {
             stage.attempt += 1;
@@ -145,11 +145,11 @@ impl Edit {
             stage.message = None;
             stage.start_time = Some(now);
             stage.state = StageState::Running(Attempt {
-                deadline: stage.spec.timeout.map(|timeout| now.after(timeout)),
+                deadline: stage.spec.timeout.map(|timeout| clock.after(timeout)),
                 permits: permits.into(),
                 lease: grant.map(|grant| {
                     let duration = stage.spec.lease_duration.or(grant.duration).unwrap_or(DEFAULT_LEASE);
-                    Lease { worker_id: grant.worker_id.clone(), duration, expires_at: now.after(duration) }
+                    Lease { worker_id: grant.worker_id.clone(), duration, expires_at: clock.after(duration) }
                 }),
             });
         });
@@ -193,9 +193,9 @@ impl Edit {
     /// Extends a held lease to what its duration gives from now on, but never beyond a grace that ends.
     pub fn renew(&mut self, no: StageNo) {
         let Some(held) = self.job.stages[no].lease() else { return };
-        let renewed = Lease { expires_at: self.now.after(held.duration), ..held.clone() };
+        let renewed = Lease { expires_at: self.clock.after(held.duration), ..held.clone() };
         let end = self.job.lease_end(&renewed);
-        if end <= held.expires_at {
+        if end <= held.expires_at && !held.is_ahead(self.clock) {
             return;
         }
         let stage = self.job.stages.get_mut(no).expect("the number comes from this job");
@@ -324,7 +324,7 @@ impl Edit {
             no,
             match verdict {
                 Verdict::Retry(Duration::ZERO) => StageState::Ready,
-                Verdict::Retry(wait) => StageState::Backoff { until: self.now.after(wait) },
+                Verdict::Retry(wait) => StageState::Backoff { until: self.clock.after(wait) },
                 Verdict::GiveUp if cancelling => StageState::Cancelled,
                 Verdict::GiveUp => StageState::Failed,
             },

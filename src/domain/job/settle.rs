@@ -86,7 +86,7 @@ impl Edit {
     pub(super) fn fail_job(&mut self, failure: Arc<Failure>) {
         self.job.failure = Some(failure);
         // What the stages that are now skipped would count for must not show as progress.
-        self.job.state = JobState::Failing { deadline: self.job.grace_end(self.now, DEFAULT_GRACE) };
+        self.job.state = JobState::Failing { deadline: self.job.grace_end(self.clock, DEFAULT_GRACE) };
         self.touch();
         self.end_all(|stage| match stage.phase() {
             StagePhase::Blocked => Some(StageState::Skipped),
@@ -128,7 +128,7 @@ impl Edit {
             _ => JobState::Succeeded,
         };
         self.job.end_time = Some(self.now);
-        self.job.expire_time = Some(self.now.after(self.job.meta.retention));
+        self.job.expire_time = Some(self.clock.after(self.job.meta.retention));
         self.touch();
     }
 }

@@ -113,6 +113,13 @@ impl AdaptiveLimit {
         }
     }
 
+    /// The clock stepped back: what happened was earlier, and the silence ends earlier.
+    pub fn step_back(&mut self, by: Duration) {
+        self.decreased_at = self.decreased_at.before(by);
+        self.hold_until = self.hold_until.map(|until| until.before(by));
+        self.learned.step_back(by);
+    }
+
     fn increase(&mut self, policy: &AdaptivePolicy) {
         let step = policy.increase.clamp(0.0, 1000.0);
         // A step that is not a number is none.

@@ -243,6 +243,15 @@ impl Breaker {
         }
     }
 
+    /// The clock stepped back: what happened was earlier, and the open time ends earlier.
+    pub fn step_back(&mut self, by: Duration) {
+        match &mut self.state {
+            State::Closed(tally) => tally.step_back(by),
+            State::Open { until, .. } => *until = until.before(by),
+            State::HalfOpen { .. } => {}
+        }
+    }
+
     fn close_if_recovered(&mut self, policy: &BreakerPolicy) {
         if let State::HalfOpen { successes, .. } = self.state
             && successes >= probes(policy)

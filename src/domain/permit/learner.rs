@@ -116,6 +116,16 @@ impl Learner {
         self.pace.as_ref().map_or(Duration::ZERO, |pace| now.until(pace.next))
     }
 
+    /// The clock stepped back: what happened was earlier, and the next turn comes earlier.
+    pub(super) fn step_back(&mut self, by: Duration) {
+        if let Some(meter) = &mut self.meter {
+            meter.from = meter.from.before(by);
+        }
+        if let Some(pace) = &mut self.pace {
+            (pace.since, pace.next) = (pace.since.before(by), pace.next.before(by));
+        }
+    }
+
     /// Notes a grant.
     pub(super) fn granted(&mut self, now: Timestamp) {
         let Some(pace) = &mut self.pace else { return };

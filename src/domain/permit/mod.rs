@@ -2,7 +2,7 @@
 //!
 //! Layout: `policy` are the rules of a resource; `token_bucket`, `breaker` and `adaptive_limit` are where each kind of rule
 //! stands; `resource` has them all, with who holds a
-//! permit; `line` is who waits; `room` says whether a claim fits.
+//! permit; `line` is who waits; `room` says whether a claim fits; `step_back` is what a clock that stepped back makes necessary.
 
 pub mod adaptive_limit;
 pub mod breaker;
@@ -11,6 +11,7 @@ pub mod line;
 pub mod policy;
 pub mod resource;
 pub mod room;
+pub mod step_back;
 mod tally;
 pub mod token_bucket;
 
@@ -261,6 +262,9 @@ pub struct Permit {
     pub holder: Name,
     /// How long a renewal extends it, unless the caller says otherwise.
     pub ttl: Duration,
+    /// The longest that a renewal has extended it, where that is more.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub renewed_for: Duration,
     /// When it was granted.
     pub granted_at: Timestamp,
     /// What the breaker wants to know at its end.

@@ -27,8 +27,8 @@ pub const KEPT_FOR: Duration = Duration::from_secs(600);
 const LOST_FOR: Duration = Duration::from_secs(600);
 /// How many lost permits are remembered.
 const MAX_LOST: usize = 1_000;
-/// Resets of the breaker that are kept.
-const MAX_RESETS: usize = 10;
+/// Resets of the breaker, and revocations, that are kept.
+const MAX_AUDITED: usize = 10;
 
 /// That somebody closed the breaker by hand.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +41,21 @@ pub struct Reset {
     pub reason: String,
     /// Where the breaker stood: the number of its state on the wire.
     pub from: i32,
+}
+
+/// That an operator revoked a permit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// When.
+    pub at: Timestamp,
+    /// Who, by its own word.
+    pub requester: Name,
+    /// Why, by its own word.
+    pub reason: String,
+    /// The permit's fencing token.
+    pub fencing_token: i64,
+    /// The permit's holder, by its own word.
+    pub holder: Name,
 }
 
 /// Where the rules stand.
@@ -70,6 +85,9 @@ pub struct State {
     /// The last resets of the breaker, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resets: Vec<Reset>,
+    /// The last revocations of permits, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revocations: Vec<Revocation>,
 }
 
 /// What a permit will be.
@@ -245,6 +263,7 @@ impl Resource {
             fencing_token: self.fencing_token,
             holder,
             ttl,
+            renewed_for: Duration::ZERO,
             granted_at: now,
             pass,
             saturated,
@@ -282,10 +301,26 @@ impl Resource {
 
     /// Takes a permit from its holder, which has expired; a probe counts as a call that took too long. It is remembered for a while.
     pub fn lose(&mut self, id: &Uuid, now: Timestamp) {
+        self.take_away(id, Outcome { class: Some(FailureClass::LeaseExpired), ..Outcome::default() }, now);
+    }
+
+    /// Takes a permit from its holder for an operator; it says nothing of what the resource stands for. Its fencing token and holder are
+    /// noted in `revocation`. True if it was held.
+    pub fn revoke(&mut self, id: &Uuid, revocation: &Revocation) -> bool {
+        let Some(permit) = self.held_permit(id).cloned() else { return false };
+        self.take_away(id, Outcome::NEUTRAL, revocation.at);
+        let (fencing_token, holder) = (permit.fencing_token, permit.holder.clone());
+        self.state.revocations.push(Revocation { fencing_token, holder, ..revocation.clone() });
+        let beyond = self.state.revocations.len().saturating_sub(MAX_AUDITED);
+        self.state.revocations.drain(..beyond);
+        true
+    }
+
+    fn take_away(&mut self, id: &Uuid, outcome: Outcome, now: Timestamp) {
         let Some(permit) = self.held_permit(id).cloned() else { return };
         let lost = Permit { lost_at: Some(now), expires_at: None, ..Permit::clone(&permit) };
         self.permits.insert(*id, Arc::new(lost));
-        self.ended(&permit, Outcome { class: Some(FailureClass::LeaseExpired), ..Outcome::default() }, now);
+        self.ended(&permit, outcome, now);
         self.forget_lost(now);
     }
 
@@ -358,7 +393,7 @@ impl Resource {
         let Some(breaker) = self.state.breaker.as_mut().filter(|_| has_breaker) else { return false };
         breaker.reset();
         self.state.resets.push(reset);
-        let beyond = self.state.resets.len().saturating_sub(MAX_RESETS);
+        let beyond = self.state.resets.len().saturating_sub(MAX_AUDITED);
         self.state.resets.drain(..beyond);
         true
     }

@@ -86,6 +86,15 @@ impl Tally {
         }
     }
 
+    /// The clock stepped back: all calls were earlier.
+    pub(super) fn step_back(&mut self, by: Duration) {
+        for at in
+            self.slots.iter_mut().map(|slot| &mut slot.at).chain(self.reporters.iter_mut().map(|known| &mut known.at))
+        {
+            *at = at.before(by);
+        }
+    }
+
     fn exceeds(&self, policy: &BreakerPolicy, ratio: f64, quorum: usize, now: Timestamp) -> bool {
         let since = window_begin(policy, now);
         let (mut calls, mut failures) = (0u64, 0u64);

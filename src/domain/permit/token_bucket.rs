@@ -92,6 +92,11 @@ impl TokenBucket {
         self.at = self.at.max(now);
     }
 
+    /// The clock stepped back: the level was reckoned earlier.
+    pub fn step_back(&mut self, by: Duration) {
+        self.at = self.at.before(by);
+    }
+
     /// The level at `now`, without noting it. A `now` before `at` adds nothing.
     fn level_at(&self, units: &Units, now: Timestamp) -> i64 {
         let elapsed = now.0.saturating_sub(self.at.0).max(0);

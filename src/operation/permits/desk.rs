@@ -16,6 +16,7 @@ use crate::domain::id::{JobKey, Name, NamespaceId};
 use crate::domain::job::Hold;
 use crate::domain::permit::line::{Place, Turn, Waiter};
 use crate::domain::permit::resource::{Resource, Terms};
+use crate::domain::permit::step_back::SLACK;
 use crate::domain::permit::{Block, Blocker, Claim, Granted, HeldPermit, ResourceKey};
 use crate::domain::time::Timestamp;
 use crate::engine::world::World;
@@ -56,8 +57,12 @@ impl<'w> Desk<'w> {
     /// A resource that is there.
     pub fn get(&mut self, key: ResourceKey) -> Option<&mut Resource> {
         if !self.open.contains_key(&key) {
-            let resource = Resource::clone(&*self.world.resource(key)?);
-            self.open.insert(key, Open { resource, is_changed: false, is_due: false });
+            let mut resource = Resource::clone(&*self.world.resource(key)?);
+            let is_ahead = resource.is_ahead(self.now);
+            if is_ahead {
+                resource.step_back(self.now);
+            }
+            self.open.insert(key, Open { resource, is_changed: is_ahead, is_due: is_ahead });
         }
         self.open.get_mut(&key).map(|open| &mut open.resource)
     }
@@ -345,7 +350,8 @@ impl<'w> Desk<'w> {
     /// Whether a waiter's server is not there any more. Of one that started a short time ago this server may not know yet.
     fn is_orphan(&self, waiter: &Waiter) -> bool {
         let around = self.world.surroundings();
-        let is_known = around.as_of.is_some_and(|as_of| waiter.arrival.after(NEW_FOR) < as_of);
+        let is_old = |as_of: Timestamp| waiter.arrival.after(NEW_FOR) < as_of || waiter.arrival > as_of.after(SLACK);
+        let is_known = around.as_of.is_some_and(is_old);
         is_known && !around.servers.contains(&waiter.server)
     }
 

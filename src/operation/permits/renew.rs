@@ -1,12 +1,14 @@
 //! Extends a permit.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::id::NamespaceId;
 use crate::domain::permit::resource::Resource;
-use crate::domain::permit::{Granted, Permit, PermitToken};
+use crate::domain::permit::{Granted, Permit, PermitToken, ResourceKey};
 use crate::domain::refusal::Refusal;
 use crate::engine::world::{Key, World};
+use crate::operation::permits::desk::Desk;
 use crate::operation::permits::{PermitReply, expect_permit};
 use crate::operation::{Operation, Reply};
 
@@ -36,6 +38,7 @@ impl Operation for RenewPermit {
 
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
         let keys = expect_permit(world, self.namespace, self.token)?;
+        self.correct(world, &keys);
         let mut granted = Vec::with_capacity(keys.len());
         for key in keys {
             let resource = world.resource(key).ok_or(Refusal::PermitLost)?;
@@ -46,6 +49,30 @@ impl Operation for RenewPermit {
 }
 
 impl RenewPermit {
+    /// What the permit alone cannot tell is written with its resource: that it will last longer than it was acquired for, and that the
+    /// clock has stepped back.
+    fn correct(&self, world: &mut World, keys: &[ResourceKey]) {
+        let mut desk = Desk::new(world, self.namespace);
+        let now = desk.now;
+        for key in keys {
+            let found = desk.world.resource(*key);
+            let is_longer = |permit: &Arc<Permit>| self.ttl.is_some_and(|ttl| ttl > permit.longest());
+            let longer =
+                found.as_ref().and_then(|resource| resource.held_permit(&self.token.id)).cloned().filter(is_longer);
+            if longer.is_none() && found.is_none_or(|resource| !resource.is_ahead(now)) {
+                continue;
+            }
+            let Some(resource) = desk.get(*key) else { continue };
+            if let (Some(permit), Some(renewed_for)) = (longer, self.ttl) {
+                let expires_at = resource.held_permit(&permit.id).and_then(|permit| permit.expires_at);
+                let permit = Permit { renewed_for, expires_at, ..Permit::clone(&permit) };
+                resource.permits.insert(permit.id, permit.into());
+                desk.changed(*key);
+            }
+        }
+        desk.close();
+    }
+
     fn renew(&self, world: &mut World, resource: &Resource) -> Option<Granted> {
         let permit = resource.held_permit(&self.token.id)?;
         let ttl = self.ttl.unwrap_or(permit.ttl);

@@ -65,7 +65,10 @@ impl Plan {
     fn write_permit(&mut self, c: i32, key: ResourceKey, before: &Permit, permit: &Permit) {
         if let Some(expires_at) = permit.expires_at.filter(|_| before.expires_at != permit.expires_at) {
             let (namespace_id, resource_uid) = ids(key);
-            self.renew_permits.push(PermitRenewal { c, namespace_id, resource_uid, permit_id: permit.id, expires_at });
+            let renewal = PermitRenewal { c, namespace_id, resource_uid, permit_id: permit.id, expires_at };
+            // Only a clock that stepped back makes one end earlier.
+            let is_later = before.expires_at.is_none_or(|before| before < expires_at);
+            if is_later { self.renew_permits.push(renewal) } else { self.shorten_permits.push(renewal) }
         }
         let renewed = Permit { expires_at: permit.expires_at, ..before.clone() };
         if renewed != *permit {

@@ -119,6 +119,7 @@ plan! {
         block_stages: Blocks, "Ready stages that wait for a permit.";
         insert_permits: Permits, "Granted permits.";
         update_permits: Permits, "Permits that are shared by others now, or lost.";
+        shorten_permits: PermitRenewals, "Permits that would last longer than they can, since the clock stepped back.";
         delete_permits: PermitIds, "Permits that ended.";
         insert_waiters: Waiters, "Who waits from now on.";
         delete_waiters: PermitIds, "Who waits no longer.";

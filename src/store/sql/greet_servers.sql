@@ -7,5 +7,7 @@ WITH here AS (
 ), gone AS (
     DELETE FROM servers WHERE alive_until < clock_timestamp() - interval '1 hour' AND server_id <> $1
 )
-SELECT server_id, now() FROM servers WHERE alive_until > clock_timestamp()
+SELECT server_id, now() FROM servers
+-- Longer than a greeting lasts: the clock stepped back, and those that are there greet again.
+WHERE alive_until > clock_timestamp() AND alive_until <= clock_timestamp() + interval '10 seconds'
 UNION SELECT server_id, now() FROM here

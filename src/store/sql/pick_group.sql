@@ -5,7 +5,8 @@ WITH picked AS MATERIALIZED (
     SELECT r.namespace_id, r.job_uid, r.stage_no
     FROM ready_stages r
     WHERE r.namespace_id = $1 AND r.queue = $2 AND r.group_key = $3 AND NOT r.alone
-        AND (r.reserved_until IS NULL OR r.reserved_until < clock_timestamp())
+        AND (r.reserved_until IS NULL OR r.reserved_until < clock_timestamp()
+            OR r.reserved_until > clock_timestamp() + interval '10 seconds')
     ORDER BY r.priority DESC, r.ready_at, r.job_uid, r.stage_no
     LIMIT $4
     FOR UPDATE SKIP LOCKED
