@@ -61,4 +61,8 @@ impl PermitService for PermitRpcs {
     async fn reset_breaker(&self, request: Request<ResetBreakerRequest>) -> Answer<ResetBreakerResponse> {
         answer(&self.0, request, permit_writes::reset_breaker).await
     }
+
+    async fn revoke_permit(&self, request: Request<RevokePermitRequest>) -> Answer<RevokePermitResponse> {
+        answer(&self.0, request, permit_writes::revoke_permit).await
+    }
 }

@@ -20,6 +20,7 @@ use crate::operation::permits::PermitReply;
 use crate::operation::permits::release::ReleasePermit;
 use crate::operation::permits::renew::RenewPermit;
 use crate::operation::permits::resource::{Change, ChangeResource};
+use crate::operation::permits::revoke::RevokePermit;
 use crate::proto;
 
 /// RenewPermits. Each is decided for itself, in one or a few groups.
@@ -109,6 +110,33 @@ pub async fn reset_breaker(
     let reply = caller.execute(ChangeResource { request: identity, ..operation }).await?;
     let resource = told(&caller, &name, &reply).await?;
     Ok(proto::ResetBreakerResponse { resource, replayed: reply.replayed.is_some() })
+}
+
+/// RevokePermit.
+pub async fn revoke_permit(
+    caller: Caller,
+    mut request: proto::RevokePermitRequest,
+) -> Result<proto::RevokePermitResponse> {
+    let identity = identity(caller.namespace, &mut request)?;
+    let root = Path::Root;
+    let resource = convert::name(&request.resource, &root.field("resource"))?;
+    let fencing_token = request.fencing_token;
+    if fencing_token < 1 {
+        return Err(root.field("fencing_token").refuse("must be 1 or more").into());
+    }
+    let requester = text::worker_id(&request.requester, &root.field("requester"))?;
+    let reason: String = text::prose(&request.reason, limits::MESSAGE_BYTES, &root.field("reason"))?;
+    let key = ResourceKey::of(caller.namespace, &resource);
+    let (name, by, why) = (resource.clone(), requester.clone(), reason.clone());
+    let reply =
+        caller.execute(RevokePermit { key, resource, fencing_token, requester, reason, request: identity }).await?;
+    if reply.applied && reply.replayed.is_none() {
+        let revocations = reply.resource.iter().flat_map(|resource| &resource.state.revocations);
+        let holder = revocations.rev().find(|one| one.fencing_token == fencing_token).map(|one| &*one.holder);
+        tracing::info!(resource = %name, fencing_token, holder, requester = %by, reason = %why, "a permit was revoked");
+    }
+    let resource = told(&caller, &name, &reply).await?;
+    Ok(proto::RevokePermitResponse { resource, applied: reply.applied, replayed: reply.replayed.is_some() })
 }
 
 fn change_resource(

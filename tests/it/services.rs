@@ -23,6 +23,7 @@ mod record_watching;
 mod records;
 mod recreated;
 mod replans;
+mod revoked;
 mod runs;
 mod several_servers;
 mod spared;

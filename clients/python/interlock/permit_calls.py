@@ -248,6 +248,32 @@ class PermitCalls(Connection):
         )
         return (await self.call(self.permits.ResetBreaker, request)).resource
 
+    async def revoke_permit(
+        self, resource: str, fencing_token: int, reason: str = "", *, requester: str | None = None
+    ) -> permit_pb2.Resource:
+        """Takes a permit from its holder, at all of its resources; callers that wait are served at once.
+
+        Its holder learns it as from an expiry: `PermitLost`. A permit that is not held any more changes nothing.
+
+        Args:
+            resource: one of its resources.
+            fencing_token: the permit's token there, as `Resource.holders` tells it.
+            reason: why, for the record.
+            requester: who, for the record. None: host and process id.
+
+        Raises:
+            NotFound: there is no such resource.
+            InvalidArgument: the resource never granted this token.
+            InvalidTransition: the permit came with the attempt of a stage, and ends with it.
+        """
+        request = permit_service_pb2.RevokePermitRequest(
+            resource=resource,
+            fencing_token=fencing_token,
+            reason=reason,
+            requester=_host_and_process() if requester is None else requester,
+        )
+        return (await self.call(self.permits.RevokePermit, request)).resource
+
     async def close(self) -> None:
         """Ends the connection; calls that are under way are cancelled, and permits that are held expire."""
         await self._keeper.close()

@@ -127,6 +127,17 @@ async def test_a_wait_that_is_over_is_a_denial(client: Client, doc: str, monkeyp
     assert not await client.release_permit(permit.token)
 
 
+async def test_an_operator_takes_a_permit_away(client: Client, doc: str) -> None:
+    with pytest.raises(interlock.PermitLost):
+        async with client.permit(doc, holder="stuck", ttl=2) as permit:
+            token = permit.fencing_tokens[doc]
+            revoked = await client.revoke_permit(doc, token, "it is stuck", requester="me")
+            assert revoked.permits == 0
+            await asyncio.sleep(30)
+    (told,) = (await client.get_resource(doc)).revocations
+    assert (told.requester, told.reason, told.holder) == ("me", "it is stuck", "stuck")
+
+
 async def test_three_server_errors_open_a_breaker(client: Client, doc: str) -> None:
     await client.set_policy(doc, capacity=10, breaker=Breaker(failure_threshold=3, open_duration=600))
     for number in range(3):

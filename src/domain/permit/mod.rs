@@ -2,9 +2,11 @@
 //!
 //! Layout: `policy` are the rules of a resource; `token_bucket`, `breaker` and `adaptive_limit` are where each kind of rule
 //! stands; `resource` has them all, with who holds a
-//! permit; `line` is who waits; `room` says whether a claim fits; `step_back` is what a clock that stepped back makes necessary.
+//! permit; `line` is who waits; `audit` is what operators did; `room` says whether a claim fits; `step_back` is what a
+//! clock that stepped back makes necessary.
 
 pub mod adaptive_limit;
+pub mod audit;
 pub mod breaker;
 mod learner;
 pub mod line;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::adaptive_limit::AdaptiveLimit;
+pub use super::audit::{Reset, Revocation};
 use super::breaker::{Breaker, BreakerPhase};
 use super::line::{Place, Turn, Waiter};
 use super::policy::Policy;
@@ -27,36 +28,6 @@ pub const KEPT_FOR: Duration = Duration::from_secs(600);
 const LOST_FOR: Duration = Duration::from_secs(600);
 /// How many lost permits are remembered.
 const MAX_LOST: usize = 1_000;
-/// Resets of the breaker, and revocations, that are kept.
-const MAX_AUDITED: usize = 10;
-
-/// That somebody closed the breaker by hand.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Reset {
-    /// When.
-    pub at: Timestamp,
-    /// Who, by its own word.
-    pub requester: Name,
-    /// Why, by its own word.
-    pub reason: String,
-    /// Where the breaker stood: the number of its state on the wire.
-    pub from: i32,
-}
-
-/// That an operator revoked a permit.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Revocation {
-    /// When.
-    pub at: Timestamp,
-    /// Who, by its own word.
-    pub requester: Name,
-    /// Why, by its own word.
-    pub reason: String,
-    /// The permit's fencing token.
-    pub fencing_token: i64,
-    /// The permit's holder, by its own word.
-    pub holder: Name,
-}
 
 /// Where the rules stand.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -304,19 +275,7 @@ impl Resource {
         self.take_away(id, Outcome { class: Some(FailureClass::LeaseExpired), ..Outcome::default() }, now);
     }
 
-    /// Takes a permit from its holder for an operator; it says nothing of what the resource stands for. Its fencing token and holder are
-    /// noted in `revocation`. True if it was held.
-    pub fn revoke(&mut self, id: &Uuid, revocation: &Revocation) -> bool {
-        let Some(permit) = self.held_permit(id).cloned() else { return false };
-        self.take_away(id, Outcome::NEUTRAL, revocation.at);
-        let (fencing_token, holder) = (permit.fencing_token, permit.holder.clone());
-        self.state.revocations.push(Revocation { fencing_token, holder, ..revocation.clone() });
-        let beyond = self.state.revocations.len().saturating_sub(MAX_AUDITED);
-        self.state.revocations.drain(..beyond);
-        true
-    }
-
-    fn take_away(&mut self, id: &Uuid, outcome: Outcome, now: Timestamp) {
+    pub(super) fn take_away(&mut self, id: &Uuid, outcome: Outcome, now: Timestamp) {
         let Some(permit) = self.held_permit(id).cloned() else { return };
         let lost = Permit { lost_at: Some(now), expires_at: None, ..Permit::clone(&permit) };
         self.permits.insert(*id, Arc::new(lost));
@@ -385,17 +344,6 @@ impl Resource {
     /// An arrival that is later than those of all who ever waited here.
     pub fn next_arrival(&self, now: Timestamp) -> Timestamp {
         self.state.latest_arrival.map_or(now, |latest| now.max(Timestamp(latest.0 + 1)))
-    }
-
-    /// Notes that the breaker was closed by hand, and closes it. False if there is none.
-    pub fn reset_breaker(&mut self, reset: Reset) -> bool {
-        let has_breaker = self.policy.as_ref().is_some_and(|policy| policy.breaker.is_some());
-        let Some(breaker) = self.state.breaker.as_mut().filter(|_| has_breaker) else { return false };
-        breaker.reset();
-        self.state.resets.push(reset);
-        let beyond = self.state.resets.len().saturating_sub(MAX_AUDITED);
-        self.state.resets.drain(..beyond);
-        true
     }
 
     /// Where the breaker stands, by the number of the wire; 0 if there is none.

@@ -1,7 +1,8 @@
 //! What happens to permits and their resources.
 //!
 //! Layout: `desk` is the workbench of all: resources that an operation works on, and the line of each, served when it closes; `acquire`,
-//! `renew`, `release` and `end_wait` are what callers do; `stages` is what the permits of stages need; `resource` sets rules;
+//! `renew`, `release` and `end_wait` are what callers do; `stages` is what the permits of stages need; `resource`
+//! sets rules, and `revoke` takes a permit away, for operators;
 //! `wake` is what happens by itself.
 
 pub mod acquire;
@@ -10,6 +11,7 @@ pub mod end_wait;
 pub mod release;
 pub mod renew;
 pub mod resource;
+pub mod revoke;
 pub(super) mod stages;
 pub mod wake;
 

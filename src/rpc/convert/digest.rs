@@ -57,6 +57,7 @@ repeatable!(
     UpdateResourceRequest of "PermitService/UpdateResource",
     DeleteResourceRequest of "PermitService/DeleteResource",
     ResetBreakerRequest of "PermitService/ResetBreaker",
+    RevokePermitRequest of "PermitService/RevokePermit",
     CommitRequest of "TransactionService/Commit",
     CreateNamespaceRequest of "AdminService/CreateNamespace",
     DeleteNamespaceRequest of "AdminService/DeleteNamespace",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::path::Path;
 use super::time;
 use crate::domain::permit::policy::{AdaptivePolicy, BreakerPolicy, Policy, RatePolicy};
-use crate::domain::permit::resource::{Reset, Resource};
+use crate::domain::permit::resource::{Reset, Resource, Revocation};
 use crate::domain::permit::{BlockReason, MAX_AMOUNT, Permit};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
@@ -182,6 +182,7 @@ pub fn resource(resource: &Resource, denials: &[u64; BlockReason::ALL.len()], no
         resets: state.resets.iter().rev().map(reset).collect(),
         create_time: Some(time::timestamp(resource.create_time)),
         update_time: Some(time::timestamp(resource.update_time)),
+        revocations: state.revocations.iter().rev().map(revocation).collect(),
     }
 }
 
@@ -203,6 +204,16 @@ fn reset(reset: &Reset) -> proto::BreakerReset {
         requester: reset.requester.to_string(),
         reason: reset.reason.clone(),
         from: reset.from,
+    }
+}
+
+fn revocation(revocation: &Revocation) -> proto::PermitRevocation {
+    proto::PermitRevocation {
+        revoke_time: Some(time::timestamp(revocation.at)),
+        requester: revocation.requester.to_string(),
+        reason: revocation.reason.clone(),
+        fencing_token: revocation.fencing_token,
+        holder: revocation.holder.to_string(),
     }
 }
 

@@ -249,6 +249,10 @@ fn good(scene: &Scene) -> BTreeMap<&'static str, Vec<u8>> {
         ("DeleteResource", request!(DeleteResourceRequest { name: "limit".into() })),
         ("WatchResource", request!(WatchResourceRequest { name: "limit".into() })),
         ("ResetBreaker", request!(ResetBreakerRequest { name: "limit".into(), requester: "w".into() })),
+        (
+            "RevokePermit",
+            request!(RevokePermitRequest { resource: "lock".into(), fencing_token: 1, requester: "w".into() }),
+        ),
         ("Commit", Vec::new()),
         ("DeleteNamespace", request!(DeleteNamespaceRequest { name: "empty".into() })),
     ])

@@ -1,0 +1,85 @@
+//! An operator takes a permit from its holder.
+
+use std::sync::Arc;
+
+use super::desk::Desk;
+use super::release::unbind;
+use crate::domain::id::Name;
+use crate::domain::permit::resource::{Resource, Revocation};
+use crate::domain::permit::{Permit, ResourceKey};
+use crate::domain::refusal::Refusal;
+use crate::domain::request::RequestIdentity;
+use crate::engine::world::{Key, World};
+use crate::operation::{Operation, Reply};
+
+/// Revokes a permit at all of its resources; callers that wait get them in the same commit.
+#[derive(Debug)]
+pub struct RevokePermit {
+    /// One of its resources.
+    pub key: ResourceKey,
+    /// That resource's name.
+    pub resource: Name,
+    /// Its fencing token there.
+    pub fencing_token: i64,
+    /// Who asks, by its own word.
+    pub requester: Name,
+    /// Why, by its own word.
+    pub reason: String,
+    /// The caller's `request_id`.
+    pub request: Option<RequestIdentity>,
+}
+
+impl RevokePermit {
+    /// The permit that is meant; `None` if it is not held any more.
+    fn permit(&self, resource: &Resource) -> Result<Option<Arc<Permit>>, Refusal> {
+        if self.fencing_token > resource.fencing_token {
+            let why = format!("was never granted, the newest is {}", resource.fencing_token);
+            return Err(Refusal::field("fencing_token".to_owned(), why));
+        }
+        let held = resource.held_permits().find(|permit| permit.fencing_token == self.fencing_token).cloned();
+        if held.as_ref().is_some_and(|permit| permit.expires_at.is_none()) {
+            let what = format!("permit {} of resource {:?}", self.fencing_token, self.resource);
+            let why = "it ends with the attempt, which CancelJob ends";
+            return Err(Refusal::InvalidTransition { what, state: "held by the attempt of a stage", why });
+        }
+        Ok(held)
+    }
+}
+
+impl Operation for RevokePermit {
+    fn name(&self) -> &'static str {
+        "revoke_permit"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        vec![Key::Resource(self.key)]
+    }
+
+    fn request(&self) -> Option<RequestIdentity> {
+        self.request
+    }
+
+    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+        let not_found = || Refusal::ResourceNotFound { name: self.resource.to_string() };
+        let resource = world.resource(self.key).ok_or_else(not_found)?;
+        let Some(permit) = self.permit(&resource)? else {
+            return Ok(Reply { resource: Some(resource), ..Reply::default() });
+        };
+        let mut desk = Desk::new(world, self.key.namespace);
+        let revocation = Revocation {
+            at: desk.now,
+            requester: self.requester.clone(),
+            reason: self.reason.clone(),
+            fencing_token: self.fencing_token,
+            holder: permit.holder.clone(),
+        };
+        for key in permit.keys(self.key) {
+            if desk.get(key).is_some_and(|resource| resource.revoke(&permit.id, &revocation)) {
+                desk.changed(key);
+            }
+        }
+        desk.close();
+        unbind(world, self.key.namespace, permit.lease, &permit.id);
+        Ok(Reply { resource: world.resource(self.key), applied: true, ..Reply::default() })
+    }
+}
