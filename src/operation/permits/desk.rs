@@ -350,7 +350,10 @@ impl<'w> Desk<'w> {
     /// Whether a waiter's server is not there any more. Of one that started a short time ago this server may not know yet.
     fn is_orphan(&self, waiter: &Waiter) -> bool {
         let around = self.world.surroundings();
-        let is_old = |as_of: Timestamp| waiter.arrival.after(NEW_FOR) < as_of || waiter.arrival > as_of.after(SLACK);
+        // One that came later than it is came before the clock stepped back; who is there is known since then.
+        let is_ahead = waiter.arrival > self.now.after(SLACK);
+        let is_recent = |as_of: Timestamp| as_of.after(SLACK) > self.now && as_of <= self.now.after(SLACK);
+        let is_old = |as_of: Timestamp| waiter.arrival.after(NEW_FOR) < as_of || is_ahead && is_recent(as_of);
         let is_known = around.as_of.is_some_and(is_old);
         is_known && !around.servers.contains(&waiter.server)
     }

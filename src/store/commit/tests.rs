@@ -67,13 +67,14 @@ async fn rows_are_found_by_their_keys_from_the_first_group_on() {
     let database = database().await;
     let target = Target::parse(database.url()).expect("our own URL");
     let client = target.connect(WRITER_SETUP).await.expect("Postgres listens");
+    // One row for each namespace, and one in all.
+    let is_small = |line: &str| line.contains("namespaces") || line.contains("global_floor");
     let mut scans = 0;
     for part in PARTS {
         let plan = plan(&client, part).await;
         assert!(!plan.contains("Seq Scan"), "{}:\n{plan}", part.name);
         let lines: Vec<&str> = plan.lines().collect();
-        let found =
-            lines.iter().enumerate().filter(|(_, line)| line.contains(" Scan using ") && !line.contains("namespaces"));
+        let found = lines.iter().enumerate().filter(|(_, line)| line.contains(" Scan using ") && !is_small(line));
         for (i, line) in found {
             let by_key = lines[i + 1].contains("Index Cond")
                 && ["_uid", "request_id", "record_id"].iter().any(|column| lines[i + 1].contains(column));
