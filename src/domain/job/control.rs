@@ -56,8 +56,9 @@ impl Edit {
             JobState::Pending | JobState::Running => {
                 self.record(EventKind::JobPaused);
                 // Before the start time nothing of it is used up.
-                let counts_from = self.job.opens_at.map_or(self.now, |at| at.max(self.now));
-                let timeout_left = self.job.times_out_at.take().map(|at| counts_from.until(at));
+                let counts_from = self.job.opens_at.map_or(self.clock, |at| at.max(self.clock));
+                let longest = self.job.meta.timeout.unwrap_or(Duration::MAX);
+                let timeout_left = self.job.times_out_at.take().map(|at| counts_from.until(at).min(longest));
                 self.job.state = JobState::Paused { timeout_left };
                 Ok(())
             }
@@ -71,7 +72,7 @@ impl Edit {
             JobState::Pending | JobState::Running => Ok(()),
             JobState::Paused { timeout_left } => {
                 self.record(EventKind::JobResumed);
-                let counts_from = self.job.opens_at.map_or(self.now, |at| at.max(self.now));
+                let counts_from = self.job.opens_at.map_or(self.clock, |at| at.max(self.clock));
                 self.job.times_out_at = timeout_left.map(|left| counts_from.after(left));
                 let started = self.job.start_time.is_some();
                 self.job.state = if started { JobState::Running } else { JobState::Pending };

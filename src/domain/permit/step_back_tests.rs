@@ -97,7 +97,7 @@ fn a_permit_lasts_no_longer_than_it_was_renewed_for() {
     assert!(old.is_ahead(now));
     old.step_back(now);
     assert_eq!(old.held_permit(&id).and_then(|permit| permit.expires_at), Some(now.after(secs(60))));
-    assert_eq!(old.expired(now.after(secs(60))), [id]);
+    assert_eq!(old.expired(now.after(secs(60)), true), [id]);
 }
 
 #[test]

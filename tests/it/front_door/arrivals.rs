@@ -54,7 +54,7 @@ async fn calls_without_messages_lock_out_none() {
         let beats = vec![proto::LeaseBeat { lease_token: lease.lease_token.clone(), ..Default::default() }];
         let statuses = ok(server.api.workers().heartbeat(proto::HeartbeatRequest { beats }).await).statuses;
         assert_eq!(statuses[0].directive(), proto::LeaseDirective::Continue);
-        server.api.submit(new_job(&request_id(), vec![new_stage("voice")])).await;
+        server.api.submit(new_job(&unique(), vec![new_stage("voice")])).await;
         slowest = slowest.max(began.elapsed());
     }
     let health = ok(server.api.health().check(HealthCheckRequest::default()).await);

@@ -136,7 +136,7 @@ async fn a_late_renewal_keeps_the_permit_as_long_as_nobody_waits() {
     let passed = "SELECT 'late' FROM permits WHERE expires_at <= clock_timestamp() - interval '1.5 s'";
     eventually("its time is long up", async || (server.column(passed).await == ["late"]).then_some(())).await;
     let fenced = proto::CommitRequest {
-        permit_fence: late.permit_token.clone(),
+        permit_fence: Some(late.permit_token.clone()),
         operations: vec![proto::CommitOperation {
             operation: Some(proto::commit_operation::Operation::UpdateRecord(update("doc", vec![increment("n", 1.0)]))),
         }],
