@@ -1,4 +1,4 @@
--- V11: the commit statement checks how many rows its writes changed before the commit, not after it.
+-- V10: the commit statement checks how many rows its writes changed before the commit, not after it.
 
 -- The commit statement ends with this. A write that changes other rows than were meant is a fault of the server or of somebody who changed
 -- rows by hand: the code is that of a data error, so that the group is split until the operation at fault is alone, and the others are applied.
