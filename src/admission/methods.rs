@@ -53,8 +53,16 @@ pub struct Methods {
 /// Refusing these would lose leases and permits that are held, or work that is done.
 const ESSENTIAL: &[&str] =
     &["Heartbeat", "CompleteStage", "FailStage", "ReleaseStage", "RenewPermits", "ReleasePermit"];
-/// Only the message of a commit says whether it ends an attempt; leasing goes on with accepted work, as do the other writes by workers.
-const MIXED: &[&str] = &["Commit", "LeaseStages", "StartStage", "UpdateStageProgress", "AddStages", "ClearCache"];
+/// These can only bring new work. Of other writes some go on with accepted work, some are an operator's, and of a commit only the message tells.
+const NEW_WORK: &[&str] = &[
+    "SubmitJob",
+    "BatchSubmitJobs",
+    "UpdateRecord",
+    "BatchUpdateRecords",
+    "BatchWriteRecords",
+    "DeleteRecord",
+    "AcquirePermit",
+];
 /// The verbs of methods that change nothing. `Check` and `ServerReflectionInfo` are health's and reflection's.
 const READS: &[&str] =
     &["Get", "List", "BatchGet", "Watch", "Wait", "Query", "Search", "Explain", "Check", "ServerReflection"];
@@ -83,17 +91,13 @@ impl Methods {
 
     fn insert(&mut self, service: &str, name: &str, is_client_streaming: bool) {
         let path = format!("/{service}/{name}");
-        let reads = READS.iter().any(|verb| name.starts_with(verb));
         let method = Method {
             index: self.paths.len(),
             is_known: true,
             is_client_streaming,
-            is_read: reads,
+            is_read: READS.iter().any(|verb| name.starts_with(verb)),
             is_essential: ESSENTIAL.contains(&name),
-            is_new_work: service.starts_with("interlock.")
-                && !reads
-                && !ESSENTIAL.contains(&name)
-                && !MIXED.contains(&name),
+            is_new_work: NEW_WORK.contains(&name),
             is_health: service == "grpc.health.v1.Health",
             is_watch: name.starts_with("Watch") || name == "ServerReflectionInfo",
         };

@@ -1,8 +1,8 @@
 //! Refuses new work before its message is read while the writer is behind: reading and decoding what will be refused is what an overloaded server
 //! has no time for.
 //!
-//! Only calls that bring nothing but new work are refused here. What keeps accepted work going, reads, and calls of which only the message tells
-//! (Commit may complete a stage) go on, and the writer's queue decides.
+//! Only calls that can bring nothing but new work are refused here. All others go on, and the writer's queue decides: what keeps accepted work going, what
+//! operators do, reads, and calls of which only the message tells (Commit may complete a stage).
 
 use std::convert::Infallible;
 use std::sync::Arc;
