@@ -53,3 +53,55 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Shed<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tower::{Layer, Service, service_fn};
+
+    use super::*;
+    use crate::admission::Methods;
+    use crate::proto::FILE_DESCRIPTOR_SET;
+
+    #[tokio::test]
+    async fn new_work_is_refused_unread_and_everything_else_goes_on() {
+        let methods = Methods::from_descriptors(&[FILE_DESCRIPTOR_SET]).expect("our own descriptors");
+        let served = Arc::new(AtomicUsize::new(0));
+        let inner = {
+            let served = served.clone();
+            service_fn(move |_: Request<()>| {
+                served.fetch_add(1, Ordering::Relaxed);
+                async { Ok::<_, Infallible>(http::Response::new(tonic::body::Body::empty())) }
+            })
+        };
+        let mut busy = shed(Arc::new(|| Some(Duration::from_millis(700)))).layer(inner.clone());
+        let mut idle = shed(Arc::new(|| None)).layer(inner);
+        for (path, is_new) in [
+            ("/interlock.v1.JobService/SubmitJob", true),
+            ("/interlock.v1.RecordService/UpdateRecord", true),
+            ("/interlock.v1.WorkerService/Heartbeat", false),
+            ("/interlock.v1.WorkerService/LeaseStages", false),
+            ("/interlock.v1.JobService/CancelJob", false),
+            ("/interlock.v1.JobService/GetJob", false),
+            ("/interlock.v1.TransactionService/Commit", false),
+            ("/no.such.Service/Call", false),
+        ] {
+            let request = || {
+                let mut request = Request::new(());
+                request.extensions_mut().insert(methods.find(path));
+                request
+            };
+            let before = served.load(Ordering::Relaxed);
+            let response = busy.call(request()).await.expect("infallible");
+            assert_eq!(served.load(Ordering::Relaxed) - before, usize::from(!is_new), "{path}");
+            if is_new {
+                let header = |name: &str| response.headers()[name].to_str().expect("text").to_owned();
+                let exhausted = (Code::ResourceExhausted as i32).to_string();
+                assert_eq!((header("grpc-status"), header("grpc-retry-pushback-ms")), (exhausted, "700".to_owned()));
+            }
+            idle.call(request()).await.expect("infallible");
+            assert_eq!(served.load(Ordering::Relaxed) - before, 1 + usize::from(!is_new), "{path}");
+        }
+    }
+}

@@ -10,6 +10,7 @@ mod held_records;
 mod held_up;
 mod load;
 mod migrations;
+mod overloaded;
 mod poolers;
 mod postgres;
 mod private;
