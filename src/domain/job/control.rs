@@ -82,7 +82,7 @@ impl Edit {
         }
     }
 
-    /// Asks everybody to stop; who holds a stage may go on for `grace`, or as [`Job::grace_end`] says. None at all ends leases at once.
+    /// Asks everybody to stop; who holds a stage may go on for `grace`, or as `Job::grace_end` says. None at all ends leases at once.
     pub fn cancel(&mut self, grace: Duration, reason: Option<Name>) -> Result<(), Refusal> {
         match self.job.state {
             JobState::Cancelling { .. } | JobState::Failing { .. } | JobState::Cancelled => return Ok(()),
