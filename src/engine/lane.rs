@@ -4,11 +4,13 @@
 //! the locking lane, which takes the rows' locks first. Both decide the same way.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use foldhash::HashSet;
+use futures::FutureExt;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -99,14 +101,22 @@ impl Lane {
     /// Serves the queue until it is closed and empty.
     pub async fn run(mut self) {
         while let Some(group) = self.queue.take_group(self.side).await {
-            let (group, began) = (self.without_contended(group), Instant::now());
-            let rows = group.iter().map(|pending| pending.weight.rows).sum();
-            let mut todo = vec![Work { group, stale: HashSet::default() }];
-            while let Some(work) = todo.pop() {
-                todo.extend(self.round(work).await);
+            // A fault in one decision must not end the lane. The callers of its group are answered that the outcome is not known.
+            if AssertUnwindSafe(self.serve(group)).catch_unwind().await.is_err() {
+                tracing::error!("a lane panicked; the outcome of its group is not known");
+                self.connection.discard();
             }
-            self.queue.note_pace(rows, began.elapsed());
         }
+    }
+
+    async fn serve(&mut self, group: Vec<Pending>) {
+        let (group, began) = (self.without_contended(group), Instant::now());
+        let rows = group.iter().map(|pending| pending.weight.rows).sum();
+        let mut todo = vec![Work { group, stale: HashSet::default() }];
+        while let Some(work) = todo.pop() {
+            todo.extend(self.round(work).await);
+        }
+        self.queue.note_pace(rows, began.elapsed());
     }
 
     fn without_contended(&self, group: Vec<Pending>) -> Vec<Pending> {

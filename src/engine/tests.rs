@@ -65,7 +65,7 @@ impl Server {
             ..Default::default()
         };
         let request_body = proto::SubmitJobRequest {
-            job_id: Some(job_id.to_owned()),
+            job_id: (!job_id.is_empty()).then(|| job_id.to_owned()),
             kind: "film".to_owned(),
             stages: stages.iter().map(stage).collect(),
             ..Default::default()

@@ -73,6 +73,17 @@ async fn the_outcome_of_a_lost_connection_is_found_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_a_lane_ends_its_group_and_not_the_lane() {
+    let database = Database::fresh().await;
+    let program = Program::with_failpoints(&database, "before_commit=2*off->1*panic->off").await;
+    let request = new_request();
+    let status = third(&program.api, &request).await.expect_err("the third");
+    assert_eq!(reason(&status), ("Unavailable OUTCOME_UNKNOWN".to_owned(), true));
+    assert!(!ok(program.api.jobs().submit_job(request).await).replayed, "nothing had been sent");
+    assert_eq!(count(&program.api).await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_outcome_that_cannot_be_found_out_is_told_as_unknown() {
     let database = Database::fresh().await;
     let failpoints = "after_commit=2*off->1*return(lose)->off;settle=return(lose)";
