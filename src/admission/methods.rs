@@ -54,15 +54,8 @@ pub struct Methods {
 const ESSENTIAL: &[&str] =
     &["Heartbeat", "CompleteStage", "FailStage", "ReleaseStage", "RenewPermits", "ReleasePermit"];
 /// These can only bring new work. Of other writes some go on with accepted work, some are an operator's, and of a commit only the message tells.
-const NEW_WORK: &[&str] = &[
-    "SubmitJob",
-    "BatchSubmitJobs",
-    "UpdateRecord",
-    "BatchUpdateRecords",
-    "BatchWriteRecords",
-    "DeleteRecord",
-    "AcquirePermit",
-];
+const NEW_WORK: &[&str] =
+    &["SubmitJob", "BatchSubmitJobs", "UpdateRecord", "BatchUpdateRecords", "BatchWriteRecords", "DeleteRecord"];
 /// The verbs of methods that change nothing. `Check` and `ServerReflectionInfo` are health's and reflection's.
 const READS: &[&str] =
     &["Get", "List", "BatchGet", "Watch", "Wait", "Query", "Search", "Explain", "Check", "ServerReflection"];

@@ -75,7 +75,7 @@ pub struct Layer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_wait: Option<Span>,
 
-    /// Writes that may wait [default: 8192], some tenths of a second of work; beyond it, new ones are rejected at once.
+    /// Writes that may wait [default: 8192]. New work is refused earlier, once a quarter of a second of it waits by what was measured.
     #[arg(long, env = "INTERLOCK_QUEUE_OPERATIONS", value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_operations: Option<u32>,

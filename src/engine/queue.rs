@@ -131,6 +131,8 @@ struct Inner {
     usual: Line,
     bytes: usize,
     pace: Pace,
+    /// The usual operation at the head was too large for what urgent ones left of the last group: the next group begins with it.
+    usual_first: bool,
     /// The roots that each side has in hand.
     in_hand: [HashSet<Key>; SIDES],
     /// Those that somebody waits for who is left waiting; only of use while a group is taken, but it keeps its room.
@@ -275,9 +277,10 @@ impl Line {
 }
 
 impl Room {
-    /// Three quarters, so that urgent operations leave some of each group to the others.
-    fn mostly(self) -> Self {
-        Self { operations: self.operations / 4 * 3, rows: self.rows / 4 * 3, bytes: self.bytes / 4 * 3 }
+    /// So many quarters.
+    fn part(self, quarters: usize) -> Self {
+        let part = |whole: usize| whole / 4 * quarters;
+        Self { operations: part(self.operations), rows: part(self.rows), bytes: part(self.bytes) }
     }
 }
 
@@ -325,16 +328,20 @@ impl Inner {
         self.in_hand[side as usize].clear();
         self.ahead.clear();
         let room = Room { operations: MAX_GROUP_OPERATIONS, rows: self.pace.max_group_rows(), bytes: MAX_GROUP_BYTES };
-        let urgent_room = if self.usual.waiting.is_empty() { room } else { room.mostly() };
         let mut taken = Taken::default();
+        if std::mem::take(&mut self.usual_first) {
+            self.take_from(Class::Usual, side, room.part(1), &mut taken);
+        }
+        let urgent_room = if self.usual.waiting.is_empty() { room } else { room.part(3) };
         self.take_from(Class::Urgent, side, urgent_room, &mut taken);
-        self.take_from(Class::Usual, side, room, &mut taken);
+        self.usual_first = self.take_from(Class::Usual, side, room, &mut taken);
         let keys = taken.group.iter().flat_map(|next: &Pending| roots(&next.keys));
         self.in_hand[side as usize].extend(keys.cloned());
         taken.group
     }
 
-    fn take_from(&mut self, class: Class, side: Side, room: Room, taken: &mut Taken) {
+    /// True if the next one was too large for what is left of the group.
+    fn take_from(&mut self, class: Class, side: Side, room: Room, taken: &mut Taken) -> bool {
         let mut place = 0;
         let mut batches_behind = self.line(class).batches;
         loop {
@@ -342,9 +349,9 @@ impl Inner {
                 Class::Urgent => &self.urgent,
                 Class::Usual => &self.usual,
             };
-            let Some(next) = line.waiting.get(place) else { return };
+            let Some(next) = line.waiting.get(place) else { return false };
             if side != Side::First && batches_behind == 0 {
-                return;
+                return false;
             }
             batches_behind -= usize::from(next.is_batch());
             let is_barred = || {
@@ -358,9 +365,9 @@ impl Inner {
                 continue;
             }
             if !taken.has_room_for(next.weight, room) {
-                return;
+                return true;
             }
-            let Some(next) = self.line(class).take(place) else { return };
+            let Some(next) = self.line(class).take(place) else { return false };
             self.bytes -= next.weight.bytes;
             taken.rows += next.weight.rows;
             taken.bytes += next.weight.bytes;

@@ -36,8 +36,11 @@ struct Queue<K, V> {
     readers: usize,
 }
 
-/// One reading task; counts until it is dropped.
-struct Reader<K, V>(Arc<Batch<K, V>>);
+/// One reading task. Dropped before its queue is empty, it has panicked or was aborted.
+struct Reader<K, V> {
+    batch: Arc<Batch<K, V>>,
+    is_done: bool,
+}
 
 impl<K, V> Default for Batch<K, V> {
     fn default() -> Self {
@@ -59,7 +62,7 @@ where
         F: Future<Output = Result<HashMap<K, V>>> + Send,
     {
         let (sender, receiver) = oneshot::channel();
-        let reader = lock(&self.queue).add(key, sender).then(|| Reader(self.clone()));
+        let reader = lock(&self.queue).add(key, sender).then(|| Reader { batch: self.clone(), is_done: false });
         if let Some(reader) = reader {
             tokio::spawn(async move { reader.read_all(read).await });
         }
@@ -81,7 +84,8 @@ impl<K: Clone + Eq + Hash, V> Queue<K, V> {
         begins
     }
 
-    /// The next keys for which somebody still waits.
+    /// The next keys for which somebody still waits. With none left the reader who asks is counted out, under the same lock in which
+    /// [`Queue::add`] decides whether another is needed.
     fn take(&mut self) -> Vec<(K, Vec<oneshot::Sender<Answer<V>>>)> {
         let mut taken = Vec::new();
         while taken.len() < MAX_KEYS {
@@ -92,6 +96,7 @@ impl<K: Clone + Eq + Hash, V> Queue<K, V> {
                 taken.push((key, waiting));
             }
         }
+        self.readers -= usize::from(taken.is_empty());
         taken
     }
 }
@@ -102,13 +107,14 @@ where
     V: Clone,
 {
     /// Reads until nobody waits any more.
-    async fn read_all<F>(self, read: impl Fn(Vec<K>) -> F)
+    async fn read_all<F>(mut self, read: impl Fn(Vec<K>) -> F)
     where
         F: Future<Output = Result<HashMap<K, V>>>,
     {
         loop {
-            let mut taken = lock(&self.0.queue).take();
+            let mut taken = lock(&self.batch.queue).take();
             if taken.is_empty() {
+                self.is_done = true;
                 return;
             }
             let keys = taken.iter().map(|(key, _)| key.clone()).collect();
@@ -129,7 +135,16 @@ where
 
 impl<K, V> Drop for Reader<K, V> {
     fn drop(&mut self) {
-        lock(&self.0.queue).readers -= 1;
+        if self.is_done {
+            return;
+        }
+        let mut queue = lock(&self.batch.queue);
+        queue.readers -= 1;
+        if queue.readers == 0 {
+            // Nobody would read these; without their senders those who wait hear that the store is not available.
+            queue.order.clear();
+            queue.requests.clear();
+        }
     }
 }
 
@@ -191,5 +206,15 @@ mod tests {
         reads.2.add_permits(100);
         assert_eq!(last.await.expect("no panic"), Ok(Some(2_001)));
         assert_eq!(reads.1.load(Ordering::Relaxed), 1, "only the last was read");
+    }
+
+    #[tokio::test]
+    async fn after_a_read_that_panicked_nobody_waits_for_ever() {
+        let batch: Arc<Batch<u32, u32>> = Arc::default();
+        let panics = |_: Vec<u32>| async { panic!("a fault") };
+        let asked = [batch.ask(1, panics), batch.ask(2, panics)];
+        assert!(join_all(asked).await.iter().all(|answer| *answer == Err(Error::StoreUnavailable)));
+        assert_eq!(lock(&batch.queue).readers, 0);
+        assert_eq!(batch.ask(1, |_| async { Ok(HashMap::default()) }).await, Ok(None));
     }
 }

@@ -123,6 +123,11 @@ impl Operation for ControlJob {
         Weight::SMALL.plus(Weight { rows: self.context().len(), bytes })
     }
 
+    fn is_urgent(&self) -> bool {
+        // They take load away.
+        matches!(self.control, Control::Cancel { .. } | Control::Pause)
+    }
+
     fn request(&self) -> Option<RequestIdentity> {
         self.request
     }

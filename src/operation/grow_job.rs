@@ -37,6 +37,11 @@ impl Operation for AddStages {
         self.request
     }
 
+    fn is_urgent(&self) -> bool {
+        // The attempt that adds them is under way.
+        true
+    }
+
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
         let job = self.target.job(world)?;
         let by = job.running(&self.target.hold)?.no;

@@ -53,6 +53,11 @@ impl Operation for StartStage {
         self.request
     }
 
+    fn is_urgent(&self) -> bool {
+        // Accepted work goes on before new work is accepted.
+        true
+    }
+
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
         let job = existing(world, self.key, &self.job_id)?;
         let stage = job.held(&Hold::Name(self.stage_name.clone()))?;

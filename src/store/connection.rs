@@ -135,7 +135,10 @@ impl Fault {
             Some("55P03") => Self::Held,
             // Somebody else inserted the same id; serialization failures and deadlocks are the same to us.
             Some("23505" | "40001" | "40P01") => Self::Beaten,
-            Some(code) if code.starts_with("22") || code.starts_with("23") => Self::Poisoned(format!("{error:?}")),
+            // Of the content: data, constraints, a row that would be written twice (21000), or was by a trigger or function (27000).
+            Some(code) if ["21", "22", "23", "27"].iter().any(|class| code.starts_with(class)) => {
+                Self::Poisoned(format!("{error:?}"))
+            }
             Some(_) | None => Self::Failed(unavailable(error)),
         }
     }

@@ -17,14 +17,14 @@ const BATCH: i64 = 500;
 /// Brings it back, where nobody comes by who would. See `domain/permit/step_back.rs`.
 pub struct StepBack {
     engine: Engine,
-    /// The steps of the clock that were seen to.
-    steps: u64,
+    /// The steps of the clock that were dealt with; `None` before the first look.
+    steps: Option<u64>,
 }
 
 impl StepBack {
     /// One who looks for it.
     pub fn new(engine: Engine) -> Self {
-        Self { engine, steps: 0 }
+        Self { engine, steps: None }
     }
 }
 
@@ -35,15 +35,18 @@ impl Chore for StepBack {
 
     async fn run(&mut self) -> Result<usize> {
         let store = &self.engine.shared().store;
-        let ahead: BTreeSet<ResourceKey> = store.resources_ahead(BATCH).await?.into_iter().collect();
-        let woken = execute_all(&self.engine, ahead.into_iter().map(|key| WakeResource { key })).await?;
         let steps = self.engine.shared().clock.steps();
-        let timers = store.timers_ahead(steps != self.steps, BATCH).await?;
+        // Reads all of them, so only after a step.
+        let ahead = if Some(steps) == self.steps { Vec::new() } else { store.resources_ahead(BATCH).await? };
+        let resources = ahead.len();
+        let ahead: BTreeSet<ResourceKey> = ahead.into_iter().collect();
+        let woken = execute_all(&self.engine, ahead.into_iter().map(|key| WakeResource { key })).await?;
+        let timers = store.timers_ahead(Some(steps) != self.steps, BATCH).await?;
         let found = timers.len();
         let wakes = timers.into_iter().map(|(key, stage_no)| Wake { key, stage_no, jitter: rand::random() });
         let woken = woken + execute_all(&self.engine, wakes).await? + store.step_back(BATCH).await?;
-        if found < Self::FULL {
-            self.steps = steps;
+        if found.max(resources) < Self::FULL {
+            self.steps = Some(steps);
         }
         Ok(woken)
     }

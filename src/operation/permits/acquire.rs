@@ -93,6 +93,11 @@ impl Operation for AcquirePermit {
         vec![self.id]
     }
 
+    fn is_urgent(&self) -> bool {
+        // An attempt that is under way needs it to go on.
+        self.lease.is_some()
+    }
+
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
         if !world.has_namespace(self.namespace) {
             return Err(Refusal::NamespaceNotFound { name: String::new() });

@@ -134,6 +134,11 @@ impl Operation for ChangeResource {
         self.request
     }
 
+    fn is_urgent(&self) -> bool {
+        // An operator's calls are few, and matter most under load.
+        matches!(self.change, Change::SetPolicy(_) | Change::ResetBreaker { .. })
+    }
+
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
         match &self.change {
             Change::SetPolicy(policy) => self.set_policy(world, policy.as_ref()),

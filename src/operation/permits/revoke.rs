@@ -59,6 +59,11 @@ impl Operation for RevokePermit {
         self.request
     }
 
+    fn is_urgent(&self) -> bool {
+        // An operator's calls are few, and matter most under load.
+        true
+    }
+
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
         let not_found = || Refusal::ResourceNotFound { name: self.resource.to_string() };
         let resource = world.resource(self.key).ok_or_else(not_found)?;

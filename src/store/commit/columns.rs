@@ -163,6 +163,12 @@ columns!(
     }
 );
 columns!(
+    /// A changed permit. `expires_at`: `None` if it is lost, else the earliest end it may have, or the latest where it `shortens`.
+    ChangedPermits of ChangedPermit {
+        namespace_id: i32, resource_uid: Uuid, permit_id: Uuid, expires_at: Option<Timestamp>, permit: JsonText, shortens: bool,
+    }
+);
+columns!(
     /// A permit that is extended.
     PermitRenewals of PermitRenewal {
         namespace_id: i32, resource_uid: Uuid, permit_id: Uuid, expires_at: Timestamp,
@@ -215,7 +221,7 @@ columns!(
         grace_until: Option<Timestamp>, opens_at: Option<Timestamp>, times_out_at: Option<Timestamp>,
         wakes_at: Option<Timestamp>, create_time: Timestamp, delayed_until: Option<Timestamp>,
         start_time: Option<Timestamp>, end_time: Option<Timestamp>, expire_time: Option<Timestamp>, timeout_us: Option<i64>,
-        retention_us: i64, retry: Option<JsonText>,
+        retention_us: i64, retry: Option<JsonText>, timeout_left_us: Option<i64>,
     }
 );
 columns!(
@@ -229,8 +235,12 @@ columns!(
     }
 );
 columns!(
-    /// A payload or a result.
-    Documents of DocumentRow { namespace_id: i32, job_uid: Uuid, document: Option<JsonText> }
+    /// The documents of a new job.
+    NewDocuments of NewDocument { namespace_id: i32, job_uid: Uuid, payload: Option<JsonText>, result: Option<JsonText> }
+);
+columns!(
+    /// The result of a job; a new run has none.
+    Results of JobResult { namespace_id: i32, job_uid: Uuid, result: Option<JsonText> }
 );
 columns!(
     /// A stage, new or changed.

@@ -62,17 +62,29 @@ impl Plan {
         }
     }
 
+    /// One row in one part: a statement writes a row once. An extension alone is no part of any version.
     fn write_permit(&mut self, c: i32, key: ResourceKey, before: &Permit, permit: &Permit) {
-        if let Some(expires_at) = permit.expires_at.filter(|_| before.expires_at != permit.expires_at) {
-            let (namespace_id, resource_uid) = ids(key);
-            let renewal = PermitRenewal { c, namespace_id, resource_uid, permit_id: permit.id, expires_at };
-            // Only a clock that stepped back makes one end earlier.
-            let is_later = before.expires_at.is_none_or(|before| before < expires_at);
-            if is_later { self.renew_permits.push(renewal) } else { self.shorten_permits.push(renewal) }
-        }
-        let renewed = Permit { expires_at: permit.expires_at, ..before.clone() };
-        if renewed != *permit {
-            self.update_permits.push(permit_row(c, key, permit));
+        let (namespace_id, resource_uid) = ids(key);
+        let (permit_id, expires_at) = (permit.id, permit.expires_at);
+        // Only a clock that stepped back makes one end earlier.
+        let shortens = before.expires_at.zip(expires_at).is_some_and(|(before, now)| now < before);
+        let is_extended = *permit == Permit { expires_at, ..before.clone() } && !shortens;
+        match expires_at.filter(|_| is_extended) {
+            Some(expires_at) => {
+                self.renew_permits.push(PermitRenewal { c, namespace_id, resource_uid, permit_id, expires_at });
+            }
+            None => {
+                let permit = JsonText::of(permit);
+                self.update_permits.push(ChangedPermit {
+                    c,
+                    namespace_id,
+                    resource_uid,
+                    permit_id,
+                    expires_at,
+                    permit,
+                    shortens,
+                });
+            }
         }
     }
 

@@ -96,8 +96,8 @@ plan! {
         delete_job_stage_artifacts: Ids, "Jobs whose artifacts go.";
         delete_job_ready_stages: Ids, "Jobs whose ready stages go.";
         delete_job_leases: Ids, "Jobs whose leases go.";
-        insert_payloads: Documents, "Payloads of new jobs.";
-        set_results: Documents, "Results.";
+        insert_documents: NewDocuments, "Payloads of new jobs, and their results where they have ended already.";
+        set_results: Results, "Results.";
         insert_stages: Stages, "New stages.";
         insert_specs: Specs, "Their specs.";
         update_stages: Stages, "Changed stages.";
@@ -118,8 +118,7 @@ plan! {
         clear_record_values: RecordFields, "Large values that go.";
         block_stages: Blocks, "Ready stages that wait for a permit.";
         insert_permits: Permits, "Granted permits.";
-        update_permits: Permits, "Permits that are shared by others now, or lost.";
-        shorten_permits: PermitRenewals, "Permits that would last longer than they can, since the clock stepped back.";
+        update_permits: ChangedPermits, "Permits that changed otherwise than by being extended.";
         delete_permits: PermitIds, "Permits that ended.";
         insert_waiters: Waiters, "Who waits from now on.";
         delete_waiters: PermitIds, "Who waits no longer.";
@@ -128,7 +127,7 @@ plan! {
     }
 }
 
-/// Parts whose rows need not all exist, or that another part of the group may write instead, so that their count proves nothing.
+/// Parts whose rows need not all exist, so that their count proves nothing.
 pub(super) const MAY_MISS: &[&str] = &[
     "delete_job_job_documents",
     "delete_job_stages",
@@ -139,7 +138,6 @@ pub(super) const MAY_MISS: &[&str] = &[
     "clear_artifacts",
     "clear_ready",
     "block_stages",
-    "shorten_permits",
     "note_probes",
 ];
 

@@ -221,11 +221,14 @@ impl Plan {
 
     fn write_documents(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes) {
         let (namespace_id, job_uid) = ids(job.key);
-        if let Some(payload) = changes.payload.as_ref().filter(|_| base.is_none()) {
-            self.insert_payloads.push(DocumentRow { c, namespace_id, job_uid, document: Some(text(payload)) });
-        }
-        if let Some(result) = &changes.result {
-            self.set_results.push(DocumentRow { c, namespace_id, job_uid, document: result.as_ref().map(text) });
+        let result = changes.result.as_ref().map(|result| result.as_ref().map(text));
+        match (base, changes.payload.as_ref().map(text), result) {
+            (None, None, None | Some(None)) | (Some(_), _, None) => {}
+            (None, payload, result) => {
+                let result = result.flatten();
+                self.insert_documents.push(NewDocument { c, namespace_id, job_uid, payload, result });
+            }
+            (Some(_), _, Some(result)) => self.set_results.push(JobResult { c, namespace_id, job_uid, result }),
         }
         for (&no, artifacts) in &changes.artifacts {
             match artifacts {
@@ -274,7 +277,7 @@ fn state(job: &Job) -> (i16, Option<Timestamp>) {
     }
 }
 
-fn timeout_left_us(job: &Job) -> Option<i64> {
+pub(super) fn timeout_left_us(job: &Job) -> Option<i64> {
     match job.state {
         JobState::Paused { timeout_left } => timeout_left.map(micros),
         _ => None,
@@ -313,6 +316,7 @@ fn new_job(c: i32, job: &Job) -> NewJobRow {
         timeout_us: job.meta.timeout.map(micros),
         retention_us: micros(job.meta.retention),
         retry: (*job.meta.retry != RetryPolicy::default()).then(|| JsonText::of(&job.meta.retry)),
+        timeout_left_us: timeout_left_us(job),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The commit statement: one for all, put together from the parts that a group needs.
 //!
-//! A group that only notes progress carries two parts, not thirty-six; which parts those are is the statement's name, and a
+//! A group that only notes progress carries two parts of more than sixty; which parts those are is the statement's name, and a
 //! connection prepares each combination once.
 //!
 //! The statement counts the rows that it wrote and fails if they are not those that were meant, so a fault never commits. One sum stands for

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::Plan;
 use super::columns::{SpecRow, StageRow};
+use super::rows::timeout_left_us;
 use crate::domain::job::Job;
 use crate::domain::retry::FailureCounts;
 use crate::domain::time::Timestamp;
@@ -13,7 +14,7 @@ use crate::domain::time::Timestamp;
 /// The rows of one job.
 #[derive(Clone, Debug, Default)]
 pub struct Tables {
-    root: Option<(i64, i16, f64)>,
+    root: Option<(i64, i16, f64, Option<i64>)>,
     stages: BTreeMap<i32, StageRow>,
     specs: BTreeMap<i32, SpecRow>,
     depends_on: BTreeMap<i32, String>,
@@ -28,10 +29,16 @@ impl Tables {
     /// Writes the rows of a plan, each at most once.
     pub fn apply(&mut self, plan: &Plan) {
         for row in plan.insert_jobs.rows() {
-            assert!(self.root.replace((row.revision, row.state, row.progress)).is_none(), "inserted twice");
+            assert!(
+                self.root.replace((row.revision, row.state, row.progress, row.timeout_left_us)).is_none(),
+                "inserted twice"
+            );
         }
         for row in plan.update_jobs.rows() {
-            assert!(self.root.replace((row.revision, row.state, row.progress)).is_some(), "updated before it is there");
+            assert!(
+                self.root.replace((row.revision, row.state, row.progress, row.timeout_left_us)).is_some(),
+                "updated before it is there"
+            );
         }
         let mut written = BTreeSet::new();
         for row in plan.insert_stages.rows() {
@@ -54,8 +61,11 @@ impl Tables {
             assert!(specified.insert(row.stage_no), "one effect per row");
             assert!(self.depends_on.insert(row.stage_no, row.document.0.to_string()).is_some(), "no such spec");
         }
+        for row in plan.insert_documents.rows() {
+            self.has_result = row.result.is_some();
+        }
         for row in plan.set_results.rows() {
-            self.has_result = row.document.is_some();
+            self.has_result = row.result.is_some();
         }
         self.apply_ready(plan);
         self.apply_leases(plan);
@@ -138,7 +148,7 @@ impl Tables {
             let required_by = spec.required_by.as_ref().map_or("[]", |text| &*text.0);
             assert_eq!(required_by, serde_json::to_string(&stage.required_by).expect("our own"));
         }
-        let (revision, _, progress) = self.root.expect("a root");
-        assert_eq!((revision, progress), (job.revision, job.progress));
+        let (revision, _, progress, timeout_left) = self.root.expect("a root");
+        assert_eq!((revision, progress, timeout_left), (job.revision, job.progress, timeout_left_us(job)));
     }
 }

@@ -197,3 +197,39 @@ async fn every_kind_of_operation_can_be_part_of_it() {
     let revisions: Vec<i64> = api.events("film").await.iter().map(|event| event.revision).collect();
     assert_eq!(revisions.last(), Some(&film.revision));
 }
+
+#[tokio::test]
+async fn a_job_that_is_new_can_end_or_be_paused_in_the_same_commit() {
+    let server = Server::start().await;
+    let api = &server.api;
+    let stage_ref = proto::StageRef { job_id: "done".to_owned(), stage_name: "s".to_owned() };
+    let end = part(Operation::CompleteStage(proto::CompleteStageRequest {
+        target: Some(proto::complete_stage_request::Target::StageRef(stage_ref)),
+        job_result: struct_of(json!({ "frames": 7 })),
+        ..Default::default()
+    }));
+    let new = |job_id: &str| {
+        let payload = struct_of(json!({ "title": "Rain" }));
+        let timeout = seconds(3_600);
+        part(Operation::SubmitJob(proto::SubmitJobRequest {
+            payload,
+            timeout,
+            ..new_job(job_id, vec![new_stage("s")])
+        }))
+    };
+    ok(api.transactions().commit(commit(vec![new("done"), end])).await);
+    let job = api.job("done").await;
+    assert_eq!((job.state(), job.result), (JobState::Succeeded, struct_of(json!({ "frames": 7 }))));
+    assert_eq!(job.payload, struct_of(json!({ "title": "Rain" })));
+
+    // What is left of the timeout is stored with a job that is paused from the first: a server that reads it later goes on with it.
+    let pause = part(Operation::PauseJob(proto::PauseJobRequest { job_id: "waits".to_owned(), ..Default::default() }));
+    ok(api.transactions().commit(commit(vec![new("waits"), pause])).await);
+    let left = "SELECT round(timeout_left_us / 6e7)::text FROM jobs WHERE job_id = 'waits'";
+    assert_eq!(server.column(left).await, ["60"]);
+    let other = server.beside().await;
+    let resume = proto::ResumeJobRequest { job_id: "waits".to_owned(), ..Default::default() };
+    ok(other.api.jobs().resume_job(resume).await);
+    let ends = "SELECT round(extract(epoch FROM times_out_at - now()) / 60)::text FROM jobs WHERE job_id = 'waits'";
+    assert_eq!(server.column(ends).await, ["60"]);
+}

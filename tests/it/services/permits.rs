@@ -126,6 +126,23 @@ async fn a_permit_that_is_not_renewed_goes_to_who_waits() {
     assert!(api.renew(&second).await);
 }
 
+#[tokio::test]
+async fn a_renewal_may_be_for_longer_than_the_permit_was_acquired_for() {
+    let server = Server::start().await;
+    let api = &server.api;
+    let short = proto::AcquirePermitRequest { ttl: seconds(2), ..wish(vec![claim("doc"), claim("film")]) };
+    let (first, other) = (api.ask(short).await.expect("a permit"), api.acquire("other").await);
+    let permit_tokens = vec![first.permit_token.clone(), other.permit_token.clone()];
+    let longer = proto::RenewPermitsRequest { permit_tokens, ttl: seconds(600) };
+    let statuses = ok(api.permits().renew_permits(longer).await).statuses;
+    assert!(statuses.iter().all(|status| !status.lost), "{statuses:?}");
+    let ends = "SELECT (expires_at > now() + interval '590 s')::text FROM permits";
+    assert_eq!(server.column(ends).await, ["true", "true", "true"]);
+    // A later one without a duration never shortens it.
+    assert!(api.renew(&first).await);
+    assert_eq!(server.column(ends).await, ["true", "true", "true"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_renewal_keeps_the_permit_as_long_as_nobody_waits() {
     let server = Server::start().await;
