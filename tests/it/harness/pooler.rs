@@ -21,6 +21,8 @@ pub struct Pooler {
     pub url: String,
     command: Command,
     child: Child,
+    /// What ends it at once, whoever is connected.
+    signal: Signal,
     directory: PathBuf,
 }
 
@@ -37,7 +39,8 @@ impl Pooler {
                 directory = directory.display(),
             )
         };
-        Pooler::start(database, "/usr/sbin/pgbouncer", &["-q"], settings).await
+        // Started from a background job it would ignore SIGQUIT, and SIGTERM waits for clients in newer versions.
+        Pooler::start(database, "/usr/sbin/pgbouncer", &["-q"], Signal::KILL, settings).await
     }
 
     /// Pgpool-II in one of its modes.
@@ -53,13 +56,14 @@ impl Pooler {
                 directory = directory.display(),
             )
         };
-        Pooler::start(database, "/usr/sbin/pgpool", &["-n", "-f"], settings).await
+        Pooler::start(database, "/usr/sbin/pgpool", &["-n", "-f"], Signal::QUIT, settings).await
     }
 
     async fn start(
         database: &Database,
         program: &str,
         flags: &[&str],
+        signal: Signal,
         settings: impl Fn(&Path, &Path, &str) -> String,
     ) -> Pooler {
         let config: tokio_postgres::Config = database.url().parse().expect("a URL");
@@ -82,7 +86,8 @@ impl Pooler {
         }
         let child = command.spawn().unwrap_or_else(|error| panic!("{program}, which `make deps` installs: {error}"));
         let socket = directory.to_str().expect("UTF-8").replace('/', "%2F");
-        let pooler = Pooler { url: format!("postgres://{user}@{socket}:{PORT}/{name}"), command, child, directory };
+        let url = format!("postgres://{user}@{socket}:{PORT}/{name}");
+        let pooler = Pooler { url, command, child, signal, directory };
         pooler.answers().await;
         pooler
     }
@@ -113,8 +118,8 @@ impl Pooler {
     /// Ends it with all its connections, and waits until it is gone.
     fn end(&mut self) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process");
-        // At once, whoever is connected; it may have ended by itself.
-        let _gone = kill_process(pid, Signal::QUIT);
+        // It may have ended by itself.
+        let _gone = kill_process(pid, self.signal);
         self.child.wait().expect("its status");
     }
 }
