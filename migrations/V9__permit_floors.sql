@@ -38,15 +38,17 @@ BEGIN
     SELECT count(*) INTO locked
     FROM (SELECT FROM resources r WHERE r.namespace_id = id FOR UPDATE SKIP LOCKED) l;
     SELECT count(*) INTO all_of_them FROM resources r WHERE r.namespace_id = id;
+    -- A permit whose time is up holds nothing, but its holder may be about to renew it: until the end of this, nobody can.
+    PERFORM FROM permits p WHERE p.namespace_id = id FOR UPDATE;
     RETURN locked = all_of_them
         AND NOT EXISTS (SELECT FROM jobs j WHERE j.namespace_id = id)
         AND NOT EXISTS (SELECT FROM records r WHERE r.namespace_id = id)
         AND NOT EXISTS (SELECT FROM resources r WHERE r.namespace_id = id AND r.policy IS NOT NULL)
-        AND NOT EXISTS (SELECT FROM permits p WHERE p.namespace_id = id AND p.permit ->> 'lost_at' IS NULL)
+        AND NOT EXISTS (SELECT FROM permits p WHERE p.namespace_id = id AND p.expires_at > clock_timestamp())
         AND NOT EXISTS (SELECT FROM permit_waiters w WHERE w.namespace_id = id);
 END
 $$;
-COMMENT ON FUNCTION namespace_is_empty IS 'whether a locked namespace holds nothing; its idle locks are locked then';
+COMMENT ON FUNCTION namespace_is_empty IS 'whether a locked namespace holds nothing; its idle locks and permits whose time is up are locked then';
 
 CREATE FUNCTION delete_namespace(id integer) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
