@@ -44,7 +44,8 @@ BEGIN
         AND NOT EXISTS (SELECT FROM jobs j WHERE j.namespace_id = id)
         AND NOT EXISTS (SELECT FROM records r WHERE r.namespace_id = id)
         AND NOT EXISTS (SELECT FROM resources r WHERE r.namespace_id = id AND r.policy IS NOT NULL)
-        AND NOT EXISTS (SELECT FROM permits p WHERE p.namespace_id = id AND p.expires_at > clock_timestamp())
+        AND NOT EXISTS (SELECT FROM permits p WHERE p.namespace_id = id AND p.permit ->> 'lost_at' IS NULL
+            AND (p.expires_at IS NULL OR p.expires_at > clock_timestamp()))
         AND NOT EXISTS (SELECT FROM permit_waiters w WHERE w.namespace_id = id);
 END
 $$;
