@@ -39,6 +39,7 @@ use crate::operation::probe::Probe;
 use crate::operation::{Operation, Reply};
 use crate::store::Store;
 use lane::{Lane, Mode};
+use pace::{MAX_BULK_WAIT, MAX_WAIT};
 use queue::{Pending, Queue, Side};
 pub use shared::{Figures, Shared};
 
@@ -100,8 +101,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 impl Engine {
     /// Starts the lanes over a migrated store.
     pub fn start(store: Store, hub: Arc<Hub>, settings: EngineSettings) -> Self {
-        let queue = || Arc::new(Queue::new(settings.queue_operations, settings.queue_bytes));
-        let (main, bulk, contended) = (queue(), queue(), queue());
+        let queue = |max_wait| Arc::new(Queue::new(settings.queue_operations, settings.queue_bytes, max_wait));
+        let (main, bulk, contended) = (queue(MAX_WAIT), queue(MAX_BULK_WAIT), queue(MAX_WAIT));
         let shared = Arc::new(Shared::new(store, hub, settings));
         let lane = |mode, from: &Arc<Queue>, side| {
             tokio::spawn(Lane::new(mode, shared.clone(), (from.clone(), side), contended.clone()).run())

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use super::group::MAX_GROUP_ROWS;
 
-/// Work that may wait before a lane, as time. Beyond it new work is refused.
-const MAX_WAIT: Duration = Duration::from_millis(250);
+/// Work that may wait before the lanes of small operations, as time. Beyond it new work is refused.
+pub const MAX_WAIT: Duration = Duration::from_millis(250);
+/// The same before the lane of large operations: those who load by the batch send several at once and hold up nobody else.
+pub const MAX_BULK_WAIT: Duration = Duration::from_secs(5);
 /// How long committing one group should take at most: what arrives in between waits for it.
 const MAX_GROUP_TIME: Duration = Duration::from_millis(40);
 /// Rows that a group may have at least, however slow the database is.
@@ -24,15 +26,21 @@ const FIRST_ROWS_PER_SECOND: f64 = 100_000.0;
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     rows_per_second: f64,
+    max_wait: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { rows_per_second: FIRST_ROWS_PER_SECOND }
+        Self::new(MAX_WAIT)
     }
 }
 
 impl Pace {
+    /// Before the first sample. `max_wait` is how much work may wait, as time.
+    pub fn new(max_wait: Duration) -> Self {
+        Self { rows_per_second: FIRST_ROWS_PER_SECOND, max_wait }
+    }
+
     /// Notes that a group of so many rows (see [`crate::operation::Weight`]) took so long from the queue to the replies.
     pub fn note(&mut self, rows: usize, took: Duration) {
         if rows >= MIN_SAMPLE_ROWS {
@@ -41,9 +49,9 @@ impl Pace {
         }
     }
 
-    /// Rows that may wait: what is worked off in [`MAX_WAIT`], and one full group always.
+    /// Rows that may wait: what is worked off in the longest wait, and one full group always.
     pub fn max_waiting_rows(&self) -> usize {
-        self.rows_in(MAX_WAIT).max(MAX_GROUP_ROWS)
+        self.rows_in(self.max_wait).max(MAX_GROUP_ROWS)
     }
 
     /// Rows that a group may have.
@@ -68,7 +76,7 @@ mod tests {
 
     #[test]
     fn bounds_follow_what_was_measured_within_limits() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(MAX_WAIT);
         for _ in 0..100 {
             pace.note(10_000, Duration::from_millis(50));
         }

@@ -107,7 +107,7 @@ pub enum Side {
 }
 
 /// Two classes, each first come, first served. Urgent operations (those that keep work alive) go first and may use a last tenth of the queue;
-/// others are refused once a quarter of a second of work waits (see [`super::pace`]).
+/// others are refused once too much work waits, measured as time (see [`super::pace`]).
 pub struct Queue {
     inner: Mutex<Inner>,
     /// For each side.
@@ -164,8 +164,10 @@ struct Room {
 }
 
 impl Queue {
-    pub fn new(max_operations: usize, max_bytes: usize) -> Self {
-        Self { inner: Mutex::default(), arrived: std::array::from_fn(|_| Notify::new()), max_operations, max_bytes }
+    /// `max_wait` is how much work may wait, as time, before new work is refused.
+    pub fn new(max_operations: usize, max_bytes: usize, max_wait: Duration) -> Self {
+        let inner = Mutex::new(Inner { pace: Pace::new(max_wait), ..Inner::default() });
+        Self { inner, arrived: std::array::from_fn(|_| Notify::new()), max_operations, max_bytes }
     }
 
     /// Lets an operation wait, or turns it away.

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::super::pace::MAX_WAIT;
 use super::*;
 use crate::domain::id::{LeaseToken, NamespaceId};
 use crate::domain::record::RecordKey;
@@ -23,7 +24,7 @@ fn beat(job: u128) -> Pending {
 }
 
 fn queue(updates: &[(usize, usize)]) -> Queue {
-    let queue = Queue::new(1_000, 1 << 20);
+    let queue = Queue::new(1_000, 1 << 20, MAX_WAIT);
     updates.iter().for_each(|(first, count)| queue.push(update(*first, *count)).expect("room"));
     queue
 }
@@ -126,7 +127,7 @@ async fn each_lane_is_woken_by_each_other() {
 
 #[test]
 fn urgent_operations_go_first_and_leave_a_quarter_of_each_group() {
-    let queue = Queue::new(10_000, 1 << 30);
+    let queue = Queue::new(10_000, 1 << 30, MAX_WAIT);
     (0..400).for_each(|i| queue.push(update(i, 1)).expect("room"));
     (0..2_000).for_each(|i| queue.push(beat(i)).expect("room"));
     let group = take(&queue, Side::First);
@@ -140,7 +141,7 @@ fn urgent_operations_go_first_and_leave_a_quarter_of_each_group() {
 
 #[test]
 fn work_that_would_wait_too_long_is_refused_but_urgent_work_is_not() {
-    let queue = Queue::new(1_000_000, 1 << 40);
+    let queue = Queue::new(1_000_000, 1 << 40, MAX_WAIT);
     (0..100).for_each(|_| queue.note_pace(1_000, Duration::from_millis(25)));
     let accepted = (0..).take_while(|i| queue.push(update(i * 100, 100)).is_ok()).count();
     // 40,000 rows a second, a quarter of a second; an update of a hundred records has two rows for each.
@@ -154,4 +155,17 @@ fn work_that_would_wait_too_long_is_refused_but_urgent_work_is_not() {
         assert!(!take(&queue, Side::First).is_empty());
     }
     queue.push(update(0, 100)).expect("room");
+}
+
+#[test]
+fn a_large_operation_is_not_passed_over_for_urgent_ones_for_ever() {
+    let queue = Queue::new(10_000, 1 << 30, MAX_WAIT);
+    queue.push(update(0, 3_000)).expect("room");
+    let mut groups = Vec::new();
+    for round in 0..3 {
+        (0..200).for_each(|i| queue.push(beat(round * 200 + i)).expect("room"));
+        groups.push(take(&queue, Side::First));
+    }
+    let is_large = |group: &Vec<Pending>| group.iter().any(|pending| !pending.operation.is_urgent());
+    assert_eq!(groups.iter().map(is_large).collect::<Vec<_>>(), [false, true, false]);
 }
