@@ -22,7 +22,7 @@ use crate::harness::*;
 
 const CLIENTS: usize = 32;
 /// Resources at a time, each with a history of its own.
-const RESOURCES: usize = 28;
+const RESOURCES: usize = 36;
 /// What each client does in a round.
 const TURNS: usize = 12;
 /// Kills in a round.
