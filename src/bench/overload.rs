@@ -127,7 +127,12 @@ impl Workers {
     async fn start(channels: &[Channel], name: &str) -> anyhow::Result<Self> {
         let queue = format!("{name}-held");
         let mut jobs = JobServiceClient::new(channels[0].clone());
-        jobs.submit_job(job(&queue, WORKERS)).await?;
+        // The run before may still be worked off.
+        let until = Instant::now() + PATIENCE;
+        while let Err(status) = jobs.submit_job(job(&queue, WORKERS)).await {
+            anyhow::ensure!(status.code() == Code::ResourceExhausted && Instant::now() < until, "{status}");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
         let request = proto::LeaseStagesRequest {
             worker_id: name.to_owned(),
             queues: vec![queue],

@@ -284,6 +284,12 @@ impl Room {
         let part = |whole: usize| whole / 4 * quarters;
         Self { operations: part(self.operations), rows: part(self.rows), bytes: part(self.bytes) }
     }
+
+    /// So much more than what is taken.
+    fn beside(self, taken: &Taken) -> Self {
+        let (operations, rows) = (self.operations + taken.group.len(), self.rows + taken.rows);
+        Self { operations, rows, bytes: self.bytes + taken.bytes }
+    }
 }
 
 impl Taken {
@@ -334,9 +340,12 @@ impl Inner {
         if std::mem::take(&mut self.usual_first) {
             self.take_from(Class::Usual, side, room.part(1), &mut taken);
         }
-        let urgent_room = if self.usual.waiting.is_empty() { room } else { room.part(3) };
+        let (urgent_room, before) =
+            (if self.usual.waiting.is_empty() { room } else { room.part(3) }, taken.group.len());
         self.take_from(Class::Urgent, side, urgent_room, &mut taken);
-        self.usual_first = self.take_from(Class::Usual, side, room, &mut taken);
+        // Urgent operations are not held up by a full group of others.
+        let usual_room = if taken.group.len() == before { room } else { room.part(1).beside(&taken) };
+        self.usual_first = self.take_from(Class::Usual, side, usual_room, &mut taken);
         let keys = taken.group.iter().flat_map(|next: &Pending| roots(&next.keys));
         self.in_hand[side as usize].extend(keys.cloned());
         taken.group
