@@ -29,5 +29,6 @@ pub mod request;
 pub mod retry;
 pub mod short;
 pub mod stage;
+mod stage_phase;
 pub mod stage_table;
 pub mod time;

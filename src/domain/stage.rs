@@ -14,6 +14,8 @@ use super::permit::{Claim, HeldPermit};
 use super::retry::{FailureCounts, RetryPolicy};
 use super::time::Timestamp;
 
+pub use super::stage_phase::StagePhase;
+
 /// The lease when neither stage nor request names one.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(90);
 /// The longest time between two heartbeats of a lease.
@@ -153,59 +155,6 @@ pub enum StageState {
     Cancelled,
     /// Never started, because it no longer made sense.
     Skipped,
-}
-
-/// The names of the states, numbered as on the wire and in the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[allow(missing_docs)] // They are those of StageState.
-pub enum StagePhase {
-    Blocked = 1,
-    Ready = 2,
-    Running = 3,
-    Backoff = 4,
-    Succeeded = 5,
-    Failed = 6,
-    Cancelled = 7,
-    Skipped = 8,
-}
-
-impl StagePhase {
-    /// All, in the order of their numbers.
-    pub const ALL: [StagePhase; 8] = [
-        Self::Blocked,
-        Self::Ready,
-        Self::Running,
-        Self::Backoff,
-        Self::Succeeded,
-        Self::Failed,
-        Self::Cancelled,
-        Self::Skipped,
-    ];
-
-    /// The phase of a number.
-    pub fn from_number(number: i32) -> Option<Self> {
-        Self::ALL.into_iter().find(|phase| *phase as i32 == number)
-    }
-
-    /// The name on the wire without its prefix.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Blocked => "BLOCKED",
-            Self::Ready => "READY",
-            Self::Running => "RUNNING",
-            Self::Backoff => "BACKOFF",
-            Self::Succeeded => "SUCCEEDED",
-            Self::Failed => "FAILED",
-            Self::Cancelled => "CANCELLED",
-            Self::Skipped => "SKIPPED",
-        }
-    }
-
-    /// Whether nothing more happens to the stage within the run.
-    pub fn is_terminal(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Skipped)
-    }
 }
 
 impl StageState {

@@ -1,6 +1,7 @@
 //! The group commit: one statement that proves what the group's decisions stood on, writes the components for which all of it
 //! holds, and says which those were.
 
+mod child_rows;
 pub mod columns;
 mod fields_text;
 mod permits;

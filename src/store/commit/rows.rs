@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use super::child_rows::{event_row, spec_row};
 use super::columns::*;
 use super::owned;
 use super::plan::{Plan, stage_no};
-use crate::domain::event::{JobEvent, StageChange};
 use crate::domain::failure::Failure;
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::job::{Changes, Job, JobPhase, JobState};
@@ -252,7 +252,7 @@ fn is_old(base: Option<&Job>, no: StageNo) -> bool {
     base.is_some_and(|base| base.stages.get(no).is_some())
 }
 
-fn text(document: &Document) -> JsonText {
+pub(super) fn text(document: &Document) -> JsonText {
     JsonText(document.as_str().into())
 }
 
@@ -370,38 +370,6 @@ fn stage_row(c: i32, key: JobKey, stage: &Stage) -> StageRow {
     }
 }
 
-fn spec_row(c: i32, key: JobKey, stage: &Stage, changes: &Changes) -> SpecRow {
-    SpecRow {
-        c,
-        namespace_id: key.namespace.0,
-        job_uid: key.uid,
-        stage_no: stage_no(stage.no),
-        spec: JsonText::of(&stage.spec),
-        depends_on: JsonText::of(&stage.depends_on),
-        input: changes.inputs.get(&stage.no).and_then(Option::as_ref).map(text),
-        parent_no: stage.parent.map(|parent| stage_no(parent.no)),
-        required_by: (!stage.required_by.is_empty()).then(|| JsonText::of(&stage.required_by)),
-        plan_digest: stage.plan_digest,
-    }
-}
-
 fn stage_document(c: i32, key: JobKey, no: StageNo, document: JsonText) -> StageDocument {
     StageDocument { c, namespace_id: key.namespace.0, job_uid: key.uid, stage_no: stage_no(no), document }
-}
-
-fn event_row(c: i32, key: JobKey, event: &JobEvent) -> EventRow {
-    let stages: Vec<&StageChange> = event.stages.iter().collect();
-    EventRow {
-        c,
-        namespace_id: key.namespace.0,
-        job_uid: key.uid,
-        revision: event.revision,
-        event_time: event.event_time,
-        run: event.run,
-        kind: event.kind as i16,
-        job_state: event.job_phase as i16,
-        worker_id: event.worker_id.as_ref().map(owned),
-        stages: (!stages.is_empty()).then(|| JsonText::of(&stages)),
-        progress: event.progress,
-    }
 }
