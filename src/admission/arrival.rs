@@ -31,11 +31,11 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// The bounds of what has not arrived in full.
 #[derive(Debug, Clone, Copy)]
 pub struct ArrivalLimits {
-    /// The largest message.
+    /// The largest message that is accepted, in bytes.
     pub message_bytes: u32,
     /// Calls of a server; each connection has a share of them, as of the bytes.
     pub calls: usize,
-    /// Their bytes.
+    /// Bytes of messages that have not arrived in full, for the whole server.
     pub bytes: usize,
     /// How long a message may take, and the first one to begin; larger ones have longer, by `bytes_per_second`.
     pub time: Duration,
@@ -126,7 +126,7 @@ pub fn arrival<S>(limits: ArrivalLimits) -> LayerFn<impl Fn(S) -> Arriving<S> + 
     layer_fn(move |inner| Arriving { inner, arrivals: Arc::clone(&arrivals) })
 }
 
-/// See [`arrival()`].
+/// The service that [`arrival()`] puts around another.
 #[derive(Debug, Clone)]
 pub struct Arriving<S> {
     inner: S,

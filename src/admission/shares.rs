@@ -13,13 +13,13 @@ pub struct ConnectionShare(pub(super) Arc<Taken>);
 
 #[derive(Debug, Default)]
 pub(super) struct Taken {
-    /// Open watches.
+    /// Watches that are open now.
     pub(super) watches: AtomicU32,
     /// Calls in flight, watches and health checks not counted.
     pub(super) calls: AtomicU32,
     /// Calls that have not arrived in full.
     pub(super) arriving: AtomicUsize,
-    /// Their bytes.
+    /// Bytes received of those calls.
     pub(super) arriving_bytes: AtomicUsize,
 }
 

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::future::{Either, Ready, ready};
 use http::Request;
 use tonic::Code;
 use tower::layer::{LayerFn, layer_fn};
 
-use super::{Answer, Inner, Outcome, methods, refusal};
+use super::{Inner, Outcome, methods, refusal};
 
 /// Says when a refused call is worth trying again, if new work is refused now.
 pub type Overload = Arc<dyn Fn() -> Option<Duration> + Send + Sync>;
@@ -23,7 +24,7 @@ pub fn shed<S>(overload: Overload) -> LayerFn<impl Fn(S) -> Shed<S> + Clone> {
     layer_fn(move |inner| Shed { inner, overload: Arc::clone(&overload) })
 }
 
-/// See [`shed`].
+/// The service that [`shed`] puts around another.
 #[derive(Clone)]
 pub struct Shed<S> {
     inner: S,
@@ -33,25 +34,27 @@ pub struct Shed<S> {
 impl<S: Inner<B>, B> tower::Service<Request<B>> for Shed<S> {
     type Response = super::Response;
     type Error = Infallible;
-    type Future = Answer;
+    type Future = Either<S::Future, Ready<Result<super::Response, Infallible>>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Answer {
-        let refused = if methods::of(&request).is_new_work { (self.overload)() } else { None };
-        match refused {
-            None => Box::pin(self.inner.call(request)),
-            Some(retry_after) => {
-                let why = "the server is overloaded: too many writes are waiting";
-                let status = refusal(Code::ResourceExhausted, "OVERLOADED", Outcome::NotApplied, why)
-                    .retry_after(retry_after)
-                    .into_status();
-                Box::pin(async move { Ok(status.into_http()) })
-            }
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let is_new_work = methods::of(&request).is_new_work;
+        match is_new_work.then(|| (self.overload)()).flatten() {
+            None => Either::Left(self.inner.call(request)),
+            Some(retry_after) => Either::Right(ready(Ok(refused(retry_after)))),
         }
     }
+}
+
+fn refused(retry_after: Duration) -> super::Response {
+    let why = "the server is overloaded: too many writes are waiting";
+    refusal(Code::ResourceExhausted, "OVERLOADED", Outcome::NotApplied, why)
+        .retry_after(retry_after)
+        .into_status()
+        .into_http()
 }
 
 #[cfg(test)]
