@@ -127,8 +127,8 @@ struct Line {
 
 #[derive(Default)]
 struct Inner {
-    urgent: Line,
-    usual: Line,
+    /// For each [`Class`].
+    lines: [Line; 2],
     bytes: usize,
     pace: Pace,
     /// The usual operation at the head was too large for what urgent ones left of the last group: the next group begins with it.
@@ -202,7 +202,7 @@ impl Queue {
         let is_batch = pending.is_batch();
         inner.bytes += pending.weight.bytes;
         let class = if pending.operation.is_urgent() { Class::Urgent } else { Class::Usual };
-        inner.line(class).add(pending);
+        inner.lines[class as usize].add(pending);
         drop(inner);
         self.arrived[Side::First as usize].notify_one();
         if is_batch {
@@ -304,22 +304,15 @@ impl Taken {
 
 impl Inner {
     fn len(&self) -> usize {
-        self.urgent.waiting.len() + self.usual.waiting.len()
+        self.lines.iter().map(|line| line.waiting.len()).sum()
     }
 
     fn batches(&self) -> usize {
-        self.urgent.batches + self.usual.batches
-    }
-
-    fn line(&mut self, class: Class) -> &mut Line {
-        match class {
-            Class::Urgent => &mut self.urgent,
-            Class::Usual => &mut self.usual,
-        }
+        self.lines.iter().map(|line| line.batches).sum()
     }
 
     fn rows(&self) -> usize {
-        self.urgent.rows + self.usual.rows
+        self.lines.iter().map(|line| line.rows).sum()
     }
 
     /// Whether so much work waits that more would be answered late.
@@ -341,7 +334,7 @@ impl Inner {
             self.take_from(Class::Usual, side, room.part(1), &mut taken);
         }
         let (urgent_room, before) =
-            (if self.usual.waiting.is_empty() { room } else { room.part(3) }, taken.group.len());
+            (if self.lines[Class::Usual as usize].waiting.is_empty() { room } else { room.part(3) }, taken.group.len());
         self.take_from(Class::Urgent, side, urgent_room, &mut taken);
         // Urgent operations are not held up by a full group of others.
         let usual_room = if taken.group.len() == before { room } else { room.part(1).beside(&taken) };
@@ -354,13 +347,10 @@ impl Inner {
     /// True if the next one was too large for what is left of the group.
     fn take_from(&mut self, class: Class, side: Side, room: Room, taken: &mut Taken) -> bool {
         let mut place = 0;
-        let mut batches_behind = self.line(class).batches;
+        let class = class as usize;
+        let mut batches_behind = self.lines[class].batches;
         loop {
-            let line = match class {
-                Class::Urgent => &self.urgent,
-                Class::Usual => &self.usual,
-            };
-            let Some(next) = line.waiting.get(place) else { return false };
+            let Some(next) = self.lines[class].waiting.get(place) else { return false };
             if side != Side::First && batches_behind == 0 {
                 return false;
             }
@@ -378,7 +368,7 @@ impl Inner {
             if !taken.has_room_for(next.weight, room) {
                 return true;
             }
-            let Some(next) = self.line(class).take(place) else { return false };
+            let Some(next) = self.lines[class].take(place) else { return false };
             self.bytes -= next.weight.bytes;
             taken.rows += next.weight.rows;
             taken.bytes += next.weight.bytes;
