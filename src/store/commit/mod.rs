@@ -58,27 +58,30 @@ pub enum CommitError {
     Lost(String),
 }
 
-impl Plan {
-    /// How many guards each component must meet; what proves itself counts as one that is.
-    fn guards(&self) -> BTreeMap<i32, i64> {
-        let mut needed = BTreeMap::new();
-        for (part, columns) in PARTS.iter().zip(self.columns()) {
-            for c in columns.components().iter().filter(|_| part.is_guard || part.proves_itself) {
-                *needed.entry(*c).or_insert(0) += 1;
-            }
-        }
-        needed
-    }
+/// What must hold of one component.
+#[derive(Default)]
+struct Needs {
+    /// Guards to be met; what proves itself counts as one that is.
+    guards: i64,
+    /// The sum of the rows that it writes, as the statement counts them; see [`statement::weight`].
+    rows: i64,
+}
 
-    /// The sum of the rows that each component writes, as the statement counts them; see [`statement::weight`].
-    fn rows_meant(&self) -> HashMap<i32, i64> {
-        let mut meant = HashMap::default();
-        for (place, columns) in self.columns().into_iter().enumerate().filter(|(place, _)| PARTS[*place].is_counted()) {
+impl Plan {
+    /// What the statement has to know of each component that has something to prove.
+    fn needs(&self) -> BTreeMap<i32, Needs> {
+        let mut needs: BTreeMap<i32, Needs> = BTreeMap::new();
+        for (place, (part, columns)) in PARTS.iter().zip(self.columns()).enumerate() {
             for c in columns.components() {
-                *meant.entry(*c).or_insert(0) += statement::weight(place);
+                if part.is_guard || part.proves_itself {
+                    needs.entry(*c).or_default().guards += 1;
+                } else if part.is_counted() {
+                    needs.entry(*c).or_default().rows += statement::weight(place);
+                }
             }
         }
-        meant
+        debug_assert!(needs.values().all(|needs| needs.guards > 0), "what is written is guarded");
+        needs
     }
 
     fn shape(&self) -> Shape {
@@ -92,7 +95,7 @@ impl Plan {
 
     /// The components that have something to prove.
     pub fn components(&self) -> HashSet<i32> {
-        self.guards().into_keys().collect()
+        self.needs().into_keys().collect()
     }
 
     /// Sends the group in one statement. `group_id` finds its outcome if the connection is lost.
@@ -104,11 +107,10 @@ impl Plan {
     ) -> Result<Committed, CommitError> {
         let shape = self.shape();
         let statement = prepared.get(client, shape).await?;
-        let (components, guards): (Vec<i32>, Vec<i64>) = self.guards().into_iter().unzip();
-        let rows_meant = self.rows_meant();
-        debug_assert!(rows_meant.keys().all(|c| components.contains(c)), "what is written is guarded");
-        let meant: Vec<i64> = components.iter().map(|c| rows_meant.get(c).copied().unwrap_or(0)).collect();
-        let mut params: Vec<&(dyn ToSql + Sync)> = vec![&components, &guards, &group_id, &meant];
+        let needs = self.needs();
+        let components: Vec<i32> = needs.keys().copied().collect();
+        let (guards, rows): (Vec<i64>, Vec<i64>) = needs.values().map(|needs| (needs.guards, needs.rows)).unzip();
+        let mut params: Vec<&(dyn ToSql + Sync)> = vec![&components, &guards, &group_id, &rows];
         let columns = self.columns();
         for (i, _) in statement::parts(shape) {
             params.extend(columns[i].params());
