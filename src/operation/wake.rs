@@ -44,10 +44,15 @@ impl Operation for Wake {
             return Ok(Reply::about((job, true)));
         }
         let mut edit = world.edit(&job);
-        edit.step_back();
         match self.stage_no {
-            Some(no) => edit.wake_stage(no, self.jitter),
-            None => edit.wake_job(),
+            Some(no) => {
+                edit.step_back_stage(no);
+                edit.wake_stage(no, self.jitter);
+            }
+            None => {
+                edit.step_back();
+                edit.wake_job();
+            }
         }
         Ok(Reply::about(keep(world, &job, edit)))
     }

@@ -57,9 +57,14 @@ impl Edit {
             self.job.state = state;
             self.touch();
         }
-        let stages: Vec<(StageNo, StageState)> =
-            self.job.stages.iter().filter_map(|stage| Some((stage.no, state_of(stage, clock)?))).collect();
-        for (no, state) in stages {
+        let stages: Vec<StageNo> = self.job.stages.iter().map(|stage| stage.no).collect();
+        stages.into_iter().for_each(|no| self.step_back_stage(no));
+    }
+
+    /// Brings back the timer of one stage.
+    pub fn step_back_stage(&mut self, no: StageNo) {
+        let clock = self.clock;
+        if let Some(state) = self.job.stages.get(no).and_then(|stage| state_of(stage, clock)) {
             self.alter(no, |stage| stage.state = state);
         }
     }
