@@ -33,14 +33,16 @@ impl JobKey {
     /// never meet and no second index is needed to find a job by its id.
     pub fn of(namespace: NamespaceId, job_id: &str) -> Self {
         let own = Uuid::try_parse(job_id).ok().filter(|uid| uid.get_version_num() == 7 && uid.to_string() == job_id);
-        let uid = own.unwrap_or_else(|| {
-            let digest = Sha256::digest(job_id.as_bytes());
-            let mut bytes = [0u8; 16];
-            bytes.copy_from_slice(&digest[..16]);
-            Uuid::new_v8(bytes)
-        });
-        Self { namespace, uid }
+        Self { namespace, uid: own.unwrap_or_else(|| hashed(job_id.as_bytes())) }
     }
+}
+
+/// A version 8 UUID that follows from some content: the first half of its SHA-256.
+pub fn hashed(content: &[u8]) -> Uuid {
+    let digest = Sha256::digest(content);
+    let mut bytes = [0u8; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    Uuid::new_v8(bytes)
 }
 
 /// Whether a job id is `[A-Za-z0-9._:-]{1,128}`.

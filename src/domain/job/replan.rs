@@ -7,12 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::{Edit, Job};
 use crate::domain::graph::cycle;
-use crate::domain::id::StageNo;
+use crate::domain::id::{StageNo, hashed};
 use crate::domain::json::Document;
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::{NewStage, Parent, Stage, StagePhase, StageSpec, StageState};
@@ -249,9 +248,5 @@ fn is_kept(stage: &Stage, digest: Option<Uuid>) -> bool {
 /// A digest of all that is said of a stage.
 fn digest(stage: &NewStage, spec: &StageSpec) -> Uuid {
     let said = (spec, &stage.depends_on, &stage.required_by, stage.input.as_ref().map(Document::as_str));
-    let text = serde_json::to_vec(&said).expect("our own types have string keys and serialize without errors");
-    let digest = Sha256::digest(text);
-    let mut bytes = [0u8; 16];
-    bytes.copy_from_slice(&digest[..16]);
-    Uuid::new_v8(bytes)
+    hashed(&serde_json::to_vec(&said).expect("our own types have string keys and serialize without errors"))
 }

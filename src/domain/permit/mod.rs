@@ -23,11 +23,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::failure::FailureClass;
-use super::id::{LeaseToken, Name, NamespaceId, StageNo};
+use super::id::{LeaseToken, Name, NamespaceId, StageNo, hashed};
 use super::time::Timestamp;
 use breaker::Pass;
 
@@ -59,10 +58,7 @@ impl ResourceKey {
 
     /// What follows from a name in any namespace.
     pub fn uid_of(name: &str) -> Uuid {
-        let digest = Sha256::digest(name.as_bytes());
-        let mut bytes = [0u8; 16];
-        bytes.copy_from_slice(&digest[..16]);
-        Uuid::new_v8(bytes)
+        hashed(name.as_bytes())
     }
 }
 
