@@ -131,10 +131,7 @@ impl Lane {
             return group;
         }
         let contended = &self.shared.contended;
-        let is_contended = |pending: &Pending| pending.keys().any(|key| contended.has(key));
-        let (contended, free): (Vec<Pending>, Vec<Pending>) = group.into_iter().partition(is_contended);
-        contended.into_iter().for_each(|pending| self.pass_aside(pending));
-        free
+        self.without(group, |pending| pending.keys().any(|key| contended.has(key)))
     }
 
     /// Passes on what needs a table that another session holds: in the locking lane it waits apart from all others.
@@ -143,10 +140,14 @@ impl Lane {
         if tables.is_empty() {
             return group;
         }
-        let (held, free): (Vec<Pending>, Vec<Pending>) =
-            group.into_iter().partition(|pending| tables.among(pending.keys()) > 0);
-        held.into_iter().for_each(|pending| self.pass_aside(pending));
-        free
+        self.without(group, |pending| tables.among(pending.keys()) > 0)
+    }
+
+    /// Passes some of a group on to the locking lane; returns the others.
+    fn without(&self, group: Vec<Pending>, passed: impl Fn(&Pending) -> bool) -> Vec<Pending> {
+        let (passed, kept): (Vec<Pending>, Vec<Pending>) = group.into_iter().partition(passed);
+        passed.into_iter().for_each(|pending| self.pass_aside(pending));
+        kept
     }
 
     fn pass_aside(&self, mut pending: Pending) {
