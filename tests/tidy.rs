@@ -14,7 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("bench", &["admission", "config", "server", "dev", "store", "domain", "proto"]),
     ("app", &["server", "rpc", "admission", "task", "engine", "feed", "store", "config", "proto"]),
     ("server", &["admission", "config"]),
-    ("admission", &["proto"]),
+    ("admission", &["domain", "proto"]),
     ("rpc", &["admission", "task", "operation", "engine", "feed", "store", "domain", "proto", "error"]),
     ("task", &["operation", "engine", "feed", "store", "domain", "error"]),
     // Operations and the engine know each other: one decides, the other brings the world.

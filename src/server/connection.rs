@@ -19,7 +19,7 @@ use tower::ServiceBuilder;
 use super::Options;
 use super::metered::{CALLS_PER_POLL, Metered, ReadQuota};
 use super::sparse::Sparse;
-use crate::admission::{ConnectionShare, Response};
+use crate::admission::{ConnectionShare, Peer, Response};
 
 /// What HTTP/2 clients say first.
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -88,13 +88,15 @@ where
     }
     let builder = builder(&bounds);
     let share = ConnectionShare::default();
+    let address = stream.peer_addr().ok();
+    let peer = Peer { address: address.map(|address| address.ip()), certificate: None };
     let service = ServiceBuilder::new()
         .map_request(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(share.clone());
+            request.extensions_mut().insert(peer.clone());
             request
         })
         .service(service);
-    let peer = stream.peer_addr().ok();
     let quota = ReadQuota::default();
     let stream = TokioIo::new(Metered::new(stream, quota.clone()));
     let connection = builder.serve_connection(stream, TowerToHyperService::new(service));
@@ -112,7 +114,7 @@ where
                     tracing::debug!(%error, "a connection ended");
                 }
                 if quota.has_flooded() && let Some(suppressed) = bounds.floods.pass() {
-                    let peer = peer.map(tracing::field::display);
+                    let peer = address.map(tracing::field::display);
                     tracing::warn!(peer, suppressed, "a connection was closed: it sent far more frames than its calls explain");
                 }
                 return;

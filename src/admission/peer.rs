@@ -1,0 +1,31 @@
+//! Who is at the other end of a call: the address of the connection, what it proved in its TLS handshake, and the principal that the
+//! credential of the call names.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::domain::access::Principal;
+
+/// The other end of a connection. In the extensions of its requests.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    /// Its address. None: it could not be read, or the connection has none.
+    pub address: Option<IpAddr>,
+    /// The names in its client certificate, which the configured authorities have signed: URIs, DNS names and the common name, in this
+    /// order. None: it showed no certificate.
+    pub certificate: Option<Arc<[String]>>,
+}
+
+/// The principal of a call, in the extensions of its request. Absent: credentials are not required, and none was presented.
+#[derive(Clone, Debug)]
+pub struct Authenticated(pub Arc<Principal>);
+
+/// The other end of the connection that a request came on.
+pub(super) fn of<B>(request: &http::Request<B>) -> Peer {
+    request.extensions().get::<Peer>().cloned().unwrap_or_default()
+}
+
+/// The principal of a request, if its credential was checked.
+pub(super) fn principal<B>(request: &http::Request<B>) -> Option<&Arc<Principal>> {
+    request.extensions().get::<Authenticated>().map(|Authenticated(principal)| principal)
+}
