@@ -26,6 +26,9 @@ pub use units::{ByteSize, Span};
 #[allow(missing_docs, reason = "each is documented, with unit and reason, in Layer")]
 pub struct Config {
     pub listen: SocketAddr,
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    pub tls_client_ca: Option<PathBuf>,
     pub database_url: Option<DatabaseUrl>,
     pub pool_max: u32,
     pub pool_min: u32,
@@ -62,6 +65,9 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 50051)),
+            tls_cert: None,
+            tls_key: None,
+            tls_client_ca: None,
             database_url: None,
             pool_max: 20,
             pool_min: 5,
@@ -231,6 +237,14 @@ impl Config {
                 "watch_streams, watch_streams_per_namespace, watch_streams_per_connection and watch_keepalive must be above zero",
             ),
             (self.history_days >= 1, "history_days must be at least 1"),
+            (
+                self.tls_cert.is_some() == self.tls_key.is_some(),
+                "tls_cert and tls_key belong together: name both or neither",
+            ),
+            (
+                self.tls_client_ca.is_none() || self.tls_cert.is_some(),
+                "tls_client_ca needs tls_cert and tls_key: client certificates are presented over TLS",
+            ),
         ];
         match rules.iter().find(|(holds, _)| !holds) {
             Some((_, message)) => Err(Error::Invalid((*message).to_owned())),

@@ -3,9 +3,11 @@
 //! Connections are served by hyper itself and not by tonic's transport server, whose outermost layer would answer an
 //! expired deadline with CANCELLED and which leaves several bounds open (see `connection`).
 
+mod begun;
 mod connection;
 mod metered;
 mod sparse;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use tower::ServiceBuilder;
 use crate::admission::{self, ArrivalLimits, Overload, Statistics, StreamLimits};
 use crate::config::Config;
 use sparse::Sparse;
+pub use tls::Tls;
 
 /// How long to wait after a failed accept. It fails when file descriptors have run out, and at once again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -49,12 +52,14 @@ pub struct Options {
     pub arrival: ArrivalLimits,
     pub drain_timeout: Duration,
     pub statistics: Arc<Statistics>,
+    /// None: plaintext.
+    pub tls: Option<Arc<Tls>>,
     /// Whether new work is refused now.
     pub overload: Overload,
 }
 
 impl Options {
-    /// What the settings say; nothing is refused for overload unless `overload` is set.
+    /// What the settings say; nothing is refused for overload unless `overload` is set, and connections are plaintext unless `tls` is.
     pub fn new(config: &Config, statistics: Arc<Statistics>) -> Options {
         Options {
             max_in_flight: config.max_in_flight,
@@ -76,6 +81,7 @@ impl Options {
             },
             drain_timeout: config.drain_timeout.get(),
             statistics,
+            tls: None,
             overload: Arc::new(|| None),
         }
     }
@@ -113,6 +119,9 @@ pub async fn serve(
         .service(routes.prepare());
 
     let bounds = connection::Bounds::new(&options, shutdown.clone());
+    if let Some(tls) = options.tls.clone() {
+        tokio::spawn(tls.keep(shutdown.clone()));
+    }
     let places = Arc::new(Semaphore::new(options.max_connections as usize));
     let connections = TaskTracker::new();
     let (failed, full) = (Sparse::default(), Sparse::default());

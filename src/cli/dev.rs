@@ -8,7 +8,8 @@ use clap::Args;
 
 use super::run_server;
 use crate::config::{Config, Host, Layer};
-use crate::dev::{Durability, Options, Postgres, Storage};
+use crate::dev::{DevCertificate, Durability, Options, Postgres, Storage, certificate};
+use crate::server::Tls;
 use crate::telemetry;
 
 /// Run a server with a Postgres of its own: everything that is needed to try it.
@@ -23,6 +24,9 @@ pub struct Dev {
     /// The directory of the Postgres binaries (INTERLOCK_POSTGRES_BIN) [default: the newest that is installed].
     #[arg(long, value_name = "DIRECTORY")]
     postgres_bin: Option<PathBuf>,
+    /// Serve over TLS, with a certificate for localhost by an authority that is made for this user once; the banner says how to trust it.
+    #[arg(long, conflicts_with = "tls_cert")]
+    tls: bool,
     #[command(flatten)]
     settings: Layer,
 }
@@ -32,11 +36,18 @@ impl Dev {
         let defaults = Config { reflection: true, log: "warn".to_owned(), ..Config::default() };
         let config = Config::load_over(defaults, &self.settings, None)?;
         telemetry::start(&config.log, config.log_format)?;
-        let postgres = Postgres::start(self.options(Host::from_environment())?).await?;
+        let host = Host::from_environment();
+        let own = if self.tls { Some(own_certificate(&host)?) } else { None };
+        let tls = own.as_ref().map(|own| Tls::from_pem(&own.certificate, &own.key)).transpose()?;
+        let postgres = Postgres::start(self.options(host)?).await?;
         let database_url = postgres.database_url();
-        let is_ephemeral = self.ephemeral;
-        let serving = run_server(&config, &database_url, |address| {
-            print!("{}", banner(address, postgres.data_dir(), is_ephemeral));
+        let encryption = match &own {
+            Some(own) => Encryption::OwnAuthority(&own.authority),
+            None if config.tls_cert.is_some() => Encryption::Certificate,
+            None => Encryption::Plaintext,
+        };
+        let serving = run_server(&config, &database_url, tls, |address| {
+            print!("{}", banner(address, postgres.data_dir(), self.ephemeral, encryption));
         });
         let served = tokio::select! {
             served = serving => served,
@@ -64,23 +75,53 @@ impl Dev {
     }
 }
 
+fn own_certificate(host: &Host) -> anyhow::Result<DevCertificate> {
+    let directory = host
+        .authority_dir()
+        .context("no home directory for the certificate authority: set --tls-cert and --tls-key")?;
+    Ok(certificate(&directory)?)
+}
+
+/// How the server speaks.
+#[derive(Clone, Copy)]
+enum Encryption<'a> {
+    Plaintext,
+    /// With the certificate that the settings name.
+    Certificate,
+    /// With a certificate by the authority in this file.
+    OwnAuthority(&'a Path),
+}
+
 /// What a person sees first. The first line is for programs: tests and scripts look for it.
-fn banner(address: SocketAddr, data_dir: &Path, is_ephemeral: bool) -> String {
+fn banner(address: SocketAddr, data_dir: &Path, is_ephemeral: bool, encryption: Encryption<'_>) -> String {
     let fate = if is_ephemeral { "removed at the end" } else { "kept; --ephemeral for none" };
     let data_dir = data_dir.display();
     let job = r#"'{"kind":"video","stages":[{"name":"voice"},{"name":"render","depends_on":["voice"]}]}'"#;
+    let (how, flags, trust) = match encryption {
+        Encryption::Plaintext => ("plaintext", "-plaintext".to_owned(), String::new()),
+        Encryption::Certificate => ("TLS", String::new(), String::new()),
+        Encryption::OwnAuthority(path) => {
+            let path = path.display();
+            let trust = format!(
+                "  trust  {path}
+         interlock and Python: export INTERLOCK_SERVER=https://{address} INTERLOCK_CA={path}
+"
+            );
+            ("TLS", format!("-cacert {path}"), trust)
+        }
+    };
     format!(
         "listening on {address}
 Interlock {version} is ready.
 
-  gRPC   {address} (plaintext, reflection on)
-  data   {data_dir} ({fate})
+  gRPC   {address} ({how}, reflection on)
+{trust}  data   {data_dir} ({fate})
 
 Try, from another terminal:
 
-  grpcurl -plaintext {address} list
-  grpcurl -plaintext -d {job} {address} interlock.v1.JobService/SubmitJob
-  grpcurl -plaintext -d '{{\"job_id\":\"THE JOB ID\"}}' {address} interlock.v1.JobService/GetJob
+  grpcurl {flags} {address} list
+  grpcurl {flags} -d {job} {address} interlock.v1.JobService/SubmitJob
+  grpcurl {flags} -d '{{\"job_id\":\"THE JOB ID\"}}' {address} interlock.v1.JobService/GetJob
   make demo
 
 Ctrl-C drains and stops; a second one stops at once.
@@ -96,9 +137,12 @@ mod tests {
     #[test]
     fn the_banner_begins_with_the_line_for_programs() {
         let address = SocketAddr::from(([127, 0, 0, 1], 4_000));
-        let text = banner(address, Path::new("/data"), false);
+        let text = banner(address, Path::new("/data"), false, Encryption::Plaintext);
         assert_eq!(text.lines().next(), Some("listening on 127.0.0.1:4000"));
         assert!(text.contains("/data (kept"), "{text}");
+        let own = banner(address, Path::new("/data"), false, Encryption::OwnAuthority(Path::new("/ca.pem")));
+        assert!(own.contains("grpcurl -cacert /ca.pem 127.0.0.1:4000 list"), "{own}");
+        assert!(own.contains("INTERLOCK_SERVER=https://127.0.0.1:4000 INTERLOCK_CA=/ca.pem"), "{own}");
         assert!(text.contains(r#"-d '{"job_id":"THE JOB ID"}'"#), "{text}");
     }
 }

@@ -104,19 +104,25 @@ impl Cli {
     }
 }
 
-/// Serves until a signal, then drains. `announce` gets the address once calls are accepted.
+/// Serves until a signal, then drains. Without `tls` that is handed in, it is what the settings say. `announce` gets the address once calls
+/// are accepted.
 async fn run_server(
     config: &Config,
     database_url: &str,
+    tls: Option<Arc<server::Tls>>,
     announce: impl FnOnce(std::net::SocketAddr),
 ) -> anyhow::Result<()> {
+    let tls = match tls {
+        Some(tls) => Some(tls),
+        None => server::Tls::from_config(config)?,
+    };
     let shutdown = server::on_signals().context("cannot listen for signals")?;
     let app = app::start(config, database_url, shutdown.clone()).await?;
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     announce(listener.local_addr().context("the listener has no address")?);
     let options =
-        server::Options { overload: app.overload(), ..server::Options::new(config, Arc::clone(&app.statistics)) };
+        server::Options { overload: app.overload(), tls, ..server::Options::new(config, Arc::clone(&app.statistics)) };
     let served = server::serve(listener, app.routes.clone(), options, shutdown).await;
     app.stop().await;
     served

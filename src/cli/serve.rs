@@ -20,7 +20,7 @@ impl Serve {
         let config = Config::load(&self.settings, self.database.database_url.as_ref())?;
         telemetry::start(&config.log, config.log_format)?;
         let database_url = config.require_database_url()?.clone();
-        run_server(&config, database_url.expose(), |address| {
+        run_server(&config, database_url.expose(), None, |address| {
             println!("listening on {address}");
         })
         .await

@@ -50,6 +50,12 @@ impl Host {
         Some(base.join("interlock"))
     }
 
+    /// Where the certificate authority of `interlock dev --tls` is kept: beside the data, since Postgres' user need not read it. `None` without a
+    /// home.
+    pub fn authority_dir(&self) -> Option<PathBuf> {
+        self.data_dir().map(|data| data.with_file_name("interlock-tls"))
+    }
+
     /// Where what can be made again is kept.
     pub fn cache_dir(&self) -> PathBuf {
         if self.is_root {
@@ -85,6 +91,8 @@ mod tests {
         assert_eq!(elsewhere.data_dir(), Some("/data/interlock".into()));
         let root = Host { is_root: true, ..host() };
         assert_eq!(root.data_dir(), Some("/var/lib/interlock/data".into()));
+        assert_eq!(user.authority_dir(), Some("/home/ada/.local/share/interlock-tls".into()));
+        assert_eq!(root.authority_dir(), Some("/var/lib/interlock/interlock-tls".into()));
         let homeless = Host { home: None, ..host() };
         assert_eq!(homeless.data_dir(), None);
     }

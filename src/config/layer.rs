@@ -24,6 +24,23 @@ pub struct Layer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
 
+    /// A PEM file with the server's certificate, and behind it those that lead to its authority [default: none, plaintext]. With it the
+    /// port is TLS alone. New content is taken into use within seconds, and at once by SIGHUP; open connections stay.
+    #[arg(long, env = "INTERLOCK_TLS_CERT", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The PEM file of the certificate's private key [default: none].
+    #[arg(long, env = "INTERLOCK_TLS_KEY", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
+
+    /// A PEM file with the authorities of client certificates [default: none]. A client may then present a certificate instead of an API
+    /// key; one that none of them has signed fails the handshake.
+    #[arg(long, env = "INTERLOCK_TLS_CLIENT_CA", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_client_ca: Option<PathBuf>,
+
     /// The most connections to Postgres [default: 20]. More do not make Postgres faster, and several servers share it.
     #[arg(long, env = "INTERLOCK_POOL_MAX", value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]

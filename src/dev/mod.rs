@@ -10,6 +10,7 @@
 //! - A persistent cluster is durable: fsync stays on. Only [`Durability::None`], which tests use, turns it off.
 //! - The environment is not read here; `config` hands in what it found.
 
+mod authority;
 mod binaries;
 mod database;
 mod home;
@@ -22,6 +23,7 @@ mod test_cluster;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
+pub use authority::{AuthorityError, DevCertificate, certificate};
 pub use postgres::Postgres;
 pub use test_cluster::{TestCluster, TestDatabase};
 

@@ -4,6 +4,7 @@
 //! sizes, flow-control windows (so memory), frames that no call explains (see `metered`), and, where asked for, age.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,21 +13,25 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 
 use super::Options;
+use super::begun::Begun;
 use super::metered::{CALLS_PER_POLL, Metered, ReadQuota};
 use super::sparse::Sparse;
+use super::tls::Tls;
 use crate::admission::{ConnectionShare, Peer, Response};
 
 /// What HTTP/2 clients say first.
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A client that says nothing for this long has no call to make.
 const FIRST_BYTES_LIMIT: Duration = Duration::from_secs(10);
-/// Between two looks at a preface that has come in part.
-pub(super) const PREFACE_POLL: Duration = Duration::from_millis(10);
+/// How a TLS handshake begins: a record of the handshake, in any version.
+const TLS_HANDSHAKE: u8 = 0x16;
 /// A ping after this much silence; well below the idle limits of common firewalls and balancers.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// A peer that does not answer a ping for this long is gone.
@@ -51,8 +56,12 @@ pub(super) struct Bounds {
     draining: CancellationToken,
     /// The end, now.
     pub(super) cut_off: CancellationToken,
+    /// None: plaintext.
+    tls: Option<Arc<Tls>>,
     /// Lines about floods.
     floods: Arc<Sparse>,
+    /// Lines about handshakes that failed, and clients of the other kind.
+    handshakes: Arc<Sparse>,
 }
 
 impl Bounds {
@@ -62,7 +71,9 @@ impl Bounds {
             max_age: options.max_connection_age,
             draining,
             cut_off: CancellationToken::new(),
+            tls: options.tls.clone(),
             floods: Arc::default(),
+            handshakes: Arc::default(),
         }
     }
 }
@@ -79,17 +90,72 @@ where
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
-    let spoke = tokio::select! {
-        () = bounds.draining.cancelled() => false,
-        spoke = tokio::time::timeout(FIRST_BYTES_LIMIT, has_spoken(&stream)) => spoke == Ok(true),
+    let address = stream.peer_addr().ok();
+    let begun = tokio::select! {
+        () = bounds.draining.cancelled() => None,
+        begun = tokio::time::timeout(FIRST_BYTES_LIMIT, begin(stream, &bounds, address)) => begun.ok().flatten(),
     };
-    if !spoke {
-        return;
+    match begun {
+        None => {}
+        Some(Transport::Plain(stream)) => {
+            Box::pin(run(stream, Peer { address: address.map(|at| at.ip()), certificate: None }, service, bounds))
+                .await;
+        }
+        Some(Transport::Tls(stream, certificate)) => {
+            Box::pin(run(stream, Peer { address: address.map(|at| at.ip()), certificate }, service, bounds)).await;
+        }
     }
+}
+
+/// A connection whose client has begun to speak HTTP.
+enum Transport {
+    Plain(Begun<TcpStream>),
+    Tls(Begun<TlsStream<TcpStream>>, Option<Arc<[String]>>),
+}
+
+/// Shakes hands if this server speaks TLS, and waits for the first bytes. None: the client left, or speaks what this port does not.
+async fn begin(stream: TcpStream, bounds: &Bounds, address: Option<SocketAddr>) -> Option<Transport> {
+    let mut first = [0];
+    if stream.peek(&mut first).await.ok()? == 0 {
+        return None;
+    }
+    let tell = |what: &str| {
+        if let Some(suppressed) = bounds.handshakes.pass() {
+            tracing::warn!(peer = address.map(tracing::field::display), suppressed, "a connection was closed: {what}");
+        }
+    };
+    match (&bounds.tls, first == [TLS_HANDSHAKE]) {
+        (None, false) => Begun::read(stream).await.map(Transport::Plain),
+        (None, true) => {
+            tell("the client speaks TLS, and this server was started without --tls-cert");
+            None
+        }
+        (Some(_), false) => {
+            tell("the client speaks plaintext, and this port is TLS alone: use https");
+            None
+        }
+        (Some(tls), true) => match tls.accept(stream).await {
+            Ok((stream, names)) => Begun::read(stream).await.map(|stream| Transport::Tls(stream, names)),
+            Err(error) => {
+                tell(&format!("the TLS handshake failed: {error}"));
+                None
+            }
+        },
+    }
+}
+
+/// Serves what follows the first bytes.
+async fn run<T, S>(stream: Begun<T>, peer: Peer, service: S, bounds: Bounds)
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: tower::Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>
+        + Clone
+        + Send
+        + 'static,
+{
     let builder = builder(&bounds);
     let share = ConnectionShare::default();
-    let address = stream.peer_addr().ok();
-    let peer = Peer { address: address.map(|address| address.ip()), certificate: None };
+    let address = peer.address;
     let service = ServiceBuilder::new()
         .map_request(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(share.clone());
@@ -150,22 +216,6 @@ fn builder(bounds: &Bounds) -> Builder<TokioExecutor> {
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .max_header_list_size(HEADER_LIMIT_BYTES);
     builder
-}
-
-/// Waits until the client has said enough to tell which protocol it speaks. Up to there hyper has no timeout; after it,
-/// pings (HTTP/2) and the header timeout (HTTP/1) find silent peers.
-async fn has_spoken(stream: &TcpStream) -> bool {
-    let mut said = [0; PREFACE.len()];
-    loop {
-        match stream.peek(&mut said).await {
-            Ok(0) | Err(_) => return false,
-            Ok(length) if length == PREFACE.len() || !PREFACE.starts_with(&said[..length]) => {
-                return true;
-            }
-            // Peeking does not consume, so the socket stays readable, and waiting for that would spin.
-            Ok(_) => tokio::time::sleep(PREFACE_POLL).await,
-        }
-    }
 }
 
 /// Up to a tenth earlier, so that connections that began together do not end together.

@@ -3,4 +3,5 @@
 mod arrivals;
 mod cancels;
 mod floods;
+mod tls;
 mod wire;

@@ -30,6 +30,11 @@ impl Api {
         Api { channel: endpoint.connect().await.expect("a connection") }
     }
 
+    /// Connects with the first call. Over TLS no call of this succeeds.
+    pub fn lazy(address: SocketAddr) -> Api {
+        Api { channel: Channel::from_shared(format!("http://{address}")).expect("a URI").connect_lazy() }
+    }
+
     pub fn jobs(&self) -> JobServiceClient<Channel> {
         JobServiceClient::new(self.channel.clone())
     }

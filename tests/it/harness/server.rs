@@ -110,14 +110,18 @@ impl Server {
         let app = app::start(&config, url, shutdown.clone()).await.expect("a started application");
         let listener = TcpListener::bind(config.listen).await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let options =
-            server::Options { overload: app.overload(), ..server::Options::new(&config, Arc::clone(&app.statistics)) };
+        let tls = server::Tls::from_config(&config).expect("files of TLS");
+        let options = server::Options {
+            overload: app.overload(),
+            tls,
+            ..server::Options::new(&config, Arc::clone(&app.statistics))
+        };
         let ending = shutdown.clone();
         let serving = tokio::spawn(async move {
             server::serve(listener, app.routes.clone(), options, ending).await.expect("serving ends well");
             app.stop().await;
         });
-        let api = Api::connect(address).await;
+        let api = if config.tls_cert.is_some() { Api::lazy(address) } else { Api::connect(address).await };
         Server { api, address, database, shutdown, serving }
     }
 

@@ -1,0 +1,188 @@
+//! TLS for clients: certificate, key and client authorities from PEM files, exchanged for new ones while the server runs.
+//!
+//! Invariants:
+//! - A handshake stands inside the place of its connection and its bound on time; until it is done rustls holds at most one
+//!   handshake message (64 KiB) of it.
+//! - New files take effect as a whole or not at all: while they cannot be read or do not fit each other, the ones before go on.
+//! - Client certificates are optional, since an API key can be presented instead; one that is presented must be signed by a configured
+//!   authority, or the handshake fails.
+
+mod files;
+mod names;
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use tokio::net::TcpStream;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use files::{Files, Pem};
+
+/// Between two looks at the files.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// A certificate that expires sooner is warned of.
+const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
+/// Between two such warnings.
+const WARN_EVERY: Duration = Duration::from_secs(86_400);
+
+/// What connections are accepted with.
+#[derive(Debug)]
+pub struct Tls {
+    /// None: the certificate was handed in and stays.
+    files: Option<Files>,
+    current: RwLock<Current>,
+    last_pem: Mutex<Pem>,
+}
+
+#[derive(Debug, Clone)]
+struct Current {
+    config: Arc<ServerConfig>,
+    expires: SystemTime,
+}
+
+impl Tls {
+    /// What the settings name. None: they name no certificate.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or certificate and key do not fit each other; the message names the file.
+    pub fn from_config(config: &Config) -> anyhow::Result<Option<Arc<Tls>>> {
+        let (Some(certificate), Some(key)) = (&config.tls_cert, &config.tls_key) else { return Ok(None) };
+        let files =
+            Files { certificate: certificate.clone(), key: key.clone(), client_ca: config.tls_client_ca.clone() };
+        let pem = files.read()?;
+        let tls = Tls::new(Some(files), pem)?;
+        Ok(Some(Arc::new(tls)))
+    }
+
+    /// A certificate chain and its key as PEM text, without client authorities.
+    ///
+    /// # Errors
+    /// When they cannot be read or do not fit each other.
+    pub fn from_pem(certificate: &str, key: &str) -> anyhow::Result<Arc<Tls>> {
+        let pem = Pem { certificate: certificate.into(), key: key.into(), client_ca: None };
+        Ok(Arc::new(Tls::new(None, pem)?))
+    }
+
+    fn new(files: Option<Files>, pem: Pem) -> anyhow::Result<Tls> {
+        let current = RwLock::new(Current::of(&pem)?);
+        Ok(Tls { files, current, last_pem: Mutex::new(pem) })
+    }
+
+    /// When the certificate in use expires.
+    pub fn expires(&self) -> SystemTime {
+        self.current().expires
+    }
+
+    /// Shakes hands. Returns the stream, and the names in the client's certificate if it presented one.
+    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Option<Arc<[String]>>)> {
+        let stream = TlsAcceptor::from(self.current().config).accept(stream).await?;
+        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let names = certificate.map(|certificate| names::of(certificate));
+        Ok((stream, names))
+    }
+
+    /// Looks at the files every few seconds and at each SIGHUP until `shutdown`, and warns of a certificate that expires soon.
+    pub async fn keep(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut hangup = signal(SignalKind::hangup()).ok();
+        let mut warned: Option<SystemTime> = None;
+        loop {
+            let now = SystemTime::now();
+            let is_due = warned.is_none_or(|at| now.duration_since(at).is_ok_and(|since| since >= WARN_EVERY));
+            if is_due && self.expires() < now + EXPIRY_WARNING {
+                let days = self.expires().duration_since(now).map_or(0, |left| left.as_secs() / 86_400);
+                tracing::warn!(days, "the TLS certificate expires soon: replace the files of --tls-cert and --tls-key");
+                warned = Some(now);
+            }
+            let asked = async {
+                match &mut hangup {
+                    Some(hangup) => drop(hangup.recv().await),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = asked => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            let tls = self.clone();
+            // Files may be on a network.
+            let _looked = tokio::task::spawn_blocking(move || tls.look()).await;
+        }
+    }
+
+    /// Takes new files into use if they have changed.
+    fn look(&self) {
+        let Some(files) = &self.files else { return };
+        let mut last = self.last_pem.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = match files.read() {
+            Ok(pem) if pem == *last => return,
+            Ok(pem) => pem,
+            Err(error) => {
+                tracing::warn!("the TLS files cannot be read; the ones before stay in use: {error:#}");
+                return;
+            }
+        };
+        match Current::of(&new) {
+            Ok(current) => {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+                tracing::info!("the TLS certificate was replaced; open connections keep the one before");
+            }
+            // Certificate and key are two files: in between they do not fit each other.
+            Err(error) => tracing::warn!("the new TLS files cannot be used; the ones before stay in use: {error:#}"),
+        }
+        *last = new;
+    }
+
+    fn current(&self) -> Current {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Current {
+    fn of(pem: &Pem) -> anyhow::Result<Current> {
+        let provider = Arc::new(ring::default_provider());
+        let chain = certificates(&pem.certificate).context("--tls-cert")?;
+        let key = PrivateKeyDer::from_pem_slice(&pem.key).map_err(|error| anyhow::anyhow!("--tls-key: {error}"))?;
+        let leaf = chain.first().context("--tls-cert: there is no certificate in the file")?;
+        let expires = names::expires(leaf).context("--tls-cert: the certificate cannot be read")?;
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .context("TLS cannot be set up")?;
+        let builder = match &pem.client_ca {
+            None => builder.with_no_client_auth(),
+            Some(authorities) => {
+                let mut roots = rustls::RootCertStore::empty();
+                for authority in certificates(authorities).context("--tls-client-ca")? {
+                    roots.add(authority).context("--tls-client-ca")?;
+                }
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                builder.with_client_cert_verifier(verifier.allow_unauthenticated().build().context("--tls-client-ca")?)
+            }
+        };
+        let mut config = builder.with_single_cert(chain, key).context("--tls-cert and --tls-key")?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Current { config: Arc::new(config), expires })
+    }
+}
+
+/// All certificates of a PEM text.
+fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.map_err(|error| anyhow::anyhow!("the file is not PEM: {error}"))?;
+    anyhow::ensure!(!found.is_empty(), "there is no certificate in the file");
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;
