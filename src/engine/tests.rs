@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::dispatcher::{Dispatcher, Leased, Poll};
+use super::dispatcher::{Dispatcher, Leased, Poll, PollEnd};
 use super::{Engine, EngineSettings};
 use crate::dev::TestDatabase;
 use crate::domain::field_op::{FieldChange, FieldOp};
@@ -90,8 +90,10 @@ impl Server {
             lease_duration,
             same_group: false,
             deadline: None,
+            request: None,
         };
-        self.dispatcher.lease(poll).await.expect("a poll").hand_over(usize::MAX)
+        let PollEnd::Leased(leases) = self.dispatcher.lease(poll).await.expect("a poll") else { return Vec::new() };
+        leases.hand_over(usize::MAX)
     }
 
     async fn complete(&self, leased: &Leased) -> Result<Reply, Error> {

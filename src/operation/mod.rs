@@ -29,6 +29,7 @@ pub mod namespace;
 pub mod permits;
 pub mod probe;
 pub mod reap;
+pub mod redeliver_leases;
 pub mod start_stage;
 pub mod submit_jobs;
 #[cfg(test)]

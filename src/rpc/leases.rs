@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::caller::{Caller, after_commit};
 use super::convert::digest::identity;
 use super::convert::{lease as convert, stage as convert_stage, worker};
+use super::lease_repeats;
 use super::limits::REPLY_BYTES;
 use super::page::Budget;
 use super::stage_writes::{recorded, told_anew};
@@ -18,7 +19,7 @@ use crate::domain::id::{JobKey, LeaseToken, Name, StageNo};
 use crate::domain::job::{Grant, Job};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestRecord;
-use crate::engine::dispatcher::{Leased, Leases, Poll};
+use crate::engine::dispatcher::{Leased, Leases, Poll, PollEnd};
 use crate::error::{Error, Result};
 use crate::operation::Reply;
 use crate::operation::heartbeat::Beat;
@@ -28,9 +29,12 @@ use crate::proto;
 /// LeaseStages, with the leases to be handed over when the answer was sent.
 pub async fn lease_stages(
     caller: Caller,
-    request: proto::LeaseStagesRequest,
+    mut request: proto::LeaseStagesRequest,
 ) -> Result<(proto::LeaseStagesResponse, Leases)> {
     let wish = worker::lease_wish(&request)?;
+    // A repeat may wait for less: who wants to know what it has need not wait for more.
+    request.wait = None;
+    let identity = identity(caller.namespace, &mut request)?;
     let poll = Poll {
         namespace: caller.namespace,
         worker_id: wish.worker_id,
@@ -40,11 +44,18 @@ pub async fn lease_stages(
         lease_duration: wish.duration,
         same_group: wish.same_group,
         deadline: caller.deadline,
+        request: None,
     };
     // Dropped before they are handed over, they are released.
-    let leased = caller.services.dispatcher.lease(poll).await?;
+    let (leased, replayed) = match identity {
+        Some(identity) => lease_repeats::lease(&caller, poll, identity).await?,
+        None => match caller.services.dispatcher.lease(poll).await? {
+            PollEnd::Leased(leases) => (leases, false),
+            PollEnd::GrantedBefore(_) | PollEnd::Superseded => return Err(Error::bug("a repeat without a request_id")),
+        },
+    };
     let leases = told(&caller, leased.items()).await?;
-    Ok((proto::LeaseStagesResponse { leases }, leased))
+    Ok((proto::LeaseStagesResponse { leases, replayed }, leased))
 }
 
 /// The leases with their documents, as many as a reply holds.

@@ -16,6 +16,7 @@ pub mod filter;
 mod job_reads;
 mod job_service;
 mod job_writes;
+mod lease_repeats;
 mod leases;
 pub mod limits;
 pub mod list;

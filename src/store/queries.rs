@@ -19,6 +19,7 @@ use crate::domain::job::{Job, JobPhase};
 use crate::domain::json::Document;
 use crate::domain::namespace::Namespace;
 use crate::domain::record::RecordKey;
+use crate::domain::request::{RequestKey, RequestRecord};
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 
@@ -141,6 +142,12 @@ impl Store {
             }
         }
         Ok(found)
+    }
+
+    /// What is remembered of requests; new ones are absent.
+    pub async fn requests(&self, keys: &[RequestKey]) -> Result<HashMap<RequestKey, Arc<RequestRecord>>> {
+        let client = self.reserved.get().await?;
+        load::requests(&client, keys).await.map_err(|error| unavailable(&error))
     }
 
     /// History of a job after a revision, in order.

@@ -8,6 +8,7 @@ mod control;
 mod fanout;
 mod gone_callers;
 mod large_values;
+mod lease_repeats;
 mod leasing;
 mod lists;
 mod namespaces;

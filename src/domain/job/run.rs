@@ -205,6 +205,12 @@ impl Edit {
         }
     }
 
+    /// Renews a held lease and makes a new version of its stage, by which its first delivery and this one are told apart.
+    pub fn redeliver(&mut self, no: StageNo) {
+        self.alter(no, |_| {});
+        self.renew(no);
+    }
+
     /// Completes a stage: by its holder, by its orchestrator, or late by who lost it to nobody.
     pub fn complete(
         &mut self,

@@ -11,15 +11,26 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::waiting::Waiter;
-use super::{Dispatcher, Leased, Leases};
+use super::{Dispatcher, Leased, Leases, PollEnd};
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::job::Grant;
+use crate::domain::request::RequestIdentity;
 use crate::error::{Error, Result};
 use crate::operation::lease_stages::LeaseStages;
 use crate::store::due::Reserved;
 
 /// How often the claimer looks without a reason, for what became ready through other servers.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What became of stages that were reserved for a poll.
+struct Served {
+    /// Those that were leased.
+    items: Vec<Leased>,
+    /// Whether some have to wait for a permit.
+    blocked: bool,
+    /// Whether another call of the same `request_id` was granted leases.
+    replayed: bool,
+}
 
 impl Dispatcher {
     /// Serves the line until `shutdown`, then answers everybody in it.
@@ -86,9 +97,16 @@ impl Dispatcher {
     }
 
     fn answer(&self, waiter: Waiter, leased: Result<Vec<Leased>>) {
-        let leases = leased.map(|items| Leases { items, engine: self.engine.clone() });
+        let end = leased.map(|items| PollEnd::Leased(self.leases(&waiter, items)));
         // Who has gone drops the leases, which releases them.
-        let _gone = waiter.answer.send(leases);
+        let _gone = waiter.answer.send(end);
+    }
+
+    fn leases(&self, waiter: &Waiter, items: Vec<Leased>) -> Leases {
+        match waiter.poll.request {
+            Some(_) => Leases::repeatable(&self.engine, items),
+            None => Leases::on_the_way(&self.engine, items),
+        }
     }
 
     /// Leases reserved stages to a worker and tells it; one that got none because all were gone by then waits on.
@@ -98,9 +116,29 @@ impl Dispatcher {
             return;
         }
         match self.lease_all(&waiter, &stages).await {
+            Ok(Served { items, replayed: true, .. }) => {
+                self.give_back(&stages).await;
+                let leases = self.leases(&waiter, items);
+                let _gone = waiter.answer.send(Ok(PollEnd::GrantedBefore(leases)));
+            }
             // Stages that have to wait for a permit are out of the way now: there may be others.
-            Ok((items, blocked)) if items.is_empty() && (!waiter.once || blocked) => self.wait_on(id, waiter),
-            leased => self.answer(waiter, leased.map(|(items, _)| items)),
+            Ok(Served { items, blocked, .. }) if items.is_empty() && (!waiter.once || blocked) => {
+                self.wait_on(id, waiter)
+            }
+            served => {
+                self.end_repeats(&waiter);
+                self.answer(waiter, served.map(|served| served.items));
+            }
+        }
+    }
+
+    /// A call that repeats this one and came while it was served is to look at what was granted.
+    fn end_repeats(&self, served: &Waiter) {
+        let Some(request) = served.poll.request else { return };
+        let repeat = self.waiting().take_request(request.identity.key);
+        if let Some(repeat) = repeat {
+            let leases = self.leases(&repeat, Vec::new());
+            let _gone = repeat.answer.send(Ok(PollEnd::GrantedBefore(leases)));
         }
     }
 
@@ -108,8 +146,11 @@ impl Dispatcher {
         {
             let mut waiting = self.waiting();
             if !self.is_closed.load(Ordering::Acquire) {
-                waiting.put_back(id, waiter);
+                let superseded = waiting.put_back(id, waiter);
                 drop(waiting);
+                if let Some(waiter) = superseded {
+                    let _gone = waiter.answer.send(Ok(PollEnd::Superseded));
+                }
                 self.arrived.notify_one();
                 return;
             }
@@ -137,33 +178,40 @@ impl Dispatcher {
         }
     }
 
-    /// Leases what can be leased, and says whether some stages have to wait for a permit.
-    async fn lease_all(&self, waiter: &Waiter, stages: &[Reserved]) -> Result<(Vec<Leased>, bool)> {
-        let mut by_job: BTreeMap<JobKey, Vec<(StageNo, Grant)>> = BTreeMap::new();
-        for stage in stages {
+    /// Leases what can be leased.
+    async fn lease_all(&self, waiter: &Waiter, stages: &[Reserved]) -> Result<Served> {
+        let mut by_job: BTreeMap<JobKey, (Vec<(StageNo, Grant)>, Vec<RequestIdentity>)> = BTreeMap::new();
+        for (index, stage) in (0..).zip(stages) {
             let grant = Grant {
                 worker_id: waiter.poll.worker_id.clone(),
                 secret: Uuid::new_v4(),
                 duration: waiter.poll.lease_duration,
                 queue: Some(stage.queue.clone()),
             };
-            by_job.entry(stage.key).or_default().push((stage.stage_no, grant));
+            let slot = waiter.poll.request.map(|request| RequestIdentity {
+                key: request.identity.key.slot(request.round, index),
+                ..request.identity
+            });
+            let (stages, slots) = by_job.entry(stage.key).or_default();
+            stages.push((stage.stage_no, grant));
+            slots.extend(slot);
         }
         let is_group = waiter.poll.same_group && stages.first().is_some_and(|head| head.group_key.is_some());
         let group = is_group.then(Uuid::new_v4);
-        let lease = |(key, stages)| self.engine.execute(LeaseStages { key, stages, group }, None);
+        let lease = |(key, (stages, slots))| self.engine.execute(LeaseStages { key, stages, group, slots }, None);
         let leases = by_job.into_iter().map(lease);
-        let mut leased = Vec::with_capacity(stages.len());
-        let (mut failed, mut blocked) = (None, false);
+        let mut served = Served { items: Vec::with_capacity(stages.len()), blocked: false, replayed: false };
+        let mut failed = None;
         for reply in join_all(leases).await {
             match reply {
                 Ok(reply) => {
                     let job = reply.jobs.first();
-                    blocked |= !reply.blocked.is_empty();
+                    served.blocked |= !reply.blocked.is_empty();
+                    served.replayed |= reply.replayed.is_some();
                     for (resource, reason) in &reply.blocked {
                         self.engine.shared().permits.denied(*resource, *reason);
                     }
-                    leased.extend(
+                    served.items.extend(
                         reply.stages.iter().filter_map(|&stage_no| Some(Leased { job: job?.clone(), stage_no })),
                     );
                 }
@@ -171,8 +219,8 @@ impl Dispatcher {
             }
         }
         match failed {
-            Some(error) if leased.is_empty() => Err(error),
-            Some(_) | None => Ok((leased, blocked)),
+            Some(error) if served.items.is_empty() => Err(error),
+            Some(_) | None => Ok(served),
         }
     }
 }

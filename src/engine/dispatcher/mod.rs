@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::Engine;
 use crate::domain::id::{LeaseToken, Name, NamespaceId, StageNo};
 use crate::domain::job::{Hold, Job};
+use crate::domain::request::RequestIdentity;
 use crate::error::{Error, Result};
 use crate::feed::QueueKey;
 use crate::operation::end_stage::{End, EndStage};
@@ -56,6 +57,27 @@ pub struct Poll {
     pub same_group: bool,
     /// Its call's deadline.
     pub deadline: Option<Instant>,
+    /// Its `request_id`. None: what it is granted is not remembered.
+    pub request: Option<PollRequest>,
+}
+
+/// The `request_id` of a poll.
+#[derive(Clone, Copy, Debug)]
+pub struct PollRequest {
+    /// What was asked under it.
+    pub identity: RequestIdentity,
+    /// How often calls of it were granted leases of which none is held any more.
+    pub round: u32,
+}
+
+/// How a poll ended.
+pub enum PollEnd {
+    /// With leases; none when the wait is over.
+    Leased(Leases),
+    /// Another call of its `request_id` was granted leases, which are remembered. It has the leases here beside.
+    GrantedBefore(Leases),
+    /// Another call of its `request_id` came and waits in its place.
+    Superseded,
 }
 
 /// A stage that was leased to the worker.
@@ -71,6 +93,8 @@ pub struct Leased {
 pub struct Leases {
     items: Vec<Leased>,
     engine: Engine,
+    /// Whether they are remembered under a `request_id`, with which another call may have delivered them meanwhile.
+    repeatable: bool,
 }
 
 /// Hands out ready stages.
@@ -97,9 +121,9 @@ impl Dispatcher {
     }
 
     /// Waits for stages and leases them; none when the wait is over.
-    pub async fn lease(&self, poll: Poll) -> Result<Leases> {
+    pub async fn lease(&self, poll: Poll) -> Result<PollEnd> {
         self.note_poll(&poll);
-        let nothing = || Leases { items: Vec::new(), engine: self.engine.clone() };
+        let nothing = || PollEnd::Leased(Leases::on_the_way(&self.engine, Vec::new()));
         let until = Instant::now() + poll.wait;
         // The answer has to travel, so it leaves a little before the caller stops listening.
         let until = poll.deadline.map_or(until, |deadline| until.min(deadline - Duration::from_millis(20)));
@@ -112,6 +136,10 @@ impl Dispatcher {
             if waiting.len() >= MAX_WAITING {
                 let retry_after = Duration::from_secs(5);
                 return Err(Error::Overloaded { why: "too many polls are waiting", retry_after });
+            }
+            // The call before it has gone, or is superfluous.
+            if let Some(before) = poll.request.and_then(|request| waiting.take_request(request.identity.key)) {
+                let _gone = before.answer.send(Ok(PollEnd::Superseded));
             }
             waiting.add(Waiter { once: poll.wait.is_zero(), poll, answer })
         };
@@ -182,7 +210,12 @@ impl Leases {
 
     /// Leases of an engine on their way.
     pub fn on_the_way(engine: &Engine, items: Vec<Leased>) -> Self {
-        Self { items, engine: engine.clone() }
+        Self { items, engine: engine.clone(), repeatable: false }
+    }
+
+    /// The same, of a call with a `request_id`: they are released only if no other call of it has delivered them since.
+    pub fn repeatable(engine: &Engine, items: Vec<Leased>) -> Self {
+        Self { items, engine: engine.clone(), repeatable: true }
     }
 
     /// The worker has the first so many, as far as can be known; the others are released.
@@ -194,10 +227,12 @@ impl Leases {
 impl Drop for Leases {
     fn drop(&mut self) {
         for leased in self.items.drain(..) {
-            let Some(token) = leased.job.stages[leased.stage_no].token(leased.job.key.uid) else { continue };
+            let stage = &leased.job.stages[leased.stage_no];
+            let Some(token) = stage.token(leased.job.key.uid) else { continue };
+            let expected_version = self.repeatable.then_some(stage.version);
             let engine = self.engine.clone();
             tokio::spawn(async move {
-                if let Err(error) = release(&engine, &leased.job, token).await {
+                if let Err(error) = release(&engine, &leased.job, token, expected_version).await {
                     // Its lease will expire by itself.
                     tracing::debug!(%error, "a lease whose worker had gone was not released");
                 }
@@ -206,9 +241,9 @@ impl Drop for Leases {
     }
 }
 
-async fn release(engine: &Engine, job: &Job, token: LeaseToken) -> Result<()> {
+async fn release(engine: &Engine, job: &Job, token: LeaseToken, expected_version: Option<i64>) -> Result<()> {
     let target = Target { key: job.key, job_id: job.meta.job_id.clone(), hold: Hold::Token(token) };
     let digest = Uuid::nil();
-    let give_back = EndStage { target, end: End::Release, digest, expected_version: None, request: None };
+    let give_back = EndStage { target, end: End::Release, digest, expected_version, request: None };
     engine.execute(give_back, None).await.map(drop)
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use foldhash::HashMap;
 use tokio::sync::oneshot;
 
-use super::{Leases, Poll};
+use super::{Poll, PollEnd};
 use crate::domain::id::NamespaceId;
+use crate::domain::request::RequestKey;
 use crate::error::Result;
 use crate::feed::QueueKey;
 use crate::store::due::{Demand, Reserved};
@@ -19,7 +20,7 @@ pub struct Waiter {
     pub poll: Poll,
     /// It goes away after the first look, with or without stages.
     pub once: bool,
-    pub answer: oneshot::Sender<Result<Leases>>,
+    pub answer: oneshot::Sender<Result<PollEnd>>,
 }
 
 /// A poll that has left the line, its place there, and what it gets.
@@ -30,6 +31,8 @@ pub type Served = (u64, Waiter, Vec<Reserved>);
 pub struct Waiting {
     waiters: BTreeMap<u64, Waiter>,
     next: u64,
+    /// The newest poll of each `request_id` that waits; one at most.
+    by_request: HashMap<RequestKey, u64>,
 }
 
 impl Waiting {
@@ -39,17 +42,37 @@ impl Waiting {
 
     pub fn add(&mut self, waiter: Waiter) -> u64 {
         self.next += 1;
-        self.waiters.insert(self.next, waiter);
-        self.next
+        let id = self.next;
+        self.insert(id, waiter);
+        id
     }
 
-    /// Puts one back that found nothing, where it was.
-    pub fn put_back(&mut self, id: u64, waiter: Waiter) {
+    /// Puts one back that found nothing, where it was; unless another poll of its `request_id` waits now.
+    pub fn put_back(&mut self, id: u64, waiter: Waiter) -> Option<Waiter> {
+        if request(&waiter).is_some_and(|key| self.by_request.contains_key(&key)) {
+            return Some(waiter);
+        }
+        self.insert(id, waiter);
+        None
+    }
+
+    fn insert(&mut self, id: u64, waiter: Waiter) {
+        self.by_request.extend(request(&waiter).map(|key| (key, id)));
         self.waiters.insert(id, waiter);
     }
 
     pub fn remove(&mut self, id: u64) -> Option<Waiter> {
-        self.waiters.remove(&id)
+        let waiter = self.waiters.remove(&id)?;
+        if let Some(key) = request(&waiter) {
+            self.by_request.remove(&key);
+        }
+        Some(waiter)
+    }
+
+    /// Takes out the poll of a `request_id`.
+    pub fn take_request(&mut self, key: RequestKey) -> Option<Waiter> {
+        let id = self.by_request.get(&key).copied()?;
+        self.remove(id)
     }
 
     pub fn wants(&self, namespace: NamespaceId, queue: &str) -> bool {
@@ -116,8 +139,7 @@ impl Waiting {
                 None => left.push(stage),
             }
         }
-        let served =
-            served.into_iter().filter_map(|(id, stages)| Some((id, self.waiters.remove(&id)?, stages))).collect();
+        let served = served.into_iter().filter_map(|(id, stages)| Some((id, self.remove(id)?, stages))).collect();
         (served, left)
     }
 
@@ -125,13 +147,18 @@ impl Waiting {
     pub fn take_impatient(&mut self, last: u64) -> Vec<Waiter> {
         let impatient = |(id, waiter): (&u64, &Waiter)| (*id <= last && waiter.once).then_some(*id);
         let ids: Vec<u64> = self.waiters.iter().filter_map(impatient).collect();
-        ids.into_iter().filter_map(|id| self.waiters.remove(&id)).collect()
+        ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
     /// Everybody.
     pub fn take_all(&mut self) -> Vec<Waiter> {
+        self.by_request.clear();
         std::mem::take(&mut self.waiters).into_values().collect()
     }
+}
+
+fn request(waiter: &Waiter) -> Option<RequestKey> {
+    Some(waiter.poll.request?.identity.key)
 }
 
 fn are_of_one_group(one: &Reserved, other: &Reserved) -> bool {

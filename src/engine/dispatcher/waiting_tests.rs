@@ -22,6 +22,7 @@ fn line(polls: &[(usize, bool)]) -> Waiting {
             lease_duration: None,
             same_group,
             deadline: None,
+            request: None,
         };
         line.add(Waiter { poll, once: true, answer: oneshot::channel().0 });
     }

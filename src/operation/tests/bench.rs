@@ -130,7 +130,7 @@ impl Bench {
             assert!(trace.written.is_empty() && world.drafts.len() == drafted, "a refusal leaves no trace");
         }
         let events = world.drafts.get(&key()).map_or(&[][..], |draft| &draft.changes.events);
-        checks::step(job.as_deref(), after.as_deref(), &outcome, events, self.now);
+        checks::step(operation.name(), job.as_deref(), after.as_deref(), &outcome, events, self.now);
         Some(outcome)
     }
 
@@ -234,8 +234,9 @@ impl Bench {
     /// What a poll of a worker comes to: a token, if the stage can be leased.
     pub fn poll(&mut self, no: StageNo, duration: Option<Duration>) -> Option<LeaseToken> {
         let grant = self.grant(duration);
-        let reply =
-            self.run(&LeaseStages { key: key(), stages: vec![(no, grant)], group: None }).expect("never refused");
+        let reply = self
+            .run(&LeaseStages { key: key(), stages: vec![(no, grant)], group: None, slots: Vec::new() })
+            .expect("never refused");
         reply.stages.first().map(|no| reply.jobs[0].stages[*no].token(key().uid).expect("a lease has a token"))
     }
 

@@ -1,13 +1,18 @@
 //! Tokens: who may still say what, late completions, and repeats.
 
-use super::bench::{Bench, complete, is_transition};
-use super::build::{Wish, report, secs, stage};
+use uuid::Uuid;
+
+use super::bench::{Bench, Outcome, complete, is_transition, target};
+use super::build::{NAMESPACE, Wish, key, report, secs, stage};
 use crate::domain::failure::FailureClass::{ClientError, Network};
 use crate::domain::id::LeaseToken;
 use crate::domain::job::{JobPhase, JobState};
 use crate::domain::refusal::Refusal;
+use crate::domain::request::{RequestIdentity, RequestKey};
 use crate::domain::stage::StagePhase::*;
-use crate::operation::end_stage::End;
+use crate::operation::end_stage::{End, EndStage};
+use crate::operation::lease_stages::LeaseStages;
+use crate::operation::redeliver_leases::RedeliverLeases;
 
 /// Everything that the bearer of a token can say.
 fn all_words(bench: &mut Bench, token: LeaseToken) -> Vec<Result<crate::operation::Reply, Refusal>> {
@@ -182,4 +187,57 @@ fn only_the_reaped_lease_is_taken() {
     bench.pass(secs(90));
     assert_eq!(bench.run(&old).expect_err("another lease"), Refusal::LeaseLost);
     assert_eq!(bench.phase("a"), Running);
+}
+
+fn slot(digest: u128) -> RequestIdentity {
+    let key = RequestKey { namespace: NAMESPACE, request_id: Uuid::from_u128(1) };
+    RequestIdentity { key: key.slot(0, 0), digest: Uuid::from_u128(digest) }
+}
+
+fn poll_with(bench: &mut Bench, stages: &[u32], slots: Vec<RequestIdentity>) -> Outcome {
+    let stages = stages.iter().map(|no| (*no, bench.grant(None))).collect();
+    bench.run(&LeaseStages { key: key(), stages, group: None, slots })
+}
+
+#[test]
+fn a_slot_is_for_one_lease() {
+    let mut bench = Bench::with(vec![stage("a"), stage("b")]);
+    let first = poll_with(&mut bench, &[0], vec![slot(1)]).expect("leased");
+    assert!(first.replayed.is_none() && first.stages == [0]);
+    let again = poll_with(&mut bench, &[1], vec![slot(1)]).expect("answered");
+    let record = again.replayed.expect("another call has the slot");
+    assert_eq!((&*record.jobs, record.stage_no, &*record.versions), (&[key().uid][..], Some(0), &[1][..]));
+    assert!(again.stages.is_empty());
+    assert_eq!(bench.phases(), [Running, Ready]);
+    let refused = poll_with(&mut bench, &[1], vec![slot(2)]).expect_err("another content");
+    assert_eq!(refused, Refusal::RequestIdReused);
+}
+
+#[test]
+fn a_lease_that_was_delivered_again_is_not_given_back_for_its_first_delivery() {
+    let mut bench = Bench::with(vec![stage("a"), stage("b")]);
+    let token = bench.lease("a");
+    let first = bench.stage("a");
+    bench.pass(secs(80));
+    let leases = vec![(0, token.fencing_token), (1, 1)];
+    let redeliver = RedeliverLeases { key: key(), leases };
+    let reply = bench.run(&redeliver).expect("delivered");
+    assert_eq!(reply.stages, [0], "b is not leased");
+    let second = bench.stage("a");
+    assert_eq!((second.token_secret, second.fencing_token), (first.token_secret, first.fencing_token));
+    assert_eq!(second.lease().map(|lease| lease.expires_at), Some(bench.now.after(secs(90))), "it is renewed");
+    let give_back = |version| EndStage {
+        target: target(token),
+        end: End::Release,
+        digest: Uuid::nil(),
+        expected_version: Some(version),
+        request: None,
+    };
+    let refused = bench.run(&give_back(first.version)).expect_err("it was delivered again");
+    assert!(matches!(refused, Refusal::VersionMismatch { .. }), "{refused:?}");
+    bench.run(&give_back(second.version)).expect("the second delivery failed too");
+    assert_eq!(bench.phase("a"), Ready);
+    assert!(bench.run(&redeliver).expect("answered").stages.is_empty(), "it is given back");
+    bench.lease("a");
+    assert!(bench.run(&redeliver).expect("answered").stages.is_empty(), "that is another lease");
 }

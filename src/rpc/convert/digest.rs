@@ -43,6 +43,7 @@ repeatable!(
     ResumeJobRequest of "JobService/ResumeJob",
     RetryJobRequest of "JobService/RetryJob",
     DeleteJobRequest of "JobService/DeleteJob",
+    LeaseStagesRequest of "WorkerService/LeaseStages",
     StartStageRequest of "WorkerService/StartStage",
     UpdateStageProgressRequest of "WorkerService/UpdateStageProgress",
     CompleteStageRequest of "WorkerService/CompleteStage",

@@ -69,7 +69,7 @@ impl<'a> Sim<'a> {
             Step::Poll(pick, lease) => {
                 let no = self.pick(*pick)?.no;
                 let grant = self.bench.grant(lease.map(secs));
-                Some(Box::new(LeaseStages { key: key(), stages: vec![(no, grant)], group: None }))
+                Some(Box::new(LeaseStages { key: key(), stages: vec![(no, grant)], group: None, slots: Vec::new() }))
             }
             Step::Token(pick, word) => {
                 let granted = self.model.granted.get(self.token(*pick)?)?.token;

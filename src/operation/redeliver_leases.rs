@@ -1,0 +1,46 @@
+//! Gives leases of one job once more to the worker that was granted them and may not have got the reply.
+
+use super::{Operation, Reply, keep};
+use crate::domain::id::{JobKey, StageNo};
+use crate::domain::refusal::Refusal;
+use crate::domain::stage::Stage;
+use crate::engine::world::{Key, World};
+
+/// Renews leases that are still held, and makes a new version of their stages: whoever was about to give one back because
+/// the first reply did not reach the worker expects the version of that reply, and is refused. Leases that have ended are left out.
+#[derive(Debug)]
+pub struct RedeliverLeases {
+    /// The job.
+    pub key: JobKey,
+    /// Stages, each with the fencing token of its lease.
+    pub leases: Vec<(StageNo, i64)>,
+}
+
+impl Operation for RedeliverLeases {
+    fn name(&self) -> &'static str {
+        "redeliver_leases"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        vec![Key::Job(self.key)]
+    }
+
+    fn is_urgent(&self) -> bool {
+        true
+    }
+
+    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+        let Some(job) = world.job(self.key) else { return Ok(Reply::default()) };
+        let mut edit = world.edit(&job);
+        let mut held = Vec::with_capacity(self.leases.len());
+        for &(no, fencing_token) in &self.leases {
+            let is_held = |stage: &Stage| stage.fencing_token == fencing_token && stage.lease().is_some();
+            if job.stages.get(no).is_some_and(|stage| is_held(stage)) {
+                edit.redeliver(no);
+                held.push(no);
+            }
+        }
+        let (job, applied) = keep(world, &job, edit);
+        Ok(Reply { jobs: vec![job], stages: held, applied, ..Reply::default() })
+    }
+}
