@@ -9,8 +9,10 @@ import os
 import signal
 import socket
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeAlias, cast
 
@@ -19,7 +21,14 @@ from interlock.client import Client
 from interlock.connection import LONGEST_WAIT, WAIT_MARGIN
 from interlock.documents import to_duration
 from interlock.ending import Raised, ending, tell
-from interlock.errors import Conflict, DeadlineExceeded, Internal, ResourceExhausted, Unavailable
+from interlock.errors import (
+    Conflict,
+    DeadlineExceeded,
+    InterlockError,
+    Internal,
+    ResourceExhausted,
+    Unavailable,
+)
 from interlock.heartbeat import Heartbeats
 from interlock.lease import Attempt, Outcome, StopReason
 from interlock.v1 import worker_service_pb2
@@ -31,8 +40,16 @@ Handler: TypeAlias = Callable[[Attempt], Awaitable[Outcome]] | Callable[[Attempt
 # What a worker survives; anything else means that it can never get work, such as a namespace that does not exist.
 _PASSING = (Unavailable, ResourceExhausted, Conflict, DeadlineExceeded, Internal)
 _PAUSE = 1.0
+# How long a worker that stops asks for what its last request was granted, and gives it back.
+_GIVE_BACK = 5.0
 # How long handlers that were told to stop, and their reports, get at a shutdown.
 _LAST = 10.0
+
+
+@dataclass(frozen=True)
+class _Leased:
+    at: float
+    leases: list[worker_service_pb2.Lease]
 
 
 class Worker:
@@ -81,6 +98,8 @@ class Worker:
         self._poll_wait = min(wait_seconds(poll_wait, "poll_wait"), LONGEST_WAIT)
         self._running: dict[asyncio.Task[None], Attempt] = {}
         self._stopping = asyncio.Event()
+        # For work, until its leases are being worked on; with the same request id it is safe to repeat.
+        self._request: worker_service_pb2.LeaseStagesRequest | None = None
 
     def stop(self) -> None:
         """Begins the shutdown: no more work is taken. A second time, it does not wait for the handlers any longer."""
@@ -108,7 +127,7 @@ class Worker:
 
     async def _take_work(self, handler: Handler, heartbeats: Heartbeats) -> None:
         stopping = asyncio.create_task(self._stopping.wait())
-        polling: asyncio.Task[tuple[float, list[worker_service_pb2.Lease]]] | None = None
+        polling: asyncio.Task[_Leased | None] | None = None
         try:
             while not self._stopping.is_set():
                 # What may kill this process is to take no more along than it has to.
@@ -120,32 +139,54 @@ class Worker:
                 await asyncio.wait([stopping, polling], return_when=asyncio.FIRST_COMPLETED)
                 if not polling.done():
                     break
-                leased_at, leases = polling.result()
-                for lease in leases:
-                    self._start(handler, Attempt(lease, leased_at=leased_at, wake=heartbeats.wake), heartbeats)
+                leased = polling.result()
+                if leased is not None:
+                    for lease in leased.leases:
+                        self._start(handler, Attempt(lease, leased_at=leased.at, wake=heartbeats.wake), heartbeats)
+                    self._request = None
         finally:
             stopping.cancel()
-            # The server gives back what it leased to a call that was cancelled.
             if polling is not None and polling.cancel():
                 await asyncio.gather(polling, return_exceptions=True)
+            await self._give_back()
 
-    async def _lease(self, count: int) -> tuple[float, list[worker_service_pb2.Lease]]:
-        request = worker_service_pb2.LeaseStagesRequest(
-            worker_id=self.worker_id,
-            queues=self.queues,
-            max_stages=count,
-            wait=to_duration(self._poll_wait),
-            lease_duration=self._lease_duration,
-        )
+    async def _lease(self, count: int) -> _Leased | None:
+        """What the server leases to us. None: it could not be asked, or its response was lost."""
+        if self._request is None:
+            self._request = worker_service_pb2.LeaseStagesRequest(
+                worker_id=self.worker_id,
+                queues=self.queues,
+                max_stages=count,
+                wait=to_duration(self._poll_wait),
+                lease_duration=self._lease_duration,
+                request_id=str(uuid.uuid4()),
+            )
         try:
             timeout = self._poll_wait + WAIT_MARGIN
-            response = await self.client.call(self.client.workers.LeaseStages, request, timeout=timeout)
+            response = await self.client.call(self.client.workers.LeaseStages, self._request, timeout=timeout)
         except _PASSING as error:
             log.warning("no work could be asked for: %s", error)
             await asyncio.sleep(_PAUSE)
-            return 0.0, []
-        # The answer is as old as its way here, which is short beside any lease.
-        return time.monotonic(), list(response.leases)
+            return None
+        # The response is as old as its way here, which is short beside any lease.
+        return _Leased(time.monotonic(), list(response.leases))
+
+    async def _give_back(self) -> None:
+        """Releases what the last request was granted, if its response was not received."""
+        if self._request is None:
+            return
+        # A repeat without a wait: it returns the leases of the request, and ends the request if it still waits.
+        self._request.ClearField("wait")
+        try:
+            response = await self.client.call(self.client.workers.LeaseStages, self._request, timeout=_GIVE_BACK)
+            releases = [worker_service_pb2.ReleaseStageRequest(lease_token=it.lease_token) for it in response.leases]
+            calls = [self.client.call(self.client.workers.ReleaseStage, it, timeout=_GIVE_BACK) for it in releases]
+            for result in await asyncio.gather(*calls, return_exceptions=True):
+                if isinstance(result, BaseException):
+                    raise result
+        except InterlockError as error:
+            log.warning("leases of the last request for work may be left to expire: %s", error)
+        self._request = None
 
     def _start(self, handler: Handler, attempt: Attempt, heartbeats: Heartbeats) -> None:
         async def work() -> None:

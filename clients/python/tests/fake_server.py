@@ -88,6 +88,10 @@ class FakeServer(
         """The next calls, except for work and by heartbeat, fail with these."""
         self.streams: list[Script] = []
         """What the next watches tell; after its last message a stream ends with OK."""
+        self.no_work: list[Refusal] = []
+        """The next calls for work fail with these."""
+        self.granted: list[worker_service_pb2.Lease] = []
+        """What a call for work that does not wait is told that it was granted before."""
         self.left = 0
         """Streams that the client has ended."""
         self.work: asyncio.Queue[worker_service_pb2.Lease] = asyncio.Queue()
@@ -185,6 +189,10 @@ class FakeServer(
 
     async def LeaseStages(self, request: Any, context: Any) -> Any:
         await self._note("LeaseStages", request, context)
+        if self.no_work:
+            await self._refuse(context, self.no_work.pop(0))
+        if not request.wait.ToMilliseconds():
+            return worker_service_pb2.LeaseStagesResponse(leases=self.granted, replayed=bool(self.granted))
         leases = [await self.work.get()]
         while len(leases) < request.max_stages and not self.work.empty():
             leases.append(self.work.get_nowait())

@@ -296,3 +296,40 @@ async def test_cancelling_run_gives_everything_back() -> None:
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(running, 10)
     assert len(server.of("ReleaseStage")) == 1
+
+
+async def test_a_request_for_work_is_repeated_under_its_id_until_there_is_a_response() -> None:
+    async def handler(attempt: Attempt) -> None:
+        pass
+
+    async with fake_server() as server:
+        # The first is repeated by the call, the second is an answer about which the call can do nothing more.
+        server.no_work.append(Refusal(grpc.StatusCode.UNAVAILABLE, "OUTCOME_UNKNOWN"))
+        server.no_work.append(Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"))
+        async with interlock.Client(server.address, backoff=interlock.Backoff(first=0.001, longest=0.01)) as client:
+            worker = interlock.Worker(client, ["q"], "w")
+            running = asyncio.create_task(worker.run(handler, handle_signals=False))
+            server.offer("a")
+            server.offer("b")
+            await server.until(lambda: called(server, "CompleteStage", 2)() and called(server, "LeaseStages", 5)())
+            worker.stop()
+            await asyncio.wait_for(running, 10)
+        polls = server.of("LeaseStages")
+        assert polls[0] == polls[1] == polls[2]
+        # One for each lease, and the last one, which is repeated without a wait when the worker stops.
+        ids = [poll.request_id for poll in polls[2:]]
+        assert len(ids) == 4
+        assert ids[2] == ids[3]
+        assert len(set(ids)) == 3
+        assert not polls[-1].HasField("wait")
+
+
+async def test_a_lease_whose_response_was_not_received_is_released_when_the_worker_stops() -> None:
+    async with fake_server() as server, interlock.Client(server.address) as client:
+        worker = interlock.Worker(client, ["q"], "w")
+        running = asyncio.create_task(worker.run(forever, handle_signals=False))
+        await server.until(called(server, "LeaseStages"))
+        server.granted.append(worker_service_pb2.Lease(lease_token="late"))
+        worker.stop()
+        await asyncio.wait_for(running, 10)
+        assert [call.lease_token for call in server.of("ReleaseStage")] == ["late"]

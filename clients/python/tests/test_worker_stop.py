@@ -1,0 +1,69 @@
+"""Workers that stop at any moment, against the real server: no lease is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+
+import interlock
+from interlock import Attempt, Client, Worker
+from interlock.v1 import job_pb2
+
+ROUNDS = 200
+LANES = 8
+
+
+async def stop_once(client: Client, moments: random.Random, longest: list[float]) -> str:
+    """One worker that stops while a stage becomes ready for it. What became of the stage."""
+    queue = f"q-{uuid.uuid4().hex}"
+
+    async def handler(attempt: Attempt) -> None:
+        await asyncio.sleep(moments.uniform(0, 0.01))
+
+    worker = Worker(client, [queue], "w", lease_duration=3600, grace=0.0)
+    running = asyncio.create_task(worker.run(handler, handle_signals=False))
+    submitting = asyncio.create_task(client.submit_job("film", stages=[job_pb2.StageSpec(name="main", queue=queue)]))
+    await asyncio.sleep(moments.uniform(0, 0.06))
+    began = time.monotonic()
+    if moments.random() < 0.5:
+        worker.stop()
+    else:
+        running.cancel()
+    await asyncio.wait([running], timeout=20)
+    assert running.done()
+    longest.append(time.monotonic() - began)
+    job = await submitting
+    deadline = time.monotonic() + 20
+    while True:
+        stage = (await client.get_job(job.job_id)).stages[0]
+        # What the server gives back by itself may take a moment.
+        if stage.state != job_pb2.STAGE_STATE_RUNNING:
+            break
+        assert time.monotonic() < deadline, f"a lease was left behind: {stage}"
+        await asyncio.sleep(0.01)
+    assert stage.state in (job_pb2.STAGE_STATE_READY, job_pb2.STAGE_STATE_SUCCEEDED)
+    assert stage.attempt == (stage.state == job_pb2.STAGE_STATE_SUCCEEDED), "what is given back is not counted"
+    return job_pb2.StageState.Name(stage.state)
+
+
+async def test_workers_that_stop_at_any_moment_leave_no_lease_behind(server_address: str) -> None:
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    ends: list[str] = []
+    longest: list[float] = []
+
+    async def lane(number: int) -> None:
+        moments = random.Random(seed + number)
+        async with interlock.Client(server_address) as client:
+            for _ in range(ROUNDS // LANES):
+                ends.append(await stop_once(client, moments, longest))
+
+    await asyncio.gather(*map(lane, range(LANES)))
+    longest.sort()
+    print(
+        {end: ends.count(end) for end in set(ends)}, "stops took at most", longest[-1], "median", longest[ROUNDS // 2]
+    )
+    assert longest[ROUNDS // 2] < 1.0
+    assert len(set(ends)) == 2, "too early or too late, every time"
