@@ -18,6 +18,10 @@ use crate::bad_input::raw::Bytes;
 
 /// The deadline that calls have unless a wild one is chosen.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// A deadline beyond all that the server lets a call wait for.
+const ENDLESS: &str = "99999999H";
+/// The longest that the server lets a call wait, whatever its deadline.
+const LONGEST_WAIT: Duration = Duration::from_secs(55);
 /// How much later an answer may come before the call counts as hanging.
 const SLACK: Duration = Duration::from_secs(20);
 /// How long a stream is read before it is dropped, and how many messages of it.
@@ -40,8 +44,7 @@ pub enum Answer {
     /// Replies, some of a stream.
     Replies(Vec<DynamicMessage>),
     Refused(Status),
-    /// The client's own timer was first, which runs for the same time as the server's, or the call had a strange deadline and
-    /// may wait for longer than is of interest here.
+    /// The client's own timer was first, which runs for the same time as the server's.
     ClientDeadline,
     Hung,
 }
@@ -70,20 +73,29 @@ pub fn metadata(pool: &Pool, rng: &mut StdRng) -> MetadataMap {
         metadata.insert("authorization", "Bearer nobody".parse().expect("ASCII"));
     }
     if rng.random_bool(0.03) {
-        let wild = ["1n", "0S", "1u", "5m", "99999999H", "100000000S", "abc", "-1S", "", "1", "S"];
+        let wild = ["1n", "0S", "1u", "5m", ENDLESS, "100000000S", "abc", "-1S", "", "1", "S"];
         metadata.insert("grpc-timeout", values::one(&wild, rng).parse().expect("ASCII"));
     }
     metadata
 }
 
-/// Makes a call and reads its answer, of a stream the beginning.
+/// How long the server may take for its answer. A deadline that is malformed is refused at once, one that is over is over.
+fn longest(metadata: &MetadataMap) -> Duration {
+    match metadata.get("grpc-timeout") {
+        None => DEADLINE,
+        Some(timeout) if *timeout == ordinary_timeout() => DEADLINE,
+        Some(timeout) if timeout == ENDLESS => LONGEST_WAIT,
+        Some(_) => Duration::ZERO,
+    }
+}
+
+/// Makes a call and reads its answer, of a stream the beginning. Its time is taken here, apart from the deadline that the server is told.
 pub async fn call(channel: &Channel, target: &Target, bytes: Vec<u8>, metadata: MetadataMap) -> Answer {
-    let is_bounded = metadata.get("grpc-timeout").is_none_or(|timeout| *timeout == ordinary_timeout());
+    let bound = longest(&metadata) + SLACK;
     let mut request = Request::new(bytes);
     *request.metadata_mut() = metadata;
-    match tokio::time::timeout(DEADLINE + SLACK, answer(channel, target, request)).await {
-        Err(_) if is_bounded => Answer::Hung,
-        Err(_) => Answer::ClientDeadline,
+    match tokio::time::timeout(bound, answer(channel, target, request)).await {
+        Err(_) => Answer::Hung,
         Ok(Ok(replies)) => Answer::Replies(replies),
         Ok(Err(status)) if status.message() == "Timeout expired" && status.details().is_empty() => {
             Answer::ClientDeadline
