@@ -206,3 +206,49 @@ async fn who_cancels_and_repeats_gets_what_is_held_and_nothing_else_stays() {
     }
     println!("{ROUNDS} callers cancelled and repeated: {found} got a lease, {replayed} that of the first call");
 }
+
+#[tokio::test]
+async fn a_repeat_that_comes_while_the_first_call_is_served_gets_its_leases() {
+    let server = Server::start().await;
+    submit(&server.api, 1).await;
+    // So that the first call is served for a while.
+    let other = sql(server.database.url()).await;
+    other.batch_execute("BEGIN; SELECT FROM jobs FOR UPDATE").await.expect("the row is free");
+    let request = poll(1, 50_000);
+    let call = || {
+        let (api, request) = (server.api.clone(), request.clone());
+        tokio::spawn(async move { leased(&api, &request).await })
+    };
+    let first = call();
+    eventually("the first call is being served", async || {
+        let reserved = "SELECT stage_no::text FROM ready_stages WHERE reserved_by IS NOT NULL";
+        (!server.column(reserved).await.is_empty()).then_some(())
+    })
+    .await;
+    let repeat = call();
+    server.api.polls_wait(1).await;
+    other.batch_execute("COMMIT").await.expect("the row is free again");
+    let first = first.await.expect("served");
+    assert_eq!(first.leases.len(), 1);
+    let repeat = tokio::time::timeout(PATIENCE, repeat).await.expect("it does not wait any longer").expect("served");
+    assert_eq!((tokens(&repeat), repeat.replayed), (tokens(&first), true));
+}
+
+#[tokio::test]
+async fn a_repeat_that_waits_on_another_server_gets_the_leases_in_the_end() {
+    let a = Server::start().await;
+    let b = a.beside().await;
+    let request = poll(1, 3_000);
+    let calls = [&a, &b].map(|server| {
+        let (api, request) = (server.api.clone(), request.clone());
+        tokio::spawn(async move { leased(&api, &request).await })
+    });
+    a.api.polls_wait(1).await;
+    b.api.polls_wait(1).await;
+    submit(&a.api, 2).await;
+    let [first, second] = calls;
+    let (first, second) = (first.await.expect("served"), second.await.expect("served"));
+    assert_eq!((tokens(&first), first.leases.len()), (tokens(&second), 1));
+    assert!(first.replayed || second.replayed);
+    assert_eq!(running(&a.api, 2).await, 1);
+}
