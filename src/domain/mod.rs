@@ -5,11 +5,13 @@
 //!
 //! Layout: `id` and `time` are the words everything speaks; `failure` and `retry` decide what an error leads to;
 //! `stage`, `stage_table` and `graph` are the parts of a [`job::Job`]; `job::Edit` holds the transitions;
-//! `access` is who may do what; `permit` are rights to use what must be shared with care; `record` are named `fields`, mostly of `short` texts, `field_op`
+//! `access` is who may do what, `credential` how they prove it; `permit` are rights to use what must be shared with care; `record` are named `fields`, mostly of `short` texts, `field_op`
 //! what can happen to them, and `equality` when two values are equal;
 //! `event` is what history keeps of them; `documents` is what travels beside a job; `query` and `record_query` are what lists are asked for; `refusal` is every way to say no.
 
 pub mod access;
+pub mod audit;
+pub mod credential;
 pub mod documents;
 pub mod equality;
 pub mod event;

@@ -61,6 +61,26 @@ pub enum Refusal {
         /// What holds it.
         why: &'static str,
     },
+    /// No such API key.
+    #[error("there is no API key {key_id:?}")]
+    KeyNotFound {
+        /// As the caller named it.
+        key_id: String,
+    },
+    /// The id or the name in the certificate is taken.
+    #[error("{what} exists already")]
+    KeyAlreadyExists {
+        /// What it is taken by.
+        what: String,
+    },
+    /// As many API keys are stored as there may be.
+    #[error(
+        "{limit} API keys are stored, as many as there may be; a key is deleted 90 days after it expired or was revoked"
+    )]
+    TooManyKeys {
+        /// How many there may be.
+        limit: usize,
+    },
     /// A watch shall begin after a revision that the job has not come to.
     #[error("the job has not come to revision {from}, it is at {actual}")]
     RevisionInFuture {

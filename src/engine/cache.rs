@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 use lru::LruCache;
 
 use super::world::Key;
+use crate::domain::credential::KeyRing;
 use crate::domain::job::Job;
 use crate::domain::namespace::Namespace;
 use crate::domain::permit::resource::Resource;
@@ -28,6 +29,8 @@ pub enum Cached {
     Request(Arc<RequestRecord>),
     /// A namespace.
     Namespace(Arc<Namespace>),
+    /// The credentials.
+    KeyRing(Arc<KeyRing>),
 }
 
 impl Cached {
@@ -38,6 +41,7 @@ impl Cached {
             Self::Resource(resource) => resource.weight_bytes(),
             Self::Request(record) => 200 + 16 * record.jobs.len() + 8 * record.versions.len(),
             Self::Namespace(namespace) => 200 + namespace.name.len(),
+            Self::KeyRing(ring) => ring.weight_bytes(),
         }
     }
 
@@ -49,6 +53,7 @@ impl Cached {
             Self::Resource(resource) => resource.version,
             Self::Request(record) => record.revision,
             Self::Namespace(namespace) => namespace.version,
+            Self::KeyRing(ring) => ring.version,
         }
     }
 
@@ -58,7 +63,7 @@ impl Cached {
             Self::Job(job) => job.meta.create_time,
             Self::Record(record) => record.create_time,
             Self::Resource(resource) => resource.create_time,
-            Self::Request(_) | Self::Namespace(_) => Timestamp(0),
+            Self::Request(_) | Self::Namespace(_) | Self::KeyRing(_) => Timestamp(0),
         }
     }
 }

@@ -7,6 +7,7 @@ use foldhash::{HashMap, HashMapExt, HashSet};
 
 use super::queue::Pending;
 use super::world::{Key, Loaded, NamespaceEffect, Trace, World};
+use crate::domain::audit::Actor;
 use crate::domain::refusal::Refusal;
 use crate::operation::Reply;
 use crate::store::commit::Plan;
@@ -139,6 +140,14 @@ impl Components {
                         self.plan.insert_namespaces.push(NamespaceName { c, name: name.to_string() });
                     }
                 }
+                Key::KeyRing => {
+                    let base = loaded.key_ring.as_deref();
+                    match &world.key_ring {
+                        Some(after) => self.plan.write_key_ring(c, base, after),
+                        None if fresh.contains(key) => {}
+                        None => self.plan.prove_key_ring(c, base),
+                    }
+                }
             }
         }
     }
@@ -152,6 +161,11 @@ impl Components {
             }
             for (key, permit) in &one.trace.expired_permits {
                 self.plan.prove_permit_expired(c, *key, *permit);
+            }
+            for entry in &one.trace.audit {
+                debug_assert!(!matches!(one.pending.actor, Actor::Server), "{} names who asked for it", entry.method);
+                let namespace = entry.namespace.and_then(|id| world.namespace_name(id));
+                self.plan.audit(c, entry, &one.pending.actor, namespace, world.now());
             }
             if one.pending.operation.is_probe() {
                 self.plan.note_probes.push(ProbeRow { c });
@@ -185,6 +199,7 @@ impl Components {
                             loaded.resources.get(resource).and_then(Option::as_deref),
                         );
                     }
+                    Key::KeyRing => self.plan.lock_key_ring(c, loaded.key_ring.as_deref()),
                     Key::Request(_) | Key::NamespaceName(_) => {}
                 }
             }
@@ -205,7 +220,7 @@ fn is_only_renewed(world: &World, key: &Key) -> bool {
             let base = world.loaded.resources.get(resource).and_then(Option::as_ref);
             after.zip(base).is_some_and(|(after, base)| after.is_at_version_of(base))
         }
-        Key::Record(_) | Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) => false,
+        Key::Record(_) | Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) | Key::KeyRing => false,
     }
 }
 

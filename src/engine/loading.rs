@@ -10,6 +10,7 @@ use super::roots::Roots;
 use super::round::Wanted;
 use super::shared::Shared;
 use super::world::{Key, Loaded, Surroundings};
+use crate::domain::credential::KeyRing;
 use crate::domain::id::{JobKey, Name, NamespaceId};
 use crate::domain::job::Job;
 use crate::domain::permit::ResourceKey;
@@ -19,6 +20,7 @@ use crate::domain::request::{RequestKey, RequestRecord};
 use crate::domain::time::Timestamp;
 use crate::failpoint;
 use crate::store::connection::{Client, DbResult, Run, Transaction};
+use crate::store::credentials::changed_keys;
 use crate::store::load;
 
 /// The state of a group, how current it is, and when it is decided.
@@ -41,6 +43,8 @@ struct Missing {
     requests: Vec<RequestKey>,
     namespaces: Vec<NamespaceId>,
     names: Vec<Name>,
+    key_ring: bool,
+    known_key_ring: Option<Arc<KeyRing>>,
 }
 
 /// Loads what is `wanted`. With `trust` the cache is believed except about `stale` keys, new requests are taken to be new and
@@ -75,13 +79,14 @@ pub async fn load(
         }
     };
     // Sent one behind the other without waiting: one round trip.
-    let (now, jobs, records, resources, requests, namespaces) = futures::try_join!(
+    let (now, jobs, records, resources, requests, namespaces, key_ring) = futures::try_join!(
         clock,
         missing.jobs(client),
         missing.records(client),
         missing.resources(client),
         missing.requests(client),
-        missing.namespaces(client)
+        missing.namespaces(client),
+        missing.key_ring(client)
     )?;
     for key in &missing.jobs {
         let job = jobs.get(key).cloned();
@@ -116,6 +121,10 @@ pub async fn load(
             shared.cache.put(Key::Namespace(*id), Cached::Namespace(namespace.clone()));
         }
         loaded.namespaces.insert(*id, found);
+    }
+    if let Some(ring) = key_ring {
+        shared.cache.put(Key::KeyRing, Cached::KeyRing(ring.clone()));
+        loaded.key_ring = Some(ring);
     }
     for name in &missing.names {
         let found = namespaces.iter().find(|namespace| namespace.name == *name).cloned();
@@ -179,6 +188,13 @@ impl Missing {
             }
             (Key::Namespace(id), _) => self.namespaces.push(*id),
             (Key::NamespaceName(name), _) => self.names.push(name.clone()),
+            (Key::KeyRing, Some(Cached::KeyRing(ring))) if trust => loaded.key_ring = Some(ring),
+            (Key::KeyRing, cached) => {
+                if let Some(Cached::KeyRing(ring)) = cached {
+                    self.known_key_ring = Some(ring);
+                }
+                self.key_ring = true;
+            }
         }
     }
 
@@ -208,6 +224,19 @@ impl Missing {
         load::namespaces(client, &self.namespaces, &self.names).await
     }
 
+    /// The credentials, if they were asked for. Of those that are known only the changes are read.
+    async fn key_ring(&self, client: &impl Run) -> DbResult<Option<Arc<KeyRing>>> {
+        if !self.key_ring {
+            return Ok(None);
+        }
+        let mut ring = self.known_key_ring.clone().unwrap_or_default();
+        let changes = changed_keys(client, ring.version).await?;
+        if changes.is_whole || changes.version != ring.version {
+            Arc::make_mut(&mut ring).apply(changes);
+        }
+        Ok(Some(ring))
+    }
+
     fn asked(self) -> HashSet<Key> {
         let jobs = self.jobs.into_iter().map(Key::Job);
         let records = self.records.into_iter().map(Key::Record);
@@ -219,6 +248,7 @@ impl Missing {
             .chain(requests)
             .chain(namespaces)
             .chain(self.names.into_iter().map(Key::NamespaceName))
+            .chain(self.key_ring.then_some(Key::KeyRing))
             .collect()
     }
 }

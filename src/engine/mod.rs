@@ -33,6 +33,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::domain::audit::Actor;
 use crate::error::{Error, Result, WriteOutcome};
 use crate::feed::Hub;
 use crate::operation::probe::Probe;
@@ -117,13 +118,24 @@ impl Engine {
         Self { shared, lanes: Arc::new(Lanes { main, bulk, contended, tasks: tasks.into() }) }
     }
 
+    /// Executes an operation of the server itself: of a loop, or one that follows from another. Rpcs use [`Self::execute_for`], which says who
+    /// asks; what the audit log notes needs it.
+    pub async fn execute(&self, operation: impl Operation, deadline: Option<Instant>) -> Result<Reply> {
+        self.execute_for(Actor::Server, operation, deadline).await
+    }
+
     /// Decides and commits an operation. Its answer is true at the version it stands on; an error says whether the
     /// operation can have been applied. `deadline` is the caller's.
-    pub async fn execute(&self, operation: impl Operation, deadline: Option<Instant>) -> Result<Reply> {
+    pub async fn execute_for(
+        &self,
+        actor: Actor,
+        operation: impl Operation,
+        deadline: Option<Instant>,
+    ) -> Result<Reply> {
         let weight = operation.weight();
         let large = weight.rows > BULK_ROWS || weight.bytes > BULK_BYTES;
         let queue = if large { &self.lanes.bulk } else { &self.lanes.main };
-        let (pending, mut answer) = Pending::new(Box::new(operation));
+        let (pending, mut answer) = Pending::new(Box::new(operation), actor);
         let ticket = pending.ticket();
         queue.push(pending).inspect_err(|_| {
             self.shared.figures.rejected.fetch_add(1, Ordering::Relaxed);

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::group::{MAX_GROUP_BYTES, MAX_GROUP_OPERATIONS};
 use super::pace::Pace;
 use super::world::Key;
+use crate::domain::audit::Actor;
 use crate::error::{Error, Result};
 use crate::operation::{self, Operation, Reply, Weight};
 
@@ -49,6 +50,8 @@ impl Ticket {
 /// An operation on its way, with whom to tell.
 pub struct Pending {
     pub operation: Box<dyn Operation>,
+    /// Who asked for it.
+    pub actor: Actor,
     pub weight: Weight,
     /// What it says itself that it may look at; asked by the caller's task, which saves the lane's time.
     keys: Vec<Key>,
@@ -65,12 +68,14 @@ pub struct Pending {
 }
 
 impl Pending {
-    pub fn new(operation: Box<dyn Operation>) -> (Self, oneshot::Receiver<Result<Reply>>) {
+    pub fn new(operation: Box<dyn Operation>, actor: Actor) -> (Self, oneshot::Receiver<Result<Reply>>) {
         let (answer, receiver) = oneshot::channel();
         let (weight, keys) = (operation.weight(), operation::keys(&*operation));
         let ticket = Ticket(Arc::new(AtomicU8::new(WAITING)));
         let (more, was_blind) = (Vec::new(), false);
-        (Self { operation, weight, keys, rounds: 0, more, was_blind, held_since: None, answer, ticket }, receiver)
+        let pending =
+            Self { operation, actor, weight, keys, rounds: 0, more, was_blind, held_since: None, answer, ticket };
+        (pending, receiver)
     }
 
     /// Everything it may look at, as far as is known.

@@ -1,11 +1,12 @@
-//! The rows whose locks the contended lane takes before it looks at them, in the one order in which everybody takes them: resources
-//! before jobs before records, each by key.
+//! The rows whose locks the contended lane takes before it looks at them, in the one order in which everybody takes them: the key
+//! ring before resources before jobs before records, each by key.
 
 use super::world::Key;
 use crate::domain::id::JobKey;
 use crate::domain::permit::ResourceKey;
 use crate::domain::record::RecordKey;
 use crate::store::connection::{DbResult, Run};
+use crate::store::credentials::lock_key_ring;
 use crate::store::load::{lock_jobs, lock_records, lock_resources};
 
 /// Rows to be locked.
@@ -13,17 +14,19 @@ pub struct Roots {
     resources: Vec<ResourceKey>,
     jobs: Vec<JobKey>,
     records: Vec<RecordKey>,
+    key_ring: bool,
 }
 
 impl Roots {
     /// Those among some keys.
     pub fn of<'a>(keys: impl Iterator<Item = &'a Key>) -> Self {
-        let mut this = Self { resources: Vec::new(), jobs: Vec::new(), records: Vec::new() };
+        let mut this = Self { resources: Vec::new(), jobs: Vec::new(), records: Vec::new(), key_ring: false };
         for key in keys {
             match key {
                 Key::Resource(key) => this.resources.push(*key),
                 Key::Job(key) => this.jobs.push(*key),
                 Key::Record(key) => this.records.push(key.clone()),
+                Key::KeyRing => this.key_ring = true,
                 Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) => {}
             }
         }
@@ -35,6 +38,9 @@ impl Roots {
 
     /// Takes the locks; waits for them, or fails where somebody has one.
     pub async fn lock(&self, client: &impl Run, wait: bool) -> DbResult<()> {
+        if self.key_ring {
+            lock_key_ring(client, wait).await?;
+        }
         if !self.resources.is_empty() {
             lock_resources(client, &self.resources, wait).await?;
         }
@@ -51,7 +57,7 @@ impl Roots {
 /// Whether a key is that of a row which is locked before it is decided on.
 pub fn is_root(key: &Key) -> bool {
     match key {
-        Key::Job(_) | Key::Record(_) | Key::Resource(_) => true,
+        Key::Job(_) | Key::Record(_) | Key::Resource(_) | Key::KeyRing => true,
         Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) => false,
     }
 }

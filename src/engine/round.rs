@@ -10,6 +10,7 @@ use super::cache::Cached;
 use super::group::{Components, Decided};
 use super::loading::Basis;
 use super::queue::Pending;
+use super::roots::is_root;
 use super::shared::Shared;
 use super::world::{Key, World};
 use crate::error::Error;
@@ -161,8 +162,7 @@ impl Round {
                     pass_aside(one.pending);
                 }
                 None => {
-                    let is_root = |key: &&Key| matches!(key, Key::Job(_) | Key::Record(_) | Key::Resource(_));
-                    shared.visited.mark(one.trace.written.iter().filter(is_root));
+                    shared.visited.mark(one.trace.written.iter().filter(|key| is_root(key)));
                     beaten.push(one.pending);
                 }
             }
@@ -217,6 +217,11 @@ impl Round {
                 }
                 // Rare enough to be loaded again.
                 Key::Namespace(id) if self.world.namespaces.contains_key(id) => shared.cache.remove(key),
+                Key::KeyRing => {
+                    if let Some(ring) = &self.world.key_ring {
+                        shared.cache.put(Key::KeyRing, Cached::KeyRing(ring.clone()));
+                    }
+                }
                 Key::Namespace(_) | Key::NamespaceName(_) => {}
             }
         }
@@ -228,8 +233,8 @@ impl Round {
         let read = self.decided.iter().zip(&self.components.of_operation).filter(|(_, c)| which(c));
         let stale: HashSet<Key> = bound.chain(read.flat_map(|(one, _)| one.trace.read.iter().cloned())).collect();
         for key in &stale {
-            // What is known of a job or a record saves loading all of it again; only its being current is in doubt.
-            if !matches!(key, Key::Job(_) | Key::Record(_) | Key::Resource(_)) {
+            // What is known of a root saves loading all of it again; only its being current is in doubt.
+            if !is_root(key) {
                 shared.cache.remove(key);
             }
         }

@@ -4,12 +4,16 @@
 //! has many, are changed in the world at once; the layer keeps what stood there. A refused operation leaves nothing behind but the keys
 //! it read, on whose versions its refusal rests.
 
+mod keys;
+
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashSet};
 use uuid::Uuid;
 
 use super::grace::Spared;
+use crate::domain::audit::AuditEntry;
+use crate::domain::credential::KeyRing;
 use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
 use crate::domain::job::{Changes, Edit, Job};
 use crate::domain::namespace::Namespace;
@@ -34,6 +38,8 @@ pub enum Key {
     Namespace(NamespaceId),
     /// A namespace by name, to create one.
     NamespaceName(Name),
+    /// All credentials.
+    KeyRing,
 }
 
 /// The state that a group stands on. What is looked up must be here: present, or known to be absent.
@@ -51,6 +57,8 @@ pub struct Loaded {
     pub namespaces: HashMap<NamespaceId, Option<Arc<Namespace>>>,
     /// Namespaces by name.
     pub names: HashMap<Name, Option<Arc<Namespace>>>,
+    /// The credentials. None: they were not asked for.
+    pub key_ring: Option<Arc<KeyRing>>,
 }
 
 /// A job as the group will leave it.
@@ -101,6 +109,8 @@ pub struct Trace {
     pub missing: Vec<Key>,
     /// It cannot be in one group with an earlier operation.
     pub must_wait: bool,
+    /// What it tells the audit log.
+    pub audit: Vec<AuditEntry>,
 }
 
 #[derive(Debug, Default)]
@@ -113,6 +123,7 @@ struct Layer {
     requests: Vec<(RequestKey, RequestRecord)>,
     namespaces: Vec<(NamespaceId, NamespaceEffect)>,
     names: Vec<Name>,
+    key_ring: Option<Arc<KeyRing>>,
 }
 
 /// The state of a group while it is being decided.
@@ -133,6 +144,8 @@ pub struct World {
     pub namespaces: HashMap<NamespaceId, NamespaceEffect>,
     /// Namespaces to create.
     pub created: Vec<Name>,
+    /// The credentials as the group will leave them. None: they stay as they are.
+    pub key_ring: Option<Arc<KeyRing>>,
     surroundings: Surroundings,
     layer: Layer,
 }
@@ -149,6 +162,7 @@ impl World {
             remembered: HashMap::default(),
             namespaces: HashMap::default(),
             created: Vec::new(),
+            key_ring: None,
             surroundings,
             layer: Layer::default(),
         }
@@ -372,6 +386,7 @@ impl World {
             }
         }
         self.created.extend(layer.names);
+        self.key_ring = layer.key_ring.or(self.key_ring.take());
         layer.trace
     }
 }

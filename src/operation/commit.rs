@@ -5,7 +5,7 @@
 //! written, the commit locks it at the revision at which the lease was seen.
 
 use super::permits::expect_permit;
-use super::{Operation, Reply, Weight};
+use super::{Operation, Reply, Weight, decide_audited};
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::{Hold, Job};
 use crate::domain::permit::PermitToken;
@@ -72,7 +72,7 @@ impl Operation for Commit {
         }
         let mut reply = Reply::default();
         for (index, part) in self.parts.iter().enumerate() {
-            let done = part.operation.decide(world).and_then(|done| only_once(&*part.operation, done));
+            let done = decide_audited(&*part.operation, world).and_then(|done| only_once(&*part.operation, done));
             let done = done.map_err(|refusal| refusal.at(index, part.path.clone()))?;
             reply.applied |= done.applied;
             reply.parts.push(done);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Operation, Reply, existing};
+use crate::domain::audit::AuditEntry;
 use crate::domain::id::{JobKey, Name};
 use crate::domain::job::Job;
 use crate::domain::record::RecordKey;
@@ -26,6 +27,10 @@ pub struct DeleteJob {
 impl Operation for DeleteJob {
     fn name(&self) -> &'static str {
         "delete_job"
+    }
+
+    fn audit(&self) -> Option<AuditEntry> {
+        Some(AuditEntry::new("JobService/DeleteJob", &self.job_id).within(self.key.namespace))
     }
 
     fn keys(&self) -> Vec<Key> {

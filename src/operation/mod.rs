@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::domain::audit::AuditEntry;
+use crate::domain::credential::ApiKey;
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::job::{Edit, Job};
 use crate::domain::permit::resource::Resource;
@@ -19,6 +21,7 @@ use permits::PermitReply;
 
 pub mod commit;
 pub mod control_job;
+pub mod credential;
 pub mod delete_job;
 pub mod delete_record;
 pub mod end_stage;
@@ -100,6 +103,11 @@ pub trait Operation: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What the audit log notes of it once it was applied. None: it needs neither the role operate nor admin.
+    fn audit(&self) -> Option<AuditEntry> {
+        None
+    }
+
     /// Looks at the world and refuses, or changes it.
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal>;
 }
@@ -133,6 +141,8 @@ pub struct Reply {
     pub permit: Option<PermitReply>,
     /// The resource it was about, after it.
     pub resource: Option<Arc<Resource>>,
+    /// The credential it was about, after it.
+    pub key: Option<Arc<ApiKey>>,
     /// What ready stages wait for that could not be had without a permit, one for each.
     pub blocked: Vec<(ResourceKey, BlockReason)>,
     /// For a commit of several operations: the reply of each, in order; the lists above are empty then.
@@ -152,6 +162,11 @@ impl Reply {
     /// About one stage of a job.
     pub fn about_stage(no: StageNo, (job, applied): (Arc<Job>, bool)) -> Self {
         Self { jobs: vec![job], stages: vec![no], applied, ..Self::default() }
+    }
+
+    /// About one credential.
+    pub fn about_key(key: Arc<ApiKey>, applied: bool) -> Self {
+        Self { key: Some(key), applied, ..Self::default() }
     }
 
     /// The revision of the first job, or the version of the first record or of the resource, after it.
@@ -203,7 +218,7 @@ pub fn keys(operation: &dyn Operation) -> Vec<Key> {
 /// Decides an operation, or answers it from memory where its `request_id` was applied before.
 pub fn decide(operation: &dyn Operation, world: &mut World) -> Result<Reply, Refusal> {
     let Some(identity) = operation.request() else {
-        return operation.decide(world);
+        return decide_audited(operation, world);
     };
     if let Some(record) = world.request(identity.key) {
         if record.digest != identity.digest {
@@ -211,11 +226,22 @@ pub fn decide(operation: &dyn Operation, world: &mut World) -> Result<Reply, Ref
         }
         return Ok(Reply { applied: record.applied, replayed: Some(record), ..Reply::default() });
     }
-    let reply = operation.decide(world)?;
+    let reply = decide_audited(operation, world)?;
     if reply.is_final() {
         let mut record = reply.record(identity);
         record.jobs.extend(operation.names());
         world.remember(identity.key, record);
+    }
+    Ok(reply)
+}
+
+/// Decides an operation, and notes what the audit log shall know of it if it was applied.
+fn decide_audited(operation: &dyn Operation, world: &mut World) -> Result<Reply, Refusal> {
+    let reply = operation.decide(world)?;
+    if reply.applied
+        && let Some(entry) = operation.audit()
+    {
+        world.audit(entry);
     }
     Ok(reply)
 }

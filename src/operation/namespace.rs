@@ -1,6 +1,7 @@
 //! Creates and deletes namespaces.
 
 use super::{Operation, Reply, Weight};
+use crate::domain::audit::AuditEntry;
 use crate::domain::id::{Name, NamespaceId};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
@@ -19,6 +20,10 @@ pub struct CreateNamespace {
 impl Operation for CreateNamespace {
     fn name(&self) -> &'static str {
         "create_namespace"
+    }
+
+    fn audit(&self) -> Option<AuditEntry> {
+        Some(AuditEntry::new("AdminService/CreateNamespace", &self.name))
     }
 
     fn keys(&self) -> Vec<Key> {
@@ -52,6 +57,10 @@ pub struct DeleteNamespace {
 impl Operation for DeleteNamespace {
     fn name(&self) -> &'static str {
         "delete_namespace"
+    }
+
+    fn audit(&self) -> Option<AuditEntry> {
+        Some(AuditEntry::new("AdminService/DeleteNamespace", &self.name))
     }
 
     /// It may delete many idle locks, and shall hold up nobody meanwhile.

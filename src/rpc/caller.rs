@@ -81,7 +81,7 @@ impl Caller {
     pub async fn find(&self, key: JobKey) -> Result<Option<Arc<Job>>> {
         let known = match self.services.engine.shared().cache.get(&Key::Job(key)) {
             Some(Cached::Job(job)) => Some(job),
-            Some(Cached::Record(_) | Cached::Resource(_) | Cached::Request(_) | Cached::Namespace(_)) | None => None,
+            Some(_) | None => None,
         };
         self.services.store.job_since(key, known).await
     }

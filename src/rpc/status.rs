@@ -39,6 +39,8 @@ pub enum Reason {
     RecordNotFound,
     StageNotFound,
     NamespaceNotFound,
+    KeyNotFound,
+    KeyAlreadyExists,
     JobAlreadyExists,
     StageAlreadyExists,
     NamespaceAlreadyExists,
@@ -73,6 +75,8 @@ impl Reason {
             Self::RecordNotFound => "RECORD_NOT_FOUND",
             Self::StageNotFound => "STAGE_NOT_FOUND",
             Self::NamespaceNotFound => "NAMESPACE_NOT_FOUND",
+            Self::KeyNotFound => "KEY_NOT_FOUND",
+            Self::KeyAlreadyExists => "KEY_ALREADY_EXISTS",
             Self::JobAlreadyExists => "JOB_ALREADY_EXISTS",
             Self::StageAlreadyExists => "STAGE_ALREADY_EXISTS",
             Self::NamespaceAlreadyExists => "NAMESPACE_ALREADY_EXISTS",
@@ -229,6 +233,11 @@ impl Answer {
             }
             Refusal::NamespaceInUse { name, .. } => {
                 Self::no(Code::FailedPrecondition, Reason::NamespaceNotEmpty).with("namespace", name)
+            }
+            Refusal::KeyNotFound { key_id } => Self::no(Code::NotFound, Reason::KeyNotFound).with("key_id", key_id),
+            Refusal::KeyAlreadyExists { .. } => Self::no(Code::AlreadyExists, Reason::KeyAlreadyExists),
+            Refusal::TooManyKeys { limit } => {
+                Self::no(Code::FailedPrecondition, Reason::LimitExceeded).with("limit", limit)
             }
             Refusal::RevisionInFuture { from, actual } => {
                 Self::no(Code::OutOfRange, Reason::RevisionInFuture).with("from_revision", from).with("actual", actual)

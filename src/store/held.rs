@@ -16,6 +16,8 @@ pub enum Tables {
     Requests = 8,
     /// Namespaces.
     Namespaces = 16,
+    /// Credentials.
+    Credentials = 32,
 }
 
 impl Tables {
@@ -28,6 +30,7 @@ impl Tables {
             "resources" | "permits" | "permit_waiters" => Some(Self::Resources),
             "requests" => Some(Self::Requests),
             "namespaces" => Some(Self::Namespaces),
+            "key_ring" | "api_keys" => Some(Self::Credentials),
             _ => None,
         }
     }

@@ -5,6 +5,7 @@
 pub mod changes;
 pub mod commit;
 pub mod connection;
+pub mod credentials;
 pub mod due;
 pub mod health;
 pub mod held;

@@ -14,13 +14,13 @@ fn update(first: usize, count: usize) -> Pending {
     let key = |i: usize| RecordKey::new(NamespaceId(1), "c".into(), i.to_string().into());
     let one = |i| RecordUpdate { key: key(i), operations: Vec::new(), expected_version: None, allow_missing: false };
     let updates = (first..first + count).map(one).collect();
-    Pending::new(Box::new(UpdateRecords { updates, list: None, request: None })).0
+    Pending::new(Box::new(UpdateRecords { updates, list: None, request: None }), Actor::Server).0
 }
 
 /// A heartbeat, which is urgent, for a job of its own.
 fn beat(job: u128) -> Pending {
     let token = LeaseToken { job_uid: Uuid::from_u128(job), stage_no: 0, fencing_token: 1, secret: Uuid::nil() };
-    Pending::new(Box::new(Beat { namespace: NamespaceId(1), token, progress: None, message: None })).0
+    Pending::new(Box::new(Beat { namespace: NamespaceId(1), token, progress: None, message: None }), Actor::Server).0
 }
 
 fn queue(updates: &[(usize, usize)]) -> Queue {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::desk::Desk;
+use crate::domain::audit::AuditEntry;
 use crate::domain::id::Name;
 use crate::domain::permit::ResourceKey;
 use crate::domain::permit::policy::Policy;
@@ -123,6 +124,21 @@ impl Operation for ChangeResource {
             Change::ResetBreaker { .. } => "reset_breaker",
             Change::Delete => "delete_resource",
             Change::Forget => "forget_resource",
+        }
+    }
+
+    fn audit(&self) -> Option<AuditEntry> {
+        let entry = |method| AuditEntry::new(method, &self.resource).within(self.key.namespace);
+        match &self.change {
+            Change::SetPolicy(policy) => {
+                let policy = policy.as_ref().and_then(|policy| serde_json::to_value(&**policy).ok());
+                Some(entry("PermitService/UpdateResource").with("policy", policy))
+            }
+            Change::ResetBreaker { requester, reason } => Some(
+                entry("PermitService/ResetBreaker").with("requester", &**requester).with("reason", reason.as_str()),
+            ),
+            Change::Delete => Some(entry("PermitService/DeleteResource")),
+            Change::Forget => None,
         }
     }
 

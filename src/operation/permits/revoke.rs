@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::desk::Desk;
 use super::release::unbind;
+use crate::domain::audit::AuditEntry;
 use crate::domain::id::Name;
 use crate::domain::permit::resource::{Resource, Revocation};
 use crate::domain::permit::{Permit, ResourceKey};
@@ -51,8 +52,14 @@ impl Operation for RevokePermit {
         "revoke_permit"
     }
 
+    fn audit(&self) -> Option<AuditEntry> {
+        let entry = AuditEntry::new("PermitService/RevokePermit", &self.resource).within(self.key.namespace);
+        let entry = entry.with("fencing_token", self.fencing_token).with("requester", &*self.requester);
+        Some(entry.with("reason", self.reason.as_str()))
+    }
+
     fn keys(&self) -> Vec<Key> {
-        vec![Key::Resource(self.key)]
+        vec![Key::Resource(self.key), Key::Namespace(self.key.namespace)]
     }
 
     fn request(&self) -> Option<RequestIdentity> {

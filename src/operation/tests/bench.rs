@@ -145,6 +145,7 @@ impl Bench {
             requests: self.committed.requests.clone(),
             namespaces: self.committed.namespaces.clone(),
             names: self.committed.names.clone(),
+            key_ring: self.committed.key_ring.clone(),
         }
     }
 
@@ -155,6 +156,7 @@ impl Bench {
             self.committed.jobs.insert(key, draft.job);
         }
         self.committed.resources.extend(world.resources);
+        self.committed.key_ring = world.key_ring.or(self.committed.key_ring.take());
         for (key, record) in world.remembered {
             self.committed.requests.insert(key, Some(record));
         }

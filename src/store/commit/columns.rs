@@ -207,6 +207,30 @@ columns!(
     Floors of Floor { namespace_id: i32, fencing_floor: i64 }
 );
 columns!(
+    /// The key ring at a version: the one a decision stood on, or the one that is written.
+    KeyRingVersions of KeyRingVersion { version: i64, floor_version: i64 }
+);
+columns!(
+    /// A credential, new or changed.
+    ApiKeys of ApiKeyRow {
+        key_id: String, version: i64, changed_version: i64, secret_hash: Option<Vec<u8>>, previous_hash: Option<Vec<u8>>,
+        previous_until: Option<Timestamp>, certificate_name: Option<String>, label: String, roles: JsonText,
+        namespaces: JsonText, rates: JsonText, create_time: Timestamp, expire_time: Option<Timestamp>,
+        revoke_time: Option<Timestamp>,
+    }
+);
+columns!(
+    /// The id of a credential.
+    KeyIds of KeyIdRow { key_id: String }
+);
+columns!(
+    /// An entry of the audit log.
+    AuditEvents of AuditEventRow {
+        event_time: Timestamp, principal: String, method: String, namespace: Option<String>, target: String,
+        details: JsonText,
+    }
+);
+columns!(
     /// A remembered request.
     Requests of Request {
         namespace_id: i32, request_id: Uuid, digest: Uuid, job_uids: Vec<u8>, stage_no: Option<i32>, revision: i64,

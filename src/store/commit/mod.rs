@@ -3,6 +3,7 @@
 
 mod child_rows;
 pub mod columns;
+mod credentials;
 mod fields_text;
 mod permits;
 mod plan;

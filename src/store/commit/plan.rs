@@ -62,6 +62,8 @@ plan! {
         floor_namespaces: NamespaceVersions, "Namespaces whose floor was read.";
         lock_namespaces: NamespaceVersions, "Namespaces whose floor is raised.";
         empty_namespaces: NamespaceVersions, "Namespaces that must hold no job.";
+        lock_key_ring: KeyRingVersions, "The credentials, where one of them is written or something written stands on them.";
+        prove_key_ring: KeyRingVersions, "The credentials, where they were only read.";
         free_resources: Ids, "Resources that must not be there.";
         lock_resources: Roots, "Resources that are written.";
         fence_resources: Roots, "Resources that something written stands on without writing them.";
@@ -84,6 +86,9 @@ plan! {
         raise_floors: Floors, "Fencing floors to raise.";
         insert_namespaces: NamespaceNames, "New namespaces.";
         delete_namespaces: NamespaceIds, "Namespaces to delete.";
+        update_key_ring: KeyRingVersions, "The version of the credentials.";
+        delete_api_keys: KeyIds, "Credentials to delete.";
+        put_api_keys: ApiKeys, "New and changed credentials.";
         insert_resources: Resources, "New resources.";
         update_resources: Resources, "Changed resources.";
         delete_resources: Ids, "Resources to delete.";
@@ -123,6 +128,7 @@ plan! {
         insert_waiters: Waiters, "Who waits from now on.";
         delete_waiters: PermitIds, "Who waits no longer.";
         insert_events: Events, "History.";
+        insert_audit_events: AuditEvents, "What operators did.";
         note_probes: Probes, "Writes of no consequence.";
     }
 }

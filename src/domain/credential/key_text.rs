@@ -1,0 +1,158 @@
+//! The text form of an API key: `il_`, the id of 8 characters, `_`, and the secret of 43 characters.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+
+/// What the text of every key begins with; scanners for leaked secrets find it by this.
+const PREFIX: &str = "il_";
+/// Characters of an id.
+const ID_LENGTH: usize = 8;
+/// Characters of 32 bytes in base64url without padding.
+const SECRET_LENGTH: usize = 43;
+/// The characters of ids, in the order of their values.
+const ID_CHARACTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+
+/// The id of a credential: 8 characters `[a-z0-9]`. Not secret.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId([u8; ID_LENGTH]);
+
+impl KeyId {
+    /// The id of a random number.
+    pub fn of_random(number: u64) -> Self {
+        let mut rest = number;
+        Self(std::array::from_fn(|_| {
+            let character = ID_CHARACTERS[(rest % 36) as usize];
+            rest /= 36;
+            character
+        }))
+    }
+
+    /// Reads an id. None: it is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes: [u8; ID_LENGTH] = text.as_bytes().try_into().ok()?;
+        bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()).then_some(Self(bytes))
+    }
+
+    /// The text of the id.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("only ASCII characters get in")
+    }
+
+    /// Its bytes at the beginning of 16, as the memory of requests has ids.
+    pub fn to_uuid(self) -> uuid::Uuid {
+        let mut bytes = [0; 16];
+        bytes[..ID_LENGTH].copy_from_slice(&self.0);
+        uuid::Uuid::from_bytes(bytes)
+    }
+
+    /// The id of [`Self::to_uuid`]. None: it is none.
+    pub fn of_uuid(uuid: uuid::Uuid) -> Option<Self> {
+        let (id, rest) = uuid.as_bytes().split_at(ID_LENGTH);
+        Self::parse(std::str::from_utf8(id).ok()?).filter(|_| rest.iter().all(|byte| *byte == 0))
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The secret of an API key: 32 random bytes. Never stored, and in no `Debug`.
+#[derive(Clone)]
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    /// Of 32 random bytes.
+    pub fn new(random: [u8; 32]) -> Self {
+        Self(random)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// The SHA-256 of a secret, as it is stored.
+#[derive(Clone, Copy)]
+pub struct SecretHash([u8; 32]);
+
+impl SecretHash {
+    /// Of a secret.
+    pub fn of(secret: &Secret) -> Self {
+        Self(Sha256::digest(secret.0).into())
+    }
+
+    /// As it is stored. None: it is not 32 bytes long.
+    pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// What is stored.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// A hash that is that of no secret anybody knows: what a secret is compared with where there is none to compare with.
+    pub(super) fn unknown() -> Self {
+        Self([0; 32])
+    }
+
+    /// Compares in constant time.
+    pub(super) fn ct_eq(&self, other: &Self) -> Choice {
+        self.0.ct_eq(&other.0)
+    }
+}
+
+impl PartialEq for SecretHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.ct_eq(other).into()
+    }
+}
+
+impl Eq for SecretHash {}
+
+impl fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// An API key as its bearer has it.
+#[derive(Clone, Debug)]
+pub struct KeyText {
+    /// Which key.
+    pub id: KeyId,
+    /// Its secret.
+    pub secret: Secret,
+}
+
+impl KeyText {
+    /// Reads the text form. None: it is no API key.
+    pub fn parse(text: &str) -> Option<Self> {
+        // The length first: what a stranger sends may be long.
+        if text.len() != PREFIX.len() + ID_LENGTH + 1 + SECRET_LENGTH || !text.is_ascii() {
+            return None;
+        }
+        let (id, rest) = text.strip_prefix(PREFIX)?.split_at(ID_LENGTH);
+        let secret = URL_SAFE_NO_PAD.decode(rest.strip_prefix('_')?).ok()?;
+        Some(Self { id: KeyId::parse(id)?, secret: Secret(secret.try_into().ok()?) })
+    }
+
+    /// The text form, which contains the secret: for its bearer alone.
+    pub fn expose(&self) -> String {
+        format!("{PREFIX}{}_{}", self.id, URL_SAFE_NO_PAD.encode(self.secret.0))
+    }
+}

@@ -1,0 +1,218 @@
+//! Creates, revokes, rotates and retires credentials.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{Operation, Reply};
+use crate::domain::access::{NamespacePattern, Role};
+use crate::domain::audit::AuditEntry;
+use crate::domain::credential::{ApiKey, KeyId, KeyState, MAX_KEYS, Previous, Proof, SecretHash};
+use crate::domain::refusal::Refusal;
+use crate::domain::request::RequestIdentity;
+use crate::domain::time::Timestamp;
+use crate::engine::world::{Key, World};
+
+/// How long credentials are kept after they expired or were revoked.
+pub const KEPT: Duration = Duration::from_secs(90 * 24 * 3_600);
+/// Credentials that one operation retires at most.
+const MAX_RETIRED: usize = 500;
+
+/// When a credential expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// Never.
+    Never,
+    /// At a moment.
+    At(Timestamp),
+    /// So long after it is created.
+    After(Duration),
+}
+
+/// Creates a credential.
+#[derive(Debug)]
+pub struct CreateKey {
+    /// The credential. Its versions and times are set by the decision.
+    pub key: ApiKey,
+    /// When it expires.
+    pub expiry: Expiry,
+    /// The caller's `request_id`.
+    pub request: Option<RequestIdentity>,
+}
+
+impl Operation for CreateKey {
+    fn name(&self) -> &'static str {
+        "create_key"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        vec![Key::KeyRing]
+    }
+
+    fn request(&self) -> Option<RequestIdentity> {
+        self.request
+    }
+
+    fn names(&self) -> Vec<Uuid> {
+        vec![self.key.id.to_uuid()]
+    }
+
+    fn audit(&self) -> Option<AuditEntry> {
+        let key = &self.key;
+        let roles: Vec<&str> = key.roles.iter().map(Role::name).collect();
+        let namespaces: Vec<String> = key.namespaces.iter().map(NamespacePattern::to_string).collect();
+        let entry = AuditEntry::new("AdminService/CreateKey", key.id)
+            .with("label", &*key.label)
+            .with("roles", roles)
+            .with("namespaces", namespaces);
+        Some(match key.certificate() {
+            Some(name) => entry.with("certificate_name", &**name),
+            None => entry,
+        })
+    }
+
+    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+        let (ring, now) = (world.key_ring(), world.now());
+        let exists = |what: String| Refusal::KeyAlreadyExists { what };
+        if ring.get(self.key.id).is_some() {
+            return Err(exists(format!("API key {}", self.key.id)));
+        }
+        if let Some(name) = self.key.certificate()
+            && let Some(other) = ring.of_certificate(name)
+        {
+            return Err(exists(format!("a credential for certificate_name {name:?}, {},", other.id)));
+        }
+        if ring.len() >= MAX_KEYS {
+            return Err(Refusal::TooManyKeys { limit: MAX_KEYS });
+        }
+        let expire_time = match self.expiry {
+            Expiry::Never => None,
+            Expiry::At(at) if at <= now => {
+                return Err(Refusal::field("expire_time", "must be in the future by the clock of the database"));
+            }
+            Expiry::At(at) => Some(at),
+            Expiry::After(ttl) => Some(now.after(ttl)),
+        };
+        let key = world.put_key(ApiKey { create_time: now, expire_time, ..self.key.clone() });
+        Ok(Reply::about_key(key, true))
+    }
+}
+
+/// Revokes a credential, for ever.
+#[derive(Debug)]
+pub struct RevokeKey {
+    /// Which.
+    pub id: KeyId,
+    /// The caller's `request_id`.
+    pub request: Option<RequestIdentity>,
+}
+
+impl Operation for RevokeKey {
+    fn name(&self) -> &'static str {
+        "revoke_key"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        vec![Key::KeyRing]
+    }
+
+    fn request(&self) -> Option<RequestIdentity> {
+        self.request
+    }
+
+    fn is_urgent(&self) -> bool {
+        // It matters most when somebody floods the server with a stolen key.
+        true
+    }
+
+    fn audit(&self) -> Option<AuditEntry> {
+        Some(AuditEntry::new("AdminService/RevokeKey", self.id))
+    }
+
+    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+        let key = existing(world, self.id)?;
+        if key.revoke_time.is_some() {
+            return Ok(Reply::about_key(key, false));
+        }
+        let key = world.put_key(ApiKey { revoke_time: Some(world.now()), ..(*key).clone() });
+        Ok(Reply::about_key(key, true))
+    }
+}
+
+/// Gives an API key another secret.
+#[derive(Debug)]
+pub struct RotateKey {
+    /// Which.
+    pub id: KeyId,
+    /// Of the new secret.
+    pub hash: SecretHash,
+    /// How long the secret before it stays valid. Zero: not at all.
+    pub grace: Duration,
+    /// The caller's `request_id`.
+    pub request: Option<RequestIdentity>,
+}
+
+impl Operation for RotateKey {
+    fn name(&self) -> &'static str {
+        "rotate_key"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        vec![Key::KeyRing]
+    }
+
+    fn request(&self) -> Option<RequestIdentity> {
+        self.request
+    }
+
+    fn audit(&self) -> Option<AuditEntry> {
+        Some(AuditEntry::new("AdminService/RotateKey", self.id).with("grace_seconds", self.grace.as_secs_f64()))
+    }
+
+    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+        let (key, now) = (existing(world, self.id)?, world.now());
+        let refuse = |state, why| Refusal::InvalidTransition { what: format!("API key {}", self.id), state, why };
+        match key.state(now) {
+            KeyState::Active => {}
+            state @ (KeyState::Expired | KeyState::Revoked) => {
+                return Err(refuse(state.name(), "cannot be rotated; create another one"));
+            }
+        }
+        let Proof::Secret { hash, .. } = key.proof else {
+            return Err(refuse("CERTIFICATE", "has no secret to rotate; the authority issues another certificate"));
+        };
+        let previous = (!self.grace.is_zero()).then(|| Previous { hash, until: now.after(self.grace) });
+        let proof = Proof::Secret { hash: self.hash, previous };
+        let key = world.put_key(ApiKey { proof, ..(*key).clone() });
+        Ok(Reply::about_key(key, true))
+    }
+}
+
+/// Deletes credentials that expired or were revoked [`KEPT`] ago or longer.
+#[derive(Debug)]
+pub struct RetireKeys;
+
+impl Operation for RetireKeys {
+    fn name(&self) -> &'static str {
+        "retire_keys"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        vec![Key::KeyRing]
+    }
+
+    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+        let (ring, now) = (world.key_ring(), world.now());
+        let is_old = |key: &&Arc<ApiKey>| key.ended(now).is_some_and(|ended| ended.after(KEPT) <= now);
+        let ids: Vec<KeyId> = ring.iter().filter(is_old).take(MAX_RETIRED).map(|key| key.id).collect();
+        if !ids.is_empty() {
+            world.delete_keys(&ids);
+        }
+        Ok(Reply { applied: !ids.is_empty(), ..Reply::default() })
+    }
+}
+
+fn existing(world: &mut World, id: KeyId) -> Result<Arc<ApiKey>, Refusal> {
+    world.key_ring().get(id).cloned().ok_or_else(|| Refusal::KeyNotFound { key_id: id.to_string() })
+}
