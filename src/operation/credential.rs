@@ -121,6 +121,10 @@ impl Operation for RevokeKey {
         self.request
     }
 
+    fn names(&self) -> Vec<Uuid> {
+        vec![self.id.to_uuid()]
+    }
+
     fn is_urgent(&self) -> bool {
         // It matters most when somebody floods the server with a stolen key.
         true
@@ -164,6 +168,10 @@ impl Operation for RotateKey {
 
     fn request(&self) -> Option<RequestIdentity> {
         self.request
+    }
+
+    fn names(&self) -> Vec<Uuid> {
+        vec![self.id.to_uuid()]
     }
 
     fn audit(&self) -> Option<AuditEntry> {

@@ -98,7 +98,7 @@ pub trait Operation: Send + Sync + 'static {
         None
     }
 
-    /// Things that it makes under ids of its own, which a repeat has to find.
+    /// Things that it makes or changes beside jobs, which a repeat has to find.
     fn names(&self) -> Vec<Uuid> {
         Vec::new()
     }

@@ -1,20 +1,19 @@
-//! AdminService: what the server is and does, and namespaces.
+//! AdminService: what the server is and does, and namespaces. Credentials and the audit log are in `keys` and `audit`.
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use super::caller::{DEFAULT_NAMESPACE, after_commit, deadline};
+use super::caller::{Caller, DEFAULT_NAMESPACE, after_commit, answer_unscoped};
 use super::convert::path::Path;
 use super::convert::{digest, text, time};
+use super::keys;
 use super::page::{self, Binding};
-use super::server_figures;
 use super::services::Services;
+use super::{audit, server_figures};
 use crate::domain::id::{Name, NamespaceId};
 use crate::domain::namespace::Namespace;
 use crate::domain::refusal::Refusal;
-use crate::domain::request::RequestIdentity;
 use crate::error::Result;
 use crate::operation::namespace::{CreateNamespace, DeleteNamespace};
 use crate::proto::admin_service_server::AdminService;
@@ -36,66 +35,68 @@ impl AdminService for AdminRpcs {
     }
 
     async fn create_namespace(&self, request: Request<CreateNamespaceRequest>) -> Answer<CreateNamespaceResponse> {
-        let deadline = deadline(&request);
-        Ok(Response::new(create_namespace(&self.0, deadline, request.into_inner()).await?))
+        answer_unscoped(&self.0, request, create_namespace).await
     }
 
     async fn list_namespaces(&self, request: Request<ListNamespacesRequest>) -> Answer<ListNamespacesResponse> {
-        Ok(Response::new(list_namespaces(&self.0, request.into_inner()).await?))
+        answer_unscoped(&self.0, request, list_namespaces).await
     }
 
     async fn delete_namespace(&self, request: Request<DeleteNamespaceRequest>) -> Answer<DeleteNamespaceResponse> {
-        let deadline = deadline(&request);
-        Ok(Response::new(delete_namespace(&self.0, deadline, request.into_inner()).await?))
+        answer_unscoped(&self.0, request, delete_namespace).await
     }
-}
 
-/// The identity of a request that is about no namespace of its own: it is remembered with the one that always exists.
-async fn identity<R: digest::Repeatable>(services: &Services, request: &mut R) -> Result<Option<RequestIdentity>> {
-    if request.request_id().is_none() {
-        return Ok(None);
+    async fn create_key(&self, request: Request<CreateKeyRequest>) -> Answer<CreateKeyResponse> {
+        answer_unscoped(&self.0, request, keys::create_key).await
     }
-    Ok(digest::identity(services.namespaces.id(DEFAULT_NAMESPACE).await?, request)?)
+
+    async fn list_keys(&self, request: Request<ListKeysRequest>) -> Answer<ListKeysResponse> {
+        answer_unscoped(&self.0, request, keys::list_keys).await
+    }
+
+    async fn revoke_key(&self, request: Request<RevokeKeyRequest>) -> Answer<RevokeKeyResponse> {
+        answer_unscoped(&self.0, request, keys::revoke_key).await
+    }
+
+    async fn rotate_key(&self, request: Request<RotateKeyRequest>) -> Answer<RotateKeyResponse> {
+        answer_unscoped(&self.0, request, keys::rotate_key).await
+    }
+
+    async fn list_audit_events(&self, request: Request<ListAuditEventsRequest>) -> Answer<ListAuditEventsResponse> {
+        answer_unscoped(&self.0, request, audit::list_audit_events).await
+    }
 }
 
 fn name(given: &str) -> std::result::Result<Name, Refusal> {
     text::namespace(given, &Path::Root.field("name"))
 }
 
-async fn create_namespace(
-    services: &Services,
-    deadline: Option<Instant>,
-    mut request: CreateNamespaceRequest,
-) -> Result<CreateNamespaceResponse> {
-    let identity = identity(services, &mut request).await?;
+async fn create_namespace(caller: Caller, mut request: CreateNamespaceRequest) -> Result<CreateNamespaceResponse> {
+    let identity = digest::identity(caller.namespace, &mut request)?;
     let name = name(&request.name)?;
     let operation = CreateNamespace { name: name.clone(), request: identity };
-    let reply = services.engine.execute(operation, deadline).await?;
-    services.namespaces.forget(&name);
-    let namespace = services.store.namespace(&name).await.map_err(after_commit)?;
+    let reply = caller.execute(operation).await?;
+    caller.services.namespaces.forget(&name);
+    let namespace = caller.services.store.namespace(&name).await.map_err(after_commit)?;
     Ok(CreateNamespaceResponse { namespace: namespace.as_ref().map(told), replayed: reply.replayed.is_some() })
 }
 
-async fn delete_namespace(
-    services: &Services,
-    deadline: Option<Instant>,
-    mut request: DeleteNamespaceRequest,
-) -> Result<DeleteNamespaceResponse> {
-    let identity = identity(services, &mut request).await?;
+async fn delete_namespace(caller: Caller, mut request: DeleteNamespaceRequest) -> Result<DeleteNamespaceResponse> {
+    let identity = digest::identity(caller.namespace, &mut request)?;
     let name = name(&request.name)?;
     if &*name == DEFAULT_NAMESPACE {
         return Err(Path::Root.field("name").refuse("the namespace default cannot be deleted").into());
     }
     // What is not there is for the decision to refuse: a repeat of its deletion finds it gone. No namespace has number 0.
-    let found = services.store.namespace(&name).await?;
+    let found = caller.services.store.namespace(&name).await?;
     let id = found.map_or(NamespaceId(0), |namespace| namespace.id);
     let operation = DeleteNamespace { id, name: name.clone(), request: identity };
-    let reply = services.engine.execute(operation, deadline).await?;
-    services.namespaces.forget(&name);
+    let reply = caller.execute(operation).await?;
+    caller.services.namespaces.forget(&name);
     Ok(DeleteNamespaceResponse { replayed: reply.replayed.is_some() })
 }
 
-async fn list_namespaces(services: &Services, request: ListNamespacesRequest) -> Result<ListNamespacesResponse> {
+async fn list_namespaces(caller: Caller, request: ListNamespacesRequest) -> Result<ListNamespacesResponse> {
     let limit = page::size(request.page_size)?;
     let binding = Binding::of("ListNamespaces", NamespaceId(0), &[]);
     let after: String = binding.cursor(&request.page_token)?.unwrap_or_default();
@@ -103,7 +104,7 @@ async fn list_namespaces(services: &Services, request: ListNamespacesRequest) ->
         // Tokens are not signed; this goes into a query.
         text::namespace(&after, &Path::Root.field("page_token"))?;
     }
-    let mut found = services.store.namespaces_page(&after, limit + 1).await?;
+    let mut found = caller.services.store.namespaces_page(&after, limit + 1).await?;
     let is_last = found.len() <= limit as usize;
     found.truncate(limit as usize);
     let next_page_token = match found.last() {

@@ -10,7 +10,8 @@ use tonic::{Request, Response, Status};
 use super::convert::path::Path;
 use super::convert::text;
 use super::services::Services;
-use crate::admission::Deadline;
+use crate::admission::{Authenticated, Deadline, Peer};
+use crate::domain::audit::Actor;
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::Job;
 use crate::domain::refusal::Refusal;
@@ -22,7 +23,7 @@ use crate::operation::{Operation, Reply};
 /// The metadata that chooses the namespace.
 const NAMESPACE: &str = "interlock-namespace";
 /// The namespace of calls that choose none.
-pub const DEFAULT_NAMESPACE: &str = "default";
+pub(super) const DEFAULT_NAMESPACE: &str = "default";
 /// What an answer needs to be made and to reach the caller before its deadline.
 const ANSWER_TIME: Duration = Duration::from_millis(100);
 
@@ -35,6 +36,8 @@ pub struct Caller {
     pub namespace: NamespaceId,
     /// When the answer has to be there.
     pub deadline: Option<Instant>,
+    /// Who asks, for the audit log.
+    pub actor: Actor,
 }
 
 /// Answers a call of one namespace by `rpc`.
@@ -47,12 +50,46 @@ where
     F: Future<Output = Result<A>>,
 {
     let namespace = services.namespaces.id(name_of(request.metadata()).map_err(Error::Refused)?).await?;
-    let caller = Caller { services: services.clone(), namespace, deadline: deadline(&request) };
+    answer_within(services, namespace, request, rpc).await
+}
+
+/// Answers a call that is about no namespace by `rpc`. Its `request_id` is remembered with the namespace that always exists.
+pub async fn answer_unscoped<Q, A, F>(
+    services: &Arc<Services>,
+    request: Request<Q>,
+    rpc: impl FnOnce(Caller, Q) -> F,
+) -> std::result::Result<Response<A>, Status>
+where
+    F: Future<Output = Result<A>>,
+{
+    let namespace = services.namespaces.id(DEFAULT_NAMESPACE).await?;
+    answer_within(services, namespace, request, rpc).await
+}
+
+async fn answer_within<Q, A, F>(
+    services: &Arc<Services>,
+    namespace: NamespaceId,
+    request: Request<Q>,
+    rpc: impl FnOnce(Caller, Q) -> F,
+) -> std::result::Result<Response<A>, Status>
+where
+    F: Future<Output = Result<A>>,
+{
+    let (deadline, actor) = (deadline(&request), actor(&request));
+    let caller = Caller { services: services.clone(), namespace, deadline, actor };
     Ok(Response::new(rpc(caller, request.into_inner()).await?))
 }
 
+/// Who asks: the principal whose credential was checked, or whoever is at the other end of the connection.
+fn actor<Q>(request: &Request<Q>) -> Actor {
+    match request.extensions().get::<Authenticated>() {
+        Some(Authenticated(principal)) => Actor::Principal(principal.clone()),
+        None => Actor::Anonymous(request.extensions().get::<Peer>().and_then(|peer| peer.address)),
+    }
+}
+
 /// When the answer has to be there, as the admission layers have read it.
-pub fn deadline<Q>(request: &Request<Q>) -> Option<Instant> {
+fn deadline<Q>(request: &Request<Q>) -> Option<Instant> {
     request.extensions().get::<Deadline>().map(|deadline| deadline.0)
 }
 
@@ -69,7 +106,7 @@ fn name_of(metadata: &MetadataMap) -> std::result::Result<&str, Refusal> {
 impl Caller {
     /// Applies an operation.
     pub async fn execute(&self, operation: impl Operation) -> Result<Reply> {
-        self.services.engine.execute(operation, self.deadline).await
+        self.services.engine.execute_for(self.actor.clone(), operation, self.deadline).await
     }
 
     /// A job of the caller's namespace by its uid.

@@ -31,6 +31,14 @@ pub const GROUP_KEY_BYTES: usize = 128;
 pub const NAME_BYTES: usize = 128;
 /// The name of a namespace, in bytes.
 pub const NAMESPACE_BYTES: usize = 63;
+/// Namespace patterns of one API key.
+pub const PATTERNS_PER_KEY: usize = 100;
+/// The name in a client certificate, in bytes.
+pub const CERTIFICATE_NAME_BYTES: usize = 255;
+/// A principal in a filter of the audit log, in bytes.
+pub const PRINCIPAL_BYTES: usize = 300;
+/// Calls a second of an API key, of one class.
+pub const CALLS_PER_SECOND: i32 = 1_000_000;
 
 /// The name of a field, in bytes.
 pub const FIELD_NAME_BYTES: usize = 128;

@@ -2,12 +2,13 @@
 //! the domain answers, refusals included, is made into messages and statuses.
 //!
 //! Layout: `services` is what serves every call, with the routes; `caller` is one call. `job_service`, `worker_service`, `record_service`, `permit_service`,
-//! `transaction_service` and `admin_service` say which function answers which rpc. `convert` turns messages into domain values and back; `filter`,
+//! `transaction_service` and `admin_service` say which function answers which rpc; `keys` and `audit` are its credentials and its log. `convert` turns messages into domain values and back; `filter`,
 //! `list` and `page` read what list calls carry; `limits` has every size that a caller can hit; `status` is the only map
 //! from [`crate::error::Error`] to a gRPC status. Nothing below this module knows a message of the protos.
 
 mod acquire;
 mod admin_service;
+mod audit;
 mod caller;
 mod commit;
 pub mod convert;
@@ -16,6 +17,7 @@ pub mod filter;
 mod job_reads;
 mod job_service;
 mod job_writes;
+mod keys;
 mod lease_repeats;
 mod leases;
 pub mod limits;

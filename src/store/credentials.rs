@@ -39,10 +39,11 @@ impl Store {
         Ok(rows.map_err(|error| unavailable(&error))?.first().map(|row| key(row, 0)))
     }
 
-    /// Credentials whose ids come after one, in order.
-    pub async fn credentials_page(&self, after: &str, limit: u32) -> Result<Vec<ApiKey>> {
+    /// Credentials, the newest first, behind one (when it was created, and its id).
+    pub async fn credentials_page(&self, after: Option<(Timestamp, String)>, limit: u32) -> Result<Vec<ApiKey>> {
         let client = self.reads.get().await?;
-        let rows = client.rows(include_str!("sql/list_keys.sql"), &[&after, &i64::from(limit)]).await;
+        let (time, id) = after.unzip();
+        let rows = client.rows(include_str!("sql/list_keys.sql"), &[&time, &id, &i64::from(limit)]).await;
         Ok(rows.map_err(|error| unavailable(&error))?.iter().map(|row| key(row, 0)).collect())
     }
 

@@ -96,7 +96,8 @@ impl Store {
     pub async fn forget(&self, limit: i64) -> Result<usize> {
         let requests = self.background(include_str!("sql/forget_requests.sql"), &[&limit]).await?;
         let groups = self.background(include_str!("sql/forget_groups.sql"), &[&limit]).await?;
-        Ok(requests.len() + groups.len())
+        let audit = self.background(include_str!("sql/forget_audit_events.sql"), &[&limit]).await?;
+        Ok(requests.len() + groups.len() + audit.len())
     }
 
     /// Deletes what is left of deleted namespaces; returns how many rows went, at most `limit` of each kind.

@@ -62,6 +62,9 @@ repeatable!(
     CommitRequest of "TransactionService/Commit",
     CreateNamespaceRequest of "AdminService/CreateNamespace",
     DeleteNamespaceRequest of "AdminService/DeleteNamespace",
+    CreateKeyRequest of "AdminService/CreateKey",
+    RevokeKeyRequest of "AdminService/RevokeKey",
+    RotateKeyRequest of "AdminService/RotateKey",
 );
 
 /// Takes the `request_id` out of a request and says what it stands for; `None` if there is none.

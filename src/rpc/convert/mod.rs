@@ -9,6 +9,7 @@ pub mod document;
 pub mod event;
 pub mod failure;
 pub mod job;
+pub mod key;
 pub mod lease;
 pub mod path;
 pub mod permit;

@@ -34,6 +34,13 @@ pub const GRACE_PERIOD: Range = Range { min: Duration::ZERO, max: DAY, says: "0 
 pub const WAIT: Range = Range { min: Duration::ZERO, max: Duration::from_secs(60), says: "0 to 60 s" };
 /// The longest that a call waits, whatever was asked for. Proxies usually end a call after 60 s without a response.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(55);
+/// How long an API key is valid.
+pub const KEY_TTL: Range =
+    Range { min: Duration::from_secs(1), max: DAY.saturating_mul(3_650), says: "1 s to 3,650 days" };
+/// How long the token before a rotation stays valid.
+pub const ROTATION_GRACE: Range = Range { min: Duration::ZERO, max: DAY.saturating_mul(7), says: "0 to 7 days" };
+/// The same where nobody says.
+pub const DEFAULT_ROTATION_GRACE: Duration = HOUR;
 /// In which the tokens of a rate come.
 pub const RATE_PER: Range = Range { min: Duration::from_millis(1), max: DAY, says: "1 ms to 24 hours" };
 /// How far back a breaker looks.
