@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Operation, Reply};
+use super::{Operation, Reply, Weight};
 use crate::domain::access::{NamespacePattern, Role};
 use crate::domain::audit::AuditEntry;
 use crate::domain::credential::{ApiKey, KeyId, KeyState, MAX_KEYS, Previous, Proof, SecretHash};
@@ -204,6 +204,10 @@ pub struct RetireKeys;
 impl Operation for RetireKeys {
     fn name(&self) -> &'static str {
         "retire_keys"
+    }
+
+    fn weight(&self) -> Weight {
+        Weight { rows: MAX_RETIRED, ..Weight::SMALL }
     }
 
     fn keys(&self) -> Vec<Key> {

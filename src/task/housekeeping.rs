@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Chore;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::operation::credential::RetireKeys;
 
 /// Rows a clean-up takes at once.
 const BATCH: i64 = 1_000;
@@ -28,6 +29,28 @@ impl Chore for Forget {
 
     async fn run(&mut self) -> Result<usize> {
         self.engine.shared().store.forget(BATCH).await
+    }
+}
+
+/// Deletes credentials that ended long ago. That is an operation, since whoever creates one counts them.
+pub struct RetireEnded {
+    engine: Engine,
+}
+
+impl RetireEnded {
+    /// For the credentials of an engine.
+    pub fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+}
+
+impl Chore for RetireEnded {
+    const NAME: &'static str = "retire_keys";
+    const EVERY: Duration = Duration::from_secs(3_600);
+    const FULL: usize = 1;
+
+    async fn run(&mut self) -> Result<usize> {
+        Ok(usize::from(self.engine.execute(RetireKeys, None).await?.applied))
     }
 }
 

@@ -104,6 +104,7 @@ impl Loops {
         loops.add(step_back::StepBack::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Retire::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Forget::new(engine.clone()), engine, shutdown);
+        loops.add(housekeeping::RetireEnded::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Sweep::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Partitions::new(engine.clone(), settings.history_days), engine, shutdown);
         loops

@@ -1,5 +1,6 @@
 //! What every rpc does, on its usual ways and on its edges; what it refuses stands in `bad_input`.
 
+mod audits;
 mod budgets;
 mod clock_steps;
 mod commits;
@@ -7,6 +8,7 @@ mod contexts;
 mod control;
 mod fanout;
 mod gone_callers;
+mod keys;
 mod large_values;
 mod lease_repeats;
 mod leasing;

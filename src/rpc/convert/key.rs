@@ -16,16 +16,12 @@ use crate::rpc::limits;
 /// The credential that a request asks for, without its versions and times, and when it expires.
 pub fn new_key(id: KeyId, proof: Proof, request: &proto::CreateKeyRequest) -> Result<(ApiKey, Expiry), Refusal> {
     let root = Path::Root;
-    let path = root.field("label");
-    if request.label.is_empty() {
-        return Err(path.missing());
-    }
     let key = ApiKey {
         id,
         version: 0,
         changed_version: 0,
         proof,
-        label: text::line(&request.label, limits::NAME_BYTES, &path)?,
+        label: text::line(&request.label, limits::NAME_BYTES, &root.field("label"))?,
         roles: roles(&request.roles, &root.field("roles"))?,
         namespaces: patterns(&request.namespaces, &root.field("namespaces"))?,
         rates: rates(request.rate_limits.as_ref(), &root.field("rate_limits"))?,
@@ -34,7 +30,16 @@ pub fn new_key(id: KeyId, proof: Proof, request: &proto::CreateKeyRequest) -> Re
         revoke_time: None,
         last_use_time: None,
     };
-    Ok((key, expiry(request)?))
+    let expiry = expiry(request)?;
+    let required = [
+        ("label", !key.label.is_empty(), "is required: what the key is for"),
+        ("roles", !request.roles.is_empty(), "is required: what the key permits"),
+        ("namespaces", !key.namespaces.is_empty(), "is required; `*` stands for all namespaces"),
+    ];
+    match required.iter().find(|(_, is_set, _)| !is_set) {
+        Some((name, _, why)) => Err(root.field(name).refuse(*why)),
+        None => Ok((key, expiry)),
+    }
 }
 
 /// The name in client certificates. None: the credential has a secret.
@@ -59,9 +64,6 @@ fn expiry(request: &proto::CreateKeyRequest) -> Result<Expiry, Refusal> {
 }
 
 fn roles(given: &[i32], path: &Path) -> Result<Roles, Refusal> {
-    if given.is_empty() {
-        return Err(path.missing());
-    }
     if given.len() > Role::ALL.len() {
         return Err(path.refuse(format!("has {} roles, {} are allowed", given.len(), Role::ALL.len())));
     }
@@ -74,9 +76,6 @@ fn roles(given: &[i32], path: &Path) -> Result<Roles, Refusal> {
 }
 
 fn patterns(given: &[String], path: &Path) -> Result<Arc<[NamespacePattern]>, Refusal> {
-    if given.is_empty() {
-        return Err(path.refuse("is required; `*` stands for all namespaces"));
-    }
     if given.len() > limits::PATTERNS_PER_KEY {
         let most = limits::PATTERNS_PER_KEY;
         return Err(path.refuse(format!("has {} patterns, {most} are allowed", given.len())));

@@ -255,6 +255,11 @@ fn good(scene: &Scene) -> BTreeMap<&'static str, Vec<u8>> {
         ),
         ("Commit", Vec::new()),
         ("DeleteNamespace", request!(DeleteNamespaceRequest { name: "empty".into() })),
+        ("CreateKey", request!(CreateKeyRequest { label: "worker".into() })),
+        ("ListKeys", Vec::new()),
+        ("RevokeKey", request!(RevokeKeyRequest { key_id: "abcd1234".into() })),
+        ("RotateKey", request!(RotateKeyRequest { key_id: "abcd1234".into() })),
+        ("ListAuditEvents", Vec::new()),
     ])
 }
 

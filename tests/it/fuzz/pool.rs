@@ -24,6 +24,8 @@ pub enum Kind {
     Field,
     Resource,
     Namespace,
+    /// An API key.
+    Credential,
     Worker,
     /// The `kind` of a job.
     Sort,
@@ -42,6 +44,7 @@ impl Kind {
             "lease_token" | "fence" | "lease_fence" => Kind::Lease,
             "permit_token" | "permit_tokens" | "permit_fence" => Kind::Permit,
             "page_token" | "next_page_token" => Kind::Page,
+            "key_id" => Kind::Credential,
             "request_id" => Kind::Request,
             "collection" => Kind::Collection,
             "record_id" => Kind::Record,
@@ -73,6 +76,7 @@ impl Kind {
             Kind::Field => &["n", "list", "object", "title"],
             Kind::Resource => &["lock", "api", "doc-7"],
             Kind::Namespace => &["default", "studio", "other"],
+            Kind::Credential => &["abcd1234"],
             Kind::Worker => &["w1", "w2"],
             Kind::Sort => &["film", "a/b"],
             Kind::Label => &["customer", "season"],
