@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::engine::dispatcher::Dispatcher;
 use crate::engine::{Engine, EngineSettings};
 use crate::feed::{Feed, FeedSettings, Hub};
-use crate::rpc::{Namespaces, Services, routes};
+use crate::rpc::{Namespaces, OperatorCalls, Services, operator_calls, routes};
 use crate::store::Store;
 use crate::store::connection::Target;
 use crate::store::health::Health;
@@ -94,6 +94,11 @@ impl App {
     pub fn overload(&self) -> Overload {
         let engine = self.engine.clone();
         Arc::new(move || engine.overload())
+    }
+
+    /// All rpcs inside this process, called by an operator who has the database itself.
+    pub fn operator_calls(&self) -> OperatorCalls {
+        operator_calls(self.routes.clone())
     }
 
     /// Takes the rest down after the last call was answered: who claims work, the loops, and last the engine, which

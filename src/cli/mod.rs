@@ -1,5 +1,7 @@
 //! The command line: one verb per file.
 
+mod admin;
+mod audit;
 mod bench;
 mod client;
 mod demo;
@@ -7,6 +9,7 @@ mod dev;
 mod failure;
 mod job;
 mod json;
+mod key;
 mod migrate;
 mod retry;
 mod serve;
@@ -48,6 +51,10 @@ enum Verb {
     Job(Box<job::Job>),
     /// Show what runs now, by queue, worker and job.
     Top(Box<top::Top>),
+    /// Create, list, revoke and rotate API keys, on a server or on the database alone.
+    Key(Box<key::Key>),
+    /// Show what operators changed, on a server or on the database alone.
+    Audit(Box<audit::Audit>),
 }
 
 /// How answers are shown.
@@ -90,6 +97,8 @@ impl Cli {
             match self.verb {
                 Verb::Job(verb) => return verb.run().await,
                 Verb::Top(verb) => return verb.run().await,
+                Verb::Key(verb) => return verb.run().await,
+                Verb::Audit(verb) => return verb.run().await,
                 Verb::Dev(verb) => verb.run().await,
                 Verb::Serve(verb) => verb.run().await,
                 Verb::Bench(verb) => verb.run().await,

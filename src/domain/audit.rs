@@ -14,12 +14,10 @@ pub enum Actor {
     /// The server itself: a background loop, or what follows from a write.
     #[default]
     Server,
-    /// A principal whose credential was checked.
+    /// A principal whose credential was checked, or an operator who has the database itself.
     Principal(Arc<Principal>),
     /// A caller without a credential, where none is required. None: its address is not known.
     Anonymous(Option<IpAddr>),
-    /// An operator who has access to the database itself.
-    DatabaseOperator,
 }
 
 impl fmt::Display for Actor {
@@ -29,7 +27,6 @@ impl fmt::Display for Actor {
             Self::Principal(principal) => f.write_str(&principal.name),
             Self::Anonymous(Some(address)) => write!(f, "anonymous@{address}"),
             Self::Anonymous(None) => f.write_str("anonymous"),
-            Self::DatabaseOperator => f.write_str("operator@database"),
         }
     }
 }

@@ -23,6 +23,7 @@ mod leases;
 pub mod limits;
 pub mod list;
 mod namespaces;
+mod operator;
 pub mod page;
 mod permit_reads;
 mod permit_service;
@@ -42,6 +43,7 @@ mod watch_resource;
 mod worker_service;
 
 pub use namespaces::Namespaces;
+pub use operator::{OperatorCalls, operator_calls};
 pub use services::{Services, routes};
 
 #[cfg(test)]

@@ -1,9 +1,14 @@
 //! API keys: what is stored of them and what is told, repeats, rotation, revocation, bounds, and many who write them at once.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use interlock::domain::credential::{KeyId, KeyRing};
 use interlock::proto::{self, ApiKeyState, Role};
+use interlock::store::Store;
+use interlock::store::connection::Target;
+use interlock::store::pool::PoolSettings;
 use tonic::Code;
 
 use crate::harness::*;
@@ -287,6 +292,62 @@ async fn keys_made_by_several_servers_at_once_are_all_there() {
     let (second, _) = create(&b.api, certificate("spiffe://robot")).await;
     assert_ne!(first.key_id, second.key_id);
     assert_eq!(a.column("SELECT count(*)::text FROM audit_events").await, ["63"], "an entry for each change");
+}
+
+fn store(server: &Server) -> Store {
+    let target = Target::parse(server.database.url()).expect("a URL");
+    Store::new(target, PoolSettings::default()).expect("a pool")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_reads_what_changed_since_a_version_misses_nothing() {
+    let a = Server::start().await;
+    let b = a.beside().await;
+    let store = store(&a);
+    let is_over = AtomicBool::new(false);
+    // As servers do that keep all keys in memory, only more often.
+    let following = async {
+        let (mut ring, mut reads) = (KeyRing::default(), 0);
+        loop {
+            let was_over = is_over.load(Ordering::SeqCst);
+            let changes = store.credentials_changed_since(ring.version).await.expect("Postgres listens");
+            assert!(changes.version >= ring.version && (changes.is_whole == (reads == 0)), "{changes:?}");
+            ring.apply(changes);
+            reads += 1;
+            if was_over {
+                return ring;
+            }
+        }
+    };
+    let writing = async {
+        let write = |i: usize| {
+            let api = if i.is_multiple_of(2) { &a.api } else { &b.api };
+            async move {
+                let key_id = repeated(api, new_key(&format!("key {i}"))).await;
+                let revoke = proto::RevokeKeyRequest { key_id, request_id: request_id(), ..Default::default() };
+                while i.is_multiple_of(3)
+                    && let Err(status) = api.admin().revoke_key(revoke.clone()).await
+                {
+                    assert_eq!(status.code(), Code::Aborted, "{status:?}");
+                }
+            }
+        };
+        futures::future::join_all((0..120).map(write)).await;
+        is_over.store(true, Ordering::SeqCst);
+    };
+    let (ring, ()) = futures::future::join(following, writing).await;
+    let all = store.credentials_changed_since(0).await.expect("Postgres listens");
+    assert_eq!((all.keys.len(), all.version), (120, ring.version));
+    assert_eq!(ring.iter().cloned().collect::<Vec<_>>(), all.keys);
+    // One that is used is noted once an hour, and that is no change.
+    let ids: Vec<KeyId> = ring.iter().take(2).map(|key| key.id).collect();
+    assert_eq!(store.note_key_use(&ids).await.expect("Postgres listens"), 2);
+    assert_eq!(store.note_key_use(&ids).await.expect("Postgres listens"), 0);
+    assert!(store.credentials_changed_since(ring.version).await.expect("Postgres listens").keys.is_empty());
+    assert!(store.credential(ids[0]).await.expect("Postgres listens").is_some_and(|key| key.last_use_time.is_some()));
+    // Who knows a version that is ahead of the database, as after a restored backup, reads all again.
+    let whole = store.credentials_changed_since(ring.version + 7).await.expect("Postgres listens");
+    assert!(whole.is_whole && whole.keys.len() == 120);
 }
 
 /// Creates a key, once, however often other writers are in the way.

@@ -19,7 +19,11 @@ pub struct Ended {
 
 fn command(server: SocketAddr, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_interlock"));
-    command.args(arguments).env("INTERLOCK_SERVER", format!("http://{server}")).env_remove("INTERLOCK_NAMESPACE");
+    command
+        .args(arguments)
+        .env("INTERLOCK_SERVER", format!("http://{server}"))
+        .env_remove("INTERLOCK_NAMESPACE")
+        .env_remove("INTERLOCK_DATABASE_URL");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }

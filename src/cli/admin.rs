@@ -1,0 +1,118 @@
+//! The two ways of an operator: through a server, or with the database alone.
+
+use std::time::Duration;
+
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+use tonic::Request;
+
+use super::client::{Client, Connection};
+use super::failure::Failed;
+use crate::app::{self, App};
+use crate::config::{Config, DatabaseUrl, Layer};
+use crate::proto::admin_service_client::AdminServiceClient;
+use crate::proto::*;
+use crate::telemetry;
+
+/// For an answer where there is no server that bounds it.
+const CALL: Duration = Duration::from_secs(45);
+
+/// Which server, or which database.
+#[derive(Debug, Args)]
+pub struct Access {
+    /// Works on this Postgres, as a URL or as `key=value` pairs, and asks no server: for the first key, or when no key is left. Migrates it where
+    /// necessary. Better given by the environment than by a flag, which other users of the machine can see.
+    #[arg(
+        long,
+        env = "INTERLOCK_DATABASE_URL",
+        value_name = "URL",
+        hide_env_values = true,
+        global = true,
+        help_heading = "Database"
+    )]
+    database_url: Option<DatabaseUrl>,
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// What answers the calls of an operator.
+pub enum Admin {
+    /// A server.
+    Server(Client),
+    /// The rpcs in this process, over a database.
+    Database(Box<Local>),
+}
+
+/// A server that does not listen.
+pub struct Local {
+    app: App,
+    shutdown: CancellationToken,
+}
+
+impl Access {
+    /// Opens the way. The database wins where both are named.
+    ///
+    /// # Errors
+    /// If the flags make no sense, or the database cannot be reached or migrated.
+    pub async fn open(&self) -> anyhow::Result<Admin> {
+        match &self.database_url {
+            None => Ok(Admin::Server(self.connection.client()?)),
+            Some(url) => Ok(Admin::Database(Box::new(Local::start(url).await?))),
+        }
+    }
+}
+
+impl Local {
+    async fn start(url: &DatabaseUrl) -> anyhow::Result<Self> {
+        let config = Config { pool_min: 1, pool_max: 5, log: "warn".to_owned(), ..Config::default() };
+        let config = Config::load_over(config, &Layer::default(), Some(url))?;
+        telemetry::start(&config.log, config.log_format)?;
+        let shutdown = CancellationToken::new();
+        let app = app::start(&config, config.require_database_url()?.expose(), shutdown.clone()).await?;
+        Ok(Self { app, shutdown })
+    }
+}
+
+macro_rules! calls {
+    ($($method:ident: $request:ident => $response:ident, $doc:literal;)*) => {
+        impl Admin {
+            $(
+                #[doc = $doc]
+                ///
+                /// # Errors
+                /// If the call is refused or cannot be made.
+                pub async fn $method(&self, message: $request) -> Result<$response, Failed> {
+                    match self {
+                        Self::Server(client) => client.told(client.admin().$method(client.ask(message)).await),
+                        Self::Database(local) => {
+                            let mut request = Request::new(message);
+                            request.set_timeout(CALL);
+                            let answer = AdminServiceClient::new(local.app.operator_calls()).$method(request).await;
+                            answer
+                                .map(tonic::Response::into_inner)
+                                .map_err(|status| Failed::call("the database", &status))
+                        }
+                    }
+                }
+            )*
+        }
+    };
+}
+
+calls! {
+    create_key: CreateKeyRequest => CreateKeyResponse, "Creates a credential.";
+    list_keys: ListKeysRequest => ListKeysResponse, "Lists credentials.";
+    revoke_key: RevokeKeyRequest => RevokeKeyResponse, "Revokes a credential.";
+    rotate_key: RotateKeyRequest => RotateKeyResponse, "Gives an API key another token.";
+    list_audit_events: ListAuditEventsRequest => ListAuditEventsResponse, "Lists entries of the audit log.";
+}
+
+impl Admin {
+    /// Ends what was opened. What was written is committed already.
+    pub async fn close(self) {
+        if let Self::Database(local) = self {
+            local.shutdown.cancel();
+            local.app.stop().await;
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! `interlock audit`: who changed what.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::admin::{Access, Admin};
+use super::text::{say, table, time, width};
+use super::{Output, json};
+use crate::proto::{AuditEvent, ListAuditEventsRequest, ListAuditEventsResponse};
+
+/// Entries on a page.
+const PAGE: u32 = 1_000;
+
+/// Show what operators changed, on a server or on the database alone.
+#[derive(Debug, Args)]
+pub struct Audit {
+    #[command(flatten)]
+    access: Access,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List what operators changed, the newest first.
+    List(List),
+}
+
+#[derive(Debug, Args)]
+struct List {
+    /// Only what this principal did, such as `key:abcd1234` [default: all].
+    #[arg(long, default_value = "", hide_default_value = true)]
+    principal: String,
+    /// Only calls of this rpc, such as `AdminService/CreateKey` [default: all].
+    #[arg(long, default_value = "", hide_default_value = true)]
+    method: String,
+    /// How many at most.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: u32,
+}
+
+impl Audit {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let admin = self.access.open().await?;
+        let output = self.access.connection.output;
+        let Verb::List(verb) = self.verb;
+        let done = verb.run(&admin, output).await;
+        admin.close().await;
+        done.map(|()| ExitCode::SUCCESS)
+    }
+}
+
+impl List {
+    async fn run(self, admin: &Admin, output: Output) -> anyhow::Result<()> {
+        let mut found = ListAuditEventsResponse::default();
+        loop {
+            let left = self.limit - u32::try_from(found.events.len()).unwrap_or(self.limit);
+            let request = ListAuditEventsRequest {
+                page_size: i32::try_from(left.min(PAGE)).unwrap_or_default(),
+                page_token: found.next_page_token,
+                principal: self.principal.clone(),
+                method: self.method.clone(),
+                ..Default::default()
+            };
+            let page = admin.list_audit_events(request).await?;
+            found.events.extend(page.events);
+            found.next_page_token = page.next_page_token;
+            if found.next_page_token.is_empty() || found.events.len() >= self.limit as usize {
+                break;
+            }
+        }
+        if output == Output::Json {
+            return Ok(say(json::text(&found)?)?);
+        }
+        let head = ["TIME", "PRINCIPAL", "METHOD", "NAMESPACE", "TARGET", "DETAILS"];
+        for line in table(&head, found.events.iter().map(row), width()) {
+            say(line)?;
+        }
+        if !found.next_page_token.is_empty() {
+            eprintln!("there are more: --limit is {}", self.limit);
+        }
+        Ok(())
+    }
+}
+
+fn row(event: &AuditEvent) -> Vec<String> {
+    let shown = json::value(event).unwrap_or_default();
+    let details = shown.get("details").map(ToString::to_string).filter(|details| details != "{}");
+    vec![
+        time(event.event_time),
+        event.principal.clone(),
+        event.method.clone(),
+        event.namespace.clone(),
+        event.target.clone(),
+        details.unwrap_or_default(),
+    ]
+}

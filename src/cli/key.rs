@@ -1,0 +1,280 @@
+//! `interlock key`: who may call a server.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::admin::{Access, Admin};
+use super::text::{plain, say, table, time, width};
+use super::{Output, json};
+use crate::config::Span;
+use crate::proto::{self, ApiKey, ApiKeyState};
+
+/// Keys on a page.
+const PAGE: i32 = 1_000;
+
+/// Create, list, revoke and rotate API keys, on a server or on the database alone.
+#[derive(Debug, Args)]
+pub struct Key {
+    #[command(flatten)]
+    access: Access,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Create a key and print its token, once.
+    Create(Create),
+    /// List keys, the newest first.
+    List,
+    /// Revoke a key; all servers refuse it within 5 seconds.
+    Revoke(Named),
+    /// Give a key another token and print it, once.
+    Rotate(Rotate),
+}
+
+/// What a key permits; every role includes `read`, `admin` includes all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RoleName {
+    /// Read and watch.
+    Read = 1,
+    /// Submit jobs and control them, write records, hold permits.
+    Submit = 2,
+    /// Lease stages and end attempts, write records, hold permits.
+    Work = 3,
+    /// Set policies of resources, reset breakers, revoke permits, delete what others made.
+    Operate = 4,
+    /// Everything, namespaces and API keys included.
+    Admin = 5,
+}
+
+#[derive(Debug, Args)]
+struct Create {
+    /// What the key is for.
+    #[arg(long)]
+    label: String,
+    /// What it permits; several by repeating the flag or with commas.
+    #[arg(long = "role", value_name = "ROLE", value_enum, value_delimiter = ',', required = true)]
+    roles: Vec<RoleName>,
+    /// Where it is valid: names of namespaces, or beginnings of names followed by `*`; `*` for all. Several with commas.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', required = true)]
+    namespaces: Vec<String>,
+    /// How long it is valid, such as `90d` [default: until it is revoked].
+    #[arg(long, value_name = "TIME")]
+    ttl: Option<Span>,
+    /// The name in client certificates that it is for, instead of a token.
+    #[arg(long, value_name = "NAME")]
+    certificate_name: Option<String>,
+    #[command(flatten)]
+    rates: Rates,
+}
+
+/// How often a key may be used.
+#[derive(Debug, Args)]
+struct Rates {
+    /// Reads a second, such as `500` or `500/s` [default: as the server says].
+    #[arg(long, value_name = "CALLS", value_parser = rate)]
+    rate_limit_read: Option<i32>,
+    /// Writes a second, each item of a batch counted [default: as the server says].
+    #[arg(long, value_name = "CALLS", value_parser = rate)]
+    rate_limit_write: Option<i32>,
+    /// Watches opened a second [default: as the server says].
+    #[arg(long, value_name = "CALLS", value_parser = rate)]
+    rate_limit_watch: Option<i32>,
+    /// Heartbeats, ends of attempts, renewals and releases a second [default: as the server says].
+    #[arg(long, value_name = "CALLS", value_parser = rate)]
+    rate_limit_essential: Option<i32>,
+}
+
+#[derive(Debug, Args)]
+struct Named {
+    /// The key's id: the 8 characters after `il_`.
+    #[arg(value_name = "ID")]
+    key_id: String,
+}
+
+#[derive(Debug, Args)]
+struct Rotate {
+    #[command(flatten)]
+    key: Named,
+    /// How long the token before stays valid, 0s to 7d [default: 1h].
+    #[arg(long, value_name = "TIME")]
+    grace: Option<Span>,
+}
+
+impl Key {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let admin = self.access.open().await?;
+        let output = self.access.connection.output;
+        let done = match self.verb {
+            Verb::Create(verb) => verb.run(&admin, output).await,
+            Verb::List => list(&admin, output).await,
+            Verb::Revoke(verb) => verb.revoke(&admin, output).await,
+            Verb::Rotate(verb) => verb.run(&admin, output).await,
+        };
+        admin.close().await;
+        done.map(|()| ExitCode::SUCCESS)
+    }
+}
+
+impl Create {
+    async fn run(self, admin: &Admin, output: Output) -> anyhow::Result<()> {
+        let rates = proto::KeyRateLimits {
+            read: self.rates.rate_limit_read,
+            write: self.rates.rate_limit_write,
+            watch: self.rates.rate_limit_watch,
+            essential: self.rates.rate_limit_essential,
+        };
+        let request = proto::CreateKeyRequest {
+            label: self.label,
+            roles: self.roles.iter().map(|role| *role as i32).collect(),
+            namespaces: self.namespaces,
+            ttl: self.ttl.map(duration),
+            rate_limits: (rates != proto::KeyRateLimits::default()).then_some(rates),
+            certificate_name: self.certificate_name,
+            ..Default::default()
+        };
+        let answer = admin.create_key(request).await?;
+        if output == Output::Json {
+            return Ok(say(json::text(&answer)?)?);
+        }
+        show(answer.key.as_ref(), &answer.bearer_token)
+    }
+}
+
+impl Named {
+    async fn revoke(self, admin: &Admin, output: Output) -> anyhow::Result<()> {
+        let request = proto::RevokeKeyRequest { key_id: self.key_id, ..Default::default() };
+        let answer = admin.revoke_key(request).await?;
+        match (output, &answer.key) {
+            (Output::Json, _) => say(json::text(&answer)?)?,
+            (Output::Table, Some(key)) if answer.applied => {
+                say(format!("{}  revoked; all servers refuse it within 5 s", key.key_id))?;
+            }
+            (Output::Table, Some(key)) => {
+                say(format!("{}  was revoked before, at {}", key.key_id, time(key.revoke_time)))?;
+            }
+            (Output::Table, None) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Rotate {
+    async fn run(self, admin: &Admin, output: Output) -> anyhow::Result<()> {
+        let (key_id, grace) = (self.key.key_id, self.grace.map(duration));
+        let answer = admin.rotate_key(proto::RotateKeyRequest { key_id, grace, ..Default::default() }).await?;
+        if output == Output::Json {
+            return Ok(say(json::text(&answer)?)?);
+        }
+        show(answer.key.as_ref(), &answer.bearer_token)
+    }
+}
+
+async fn list(admin: &Admin, output: Output) -> anyhow::Result<()> {
+    let mut found = proto::ListKeysResponse::default();
+    loop {
+        let request = proto::ListKeysRequest { page_size: PAGE, page_token: found.next_page_token };
+        let page = admin.list_keys(request).await?;
+        found.keys.extend(page.keys);
+        found.next_page_token = page.next_page_token;
+        if found.next_page_token.is_empty() {
+            break;
+        }
+    }
+    if output == Output::Json {
+        return Ok(say(json::text(&found)?)?);
+    }
+    let head = ["KEY", "STATE", "ROLES", "NAMESPACES", "CREATED", "EXPIRES", "LAST USED", "CERTIFICATE", "LABEL"];
+    for line in table(&head, found.keys.iter().map(row), width()) {
+        say(line)?;
+    }
+    Ok(())
+}
+
+/// What a key is, and its token as the last line.
+fn show(key: Option<&ApiKey>, token: &str) -> anyhow::Result<()> {
+    let Some(key) = key else { return Ok(()) };
+    let or = |text: String, other: &str| if text.is_empty() { other.to_owned() } else { text };
+    let facts = [
+        ("key", key.key_id.clone()),
+        ("label", key.label.clone()),
+        ("roles", roles(key)),
+        ("namespaces", key.namespaces.join(" ")),
+        ("expires", or(time(key.expire_time), "never")),
+        ("certificate", key.certificate_name.clone()),
+        (
+            "old token",
+            key.grace_end_time.map(|_| format!("valid until {}", time(key.grace_end_time))).unwrap_or_default(),
+        ),
+    ];
+    for (name, value) in facts.into_iter().filter(|(_, value)| !value.is_empty()) {
+        say(format!("{name:<13}{}", plain(&value)))?;
+    }
+    if !token.is_empty() {
+        say(
+            "\nThis token is not stored and will not be shown again. Calls carry it as `authorization: Bearer TOKEN`.",
+        )?;
+        say(token)?;
+    }
+    Ok(())
+}
+
+fn row(key: &ApiKey) -> Vec<String> {
+    vec![
+        key.key_id.clone(),
+        state(key.state()).to_owned(),
+        roles(key),
+        key.namespaces.join(" "),
+        time(key.create_time),
+        time(key.expire_time),
+        time(key.last_use_time),
+        key.certificate_name.clone(),
+        key.label.clone(),
+    ]
+}
+
+fn roles(key: &ApiKey) -> String {
+    let names = key.roles().map(|role| role.as_str_name().trim_start_matches("ROLE_").to_lowercase());
+    names.collect::<Vec<_>>().join(" ")
+}
+
+/// A key's state without its prefix.
+fn state(state: ApiKeyState) -> &'static str {
+    let name = state.as_str_name();
+    name.strip_prefix("API_KEY_STATE_").unwrap_or(name)
+}
+
+/// Reads `500` or `500/s`.
+fn rate(text: &str) -> Result<i32, String> {
+    let number = text.strip_suffix("/s").unwrap_or(text);
+    number.parse().map_err(|_| format!("{text:?} is no number of calls a second, such as `500` or `500/s`"))
+}
+
+fn duration(span: Span) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(span.get().as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(span.get().subsec_nanos()).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_have_their_numbers_on_the_wire() {
+        for role in RoleName::value_variants() {
+            let name = role.to_possible_value().expect("a name").get_name().to_uppercase();
+            let wire = proto::Role::try_from(*role as i32).expect("a role");
+            assert_eq!(wire.as_str_name(), format!("ROLE_{name}"));
+        }
+    }
+
+    #[test]
+    fn rates_are_calls_a_second() {
+        assert_eq!((rate("500"), rate("7/s")), (Ok(500), Ok(7)));
+        assert!(["", "/s", "5/m", "many"].iter().all(|bad| rate(bad).is_err()));
+    }
+}
