@@ -140,6 +140,7 @@ impl Components {
                         self.plan.insert_namespaces.push(NamespaceName { c, name: name.to_string() });
                     }
                 }
+                Key::AuditLog => {}
                 Key::KeyRing => {
                     let base = loaded.key_ring.as_deref();
                     match &world.key_ring {
@@ -200,7 +201,7 @@ impl Components {
                         );
                     }
                     Key::KeyRing => self.plan.lock_key_ring(c, loaded.key_ring.as_deref()),
-                    Key::Request(_) | Key::NamespaceName(_) => {}
+                    Key::Request(_) | Key::NamespaceName(_) | Key::AuditLog => {}
                 }
             }
         }
@@ -220,7 +221,9 @@ fn is_only_renewed(world: &World, key: &Key) -> bool {
             let base = world.loaded.resources.get(resource).and_then(Option::as_ref);
             after.zip(base).is_some_and(|(after, base)| after.is_at_version_of(base))
         }
-        Key::Record(_) | Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) | Key::KeyRing => false,
+        Key::Record(_) | Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) | Key::KeyRing | Key::AuditLog => {
+            false
+        }
     }
 }
 

@@ -36,6 +36,7 @@ fn tables(key: &Key) -> u8 {
         Key::Request(_) => Tables::Requests as u8,
         Key::Namespace(_) => Tables::Namespaces as u8,
         Key::KeyRing => Tables::Credentials as u8,
+        Key::AuditLog => Tables::AuditLog as u8,
         // Whether a namespace is empty is asked of all that can be in it.
         Key::NamespaceName(_) => {
             Tables::Namespaces as u8 | Tables::Jobs as u8 | Tables::Records as u8 | Tables::Resources as u8

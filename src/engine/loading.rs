@@ -189,6 +189,8 @@ impl Missing {
             (Key::Namespace(id), _) => self.namespaces.push(*id),
             (Key::NamespaceName(name), _) => self.names.push(name.clone()),
             (Key::KeyRing, Some(Cached::KeyRing(ring))) if trust => loaded.key_ring = Some(ring),
+            // There is nothing to read.
+            (Key::AuditLog, _) => {}
             (Key::KeyRing, cached) => {
                 if let Some(Cached::KeyRing(ring)) = cached {
                     self.known_key_ring = Some(ring);

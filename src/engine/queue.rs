@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::group::{MAX_GROUP_BYTES, MAX_GROUP_OPERATIONS};
 use super::pace::Pace;
+use super::roots::is_root;
 use super::world::Key;
 use crate::domain::audit::Actor;
 use crate::error::{Error, Result};
@@ -387,7 +388,7 @@ impl Inner {
 
 /// Those of some keys whose rows a group locks to write them.
 fn roots(keys: &[Key]) -> impl Iterator<Item = &Key> {
-    keys.iter().filter(|key| matches!(key, Key::Job(_) | Key::Record(_) | Key::Resource(_)))
+    keys.iter().filter(|key| is_root(key))
 }
 
 #[cfg(test)]

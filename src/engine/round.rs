@@ -222,7 +222,7 @@ impl Round {
                         shared.cache.put(Key::KeyRing, Cached::KeyRing(ring.clone()));
                     }
                 }
-                Key::Namespace(_) | Key::NamespaceName(_) => {}
+                Key::Namespace(_) | Key::NamespaceName(_) | Key::AuditLog => {}
             }
         }
     }

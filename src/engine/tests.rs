@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::dispatcher::{Dispatcher, Leased, Poll, PollEnd};
 use super::{Engine, EngineSettings};
 use crate::dev::TestDatabase;
+use crate::domain::audit::Actor;
 use crate::domain::field_op::{FieldChange, FieldOp};
 use crate::domain::id::{JobKey, LeaseToken, Name, NamespaceId};
 use crate::domain::job::{Hold, JobState};
@@ -193,7 +194,7 @@ async fn a_job_that_another_server_made_anew_has_all_its_stages() {
     let cancel = Control::Cancel { grace: Duration::ZERO, reason: None };
     let cancel = ControlJob { key, job_id: "film-1".into(), control: cancel, expected_revision: None, request: None };
     b.engine.execute(cancel, None).await.expect("cancelled");
-    b.engine.execute(delete, None).await.expect("deleted");
+    b.engine.execute_for(Actor::Anonymous(None), delete, None).await.expect("deleted");
     b.submit("film-1", &[("voice", &[]), ("render", &[])], None).await.expect("submitted anew");
     let noted = note(&a, "four").await.expect("noted");
     assert_eq!((noted.jobs[0].revision, noted.jobs[0].stages.len()), (2, 2), "nothing of the old one");

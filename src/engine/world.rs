@@ -5,6 +5,7 @@
 //! it read, on whose versions its refusal rests.
 
 mod keys;
+mod namespaces;
 
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub enum Key {
     NamespaceName(Name),
     /// All credentials.
     KeyRing,
+    /// The audit log, which is only added to.
+    AuditLog,
 }
 
 /// The state that a group stands on. What is looked up must be here: present, or known to be absent.
@@ -312,48 +315,6 @@ impl World {
     pub fn remember(&mut self, key: RequestKey, record: RequestRecord) {
         self.layer.trace.written.push(Key::Request(key));
         self.layer.requests.push((key, record));
-    }
-
-    /// A namespace.
-    pub fn namespace(&mut self, id: NamespaceId) -> Option<Arc<Namespace>> {
-        self.layer.trace.read.push(Key::Namespace(id));
-        if !self.loaded.namespaces.contains_key(&id) {
-            self.layer.trace.missing.push(Key::Namespace(id));
-        }
-        if self.namespaces.get(&id) == Some(&NamespaceEffect::Delete) {
-            return None;
-        }
-        self.loaded.namespaces.get(&id).cloned().flatten()
-    }
-
-    /// Whether a namespace is there; what is put into it proves so by itself.
-    pub fn has_namespace(&self, id: NamespaceId) -> bool {
-        let is_deleted = self.namespaces.get(&id) == Some(&NamespaceEffect::Delete);
-        !is_deleted && self.loaded.namespaces.get(&id).is_some_and(Option::is_some)
-    }
-
-    /// Changes a namespace.
-    pub fn change_namespace(&mut self, id: NamespaceId, effect: NamespaceEffect) {
-        self.layer.trace.written.push(Key::Namespace(id));
-        self.layer.namespaces.push((id, effect));
-    }
-
-    /// A namespace by name; unlike that by number it is never taken from the cache.
-    pub fn namespace_named(&mut self, name: &Name) -> Option<Arc<Namespace>> {
-        self.layer.trace.read.push(Key::NamespaceName(name.clone()));
-        let namespace = self.loaded.names.get(name).cloned().flatten()?;
-        (self.namespaces.get(&namespace.id) != Some(&NamespaceEffect::Delete)).then_some(namespace)
-    }
-
-    /// Whether this group creates a namespace of this name.
-    pub fn creates_namespace(&self, name: &Name) -> bool {
-        self.created.contains(name)
-    }
-
-    /// Creates a namespace.
-    pub fn create_namespace(&mut self, name: Name) {
-        self.layer.trace.written.push(Key::NamespaceName(name.clone()));
-        self.layer.names.push(name);
     }
 
     /// Ends an operation: its changes become part of the world if it was `applied`, else only what it read is kept.

@@ -43,7 +43,7 @@ impl Operation for Commit {
     fn keys(&self) -> Vec<Key> {
         let mut keys: Vec<Key> = self.lease_fence.iter().map(|(job, _)| Key::Job(*job)).collect();
         keys.extend(self.permit_fence.iter().map(|token| Key::Resource(token.key())));
-        keys.extend(self.parts.iter().flat_map(|part| part.operation.keys()));
+        keys.extend(self.parts.iter().flat_map(|part| super::keys(&*part.operation)));
         keys
     }
 

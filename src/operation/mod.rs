@@ -208,10 +208,11 @@ impl Reply {
     }
 }
 
-/// Everything an operation may look at, its `request_id` included.
+/// Everything an operation may look at, its `request_id` included, and the audit log if it may add to it.
 pub fn keys(operation: &dyn Operation) -> Vec<Key> {
     let mut keys = operation.keys();
     keys.extend(operation.request().map(|identity| Key::Request(identity.key)));
+    keys.extend(operation.audit().map(|_| Key::AuditLog));
     keys
 }
 

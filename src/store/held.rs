@@ -18,6 +18,8 @@ pub enum Tables {
     Namespaces = 16,
     /// Credentials.
     Credentials = 32,
+    /// The audit log.
+    AuditLog = 64,
 }
 
 impl Tables {
@@ -31,6 +33,7 @@ impl Tables {
             "requests" => Some(Self::Requests),
             "namespaces" => Some(Self::Namespaces),
             "key_ring" | "api_keys" => Some(Self::Credentials),
+            "audit_events" => Some(Self::AuditLog),
             _ => None,
         }
     }

@@ -295,6 +295,30 @@ async fn a_held_table_of_jobs_holds_up_neither_records_nor_permits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_held_audit_log_or_table_of_keys_holds_up_only_who_writes_it() {
+    let server = Server::start().await;
+    let api = &server.api;
+    let create = async |i: usize| {
+        let name = format!("n-{i}-{}", unique());
+        api.admin().create_namespace(proto::CreateNamespaceRequest { name, ..Default::default() }).await.map(drop)
+    };
+    let key = async |_| {
+        let (label, roles, namespaces) = ("k".to_owned(), vec![proto::Role::Read as i32], texts(&["*"]));
+        let request = proto::CreateKeyRequest { label, roles, namespaces, ..Default::default() };
+        api.admin().create_key(request).await.map(drop)
+    };
+    let call = async |_| {
+        api.submit(new_job("", vec![new_stage("s")])).await;
+        api.update_record("free", vec![increment("n", 1.0)]).await;
+        assert_eq!(health(api).await, ServingStatus::Serving);
+    };
+    let slowest = beside(&server, ("audit_events", "SHARE"), create, call).await;
+    assert!(slowest < AT_ONCE, "{slowest:?}");
+    let slowest = beside(&server, ("api_keys", "SHARE"), key, call).await;
+    assert!(slowest < AT_ONCE, "{slowest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_held_table_of_permits_holds_up_neither_jobs_nor_records() {
     let server = Server::start().await;
     let api = &server.api;
