@@ -10,6 +10,7 @@ use super::Store;
 use super::connection::{Run, unavailable};
 use super::load::number;
 use super::partitions;
+use super::walk::Walk;
 use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
@@ -92,12 +93,19 @@ impl Store {
         Ok(jobs.chain(stages.iter().map(|row| (job_key(row), Some(number(row.get(2)))))).collect())
     }
 
-    /// Forgets what nobody can ask for any more; returns how many rows went, at most `limit` of each kind.
-    pub async fn forget(&self, limit: i64) -> Result<usize> {
-        let requests = self.background(include_str!("sql/forget_requests.sql"), &[&limit]).await?;
-        let groups = self.background(include_str!("sql/forget_groups.sql"), &[&limit]).await?;
-        let audit = self.background(include_str!("sql/forget_audit_events.sql"), &[&limit]).await?;
-        Ok(requests.len() + groups.len() + audit.len())
+    /// Deletes remembered requests older than a day, in the next pages of a walk over `requests`; returns how many.
+    pub async fn forget_requests(&self, walk: &mut Walk) -> Result<usize> {
+        self.walk_on(walk, include_str!("sql/forget_requests.sql")).await.map(|rows| rows.len())
+    }
+
+    /// Deletes outcomes of groups older than ten minutes, in the next pages of a walk over `write_groups`; returns how many.
+    pub async fn forget_groups(&self, walk: &mut Walk) -> Result<usize> {
+        self.walk_on(walk, include_str!("sql/forget_groups.sql")).await.map(|rows| rows.len())
+    }
+
+    /// Deletes entries of the audit log that are older than it is kept; returns how many, at most `limit`.
+    pub async fn forget_audit_events(&self, limit: i64) -> Result<usize> {
+        self.background(include_str!("sql/forget_audit_events.sql"), &[&limit]).await.map(|rows| rows.len())
     }
 
     /// Deletes what is left of deleted namespaces; returns how many rows went, at most `limit` of each kind.
@@ -112,23 +120,19 @@ impl Store {
     }
 
     /// Brings leases back whose end lies further ahead than they last, and lets stages be tried again that would be left alone for too long:
-    /// the clock stepped back. Returns how many there were.
+    /// the clock stepped back. Returns how many there were. Reads all of them.
     pub async fn step_back(&self, limit: i64) -> Result<usize> {
         let leases = self.background(include_str!("sql/shorten_leases.sql"), &[&limit]).await?;
         let stages = self.background(include_str!("sql/shorten_blocks.sql"), &[&limit]).await?;
         Ok(leases.len() + stages.len())
     }
 
-    /// Stages of which something lies further ahead than it can, since the clock stepped back; with `jobs`, jobs too, which reads all that
-    /// have a timer.
-    pub async fn timers_ahead(&self, jobs: bool, limit: i64) -> Result<Vec<(JobKey, Option<StageNo>)>> {
+    /// Jobs and stages of which something lies further ahead than it can, since the clock stepped back. Reads all that have a timer.
+    pub async fn timers_ahead(&self, limit: i64) -> Result<Vec<(JobKey, Option<StageNo>)>> {
         let stages = self.background(include_str!("sql/stages_ahead.sql"), &[&limit]).await?;
-        let mut ahead: Vec<_> = stages.iter().map(|row| (job_key(row), Some(number(row.get(2))))).collect();
-        if jobs {
-            let jobs = self.background(include_str!("sql/jobs_ahead.sql"), &[&limit]).await?;
-            ahead.extend(jobs.iter().map(|row| (job_key(row), None)));
-        }
-        Ok(ahead)
+        let jobs = self.background(include_str!("sql/jobs_ahead.sql"), &[&limit]).await?;
+        let stages = stages.iter().map(|row| (job_key(row), Some(number(row.get(2)))));
+        Ok(stages.chain(jobs.iter().map(|row| (job_key(row), None))).collect())
     }
 
     /// Takes a turn for a while, or goes on with it; false while another server has it.
@@ -148,6 +152,14 @@ impl Store {
         let client = self.reserved.get().await?;
         partitions::ensure(&client).await?;
         partitions::drop_old(&client, keep_days).await
+    }
+
+    /// Runs a statement over the next pages of a walk.
+    async fn walk_on(&self, walk: &mut Walk, sql: &'static str) -> Result<Vec<Row>> {
+        let span = self.span(walk).await?;
+        let rows = self.background(sql, &[&span.0, &span.1]).await?;
+        walk.done(span);
+        Ok(rows)
     }
 
     pub(super) async fn background(&self, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {

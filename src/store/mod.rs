@@ -25,6 +25,7 @@ mod records;
 mod sessions;
 mod target;
 pub mod types;
+pub mod walk;
 
 use std::sync::Arc;
 
@@ -73,6 +74,8 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+mod cost_tests;
 #[cfg(test)]
 mod plan_tests;
 #[cfg(test)]

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::Store;
 use super::connection::{Run, unavailable};
 use super::load;
+use super::walk::Walk;
 use crate::domain::id::{Name, NamespaceId};
 use crate::domain::permit::ResourceKey;
 use crate::domain::permit::resource::{KEPT_FOR, Resource};
@@ -76,10 +77,13 @@ impl Store {
         Ok(rows.iter().map(|row| (NamespaceId(row.get(0)), row.get::<_, &str>(1).into())).collect())
     }
 
-    /// Resources with permits that their holders keep no longer.
-    pub async fn due_permits(&self, limit: i64) -> Result<Vec<ResourceKey>> {
+    /// Resources with permits that their holders have not renewed for ten minutes, in the next pages of a walk over `permits`.
+    pub async fn due_permits(&self, walk: &mut Walk) -> Result<Vec<ResourceKey>> {
         let kept_us = i64::try_from(KEPT_FOR.as_micros()).unwrap_or(i64::MAX);
-        self.resource_keys(include_str!("sql/due_permits.sql"), &[&limit, &kept_us]).await
+        let span = self.span(walk).await?;
+        let keys = self.resource_keys(include_str!("sql/due_permits.sql"), &[&kept_us, &span.0, &span.1]).await?;
+        walk.done(span);
+        Ok(keys)
     }
 
     /// Resources at which something happens by itself.
@@ -87,9 +91,12 @@ impl Store {
         self.resource_keys(include_str!("sql/due_resources.sql"), &[&limit]).await
     }
 
-    /// Locks that were not used for a day.
-    pub async fn idle_resources(&self, limit: i64) -> Result<Vec<ResourceKey>> {
-        self.resource_keys(include_str!("sql/idle_resources.sql"), &[&limit]).await
+    /// Locks that were not used for a day, in the next pages of a walk over `resources`.
+    pub async fn idle_resources(&self, walk: &mut Walk) -> Result<Vec<ResourceKey>> {
+        let span = self.span(walk).await?;
+        let keys = self.resource_keys(include_str!("sql/idle_resources.sql"), &[&span.0, &span.1]).await?;
+        walk.done(span);
+        Ok(keys)
     }
 
     /// Resources of which something lies further ahead than it can, since the clock stepped back.

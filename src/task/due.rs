@@ -76,16 +76,25 @@ impl Chore for Scheduler {
     }
 }
 
-/// Runs operations side by side, so that they share groups. Those that were refused have been overtaken, which is no fault.
-pub(super) async fn execute_all(engine: &Engine, operations: impl Iterator<Item = impl Operation>) -> Result<usize> {
-    let outcomes = futures::future::join_all(operations.map(|operation| engine.execute(operation, None))).await;
+/// Runs operations side by side, at most 500 at once, so that they share groups. Those that were refused have been overtaken, which is no
+/// fault.
+pub(super) async fn execute_all(
+    engine: &Engine,
+    mut operations: impl Iterator<Item = impl Operation>,
+) -> Result<usize> {
     let mut applied = 0;
-    for outcome in outcomes {
-        match outcome {
-            Ok(reply) => applied += usize::from(reply.applied),
-            Err(Error::Refused(_)) => {}
-            Err(error) => return Err(error),
+    loop {
+        let some = operations.by_ref().take(BATCH as usize).map(|operation| engine.execute(operation, None));
+        let outcomes = futures::future::join_all(some).await;
+        if outcomes.is_empty() {
+            return Ok(applied);
+        }
+        for outcome in outcomes {
+            match outcome {
+                Ok(reply) => applied += usize::from(reply.applied),
+                Err(Error::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
-    Ok(applied)
 }

@@ -6,29 +6,39 @@ use super::Chore;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::operation::credential::RetireKeys;
+use crate::store::walk::Walk;
 
-/// Rows a clean-up takes at once.
+/// Rows a sweep takes at once.
 const BATCH: i64 = 1_000;
+/// Looks for a round over all remembered requests, which lasts an hour then: they are kept for a day and up to an hour more.
+const REQUEST_LOOKS: i64 = 360;
+/// The same for outcomes of groups, which are kept for ten minutes and up to five more.
+const GROUP_LOOKS: i64 = 30;
 
 /// Forgets requests and group outcomes that nobody can ask for any more.
 pub struct Forget {
     engine: Engine,
+    requests: Walk,
+    groups: Walk,
 }
 
 impl Forget {
     /// A forgetter.
     pub fn new(engine: Engine) -> Self {
-        Self { engine }
+        let (requests, groups) = (Walk::over("requests", REQUEST_LOOKS), Walk::over("write_groups", GROUP_LOOKS));
+        Self { engine, requests, groups }
     }
 }
 
 impl Chore for Forget {
     const NAME: &'static str = "forget";
-    const EVERY: Duration = Duration::from_secs(60);
-    const FULL: usize = BATCH as usize;
+    const EVERY: Duration = Duration::from_secs(10);
 
     async fn run(&mut self) -> Result<usize> {
-        self.engine.shared().store.forget(BATCH).await
+        let store = &self.engine.shared().store;
+        let requests = store.forget_requests(&mut self.requests).await?;
+        let groups = store.forget_groups(&mut self.groups).await?;
+        Ok(requests + groups + store.forget_audit_events(BATCH).await?)
     }
 }
 

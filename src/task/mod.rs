@@ -100,6 +100,7 @@ impl Loops {
         loops.add(followed::FollowedResources::new(engine.clone()), engine, shutdown);
         loops.add(permits::Presence::new(engine.clone()), engine, shutdown);
         loops.add(permits::PermitReaper::new(engine.clone()), engine, shutdown);
+        loops.add(permits::ForgottenPermits::new(engine.clone()), engine, shutdown);
         loops.add(permits::IdleResources::new(engine.clone()), engine, shutdown);
         loops.add(step_back::StepBack::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Retire::new(engine.clone()), engine, shutdown);

@@ -1,18 +1,21 @@
 //! Permits whose time is up, resources at which something is due, stages that nobody has woken; and which servers are there.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Chore;
 use super::due::execute_all;
-use crate::domain::permit::ResourceKey;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::operation::permits::resource::{Change, ChangeResource};
 use crate::operation::permits::wake::WakeResource;
+use crate::store::walk::Walk;
 
 /// What a loop takes at once.
 const BATCH: i64 = 500;
+/// Looks for a round over all permits, which lasts a minute then.
+const PERMIT_LOOKS: i64 = 12;
+/// The same for all resources: an hour.
+const IDLE_LOOKS: i64 = 60;
 
 /// A net below the alarms of the servers, which are lost with them.
 pub struct PermitReaper {
@@ -32,13 +35,7 @@ impl Chore for PermitReaper {
 
     async fn run(&mut self) -> Result<usize> {
         let shared = self.engine.shared();
-        let due: BTreeSet<ResourceKey> = shared
-            .store
-            .due_permits(BATCH)
-            .await?
-            .into_iter()
-            .chain(shared.store.due_resources(BATCH).await?)
-            .collect();
+        let due = shared.store.due_resources(BATCH).await?;
         let woken = execute_all(&self.engine, due.into_iter().map(|key| WakeResource { key })).await?;
         let unblocked = shared.store.unblock_stages(BATCH).await?;
         let found = woken + unblocked.len();
@@ -47,25 +44,48 @@ impl Chore for PermitReaper {
     }
 }
 
-/// Removes locks that nobody has used for a day.
+/// Ends permits that were not renewed for ten minutes after they expired.
+pub struct ForgottenPermits {
+    engine: Engine,
+    walk: Walk,
+}
+
+impl ForgottenPermits {
+    /// At the beginning of a round.
+    pub fn new(engine: Engine) -> Self {
+        Self { engine, walk: Walk::over("permits", PERMIT_LOOKS) }
+    }
+}
+
+impl Chore for ForgottenPermits {
+    const NAME: &'static str = "forgotten_permits";
+    const EVERY: Duration = Duration::from_secs(5);
+
+    async fn run(&mut self) -> Result<usize> {
+        let due = self.engine.shared().store.due_permits(&mut self.walk).await?;
+        execute_all(&self.engine, due.into_iter().map(|key| WakeResource { key })).await
+    }
+}
+
+/// Removes locks that were not used for a day.
 pub struct IdleResources {
     engine: Engine,
+    walk: Walk,
 }
 
 impl IdleResources {
-    /// One who looks for them.
+    /// At the beginning of a round.
     pub fn new(engine: Engine) -> Self {
-        Self { engine }
+        Self { engine, walk: Walk::over("resources", IDLE_LOOKS) }
     }
 }
 
 impl Chore for IdleResources {
     const NAME: &'static str = "idle_resources";
     const EVERY: Duration = Duration::from_secs(60);
-    const FULL: usize = BATCH as usize;
 
     async fn run(&mut self) -> Result<usize> {
-        let idle = self.engine.shared().store.idle_resources(BATCH).await?;
+        let idle = self.engine.shared().store.idle_resources(&mut self.walk).await?;
         let forget = |key| ChangeResource {
             key,
             resource: "".into(),

@@ -36,18 +36,20 @@ impl Chore for StepBack {
     async fn run(&mut self) -> Result<usize> {
         let store = &self.engine.shared().store;
         let steps = self.engine.shared().clock.steps();
-        // Reads all of them, so only after a step.
-        let ahead = if Some(steps) == self.steps { Vec::new() } else { store.resources_ahead(BATCH).await? };
-        let resources = ahead.len();
-        let ahead: BTreeSet<ResourceKey> = ahead.into_iter().collect();
+        // Reads everything that has a time, so only after a step, and until nothing more is found.
+        if Some(steps) == self.steps {
+            return Ok(0);
+        }
+        let ahead: BTreeSet<ResourceKey> = store.resources_ahead(BATCH).await?.into_iter().collect();
+        let timers = store.timers_ahead(BATCH).await?;
+        let found = ahead.len().max(timers.len());
         let woken = execute_all(&self.engine, ahead.into_iter().map(|key| WakeResource { key })).await?;
-        let timers = store.timers_ahead(Some(steps) != self.steps, BATCH).await?;
-        let found = timers.len();
         let wakes = timers.into_iter().map(|(key, stage_no)| Wake { key, stage_no, jitter: rand::random() });
-        let woken = woken + execute_all(&self.engine, wakes).await? + store.step_back(BATCH).await?;
-        if found.max(resources) < Self::FULL {
+        let woken = woken + execute_all(&self.engine, wakes).await?;
+        let shortened = store.step_back(BATCH).await?;
+        if found.max(shortened) < Self::FULL {
             self.steps = Some(steps);
         }
-        Ok(woken)
+        Ok(woken + shortened)
     }
 }

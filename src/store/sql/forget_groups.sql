@@ -1,5 +1,5 @@
--- forget_groups: outcomes of groups that nobody can ask for any more, some at a time.
+-- forget_groups: outcomes of groups that no lane asks for any more, in the pages from $1 to before $2 of the table.
 DELETE FROM write_groups g
-USING (SELECT group_id FROM write_groups WHERE commit_time < now() - interval '10 minutes' LIMIT $1) old
-WHERE g.group_id = old.group_id
+WHERE g.ctid >= format('(%s,0)', $1::int8)::tid AND g.ctid < format('(%s,0)', $2::int8)::tid
+    AND g.commit_time < now() - interval '10 minutes'
 RETURNING 1

@@ -1,5 +1,5 @@
--- forget_requests: remembered requests older than 24 hours, some at a time.
+-- forget_requests: remembered requests older than 24 hours, in the pages from $1 to before $2 of the table.
 DELETE FROM requests r
-USING (SELECT namespace_id, request_id FROM requests WHERE create_time < now() - interval '24 hours' LIMIT $1) old
-WHERE r.namespace_id = old.namespace_id AND r.request_id = old.request_id
+WHERE r.ctid >= format('(%s,0)', $1::int8)::tid AND r.ctid < format('(%s,0)', $2::int8)::tid
+    AND r.create_time < now() - interval '24 hours'
 RETURNING 1

@@ -1,8 +1,10 @@
--- idle_resources: locks that nobody has used for a day; nothing is lost with them but their numbers, which go on above the namespace's floor.
+-- idle_resources: locks that were not used for a day, in the pages from $1 to before $2 of the table; nothing is lost with them but their
+-- numbers, which go on above the namespace's floor. What is below a lock is a scalar subquery, so that it is found by its key and never joined.
 SELECT r.namespace_id, r.resource_uid
 FROM resources r
-WHERE r.policy IS NULL AND r.update_time < clock_timestamp() - interval '1 day'
-    AND NOT EXISTS (SELECT FROM permits p WHERE p.namespace_id = r.namespace_id AND p.resource_uid = r.resource_uid
-        AND p.permit ->> 'lost_at' IS NULL)
-    AND NOT EXISTS (SELECT FROM permit_waiters w WHERE w.namespace_id = r.namespace_id AND w.resource_uid = r.resource_uid)
-LIMIT $1
+WHERE r.ctid >= format('(%s,0)', $1::int8)::tid AND r.ctid < format('(%s,0)', $2::int8)::tid
+    AND r.policy IS NULL AND r.update_time < now() - interval '1 day'
+    AND (SELECT true FROM permits p WHERE p.namespace_id = r.namespace_id AND p.resource_uid = r.resource_uid
+        AND p.permit ->> 'lost_at' IS NULL LIMIT 1) IS NULL
+    AND (SELECT true FROM permit_waiters w WHERE w.namespace_id = r.namespace_id AND w.resource_uid = r.resource_uid
+        LIMIT 1) IS NULL

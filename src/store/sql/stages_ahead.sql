@@ -3,8 +3,8 @@
 SELECT s.namespace_id, s.job_uid, s.stage_no
 FROM stages s
 JOIN stage_specs p USING (namespace_id, job_uid, stage_no)
-WHERE s.wakes_at IS NOT NULL AND s.wakes_at > clock_timestamp() + interval '5 seconds'
-    AND s.wakes_at > clock_timestamp() + interval '6 seconds' + make_interval(secs => CASE s.state
+WHERE s.wakes_at IS NOT NULL AND s.wakes_at > now() + interval '5 seconds'
+    AND s.wakes_at > now() + interval '6 seconds' + make_interval(secs => CASE s.state
         WHEN 3 THEN (p.spec #>> '{timeout,secs}')::float8
         ELSE (s.failure #>> '{retry_wait,secs}')::float8 END)
 LIMIT $1

@@ -1,0 +1,88 @@
+//! Walks over tables by their pages, a bounded number at a time: for clean-ups that need no index of their own.
+//!
+//! An index on the time of each row would be one more write for every request and renewal, and a range index (BRIN) loses its worth once
+//! freed pages are filled again. A walk reads each page once in a round, whatever statistics the planner has.
+
+use super::Store;
+use crate::error::Result;
+
+/// The fewest pages that one look reads, if the table has so many: half a megabyte.
+const MIN_PAGES: i64 = 64;
+/// The most: 4 MiB.
+const MAX_PAGES: i64 = 512;
+
+/// How far a walk over a table has come. It begins at the first page and after the last begins again.
+#[derive(Debug)]
+pub struct Walk {
+    table: &'static str,
+    /// Looks in which a round is done, unless the table has more than 512 pages for each.
+    looks: i64,
+    /// The first page of the next look.
+    next: i64,
+}
+
+impl Walk {
+    /// A walk over a table that takes so many looks, at least one, for a round.
+    pub const fn over(table: &'static str, looks: i64) -> Self {
+        Self { table, looks, next: 0 }
+    }
+
+    /// The pages of the next look in a table of so many pages: the first, and the one behind the last.
+    fn span(&self, pages: i64) -> (i64, i64) {
+        let first = if self.next < pages { self.next } else { 0 };
+        (first, first + (pages / self.looks + 1).clamp(MIN_PAGES, MAX_PAGES))
+    }
+}
+
+impl Store {
+    /// The pages of a walk's next look; [`Walk::done`] says that they were read.
+    pub(super) async fn span(&self, walk: &Walk) -> Result<(i64, i64)> {
+        let rows = self.background(include_str!("sql/table_pages.sql"), &[&walk.table]).await?;
+        Ok(walk.span(rows.first().map_or(0, |row| row.get(0))))
+    }
+}
+
+impl Walk {
+    /// Goes on behind these pages.
+    pub(super) fn done(&mut self, (_, end): (i64, i64)) {
+        self.next = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The spans of a round over a table of so many pages.
+    fn round(looks: i64, pages: i64) -> Vec<(i64, i64)> {
+        let mut walk = Walk::over("requests", looks);
+        let mut spans = Vec::new();
+        loop {
+            let span = walk.span(pages);
+            if span.0 == 0 && !spans.is_empty() {
+                return spans;
+            }
+            spans.push(span);
+            walk.done(span);
+        }
+    }
+
+    #[test]
+    fn a_round_reads_each_page_once_in_bounded_looks() {
+        for (looks, pages) in [(60, 0), (60, 1), (60, 64), (60, 13_334), (5, 13_334), (1, 100), (60, 1_000_000)] {
+            let spans = round(looks, pages);
+            assert!(spans.windows(2).all(|pair| pair[0].1 == pair[1].0), "no page is left out");
+            assert!(spans.last().is_some_and(|(_, end)| *end >= pages));
+            assert!(spans.iter().all(|(first, end)| (MIN_PAGES..=MAX_PAGES).contains(&(end - first))));
+            let bounded = pages / MAX_PAGES + 1;
+            assert!(spans.len() as i64 <= looks.max(bounded), "{looks} {pages} {}", spans.len());
+        }
+    }
+
+    #[test]
+    fn a_table_that_shrank_is_walked_from_its_beginning() {
+        let mut walk = Walk::over("requests", 10);
+        walk.done((0, 900));
+        assert_eq!(walk.span(500), (0, 64));
+    }
+}
