@@ -15,17 +15,36 @@ ROUNDS = 200
 LANES = 8
 
 
-async def stop_once(client: Client, moments: random.Random, longest: list[float]) -> str:
-    """One worker that stops while a stage becomes ready for it. What became of the stage."""
+async def whole(client: Client) -> float:
+    """How many seconds it takes from the start of a worker to the end of the stage that becomes ready for it."""
     queue = f"q-{uuid.uuid4().hex}"
 
     async def handler(attempt: Attempt) -> None:
-        await asyncio.sleep(moments.uniform(0, 0.01))
+        pass
+
+    worker = Worker(client, [queue], "w")
+    began = time.monotonic()
+    running = asyncio.create_task(worker.run(handler, handle_signals=False))
+    job = await client.submit_job("film", stages=[job_pb2.StageSpec(name="main", queue=queue)])
+    await client.wait_job(job.job_id)
+    took = time.monotonic() - began
+    worker.stop()
+    await running
+    return took
+
+
+async def stop_once(client: Client, moments: random.Random, longest: list[float]) -> str:
+    """One worker that stops while a stage becomes ready for it. What became of the stage."""
+    latest = 1.5 * await whole(client)
+    queue = f"q-{uuid.uuid4().hex}"
+
+    async def handler(attempt: Attempt) -> None:
+        await asyncio.sleep(moments.uniform(0, latest / 5))
 
     worker = Worker(client, [queue], "w", lease_duration=3600, grace=0.0)
     running = asyncio.create_task(worker.run(handler, handle_signals=False))
     submitting = asyncio.create_task(client.submit_job("film", stages=[job_pb2.StageSpec(name="main", queue=queue)]))
-    await asyncio.sleep(moments.uniform(0, 0.06))
+    await asyncio.sleep(moments.uniform(0, latest))
     began = time.monotonic()
     if moments.random() < 0.5:
         worker.stop()
