@@ -1,4 +1,4 @@
-"""Workers that stop at any moment, against the real server: no lease is left behind."""
+"""Workers that stop, and servers that are killed, at any moment: no lease is left behind. Against the real server."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import uuid
 import interlock
 from interlock import Attempt, Client, Worker
 from interlock.v1 import job_pb2
+from tests.real_server import Database, beside
 
 ROUNDS = 200
 LANES = 8
+KILLS = 12
 
 
 async def whole(client: Client) -> float:
@@ -86,3 +88,34 @@ async def test_workers_that_stop_at_any_moment_leave_no_lease_behind(server_addr
     )
     assert longest[ROUNDS // 2] < 1.0
     assert len(set(ends)) == 2, "too early or too late, every time"
+
+
+async def test_a_worker_whose_server_is_killed_gets_its_leases_from_the_next(database: Database) -> None:
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    moments = random.Random(seed)
+    queue = f"q-{uuid.uuid4().hex}"
+
+    async def handler(attempt: Attempt) -> None:
+        pass
+
+    with beside(database) as killed:
+        backoff = interlock.Backoff(first=0.01, longest=0.1)
+        async with (
+            interlock.Client(database.address) as client,
+            interlock.Client(killed.address, backoff=backoff) as own,
+        ):
+            latest = await whole(own)
+            worker = Worker(own, [queue], "w", lease_duration=3600)
+            running = asyncio.create_task(worker.run(handler, handle_signals=False))
+            for round in range(KILLS):
+                job = await client.submit_job("film", stages=[job_pb2.StageSpec(name="main", queue=queue)])
+                await asyncio.sleep(moments.uniform(0, latest))
+                await asyncio.to_thread(killed.kill)
+                await asyncio.to_thread(killed.start)
+                job = await client.wait_job(job.job_id, timeout=40)
+                # A lease that was granted and whose response was lost would be held for an hour.
+                assert job.state == job_pb2.JOB_STATE_SUCCEEDED, f"round {round}: {job.stages[0]}"
+                assert job.stages[0].attempt == 1
+            worker.stop()
+            await asyncio.wait_for(running, 20)

@@ -22,6 +22,9 @@ use crate::store::due::Reserved;
 /// How often the claimer looks without a reason, for what became ready through other servers.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// Where the leases of some stages are remembered; empty without a `request_id`.
+type Slots = Vec<RequestIdentity>;
+
 /// What became of stages that were reserved for a poll.
 struct Served {
     /// Those that were leased.
@@ -180,7 +183,7 @@ impl Dispatcher {
 
     /// Leases what can be leased.
     async fn lease_all(&self, waiter: &Waiter, stages: &[Reserved]) -> Result<Served> {
-        let mut by_job: BTreeMap<JobKey, (Vec<(StageNo, Grant)>, Vec<RequestIdentity>)> = BTreeMap::new();
+        let mut by_job: BTreeMap<JobKey, (Vec<(StageNo, Grant)>, Slots)> = BTreeMap::new();
         for (index, stage) in (0..).zip(stages) {
             let grant = Grant {
                 worker_id: waiter.poll.worker_id.clone(),
