@@ -14,7 +14,6 @@ use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use futures::future::BoxFuture;
 use http::Request;
 use tokio::net::TcpListener;
-use tokio_postgres::NoTls;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::{Grpc, NamedService, UnaryService};
@@ -45,7 +44,8 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let shutdown = server::on_signals()?;
     let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_config(Target::parse(database_url)?.config(), NoTls, manager_config);
+    let target = Target::parse(database_url)?;
+    let manager = Manager::from_config(target.config(), target.connector().await, manager_config);
     let pool = Pool::builder(manager).max_size(POOL).build()?;
     let routes = Routes::new(Workers(pool.clone()))
         .add_service(Records(pool.clone()))

@@ -50,7 +50,17 @@ impl TestCluster {
     /// # Errors
     /// As for [`Postgres::start`].
     pub async fn own(durability: Durability) -> Result<TestCluster, Error> {
-        let postgres = Postgres::start(test_options(durability)).await?;
+        TestCluster::own_with(durability, &[]).await
+    }
+
+    /// The same with settings of Postgres (`name`, `value`), which win over those of tests.
+    ///
+    /// # Errors
+    /// As for [`Postgres::start`].
+    pub async fn own_with(durability: Durability, settings: &[(&str, &str)]) -> Result<TestCluster, Error> {
+        let mut options = test_options(durability);
+        options.settings.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let postgres = Postgres::start(options).await?;
         Ok(TestCluster { postgres, template: OnceCell::new(), next: AtomicU64::new(1), finished: Arc::default() })
     }
 

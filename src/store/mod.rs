@@ -24,6 +24,8 @@ pub mod reader;
 mod records;
 mod sessions;
 mod target;
+pub mod target_text;
+mod tls;
 pub mod types;
 pub mod walk;
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::connection::{DbError, Explained};
+use super::tls;
 use crate::error::Error;
 
 /// Why a connection did not come about.
@@ -37,7 +38,9 @@ impl NoConnection {
     /// Whether the database is there and refuses, as opposed to saying nothing.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
-            Self::Failed(failures) => failures.iter().any(|(_, error)| error.code().is_some()),
+            Self::Failed(failures) => {
+                failures.iter().any(|(_, error)| error.code().is_some() || tls::is_refusal(error))
+            }
             Self::ReadOnly { .. } | Self::Pooled { .. } => true,
             Self::TimedOut => false,
         }
@@ -57,6 +60,9 @@ impl fmt::Display for NoConnection {
             Self::Failed(failures) => {
                 for (place, (host, error)) in failures.iter().enumerate() {
                     write!(f, "{}{host}: {}", if place > 0 { "; " } else { "" }, Explained(error))?;
+                    if let Some(advice) = tls::advice(error) {
+                        write!(f, " ({advice})")?;
+                    }
                 }
                 Ok(())
             }

@@ -57,6 +57,13 @@ pub struct Connections {
     setup: String,
 }
 
+impl Connections {
+    /// Where they lead.
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+}
+
 /// A connection of a pool.
 pub type Pooled = Object<Connections>;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use deadpool_postgres::ClientWrapper;
 use postgres_types::ToSql;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_postgres::{NoTls, Row, Statement};
+use tokio_postgres::{Row, Statement};
 
 use super::connection::{DbResult, Explained, Run};
 use super::pool::Pooled;
@@ -112,8 +112,10 @@ async fn finish(client: Pooled, _turn: OwnedSemaphorePermit) {
     if let Ok(Ok(_)) = tokio::time::timeout(FINISH, client.simple_query("")).await {
         return;
     }
+    // Without a pool the server is ending.
+    let Some(target) = Pooled::pool(&client).map(|pool| pool.manager().target().clone()) else { return };
     let client = Pooled::take(client);
-    if let Ok(Err(error)) = tokio::time::timeout(CANCEL, client.cancel_token().cancel_query(NoTls)).await {
+    if let Ok(Err(error)) = tokio::time::timeout(CANCEL, target.cancel(&client)).await {
         tracing::debug!(error = %Explained(&error), "a broken off statement was not cancelled");
     }
 }

@@ -14,13 +14,17 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_postgres::config::SslMode;
 use tokio_postgres::config::{Host as Address, TargetSessionAttrs};
-use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{Config, Connection, NoTls, Socket};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Config, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::connection::{DbResult, Explained};
 use super::no_connection::NoConnection;
 use super::sessions;
+use super::target_text::{BadTarget, take_apart};
+use super::tls::{self, Tls};
 
 /// How long a connection attempt may take, all of it. The driver bounds only its first step.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -47,10 +51,13 @@ struct Host {
     is_proved: AtomicBool,
 }
 
+/// What carries a connection.
+type Connection = tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+
 /// A connection that the caller has to carry, and the host it leads to.
 pub(super) struct Dialled {
     pub client: tokio_postgres::Client,
-    pub connection: Connection<Socket, NoTlsStream>,
+    pub connection: Connection,
     pub host: usize,
 }
 
@@ -59,6 +66,7 @@ pub(super) struct Dialled {
 pub struct Target {
     config: Config,
     hosts: Arc<[Host]>,
+    tls: Arc<Tls>,
     /// Connections that were made before this moment lead nowhere.
     away: Arc<watch::Sender<Instant>>,
     /// Attempts to connect that failed since the last good one.
@@ -69,9 +77,12 @@ impl Target {
     /// Reads a connection string, `postgres://…` or `host=… user=…`. What it does not say is set to safe bounds.
     ///
     /// # Errors
-    /// When it cannot be read.
-    pub fn parse(url: &str) -> DbResult<Self> {
-        let mut config: Config = url.parse()?;
+    /// When it cannot be read, or a parameter of TLS names what cannot be used.
+    pub fn parse(url: &str) -> Result<Self, BadTarget> {
+        let (rest, parameters) = take_apart(url)?;
+        let tls = Arc::new(Tls::new(parameters)?);
+        let mut config: Config = rest.parse()?;
+        config.ssl_mode(tls.mode());
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         config.connect_timeout(*config.get_connect_timeout().unwrap_or(&CONNECT_TIMEOUT));
         config.keepalives_idle(KEEPALIVE_IDLE).keepalives_interval(KEEPALIVE_INTERVAL);
@@ -81,12 +92,22 @@ impl Target {
         }
         let away = Arc::new(watch::Sender::new(Instant::now()));
         let hosts = each_host(&config).into_iter().map(Host::new).collect();
-        Ok(Self { hosts, config, away, failures: Arc::default() })
+        Ok(Self { hosts, tls, config, away, failures: Arc::default() })
     }
 
-    /// The settings, for the pool.
+    /// The settings, for another pool than ours.
     pub fn config(&self) -> Config {
         self.config.clone()
+    }
+
+    /// What encrypts the connections of such a pool.
+    pub async fn connector(&self) -> MakeRustlsConnect {
+        self.tls.connector().await
+    }
+
+    /// Asks Postgres to cancel what runs on a connection, encrypted as that is.
+    pub(super) async fn cancel(&self, client: &tokio_postgres::Client) -> DbResult<()> {
+        client.cancel_token().cancel_query(self.tls.connector().await).await
     }
 
     /// A new connection with a session prepared by `setup`.
@@ -170,7 +191,7 @@ impl Target {
             return Ok(());
         }
         let made = Instant::now();
-        let (second, connection) = match config.connect(NoTls).await {
+        let (second, connection) = match self.connect_host(config).await {
             Ok(second) => second,
             // Where this was the last connection to be had nothing can be found out, until one is free.
             Err(error) if error.code().is_some_and(|code| code.code().starts_with("53")) => return Ok(()),
@@ -191,7 +212,7 @@ impl Target {
     pub(super) async fn dial(&self) -> Result<Dialled, NoConnection> {
         let attempts = (0..).zip(self.hosts.iter()).map(|(place, host)| async move {
             sleep(HEAD_START * place).await;
-            (place as usize, host.config.connect(NoTls).await)
+            (place as usize, self.connect_host(&host.config).await)
         });
         let mut attempts: FuturesUnordered<_> = attempts.collect();
         let mut failures = Vec::new();
@@ -202,6 +223,20 @@ impl Target {
             }
         }
         Err(NoConnection::of(failures))
+    }
+
+    /// Connects to one host. If TLS is preferred and fails, it is tried without, as libpq does; of two errors the first is told.
+    async fn connect_host(&self, config: &Config) -> DbResult<(tokio_postgres::Client, Connection)> {
+        let connector = self.tls.connector().await;
+        let connected = config.connect(connector.clone()).await;
+        match connected {
+            Err(error) if config.get_ssl_mode() == SslMode::Prefer && tls::may_be_plain(&error) => {
+                let mut plain = config.clone();
+                plain.ssl_mode(SslMode::Disable);
+                plain.connect(connector).await.map_err(|_| error)
+            }
+            connected => connected,
+        }
     }
 
     fn no_connection(&self, host: usize, error: tokio_postgres::Error) -> NoConnection {
@@ -217,7 +252,16 @@ impl Target {
 }
 
 impl Host {
-    fn new(config: Config) -> Self {
+    fn new(mut config: Config) -> Self {
+        if let [Address::Unix(_)] = config.get_hosts() {
+            // Postgres has no TLS there, whatever is asked for; so libpq.
+            config.ssl_mode(SslMode::Disable);
+        }
+        if let ([], [address]) = (config.get_hosts(), config.get_hostaddrs()) {
+            // The name that a certificate has to have.
+            let address = address.to_string();
+            config.host(address);
+        }
         let port = config.get_ports().first().copied().unwrap_or(5432);
         let name = match (config.get_hosts().first(), config.get_hostaddrs().first()) {
             (Some(Address::Tcp(host)), _) => format!("{host}:{port}"),

@@ -13,5 +13,6 @@ mod migrations;
 mod overloaded;
 mod poolers;
 mod postgres;
+mod postgres_tls;
 mod private;
 mod turns;
