@@ -24,6 +24,7 @@ pub mod reader;
 mod records;
 mod sessions;
 mod target;
+mod target_hosts;
 pub mod target_text;
 mod tls;
 pub mod types;
