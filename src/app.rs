@@ -10,8 +10,9 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::admission::{Methods, Overload, Statistics};
+use crate::admission::{KnownKeys, Methods, Overload, Statistics};
 use crate::config::Config;
+use crate::domain::time::Timestamp;
 use crate::engine::dispatcher::Dispatcher;
 use crate::engine::{Engine, EngineSettings};
 use crate::feed::{Feed, FeedSettings, Hub};
@@ -21,7 +22,7 @@ use crate::store::connection::Target;
 use crate::store::health::Health;
 use crate::store::pool::PoolSettings;
 use crate::task::{Loops, TaskSettings};
-use crate::{engine, proto, server, store};
+use crate::{credentials, engine, proto, server, store};
 
 /// The file descriptor sets of everything that is served: they drive reflection and the table of known methods.
 const DESCRIPTORS: &[&[u8]] = &[
@@ -40,6 +41,8 @@ pub struct App {
     pub routes: Routes,
     /// Shared with the admission layers, which fill it.
     pub statistics: Arc<Statistics>,
+    /// The credentials that calls need, for the admission layers. None: calls need none.
+    pub credentials: Option<Arc<KnownKeys>>,
     engine: Engine,
     loops: Arc<Loops>,
     dispatching: JoinHandle<()>,
@@ -80,13 +83,17 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
         shutdown: shutdown.clone(),
         started: SystemTime::now(),
     };
+    let credentials = config.requires_credentials().then(|| known_keys(&engine));
+    if let Some(known) = &credentials {
+        tokio::spawn(credentials::keep(known.clone(), store.clone(), shutdown.clone()));
+    }
     let (reporter, health) = tonic_health::server::health_reporter();
     tokio::spawn(report_health(reporter, engine.clone(), store, shutdown));
     let mut routes = routes(services).add_service(health);
     if config.reflection {
         routes = server::with_reflection(routes, DESCRIPTORS)?;
     }
-    Ok(App { routes, statistics, engine, loops, dispatching, keeping, feed })
+    Ok(App { routes, statistics, credentials, engine, loops, dispatching, keeping, feed })
 }
 
 impl App {
@@ -159,6 +166,22 @@ async fn report_health(reporter: HealthReporter, engine: Engine, store: Store, s
             () = tokio::time::sleep(HEALTH_EVERY) => {}
         }
     }
+}
+
+/// A memory of credentials that goes by the clock of the database.
+fn known_keys(engine: &Engine) -> Arc<KnownKeys> {
+    let engine = engine.clone();
+    Arc::new(KnownKeys::new(Arc::new(move || match engine.shared().clock.now() {
+        // Nothing was read from the database yet.
+        Timestamp(0) => now_here(),
+        now => now,
+    })))
+}
+
+/// The time by the clock of this machine.
+fn now_here() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(0).after(since)
 }
 
 fn methods() -> anyhow::Result<Methods> {

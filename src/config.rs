@@ -4,6 +4,7 @@
 //! validated as a whole, so that a server that starts has settings that make sense together. Secrets never show in
 //! `Debug`.
 
+pub mod exposure;
 pub mod host;
 pub mod layer;
 pub mod units;
@@ -16,6 +17,7 @@ use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+pub use exposure::Auth;
 pub use host::Host;
 pub use layer::Layer;
 pub use units::{ByteSize, Span};
@@ -26,6 +28,8 @@ pub use units::{ByteSize, Span};
 #[allow(missing_docs, reason = "each is documented, with unit and reason, in Layer")]
 pub struct Config {
     pub listen: SocketAddr,
+    pub auth: Option<Auth>,
+    pub insecure: bool,
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
     pub tls_client_ca: Option<PathBuf>,
@@ -65,6 +69,8 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 50051)),
+            auth: None,
+            insecure: false,
             tls_cert: None,
             tls_key: None,
             tls_client_ca: None,

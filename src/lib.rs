@@ -11,6 +11,7 @@ pub mod bench;
 pub mod cli;
 pub mod codec;
 pub mod config;
+pub mod credentials;
 pub mod dev;
 pub mod domain;
 pub mod engine;

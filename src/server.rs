@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tower::ServiceBuilder;
 
-use crate::admission::{self, ArrivalLimits, Overload, Statistics, StreamLimits};
+use crate::admission::{self, ArrivalLimits, KnownKeys, Overload, Statistics, StreamLimits};
 use crate::config::Config;
 use sparse::Sparse;
 pub use tls::Tls;
@@ -56,10 +56,13 @@ pub struct Options {
     pub tls: Option<Arc<Tls>>,
     /// Whether new work is refused now.
     pub overload: Overload,
+    /// The credentials that calls need. None: calls need none.
+    pub credentials: Option<Arc<KnownKeys>>,
 }
 
 impl Options {
-    /// What the settings say; nothing is refused for overload unless `overload` is set, and connections are plaintext unless `tls` is.
+    /// What the settings say; nothing is refused for overload unless `overload` is set, and connections are plaintext unless `tls` is. Where
+    /// credentials are required, all calls that need one are refused unless `credentials` is set.
     pub fn new(config: &Config, statistics: Arc<Statistics>) -> Options {
         Options {
             max_in_flight: config.max_in_flight,
@@ -83,6 +86,7 @@ impl Options {
             statistics,
             tls: None,
             overload: Arc::new(|| None),
+            credentials: config.requires_credentials().then(|| Arc::new(KnownKeys::unread())),
         }
     }
 }
@@ -106,6 +110,8 @@ pub async fn serve(
         .layer(admission::catch_panics())
         // Strangers get an answer that they understand; errors of the libraries below get our form.
         .layer(admission::protocol_errors())
+        // Who calls, and whether he may call this.
+        .layer(admission::credentials(options.credentials.clone()))
         // While the writer is behind, new work is refused before its message is read.
         .layer(admission::shed(Arc::clone(&options.overload)))
         // DEADLINE_EXCEEDED in time, streams included; handlers see the exact deadline.

@@ -12,8 +12,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["app", "server", "config", "telemetry", "dev", "store", "proto", "bench"]),
     ("bench", &["admission", "config", "server", "dev", "store", "domain", "proto"]),
-    ("app", &["server", "rpc", "admission", "task", "engine", "feed", "store", "config", "proto"]),
+    (
+        "app",
+        &["credentials", "domain", "server", "rpc", "admission", "task", "engine", "feed", "store", "config", "proto"],
+    ),
     ("server", &["admission", "config"]),
+    ("credentials", &["admission", "store"]),
     ("admission", &["domain", "proto"]),
     ("rpc", &["admission", "task", "operation", "engine", "feed", "store", "domain", "proto", "error"]),
     ("task", &["operation", "engine", "feed", "store", "domain", "error"]),

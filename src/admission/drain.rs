@@ -5,18 +5,15 @@
 //! that do work end by themselves, or in their services.
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::Request;
-use http_body::{Body, Frame, SizeHint};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
+use tonic::Code;
 use tower::layer::{LayerFn, layer_fn};
 
-use super::deadline::trailers_of;
+use super::ended::EndedBody;
 use super::{Answer, Inner, Outcome, methods, refusal};
 
 /// At once nearly: another server is there, or this one is when it has restarted.
@@ -56,46 +53,13 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Drained<S> {
         let ending = Box::pin(async move {
             draining.cancelled_owned().await;
             tokio::time::sleep(LAST_WORDS).await;
+            refusal(Code::Unavailable, "DRAINING", Outcome::NotApplied, "the server is stopping; resume on another")
+                .retry_after(RETRY_AFTER)
+                .into_status()
         });
         Box::pin(async move {
             let response = answer.await?;
-            Ok(response.map(|body| tonic::body::Body::new(DrainedBody { inner: Some(body), ending })))
+            Ok(response.map(|body| tonic::body::Body::new(EndedBody::after_what_is_ready(body, ending))))
         })
-    }
-}
-
-/// A response that ends with the server.
-struct DrainedBody {
-    /// `None` once it has been ended.
-    inner: Option<tonic::body::Body>,
-    ending: Pin<Box<dyn Future<Output = ()> + Send>>,
-}
-
-impl Body for DrainedBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(inner) = &mut self.inner else {
-            return Poll::Ready(None);
-        };
-        if let Poll::Ready(frame) = Pin::new(inner).poll_frame(context) {
-            return Poll::Ready(frame);
-        }
-        std::task::ready!(self.ending.as_mut().poll(context));
-        self.inner = None;
-        let status =
-            refusal(Code::Unavailable, "DRAINING", Outcome::NotApplied, "the server is stopping; resume on another")
-                .retry_after(RETRY_AFTER)
-                .into_status();
-        Poll::Ready(Some(trailers_of(&status)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
     }
 }

@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 
 use prost::Message;
-use prost_types::FileDescriptorSet;
+use prost_types::{DescriptorProto, FileDescriptorSet, MethodDescriptorProto};
+
+use super::Access;
 
 /// What the layers know about the method of a call; the outermost puts it into the request's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,10 @@ pub struct Method {
     pub is_health: bool,
     /// Whether its stream goes on until somebody ends it.
     pub is_watch: bool,
+    /// Whether a call may wait for something to happen, for as long as its caller wants: its request has a `wait`, or it is a watch.
+    pub may_wait: bool,
+    /// What it requires of its caller.
+    pub access: Access,
 }
 
 impl Method {
@@ -40,6 +46,8 @@ impl Method {
         is_new_work: false,
         is_health: false,
         is_watch: false,
+        may_wait: true,
+        access: Access::Denied,
     };
 }
 
@@ -73,7 +81,7 @@ impl Methods {
                 for service in &file.service {
                     let service_name = format!("{}.{}", file.package(), service.name());
                     for method in &service.method {
-                        methods.insert(&service_name, method.name(), method.client_streaming());
+                        methods.insert(&service_name, method, waits(&set, method));
                     }
                 }
             }
@@ -82,8 +90,10 @@ impl Methods {
         Ok(methods)
     }
 
-    fn insert(&mut self, service: &str, name: &str, is_client_streaming: bool) {
+    fn insert(&mut self, service: &str, method: &MethodDescriptorProto, waits: bool) {
+        let (name, is_client_streaming) = (method.name(), method.client_streaming());
         let path = format!("/{service}/{name}");
+        let is_watch = name.starts_with("Watch") || name == "ServerReflectionInfo";
         let method = Method {
             index: self.paths.len(),
             is_known: true,
@@ -92,7 +102,9 @@ impl Methods {
             is_essential: ESSENTIAL.contains(&name),
             is_new_work: NEW_WORK.contains(&name),
             is_health: service == "grpc.health.v1.Health",
-            is_watch: name.starts_with("Watch") || name == "ServerReflectionInfo",
+            is_watch,
+            may_wait: waits || is_watch,
+            access: Access::of(&path),
         };
         // Sets overlap where files import each other.
         if !self.by_path.contains_key(&path) {
@@ -110,6 +122,19 @@ impl Methods {
     pub(super) fn paths(&self) -> &[String] {
         &self.paths
     }
+}
+
+/// Whether the request of a method says how long to wait.
+fn waits(set: &FileDescriptorSet, method: &MethodDescriptorProto) -> bool {
+    request(set, method).is_some_and(|request| request.field.iter().any(|field| field.name() == "wait"))
+}
+
+/// The message that a method takes.
+fn request<'a>(set: &'a FileDescriptorSet, method: &MethodDescriptorProto) -> Option<&'a DescriptorProto> {
+    set.file.iter().find_map(|file| {
+        let name = method.input_type().strip_prefix('.')?.strip_prefix(file.package())?.strip_prefix('.')?;
+        file.message_type.iter().find(|message| message.name() == name)
+    })
 }
 
 /// The method that the outermost layer found. A call that did not pass it counts as unknown.
@@ -133,5 +158,18 @@ mod tests {
         assert_eq!(methods.paths()[one.index], "unknown");
         let distinct: std::collections::HashSet<_> = methods.paths().iter().collect();
         assert_eq!(distinct.len(), methods.paths().len());
+    }
+
+    #[test]
+    fn what_can_wait_is_known() {
+        let methods = Methods::from_descriptors(&[crate::proto::FILE_DESCRIPTOR_SET]).expect("our own descriptors");
+        let waiting: Vec<_> = methods.paths().iter().filter(|path| methods.find(path).may_wait).collect();
+        let names: Vec<_> = waiting.iter().filter_map(|path| path.rsplit('/').next()).collect();
+        for name in
+            ["WaitJob", "LeaseStages", "AcquirePermit", "WatchJob", "WatchJobs", "WatchRecords", "WatchResource"]
+        {
+            assert!(names.contains(&name), "{name}");
+        }
+        assert_eq!(names.len(), 8, "and what is unknown: {names:?}");
     }
 }

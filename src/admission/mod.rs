@@ -1,4 +1,4 @@
-//! What every call passes on its way in and out, as tower layers: statistics, panics, protocol errors, deadlines, arrival
+//! What every call passes on its way in and out, as tower layers: statistics, panics, protocol errors, credentials, deadlines, arrival
 //! of messages, the in-flight limit, draining. `server` puts them in order.
 //!
 //! Invariants:
@@ -8,8 +8,10 @@
 //! - Nothing here looks inside a message.
 
 mod arrival;
+mod credentials;
 mod deadline;
 mod drain;
+mod ended;
 mod limit;
 mod message;
 mod methods;
@@ -17,6 +19,7 @@ mod panic;
 mod peer;
 mod protocol;
 mod refusal;
+mod roles;
 mod sent;
 mod shares;
 mod shed;
@@ -28,6 +31,7 @@ use std::convert::Infallible;
 use futures::future::BoxFuture;
 
 pub use arrival::{ArrivalLimits, arrival};
+pub use credentials::{Clock, FailureReason, Failures, KnownKeys, credentials};
 pub use deadline::{Deadline, deadline};
 pub use drain::end_watches;
 pub use limit::in_flight_limit;
@@ -37,6 +41,7 @@ pub use panic::catch_panics;
 pub use peer::{Authenticated, Peer};
 pub use protocol::protocol_errors;
 pub use refusal::{DOMAIN, Outcome, Refusal, refusal};
+pub use roles::{Access, RoleDenial};
 pub use sent::UntilSent;
 pub use shares::ConnectionShare;
 pub use shed::{Overload, shed};

@@ -16,7 +16,7 @@ pub struct Peer {
     pub certificate: Option<Arc<[String]>>,
 }
 
-/// The principal of a call, in the extensions of its request. Absent: credentials are not required, and none was presented.
+/// The principal of a call, in the extensions of its request. Absent: no credential is required, by the server or by the method.
 #[derive(Clone, Debug)]
 pub struct Authenticated(pub Arc<Principal>);
 

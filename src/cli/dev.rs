@@ -47,7 +47,7 @@ impl Dev {
             None => Encryption::Plaintext,
         };
         let serving = run_server(&config, &database_url, tls, |address| {
-            print!("{}", banner(address, postgres.data_dir(), self.ephemeral, encryption));
+            print!("{}", banner(address, &config, postgres.data_dir(), self.ephemeral, encryption));
         });
         let served = tokio::select! {
             served = serving => served,
@@ -93,9 +93,20 @@ enum Encryption<'a> {
 }
 
 /// What a person sees first. The first line is for programs: tests and scripts look for it.
-fn banner(address: SocketAddr, data_dir: &Path, is_ephemeral: bool, encryption: Encryption<'_>) -> String {
+fn banner(
+    address: SocketAddr,
+    config: &Config,
+    data_dir: &Path,
+    is_ephemeral: bool,
+    encryption: Encryption<'_>,
+) -> String {
     let fate = if is_ephemeral { "removed at the end" } else { "kept; --ephemeral for none" };
     let data_dir = data_dir.display();
+    let auth = match (config.requires_credentials(), config.is_loopback()) {
+        (true, _) => "required: send `authorization: Bearer` and an API key",
+        (false, true) => "off: every program on this machine can do everything (--auth required)",
+        (false, false) => "off: everybody who can connect can do everything (--auth required)",
+    };
     let job = r#"'{"kind":"video","stages":[{"name":"voice"},{"name":"render","depends_on":["voice"]}]}'"#;
     let (how, flags, trust) = match encryption {
         Encryption::Plaintext => ("plaintext", "-plaintext".to_owned(), String::new()),
@@ -115,7 +126,8 @@ fn banner(address: SocketAddr, data_dir: &Path, is_ephemeral: bool, encryption: 
 Interlock {version} is ready.
 
   gRPC   {address} ({how}, reflection on)
-{trust}  data   {data_dir} ({fate})
+{trust}  auth   {auth}
+  data   {data_dir} ({fate})
 
 Try, from another terminal:
 
@@ -137,10 +149,11 @@ mod tests {
     #[test]
     fn the_banner_begins_with_the_line_for_programs() {
         let address = SocketAddr::from(([127, 0, 0, 1], 4_000));
-        let text = banner(address, Path::new("/data"), false, Encryption::Plaintext);
+        let config = Config::default();
+        let text = banner(address, &config, Path::new("/data"), false, Encryption::Plaintext);
         assert_eq!(text.lines().next(), Some("listening on 127.0.0.1:4000"));
-        assert!(text.contains("/data (kept"), "{text}");
-        let own = banner(address, Path::new("/data"), false, Encryption::OwnAuthority(Path::new("/ca.pem")));
+        assert!(text.contains("/data (kept") && text.contains("auth   off: every program"), "{text}");
+        let own = banner(address, &config, Path::new("/data"), false, Encryption::OwnAuthority(Path::new("/ca.pem")));
         assert!(own.contains("grpcurl -cacert /ca.pem 127.0.0.1:4000 list"), "{own}");
         assert!(own.contains("INTERLOCK_SERVER=https://127.0.0.1:4000 INTERLOCK_CA=/ca.pem"), "{own}");
         assert!(text.contains(r#"-d '{"job_id":"THE JOB ID"}'"#), "{text}");

@@ -125,13 +125,18 @@ async fn run_server(
         Some(tls) => Some(tls),
         None => server::Tls::from_config(config)?,
     };
+    config.check_exposure(tls.is_some())?;
     let shutdown = server::on_signals().context("cannot listen for signals")?;
     let app = app::start(config, database_url, shutdown.clone()).await?;
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     announce(listener.local_addr().context("the listener has no address")?);
-    let options =
-        server::Options { overload: app.overload(), tls, ..server::Options::new(config, Arc::clone(&app.statistics)) };
+    let options = server::Options {
+        overload: app.overload(),
+        credentials: app.credentials.clone(),
+        tls,
+        ..server::Options::new(config, Arc::clone(&app.statistics))
+    };
     let served = server::serve(listener, app.routes.clone(), options, shutdown).await;
     app.stop().await;
     served

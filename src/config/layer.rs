@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::{ByteSize, LogFormat, Span};
+use super::{Auth, ByteSize, LogFormat, Span};
 
 /// One layer of settings; the names in a file are the same with underscores.
 #[derive(Debug, Clone, Default, Args, Serialize)]
@@ -24,6 +24,17 @@ pub struct Layer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
 
+    /// Whether calls need an API key or a client certificate [default: off on loopback, required elsewhere]. On loopback only programs of
+    /// this machine can connect; set it to required there too if other users share the machine or a proxy forwards to it.
+    #[arg(long, env = "INTERLOCK_AUTH", value_name = "WHEN")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
+
+    /// Listen beyond loopback without TLS, or with `--auth off` [default: false]. Otherwise the server refuses to start, because others
+    /// could read what is sent, or do everything.
+    #[arg(long, env = "INTERLOCK_INSECURE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub insecure: Option<bool>,
     /// A PEM file with the server's certificate, and behind it those that lead to its authority [default: none, plaintext]. With it the
     /// port is TLS alone. New content is taken into use within seconds, and at once by SIGHUP; open connections stay.
     #[arg(long, env = "INTERLOCK_TLS_CERT", value_name = "FILE")]

@@ -145,6 +145,11 @@ impl Principal {
     pub fn covers(&self, namespace: &str) -> bool {
         self.namespaces.iter().any(|pattern| pattern.covers(namespace))
     }
+
+    /// Whether it is valid in all namespaces, those that do not exist yet included.
+    pub fn covers_all(&self) -> bool {
+        self.namespaces.iter().any(|pattern| matches!(pattern, NamespacePattern::Prefix(prefix) if prefix.is_empty()))
+    }
 }
 
 #[cfg(test)]

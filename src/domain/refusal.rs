@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::id::Name;
+
 /// Why an operation was not applied.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum Refusal {
@@ -60,6 +62,16 @@ pub enum Refusal {
         name: String,
         /// What holds it.
         why: &'static str,
+    },
+    /// The credential of the caller does not permit it.
+    #[error("{why}")]
+    RoleDenied {
+        /// Whom the call was made as.
+        principal: Name,
+        /// The roles any of which would be enough, by name, with commas between. Empty: the namespace is the reason.
+        roles: String,
+        /// What the principal has and what it would need.
+        why: String,
     },
     /// No such API key.
     #[error("there is no API key {key_id:?}")]

@@ -74,6 +74,11 @@ fn name(given: &str) -> std::result::Result<Name, Refusal> {
 async fn create_namespace(caller: Caller, mut request: CreateNamespaceRequest) -> Result<CreateNamespaceResponse> {
     let identity = digest::identity(caller.namespace, &mut request)?;
     let name = name(&request.name)?;
+    if let Some(principal) = caller.principal().filter(|principal| !principal.covers(&name)) {
+        // Before it is known whether it exists.
+        let why = format!("{} is not valid in namespace {name:?}, so it cannot create it", principal.name);
+        return Err(Refusal::RoleDenied { principal: principal.name.clone(), roles: String::new(), why }.into());
+    }
     let operation = CreateNamespace { name: name.clone(), request: identity };
     let reply = caller.execute(operation).await?;
     caller.services.namespaces.forget(&name);
@@ -86,6 +91,9 @@ async fn delete_namespace(caller: Caller, mut request: DeleteNamespaceRequest) -
     let name = name(&request.name)?;
     if &*name == DEFAULT_NAMESPACE {
         return Err(Path::Root.field("name").refuse("the namespace default cannot be deleted").into());
+    }
+    if !caller.covers(&name) {
+        return Err(Refusal::NamespaceNotFound { name: name.to_string() }.into());
     }
     // What is not there is for the decision to refuse: a repeat of its deletion finds it gone. No namespace has number 0.
     let found = caller.services.store.namespace(&name).await?;
@@ -104,7 +112,8 @@ async fn list_namespaces(caller: Caller, request: ListNamespacesRequest) -> Resu
         // Tokens are not signed; this goes into a query.
         text::namespace(&after, &Path::Root.field("page_token"))?;
     }
-    let mut found = caller.services.store.namespaces_page(&after, limit + 1).await?;
+    let covered = caller.principal().map(|principal| &*principal.namespaces);
+    let mut found = caller.services.store.namespaces_page(&after, covered, limit + 1).await?;
     let is_last = found.len() <= limit as usize;
     found.truncate(limit as usize);
     let next_page_token = match found.last() {

@@ -11,6 +11,7 @@ use super::convert::path::Path;
 use super::convert::text;
 use super::services::Services;
 use crate::admission::{Authenticated, Deadline, Peer};
+use crate::domain::access::Principal;
 use crate::domain::audit::Actor;
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::Job;
@@ -49,7 +50,12 @@ pub async fn answer<Q, A, F>(
 where
     F: Future<Output = Result<A>>,
 {
-    let namespace = services.namespaces.id(name_of(request.metadata()).map_err(Error::Refused)?).await?;
+    let name = name_of(request.metadata()).map_err(Error::Refused)?;
+    if principal(&request).is_some_and(|principal| !principal.covers(name)) {
+        // As if it did not exist, whether it does or not.
+        return Err(Error::from(Refusal::NamespaceNotFound { name: name.to_owned() }).into());
+    }
+    let namespace = services.namespaces.id(name).await?;
     answer_within(services, namespace, request, rpc).await
 }
 
@@ -82,10 +88,15 @@ where
 
 /// Who asks: the principal whose credential was checked, or whoever is at the other end of the connection.
 fn actor<Q>(request: &Request<Q>) -> Actor {
-    match request.extensions().get::<Authenticated>() {
-        Some(Authenticated(principal)) => Actor::Principal(principal.clone()),
+    match principal(request) {
+        Some(principal) => Actor::Principal(principal.clone()),
         None => Actor::Anonymous(request.extensions().get::<Peer>().and_then(|peer| peer.address)),
     }
+}
+
+/// The principal of a call. None: no credential is required.
+fn principal<Q>(request: &Request<Q>) -> Option<&Arc<Principal>> {
+    request.extensions().get::<Authenticated>().map(|Authenticated(principal)| principal)
 }
 
 /// When the answer has to be there, as the admission layers have read it.
@@ -104,6 +115,19 @@ fn name_of(metadata: &MetadataMap) -> std::result::Result<&str, Refusal> {
 }
 
 impl Caller {
+    /// The principal of the call. None: no credential is required.
+    pub fn principal(&self) -> Option<&Principal> {
+        match &self.actor {
+            Actor::Principal(principal) => Some(principal),
+            Actor::Server | Actor::Anonymous(_) => None,
+        }
+    }
+
+    /// Whether the credential of the call covers the namespace of this name.
+    pub fn covers(&self, namespace: &str) -> bool {
+        self.principal().is_none_or(|principal| principal.covers(namespace))
+    }
+
     /// Applies an operation.
     pub async fn execute(&self, operation: impl Operation) -> Result<Reply> {
         self.services.engine.execute_for(self.actor.clone(), operation, self.deadline).await

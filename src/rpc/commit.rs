@@ -11,6 +11,7 @@ use super::limits;
 use super::page::Budget;
 use super::record_writes::fitting;
 use super::{job_writes, permit_writes, stage_writes};
+use crate::admission::{Access, RoleDenial};
 use crate::domain::documents::JobDocuments;
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::{Hold, Job};
@@ -46,6 +47,7 @@ pub async fn commit(caller: Caller, mut request: proto::CommitRequest) -> Result
         request.lease_fence.map(|given| worker::lease_fence(caller.namespace, &given, &path)).transpose()?;
     let path = root.field("permit_fence");
     let permit_fence = request.permit_fence.map(|given| permit::token(&given, &path)).transpose()?;
+    permitted(&caller, &request.operations)?;
     let (parts, subjects) = parts(caller.namespace, request.operations)?;
     let reply = caller
         .execute(Commit { parts, lease_fence, permit_fence, namespace: caller.namespace, request: identity })
@@ -55,6 +57,40 @@ pub async fn commit(caller: Caller, mut request: proto::CommitRequest) -> Result
         None => told(&subjects, &reply)?,
     };
     Ok(proto::CommitResponse { results, replayed: reply.replayed.is_some() })
+}
+
+/// Each operation needs the role that it would need alone.
+fn permitted(caller: &Caller, operations: &[proto::CommitOperation]) -> std::result::Result<(), Refusal> {
+    let Some(principal) = caller.principal() else { return Ok(()) };
+    let asked = operations.iter().enumerate().filter_map(|(index, given)| Some((index, given.operation.as_ref()?)));
+    for (index, asked) in asked.take(limits::OPERATIONS_PER_COMMIT) {
+        Access::of(method(asked)).check(principal).map_err(|denial| {
+            let path = Path::Root.field("operations").index(index).field(name(asked)).to_string();
+            let RoleDenial { principal, roles, message: why, .. } = *denial;
+            Refusal::RoleDenied { principal, roles, why }.at(index, path)
+        })?;
+    }
+    Ok(())
+}
+
+/// The method that would do an operation alone.
+fn method(asked: &Asked) -> &'static str {
+    match asked {
+        Asked::SubmitJob(_) => "/interlock.v1.JobService/SubmitJob",
+        Asked::CompleteStage(_) => "/interlock.v1.WorkerService/CompleteStage",
+        Asked::FailStage(_) => "/interlock.v1.WorkerService/FailStage",
+        Asked::UpdateRecord(_) => "/interlock.v1.RecordService/UpdateRecord",
+        Asked::DeleteRecord(_) => "/interlock.v1.RecordService/DeleteRecord",
+        Asked::UpdateStageProgress(_) => "/interlock.v1.WorkerService/UpdateStageProgress",
+        Asked::AddStages(_) => "/interlock.v1.WorkerService/AddStages",
+        Asked::ReleaseStage(_) => "/interlock.v1.WorkerService/ReleaseStage",
+        Asked::UpdateJob(_) => "/interlock.v1.JobService/UpdateJob",
+        Asked::CancelJob(_) => "/interlock.v1.JobService/CancelJob",
+        Asked::PauseJob(_) => "/interlock.v1.JobService/PauseJob",
+        Asked::ResumeJob(_) => "/interlock.v1.JobService/ResumeJob",
+        Asked::RetryJob(_) => "/interlock.v1.JobService/RetryJob",
+        Asked::ReleasePermit(_) => "/interlock.v1.PermitService/ReleasePermit",
+    }
 }
 
 fn parts(namespace: NamespaceId, given: Vec<proto::CommitOperation>) -> Result<(Vec<Part>, Vec<Subject>)> {

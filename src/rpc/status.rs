@@ -39,6 +39,7 @@ pub enum Reason {
     RecordNotFound,
     StageNotFound,
     NamespaceNotFound,
+    RoleDenied,
     KeyNotFound,
     KeyAlreadyExists,
     JobAlreadyExists,
@@ -75,6 +76,7 @@ impl Reason {
             Self::RecordNotFound => "RECORD_NOT_FOUND",
             Self::StageNotFound => "STAGE_NOT_FOUND",
             Self::NamespaceNotFound => "NAMESPACE_NOT_FOUND",
+            Self::RoleDenied => "ROLE_DENIED",
             Self::KeyNotFound => "KEY_NOT_FOUND",
             Self::KeyAlreadyExists => "KEY_ALREADY_EXISTS",
             Self::JobAlreadyExists => "JOB_ALREADY_EXISTS",
@@ -233,6 +235,9 @@ impl Answer {
             }
             Refusal::NamespaceInUse { name, .. } => {
                 Self::no(Code::FailedPrecondition, Reason::NamespaceNotEmpty).with("namespace", name)
+            }
+            Refusal::RoleDenied { principal, roles, .. } => {
+                Self::no(Code::PermissionDenied, Reason::RoleDenied).with("principal", principal).with("roles", roles)
             }
             Refusal::KeyNotFound { key_id } => Self::no(Code::NotFound, Reason::KeyNotFound).with("key_id", key_id),
             Refusal::KeyAlreadyExists { .. } => Self::no(Code::AlreadyExists, Reason::KeyAlreadyExists),

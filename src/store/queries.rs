@@ -12,6 +12,7 @@ use super::connection::{Run, unavailable};
 use super::load;
 use super::types::JsonText;
 use super::{Store, load::number};
+use crate::domain::access::NamespacePattern;
 use crate::domain::documents::{JobDocuments, LeaseDocuments};
 use crate::domain::event::{EventKind, JobEvent, StageChange};
 use crate::domain::id::{JobKey, NamespaceId, StageNo};
@@ -159,10 +160,24 @@ impl Store {
         rows.map_err(|error| unavailable(&error))?.iter().map(|row| event(row, 0)).collect()
     }
 
-    /// Namespaces whose names come after one, in order.
-    pub async fn namespaces_page(&self, after: &str, limit: u32) -> Result<Vec<Namespace>> {
+    /// Namespaces whose names come after one, in order; only those that one of the patterns covers. None: all.
+    pub async fn namespaces_page(
+        &self,
+        after: &str,
+        covered: Option<&[NamespacePattern]>,
+        limit: u32,
+    ) -> Result<Vec<Namespace>> {
+        let (mut names, mut prefixes) = (Vec::new(), Vec::new());
+        match covered {
+            None => prefixes.push(""),
+            Some(patterns) => patterns.iter().for_each(|pattern| match pattern {
+                NamespacePattern::Exact(name) => names.push(&**name),
+                NamespacePattern::Prefix(prefix) => prefixes.push(&**prefix),
+            }),
+        }
         let client = self.reads.get().await?;
-        let rows = client.rows(include_str!("sql/list_namespaces.sql"), &[&after, &i64::from(limit)]).await;
+        let sql = include_str!("sql/list_namespaces.sql");
+        let rows = client.rows(sql, &[&after, &i64::from(limit), &names, &prefixes]).await;
         Ok(rows.map_err(|error| unavailable(&error))?.iter().map(load::namespace).collect())
     }
 

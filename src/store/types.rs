@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use postgres_types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
+use crate::domain::credential::SecretHash;
 use crate::domain::short::Short;
 use crate::domain::time::Timestamp;
 
@@ -33,6 +34,20 @@ impl<'a> FromSql<'a> for Timestamp {
     fn accepts(ty: &Type) -> bool {
         *ty == Type::TIMESTAMPTZ
     }
+}
+
+/// Its `Debug` shows nothing, and drivers log what statements are executed with.
+impl ToSql for SecretHash {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(self.as_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::BYTEA
+    }
+
+    to_sql_checked!();
 }
 
 impl ToSql for Short {

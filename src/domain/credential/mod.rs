@@ -41,6 +41,15 @@ pub struct Previous {
     pub until: Timestamp,
 }
 
+/// Which secret of a credential was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretMatch {
+    /// The newest.
+    Newest,
+    /// The one before the last rotation.
+    Previous,
+}
+
 /// Whether a credential is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyState {
@@ -114,15 +123,25 @@ impl ApiKey {
     /// Whether it is active and this is its secret: the newest, or the one before it as long as the grace of the rotation lasts. Takes the same
     /// time whatever the secret is. False for a certificate.
     pub fn verify(&self, secret: &Secret, now: Timestamp) -> bool {
+        self.match_secret(secret, now).is_some() && self.state(now) == KeyState::Active
+    }
+
+    /// Which of its secrets this is, whether it is active or not; the one before the last rotation only as long as the grace lasts. None: neither,
+    /// or it is a certificate. Takes the same time whatever the secret is.
+    pub fn match_secret(&self, secret: &Secret, now: Timestamp) -> Option<SecretMatch> {
         let shown = SecretHash::of(secret);
-        let Proof::Secret { hash, previous } = &self.proof else {
-            return SecretHash::unknown().ct_eq(&shown).into();
+        let (hash, previous) = match &self.proof {
+            Proof::Secret { hash, previous } => (*hash, previous.as_ref()),
+            Proof::Certificate(_) => (SecretHash::unknown(), None),
         };
         let is_newest = hash.ct_eq(&shown);
-        let is_previous = previous.as_ref().map_or_else(SecretHash::unknown, |previous| previous.hash).ct_eq(&shown);
-        let in_grace = previous.as_ref().is_some_and(|previous| now < previous.until);
-        let is_known = bool::from(is_newest) | (bool::from(is_previous) & in_grace);
-        is_known && self.state(now) == KeyState::Active
+        let is_previous = previous.map_or_else(SecretHash::unknown, |previous| previous.hash).ct_eq(&shown);
+        let in_grace = previous.is_some_and(|previous| now < previous.until);
+        match (bool::from(is_newest), bool::from(is_previous) && in_grace) {
+            (true, _) => Some(SecretMatch::Newest),
+            (false, true) => Some(SecretMatch::Previous),
+            (false, false) => None,
+        }
     }
 
     /// The name in a client certificate that stands for it. None: it has a secret.

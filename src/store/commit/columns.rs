@@ -6,6 +6,7 @@
 use postgres_types::ToSql;
 use uuid::Uuid;
 
+use crate::domain::credential::SecretHash;
 use crate::domain::short::Short;
 use crate::domain::time::Timestamp;
 use crate::store::types::JsonText;
@@ -37,7 +38,7 @@ macro_rules! cells {
     ($($type:ty),*) => { $(impl Cell for $type {})* };
 }
 
-cells!(i16, i32, i64, f64, bool, Uuid, String, Short, Vec<u8>, Timestamp, JsonText);
+cells!(i16, i32, i64, f64, bool, Uuid, String, Short, Vec<u8>, SecretHash, Timestamp, JsonText);
 
 /// A column stays empty until it has a value: most rows of a group lack the same ones, and `unnest` fills a column that ends early
 /// with nulls, which costs Postgres a good deal less than reading them one by one.
@@ -213,7 +214,7 @@ columns!(
 columns!(
     /// A credential, new or changed.
     ApiKeys of ApiKeyRow {
-        key_id: String, version: i64, changed_version: i64, secret_hash: Option<Vec<u8>>, previous_hash: Option<Vec<u8>>,
+        key_id: String, version: i64, changed_version: i64, secret_hash: Option<SecretHash>, previous_hash: Option<SecretHash>,
         previous_until: Option<Timestamp>, certificate_name: Option<String>, label: String, roles: JsonText,
         namespaces: JsonText, rates: JsonText, create_time: Timestamp, expire_time: Option<Timestamp>,
         revoke_time: Option<Timestamp>,

@@ -113,6 +113,7 @@ impl Server {
         let tls = server::Tls::from_config(&config).expect("files of TLS");
         let options = server::Options {
             overload: app.overload(),
+            credentials: app.credentials.clone(),
             tls,
             ..server::Options::new(&config, Arc::clone(&app.statistics))
         };

@@ -1,0 +1,130 @@
+//! Keeps the credentials that a server knows up to date: a round every two seconds, and at once where a call shows an unknown one.
+//!
+//! While the database cannot be read, what is known goes on and expires as it would. Nothing can be revoked then either, and a server that alone
+//! cannot reach the database can serve nothing but its own figures.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::{FailureReason, KnownKeys};
+use crate::store::Store;
+
+/// Between two rounds. With what a round may take, a revoked key is refused within five seconds.
+const ROUND_EVERY: Duration = Duration::from_secs(2);
+/// Between two rounds that were asked for: four a second, whatever strangers send.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+/// How long a round may take. One that takes longer is given up, and the next begins.
+const ROUND_LIMIT: Duration = Duration::from_secs(2);
+/// How often it is noted which keys were used. The store notes each once an hour at most.
+const NOTE_EVERY: Duration = Duration::from_secs(60);
+/// Between two log lines about refused calls.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// Reads credentials until the server stops.
+pub async fn keep(known: Arc<KnownKeys>, store: Store, shutdown: CancellationToken) {
+    let mut keeper = Keeper::new(known, store);
+    loop {
+        let began = Instant::now();
+        keeper.round().await;
+        keeper.note_use().await;
+        keeper.log_failures();
+        let known = Arc::clone(&keeper.known);
+        let pause = async {
+            tokio::time::sleep(SHORTEST_PAUSE.saturating_sub(began.elapsed())).await;
+            let rest = ROUND_EVERY.saturating_sub(began.elapsed());
+            // That nobody asked is the usual case.
+            let _asked = tokio::time::timeout(rest, known.round_wanted()).await;
+        };
+        tokio::select! {
+            () = pause => {}
+            // Calls in flight go on for a while, and so do their credentials; but nobody waits for this.
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+struct Keeper {
+    known: Arc<KnownKeys>,
+    store: Store,
+    noted: Instant,
+    logged: Option<Instant>,
+    /// Failures that the log has told of.
+    told: [u64; FailureReason::ALL.len()],
+    /// Since when rounds have failed. None: the last one succeeded.
+    failing_since: Option<Instant>,
+    has_loaded: bool,
+}
+
+impl Keeper {
+    fn new(known: Arc<KnownKeys>, store: Store) -> Self {
+        Self {
+            known,
+            store,
+            noted: Instant::now(),
+            logged: None,
+            told: Default::default(),
+            failing_since: None,
+            has_loaded: false,
+        }
+    }
+
+    async fn round(&mut self) {
+        self.known.begin_round();
+        let read = self.store.credentials_changed_since(self.known.version());
+        let read = tokio::time::timeout(ROUND_LIMIT, read).await;
+        let changes = read.ok().and_then(Result::ok);
+        let is_read = changes.is_some();
+        self.known.end_round(changes);
+        match (is_read, self.failing_since) {
+            (true, Some(since)) => {
+                self.failing_since = None;
+                tracing::info!(after = ?since.elapsed(), "credentials are read again");
+            }
+            (false, None) => {
+                self.failing_since = Some(Instant::now());
+                tracing::warn!("credentials cannot be read: those that are known stay valid until they expire");
+            }
+            (true, None) | (false, Some(_)) => {}
+        }
+        if is_read && !self.has_loaded {
+            self.has_loaded = true;
+            match self.known.len() {
+                0 => tracing::warn!(
+                    "credentials are required, and there are none: create the first with `interlock key create --database-url URL --label NAME --role admin --namespaces '*'`"
+                ),
+                credentials => tracing::info!(credentials, "credentials are required"),
+            }
+        }
+    }
+
+    async fn note_use(&mut self) {
+        if self.noted.elapsed() < NOTE_EVERY {
+            return;
+        }
+        self.noted = Instant::now();
+        let used = self.known.take_used();
+        if used.is_empty() {
+            return;
+        }
+        // It is noted the next time, if the key is used again.
+        if !matches!(tokio::time::timeout(ROUND_LIMIT, self.store.note_key_use(&used)).await, Ok(Ok(_))) {
+            tracing::debug!("the use of keys was not noted");
+        }
+    }
+
+    /// One line in a while for all calls that were refused.
+    fn log_failures(&mut self) {
+        let counts = self.known.failures().counts();
+        if counts == self.told || self.logged.is_some_and(|logged| logged.elapsed() < LOG_EVERY) {
+            return;
+        }
+        let news = FailureReason::ALL.iter().zip(counts.iter().zip(&self.told));
+        let news = news.filter(|(_, (now, before))| now > before);
+        let news: Vec<_> = news.map(|(reason, (now, before))| format!("{} {}", now - before, reason.name())).collect();
+        let last_address = self.known.failures().last_address().map(tracing::field::display);
+        tracing::warn!(last_address, "calls were refused for their credential: {}", news.join(", "));
+        (self.logged, self.told) = (Some(Instant::now()), counts);
+    }
+}
