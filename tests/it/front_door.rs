@@ -1,7 +1,9 @@
-//! What strangers send: connections that misuse HTTP/2 get nothing from those who use it well.
+//! What strangers send: connections that misuse HTTP/2 get nothing from those who use it well, and calls without a credential get nothing
+//! at all.
 
 mod arrivals;
 mod cancels;
+mod credentials;
 mod floods;
 mod tls;
 mod wire;

@@ -1,0 +1,79 @@
+//! Credentials while the database is away, and floods of unknown ones.
+
+use std::time::{Duration, Instant};
+
+use interlock::config::Auth;
+use interlock::proto::{self, Role};
+use tonic::Code;
+
+use super::scene::*;
+use crate::harness::*;
+
+const INFO: &str = "/interlock.v1.AdminService/GetServerInfo";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_database_known_keys_go_on_and_expire_and_unknown_ones_are_not_called_wrong() {
+    let open = Server::start().await;
+    let proxy = Proxy::to(&open.database).await;
+    let server = Server::through(open.database.clone(), &proxy.url, |config| config.auth = Some(Auth::Required)).await;
+    let scene = Scene { open, server };
+    let known = scene.key(&[Role::Read], &["*"]).await;
+    let short = proto::CreateKeyRequest {
+        label: "short".to_owned(),
+        roles: vec![Role::Read as i32],
+        namespaces: texts(&["*"]),
+        ttl: seconds(5),
+        ..Default::default()
+    };
+    let short = scene.key_of(short).await;
+    let info = async |key: &Key| call(&scene.server.api, INFO, &bearer(key), &[]).await;
+    for key in [&known, &short] {
+        assert_eq!(info(key).await.code, Code::Ok);
+    }
+    proxy.cut_to(Mode::Refuse);
+    let new = scene.key(&[Role::Read], &["*"]).await;
+    let began = Instant::now();
+    let outcome = info(&new).await;
+    assert_eq!((outcome.code, outcome.reason.as_str()), (Code::Unavailable, "STORE_UNAVAILABLE"));
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    eventually("expiry without the database", async || info(&short).await.message.contains("expired").then_some(()))
+        .await;
+    assert_eq!(info(&known).await.code, Code::Ok, "a known key stays valid");
+    scene.revoke(&known).await;
+    proxy.set(Mode::Pass);
+    let back = Instant::now();
+    eventually("the revocation", async || info(&known).await.message.contains("revoked").then_some(())).await;
+    println!("the revocation was heard of after {:?}", back.elapsed());
+    eventually("the new key", async || (info(&new).await.code == Code::Ok).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_unknown_keys_does_not_keep_others_from_their_calls() {
+    let scene = Scene::start().await;
+    let key = scene.key(&[Role::Read], &["*"]).await;
+    assert_eq!(call(&scene.server.api, INFO, &bearer(&key), &[]).await.code, Code::Ok);
+    let flood = Api::connect(scene.server.address).await;
+    let unknown = |number: usize| Key { id: String::new(), token: format!("il_{number:08}{}", &key.token[11..]) };
+    let flood = async {
+        let calls = (0..800).map(|number| {
+            let (flood, key) = (&flood, unknown(number));
+            async move { call(flood, INFO, &bearer(&key), &[]).await }
+        });
+        futures::future::join_all(calls).await
+    };
+    let honest = async {
+        for _ in 0..50 {
+            assert_eq!(call(&scene.server.api, INFO, &bearer(&key), &[]).await.code, Code::Ok);
+        }
+    };
+    let (outcomes, ()) = tokio::join!(flood, honest);
+    let told = |code| outcomes.iter().filter(|outcome| outcome.code == code).count();
+    assert_eq!(told(Code::Unauthenticated) + told(Code::Unavailable), outcomes.len());
+    assert!(told(Code::Unauthenticated) > 0, "some are looked for");
+    // And what is not known for sure is told so, with the time after which to come back.
+    println!(
+        "{} were told that they are unknown, {} to come back",
+        told(Code::Unauthenticated),
+        told(Code::Unavailable)
+    );
+}
