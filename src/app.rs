@@ -10,8 +10,8 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::admission::{KnownKeys, Methods, Overload, Statistics};
-use crate::config::Config;
+use crate::admission::{ClassRate, ClientRates, KnownKeys, Methods, Overload, RateLimiter, Statistics};
+use crate::config::{CallRate, Config};
 use crate::domain::time::Timestamp;
 use crate::engine::dispatcher::Dispatcher;
 use crate::engine::{Engine, EngineSettings};
@@ -43,7 +43,10 @@ pub struct App {
     pub statistics: Arc<Statistics>,
     /// The credentials that calls need, for the admission layers. None: calls need none.
     pub credentials: Option<Arc<KnownKeys>>,
+    /// Shared with the admission layers, which charge calls to it.
+    pub rate_limiter: Arc<RateLimiter>,
     engine: Engine,
+    namespaces: Arc<Namespaces>,
     loops: Arc<Loops>,
     dispatching: JoinHandle<()>,
     keeping: JoinHandle<()>,
@@ -71,14 +74,17 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
     };
     let loops = Arc::new(Loops::start(&engine, tasks, &shutdown));
     let statistics = Arc::new(Statistics::new(methods()?));
+    let rate_limiter = Arc::new(RateLimiter::new(client_rates(config)));
+    let namespaces = Arc::new(Namespaces::new(store.clone()));
     let services = Services {
         engine: engine.clone(),
-        namespaces: Arc::new(Namespaces::new(store.clone())),
+        namespaces: namespaces.clone(),
         watch_store: store.for_watches(),
         store: store.clone(),
         hub,
         dispatcher,
         statistics: statistics.clone(),
+        rate_limiter: rate_limiter.clone(),
         loops: loops.clone(),
         shutdown: shutdown.clone(),
         started: SystemTime::now(),
@@ -93,14 +99,14 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
     if config.reflection {
         routes = server::with_reflection(routes, DESCRIPTORS)?;
     }
-    Ok(App { routes, statistics, credentials, engine, loops, dispatching, keeping, feed })
+    Ok(App { routes, statistics, credentials, rate_limiter, engine, namespaces, loops, dispatching, keeping, feed })
 }
 
 impl App {
     /// Whether new work is refused now, for the admission layers.
     pub fn overload(&self) -> Overload {
-        let engine = self.engine.clone();
-        Arc::new(move || engine.overload())
+        let (engine, namespaces) = (self.engine.clone(), self.namespaces.clone());
+        Arc::new(move |namespace| engine.overload(namespaces.remembered(namespace)))
     }
 
     /// All rpcs inside this process, called by an operator who has the database itself.
@@ -188,6 +194,16 @@ fn methods() -> anyhow::Result<Methods> {
     let reflection =
         [tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET, tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET];
     Methods::from_descriptors(&[DESCRIPTORS, &reflection].concat()).context("reading our own descriptors")
+}
+
+fn client_rates(config: &Config) -> ClientRates {
+    let rate = |rate: CallRate| rate.get().map(|(items, period)| ClassRate { items, period });
+    ClientRates {
+        read: rate(config.rate_limit_read),
+        write: rate(config.rate_limit_write),
+        watch: rate(config.rate_limit_watch),
+        essential: rate(config.rate_limit_essential),
+    }
 }
 
 fn pool_settings(config: &Config) -> PoolSettings {

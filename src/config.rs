@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use exposure::Auth;
 pub use host::Host;
 pub use layer::Layer;
-pub use units::{ByteSize, Span};
+pub use units::{ByteSize, CallRate, Span};
 
 /// Everything that can be set, with its default. The reasons stand in [`Layer`], which is also what `--help` shows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,6 +49,10 @@ pub struct Config {
     pub cache_entries: u32,
     pub cache_bytes: ByteSize,
     pub arriving_bytes: ByteSize,
+    pub rate_limit_read: CallRate,
+    pub rate_limit_write: CallRate,
+    pub rate_limit_watch: CallRate,
+    pub rate_limit_essential: CallRate,
     pub max_in_flight: u32,
     pub max_concurrent_streams: u32,
     pub max_connections: u32,
@@ -90,6 +94,10 @@ impl Default for Config {
             cache_entries: 10_000,
             cache_bytes: ByteSize::mebibytes(64),
             arriving_bytes: ByteSize::mebibytes(64),
+            rate_limit_read: CallRate::per_second(10_000),
+            rate_limit_write: CallRate::per_second(10_000),
+            rate_limit_watch: CallRate::per_second(10_000),
+            rate_limit_essential: CallRate::per_second(10_000),
             max_in_flight: 16_384,
             max_concurrent_streams: 1_024,
             max_connections: 4_096,
@@ -207,6 +215,18 @@ impl Config {
         config.database_url = config.database_url.map(DatabaseUrl::requiring_primary);
         config.validate()?;
         Ok(config)
+    }
+
+    /// The same without limits on how often a client may call, for a server that only its developer calls, or that is measured.
+    #[must_use]
+    pub fn without_rate_limits(self) -> Self {
+        Config {
+            rate_limit_read: CallRate::OFF,
+            rate_limit_write: CallRate::OFF,
+            rate_limit_watch: CallRate::OFF,
+            rate_limit_essential: CallRate::OFF,
+            ..self
+        }
     }
 
     fn validate(&self) -> Result<(), Error> {

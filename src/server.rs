@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tower::ServiceBuilder;
 
-use crate::admission::{self, ArrivalLimits, KnownKeys, Overload, Statistics, StreamLimits};
+use crate::admission::{self, ArrivalLimits, ClientRates, KnownKeys, Overload, RateLimiter, Statistics, StreamLimits};
 use crate::config::Config;
 use sparse::Sparse;
 pub use tls::Tls;
@@ -54,6 +54,8 @@ pub struct Options {
     pub statistics: Arc<Statistics>,
     /// None: plaintext.
     pub tls: Option<Arc<Tls>>,
+    /// How often a client may call.
+    pub rate_limiter: Arc<RateLimiter>,
     /// Whether new work is refused now.
     pub overload: Overload,
     /// The credentials that calls need. None: calls need none.
@@ -61,8 +63,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// What the settings say; nothing is refused for overload unless `overload` is set, and connections are plaintext unless `tls` is. Where
-    /// credentials are required, all calls that need one are refused unless `credentials` is set.
+    /// What the settings say; nothing is refused for overload or for a rate unless `overload` and `rate_limiter` are set, and connections are
+    /// plaintext unless `tls` is. Where credentials are required, all calls that need one are refused unless `credentials` is set.
     pub fn new(config: &Config, statistics: Arc<Statistics>) -> Options {
         Options {
             max_in_flight: config.max_in_flight,
@@ -85,7 +87,8 @@ impl Options {
             drain_timeout: config.drain_timeout.get(),
             statistics,
             tls: None,
-            overload: Arc::new(|| None),
+            rate_limiter: Arc::new(RateLimiter::new(ClientRates::default())),
+            overload: Arc::new(|_| None),
             credentials: config.requires_credentials().then(|| Arc::new(KnownKeys::unread())),
         }
     }
@@ -112,12 +115,16 @@ pub async fn serve(
         .layer(admission::protocol_errors())
         // Who calls, and whether he may call this.
         .layer(admission::credentials(options.credentials.clone()))
+        // A client that calls too often is refused before its message is read.
+        .layer(admission::rate_limit(Arc::clone(&options.rate_limiter)))
         // While the writer is behind, new work is refused before its message is read.
         .layer(admission::shed(Arc::clone(&options.overload)))
         // DEADLINE_EXCEEDED in time, streams included; handlers see the exact deadline.
         .layer(admission::deadline(options.max_call))
         // Messages that are too large, cut off or never sent fail with our errors. A call without its message gets no further.
         .layer(admission::arrival(options.arrival))
+        // The items of a batch are charged as soon as they can be counted. A batch that is refused is not decoded and takes no place.
+        .layer(admission::rate_limit_items(Arc::clone(&options.rate_limiter)))
         // Beyond this, refusing is cheaper for everybody than trying.
         .layer(admission::in_flight_limit(options.max_in_flight, options.watches))
         // A watch ends when the server drains: it would hold it up, and its client can resume elsewhere.

@@ -2,7 +2,8 @@
 //!
 //! Nobody waits here: waiting with a bound on time and memory is the engine's queue. Beyond the limit a call is refused
 //! at once and told when to come back. A share of the places is kept for calls that keep accepted work going, so that an
-//! overload of new work never costs a lease; health checks need no place. Of the others each connection has its share, see `shares`.
+//! overload of new work never costs a lease; health checks need no place. Of the others each
+//! connection and each namespace has its share, see `shares` and `namespace`.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -17,9 +18,11 @@ use http_body::{Body, Frame, SizeHint};
 use tonic::{Code, Status};
 use tower::layer::{LayerFn, layer_fn};
 
+use super::namespace::{self, Counts};
 use super::shares::{self, ConnectionShare};
 use super::streams::{StreamLimits, StreamPlace, Streams};
 use super::{Answer, Inner, Outcome, methods, refusal};
+use crate::domain::short::Short;
 
 /// One place in so many is kept for essential calls.
 const KEPT_SHARE: u32 = 8;
@@ -31,17 +34,24 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Lets at most `limit` calls be in flight, and so many watches be open.
 pub fn in_flight_limit<S>(limit: u32, watches: StreamLimits) -> LayerFn<impl Fn(S) -> Limited<S> + Clone> {
     // One count for all clones of the service: each connection has its own clone.
-    let (in_flight, streams) = (Arc::new(AtomicU32::new(0)), Streams::new(watches));
-    layer_fn(move |inner| Limited { inner, in_flight: Arc::clone(&in_flight), streams: Arc::clone(&streams), limit })
+    let (calls, streams) = (Arc::new(Calls::default()), Streams::new(watches));
+    layer_fn(move |inner| Limited { inner, calls: Arc::clone(&calls), streams: Arc::clone(&streams), limit })
 }
 
 /// See [`in_flight_limit`].
 #[derive(Debug, Clone)]
 pub struct Limited<S> {
     inner: S,
-    in_flight: Arc<AtomicU32>,
+    calls: Arc<Calls>,
     streams: Arc<Streams>,
     limit: u32,
+}
+
+/// The calls in flight of a server.
+#[derive(Debug, Default)]
+struct Calls {
+    in_flight: AtomicU32,
+    by_namespace: Counts,
 }
 
 /// What a call holds until it has been answered to the end.
@@ -54,33 +64,40 @@ enum Held {
 /// A taken place; dropping gives it back.
 #[derive(Debug)]
 struct Place {
-    in_flight: Arc<AtomicU32>,
+    calls: Arc<Calls>,
     connection: ConnectionShare,
+    namespace: Short,
 }
 
 impl Place {
     /// A place of so many, or why there is none. A share is not asked for where the call has to pass.
-    fn take(
-        in_flight: &Arc<AtomicU32>,
-        limit: u32,
-        connection: ConnectionShare,
-        has_share: bool,
-    ) -> Result<Place, Status> {
-        let taken = in_flight
+    fn take<B>(calls: &Arc<Calls>, limit: u32, request: &Request<B>, has_share: bool) -> Result<Place, Status> {
+        let taken = calls
+            .in_flight
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < limit).then_some(taken + 1))
             .map_err(|_| overloaded(limit, ""))?;
-        let own = connection.0.calls.fetch_add(1, Ordering::Relaxed);
-        // From here on dropping gives back both.
-        let place = Place { in_flight: Arc::clone(in_flight), connection };
+        let (connection, namespace) = (shares::of(request), Short::from(namespace::of(request).unwrap_or_default()));
+        let of_connection = connection.0.calls.fetch_add(1, Ordering::Relaxed);
+        let of_namespace = calls.by_namespace.add(&namespace);
+        // From here on dropping gives back all three.
+        let place = Place { calls: Arc::clone(calls), connection, namespace };
         let share = ALWAYS.max(limit - taken);
-        if has_share && own >= share { Err(overloaded(share, " on this connection")) } else { Ok(place) }
+        if has_share && of_connection >= share {
+            return Err(overloaded(share, " on this connection"));
+        }
+        let share = namespace::share(limit, taken, of_namespace);
+        if has_share && of_namespace >= share {
+            return Err(overloaded(share, " in this namespace"));
+        }
+        Ok(place)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.calls.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.connection.0.calls.fetch_sub(1, Ordering::Relaxed);
+        self.calls.by_namespace.remove(&self.namespace);
     }
 }
 
@@ -102,8 +119,7 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Limited<S> {
             self.streams.take(&request).map(|place| Held::Watch { _place: place })
         } else {
             let limit = if method.is_essential { self.limit } else { self.limit - self.limit / KEPT_SHARE };
-            let place = Place::take(&self.in_flight, limit, shares::of(&request), !method.is_essential);
-            place.map(|place| Held::Call { _place: place })
+            Place::take(&self.calls, limit, &request, !method.is_essential).map(|place| Held::Call { _place: place })
         };
         let held = match held {
             Ok(held) => held,
@@ -149,3 +165,6 @@ impl Body for PlacedBody {
         self.inner.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;

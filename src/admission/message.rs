@@ -65,6 +65,11 @@ where
         Poll::Ready(Ok(()))
     }
 
+    /// The only message of a unary call that has arrived, without its header.
+    pub(super) fn only_message(&self) -> Option<&[u8]> {
+        self.whole.as_ref()?.get(usize::from(HEADER_BYTES)..)
+    }
+
     /// Takes one piece of the request.
     fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
         match Pin::new(&mut self.inner).poll_frame(context) {

@@ -10,6 +10,34 @@ use prost_types::{DescriptorProto, FileDescriptorSet, MethodDescriptorProto};
 
 use super::Access;
 
+/// What a rate limit tells apart. Each client has a token bucket for each class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallClass {
+    /// Reads, calls of unknown methods included.
+    Read,
+    /// Writes.
+    Write,
+    /// Streams that are opened and go on until somebody ends them.
+    Watch,
+    /// Calls that keep accepted work going: heartbeats, ends of attempts, renewals and releases of permits.
+    Essential,
+}
+
+impl CallClass {
+    /// All classes, in the order of their positions.
+    pub const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Watch, Self::Essential];
+
+    /// The name, as in flags, errors and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Watch => "watch",
+            Self::Essential => "essential",
+        }
+    }
+}
+
 /// What the layers know about the method of a call; the outermost puts it into the request's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Method {
@@ -33,6 +61,8 @@ pub struct Method {
     pub may_wait: bool,
     /// What it requires of its caller.
     pub access: Access,
+    /// The number of the repeated field of its request that holds the items of a batch. None: a call is one item.
+    pub items_field: Option<u32>,
 }
 
 impl Method {
@@ -48,7 +78,18 @@ impl Method {
         is_watch: false,
         may_wait: true,
         access: Access::Denied,
+        items_field: None,
     };
+
+    /// The bucket that its calls are charged to.
+    pub fn class(&self) -> CallClass {
+        match self {
+            Method { is_watch: true, .. } => CallClass::Watch,
+            Method { is_essential: true, .. } => CallClass::Essential,
+            Method { is_known: true, is_read: false, .. } => CallClass::Write,
+            Method { .. } => CallClass::Read,
+        }
+    }
 }
 
 /// All known methods.
@@ -67,6 +108,17 @@ const NEW_WORK: &[&str] =
 /// The verbs of methods that change nothing. `Check` and `ServerReflectionInfo` are health's and reflection's.
 const READS: &[&str] =
     &["Get", "List", "BatchGet", "Watch", "Wait", "Query", "Search", "Explain", "Check", "ServerReflection"];
+/// Methods whose requests hold several items, and the field of the request that holds them. A rate limit charges each item. LeaseStages is one:
+/// what it hands out is known only afterwards, and the end of each attempt is charged.
+const BATCHES: &[(&str, &str)] = &[
+    ("BatchSubmitJobs", "jobs"),
+    ("BatchGetRecords", "records"),
+    ("BatchUpdateRecords", "updates"),
+    ("BatchWriteRecords", "updates"),
+    ("Commit", "operations"),
+    ("Heartbeat", "beats"),
+    ("RenewPermits", "permit_tokens"),
+];
 
 impl Methods {
     /// Reads encoded file descriptor sets.
@@ -81,7 +133,7 @@ impl Methods {
                 for service in &file.service {
                     let service_name = format!("{}.{}", file.package(), service.name());
                     for method in &service.method {
-                        methods.insert(&service_name, method, waits(&set, method));
+                        methods.insert(&service_name, method, waits(&set, method), items_field(&set, method));
                     }
                 }
             }
@@ -90,7 +142,7 @@ impl Methods {
         Ok(methods)
     }
 
-    fn insert(&mut self, service: &str, method: &MethodDescriptorProto, waits: bool) {
+    fn insert(&mut self, service: &str, method: &MethodDescriptorProto, waits: bool, items_field: Option<u32>) {
         let (name, is_client_streaming) = (method.name(), method.client_streaming());
         let path = format!("/{service}/{name}");
         let is_watch = name.starts_with("Watch") || name == "ServerReflectionInfo";
@@ -105,6 +157,7 @@ impl Methods {
             is_watch,
             may_wait: waits || is_watch,
             access: Access::of(&path),
+            items_field,
         };
         // Sets overlap where files import each other.
         if !self.by_path.contains_key(&path) {
@@ -129,6 +182,13 @@ fn waits(set: &FileDescriptorSet, method: &MethodDescriptorProto) -> bool {
     request(set, method).is_some_and(|request| request.field.iter().any(|field| field.name() == "wait"))
 }
 
+/// The number of the field that holds the items of a batch.
+fn items_field(set: &FileDescriptorSet, method: &MethodDescriptorProto) -> Option<u32> {
+    let (_, field) = BATCHES.iter().find(|(name, _)| *name == method.name())?;
+    let field = request(set, method)?.field.iter().find(|found| found.name() == *field)?;
+    u32::try_from(field.number()).ok()
+}
+
 /// The message that a method takes.
 fn request<'a>(set: &'a FileDescriptorSet, method: &MethodDescriptorProto) -> Option<&'a DescriptorProto> {
     set.file.iter().find_map(|file| {
@@ -144,7 +204,10 @@ pub(super) fn of<B>(request: &http::Request<B>) -> Method {
 
 #[cfg(test)]
 mod tests {
+    use prost_types::field_descriptor_proto::Label;
+
     use super::*;
+    use crate::proto::FILE_DESCRIPTOR_SET;
 
     #[test]
     fn methods_are_found_and_strangers_share_one_entry() {
@@ -171,5 +234,61 @@ mod tests {
             assert!(names.contains(&name), "{name}");
         }
         assert_eq!(names.len(), 8, "and what is unknown: {names:?}");
+    }
+
+    /// Requests with repeated fields that are one item: their parts belong to one job, permit, poll or watch.
+    const ONE_ITEM: &[&str] = &[
+        "AcquirePermitRequest",
+        "AddStagesRequest",
+        "CompleteStageRequest",
+        "LeaseStagesRequest",
+        "ListStagesRequest",
+        "SubmitJobRequest",
+        "UpdateJobRequest",
+        "UpdateRecordRequest",
+        "WatchRecordsRequest",
+    ];
+
+    #[test]
+    fn every_request_with_a_repeated_field_is_a_batch_or_known_to_be_one_item() {
+        let methods = Methods::from_descriptors(&[FILE_DESCRIPTOR_SET]).expect("our own descriptors");
+        let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("our own descriptors");
+        let (mut batches, mut single) = (0, 0);
+        for file in &set.file {
+            for service in &file.service {
+                for method in &service.method {
+                    let request = request(&set, method).expect("a request");
+                    let is_repeated = request.field.iter().any(|field| field.label() == Label::Repeated);
+                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    let has_items = methods.find(&path).items_field.is_some();
+                    let is_one = ONE_ITEM.contains(&request.name());
+                    assert_eq!(is_repeated, has_items || is_one, "{path}: which repeated field holds its items?");
+                    assert!(!(has_items && is_one), "{path}");
+                    batches += usize::from(has_items);
+                    single += usize::from(is_one);
+                }
+            }
+        }
+        assert_eq!((batches, single), (BATCHES.len(), ONE_ITEM.len()));
+    }
+
+    #[test]
+    fn each_method_has_the_class_of_what_it_does() {
+        let methods = Methods::from_descriptors(&[FILE_DESCRIPTOR_SET]).expect("our own descriptors");
+        for (path, class) in [
+            ("/interlock.v1.JobService/GetJob", CallClass::Read),
+            ("/interlock.v1.JobService/WaitJob", CallClass::Read),
+            ("/interlock.v1.JobService/SubmitJob", CallClass::Write),
+            ("/interlock.v1.WorkerService/LeaseStages", CallClass::Write),
+            ("/interlock.v1.TransactionService/Commit", CallClass::Write),
+            ("/interlock.v1.JobService/WatchJob", CallClass::Watch),
+            ("/interlock.v1.WorkerService/Heartbeat", CallClass::Essential),
+            ("/interlock.v1.PermitService/ReleasePermit", CallClass::Essential),
+            ("/no.such.Service/Call", CallClass::Read),
+        ] {
+            assert_eq!(methods.find(path).class(), class, "{path}");
+        }
+        assert_eq!(methods.find("/interlock.v1.JobService/BatchSubmitJobs").items_field, Some(2));
+        assert_eq!(methods.find("/interlock.v1.WorkerService/Heartbeat").items_field, Some(1));
     }
 }

@@ -1,11 +1,11 @@
-//! What every call passes on its way in and out, as tower layers: statistics, panics, protocol errors, credentials, deadlines, arrival
-//! of messages, the in-flight limit, draining. `server` puts them in order.
+//! What every call passes on its way in and out, as tower layers: statistics, panics, protocol errors, credentials, rate limits, deadlines,
+//! arrival of messages, the in-flight limit, draining. `server` puts them in order.
 //!
 //! Invariants:
 //! - Every error that is made here goes through [`refusal()`], so that each carries an `ErrorInfo`.
 //! - Whatever a call has taken (its place among those in flight, its gauge) is given back when its response has been
 //!   sent or its client has gone, not when the handler returns: streams live longer than handlers.
-//! - Nothing here looks inside a message.
+//! - Nothing here decodes a message. Only the rate limit looks inside, to count how often one field occurs.
 
 mod arrival;
 mod credentials;
@@ -15,9 +15,11 @@ mod ended;
 mod limit;
 mod message;
 mod methods;
+mod namespace;
 mod panic;
 mod peer;
 mod protocol;
+mod rate;
 mod refusal;
 mod roles;
 mod sent;
@@ -36,10 +38,13 @@ pub use deadline::{Deadline, deadline};
 pub use drain::end_watches;
 pub use limit::in_flight_limit;
 pub use message::MESSAGE_LIMIT_BYTES;
-pub use methods::{Method, Methods};
+pub use methods::{CallClass, Method, Methods};
 pub use panic::catch_panics;
 pub use peer::{Authenticated, Peer};
 pub use protocol::protocol_errors;
+pub use rate::{
+    ClassFigures, ClassRate, ClientFigures, ClientRates, RateFigures, RateLimiter, rate_limit, rate_limit_items,
+};
 pub use refusal::{DOMAIN, Outcome, Refusal, refusal};
 pub use roles::{Access, RoleDenial};
 pub use sent::UntilSent;

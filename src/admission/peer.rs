@@ -25,6 +25,11 @@ pub(super) fn of<B>(request: &http::Request<B>) -> Peer {
     request.extensions().get::<Peer>().cloned().unwrap_or_default()
 }
 
+/// The address of the connection that a request came on.
+pub(super) fn address<B>(request: &http::Request<B>) -> Option<IpAddr> {
+    request.extensions().get::<Peer>().and_then(|peer| peer.address)
+}
+
 /// The principal of a request, if its credential was checked.
 pub(super) fn principal<B>(request: &http::Request<B>) -> Option<&Arc<Principal>> {
     request.extensions().get::<Authenticated>().map(|Authenticated(principal)| principal)

@@ -32,6 +32,7 @@ pub struct Refusal {
     message: String,
     metadata: HashMap<String, String>,
     retry_after: Option<Duration>,
+    never_retry: bool,
 }
 
 /// Begins an error: status code, the reason that programs look at, and a sentence for people.
@@ -46,6 +47,7 @@ pub fn refusal(code: Code, reason: &'static str, outcome: Outcome, message: impl
         message: message.into(),
         metadata: HashMap::from([("outcome".to_owned(), outcome.to_owned())]),
         retry_after: None,
+        never_retry: false,
     }
 }
 
@@ -62,6 +64,12 @@ impl Refusal {
         self
     }
 
+    /// Says that the same call will never succeed.
+    pub fn never_retry(mut self) -> Self {
+        self.never_retry = true;
+        self
+    }
+
     /// As a gRPC status.
     pub fn into_status(self) -> Status {
         let mut details = ErrorDetails::new();
@@ -71,8 +79,11 @@ impl Refusal {
         }
         let mut status = Status::with_error_details(self.code, self.message, details);
         if let Some(delay) = self.retry_after {
-            let milliseconds = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+            // Rounded up: who comes back after so many milliseconds is not too early.
+            let milliseconds = u64::try_from(delay.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
             status.metadata_mut().insert(PUSHBACK, MetadataValue::from(milliseconds));
+        } else if self.never_retry {
+            status.metadata_mut().insert(PUSHBACK, MetadataValue::from(-1));
         }
         status
     }

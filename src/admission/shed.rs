@@ -14,10 +14,10 @@ use http::Request;
 use tonic::Code;
 use tower::layer::{LayerFn, layer_fn};
 
-use super::{Inner, Outcome, methods, refusal};
+use super::{Inner, Outcome, methods, namespace, refusal};
 
-/// Says when a refused call is worth trying again, if new work is refused now.
-pub type Overload = Arc<dyn Fn() -> Option<Duration> + Send + Sync>;
+/// Says when a refused call is worth trying again, if new work of the namespace of this name is refused now.
+pub type Overload = Arc<dyn Fn(&str) -> Option<Duration> + Send + Sync>;
 
 /// Refuses new work with RESOURCE_EXHAUSTED, OVERLOADED while `overload` says so.
 pub fn shed<S>(overload: Overload) -> LayerFn<impl Fn(S) -> Shed<S> + Clone> {
@@ -42,7 +42,8 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Shed<S> {
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let is_new_work = methods::of(&request).is_new_work;
-        match is_new_work.then(|| (self.overload)()).flatten() {
+        let namespace = || namespace::of(&request).unwrap_or_default();
+        match is_new_work.then(|| (self.overload)(namespace())).flatten() {
             None => Either::Left(self.inner.call(request)),
             Some(retry_after) => Either::Right(ready(Ok(refused(retry_after)))),
         }
@@ -78,8 +79,8 @@ mod tests {
                 async { Ok::<_, Infallible>(http::Response::new(tonic::body::Body::empty())) }
             })
         };
-        let mut busy = shed(Arc::new(|| Some(Duration::from_millis(700)))).layer(inner.clone());
-        let mut idle = shed(Arc::new(|| None)).layer(inner);
+        let mut busy = shed(Arc::new(|_| Some(Duration::from_millis(700)))).layer(inner.clone());
+        let mut idle = shed(Arc::new(|_| None)).layer(inner);
         for (path, is_new) in [
             ("/interlock.v1.JobService/SubmitJob", true),
             ("/interlock.v1.RecordService/UpdateRecord", true),

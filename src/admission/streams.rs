@@ -1,7 +1,7 @@
 //! How many watches may be open at once: in all, for one namespace and on one connection.
 //!
 //! They have a budget of their own, for they stay open for hours and cost little: neither shall a thousand open pages keep
-//! workers from their calls, nor busy workers close the pages.
+//! workers from their calls, nor busy workers close the pages. Of all watches each namespace has its share, see `namespace`.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -12,12 +12,8 @@ use http::Request;
 use tonic::{Code, Status};
 
 use super::shares::{self, ConnectionShare};
-use super::{Outcome, refusal};
+use super::{Outcome, namespace, refusal};
 
-/// The metadata that chooses the namespace.
-const NAMESPACE: &str = "interlock-namespace";
-/// What it is for calls that choose none.
-const DEFAULT_NAMESPACE: &str = "default";
 /// A place comes free when somebody closes a page.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -60,9 +56,7 @@ impl Streams {
 
     /// A place for a watch, or why there is none.
     pub(super) fn take<B>(self: &Arc<Self>, request: &Request<B>) -> Result<StreamPlace, Status> {
-        let namespace =
-            request.headers().get(NAMESPACE).map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
-        let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+        let namespace = namespace::of(request).unwrap_or_default().to_owned();
         let connection = shares::of(request);
         let mut open = self.lock();
         let of_namespace = open.by_namespace.get(&namespace).copied().unwrap_or_default();
@@ -71,6 +65,7 @@ impl Streams {
         let bounds = [
             (of_connection, self.limits.per_connection, "on this connection"),
             (of_namespace, self.limits.per_namespace, "in this namespace"),
+            (of_namespace, namespace::share(self.limits.total, open.total, of_namespace), "in this namespace"),
             (open.total, self.limits.total, "on this server"),
         ];
         if let Some((_, limit, scope)) = bounds.into_iter().find(|(taken, limit, _)| taken >= limit) {
@@ -113,7 +108,7 @@ mod tests {
     use super::*;
 
     fn request(namespace: &str, connection: &ConnectionShare) -> Request<()> {
-        let mut request = Request::builder().header(NAMESPACE, namespace).body(()).expect("a request");
+        let mut request = Request::builder().header("interlock-namespace", namespace).body(()).expect("a request");
         request.extensions_mut().insert(connection.clone());
         request
     }
@@ -134,5 +129,18 @@ mod tests {
         assert_eq!(streams.lock().total, 0);
         assert!(streams.lock().by_namespace.is_empty());
         assert!(connections.iter().all(|connection| connection.0.watches.load(Ordering::Relaxed) == 0));
+    }
+
+    #[test]
+    fn a_namespace_with_many_watches_leaves_room_for_others() {
+        let streams = Streams::new(StreamLimits { total: 800, per_namespace: 800, per_connection: 800 });
+        let take = |namespace: &str| streams.take(&request(namespace, &ConnectionShare::default()));
+        let held: Vec<StreamPlace> = std::iter::from_fn(|| take("a").ok()).collect();
+        assert_eq!(held.len(), 700);
+        let others: Vec<StreamPlace> = std::iter::from_fn(|| take("b").ok()).collect();
+        assert_eq!(others.len(), 50, "half of what is free");
+        assert!(take("a").is_err());
+        drop(held);
+        take("a").expect("places came back");
     }
 }

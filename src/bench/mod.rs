@@ -11,6 +11,7 @@ mod compare;
 mod database;
 mod encoded;
 mod fanout;
+mod limits;
 mod load;
 mod overload;
 mod permits;
@@ -55,6 +56,8 @@ pub enum Workload {
     Permits,
     /// SubmitJob in an open loop at multiples of the peak rate, with heartbeats beside it.
     Overload,
+    /// Clients at their rate and at twice their rate, beside some that stay below it.
+    Limits,
 }
 
 /// How it is measured.
@@ -142,6 +145,7 @@ async fn measure(settings: &Settings, pair: Pair, data_dir: Option<&Path>) -> an
         Workload::Fanout => fanout::fanout(&scene).await,
         Workload::Records => records::records(&scene).await,
         Workload::Permits => permits::permits(&scene).await,
+        Workload::Limits => limits::limits(&scene).await,
         Workload::Overload => overload::overload(&scene).await,
         Workload::Drain => workloads::drain(&scene).await,
     };

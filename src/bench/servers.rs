@@ -7,6 +7,10 @@ use anyhow::Context;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+/// They are off unless they are what is measured: a bench is one client, and asks for all that a server can do.
+const RATE_LIMITS: [&str; 4] =
+    ["--rate-limit-read", "--rate-limit-write", "--rate-limit-watch", "--rate-limit-essential"];
+
 /// A server in a process of its own.
 pub struct Server {
     /// Where it listens.
@@ -66,10 +70,24 @@ impl Pair {
 impl Server {
     /// Starts a server and waits until it listens.
     pub async fn start(verb: &[&str], url: &str) -> anyhow::Result<Self> {
+        Self::limited_as(verb, url, &[]).await
+    }
+
+    /// Starts the real server with these rate limits, such as `("--rate-limit-write", "20/s")`; the others are off.
+    pub async fn limited(url: &str, rates: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::limited_as(&["serve"], url, rates).await
+    }
+
+    async fn limited_as(verb: &[&str], url: &str, rates: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let rate = |flag: &'static str| {
+            let rate = rates.iter().find(|(limited, _)| *limited == flag).map_or("off", |(_, rate)| *rate);
+            [flag.to_owned(), rate.to_owned()]
+        };
         let program: PathBuf = std::env::current_exe().context("this program has no path")?;
         let mut child = Command::new(program)
             .args(verb)
             .args(["--listen", "127.0.0.1:0", "--log", "warn", "--database-url", url])
+            .args(RATE_LIMITS.into_iter().flat_map(rate))
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;

@@ -37,6 +37,8 @@ enum Which {
     Permits(How),
     /// SubmitJob of 60 stages in an open loop at 1, 3 and 10 times the peak rate, with heartbeats beside it.
     Overload(How),
+    /// 100 clients at their rate limit and at twice of it, with heartbeats, beside 10 clients that stay below it; and what the limit costs a call.
+    Limits(How),
     /// The broadcast that watching is compared with; started by it.
     #[command(hide = true)]
     Broadcast(Box<Baseline>),
@@ -100,6 +102,7 @@ impl Bench {
             Which::Records(how) => how.run(Workload::Records).await,
             Which::Permits(how) => how.run(Workload::Permits).await,
             Which::Overload(how) => how.run(Workload::Overload).await,
+            Which::Limits(how) => how.run(Workload::Limits).await,
             Which::Baseline(baseline) => baseline.run(true).await,
             Which::Broadcast(broadcast) => broadcast.run(false).await,
         }

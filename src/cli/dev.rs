@@ -33,7 +33,7 @@ pub struct Dev {
 
 impl Dev {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let defaults = Config { reflection: true, log: "warn".to_owned(), ..Config::default() };
+        let defaults = Config { reflection: true, log: "warn".to_owned(), ..Config::default().without_rate_limits() };
         let config = Config::load_over(defaults, &self.settings, None)?;
         telemetry::start(&config.log, config.log_format)?;
         let host = Host::from_environment();

@@ -134,6 +134,7 @@ async fn run_server(
     let options = server::Options {
         overload: app.overload(),
         credentials: app.credentials.clone(),
+        rate_limiter: Arc::clone(&app.rate_limiter),
         tls,
         ..server::Options::new(config, Arc::clone(&app.statistics))
     };

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Auth, ByteSize, LogFormat, Span};
+use super::{Auth, ByteSize, CallRate, LogFormat, Span};
 
 /// One layer of settings; the names in a file are the same with underscores.
 #[derive(Debug, Clone, Default, Args, Serialize)]
@@ -129,8 +129,30 @@ pub struct Layer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arriving_bytes: Option<ByteSize>,
 
-    /// Calls in flight at once, watches not counted [default: 16384]; one connection gets at most as many as are still free for
-    /// all others, and beyond it new ones are told when to come back.
+    /// Reads that one client may make [default: 10000/s, with `dev` off]: `10000/s`, `600/m`, `1000/h` or `off`. Twice as many may come at once
+    /// after a pause. A client is a credential, else a namespace at an address. A batch counts its items.
+    #[arg(long, env = "INTERLOCK_RATE_LIMIT_READ", value_name = "RATE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit_read: Option<CallRate>,
+
+    /// Writes that one client may make [default: 10000/s, with `dev` off]; a batch counts its items.
+    #[arg(long, env = "INTERLOCK_RATE_LIMIT_WRITE", value_name = "RATE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit_write: Option<CallRate>,
+
+    /// Watches that one client may open [default: 10000/s, with `dev` off].
+    #[arg(long, env = "INTERLOCK_RATE_LIMIT_WATCH", value_name = "RATE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit_watch: Option<CallRate>,
+
+    /// Heartbeats, ends of attempts, renewals and releases that one client may make [default: 10000/s, with `dev` off]; a batch counts its items.
+    /// They are not charged to its writes, so that a client that writes too much keeps its leases.
+    #[arg(long, env = "INTERLOCK_RATE_LIMIT_ESSENTIAL", value_name = "RATE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit_essential: Option<CallRate>,
+
+    /// Calls in flight at once, watches not counted [default: 16384]; one connection, and one namespace beside others, gets
+    /// at most as many as are still free for all others, and beyond it new ones are told when to come back.
     #[arg(long, env = "INTERLOCK_MAX_IN_FLIGHT", value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<u32>,
@@ -150,7 +172,8 @@ pub struct Layer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watch_streams: Option<u32>,
 
-    /// Watches open at once in one namespace [default: 10000]; below the number for all, tenants cannot starve each other.
+    /// Watches open at once in one namespace [default: 10000]. Whatever it says, a namespace may have as many as are free for all others, and all
+    /// but an eighth while it is alone.
     #[arg(long, env = "INTERLOCK_WATCH_STREAMS_PER_NAMESPACE", value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watch_streams_per_namespace: Option<u32>,

@@ -34,6 +34,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::domain::audit::Actor;
+use crate::domain::id::NamespaceId;
 use crate::error::{Error, Result, WriteOutcome};
 use crate::feed::Hub;
 use crate::operation::probe::Probe;
@@ -187,9 +188,10 @@ impl Engine {
         [&self.lanes.main, &self.lanes.bulk, &self.lanes.contended].into_iter().map(|queue| queue.len()).sum()
     }
 
-    /// When new work is worth trying again, if it is refused now because too much of it waits; what keeps accepted work alive is still taken.
-    pub fn overload(&self) -> Option<Duration> {
-        let retry_after = self.lanes.main.overload()?;
+    /// When new work of a namespace is worth trying again, if it is refused now because too much of it waits; what keeps accepted work alive is
+    /// still taken.
+    pub fn overload(&self, namespace: Option<NamespaceId>) -> Option<Duration> {
+        let retry_after = self.lanes.main.overload(namespace)?;
         self.shared.figures.rejected.fetch_add(1, Ordering::Relaxed);
         Some(retry_after)
     }

@@ -5,98 +5,29 @@
 //! waits before it for such a root; so they do not beat each other, and nobody is overtaken for ever. Nothing but speed rests on
 //! that: what lanes write at once is proved by each commit, as between servers.
 
+mod pending;
+mod share;
+
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use foldhash::HashSet;
-use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
+use tokio::sync::Notify;
 
 use super::group::{MAX_GROUP_BYTES, MAX_GROUP_OPERATIONS};
 use super::pace::Pace;
 use super::roots::is_root;
 use super::world::Key;
-use crate::domain::audit::Actor;
+use crate::domain::id::NamespaceId;
 use crate::error::{Error, Result};
-use crate::operation::{self, Operation, Reply, Weight};
-
-/// From so many rows on an operation is a batch.
-const BATCH_ROWS: usize = 100;
+use crate::operation::Weight;
+pub use pending::Pending;
+use share::{Amount, Shares};
 
 /// When a refused operation is worth trying again: after what waits has been done, within these bounds.
 const MIN_RETRY_AFTER: Duration = Duration::from_millis(500);
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
-
-const WAITING: u8 = 0;
-const TAKEN: u8 = 1;
-const ABANDONED: u8 = 2;
-
-/// Who has an operation: its caller may give up only before a lane takes it.
-#[derive(Clone, Debug)]
-pub struct Ticket(Arc<AtomicU8>);
-
-impl Ticket {
-    /// Takes the operation back; false if a lane has it.
-    pub fn abandon(&self) -> bool {
-        self.0.compare_exchange(WAITING, ABANDONED, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-
-    fn take(&self) -> bool {
-        self.0.compare_exchange(WAITING, TAKEN, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-}
-
-/// An operation on its way, with whom to tell.
-pub struct Pending {
-    pub operation: Box<dyn Operation>,
-    /// Who asked for it.
-    pub actor: Actor,
-    pub weight: Weight,
-    /// What it says itself that it may look at; asked by the caller's task, which saves the lane's time.
-    keys: Vec<Key>,
-    /// How often it was decided already.
-    pub rounds: u32,
-    /// What it was found to need beside its keys.
-    pub more: Vec<Key>,
-    /// It was decided without all that it needs, which is no round that was lost to others.
-    pub was_blind: bool,
-    /// Since when it waits for a row that a foreign session holds.
-    pub held_since: Option<Instant>,
-    answer: oneshot::Sender<Result<Reply>>,
-    ticket: Ticket,
-}
-
-impl Pending {
-    pub fn new(operation: Box<dyn Operation>, actor: Actor) -> (Self, oneshot::Receiver<Result<Reply>>) {
-        let (answer, receiver) = oneshot::channel();
-        let (weight, keys) = (operation.weight(), operation::keys(&*operation));
-        let ticket = Ticket(Arc::new(AtomicU8::new(WAITING)));
-        let (more, was_blind) = (Vec::new(), false);
-        let pending =
-            Self { operation, actor, weight, keys, rounds: 0, more, was_blind, held_since: None, answer, ticket };
-        (pending, receiver)
-    }
-
-    /// Everything it may look at, as far as is known.
-    pub fn keys(&self) -> impl Iterator<Item = &Key> {
-        self.keys.iter().chain(&self.more)
-    }
-
-    fn is_batch(&self) -> bool {
-        self.weight.rows >= BATCH_ROWS
-    }
-
-    pub fn ticket(&self) -> Ticket {
-        self.ticket.clone()
-    }
-
-    /// Tells the caller; one that has gone hears nothing.
-    pub fn answer(self, answer: Result<Reply>) {
-        let _gone = self.answer.send(answer);
-    }
-}
 
 /// Lanes before which a queue may stand.
 pub const SIDES: usize = 3;
@@ -129,6 +60,8 @@ struct Line {
     rows: usize,
     /// How many of them are batches.
     batches: usize,
+    /// What is of each namespace.
+    shares: Shares,
 }
 
 #[derive(Default)]
@@ -147,10 +80,16 @@ struct Inner {
 }
 
 /// Which line of a queue.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
     Urgent,
     Usual,
+}
+
+impl Pending {
+    fn class(&self) -> Class {
+        if self.operation.is_urgent() { Class::Urgent } else { Class::Usual }
+    }
 }
 
 /// A group while it is being put together.
@@ -182,21 +121,42 @@ impl Queue {
         if inner.closed {
             return Err(Error::Draining);
         }
-        let urgent = pending.operation.is_urgent();
-        let share = |bound: usize| if urgent { bound } else { bound - bound / 10 };
-        let full =
-            inner.len() >= share(self.max_operations) || inner.bytes + pending.weight.bytes > share(self.max_bytes);
-        if full || (!urgent && inner.is_behind()) {
-            return Err(Error::Overloaded { why: "too many writes are waiting", retry_after: inner.retry_after() });
+        let class = pending.class();
+        let most = self.most(&inner, class);
+        let full = inner.len() >= most.operations || inner.bytes + pending.weight.bytes > most.bytes;
+        let why = if full || (class == Class::Usual && inner.is_behind()) {
+            Some("too many writes are waiting")
+        } else if inner.lines[class as usize].shares.is_used_up(pending.namespace, most) {
+            Some("too many writes of this namespace are waiting")
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            return Err(Error::Overloaded { why, retry_after: inner.retry_after() });
         }
         self.add(inner, pending);
         Ok(())
     }
 
-    /// When an operation that is not urgent is worth trying again, if it would be refused now.
-    pub fn overload(&self) -> Option<Duration> {
+    /// When an operation of a namespace that is not urgent is worth trying again, if it would be refused now.
+    pub fn overload(&self, namespace: Option<NamespaceId>) -> Option<Duration> {
         let inner = self.lock();
-        inner.is_behind().then(|| inner.retry_after())
+        let most = self.most(&inner, Class::Usual);
+        let is_refused = inner.is_behind() || inner.lines[Class::Usual as usize].shares.is_used_up(namespace, most);
+        is_refused.then(|| inner.retry_after())
+    }
+
+    /// What operations of a class may take of the queue.
+    fn most(&self, inner: &Inner, class: Class) -> Amount {
+        let (operations, bytes) = (self.max_operations, self.max_bytes);
+        match class {
+            Class::Urgent => Amount { operations, rows: usize::MAX, bytes },
+            Class::Usual => Amount {
+                operations: operations - operations / 10,
+                rows: inner.pace.max_waiting_rows(),
+                bytes: bytes - bytes / 10,
+            },
+        }
     }
 
     /// Passes on an operation that was accepted before; it is bounded by the queue it comes from.
@@ -207,7 +167,7 @@ impl Queue {
     fn add(&self, mut inner: MutexGuard<'_, Inner>, pending: Pending) {
         let is_batch = pending.is_batch();
         inner.bytes += pending.weight.bytes;
-        let class = if pending.operation.is_urgent() { Class::Urgent } else { Class::Usual };
+        let class = pending.class();
         inner.lines[class as usize].add(pending);
         drop(inner);
         self.arrived[Side::First as usize].notify_one();
@@ -273,6 +233,7 @@ impl Line {
     fn add(&mut self, pending: Pending) {
         self.rows += pending.weight.rows;
         self.batches += usize::from(pending.is_batch());
+        self.shares.add(pending.namespace, pending.weight);
         self.waiting.push_back(pending);
     }
 
@@ -280,6 +241,7 @@ impl Line {
         let taken = self.waiting.remove(place)?;
         self.rows -= taken.weight.rows;
         self.batches -= usize::from(taken.is_batch());
+        self.shares.remove(taken.namespace, taken.weight);
         Some(taken)
     }
 }

@@ -45,6 +45,20 @@ pub enum Key {
     AuditLog,
 }
 
+impl Key {
+    /// The namespace that it is in. None: it is of the server as a whole, or a namespace by its name, which may not exist.
+    pub fn namespace(&self) -> Option<NamespaceId> {
+        match self {
+            Self::Job(key) => Some(key.namespace),
+            Self::Record(key) => Some(key.namespace),
+            Self::Resource(key) => Some(key.namespace),
+            Self::Request(key) => Some(key.namespace),
+            Self::Namespace(id) => Some(*id),
+            Self::NamespaceName(_) | Self::KeyRing | Self::AuditLog => None,
+        }
+    }
+}
+
 /// The state that a group stands on. What is looked up must be here: present, or known to be absent.
 #[derive(Debug, Default)]
 pub struct Loaded {

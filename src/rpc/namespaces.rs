@@ -73,6 +73,11 @@ impl Namespaces {
         found.ok_or_else(|| Refusal::NamespaceNotFound { name: name.to_owned() }.into())
     }
 
+    /// The number of a namespace as it is remembered. None: it is not, or there is no such namespace.
+    pub fn remembered(&self, name: &str) -> Option<NamespaceId> {
+        self.known().0.get(name)?.id
+    }
+
     /// Forgets a name that was created or deleted here.
     pub fn forget(&self, name: &str) {
         self.known().0.remove(name);

@@ -9,7 +9,7 @@ use tonic::Code;
 use super::convert::time;
 use super::limits;
 use super::services::Services;
-use crate::admission::{CODES, MESSAGE_LIMIT_BYTES, MethodSnapshot};
+use crate::admission::{CODES, ClassFigures, ClientFigures, MESSAGE_LIMIT_BYTES, MethodSnapshot};
 use crate::domain::graph::MAX_STAGES;
 use crate::domain::job::DEFAULT_RETENTION;
 use crate::domain::permit::{BlockReason, MAX_CLAIMS, MAX_HOLDERS, MAX_NAME};
@@ -75,6 +75,7 @@ pub fn statistics(services: &Services) -> GetStatisticsResponse {
         dispatcher: Some(DispatcherStatistics { waiting_polls: figure(services.dispatcher.waiting_polls()) }),
         feed: Some(feed(services)),
         permits: Some(permits(services)),
+        rate_limits: Some(rate_limits(services)),
         loops: services.loops.snapshot().iter().map(background).collect(),
     }
 }
@@ -187,6 +188,24 @@ fn permits(services: &Services) -> PermitStatistics {
         waiting: figure(permits.waits.len()),
         stages_called: read(&figures.stages_called),
         alarms: read(&figures.alarms),
+    }
+}
+
+fn rate_limits(services: &Services) -> RateLimitStatistics {
+    let figures = services.rate_limiter.figures();
+    let class = |figures: &ClassFigures| RateLimitClassStatistics {
+        class: figures.class.name().to_owned(),
+        accepted: count(figures.accepted),
+        refused: count(figures.refused),
+    };
+    let client = |figures: &ClientFigures| RateLimitClientStatistics {
+        client: figures.name.clone(),
+        class: figures.class.name().to_owned(),
+        refused: count(figures.refused),
+    };
+    RateLimitStatistics {
+        classes: figures.classes.iter().map(class).collect(),
+        clients: figures.clients.iter().map(client).collect(),
     }
 }
 

@@ -13,7 +13,7 @@ use super::permit_service::PermitRpcs;
 use super::record_service::RecordRpcs;
 use super::transaction_service::TransactionRpcs;
 use super::worker_service::WorkerRpcs;
-use crate::admission::Statistics;
+use crate::admission::{RateLimiter, Statistics};
 use crate::domain::time::Timestamp;
 use crate::engine::Engine;
 use crate::engine::dispatcher::Dispatcher;
@@ -43,6 +43,8 @@ pub struct Services {
     pub dispatcher: Arc<Dispatcher>,
     /// What was called, for GetStatistics.
     pub statistics: Arc<Statistics>,
+    /// How often clients may call, and what was refused.
+    pub rate_limiter: Arc<RateLimiter>,
     /// What runs in the background, for GetStatistics.
     pub loops: Arc<Loops>,
     /// The namespaces by name.

@@ -21,7 +21,7 @@ use super::record_service::RecordRpcs;
 use super::worker_service::WorkerRpcs;
 use super::{Namespaces, Services};
 use crate::admission::UntilSent;
-use crate::admission::{Methods, Statistics, protocol_errors};
+use crate::admission::{ClientRates, Methods, RateLimiter, Statistics, protocol_errors};
 use crate::dev::TestDatabase;
 use crate::domain::id::NamespaceId;
 use crate::domain::record::RecordKey;
@@ -69,6 +69,7 @@ async fn server_with(settings: FeedSettings) -> Server {
         loops: Arc::new(Loops::start(&engine, TaskSettings::default(), &shutdown)),
         namespaces: Arc::new(Namespaces::new(store.clone())),
         statistics: Arc::new(Statistics::new(methods)),
+        rate_limiter: Arc::new(RateLimiter::new(ClientRates::default())),
         started: SystemTime::now(),
         engine,
         watch_store: store.for_watches(),

@@ -5,5 +5,6 @@ mod arrivals;
 mod cancels;
 mod credentials;
 mod floods;
+mod rates;
 mod tls;
 mod wire;

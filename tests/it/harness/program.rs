@@ -52,6 +52,8 @@ impl Program {
         let mut child = Command::new(env!("CARGO_BIN_EXE_interlock"))
             .args(["serve", "--listen", "127.0.0.1:0", "--reap-grace", "0s", "--log", level])
             .args(["--pool-min", "1", "--pool-max", "5"])
+            .args(["--rate-limit-read", "off", "--rate-limit-write", "off"])
+            .args(["--rate-limit-watch", "off", "--rate-limit-essential", "off"])
             .args(flags)
             .env("INTERLOCK_DATABASE_URL", database.url())
             .env("FAILPOINTS", failpoints)

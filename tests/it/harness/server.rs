@@ -103,7 +103,8 @@ impl Server {
             // Many servers share one Postgres here.
             pool_min: 1,
             pool_max: 5,
-            ..Config::default()
+            // All clients are at one address, and some are in a hurry.
+            ..Config::default().without_rate_limits()
         };
         change(&mut config);
         let shutdown = CancellationToken::new();
@@ -114,6 +115,7 @@ impl Server {
         let options = server::Options {
             overload: app.overload(),
             credentials: app.credentials.clone(),
+            rate_limiter: Arc::clone(&app.rate_limiter),
             tls,
             ..server::Options::new(&config, Arc::clone(&app.statistics))
         };

@@ -1,0 +1,111 @@
+//! The namespace that a call names, before anybody has looked whether it exists, and what each has taken of a server.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::sync::{Mutex, MutexGuard};
+
+use foldhash::fast::RandomState;
+use http::Request;
+
+use crate::domain::short::Short;
+
+/// The metadata that chooses the namespace.
+const NAMESPACE: &str = "interlock-namespace";
+/// The namespace of calls that choose none.
+const DEFAULT_NAMESPACE: &str = "default";
+/// The longest name, in bytes.
+const MAX_BYTES: usize = 63;
+
+/// The name of the namespace of a call. None: the name is not valid, so the call will be refused.
+pub(super) fn of<B>(request: &Request<B>) -> Option<&str> {
+    let Some(name) = request.headers().get(NAMESPACE) else { return Some(DEFAULT_NAMESPACE) };
+    name.to_str().ok().filter(|name| !name.is_empty() && name.len() <= MAX_BYTES)
+}
+
+/// Parts of the counts with a lock each.
+const SHARDS: usize = 16;
+/// One part in so many is left free by a namespace that is alone.
+const LEFT_PART: u32 = 8;
+/// What a namespace may take in any case, if there is any.
+const ALWAYS: u32 = 16;
+
+/// How many each namespace may have of something of which there are `limit`, of which `taken` are taken, `own` of them by itself: as many as are free
+/// for all others, as with connections (see `shares`). While others have next to none it may have all but an eighth, which is what another finds
+/// free when it comes.
+pub(super) fn share(limit: u32, taken: u32, own: u32) -> u32 {
+    let is_alone = taken.saturating_sub(own) <= ALWAYS;
+    let share = if is_alone { limit - limit / LEFT_PART } else { limit.saturating_sub(taken) };
+    share.max(ALWAYS)
+}
+
+/// How many of something each namespace has. One that has none takes no memory.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    hasher: RandomState,
+    shards: [Mutex<HashMap<Short, u32, RandomState>>; SHARDS],
+}
+
+impl Counts {
+    /// Adds one. Returns how many there were.
+    pub(super) fn add(&self, namespace: &Short) -> u32 {
+        let mut counts = self.shard(namespace);
+        let count = counts.entry(namespace.clone()).or_default();
+        *count += 1;
+        *count - 1
+    }
+
+    /// Takes one away.
+    pub(super) fn remove(&self, namespace: &Short) {
+        let mut counts = self.shard(namespace);
+        let Some(count) = counts.get_mut(namespace) else { return };
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(namespace);
+        }
+    }
+
+    fn shard(&self, namespace: &Short) -> MutexGuard<'_, HashMap<Short, u32, RandomState>> {
+        let shard = self.hasher.hash_one(namespace) % SHARDS as u64;
+        self.shards[shard as usize].lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(namespace: &[u8]) -> Request<()> {
+        Request::builder().header(NAMESPACE, namespace).body(()).expect("a request")
+    }
+
+    #[test]
+    fn a_call_names_its_namespace() {
+        assert_eq!(of(&Request::new(())), Some("default"));
+        assert_eq!(of(&request(b"team-a")), Some("team-a"));
+        for bad in [&b""[..], &[b'x'; 64], "é".as_bytes()] {
+            assert_eq!(of(&request(bad)), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_what_is_free_for_all_others() {
+        assert_eq!(share(800, 0, 0), 700, "alone");
+        assert_eq!(share(800, 700, 690), 700, "next to alone");
+        assert_eq!(share(800, 700, 600), 100, "with others");
+        assert_eq!(share(800, 800, 100), ALWAYS, "nothing is free");
+        assert_eq!(share(8, 8, 8), ALWAYS, "the limit itself is looked at elsewhere");
+    }
+
+    #[test]
+    fn counts_come_back() {
+        let counts = Counts::default();
+        let (a, b) = (Short::from("a"), Short::from("b"));
+        assert_eq!((counts.add(&a), counts.add(&a), counts.add(&b)), (0, 1, 0));
+        counts.remove(&a);
+        assert_eq!(counts.add(&a), 1);
+        for namespace in [&a, &a, &b] {
+            counts.remove(namespace);
+        }
+        assert!(counts.shards.iter().all(|shard| shard.lock().expect("no panic").is_empty()));
+    }
+}

@@ -1,0 +1,273 @@
+//! How often a client may call: token buckets for each client and class of calls.
+//!
+//! A call is charged one item before its message is read, so that a flood is refused unread. The other items of a batch are charged when its
+//! message has arrived, before anything decodes it; then it is only counted how often one field occurs.
+//!
+//! What this holds: whatever the load of others, a client gets its rates and no more. It does not promise that the server can serve the sum of
+//! all rates; beyond that `shed` and `limit` refuse.
+
+mod bucket;
+mod clients;
+mod figures;
+mod items;
+
+use std::convert::Infallible;
+use std::num::NonZeroU32;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use governor::clock::DefaultClock;
+use http::{HeaderName, HeaderValue, Request};
+use http_body::Body;
+use tonic::{Code, Status};
+use tower::layer::{LayerFn, layer_fn};
+
+use super::message::MessageBody;
+use super::{CallClass, Inner, Outcome, Response, methods, namespace, peer, refusal};
+pub use bucket::ClassRate;
+use bucket::{RateClock, Shortage};
+pub use clients::ClientRates;
+use clients::{Client, Clients};
+use figures::ClassCounters;
+pub use figures::{ClassFigures, ClientFigures, RateFigures};
+
+/// Tokens that are left, in the headers of an accepted call.
+static REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+
+/// The rate limits of a server: the clients that called lately and their buckets.
+#[derive(Debug)]
+pub struct RateLimiter<C: RateClock = DefaultClock> {
+    clients: Clients<C>,
+    counters: [ClassCounters; CallClass::ALL.len()],
+    /// No class has a limit, and credentials bring none of their own.
+    is_off: bool,
+}
+
+impl RateLimiter {
+    /// Limits by the clock of this machine.
+    pub fn new(rates: ClientRates) -> Self {
+        Self::with_clock(rates, DefaultClock::default())
+    }
+}
+
+impl<C: RateClock> RateLimiter<C> {
+    fn with_clock(rates: ClientRates, clock: C) -> Self {
+        let is_off = rates == ClientRates::default();
+        RateLimiter { clients: Clients::new(rates, clock), counters: Default::default(), is_off }
+    }
+
+    /// The client that a call is charged to. None: nothing limits it.
+    fn client<B>(&self, request: &Request<B>) -> Option<Arc<Client<C>>> {
+        match peer::principal(request) {
+            Some(principal) if self.is_off && principal.rates == Default::default() => None,
+            Some(principal) => Some(self.clients.principal(principal)),
+            None if self.is_off => None,
+            None => {
+                let address = peer::address(request);
+                Some(self.clients.stranger(namespace::of(request), address))
+            }
+        }
+    }
+
+    /// Charges the first item of a call. What is left; None: there is no limit.
+    fn charge_first(&self, client: &Client<C>, class: CallClass) -> Result<Option<u32>, Status> {
+        let taken = client.bucket(class).map(|bucket| bucket.take_one()).transpose();
+        taken.map_err(|shortage| self.refuse(client, class, 1, shortage))
+    }
+
+    /// Charges the other items of a batch, and counts it as accepted.
+    fn charge_rest(&self, client: &Client<C>, class: CallClass, items: u32) -> Result<Option<u32>, Status> {
+        let all = NonZeroU32::new(items).unwrap_or(NonZeroU32::MIN);
+        let taken = client.bucket(class).map(|bucket| bucket.take_rest(all)).transpose();
+        let left = taken.map_err(|shortage| self.refuse(client, class, items, shortage))?;
+        self.counters[class as usize].note_accepted();
+        Ok(left.flatten())
+    }
+
+    fn refuse(&self, client: &Client<C>, class: CallClass, items: u32, shortage: Shortage) -> Status {
+        client.note_refused(class);
+        self.counters[class as usize].note_refused();
+        limited(class, items, shortage)
+    }
+}
+
+/// The refusal of a call that costs more than is there.
+fn limited(class: CallClass, items: u32, shortage: Shortage) -> Status {
+    let Shortage { rate, remaining, wait } = shortage;
+    let (class, burst) = (class.name(), rate.burst());
+    let message = match wait {
+        None => format!("a batch of {items} exceeds the {class} burst of {burst} of this client: send smaller batches"),
+        Some(_) if items > 1 => {
+            format!(
+                "a batch of {items} exceeds the {class} rate limit of {rate} of this client: {remaining} are left now"
+            )
+        }
+        Some(_) => format!("the {class} rate limit of {rate} of this client is used up"),
+    };
+    let refusal = refusal(Code::ResourceExhausted, "RATE_LIMITED", Outcome::NotApplied, message)
+        .with("limit", rate.to_string())
+        .with("burst", burst.to_string())
+        .with("remaining", remaining.to_string())
+        .with("class", class);
+    match wait {
+        Some(wait) => refusal.retry_after(wait),
+        None => refusal.never_retry(),
+    }
+    .into_status()
+}
+
+/// The client of a batch, for the charge of its other items.
+struct Charged<C: RateClock>(Arc<Client<C>>);
+
+impl<C: RateClock> Clone for Charged<C> {
+    fn clone(&self) -> Self {
+        Charged(Arc::clone(&self.0))
+    }
+}
+
+/// Charges each call one item, before its message is read.
+pub fn rate_limit<S, C>(limiter: Arc<RateLimiter<C>>) -> LayerFn<impl Fn(S) -> RateLimited<S, C> + Clone>
+where
+    C: RateClock,
+{
+    layer_fn(move |inner| RateLimited { inner, limiter: Arc::clone(&limiter) })
+}
+
+/// The service that [`rate_limit`] puts around another.
+#[derive(Debug)]
+pub struct RateLimited<S, C: RateClock = DefaultClock> {
+    inner: S,
+    limiter: Arc<RateLimiter<C>>,
+}
+
+impl<S: Clone, C: RateClock> Clone for RateLimited<S, C> {
+    fn clone(&self) -> Self {
+        RateLimited { inner: self.inner.clone(), limiter: Arc::clone(&self.limiter) }
+    }
+}
+
+impl<S, B, C> tower::Service<Request<B>> for RateLimited<S, C>
+where
+    S: Inner<B, Future: Unpin>,
+    C: RateClock,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = ChargedCall<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let method = methods::of(&request);
+        let client = if method.is_health { None } else { self.limiter.client(&request) };
+        let Some(client) = client else {
+            return ChargedCall::Called { answer: self.inner.call(request), left: None };
+        };
+        let class = method.class();
+        let left = match self.limiter.charge_first(&client, class) {
+            Ok(left) => left,
+            Err(status) => return ChargedCall::Refused(Some(status.into_http())),
+        };
+        if method.items_field.is_some() {
+            request.extensions_mut().insert(Charged(client));
+        } else {
+            self.limiter.counters[class as usize].note_accepted();
+        }
+        ChargedCall::Called { answer: self.inner.call(request), left }
+    }
+}
+
+/// Charges batches the items that they hold beside the first, when their message is there.
+pub fn rate_limit_items<S, C>(limiter: Arc<RateLimiter<C>>) -> LayerFn<impl Fn(S) -> ItemsLimited<S, C> + Clone>
+where
+    C: RateClock,
+{
+    layer_fn(move |inner| ItemsLimited { inner, limiter: Arc::clone(&limiter) })
+}
+
+/// The service that [`rate_limit_items`] puts around another.
+#[derive(Debug)]
+pub struct ItemsLimited<S, C: RateClock = DefaultClock> {
+    inner: S,
+    limiter: Arc<RateLimiter<C>>,
+}
+
+impl<S: Clone, C: RateClock> Clone for ItemsLimited<S, C> {
+    fn clone(&self) -> Self {
+        ItemsLimited { inner: self.inner.clone(), limiter: Arc::clone(&self.limiter) }
+    }
+}
+
+impl<S, B, C> tower::Service<Request<MessageBody<B>>> for ItemsLimited<S, C>
+where
+    S: Inner<MessageBody<B>, Future: Unpin>,
+    B: Body<Data = Bytes, Error: Into<tonic::codegen::StdError>> + Unpin,
+    C: RateClock,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = ChargedCall<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<MessageBody<B>>) -> Self::Future {
+        let method = methods::of(&request);
+        let Some(field) = method.items_field else {
+            return ChargedCall::Called { answer: self.inner.call(request), left: None };
+        };
+        let Some(Charged(client)) = request.extensions_mut().remove::<Charged<C>>() else {
+            return ChargedCall::Called { answer: self.inner.call(request), left: None };
+        };
+        let items = request.body().only_message().map_or(1, |message| items::count(message, field));
+        match self.limiter.charge_rest(&client, method.class(), items) {
+            Ok(left) => ChargedCall::Called { answer: self.inner.call(request), left },
+            Err(status) => ChargedCall::Refused(Some(status.into_http())),
+        }
+    }
+}
+
+/// A call that was charged, or refused. Tells its client what is left.
+#[derive(Debug)]
+pub enum ChargedCall<F> {
+    /// It goes on.
+    Called {
+        /// The answer of the services below.
+        answer: F,
+        /// Tokens that were left.
+        left: Option<u32>,
+    },
+    /// It does not.
+    Refused(Option<Response>),
+}
+
+impl<F> Future for ChargedCall<F>
+where
+    F: Future<Output = Result<Response, Infallible>> + Unpin,
+{
+    type Output = Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            ChargedCall::Called { answer, left } => {
+                let mut response = ready!(Pin::new(answer).poll(context))?;
+                if let Some(left) = left {
+                    // What a layer below has said is newer.
+                    response.headers_mut().entry(&REMAINING).or_insert_with(|| HeaderValue::from(*left));
+                }
+                Poll::Ready(Ok(response))
+            }
+            ChargedCall::Refused(response) => {
+                response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! Rate limits under load: clients that call at their rate, then at twice their rate, and beside them some that stay below it.
+//!
+//! Clients are told apart by namespace. What each got, what was refused and what honest clients waited is told; what was refused is compared with
+//! what the server counted.
+
+use std::convert::Infallible;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use http::Request;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
+use tonic::Code;
+use tonic::transport::Channel;
+use tower::{Layer, Service, service_fn};
+
+use super::compare::Scene;
+use super::load::{Sample, channels};
+use super::report::Row;
+use super::servers::Server;
+use crate::admission::{ClassRate, ClientRates, Methods, Peer, RateLimiter, Response, rate_limit};
+use crate::proto;
+use crate::proto::admin_service_client::AdminServiceClient;
+use crate::proto::record_service_client::RecordServiceClient;
+use crate::proto::worker_service_client::WorkerServiceClient;
+
+/// Clients that call as often as they may, or twice as often.
+const CLIENTS: usize = 100;
+/// Clients that stay below their rate, whose latencies are looked at.
+const HONEST: usize = 10;
+/// Writes a second that a client may make, and those of an honest one.
+const RATE: u32 = 20;
+const HONEST_RATE: f64 = 15.0;
+/// Between two heartbeats of a client, which are refused never.
+const BEAT_EVERY: Duration = Duration::from_millis(500);
+/// How long a phase takes at least; the burst would count for too much otherwise.
+const MIN_RUN: Duration = Duration::from_secs(10);
+/// Connections of all clients.
+const CONNECTIONS: usize = 16;
+/// Calls for the cost of the layer.
+const COST_CALLS: u32 = 1_000_000;
+
+/// What came of the calls of one client.
+#[derive(Clone, Default)]
+struct Outcome {
+    /// Latencies of accepted writes, in microseconds.
+    accepted: Vec<u32>,
+    refused: usize,
+    /// Writes that failed otherwise.
+    failed: usize,
+    beats_refused: usize,
+    took: Duration,
+}
+
+/// Both phases.
+pub async fn limits(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
+    let url = scene.settings.database_url.as_deref().filter(|_| scene.settings.target.is_none());
+    let url = url.context("bench limits starts a server of its own, so --target cannot be used")?;
+    let (none, layer) = (cost(false).await, cost(true).await);
+    eprintln!("limits: the layer costs {:.0} ns a call ({layer:.0} ns with it, {none:.0} ns without)", layer - none);
+    let rate = format!("{RATE}/s");
+    let flags = [("--rate-limit-write", &*rate), ("--rate-limit-essential", &*rate)];
+    let server = Server::limited(url, &flags).await.context("the server does not start")?;
+    let channels = channels(&server.address, CONNECTIONS * 64).await?;
+    let names = |kind: &str, count: usize| -> Vec<String> {
+        (0..count).map(|i| format!("{}-{kind}-{i}", scene.name)).collect()
+    };
+    let (busy, honest) = (names("busy", CLIENTS), names("honest", HONEST));
+    create(&scene.pair.ours.address, busy.iter().chain(&honest)).await?;
+    let run = scene.settings.run.max(MIN_RUN);
+    let (mut rows, mut quiet_p99) = (Vec::new(), None);
+    for multiple in [0.95, 2.0] {
+        let before = refusals(&channels[0]).await?;
+        let clients = busy.iter().map(|name| (name, f64::from(RATE) * multiple));
+        let clients = clients.chain(honest.iter().map(|name| (name, HONEST_RATE)));
+        let outcomes = phase(&channels, clients, run).await?;
+        let (loud, well) = outcomes.split_at(CLIENTS);
+        let told = tell(multiple, loud, well);
+        let refused: usize = outcomes.iter().map(|outcome| outcome.refused).sum();
+        let counted = refusals(&channels[0]).await? - before;
+        anyhow::ensure!(
+            i64::try_from(refused)? == counted,
+            "{refused} calls were refused, and the server counted {counted}"
+        );
+        let ratio = quiet_p99.map(|quiet: u32| f64::from(told.p99_us) / f64::from(quiet.max(1)));
+        quiet_p99.get_or_insert(told.p99_us);
+        rows.push(Row { ratio, memory_bytes: server.memory_bytes(), ..told });
+        // All buckets are full again.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    server.stop().await;
+    Ok(rows)
+}
+
+/// Nanoseconds that a call takes through nothing but the rate limit, or through nothing at all.
+async fn cost(is_limited: bool) -> f64 {
+    let served = service_fn(|_: Request<()>| {
+        std::future::ready(Ok::<Response, Infallible>(http::Response::new(tonic::body::Body::empty())))
+    });
+    let class = Some(ClassRate::per_second(1_000_000_000));
+    let rates = ClientRates { read: class, write: class, watch: class, essential: class };
+    let mut limited = rate_limit(Arc::new(RateLimiter::new(rates))).layer(served);
+    let mut bare = served;
+    let Ok(methods) = Methods::from_descriptors(&[proto::FILE_DESCRIPTOR_SET]) else { return f64::NAN };
+    let method = methods.find("/interlock.v1.RecordService/UpdateRecord");
+    let peer = Peer { address: Some(Ipv4Addr::LOCALHOST.into()), certificate: None };
+    let began = Instant::now();
+    for _ in 0..COST_CALLS {
+        let mut request = Request::new(());
+        request.headers_mut().insert("interlock-namespace", http::HeaderValue::from_static("bench"));
+        request.extensions_mut().insert(method);
+        request.extensions_mut().insert(peer.clone());
+        let answer = if is_limited { limited.call(request).await } else { bare.call(request).await };
+        std::hint::black_box(answer.is_ok());
+    }
+    began.elapsed().as_nanos() as f64 / f64::from(COST_CALLS)
+}
+
+/// Creates namespaces on the server without limits.
+async fn create(address: &str, names: impl Iterator<Item = &String>) -> anyhow::Result<()> {
+    let mut admin = AdminServiceClient::new(channels(address, 1).await?.remove(0));
+    for name in names {
+        let request = proto::CreateNamespaceRequest { name: name.clone(), ..Default::default() };
+        admin.create_namespace(request).await?;
+    }
+    Ok(())
+}
+
+/// Writes that the server has refused for their rate so far.
+async fn refusals(channel: &Channel) -> anyhow::Result<i64> {
+    let statistics = AdminServiceClient::new(channel.clone()).get_statistics(proto::GetStatisticsRequest {}).await?;
+    let limits = statistics.into_inner().rate_limits.context("the server tells no rate limits")?;
+    Ok(limits.classes.iter().map(|class| class.refused).sum())
+}
+
+/// All clients at their rates for so long; what came of each, in their order.
+async fn phase(
+    channels: &[Channel],
+    clients: impl Iterator<Item = (&String, f64)>,
+    run: Duration,
+) -> anyhow::Result<Vec<Outcome>> {
+    let mut tasks = JoinSet::new();
+    for (i, (name, rate)) in clients.enumerate() {
+        let (channel, name) = (channels[i % channels.len()].clone(), name.clone());
+        tasks.spawn(async move { (i, client(channel, name, rate, i, run).await) });
+    }
+    let mut outcomes = Vec::new();
+    while let Some(outcome) = tasks.join_next().await {
+        outcomes.push(outcome.context("a client panicked")?);
+    }
+    outcomes.sort_by_key(|(i, _)| *i);
+    Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+}
+
+/// One client in an open loop, which sends at its time whether or not earlier calls were answered, with heartbeats beside it.
+async fn client(channel: Channel, namespace: String, rate: f64, i: usize, run: Duration) -> Outcome {
+    let every = Duration::from_secs_f64(1.0 / rate);
+    // Spread over the interval, as clients that began at different times are.
+    tokio::time::sleep(every.mul_f64(i as f64 / (CLIENTS + HONEST) as f64)).await;
+    let (began, mut calls) = (Instant::now(), JoinSet::new());
+    let mut tick = tokio::time::interval(every);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let beats = tokio::spawn(beats(channel.clone(), namespace.clone(), run));
+    while began.elapsed() < run {
+        tick.tick().await;
+        let (channel, namespace) = (channel.clone(), namespace.clone());
+        calls.spawn(async move {
+            let sent = Instant::now();
+            let code = write(channel, &namespace).await;
+            (code, u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX))
+        });
+    }
+    let mut outcome = Outcome { took: began.elapsed(), ..Outcome::default() };
+    while let Some(call) = calls.join_next().await {
+        match call {
+            Ok((Code::Ok, micros)) => outcome.accepted.push(micros),
+            Ok((Code::ResourceExhausted, _)) => outcome.refused += 1,
+            Ok(_) | Err(_) => outcome.failed += 1,
+        }
+    }
+    outcome.beats_refused = beats.await.unwrap_or(usize::MAX);
+    outcome
+}
+
+async fn write(channel: Channel, namespace: &str) -> Code {
+    let operation = proto::field_operation::Operation::Increment(1.0);
+    let operation = proto::FieldOperation { field: "n".to_owned(), operation: Some(operation), ..Default::default() };
+    let request = proto::UpdateRecordRequest {
+        collection: "bench".to_owned(),
+        record_id: "counter".to_owned(),
+        operations: vec![operation],
+        ..Default::default()
+    };
+    let answer = RecordServiceClient::new(channel).update_record(within(namespace, request)).await;
+    answer.map_or_else(|status| status.code(), |_| Code::Ok)
+}
+
+/// Heartbeats of a lease that is lost, which the server answers all the same. How many were refused.
+async fn beats(channel: Channel, namespace: String, run: Duration) -> usize {
+    let (began, mut refused) = (Instant::now(), 0);
+    while began.elapsed() < run {
+        let beat = proto::LeaseBeat { lease_token: "none".to_owned(), ..Default::default() };
+        let request = within(&namespace, proto::HeartbeatRequest { beats: vec![beat] });
+        let answer = WorkerServiceClient::new(channel.clone()).heartbeat(request).await;
+        refused += usize::from(answer.is_err_and(|status| status.code() == Code::ResourceExhausted));
+        tokio::time::sleep(BEAT_EVERY).await;
+    }
+    refused
+}
+
+fn within<T>(namespace: &str, message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    if let Ok(namespace) = namespace.parse() {
+        request.metadata_mut().insert("interlock-namespace", namespace);
+    }
+    request
+}
+
+fn tell(multiple: f64, loud: &[Outcome], well: &[Outcome]) -> Row {
+    let sum = |outcomes: &[Outcome], count: &dyn Fn(&Outcome) -> usize| outcomes.iter().map(count).sum::<usize>();
+    let accepted = sum(loud, &|outcome| outcome.accepted.len());
+    // What a client may have sent: its burst, and its rate for as long as it called.
+    let due = |outcome: &Outcome| f64::from(RATE) * (2.0 + outcome.took.as_secs_f64());
+    let shares: Vec<f64> = loud.iter().map(|outcome| outcome.accepted.len() as f64 / due(outcome)).collect();
+    let (least, most) =
+        shares.iter().fold((f64::MAX, 0.0_f64), |(least, most), share| (least.min(*share), most.max(*share)));
+    let mut latencies: Vec<u32> = well.iter().flat_map(|outcome| outcome.accepted.iter().copied()).collect();
+    latencies.sort_unstable();
+    let honest = Sample { calls: latencies.len() as u64, latencies, ..Sample::default() };
+    eprintln!(
+        "limits {multiple}×: {} clients, each got {:.1} to {:.1} % of what it may have; {accepted} accepted, {} refused, {} failed, {} heartbeats \
+         refused; {} honest clients: {} accepted, {} refused, {} failed, p50 {:.1} ms, p99 {:.1} ms",
+        loud.len(),
+        least * 100.0,
+        most * 100.0,
+        sum(loud, &|outcome| outcome.refused),
+        sum(loud, &|outcome| outcome.failed),
+        sum(loud, &|outcome| outcome.beats_refused),
+        well.len(),
+        honest.calls,
+        sum(well, &|outcome| outcome.refused),
+        sum(well, &|outcome| outcome.failed),
+        f64::from(honest.quantile(0.5)) / 1_000.0,
+        f64::from(honest.quantile(0.99)) / 1_000.0,
+    );
+    let took = loud.first().map_or(1.0, |outcome| outcome.took.as_secs_f64());
+    Row {
+        per_second: accepted as f64 / took,
+        p50_us: honest.quantile(0.5),
+        p99_us: honest.quantile(0.99),
+        ..Row::blank(&format!("limits {multiple}×"), "interlock", loud.len() + well.len())
+    }
+}
