@@ -79,11 +79,11 @@ impl<C: RateClock> RateLimiter<C> {
 
     /// Charges the other items of a batch, and counts it as accepted.
     fn charge_rest(&self, client: &Client<C>, class: CallClass, items: u32) -> Result<Option<u32>, Status> {
+        let Some(bucket) = client.bucket(class) else { return Ok(None) };
         let all = NonZeroU32::new(items).unwrap_or(NonZeroU32::MIN);
-        let taken = client.bucket(class).map(|bucket| bucket.take_rest(all)).transpose();
-        let left = taken.map_err(|shortage| self.refuse(client, class, items, shortage))?;
+        let left = bucket.take_rest(all).map_err(|shortage| self.refuse(client, class, items, shortage))?;
         self.counters[class as usize].note_accepted();
-        Ok(left.flatten())
+        Ok(left)
     }
 
     fn refuse(&self, client: &Client<C>, class: CallClass, items: u32, shortage: Shortage) -> Status {
@@ -174,7 +174,7 @@ where
         };
         if method.items_field.is_some() {
             request.extensions_mut().insert(Charged(client));
-        } else {
+        } else if left.is_some() {
             self.limiter.counters[class as usize].note_accepted();
         }
         ChargedCall::Called { answer: self.inner.call(request), left }

@@ -6,5 +6,6 @@ mod cancels;
 mod credentials;
 mod floods;
 mod rates;
+mod shares;
 mod tls;
 mod wire;

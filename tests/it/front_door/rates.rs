@@ -112,8 +112,8 @@ async fn a_client_whose_writes_are_refused_keeps_its_leases() {
     let server = limited(&[("write", "5/h"), ("essential", "1000/s")]).await;
     let api = &server.api;
     api.submit(new_job("film", vec![new_stage("voice"), new_stage("music")])).await;
-    let mut leases = api.lease_now("voice", 1).await;
-    leases.extend(api.lease_now("music", 1).await);
+    let leases = api.lease_now("default", 2).await;
+    assert_eq!(leases.len(), 2);
     while submit(api, "default").await.is_ok() {}
     for _ in 0..100 {
         limit_of(&submit(api, "default").await.expect_err("used up"));
