@@ -191,6 +191,7 @@ async fn write(channel: Channel, namespace: &str) -> Code {
         collection: "bench".to_owned(),
         record_id: "counter".to_owned(),
         operations: vec![operation],
+        allow_missing: true,
         ..Default::default()
     };
     let answer = RecordServiceClient::new(channel).update_record(within(namespace, request)).await;

@@ -95,3 +95,17 @@ fn a_password_does_not_show_and_a_primary_is_asked_for() {
         assert_eq!(DatabaseUrl::new(given).requiring_primary().expose(), used);
     }
 }
+
+#[test]
+fn rates_come_from_flags_and_files_and_off_stays_off_until_one_is_set() {
+    let path = file("rate_limit_read = \"off\"\nrate_limit_watch = \"60/m\"\n");
+    let layer = Layer { config: Some(path.clone()), ..flags(&["--rate-limit-write", "600/m"]) };
+    let config = Config::load(&layer, None);
+    std::fs::remove_file(path).expect("the file is there");
+    let config = config.expect("valid settings");
+    let rates = [config.rate_limit_read, config.rate_limit_write, config.rate_limit_watch, config.rate_limit_essential];
+    assert_eq!(rates.map(|rate| rate.to_string()), ["off", "600/m", "60/m", "10000/s"]);
+    let off = Config::default().without_rate_limits();
+    let config = Config::load_over(off, &flags(&["--rate-limit-essential", "5/s"]), None).expect("valid settings");
+    assert_eq!((config.rate_limit_write, config.rate_limit_essential.to_string()), (CallRate::OFF, "5/s".to_owned()));
+}
