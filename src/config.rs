@@ -67,6 +67,8 @@ pub struct Config {
     pub reflection: bool,
     pub log: String,
     pub log_format: LogFormat,
+    pub otlp_endpoint: Option<String>,
+    pub otlp_sample_ratio: f64,
 }
 
 impl Default for Config {
@@ -112,6 +114,8 @@ impl Default for Config {
             reflection: false,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
+            otlp_endpoint: None,
+            otlp_sample_ratio: 0.01,
         }
     }
 }
@@ -271,6 +275,10 @@ impl Config {
                 self.tls_client_ca.is_none() || self.tls_cert.is_some(),
                 "tls_client_ca needs tls_cert and tls_key: client certificates are presented over TLS",
             ),
+                self.otlp_endpoint.as_deref().is_none_or(is_collector),
+                "otlp_endpoint must be http://HOST:PORT or https://HOST:PORT, without a user and a path",
+            ),
+            ((0.0..=1.0).contains(&self.otlp_sample_ratio), "otlp_sample_ratio must be from 0 to 1"),
         ];
         match rules.iter().find(|(holds, _)| !holds) {
             Some((_, message)) => Err(Error::Invalid((*message).to_owned())),
@@ -291,6 +299,14 @@ impl Config {
             )
         })
     }
+}
+
+/// Whether this is the URL of a gRPC server. A password in it would show in logs.
+fn is_collector(url: &str) -> bool {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    rest.is_some_and(|rest| {
+        !rest.trim_end_matches('/').is_empty() && !rest.trim_end_matches('/').contains(['/', '@', ' '])
+    })
 }
 
 #[cfg(test)]

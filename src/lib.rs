@@ -3,7 +3,7 @@
 //! Layout, in the order in which a request goes down: `cli` and `app` put the parts together; `server` and `admission` let
 //! calls in; `rpc` turns messages into operations and results into messages; `operation` decides, in the `engine`, on what
 //! the `store` has loaded; `domain` is what it decides about; `feed` tells who waits. `task` does what is due by the clock.
-//! `config`, `telemetry`, `failpoint` and `dev` (a private Postgres) stand beside.
+//! `config`, `telemetry`, `spans`, `failpoint` and `dev` (a private Postgres) stand beside.
 
 pub mod admission;
 pub mod app;
@@ -22,6 +22,7 @@ pub mod operation;
 pub mod proto;
 pub mod rpc;
 pub mod server;
+pub mod spans;
 pub mod store;
 pub mod task;
 pub mod telemetry;

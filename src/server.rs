@@ -20,9 +20,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tower::ServiceBuilder;
+use tower::util::MapRequestLayer;
 
 use crate::admission::{self, ArrivalLimits, ClientRates, KnownKeys, Overload, RateLimiter, Statistics, StreamLimits};
 use crate::config::Config;
+use crate::spans::Sampler;
 use sparse::Sparse;
 pub use tls::Tls;
 
@@ -60,6 +62,8 @@ pub struct Options {
     pub overload: Overload,
     /// The credentials that calls need. None: calls need none.
     pub credentials: Option<Arc<KnownKeys>>,
+    /// Which calls are traced. None: traces are off.
+    pub traces: Option<Sampler>,
 }
 
 impl Options {
@@ -90,6 +94,7 @@ impl Options {
             rate_limiter: Arc::new(RateLimiter::new(ClientRates::default())),
             overload: Arc::new(|_| None),
             credentials: config.requires_credentials().then(|| Arc::new(KnownKeys::unread())),
+            traces: None,
         }
     }
 }
@@ -109,6 +114,8 @@ pub async fn serve(
     let stack = ServiceBuilder::new()
         // Every call is counted, whoever answers it.
         .layer(admission::statistics(Arc::clone(&options.statistics)))
+        // Calls that are traced have their span here, so that refused ones are seen too.
+        .option_layer(options.traces.clone().map(admission::trace_calls))
         // A panic in any layer below becomes INTERNAL, and unwinding gives back what the call held.
         .layer(admission::catch_panics())
         // Strangers get an answer that they understand; errors of the libraries below get our form.
@@ -129,6 +136,7 @@ pub async fn serve(
         .layer(admission::in_flight_limit(options.max_in_flight, options.watches))
         // A watch ends when the server drains: it would hold it up, and its client can resume elsewhere.
         .layer(admission::end_watches(shutdown.clone()))
+        .option_layer(options.traces.as_ref().map(|_| MapRequestLayer::new(admission::note_principal)))
         .service(routes.prepare());
 
     let bounds = connection::Bounds::new(&options, shutdown.clone());

@@ -1,18 +1,28 @@
-//! Logs: what the filter lets through, as text or JSON, to standard error. Standard output belongs to what a verb prints.
+//! Logs: what the filter lets through, as text or JSON, to standard error. Standard output belongs to what a verb prints. And traces, if they
+//! are asked for (see [`traces`]).
 
-use tracing_subscriber::EnvFilter;
+pub mod traces;
+
+use tracing::Subscriber;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::time::SystemTime;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
-use crate::config::LogFormat;
+use crate::config::{Config, LogFormat};
+use crate::spans;
+use traces::Traces;
 
 /// What `EnvFilter` reads. A level alone is for this crate, and libraries log errors: some of them log a line for each frame that a
-/// client sends.
+/// client sends. The spans of traces are never logged.
 fn directives(filter: &str) -> String {
-    match filter.trim().parse::<LevelFilter>() {
+    let filter = match filter.trim().parse::<LevelFilter>() {
         Ok(LevelFilter::OFF) | Err(_) => filter.to_owned(),
         Ok(level) => format!("error,interlock={level}"),
-    }
+    };
+    format!("{filter},{}=off", spans::TARGET)
 }
 
 /// Sets up logging for the whole process. A second call changes nothing, so that tests may call it each.
@@ -20,15 +30,39 @@ fn directives(filter: &str) -> String {
 /// # Errors
 /// When the filter cannot be read; the message quotes it.
 pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(directives(filter))
-        .map_err(|error| anyhow::anyhow!("the log filter `{filter}` cannot be read: {error}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_timer(SystemTime).with_writer(std::io::stderr);
+    let subscriber = Registry::default().with(lines(format)).with(env_filter(filter)?);
     // The only failure is that logging has been set up before, and then it is as good as done.
-    let _ = match format {
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init(),
-    };
+    let _ = subscriber.try_init();
     Ok(())
+}
+
+/// The same, and traces if the settings ask for them: what a server starts with.
+///
+/// # Errors
+/// When the filter cannot be read, or the collector's URL cannot be used.
+pub fn start_with_traces(config: &Config) -> anyhow::Result<Option<Traces>> {
+    let Some(endpoint) = &config.otlp_endpoint else {
+        start(&config.log, config.log_format)?;
+        return Ok(None);
+    };
+    let traces = Traces::new(endpoint, config.otlp_sample_ratio)?;
+    let logs = lines(config.log_format).with_filter(env_filter(&config.log)?);
+    let _ = Registry::default().with(logs).with(traces.layer()).try_init();
+    Ok(Some(traces))
+}
+
+fn env_filter(filter: &str) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(directives(filter))
+        .map_err(|error| anyhow::anyhow!("the log filter `{filter}` cannot be read: {error}"))
+}
+
+/// The layer that writes log lines.
+fn lines<S: Subscriber + for<'a> LookupSpan<'a>>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync> {
+    let layer = fmt::layer().with_timer(SystemTime).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => layer.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
+    }
 }
 
 #[cfg(test)]
@@ -44,7 +78,7 @@ mod tests {
             ("debug,h2=warn", "debug,h2=warn"),
             ("interlock=trace", "interlock=trace"),
         ] {
-            assert_eq!(directives(given), used);
+            assert_eq!(directives(given), format!("{used},interlock::spans=off"));
             assert!(EnvFilter::try_new(directives(given)).is_ok());
         }
         assert!(EnvFilter::try_new(directives("no=such=level")).is_err());

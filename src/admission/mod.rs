@@ -27,6 +27,7 @@ mod shares;
 mod shed;
 mod statistics;
 mod streams;
+mod trace;
 
 use std::convert::Infallible;
 
@@ -52,6 +53,7 @@ pub use shares::ConnectionShare;
 pub use shed::{Overload, shed};
 pub use statistics::{BUCKETS, CODES, MethodSnapshot, Snapshot, Statistics, statistics};
 pub use streams::StreamLimits;
+pub use trace::{note_principal, trace_calls};
 
 /// A response as all layers know it. One body type for all lets a layer answer by itself.
 pub type Response = http::Response<tonic::body::Body>;

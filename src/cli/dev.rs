@@ -35,7 +35,7 @@ impl Dev {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let defaults = Config { reflection: true, log: "warn".to_owned(), ..Config::default().without_rate_limits() };
         let config = Config::load_over(defaults, &self.settings, None)?;
-        telemetry::start(&config.log, config.log_format)?;
+        let traces = telemetry::start_with_traces(&config)?;
         let host = Host::from_environment();
         let own = if self.tls { Some(own_certificate(&host)?) } else { None };
         let tls = own.as_ref().map(|own| Tls::from_pem(&own.certificate, &own.key)).transpose()?;
@@ -46,7 +46,7 @@ impl Dev {
             None if config.tls_cert.is_some() => Encryption::Certificate,
             None => Encryption::Plaintext,
         };
-        let serving = run_server(&config, &database_url, tls, |address| {
+        let serving = run_server(&config, &database_url, tls, traces, |address| {
             print!("{}", banner(address, &config, postgres.data_dir(), self.ephemeral, encryption));
         });
         let served = tokio::select! {

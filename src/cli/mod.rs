@@ -25,6 +25,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::net::TcpListener;
 
 use crate::config::{Config, DatabaseUrl};
+use crate::telemetry::traces::Traces;
 use crate::{app, server};
 
 /// A gRPC coordination server over Postgres.
@@ -119,6 +120,7 @@ async fn run_server(
     config: &Config,
     database_url: &str,
     tls: Option<Arc<server::Tls>>,
+    traces: Option<Traces>,
     announce: impl FnOnce(std::net::SocketAddr),
 ) -> anyhow::Result<()> {
     let tls = match tls {
@@ -136,9 +138,13 @@ async fn run_server(
         credentials: app.credentials.clone(),
         rate_limiter: Arc::clone(&app.rate_limiter),
         tls,
+            traces: traces.as_ref().map(Traces::sampler),
         ..server::Options::new(config, Arc::clone(&app.statistics))
     };
     let served = server::serve(listener, app.routes.clone(), options, shutdown).await;
     app.stop().await;
+    if let Some(traces) = traces {
+        traces.stop().await;
+    }
     served
 }

@@ -18,9 +18,9 @@ pub struct Serve {
 impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let config = Config::load(&self.settings, self.database.database_url.as_ref())?;
-        telemetry::start(&config.log, config.log_format)?;
+        let traces = telemetry::start_with_traces(&config)?;
         let database_url = config.require_database_url()?.clone();
-        run_server(&config, database_url.expose(), None, |address| {
+        run_server(&config, database_url.expose(), None, traces, |address| {
             println!("listening on {address}");
         })
         .await

@@ -227,4 +227,16 @@ pub struct Layer {
     #[arg(long, env = "INTERLOCK_LOG_FORMAT", value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_format: Option<LogFormat>,
+
+    /// The collector that traces are sent to, by OTLP over gRPC, such as `http://127.0.0.1:4317` [default: none, no traces]. Headers for it,
+    /// such as a key, are read from OTEL_EXPORTER_OTLP_HEADERS. OTEL_EXPORTER_OTLP_ENDPOINT alone turns nothing on.
+    #[arg(long, env = "INTERLOCK_OTLP_ENDPOINT", value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_endpoint: Option<String>,
+
+    /// The share of calls that are traced if their caller does not say, from 0 to 1 [default: 0.01]. A call with `traceparent` is traced
+    /// exactly if its caller is.
+    #[arg(long, env = "INTERLOCK_OTLP_SAMPLE_RATIO", value_name = "SHARE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_sample_ratio: Option<f64>,
 }

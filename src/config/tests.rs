@@ -71,6 +71,10 @@ fn what_makes_no_sense_is_refused_with_its_name() {
     refused(&["--max-call", "10s"], "max_call");
     refused(&["--queue-bytes", "1KiB"], "queue_bytes");
     refused(&["--arriving-bytes", "4MiB"], "arriving_bytes");
+    refused(&["--otlp-sample-ratio", "1.5"], "otlp_sample_ratio");
+    for bad in ["localhost:4317", "http://", "http://ada:canary@a:4317", "http://a:4318/v1/traces", "grpc://a:1"] {
+        refused(&["--otlp-endpoint", bad], "otlp_endpoint");
+    }
     refused(&["--config", "/nonexistent.toml"], "/nonexistent.toml");
 
     let path = file("pool_maximum = 7\n");

@@ -12,19 +12,22 @@ use std::time::Duration;
 use foldhash::HashSet;
 use futures::FutureExt;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::loading::{begin, load};
 use super::queue::{Pending, Queue, Side};
 use super::roots::{Roots, is_root};
-use super::round::{COMMIT_TIMEOUT, Ended, Round, Wanted, Work, again, fail};
+use super::round::{COMMIT_TIMEOUT, Ended, Round, Wanted, Work};
 use super::shared::Shared;
+use super::traced::GroupSpan;
+use super::undone::{Undone, away, unread};
 use super::world::Key;
 use crate::error::Error;
 use crate::failpoint;
 use crate::store::commit::settle::settle;
 use crate::store::commit::{CommitError, Committed};
-use crate::store::connection::{DbError, Explained, Fault, Lane as Connection, Open, is_lock_timeout};
+use crate::store::connection::{Explained, Lane as Connection, Open, is_lock_timeout};
 use crate::store::held::held_tables;
 
 /// How long the outcome of a lost commit is looked for.
@@ -72,15 +75,6 @@ pub struct Lane {
     held: HashSet<Key>,
     /// When it was last looked which tables are held.
     looked: Option<Instant>,
-}
-
-/// What was not decided, and why.
-struct Undone {
-    work: Vec<Work>,
-    /// The connection is of no more use.
-    is_broken: bool,
-    /// Another session holds a row or a table of it.
-    is_held: bool,
 }
 
 /// What a group waits for that other sessions held when it was last tried.
@@ -296,18 +290,20 @@ impl Lane {
         Vec::new()
     }
 
-    async fn optimistic(&mut self, work: Work, group_id: Uuid) -> Result<(Round, Ended), Undone> {
+    async fn optimistic(&mut self, mut work: Work, group_id: Uuid) -> Result<(Round, Ended), Undone> {
         let open = match self.connection.open().await {
             Ok(open) => open,
             Err(error) => return Err(away(work.group, &error)),
         };
+        let span = GroupSpan::begin(&mut work.group, "optimistic", group_id);
         let wanted = Wanted::by(&work.group);
-        let basis = match timeout(LOAD_TIMEOUT, load(&self.shared, &open.client, &wanted, &work.stale, true)).await {
+        let load = load(&self.shared, &open.client, &wanted, &work.stale, true).instrument(span.load());
+        let basis = match timeout(LOAD_TIMEOUT, load).await {
             Ok(Ok(basis)) => basis,
             Ok(Err(error)) => return Err(unread(work, &error)),
             Err(_) => return Err(away(work.group, &Error::StoreUnavailable)),
         };
-        let round = Round::decide(work.group, basis, !self.shared.rivals.are_about());
+        let round = Round::decide(work.group, basis, !self.shared.rivals.are_about(), span);
         let ended = if round.is_settled() {
             Ended::Applied(Committed { components: Vec::new(), told: None })
         } else {
@@ -316,14 +312,16 @@ impl Lane {
         Ok((round, ended))
     }
 
-    async fn locking(&mut self, work: Work, is_held: bool, group_id: Uuid) -> Result<(Round, Ended), Undone> {
+    async fn locking(&mut self, mut work: Work, is_held: bool, group_id: Uuid) -> Result<(Round, Ended), Undone> {
+        let span = GroupSpan::begin(&mut work.group, "locking", group_id);
         let wanted = Wanted::by(&work.group);
         let roots = Roots::of(wanted.keys.iter().copied());
         let Open { client, prepared } = match self.connection.open().await {
             Ok(open) => open,
             Err(error) => return Err(away(work.group, &error)),
         };
-        let begun = timeout(LOAD_TIMEOUT, begin(&self.shared, client, &roots, !is_held, &wanted)).await;
+        let begin = begin(&self.shared, client, &roots, !is_held, &wanted).instrument(span.load());
+        let begun = timeout(LOAD_TIMEOUT, begin).await;
         let (transaction, basis) = match begun {
             Ok(Ok(begun)) => begun,
             Ok(Err(error)) if is_lock_timeout(&error) => {
@@ -335,7 +333,7 @@ impl Lane {
         wanted.keys.iter().for_each(|key| {
             self.held.remove(*key);
         });
-        let round = Round::decide(work.group, basis, false);
+        let round = Round::decide(work.group, basis, false, span);
         if round.is_settled() {
             return Ok((round, Ended::Applied(Committed { components: Vec::new(), told: None })));
         }
@@ -376,21 +374,4 @@ impl Lane {
         }
         Ended::Lost
     }
-}
-
-/// Nothing was written yet: the group is tried again on a new connection, or a refusal is told.
-fn unread(work: Work, error: &DbError) -> Undone {
-    let fault = Fault::of(error);
-    let is_held = matches!(fault, Fault::Held);
-    let work = match fault {
-        Fault::Beaten | Fault::Held => again(work.group.into_iter(), work.stale, &Error::Conflict),
-        Fault::Failed(error) => again(work.group.into_iter(), work.stale, &error),
-        Fault::Poisoned(what) => fail(work.group, &Error::bug(what)),
-    };
-    Undone { work, is_broken: true, is_held }
-}
-
-/// The database is not there, and everybody is told so.
-fn away(group: Vec<Pending>, error: &Error) -> Undone {
-    Undone { work: fail(group, error), is_broken: true, is_held: false }
 }

@@ -24,6 +24,8 @@ mod recent;
 mod roots;
 mod round;
 mod shared;
+mod traced;
+mod undone;
 pub mod world;
 
 use std::sync::Arc;

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use foldhash::{HashSet, HashSetExt};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::cache::Cached;
@@ -12,6 +13,7 @@ use super::loading::Basis;
 use super::queue::Pending;
 use super::roots::is_root;
 use super::shared::Shared;
+use super::traced::GroupSpan;
 use super::world::{Key, World};
 use crate::error::Error;
 use crate::failpoint;
@@ -58,11 +60,12 @@ pub struct Round {
     components: Components,
     /// What was read for this round.
     fresh: HashSet<Key>,
+    span: GroupSpan,
 }
 
 impl Round {
     /// Decides a group in the order of its arrival. `alone` is whether nobody else is known to write what this server writes.
-    pub fn decide(group: Vec<Pending>, basis: Basis, alone: bool) -> Self {
+    pub fn decide(group: Vec<Pending>, basis: Basis, alone: bool, span: GroupSpan) -> Self {
         let mut world = World::new(basis.loaded, basis.now, basis.surroundings);
         let mut decided = Vec::with_capacity(group.len());
         let mut waiting = Vec::new();
@@ -78,7 +81,7 @@ impl Round {
             }
         }
         let components = Components::of(&decided, &world, &basis.fresh, alone);
-        Self { decided, waiting, world, components, fresh: basis.fresh }
+        Self { decided, waiting, world, components, fresh: basis.fresh, span }
     }
 
     /// Whether the database need not be asked at all.
@@ -102,7 +105,7 @@ impl Round {
         if is_counted && failpoint::hit("before_commit") {
             return Ended::Lost;
         }
-        let commit = self.components.plan.commit(client, prepared, group_id);
+        let commit = self.components.plan.commit(client, prepared, group_id).instrument(self.span.write());
         match tokio::time::timeout(COMMIT_TIMEOUT, commit).await {
             Ok(Ok(_)) if is_counted && failpoint::hit("after_commit") => Ended::Lost,
             Ok(Ok(committed)) => Ended::Applied(committed),
@@ -115,6 +118,7 @@ impl Round {
     /// operations on rows that others are writing, where there is somebody to take them.
     pub fn finish(self, shared: &Shared, ended: Ended, pass_aside: Option<&dyn Fn(Pending)>) -> Vec<Work> {
         shared.figures.groups.fetch_add(1, Ordering::Relaxed);
+        self.span.end(&ended);
         match ended {
             Ended::Applied(committed) => {
                 if let Some((now, asked)) = committed.told {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use super::waiting::Waiter;
@@ -85,7 +86,8 @@ impl Dispatcher {
         let groups = served.iter_mut().filter(|(_, waiter, _)| waiter.poll.same_group && !waiter.answer.is_closed());
         join_all(groups.map(|(_, waiter, stages)| self.add_group(waiter, stages))).await;
         for (id, waiter, stages) in served {
-            tokio::spawn(self.clone().serve(id, waiter, stages));
+            let span = waiter.span.clone().unwrap_or_else(Span::none);
+            tokio::spawn(self.clone().serve(id, waiter, stages).instrument(span));
         }
         for waiter in self.waiting().take_impatient(last) {
             self.answer(waiter, Ok(Vec::new()));

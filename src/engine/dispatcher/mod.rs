@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::feed::QueueKey;
 use crate::operation::end_stage::{End, EndStage};
 use crate::operation::update_progress::Target;
+use crate::spans;
 use waiting::{Waiter, Waiting};
 
 /// Polls that may wait at once.
@@ -141,7 +142,7 @@ impl Dispatcher {
             if let Some(before) = poll.request.and_then(|request| waiting.take_request(request.identity.key)) {
                 let _gone = before.answer.send(Ok(PollEnd::Superseded));
             }
-            waiting.add(Waiter { once: poll.wait.is_zero(), poll, answer })
+            waiting.add(Waiter { once: poll.wait.is_zero(), poll, answer, span: spans::current_call() })
         };
         let guard = Leaving { dispatcher: self, id };
         self.arrived.notify_one();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use foldhash::HashMap;
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::{Poll, PollEnd};
 use crate::domain::id::NamespaceId;
@@ -21,6 +22,8 @@ pub struct Waiter {
     /// It goes away after the first look, with or without stages.
     pub once: bool,
     pub answer: oneshot::Sender<Result<PollEnd>>,
+    /// The span of its call. None: it is not traced.
+    pub span: Option<Span>,
 }
 
 /// A poll that has left the line, its place there, and what it gets.

@@ -24,7 +24,7 @@ fn line(polls: &[(usize, bool)]) -> Waiting {
             deadline: None,
             request: None,
         };
-        line.add(Waiter { poll, once: true, answer: oneshot::channel().0 });
+        line.add(Waiter { poll, once: true, answer: oneshot::channel().0, span: None });
     }
     line
 }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::domain::audit::Actor;
 use crate::domain::id::NamespaceId;
+use crate::engine::traced::Traced;
 use crate::engine::world::Key;
 use crate::error::Result;
 use crate::operation::{self, Operation, Reply, Weight};
@@ -50,6 +51,8 @@ pub struct Pending {
     pub was_blind: bool,
     /// Since when it waits for a row that a foreign session holds.
     pub held_since: Option<Instant>,
+    /// Its spans. None: its call is not traced.
+    pub traced: Option<Box<Traced>>,
     answer: oneshot::Sender<Result<Reply>>,
     pub(super) ticket: Ticket,
     /// The namespace it is about, of which each has a share of the queue. None: none.
@@ -62,7 +65,7 @@ impl Pending {
         let (weight, keys) = (operation.weight(), operation::keys(&*operation));
         let ticket = Ticket(Arc::new(AtomicU8::new(WAITING)));
         let namespace = keys.iter().find_map(Key::namespace);
-        let (more, was_blind) = (Vec::new(), false);
+        let (more, was_blind, traced) = (Vec::new(), false, Traced::begin(&*operation));
         let pending = Self {
             operation,
             actor,
@@ -72,6 +75,7 @@ impl Pending {
             more,
             was_blind,
             held_since: None,
+            traced,
             answer,
             ticket,
             namespace,

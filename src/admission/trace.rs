@@ -1,0 +1,163 @@
+//! A span for each call that is traced, with its outcome.
+//!
+//! Which calls are traced is the [`Sampler`]'s to say, before anything is made for a call: one that is not traced costs a look at one header.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+use tower::layer::{LayerFn, layer_fn};
+use tracing::{Instrument, Span};
+
+use super::{Answer, Inner, methods, peer};
+use crate::spans::{self, Sampler};
+
+/// The metadata that chooses the namespace.
+const NAMESPACE: &str = "interlock-namespace";
+/// Longer texts are no namespace, and not worth their place in a trace.
+const MAX_NAMESPACE_BYTES: usize = 63;
+
+/// Makes the spans. Belongs outside of all layers that refuse calls, so that refused ones are seen.
+pub fn trace_calls<S>(sampler: Sampler) -> LayerFn<impl Fn(S) -> Traced<S> + Clone> {
+    layer_fn(move |inner| Traced { inner, sampler: Arc::clone(&sampler) })
+}
+
+/// Notes the principal in the span of its call. Belongs inside of the layer that checks credentials.
+pub fn note_principal<B>(request: Request<B>) -> Request<B> {
+    if let Some(principal) = peer::principal(&request)
+        && let Some(call) = spans::current_call()
+    {
+        call.record("interlock.principal", &*principal.name);
+    }
+    request
+}
+
+/// See [`trace_calls`].
+#[derive(Clone)]
+pub struct Traced<S> {
+    inner: S,
+    sampler: Sampler,
+}
+
+impl<S: Inner<B>, B> tower::Service<Request<B>> for Traced<S> {
+    type Response = super::Response;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Answer {
+        // Health checks are many and always the same.
+        let parent = if methods::of(&request).is_health { None } else { (self.sampler)(request.headers()) };
+        let Some(set_parent) = parent else { return Box::pin(self.inner.call(request)) };
+        let span = begin(&request);
+        set_parent(&span);
+        let answer = span.in_scope(|| self.inner.call(request)).instrument(span.clone());
+        Box::pin(async move {
+            let response = answer.await?;
+            let is_whole = response.headers().contains_key(Status::GRPC_STATUS);
+            if is_whole || response.status() != StatusCode::OK {
+                end(&span, response.headers());
+                return Ok(response);
+            }
+            Ok(response.map(|inner| tonic::body::Body::new(TracedBody { inner, span: Some(span) })))
+        })
+    }
+}
+
+fn begin<B>(request: &Request<B>) -> Span {
+    // A path that nobody serves is a stranger's text.
+    let span = spans::call(if methods::of(request).is_known { request.uri().path() } else { "unknown" });
+    if let Some(address) = peer::of(request).address {
+        span.record("network.peer.address", tracing::field::display(address));
+    }
+    let namespace = request.headers().get(NAMESPACE).and_then(|name| name.to_str().ok());
+    if let Some(name) = namespace.filter(|name| name.len() <= MAX_NAMESPACE_BYTES) {
+        span.record("interlock.namespace", name);
+    }
+    span
+}
+
+/// Notes how a call ended: by its trailers, or the headers of an answer without a message.
+fn end(span: &Span, headers: &HeaderMap) {
+    let status = Status::from_header_map(headers).unwrap_or_else(|| Status::unknown("no status"));
+    span.record("rpc.grpc.status_code", status.code() as i32);
+    if is_fault(status.code()) {
+        span.record("otel.status_code", "ERROR");
+    }
+    if status.code() != Code::Ok
+        && let Some(info) = status.get_error_details().error_info()
+    {
+        span.record("interlock.reason", info.reason.as_str());
+    }
+}
+
+/// Whether a code means that the server failed, as the conventions of OpenTelemetry for gRPC servers have it.
+fn is_fault(code: Code) -> bool {
+    match code {
+        Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => true,
+        Code::Ok
+        | Code::Cancelled
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unauthenticated => false,
+    }
+}
+
+/// A response whose trailers end the span. One that is dropped before ends it too: as CANCELLED, which is what its client sees or wanted.
+struct TracedBody {
+    inner: tonic::body::Body,
+    /// None once the call has ended.
+    span: Option<Span>,
+}
+
+impl Body for TracedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(context));
+        if let Some(Ok(frame)) = &frame
+            && let Some(trailers) = frame.trailers_ref()
+            && let Some(span) = self.span.take()
+        {
+            end(&span, trailers);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for TracedBody {
+    fn drop(&mut self) {
+        if let Some(span) = self.span.take() {
+            span.record("rpc.grpc.status_code", Code::Cancelled as i32);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Traces, by OTLP over gRPC: which calls are traced, and how their spans reach a collector. The only place that knows OpenTelemetry.
+//!
+//! Spans wait in a bounded queue, which a thread of its own empties. A collector that is away or slow fills the queue; what does not fit is
+//! dropped, and no call waits.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use http::HeaderMap;
+use opentelemetry::propagation::{Extractor, TextMapPropagator};
+use opentelemetry::trace::{TraceContextExt, TracerProvider};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithTonicConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, Sampler as SdkSampler, SdkTracerProvider, SpanData,
+    SpanExporter as Exporter,
+};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tracing::Subscriber;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{Layer, layer};
+use uuid::Uuid;
+
+use crate::spans::{self, Sampler, SetParent};
+
+/// Spans that wait to be sent, about 1 KiB each; further ones are dropped.
+const QUEUE_SPANS: usize = 4_096;
+/// Spans in one message, so that it stays below the 4 MiB that collectors take.
+const BATCH_SPANS: usize = 512;
+/// The longest time that a span waits for others to go with it.
+const BATCH_DELAY: Duration = Duration::from_secs(1);
+/// As many links as a group has operations.
+const MAX_LINKS: u32 = 1_024;
+/// The time for one message.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time for what still waits when the server stops.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two log lines about a collector that is away.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The header of the W3C that names the caller's span.
+const TRACEPARENT: &str = "traceparent";
+
+/// The way to the collector.
+pub struct Traces {
+    provider: SdkTracerProvider,
+    ratio: f64,
+}
+
+impl Traces {
+    /// Opens the way to a collector; it is connected to with the first spans, and again whenever the connection was lost. `ratio` is the
+    /// share of calls without a traced caller that are traced, from 0 to 1.
+    ///
+    /// # Errors
+    /// When the endpoint is no URL, or the certificates of this machine cannot be read.
+    pub fn new(endpoint: &str, ratio: f64) -> anyhow::Result<Self> {
+        let exporter = SpanExporter::builder()
+            .with_tonic()
+            .with_channel(channel(endpoint)?)
+            .with_timeout(EXPORT_TIMEOUT)
+            .build()
+            .context("the exporter of traces cannot be made")?;
+        let batches = BatchConfigBuilder::default()
+            .with_max_queue_size(QUEUE_SPANS)
+            .with_max_export_batch_size(BATCH_SPANS)
+            .with_scheduled_delay(BATCH_DELAY)
+            .build();
+        let exporter = Reporting { exporter, last: Mutex::new((None, 0)) };
+        let provider = SdkTracerProvider::builder()
+            .with_resource(resource())
+            // What is not to be traced has no span at all; see `sampler`.
+            .with_sampler(SdkSampler::AlwaysOn)
+            .with_max_links_per_span(MAX_LINKS)
+            .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(batches).build())
+            .build();
+        Ok(Self { provider, ratio })
+    }
+
+    /// The layer that turns our spans into those of OpenTelemetry, and takes nothing else.
+    pub fn layer<S: Subscriber + for<'a> LookupSpan<'a> + layer::SubscriberExt>(&self) -> impl Layer<S> + use<S> {
+        tracing_opentelemetry::layer()
+            .with_tracer(self.provider.tracer("interlock"))
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_level(false)
+            .with_tracked_inactivity(false)
+            .with_context_activation(false)
+            .with_filter(Targets::new().with_target(spans::TARGET, LevelFilter::INFO))
+    }
+
+    /// Which calls are traced: those whose caller says so in `traceparent`, none whose caller says that it is not traced, and a share of the
+    /// others.
+    pub fn sampler(&self) -> Sampler {
+        let (propagator, ratio) = (TraceContextPropagator::new(), self.ratio);
+        Arc::new(move |headers| {
+            let caller = headers.contains_key(TRACEPARENT).then(|| {
+                // Not the context of this thread, which is none of the caller's.
+                propagator.extract_with_context(&Context::new(), &Headers(headers))
+            });
+            match caller.filter(|caller| caller.span().span_context().is_valid()) {
+                Some(caller) => caller.span().span_context().is_sampled().then(|| child_of(caller)),
+                None => (ratio > 0.0 && rand::random::<f64>() < ratio).then(|| Box::new(|_: &_| ()) as SetParent),
+            }
+        })
+    }
+
+    /// Sends what still waits, for two seconds at most.
+    pub async fn stop(self) {
+        let stop = move || self.provider.shutdown_with_timeout(FLUSH_TIMEOUT);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(stop).await {
+            tracing::warn!(%error, "the last spans did not reach the collector");
+        }
+    }
+}
+
+fn child_of(caller: Context) -> SetParent {
+    Box::new(move |span: &tracing::Span| {
+        // It fails only for a span that has begun.
+        let _ = span.set_parent(caller);
+    })
+}
+
+fn channel(endpoint: &str) -> anyhow::Result<Channel> {
+    let wrong = || format!("otlp_endpoint: {endpoint:?} is not a URL");
+    let mut described = Endpoint::from_shared(endpoint.to_owned())
+        .with_context(wrong)?
+        .connect_timeout(EXPORT_TIMEOUT)
+        .timeout(EXPORT_TIMEOUT);
+    if endpoint.starts_with("https://") {
+        let tls = ClientTlsConfig::new().with_native_roots();
+        described = described.tls_config(tls).context("the certificates of this machine cannot be used")?;
+    }
+    Ok(described.connect_lazy())
+}
+
+fn resource() -> Resource {
+    Resource::builder()
+        .with_service_name("interlock")
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .with_attribute(KeyValue::new("service.instance.id", Uuid::new_v4().to_string()))
+        .build()
+}
+
+/// Headers, for the propagator.
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).and_then(|value| value.to_str().ok())
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(http::HeaderName::as_str).collect()
+    }
+}
+
+/// An exporter whose failures are logged, once in [`LOG_INTERVAL`] for all of them.
+struct Reporting {
+    exporter: SpanExporter,
+    /// When a line was last written, and the spans that were lost since.
+    last: Mutex<(Option<Instant>, usize)>,
+}
+
+impl Reporting {
+    fn report(&self, spans: usize, error: &dyn fmt::Display) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.1 += spans;
+        if last.0.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
+            tracing::warn!(lost_spans = last.1, %error, "the collector of traces takes no spans; they are dropped");
+            *last = (Some(Instant::now()), 0);
+        }
+    }
+}
+
+impl fmt::Debug for Reporting {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Reporting")
+    }
+}
+
+impl Exporter for Reporting {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.len();
+        self.exporter.export(batch).await.inspect_err(|error| self.report(spans, error))
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a call with these headers is traced.
+    fn is_traced(ratio: f64, headers: &[(&'static str, &str)]) -> bool {
+        let traces = Traces { provider: SdkTracerProvider::default(), ratio };
+        let parse =
+            |(name, value): &(&'static str, &str)| (name.parse().expect("a name"), value.parse().expect("text"));
+        (traces.sampler())(&headers.iter().map(parse).collect()).is_some()
+    }
+
+    #[test]
+    fn the_caller_decides_and_of_others_a_share_is_traced() {
+        let sampled = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let unsampled = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
+        let garbled = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-01");
+        for (ratio, headers, expected) in [
+            (0.0, vec![sampled], true),
+            (1.0, vec![unsampled], false),
+            (1.0, vec![garbled], true),
+            (0.0, vec![garbled], false),
+            (1.0, vec![], true),
+            (0.0, vec![], false),
+        ] {
+            assert_eq!(is_traced(ratio, &headers), expected, "{ratio} {headers:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_is_no_url_is_refused_with_its_text() {
+        let error = Traces::new("http://a b:1", 1.0).map(drop).expect_err("no URL");
+        assert!(format!("{error:#}").contains("a b:1"), "{error:#}");
+    }
+}
