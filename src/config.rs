@@ -275,6 +275,7 @@ impl Config {
                 self.tls_client_ca.is_none() || self.tls_cert.is_some(),
                 "tls_client_ca needs tls_cert and tls_key: client certificates are presented over TLS",
             ),
+            (
                 self.otlp_endpoint.as_deref().is_none_or(is_collector),
                 "otlp_endpoint must be http://HOST:PORT or https://HOST:PORT, without a user and a path",
             ),

@@ -138,7 +138,7 @@ async fn run_server(
         credentials: app.credentials.clone(),
         rate_limiter: Arc::clone(&app.rate_limiter),
         tls,
-            traces: traces.as_ref().map(Traces::sampler),
+        traces: traces.as_ref().map(Traces::sampler),
         ..server::Options::new(config, Arc::clone(&app.statistics))
     };
     let served = server::serve(listener, app.routes.clone(), options, shutdown).await;

@@ -4,6 +4,7 @@
 //! happen: [`eventually`] looks again and again until it has, or until a deadline that only a broken server meets.
 
 mod api;
+mod collector;
 mod messages;
 mod permits;
 mod pooler;
@@ -16,6 +17,7 @@ mod watch;
 use std::time::{Duration, Instant};
 
 pub use api::{Api, field, ok, refused, token, within};
+pub use collector::{Collector, attribute};
 pub use messages::*;
 pub use permits::*;
 pub use pooler::Pooler;

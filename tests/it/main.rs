@@ -9,4 +9,5 @@ mod fuzz;
 mod harness;
 mod services;
 mod shell;
+mod traces;
 mod trouble;

@@ -18,6 +18,7 @@ from interlock.permit_calls import PermitCalls
 from interlock.record_watch import RecordsNews, RecordsWatch
 from interlock.records import Record, commit_operations, record_update
 from interlock.stream import Call, Stream
+from interlock.tracing import with_trace
 from interlock.v1 import (
     job_pb2,
     job_service_pb2,
@@ -129,7 +130,7 @@ class Client(PermitCalls):
             start = copied(job)
 
         def begin(request: job_service_pb2.WatchJobRequest) -> Call[JobNews]:
-            return self.jobs.WatchJob(request, metadata=self._metadata)
+            return self.jobs.WatchJob(request, metadata=with_trace(self._metadata))
 
         def stream(again: Callable[[], Call[JobNews]]) -> Stream[JobNews]:
             return self._stream(again, silence=silence, patience=patience)
@@ -175,7 +176,7 @@ class Client(PermitCalls):
 
         def begin() -> Call[JobsNews]:
             request = job_service_pb2.WatchJobsRequest(filter=filter)
-            return self.jobs.WatchJobs(request, metadata=self._metadata)
+            return self.jobs.WatchJobs(request, metadata=with_trace(self._metadata))
 
         def stream(again: Callable[[], Call[JobsNews]]) -> Stream[JobsNews]:
             return self._stream(again, silence=silence, patience=patience)
@@ -282,7 +283,7 @@ class Client(PermitCalls):
         """
 
         def begin(request: record_service_pb2.WatchRecordsRequest) -> Call[RecordsNews]:
-            return self.records.WatchRecords(request, metadata=self._metadata)
+            return self.records.WatchRecords(request, metadata=with_trace(self._metadata))
 
         def stream(again: Callable[[], Call[RecordsNews]]) -> Stream[RecordsNews]:
             return self._stream(again, silence=silence, patience=patience)

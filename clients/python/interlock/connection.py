@@ -15,6 +15,7 @@ from interlock.arguments import pairs
 from interlock.outage import Outage
 from interlock.retry import Backoff, repeat
 from interlock.stream import Call, Stream
+from interlock.tracing import with_trace
 from interlock.v1 import (
     admin_service_pb2_grpc,
     job_service_pb2_grpc,
@@ -128,7 +129,7 @@ class Connection:
         request = with_request_id(request)
 
         async def attempt(remaining: float) -> Response:
-            response = await method(request, timeout=remaining, metadata=self._metadata)
+            response = await method(request, timeout=remaining, metadata=with_trace(self._metadata))
             self._outage.is_over()
             return response
 

@@ -23,6 +23,7 @@ from interlock.documents import seconds
 from interlock.errors import InterlockError, PermitLost
 from interlock.failures import FailureClass
 from interlock.permits import Permit, new_outcome, outcome_of
+from interlock.tracing import outside_of_traces
 from interlock.v1 import permit_pb2, permit_service_pb2
 
 log = logging.getLogger("interlock.permits")
@@ -100,7 +101,8 @@ class Keeper:
         self._holdings[holding.permit.token] = holding
         self._woken.set()
         if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._run(), name="interlock permits")
+            with outside_of_traces():
+                self._running = asyncio.create_task(self._run(), name="interlock permits")
 
     def remove(self, holding: _Holding) -> None:
         """No longer."""

@@ -21,6 +21,7 @@ from interlock.holding import HeldPermit, Keeper
 from interlock.permits import AnyClaim, Permit, new_outcome, permit_claims
 from interlock.resources import AdaptiveLimit, AnyRate, Breaker, ResourceNews, ResourceWatch, new_policy
 from interlock.stream import Call
+from interlock.tracing import with_trace
 from interlock.v1 import permit_pb2, permit_service_pb2
 
 # The deadline of the call that finds out whether a wish that was given up had been granted: short, since
@@ -227,7 +228,7 @@ class PermitCalls(Connection):
 
         def begin() -> Call[ResourceNews]:
             request = permit_service_pb2.WatchResourceRequest(name=name)
-            return self.permits.WatchResource(request, metadata=self._metadata)
+            return self.permits.WatchResource(request, metadata=with_trace(self._metadata))
 
         return ResourceWatch(self._stream(begin, silence=silence, patience=patience))
 

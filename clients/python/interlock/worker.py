@@ -31,6 +31,7 @@ from interlock.errors import (
 )
 from interlock.heartbeat import Heartbeats
 from interlock.lease import Attempt, Outcome, StopReason
+from interlock.tracing import attempt_span
 from interlock.v1 import worker_service_pb2
 
 log = logging.getLogger("interlock.worker")
@@ -202,23 +203,26 @@ class Worker:
         task.add_done_callback(self._running.pop)
 
     async def _work(self, handler: Handler, attempt: Attempt) -> None:
-        handling = asyncio.create_task(_call(handler, attempt), name=f"{attempt.stage_name} handler")
-        if _is_coroutine_function(handler):
-            attempt.task = handling
-        try:
-            await asyncio.wait([handling])
-        finally:
-            handling.cancel()
-        attempt.is_reporting_end = True
-        result = Raised(asyncio.CancelledError()) if handling.cancelled() else handling.result()
-        if isinstance(result, Raised) and isinstance(result.error, KeyboardInterrupt):
-            # Somebody wants the program to end; asyncio alone would end its loop before the outcome is told.
-            self.stop()
-        request = ending(attempt, result)
-        if request is None:
-            log.warning("%s of %s stopped: %s", attempt.stage_name, attempt.job_id, StopReason.LOST.value)
-            return
-        await tell(self.client, attempt, request)
+        with attempt_span(attempt, self.worker_id) as failed:
+            handling = asyncio.create_task(_call(handler, attempt), name=f"{attempt.stage_name} handler")
+            if _is_coroutine_function(handler):
+                attempt.task = handling
+            try:
+                await asyncio.wait([handling])
+            finally:
+                handling.cancel()
+            attempt.is_reporting_end = True
+            result = Raised(asyncio.CancelledError()) if handling.cancelled() else handling.result()
+            if isinstance(result, Raised):
+                failed(result.error)
+                if isinstance(result.error, KeyboardInterrupt):
+                    # Somebody wants the program to end; asyncio alone would end its loop before the outcome is told.
+                    self.stop()
+            request = ending(attempt, result)
+            if request is None:
+                log.warning("%s of %s stopped: %s", attempt.stage_name, attempt.job_id, StopReason.LOST.value)
+                return
+            await tell(self.client, attempt, request)
 
     async def _drain(self) -> None:
         if self._running:

@@ -22,22 +22,27 @@ pub struct Program {
 impl Program {
     /// Starts it and waits until it listens.
     pub async fn start(database: &Database) -> Program {
-        Program::run(database, "warn", &[], "", Stdio::inherit()).await
+        Program::run(database, "warn", &[], &[], Stdio::inherit()).await
     }
 
     /// The same with another level of the log, which goes to where the test's own output goes.
     pub async fn logging(database: &Database, level: &str) -> Program {
-        Program::run(database, level, &[], "", Stdio::inherit()).await
+        Program::run(database, level, &[], &[], Stdio::inherit()).await
     }
 
     /// The same with its usual log, and that log.
     pub async fn logged(database: &Database) -> (Program, Log) {
-        Program::logged_with(database, "info", &[]).await
+        Program::logged_with(database, "info", &[], &[]).await
     }
 
-    /// The same with another level of the log and more flags.
-    pub async fn logged_with(database: &Database, level: &str, flags: &[&str]) -> (Program, Log) {
-        let mut program = Program::run(database, level, flags, "", Stdio::piped()).await;
+    /// The same with another level of the log, more flags and settings of the environment.
+    pub async fn logged_with(
+        database: &Database,
+        level: &str,
+        flags: &[&str],
+        environment: &[(&str, &str)],
+    ) -> (Program, Log) {
+        let mut program = Program::run(database, level, flags, environment, Stdio::piped()).await;
         let log = Log::default();
         tokio::spawn(log.clone().read(program.child.stderr.take().expect("piped")));
         (program, log)
@@ -45,10 +50,21 @@ impl Program {
 
     /// The same, with places where something shall happen; see `interlock::failpoint`.
     pub async fn with_failpoints(database: &Database, failpoints: &str) -> Program {
-        Program::run(database, "warn", &[], failpoints, Stdio::inherit()).await
+        Program::with_environment(database, &[("FAILPOINTS", failpoints)]).await
     }
 
-    async fn run(database: &Database, level: &str, flags: &[&str], failpoints: &str, stderr: Stdio) -> Program {
+    /// The same with settings.
+    pub async fn with_environment(database: &Database, environment: &[(&str, &str)]) -> Program {
+        Program::run(database, "warn", &[], environment, Stdio::inherit()).await
+    }
+
+    async fn run(
+        database: &Database,
+        level: &str,
+        flags: &[&str],
+        environment: &[(&str, &str)],
+        stderr: Stdio,
+    ) -> Program {
         let mut child = Command::new(env!("CARGO_BIN_EXE_interlock"))
             .args(["serve", "--listen", "127.0.0.1:0", "--reap-grace", "0s", "--log", level])
             .args(["--pool-min", "1", "--pool-max", "5"])
@@ -56,7 +72,8 @@ impl Program {
             .args(["--rate-limit-watch", "off", "--rate-limit-essential", "off"])
             .args(flags)
             .env("INTERLOCK_DATABASE_URL", database.url())
-            .env("FAILPOINTS", failpoints)
+            .env("FAILPOINTS", "")
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(stderr)
             .kill_on_drop(true)

@@ -94,7 +94,7 @@ async fn by_http1(program: &Program, key: &Key) -> String {
 /// Uses keys of a server in every way, and looks for them in all it tells.
 async fn run(level: &str) {
     let open = Server::start().await;
-    let (program, log) = Program::logged_with(&open.database, level, &["--auth", "required"]).await;
+    let (program, log) = Program::logged_with(&open.database, level, &["--auth", "required"], &[]).await;
     let scene = Scene { server: guarded(&open).await, open };
     let admin = scene.key(&[Role::Admin], &["*"]).await;
     let mut canaries = vec![Canary::of(&admin)];
