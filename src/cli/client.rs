@@ -12,6 +12,8 @@ use super::failure::Failed;
 use crate::proto::admin_service_client::AdminServiceClient;
 use crate::proto::job_service_client::JobServiceClient;
 
+/// The server of `interlock dev`.
+const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
 /// The metadata that chooses the namespace.
 const NAMESPACE: &str = "interlock-namespace";
 /// For a connection to come about.
@@ -31,7 +33,7 @@ pub struct Connection {
         long,
         env = "INTERLOCK_SERVER",
         value_name = "URL",
-        default_value = "http://127.0.0.1:50051",
+        default_value = DEFAULT_SERVER,
         global = true,
         help_heading = "Server"
     )]
@@ -63,6 +65,11 @@ pub struct Client {
 }
 
 impl Connection {
+    /// Whether no other server was named than the one that is meant if none is.
+    pub fn is_default(&self) -> bool {
+        self.server == DEFAULT_SERVER
+    }
+
     /// A client, which has not connected yet.
     ///
     /// # Errors
@@ -87,6 +94,11 @@ impl Client {
     /// Its jobs.
     pub fn jobs(&self) -> JobServiceClient<Channel> {
         JobServiceClient::new(self.channel.clone())
+    }
+
+    /// The connection, for services that are not ours.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
     }
 
     /// The server itself.

@@ -6,6 +6,7 @@ mod bench;
 mod client;
 mod demo;
 mod dev;
+mod doctor;
 mod failure;
 mod job;
 mod json;
@@ -50,6 +51,8 @@ enum Verb {
     Demo(demo::Demo),
     /// Submit, look at and steer jobs of a server that runs.
     Job(Box<job::Job>),
+    /// Look for what is wrong with a database and a server, and say what to do.
+    Doctor(Box<doctor::Doctor>),
     /// Show what runs now, by queue, worker and job.
     Top(Box<top::Top>),
     /// Create, list, revoke and rotate API keys, on a server or on the database alone.
@@ -97,6 +100,7 @@ impl Cli {
         let result = runtime.block_on(async {
             match self.verb {
                 Verb::Job(verb) => return verb.run().await,
+                Verb::Doctor(verb) => return verb.run().await,
                 Verb::Top(verb) => return verb.run().await,
                 Verb::Key(verb) => return verb.run().await,
                 Verb::Audit(verb) => return verb.run().await,

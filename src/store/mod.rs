@@ -10,6 +10,7 @@ pub mod credentials;
 pub mod due;
 pub mod health;
 pub mod held;
+pub mod inspect;
 mod list_jobs;
 mod list_records;
 pub mod listen;

@@ -1,5 +1,6 @@
 //! The program itself: it starts, says where, answers, and leaves nothing behind. Below: the verbs that ask a server.
 
+mod doctor;
 mod jobs;
 mod keys;
 mod relay;

@@ -1,0 +1,126 @@
+//! A server as a client sees it: whether it answers, is well, and takes this client's namespace.
+
+use std::time::{Duration, SystemTime};
+
+use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+
+use super::finding::Finding;
+use crate::cli::client::{Client, Connection};
+use crate::cli::failure::{Failed, reason, told};
+use crate::proto;
+
+/// For each answer.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Clocks that differ by more make logs hard to compare.
+const CLOCK_SECONDS: i64 = 2;
+
+const AREA: &str = "server";
+
+/// Looks at a server. One that is not there is no finding if it `is_optional`.
+///
+/// # Errors
+/// When the flags make no sense.
+pub async fn look(connection: &Connection, is_optional: bool) -> Result<Vec<Finding>, Failed> {
+    let client = connection.client()?;
+    let mut health = HealthClient::new(client.channel());
+    let checked = health.check(client.ask_within(ANSWER, HealthCheckRequest::default())).await;
+    let status = match checked {
+        Ok(response) => response.into_inner().status(),
+        Err(status) if is_optional && status.code() == Code::Unavailable && reason(&status).is_none() => {
+            return Ok(Vec::new());
+        }
+        Err(status) => {
+            let advice = "is the server there, is the address right, does it take TLS (https://) or not (http://)?";
+            return Ok(vec![Finding::fail(AREA, "reachable", told(&client.server, &status)).advise(advice)]);
+        }
+    };
+    let mut findings = vec![Finding::ok(AREA, "reachable", client.server.clone()), of_health(status)];
+    findings.push(of_version(&client).await);
+    findings.push(of_reflection(&client).await);
+    findings.push(of_namespace(&client).await);
+    Ok(findings)
+}
+
+fn of_health(status: ServingStatus) -> Finding {
+    if status == ServingStatus::Serving {
+        return Finding::ok(AREA, "health", "SERVING: writes are done");
+    }
+    Finding::fail(AREA, "health", format!("{}: writes are not done", status.as_str_name()))
+        .advise("its log says why: no database, one that takes no writes, no partitions for history, or it drains")
+}
+
+/// The version, and with the same answer the clock.
+async fn of_version(client: &Client) -> Finding {
+    let asked = SystemTime::now();
+    let answer = client.admin().get_server_info(client.ask_within(ANSWER, proto::GetServerInfoRequest {})).await;
+    let response = match answer {
+        Ok(response) => response,
+        Err(status) => return refused(client, "version", &status),
+    };
+    let own = env!("CARGO_PKG_VERSION");
+    let date = response.metadata().get("date").and_then(|date| date.to_str().ok().map(str::to_owned));
+    let version = response.into_inner().version;
+    let skew = date.and_then(|date| skew_seconds(&date, asked)).unwrap_or_default();
+    if skew.abs() > CLOCK_SECONDS {
+        return Finding::warn(AREA, "clock", format!("its clock is {} s {} this machine's", skew.abs(), side(skew)))
+            .advise(
+                "run NTP on both; nothing but logs rests on it, since leases and timers go by the database's clock",
+            );
+    }
+    if version == own {
+        return Finding::ok(AREA, "version", version);
+    }
+    Finding::warn(AREA, "version", format!("{version}, this program is {own}")).advise("use programs of one version")
+}
+
+fn side(skew: i64) -> &'static str {
+    if skew < 0 { "behind" } else { "ahead of" }
+}
+
+/// How far a server's clock is ahead, by the `date` of its answer, in whole seconds.
+fn skew_seconds(date: &str, asked: SystemTime) -> Option<i64> {
+    let told = httpdate::parse_http_date(date).ok()?;
+    let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).ok().map(|it| it.as_secs() as i64);
+    Some(seconds(told)? - seconds(asked)?)
+}
+
+async fn of_reflection(client: &Client) -> Finding {
+    let ask = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let request = client.ask_within(ANSWER, futures::stream::iter([ask]));
+    let mut reflection = ServerReflectionClient::new(client.channel());
+    match reflection.server_reflection_info(request).await {
+        Ok(_) => Finding::ok(AREA, "reflection", "on: whoever reaches the server can ask what can be called"),
+        Err(status) if status.code() == Code::Unimplemented => {
+            Finding::ok(AREA, "reflection", "off: grpcurl needs -proto or -protoset")
+        }
+        Err(status) => refused(client, "reflection", &status),
+    }
+}
+
+/// Whether this client's namespace can be read.
+async fn of_namespace(client: &Client) -> Finding {
+    let (area, check, name) = ("client", "namespace", &client.namespace);
+    let request = proto::ListJobsRequest { page_size: 1, ..Default::default() };
+    match client.jobs().list_jobs(client.ask_within(ANSWER, request)).await {
+        Ok(_) => Finding::ok(area, check, format!("{name:?} can be read")),
+        Err(status) if reason(&status).as_deref() == Some("NAMESPACE_NOT_FOUND") => {
+            Finding::fail(area, check, format!("there is no namespace {name:?}, or not for this client")).advise(
+                "create it (AdminService/CreateNamespace), choose another by --namespace, or use a key that covers it",
+            )
+        }
+        Err(status) => Finding { area, ..refused(client, check, &status) },
+    }
+}
+
+fn refused(client: &Client, check: &'static str, status: &Status) -> Finding {
+    Finding::fail(AREA, check, told(&client.server, status))
+}
