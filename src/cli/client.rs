@@ -1,5 +1,8 @@
-//! The way from a verb to a server: which one, whose jobs, and calls with a bound.
+//! The way from a verb to a server: which one, whose jobs, TLS and the API key, and calls with a bound.
 
+mod credentials;
+
+use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,11 +14,14 @@ use super::Output;
 use super::failure::Failed;
 use crate::proto::admin_service_client::AdminServiceClient;
 use crate::proto::job_service_client::JobServiceClient;
+use credentials::Credentials;
 
 /// The server of `interlock dev`.
 const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
 /// The metadata that chooses the namespace.
 const NAMESPACE: &str = "interlock-namespace";
+/// The metadata that carries the API key.
+const AUTHORIZATION: &str = "authorization";
 /// For a connection to come about.
 const CONNECT: Duration = Duration::from_secs(5);
 /// For an answer. Long enough for a server that waits for its database.
@@ -28,7 +34,7 @@ const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
 /// Which server, and how its answers are shown.
 #[derive(Clone, Debug, Args)]
 pub struct Connection {
-    /// The server.
+    /// The server, as http://HOST:PORT or https://HOST:PORT; http where neither is said.
     #[arg(
         long,
         env = "INTERLOCK_SERVER",
@@ -51,6 +57,8 @@ pub struct Connection {
     /// For people or, as protobuf's JSON with one object a line, for programs.
     #[arg(long, value_enum, default_value_t = Output::Table, global = true, help_heading = "Server")]
     pub output: Output,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 /// A server, connected to when it is first called and again whenever the connection was lost.
@@ -62,6 +70,8 @@ pub struct Client {
     pub namespace: String,
     channel: Channel,
     metadata: MetadataValue<Ascii>,
+    /// None: calls carry no key.
+    authorization: Option<MetadataValue<Ascii>>,
 }
 
 impl Connection {
@@ -76,17 +86,33 @@ impl Connection {
     /// If the flags make no sense.
     pub fn client(&self) -> Result<Client, Failed> {
         let server = if self.server.contains("://") { self.server.clone() } else { format!("http://{}", self.server) };
-        if !server.starts_with("http://") {
-            return Err(Failed::usage(format!("--server: {server:?} must begin with http://, there is no TLS yet")));
+        let is_secure = server.starts_with("https://");
+        if !is_secure && !server.starts_with("http://") {
+            return Err(Failed::usage(format!("--server: {server:?} must begin with http:// or https://")));
         }
         let endpoint = Endpoint::from_shared(server.clone())
             .map_err(|error| Failed::usage(format!("--server: {server:?} is not a URL: {error}")))?
             .connect_timeout(CONNECT)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE_ANSWER);
+        let authorization = self.credentials.authorization()?;
+        let endpoint = match self.credentials.needs_tls() {
+            _ if is_secure => self.credentials.secure(endpoint)?,
+            Some(flag) => return Err(Failed::usage(format!("{flag}: needs a --server that begins with https://"))),
+            None => endpoint,
+        };
+        if authorization.is_some() && !is_secure && !is_loopback(endpoint.uri()) {
+            eprintln!("warning: the API key is sent unencrypted to {server}; use https://");
+        }
         let metadata = MetadataValue::try_from(&self.namespace)
             .map_err(|_| Failed::usage(format!("--namespace: {:?} cannot be a namespace", self.namespace)))?;
-        Ok(Client { server, namespace: self.namespace.clone(), channel: endpoint.connect_lazy(), metadata })
+        Ok(Client {
+            server,
+            namespace: self.namespace.clone(),
+            channel: endpoint.connect_lazy(),
+            metadata,
+            authorization,
+        })
     }
 }
 
@@ -122,6 +148,9 @@ impl Client {
     pub fn open<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().insert(NAMESPACE, self.metadata.clone());
+        if let Some(key) = &self.authorization {
+            request.metadata_mut().insert(AUTHORIZATION, key.clone());
+        }
         request
     }
 
@@ -134,12 +163,23 @@ impl Client {
     }
 }
 
+/// Whether a URL leads to this machine alone.
+fn is_loopback(url: &http::Uri) -> bool {
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn connection(server: &str, namespace: &str) -> Connection {
-        Connection { server: server.to_owned(), namespace: namespace.to_owned(), output: Output::Table }
+        Connection {
+            server: server.to_owned(),
+            namespace: namespace.to_owned(),
+            output: Output::Table,
+            credentials: Credentials::default(),
+        }
     }
 
     #[tokio::test]
@@ -147,8 +187,22 @@ mod tests {
         let server = |text| connection(text, "default").client().map(|client| client.server).map_err(|e| e.to_string());
         assert_eq!(server("localhost:1").as_deref(), Ok("http://localhost:1"));
         assert_eq!(server("http://localhost:1").as_deref(), Ok("http://localhost:1"));
-        assert!(server("https://localhost:1").is_err_and(|error| error.contains("no TLS")));
+        assert_eq!(server("https://localhost:1").as_deref(), Ok("https://localhost:1"));
+        assert!(server("grpcs://localhost:1").is_err_and(|error| error.contains("http:// or https://")));
         assert!(server("http://a b").is_err_and(|error| error.contains("is not a URL")));
         assert!(connection("a", "b\nc").client().is_err());
+    }
+
+    #[test]
+    fn loopback_is_known_by_its_name_and_its_addresses() {
+        for (url, is_here) in [
+            ("http://localhost:1", true),
+            ("http://127.0.0.9:1", true),
+            ("http://[::1]:1", true),
+            ("http://localhost.example:1", false),
+            ("http://10.0.0.1:1", false),
+        ] {
+            assert_eq!(is_loopback(&url.parse().expect("a URL")), is_here, "{url}");
+        }
     }
 }

@@ -80,20 +80,72 @@ fn exit_of(status: &Status) -> Exit {
 /// Status, reason and what is wrong, in one line. Where a field is wrong, the message begins with its path.
 pub fn told(server: &str, status: &Status) -> String {
     let code = code_name(status.code());
-    match reason(status) {
-        Some(reason) => plain(&format!("{code} / {reason}: {}", status.message())),
-        None => plain(&format!("{code}: {server}: {}", root_cause(status))),
+    let said = match reason(status) {
+        Some(reason) => format!("{code} / {reason}: {}", status.message()),
+        None => format!("{code}: {server}: {}", root_cause(status)),
+    };
+    match advice(server, status) {
+        Some(advice) => plain(&format!("{said}; {advice}")),
+        None => plain(&said),
     }
 }
 
 /// What lies at the bottom of an error of the connection: "connection refused" and not "transport error".
 fn root_cause(status: &Status) -> String {
-    let mut cause: &dyn std::error::Error = status;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
+    let Some(cause) = causes(status).last() else {
+        // A status shows itself with its code, which stands in the line already.
+        return status.message().to_owned();
+    };
+    cause.to_string()
+}
+
+/// All causes of a status, the deepest last.
+fn causes(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(std::error::Error::source(status), |error| error.source())
+}
+
+/// The first cause of a kind. An error of the system keeps another one for itself.
+fn cause<T: std::error::Error + 'static>(status: &Status) -> Option<&T> {
+    causes(status).find_map(|error| {
+        let kept = || error.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<T>();
+        error.downcast_ref::<T>().or_else(kept)
+    })
+}
+
+/// What to do about an error of credentials or TLS. None: it is another one.
+fn advice(server: &str, status: &Status) -> Option<&'static str> {
+    use rustls::{AlertDescription, CertificateError, Error};
+    if status.code() == Code::Unauthenticated {
+        return Some("set INTERLOCK_API_KEY to a valid API key");
     }
-    // A status shows itself with its code, which stands in the line already.
-    if std::error::Error::source(status).is_none() { status.message().to_owned() } else { cause.to_string() }
+    let is_secure = server.starts_with("https://");
+    if !is_secure && cause::<h2::Error>(status).is_some() {
+        return Some("if the server has TLS, use https://");
+    }
+    Some(match cause::<Error>(status)? {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "none of the certificate authorities in use signed the server's certificate, name the right ones with --ca"
+        }
+        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            "the server's certificate has expired, or the clock of this machine is wrong"
+        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "the server's certificate is for other names than the host of --server",
+        Error::InvalidCertificate(CertificateError::Other(_)) => {
+            "--ca may name the server's own certificate where one of an authority is needed"
+        }
+        Error::InvalidMessage(_) => "if the server has no TLS, use http://",
+        Error::AlertReceived(
+            AlertDescription::CertificateRequired
+            | AlertDescription::HandshakeFailure
+            | AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown,
+        ) => "the server refused the client certificate or requires one, see --cert and --cert-key",
+        _ => return None,
+    })
 }
 
 /// As the protos write it, such as `NOT_FOUND`.
