@@ -18,7 +18,7 @@ from demo import programs
 from demo.pipeline import KIND, scenes, stages
 from demo.screen import Screen
 from interlock import Client, InterlockError, Unavailable, from_struct
-from interlock.address import check_address
+from interlock.address import parse_address
 from interlock.v1 import job_pb2
 
 _ENDED = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
@@ -155,7 +155,7 @@ def main() -> int:
     parser.add_argument("--patience", type=float, default=15.0, help=patience)
     options = parser.parse_args()
     try:
-        check_address(options.address)
+        parse_address(options.address)
     except ValueError as error:
         parser.error(str(error))
     lacking = programs.missing()

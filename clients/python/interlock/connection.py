@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from interlock.address import check_address
+from interlock.access import Access, Pem
 from interlock.arguments import pairs
 from interlock.outage import Outage
 from interlock.retry import Backoff, repeat
@@ -55,9 +55,13 @@ class Connection:
 
     def __init__(
         self,
-        address: str = "127.0.0.1:50051",
+        address: str | None = None,
         *,
         namespace: str | None = None,
+        api_key: str | None = None,
+        ca: Pem | None = None,
+        certificate: Pem | None = None,
+        private_key: Pem | None = None,
         timeout: float = 30.0,
         backoff: Backoff | None = None,
         credentials: grpc.ChannelCredentials | None = None,
@@ -70,37 +74,58 @@ class Connection:
         trying until their time is over: a server that restarts, or starts later than this program, is found.
 
         Args:
-            address: host and port, or any name that gRPC resolves, such as `ipv4:10.0.0.1:50051,10.0.0.2:50051` for
-                two servers, of which the first that answers is used.
-            namespace: where jobs and queues live. None: `default`.
+            address: `https://HOST:PORT`, or without TLS `http://HOST:PORT` or `HOST:PORT`, or any name that gRPC
+                resolves, such as `ipv4:10.0.0.1:50051,10.0.0.2:50051` for two servers, of which the first that answers
+                is used. None: INTERLOCK_SERVER, else `127.0.0.1:50051`.
+            namespace: where jobs and queues live. None: INTERLOCK_NAMESPACE, else `default`.
+            api_key: sent with each call as `authorization: Bearer KEY`, over plaintext too, with a warning in the log
+                unless the server is on this machine. None: INTERLOCK_API_KEY, else none.
+            ca: the certificate authorities that the server is checked against: the path of a PEM file, or its content
+                as bytes. None: INTERLOCK_CA, else those that gRPC comes with.
+            certificate: the client certificate to show, with its chain, in the same form. None: INTERLOCK_CERT, else
+                none.
+            private_key: its private key, in the same form. None: INTERLOCK_CERT_KEY.
             timeout: seconds for one call, retries included, unless the call says otherwise.
             backoff: the waits between retries.
-            credentials: for TLS. None: plaintext.
+            credentials: for TLS, in place of `ca`, `certificate` and `private_key`, with any address but http.
             metadata: sent with each call.
             options: for the channel, besides and over those of this package.
 
         Raises:
-            ValueError: `address` is no host and port, such as `http://…` or one without a port.
+            ValueError: `address` can never work, such as one without a port, or the files of TLS or the key cannot.
+            OSError: a PEM file cannot be read.
             TypeError: `metadata` is not pairs.
         """
-        self.address = check_address(address)
+        access = Access(
+            address,
+            namespace=namespace,
+            api_key=api_key,
+            ca=ca,
+            certificate=certificate,
+            private_key=private_key,
+            credentials=credentials,
+        )
+        self.address = access.address
         self.timeout = timeout
-        self._outage = Outage(address)
+        self._outage = Outage(self.address)
         self._backoff = backoff or Backoff()
         self._metadata: tuple[tuple[str, str], ...] = tuple(
             (str(key), value) for key, value in pairs(metadata, "metadata", '[("key", "value")]')
         )
-        if namespace is not None:
-            self._metadata += (("interlock-namespace", namespace),)
+        if access.namespace is not None:
+            self._metadata += (("interlock-namespace", access.namespace),)
+        if access.authorization is not None and all(key.lower() != "authorization" for key, _ in self._metadata):
+            # Not as call credentials, which gRPC refuses to send to a plaintext server.
+            self._metadata += (("authorization", access.authorization),)
         defaults: dict[str, Any] = dict(_OPTIONS)
-        if "," in address:
+        if "," in access.target:
             # Else the whole list would be sent as the name of the server, which is none.
-            defaults["grpc.default_authority"] = address.partition(":")[2].partition(",")[0]
+            defaults["grpc.default_authority"] = access.target.partition(":")[2].partition(",")[0]
         merged = [*{**defaults, **dict(options)}.items()]
-        if credentials is None:
-            self.channel = grpc.aio.insecure_channel(address, options=merged)
+        if access.credentials is None:
+            self.channel = grpc.aio.insecure_channel(access.target, options=merged)
         else:
-            self.channel = grpc.aio.secure_channel(address, credentials, options=merged)
+            self.channel = grpc.aio.secure_channel(access.target, access.credentials, options=merged)
         self.jobs = job_service_pb2_grpc.JobServiceStub(self.channel)
         self.workers = worker_service_pb2_grpc.WorkerServiceStub(self.channel)
         self.records = record_service_pb2_grpc.RecordServiceStub(self.channel)

@@ -64,6 +64,19 @@ class InvalidArgument(InterlockError):
     """The request is wrong; `violations` names the fields. Also a request id that was used for another request."""
 
 
+class Unauthenticated(InterlockError):
+    """The API key or client certificate is missing, unknown, expired or revoked."""
+
+
+class PermissionDenied(InterlockError):
+    """The credential is valid and does not permit this; `roles` says which one does."""
+
+    @property
+    def roles(self) -> str:
+        """The roles of which one is needed, with commas between. Empty: not said."""
+        return self.metadata.get("roles", "")
+
+
 class NotFound(InterlockError):
     """The job, the stage, the record, the resource or the namespace does not exist."""
 
@@ -196,6 +209,8 @@ _BY_REASON: dict[str, type[InterlockError]] = {
 }
 _BY_CODE: dict[grpc.StatusCode, type[InterlockError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
     grpc.StatusCode.FAILED_PRECONDITION: PreconditionFailed,

@@ -228,15 +228,20 @@ def _has(held: record_service_pb2.WatchedRecord, record: record_pb2.Record) -> b
 
 
 @asynccontextmanager
-async def fake_server() -> AsyncIterator[FakeServer]:
-    """Starts one on a port of its own."""
+async def fake_server(credentials: grpc.ServerCredentials | None = None) -> AsyncIterator[FakeServer]:
+    """Starts one on a port of its own, with TLS if there are credentials."""
     fake = FakeServer()  # type: ignore[abstract]  # The rpcs that are left out are UNIMPLEMENTED.
     server = grpc.aio.server()
     fake.stop = lambda: server.stop(None)
     job_service_pb2_grpc.add_JobServiceServicer_to_server(fake, server)
     record_service_pb2_grpc.add_RecordServiceServicer_to_server(fake, server)
     worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(fake, server)
-    fake.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    port = (
+        server.add_insecure_port("127.0.0.1:0")
+        if credentials is None
+        else server.add_secure_port("127.0.0.1:0", credentials)
+    )
+    fake.address = f"127.0.0.1:{port}"
     await server.start()
     try:
         yield fake

@@ -84,6 +84,9 @@ async def test_a_time_that_is_no_number_is_refused(value: Any) -> None:
     [
         ADDRESS,
         "localhost:1",
+        "http://localhost:1",
+        "https://localhost:1/",
+        "https://interlock.example",
         "interlock.jobs.svc.cluster.local:65535",
         "[::1]:50051",
         "ipv4:10.0.0.1:50051,10.0.0.2:50051",
@@ -102,10 +105,13 @@ async def test_addresses_that_grpc_knows_are_taken(address: str) -> None:
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        ("http://127.0.0.1:50051", f'begins with http:, which gRPC does not know: write "{ADDRESS}"'),
-        ("http://127.0.0.1:50051/jobs", f'write "{ADDRESS}"'),
-        ("https://interlock.example:443", 'write "interlock.example:443", and TLS by `credentials`'),
-        ("http://interlock", f'write host and port, such as "{ADDRESS}"'),
+        ("http://127.0.0.1:50051/jobs", "has a character that no host has"),
+        ("http:127.0.0.1:50051", f'write "{ADDRESS}"'),
+        ("https:interlock:443", 'write "interlock:443", or "https://interlock:443" for TLS'),
+        ("grpcs://interlock:443", 'write "interlock:443", or "https://interlock:443" for TLS'),
+        ("https://", 'has no port: write "https://127.0.0.1:50051"'),
+        ("https://:443", 'has no host: write "https://127.0.0.1:443"'),
+        ("https://::1", 'write "https://[::1]:50051"'),
         ("postgres://interlock@db:5432/interlock", "begins with postgres:"),
         ("localhost", 'has no port: write "localhost:50051"'),
         ("", f'has no port: write "{ADDRESS}"'),

@@ -34,7 +34,8 @@ def client(server: FakeServer, **options: object) -> interlock.Client:
         (Code.FAILED_PRECONDITION, "NAMESPACE_NOT_EMPTY", interlock.PreconditionFailed),
         (Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", interlock.DeadlineExceeded),
         (Code.INTERNAL, "INTERNAL", interlock.Internal),
-        (Code.UNAUTHENTICATED, "CREDENTIAL_INVALID", interlock.InterlockError),
+        (Code.UNAUTHENTICATED, "CREDENTIAL_INVALID", interlock.Unauthenticated),
+        (Code.PERMISSION_DENIED, "ROLE_DENIED", interlock.PermissionDenied),
     ],
 )
 async def test_an_error_has_the_type_of_its_reason_and_is_not_repeated(
