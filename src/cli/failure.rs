@@ -104,10 +104,13 @@ fn causes(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'st
     std::iter::successors(std::error::Error::source(status), |error| error.source())
 }
 
-/// The first cause of a kind. An error of the system keeps another one for itself.
+/// The first cause of a kind. Errors of the system and of HTTP/2 keep another one for themselves.
 fn cause<T: std::error::Error + 'static>(status: &Status) -> Option<&T> {
     causes(status).find_map(|error| {
-        let kept = || error.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<T>();
+        let kept = || {
+            let io = error.downcast_ref::<h2::Error>().and_then(h2::Error::get_io);
+            io.or_else(|| error.downcast_ref::<std::io::Error>())?.get_ref()?.downcast_ref::<T>()
+        };
         error.downcast_ref::<T>().or_else(kept)
     })
 }

@@ -4,6 +4,7 @@
 //! happen: [`eventually`] looks again and again until it has, or until a deadline that only a broken server meets.
 
 mod api;
+mod authority;
 mod collector;
 mod messages;
 mod permits;
@@ -17,6 +18,7 @@ mod watch;
 use std::time::{Duration, Instant};
 
 pub use api::{Api, field, ok, refused, token, within};
+pub use authority::{Authority, Issued};
 pub use collector::{Collector, attribute};
 pub use messages::*;
 pub use permits::*;

@@ -4,6 +4,7 @@ mod doctor;
 mod jobs;
 mod keys;
 mod relay;
+mod secure;
 mod top;
 mod verb;
 mod watch;

@@ -8,6 +8,14 @@ from interlock.errors import InterlockError, Unavailable
 
 log = logging.getLogger("interlock.client")
 
+# What gRPC says of TLS that does not come about, and what to do.
+_ADVICE = (
+    ("CERTIFICATE_VERIFY_FAILED", "check `ca` (INTERLOCK_CA), and that the server's certificate is for this name"),
+    ("Hostname Verification Check failed", "the server's certificate is for another name than that of the address"),
+    ("WRONG_VERSION_NUMBER", "if the server has no TLS, use an address that begins with http://"),
+    ("CERTIFICATE_REQUIRED", "the server requires a client certificate: `certificate` (INTERLOCK_CERT)"),
+)
+
 
 class Outage:
     """The time in which no server answers at one address."""
@@ -23,12 +31,13 @@ class Outage:
             if error.reason:
                 self.is_over()
             return error
+        advice = next((f"; {advice}" for told, advice in _ADVICE if told in error.message), "")
         if not self._is_on:
             self._is_on = True
-            log.warning("no server answers at %s, trying again: %s", self._address, error.message)
+            log.warning("no server answers at %s, trying again: %s%s", self._address, error.message, advice)
         return Unavailable(
             error.code,
-            f"no server answers at {self._address}: {error.message}",
+            f"no server answers at {self._address}: {error.message}{advice}",
             metadata=error.metadata,
             retry_after=error.retry_after,
             retry_forbidden=error.retry_forbidden,

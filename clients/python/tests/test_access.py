@@ -119,14 +119,18 @@ async def test_a_server_of_another_authority_or_name_gets_no_call(
     elsewhere = authority.issue("elsewhere", names="DNS:interlock.example")
     async with secure_server(pair) as server, secure_server(elsewhere) as misnamed:
         address = f"https://{server.address}"
-        for client in (
-            Client(address, ca=stranger.certificate, api_key=KEY, timeout=0.5, backoff=FAST),
-            Client(address, api_key=KEY, timeout=0.5, backoff=FAST),
-            Client(f"https://{misnamed.address}", ca=authority.certificate, timeout=0.5, backoff=FAST),
+        for client, advice in (
+            (Client(address, ca=stranger.certificate, api_key=KEY, timeout=0.5, backoff=FAST), "check `ca`"),
+            (Client(address, api_key=KEY, timeout=0.5, backoff=FAST), "check `ca`"),
+            (Client(f"https://{misnamed.address}", ca=authority.certificate, timeout=0.5, backoff=FAST), "name"),
         ):
             error = await refused(client)
             assert "https://127.0.0.1:" in str(error) and KEY not in str(error), error
+            assert advice in str(error), error
         assert server.calls == [] and misnamed.calls == []
+    async with fake_server() as plain:
+        error = await refused(Client(f"https://{plain.address}", ca=authority.certificate, timeout=0.5, backoff=FAST))
+        assert "use an address that begins with http://" in str(error), error
 
 
 async def test_a_client_certificate_is_shown_where_one_is_required(
