@@ -104,13 +104,13 @@ def real_server() -> Iterator[str]:
 
 
 @contextmanager
-def real_database() -> Iterator[Database]:
-    """The same, for tests that start servers beside it."""
+def real_database(*arguments: str) -> Iterator[Database]:
+    """The same, for tests that start servers beside it, or give the server arguments."""
     program = binary()
     assert program.is_file(), f"{program} is missing: cargo build, or set INTERLOCK_BIN"
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            [program, "dev", "--ephemeral", "--listen", "127.0.0.1:0"],
+            [program, "dev", "--ephemeral", "--listen", "127.0.0.1:0", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
