@@ -1,5 +1,7 @@
 //! `interlock doctor`: looks at a database and at a server, and says what is wrong and what to do about it. It changes nothing.
 
+mod access;
+mod certificate;
 mod database;
 mod finding;
 mod replication;

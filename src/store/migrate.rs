@@ -26,12 +26,24 @@ pub enum NotMigrated {
     /// The turn among the servers that start together did not come.
     #[error("{}", Explained(.0))]
     NoTurn(DbError),
+    /// A newer program has migrated it.
+    #[error("the schema is newer than this program, it has migration {0}: start a newer program")]
+    TooNew(String),
     /// A migration failed.
     #[error("{}", Explained(.0))]
     Migration(refinery::Error),
     /// History has no partitions.
     #[error(transparent)]
     Partitions(#[from] Error),
+}
+
+impl NotMigrated {
+    fn of(error: refinery::Error) -> Self {
+        match error.kind() {
+            refinery::error::Kind::MissingVersion(migration) => Self::TooNew(migration.to_string()),
+            _ => Self::Migration(error),
+        }
+    }
 }
 
 /// Applies what is missing and makes sure that history has its partitions. A second run changes nothing.
@@ -41,7 +53,7 @@ pub async fn migrate(target: &Target) -> Result<Vec<String>, NotMigrated> {
     let mut client = target.connect(&setup).await?;
     client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await.map_err(NotMigrated::NoTurn)?;
     failpoint::hit("before_migration");
-    let report = embedded::migrations::runner().run_async(&mut *client).await.map_err(NotMigrated::Migration)?;
+    let report = embedded::migrations::runner().run_async(&mut *client).await.map_err(NotMigrated::of)?;
     let applied = report.applied_migrations().iter().map(ToString::to_string).collect();
     failpoint::hit("after_migration");
     super::partitions::ensure(&client).await?;

@@ -1,4 +1,4 @@
-//! A server as a client sees it: whether it answers, is well, and takes this client's namespace.
+//! A server as a client sees it: whether it answers and is well.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,12 +11,13 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
 use super::finding::Finding;
+use super::{access, certificate};
 use crate::cli::client::{Client, Connection};
 use crate::cli::failure::{Failed, reason, told};
 use crate::proto;
 
 /// For each answer.
-const ANSWER: Duration = Duration::from_secs(5);
+pub const ANSWER: Duration = Duration::from_secs(5);
 /// Clocks that differ by more make logs hard to compare.
 const CLOCK_SECONDS: i64 = 2;
 
@@ -36,14 +37,16 @@ pub async fn look(connection: &Connection, is_optional: bool) -> Result<Vec<Find
             return Ok(Vec::new());
         }
         Err(status) => {
-            let advice = "is the server there, is the address right, does it take TLS (https://) or not (http://)?";
-            return Ok(vec![Finding::fail(AREA, "reachable", told(&client.server, &status)).advise(advice)]);
+            let advice = "is the server there, is the address right, does it take TLS (https://) or not (http://), is its authority trusted?";
+            let unreachable = Finding::fail(AREA, "reachable", told(&client.server, &status)).advise(advice);
+            return Ok(std::iter::once(unreachable).chain(certificate::look(&client.server).await).collect());
         }
     };
     let mut findings = vec![Finding::ok(AREA, "reachable", client.server.clone()), of_health(status)];
     findings.push(of_version(&client).await);
     findings.push(of_reflection(&client).await);
-    findings.push(of_namespace(&client).await);
+    findings.extend(certificate::look(&client.server).await);
+    findings.extend(access::look(&client).await);
     Ok(findings)
 }
 
@@ -61,6 +64,10 @@ async fn of_version(client: &Client) -> Finding {
     let answer = client.admin().get_server_info(client.ask_within(ANSWER, proto::GetServerInfoRequest {})).await;
     let response = match answer {
         Ok(response) => response,
+        // Whoever has no valid key hears so below.
+        Err(status) if status.code() == Code::Unauthenticated => {
+            return Finding::warn(AREA, "version", "it is told to valid keys only");
+        }
         Err(status) => return refused(client, "version", &status),
     };
     let own = env!("CARGO_PKG_VERSION");
@@ -103,21 +110,6 @@ async fn of_reflection(client: &Client) -> Finding {
             Finding::ok(AREA, "reflection", "off: grpcurl needs -proto or -protoset")
         }
         Err(status) => refused(client, "reflection", &status),
-    }
-}
-
-/// Whether this client's namespace can be read.
-async fn of_namespace(client: &Client) -> Finding {
-    let (area, check, name) = ("client", "namespace", &client.namespace);
-    let request = proto::ListJobsRequest { page_size: 1, ..Default::default() };
-    match client.jobs().list_jobs(client.ask_within(ANSWER, request)).await {
-        Ok(_) => Finding::ok(area, check, format!("{name:?} can be read")),
-        Err(status) if reason(&status).as_deref() == Some("NAMESPACE_NOT_FOUND") => {
-            Finding::fail(area, check, format!("there is no namespace {name:?}, or not for this client")).advise(
-                "create it (AdminService/CreateNamespace), choose another by --namespace, or use a key that covers it",
-            )
-        }
-        Err(status) => Finding { area, ..refused(client, check, &status) },
     }
 }
 
