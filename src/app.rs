@@ -50,6 +50,8 @@ pub struct App {
     loops: Arc<Loops>,
     dispatching: JoinHandle<()>,
     keeping: JoinHandle<()>,
+    /// Reads credentials.
+    reading: Option<JoinHandle<()>>,
     feed: Feed,
 }
 
@@ -90,16 +92,26 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
         started: SystemTime::now(),
     };
     let credentials = config.requires_credentials().then(|| known_keys(&engine));
-    if let Some(known) = &credentials {
-        tokio::spawn(credentials::keep(known.clone(), store.clone(), shutdown.clone()));
-    }
+    let reading = credentials.clone().map(|known| tokio::spawn(credentials::keep(known, store.clone())));
     let (reporter, health) = tonic_health::server::health_reporter();
     tokio::spawn(report_health(reporter, engine.clone(), store, shutdown));
     let mut routes = routes(services).add_service(health);
     if config.reflection {
         routes = server::with_reflection(routes, DESCRIPTORS)?;
     }
-    Ok(App { routes, statistics, credentials, rate_limiter, engine, namespaces, loops, dispatching, keeping, feed })
+    Ok(App {
+        routes,
+        statistics,
+        credentials,
+        rate_limiter,
+        engine,
+        namespaces,
+        loops,
+        dispatching,
+        keeping,
+        reading,
+        feed,
+    })
 }
 
 impl App {
@@ -119,6 +131,9 @@ impl App {
     pub async fn stop(self) {
         let _ended = self.dispatching.await;
         let _ended = self.keeping.await;
+        if let Some(reading) = self.reading {
+            reading.abort();
+        }
         self.loops.ended().await;
         let shared = self.engine.shared();
         if let Err(error) = shared.store.leave_servers(shared.permits.server).await {

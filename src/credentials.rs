@@ -6,8 +6,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio_util::sync::CancellationToken;
-
 use crate::admission::{FailureReason, KnownKeys};
 use crate::store::Store;
 
@@ -22,26 +20,18 @@ const NOTE_EVERY: Duration = Duration::from_secs(60);
 /// Between two log lines about refused calls.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// Reads credentials until the server stops.
-pub async fn keep(known: Arc<KnownKeys>, store: Store, shutdown: CancellationToken) {
+/// Reads credentials for as long as it is polled: calls that end during a drain are held to them too.
+pub async fn keep(known: Arc<KnownKeys>, store: Store) {
     let mut keeper = Keeper::new(known, store);
     loop {
         let began = Instant::now();
         keeper.round().await;
         keeper.note_use().await;
         keeper.log_failures();
-        let known = Arc::clone(&keeper.known);
-        let pause = async {
-            tokio::time::sleep(SHORTEST_PAUSE.saturating_sub(began.elapsed())).await;
-            let rest = ROUND_EVERY.saturating_sub(began.elapsed());
-            // That nobody asked is the usual case.
-            let _asked = tokio::time::timeout(rest, known.round_wanted()).await;
-        };
-        tokio::select! {
-            () = pause => {}
-            // Calls in flight go on for a while, and so do their credentials; but nobody waits for this.
-            () = shutdown.cancelled() => return,
-        }
+        tokio::time::sleep(SHORTEST_PAUSE.saturating_sub(began.elapsed())).await;
+        let rest = ROUND_EVERY.saturating_sub(began.elapsed());
+        // That nobody asked is the usual case.
+        let _asked = tokio::time::timeout(rest, keeper.known.round_wanted()).await;
     }
 }
 

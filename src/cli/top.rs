@@ -181,8 +181,12 @@ impl Looker {
         Ok(unknown.len())
     }
 
+    /// The figures of the server; none for a key that may see its own namespaces alone.
     async fn statistics(&self, bound: Duration) -> Result<proto::GetStatisticsResponse, Failed> {
         let request = self.client.ask_within(bound, proto::GetStatisticsRequest {});
-        self.client.told(self.client.admin().get_statistics(request).await)
+        match self.client.admin().get_statistics(request).await {
+            Err(status) if status.code() == Code::PermissionDenied => Ok(proto::GetStatisticsResponse::default()),
+            answer => self.client.told(answer),
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Every call is made as somebody whose credential permits it, or refused.
 
 mod canary;
+mod certificates;
+mod exposure;
 mod namespaces;
 mod outages;
 mod revocation;

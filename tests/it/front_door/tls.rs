@@ -22,13 +22,13 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 use crate::harness::{Database, PATIENCE, Server, eventually};
 
 /// An authority, and files of certificates that it has signed.
-struct Authority {
-    pem: String,
+pub struct Authority {
+    pub pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Authority {
+    pub fn new() -> Authority {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -37,7 +37,7 @@ impl Authority {
     }
 
     /// A certificate for these names, and its key.
-    fn sign(&self, names: &[&str]) -> (String, String) {
+    pub fn sign(&self, names: &[&str]) -> (String, String) {
         let key = KeyPair::generate().expect("a key");
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names");
@@ -47,10 +47,10 @@ impl Authority {
 }
 
 /// A directory with a server's files, which goes with it.
-struct Files(PathBuf);
+pub struct Files(PathBuf);
 
 impl Files {
-    fn of(authority: &Authority) -> Files {
+    pub fn of(authority: &Authority) -> Files {
         let directory = std::env::temp_dir().join(format!("interlock-tls-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&directory).expect("a directory");
         let files = Files(directory);
@@ -64,7 +64,7 @@ impl Files {
         std::fs::write(self.0.join("key.pem"), key).expect("a file");
     }
 
-    fn name_in(&self, config: &mut Config) {
+    pub fn name_in(&self, config: &mut Config) {
         config.tls_cert = Some(self.0.join("cert.pem"));
         config.tls_key = Some(self.0.join("key.pem"));
         config.tls_client_ca = Some(self.0.join("ca.pem"));
@@ -77,7 +77,7 @@ impl Drop for Files {
     }
 }
 
-fn trusting(roots: &str) -> ClientTlsConfig {
+pub fn trusting(roots: &str) -> ClientTlsConfig {
     ClientTlsConfig::new().ca_certificate(Certificate::from_pem(roots)).domain_name("localhost")
 }
 
