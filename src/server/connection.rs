@@ -102,7 +102,7 @@ where
                 .await;
         }
         Some(Transport::Tls(stream, certificate)) => {
-            Box::pin(run(stream, Peer { address: address.map(|at| at.ip()), certificate }, service, bounds)).await;
+            Box::pin(run(*stream, Peer { address: address.map(|at| at.ip()), certificate }, service, bounds)).await;
         }
     }
 }
@@ -110,7 +110,7 @@ where
 /// A connection whose client has begun to speak HTTP.
 enum Transport {
     Plain(Begun<TcpStream>),
-    Tls(Begun<TlsStream<TcpStream>>, Option<Arc<[String]>>),
+    Tls(Box<Begun<TlsStream<TcpStream>>>, Option<Arc<[String]>>),
 }
 
 /// Shakes hands if this server speaks TLS, and waits for the first bytes. None: the client left, or speaks what this port does not.
@@ -135,7 +135,7 @@ async fn begin(stream: TcpStream, bounds: &Bounds, address: Option<SocketAddr>) 
             None
         }
         (Some(tls), true) => match tls.accept(stream).await {
-            Ok((stream, names)) => Begun::read(stream).await.map(|stream| Transport::Tls(stream, names)),
+            Ok((stream, names)) => Begun::read(stream).await.map(|stream| Transport::Tls(Box::new(stream), names)),
             Err(error) => {
                 tell(&format!("the TLS handshake failed: {error}"));
                 None

@@ -72,7 +72,7 @@ async fn a_key_is_shown_once_and_stored_as_its_hash() {
     assert_eq!(expires.seconds - created.seconds, 3_600);
     let secret = token.strip_prefix(&format!("il_{}_", key.key_id)).expect("its id");
     assert_eq!((key.key_id.len(), secret.len()), (8, 43));
-    assert_eq!(list(&server.api).await, [key.clone()]);
+    assert_eq!(list(&server.api).await, std::slice::from_ref(&key));
 
     let stored = stored(&server).await;
     assert!(stored.contains(&key.key_id) && !stored.contains(secret), "{stored}");
@@ -324,7 +324,7 @@ async fn whoever_reads_what_changed_since_a_version_misses_nothing() {
         let write = async |api: &Api| {
             for i in 0..20 {
                 let key_id = repeated(api, new_key(&format!("key {i}"))).await;
-                let revoke = proto::RevokeKeyRequest { key_id, request_id: request_id(), ..Default::default() };
+                let revoke = proto::RevokeKeyRequest { key_id, request_id: request_id() };
                 while i % 3 == 0
                     && let Err(status) = api.admin().revoke_key(revoke.clone()).await
                 {

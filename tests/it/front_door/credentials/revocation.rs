@@ -51,7 +51,7 @@ async fn revocation_reaches_all_servers_and_ends_watches_and_waiting_calls() {
     let watches = [open(&scene.server, &key, "film").await, open(&second, &key, "film").await];
     let kept = open(&second, &other, "film").await;
     let waits = {
-        let wait = proto::WaitJobRequest { job_id: "film".to_owned(), wait: seconds(50), ..Default::default() };
+        let wait = proto::WaitJobRequest { job_id: "film".to_owned(), wait: seconds(50) };
         let poll = proto::LeaseStagesRequest {
             worker_id: "w".to_owned(),
             queues: texts(&["nothing"]),
