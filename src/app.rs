@@ -1,14 +1,16 @@
 //! What is served: opens the store, starts engine and loops, builds the services, and takes them down again in order.
 
+mod figures;
+mod health;
+
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::Context;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 
 use crate::admission::{ClassRate, ClientRates, KnownKeys, Methods, Overload, RateLimiter, Statistics};
 use crate::config::{CallRate, Config};
@@ -17,9 +19,9 @@ use crate::engine::dispatcher::Dispatcher;
 use crate::engine::{Engine, EngineSettings};
 use crate::feed::{Feed, FeedSettings, Hub};
 use crate::rpc::{Namespaces, OperatorCalls, Services, operator_calls, routes};
+use crate::server::Operators;
 use crate::store::Store;
 use crate::store::connection::Target;
-use crate::store::health::Health;
 use crate::store::pool::PoolSettings;
 use crate::task::{Loops, TaskSettings};
 use crate::{credentials, engine, proto, server, store};
@@ -32,9 +34,6 @@ const DESCRIPTORS: &[&[u8]] = &[
     tonic_types::pb::FILE_DESCRIPTOR_SET,
 ];
 
-/// How often the health of the database is looked at.
-const HEALTH_EVERY: Duration = Duration::from_secs(1);
-
 /// A started application.
 pub struct App {
     /// Every service.
@@ -45,6 +44,8 @@ pub struct App {
     pub credentials: Option<Arc<KnownKeys>>,
     /// Shared with the admission layers, which charge calls to it.
     pub rate_limiter: Arc<RateLimiter>,
+    /// What the port for operators shows.
+    pub operators: Arc<Operators>,
     engine: Engine,
     namespaces: Arc<Namespaces>,
     loops: Arc<Loops>,
@@ -63,6 +64,7 @@ pub struct App {
 pub async fn start(config: &Config, database_url: &str, shutdown: CancellationToken) -> anyhow::Result<App> {
     let target = Target::parse(database_url).context("the database URL cannot be read")?;
     store::migrate::migrate(&target).await.context("the database cannot be reached or migrated")?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), database = target.name(), "starting");
     let store = Store::new(target, pool_settings(config)).context("the connection pool cannot be made")?;
     let hub = Arc::new(Hub::new(feed_settings(config)));
     let feed = Feed::start(&hub, &store);
@@ -78,6 +80,20 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
     let statistics = Arc::new(Statistics::new(methods()?));
     let rate_limiter = Arc::new(RateLimiter::new(client_rates(config)));
     let namespaces = Arc::new(Namespaces::new(store.clone()));
+    let started = SystemTime::now();
+    let (serving, is_serving) = watch::channel(false);
+    let page = figures::page(figures::Parts {
+        engine: engine.clone(),
+        store: store.clone(),
+        hub: hub.clone(),
+        dispatcher: dispatcher.clone(),
+        statistics: statistics.clone(),
+        rate_limiter: rate_limiter.clone(),
+        loops: loops.clone(),
+        serving: is_serving.clone(),
+        started,
+    });
+    let operators = Arc::new(Operators::new(page, is_serving));
     let services = Services {
         engine: engine.clone(),
         namespaces: namespaces.clone(),
@@ -89,12 +105,13 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
         rate_limiter: rate_limiter.clone(),
         loops: loops.clone(),
         shutdown: shutdown.clone(),
-        started: SystemTime::now(),
+        started,
     };
     let credentials = config.requires_credentials().then(|| known_keys(&engine));
     let reading = credentials.clone().map(|known| tokio::spawn(credentials::keep(known, store.clone())));
     let (reporter, health) = tonic_health::server::health_reporter();
-    tokio::spawn(report_health(reporter, engine.clone(), store, shutdown));
+    let reporter = health::Reporter { health: reporter, engine: engine.clone(), store, serving, shutdown };
+    tokio::spawn(reporter.run());
     let mut routes = routes(services).add_service(health);
     if config.reflection {
         routes = server::with_reflection(routes, DESCRIPTORS)?;
@@ -102,6 +119,7 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
     Ok(App {
         routes,
         statistics,
+        operators,
         credentials,
         rate_limiter,
         engine,
@@ -143,49 +161,6 @@ impl App {
         self.engine.drain().await;
         // Last: what the engine still committed is told.
         self.feed.stop().await;
-    }
-}
-
-/// A service as the health service knows it; empty for the server as a whole.
-fn full_name(service: &str) -> String {
-    if service.is_empty() { String::new() } else { format!("interlock.v1.{service}") }
-}
-
-/// Whether a server does what it is there for: writes are done, and history has room for the next days. That health has no connection of
-/// its own is no fault, as long as the lanes have theirs.
-async fn is_ready(engine: &Engine, store: &Store) -> bool {
-    let (can_write, found) = tokio::join!(engine.can_write(), store.look(|moment| engine.wrote_since(moment)));
-    can_write && found != Health::Bad
-}
-
-/// SERVING exactly while writes are done, NOT_SERVING while they are not and from the beginning of the drain on.
-async fn report_health(reporter: HealthReporter, engine: Engine, store: Store, shutdown: CancellationToken) {
-    let names =
-        ["", "JobService", "WorkerService", "RecordService", "PermitService", "TransactionService", "AdminService"]
-            .map(full_name);
-    let mut told = None;
-    loop {
-        // The drain does not wait for a look that is under way: watchers of the health hear of it before they are ended.
-        let ready = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => false,
-            ready = is_ready(&engine, &store) => ready,
-        };
-        let drains = shutdown.is_cancelled();
-        let status = if ready && !drains { ServingStatus::Serving } else { ServingStatus::NotServing };
-        if told != Some(status) {
-            for name in &names {
-                reporter.set_service_status(name, status).await;
-            }
-            told = Some(status);
-        }
-        if drains {
-            return;
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = tokio::time::sleep(HEALTH_EVERY) => {}
-        }
     }
 }
 

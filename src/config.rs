@@ -7,6 +7,7 @@
 pub mod exposure;
 pub mod host;
 pub mod layer;
+pub mod metrics;
 pub mod units;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use exposure::Auth;
 pub use host::Host;
 pub use layer::Layer;
+pub use metrics::MetricsListen;
 pub use units::{ByteSize, CallRate, Span};
 
 /// Everything that can be set, with its default. The reasons stand in [`Layer`], which is also what `--help` shows.
@@ -33,6 +35,7 @@ pub struct Config {
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
     pub tls_client_ca: Option<PathBuf>,
+    pub metrics_listen: MetricsListen,
     pub database_url: Option<DatabaseUrl>,
     pub pool_max: u32,
     pub pool_min: u32,
@@ -80,6 +83,7 @@ impl Default for Config {
             tls_cert: None,
             tls_key: None,
             tls_client_ca: None,
+            metrics_listen: MetricsListen::Usual,
             database_url: None,
             pool_max: 20,
             pool_min: 5,

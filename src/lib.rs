@@ -3,7 +3,7 @@
 //! Layout, in the order in which a request goes down: `cli` and `app` put the parts together; `server` and `admission` let
 //! calls in; `rpc` turns messages into operations and results into messages; `operation` decides, in the `engine`, on what
 //! the `store` has loaded; `domain` is what it decides about; `feed` tells who waits. `task` does what is due by the clock.
-//! `config`, `telemetry`, `spans`, `failpoint` and `dev` (a private Postgres) stand beside.
+//! `figures` are what all of them count; `config`, `telemetry`, `spans`, `failpoint` and `dev` (a private Postgres) stand beside.
 
 pub mod admission;
 pub mod app;
@@ -18,6 +18,7 @@ pub mod engine;
 pub mod error;
 pub mod failpoint;
 pub mod feed;
+pub mod figures;
 pub mod operation;
 pub mod proto;
 pub mod rpc;

@@ -6,7 +6,7 @@
 mod begun;
 mod connection;
 mod metered;
-mod sparse;
+mod operators;
 mod tls;
 
 use std::sync::Arc;
@@ -24,8 +24,9 @@ use tower::util::MapRequestLayer;
 
 use crate::admission::{self, ArrivalLimits, ClientRates, KnownKeys, Overload, RateLimiter, Statistics, StreamLimits};
 use crate::config::Config;
+use crate::figures::Sparse;
 use crate::spans::Sampler;
-use sparse::Sparse;
+pub use operators::{Operators, serve_operators};
 pub use tls::Tls;
 
 /// How long to wait after a failed accept. It fails when file descriptors have run out, and at once again.
@@ -141,7 +142,7 @@ pub async fn serve(
 
     let bounds = connection::Bounds::new(&options, shutdown.clone());
     if let Some(tls) = options.tls.clone() {
-        tokio::spawn(tls.keep(shutdown.clone()));
+        tokio::spawn(tls.keep(options.statistics.door.certificate_expires.clone(), shutdown.clone()));
     }
     let places = Arc::new(Semaphore::new(options.max_connections as usize));
     let connections = TaskTracker::new();

@@ -8,6 +8,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::Response;
+use crate::figures::door::REASON_HEADER;
 
 /// The domain of every `ErrorInfo`.
 pub const DOMAIN: &str = "interlock";
@@ -78,6 +79,7 @@ impl Refusal {
             details.set_retry_info(Some(delay));
         }
         let mut status = Status::with_error_details(self.code, self.message, details);
+        status.metadata_mut().insert(REASON_HEADER, MetadataValue::from_static(self.reason));
         if let Some(delay) = self.retry_after {
             // Rounded up: who comes back after so many milliseconds is not too early.
             let milliseconds = u64::try_from(delay.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);

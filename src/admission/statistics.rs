@@ -17,6 +17,7 @@ use tonic::{Code, Status};
 use tower::layer::{LayerFn, layer_fn};
 
 use super::{Answer, Inner, Method, Methods, UntilSent};
+use crate::figures::door::{DoorFigures, REASON_HEADER};
 
 /// Status codes from OK (0) to UNAUTHENTICATED (16).
 pub const CODES: usize = 17;
@@ -28,6 +29,8 @@ pub const BUCKETS: usize = 32;
 pub struct Statistics {
     methods: Methods,
     counters: Box<[Counters]>,
+    /// Calls that ended with an error, by reason, and what else is counted at the front door.
+    pub door: DoorFigures,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +70,7 @@ impl Statistics {
     /// Counters for these methods, all zero.
     pub fn new(methods: Methods) -> Statistics {
         let counters = methods.paths().iter().map(|_| Counters::default()).collect();
-        Statistics { methods, counters }
+        Statistics { methods, counters, door: DoorFigures::default() }
     }
 
     /// Reads all counters. They are read one after the other while calls go on, so sums may be off by those.
@@ -92,6 +95,14 @@ impl Statistics {
         let calls =
             self.methods.paths().iter().zip(&self.counters).filter(|(path, _)| !self.methods.find(path).is_watch);
         u64::try_from(calls.map(|(_, counters)| counters.in_flight.load(Ordering::Relaxed)).sum::<i64>()).unwrap_or(0)
+    }
+
+    /// Counts the reason of a status that is no success, and takes it out of what is sent.
+    fn note_reason(&self, headers: &mut HeaderMap) {
+        let reason = headers.remove(REASON_HEADER);
+        if code_in(headers) != Code::Ok {
+            self.door.refused(reason.as_ref().and_then(|reason| reason.to_str().ok()).unwrap_or_default());
+        }
     }
 
     fn begin(self: &Arc<Self>, method: Method) -> Observation {
@@ -201,11 +212,14 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Counted<S> {
         Box::pin(async move {
             let response = answer.await?;
             let is_whole = response.headers().contains_key(Status::GRPC_STATUS);
+            let mut response = response;
+            if is_whole {
+                observation.statistics.note_reason(response.headers_mut());
+            }
             if is_whole || response.status() != StatusCode::OK {
                 observation.end(code_in(response.headers()));
                 return Ok(response);
             }
-            let mut response = response;
             let until_sent = response.extensions_mut().remove::<UntilSent>();
             let body = |inner| CountedBody { inner, observation: Some(observation), until_sent };
             Ok(response.map(|inner| tonic::body::Body::new(body(inner))))
@@ -226,7 +240,13 @@ impl Body for CountedBody {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(context));
+        let mut frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(context));
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+            && let Some(observation) = &self.observation
+        {
+            observation.statistics.note_reason(trailers);
+        }
         let ended = match &frame {
             Some(Ok(frame)) => frame.trailers_ref().map(code_in),
             Some(Err(status)) => Some(status.code()),

@@ -1,12 +1,11 @@
 //! `interlock dev`: a server with a Postgres of its own.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 
-use super::run_server;
+use super::{Listening, run_server};
 use crate::config::{Config, Host, Layer};
 use crate::dev::{DevCertificate, Durability, Options, Postgres, Storage, certificate};
 use crate::server::Tls;
@@ -46,8 +45,8 @@ impl Dev {
             None if config.tls_cert.is_some() => Encryption::Certificate,
             None => Encryption::Plaintext,
         };
-        let serving = run_server(&config, &database_url, tls, traces, |address| {
-            print!("{}", banner(address, &config, postgres.data_dir(), self.ephemeral, encryption));
+        let serving = run_server(&config, &database_url, tls, traces, |listening| {
+            print!("{}", banner(listening, &config, postgres.data_dir(), self.ephemeral, encryption));
         });
         let served = tokio::select! {
             served = serving => served,
@@ -94,7 +93,7 @@ enum Encryption<'a> {
 
 /// What a person sees first. The first line is for programs: tests and scripts look for it.
 fn banner(
-    address: SocketAddr,
+    Listening { calls: address, metrics }: Listening,
     config: &Config,
     data_dir: &Path,
     is_ephemeral: bool,
@@ -107,6 +106,10 @@ fn banner(
         (false, true) => "off: every program on this machine can do everything (--auth required)",
         (false, false) => "off: everybody who can connect can do everything (--auth required)",
     };
+    let metrics = metrics.map_or_else(
+        || "off, or its port is taken; see --metrics-listen".to_owned(),
+        |metrics| format!("http://{metrics}/metrics (also /healthz, /readyz)"),
+    );
     let job = r#"'{"kind":"video","stages":[{"name":"voice"},{"name":"render","depends_on":["voice"]}]}'"#;
     let (how, flags, trust) = match encryption {
         Encryption::Plaintext => ("plaintext", "-plaintext".to_owned(), String::new()),
@@ -126,7 +129,10 @@ fn banner(
 Interlock {version} is ready.
 
   gRPC   {address} ({how}, reflection on)
+  gRPC   {address} ({how}, reflection on)
 {trust}  auth   {auth}
+  stats  {metrics}
+  data   {data_dir} ({fate})
   data   {data_dir} ({fate})
 
 Try, from another terminal:
@@ -144,16 +150,20 @@ Ctrl-C drains and stops; a second one stops at once.
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     #[test]
     fn the_banner_begins_with_the_line_for_programs() {
         let address = SocketAddr::from(([127, 0, 0, 1], 4_000));
         let config = Config::default();
-        let text = banner(address, &config, Path::new("/data"), false, Encryption::Plaintext);
+        let listening = Listening { calls: address, metrics: Some(address) };
+        let text = banner(listening, &config, Path::new("/data"), false, Encryption::Plaintext);
         assert_eq!(text.lines().next(), Some("listening on 127.0.0.1:4000"));
         assert!(text.contains("/data (kept") && text.contains("auth   off: every program"), "{text}");
-        let own = banner(address, &config, Path::new("/data"), false, Encryption::OwnAuthority(Path::new("/ca.pem")));
+        assert!(text.contains("http://127.0.0.1:4000/metrics"), "{text}");
+        let own = banner(listening, &config, Path::new("/data"), false, Encryption::OwnAuthority(Path::new("/ca.pem")));
         assert!(own.contains("grpcurl -cacert /ca.pem 127.0.0.1:4000 list"), "{own}");
         assert!(own.contains("INTERLOCK_SERVER=https://127.0.0.1:4000 INTERLOCK_CA=/ca.pem"), "{own}");
         assert!(text.contains(r#"-d '{"job_id":"THE JOB ID"}'"#), "{text}");

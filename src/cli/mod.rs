@@ -18,14 +18,16 @@ mod text;
 mod top;
 
 use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, DatabaseUrl};
+use crate::config::{Config, DatabaseUrl, MetricsListen};
 use crate::telemetry::traces::Traces;
 use crate::{app, server};
 
@@ -118,14 +120,36 @@ impl Cli {
     }
 }
 
-/// Serves until a signal, then drains. Without `tls` that is handed in, it is what the settings say. `announce` gets the address once calls
+/// Where a server listens.
+#[derive(Clone, Copy, Debug)]
+struct Listening {
+    /// For calls.
+    calls: SocketAddr,
+    /// For operators; `None`: nowhere.
+    metrics: Option<SocketAddr>,
+}
+
+/// Binds the port for operators. The usual one may be taken by another server of this machine: then there is none.
+async fn bind_metrics(listen: MetricsListen) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = listen.address() else { return Ok(None) };
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if listen == MetricsListen::Usual => {
+            tracing::info!(%address, %error, "no metrics: the usual port is taken; set --metrics-listen");
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot listen on {address} for metrics")),
+    }
+}
+
+/// Serves until a signal, then drains. Without `tls` that is handed in, it is what the settings say. `announce` gets the addresses once calls
 /// are accepted.
 async fn run_server(
     config: &Config,
     database_url: &str,
     tls: Option<Arc<server::Tls>>,
     traces: Option<Traces>,
-    announce: impl FnOnce(std::net::SocketAddr),
+    announce: impl FnOnce(Listening),
 ) -> anyhow::Result<()> {
     let tls = match tls {
         Some(tls) => Some(tls),
@@ -133,10 +157,29 @@ async fn run_server(
     };
     config.check_exposure(tls.is_some())?;
     let shutdown = server::on_signals().context("cannot listen for signals")?;
+    let metrics = bind_metrics(config.metrics_listen).await?;
     let app = app::start(config, database_url, shutdown.clone()).await?;
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
-    announce(listener.local_addr().context("the listener has no address")?);
+    let listening = Listening {
+        calls: listener.local_addr().context("the listener has no address")?,
+        metrics: metrics.as_ref().and_then(|metrics| metrics.local_addr().ok()),
+    };
+    announce(listening);
+    tracing::info!(
+        address = %listening.calls,
+        metrics = listening.metrics.map(tracing::field::display),
+        pool_max = config.pool_max,
+        max_in_flight = config.max_in_flight,
+        max_connections = config.max_connections,
+        queue_operations = config.queue_operations,
+        cache_bytes = config.cache_bytes.get(),
+        "listening"
+    );
+    // To the end of the drain, so that it can be watched.
+    let stopped = CancellationToken::new();
+    let for_operators = metrics
+        .map(|metrics| tokio::spawn(server::serve_operators(metrics, Arc::clone(&app.operators), stopped.clone())));
     let options = server::Options {
         overload: app.overload(),
         credentials: app.credentials.clone(),
@@ -147,6 +190,10 @@ async fn run_server(
     };
     let served = server::serve(listener, app.routes.clone(), options, shutdown).await;
     app.stop().await;
+    stopped.cancel();
+    if let Some(for_operators) = for_operators {
+        let _ended = for_operators.await;
+    }
     if let Some(traces) = traces {
         traces.stop().await;
     }

@@ -20,8 +20,11 @@ impl Serve {
         let config = Config::load(&self.settings, self.database.database_url.as_ref())?;
         let traces = telemetry::start_with_traces(&config)?;
         let database_url = config.require_database_url()?.clone();
-        run_server(&config, database_url.expose(), None, traces, |address| {
-            println!("listening on {address}");
+        run_server(&config, database_url.expose(), None, traces, |listening| {
+            println!("listening on {}", listening.calls);
+            if let Some(metrics) = listening.metrics {
+                println!("metrics on http://{metrics}/metrics");
+            }
         })
         .await
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Auth, ByteSize, CallRate, LogFormat, Span};
+use super::{Auth, ByteSize, CallRate, LogFormat, MetricsListen, Span};
 
 /// One layer of settings; the names in a file are the same with underscores.
 #[derive(Debug, Clone, Default, Args, Serialize)]
@@ -51,6 +51,12 @@ pub struct Layer {
     #[arg(long, env = "INTERLOCK_TLS_CLIENT_CA", value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_client_ca: Option<PathBuf>,
+
+    /// The address of /metrics, /healthz and /readyz, or `off` [default: 127.0.0.1:9464, or off if that port is taken]. Plain
+    /// HTTP without credentials: it shows figures and names of queues, nothing of jobs.
+    #[arg(long, env = "INTERLOCK_METRICS_LISTEN", value_name = "ADDRESS|off")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics_listen: Option<MetricsListen>,
 
     /// The most connections to Postgres [default: 20]. More do not make Postgres faster, and several servers share it.
     #[arg(long, env = "INTERLOCK_POOL_MAX", value_name = "COUNT")]

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use foldhash::HashSet;
@@ -25,6 +24,7 @@ use super::undone::{Undone, away, unread};
 use super::world::Key;
 use crate::error::Error;
 use crate::failpoint;
+use crate::figures::writer::{LaneFigures, LaneKind};
 use crate::store::commit::settle::settle;
 use crate::store::commit::{CommitError, Committed};
 use crate::store::connection::{Explained, Lane as Connection, Open, is_lock_timeout};
@@ -66,6 +66,7 @@ pub enum Mode {
 /// One lane.
 pub struct Lane {
     mode: Mode,
+    figures: LaneFigures,
     shared: Arc<Shared>,
     queue: Arc<Queue>,
     side: Side,
@@ -86,10 +87,16 @@ struct Held {
 
 impl Lane {
     /// A lane that takes from one queue and passes contended operations on to another.
-    pub fn new(mode: Mode, shared: Arc<Shared>, (queue, side): (Arc<Queue>, Side), aside: Arc<Queue>) -> Self {
+    pub fn new(
+        (mode, kind): (Mode, LaneKind),
+        shared: Arc<Shared>,
+        (queue, side): (Arc<Queue>, Side),
+        aside: Arc<Queue>,
+    ) -> Self {
         let lock_wait = if mode == Mode::Locking { LOCK_WAIT } else { PASSING_WAIT };
         let connection = Connection::new(shared.store.target.clone(), lock_wait);
-        Self { mode, shared, queue, side, aside, connection, held: HashSet::default(), looked: None }
+        let figures = shared.figures.lane(kind);
+        Self { mode, figures, shared, queue, side, aside, connection, held: HashSet::default(), looked: None }
     }
 
     /// Serves the queue until it is closed and empty.
@@ -104,7 +111,11 @@ impl Lane {
     }
 
     async fn serve(&mut self, group: Vec<Pending>) {
-        let (group, began) = (self.without_contended(group), Instant::now());
+        let began = Instant::now();
+        for pending in group.iter().filter(|pending| pending.rounds == 0) {
+            self.figures.queue_waits.took(began.duration_since(pending.queued));
+        }
+        let group = self.without_contended(group);
         let rows = group.iter().map(|pending| pending.weight.rows).sum();
         let mut todo = vec![Work { group, stale: HashSet::default() }];
         while let Some(work) = todo.pop() {
@@ -145,7 +156,7 @@ impl Lane {
     }
 
     fn pass_aside(&self, mut pending: Pending) {
-        self.shared.figures.contended.fetch_add(1, Ordering::Relaxed);
+        self.shared.figures.contended.inc();
         pending.rounds = pending.rounds.max(1);
         self.aside.pass(pending);
     }
@@ -201,7 +212,7 @@ impl Lane {
             failpoint::hit("before_reply");
         }
         let aside = |pending| self.pass_aside(pending);
-        round.finish(&self.shared, ended, (self.mode == Mode::Optimistic).then_some(&aside))
+        round.finish((&self.shared, &self.figures), ended, (self.mode == Mode::Optimistic).then_some(&aside))
     }
 
     async fn undone(&mut self, undone: Undone) -> Vec<Work> {
@@ -304,10 +315,13 @@ impl Lane {
             Err(_) => return Err(away(work.group, &Error::StoreUnavailable)),
         };
         let round = Round::decide(work.group, basis, !self.shared.rivals.are_about(), span);
+        let began = Instant::now();
         let ended = if round.is_settled() {
             Ended::Applied(Committed { components: Vec::new(), told: None })
         } else {
-            round.commit(&open.client, &mut open.prepared, group_id).await
+            let ended = round.commit(&open.client, &mut open.prepared, group_id).await;
+            self.figures.commits.took(began.elapsed());
+            ended
         };
         Ok((round, ended))
     }
@@ -337,6 +351,7 @@ impl Lane {
         if round.is_settled() {
             return Ok((round, Ended::Applied(Committed { components: Vec::new(), told: None })));
         }
+        let began = Instant::now();
         let ended = match round.commit(&transaction, prepared, group_id).await {
             Ended::Applied(committed) => match timeout(COMMIT_TIMEOUT, transaction.commit()).await {
                 Ok(Ok(())) if failpoint::hit("after_locked_commit") => Ended::Lost,
@@ -348,6 +363,7 @@ impl Lane {
             Ended::Lost => Ended::Failed(Error::StoreUnavailable),
             ended => ended,
         };
+        self.figures.commits.took(began.elapsed());
         Ok((round, ended))
     }
 

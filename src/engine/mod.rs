@@ -29,7 +29,6 @@ mod undone;
 pub mod world;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -39,13 +38,14 @@ use crate::domain::audit::Actor;
 use crate::domain::id::NamespaceId;
 use crate::error::{Error, Result, WriteOutcome};
 use crate::feed::Hub;
+use crate::figures::writer::LaneKind;
 use crate::operation::probe::Probe;
 use crate::operation::{Operation, Reply};
 use crate::store::Store;
 use lane::{Lane, Mode};
 use pace::{MAX_BULK_WAIT, MAX_WAIT};
 use queue::{Pending, Queue, Side};
-pub use shared::{Figures, Shared};
+pub use shared::Shared;
 
 /// Bounds of the engine.
 #[derive(Clone, Debug)]
@@ -108,16 +108,17 @@ impl Engine {
         let queue = |max_wait| Arc::new(Queue::new(settings.queue_operations, settings.queue_bytes, max_wait));
         let (main, bulk, contended) = (queue(MAX_WAIT), queue(MAX_BULK_WAIT), queue(MAX_WAIT));
         let shared = Arc::new(Shared::new(store, hub, settings));
-        let lane = |mode, from: &Arc<Queue>, side| {
-            tokio::spawn(Lane::new(mode, shared.clone(), (from.clone(), side), contended.clone()).run())
+        let lane = |(mode, kind), from: &Arc<Queue>, side| {
+            tokio::spawn(Lane::new((mode, kind), shared.clone(), (from.clone(), side), contended.clone()).run())
         };
         let passing = vec![
-            lane(Mode::Optimistic, &main, Side::First),
-            lane(Mode::Optimistic, &main, Side::Second),
-            lane(Mode::Optimistic, &main, Side::Third),
-            lane(Mode::Optimistic, &bulk, Side::First),
+            lane((Mode::Optimistic, LaneKind::Main), &main, Side::First),
+            lane((Mode::Optimistic, LaneKind::Main), &main, Side::Second),
+            lane((Mode::Optimistic, LaneKind::Main), &main, Side::Third),
+            lane((Mode::Optimistic, LaneKind::Bulk), &bulk, Side::First),
         ];
-        let tasks = Tasks { passing, contended: Some(lane(Mode::Locking, &contended, Side::First)) };
+        let tasks =
+            Tasks { passing, contended: Some(lane((Mode::Locking, LaneKind::Locking), &contended, Side::First)) };
         Self { shared, lanes: Arc::new(Lanes { main, bulk, contended, tasks: tasks.into() }) }
     }
 
@@ -141,7 +142,7 @@ impl Engine {
         let (pending, mut answer) = Pending::new(Box::new(operation), actor);
         let ticket = pending.ticket();
         queue.push(pending).inspect_err(|_| {
-            self.shared.figures.rejected.fetch_add(1, Ordering::Relaxed);
+            self.shared.figures.rejected.inc();
         })?;
         let patience = Instant::now() + self.shared.settings.queue_wait;
         let limit = deadline.map_or(patience, |deadline| deadline.min(patience));
@@ -150,7 +151,7 @@ impl Engine {
         }
         let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
         if ticket.abandon() {
-            self.shared.figures.rejected.fetch_add(1, Ordering::Relaxed);
+            self.shared.figures.rejected.inc();
             return Err(if late {
                 Error::DeadlineExceeded(WriteOutcome::NotApplied)
             } else {
@@ -185,16 +186,16 @@ impl Engine {
         self.shared.clock.now()
     }
 
-    /// Operations that wait before a lane now.
-    pub fn queue_depth(&self) -> usize {
-        [&self.lanes.main, &self.lanes.bulk, &self.lanes.contended].into_iter().map(|queue| queue.len()).sum()
+    /// Operations that wait before a lane now, by kind of lane in the order of [`LaneKind::ALL`].
+    pub fn queue_depths(&self) -> [usize; 3] {
+        [&self.lanes.main, &self.lanes.bulk, &self.lanes.contended].map(|queue| queue.len())
     }
 
     /// When new work of a namespace is worth trying again, if it is refused now because too much of it waits; what keeps accepted work alive is
     /// still taken.
     pub fn overload(&self, namespace: Option<NamespaceId>) -> Option<Duration> {
         let retry_after = self.lanes.main.overload(namespace)?;
-        self.shared.figures.rejected.fetch_add(1, Ordering::Relaxed);
+        self.shared.figures.rejected.inc();
         Some(retry_after)
     }
 

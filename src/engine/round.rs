@@ -1,6 +1,5 @@
 //! One round of a group: decided operations, their components, and what becomes of each when the commit has ended.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use foldhash::{HashSet, HashSetExt};
@@ -17,6 +16,8 @@ use super::traced::GroupSpan;
 use super::world::{Key, World};
 use crate::error::Error;
 use crate::failpoint;
+use crate::figures::Sparse;
+use crate::figures::writer::LaneFigures;
 use crate::operation;
 use crate::store::commit::{CommitError, Committed, Prepared};
 use crate::store::connection::{Fault, Run};
@@ -116,15 +117,21 @@ impl Round {
 
     /// Installs what holds, answers everybody who can be answered, and returns what must be decided again. `pass_aside` takes
     /// operations on rows that others are writing, where there is somebody to take them.
-    pub fn finish(self, shared: &Shared, ended: Ended, pass_aside: Option<&dyn Fn(Pending)>) -> Vec<Work> {
-        shared.figures.groups.fetch_add(1, Ordering::Relaxed);
+    pub fn finish(
+        self,
+        (shared, figures): (&Shared, &LaneFigures),
+        ended: Ended,
+        pass_aside: Option<&dyn Fn(Pending)>,
+    ) -> Vec<Work> {
+        figures.groups.inc();
+        figures.group_sizes.observe(self.decided.len() as u64);
         self.span.end(&ended);
         match ended {
             Ended::Applied(committed) => {
                 if let Some((now, asked)) = committed.told {
                     shared.clock.observe_answer(now, asked);
                 }
-                self.applied(shared, &committed.components.into_iter().collect(), pass_aside)
+                self.applied((shared, figures), &committed.components.into_iter().collect(), pass_aside)
             }
             Ended::Beaten | Ended::Held => {
                 shared.rivals.seen();
@@ -135,14 +142,19 @@ impl Round {
             Ended::Poisoned(what) => self.bisected(shared, &what),
             Ended::Failed(error) => self.failed(shared, &error),
             Ended::Lost if self.writes() => {
-                shared.figures.unknown.fetch_add(self.decided.len() as u64, Ordering::Relaxed);
+                shared.figures.unknown.inc_by(self.decided.len() as u64);
                 self.failed(shared, &Error::OutcomeUnknown)
             }
             Ended::Lost => self.failed(shared, &Error::StoreUnavailable),
         }
     }
 
-    fn applied(self, shared: &Shared, holds: &HashSet<i32>, pass_aside: Option<&dyn Fn(Pending)>) -> Vec<Work> {
+    fn applied(
+        self,
+        (shared, figures): (&Shared, &LaneFigures),
+        holds: &HashSet<i32>,
+        pass_aside: Option<&dyn Fn(Pending)>,
+    ) -> Vec<Work> {
         let guarded = self.components.plan.components();
         let held = |c: &i32| holds.contains(c) || !guarded.contains(c);
         self.install(shared, held);
@@ -150,12 +162,12 @@ impl Round {
         let mut beaten = Vec::new();
         for (one, c) in self.decided.into_iter().zip(&self.components.of_operation) {
             if held(c) {
-                shared.figures.operations.fetch_add(u64::from(!one.pending.operation.is_probe()), Ordering::Relaxed);
-                shared.figures.refused.fetch_add(u64::from(one.outcome.is_err()), Ordering::Relaxed);
+                figures.operations.inc_by(u64::from(!one.pending.operation.is_probe()));
+                figures.refused.inc_by(u64::from(one.outcome.is_err()));
                 one.pending.answer(one.outcome.map_err(Error::from));
                 continue;
             }
-            shared.figures.conflicts.fetch_add(1, Ordering::Relaxed);
+            figures.conflicts.inc();
             shared.rivals.seen();
             // Beaten although it was just read: somebody else is writing it all the time. Beaten on what was remembered: it
             // is enough to look again.
@@ -186,6 +198,7 @@ impl Round {
                     Some((Some(job), changes)) => {
                         shared.cache.put(key.clone(), Cached::Job(job.clone()));
                         let base = self.world.loaded.jobs.get(&job.key).and_then(Option::as_ref);
+                        shared.jobs.note(base.map(|base| &**base), job, changes);
                         shared.hub.publish(base, job, changes, self.world.now());
                     }
                     Some((None, _)) => {
@@ -285,7 +298,10 @@ impl From<CommitError> for Ended {
         match error {
             CommitError::RolledBack(fault) => fault.into(),
             CommitError::Lost(error) => {
-                tracing::warn!(%error, "the connection was lost during a commit");
+                static LINES: Sparse = Sparse::of(1);
+                if let Some(suppressed) = LINES.pass() {
+                    tracing::warn!(%error, suppressed, "the connection was lost during a commit");
+                }
                 Self::Lost
             }
         }

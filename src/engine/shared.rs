@@ -1,6 +1,5 @@
 //! What the lanes have in common: the cache, the clock, who is contended, and what is counted.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,8 @@ use super::permits::Permits;
 use super::recent::Recent;
 use crate::domain::record::RecordKey;
 use crate::feed::Hub;
+use crate::figures::jobs::JobFigures;
+use crate::figures::writer::WriterFigures;
 use crate::store::Store;
 
 /// How long a key that another server was writing goes the locked way.
@@ -24,19 +25,6 @@ const VISITED_FOR: Duration = Duration::from_secs(10);
 
 /// How long one who wrote what this server writes is reckoned with.
 const RIVALS_FOR: Duration = Duration::from_secs(10);
-
-/// Counters since the start.
-#[derive(Debug, Default)]
-#[allow(missing_docs)] // The words say it.
-pub struct Figures {
-    pub groups: AtomicU64,
-    pub operations: AtomicU64,
-    pub refused: AtomicU64,
-    pub conflicts: AtomicU64,
-    pub contended: AtomicU64,
-    pub rejected: AtomicU64,
-    pub unknown: AtomicU64,
-}
 
 /// Shared by all lanes of a server.
 pub struct Shared {
@@ -52,8 +40,10 @@ pub struct Shared {
     pub clock: Clock,
     /// Whose leases and permits are spared.
     pub grace: Grace,
-    /// What is counted.
-    pub figures: Figures,
+    /// What lanes count.
+    pub figures: WriterFigures,
+    /// What commits did to jobs.
+    pub jobs: Arc<JobFigures>,
     /// Who wants to hear of records that change.
     pub followers: Arc<Followers<RecordKey>>,
     /// What follows from commits of resources.
@@ -79,7 +69,8 @@ impl Shared {
             settings,
             clock: Clock::default(),
             grace: Grace::default(),
-            figures: Figures::default(),
+            figures: WriterFigures::default(),
+            jobs: Arc::default(),
             followers: Arc::default(),
             permits: Permits::new(),
             visited: Recent::new(VISITED_FOR),

@@ -3,7 +3,6 @@
 mod row_counts;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -351,7 +350,7 @@ async fn session(database: &TestDatabase) -> Client {
 impl Server {
     /// Waits until something was passed on to the contended lane.
     async fn passed_on(&self) {
-        while self.engine.shared().figures.contended.load(Ordering::Relaxed) == 0 {
+        while self.engine.shared().figures.contended.get() == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

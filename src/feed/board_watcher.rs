@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::board::{Board, Look};
 use super::coalesce::detached;
-use super::figures::{Counters, Watching};
+use super::figures::Watching;
 use super::quiet::Quiet;
 use super::step::Step;
 use super::topic::After;
@@ -170,7 +170,7 @@ impl BoardWatcher {
         let told = Told { follower: self.hub.follow(job.key), job: job.clone(), cursor: job.revision };
         self.told.insert(job.key, told);
         self.queued.push_back(BoardNews::Job(job));
-        Counters::add(&self.hub.counters.snapshots_told, 1);
+        self.hub.figures.snapshots_told.inc();
         Ok(())
     }
 
@@ -210,7 +210,7 @@ impl BoardWatcher {
             }
             self.queued.push_back(BoardNews::Step(step.after(told.cursor)));
             told.cursor = step.revision;
-            Counters::add(&self.hub.counters.steps_told, 1);
+            self.hub.figures.steps_told.inc();
         }
         Ok(told.cursor < job.revision)
     }

@@ -13,7 +13,7 @@ mod batch;
 pub mod board;
 pub mod board_watcher;
 mod coalesce;
-pub mod figures;
+mod figures;
 pub mod hint;
 mod matching;
 mod quiet;
@@ -33,13 +33,13 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::id::{JobKey, Name, NamespaceId};
 use crate::domain::job::{Changes, Job};
 use crate::domain::time::Timestamp;
+use crate::figures::feed::FeedFigures;
 use crate::store::Store;
 pub use coalesce::detached;
 pub use quiet::Quiet;
 
 use batch::Batch;
 use board::Boards;
-use figures::Counters;
 use hint::Outgoing;
 use matching::Matching;
 use remote::Remote;
@@ -81,7 +81,7 @@ pub struct Hub {
     /// How it goes about it.
     pub settings: FeedSettings,
     /// What it did.
-    pub counters: Counters,
+    pub figures: Arc<FeedFigures>,
     topics: Mutex<HashMap<JobKey, Followed>>,
     dirty: Mutex<Vec<Arc<Topic>>>,
     boards: Boards,

@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Hub;
-use super::figures::Counters;
 use super::hint::{Incoming, News, hello};
 use super::step::Span;
 use crate::domain::id::JobKey;
@@ -84,7 +83,7 @@ impl Remote {
                 }
                 heard = listener.hear() => match heard {
                     Some(payload) => {
-                        Counters::add(&self.hub.counters.hints_received, 1);
+                        self.hub.figures.hints_received.inc();
                         if self.incoming.note(self.server, &payload) {
                             // So that it hears of us at once too.
                             presence.reset_immediately();
@@ -103,7 +102,7 @@ impl Remote {
     }
 
     async fn tell(&self, listener: &Listener, payloads: &[String]) -> Result<()> {
-        Counters::add(&self.hub.counters.hints_sent, payloads.len());
+        self.hub.figures.hints_sent.inc_by(payloads.len() as u64);
         listener.tell(payloads).await.inspect_err(|error| tracing::debug!(%error, "hints were not told"))
     }
 
@@ -197,7 +196,7 @@ impl Remote {
             let newest = |key: &JobKey| Some((*key, self.hub.topic(key)?.newest()?));
             let known: HashMap<JobKey, Arc<Job>> = keys.iter().filter_map(newest).collect();
             let mut found = self.store.changes_since(keys, &known, EVENTS).await?;
-            Counters::add(&self.hub.counters.refreshed, keys.len());
+            self.hub.figures.refreshed.inc_by(keys.len() as u64);
             for key in keys {
                 let Some(changes) = found.jobs.remove(key) else {
                     self.hub.publish_absence(*key);

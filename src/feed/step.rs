@@ -1,6 +1,7 @@
 //! One piece of news of a job: what became of it between two revisions.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -24,6 +25,8 @@ pub struct Step {
     pub stages: Option<Vec<StageNo>>,
     /// When it happened, or when this server heard of it.
     pub time: Timestamp,
+    /// When this server committed it, or heard of it; of merged steps the first.
+    pub known_since: Instant,
     /// Bytes of `job` that no other step shares, roughly: what is read is a copy, what is committed shares its stages.
     own_bytes: usize,
     /// Its encoding.
@@ -103,7 +106,8 @@ impl Step {
         stages: Option<Vec<StageNo>>,
         time: Timestamp,
     ) -> Self {
-        Self { previous, revision, job, event, stages, time, own_bytes: 0, encoded: Encoded::default() }
+        let (known_since, encoded) = (Instant::now(), Encoded::default());
+        Self { previous, revision, job, event, stages, time, known_since, own_bytes: 0, encoded }
     }
 
     /// A step told from history alone, of a job as it was later.
@@ -131,7 +135,8 @@ impl Step {
         stages.sort_unstable();
         stages.dedup();
         let (previous, revision, job) = (first.previous, last.revision, last.job.clone());
-        Some(Arc::new(Self::new(previous, revision, job, None, Some(stages), last.time)))
+        let merged = Self::new(previous, revision, job, None, Some(stages), last.time);
+        Some(Arc::new(Self { known_since: first.known_since, ..merged }))
     }
 
     /// Whether it tells of progress alone, so that it may be merged with others.

@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::figures::{Counters, Watching};
+use super::figures::Watching;
 use super::quiet::Quiet;
 use super::step::{Encoded, Span, Step};
 use super::topic::After;
@@ -108,6 +109,7 @@ pub struct Watcher {
     queued: VecDeque<News>,
     quiet: Quiet,
     is_over: bool,
+    began: Instant,
     _watching: Watching,
 }
 
@@ -129,6 +131,7 @@ impl Watcher {
             queued: VecDeque::new(),
             quiet: Quiet::new(hub.settings.keepalive),
             is_over: false,
+            began: Instant::now(),
             _watching: Watching::begin(hub),
         };
         if from == 0 {
@@ -153,7 +156,10 @@ impl Watcher {
                 return Ok(None);
             }
             match self.follower.topic.after(self.cursor, self.hub.settings.conflate) {
-                After::Steps(steps) => self.queue_steps(&steps),
+                After::Steps(steps) => {
+                    self.note_lag(&steps);
+                    self.queue_steps(&steps);
+                }
                 After::Older => self.catch_up(false).await?,
                 After::Gone => return Err(self.missing()),
                 After::Nothing => {
@@ -167,6 +173,14 @@ impl Watcher {
         }
     }
 
+    /// Of what was committed since this watch began: the rest it asked for.
+    fn note_lag(&self, steps: &[Arc<Step>]) {
+        let now = Instant::now();
+        for step in steps.iter().filter(|step| step.known_since >= self.began) {
+            self.hub.figures.lag.took(now.duration_since(step.known_since));
+        }
+    }
+
     fn queue_steps(&mut self, steps: &[Arc<Step>]) {
         for step in steps {
             if step.revision <= self.cursor {
@@ -174,7 +188,7 @@ impl Watcher {
             }
             self.queued.push_back(News::Step(step.after(self.cursor)));
             self.cursor = step.revision;
-            Counters::add(&self.hub.counters.steps_told, 1);
+            self.hub.figures.steps_told.inc();
             if step.phase().is_terminal() {
                 // A later run is another watch.
                 self.is_over = true;
@@ -189,7 +203,7 @@ impl Watcher {
         self.cursor = snapshot.job.revision;
         self.is_over = snapshot.job.state.is_terminal();
         self.queued.push_back(News::Snapshot(snapshot));
-        Counters::add(&self.hub.counters.snapshots_told, 1);
+        self.hub.figures.snapshots_told.inc();
         Ok(())
     }
 
@@ -203,7 +217,7 @@ impl Watcher {
         }
         if let Some(oldest) = page.gap_after(self.cursor) {
             self.queued.push_back(News::Gap { oldest });
-            Counters::add(&self.hub.counters.gaps_told, 1);
+            self.hub.figures.gaps_told.inc();
             return self.queue_snapshot().await;
         }
         self.queue_steps(&page.steps);
@@ -230,7 +244,7 @@ impl Follower {
         let read = move |keys: Vec<JobKey>| {
             let (hub, store) = (hub.clone(), store.clone());
             async move {
-                Counters::add(&hub.counters.snapshots_read, 1);
+                hub.figures.snapshots_read.inc();
                 let found = store.jobs_with_documents(&keys).await?.into_iter();
                 Ok(found.map(|(key, (job, documents))| (key, Arc::new(Snapshot::new(job, documents)))).collect())
             }
@@ -249,7 +263,7 @@ impl Follower {
         let read = move || {
             let (topic, hub, store) = (topic.clone(), hub.clone(), store.clone());
             async move {
-                Counters::add(&hub.counters.histories_read, 1);
+                hub.figures.histories_read.inc();
                 // All who ask by now are served, those who are furthest behind too.
                 Page::read(&store, topic.key, topic.asked_after().min(revision)).await
             }

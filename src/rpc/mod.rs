@@ -44,6 +44,7 @@ mod worker_service;
 
 pub use namespaces::Namespaces;
 pub use operator::{OperatorCalls, operator_calls};
+pub use server_figures::code_name;
 pub use services::{Services, routes};
 
 #[cfg(test)]

@@ -63,7 +63,11 @@ pub async fn release_permit(
 ) -> Result<proto::ReleasePermitResponse> {
     let identity = identity(caller.namespace, &mut request)?;
     let release = ReleasePermit { request: identity, ..release(caller.namespace, &request)? };
+    let outcome = release.outcome.class;
     let reply = caller.execute(release).await?;
+    if reply.applied && reply.replayed.is_none() {
+        caller.services.engine.shared().permits.figures.released(outcome);
+    }
     Ok(proto::ReleasePermitResponse { applied: reply.applied, replayed: reply.replayed.is_some() })
 }
 

@@ -1,7 +1,6 @@
 //! What GetServerInfo and GetStatistics say. Neither needs the database.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tonic::Code;
@@ -12,9 +11,10 @@ use super::services::Services;
 use crate::admission::{CODES, ClassFigures, ClientFigures, MESSAGE_LIMIT_BYTES, MethodSnapshot};
 use crate::domain::graph::MAX_STAGES;
 use crate::domain::job::DEFAULT_RETENTION;
-use crate::domain::permit::{BlockReason, MAX_CLAIMS, MAX_HOLDERS, MAX_NAME};
+use crate::domain::permit::{MAX_CLAIMS, MAX_HOLDERS, MAX_NAME};
 use crate::domain::record::{MAX_CONTEXT_BYTES, MAX_FIELD_BYTES, MAX_FIELDS, MAX_RECORD_BYTES};
 use crate::domain::stage::DEFAULT_LEASE;
+use crate::figures::Counter;
 use crate::proto::*;
 use crate::task::LoopFigures;
 
@@ -83,7 +83,7 @@ pub fn statistics(services: &Services) -> GetStatisticsResponse {
 fn rpc(method: &MethodSnapshot) -> RpcStatistics {
     let ended = (0..CODES).filter(|code| method.finished[*code] > 0);
     let calls: BTreeMap<String, i64> =
-        ended.map(|code| (name(code).to_owned(), count(method.finished[code]))).collect();
+        ended.map(|code| (code_name(code).to_owned(), count(method.finished[code]))).collect();
     let quantile = |share| method.quantile(share).map(time::duration);
     let latency = LatencyStatistics {
         count: count(method.latency.iter().sum()),
@@ -102,7 +102,7 @@ fn rpc(method: &MethodSnapshot) -> RpcStatistics {
 }
 
 /// The name of a status code.
-fn name(code: usize) -> &'static str {
+pub fn code_name(code: usize) -> &'static str {
     match i32::try_from(code).map_or(Code::Unknown, Code::from_i32) {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",
@@ -136,14 +136,13 @@ fn pool(services: &Services) -> PoolStatistics {
 
 fn writer(services: &Services) -> WriterStatistics {
     let figures = &services.engine.shared().figures;
-    let read = |counter: &AtomicU64| count(counter.load(Ordering::Relaxed));
     WriterStatistics {
-        groups: read(&figures.groups),
-        operations: read(&figures.operations),
-        queue_depth: figure(services.engine.queue_depth()),
-        conflicts: read(&figures.conflicts),
-        contended: read(&figures.contended),
-        rejected: read(&figures.rejected),
+        groups: count(figures.groups()),
+        operations: count(figures.operations()),
+        queue_depth: figure(services.engine.queue_depths().iter().sum()),
+        conflicts: count(figures.conflicts()),
+        contended: count(figures.contended.get()),
+        rejected: count(figures.rejected.get()),
     }
 }
 
@@ -159,10 +158,10 @@ fn cache(services: &Services) -> CacheStatistics {
 }
 
 fn feed(services: &Services) -> FeedStatistics {
-    let counters = &services.hub.counters;
-    let read = |counter: &AtomicU64| count(counter.load(Ordering::Relaxed));
+    let counters = &services.hub.figures;
+    let read = |counter: &Counter| count(counter.get());
     FeedStatistics {
-        watchers: read(&counters.watchers),
+        watchers: count(counters.watching()),
         topics: figure(services.hub.followed().len()),
         changes_told: read(&counters.steps_told),
         snapshots_told: read(&counters.snapshots_told),
@@ -178,8 +177,8 @@ fn feed(services: &Services) -> FeedStatistics {
 fn permits(services: &Services) -> PermitStatistics {
     let permits = &services.engine.shared().permits;
     let figures = &permits.figures;
-    let read = |counter: &AtomicU64| count(counter.load(Ordering::Relaxed));
-    let denied = BlockReason::ALL.iter().zip(&figures.denied).map(|(reason, count)| (reason.name(), read(count)));
+    let read = |counter: &Counter| count(counter.get());
+    let denied = figures.denied.iter().map(|(reason, denied)| (reason, read(denied)));
     PermitStatistics {
         granted: read(&figures.granted),
         ended: read(&figures.ended),
@@ -237,9 +236,9 @@ mod tests {
 
     #[test]
     fn every_code_has_its_name() {
-        let names: std::collections::BTreeSet<_> = (0..CODES).map(name).collect();
+        let names: std::collections::BTreeSet<_> = (0..CODES).map(code_name).collect();
         assert_eq!(names.len(), CODES);
-        assert_eq!((name(0), name(16)), ("OK", "UNAUTHENTICATED"));
+        assert_eq!((code_name(0), code_name(16)), ("OK", "UNAUTHENTICATED"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::domain::refusal::Refusal;
 use crate::error::{Error, WriteOutcome};
+use crate::figures::door::REASON_HEADER;
 use crate::rpc::convert::path::beginning;
 
 /// The domain of all our reasons.
@@ -296,6 +297,7 @@ impl Answer {
 
     fn trailers(&self) -> MetadataMap {
         let mut trailers = MetadataMap::new();
+        trailers.insert(REASON_HEADER, MetadataValue::from_static(self.reason.name()));
         let pushback = match self.retry {
             Retry::Unsaid => return trailers,
             Retry::After(wait) => i64::try_from(wait.as_millis()).unwrap_or(i64::MAX),

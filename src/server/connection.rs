@@ -22,9 +22,9 @@ use tower::ServiceBuilder;
 use super::Options;
 use super::begun::Begun;
 use super::metered::{CALLS_PER_POLL, Metered, ReadQuota};
-use super::sparse::Sparse;
 use super::tls::Tls;
 use crate::admission::{ConnectionShare, Peer, Response};
+use crate::figures::Sparse;
 
 /// What HTTP/2 clients say first.
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

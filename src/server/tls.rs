@@ -27,6 +27,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::figures::Gauge;
 use files::{Files, Pem};
 
 /// Between two looks at the files.
@@ -93,11 +94,14 @@ impl Tls {
     }
 
     /// Looks at the files every few seconds and at each SIGHUP until `shutdown`, and warns of a certificate that expires soon.
-    pub async fn keep(self: Arc<Self>, shutdown: CancellationToken) {
+    /// `figure` is set to when it expires, in seconds since 1970.
+    pub async fn keep(self: Arc<Self>, figure: Gauge, shutdown: CancellationToken) {
         let mut hangup = signal(SignalKind::hangup()).ok();
         let mut warned: Option<SystemTime> = None;
         loop {
             let now = SystemTime::now();
+            let expires = self.expires().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            figure.set(i64::try_from(expires.as_secs()).unwrap_or(i64::MAX));
             let is_due = warned.is_none_or(|at| now.duration_since(at).is_ok_and(|since| since >= WARN_EVERY));
             if is_due && self.expires() < now + EXPIRY_WARNING {
                 let days = self.expires().duration_since(now).map_or(0, |left| left.as_secs() / 86_400);

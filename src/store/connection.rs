@@ -11,6 +11,7 @@ use tokio_postgres::{Row, Statement};
 use super::commit::Prepared;
 pub use super::target::Target;
 use crate::error::{Error, Result};
+use crate::figures::Sparse;
 
 /// An error of the driver.
 pub type DbError = tokio_postgres::Error;
@@ -162,12 +163,12 @@ pub fn ends_session(error: &DbError) -> bool {
 /// The error of a statement that wrote nothing, for the caller.
 pub fn unavailable(error: &DbError) -> Error {
     let Some(code) = error.code() else {
-        tracing::warn!(error = %Explained(error), "the database connection failed");
+        warn(error, "the database connection failed");
         return Error::StoreUnavailable;
     };
     match &code.code()[..2] {
         _ if *code == SqlState::READ_ONLY_SQL_TRANSACTION => {
-            tracing::warn!(error = %Explained(error), "the database takes no writes");
+            warn(error, "the database takes no writes");
             Error::StoreReadOnly
         }
         _ if ends_session(error) => refusing(error),
@@ -179,8 +180,16 @@ pub fn unavailable(error: &DbError) -> Error {
 }
 
 fn refusing(error: &DbError) -> Error {
-    tracing::warn!(error = %Explained(error), "the database refuses");
+    warn(error, "the database refuses");
     Error::StoreUnavailable
+}
+
+/// One line in a while for all statements that fail, of which there are many at once while the database is away.
+fn warn(error: &DbError, what: &'static str) {
+    static LINES: Sparse = Sparse::of(3);
+    if let Some(suppressed) = LINES.pass() {
+        tracing::warn!(error = %Explained(error), suppressed, "{what}");
+    }
 }
 
 /// An error with all that caused it, in one line, for logs: by itself the driver says `db error` of all that Postgres said.

@@ -138,6 +138,9 @@ const STATEMENTS: &[Statement] = &[
     ("pick_group", "1, 'bulk', 'g4', 16, '00000000-0000-8000-8000-000000000001'", 120),
     ("pick_ready", "'{1,1}', '{bulk,bulk}', '{t,f}', '{1,16}', '00000000-0000-8000-8000-000000000001'", 400),
     ("wake_stages", "'{1}', '{40000000-0000-8000-8000-000000000001}', '{16}'", 400),
+    // 200 queues, each found by the index, and up to 500 stages of each.
+    ("ready_queues", "200, 100000", 5_000),
+    ("names_of_namespaces", "'{1}'", 10),
     ("settle_group", "gen_random_uuid()", 30),
     ("take_turn", "'x', '00000000-0000-8000-8000-000000000001', 3", 10),
 ];

@@ -8,6 +8,7 @@ pub mod commit;
 pub mod connection;
 pub mod credentials;
 pub mod due;
+mod figures;
 pub mod health;
 pub mod held;
 pub mod inspect;
@@ -35,7 +36,7 @@ use std::sync::Arc;
 
 use connection::Target;
 use health::Pulse;
-use pool::{PoolSettings, ReadPool};
+use pool::{PoolFigures, PoolSettings, ReadPool};
 
 /// Connections that users' reads cannot use up: one for the dispatcher's look, the others for what it hands out and for the loops.
 const RESERVED: usize = 4;
@@ -64,6 +65,11 @@ impl Store {
     /// The same database for reads of watches, which begin by the thousand after a restart: they use half of the connections at most.
     pub fn for_watches(&self) -> Self {
         Self { reads: self.reads.share((self.reads.max_connections() / 2).max(1)), ..self.clone() }
+    }
+
+    /// What each pool of connections is doing now, by name.
+    pub fn pools(&self) -> [(&'static str, PoolFigures); 2] {
+        [("reads", self.reads.figures()), ("reserved", self.reserved.figures())]
     }
 
     /// Closes connections that have been idle for too long; returns how many.

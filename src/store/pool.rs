@@ -17,6 +17,7 @@ use super::no_connection::NoConnection;
 use super::reader::Reader;
 use super::target::{CONNECT_TIMEOUT, Target};
 use crate::error::{Error, Result};
+use crate::figures::Sparse;
 
 /// Bounds of the pool.
 #[derive(Clone, Debug)]
@@ -162,11 +163,17 @@ impl ReadPool {
                 Err(overloaded())
             }
             Err(PoolError::Backend(error)) => {
-                tracing::warn!(%error, "no connection to the database for a read");
+                static LINES: Sparse = Sparse::of(1);
+                if let Some(suppressed) = LINES.pass() {
+                    tracing::warn!(%error, suppressed, "no connection to the database for a read");
+                }
                 Err(error.into())
             }
             Err(error) => {
-                tracing::warn!(%error, "no connection from the pool");
+                static LINES: Sparse = Sparse::of(1);
+                if let Some(suppressed) = LINES.pass() {
+                    tracing::warn!(%error, suppressed, "no connection from the pool");
+                }
                 Err(Error::StoreUnavailable)
             }
         }

@@ -25,6 +25,8 @@ use super::sessions;
 use super::target_hosts::{each_host, name_of, of_one};
 use super::target_text::{BadTarget, take_apart};
 use super::tls::{self, Tls};
+use crate::figures::Sparse;
+use crate::figures::database::DatabaseFigures;
 
 /// How long a connection attempt may take, all of it. The driver bounds only its first step.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -71,6 +73,9 @@ pub struct Target {
     away: Arc<watch::Sender<Instant>>,
     /// Attempts to connect that failed since the last good one.
     failures: Arc<AtomicU32>,
+    /// What is counted of all this.
+    pub figures: Arc<DatabaseFigures>,
+    lines: Arc<Sparse>,
 }
 
 impl Target {
@@ -92,12 +97,19 @@ impl Target {
         }
         let away = Arc::new(watch::Sender::new(Instant::now()));
         let hosts = each_host(&config).into_iter().map(Host::new).collect();
-        Ok(Self { hosts, tls, config, away, failures: Arc::default() })
+        let (failures, figures, lines) = (Arc::default(), Arc::default(), Arc::default());
+        Ok(Self { hosts, tls, config, away, failures, figures, lines })
     }
 
     /// The settings, for another pool than ours.
     pub fn config(&self) -> Config {
         self.config.clone()
+    }
+
+    /// Its hosts and the name of the database, for logs: no user, no password.
+    pub fn name(&self) -> String {
+        let hosts: Vec<&str> = self.hosts.iter().map(|host| &*host.name).collect();
+        format!("{}/{}", hosts.join(","), self.config.get_dbname().unwrap_or_default())
     }
 
     /// What encrypts the connections of such a pool.
@@ -120,7 +132,11 @@ impl Target {
             self.failed();
             Err(NoConnection::TimedOut)
         });
-        opened.inspect_err(|error| tracing::warn!(%error, "no connection to the database"))
+        opened.inspect_err(|error| {
+            if let Some(suppressed) = self.lines.pass() {
+                tracing::warn!(%error, suppressed, "no connection to the database");
+            }
+        })
     }
 
     /// The same for whoever bounds it, at once and without a word in the log.
@@ -128,7 +144,10 @@ impl Target {
         let session = self.session(setup).await;
         match &session {
             Ok(_) => self.failures.store(0, Ordering::Relaxed),
-            Err(_) => self.failed(),
+            Err(error) => {
+                self.failed();
+                self.figures.failed(error);
+            }
         }
         session
     }
@@ -140,6 +159,7 @@ impl Target {
             *last = moment.max(*last);
             later
         });
+        self.figures.losses.inc();
     }
 
     /// A database that is not there is not hammered: everybody's next attempt waits longer for each one that failed.
@@ -158,6 +178,9 @@ impl Target {
         let client = self.carried(dialled, made);
         self.prove(&client, host).await?;
         client.batch_execute(setup).await.map_err(|error| self.no_connection(host, error))?;
+        if self.figures.connected(host) {
+            tracing::info!(host = self.hosts[host].name, "another host of the database takes the writes");
+        }
         Ok(client)
     }
 

@@ -1,11 +1,12 @@
 //! What is due by the clock: leases of silent workers, delayed starts, backoffs, timeouts, the ends of grace and retention.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Chore;
 use crate::engine::Engine;
 use crate::engine::grace::Spared;
 use crate::error::{Error, Result};
+use crate::figures::sparse::INTERVAL;
 use crate::operation::Operation;
 use crate::operation::reap::Reap;
 use crate::operation::wake::Wake;
@@ -16,12 +17,24 @@ const BATCH: i64 = 500;
 /// Takes stages from workers that have fallen silent, but those that are spared for now.
 pub struct Reaper {
     engine: Engine,
+    /// Leases that expired since the last line about them.
+    unsaid: usize,
+    said: Option<Instant>,
 }
 
 impl Reaper {
     /// A reaper.
     pub fn new(engine: Engine) -> Self {
-        Self { engine }
+        Self { engine, unsaid: 0, said: None }
+    }
+
+    /// One line in each interval, with the sum.
+    fn say(&mut self, reaped: usize) {
+        self.unsaid += reaped;
+        if self.unsaid > 0 && self.said.is_none_or(|said| said.elapsed() >= INTERVAL) {
+            tracing::info!(stages = self.unsaid, "leases expired: their workers sent no heartbeat in time");
+            (self.unsaid, self.said) = (0, Some(Instant::now()));
+        }
     }
 }
 
@@ -44,7 +57,9 @@ impl Chore for Reaper {
             token_secret,
             jitter: rand::random(),
         });
-        execute_all(&self.engine, reaps).await
+        let reaped = execute_all(&self.engine, reaps).await?;
+        self.say(reaped);
+        Ok(reaped)
     }
 
     fn interrupted(&mut self) {

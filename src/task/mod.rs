@@ -4,6 +4,7 @@
 //! operations like any other, so that two at work would do no harm either: they are refused to all but one.
 
 mod due;
+mod figures;
 mod followed;
 mod housekeeping;
 mod permits;
@@ -108,7 +109,14 @@ impl Loops {
         loops.add(housekeeping::RetireEnded::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Sweep::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Partitions::new(engine.clone(), settings.history_days), engine, shutdown);
+        loops.add(figures::ReadyQueues::new(engine.clone()), engine, shutdown);
+        loops.add(figures::Figures::new(engine.clone()), engine, shutdown);
         loops
+    }
+
+    /// Whether this server does what concerns all, as far as it knows without asking.
+    pub fn has_turn(&self) -> bool {
+        self.turn.is_known_to_be_ours()
     }
 
     fn add<C: Chore>(&mut self, mut chore: C, engine: &Engine, shutdown: &CancellationToken) {

@@ -3,6 +3,7 @@
 //! The turn is a row with an end, which its holder moves on while it works. A server that ends gives it up; one that is killed
 //! loses it after [`TURN`]. Nothing rests on there being one holder only: whatever two do at once is refused to one of them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
@@ -25,6 +26,8 @@ pub struct Turn {
     store: Store,
     server: Uuid,
     answer: Mutex<Option<Answer>>,
+    /// The last answer, for figures.
+    is_ours: AtomicBool,
 }
 
 #[derive(Clone, Copy)]
@@ -36,7 +39,7 @@ struct Answer {
 impl Turn {
     /// A server that has not asked yet.
     pub fn new(store: Store) -> Self {
-        Self { store, server: Uuid::new_v4(), answer: Mutex::default() }
+        Self { store, server: Uuid::new_v4(), answer: Mutex::default(), is_ours: AtomicBool::new(false) }
     }
 
     /// Whether it is this server's turn; takes it where it is free, and keeps it.
@@ -47,9 +50,16 @@ impl Turn {
         }
         let asked = Instant::now();
         *answer = None;
+        self.is_ours.store(false, Ordering::Relaxed);
         let is_ours = self.store.take_turn(ROLE, self.server, TURN).await?;
+        self.is_ours.store(is_ours, Ordering::Relaxed);
         *answer = Some(Answer { is_ours, asked });
         Ok(is_ours)
+    }
+
+    /// What was found out last.
+    pub fn is_known_to_be_ours(&self) -> bool {
+        self.is_ours.load(Ordering::Relaxed)
     }
 
     /// Lets another server go on at once.

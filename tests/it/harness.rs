@@ -23,7 +23,7 @@ pub use collector::{Collector, attribute};
 pub use messages::*;
 pub use permits::*;
 pub use pooler::Pooler;
-pub use program::Program;
+pub use program::{Log, Program};
 pub use proxy::{Mode, Proxy};
 pub use records::*;
 pub use server::{Database, Server, sql};

@@ -7,6 +7,7 @@ mod fire;
 mod front_door;
 mod fuzz;
 mod harness;
+mod operators;
 mod services;
 mod shell;
 mod traces;

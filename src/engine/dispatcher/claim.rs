@@ -147,6 +147,12 @@ impl Dispatcher {
         }
     }
 
+    /// Counts how long a stage was ready before it was leased.
+    fn note_wait(&self, stage: &Reserved) {
+        let queue = self.engine.shared().jobs.queues.of(stage.key.namespace, &stage.queue);
+        queue.ready_waits.took(stage.ready_at.until(self.engine.now()));
+    }
+
     fn wait_on(&self, id: u64, waiter: Waiter) {
         {
             let mut waiting = self.waiting();
@@ -201,6 +207,8 @@ impl Dispatcher {
             stages.push((stage.stage_no, grant));
             slots.extend(slot);
         }
+        let ready: BTreeMap<(JobKey, StageNo), &Reserved> =
+            stages.iter().map(|stage| ((stage.key, stage.stage_no), stage)).collect();
         let is_group = waiter.poll.same_group && stages.first().is_some_and(|head| head.group_key.is_some());
         let group = is_group.then(Uuid::new_v4);
         let lease = |(key, (stages, slots))| self.engine.execute(LeaseStages { key, stages, group, slots }, None);
@@ -211,6 +219,8 @@ impl Dispatcher {
             match reply {
                 Ok(reply) => {
                     let job = reply.jobs.first();
+                    let leased_now = reply.stages.iter().filter_map(|no| ready.get(&(job?.key, *no)));
+                    leased_now.filter(|_| reply.replayed.is_none()).for_each(|stage| self.note_wait(stage));
                     served.blocked |= !reply.blocked.is_empty();
                     served.replayed |= reply.replayed.is_some();
                     for (resource, reason) in &reply.blocked {

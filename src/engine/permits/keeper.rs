@@ -1,6 +1,5 @@
 //! Serves alarms and calls as they come, and looks after waits that other servers may have served.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use foldhash::HashMap;
@@ -51,7 +50,7 @@ async fn serve_alarms(engine: &Engine) {
             }
             continue;
         }
-        shared.permits.figures.alarms.fetch_add(due.len() as u64, Ordering::Relaxed);
+        shared.permits.figures.alarms.inc_by(due.len() as u64);
         for key in due {
             let engine = engine.clone();
             // Each for itself: one whose row somebody holds shall not hold up the others. It has no other alarm meanwhile.
@@ -89,7 +88,7 @@ async fn serve_calls(engine: &Engine) {
         match shared.store.wake_stages(&wanted).await {
             Ok(woken) => {
                 let count: i64 = woken.by_resource.values().sum();
-                shared.permits.figures.stages_called.fetch_add(count.unsigned_abs(), Ordering::Relaxed);
+                shared.permits.figures.stages_called.inc_by(count.unsigned_abs());
                 shared.hub.publish_ready(woken.queues.into_iter().collect());
                 clear_turns(engine, &calls, &woken.by_resource).await;
             }

@@ -1,17 +1,17 @@
 //! What follows from commits of resources on this server: who waits is told, what is due by the clock is watched, stages are called.
 //!
-//! Layout: `waits` are the callers who wait here; `alarms` are the moments at which something happens to a resource by itself; `keeper`
+//! Layout: `waits` are the callers who wait here; `breakers` are those that are open; `alarms` are the moments at which something happens to a resource by itself; `keeper`
 //! is the task that serves alarms and calls, and looks after waits that other servers have served.
 //!
 //! **Invariants.** Lanes only note here and never wait. Nothing rests on an alarm or a note that is lost: the stored alarms, the ends
 //! of waits and a look now and then find what was missed.
 
 mod alarms;
+pub mod breakers;
 pub mod keeper;
 mod waits;
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use foldhash::{HashMap, HashSet};
@@ -22,27 +22,18 @@ use uuid::Uuid;
 use super::followers::Followers;
 use super::grace::Spared;
 use super::world::Surroundings;
+use crate::domain::permit::breaker::BreakerPhase;
 use crate::domain::permit::resource::Resource;
 use crate::domain::permit::{BlockReason, ResourceKey};
 use crate::domain::time::Timestamp;
 use crate::feed::Hub;
+use crate::figures::permits::PermitFigures;
 use alarms::Alarms;
+use breakers::Breakers;
 pub use waits::{Signal, Wait, Waits};
 
 /// Resources whose denials are counted; the longest undenied is forgotten.
 const MAX_COUNTED: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is more than none");
-
-/// What this server did since its start.
-#[derive(Debug, Default)]
-#[allow(missing_docs)] // The words say it.
-pub struct PermitFigures {
-    pub granted: AtomicU64,
-    pub ended: AtomicU64,
-    pub lost: AtomicU64,
-    pub stages_called: AtomicU64,
-    pub alarms: AtomicU64,
-    pub denied: [AtomicU64; BlockReason::ALL.len()],
-}
 
 /// Stages that wait for a resource have their turn.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +54,8 @@ pub struct Permits {
     pub followers: Arc<Followers<ResourceKey>>,
     /// What was done.
     pub figures: PermitFigures,
+    /// Breakers that are not closed.
+    pub breakers: Breakers,
     alarms: Alarms,
     calls: Mutex<HashMap<ResourceKey, Call>>,
     called: Notify,
@@ -80,6 +73,7 @@ impl Permits {
             waits: Arc::default(),
             followers: Arc::default(),
             figures: PermitFigures::default(),
+            breakers: Breakers::default(),
             alarms: Alarms::default(),
             calls: Mutex::default(),
             called: Notify::new(),
@@ -119,7 +113,10 @@ impl Permits {
     ) {
         let at = after.map(|after| (after.version, after.create_time));
         self.followers.note(&key, at);
-        let Some(after) = after else { return self.alarms.set(key, None) };
+        let Some(after) = after else {
+            self.breakers.observe(key, None, now);
+            return self.alarms.set(key, None);
+        };
         let at = |resource: &Arc<Resource>| (resource.version, resource.create_time);
         if before.is_some_and(|before| at(before) == at(after)) {
             return;
@@ -127,6 +124,7 @@ impl Permits {
         self.alarms.set(key, after.wakes_at(now));
         self.tell_waiters(hub, before, after);
         self.count(before, after);
+        self.note_breaker(before, after, now);
         let was = before.and_then(|before| before.state.turn);
         let called = after.state.turn.filter(|turn| turn.called_until.is_some() && Some(*turn) != was);
         if let Some(turn) = called {
@@ -162,17 +160,34 @@ impl Permits {
     fn count(&self, before: Option<&Arc<Resource>>, after: &Arc<Resource>) {
         let granted = after.state.grants - before.map_or(0, |before| before.state.grants);
         let held = before.map_or(0, |before| before.held()) + usize::try_from(granted).unwrap_or(0);
-        self.figures.granted.fetch_add(granted.unsigned_abs(), Ordering::Relaxed);
-        self.figures.ended.fetch_add(held.saturating_sub(after.held()) as u64, Ordering::Relaxed);
+        self.figures.granted.inc_by(granted.unsigned_abs());
+        self.figures.ended.inc_by(held.saturating_sub(after.held()) as u64);
         let lost = |resource: &Arc<Resource>| resource.permits.len() - resource.held();
         let more = lost(after).saturating_sub(before.map_or(0, lost));
-        self.figures.lost.fetch_add(more as u64, Ordering::Relaxed);
+        self.figures.lost.inc_by(more as u64);
+    }
+
+    fn note_breaker(&self, before: Option<&Arc<Resource>>, after: &Arc<Resource>, now: Timestamp) {
+        self.breakers.observe(after.key, Some(after), now);
+        // As both were stored: that time alone makes a breaker half open is no change.
+        let stored = |resource: &Arc<Resource>| breakers::phase(resource, resource.update_time);
+        let Some(phase) =
+            stored(after).filter(|phase| before.and_then(stored).unwrap_or(BreakerPhase::Closed) != *phase)
+        else {
+            return;
+        };
+        self.figures.breaker_entered(phase);
+        if phase == BreakerPhase::Open
+            && let Some(suppressed) = self.figures.opened.pass()
+        {
+            tracing::info!(resource = %after.name, suppressed, "a circuit breaker opened");
+        }
     }
 
     /// Counts a denial.
     pub fn denied(&self, key: ResourceKey, reason: BlockReason) {
         let place = reason as usize - 1;
-        self.figures.denied[place].fetch_add(1, Ordering::Relaxed);
+        self.figures.denied.at(place).inc();
         lock(&self.denials).get_or_insert_mut(key, Default::default)[place] += 1;
     }
 

@@ -49,6 +49,8 @@ pub struct Pending {
     pub more: Vec<Key>,
     /// It was decided without all that it needs, which is no round that was lost to others.
     pub was_blind: bool,
+    /// Since when it waits to be taken.
+    pub queued: Instant,
     /// Since when it waits for a row that a foreign session holds.
     pub held_since: Option<Instant>,
     /// Its spans. None: its call is not traced.
@@ -65,7 +67,7 @@ impl Pending {
         let (weight, keys) = (operation.weight(), operation::keys(&*operation));
         let ticket = Ticket(Arc::new(AtomicU8::new(WAITING)));
         let namespace = keys.iter().find_map(Key::namespace);
-        let (more, was_blind, traced) = (Vec::new(), false, Traced::begin(&*operation));
+        let (more, was_blind, queued, traced) = (Vec::new(), false, Instant::now(), Traced::begin(&*operation));
         let pending = Self {
             operation,
             actor,
@@ -74,6 +76,7 @@ impl Pending {
             rounds: 0,
             more,
             was_blind,
+            queued,
             held_since: None,
             traced,
             answer,

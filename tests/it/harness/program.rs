@@ -14,6 +14,8 @@ use super::{Api, Database};
 pub struct Program {
     pub api: Api,
     pub address: SocketAddr,
+    /// Its port for operators.
+    pub metrics: SocketAddr,
     child: Child,
     /// Closing the pipe would end the program at its next print.
     _stdout: BufReader<ChildStdout>,
@@ -22,12 +24,12 @@ pub struct Program {
 impl Program {
     /// Starts it and waits until it listens.
     pub async fn start(database: &Database) -> Program {
-        Program::run(database, "warn", &[], &[], Stdio::inherit()).await
+        Program::run(database.url(), "warn", &[], &[], Stdio::inherit()).await
     }
 
     /// The same with another level of the log, which goes to where the test's own output goes.
     pub async fn logging(database: &Database, level: &str) -> Program {
-        Program::run(database, level, &[], &[], Stdio::inherit()).await
+        Program::run(database.url(), level, &[], &[], Stdio::inherit()).await
     }
 
     /// The same with its usual log, and that log.
@@ -42,7 +44,12 @@ impl Program {
         flags: &[&str],
         environment: &[(&str, &str)],
     ) -> (Program, Log) {
-        let mut program = Program::run(database, level, flags, environment, Stdio::piped()).await;
+        Program::logged_over(database.url(), level, flags, environment).await
+    }
+
+    /// The same over a database under another URL.
+    pub async fn logged_over(url: &str, level: &str, flags: &[&str], environment: &[(&str, &str)]) -> (Program, Log) {
+        let mut program = Program::run(url, level, flags, environment, Stdio::piped()).await;
         let log = Log::default();
         tokio::spawn(log.clone().read(program.child.stderr.take().expect("piped")));
         (program, log)
@@ -55,23 +62,27 @@ impl Program {
 
     /// The same with settings.
     pub async fn with_environment(database: &Database, environment: &[(&str, &str)]) -> Program {
-        Program::run(database, "warn", &[], environment, Stdio::inherit()).await
+        Program::run(database.url(), "warn", &[], environment, Stdio::inherit()).await
     }
 
-    async fn run(
-        database: &Database,
-        level: &str,
-        flags: &[&str],
-        environment: &[(&str, &str)],
-        stderr: Stdio,
-    ) -> Program {
+    async fn run(url: &str, level: &str, flags: &[&str], environment: &[(&str, &str)], stderr: Stdio) -> Program {
         let mut child = Command::new(env!("CARGO_BIN_EXE_interlock"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--reap-grace", "0s", "--log", level])
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--reap-grace",
+                "0s",
+                "--log",
+                level,
+                "--metrics-listen",
+                "127.0.0.1:0",
+            ])
             .args(["--pool-min", "1", "--pool-max", "5"])
             .args(["--rate-limit-read", "off", "--rate-limit-write", "off"])
             .args(["--rate-limit-watch", "off", "--rate-limit-essential", "off"])
             .args(flags)
-            .env("INTERLOCK_DATABASE_URL", database.url())
+            .env("INTERLOCK_DATABASE_URL", url)
             .env("FAILPOINTS", "")
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())
@@ -80,11 +91,15 @@ impl Program {
             .spawn()
             .expect("the program");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let mut line = String::new();
-        stdout.read_line(&mut line).await.expect("a line");
-        let address = line.trim().strip_prefix("listening on ").expect("the line for programs");
-        let address: SocketAddr = address.parse().expect("an address");
-        Program { api: Api::connect(address).await, address, child, _stdout: stdout }
+        let mut said = async |before: &str, after: &str| -> SocketAddr {
+            let mut line = String::new();
+            stdout.read_line(&mut line).await.expect("a line");
+            let address = line.trim().strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+            address.expect("the line for programs").parse().expect("an address")
+        };
+        let address = said("listening on ", "").await;
+        let metrics = said("metrics on http://", "/metrics").await;
+        Program { api: Api::connect(address).await, address, metrics, child, _stdout: stdout }
     }
 
     /// The memory that it uses.

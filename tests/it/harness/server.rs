@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use interlock::config::{Config, DatabaseUrl, Span};
 use interlock::dev::{Durability, TestCluster, TestDatabase};
+use interlock::server::Operators;
 use interlock::{app, server};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -59,6 +60,8 @@ pub struct Server {
     pub api: Api,
     pub address: SocketAddr,
     pub database: Database,
+    /// What its port for operators would show.
+    pub operators: Arc<Operators>,
     shutdown: CancellationToken,
     serving: JoinHandle<()>,
 }
@@ -119,13 +122,22 @@ impl Server {
             tls,
             ..server::Options::new(&config, Arc::clone(&app.statistics))
         };
+        let operators = Arc::clone(&app.operators);
         let ending = shutdown.clone();
         let serving = tokio::spawn(async move {
             server::serve(listener, app.routes.clone(), options, ending).await.expect("serving ends well");
             app.stop().await;
         });
         let api = if config.tls_cert.is_some() { Api::lazy(address) } else { Api::connect(address).await };
-        Server { api, address, database, shutdown, serving }
+        Server { api, address, database, operators, shutdown, serving }
+    }
+
+    /// Opens its port for operators, to the end of the test.
+    pub async fn operators_port(&self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(server::serve_operators(listener, self.operators.clone(), CancellationToken::new()));
+        address
     }
 
     /// Begins the drain.
