@@ -156,6 +156,12 @@ async fn run_server(
         None => server::Tls::from_config(config)?,
     };
     config.check_exposure(tls.is_some())?;
+    if !config.is_loopback() && tls.is_none() {
+        tracing::warn!(listen = %config.listen, "connections are not encrypted: others can read and change what is sent");
+    }
+    if !config.is_loopback() && !config.requires_credentials() {
+        tracing::warn!(listen = %config.listen, "credentials are off: everybody who can connect can do everything");
+    }
     let shutdown = server::on_signals().context("cannot listen for signals")?;
     let metrics = bind_metrics(config.metrics_listen).await?;
     let app = app::start(config, database_url, shutdown.clone()).await?;
