@@ -64,11 +64,12 @@ impl Access {
 
 impl Local {
     async fn start(url: &DatabaseUrl) -> anyhow::Result<Self> {
-        let config = Config { pool_min: 1, pool_max: 5, log: "warn".to_owned(), ..Config::default() };
+        let config = Config { pool_min: 1, pool_max: 5, log: "error".to_owned(), ..Config::default() };
         let config = Config::load_over(config, &Layer::default(), Some(url))?;
         telemetry::start(&config.log, config.log_format)?;
         let shutdown = CancellationToken::new();
-        let app = app::start(&config, config.require_database_url()?.expose(), shutdown.clone()).await?;
+        let app = app::start(&config, config.require_database_url()?.expose(), shutdown.clone()).await;
+        let app = app.map_err(|error| Failed::unreachable(format!("{error:#}")))?;
         Ok(Self { app, shutdown })
     }
 }

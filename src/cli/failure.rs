@@ -35,6 +35,11 @@ impl Failed {
         Self { exit: Exit::Usage, line: line.into() }
     }
 
+    /// A server or a database that cannot be reached.
+    pub fn unreachable(line: impl Into<String>) -> Self {
+        Self { exit: Exit::Unreachable, line: line.into() }
+    }
+
     /// What a call of a server came to.
     pub fn call(server: &str, status: &Status) -> Self {
         Self { exit: exit_of(status), line: told(server, status) }

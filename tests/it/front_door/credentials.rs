@@ -1,5 +1,6 @@
 //! Every call is made as somebody whose credential permits it, or refused.
 
+mod audits;
 mod canary;
 mod certificates;
 mod exposure;

@@ -88,4 +88,6 @@ async fn keys_that_make_no_sense_are_refused_in_a_line() {
         assert_eq!(run(server.address, &usage).await.code, Some(2), "{usage:?}");
     }
     assert_eq!(run(server.address, &["key", "list"]).await.ok().lines().count(), 1, "none was made");
+    let nowhere = ["key", "list", "--database-url", "host=127.0.0.1 port=1 user=nobody"];
+    assert!(run(server.address, &nowhere).await.failed(4).contains("the database cannot be reached"));
 }

@@ -1,0 +1,40 @@
+//! The audit log names the credential that a change was made with.
+
+use interlock::proto::{self, Role};
+use tonic::Code;
+
+use super::scene::*;
+use crate::harness::*;
+
+#[tokio::test]
+async fn changes_are_logged_with_the_principal_that_made_them() {
+    let scene = Scene::start().await;
+    let (admin, operator) = (scene.key(&[Role::Admin], &["*"]).await, scene.key(&[Role::Operate], &["*"]).await);
+    let api = &scene.server.api;
+    let create = proto::CreateNamespaceRequest { name: "studio".to_owned(), ..Default::default() };
+    refused(
+        api.admin().create_namespace(keyed(&operator, create.clone())).await,
+        Code::PermissionDenied,
+        "ROLE_DENIED",
+    );
+    ok(api.admin().create_namespace(keyed(&admin, create)).await);
+    let policy = proto::UpdateResourceRequest { name: "api".into(), policy: Some(capacity(2)), ..Default::default() };
+    ok(api.permits().update_resource(keyed_within(&operator, "studio", policy)).await);
+    let revoke = proto::RevokeKeyRequest { key_id: operator.id.clone(), ..Default::default() };
+    ok(api.admin().revoke_key(keyed(&admin, revoke)).await);
+
+    let (by_admin, by_operator) = (format!("key:{}", admin.id), format!("key:{}", operator.id));
+    let log = async |principal: &str| {
+        let request = proto::ListAuditEventsRequest { principal: principal.to_owned(), ..Default::default() };
+        let events = ok(api.admin().list_audit_events(keyed(&admin, request)).await).events;
+        let entry = |event: proto::AuditEvent| (event.method, event.namespace, event.target);
+        events.into_iter().map(entry).collect::<Vec<_>>()
+    };
+    let entry =
+        |method: &str, namespace: &str, target: &str| (method.to_owned(), namespace.to_owned(), target.to_owned());
+    let revoked = entry("AdminService/RevokeKey", "", &operator.id);
+    assert_eq!(log(&by_admin).await, [revoked, entry("AdminService/CreateNamespace", "", "studio")]);
+    assert_eq!(log(&by_operator).await, [entry("PermitService/UpdateResource", "studio", "api")]);
+    // The scene's keys were made where none is asked for.
+    assert_eq!(log("anonymous@127.0.0.1").await.len(), 2);
+}
