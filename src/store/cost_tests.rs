@@ -166,6 +166,14 @@ const MAY_GROW: &[(&str, &str)] = &[
     ("inspect_transactions", "the same"),
     ("list_jobs", "the filter decides"),
     ("list_records", "the filter decides"),
+    ("inspect_indexes", "`interlock doctor`, once for each run of the program"),
+    ("inspect_instance", "the same"),
+    ("inspect_schema", "the same"),
+    ("inspect_settings", "the same"),
+    ("inspect_slots", "the same"),
+    ("inspect_standbys", "the same"),
+    ("inspect_tables", "the same"),
+    ("inspect_transactions", "the same"),
 ];
 
 /// The pages that a statement touched, and its plan. What it did is undone.
