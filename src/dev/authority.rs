@@ -1,15 +1,14 @@
-//! A certificate authority for `interlock dev --tls`: made once per user, so that it is trusted once, and good for loopback alone.
+//! A certificate authority for `interlock dev --tls`: made once per user, so that it is trusted once, and good for no other name than `localhost`.
 
 use std::fs;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CidrSubnet, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, NameConstraints,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, NameConstraints,
 };
 
 /// How long the authority is valid.
@@ -96,13 +95,10 @@ fn new_authority() -> Result<(String, KeyPair), AuthorityError> {
     params.distinguished_name.push(DnType::CommonName, "interlock dev authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    // Whoever gets hold of its key can pretend to be this machine to itself, and nothing else.
+    // With its key no other name than this machine's can be certified. Addresses are not constrained: BoringSSL, which gRPC for Python is built
+    // with, refuses every certificate below an authority that constrains them.
     params.name_constraints = Some(NameConstraints {
-        permitted_subtrees: vec![
-            GeneralSubtree::DnsName("localhost".to_owned()),
-            GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(IpAddr::V4(Ipv4Addr::LOCALHOST), 8)),
-            GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(IpAddr::V6(Ipv6Addr::LOCALHOST), 128)),
-        ],
+        permitted_subtrees: vec![GeneralSubtree::DnsName("localhost".to_owned())],
         excluded_subtrees: Vec::new(),
     });
     lasting(&mut params, AUTHORITY_LIFE);
@@ -128,7 +124,20 @@ fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), AuthorityError> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use x509_parser::prelude::{GeneralName, parse_x509_pem};
+
     use super::*;
+
+    #[test]
+    fn the_authority_constrains_names_and_no_addresses() {
+        let (certificate, _) = new_authority().expect("an authority");
+        let (_, pem) = parse_x509_pem(certificate.as_bytes()).expect("PEM");
+        let parsed = pem.parse_x509().expect("a certificate");
+        let constraints = parsed.name_constraints().expect("well formed").expect("some").value;
+        let permitted = constraints.permitted_subtrees.as_deref().expect("some");
+        assert!(matches!(permitted, [only] if only.base == GeneralName::DNSName("localhost")), "{permitted:?}");
+        assert!(constraints.excluded_subtrees.is_none(), "{constraints:?}");
+    }
 
     #[test]
     fn the_authority_is_made_once_and_its_key_is_private() {
