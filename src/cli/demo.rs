@@ -17,8 +17,8 @@ const VENV_PYTHON: &str = ".venv/bin/python";
 /// Make a narrated film of seven scenes with three Python workers, on a server that runs.
 #[derive(Debug, Args)]
 pub struct Demo {
-    /// The server.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50051")]
+    /// The server, as HOST:PORT or a URL that begins with https://.
+    #[arg(long, env = "INTERLOCK_SERVER", value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
     address: String,
     /// Where the film goes [default: demo-output].
     #[arg(long, value_name = "DIRECTORY")]

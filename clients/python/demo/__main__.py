@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -148,7 +149,8 @@ async def run(options: argparse.Namespace) -> int:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="demo", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--address", default="127.0.0.1:50051", help="the server [default: %(default)s]")
+    address = os.environ.get("INTERLOCK_SERVER") or "127.0.0.1:50051"
+    parser.add_argument("--address", default=address, help="the server (INTERLOCK_SERVER) [default: %(default)s]")
     parser.add_argument("--output", type=Path, default=Path("demo-output"), help="a directory [default: %(default)s]")
     parser.add_argument("--workers", type=int, default=3, help="how many worker processes [default: %(default)s]")
     patience = "how many seconds to go on without the server [default: %(default)s]"
