@@ -42,7 +42,11 @@ impl Failed {
 
     /// What a call of a server came to.
     pub fn call(server: &str, status: &Status) -> Self {
-        Self { exit: exit_of(status), line: told(server, status) }
+        let failed = Self { exit: exit_of(status), line: told(server, status) };
+        match advice(server, status) {
+            Some(advice) => failed.advise(advice),
+            None => failed,
+        }
     }
 
     /// The same with advice.
@@ -85,13 +89,9 @@ fn exit_of(status: &Status) -> Exit {
 /// Status, reason and what is wrong, in one line. Where a field is wrong, the message begins with its path.
 pub fn told(server: &str, status: &Status) -> String {
     let code = code_name(status.code());
-    let said = match reason(status) {
-        Some(reason) => format!("{code} / {reason}: {}", status.message()),
-        None => format!("{code}: {server}: {}", root_cause(status)),
-    };
-    match advice(server, status) {
-        Some(advice) => plain(&format!("{said}; {advice}")),
-        None => plain(&said),
+    match reason(status) {
+        Some(reason) => plain(&format!("{code} / {reason}: {}", status.message())),
+        None => plain(&format!("{code}: {server}: {}", root_cause(status))),
     }
 }
 
@@ -127,10 +127,16 @@ fn advice(server: &str, status: &Status) -> Option<&'static str> {
         return Some("set INTERLOCK_API_KEY to a valid API key");
     }
     let is_secure = server.starts_with("https://");
-    if !is_secure && cause::<h2::Error>(status).is_some() {
-        return Some("if the server has TLS, use https://");
-    }
-    Some(match cause::<Error>(status)? {
+    let Some(fault) = cause::<Error>(status).filter(|_| is_secure) else {
+        // Which error a connection ends with that the other side closes at once depends on who is faster.
+        let is_broken = cause::<hyper::Error>(status).is_some() || cause::<h2::Error>(status).is_some();
+        let advice = match is_secure {
+            true => "if the server requires a client certificate, see --cert and --cert-key",
+            false => "if the server has TLS, use https://",
+        };
+        return is_broken.then_some(advice);
+    };
+    Some(match fault {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             "none of the certificate authorities in use signed the server's certificate, name the right ones with --ca"
         }

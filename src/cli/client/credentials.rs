@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::metadata::{Ascii, MetadataValue};
@@ -27,14 +28,24 @@ pub struct Credentials {
     )]
     key: Option<ApiKey>,
     /// PEM file of the certificate authorities that an https server is checked against, in place of the system's.
-    #[arg(long, env = "INTERLOCK_CA", value_name = "FILE", global = true, help_heading = "Server")]
+    #[arg(long, env = "INTERLOCK_CA", value_name = "FILE", value_parser = file(), global = true, help_heading = "Server")]
     ca: Option<PathBuf>,
     /// PEM file of the client certificate to show an https server, with its chain. Needs --cert-key.
-    #[arg(long, env = "INTERLOCK_CERT", value_name = "FILE", global = true, help_heading = "Server")]
+    #[arg(long, env = "INTERLOCK_CERT", value_name = "FILE", value_parser = file(), global = true, help_heading = "Server")]
     cert: Option<PathBuf>,
     /// PEM file of the private key of --cert.
-    #[arg(long, env = "INTERLOCK_CERT_KEY", value_name = "FILE", global = true, help_heading = "Server")]
+    #[arg(long, env = "INTERLOCK_CERT_KEY", value_name = "FILE", value_parser = file(), global = true, help_heading = "Server")]
     cert_key: Option<PathBuf>,
+}
+
+/// A path; empty, as a shell says that there is none, it is none.
+fn file() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+/// What a flag or its variable names.
+fn named(path: &Option<PathBuf>) -> Option<&Path> {
+    path.as_deref().filter(|path| !path.as_os_str().is_empty())
 }
 
 /// An API key, which Debug redacts.
@@ -75,11 +86,11 @@ impl Credentials {
     /// # Errors
     /// A file cannot be read or holds something else than its flag says.
     pub fn secure(&self, endpoint: Endpoint) -> Result<Endpoint, Failed> {
-        let tls = match &self.ca {
+        let tls = match named(&self.ca) {
             Some(path) => ClientTlsConfig::new().ca_certificate(authorities(path)?),
             None => ClientTlsConfig::new().with_native_roots(),
         };
-        let tls = match (&self.cert, &self.cert_key) {
+        let tls = match (named(&self.cert), named(&self.cert_key)) {
             (Some(certificate), Some(key)) => tls.identity(identity(certificate, key)?),
             (None, None) => tls,
             (Some(_), None) => {
@@ -94,8 +105,12 @@ impl Credentials {
 
     /// The first flag that has a meaning for https alone. None: none is given.
     pub fn needs_tls(&self) -> Option<&'static str> {
-        let flags = [("--ca", &self.ca), ("--cert", &self.cert), ("--cert-key", &self.cert_key)];
-        flags.into_iter().find_map(|(flag, path)| path.as_ref().map(|_| flag))
+        let flags = [
+            ("--ca (INTERLOCK_CA)", &self.ca),
+            ("--cert (INTERLOCK_CERT)", &self.cert),
+            ("--cert-key (INTERLOCK_CERT_KEY)", &self.cert_key),
+        ];
+        flags.into_iter().find_map(|(flag, path)| named(path).map(|_| flag))
     }
 }
 
@@ -168,7 +183,9 @@ mod tests {
         let alone = Credentials { cert: Some(missing.clone()), ..Credentials::default() };
         assert!(fails(alone).contains("needs --cert-key"));
         let alone = Credentials { cert_key: Some(missing), ..Credentials::default() };
-        assert_eq!(alone.needs_tls(), Some("--cert-key"));
+        assert_eq!(alone.needs_tls(), Some("--cert-key (INTERLOCK_CERT_KEY)"));
+        let empty = Credentials { ca: Some(PathBuf::new()), ..Credentials::default() };
+        assert_eq!(empty.needs_tls(), None);
         assert!(fails(alone).contains("needs --cert,"));
     }
 }

@@ -109,7 +109,7 @@ async fn failures_are_one_line_and_an_exit_code() {
     assert!(field.starts_with("error: INVALID_ARGUMENT / INVALID_FIELD: stages[1].depends_on[0]: "), "{field}");
     let misspelt = submit(r#"[{"name":"a"},{"name":"b","dependOn":[]}]"#, 2).await;
     assert!(misspelt.starts_with("error: --stages: stages[1]: "), "{misspelt}");
-    assert!(failed(&["job", "list", "--server", "https://a"], 2).await.contains("no TLS"));
+    assert!(failed(&["job", "list", "--server", "grpcs://a"], 2).await.contains("http:// or https://"));
     assert_eq!(run(server.address, &["job", "submit"]).await.code, Some(2));
 
     // Nobody serves there: the port is below those that are given out.
