@@ -156,3 +156,58 @@ async fn what_is_not_there_is_a_failure_and_no_password_is_shown() {
     let usage = run(nowhere(), &["doctor", "--server", "ftp://a"]).await;
     assert_eq!(usage.code, Some(2), "{usage:?}");
 }
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_key_says_so_to_a_client_without_one() {
+    let server = Server::with(|config| config.auth = Some(interlock::config::Auth::Required)).await;
+    let ended = run(server.address, &["doctor", "--output", "json"]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(faults(&ended), ["WARN version", "FAIL key"], "{ended:?}");
+    assert!(ended.stdout.contains("INTERLOCK_API_KEY"), "{ended:?}");
+    assert!(ended.stdout.contains("SERVING"), "health needs no key: {ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_certificate_and_key_are_looked_at() {
+    let files = std::env::temp_dir().join(format!("interlock-doctor-{}", unique()));
+    std::fs::create_dir(&files).expect("a directory");
+    let authority = Authority::new(&files, "authority");
+    let own = authority.issue("server", &["localhost"]);
+    let database = Database::fresh().await;
+    let create =
+        ["key", "create", "--label", "a", "--role", "work", "--namespaces", "*", "--database-url", database.url()];
+    let told = run(nowhere(), &create).await.ok();
+    let key = told.lines().last().expect("a token").trim();
+    let server = Server::over(database, |config| {
+        config.auth = Some(interlock::config::Auth::Required);
+        config.tls_cert = Some(own.certificate.clone());
+        config.tls_key = Some(own.key.clone());
+    })
+    .await;
+    let (url, ca) = (format!("https://localhost:{}", server.address.port()), authority.file.to_str().expect("UTF-8"));
+    let look = async |flags: &[&str]| {
+        let ended = run(server.address, &[&["doctor", "--output", "json", "--server", &url], flags].concat()).await;
+        assert!(!ended.stdout.contains(&key[12..]), "the secret is not shown: {ended:?}");
+        ended
+    };
+    let good = look(&["--ca", ca, "--key", key]).await;
+    assert_eq!((good.code, faults(&good)), (Some(0), Vec::new()), "{good:?}");
+    for told in ["for localhost: valid for", "accepted; roles: read, work\"", "\"encryption\",\"what\":\"TLS\""] {
+        assert!(good.stdout.contains(told), "{told}: {good:?}");
+    }
+
+    let stranger = look(&["--key", key]).await;
+    assert_eq!((stranger.code, faults(&stranger)), (Some(1), vec!["FAIL reachable".to_owned()]), "{stranger:?}");
+    assert!(stranger.stdout.contains("for localhost: valid for"), "it is shown nevertheless: {stranger:?}");
+
+    let wrong = format!("{}{}", &key[..key.len() - 6], "AAAAAA");
+    let wrong = look(&["--ca", ca, "--key", &wrong]).await;
+    assert_eq!(
+        (wrong.code, faults(&wrong)),
+        (Some(1), vec!["WARN version".to_owned(), "FAIL key".to_owned()]),
+        "{wrong:?}"
+    );
+    let elsewhere = look(&["--ca", ca, "--key", key, "--namespace", "elsewhere"]).await;
+    assert_eq!(faults(&elsewhere), ["FAIL namespace"], "{elsewhere:?}");
+    std::fs::remove_dir_all(files).expect("our own");
+}
