@@ -80,6 +80,11 @@ impl Connection {
         self.server == DEFAULT_SERVER
     }
 
+    /// Whether a client certificate is shown to the server.
+    pub fn shows_certificate(&self) -> bool {
+        self.credentials.shows_certificate()
+    }
+
     /// A client, which has not connected yet.
     ///
     /// # Errors

@@ -67,6 +67,11 @@ impl FromStr for ApiKey {
 }
 
 impl Credentials {
+    /// Whether a client certificate is shown to the server.
+    pub fn shows_certificate(&self) -> bool {
+        self.cert.is_some()
+    }
+
     /// The value of the metadata `authorization`. None: there is no key.
     ///
     /// # Errors

@@ -13,9 +13,9 @@ use crate::proto::worker_service_client::WorkerServiceClient;
 
 const AREA: &str = "client";
 
-/// Looks at what this client may do.
-pub async fn look(client: &Client) -> Vec<Finding> {
-    let asks_for_key = asks_for_key(client).await;
+/// Looks at what this client may do. Where it shows a certificate, a call without a key tells nothing of whether one is asked for.
+pub async fn look(client: &Client, shows_certificate: bool) -> Vec<Finding> {
+    let asks_for_key = shows_certificate || asks_for_key(client).await;
     let namespace = read(client).await;
     let mut findings = vec![of_encryption(client, asks_for_key)];
     match (asks_for_key, namespace.as_ref().err().and_then(reason).as_deref()) {
@@ -27,7 +27,7 @@ pub async fn look(client: &Client) -> Vec<Finding> {
             findings.push(Finding::fail(AREA, "key", what).advise(advice));
             return findings;
         }
-        (true, _) => findings.push(of_roles(client).await),
+        (true, _) => findings.push(of_roles(client, shows_certificate).await),
     }
     findings.push(of_namespace(client, namespace));
     findings
@@ -78,8 +78,8 @@ fn is_loopback(server: &str) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-/// The roles of this client. Admin has all.
-async fn of_roles(client: &Client) -> Finding {
+/// The roles of this client.
+async fn of_roles(client: &Client, shows_certificate: bool) -> Finding {
     let (mut workers, mut permits) =
         (WorkerServiceClient::new(client.channel()), PermitServiceClient::new(client.channel()));
     let (mut jobs, mut admin) = (client.jobs(), client.admin());
@@ -93,7 +93,8 @@ async fn of_roles(client: &Client) -> Finding {
     let has =
         |(_, status): &&(&str, Option<Status>)| status.as_ref().and_then(reason).as_deref() != Some("ROLE_DENIED");
     let names: Vec<&str> = std::iter::once("read").chain(tried.iter().filter(has).map(|(name, _)| *name)).collect();
-    Finding::ok(AREA, "key", format!("accepted; roles: {}", names.join(", ")))
+    let what = if shows_certificate { "key or certificate" } else { "key" };
+    Finding::ok(AREA, "key", format!("{what} accepted; roles: {}", names.join(", ")))
 }
 
 fn of_namespace(client: &Client, answer: Result<(), Status>) -> Finding {

@@ -46,7 +46,7 @@ pub async fn look(connection: &Connection, is_optional: bool) -> Result<Vec<Find
     findings.push(of_version(&client).await);
     findings.push(of_reflection(&client).await);
     findings.extend(certificate::look(&client.server).await);
-    findings.extend(access::look(&client).await);
+    findings.extend(access::look(&client, connection.shows_certificate()).await);
     Ok(findings)
 }
 

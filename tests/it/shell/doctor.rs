@@ -192,7 +192,7 @@ async fn over_tls_certificate_and_key_are_looked_at() {
     };
     let good = look(&["--ca", ca, "--key", key]).await;
     assert_eq!((good.code, faults(&good)), (Some(0), Vec::new()), "{good:?}");
-    for told in ["for localhost: valid for", "accepted; roles: read, work\"", "\"encryption\",\"what\":\"TLS\""] {
+    for told in ["for localhost: valid for", "key accepted; roles: read, work\"", "\"encryption\",\"what\":\"TLS\""] {
         assert!(good.stdout.contains(told), "{told}: {good:?}");
     }
 
