@@ -87,6 +87,7 @@ const STATEMENTS: &[Statement] = &[
     ("forget_remains", "", 150),
     // There are at most 10,000 credentials.
     ("changed_keys", "5000", 200),
+    ("ended_keys", "7776000000000", 200),
     ("find_keys", "'kkkkkk17', NULL", 200),
     ("list_keys", "NULL, NULL, 50", 200),
     ("lock_key_ring", "", 10),

@@ -1,6 +1,7 @@
 //! Reads of credentials, and when they were last used.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_postgres::Row;
 
@@ -45,6 +46,14 @@ impl Store {
         let (time, id) = after.unzip();
         let rows = client.rows(include_str!("sql/list_keys.sql"), &[&time, &id, &i64::from(limit)]).await;
         Ok(rows.map_err(|error| unavailable(&error))?.iter().map(|row| key(row, 0)).collect())
+    }
+
+    /// Whether a credential expired or was revoked so long ago.
+    pub async fn has_ended_keys(&self, ago: Duration) -> Result<bool> {
+        let client = self.reserved.get().await?;
+        let ago_us = i64::try_from(ago.as_micros()).unwrap_or(i64::MAX);
+        let rows = client.rows(include_str!("sql/ended_keys.sql"), &[&ago_us]).await;
+        Ok(rows.map_err(|error| unavailable(&error))?.first().is_some_and(|row| row.get(0)))
     }
 
     /// Notes that credentials were used, each at most once an hour. Returns how many that was news of.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Chore;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::operation::credential::RetireKeys;
+use crate::operation::credential::{KEPT, RetireKeys};
 use crate::store::walk::Walk;
 
 /// Rows a sweep takes at once.
@@ -60,6 +60,10 @@ impl Chore for RetireEnded {
     const FULL: usize = 1;
 
     async fn run(&mut self) -> Result<usize> {
+        // There seldom is one, and nothing to do shall cost no group.
+        if !self.engine.shared().store.has_ended_keys(KEPT).await? {
+            return Ok(0);
+        }
         Ok(usize::from(self.engine.execute(RetireKeys, None).await?.applied))
     }
 }
