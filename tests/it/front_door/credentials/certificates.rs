@@ -5,6 +5,7 @@ use interlock::proto::{self, Role};
 use tonic::Code;
 use tonic::transport::{Channel, ClientTlsConfig, Identity};
 
+use super::revocation::end_of;
 use super::scene::*;
 use crate::front_door::tls::{Authority, Files, trusting};
 use crate::harness::*;
@@ -69,14 +70,9 @@ async fn a_certificate_is_the_principal_that_a_credential_names() {
 
     scene.open.api.submit(new_job("film", vec![new_stage("cut")])).await;
     let watch = proto::WatchJobRequest { job_id: "film".to_owned(), ..Default::default() };
-    let mut watch = ok(shown.jobs().watch_job(watch).await);
+    let watch = ok(shown.jobs().watch_job(watch).await);
     scene.revoke(&certificate).await;
-    let end = loop {
-        match tokio::time::timeout(PATIENCE, watch.message()).await.expect("news or an end in time") {
-            Ok(message) => assert!(message.is_some(), "it ends with a status"),
-            Err(status) => break Outcome::of(&status),
-        }
-    };
+    let end = Outcome::of(&end_of(watch).await);
     end.is_invalid("WatchJob", "valid no longer");
     call(&shown, INFO, &[], &[]).await.is_invalid(INFO, "no credential has a name of the client certificate");
 }

@@ -23,14 +23,17 @@ async fn open(server: &Server, key: &Key, job_id: &str) -> tonic::Streaming<prot
 }
 
 /// How a watch ends.
-async fn end_of(mut stream: tonic::Streaming<proto::WatchJobResponse>) -> Status {
-    loop {
-        match tokio::time::timeout(PATIENCE, stream.message()).await.expect("news or an end in time") {
-            Ok(Some(_)) => {}
-            Ok(None) => panic!("the watch ended without a status"),
-            Err(status) => return status,
+pub async fn end_of(mut stream: tonic::Streaming<proto::WatchJobResponse>) -> Status {
+    let end = async {
+        loop {
+            match stream.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("the watch ended without a status"),
+                Err(status) => return status,
+            }
         }
-    }
+    };
+    tokio::time::timeout(PATIENCE, end).await.expect("an end in time")
 }
 
 #[track_caller]
