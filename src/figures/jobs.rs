@@ -214,9 +214,9 @@ mod tests {
         let (alone, together) = (Arc::new(JobFigures::default()), Arc::new(JobFigures::default()));
         let mut bench = Bench::with(vec![
             stage("a").attempts(5),
-            stage("b").attempts(1).or_continue(),
+            stage("b").attempts(1),
             stage("c").direct(),
-            stage("d").after(&["a", "b", "c"]),
+            stage("d").after(&["a", "c"]),
         ]);
         let note_last = |bench: &Bench, base: Option<Arc<Job>>, since: usize| {
             let changes = Changes { events: bench.events[since..].to_vec(), ..Changes::default() };
@@ -253,10 +253,6 @@ mod tests {
                 let token = bench.lease("a");
                 bench.complete(token).expect("completed");
             },
-            |bench| {
-                let token = bench.lease("b");
-                bench.fail(token, RateLimited).expect("failed for good");
-            },
             // Begins and ends at once.
             |bench| drop(bench.complete("c").expect("completed")),
             |bench| {
@@ -265,6 +261,10 @@ mod tests {
             |bench| {
                 let token = bench.stage("d").token(bench.job().key.uid).expect("leased");
                 bench.complete(token).expect("completed");
+            },
+            |bench| {
+                let token = bench.lease("b");
+                bench.fail(token, RateLimited).expect("failed for good");
             },
         ];
         for step in steps {
@@ -291,7 +291,7 @@ mod tests {
             "interlock_leases_expired_total 1",
             r#"interlock_retries_total{class="network"} 1"#,
             r#"interlock_retries_total{class="lease_expired"} 1"#,
-            r#"interlock_jobs_ended_total{state="succeeded"} 1"#,
+            r#"interlock_jobs_ended_total{state="failed"} 1"#,
             r#"interlock_attempt_duration_seconds_sum{state="released"} 7.0"#,
         ] {
             assert!(counted.iter().any(|counted| counted == line), "{line} in {counted:#?}");
