@@ -8,4 +8,4 @@ mod namespaces;
 mod outages;
 mod revocation;
 mod roles;
-mod scene;
+pub mod scene;

@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
-use interlock::config::{CallRate, Config};
+use interlock::config::{Auth, CallRate, Config};
 use interlock::proto::{self, GetStatisticsResponse};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use super::credentials::scene::{Key, keyed_within};
 use crate::harness::*;
 
 fn rate(text: &str) -> CallRate {
@@ -197,4 +198,62 @@ async fn health_checks_and_servers_without_limits_refuse_nothing() {
     for _ in 0..100 {
         submit(&server.api, "default").await.expect("no limit");
     }
+}
+
+/// A key for all namespaces, perhaps with a rate for its writes.
+async fn key(open: &Server, role: proto::Role, write: Option<i32>) -> Key {
+    let request = proto::CreateKeyRequest {
+        label: "test".to_owned(),
+        roles: vec![role.into()],
+        namespaces: texts(&["*"]),
+        rate_limits: write.map(|_| proto::KeyRateLimits { write, ..Default::default() }),
+        ..Default::default()
+    };
+    let created = ok(open.api.admin().create_key(request).await);
+    Key { id: created.key.expect("a key").key_id, token: created.bearer_token }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_a_client_in_all_namespaces_and_may_have_rates_of_its_own() {
+    let open = Server::start().await;
+    let request = proto::CreateNamespaceRequest { name: "other".to_owned(), ..Default::default() };
+    ok(open.api.admin().create_namespace(request).await);
+    let server = Server::over(open.database.clone(), |config| {
+        config.auth = Some(Auth::Required);
+        config.rate_limit_write = rate("10/h");
+    })
+    .await;
+    let (usual, own) =
+        (key(&open, proto::Role::Submit, None).await, key(&open, proto::Role::Submit, Some(1_000)).await);
+    // The server reads of new keys within a moment.
+    let submit = async |key: &Key, namespace: &str| {
+        eventually("an answer", async || {
+            let request = keyed_within(key, namespace, new_job("", vec![new_stage("voice")]));
+            let answer = server.api.jobs().submit_job(request).await;
+            (answer.as_ref().err().map(Status::code) != Some(Code::Unauthenticated)).then_some(answer)
+        })
+        .await
+    };
+    for i in 0..20 {
+        ok(submit(&usual, if i % 2 == 0 { "default" } else { "other" }).await);
+    }
+    for namespace in ["default", "other"] {
+        assert_eq!(limit_of(&submit(&usual, namespace).await.expect_err("used up")), ["write", "10/h", "0"]);
+    }
+    for _ in 0..100 {
+        ok(submit(&own, "default").await);
+    }
+    let request = keyed_within(&own, "default", proto::BatchSubmitJobsRequest::default());
+    let status = server.api.jobs().batch_submit_jobs(request).await.expect_err("an empty batch");
+    assert_eq!(status.code(), Code::InvalidArgument, "it passed its limit: {status:?}");
+    // The server without credentials has figures of its own, so the one with limits is asked.
+    let operator = key(&open, proto::Role::Operate, None).await;
+    let statistics = eventually("statistics", async || {
+        let request = keyed_within(&operator, "default", proto::GetStatisticsRequest {});
+        server.api.admin().get_statistics(request).await.ok()
+    })
+    .await;
+    let clients = statistics.into_inner().rate_limits.expect("rate limits").clients;
+    let told: Vec<_> = clients.into_iter().map(|client| (client.client, client.refused)).collect();
+    assert_eq!(told, [(format!("key:{}", usual.id), 2)]);
 }
