@@ -15,6 +15,8 @@ const ROUND_EVERY: Duration = Duration::from_secs(2);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 /// How long a round may take. One that takes longer is given up, and the next begins.
 const ROUND_LIMIT: Duration = Duration::from_secs(2);
+/// How often all credentials are read, and not only those that changed.
+const WHOLE_EVERY: Duration = Duration::from_secs(60);
 /// How often it is noted which keys were used. The store notes each once an hour at most.
 const NOTE_EVERY: Duration = Duration::from_secs(60);
 /// Between two log lines about refused calls.
@@ -44,6 +46,8 @@ struct Keeper {
     told: [u64; FailureReason::ALL.len()],
     /// Since when rounds have failed. None: the last one succeeded.
     failing_since: Option<Instant>,
+    /// When all credentials were last read.
+    read_whole: Option<Instant>,
     has_loaded: bool,
 }
 
@@ -56,16 +60,22 @@ impl Keeper {
             logged: None,
             told: Default::default(),
             failing_since: None,
+            read_whole: None,
             has_loaded: false,
         }
     }
 
     async fn round(&mut self) {
         self.known.begin_round();
-        let read = self.store.credentials_changed_since(self.known.version());
+        // All of them after an outage and now and then: a failover that lost a commit can give its version to another change.
+        let whole = self.failing_since.is_some() || self.read_whole.is_none_or(|at| at.elapsed() >= WHOLE_EVERY);
+        let read = self.store.credentials_changed_since(if whole { 0 } else { self.known.version() });
         let read = tokio::time::timeout(ROUND_LIMIT, read).await;
         let changes = read.ok().and_then(Result::ok);
         let is_read = changes.is_some();
+        if is_read && whole {
+            self.read_whole = Some(Instant::now());
+        }
         self.known.end_round(changes);
         match (is_read, self.failing_since) {
             (true, Some(since)) => {

@@ -131,6 +131,8 @@ pub async fn serve(
         .layer(admission::deadline(options.max_call))
         // Messages that are too large, cut off or never sent fail with our errors. A call without its message gets no further.
         .layer(admission::arrival(options.arrival))
+        // A credential that was revoked while the message arrived permits nothing.
+        .layer(admission::refuse_revoked())
         // The items of a batch are charged as soon as they can be counted. A batch that is refused is not decoded and takes no place.
         .layer(admission::rate_limit_items(Arc::clone(&options.rate_limiter)))
         // Beyond this, refusing is cheaper for everybody than trying.

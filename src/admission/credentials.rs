@@ -40,7 +40,7 @@ const UNKNOWN_CERTIFICATE: &str =
     "no credential has a name of the client certificate: an administrator creates one with `certificate_name`";
 const EXPIRED: &str = "the credential has expired";
 const REVOKED: &str = "the credential was revoked";
-const ENDED: &str =
+pub(super) const ENDED: &str =
     "the credential of this call is valid no longer: it was revoked, has expired, or its secret was replaced";
 const UNAVAILABLE: &str =
     "the credential cannot be checked now: the database cannot be read, or too many unknown ones are shown";
@@ -210,7 +210,7 @@ where
             return GuardedCall::boxed(failure.status().into_http());
         }
     };
-    request.extensions_mut().insert(Authenticated(session.principal));
+    request.extensions_mut().insert(Authenticated(session.principal, session.ended.clone()));
     if !method.may_wait {
         return GuardedCall::Called(inner.call(request));
     }

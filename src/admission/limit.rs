@@ -2,7 +2,7 @@
 //!
 //! Nobody waits here: waiting with a bound on time and memory is the engine's queue. Beyond the limit a call is refused
 //! at once and told when to come back. A share of the places is kept for calls that keep accepted work going, so that an
-//! overload of new work never costs a lease; health checks need no place. Of the others each
+//! overload of new work never costs a lease; health checks need no place, and streams without a credential have a few of their own. Of the others each
 //! connection and each namespace has its share, see `shares` and `namespace`.
 
 use std::convert::Infallible;
@@ -19,9 +19,10 @@ use tonic::{Code, Status};
 use tower::layer::{LayerFn, layer_fn};
 
 use super::namespace::{self, Counts};
+use super::open_streams::{OpenPlace, OpenStreams};
 use super::shares::{self, ConnectionShare};
 use super::streams::{StreamLimits, StreamPlace, Streams};
-use super::{Answer, Inner, Outcome, methods, refusal};
+use super::{Access, Answer, Inner, Outcome, methods, refusal};
 use crate::domain::short::Short;
 
 /// One place in so many is kept for essential calls.
@@ -35,7 +36,14 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 pub fn in_flight_limit<S>(limit: u32, watches: StreamLimits) -> LayerFn<impl Fn(S) -> Limited<S> + Clone> {
     // One count for all clones of the service: each connection has its own clone.
     let (calls, streams) = (Arc::new(Calls::default()), Streams::new(watches));
-    layer_fn(move |inner| Limited { inner, calls: Arc::clone(&calls), streams: Arc::clone(&streams), limit })
+    let open_streams = Arc::new(OpenStreams::default());
+    layer_fn(move |inner| Limited {
+        inner,
+        calls: Arc::clone(&calls),
+        streams: Arc::clone(&streams),
+        open_streams: Arc::clone(&open_streams),
+        limit,
+    })
 }
 
 /// See [`in_flight_limit`].
@@ -44,6 +52,7 @@ pub struct Limited<S> {
     inner: S,
     calls: Arc<Calls>,
     streams: Arc<Streams>,
+    open_streams: Arc<OpenStreams>,
     limit: u32,
 }
 
@@ -59,6 +68,7 @@ struct Calls {
 enum Held {
     Call { _place: Place },
     Watch { _place: StreamPlace },
+    Open { _place: OpenPlace },
 }
 
 /// A taken place; dropping gives it back.
@@ -112,10 +122,12 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Limited<S> {
 
     fn call(&mut self, request: Request<B>) -> Answer {
         let method = methods::of(&request);
-        if method.is_health {
+        if method.is_health && !method.is_watch {
             return Box::pin(self.inner.call(request));
         }
-        let held = if method.is_watch {
+        let held = if method.is_watch && method.access == Access::Open {
+            self.open_streams.take(shares::of(&request)).map(|place| Held::Open { _place: place })
+        } else if method.is_watch {
             self.streams.take(&request).map(|place| Held::Watch { _place: place })
         } else {
             let limit = if method.is_essential { self.limit } else { self.limit - self.limit / KEPT_SHARE };

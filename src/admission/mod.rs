@@ -16,11 +16,13 @@ mod limit;
 mod message;
 mod methods;
 mod namespace;
+mod open_streams;
 mod panic;
 mod peer;
 mod protocol;
 mod rate;
 mod refusal;
+mod revoked;
 mod roles;
 mod sent;
 mod shares;
@@ -47,6 +49,7 @@ pub use rate::{
     ClassFigures, ClassRate, ClientFigures, ClientRates, RateFigures, RateLimiter, rate_limit, rate_limit_items,
 };
 pub use refusal::{DOMAIN, Outcome, Refusal, refusal};
+pub use revoked::refuse_revoked;
 pub use roles::{Access, RoleDenial};
 pub use sent::UntilSent;
 pub use shares::ConnectionShare;

@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::domain::access::Principal;
 
 /// The other end of a connection. In the extensions of its requests.
@@ -16,9 +18,10 @@ pub struct Peer {
     pub certificate: Option<Arc<[String]>>,
 }
 
-/// The principal of a call, in the extensions of its request. Absent: no credential is required, by the server or by the method.
+/// The principal of a call, and the end of its credential, in the extensions of its request. Absent: no credential is required, by the server or
+/// by the method.
 #[derive(Clone, Debug)]
-pub struct Authenticated(pub Arc<Principal>);
+pub struct Authenticated(pub Arc<Principal>, pub CancellationToken);
 
 /// The other end of the connection that a request came on.
 pub(super) fn of<B>(request: &http::Request<B>) -> Peer {
@@ -32,5 +35,5 @@ pub(super) fn address<B>(request: &http::Request<B>) -> Option<IpAddr> {
 
 /// The principal of a request, if its credential was checked.
 pub(super) fn principal<B>(request: &http::Request<B>) -> Option<&Arc<Principal>> {
-    request.extensions().get::<Authenticated>().map(|Authenticated(principal)| principal)
+    request.extensions().get::<Authenticated>().map(|Authenticated(principal, _)| principal)
 }

@@ -15,6 +15,8 @@ pub struct ConnectionShare(pub(super) Arc<Taken>);
 pub(super) struct Taken {
     /// Watches that are open now.
     pub(super) watches: AtomicU32,
+    /// Streams that need no credential, such as watches of the health.
+    pub(super) open_streams: AtomicU32,
     /// Calls in flight, watches and health checks not counted.
     pub(super) calls: AtomicU32,
     /// Calls that have not arrived in full.

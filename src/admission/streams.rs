@@ -96,7 +96,7 @@ impl Drop for StreamPlace {
     }
 }
 
-fn too_many(limit: u32, scope: &str) -> Status {
+pub(super) fn too_many(limit: u32, scope: &str) -> Status {
     refusal(Code::ResourceExhausted, "STREAM_LIMIT", Outcome::NotApplied, format!("too many watches are open {scope}"))
         .with("limit", limit.to_string())
         .retry_after(RETRY_AFTER)

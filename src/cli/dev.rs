@@ -129,10 +129,8 @@ fn banner(
 Interlock {version} is ready.
 
   gRPC   {address} ({how}, reflection on)
-  gRPC   {address} ({how}, reflection on)
 {trust}  auth   {auth}
   stats  {metrics}
-  data   {data_dir} ({fate})
   data   {data_dir} ({fate})
 
 Try, from another terminal:

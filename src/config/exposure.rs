@@ -20,9 +20,10 @@ impl Config {
         self.listen.ip().to_canonical().is_loopback()
     }
 
-    /// Whether calls need a credential. Unless it is set, they do where others than this machine can connect.
+    /// Whether calls need a credential. Unless it is set, they do where others than this machine can connect, and where authorities of client
+    /// certificates are named.
     pub fn requires_credentials(&self) -> bool {
-        let default = if self.is_loopback() { Auth::Off } else { Auth::Required };
+        let default = if self.is_loopback() && self.tls_client_ca.is_none() { Auth::Off } else { Auth::Required };
         self.auth.unwrap_or(default) == Auth::Required
     }
 
@@ -73,6 +74,8 @@ mod tests {
         ] {
             assert_eq!(config(listen, auth, false).requires_credentials(), required, "{listen} {auth:?}");
         }
+        let with_authorities = Config { tls_client_ca: Some("ca.pem".into()), ..config("127.0.0.1:1", None, false) };
+        assert!(with_authorities.requires_credentials());
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub struct Layer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
 
-    /// Whether calls need an API key or a client certificate [default: off on loopback, required elsewhere]. On loopback only programs of
+    /// Whether calls need an API key or a client certificate [default: off on loopback, required elsewhere and with --tls-client-ca]. On loopback only programs of
     /// this machine can connect; set it to required there too if other users share the machine or a proxy forwards to it.
     #[arg(long, env = "INTERLOCK_AUTH", value_name = "WHEN")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -96,7 +96,7 @@ fn actor<Q>(request: &Request<Q>) -> Actor {
 
 /// The principal of a call. None: no credential is required.
 fn principal<Q>(request: &Request<Q>) -> Option<&Arc<Principal>> {
-    request.extensions().get::<Authenticated>().map(|Authenticated(principal)| principal)
+    request.extensions().get::<Authenticated>().map(|Authenticated(principal, _)| principal)
 }
 
 /// When the answer has to be there, as the admission layers have read it.

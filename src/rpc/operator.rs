@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::ServiceExt;
@@ -23,7 +24,7 @@ pub fn operator_calls(routes: Routes) -> OperatorCalls {
         rates: RateLimits::default(),
     });
     let authenticated = move |mut request: http::Request<Body>| {
-        request.extensions_mut().insert(Authenticated(principal.clone()));
+        request.extensions_mut().insert(Authenticated(principal.clone(), CancellationToken::new()));
         request
     };
     BoxCloneSyncService::new(routes.map_request(authenticated))

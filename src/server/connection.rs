@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::Request;
 use hyper::body::Incoming;
@@ -22,7 +22,7 @@ use tower::ServiceBuilder;
 use super::Options;
 use super::begun::Begun;
 use super::metered::{CALLS_PER_POLL, Metered, ReadQuota};
-use super::tls::Tls;
+use super::tls::{Presented, Tls};
 use crate::admission::{ConnectionShare, Peer, Response};
 use crate::figures::Sparse;
 
@@ -98,11 +98,14 @@ where
     match begun {
         None => {}
         Some(Transport::Plain(stream)) => {
-            Box::pin(run(stream, Peer { address: address.map(|at| at.ip()), certificate: None }, service, bounds))
-                .await;
+            let peer = Peer { address: address.map(|at| at.ip()), certificate: None };
+            Box::pin(run(stream, peer, None, service, bounds)).await;
         }
-        Some(Transport::Tls(stream, certificate)) => {
-            Box::pin(run(*stream, Peer { address: address.map(|at| at.ip()), certificate }, service, bounds)).await;
+        Some(Transport::Tls(stream, presented)) => {
+            let (names, expires) = presented.map(|it| (it.names, it.expires)).unzip();
+            let peer = Peer { address: address.map(|at| at.ip()), certificate: names };
+            let valid_for = expires.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
+            Box::pin(run(*stream, peer, valid_for, service, bounds)).await;
         }
     }
 }
@@ -110,7 +113,7 @@ where
 /// A connection whose client has begun to speak HTTP.
 enum Transport {
     Plain(Begun<TcpStream>),
-    Tls(Box<Begun<TlsStream<TcpStream>>>, Option<Arc<[String]>>),
+    Tls(Box<Begun<TlsStream<TcpStream>>>, Option<Presented>),
 }
 
 /// Shakes hands if this server speaks TLS, and waits for the first bytes. None: the client left, or speaks what this port does not.
@@ -135,7 +138,9 @@ async fn begin(stream: TcpStream, bounds: &Bounds, address: Option<SocketAddr>) 
             None
         }
         (Some(tls), true) => match tls.accept(stream).await {
-            Ok((stream, names)) => Begun::read(stream).await.map(|stream| Transport::Tls(Box::new(stream), names)),
+            Ok((stream, presented)) => {
+                Begun::read(stream).await.map(|stream| Transport::Tls(Box::new(stream), presented))
+            }
             Err(error) => {
                 tell(&format!("the TLS handshake failed: {error}"));
                 None
@@ -144,8 +149,8 @@ async fn begin(stream: TcpStream, bounds: &Bounds, address: Option<SocketAddr>) 
     }
 }
 
-/// Serves what follows the first bytes.
-async fn run<T, S>(stream: Begun<T>, peer: Peer, service: S, bounds: Bounds)
+/// Serves what follows the first bytes, for as long as the client's certificate is valid if it presented one.
+async fn run<T, S>(stream: Begun<T>, peer: Peer, valid_for: Option<Duration>, service: S, bounds: Bounds)
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     S: tower::Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>
@@ -169,6 +174,7 @@ where
     let mut connection = std::pin::pin!(connection);
     let mut old = std::pin::pin!(sleep(bounds.max_age.map(spread)));
     let mut too_old = std::pin::pin!(sleep(bounds.max_age.map(|age| spread(age) + AGE_GRACE)));
+    let mut expired = std::pin::pin!(sleep(valid_for));
     let mut is_leaving = false;
     loop {
         tokio::select! {
@@ -188,6 +194,7 @@ where
             () = bounds.draining.cancelled(), if !is_leaving => {}
             () = &mut old, if !is_leaving => {}
             () = &mut too_old => return,
+            () = &mut expired => return,
             () = bounds.cut_off.cancelled() => return,
         }
         // Drain or age: the client is told to take its next calls elsewhere.

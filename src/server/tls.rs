@@ -46,6 +46,15 @@ pub struct Tls {
     last_pem: Mutex<Pem>,
 }
 
+/// A client's certificate that was verified.
+#[derive(Debug)]
+pub(super) struct Presented {
+    /// See [`Peer::certificate`](crate::admission::Peer::certificate).
+    pub(super) names: Arc<[String]>,
+    /// Its connection ends then.
+    pub(super) expires: SystemTime,
+}
+
 #[derive(Debug, Clone)]
 struct Current {
     config: Arc<ServerConfig>,
@@ -85,12 +94,15 @@ impl Tls {
         self.current().expires
     }
 
-    /// Shakes hands. Returns the stream, and the names in the client's certificate if it presented one.
-    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Option<Arc<[String]>>)> {
+    /// Shakes hands. Returns the stream, and what the client's certificate says if it presented one.
+    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Option<Presented>)> {
         let stream = TlsAcceptor::from(self.current().config).accept(stream).await?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let names = certificate.map(|certificate| names::of(certificate));
-        Ok((stream, names))
+        let presented = certificate.map(|certificate| Presented {
+            names: names::of(certificate),
+            expires: names::expires(certificate).unwrap_or(SystemTime::UNIX_EPOCH),
+        });
+        Ok((stream, presented))
     }
 
     /// Looks at the files every few seconds and at each SIGHUP until `shutdown`, and warns of a certificate that expires soon.

@@ -20,7 +20,7 @@ const RING_COLUMNS: usize = 3;
 impl Store {
     /// The credentials that changed after a version of the key ring, as one snapshot: one row if none did. Version 0 gives all.
     pub async fn credentials_changed_since(&self, version: i64) -> Result<KeyChanges> {
-        let client = self.reserved.get().await?;
+        let client = self.credentials.get().await?;
         changed_keys(&client, version).await.map_err(|error| unavailable(&error))
     }
 

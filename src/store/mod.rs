@@ -50,6 +50,10 @@ pub struct Store {
     pub reads: ReadPool,
     /// A few more for what must go on while reads use up theirs: the dispatcher, the loops, and what workers get with leases.
     reserved: ReadPool,
+    /// Half of these, for what calls look up there: it keeps the others from nothing.
+    repeats: ReadPool,
+    /// One for credentials: a revoked key is refused within seconds, however busy the others are.
+    credentials: ReadPool,
     pulse: Arc<tokio::sync::Mutex<Pulse>>,
 }
 
@@ -58,8 +62,11 @@ impl Store {
     pub fn new(target: Target, settings: PoolSettings) -> Result<Self, deadpool::managed::BuildError> {
         let reserved =
             ReadPool::new(&target, PoolSettings { max_connections: RESERVED, min_connections: 1, ..settings.clone() })?;
+        let one = PoolSettings { max_connections: 1, min_connections: 1, ..settings.clone() };
+        let credentials = ReadPool::new(&target, one)?;
         let reads = ReadPool::new(&target, settings)?;
-        Ok(Self { target, reads, reserved, pulse: Arc::default() })
+        let repeats = reserved.share(RESERVED / 2);
+        Ok(Self { target, reads, reserved, repeats, credentials, pulse: Arc::default() })
     }
 
     /// The same database for reads of watches, which begin by the thousand after a restart: they use half of the connections at most.
@@ -74,13 +81,14 @@ impl Store {
 
     /// Closes connections that have been idle for too long; returns how many.
     pub fn retire_idle(&self) -> usize {
-        self.reads.retire_idle() + self.reserved.retire_idle()
+        self.reads.retire_idle() + self.reserved.retire_idle() + self.credentials.retire_idle()
     }
 
     /// Uses none of the connections again that are there now.
     fn renew(&self) {
         self.reads.renew();
         self.reserved.renew();
+        self.credentials.renew();
     }
 }
 

@@ -147,7 +147,7 @@ impl Store {
 
     /// What is remembered of requests; new ones are absent.
     pub async fn requests(&self, keys: &[RequestKey]) -> Result<HashMap<RequestKey, Arc<RequestRecord>>> {
-        let client = self.reserved.get().await?;
+        let client = self.repeats.get().await?;
         load::requests(&client, keys).await.map_err(|error| unavailable(&error))
     }
 

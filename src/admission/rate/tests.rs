@@ -6,6 +6,7 @@ use std::time::Duration;
 use governor::clock::FakeRelativeClock;
 use http_body_util::Full;
 use prost::Message;
+use tokio_util::sync::CancellationToken;
 use tonic_types::StatusExt;
 use tower::{Service, ServiceBuilder, service_fn};
 
@@ -184,7 +185,7 @@ async fn a_credential_brings_its_own_rates_and_namespaces_do_not_matter() {
     let mut passed = 0;
     for i in 0..10 {
         let mut request = scene.request(SUBMIT, &[]);
-        request.extensions_mut().insert(Authenticated(principal.clone()));
+        request.extensions_mut().insert(Authenticated(principal.clone(), CancellationToken::new()));
         let namespace = HeaderValue::from_str(&format!("team-{i}")).expect("ASCII");
         request.headers_mut().insert("interlock-namespace", namespace);
         passed += usize::from(outcome(&scene.send(request).await).is_ok());
@@ -203,7 +204,7 @@ async fn without_limits_nothing_is_counted_but_a_credential_may_still_have_some(
     let rates = RateLimits { write: Some(1), ..RateLimits::default() };
     let principal = Principal { name: "key:ada".into(), roles: Roles::NONE, namespaces: [].into(), rates };
     let mut request = scene.request(SUBMIT, &[]);
-    request.extensions_mut().insert(Authenticated(Arc::new(principal)));
+    request.extensions_mut().insert(Authenticated(Arc::new(principal), CancellationToken::new()));
     assert_eq!(outcome(&scene.send(request).await).expect("accepted"), Some(1));
 }
 

@@ -9,3 +9,4 @@ mod outages;
 mod revocation;
 mod roles;
 pub mod scene;
+mod slow_messages;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use interlock::config::Config;
+use interlock::config::{Auth, Config};
 use interlock::proto;
 use interlock::proto::admin_service_client::AdminServiceClient;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
@@ -68,6 +68,7 @@ impl Files {
         config.tls_cert = Some(self.0.join("cert.pem"));
         config.tls_key = Some(self.0.join("key.pem"));
         config.tls_client_ca = Some(self.0.join("ca.pem"));
+        config.auth = Some(Auth::Off);
     }
 }
 

@@ -43,6 +43,11 @@ pub fn large_call(stream: u32, path: &str) -> Vec<u8> {
     call_with(stream, path, &[b"\x00\x01m\x7f\x81\x0f", &[b'x'; 2_048][..]].concat())
 }
 
+/// The beginning of a call with more metadata.
+pub fn begin(stream: u32, path: &str, metadata: &[u8]) -> Vec<u8> {
+    call_with(stream, path, &[b"\x00\x02te\x08trailers", metadata].concat())
+}
+
 fn call_with(stream: u32, path: &str, metadata: &[u8]) -> Vec<u8> {
     let length = u8::try_from(path.len()).expect("a short path");
     // POST, http, and the rest as literals of the static table's names.
