@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::harness::PATIENCE;
+
 /// Labels by name.
 pub type Labels = BTreeMap<String, String>;
 
@@ -42,7 +44,8 @@ pub async fn try_ask(address: SocketAddr, method: &str, path: &str) -> Option<An
     let request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).await.ok()?;
+    let reading = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes));
+    reading.await.expect("an answer in time, or an end").ok()?;
     let text = String::from_utf8(bytes).expect("UTF-8");
     let (head, body) = text.split_once("\r\n\r\n")?;
     let (status, headers) = head.split_once("\r\n").unwrap_or((head, ""));
