@@ -161,6 +161,8 @@ mod tests {
         assert_eq!(text.lines().next(), Some("listening on 127.0.0.1:4000"));
         assert!(text.contains("/data (kept") && text.contains("auth   off: every program"), "{text}");
         assert!(text.contains("http://127.0.0.1:4000/metrics"), "{text}");
+        let count = |label: &str| text.lines().filter(|line| line.starts_with(label)).count();
+        assert_eq!(["  gRPC   ", "  auth   ", "  stats  ", "  data   "].map(count), [1; 4], "{text}");
         let own = banner(listening, &config, Path::new("/data"), false, Encryption::OwnAuthority(Path::new("/ca.pem")));
         assert!(own.contains("grpcurl -cacert /ca.pem 127.0.0.1:4000 list"), "{own}");
         assert!(own.contains("INTERLOCK_SERVER=https://127.0.0.1:4000 INTERLOCK_CA=/ca.pem"), "{own}");
