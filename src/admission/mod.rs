@@ -42,6 +42,7 @@ pub use drain::end_watches;
 pub use limit::in_flight_limit;
 pub use message::MESSAGE_LIMIT_BYTES;
 pub use methods::{CallClass, Method, Methods};
+pub use namespace::{DEFAULT_NAMESPACE, NAMESPACE};
 pub use panic::catch_panics;
 pub use peer::{Authenticated, Peer};
 pub use protocol::protocol_errors;

@@ -10,11 +10,11 @@ use http::Request;
 use crate::domain::short::Short;
 
 /// The metadata that chooses the namespace.
-const NAMESPACE: &str = "interlock-namespace";
+pub const NAMESPACE: &str = "interlock-namespace";
 /// The namespace of calls that choose none.
-const DEFAULT_NAMESPACE: &str = "default";
+pub const DEFAULT_NAMESPACE: &str = "default";
 /// The longest name, in bytes.
-const MAX_BYTES: usize = 63;
+pub(super) const MAX_BYTES: usize = 63;
 
 /// The name of the namespace of a call. None: the name is not valid, so the call will be refused.
 pub(super) fn of<B>(request: &Request<B>) -> Option<&str> {

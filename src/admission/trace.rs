@@ -15,13 +15,9 @@ use tonic_types::StatusExt;
 use tower::layer::{LayerFn, layer_fn};
 use tracing::{Instrument, Span};
 
+use super::namespace::{self, NAMESPACE};
 use super::{Answer, Inner, methods, peer};
 use crate::spans::{self, Sampler};
-
-/// The metadata that chooses the namespace.
-const NAMESPACE: &str = "interlock-namespace";
-/// Longer texts are no namespace, and not worth their place in a trace.
-const MAX_NAMESPACE_BYTES: usize = 63;
 
 /// Makes the spans. Belongs outside of all layers that refuse calls, so that refused ones are seen.
 pub fn trace_calls<S>(sampler: Sampler) -> LayerFn<impl Fn(S) -> Traced<S> + Clone> {
@@ -79,8 +75,9 @@ fn begin<B>(request: &Request<B>) -> Span {
     if let Some(address) = peer::of(request).address {
         span.record("network.peer.address", tracing::field::display(address));
     }
+    // Longer texts are no namespace, and not worth their place in a trace.
     let namespace = request.headers().get(NAMESPACE).and_then(|name| name.to_str().ok());
-    if let Some(name) = namespace.filter(|name| name.len() <= MAX_NAMESPACE_BYTES) {
+    if let Some(name) = namespace.filter(|name| name.len() <= namespace::MAX_BYTES) {
         span.record("interlock.namespace", name);
     }
     span

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::caller::{Caller, DEFAULT_NAMESPACE, after_commit, answer_unscoped};
+use super::caller::{Caller, after_commit, answer_unscoped};
 use super::convert::path::Path;
 use super::convert::{digest, text, time};
 use super::keys;
 use super::page::{self, Binding};
 use super::services::Services;
 use super::{audit, server_figures};
+use crate::admission::DEFAULT_NAMESPACE;
 use crate::domain::id::{Name, NamespaceId};
 use crate::domain::namespace::Namespace;
 use crate::domain::refusal::Refusal;

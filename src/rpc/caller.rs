@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use super::convert::path::Path;
 use super::convert::text;
 use super::services::Services;
-use crate::admission::{Authenticated, Deadline, Peer};
+use crate::admission::{Authenticated, DEFAULT_NAMESPACE, Deadline, NAMESPACE, Peer};
 use crate::domain::access::Principal;
 use crate::domain::audit::Actor;
 use crate::domain::id::{JobKey, NamespaceId};
@@ -21,10 +21,6 @@ use crate::engine::world::Key;
 use crate::error::{Error, Result};
 use crate::operation::{Operation, Reply};
 
-/// The metadata that chooses the namespace.
-const NAMESPACE: &str = "interlock-namespace";
-/// The namespace of calls that choose none.
-pub(super) const DEFAULT_NAMESPACE: &str = "default";
 /// What an answer needs to be made and to reach the caller before its deadline.
 const ANSWER_TIME: Duration = Duration::from_millis(100);
 
