@@ -95,12 +95,12 @@ impl Store {
 
     /// Deletes remembered requests older than a day, in the next pages of a walk over `requests`; returns how many.
     pub async fn forget_requests(&self, walk: &mut Walk) -> Result<usize> {
-        self.walk_on(walk, include_str!("sql/forget_requests.sql")).await.map(|rows| rows.len())
+        self.walk_on(walk, include_str!("sql/forget_requests.sql"), &[]).await.map(|rows| rows.len())
     }
 
     /// Deletes outcomes of groups older than ten minutes, in the next pages of a walk over `write_groups`; returns how many.
     pub async fn forget_groups(&self, walk: &mut Walk) -> Result<usize> {
-        self.walk_on(walk, include_str!("sql/forget_groups.sql")).await.map(|rows| rows.len())
+        self.walk_on(walk, include_str!("sql/forget_groups.sql"), &[]).await.map(|rows| rows.len())
     }
 
     /// Deletes entries of the audit log that are older than it is kept; returns how many, at most `limit`.
@@ -152,14 +152,6 @@ impl Store {
         let client = self.reserved.get().await?;
         partitions::ensure(&client).await?;
         partitions::drop_old(&client, keep_days).await
-    }
-
-    /// Runs a statement over the next pages of a walk.
-    async fn walk_on(&self, walk: &mut Walk, sql: &'static str) -> Result<Vec<Row>> {
-        let span = self.span(walk).await?;
-        let rows = self.background(sql, &[&span.0, &span.1]).await?;
-        walk.done(span);
-        Ok(rows)
     }
 
     pub(super) async fn background(&self, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {

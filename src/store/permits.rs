@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use foldhash::{HashMap, HashSet};
 use postgres_types::ToSql;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::Store;
@@ -80,10 +81,8 @@ impl Store {
     /// Resources with permits that their holders have not renewed for ten minutes, in the next pages of a walk over `permits`.
     pub async fn due_permits(&self, walk: &mut Walk) -> Result<Vec<ResourceKey>> {
         let kept_us = i64::try_from(KEPT_FOR.as_micros()).unwrap_or(i64::MAX);
-        let span = self.span(walk).await?;
-        let keys = self.resource_keys(include_str!("sql/due_permits.sql"), &[&kept_us, &span.0, &span.1]).await?;
-        walk.done(span);
-        Ok(keys)
+        let rows = self.walk_on(walk, include_str!("sql/due_permits.sql"), &[&kept_us]).await?;
+        Ok(rows.iter().map(resource_key).collect())
     }
 
     /// Resources at which something happens by itself.
@@ -93,10 +92,8 @@ impl Store {
 
     /// Locks that were not used for a day, in the next pages of a walk over `resources`.
     pub async fn idle_resources(&self, walk: &mut Walk) -> Result<Vec<ResourceKey>> {
-        let span = self.span(walk).await?;
-        let keys = self.resource_keys(include_str!("sql/idle_resources.sql"), &[&span.0, &span.1]).await?;
-        walk.done(span);
-        Ok(keys)
+        let rows = self.walk_on(walk, include_str!("sql/idle_resources.sql"), &[]).await?;
+        Ok(rows.iter().map(resource_key).collect())
     }
 
     /// Resources of which something lies further ahead than it can, since the clock stepped back.
@@ -106,7 +103,7 @@ impl Store {
 
     async fn resource_keys(&self, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<ResourceKey>> {
         let rows = self.background(sql, params).await?;
-        Ok(rows.iter().map(|row| ResourceKey { namespace: NamespaceId(row.get(0)), uid: row.get(1) }).collect())
+        Ok(rows.iter().map(resource_key).collect())
     }
 
     /// Which of some permits, each with one of its resources, are held.
@@ -130,6 +127,10 @@ impl Store {
     pub async fn leave_servers(&self, server: Uuid) -> Result<()> {
         self.background(include_str!("sql/leave_servers.sql"), &[&server]).await.map(drop)
     }
+}
+
+fn resource_key(row: &Row) -> ResourceKey {
+    ResourceKey { namespace: NamespaceId(row.get(0)), uid: row.get(1) }
 }
 
 /// The first text behind all that begin with a prefix; `None` if there is no such text.

@@ -3,6 +3,9 @@
 //! An index on the time of each row would be one more write for every request and renewal, and a range index (BRIN) loses its worth once
 //! freed pages are filled again. A walk reads each page once in a round, whatever statistics the planner has.
 
+use postgres_types::ToSql;
+use tokio_postgres::Row;
+
 use super::Store;
 use crate::error::Result;
 
@@ -35,17 +38,19 @@ impl Walk {
 }
 
 impl Store {
-    /// The pages of a walk's next look; [`Walk::done`] says that they were read.
-    pub(super) async fn span(&self, walk: &Walk) -> Result<(i64, i64)> {
-        let rows = self.background(include_str!("sql/table_pages.sql"), &[&walk.table]).await?;
-        Ok(walk.span(rows.first().map_or(0, |row| row.get(0))))
-    }
-}
-
-impl Walk {
-    /// Goes on behind these pages.
-    pub(super) fn done(&mut self, (_, end): (i64, i64)) {
-        self.next = end;
+    /// Runs a statement over the next pages of a walk: the first, and the one behind the last, are its last two parameters. The walk goes on
+    /// behind them only if that succeeds.
+    pub(super) async fn walk_on(
+        &self,
+        walk: &mut Walk,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>> {
+        let pages = self.background(include_str!("sql/table_pages.sql"), &[&walk.table]).await?;
+        let (first, end) = walk.span(pages.first().map_or(0, |row| row.get(0)));
+        let rows = self.background(sql, &[params, &[&first, &end]].concat()).await?;
+        walk.next = end;
+        Ok(rows)
     }
 }
 
@@ -63,7 +68,7 @@ mod tests {
                 return spans;
             }
             spans.push(span);
-            walk.done(span);
+            walk.next = span.1;
         }
     }
 
@@ -82,7 +87,7 @@ mod tests {
     #[test]
     fn a_table_that_shrank_is_walked_from_its_beginning() {
         let mut walk = Walk::over("requests", 10);
-        walk.done((0, 900));
+        walk.next = 900;
         assert_eq!(walk.span(500), (0, 64));
     }
 }
