@@ -18,7 +18,7 @@ mod watch;
 use std::time::{Duration, Instant};
 
 pub use api::{Api, field, ok, refused, token, within};
-pub use authority::{Authority, Issued};
+pub use authority::{Authority, AuthorityFiles, Issued};
 pub use collector::{Collector, attribute};
 pub use messages::*;
 pub use permits::*;

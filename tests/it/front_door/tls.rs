@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use interlock::config::{Auth, Config};
 use interlock::proto;
 use interlock::proto::admin_service_client::AdminServiceClient;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -19,32 +18,10 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
-use crate::harness::{Database, PATIENCE, Server, eventually};
+use crate::harness::{Authority, Database, PATIENCE, Server, eventually};
 
-/// An authority, and files of certificates that it has signed.
-pub struct Authority {
-    pub pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    pub fn new() -> Authority {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).expect("a certificate").pem();
-        Authority { pem, issuer: Issuer::new(params, key) }
-    }
-
-    /// A certificate for these names, and its key.
-    pub fn sign(&self, names: &[&str]) -> (String, String) {
-        let key = KeyPair::generate().expect("a key");
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).expect("names");
-        params.subject_alt_names.push(SanType::URI("spiffe://test/worker".try_into().expect("ASCII")));
-        (params.signed_by(&key, &self.issuer).expect("a certificate").pem(), key.serialize_pem())
-    }
-}
+/// What stands in the certificates of clients, beside the names of hosts.
+pub const NAME: &str = "spiffe://test/worker";
 
 /// A directory with a server's files, which goes with it.
 pub struct Files(PathBuf);
@@ -54,7 +31,7 @@ impl Files {
         let directory = std::env::temp_dir().join(format!("interlock-tls-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&directory).expect("a directory");
         let files = Files(directory);
-        files.put(&authority.sign(&["localhost", "127.0.0.1"]));
+        files.put(&authority.sign("server", &["localhost", "127.0.0.1"]));
         std::fs::write(files.0.join("ca.pem"), &authority.pem).expect("a file");
         files
     }
@@ -115,7 +92,7 @@ async fn server(files: &Files) -> Server {
 
 #[tokio::test]
 async fn clients_of_the_right_authority_are_served_over_http_2() {
-    let (authority, other) = (Authority::new(), Authority::new());
+    let (authority, other) = (Authority::new("one"), Authority::new("other"));
     let files = Files::of(&authority);
     let server = server(&files).await;
     assert_eq!(call(server.address, trusting(&authority.pem)).await, Ok(()));
@@ -131,20 +108,20 @@ async fn clients_of_the_right_authority_are_served_over_http_2() {
 
 #[tokio::test]
 async fn client_certificates_are_verified_where_they_are_presented() {
-    let (authority, other) = (Authority::new(), Authority::new());
+    let (authority, other) = (Authority::new("one"), Authority::new("other"));
     let files = Files::of(&authority);
     let server = server(&files).await;
     let with = |(certificate, key): (String, String)| {
         call(server.address, trusting(&authority.pem).identity(Identity::from_pem(certificate, key)))
     };
-    assert_eq!(with(authority.sign(&["worker"])).await, Ok(()));
-    assert!(with(other.sign(&["worker"])).await.is_err());
+    assert_eq!(with(authority.sign("worker", &[NAME, "worker"])).await, Ok(()));
+    assert!(with(other.sign("worker", &[NAME, "worker"])).await.is_err());
     server.stop().await;
 }
 
 #[tokio::test]
 async fn the_other_kind_of_client_is_told_quickly() {
-    let authority = Authority::new();
+    let authority = Authority::new("one");
     let files = Files::of(&authority);
     let secured = server(&files).await;
     let plain = Server::start().await;
@@ -164,7 +141,7 @@ const HALF_A_HELLO: &[u8] = &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
 
 #[tokio::test]
 async fn handshakes_that_do_not_go_on_lose_their_places() {
-    let authority = Authority::new();
+    let authority = Authority::new("one");
     let files = Files::of(&authority);
     let server = Server::over(Database::fresh().await, |config| {
         files.name_in(config);
@@ -189,7 +166,7 @@ async fn handshakes_that_do_not_go_on_lose_their_places() {
 
 #[tokio::test]
 async fn new_certificates_are_taken_into_use_while_calls_go_on() {
-    let (authority, next) = (Authority::new(), Authority::new());
+    let (authority, next) = (Authority::new("one"), Authority::new("other"));
     let files = Files::of(&authority);
     let server = server(&files).await;
     let both = format!("{}{}", authority.pem, next.pem);
@@ -211,7 +188,7 @@ async fn new_certificates_are_taken_into_use_while_calls_go_on() {
     let presented = || async { handshake(address, &both, &["h2"]).await.1 };
     for (authority, by_signal) in [(&next, true), (&authority, false)] {
         let before = presented().await;
-        files.put(&authority.sign(&["localhost"]));
+        files.put(&authority.sign("server", &["localhost"]));
         if by_signal {
             // The handler is there: this server was reached.
             kill_process(getpid(), Signal::HUP).expect("this process");

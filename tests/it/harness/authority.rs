@@ -2,14 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
 
-/// A certificate authority; its files are in a directory of the test.
+/// A certificate authority.
 pub struct Authority {
+    /// Its certificate.
+    pub pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate authority whose files are in a directory of the test.
+pub struct AuthorityFiles {
     /// Its certificate, as a PEM file.
     pub file: PathBuf,
     directory: PathBuf,
-    issuer: Issuer<'static, KeyPair>,
+    authority: Authority,
 }
 
 /// A certificate with its private key, as PEM files.
@@ -19,47 +26,61 @@ pub struct Issued {
 }
 
 impl Authority {
-    /// A new one, with files below a directory that is there.
-    pub fn new(directory: &Path, name: &str) -> Authority {
+    /// A new one with a common name.
+    pub fn new(name: &str) -> Authority {
         let mut params = named(name, &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
-        let certificate = params.self_signed(&key).expect("a certificate");
-        let file = directory.join(format!("{name}.pem"));
-        std::fs::write(&file, certificate.pem()).expect("a file");
-        Authority { file, directory: directory.to_owned(), issuer: Issuer::new(params, key) }
+        let pem = params.self_signed(&key).expect("a certificate").pem();
+        Authority { pem, issuer: Issuer::new(params, key) }
     }
 
-    /// A certificate with a common name and these alternative names.
+    /// A certificate with a common name and these alternative names (hosts, addresses, and URIs of the scheme `spiffe`), and its key.
+    pub fn sign(&self, name: &str, names: &[&str]) -> (String, String) {
+        self.sign_params(&named(name, names))
+    }
+
+    fn sign_params(&self, params: &CertificateParams) -> (String, String) {
+        let key = KeyPair::generate().expect("a key");
+        (params.signed_by(&key, &self.issuer).expect("a certificate").pem(), key.serialize_pem())
+    }
+}
+
+impl AuthorityFiles {
+    /// A new one, with files below a directory that is there.
+    pub fn new(directory: &Path, name: &str) -> AuthorityFiles {
+        let authority = Authority::new(name);
+        let file = directory.join(format!("{name}.pem"));
+        std::fs::write(&file, &authority.pem).expect("a file");
+        AuthorityFiles { file, directory: directory.to_owned(), authority }
+    }
+
+    /// A certificate as of [`Authority::sign`].
     pub fn issue(&self, name: &str, names: &[&str]) -> Issued {
-        self.sign(name, named(name, names))
+        self.put(name, self.authority.sign(name, names))
     }
 
     /// The same, and it expired long ago.
     pub fn issue_expired(&self, name: &str, names: &[&str]) -> Issued {
         let mut params = named(name, names);
         (params.not_before, params.not_after) = (date_time_ymd(2000, 1, 1), date_time_ymd(2001, 1, 1));
-        self.sign(name, params)
+        self.put(name, self.authority.sign_params(&params))
     }
 
-    fn sign(&self, name: &str, params: CertificateParams) -> Issued {
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        write(&self.directory, name, &certificate.pem(), &key)
+    fn put(&self, name: &str, (certificate, key): (String, String)) -> Issued {
+        let path = |extension: &str| self.directory.join(format!("{name}.{extension}"));
+        let issued = Issued { certificate: path("pem"), key: path("key") };
+        std::fs::write(&issued.certificate, certificate).expect("a file");
+        std::fs::write(&issued.key, key).expect("a file");
+        issued
     }
 }
 
 fn named(name: &str, names: &[&str]) -> CertificateParams {
-    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-    let mut params = CertificateParams::new(names).expect("names");
+    let (uris, others): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| name.starts_with("spiffe://"));
+    let others: Vec<String> = others.into_iter().map(str::to_owned).collect();
+    let mut params = CertificateParams::new(others).expect("names");
+    params.subject_alt_names.extend(uris.into_iter().map(|uri| SanType::URI(uri.try_into().expect("ASCII"))));
     params.distinguished_name.push(DnType::CommonName, name);
     params
-}
-
-fn write(directory: &Path, name: &str, certificate: &str, key: &KeyPair) -> Issued {
-    let issued =
-        Issued { certificate: directory.join(format!("{name}.pem")), key: directory.join(format!("{name}.key")) };
-    std::fs::write(&issued.certificate, certificate).expect("a file");
-    std::fs::write(&issued.key, key.serialize_pem()).expect("a file");
-    issued
 }

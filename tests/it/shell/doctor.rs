@@ -171,7 +171,7 @@ async fn a_server_that_asks_for_a_key_says_so_to_a_client_without_one() {
 async fn over_tls_certificate_and_key_are_looked_at() {
     let files = std::env::temp_dir().join(format!("interlock-doctor-{}", unique()));
     std::fs::create_dir(&files).expect("a directory");
-    let authority = Authority::new(&files, "authority");
+    let authority = AuthorityFiles::new(&files, "authority");
     let own = authority.issue("server", &["localhost"]);
     let database = Database::fresh().await;
     let create =

@@ -42,7 +42,7 @@ impl Drop for Files {
 }
 
 /// TLS of a server; `clients` requires certificates that this authority has signed.
-fn tls(issued: &Issued, clients: Option<&Authority>) -> TlsAcceptor {
+fn tls(issued: &Issued, clients: Option<&AuthorityFiles>) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
     let builder = builder.expect("versions");
@@ -121,7 +121,7 @@ async fn new_key(database: &Database, role: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn verbs_work_over_tls_with_a_client_certificate_and_a_key() {
     let files = Files::new();
-    let authority = Authority::new(&files.0, "authority");
+    let authority = AuthorityFiles::new(&files.0, "authority");
     let (own, client) = (authority.issue("server", &["localhost"]), authority.issue("client", &["client"]));
     let database = Database::fresh().await;
     let (submits, reads) = (new_key(&database, "submit").await, new_key(&database, "read").await);
@@ -164,7 +164,7 @@ async fn verbs_work_over_tls_with_a_client_certificate_and_a_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_certificate_that_is_required_is_asked_for() {
     let files = Files::new();
-    let authority = Authority::new(&files.0, "authority");
+    let authority = AuthorityFiles::new(&files.0, "authority");
     let (port, seen) = refusing(0, Some(tls(&authority.issue("server", &["localhost"]), Some(&authority)))).await;
     let (url, ca) = (format!("https://localhost:{port}"), authority.file.to_str().expect("UTF-8"));
     let without = run(&[], &["job", "get", "a", "--server", &url, "--ca", ca]).await.failed(4);
@@ -175,7 +175,7 @@ async fn a_client_certificate_that_is_required_is_asked_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_tls_is_told_with_what_to_do() {
     let files = Files::new();
-    let (authority, stranger) = (Authority::new(&files.0, "authority"), Authority::new(&files.0, "stranger"));
+    let (authority, stranger) = (AuthorityFiles::new(&files.0, "authority"), AuthorityFiles::new(&files.0, "stranger"));
     let (ca, other) = (authority.file.to_str().expect("UTF-8"), stranger.file.to_str().expect("UTF-8"));
     let get = async |scheme: &str, port: u16, ca: Option<&str>| {
         let url = format!("{scheme}://localhost:{port}");

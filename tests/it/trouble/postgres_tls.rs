@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use interlock::app;
 use interlock::dev::{Durability, TestCluster};
 use interlock::proto;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use super::load::Load;
 use crate::harness::*;
@@ -18,30 +17,6 @@ const PASSWORD: &str = "canary-of-the-database";
 /// Who may connect, over TCP: the owner with TLS and a password, `certified` with TLS and a certificate, `plain` without TLS.
 const RULES: &str = "local all all trust\nhostssl all interlock 127.0.0.0/8 scram-sha-256\n\
     hostssl all certified 127.0.0.0/8 cert\nhostnossl all plain 127.0.0.0/8 trust\n";
-
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new(name: &str) -> Authority {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).expect("a certificate").pem();
-        Authority { pem, issuer: Issuer::new(params, key) }
-    }
-
-    /// A certificate and its key.
-    fn sign(&self, host: &str, common: &str) -> (String, String) {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(vec![host.to_owned()]).expect("a name");
-        params.distinguished_name.push(DnType::CommonName, common);
-        (params.signed_by(&key, &self.issuer).expect("a certificate").pem(), key.serialize_pem())
-    }
-}
 
 /// A Postgres that has TLS, and the client's files.
 struct Encrypted {
@@ -62,7 +37,7 @@ impl Encrypted {
         let authority = Authority::new("root");
         let admin = sql(&cluster.postgres().database_url()).await;
         let data: String = admin.query_one("SHOW data_directory", &[]).await.expect("a setting").get(0);
-        let (certificate, key) = authority.sign("localhost", "localhost");
+        let (certificate, key) = authority.sign("localhost", &["localhost"]);
         for (name, content) in [("server.crt", &certificate), ("server.key", &key), ("root.crt", &authority.pem)] {
             put_for_postgres(&Path::new(&data).join(name), content);
         }
@@ -78,7 +53,7 @@ impl Encrypted {
         }
         let files = std::env::temp_dir().join(format!("interlock-pgtls-{}", uuid::Uuid::new_v4()));
         fs::create_dir(&files).expect("a directory");
-        let (certificate, key) = authority.sign("ignored", "certified");
+        let (certificate, key) = authority.sign("certified", &["ignored"]);
         let other = Authority::new("other").pem;
         for (name, content) in
             [("root.pem", &authority.pem), ("other.pem", &other), ("cert.pem", &certificate), ("key.pem", &key)]

@@ -7,13 +7,11 @@ use tonic::transport::{Channel, ClientTlsConfig, Identity};
 
 use super::revocation::end_of;
 use super::scene::*;
-use crate::front_door::tls::{Authority, Files, trusting};
+use crate::front_door::tls::{Files, NAME, trusting};
 use crate::harness::*;
 
 const INFO: &str = "/interlock.v1.AdminService/GetServerInfo";
 const SUBMIT: &str = "/interlock.v1.JobService/SubmitJob";
-/// What the authority of the tests puts into each certificate, beside the names of hosts.
-const NAME: &str = "spiffe://test/worker";
 
 async fn connect(server: &Server, tls: ClientTlsConfig) -> Result<Api, tonic::transport::Error> {
     let endpoint = Channel::from_shared(format!("https://{}", server.address)).expect("a URI");
@@ -22,7 +20,7 @@ async fn connect(server: &Server, tls: ClientTlsConfig) -> Result<Api, tonic::tr
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_is_the_principal_that_a_credential_names() {
-    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (authority, stranger) = (Authority::new("one"), Authority::new("other"));
     let files = Files::of(&authority);
     let open = Server::start().await;
     let server = Server::over(open.database.clone(), |config| {
@@ -32,7 +30,7 @@ async fn a_certificate_is_the_principal_that_a_credential_names() {
     .await;
     let scene = Scene { open, server };
     let identity = |authority: &Authority| {
-        let (certificate, key) = authority.sign(&["worker.test"]);
+        let (certificate, key) = authority.sign("worker", &[NAME, "worker.test"]);
         Identity::from_pem(certificate, key)
     };
     let trusted = || trusting(&authority.pem);
