@@ -50,7 +50,7 @@ pub fn credentials<S>(known: Option<Arc<KnownKeys>>) -> LayerFn<impl Fn(S) -> Gu
     layer_fn(move |inner| Guarded { inner, known: known.clone() })
 }
 
-/// See [`credentials`].
+/// The service that [`credentials`] puts around another.
 #[derive(Debug, Clone)]
 pub struct Guarded<S> {
     inner: S,

@@ -39,7 +39,7 @@ pub enum Key {
     Namespace(NamespaceId),
     /// A namespace by name, to create one.
     NamespaceName(Name),
-    /// All credentials.
+    /// The key ring: the root of all credentials.
     KeyRing,
     /// The audit log, which is only added to.
     AuditLog,

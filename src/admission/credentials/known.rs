@@ -39,7 +39,7 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 /// What a caller has shown.
 #[derive(Clone)]
 pub(super) enum Shown {
-    /// An API key.
+    /// The id and secret of an API key, from `authorization`.
     Key(KeyText),
     /// The names in a client certificate.
     Certificate(Arc<[String]>),
@@ -54,7 +54,7 @@ pub(super) struct Session {
 
 /// What became of what a caller has shown.
 pub(super) enum Found {
-    /// It is valid.
+    /// A valid credential, with the principal of the call.
     Valid(Session),
     /// It would be right, and is valid no longer.
     Ended(KeyState),
@@ -64,7 +64,7 @@ pub(super) enum Found {
     Unknown,
 }
 
-/// All credentials.
+/// The memory of all credentials, and the calls that wait for it to be read again.
 pub struct KnownKeys {
     clock: Clock,
     ring: RwLock<Ring>,

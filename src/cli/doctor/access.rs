@@ -55,9 +55,9 @@ fn of_encryption(client: &Client, asks_for_key: bool) -> Finding {
         return Finding::ok(AREA, check, "none, on this machine");
     }
     let what = if asks_for_key {
-        "none: whoever is on the way can read the key"
+        "none: the key can be read on its way through the network"
     } else {
-        "none: whoever is on the way can read and change calls"
+        "none: calls can be read and changed on their way through the network"
     };
     Finding::warn(AREA, check, what).advise("give the server --tls-cert and --tls-key, and use https://")
 }
@@ -67,7 +67,7 @@ fn of_open_door(client: &Client) -> Finding {
     if is_loopback(&client.server) {
         return Finding::ok(AREA, check, "none is asked for, on this machine");
     }
-    Finding::warn(AREA, check, "none is asked for: whoever reaches the server may do everything")
+    Finding::warn(AREA, check, "none is required: every client that reaches the server may do everything")
         .advise("start the server with --auth required, after `interlock key create` has made the first key")
 }
 

@@ -186,7 +186,7 @@ fn of_transactions(found: &[LongTransaction]) -> Vec<Finding> {
     let finding = |found: &LongTransaction| {
         let LongTransaction { id, owner, state, age_seconds } = found;
         let (advice, which) = if state == "prepared" {
-            ("ROLLBACK PREPARED it, if nobody will commit it", "prepared transaction")
+            ("ROLLBACK PREPARED it, unless its owner will commit it", "prepared transaction")
         } else {
             ("pg_terminate_backend(PID), if it is stuck; a backup is one too", "transaction of process")
         };

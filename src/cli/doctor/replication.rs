@@ -65,7 +65,7 @@ fn of_lag(standby: &Standby) -> Option<Finding> {
 pub fn of_slots(slots: &[Slot]) -> Vec<Finding> {
     let finding = |slot: &Slot| {
         let (name, kept) = (&slot.name, bytes(slot.kept_bytes));
-        let drop = format!("if nobody will read it any more: SELECT pg_drop_replication_slot('{name}')");
+        let drop = format!("if its reader will not come back: SELECT pg_drop_replication_slot('{name}')");
         match (slot.wal_status.as_str(), slot.is_active) {
             ("lost", _) => Some(
                 Finding::warn(AREA, "slots", format!("{name} is lost: its reader has to begin from a new copy"))

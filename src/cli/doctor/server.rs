@@ -66,7 +66,7 @@ async fn of_version(client: &Client) -> Finding {
         Ok(response) => response,
         // Whoever has no valid key hears so below.
         Err(status) if status.code() == Code::Unauthenticated => {
-            return Finding::warn(AREA, "version", "it is told to valid keys only");
+            return Finding::warn(AREA, "version", "only a call with a valid key gets it");
         }
         Err(status) => return refused(client, "version", &status),
     };
@@ -105,7 +105,7 @@ async fn of_reflection(client: &Client) -> Finding {
     let request = client.ask_within(ANSWER, futures::stream::iter([ask]));
     let mut reflection = ServerReflectionClient::new(client.channel());
     match reflection.server_reflection_info(request).await {
-        Ok(_) => Finding::ok(AREA, "reflection", "on: whoever reaches the server can ask what can be called"),
+        Ok(_) => Finding::ok(AREA, "reflection", "on: every client that reaches the server can list its methods"),
         Err(status) if status.code() == Code::Unimplemented => {
             Finding::ok(AREA, "reflection", "off: grpcurl needs -proto or -protoset")
         }
