@@ -5,17 +5,18 @@
 
 mod begun;
 mod connection;
+mod idle;
 mod metered;
 mod operators;
+mod places;
 mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -25,8 +26,11 @@ use tower::util::MapRequestLayer;
 use crate::admission::{self, ArrivalLimits, ClientRates, KnownKeys, Overload, RateLimiter, Statistics, StreamLimits};
 use crate::config::Config;
 use crate::figures::Sparse;
+use crate::figures::door::Closed;
 use crate::spans::Sampler;
+pub use idle::IdleLimits;
 pub use operators::{Operators, serve_operators};
+use places::{Full, Place, Places};
 pub use tls::Tls;
 
 /// How long to wait after a failed accept. It fails when file descriptors have run out, and at once again.
@@ -51,6 +55,8 @@ pub struct Options {
     pub watches: StreamLimits,
     pub max_connections: u32,
     pub max_connection_age: Option<Duration>,
+    /// How long a connection may carry no calls.
+    pub idle: IdleLimits,
     pub max_call: Duration,
     pub arrival: ArrivalLimits,
     pub drain_timeout: Duration,
@@ -81,6 +87,7 @@ impl Options {
             },
             max_connections: config.max_connections,
             max_connection_age: config.max_connection_age.map(crate::config::Span::get),
+            idle: IdleLimits::default(),
             max_call: config.max_call.get(),
             arrival: ArrivalLimits {
                 message_bytes: admission::MESSAGE_LIMIT_BYTES,
@@ -146,9 +153,9 @@ pub async fn serve(
     if let Some(tls) = options.tls.clone() {
         tokio::spawn(tls.keep(options.statistics.door.certificate_expires.clone(), shutdown.clone()));
     }
-    let places = Arc::new(Semaphore::new(options.max_connections as usize));
+    let door = Door::new(&options);
     let connections = TaskTracker::new();
-    let (failed, full) = (Sparse::default(), Sparse::default());
+    let failed = Sparse::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -166,25 +173,49 @@ pub async fn serve(
             }
         };
         // Without a place the stream is dropped, which closes it: the client will try again, perhaps elsewhere.
-        match Arc::clone(&places).try_acquire_owned() {
-            Ok(place) => {
-                let connection = connection::serve(stream, stack.clone(), bounds.clone());
-                connections.spawn(async move {
-                    connection.await;
-                    drop(place);
-                });
-            }
-            Err(_) => {
-                if let Some(suppressed) = full.pass() {
-                    tracing::warn!(suppressed, "too many connections; one was closed");
-                }
-            }
+        if let Some(place) = door.place_for(&stream) {
+            connections.spawn(connection::serve(stream, place, stack.clone(), bounds.clone()));
         }
     }
     // Closed before the drain, so that new clients are refused at once and find another server.
     drop(listener);
     drain(&connections, &bounds, &options).await;
     Ok(())
+}
+
+/// Gives each connection a place, or closes it.
+struct Door {
+    places: Arc<Places>,
+    statistics: Arc<Statistics>,
+    /// Lines about connections that were closed.
+    full: Sparse,
+}
+
+impl Door {
+    fn new(options: &Options) -> Door {
+        let places = Places::new(options.max_connections);
+        Door { places, statistics: Arc::clone(&options.statistics), full: Sparse::default() }
+    }
+
+    fn place_for(&self, stream: &TcpStream) -> Option<Place> {
+        let address = stream.peer_addr().ok().map(|peer| peer.ip());
+        let full = match self.places.take(address) {
+            Ok(place) => return Some(place),
+            Err(full) => full,
+        };
+        let (reason, what) = match full {
+            Full::Server => (Closed::ServerFull, "--max-connections are open"),
+            Full::Address => {
+                (Closed::AddressFull, "its address has its share of --max-connections without a valid call")
+            }
+        };
+        self.statistics.door.closed(reason);
+        if let Some(suppressed) = self.full.pass() {
+            let peer = address.map(tracing::field::display);
+            tracing::warn!(peer, suppressed, "a connection was closed: {what}");
+        }
+        None
+    }
 }
 
 async fn drain(connections: &TaskTracker, bounds: &connection::Bounds, options: &Options) {

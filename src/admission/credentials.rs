@@ -19,7 +19,9 @@ use tonic::{Code, Status};
 use tower::layer::{LayerFn, layer_fn};
 
 use super::ended::EndedBody;
-use super::{Access, Answer, Authenticated, Inner, Method, Outcome, Response, RoleDenial, methods, peer, refusal};
+use super::{
+    Access, Answer, Authenticated, Inner, Method, Outcome, Response, RoleDenial, methods, peer, refusal, shares,
+};
 use crate::domain::credential::{KeyState, KeyText};
 pub use figures::{FailureReason, Failures};
 pub use known::{Clock, KnownKeys};
@@ -161,6 +163,9 @@ where
         let shown = known.map(|_| shown(&request));
         request.headers_mut().remove(header::AUTHORIZATION);
         let (Some(known), Some(shown)) = (known, shown) else {
+            if method.is_known && method.access != Access::Open {
+                shares::note_admitted(&request);
+            }
             return GuardedCall::Called(self.inner.call(request));
         };
         if !method.is_known {
@@ -210,6 +215,7 @@ where
             return GuardedCall::boxed(failure.status().into_http());
         }
     };
+    shares::note_admitted(&request);
     request.extensions_mut().insert(Authenticated(session.principal, session.ended.clone()));
     if !method.may_wait {
         return GuardedCall::Called(inner.call(request));

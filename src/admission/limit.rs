@@ -95,7 +95,7 @@ impl Place {
         if has_share && of_connection >= share {
             return Err(overloaded(share, " on this connection"));
         }
-        let share = namespace::share(limit, taken, of_namespace);
+        let share = namespace::fair_share(limit, taken, of_namespace);
         if has_share && of_namespace >= share {
             return Err(overloaded(share, " in this namespace"));
         }

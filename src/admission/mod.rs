@@ -42,9 +42,9 @@ pub use drain::end_watches;
 pub use limit::in_flight_limit;
 pub use message::MESSAGE_LIMIT_BYTES;
 pub use methods::{CallClass, Method, Methods};
-pub use namespace::{DEFAULT_NAMESPACE, NAMESPACE};
+pub use namespace::{DEFAULT_NAMESPACE, NAMESPACE, fair_share};
 pub use panic::catch_panics;
-pub use peer::{Authenticated, Peer};
+pub use peer::{Authenticated, Peer, network_of};
 pub use protocol::protocol_errors;
 pub use rate::{
     ClassFigures, ClassRate, ClientFigures, ClientRates, RateFigures, RateLimiter, rate_limit, rate_limit_items,

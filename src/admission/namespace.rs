@@ -24,15 +24,15 @@ pub(super) fn of<B>(request: &Request<B>) -> Option<&str> {
 
 /// Parts of the counts with a lock each.
 const SHARDS: usize = 16;
-/// One part in so many is left free by a namespace that is alone.
+/// One part in so many is left free by one that is alone.
 const LEFT_PART: u32 = 8;
-/// What a namespace may take in any case, if there is any.
+/// What each may take in any case, if there is any.
 const ALWAYS: u32 = 16;
 
-/// How many each namespace may have of something of which there are `limit`, of which `taken` are taken, `own` of them by itself: as many as are free
-/// for all others, as with connections (see `shares`). While others have next to none it may have all but an eighth, which is what another finds
-/// free when it comes.
-pub(super) fn share(limit: u32, taken: u32, own: u32) -> u32 {
+/// How many one namespace or network address may have of something of which there are `limit`, of which `taken` are taken, `own` of them by itself:
+/// as many as are free for all others, as with connections (see `shares`). While others have next to none it may have all but an eighth, which is
+/// what another finds free when it comes. 16 in any case, if there are any.
+pub fn fair_share(limit: u32, taken: u32, own: u32) -> u32 {
     let is_alone = taken.saturating_sub(own) <= ALWAYS;
     let share = if is_alone { limit - limit / LEFT_PART } else { limit.saturating_sub(taken) };
     share.max(ALWAYS)
@@ -89,11 +89,11 @@ mod tests {
 
     #[test]
     fn a_share_is_what_is_free_for_all_others() {
-        assert_eq!(share(800, 0, 0), 700, "alone");
-        assert_eq!(share(800, 700, 690), 700, "next to alone");
-        assert_eq!(share(800, 700, 600), 100, "with others");
-        assert_eq!(share(800, 800, 100), ALWAYS, "nothing is free");
-        assert_eq!(share(8, 8, 8), ALWAYS, "the limit itself is looked at elsewhere");
+        assert_eq!(fair_share(800, 0, 0), 700, "alone");
+        assert_eq!(fair_share(800, 700, 690), 700, "next to alone");
+        assert_eq!(fair_share(800, 700, 600), 100, "with others");
+        assert_eq!(fair_share(800, 800, 100), ALWAYS, "nothing is free");
+        assert_eq!(fair_share(8, 8, 8), ALWAYS, "the limit itself is looked at elsewhere");
     }
 
     #[test]

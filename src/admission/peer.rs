@@ -23,6 +23,18 @@ pub struct Peer {
 #[derive(Clone, Debug)]
 pub struct Authenticated(pub Arc<Principal>, pub CancellationToken);
 
+/// Bits of an IPv6 address that a provider gives to one customer.
+const IPV6_NETWORK: u128 = u128::MAX << 64;
+
+/// What is bounded by address counts these as one: an IPv4 address, mapped to IPv6, or the first half of an IPv6 address, since whoever has one
+/// has 2⁶⁴ of them.
+pub fn network_of(address: IpAddr) -> u128 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits() & IPV6_NETWORK,
+    }
+}
+
 /// The other end of the connection that a request came on.
 pub(super) fn of<B>(request: &http::Request<B>) -> Peer {
     request.extensions().get::<Peer>().cloned().unwrap_or_default()

@@ -5,7 +5,7 @@
 //! 1998). A little is free for every connection in any case.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// What one connection has taken. In the extensions of its requests.
 #[derive(Debug, Clone, Default)]
@@ -23,11 +23,37 @@ pub(super) struct Taken {
     pub(super) arriving: AtomicUsize,
     /// Bytes received of those calls.
     pub(super) arriving_bytes: AtomicUsize,
+    /// Calls that have begun with a valid credential. Where none is required: all but those of methods that never need one.
+    admitted: AtomicU64,
+}
+
+impl ConnectionShare {
+    /// Counts a call that the layer of credentials has let in.
+    pub fn note_admitted(&self) {
+        self.0.admitted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Calls that have begun so far with a valid credential. Where none is required: all but health checks and reflection.
+    pub fn admitted(&self) -> u64 {
+        self.0.admitted.load(Ordering::Relaxed)
+    }
+
+    /// Whether a call or a watch is in flight, other than of health and reflection.
+    pub fn is_busy(&self) -> bool {
+        self.0.calls.load(Ordering::Relaxed) > 0 || self.0.watches.load(Ordering::Relaxed) > 0
+    }
 }
 
 /// The share of the connection that a request came on.
 pub(super) fn of<B>(request: &http::Request<B>) -> ConnectionShare {
     request.extensions().get::<ConnectionShare>().cloned().unwrap_or_default()
+}
+
+/// Counts a call that the layer of credentials has let in for the connection that it came on.
+pub(super) fn note_admitted<B>(request: &http::Request<B>) {
+    if let Some(share) = request.extensions().get::<ConnectionShare>() {
+        share.note_admitted();
+    }
 }
 
 /// Something of which a server has so much, for all connections.

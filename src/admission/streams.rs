@@ -65,7 +65,7 @@ impl Streams {
         let bounds = [
             (of_connection, self.limits.per_connection, "on this connection"),
             (of_namespace, self.limits.per_namespace, "in this namespace"),
-            (of_namespace, namespace::share(self.limits.total, open.total, of_namespace), "in this namespace"),
+            (of_namespace, namespace::fair_share(self.limits.total, open.total, of_namespace), "in this namespace"),
             (open.total, self.limits.total, "on this server"),
         ];
         if let Some((_, limit, scope)) = bounds.into_iter().find(|(taken, limit, _)| taken >= limit) {

@@ -45,10 +45,36 @@ pub const REASONS: &[&str] = &[
     "OTHER",
 ];
 
+/// Why the server closed a connection that its client may have wanted to keep.
+#[derive(Clone, Copy, Debug)]
+pub enum Closed {
+    /// All places were taken.
+    ServerFull,
+    /// Its address had its share of the places.
+    AddressFull,
+    /// Too many TLS handshakes were going on, in all or at its address.
+    HandshakesFull,
+    /// Its TLS handshake failed, or it spoke what the port does not.
+    HandshakeFailed,
+    /// Nothing was said in time for the first bytes.
+    Silent,
+    /// It carried no calls.
+    Idle,
+    /// It sent far more frames than its calls explain.
+    Flooded,
+}
+
+/// The values of the label, in the order of [`Closed`].
+const CLOSED: &[&str] =
+    &["server_full", "address_full", "handshakes_full", "handshake_failed", "silent", "idle", "flooded"];
+
 /// Figures of the front door.
 #[derive(Debug)]
 pub struct DoorFigures {
     refused: Labelled<Counter>,
+    closed: Labelled<Counter>,
+    /// Connections that are open now.
+    pub connections: Gauge,
     /// When the certificate that callers see expires, as seconds since 1970; 0: there is none.
     pub certificate_expires: Gauge,
 }
@@ -56,7 +82,8 @@ pub struct DoorFigures {
 impl Default for DoorFigures {
     fn default() -> Self {
         let refused = Labelled::new("reason", REASONS, Counter::default);
-        Self { refused, certificate_expires: Gauge::default() }
+        let closed = Labelled::new("reason", CLOSED, Counter::default);
+        Self { refused, closed, connections: Gauge::default(), certificate_expires: Gauge::default() }
     }
 }
 
@@ -67,9 +94,20 @@ impl DoorFigures {
         self.refused.at(place.unwrap_or(REASONS.len() - 1)).inc();
     }
 
+    /// Counts a connection that the server closed.
+    pub fn closed(&self, reason: Closed) {
+        self.closed.at(reason as usize).inc();
+    }
+
     /// Puts them on a page.
     pub fn show(&self, page: &mut Page) {
         page.show("refusals", "Calls that ended with an error, by the reason in its ErrorInfo", &self.refused);
+        page.show("connections", "Connections of callers that are open", &self.connections);
+        page.show(
+            "connections_closed",
+            "Connections that the server closed before their client did, by reason",
+            &self.closed,
+        );
         let expires = self.certificate_expires.clone();
         page.measure(move |samples| {
             let known = Some(expires.get()).filter(|expires| *expires > 0);

@@ -4,7 +4,7 @@
 //! sizes, flow-control windows (so memory), frames that no call explains (see `metered`), and, where asked for, age.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -21,15 +21,20 @@ use tower::ServiceBuilder;
 
 use super::Options;
 use super::begun::Begun;
+use super::idle::{Ending, Idle, IdleLimits};
 use super::metered::{CALLS_PER_POLL, Metered, ReadQuota};
+use super::places::{Place, Places};
 use super::tls::{Presented, Tls};
-use crate::admission::{ConnectionShare, Peer, Response};
+use crate::admission::{ConnectionShare, Peer, Response, Statistics};
 use crate::figures::Sparse;
+use crate::figures::door::Closed;
 
 /// What HTTP/2 clients say first.
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A client that says nothing for this long has no call to make.
 const FIRST_BYTES_LIMIT: Duration = Duration::from_secs(10);
+/// TLS handshakes at once. One that does not go on holds 64 KiB at most, for [`FIRST_BYTES_LIMIT`] at most.
+const MAX_HANDSHAKES: u32 = 512;
 /// How a TLS handshake begins: a record of the handshake, in any version.
 const TLS_HANDSHAKE: u8 = 0x16;
 /// A ping after this much silence; well below the idle limits of common firewalls and balancers.
@@ -52,12 +57,16 @@ const AGE_GRACE: Duration = Duration::from_secs(60);
 pub(super) struct Bounds {
     max_concurrent_streams: u32,
     max_age: Option<Duration>,
+    idle: IdleLimits,
     /// No new calls; those in flight may end.
     draining: CancellationToken,
     /// The end, now.
     pub(super) cut_off: CancellationToken,
     /// None: plaintext.
     tls: Option<Arc<Tls>>,
+    /// TLS handshakes that go on.
+    handshaking: Arc<Places>,
+    statistics: Arc<Statistics>,
     /// Lines about floods.
     floods: Arc<Sparse>,
     /// Lines about handshakes that failed, and clients of the other kind.
@@ -69,17 +78,20 @@ impl Bounds {
         Bounds {
             max_concurrent_streams: options.max_concurrent_streams,
             max_age: options.max_connection_age,
+            idle: options.idle,
             draining,
             cut_off: CancellationToken::new(),
             tls: options.tls.clone(),
+            handshaking: Places::new(MAX_HANDSHAKES),
+            statistics: Arc::clone(&options.statistics),
             floods: Arc::default(),
             handshakes: Arc::default(),
         }
     }
 }
 
-/// Serves a connection to its end.
-pub(super) async fn serve<S>(stream: TcpStream, service: S, bounds: Bounds)
+/// Serves a connection to its end. `place` is given back then.
+pub(super) async fn serve<S>(stream: TcpStream, place: Place, service: S, bounds: Bounds)
 where
     S: tower::Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>
         + Clone
@@ -91,23 +103,29 @@ where
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
     let address = stream.peer_addr().ok();
+    let statistics = Arc::clone(&bounds.statistics);
+    statistics.door.connections.inc();
     let begun = tokio::select! {
         () = bounds.draining.cancelled() => None,
-        begun = tokio::time::timeout(FIRST_BYTES_LIMIT, begin(stream, &bounds, address)) => begun.ok().flatten(),
+        begun = tokio::time::timeout(FIRST_BYTES_LIMIT, begin(stream, &bounds, address)) => begun.unwrap_or_else(|_| {
+            bounds.statistics.door.closed(Closed::Silent);
+            None
+        }),
     };
     match begun {
         None => {}
         Some(Transport::Plain(stream)) => {
             let peer = Peer { address: address.map(|at| at.ip()), certificate: None };
-            Box::pin(run(stream, peer, None, service, bounds)).await;
+            Box::pin(run(stream, place, peer, None, service, bounds)).await;
         }
         Some(Transport::Tls(stream, presented)) => {
             let (names, expires) = presented.map(|it| (it.names, it.expires)).unzip();
             let peer = Peer { address: address.map(|at| at.ip()), certificate: names };
             let valid_for = expires.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
-            Box::pin(run(*stream, peer, valid_for, service, bounds)).await;
+            Box::pin(run(*stream, place, peer, valid_for, service, bounds)).await;
         }
     }
+    statistics.door.connections.dec();
 }
 
 /// A connection whose client has begun to speak HTTP.
@@ -122,7 +140,8 @@ async fn begin(stream: TcpStream, bounds: &Bounds, address: Option<SocketAddr>) 
     if stream.peek(&mut first).await.ok()? == 0 {
         return None;
     }
-    let tell = |what: &str| {
+    let close = |reason: Closed, what: &str| {
+        bounds.statistics.door.closed(reason);
         if let Some(suppressed) = bounds.handshakes.pass() {
             tracing::warn!(peer = address.map(tracing::field::display), suppressed, "a connection was closed: {what}");
         }
@@ -130,28 +149,42 @@ async fn begin(stream: TcpStream, bounds: &Bounds, address: Option<SocketAddr>) 
     match (&bounds.tls, first == [TLS_HANDSHAKE]) {
         (None, false) => Begun::read(stream).await.map(Transport::Plain),
         (None, true) => {
-            tell("the client speaks TLS, and this server was started without --tls-cert");
+            close(Closed::HandshakeFailed, "the client speaks TLS, and this server was started without --tls-cert");
             None
         }
         (Some(_), false) => {
-            tell("the client speaks plaintext, and this port is TLS alone: use https");
+            close(Closed::HandshakeFailed, "the client speaks plaintext, and this port is TLS alone: use https");
             None
         }
-        (Some(tls), true) => match tls.accept(stream).await {
-            Ok((stream, presented)) => {
-                Begun::read(stream).await.map(|stream| Transport::Tls(Box::new(stream), presented))
+        (Some(tls), true) => {
+            let Ok(handshaking) = bounds.handshaking.take(address.map(|at| at.ip())) else {
+                close(Closed::HandshakesFull, "too many TLS handshakes are going on, in all or at this address");
+                return None;
+            };
+            let accepted = tls.accept(stream).await;
+            drop(handshaking);
+            match accepted {
+                Ok((stream, presented)) => {
+                    Begun::read(stream).await.map(|stream| Transport::Tls(Box::new(stream), presented))
+                }
+                Err(error) => {
+                    close(Closed::HandshakeFailed, &format!("the TLS handshake failed: {error}"));
+                    None
+                }
             }
-            Err(error) => {
-                tell(&format!("the TLS handshake failed: {error}"));
-                None
-            }
-        },
+        }
     }
 }
 
 /// Serves what follows the first bytes, for as long as the client's certificate is valid if it presented one.
-async fn run<T, S>(stream: Begun<T>, peer: Peer, valid_for: Option<Duration>, service: S, bounds: Bounds)
-where
+async fn run<T, S>(
+    stream: Begun<T>,
+    mut place: Place,
+    peer: Peer,
+    valid_for: Option<Duration>,
+    service: S,
+    bounds: Bounds,
+) where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     S: tower::Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>
         + Clone
@@ -160,10 +193,12 @@ where
 {
     let builder = builder(&bounds);
     let share = ConnectionShare::default();
+    let mut idle = Idle::new(bounds.idle, share.clone());
+    let of_connection = share.clone();
     let address = peer.address;
     let service = ServiceBuilder::new()
         .map_request(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(share.clone());
+            request.extensions_mut().insert(of_connection.clone());
             request.extensions_mut().insert(peer.clone());
             request
         })
@@ -180,14 +215,16 @@ where
         tokio::select! {
             ended = std::future::poll_fn(|context| {
                 quota.renew();
+                if share.admitted() > 0 {
+                    place.leave_share();
+                }
                 connection.as_mut().poll(context)
             }) => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a connection ended");
                 }
-                if quota.has_flooded() && let Some(suppressed) = bounds.floods.pass() {
-                    let peer = address.map(tracing::field::display);
-                    tracing::warn!(peer, suppressed, "a connection was closed: it sent far more frames than its calls explain");
+                if quota.has_flooded() {
+                    tell_of_flood(&bounds, address);
                 }
                 return;
             }
@@ -195,11 +232,25 @@ where
             () = &mut old, if !is_leaving => {}
             () = &mut too_old => return,
             () = &mut expired => return,
+            ending = idle.over() => {
+                if ending == Ending::Close {
+                    return;
+                }
+                bounds.statistics.door.closed(Closed::Idle);
+            }
             () = bounds.cut_off.cancelled() => return,
         }
-        // Drain or age: the client is told to take its next calls elsewhere.
+        // Drain, age or no calls: the client is told to take its next calls elsewhere.
         is_leaving = true;
         connection.as_mut().graceful_shutdown();
+    }
+}
+
+fn tell_of_flood(bounds: &Bounds, address: Option<IpAddr>) {
+    bounds.statistics.door.closed(Closed::Flooded);
+    if let Some(suppressed) = bounds.floods.pass() {
+        let peer = address.map(tracing::field::display);
+        tracing::warn!(peer, suppressed, "a connection was closed: it sent far more frames than its calls explain");
     }
 }
 

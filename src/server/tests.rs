@@ -12,6 +12,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
+use super::IdleLimits;
 use probe::*;
 
 #[tokio::test]
@@ -230,6 +231,35 @@ async fn idle_clients_do_not_hold_up_a_drain() {
     server.shutdown.cancel();
     let drained = tokio::time::timeout(Duration::from_secs(5), server.task).await;
     drained.expect("in time").expect("no panic").expect("served");
+}
+
+#[tokio::test]
+async fn connections_without_calls_end() {
+    let short = Duration::from_millis(200);
+    let server = Server::start_with(|options| {
+        options.idle = IdleLimits { before_first_call: short, after_last_call: short, goodbye: short };
+    })
+    .await;
+    let busy = server.connect().await;
+    let held = tokio::spawn(call(busy.clone(), "GetForever", small()));
+    eventually(|| server.in_flight() == 1).await;
+    // A client that never closes.
+    let mut silent = TcpStream::connect(server.address).await.expect("connected");
+    silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("sent");
+    // Health checks are no calls: whoever makes them may be a stranger.
+    let checking = server.connect().await;
+    let origin = "http://localhost".parse().expect("a URI");
+    let mut health = HealthClient::with_origin(service(checking.clone()), origin);
+    while !checking.is_closed() {
+        let _refused_at_the_end = health.check(HealthCheckRequest::default()).await;
+    }
+    silent.read_to_end(&mut Vec::new()).await.expect("closed");
+    assert!(!held.is_finished() && !busy.is_closed(), "a connection with a call in flight stays");
+    held.abort();
+    eventually(|| busy.is_closed()).await;
+    let once = server.connect().await;
+    call(once.clone(), "Echo", small()).await.expect("an answer");
+    eventually(|| once.is_closed()).await;
 }
 
 #[tokio::test]

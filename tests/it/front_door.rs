@@ -7,5 +7,6 @@ mod credentials;
 mod floods;
 mod rates;
 mod shares;
+mod strangers;
 mod tls;
 mod wire;

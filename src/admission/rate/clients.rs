@@ -21,7 +21,7 @@ use foldhash::fast::RandomState;
 use lru::LruCache;
 
 use super::bucket::{Bucket, ClassRate, RateClock};
-use crate::admission::CallClass;
+use crate::admission::{CallClass, network_of};
 use crate::domain::access::{Principal, RateLimits};
 use crate::domain::short::Short;
 
@@ -31,8 +31,6 @@ pub(super) const MAX_CLIENTS: usize = 10_000;
 const SHARDS: usize = 16;
 /// Namespaces of one address without credentials that get buckets of their own at once.
 const NEWCOMERS: u32 = 128;
-/// Bits of an IPv6 address that a provider gives to one customer.
-const IPV6_PREFIX: u128 = u128::MAX << 64;
 
 /// The rates of each class. None: no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -103,7 +101,7 @@ impl<C: RateClock> Client<C> {
 /// A client without a credential. Without a namespace: all of its address that have no buckets of their own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Stranger {
-    /// IPv4 addresses are mapped. Of an IPv6 address the first half, since whoever has one has 2⁶⁴ of them.
+    /// See [`network_of`].
     address: u128,
     namespace: Option<Short>,
 }
@@ -138,7 +136,7 @@ impl<C: RateClock> Clients<C> {
 
     /// The client of a namespace at an address. None: the name is not valid, or the address is not known.
     pub(super) fn stranger(&self, namespace: Option<&str>, peer: Option<IpAddr>) -> Arc<Client<C>> {
-        let address = peer.map_or(0, prefix);
+        let address = peer.map_or(0, network_of);
         let stranger = Stranger { address, namespace: namespace.map(Short::from) };
         // Those of an address are together, so that one lock is enough.
         let mut known = self.strangers.shard(&address);
@@ -177,13 +175,6 @@ fn newcomers() -> ClassRate {
 fn name(namespace: Option<&str>, peer: Option<IpAddr>) -> String {
     let address = peer.map_or_else(|| "unknown address".to_owned(), |peer| peer.to_canonical().to_string());
     format!("{} {address}", namespace.unwrap_or("*"))
-}
-
-fn prefix(address: IpAddr) -> u128 {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(address) => address.to_bits() & IPV6_PREFIX,
-    }
 }
 
 type Shard<K, C> = LruCache<K, Arc<Client<C>>, RandomState>;

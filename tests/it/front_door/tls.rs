@@ -137,7 +137,7 @@ async fn the_other_kind_of_client_is_told_quickly() {
 }
 
 /// The beginning of a handshake that never goes on.
-const HALF_A_HELLO: &[u8] = &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+pub const HALF_A_HELLO: &[u8] = &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
 
 #[tokio::test]
 async fn handshakes_that_do_not_go_on_lose_their_places() {

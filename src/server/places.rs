@@ -1,0 +1,167 @@
+//! Places for connections and for TLS handshakes: how many a server has, and the share of each network address.
+//!
+//! Invariants:
+//! - At most `limit` places are taken.
+//! - An address has as many as are free for all others, and all but an eighth while others have next to none
+//!   (see [`fair_share`]); 16 in any case. So strangers at one address cannot keep others out.
+//! - A connection that carried a call with a valid credential counts towards the limit, and no longer towards the share of its address: many
+//!   workers can be behind one address.
+//! - The map has an entry for an address only while places count towards its share, so it is bounded by `limit`.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::admission::{fair_share, network_of};
+
+/// All places of one kind.
+#[derive(Debug)]
+pub(super) struct Places {
+    limit: u32,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    total: u32,
+    by_network: HashMap<u128, u32>,
+}
+
+/// A taken place; dropping gives it back.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Arc<Places>,
+    /// The network whose share it counts towards. None: no longer any.
+    network: Option<u128>,
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// All places of the server are taken.
+    Server,
+    /// The address has its share.
+    Address,
+}
+
+impl Places {
+    pub(super) fn new(limit: u32) -> Arc<Places> {
+        Arc::new(Places { limit, taken: Mutex::default() })
+    }
+
+    /// A place for a peer at this address. Those whose address is not known share one.
+    pub(super) fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Place, Full> {
+        let network = address.map_or(0, network_of);
+        let mut taken = self.lock();
+        if taken.total >= self.limit {
+            return Err(Full::Server);
+        }
+        let (total, own) = (taken.total, taken.by_network.get(&network).copied().unwrap_or_default());
+        if own >= fair_share(self.limit, total, own) {
+            return Err(Full::Address);
+        }
+        taken.total += 1;
+        *taken.by_network.entry(network).or_default() += 1;
+        Ok(Place { places: Arc::clone(self), network: Some(network) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    fn leave(&mut self, network: u128) {
+        let Some(count) = self.by_network.get_mut(&network) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.by_network.remove(&network);
+        }
+    }
+}
+
+impl Place {
+    /// Counts towards the share of its address no longer.
+    pub(super) fn leave_share(&mut self) {
+        if let Some(network) = self.network.take() {
+            self.places.lock().leave(network);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.leave_share();
+        self.places.lock().total -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn at(number: u32) -> Option<IpAddr> {
+        Some(IpAddr::V4(Ipv4Addr::from_bits(number)))
+    }
+
+    /// Takes places at an address until there is none.
+    fn greedy(places: &Arc<Places>, address: u32) -> (Vec<Place>, Full) {
+        let mut held = Vec::new();
+        loop {
+            match places.take(at(address)) {
+                Ok(place) => held.push(place),
+                Err(full) => return (held, full),
+            }
+        }
+    }
+
+    #[test]
+    fn one_address_leaves_places_to_others() {
+        let places = Places::new(800);
+        let (first, full) = greedy(&places, 1);
+        assert_eq!((first.len(), full), (700, Full::Address), "alone: all but an eighth");
+        let (second, full) = greedy(&places, 2);
+        assert_eq!((second.len(), full), (50, Full::Address), "half of what is free");
+        assert!(places.take(at(1)).is_err(), "the first has far more than its share now");
+        assert!(places.take(at(3)).is_ok());
+        drop((first, second));
+        let taken = places.lock();
+        assert!(taken.total == 0 && taken.by_network.is_empty(), "{taken:?}");
+    }
+
+    #[test]
+    fn the_limit_holds_however_many_addresses_there_are() {
+        let places = Places::new(100);
+        let held: Vec<Place> = (0..1_000).filter_map(|address| places.take(at(address)).ok()).collect();
+        assert_eq!(held.len(), 100);
+        assert_eq!(places.take(at(5_000)).map(drop), Err(Full::Server));
+    }
+
+    #[test]
+    fn whoever_has_shown_a_credential_counts_towards_the_limit_alone() {
+        let places = Places::new(100);
+        let mut held = Vec::new();
+        while let Ok(mut place) = places.take(at(1)) {
+            place.leave_share();
+            place.leave_share();
+            held.push(place);
+        }
+        assert_eq!(held.len(), 100);
+        assert_eq!(places.take(at(1)).map(drop), Err(Full::Server));
+        held.pop();
+        assert!(places.take(at(2)).is_ok());
+        drop(held);
+        assert_eq!(places.lock().total, 0);
+    }
+
+    #[test]
+    fn an_ipv6_network_has_one_share() {
+        let places = Places::new(100);
+        let address = |text: &str| Some(text.parse().expect("an address"));
+        let held: Vec<Place> = (0..200).map_while(|i| places.take(address(&format!("2001:db8::{i:x}"))).ok()).collect();
+        assert_eq!(held.len(), 88, "all but an eighth");
+        assert!(places.take(address("2001:db8:0:1::1")).is_ok());
+    }
+}
