@@ -123,7 +123,9 @@ pub async fn serve(
         // Every call is counted, whoever answers it.
         .layer(admission::statistics(Arc::clone(&options.statistics)))
         // Calls that are traced have their span here, so that refused ones are seen too.
-        .option_layer(options.traces.clone().map(admission::trace_calls))
+        .option_layer(
+            options.traces.clone().map(|sampler| admission::trace_calls(sampler, options.credentials.clone())),
+        )
         // A panic in any layer below becomes INTERNAL, and unwinding gives back what the call held.
         .layer(admission::catch_panics())
         // Strangers get an answer that they understand; errors of the libraries below get our form.

@@ -12,7 +12,15 @@ use uuid::Uuid;
 pub const TARGET: &str = "interlock::spans";
 
 /// Decides by the headers of a call whether it is traced. None: it is not.
-pub type Sampler = Arc<dyn Fn(&HeaderMap) -> Option<SetParent> + Send + Sync>;
+pub type Sampler = Arc<dyn Fn(&HeaderMap) -> Option<Sampled> + Send + Sync>;
+
+/// A call that is to be traced.
+pub struct Sampled {
+    /// Whether its caller asks for that; else it belongs to the share that is traced by setting.
+    pub is_callers_choice: bool,
+    /// Puts its span where it belongs.
+    pub set_parent: SetParent,
+}
 
 /// Makes a new span part of its caller's trace, or leaves it the first of its own.
 pub type SetParent = Box<dyn FnOnce(&Span) + Send>;

@@ -127,6 +127,11 @@ fn bearer(header: &HeaderValue) -> Option<KeyText> {
     KeyText::parse(key)
 }
 
+/// Whether a call shows a credential that is known and valid now. What it permits is not looked at.
+pub(super) fn shows_valid<B>(known: &KnownKeys, request: &Request<B>) -> bool {
+    shown(request).is_ok_and(|shown| matches!(known.find(&shown), Found::Valid(_)))
+}
+
 /// What was found, as a session or a failure. None: it may be a new credential.
 fn judged(found: Found) -> Option<Result<Session, Failure>> {
     match found {

@@ -26,6 +26,7 @@ use tower::layer::{LayerFn, layer_fn};
 
 use super::message::MessageBody;
 use super::{CallClass, Inner, Outcome, Response, methods, namespace, peer, refusal};
+pub(super) use bucket::Bucket;
 pub use bucket::ClassRate;
 use bucket::{RateClock, Shortage};
 pub use clients::ClientRates;

@@ -1,6 +1,10 @@
 //! A span for each call that is traced, with its outcome.
 //!
 //! Which calls are traced is the [`Sampler`]'s to say, before anything is made for a call: one that is not traced costs a look at one header.
+//!
+//! **Bound.** A span costs memory and a place in the queue to the collector, so strangers may not ask for as many as they like: of calls
+//! without a valid credential [`STRANGERS`] are traced. Where no credential is required that holds for calls whose caller asks for a trace;
+//! what is traced by setting is the operator's choice.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -8,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use governor::clock::DefaultClock;
 use http::{HeaderMap, Request, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tonic::{Code, Status};
@@ -15,13 +20,46 @@ use tonic_types::StatusExt;
 use tower::layer::{LayerFn, layer_fn};
 use tracing::{Instrument, Span};
 
+use super::credentials::{KnownKeys, shows_valid};
 use super::namespace::{self, NAMESPACE};
+use super::rate::{Bucket, ClassRate};
 use super::{Answer, Inner, methods, peer};
-use crate::spans::{self, Sampler};
+use crate::spans::{self, Sampled, Sampler};
 
-/// Makes the spans. Belongs outside of all layers that refuse calls, so that refused ones are seen.
-pub fn trace_calls<S>(sampler: Sampler) -> LayerFn<impl Fn(S) -> Traced<S> + Clone> {
-    layer_fn(move |inner| Traced { inner, sampler: Arc::clone(&sampler) })
+/// Calls a second without a valid credential that are traced, and twice as many after a pause: with four spans each they leave room in the queue to
+/// the collector.
+const STRANGERS: u32 = 200;
+
+/// Makes the spans. Belongs outside of all layers that refuse calls, so that refused ones are seen. `known`: the credentials that calls need;
+/// None: they need none.
+pub fn trace_calls<S>(sampler: Sampler, known: Option<Arc<KnownKeys>>) -> LayerFn<impl Fn(S) -> Traced<S> + Clone> {
+    let strangers = Bucket::new(ClassRate::per_second(STRANGERS), DefaultClock::default());
+    let choice = Arc::new(Choice { sampler, known, strangers });
+    layer_fn(move |inner| Traced { inner, choice: Arc::clone(&choice) })
+}
+
+/// Decides which calls are traced.
+struct Choice {
+    sampler: Sampler,
+    known: Option<Arc<KnownKeys>>,
+    strangers: Bucket,
+}
+
+impl Choice {
+    /// How the span of a call is to be put in its trace. None: the call is not traced.
+    fn of<B>(&self, request: &Request<B>) -> Option<Sampled> {
+        // Health checks are many and always the same.
+        if methods::of(request).is_health {
+            return None;
+        }
+        let sampled = (self.sampler)(request.headers())?;
+        let is_bounded = match &self.known {
+            Some(known) => !shows_valid(known, request),
+            None => sampled.is_callers_choice,
+        };
+        let is_traced = !is_bounded || self.strangers.take_one().is_ok();
+        is_traced.then_some(sampled)
+    }
 }
 
 /// Notes the principal in the span of its call. Belongs inside of the layer that checks credentials.
@@ -38,7 +76,7 @@ pub fn note_principal<B>(request: Request<B>) -> Request<B> {
 #[derive(Clone)]
 pub struct Traced<S> {
     inner: S,
-    sampler: Sampler,
+    choice: Arc<Choice>,
 }
 
 impl<S: Inner<B>, B> tower::Service<Request<B>> for Traced<S> {
@@ -51,11 +89,9 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Traced<S> {
     }
 
     fn call(&mut self, request: Request<B>) -> Answer {
-        // Health checks are many and always the same.
-        let parent = if methods::of(&request).is_health { None } else { (self.sampler)(request.headers()) };
-        let Some(set_parent) = parent else { return Box::pin(self.inner.call(request)) };
+        let Some(sampled) = self.choice.of(&request) else { return Box::pin(self.inner.call(request)) };
         let span = begin(&request);
-        set_parent(&span);
+        (sampled.set_parent)(&span);
         let answer = span.in_scope(|| self.inner.call(request)).instrument(span.clone());
         Box::pin(async move {
             let response = answer.await?;

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use tonic::transport::Channel;
-
 use super::Settings;
+use super::address::KeyedChannel;
 use super::database::{Counters, Database, Stored};
 use super::load::{Sample, channels, closed_loop};
 use super::report::Row;
@@ -32,7 +31,7 @@ pub struct Run {
 /// One of two that are compared.
 pub struct Side<'a> {
     pub server: &'a Server,
-    pub channels: Vec<Channel>,
+    pub channels: Vec<KeyedChannel>,
 }
 
 /// A run of ours, and of what stands beside it.
@@ -57,7 +56,7 @@ impl Scene<'_> {
         call: C,
     ) -> anyhow::Result<(Vec<Runs>, i64)>
     where
-        C: Fn(Channel, u64) -> F + Clone + Send + Sync + 'static,
+        C: Fn(KeyedChannel, u64) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<bool, tonic::Status>> + Send + 'static,
     {
         let (mut pairs, mut applied) = (Vec::new(), 0);

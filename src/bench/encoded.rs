@@ -6,9 +6,10 @@ use http::uri::PathAndQuery;
 use prost::encoding::{DecodeContext, WireType};
 use prost::{DecodeError, Message};
 use tonic::client::Grpc;
-use tonic::transport::Channel;
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
+
+use super::address::KeyedChannel;
 
 /// An encoded message.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +48,7 @@ impl Message for Encoded {
 }
 
 /// Calls `path`, `/package.Service/Method`.
-pub async fn call<R>(channel: Channel, path: &'static str, request: Encoded) -> Result<R, Status>
+pub async fn call<R>(channel: KeyedChannel, path: &'static str, request: Encoded) -> Result<R, Status>
 where
     R: Message + Default + Send + Sync + 'static,
 {

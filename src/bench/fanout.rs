@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::sync::Semaphore;
-use tonic::transport::{Channel, Endpoint};
 
 use super::Settings;
+use super::address::{Address, KeyedChannel};
 use super::compare;
 use super::load::{channels, closed_loop};
 use super::report::Row;
@@ -48,7 +48,7 @@ pub async fn fanout(scene: &compare::Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let (settings, ours) = (scene.settings, &scene.pair.ours);
     let database_url = settings.database_url.as_deref();
     let database_url = database_url.context("a second server needs --database, the database of the first")?;
-    let (hot, many) = (prepare(scene, 1).await?, prepare(scene, MANY as u64).await?);
+    let (hot, many) = (prepare(scene, "jobs", 1).await?, prepare(scene, "jobs", MANY as u64).await?);
     let every_step = Server::start(EVERY_STEP, database_url).await?;
     let broadcast = Server::start(&["bench", "broadcast"], database_url).await?;
     let scene = |name: &str, server, prefix, jobs, watchers, rate| Scene {
@@ -111,7 +111,7 @@ impl Scene<'_> {
 
     /// Sends updates at the rate for so long; the newest revision at the end.
     async fn send(&self, run: Duration) -> anyhow::Result<tokio::task::JoinHandle<anyhow::Result<i64>>> {
-        let channels: Vec<Channel> = channels(&self.server.address, IN_FLIGHT).await?;
+        let channels: Vec<KeyedChannel> = channels(&self.server.address, IN_FLIGHT).await?;
         let call = update_call(self.prefix, self.jobs as u64, self.watchers);
         let (between, jobs) = (Duration::from_secs(1) / self.rate, self.jobs);
         Ok(tokio::spawn(async move {
@@ -208,10 +208,9 @@ async fn deaf(settings: &Settings, server: &Server, prefix: &str) -> anyhow::Res
 }
 
 /// Watches that are begun and never read.
-async fn never_read(address: &str, job_id: &str) -> anyhow::Result<Vec<tonic::Streaming<proto::WatchJobResponse>>> {
+async fn never_read(address: &Address, job_id: &str) -> anyhow::Result<Vec<tonic::Streaming<proto::WatchJobResponse>>> {
     // Their library would read for them until its window is full.
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))?.initial_stream_window_size(DEAF_WINDOW);
-    let channel = endpoint.connect().await?;
+    let channel = address.clone().with_stream_window(DEAF_WINDOW).connect().await?;
     let mut streams = Vec::with_capacity(DEAF);
     for _ in 0..DEAF {
         let request = proto::WatchJobRequest { job_id: job_id.to_owned(), from_revision: 0 };
@@ -251,7 +250,7 @@ async fn reconnect(server: &Server, prefix: &str) -> anyhow::Result<Row> {
     Ok(row)
 }
 
-async fn histories_read(channel: Channel) -> anyhow::Result<i64> {
+async fn histories_read(channel: KeyedChannel) -> anyhow::Result<i64> {
     let statistics = AdminServiceClient::new(channel).get_statistics(proto::GetStatisticsRequest {}).await?;
     Ok(statistics.into_inner().feed.map_or(0, |feed| feed.histories_read))
 }

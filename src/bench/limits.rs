@@ -13,9 +13,9 @@ use http::Request;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tonic::Code;
-use tonic::transport::Channel;
 use tower::{Layer, Service, service_fn};
 
+use super::address::{Address, KeyedChannel};
 use super::compare::Scene;
 use super::load::{Sample, channels};
 use super::report::Row;
@@ -119,7 +119,7 @@ async fn cost(is_limited: bool) -> f64 {
 }
 
 /// Creates namespaces on the server without limits.
-async fn create(address: &str, names: impl Iterator<Item = &String>) -> anyhow::Result<()> {
+async fn create(address: &Address, names: impl Iterator<Item = &String>) -> anyhow::Result<()> {
     let mut admin = AdminServiceClient::new(channels(address, 1).await?.remove(0));
     for name in names {
         let request = proto::CreateNamespaceRequest { name: name.clone(), ..Default::default() };
@@ -129,7 +129,7 @@ async fn create(address: &str, names: impl Iterator<Item = &String>) -> anyhow::
 }
 
 /// Writes that the server has refused for their rate so far.
-async fn refusals(channel: &Channel) -> anyhow::Result<i64> {
+async fn refusals(channel: &KeyedChannel) -> anyhow::Result<i64> {
     let statistics = AdminServiceClient::new(channel.clone()).get_statistics(proto::GetStatisticsRequest {}).await?;
     let limits = statistics.into_inner().rate_limits.context("the server tells no rate limits")?;
     Ok(limits.classes.iter().map(|class| class.refused).sum())
@@ -137,7 +137,7 @@ async fn refusals(channel: &Channel) -> anyhow::Result<i64> {
 
 /// All clients at their rates for so long; what came of each, in their order.
 async fn phase(
-    channels: &[Channel],
+    channels: &[KeyedChannel],
     clients: impl Iterator<Item = (&String, f64)>,
     run: Duration,
 ) -> anyhow::Result<Vec<Outcome>> {
@@ -155,7 +155,7 @@ async fn phase(
 }
 
 /// One client in an open loop, which sends at its time whether or not earlier calls were answered, with heartbeats beside it.
-async fn client(channel: Channel, namespace: String, rate: f64, i: usize, run: Duration) -> Outcome {
+async fn client(channel: KeyedChannel, namespace: String, rate: f64, i: usize, run: Duration) -> Outcome {
     let every = Duration::from_secs_f64(1.0 / rate);
     // Spread over the interval, as clients that began at different times are.
     tokio::time::sleep(every.mul_f64(i as f64 / (CLIENTS + HONEST) as f64)).await;
@@ -184,7 +184,7 @@ async fn client(channel: Channel, namespace: String, rate: f64, i: usize, run: D
     outcome
 }
 
-async fn write(channel: Channel, namespace: &str) -> Code {
+async fn write(channel: KeyedChannel, namespace: &str) -> Code {
     let operation = proto::field_operation::Operation::Increment(1.0);
     let operation = proto::FieldOperation { field: "n".to_owned(), operation: Some(operation), ..Default::default() };
     let request = proto::UpdateRecordRequest {
@@ -199,7 +199,7 @@ async fn write(channel: Channel, namespace: &str) -> Code {
 }
 
 /// Heartbeats of a lease that is lost, which the server answers all the same. How many were refused.
-async fn beats(channel: Channel, namespace: String, run: Duration) -> usize {
+async fn beats(channel: KeyedChannel, namespace: String, run: Duration) -> usize {
     let (began, mut refused) = (Instant::now(), 0);
     while began.elapsed() < run {
         let beat = proto::LeaseBeat { lease_token: "none".to_owned(), ..Default::default() };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tonic::transport::{Channel, Endpoint};
+use super::address::{Address, KeyedChannel};
 
 /// Calls in flight that share a connection.
 const PER_CONNECTION: usize = 64;
@@ -36,21 +36,25 @@ impl Sample {
 }
 
 /// Connections for so many calls in flight.
-pub async fn channels(address: &str, in_flight: usize) -> anyhow::Result<Vec<Channel>> {
+pub async fn channels(address: &Address, in_flight: usize) -> anyhow::Result<Vec<KeyedChannel>> {
     let connections = in_flight.div_ceil(PER_CONNECTION).max(1);
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true);
     let mut channels = Vec::with_capacity(connections);
     for _ in 0..connections {
-        channels.push(endpoint.connect().await?);
+        channels.push(address.connect().await?);
     }
     Ok(channels)
 }
 
 /// Runs `call` in `in_flight` loops for `run`. A call gets its channel and a number of its own and says whether it changed
 /// something.
-pub async fn closed_loop<C, F>(channels: &[Channel], in_flight: usize, run: Duration, call: C) -> anyhow::Result<Sample>
+pub async fn closed_loop<C, F>(
+    channels: &[KeyedChannel],
+    in_flight: usize,
+    run: Duration,
+    call: C,
+) -> anyhow::Result<Sample>
 where
-    C: Fn(Channel, u64) -> F + Send + Sync + 'static,
+    C: Fn(KeyedChannel, u64) -> F + Send + Sync + 'static,
     F: Future<Output = Result<bool, tonic::Status>> + Send,
 {
     let (call, next, stop) = (Arc::new(call), Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));

@@ -5,10 +5,12 @@
 //! A server that runs already can be measured too, beside the comparison only if its database is known. Nothing here is part of
 //! a server. What was acknowledged is checked afterwards by SQL, not by the counters of a client.
 
+mod address;
 mod baseline;
 mod broadcast;
 mod compare;
 mod database;
+mod door;
 mod encoded;
 mod fanout;
 mod limits;
@@ -30,9 +32,11 @@ use compare::Scene;
 use database::Database;
 
 use crate::dev::{Durability, Options, Postgres, Storage};
+pub use address::Address;
 pub use baseline::serve as serve_baseline;
 pub use broadcast::serve as serve_broadcast;
 pub use report::Row;
+pub use servers::Demands;
 use servers::Pair;
 
 /// What is measured.
@@ -56,6 +60,8 @@ pub enum Workload {
     Permits,
     /// SubmitJob in an open loop at multiples of the peak rate, with heartbeats beside it.
     Overload,
+    /// UpdateStageProgress on a server without TLS, on one with it, and on one that requires API keys too.
+    Door,
     /// Clients at their rate and at twice their rate, beside some that stay below it.
     Limits,
 }
@@ -78,7 +84,9 @@ pub struct Settings {
     /// Calls in flight, instead of those that the workload has.
     pub in_flight: Option<usize>,
     /// The address of a server that runs already; without it, one is started.
-    pub target: Option<String>,
+    pub target: Option<Address>,
+    /// What a server that is started asks of its clients.
+    pub demands: Demands,
     /// The database of the server, once it runs or if it is known.
     pub database_url: Option<String>,
     /// Where the private Postgres keeps its data and finds its binaries.
@@ -113,7 +121,7 @@ async fn on_our_own(settings: &mut Settings) -> anyhow::Result<Vec<Row>> {
     let url = postgres.database_url();
     settings.database_url = Some(url.clone());
     let measured = async {
-        let pair = Pair::start(&url, postgres.pid()).await?;
+        let pair = Pair::start(&url, postgres.pid(), settings.demands).await?;
         measure(settings, pair, Some(postgres.data_dir())).await
     };
     let measured = measured.await;
@@ -145,6 +153,7 @@ async fn measure(settings: &Settings, pair: Pair, data_dir: Option<&Path>) -> an
         Workload::Fanout => fanout::fanout(&scene).await,
         Workload::Records => records::records(&scene).await,
         Workload::Permits => permits::permits(&scene).await,
+        Workload::Door => door::door(&scene).await,
         Workload::Limits => limits::limits(&scene).await,
         Workload::Overload => overload::overload(&scene).await,
         Workload::Drain => workloads::drain(&scene).await,

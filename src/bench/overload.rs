@@ -11,9 +11,9 @@ use anyhow::Context;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use super::address::KeyedChannel;
 use super::compare::Scene;
 use super::encoded::{Encoded, call};
 use super::load::{Sample, channels, closed_loop};
@@ -48,7 +48,7 @@ pub async fn overload(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let request = Encoded::of(&job(&scene.name, STAGES));
     let submit = {
         let request = request.clone();
-        move |channel: Channel, _: u64| {
+        move |channel: KeyedChannel, _: u64| {
             let request = request.clone();
             async move { submit(channel, request).await.map(|()| true) }
         }
@@ -73,13 +73,13 @@ fn job(name: &str, stages: usize) -> proto::SubmitJobRequest {
     proto::SubmitJobRequest { kind: name.to_owned(), stages: (0..stages).map(stage).collect(), ..Default::default() }
 }
 
-async fn submit(channel: Channel, request: Encoded) -> Result<(), Status> {
+async fn submit(channel: KeyedChannel, request: Encoded) -> Result<(), Status> {
     let _reply: Encoded = call(channel, "/interlock.v1.JobService/SubmitJob", request).await?;
     Ok(())
 }
 
 /// Submits at a rate for so long, then waits for the last answers.
-async fn open_loop(channels: &[Channel], request: &Encoded, rate: f64, run: Duration) -> Vec<Answered> {
+async fn open_loop(channels: &[KeyedChannel], request: &Encoded, rate: f64, run: Duration) -> Vec<Answered> {
     let answered = Arc::new(Mutex::new(Vec::new()));
     let places = Arc::new(Semaphore::new(MAX_UNANSWERED));
     let mut tick = tokio::time::interval(Duration::from_millis(1));
@@ -125,7 +125,7 @@ struct Workers {
 }
 
 impl Workers {
-    async fn start(channels: &[Channel], name: &str) -> anyhow::Result<Self> {
+    async fn start(channels: &[KeyedChannel], name: &str) -> anyhow::Result<Self> {
         let queue = format!("{name}-held");
         let mut jobs = JobServiceClient::new(channels[0].clone());
         // The run before may still be worked off.
@@ -166,7 +166,7 @@ impl Workers {
 }
 
 /// Keeps one lease until it is told to stop, or the lease is lost.
-async fn keep(channel: Channel, token: String, i: usize, stop: Arc<AtomicBool>) -> Beats {
+async fn keep(channel: KeyedChannel, token: String, i: usize, stop: Arc<AtomicBool>) -> Beats {
     let mut beats = Beats::default();
     // Spread over the interval, as those of workers that began at different times are.
     tokio::time::sleep(BEAT_EVERY.mul_f64(i as f64 / WORKERS as f64)).await;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures::future::BoxFuture;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use super::address::KeyedChannel;
 use super::baseline::PERMIT_TABLES;
 use super::compare::{Runs, Scene, Side};
 use super::load::{channels, closed_loop};
@@ -82,8 +82,8 @@ fn pair(
     resource: String,
     many: u64,
     wait: Duration,
-) -> impl Fn(Channel, u64) -> BoxFuture<'static, Result<bool, Status>> + Clone + Send + Sync + 'static {
-    move |channel: Channel, n: u64| {
+) -> impl Fn(KeyedChannel, u64) -> BoxFuture<'static, Result<bool, Status>> + Clone + Send + Sync + 'static {
+    move |channel: KeyedChannel, n: u64| {
         let resource = if many == 1 { resource.clone() } else { format!("{resource}{}", n % many) };
         Box::pin(async move {
             let mut client = PermitServiceClient::new(channel);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use prost::Message;
 use tonic::Status;
-use tonic::transport::Channel;
 
+use super::address::KeyedChannel;
 use super::compare::{Runs, Scene};
 use super::encoded::{Encoded, call};
 use super::load::{Sample, channels, closed_loop};
@@ -128,10 +128,10 @@ fn field_name(field: u64) -> String {
 fn update_call(
     collection: &str,
     count: u64,
-) -> impl Fn(Channel, u64) -> BoxFuture<'static, Result<bool, Status>> + Clone + Send + Sync + 'static {
+) -> impl Fn(KeyedChannel, u64) -> BoxFuture<'static, Result<bool, Status>> + Clone + Send + Sync + 'static {
     // Spread, so that neighbours in time are not neighbours in the table.
     let requests = Requests::of(count * FIELDS, |n| increment(collection, (n * 7_919) % count, n % FIELDS));
-    move |channel: Channel, n: u64| {
+    move |channel: KeyedChannel, n: u64| {
         let request = requests.at(n);
         Box::pin(async move {
             let reply: proto::UpdateRecordResponse =
@@ -144,12 +144,12 @@ fn update_call(
 fn batch_call(
     collection: &str,
     batch: u64,
-) -> impl Fn(Channel, u64) -> BoxFuture<'static, Result<bool, Status>> + Clone + Send + Sync + 'static {
+) -> impl Fn(KeyedChannel, u64) -> BoxFuture<'static, Result<bool, Status>> + Clone + Send + Sync + 'static {
     let requests = Requests::of(MANY / batch * FIELDS, |n| {
         let one = |i| increment(collection, ((n * batch + i) * 7_919) % MANY, n % FIELDS);
         proto::BatchUpdateRecordsRequest { updates: (0..batch).map(one).collect(), ..Default::default() }
     });
-    move |channel: Channel, n: u64| {
+    move |channel: KeyedChannel, n: u64| {
         let request = requests.at(n);
         Box::pin(async move {
             let reply: Outcomes = call(channel, "/interlock.v1.RecordService/BatchUpdateRecords", request).await?;

@@ -7,6 +7,9 @@ use anyhow::Context;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use super::address::Address;
+use crate::dev;
+
 /// They are off unless they are what is measured: a bench is one client, and asks for all that a server can do.
 const RATE_LIMITS: [&str; 4] =
     ["--rate-limit-read", "--rate-limit-write", "--rate-limit-watch", "--rate-limit-essential"];
@@ -14,9 +17,48 @@ const RATE_LIMITS: [&str; 4] =
 /// A server in a process of its own.
 pub struct Server {
     /// Where it listens.
-    pub address: String,
+    pub address: Address,
     /// Its process, if it is ours.
     child: Option<Child>,
+    /// Its certificate, if it was made for it.
+    _certificate: Option<Certificate>,
+}
+
+/// What a server that is started asks of its clients.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Demands {
+    /// That they speak TLS.
+    pub tls: bool,
+    /// That each call carries an API key.
+    pub key: bool,
+}
+
+/// Files with a certificate for this machine, which are removed when they are no longer needed.
+struct Certificate {
+    directory: PathBuf,
+    /// The authority that signed it, as PEM.
+    authority: String,
+}
+
+impl Certificate {
+    fn new() -> anyhow::Result<Self> {
+        let directory = std::env::temp_dir().join(format!("interlock-bench-{:016x}", rand::random::<u64>()));
+        let made = dev::certificate(&directory)?;
+        std::fs::write(directory.join("server.pem"), &made.certificate)?;
+        std::fs::write(directory.join("server.key"), &made.key)?;
+        Ok(Self { authority: std::fs::read_to_string(&made.authority)?, directory })
+    }
+
+    fn flags(&self) -> [(&'static str, PathBuf); 2] {
+        [("--tls-cert", self.directory.join("server.pem")), ("--tls-key", self.directory.join("server.key"))]
+    }
+}
+
+impl Drop for Certificate {
+    fn drop(&mut self) {
+        // What is left is in the directory for temporary files.
+        let _removed = std::fs::remove_dir_all(&self.directory);
+    }
 }
 
 /// Ours and the comparison, over one database.
@@ -30,15 +72,15 @@ pub struct Pair {
 
 impl Pair {
     /// Starts both. `postgres` is the process whose children's CPU counts as Postgres'.
-    pub async fn start(url: &str, postgres: Option<i32>) -> anyhow::Result<Self> {
-        let ours = Server::start(&["serve"], url).await.context("the server does not start")?;
+    pub async fn start(url: &str, postgres: Option<i32>, demands: Demands) -> anyhow::Result<Self> {
+        let ours = Server::demanding(url, demands).await.context("the server does not start")?;
         let baseline = Server::start(&["bench", "baseline"], url).await.context("the comparison does not start")?;
         Ok(Self { ours, baseline: Some(baseline), postgres })
     }
 
     /// A server that runs already, and the comparison over its database, if that is known.
-    pub async fn beside(target: &str, url: Option<&str>) -> anyhow::Result<Self> {
-        let ours = Server { address: target.to_owned(), child: None };
+    pub async fn beside(target: &Address, url: Option<&str>) -> anyhow::Result<Self> {
+        let ours = Server { address: target.clone(), child: None, _certificate: None };
         let baseline = match url {
             Some(url) => {
                 Some(Server::start(&["bench", "baseline"], url).await.context("the comparison does not start")?)
@@ -70,24 +112,43 @@ impl Pair {
 impl Server {
     /// Starts a server and waits until it listens.
     pub async fn start(verb: &[&str], url: &str) -> anyhow::Result<Self> {
-        Self::limited_as(verb, url, &[]).await
+        Self::start_as(verb, url, &[], Demands::default()).await
+    }
+
+    /// Starts the real server, which demands something of its clients.
+    pub async fn demanding(url: &str, demands: Demands) -> anyhow::Result<Self> {
+        let server = Self::start_as(&["serve"], url, &[], demands).await?;
+        if !demands.key {
+            return Ok(server);
+        }
+        let key = create_key(url).await.context("no key can be created")?;
+        let mut authorization = http::HeaderValue::try_from(format!("Bearer {key}"))?;
+        authorization.set_sensitive(true);
+        Ok(Self { address: server.address.with_authorization(authorization), ..server })
     }
 
     /// Starts the real server with these rate limits, such as `("--rate-limit-write", "20/s")`; the others are off.
     pub async fn limited(url: &str, rates: &[(&str, &str)]) -> anyhow::Result<Self> {
-        Self::limited_as(&["serve"], url, rates).await
+        Self::start_as(&["serve"], url, rates, Demands::default()).await
     }
 
-    async fn limited_as(verb: &[&str], url: &str, rates: &[(&str, &str)]) -> anyhow::Result<Self> {
+    async fn start_as(verb: &[&str], url: &str, rates: &[(&str, &str)], demands: Demands) -> anyhow::Result<Self> {
         let rate = |flag: &'static str| {
             let rate = rates.iter().find(|(limited, _)| *limited == flag).map_or("off", |(_, rate)| *rate);
             [flag.to_owned(), rate.to_owned()]
         };
-        let program: PathBuf = std::env::current_exe().context("this program has no path")?;
-        let mut child = Command::new(program)
+        let certificate = demands.tls.then(Certificate::new).transpose().context("no certificate can be made")?;
+        let mut child = Command::new(program()?)
             .args(verb)
             .args(["--listen", "127.0.0.1:0", "--log", "warn", "--database-url", url])
             .args(RATE_LIMITS.into_iter().flat_map(rate))
+            .args(
+                certificate
+                    .iter()
+                    .flat_map(|it| it.flags())
+                    .flat_map(|(flag, file)| [flag.into(), file.into_os_string()]),
+            )
+            .args(demands.key.then_some(["--auth", "required"]).into_iter().flatten())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
@@ -95,7 +156,11 @@ impl Server {
         let mut lines = BufReader::new(stdout).lines();
         while let Some(line) = lines.next_line().await? {
             if let Some(address) = line.strip_prefix("listening on ") {
-                return Ok(Self { address: address.to_owned(), child: Some(child) });
+                let address = match &certificate {
+                    Some(certificate) => Address::secured(address, &certificate.authority)?,
+                    None => Address::plain(address)?,
+                };
+                return Ok(Self { address, child: Some(child), _certificate: certificate });
             }
         }
         anyhow::bail!("the server ended before it listened")
@@ -134,6 +199,24 @@ impl Server {
             tracing::debug!(%error, "a server was gone already");
         }
     }
+}
+
+fn program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("this program has no path")
+}
+
+/// Creates a key that may do everything, on the database.
+async fn create_key(url: &str) -> anyhow::Result<String> {
+    let flags = ["--label", "bench", "--role", "admin", "--namespaces", "*", "--output", "json"];
+    let created = Command::new(program()?)
+        .args(["key", "create", "--database-url", url])
+        .args(flags)
+        .stderr(Stdio::inherit())
+        .output()
+        .await?;
+    anyhow::ensure!(created.status.success(), "`interlock key create` ended with {}", created.status);
+    let answer: serde_json::Value = serde_json::from_slice(&created.stdout)?;
+    answer["bearerToken"].as_str().map(str::to_owned).context("`interlock key create` printed no token")
 }
 
 struct Stat {

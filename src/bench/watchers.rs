@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use prost::Message;
 use tokio::task::JoinSet;
-use tonic::transport::{Channel, Endpoint};
+
+use super::address::{Address, KeyedChannel};
 
 use crate::proto::job_service_client::JobServiceClient;
 use crate::proto::{self, watch_job_response::Update};
@@ -50,11 +51,10 @@ pub struct Watchers {
 
 impl Watchers {
     /// Begins so many watches, of the jobs in turn, each after a revision (0: with a snapshot), and waits until all have begun.
-    pub async fn begin(address: &str, count: usize, jobs: &[String], from: i64) -> anyhow::Result<Self> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true);
+    pub async fn begin(address: &Address, count: usize, jobs: &[String], from: i64) -> anyhow::Result<Self> {
         let mut channels = Vec::new();
         for _ in 0..count.div_ceil(PER_CONNECTION) {
-            channels.push(endpoint.connect().await?);
+            channels.push(address.connect().await?);
         }
         let mut watchers = Self { tasks: JoinSet::new(), counts: Arc::default(), newest: Vec::new() };
         for i in 0..count {
@@ -149,7 +149,7 @@ impl Counts {
 }
 
 async fn watch(
-    channel: Channel,
+    channel: KeyedChannel,
     job_id: String,
     from: i64,
     counts: Arc<Counts>,

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::Context;
-use tonic::transport::Channel;
 
+use super::address::{Address, KeyedChannel};
 use super::compare::{Scene, Side, row};
 use super::load::{Sample, channels};
 use super::raw;
@@ -19,14 +19,14 @@ use crate::proto::worker_service_client::WorkerServiceClient;
 /// Stages of the jobs that are updated.
 const STAGES: u64 = 7;
 /// How many jobs "many" are.
-const MANY: u64 = 2_000;
+pub const MANY: u64 = 2_000;
 
 /// SubmitJob of one stage.
 pub async fn submit(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for in_flight in scene.settings.in_flight(&[1, 8, 64, 256]) {
         let name = scene.name.clone();
-        let call = move |channel: Channel, _: u64| {
+        let call = move |channel: KeyedChannel, _: u64| {
             let stage = proto::StageSpec { name: "main".into(), queue: name.clone(), ..Default::default() };
             let job = proto::SubmitJobRequest { kind: name.clone(), stages: vec![stage], ..Default::default() };
             async move { JobServiceClient::new(channel).submit_job(job).await.map(|_| true) }
@@ -47,7 +47,7 @@ pub async fn submit(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
 pub async fn update(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (name, jobs) in [("update many jobs", MANY), ("update one job", 1)] {
-        let prefix = prepare(scene, jobs).await?;
+        let prefix = prepare(scene, "jobs", jobs).await?;
         for in_flight in scene.settings.in_flight(&[1, 8, 64, 512]) {
             let sides = scene.sides(in_flight).await?;
             rows.extend(update_at(scene, &sides, name, &prefix, jobs, in_flight).await?);
@@ -58,7 +58,7 @@ pub async fn update(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
 
 /// From 1 to 1,024 writers on one job.
 pub async fn contention(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
-    let prefix = prepare(scene, 1).await?;
+    let prefix = prepare(scene, "jobs", 1).await?;
     let mut rows = Vec::new();
     for in_flight in scene.settings.in_flight(&[1, 32, 256, 1_024]) {
         let sides = scene.sides(in_flight).await?;
@@ -71,7 +71,7 @@ pub async fn contention(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
 pub async fn servers(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let database_url = scene.settings.database_url.as_deref();
     let database_url = database_url.context("a second server needs --database, the database of the first")?;
-    let prefix = prepare(scene, MANY).await?;
+    let prefix = prepare(scene, "jobs", MANY).await?;
     let second = Server::start(&["serve"], database_url).await?;
     let mut rows = Vec::new();
     for in_flight in scene.settings.in_flight(&[64, 512]) {
@@ -101,9 +101,9 @@ pub fn update_call(
     prefix: &str,
     jobs: u64,
     in_flight: usize,
-) -> impl Fn(Channel, u64) -> Updated + Clone + Send + Sync + 'static {
+) -> impl Fn(KeyedChannel, u64) -> Updated + Clone + Send + Sync + 'static {
     let prefix = prefix.to_owned();
-    move |channel: Channel, n: u64| {
+    move |channel: KeyedChannel, n: u64| {
         // The jobs are spread, so that neighbours in time are not neighbours in the table.
         let (job, stage) = ((n * 7_919) % jobs, (n / jobs) % STAGES);
         let stage_ref = proto::StageRef { job_id: format!("{prefix}-{job}"), stage_name: format!("s{stage}") };
@@ -122,9 +122,12 @@ pub fn update_call(
 
 /// The same, of which only whether it changed something is of interest.
 pub fn applied(
-    update: impl Fn(Channel, u64) -> Updated + Clone + Send + Sync + 'static,
-) -> impl Fn(Channel, u64) -> futures::future::BoxFuture<'static, Result<bool, tonic::Status>> + Clone + Send + Sync + 'static
-{
+    update: impl Fn(KeyedChannel, u64) -> Updated + Clone + Send + Sync + 'static,
+) -> impl Fn(KeyedChannel, u64) -> futures::future::BoxFuture<'static, Result<bool, tonic::Status>>
++ Clone
++ Send
++ Sync
++ 'static {
     move |channel, n| {
         let updated = update(channel, n);
         Box::pin(async move { updated.await.map(|reply| reply.applied) })
@@ -185,7 +188,7 @@ pub async fn drain(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     Ok(vec![row, other])
 }
 
-async fn drain_queue(address: &str, queue: String, stages: u64) -> anyhow::Result<Sample> {
+async fn drain_queue(address: &Address, queue: String, stages: u64) -> anyhow::Result<Sample> {
     let left = Arc::new(AtomicU64::new(stages));
     let channels = channels(address, 256).await?;
     let started = Instant::now();
@@ -225,10 +228,10 @@ async fn drain_queue(address: &str, queue: String, stages: u64) -> anyhow::Resul
     Ok(Sample { calls: stages, applied: stages, took: started.elapsed(), latencies: Vec::new() })
 }
 
-/// Jobs whose stages are all being run by name. Returns how their ids begin.
-pub async fn prepare(scene: &Scene<'_>, jobs: u64) -> anyhow::Result<String> {
+/// Jobs whose stages are all being run by name. Returns how their ids begin; `name` tells apart those of one run.
+pub async fn prepare(scene: &Scene<'_>, name: &str, jobs: u64) -> anyhow::Result<String> {
     let channel = channels(&scene.pair.ours.address, 1).await?.remove(0);
-    let prefix = format!("{}-of-{jobs}", scene.name);
+    let prefix = format!("{}-{}-of-{jobs}", scene.name, name.replace(' ', "-"));
     let stages: Vec<proto::StageSpec> =
         (0..STAGES).map(|i| proto::StageSpec { name: format!("s{i}"), direct: true, ..Default::default() }).collect();
     let job = |i| proto::SubmitJobRequest {

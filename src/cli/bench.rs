@@ -5,7 +5,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Database;
-use crate::bench::{Settings, Workload, run, serve_baseline, serve_broadcast};
+use super::client::{Credentials, endpoint};
+use super::failure::Failed;
+use crate::bench::{Address, Demands, Settings, Workload, run, serve_baseline, serve_broadcast};
 use crate::config::{Config, DatabaseUrl, Host, Layer};
 use crate::dev::{Durability, Options, Storage};
 use crate::telemetry;
@@ -37,6 +39,8 @@ enum Which {
     Permits(How),
     /// SubmitJob of 60 stages in an open loop at 1, 3 and 10 times the peak rate, with heartbeats beside it.
     Overload(How),
+    /// UpdateStageProgress on a server without TLS, on one with it, and on one that requires API keys too.
+    Door(How),
     /// 100 clients at their rate limit and at twice of it, with heartbeats, beside 10 clients that stay below it; and what the limit costs a call.
     Limits(How),
     /// The broadcast that watching is compared with; started by it.
@@ -64,8 +68,14 @@ struct How {
     /// Let Postgres wait a millisecond more before each flush of its log, as on a slower disk.
     #[arg(long, conflicts_with = "target")]
     slow_fsync: bool,
-    /// Measure a server that runs already, `host:port`, instead of starting one. Its default namespace gets jobs of the kind
-    /// `bench-…`, which stay.
+    /// Let the server that is started speak TLS, with a certificate that is made for it; what it is compared with does not.
+    #[arg(long, conflicts_with = "target")]
+    tls: bool,
+    /// Let the server that is started require an API key, which is created for it.
+    #[arg(long, conflicts_with = "target")]
+    require_key: bool,
+    /// Measure a server that runs already, as host:port, http://host:port or https://host:port, instead of starting one. Its default
+    /// namespace gets jobs of the kind `bench-…`, which stay.
     #[arg(long, value_name = "ADDRESS")]
     target: Option<String>,
     /// The database of that server: with it the comparison runs too, and what was acknowledged is looked up.
@@ -74,6 +84,8 @@ struct How {
     /// How the figures are printed.
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -102,6 +114,7 @@ impl Bench {
             Which::Records(how) => how.run(Workload::Records).await,
             Which::Permits(how) => how.run(Workload::Permits).await,
             Which::Overload(how) => how.run(Workload::Overload).await,
+            Which::Door(how) => how.run(Workload::Door).await,
             Which::Limits(how) => how.run(Workload::Limits).await,
             Which::Baseline(baseline) => baseline.run(true).await,
             Which::Broadcast(broadcast) => broadcast.run(false).await,
@@ -132,11 +145,22 @@ impl How {
             json: self.output == Output::Json,
             postgres,
             in_flight: self.in_flight,
-            target: self.target,
+            target: self.target.map(|target| address(&target, &self.credentials)).transpose()?,
+            demands: Demands { tls: self.tls, key: self.require_key },
             database_url: self.database.map(|url| url.expose().to_owned()),
         };
         run(settings).await
     }
+}
+
+/// The address of a server that runs already, with what is shown to it.
+fn address(target: &str, credentials: &Credentials) -> Result<Address, Failed> {
+    let (_, endpoint, authorization) = endpoint("--target", target, credentials)?;
+    let address = Address::new(endpoint);
+    Ok(match authorization {
+        Some(key) => address.with_authorization(key.as_encoded_bytes().try_into().map_err(|_| Failed::usage("--key"))?),
+        None => address,
+    })
 }
 
 impl Baseline {

@@ -14,7 +14,7 @@ use super::Output;
 use super::failure::Failed;
 use crate::proto::admin_service_client::AdminServiceClient;
 use crate::proto::job_service_client::JobServiceClient;
-use credentials::Credentials;
+pub use credentials::Credentials;
 
 /// The server of `interlock dev`.
 const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
@@ -90,25 +90,9 @@ impl Connection {
     /// # Errors
     /// If the flags make no sense.
     pub fn client(&self) -> Result<Client, Failed> {
-        let server = if self.server.contains("://") { self.server.clone() } else { format!("http://{}", self.server) };
-        let is_secure = server.starts_with("https://");
-        if !is_secure && !server.starts_with("http://") {
-            return Err(Failed::usage(format!("--server: {server:?} must begin with http:// or https://")));
-        }
-        let endpoint = Endpoint::from_shared(server.clone())
-            .map_err(|error| Failed::usage(format!("--server: {server:?} is not a URL: {error}")))?
-            .connect_timeout(CONNECT)
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE_ANSWER);
-        let authorization = self.credentials.authorization()?;
-        let endpoint = match self.credentials.needs_tls() {
-            _ if is_secure => self.credentials.secure(endpoint)?,
-            Some(flag) => return Err(Failed::usage(format!("{flag}: needs a --server that begins with https://"))),
-            None => endpoint,
-        };
-        if authorization.is_some() && !is_secure && !is_loopback(endpoint.uri()) {
-            eprintln!("warning: the API key is sent unencrypted to {server}; use https://");
-        }
+        let (server, endpoint, authorization) = endpoint("--server", &self.server, &self.credentials)?;
+        let endpoint =
+            endpoint.connect_timeout(CONNECT).http2_keep_alive_interval(KEEPALIVE).keep_alive_timeout(KEEPALIVE_ANSWER);
         let metadata = MetadataValue::try_from(&self.namespace)
             .map_err(|_| Failed::usage(format!("--namespace: {:?} cannot be a namespace", self.namespace)))?;
         Ok(Client {
@@ -166,6 +150,34 @@ impl Client {
     pub fn told<T>(&self, answer: Result<Response<T>, Status>) -> Result<T, Failed> {
         answer.map(Response::into_inner).map_err(|status| Failed::call(&self.server, &status))
     }
+}
+
+/// A server as a flag names it: its URL, the endpoint with TLS if it is https, and the value of `authorization`.
+///
+/// # Errors
+/// If the flags make no sense.
+pub fn endpoint(
+    flag: &str,
+    server: &str,
+    credentials: &Credentials,
+) -> Result<(String, Endpoint, Option<MetadataValue<Ascii>>), Failed> {
+    let server = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
+    let is_secure = server.starts_with("https://");
+    if !is_secure && !server.starts_with("http://") {
+        return Err(Failed::usage(format!("{flag}: {server:?} must begin with http:// or https://")));
+    }
+    let endpoint = Endpoint::from_shared(server.clone())
+        .map_err(|error| Failed::usage(format!("{flag}: {server:?} is not a URL: {error}")))?;
+    let authorization = credentials.authorization()?;
+    let endpoint = match credentials.needs_tls() {
+        _ if is_secure => credentials.secure(endpoint)?,
+        Some(of_tls) => return Err(Failed::usage(format!("{of_tls}: needs a {flag} that begins with https://"))),
+        None => endpoint,
+    };
+    if authorization.is_some() && !is_secure && !is_loopback(endpoint.uri()) {
+        eprintln!("warning: the API key is sent unencrypted to {server}; use https://");
+    }
+    Ok((server, endpoint, authorization))
 }
 
 /// Whether a URL leads to this machine alone.

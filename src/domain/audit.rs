@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::access::Principal;
+use super::access::{Principal, Role};
 use super::id::{Name, NamespaceId};
 use super::time::Timestamp;
 
@@ -42,18 +42,31 @@ pub struct AuditEntry {
     pub target: String,
     /// What else is worth knowing: an object without secrets.
     pub details: serde_json::Value,
+    /// Whether it is noted only where an operator asked for it: others do the same in the course of work.
+    pub of_operators_alone: bool,
 }
 
 impl AuditEntry {
     /// An entry without details.
     pub fn new(method: &'static str, target: impl fmt::Display) -> Self {
         let details = serde_json::Value::Object(serde_json::Map::new());
-        Self { method, namespace: None, target: target.to_string(), details }
+        Self { method, namespace: None, target: target.to_string(), details, of_operators_alone: false }
     }
 
     /// In a namespace.
     pub fn within(self, namespace: NamespaceId) -> Self {
         Self { namespace: Some(namespace), ..self }
+    }
+
+    /// Noted only if a caller with the role operate or admin asked for it.
+    pub fn of_operators_alone(self) -> Self {
+        Self { of_operators_alone: true, ..self }
+    }
+
+    /// Whether it is noted if this one asked for it.
+    pub fn is_noted_of(&self, actor: &Actor) -> bool {
+        !self.of_operators_alone
+            || matches!(actor, Actor::Principal(principal) if principal.roles.permits(Role::Operate))
     }
 
     /// With a detail.

@@ -163,7 +163,7 @@ impl Components {
             for (key, permit) in &one.trace.expired_permits {
                 self.plan.prove_permit_expired(c, *key, *permit);
             }
-            for entry in &one.trace.audit {
+            for entry in one.trace.audit.iter().filter(|entry| entry.is_noted_of(&one.pending.actor)) {
                 debug_assert!(!matches!(one.pending.actor, Actor::Server), "{} names who asked for it", entry.method);
                 let namespace = entry.namespace.and_then(|id| world.namespace_name(id));
                 self.plan.audit(c, entry, &one.pending.actor, namespace, world.now());

@@ -8,9 +8,9 @@ use super::page::{self, Binding};
 use crate::domain::audit::{AuditEvent, AuditQuery};
 use crate::domain::id::NamespaceId;
 use crate::domain::refusal::Refusal;
-use crate::domain::time::Timestamp;
 use crate::error::Result;
 use crate::proto;
+use crate::store::audit::AuditPlace;
 
 /// ListAuditEvents.
 pub async fn list_audit_events(
@@ -22,14 +22,9 @@ pub async fn list_audit_events(
     let moments = [request.start_time, request.end_time].map(|at| format!("{at:?}"));
     let fields = [&request.principal, &request.method, &moments[0], &moments[1]].map(String::as_str);
     let binding = Binding::of("ListAuditEvents", NamespaceId(0), &fields);
-    let after: Option<(Timestamp, i64)> = binding.cursor(&request.page_token)?;
-    let mut found = caller.services.store.audit_events(&query, after, limit + 1).await?;
-    let is_last = found.len() <= limit as usize;
-    found.truncate(limit as usize);
-    let next_page_token = match found.last() {
-        Some(last) if !is_last => binding.token(&(last.time, last.id))?,
-        Some(_) | None => String::new(),
-    };
+    let after: Option<AuditPlace> = binding.cursor(&request.page_token)?;
+    let (found, next) = caller.services.store.audit_events(&query, after, limit).await?;
+    let next_page_token = next.map(|next| binding.token(&next)).transpose()?.unwrap_or_default();
     Ok(proto::ListAuditEventsResponse { events: found.iter().map(event).collect::<Result<_>>()?, next_page_token })
 }
 

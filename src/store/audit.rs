@@ -1,5 +1,6 @@
 //! Reads of the audit log.
 
+use postgres_types::ToSql;
 use tokio_postgres::Row;
 
 use super::Store;
@@ -10,31 +11,47 @@ use crate::domain::json::Document;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
+/// Entries that one page looks at: no index serves its filters by principal and rpc.
+const MAX_LOOK: i64 = 10_000;
+
+/// A place in the audit log: the moment of an entry and its id.
+pub type AuditPlace = (Timestamp, i64);
+
 impl Store {
-    /// Entries of the audit log, the newest first, behind an entry (its moment and id).
+    /// Entries of the audit log, the newest first, behind a place. Also the place behind which the next page begins; None: there is none.
     pub async fn audit_events(
         &self,
         query: &AuditQuery,
-        after: Option<(Timestamp, i64)>,
+        after: Option<AuditPlace>,
         limit: u32,
-    ) -> Result<Vec<AuditEvent>> {
+    ) -> Result<(Vec<AuditEvent>, Option<AuditPlace>)> {
         let client = self.reads.get().await?;
         let (time, id) = after.unzip();
         let AuditQuery { principal, method, since, until } = query;
         let sql = include_str!("sql/list_audit_events.sql");
-        let rows = client.rows(sql, &[&time, &id, principal, method, since, until, &i64::from(limit)]).await;
-        Ok(rows.map_err(|error| unavailable(&error))?.iter().map(event).collect())
+        let one_more = i64::from(limit) + 1;
+        let params: [&(dyn ToSql + Sync); 8] = [&time, &id, principal, method, since, until, &one_more, &MAX_LOOK];
+        let rows = client.rows(sql, &params).await.map_err(|error| unavailable(&error))?;
+        let mut found: Vec<AuditEvent> = rows.iter().filter_map(event).collect();
+        if found.len() > limit as usize {
+            found.truncate(limit as usize);
+            let next = found.last().map(|last| (last.time, last.id));
+            return Ok((found, next));
+        }
+        let next = rows.first().and_then(|row| row.get::<_, Option<Timestamp>>(0).zip(row.get(1)));
+        Ok((found, next))
     }
 }
 
-fn event(row: &Row) -> AuditEvent {
-    AuditEvent {
-        id: row.get(0),
-        time: row.get(1),
-        principal: row.get::<_, &str>(2).into(),
-        method: row.get::<_, &str>(3).into(),
-        namespace: row.get::<_, Option<&str>>(4).map(Into::into),
-        target: row.get(5),
-        details: Document::from_checked(row.get::<_, JsonText>(6).0),
-    }
+/// None: the row tells of the next page alone.
+fn event(row: &Row) -> Option<AuditEvent> {
+    Some(AuditEvent {
+        id: row.get::<_, Option<i64>>(2)?,
+        time: row.get(3),
+        principal: row.get::<_, &str>(4).into(),
+        method: row.get::<_, &str>(5).into(),
+        namespace: row.get::<_, Option<&str>>(6).map(Into::into),
+        target: row.get(7),
+        details: Document::from_checked(row.get::<_, JsonText>(8).0),
+    })
 }

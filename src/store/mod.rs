@@ -2,7 +2,7 @@
 //!
 //! SQL stands in files under `sql/`, one statement (or one part of the commit statement) each.
 
-mod audit;
+pub mod audit;
 pub mod changes;
 pub mod commit;
 pub mod connection;

@@ -53,6 +53,23 @@ async fn logs_say_what_postgres_said() {
 }
 
 #[tokio::test]
+async fn credentials_are_read_while_all_other_connections_are_in_use() {
+    let database = database().await;
+    let target = Target::parse(database.url()).expect("our own URL");
+    let few = PoolSettings { max_connections: 2, wait: Duration::from_millis(100), ..PoolSettings::default() };
+    let store = Store::new(target, few).expect("a pool");
+    let mut held = Vec::new();
+    for pool in [&store.reads, &store.repeats, &store.reserved] {
+        while let Ok(client) = pool.get().await {
+            held.push(client);
+        }
+    }
+    assert_eq!(held.len(), 2 + super::RESERVED);
+    let changes = store.credentials_changed_since(0).await.expect("a connection of its own");
+    assert!(changes.is_whole);
+}
+
+#[tokio::test]
 async fn migrating_again_changes_nothing() {
     let database = database().await;
     let applied = migrate(&Target::parse(database.url()).expect("our own URL")).await.expect("a second run");

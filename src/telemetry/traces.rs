@@ -28,7 +28,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, layer};
 use uuid::Uuid;
 
-use crate::spans::{self, Sampler, SetParent};
+use crate::spans::{self, Sampled, Sampler, SetParent};
 
 /// Spans that wait to be sent, about 1 KiB each; further ones are dropped.
 const QUEUE_SPANS: usize = 4_096;
@@ -106,8 +106,13 @@ impl Traces {
                 propagator.extract_with_context(&Context::new(), &Headers(headers))
             });
             match caller.filter(|caller| caller.span().span_context().is_valid()) {
-                Some(caller) => caller.span().span_context().is_sampled().then(|| child_of(caller)),
-                None => (ratio > 0.0 && rand::random::<f64>() < ratio).then(|| Box::new(|_: &_| ()) as SetParent),
+                Some(caller) => caller
+                    .span()
+                    .span_context()
+                    .is_sampled()
+                    .then(|| Sampled { is_callers_choice: true, set_parent: child_of(caller) }),
+                None => (ratio > 0.0 && rand::random::<f64>() < ratio)
+                    .then(|| Sampled { is_callers_choice: false, set_parent: Box::new(|_: &_| ()) }),
             }
         })
     }

@@ -3,7 +3,7 @@
 
 mod arrivals;
 mod cancels;
-mod credentials;
+pub mod credentials;
 mod floods;
 mod rates;
 mod shares;

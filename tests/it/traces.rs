@@ -2,13 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use interlock::proto;
+use interlock::proto::{self, Role};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use tonic::Request;
 
-use crate::harness::{Collector, Database, Program, attribute, eventually, new_job, new_stage, ok, token, unique};
+use crate::front_door::credentials::scene::{Key, keyed};
+use crate::harness::{
+    Api, Collector, Database, Program, Server, attribute, eventually, new_job, new_stage, ok, token, unique,
+};
 
 /// A span of a caller.
 struct Caller {
@@ -171,4 +174,78 @@ async fn a_collector_that_is_away_costs_a_line_and_no_call() {
     assert!(stopping.elapsed() < Duration::from_secs(10), "the drain does not wait for the collector");
     assert_eq!(log.text().matches(line).count(), 1, "{}", log.text());
     assert!(!log.text().contains("group commit"), "spans are no log lines: {}", log.text());
+}
+
+/// Calls that ask for a trace, 50 at a time, and the most that may get one: 400 at once, and 200 a second.
+async fn flood(api: &Api, calls: usize) -> usize {
+    let began = Instant::now();
+    let caller = Caller::new();
+    for _ in 0..calls / 50 {
+        let missing = (0..50).map(|_| {
+            let request = caller.request(true, proto::GetJobRequest { job_id: "no-such-job".to_owned() });
+            let mut jobs = api.jobs();
+            async move { jobs.get_job(request).await }
+        });
+        futures::future::join_all(missing).await.into_iter().for_each(|answer| drop(answer.expect_err("no such job")));
+    }
+    400 + 200 * (began.elapsed().as_secs() as usize + 1)
+}
+
+async fn calls_of(collector: &Collector, name: &str) -> usize {
+    collector.spans().iter().filter(|span| span.name == name).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_without_a_credential_get_a_bounded_number_of_traces() {
+    let (collector, url) = Collector::start().await;
+    let program = traced(&Database::fresh().await, &url).await;
+    let most = flood(&program.api, 3_000).await;
+    program.terminate();
+    assert_eq!(program.ended().await, Some(0));
+    let traced = calls_of(&collector, "interlock.v1.JobService/GetJob").await;
+    assert!((400..=most).contains(&traced), "{traced} of at most {most}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_do_not_take_the_traces_of_those_who_have_a_credential() {
+    let (collector, url) = Collector::start().await;
+    let open = Server::start().await;
+    let settings = [
+        ("INTERLOCK_OTLP_ENDPOINT", &*url),
+        // All calls are to be traced, those of strangers not.
+        ("INTERLOCK_OTLP_SAMPLE_RATIO", "1"),
+        ("INTERLOCK_AUTH", "required"),
+    ];
+    let program = Program::with_environment(&open.database, &settings).await;
+    let key = key(&open).await;
+    // A key counts once the server knows it.
+    ok(program.api.admin().get_server_info(keyed(&key, proto::GetServerInfoRequest {})).await);
+    let most = flood(&program.api, 3_000).await;
+    let caller = Caller::new();
+    for is_sampled in [true, false] {
+        let request = keyed(&key, proto::ListJobsRequest::default());
+        let (metadata, extensions, message) = request.into_parts();
+        let mut request = caller.request(is_sampled, message);
+        request.metadata_mut().insert("authorization", metadata.get("authorization").expect("a key").clone());
+        drop(extensions);
+        ok(program.api.jobs().list_jobs(request).await);
+    }
+    ok(program.api.jobs().list_jobs(keyed(&key, proto::ListJobsRequest::default())).await);
+    program.terminate();
+    assert_eq!(program.ended().await, Some(0));
+    let of_strangers = calls_of(&collector, "interlock.v1.JobService/GetJob").await;
+    assert!((1..=most).contains(&of_strangers), "{of_strangers} of at most {most}");
+    // The one that asks for it, and the one that says nothing.
+    assert_eq!(calls_of(&collector, "interlock.v1.JobService/ListJobs").await, 2);
+}
+
+async fn key(open: &Server) -> Key {
+    let request = proto::CreateKeyRequest {
+        label: "test".to_owned(),
+        roles: vec![Role::Read.into()],
+        namespaces: vec!["*".to_owned()],
+        ..Default::default()
+    };
+    let created = ok(open.api.admin().create_key(request).await);
+    Key { id: created.key.expect("a key").key_id, token: created.bearer_token }
 }

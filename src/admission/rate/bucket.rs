@@ -58,14 +58,14 @@ impl fmt::Display for ClassRate {
 
 /// The tokens of one client and class.
 #[derive(Debug)]
-pub(super) struct Bucket<C: RateClock = DefaultClock> {
+pub(in crate::admission) struct Bucket<C: RateClock = DefaultClock> {
     rate: ClassRate,
     limiter: RateLimiter<NotKeyed, InMemoryState, C, StateInformationMiddleware>,
 }
 
 /// Why there are not enough tokens. Nothing was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shortage {
+pub(in crate::admission) struct Shortage {
     pub(super) rate: ClassRate,
     /// Tokens that are there.
     pub(super) remaining: u32,
@@ -75,13 +75,13 @@ pub(super) struct Shortage {
 
 impl<C: RateClock> Bucket<C> {
     /// A full one.
-    pub(super) fn new(rate: ClassRate, clock: C) -> Self {
+    pub(in crate::admission) fn new(rate: ClassRate, clock: C) -> Self {
         let limiter = RateLimiter::direct_with_clock(rate.quota(), clock);
         Bucket { rate, limiter: limiter.with_middleware() }
     }
 
     /// Takes one token and returns how many are left.
-    pub(super) fn take_one(&self) -> Result<u32, Shortage> {
+    pub(in crate::admission) fn take_one(&self) -> Result<u32, Shortage> {
         match self.limiter.check() {
             Ok(state) => Ok(state.remaining_burst_capacity()),
             Err(not_until) => {

@@ -1,10 +1,25 @@
--- list_audit_events: entries of the audit log, the newest first, behind a moment and an entry; by principal, rpc and time where they are given.
-SELECT a.event_id, a.event_time, a.principal, a.method, a.namespace, a.target, a.details
-FROM audit_events a
-WHERE ($1::timestamptz IS NULL OR (a.event_time, a.event_id) < ($1, $2::int8))
-    AND ($3::text IS NULL OR a.principal = $3)
-    AND ($4::text IS NULL OR a.method = $4)
-    AND ($5::timestamptz IS NULL OR a.event_time >= $5)
-    AND ($6::timestamptz IS NULL OR a.event_time < $6)
-ORDER BY a.event_time DESC, a.event_id DESC
-LIMIT $7
+-- list_audit_events: entries of the audit log, the newest first, behind a moment and an entry; by principal, rpc and time where they are given. It
+-- looks at a bounded number of entries. Each row also tells the last entry that was looked at, if there may be more behind it; one row without an
+-- entry tells that alone.
+WITH looked AS MATERIALIZED (
+    SELECT event_id, event_time, principal, method, namespace, target, details
+    FROM audit_events
+    WHERE ($1::timestamptz IS NULL OR (event_time, event_id) < ($1, $2::int8))
+        AND ($5::timestamptz IS NULL OR event_time >= $5)
+        AND ($6::timestamptz IS NULL OR event_time < $6)
+    ORDER BY event_time DESC, event_id DESC
+    LIMIT $8
+), found AS MATERIALIZED (
+    SELECT *
+    FROM looked
+    WHERE ($3::text IS NULL OR principal = $3) AND ($4::text IS NULL OR method = $4)
+    ORDER BY event_time DESC, event_id DESC
+    LIMIT $7
+), next AS (
+    SELECT event_time, event_id FROM looked WHERE (SELECT count(*) FROM looked) = $8 ORDER BY event_time, event_id LIMIT 1
+)
+SELECT n.event_time, n.event_id, f.event_id, f.event_time, f.principal, f.method, f.namespace, f.target, f.details
+FROM (SELECT 1) one
+LEFT JOIN next n ON true
+LEFT JOIN found f ON true
+ORDER BY f.event_time DESC, f.event_id DESC

@@ -1,6 +1,7 @@
 //! Certificate authorities for tests, and what they sign.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
 
@@ -38,6 +39,13 @@ impl Authority {
     /// A certificate with a common name and these alternative names (hosts, addresses, and URIs of the scheme `spiffe`), and its key.
     pub fn sign(&self, name: &str, names: &[&str]) -> (String, String) {
         self.sign_params(&named(name, names))
+    }
+
+    /// The same, valid for so long.
+    pub fn sign_for(&self, validity: Duration, name: &str, names: &[&str]) -> (String, String) {
+        let mut params = named(name, names);
+        params.not_after = (SystemTime::now() + validity).into();
+        self.sign_params(&params)
     }
 
     fn sign_params(&self, params: &CertificateParams) -> (String, String) {

@@ -38,3 +38,21 @@ async fn changes_are_logged_with_the_principal_that_made_them() {
     // The scene's keys were made where none is asked for.
     assert_eq!(log("anonymous@127.0.0.1").await.len(), 2);
 }
+
+#[tokio::test]
+async fn deletions_of_jobs_are_logged_where_an_operator_asks_for_them() {
+    let scene = Scene::start().await;
+    let (submitter, operator) = (scene.key(&[Role::Submit], &["*"]).await, scene.key(&[Role::Operate], &["*"]).await);
+    let mut jobs = scene.server.api.jobs();
+    for (key, job_id) in [(&submitter, "mine"), (&operator, "theirs")] {
+        ok(jobs.submit_job(keyed(&submitter, new_job(job_id, Vec::new()))).await);
+        let cancel = proto::CancelJobRequest { job_id: job_id.to_owned(), ..Default::default() };
+        ok(jobs.cancel_job(keyed(key, cancel)).await);
+        let delete = proto::DeleteJobRequest { job_id: job_id.to_owned(), ..Default::default() };
+        ok(jobs.delete_job(keyed(key, delete)).await);
+    }
+    let request = proto::ListAuditEventsRequest { method: "JobService/DeleteJob".to_owned(), ..Default::default() };
+    let events = ok(scene.open.api.admin().list_audit_events(request).await).events;
+    let told: Vec<_> = events.into_iter().map(|event| (event.principal, event.namespace, event.target)).collect();
+    assert_eq!(told, [(format!("key:{}", operator.id), "default".to_owned(), "theirs".to_owned())]);
+}

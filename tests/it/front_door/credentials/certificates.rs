@@ -1,5 +1,7 @@
 //! Client certificates instead of keys.
 
+use std::time::{Duration, Instant};
+
 use interlock::config::Auth;
 use interlock::proto::{self, Role};
 use tonic::Code;
@@ -73,4 +75,42 @@ async fn a_certificate_is_the_principal_that_a_credential_names() {
     let end = Outcome::of(&end_of(watch).await);
     end.is_invalid("WatchJob", "valid no longer");
     call(&shown, INFO, &[], &[]).await.is_invalid(INFO, "no credential has a name of the client certificate");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_ends_when_the_certificate_that_was_shown_on_it_expires() {
+    let authority = Authority::new("one");
+    let files = Files::of(&authority);
+    let open = Server::start().await;
+    let server = Server::over(open.database.clone(), |config| {
+        files.name_in(config);
+        config.auth = Some(Auth::Required);
+    })
+    .await;
+    let scene = Scene { open, server };
+    scene
+        .key_of(proto::CreateKeyRequest {
+            label: "worker".to_owned(),
+            roles: vec![Role::Read as i32],
+            namespaces: texts(&["*"]),
+            certificate_name: Some(NAME.to_owned()),
+            ..Default::default()
+        })
+        .await;
+    scene.open.api.submit(new_job("film", vec![new_stage("cut")])).await;
+    let (certificate, key) = authority.sign_for(Duration::from_secs(6), "worker", &[NAME]);
+    let identity = trusting(&authority.pem).identity(Identity::from_pem(certificate, key));
+    let shown = connect(&scene.server, identity.clone()).await.expect("a connection");
+    let watch = proto::WatchJobRequest { job_id: "film".to_owned(), ..Default::default() };
+    let watch = ok(shown.jobs().watch_job(watch).await);
+    let began = Instant::now();
+    let end = end_of(watch).await;
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}: {end:?}", began.elapsed());
+    // What ends is the connection: there is no answer of ours, and no other connection with this certificate, once its last second is over.
+    assert_eq!(Outcome::of(&end).reason, "", "{end:?}");
+    eventually("no other connection", async || {
+        let Ok(api) = connect(&scene.server, identity.clone()).await else { return Some(()) };
+        api.admin().get_server_info(proto::GetServerInfoRequest {}).await.err().map(drop)
+    })
+    .await;
 }
