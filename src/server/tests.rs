@@ -250,10 +250,13 @@ async fn connections_without_calls_end() {
     let checking = server.connect().await;
     let origin = "http://localhost".parse().expect("a URI");
     let mut health = HealthClient::with_origin(service(checking.clone()), origin);
-    while !checking.is_closed() {
-        let _refused_at_the_end = health.check(HealthCheckRequest::default()).await;
-    }
-    silent.read_to_end(&mut Vec::new()).await.expect("closed");
+    let both = async {
+        while !checking.is_closed() {
+            let _refused_at_the_end = health.check(HealthCheckRequest::default()).await;
+        }
+        silent.read_to_end(&mut Vec::new()).await.expect("closed");
+    };
+    tokio::time::timeout(Duration::from_secs(10), both).await.expect("in time");
     assert!(!held.is_finished() && !busy.is_closed(), "a connection with a call in flight stays");
     held.abort();
     eventually(|| busy.is_closed()).await;
