@@ -222,3 +222,46 @@ async fn a_new_key_works_at_once_on_a_server_that_has_not_heard_of_it() {
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     }
 }
+
+/// Each operation that a commit can hold, without fields, with the rpc that does it alone.
+fn operations_of_commits() -> Vec<(&'static str, Operation)> {
+    vec![
+        ("SubmitJob", Operation::SubmitJob(Default::default())),
+        ("CompleteStage", Operation::CompleteStage(Default::default())),
+        ("FailStage", Operation::FailStage(Default::default())),
+        ("UpdateRecord", Operation::UpdateRecord(Default::default())),
+        ("DeleteRecord", Operation::DeleteRecord(Default::default())),
+        ("UpdateStageProgress", Operation::UpdateStageProgress(Default::default())),
+        ("AddStages", Operation::AddStages(Default::default())),
+        ("ReleaseStage", Operation::ReleaseStage(Default::default())),
+        ("UpdateJob", Operation::UpdateJob(Default::default())),
+        ("CancelJob", Operation::CancelJob(Default::default())),
+        ("PauseJob", Operation::PauseJob(Default::default())),
+        ("ResumeJob", Operation::ResumeJob(Default::default())),
+        ("RetryJob", Operation::RetryJob(Default::default())),
+        ("ReleasePermit", Operation::ReleasePermit(Default::default())),
+    ]
+}
+
+#[tokio::test]
+async fn every_operation_of_a_commit_needs_a_role_that_permits_its_rpc() {
+    let scene = Scene::start().await;
+    let files = FileDescriptorSet::decode(proto::FILE_DESCRIPTOR_SET).expect("descriptors").file;
+    let messages = files.iter().flat_map(|file| &file.message_type);
+    let known = messages.filter(|message| message.name() == "CommitOperation").map(|message| message.field.len());
+    assert_eq!(known.sum::<usize>(), operations_of_commits().len(), "an operation is not tried here");
+    let mut denied = 0;
+    for (letter, role) in ROLES.into_iter().filter(|(_, role)| !matches!(role, Role::Read)) {
+        let key = scene.key(&[role], &["*"]).await;
+        for (rpc, operation) in operations_of_commits() {
+            let operations = vec![CommitOperation { operation: Some(operation) }];
+            let request = proto::CommitRequest { operations, ..Default::default() };
+            let answer = scene.server.api.transactions().commit(keyed(&key, request)).await;
+            let reason = Outcome::of(&answer.expect_err("nothing is filled in")).reason;
+            let is_denied = !permitted(rpc).contains(letter);
+            assert_eq!(reason == "ROLE_DENIED", is_denied, "{rpc} in a commit by {role:?}: {reason}");
+            denied += usize::from(is_denied);
+        }
+    }
+    assert!(denied > 20, "{denied}");
+}
