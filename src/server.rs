@@ -11,19 +11,26 @@ mod operators;
 mod places;
 mod tls;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use bytes::Bytes;
+use http::Request;
+use http_body::Body;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::codegen::StdError;
 use tonic::service::Routes;
-use tower::ServiceBuilder;
 use tower::util::MapRequestLayer;
+use tower::{Service, ServiceBuilder};
 
-use crate::admission::{self, ArrivalLimits, ClientRates, KnownKeys, Overload, RateLimiter, Statistics, StreamLimits};
+use crate::admission::{
+    self, ArrivalLimits, ClientRates, KnownKeys, MessageBody, Overload, RateLimiter, Response, Statistics, StreamLimits,
+};
 use crate::config::Config;
 use crate::figures::Sparse;
 use crate::figures::door::Closed;
@@ -118,38 +125,7 @@ pub async fn serve(
     options: Options,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    // From the outermost to the innermost.
-    let stack = ServiceBuilder::new()
-        // Every call is counted, whoever answers it.
-        .layer(admission::statistics(Arc::clone(&options.statistics)))
-        // Calls that are traced have their span here, so that refused ones are seen too.
-        .option_layer(
-            options.traces.clone().map(|sampler| admission::trace_calls(sampler, options.credentials.clone())),
-        )
-        // A panic in any layer below becomes INTERNAL, and unwinding gives back what the call held.
-        .layer(admission::catch_panics())
-        // Strangers get an answer that they understand; errors of the libraries below get our form.
-        .layer(admission::protocol_errors())
-        // Who calls, and whether he may call this.
-        .layer(admission::credentials(options.credentials.clone()))
-        // A client that calls too often is refused before its message is read.
-        .layer(admission::rate_limit(Arc::clone(&options.rate_limiter)))
-        // While the writer is behind, new work is refused before its message is read.
-        .layer(admission::shed(Arc::clone(&options.overload)))
-        // DEADLINE_EXCEEDED in time, streams included; handlers see the exact deadline.
-        .layer(admission::deadline(options.max_call))
-        // Messages that are too large, cut off or never sent fail with our errors. A call without its message gets no further.
-        .layer(admission::arrival(options.arrival))
-        // A credential that was revoked while the message arrived permits nothing.
-        .layer(admission::refuse_revoked())
-        // The items of a batch are charged as soon as they can be counted. A batch that is refused is not decoded and takes no place.
-        .layer(admission::rate_limit_items(Arc::clone(&options.rate_limiter)))
-        // Beyond this, refusing is cheaper for everybody than trying.
-        .layer(admission::in_flight_limit(options.max_in_flight, options.watches))
-        // A watch ends when the server drains: it would hold it up, and its client can resume elsewhere.
-        .layer(admission::end_watches(shutdown.clone()))
-        .option_layer(options.traces.as_ref().map(|_| MapRequestLayer::new(admission::note_principal)))
-        .service(routes.prepare());
+    let stack = stack(&options, shutdown.clone(), routes.prepare());
 
     let bounds = connection::Bounds::new(&options, shutdown.clone());
     if let Some(tls) = options.tls.clone() {
@@ -183,6 +159,54 @@ pub async fn serve(
     drop(listener);
     drain(&connections, &bounds, &options).await;
     Ok(())
+}
+
+/// All layers that a call passes, around a service.
+fn stack<S, B>(
+    options: &Options,
+    shutdown: CancellationToken,
+    service: S,
+) -> impl Service<Request<B>, Response = Response, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static
+where
+    S: Service<Request<MessageBody<B>>, Response = Response, Error = Infallible, Future: Send + 'static>
+        + Clone
+        + Unpin
+        + Send
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<StdError>> + Unpin + Send + 'static,
+{
+    // From the outermost to the innermost.
+    ServiceBuilder::new()
+        // Every call is counted, whoever answers it.
+        .layer(admission::statistics(Arc::clone(&options.statistics)))
+        // Calls that are traced have their span here, so that refused ones are seen too.
+        .option_layer(
+            options.traces.clone().map(|sampler| admission::trace_calls(sampler, options.credentials.clone())),
+        )
+        // A panic in any layer below becomes INTERNAL, and unwinding gives back what the call held.
+        .layer(admission::catch_panics())
+        // Strangers get an answer that they understand; errors of the libraries below get our form.
+        .layer(admission::protocol_errors())
+        // Who calls, and whether he may call this.
+        .layer(admission::credentials(options.credentials.clone()))
+        // A client that calls too often is refused before its message is read.
+        .layer(admission::rate_limit(Arc::clone(&options.rate_limiter)))
+        // While the writer is behind, new work is refused before its message is read.
+        .layer(admission::shed(Arc::clone(&options.overload)))
+        // DEADLINE_EXCEEDED in time, streams included; handlers see the exact deadline.
+        .layer(admission::deadline(options.max_call))
+        // Messages that are too large, cut off or never sent fail with our errors. A call without its message gets no further.
+        .layer(admission::arrival(options.arrival))
+        // A credential that was revoked while the message arrived permits nothing.
+        .layer(admission::refuse_revoked())
+        // The items of a batch are charged as soon as they can be counted. A batch that is refused is not decoded and takes no place.
+        .layer(admission::rate_limit_items(Arc::clone(&options.rate_limiter)))
+        // Beyond this, refusing is cheaper for everybody than trying.
+        .layer(admission::in_flight_limit(options.max_in_flight, options.watches))
+        // A watch ends when the server drains: it would hold it up, and its client can resume elsewhere.
+        .layer(admission::end_watches(shutdown))
+        .option_layer(options.traces.as_ref().map(|_| MapRequestLayer::new(admission::note_principal)))
+        .service(service)
 }
 
 /// Gives each connection a place, or closes it.

@@ -169,7 +169,7 @@ where
         request.headers_mut().remove(header::AUTHORIZATION);
         let (Some(known), Some(shown)) = (known, shown) else {
             if method.is_known && method.access != Access::Open {
-                shares::note_admitted(&request);
+                shares::note_admitted(&request, false);
             }
             return GuardedCall::Called(self.inner.call(request));
         };
@@ -220,7 +220,7 @@ where
             return GuardedCall::boxed(failure.status().into_http());
         }
     };
-    shares::note_admitted(&request);
+    shares::note_admitted(&request, true);
     request.extensions_mut().insert(Authenticated(session.principal, session.ended.clone()));
     if !method.may_wait {
         return GuardedCall::Called(inner.call(request));

@@ -40,7 +40,7 @@ pub use credentials::{Clock, FailureReason, Failures, KnownKeys, credentials};
 pub use deadline::{Deadline, deadline};
 pub use drain::end_watches;
 pub use limit::in_flight_limit;
-pub use message::MESSAGE_LIMIT_BYTES;
+pub use message::{MESSAGE_LIMIT_BYTES, MessageBody};
 pub use methods::{CallClass, Method, Methods};
 pub use namespace::{DEFAULT_NAMESPACE, NAMESPACE, fair_share};
 pub use panic::catch_panics;

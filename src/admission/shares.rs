@@ -5,7 +5,7 @@
 //! 1998). A little is free for every connection in any case.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// What one connection has taken. In the extensions of its requests.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +25,8 @@ pub(super) struct Taken {
     pub(super) arriving_bytes: AtomicUsize,
     /// Calls that have begun with a valid credential. Where none is required: all but those of methods that never need one.
     admitted: AtomicU64,
+    /// Whether one of them had a valid credential.
+    is_authenticated: AtomicBool,
 }
 
 impl ConnectionShare {
@@ -36,6 +38,11 @@ impl ConnectionShare {
     /// Calls that have begun so far with a valid credential. Where none is required: all but health checks and reflection.
     pub fn admitted(&self) -> u64 {
         self.0.admitted.load(Ordering::Relaxed)
+    }
+
+    /// Whether a call with a valid credential has come on it.
+    pub fn is_authenticated(&self) -> bool {
+        self.0.is_authenticated.load(Ordering::Relaxed)
     }
 
     /// Whether a call or a watch is in flight, other than of health and reflection.
@@ -50,9 +57,13 @@ pub(super) fn of<B>(request: &http::Request<B>) -> ConnectionShare {
 }
 
 /// Counts a call that the layer of credentials has let in for the connection that it came on.
-pub(super) fn note_admitted<B>(request: &http::Request<B>) {
+pub(super) fn note_admitted<B>(request: &http::Request<B>, has_credential: bool) {
     if let Some(share) = request.extensions().get::<ConnectionShare>() {
         share.note_admitted();
+        // Written once, so that the line stays shared by the caches of all cores.
+        if has_credential && !share.is_authenticated() {
+            share.0.is_authenticated.store(true, Ordering::Relaxed);
+        }
     }
 }
 

@@ -215,7 +215,7 @@ async fn run<T, S>(
         tokio::select! {
             ended = std::future::poll_fn(|context| {
                 quota.renew();
-                if share.admitted() > 0 {
+                if share.is_authenticated() {
                     place.leave_share();
                 }
                 connection.as_mut().poll(context)

@@ -1,5 +1,6 @@
 //! The whole stack on a real TCP port, with a real client, around a service that misbehaves on demand.
 
+mod cost;
 mod probe;
 
 use std::time::Duration;

@@ -17,9 +17,9 @@ const AREA: &str = "client";
 pub async fn look(client: &Client, shows_certificate: bool) -> Vec<Finding> {
     let asks_for_key = shows_certificate || asks_for_key(client).await;
     let namespace = read(client).await;
-    let mut findings = vec![of_encryption(client, asks_for_key)];
+    let mut findings = vec![of_encryption(&client.server, asks_for_key)];
     match (asks_for_key, namespace.as_ref().err().and_then(reason).as_deref()) {
-        (false, _) => findings.push(of_open_door(client)),
+        (false, _) => findings.push(of_open_door(&client.server)),
         (true, Some("CREDENTIAL_INVALID")) => {
             let what = told(&client.server, namespace.as_ref().err().unwrap_or(&Status::unauthenticated("")));
             let advice =
@@ -46,12 +46,12 @@ async fn read(client: &Client) -> Result<(), Status> {
     client.jobs().list_jobs(client.ask_within(ANSWER, request)).await.map(drop)
 }
 
-fn of_encryption(client: &Client, asks_for_key: bool) -> Finding {
+fn of_encryption(server: &str, asks_for_key: bool) -> Finding {
     let check = "encryption";
-    if client.server.starts_with("https://") {
+    if server.starts_with("https://") {
         return Finding::ok(AREA, check, "TLS");
     }
-    if is_loopback(&client.server) {
+    if is_loopback(server) {
         return Finding::ok(AREA, check, "none, on this machine");
     }
     let what = if asks_for_key {
@@ -62,9 +62,9 @@ fn of_encryption(client: &Client, asks_for_key: bool) -> Finding {
     Finding::warn(AREA, check, what).advise("give the server --tls-cert and --tls-key, and use https://")
 }
 
-fn of_open_door(client: &Client) -> Finding {
+fn of_open_door(server: &str) -> Finding {
     let check = "key";
-    if is_loopback(&client.server) {
+    if is_loopback(server) {
         return Finding::ok(AREA, check, "none is asked for, on this machine");
     }
     Finding::warn(AREA, check, "none is required: every client that reaches the server may do everything")
@@ -112,6 +112,7 @@ fn of_namespace(client: &Client, answer: Result<(), Status>) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use super::super::finding::Level;
     use super::*;
 
     #[test]
@@ -121,6 +122,20 @@ mod tests {
         }
         for server in ["http://10.0.0.1:1", "http://localhost.example.com:1", "http://[2001:db8::1]:1"] {
             assert!(!is_loopback(server), "{server}");
+        }
+    }
+
+    #[test]
+    fn what_others_can_read_or_do_is_told() {
+        for (finding, level) in [
+            (of_encryption("https://10.0.0.1:1", true), Level::Ok),
+            (of_encryption("http://127.0.0.1:1", true), Level::Ok),
+            (of_encryption("http://10.0.0.1:1", true), Level::Warn),
+            (of_encryption("http://10.0.0.1:1", false), Level::Warn),
+            (of_open_door("http://localhost:1"), Level::Ok),
+            (of_open_door("https://10.0.0.1:1"), Level::Warn),
+        ] {
+            assert_eq!(finding.level, level, "{finding:?}");
         }
     }
 }

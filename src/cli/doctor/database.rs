@@ -71,7 +71,7 @@ fn told<T>(
     }
 }
 
-fn unanswered(check: &'static str, error: &Unanswered) -> Finding {
+fn unanswered(check: &'static str, error: &dyn std::fmt::Display) -> Finding {
     Finding::warn(AREA, check, format!("it could not be looked at: {error}"))
 }
 
@@ -283,5 +283,24 @@ mod tests {
         assert_eq!(level(11, 7)[0], Level::Fail);
         assert_eq!(level(10, 1)[1], Level::Fail);
         assert_eq!(of_schema(None)[0].level, Level::Warn);
+    }
+
+    #[test]
+    fn what_holds_vacuum_back_or_is_not_used_is_told_one_by_one() {
+        let levels = |findings: Vec<Finding>| findings.iter().map(|it| (it.check, it.level)).collect::<Vec<_>>();
+        let transaction = |state: &str| LongTransaction {
+            id: "1".to_owned(),
+            owner: "ana".to_owned(),
+            state: state.to_owned(),
+            age_seconds: 90.0,
+        };
+        assert_eq!(levels(of_transactions(&[])), [("transactions", Level::Ok)]);
+        let both = of_transactions(&[transaction("active"), transaction("prepared")]);
+        assert!(both[0].advice.contains("pg_terminate_backend") && both[1].advice.contains("ROLLBACK PREPARED"));
+        assert_eq!(levels(both), [("transactions", Level::Warn); 2]);
+        let dead = DeadRows { table: "stages".to_owned(), dead: 9, live: 1 };
+        assert_eq!(levels(of_dead_rows(&[dead])), [("dead rows", Level::Warn)]);
+        assert_eq!(levels(of_indexes(&["jobs_by_end".to_owned()])), [("indexes", Level::Fail)]);
+        assert_eq!(levels(vec![unanswered("slots", &"no rights")]), [("slots", Level::Warn)]);
     }
 }

@@ -68,12 +68,16 @@ async fn of_version(client: &Client) -> Finding {
         Err(status) if status.code() == Code::Unauthenticated => {
             return Finding::warn(AREA, "version", "only a call with a valid key gets it");
         }
-        Err(status) => return refused(client, "version", &status),
+        Err(status) => return refused(&client.server, "version", &status),
     };
-    let own = env!("CARGO_PKG_VERSION");
     let date = response.metadata().get("date").and_then(|date| date.to_str().ok().map(str::to_owned));
-    let version = response.into_inner().version;
     let skew = date.and_then(|date| skew_seconds(&date, asked)).unwrap_or_default();
+    of_info(&response.into_inner().version, skew)
+}
+
+/// What a server told of itself; its clock is so many seconds ahead.
+fn of_info(version: &str, skew: i64) -> Finding {
+    let own = env!("CARGO_PKG_VERSION");
     if skew.abs() > CLOCK_SECONDS {
         return Finding::warn(AREA, "clock", format!("its clock is {} s {} this machine's", skew.abs(), side(skew)))
             .advise(
@@ -109,10 +113,39 @@ async fn of_reflection(client: &Client) -> Finding {
         Err(status) if status.code() == Code::Unimplemented => {
             Finding::ok(AREA, "reflection", "off: grpcurl needs -proto or -protoset")
         }
-        Err(status) => refused(client, "reflection", &status),
+        Err(status) => refused(&client.server, "reflection", &status),
     }
 }
 
-fn refused(client: &Client, check: &'static str, status: &Status) -> Finding {
-    Finding::fail(AREA, check, told(&client.server, status))
+fn refused(server: &str, check: &'static str, status: &Status) -> Finding {
+    Finding::fail(AREA, check, told(server, status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Level;
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_not_well_old_or_out_of_time_is_told_so() {
+        let own = env!("CARGO_PKG_VERSION");
+        for (finding, check, level) in [
+            (of_health(ServingStatus::Serving), "health", Level::Ok),
+            (of_health(ServingStatus::NotServing), "health", Level::Fail),
+            (of_info(own, CLOCK_SECONDS), "version", Level::Ok),
+            (of_info("0.0.1", 0), "version", Level::Warn),
+            (of_info(own, -CLOCK_SECONDS - 1), "clock", Level::Warn),
+            (refused("http://localhost:1", "reflection", &Status::internal("x")), "reflection", Level::Fail),
+        ] {
+            assert_eq!((finding.check, finding.level), (check, level), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn the_skew_is_that_of_the_date_that_was_told() {
+        let asked = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        assert_eq!(skew_seconds("Sun, 06 Nov 1994 08:49:37 GMT", asked), Some(0));
+        assert_eq!(skew_seconds("Sun, 06 Nov 1994 08:49:40 GMT", asked), Some(3));
+        assert_eq!(skew_seconds("yesterday", asked), None);
+    }
 }
