@@ -1,6 +1,6 @@
 //! Rate limits under load: clients that call at their rate, then at twice their rate, and beside them some that stay below it.
 //!
-//! Clients are told apart by namespace. What each got, what was refused and what honest clients waited is told; what was refused is compared with
+//! With `--target` the server must have `--rate-limit-write 20/s --rate-limit-essential 20/s`. Clients are told apart by namespace. What each got, what was refused and what honest clients waited is told; what was refused is compared with
 //! what the server counted.
 
 use std::convert::Infallible;
@@ -37,6 +37,9 @@ const HONEST_RATE: f64 = 15.0;
 const BEAT_EVERY: Duration = Duration::from_millis(500);
 /// How long a phase takes at least; the burst would count for too much otherwise.
 const MIN_RUN: Duration = Duration::from_secs(10);
+/// From the beginning of a phase until bursts are used up: at twice its rate a client spends two seconds of it in two seconds, and all its calls are
+/// accepted. Latencies are looked at afterwards, when calls are refused.
+const SETTLED: Duration = Duration::from_secs(3);
 /// Connections of all clients.
 const CONNECTIONS: usize = 16;
 /// Calls for the cost of the layer.
@@ -45,8 +48,11 @@ const COST_CALLS: u32 = 1_000_000;
 /// What came of the calls of one client.
 #[derive(Clone, Default)]
 struct Outcome {
-    /// Latencies of accepted writes, in microseconds.
-    accepted: Vec<u32>,
+    accepted: usize,
+    /// Latencies of accepted writes once bursts were used up, in microseconds.
+    latencies: Vec<u32>,
+    /// Those of refused writes.
+    refusals: Vec<u32>,
     refused: usize,
     /// Writes that failed otherwise.
     failed: usize,
@@ -56,13 +62,16 @@ struct Outcome {
 
 /// Both phases.
 pub async fn limits(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
-    let url = scene.settings.database_url.as_deref().filter(|_| scene.settings.target.is_none());
-    let url = url.context("bench limits starts a server of its own, so --target cannot be used")?;
     let (none, layer) = (cost(false).await, cost(true).await);
     eprintln!("limits: the layer costs {:.0} ns a call ({layer:.0} ns with it, {none:.0} ns without)", layer - none);
     let rate = format!("{RATE}/s");
     let flags = [("--rate-limit-write", &*rate), ("--rate-limit-essential", &*rate)];
-    let server = Server::limited(url, &flags).await.context("the server does not start")?;
+    let own = match (&scene.settings.database_url, &scene.settings.target) {
+        (Some(url), None) => Some(Server::limited(url, &flags).await.context("the server does not start")?),
+        (_, Some(_)) => None,
+        (None, None) => anyhow::bail!("no database"),
+    };
+    let server = own.as_ref().unwrap_or(&scene.pair.ours);
     let channels = channels(&server.address, CONNECTIONS * 64).await?;
     let names = |kind: &str, count: usize| -> Vec<String> {
         (0..count).map(|i| format!("{}-{kind}-{i}", scene.name)).collect()
@@ -72,7 +81,7 @@ pub async fn limits(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let run = scene.settings.run.max(MIN_RUN);
     let (mut rows, mut quiet_p99) = (Vec::new(), None);
     for multiple in [0.95, 2.0] {
-        let before = refusals(&channels[0]).await?;
+        let (before, cpu_before) = (refusals(&channels[0]).await?, server.cpu_us());
         let clients = busy.iter().map(|name| (name, f64::from(RATE) * multiple));
         let clients = clients.chain(honest.iter().map(|name| (name, HONEST_RATE)));
         let outcomes = phase(&channels, clients, run).await?;
@@ -86,11 +95,15 @@ pub async fn limits(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
         );
         let ratio = quiet_p99.map(|quiet: u32| f64::from(told.p99_us) / f64::from(quiet.max(1)));
         quiet_p99.get_or_insert(told.p99_us);
-        rows.push(Row { ratio, memory_bytes: server.memory_bytes(), ..told });
+        let cpu_us = (server.cpu_us() - cpu_before)
+            / outcomes.iter().map(|it| it.accepted + it.refused).sum::<usize>().max(1) as f64;
+        rows.push(Row { ratio, memory_bytes: server.memory_bytes(), server_cpu_us: cpu_us, ..told });
         // All buckets are full again.
         tokio::time::sleep(Duration::from_secs(3)).await;
     }
-    server.stop().await;
+    if let Some(own) = own {
+        own.stop().await;
+    }
     Ok(rows)
 }
 
@@ -118,12 +131,15 @@ async fn cost(is_limited: bool) -> f64 {
     began.elapsed().as_nanos() as f64 / f64::from(COST_CALLS)
 }
 
-/// Creates namespaces on the server without limits.
+/// Creates namespaces; on a server with limits as fast as it takes them.
 async fn create(address: &Address, names: impl Iterator<Item = &String>) -> anyhow::Result<()> {
     let mut admin = AdminServiceClient::new(channels(address, 1).await?.remove(0));
     for name in names {
         let request = proto::CreateNamespaceRequest { name: name.clone(), ..Default::default() };
-        admin.create_namespace(request).await?;
+        while let Err(status) = admin.create_namespace(request.clone()).await {
+            anyhow::ensure!(status.code() == Code::ResourceExhausted, "{status}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
     Ok(())
 }
@@ -169,14 +185,21 @@ async fn client(channel: KeyedChannel, namespace: String, rate: f64, i: usize, r
         calls.spawn(async move {
             let sent = Instant::now();
             let code = write(channel, &namespace).await;
-            (code, u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX))
+            let micros = u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX);
+            (code, (sent.duration_since(began) >= SETTLED).then_some(micros))
         });
     }
     let mut outcome = Outcome { took: began.elapsed(), ..Outcome::default() };
     while let Some(call) = calls.join_next().await {
         match call {
-            Ok((Code::Ok, micros)) => outcome.accepted.push(micros),
-            Ok((Code::ResourceExhausted, _)) => outcome.refused += 1,
+            Ok((Code::Ok, micros)) => {
+                outcome.accepted += 1;
+                outcome.latencies.extend(micros);
+            }
+            Ok((Code::ResourceExhausted, micros)) => {
+                outcome.refused += 1;
+                outcome.refusals.extend(micros);
+            }
             Ok(_) | Err(_) => outcome.failed += 1,
         }
     }
@@ -221,18 +244,24 @@ fn within<T>(namespace: &str, message: T) -> tonic::Request<T> {
 
 fn tell(multiple: f64, loud: &[Outcome], well: &[Outcome]) -> Row {
     let sum = |outcomes: &[Outcome], count: &dyn Fn(&Outcome) -> usize| outcomes.iter().map(count).sum::<usize>();
-    let accepted = sum(loud, &|outcome| outcome.accepted.len());
+    let accepted = sum(loud, &|outcome| outcome.accepted);
     // What a client may have sent: its burst, and its rate for as long as it called.
     let due = |outcome: &Outcome| f64::from(RATE) * (2.0 + outcome.took.as_secs_f64());
-    let shares: Vec<f64> = loud.iter().map(|outcome| outcome.accepted.len() as f64 / due(outcome)).collect();
+    let shares: Vec<f64> = loud.iter().map(|outcome| outcome.accepted as f64 / due(outcome)).collect();
     let (least, most) =
         shares.iter().fold((f64::MAX, 0.0_f64), |(least, most), share| (least.min(*share), most.max(*share)));
-    let mut latencies: Vec<u32> = well.iter().flat_map(|outcome| outcome.accepted.iter().copied()).collect();
-    latencies.sort_unstable();
-    let honest = Sample { calls: latencies.len() as u64, latencies, ..Sample::default() };
+    let sorted = |outcomes: &[Outcome], of: &dyn Fn(&Outcome) -> &[u32]| {
+        let mut latencies: Vec<u32> = outcomes.iter().flat_map(|outcome| of(outcome).iter().copied()).collect();
+        latencies.sort_unstable();
+        Sample { calls: latencies.len() as u64, latencies, ..Sample::default() }
+    };
+    let honest = sorted(well, &|outcome| &outcome.latencies);
+    let (loud_accepted, loud_refused) =
+        (sorted(loud, &|outcome| &outcome.latencies), sorted(loud, &|outcome| &outcome.refusals));
+    let ms = |micros: u32| f64::from(micros) / 1_000.0;
     eprintln!(
         "limits {multiple}×: {} clients, each got {:.1} to {:.1} % of what it may have; {accepted} accepted, {} refused, {} failed, {} heartbeats \
-         refused; {} honest clients: {} accepted, {} refused, {} failed, p50 {:.1} ms, p99 {:.1} ms",
+         refused; {} honest clients: {} accepted, {} refused, {} failed, p50 {:.1} ms, p99 {:.1} ms; of the others p99 {:.1} ms, of refusals {:.1} ms",
         loud.len(),
         least * 100.0,
         most * 100.0,
@@ -240,11 +269,13 @@ fn tell(multiple: f64, loud: &[Outcome], well: &[Outcome]) -> Row {
         sum(loud, &|outcome| outcome.failed),
         sum(loud, &|outcome| outcome.beats_refused),
         well.len(),
-        honest.calls,
+        sum(well, &|outcome| outcome.accepted),
         sum(well, &|outcome| outcome.refused),
         sum(well, &|outcome| outcome.failed),
-        f64::from(honest.quantile(0.5)) / 1_000.0,
-        f64::from(honest.quantile(0.99)) / 1_000.0,
+        ms(honest.quantile(0.5)),
+        ms(honest.quantile(0.99)),
+        ms(loud_accepted.quantile(0.99)),
+        ms(loud_refused.quantile(0.99)),
     );
     let took = loud.first().map_or(1.0, |outcome| outcome.took.as_secs_f64());
     Row {
