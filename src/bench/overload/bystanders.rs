@@ -1,0 +1,174 @@
+//! Clients beside an overload: workers who keep their leases, and one who submits now and then.
+//!
+//! They have a thread of their own, so that they wait for the server and not for the generator.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+use tonic::Code;
+
+use super::super::address::{Address, KeyedChannel};
+use super::super::encoded::Encoded;
+use super::super::load::{Sample, channels};
+use super::{Answered, PATIENCE, job, ms, sorted, submit};
+use crate::proto;
+use crate::proto::job_service_client::JobServiceClient;
+use crate::proto::worker_service_client::WorkerServiceClient;
+
+/// Workers, each with one lease, and how long a lease lasts without a heartbeat.
+const WORKERS: usize = 60;
+const LEASE: Duration = Duration::from_secs(9);
+/// Between two heartbeats of a worker: a third of the lease.
+const BEAT_EVERY: Duration = Duration::from_secs(3);
+/// Between two submits of the client who submits now and then.
+const SUBMIT_EVERY: Duration = Duration::from_millis(50);
+/// Connections of all bystanders: 64 callers share one.
+const CALLERS: usize = 4 * 64;
+
+/// What bystanders saw.
+#[derive(Default)]
+pub struct Seen {
+    beats: Vec<Answered>,
+    submits: Vec<Answered>,
+    leases_lost: usize,
+}
+
+impl Seen {
+    /// Prints it.
+    pub fn tell(&self, multiple: f64) {
+        let of = |answered: &[Answered], code: Code| sorted(answered, |found| found == code);
+        let (beats, accepted) = (of(&self.beats, Code::Ok), of(&self.submits, Code::Ok));
+        let refused = of(&self.submits, Code::ResourceExhausted);
+        let one = |sample: &Sample| format!("p50 {:.1} ms p99 {:.1} ms", ms(sample, 0.5), ms(sample, 0.99));
+        eprintln!(
+            "  beside it: {} heartbeats {}, {} refused, {} leases lost; {} submits accepted {}, {} refused {}",
+            beats.calls,
+            one(&beats),
+            self.beats.len() as u64 - beats.calls,
+            self.leases_lost,
+            accepted.calls,
+            one(&accepted),
+            refused.calls,
+            one(&refused),
+        );
+    }
+}
+
+/// They run until they are told to stop.
+pub struct Bystanders {
+    stop: Arc<AtomicBool>,
+    seen: oneshot::Receiver<anyhow::Result<Seen>>,
+}
+
+impl Bystanders {
+    /// Starts them; they hold their leases when this returns.
+    pub async fn start(address: &Address, name: &str, request: &Encoded) -> anyhow::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (ready, started) = oneshot::channel();
+        let (done, seen) = oneshot::channel();
+        let (address, name, request) = (address.clone(), name.to_owned(), request.clone());
+        let until = stop.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("bystanders".to_owned()).spawn(move || {
+            let all = runtime.block_on(run(&address, &name, request, until, ready));
+            let _gone = done.send(all);
+        })?;
+        if started.await.is_err() {
+            seen.await.context("the bystanders panicked")??;
+            anyhow::bail!("the bystanders stopped before they began");
+        }
+        Ok(Self { stop, seen })
+    }
+
+    /// What they saw.
+    pub async fn stop(self) -> anyhow::Result<Seen> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.seen.await.context("the bystanders panicked")?
+    }
+}
+
+async fn run(
+    address: &Address,
+    name: &str,
+    request: Encoded,
+    stop: Arc<AtomicBool>,
+    ready: oneshot::Sender<()>,
+) -> anyhow::Result<Seen> {
+    let channels = channels(address, CALLERS).await?;
+    let leases = lease(&channels[0], name).await?;
+    let beat = |(i, lease): (usize, proto::Lease)| {
+        tokio::spawn(keep(channels[i % channels.len()].clone(), lease.lease_token, i, stop.clone()))
+    };
+    let workers: Vec<JoinHandle<(Vec<Answered>, bool)>> = leases.into_iter().enumerate().map(beat).collect();
+    let submits = tokio::spawn(submit_now_and_then(channels[0].clone(), request, stop.clone()));
+    let _gone = ready.send(());
+    let mut seen = Seen { submits: submits.await.context("the client panicked")?, ..Seen::default() };
+    for worker in workers {
+        let (beats, is_lost) = worker.await.context("a worker panicked")?;
+        seen.beats.extend(beats);
+        seen.leases_lost += usize::from(is_lost);
+    }
+    Ok(seen)
+}
+
+async fn lease(channel: &KeyedChannel, name: &str) -> anyhow::Result<Vec<proto::Lease>> {
+    let queue = format!("{name}-held");
+    let mut jobs = JobServiceClient::new(channel.clone());
+    // The run before may still be worked off.
+    let until = Instant::now() + PATIENCE;
+    while let Err(status) = jobs.submit_job(job(&queue, WORKERS)).await {
+        anyhow::ensure!(status.code() == Code::ResourceExhausted && Instant::now() < until, "{status}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let request = proto::LeaseStagesRequest {
+        worker_id: name.to_owned(),
+        queues: vec![queue],
+        max_stages: i32::try_from(WORKERS)?,
+        wait: Some(prost_types::Duration { seconds: 10, nanos: 0 }),
+        lease_duration: Some(prost_types::Duration { seconds: i64::try_from(LEASE.as_secs())?, nanos: 0 }),
+        ..Default::default()
+    };
+    let leases = WorkerServiceClient::new(channel.clone()).lease_stages(request).await?.into_inner().leases;
+    anyhow::ensure!(leases.len() == WORKERS, "only {} of {WORKERS} stages were leased", leases.len());
+    Ok(leases)
+}
+
+/// Keeps one lease until it is told to stop, or the lease is lost.
+async fn keep(channel: KeyedChannel, token: String, i: usize, stop: Arc<AtomicBool>) -> (Vec<Answered>, bool) {
+    let mut beats = Vec::new();
+    // Spread over the interval, as those of workers that began at different times are.
+    tokio::time::sleep(BEAT_EVERY.mul_f64(i as f64 / WORKERS as f64)).await;
+    let mut tick = tokio::time::interval(BEAT_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !stop.load(Ordering::Relaxed) {
+        tick.tick().await;
+        let beat = proto::LeaseBeat { lease_token: token.clone(), ..Default::default() };
+        let request = proto::HeartbeatRequest { beats: vec![beat] };
+        let sent = Instant::now();
+        let reply = WorkerServiceClient::new(channel.clone()).heartbeat(request).await;
+        beats.push((sent.elapsed(), reply.as_ref().map_or_else(tonic::Status::code, |_| Code::Ok)));
+        let lost = proto::LeaseDirective::Lost as i32;
+        if reply.is_ok_and(|reply| reply.get_ref().statuses.iter().any(|status| status.directive == lost)) {
+            return (beats, true);
+        }
+    }
+    (beats, false)
+}
+
+async fn submit_now_and_then(channel: KeyedChannel, request: Encoded, stop: Arc<AtomicBool>) -> Vec<Answered> {
+    let mut submits = Vec::new();
+    let mut tick = tokio::time::interval(SUBMIT_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !stop.load(Ordering::Relaxed) {
+        tick.tick().await;
+        let sent = Instant::now();
+        let outcome = submit(channel.clone(), request.clone()).await;
+        submits.push((sent.elapsed(), outcome.map_or_else(|status| status.code(), |()| Code::Ok)));
+    }
+    submits
+}
