@@ -8,6 +8,7 @@ mod connection;
 mod idle;
 mod metered;
 mod operators;
+mod pause;
 mod places;
 mod tls;
 

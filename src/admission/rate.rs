@@ -25,7 +25,7 @@ use tonic::{Code, Status};
 use tower::layer::{LayerFn, layer_fn};
 
 use super::message::MessageBody;
-use super::{CallClass, Inner, Outcome, Response, methods, namespace, peer, refusal};
+use super::{CallClass, Inner, Outcome, Response, methods, namespace, peer, refusal, shares};
 pub(super) use bucket::Bucket;
 pub use bucket::ClassRate;
 use bucket::{RateClock, Shortage};
@@ -171,7 +171,10 @@ where
         let class = method.class();
         let left = match self.limiter.charge_first(&client, class) {
             Ok(left) => left,
-            Err(status) => return ChargedCall::Refused(Some(status.into_http())),
+            Err(status) => {
+                shares::note_refused(&request);
+                return ChargedCall::Refused(Some(status.into_http()));
+            }
         };
         if method.items_field.is_some() {
             request.extensions_mut().insert(Charged(client));

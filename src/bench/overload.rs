@@ -131,7 +131,7 @@ fn tell(
         ms(&refused, 1.0),
         ms(&refused, 0.99),
     );
-    seen.tell(multiple);
+    seen.tell();
     Row {
         ratio: Some(good / peak.per_second()),
         ..row(&format!("overload {multiple}×"), answered.len(), &accepted, good, scene)

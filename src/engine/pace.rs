@@ -12,7 +12,7 @@ pub const MAX_WAIT: Duration = Duration::from_millis(250);
 /// The same before the lane of large operations: those who load by the batch send several at once and hold up nobody else.
 pub const MAX_BULK_WAIT: Duration = Duration::from_secs(5);
 /// How long committing one group should take at most: what arrives in between waits for it. Much smaller groups cost throughput.
-const MAX_GROUP_TIME: Duration = Duration::from_millis(80);
+const MAX_GROUP_TIME: Duration = Duration::from_millis(50);
 /// Rows that a group may have at least, however slow the database is.
 const MIN_GROUP_ROWS: usize = 1_000;
 /// Smaller groups say little: most of their time is the round trip and the flush.
@@ -81,7 +81,7 @@ mod tests {
             pace.note(5_000, Duration::from_millis(100));
         }
         assert_eq!((pace.max_waiting_rows() + 50) / 100, 125, "a quarter of a second at 50,000 rows a second");
-        assert_eq!((pace.max_group_rows() + 50) / 100, 40);
+        assert_eq!((pace.max_group_rows() + 50) / 100, 25);
         assert_eq!(pace.time_for(20_000).as_millis(), 400);
         for _ in 0..100 {
             pace.note(1_000, Duration::from_secs(1));

@@ -40,7 +40,7 @@ pub struct Seen {
 
 impl Seen {
     /// Prints it.
-    pub fn tell(&self, multiple: f64) {
+    pub fn tell(&self) {
         let of = |answered: &[Answered], code: Code| sorted(answered, |found| found == code);
         let (beats, accepted) = (of(&self.beats, Code::Ok), of(&self.submits, Code::Ok));
         let refused = of(&self.submits, Code::ResourceExhausted);
