@@ -101,7 +101,7 @@ pub struct Methods {
 
 /// Refusing these would lose leases and permits that are held, or work that is done.
 const ESSENTIAL: &[&str] =
-    &["Heartbeat", "CompleteStage", "FailStage", "ReleaseStage", "RenewPermits", "ReleasePermit"];
+    &["Heartbeat", "CompleteStage", "CompleteStages", "FailStage", "ReleaseStage", "RenewPermits", "ReleasePermit"];
 /// These can only bring new work. Of other writes some go on with accepted work, some are an operator's, and of a commit only the message tells.
 const NEW_WORK: &[&str] =
     &["SubmitJob", "BatchSubmitJobs", "UpdateRecord", "BatchUpdateRecords", "BatchWriteRecords", "DeleteRecord"];
@@ -116,6 +116,7 @@ const BATCHES: &[(&str, &str)] = &[
     ("BatchUpdateRecords", "updates"),
     ("BatchWriteRecords", "updates"),
     ("Commit", "operations"),
+    ("CompleteStages", "outcomes"),
     ("Heartbeat", "beats"),
     ("RenewPermits", "permit_tokens"),
 ];
@@ -283,6 +284,7 @@ mod tests {
             ("/interlock.v1.TransactionService/Commit", CallClass::Write),
             ("/interlock.v1.JobService/WatchJob", CallClass::Watch),
             ("/interlock.v1.WorkerService/Heartbeat", CallClass::Essential),
+            ("/interlock.v1.WorkerService/CompleteStages", CallClass::Essential),
             ("/interlock.v1.PermitService/ReleasePermit", CallClass::Essential),
             ("/no.such.Service/Call", CallClass::Read),
         ] {

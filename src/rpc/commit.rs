@@ -17,7 +17,6 @@ use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::{Hold, Job};
 use crate::domain::record::{Record, RecordKey};
 use crate::domain::refusal::Refusal;
-use crate::domain::stage::Stage;
 use crate::error::Result;
 use crate::operation::commit::{Commit, Part};
 use crate::operation::control_job::Control;
@@ -293,7 +292,7 @@ fn result(
             told.job = budget.takes(&summary).then_some(summary);
         }
         (Subject::Stage(hold), Some(job), _) => {
-            if let Some(stage) = stage_of(job, hold) {
+            if let Some(stage) = job.stage_of(hold) {
                 let message = stage::stage(job, stage, None, None)?;
                 told.stage = budget.takes(&message).then_some(message);
             }
@@ -307,9 +306,3 @@ fn result(
     Ok(told)
 }
 
-fn stage_of<'a>(job: &'a Job, hold: &Hold) -> Option<&'a Arc<Stage>> {
-    match hold {
-        Hold::Token(token) => job.stages.get(token.stage_no),
-        Hold::Name(name) => job.stage_named(name),
-    }
-}

@@ -70,6 +70,8 @@ pub const STAGES_PER_LEASE_CALL: u32 = 100;
 pub const QUEUES_PER_LEASE_CALL: usize = 100;
 /// Beats in one Heartbeat.
 pub const BEATS_PER_HEARTBEAT: usize = 1_000;
+/// Outcomes in one CompleteStages, and in one message of a Work stream.
+pub const OUTCOMES_PER_CALL: usize = 500;
 /// The largest priority; its negative is the smallest.
 pub const PRIORITY: i32 = 1_000;
 /// The largest weight of a stage.

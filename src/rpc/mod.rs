@@ -24,6 +24,7 @@ pub mod limits;
 pub mod list;
 mod namespaces;
 mod operator;
+mod outcomes;
 pub mod page;
 mod permit_reads;
 mod permit_service;

@@ -170,7 +170,7 @@ fn result(written: Result<Written>, omit_fields: bool, budget: &mut Budget) -> R
 }
 
 /// A status as a message; its details are the encoded form of one already.
-fn in_a_message(status: &Status) -> pb::Status {
+pub(super) fn in_a_message(status: &Status) -> pb::Status {
     let decoded: std::result::Result<pb::Status, _> = prost::Message::decode(status.details());
     decoded.unwrap_or_else(|_| pb::Status {
         code: status.code() as i32,

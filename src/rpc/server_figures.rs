@@ -55,6 +55,7 @@ pub fn info() -> GetServerInfoResponse {
         permits_per_resource: small(MAX_HOLDERS),
         resource_name_bytes: small(MAX_NAME),
         operations_per_commit: small(limits::OPERATIONS_PER_COMMIT),
+        outcomes_per_call: small(limits::OUTCOMES_PER_CALL),
     };
     GetServerInfoResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),

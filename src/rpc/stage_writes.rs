@@ -11,7 +11,7 @@ use super::convert::{document, failure, stage as convert, submit, worker};
 use super::limits::{ARTIFACTS_BYTES, REPLY_BYTES, RESULT_BYTES};
 use super::page::Budget;
 use crate::domain::id::{Name, NamespaceId, StageNo};
-use crate::domain::job::Job;
+use crate::domain::job::{Hold, Job};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{RequestIdentity, RequestRecord};
 use crate::domain::retry::RetryPolicy;
@@ -30,45 +30,74 @@ impl From<worker::Target> for Target {
     }
 }
 
-/// What every answer here says.
-#[derive(Default)]
-struct Written {
-    stage: Option<proto::Stage>,
-    job_revision: i64,
-    applied: bool,
-    replayed: bool,
-    applied_revision: i64,
+/// What became of a write of one stage.
+pub(super) struct Written {
+    /// The job as it is now, and the stage. None: the job has been deleted since.
+    at: Option<(Arc<Job>, StageNo)>,
+    /// Whether anything changed; of a replay, whether the first call changed anything.
+    pub(super) applied: bool,
+    /// Whether it had been applied before.
+    pub(super) replayed: bool,
+    /// The job's revision that it made. 0: nothing changed.
+    pub(super) applied_revision: i64,
 }
 
-/// The answer to an applied or repeated write of one stage.
+impl Written {
+    /// What the decision about a stage has left.
+    pub(super) fn decided(job: &Arc<Job>, no: StageNo, applied: bool) -> Self {
+        let applied_revision = if applied { job.revision } else { 0 };
+        Self { at: Some((job.clone(), no)), applied, replayed: false, applied_revision }
+    }
+
+    /// What a remembered decision about a stage has left.
+    pub(super) fn applied_before(job: Option<&Arc<Job>>, hold: &Hold, applied_revision: i64) -> Self {
+        let at = job.and_then(|job| Some((job.clone(), job.stage_of(hold)?.no)));
+        Self { at, applied: applied_revision > 0, replayed: true, applied_revision }
+    }
+
+    /// The revision of the job now. 0: the job has been deleted since.
+    pub(super) fn job_revision(&self) -> i64 {
+        self.at.as_ref().map_or(0, |(job, _)| job.revision)
+    }
+
+    /// The stage now, with the artifacts that it had before this write. None: the job has been deleted since.
+    async fn stage(&self, caller: &Caller) -> Result<Option<proto::Stage>> {
+        let Some((job, no)) = &self.at else { return Ok(None) };
+        if self.applied && !self.replayed {
+            return self.bare_stage();
+        }
+        told_anew(caller, job, *no).await.map(Some)
+    }
+
+    /// The stage now, without artifacts. None: the job has been deleted since.
+    pub(super) fn bare_stage(&self) -> Result<Option<proto::Stage>> {
+        let stage = |(job, no): &(Arc<Job>, StageNo)| convert::stage(job, &job.stages[*no], None, None);
+        self.at.as_ref().map(stage).transpose()
+    }
+}
+
+/// What became of a write of one stage, by the reply to it.
 async fn written(caller: &Caller, reply: &Reply) -> Result<Written> {
     if let Some(record) = &reply.replayed {
-        return replayed(caller, record).await;
+        let at = recorded(caller, record).await?;
+        let applied_revision = if record.applied { record.revision } else { 0 };
+        return Ok(Written { at, applied: record.applied, replayed: true, applied_revision });
     }
-    let (Some(job), Some(&no)) = (reply.jobs.first(), reply.stages.first()) else {
-        return Err(Error::bug("a stage was written without a job"));
-    };
-    let stage = match reply.applied {
-        // What a completion has brought, its caller puts in.
-        true => convert::stage(job, &job.stages[no], None, None)?,
-        false => told_anew(caller, job, no).await?,
-    };
-    let applied_revision = if reply.applied { job.revision } else { 0 };
-    Ok(Written {
-        stage: Some(stage),
-        job_revision: job.revision,
-        applied: reply.applied,
-        replayed: false,
-        applied_revision,
-    })
+    match (reply.jobs.first(), reply.stages.first()) {
+        (Some(job), Some(&no)) => Ok(Written::decided(job, no, reply.applied)),
+        (_, _) => Err(Error::bug("a stage was written without a job")),
+    }
 }
 
-async fn replayed(caller: &Caller, record: &RequestRecord) -> Result<Written> {
-    let applied_revision = if record.applied { record.revision } else { 0 };
-    let mut written = Written { applied: record.applied, replayed: true, applied_revision, ..Written::default() };
-    if let Some((job, no)) = recorded(caller, record).await? {
-        written.stage = Some(told_anew(caller, &job, no).await?);
-        written.job_revision = job.revision;
+/// Ends an attempt. An end that changed nothing is the one that the same token has told before: a replay too, though no
+/// `request_id` says so.
+pub(super) async fn end(caller: &Caller, end: EndStage) -> Result<Written> {
+    let reply = caller.execute(end).await?;
+    let mut written = written(caller, &reply).await?;
+    if !reply.applied && reply.replayed.is_none() {
+        // Nothing changes a stage after its end.
+        let changed = written.at.as_ref().map_or(0, |(job, no)| job.stages[*no].changed_revision);
+        (written.applied, written.replayed, written.applied_revision) = (true, true, changed);
     }
     Ok(written)
 }
@@ -145,6 +174,29 @@ pub(super) fn release(
     Ok(EndStage { target, end: End::Release, digest, expected_version: request.expected_version, request: None })
 }
 
+/// What one of many outcomes asks for.
+pub(super) fn outcome(
+    namespace: NamespaceId,
+    asked: proto::stage_outcome::Outcome,
+) -> std::result::Result<EndStage, Refusal> {
+    use proto::stage_outcome::Outcome;
+    let (request, end) = match asked {
+        Outcome::CompleteStage(mut request) => {
+            let (identity, digest) = identity_and_digest(namespace, &mut request)?;
+            (identity, completion(namespace, &request, digest)?)
+        }
+        Outcome::FailStage(mut request) => {
+            let (identity, digest) = identity_and_digest(namespace, &mut request)?;
+            (identity, failure(namespace, &request, digest)?)
+        }
+        Outcome::ReleaseStage(mut request) => {
+            let (identity, digest) = identity_and_digest(namespace, &mut request)?;
+            (identity, release(namespace, &request, digest)?)
+        }
+    };
+    Ok(EndStage { request, ..end })
+}
+
 /// What an AddStages asks for.
 pub(super) fn addition(
     namespace: NamespaceId,
@@ -165,8 +217,14 @@ pub async fn update_stage_progress(
     let identity = identity(caller.namespace, &mut request)?;
     let operation = UpdateProgress { request: identity, ..progress(caller.namespace, &request)? };
     let reply = caller.execute(operation).await?;
-    let Written { stage, job_revision, applied, replayed, applied_revision } = written(&caller, &reply).await?;
-    Ok(proto::UpdateStageProgressResponse { stage, job_revision, applied, replayed, applied_revision })
+    let written = written(&caller, &reply).await?;
+    Ok(proto::UpdateStageProgressResponse {
+        stage: written.stage(&caller).await?,
+        job_revision: written.job_revision(),
+        applied: written.applied,
+        replayed: written.replayed,
+        applied_revision: written.applied_revision,
+    })
 }
 
 /// CompleteStage.
@@ -174,42 +232,34 @@ pub async fn complete_stage(
     caller: Caller,
     mut request: proto::CompleteStageRequest,
 ) -> Result<proto::CompleteStageResponse> {
-    let (identity, digest) = identity_and_digest(&caller, &mut request)?;
-    let end = completion(caller.namespace, &request, digest)?;
-    let reply = caller.execute(EndStage { request: identity, ..end }).await?;
-    let mut written = written(&caller, &reply).await?;
-    if reply.applied && reply.replayed.is_none() {
-        if let Some(stage) = &mut written.stage {
-            stage.artifacts = request.artifacts;
-        }
-    } else {
-        repeated(&reply, &mut written);
+    let (identity, digest) = identity_and_digest(caller.namespace, &mut request)?;
+    let operation = completion(caller.namespace, &request, digest)?;
+    let written = end(&caller, EndStage { request: identity, ..operation }).await?;
+    let mut stage = written.stage(&caller).await?;
+    if let Some(stage) = stage.as_mut().filter(|_| !written.replayed) {
+        stage.artifacts = request.artifacts;
     }
-    let Written { stage, job_revision, applied, replayed, applied_revision } = written;
-    Ok(proto::CompleteStageResponse { stage, job_revision, applied, replayed, applied_revision })
-}
-
-/// The end of an attempt that changed nothing is the one that the same token has told before: a replay too, though no
-/// `request_id` says so.
-fn repeated(reply: &Reply, written: &mut Written) {
-    let (None, Some(job), Some(&no)) = (&reply.replayed, reply.jobs.first(), reply.stages.first()) else { return };
-    written.applied = true;
-    written.replayed = true;
-    // Nothing changes a stage after its end.
-    written.applied_revision = job.stages[no].changed_revision;
+    Ok(proto::CompleteStageResponse {
+        stage,
+        job_revision: written.job_revision(),
+        applied: written.applied,
+        replayed: written.replayed,
+        applied_revision: written.applied_revision,
+    })
 }
 
 /// FailStage.
 pub async fn fail_stage(caller: Caller, mut request: proto::FailStageRequest) -> Result<proto::FailStageResponse> {
-    let (identity, digest) = identity_and_digest(&caller, &mut request)?;
-    let end = failure(caller.namespace, &request, digest)?;
-    let reply = caller.execute(EndStage { request: identity, ..end }).await?;
-    let mut written = written(&caller, &reply).await?;
-    if !reply.applied {
-        repeated(&reply, &mut written);
-    }
-    let Written { stage, job_revision, applied, replayed, applied_revision } = written;
-    Ok(proto::FailStageResponse { stage, job_revision, applied, replayed, applied_revision })
+    let (identity, digest) = identity_and_digest(caller.namespace, &mut request)?;
+    let operation = failure(caller.namespace, &request, digest)?;
+    let written = end(&caller, EndStage { request: identity, ..operation }).await?;
+    Ok(proto::FailStageResponse {
+        stage: written.stage(&caller).await?,
+        job_revision: written.job_revision(),
+        applied: written.applied,
+        replayed: written.replayed,
+        applied_revision: written.applied_revision,
+    })
 }
 
 /// ReleaseStage.
@@ -217,11 +267,16 @@ pub async fn release_stage(
     caller: Caller,
     mut request: proto::ReleaseStageRequest,
 ) -> Result<proto::ReleaseStageResponse> {
-    let (identity, digest) = identity_and_digest(&caller, &mut request)?;
-    let end = release(caller.namespace, &request, digest)?;
-    let reply = caller.execute(EndStage { request: identity, ..end }).await?;
-    let Written { stage, job_revision, applied, replayed, applied_revision } = written(&caller, &reply).await?;
-    Ok(proto::ReleaseStageResponse { stage, job_revision, applied, replayed, applied_revision })
+    let (identity, digest) = identity_and_digest(caller.namespace, &mut request)?;
+    let operation = release(caller.namespace, &request, digest)?;
+    let written = end(&caller, EndStage { request: identity, ..operation }).await?;
+    Ok(proto::ReleaseStageResponse {
+        stage: written.stage(&caller).await?,
+        job_revision: written.job_revision(),
+        applied: written.applied,
+        replayed: written.replayed,
+        applied_revision: written.applied_revision,
+    })
 }
 
 /// AddStages.
@@ -266,10 +321,10 @@ fn new_stages(specs: &[proto::StageSpec], field: &str) -> std::result::Result<Ve
 
 /// The identity of a request, and the digest by which a repeat without one is recognised.
 fn identity_and_digest<R: digest::Repeatable>(
-    caller: &Caller,
+    namespace: NamespaceId,
     request: &mut R,
-) -> Result<(Option<RequestIdentity>, Uuid)> {
-    let identity = identity(caller.namespace, request)?;
+) -> std::result::Result<(Option<RequestIdentity>, Uuid), Refusal> {
+    let identity = identity(namespace, request)?;
     let digest = identity.map_or_else(|| digest::content(request), |identity| identity.digest);
     Ok((identity, digest))
 }

@@ -1,5 +1,5 @@
 //! WorkerService: which function answers which rpc. Leases and heartbeats are in `leases`, what ends or grows an attempt is
-//! in `stage_writes`.
+//! in `stage_writes`, and many ends at once are in `outcomes`.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::caller::answer;
 use super::services::Services;
-use super::{leases, stage_writes};
+use super::{leases, outcomes, stage_writes};
 use crate::admission::UntilSent;
 use crate::proto::worker_service_server::WorkerService;
 use crate::proto::*;
@@ -45,6 +45,10 @@ impl WorkerService for WorkerRpcs {
 
     async fn complete_stage(&self, request: Request<CompleteStageRequest>) -> Answer<CompleteStageResponse> {
         answer(&self.0, request, stage_writes::complete_stage).await
+    }
+
+    async fn complete_stages(&self, request: Request<CompleteStagesRequest>) -> Answer<CompleteStagesResponse> {
+        answer(&self.0, request, outcomes::complete_stages).await
     }
 
     async fn fail_stage(&self, request: Request<FailStageRequest>) -> Answer<FailStageResponse> {

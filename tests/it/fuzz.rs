@@ -45,6 +45,7 @@ const OFTEN: &[(&str, usize)] = &[
     ("AcquirePermit", 2),
     ("UpdateRecord", 2),
     ("CompleteStage", 1),
+    ("CompleteStages", 1),
     ("Commit", 3),
 ];
 

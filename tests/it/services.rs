@@ -13,6 +13,7 @@ mod large_values;
 mod lease_repeats;
 mod leasing;
 mod lists;
+mod many_outcomes;
 mod namespaces;
 mod operators;
 mod outcomes;

@@ -39,6 +39,14 @@ pub enum Hold {
 }
 
 impl Job {
+    /// The stage that a token or name is about, whether or not it is the newest proof.
+    pub fn stage_of(&self, hold: &Hold) -> Option<&Arc<Stage>> {
+        match hold {
+            Hold::Token(token) => self.stages.get(token.stage_no),
+            Hold::Name(name) => self.stage_named(name),
+        }
+    }
+
     /// The stage that a caller means, if the proof fits it. A token that is not the newest is always a lost lease.
     pub fn held(&self, hold: &Hold) -> Result<&Arc<Stage>, Refusal> {
         match hold {

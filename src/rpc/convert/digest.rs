@@ -47,6 +47,7 @@ repeatable!(
     StartStageRequest of "WorkerService/StartStage",
     UpdateStageProgressRequest of "WorkerService/UpdateStageProgress",
     CompleteStageRequest of "WorkerService/CompleteStage",
+    CompleteStagesRequest of "WorkerService/CompleteStages",
     FailStageRequest of "WorkerService/FailStage",
     ReleaseStageRequest of "WorkerService/ReleaseStage",
     AddStagesRequest of "WorkerService/AddStages",

@@ -228,6 +228,7 @@ fn good(scene: &Scene) -> BTreeMap<&'static str, Vec<u8>> {
         ("FailStage", request!(FailStageRequest { target: Target::named("film", "review") })),
         ("ReleaseStage", request!(ReleaseStageRequest { target: Some(Target::of_token(&lease_token)) })),
         ("AddStages", request!(AddStagesRequest { target: Some(Target::of_token(&lease_token)) })),
+        ("CompleteStages", request!(CompleteStagesRequest { all_or_none: true })),
         ("GetServerInfo", Vec::new()),
         ("GetStatistics", Vec::new()),
         ("CreateNamespace", request!(CreateNamespaceRequest { name: "new".into() })),

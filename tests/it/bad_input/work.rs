@@ -1,5 +1,6 @@
 //! WorkerService: tokens, names, progress, sizes, versions, states that do not allow it.
 
+use interlock::proto::stage_outcome::Outcome;
 use interlock::proto::{self, FailureClass};
 use serde_json::json;
 use tonic::{Code, Response, Status};
@@ -197,6 +198,26 @@ async fn reports_are_checked() {
         (proto::CompleteStageRequest { request_id: Some("nope".into()), ..complete() }, "request_id"),
     ];
     scene.refuses(rows, async |request| api.workers().complete_stage(request).await).await;
+
+    let many = |outcomes| proto::CompleteStagesRequest { outcomes, ..Default::default() };
+    let all = |outcomes| proto::CompleteStagesRequest { all_or_none: true, ..many(outcomes) };
+    let wrong = |request| outcome(Outcome::CompleteStage(request));
+    let with_id = proto::CompleteStageRequest { request_id: request_id(), ..complete() };
+    let rows = vec![
+        (many(Vec::new()), "outcomes"),
+        (many(vec![completed(held); 501]), "outcomes"),
+        (all(vec![completed(held); 501]), "outcomes"),
+        (proto::CompleteStagesRequest { request_id: request_id(), ..many(vec![completed(held)]) }, "request_id"),
+        (proto::CompleteStagesRequest { request_id: Some("x".into()), ..all(vec![completed(held)]) }, "request_id"),
+        (all(vec![completed(held), proto::StageOutcome::default()]), "outcomes[1].outcome"),
+        (all(vec![wrong(with_id)]), "outcomes[0].complete_stage.request_id"),
+        (
+            all(vec![completed(held), wrong(proto::CompleteStageRequest { artifacts: large(), ..complete() })]),
+            "outcomes[1].complete_stage.artifacts.deep.text",
+        ),
+        (all(vec![wrong(proto::CompleteStageRequest::default())]), "outcomes[0].complete_stage.target"),
+    ];
+    scene.refuses(rows, async |request| api.workers().complete_stages(request).await).await;
 
     let fail = |failure| proto::FailStageRequest { target: token(held), failure: Some(failure), ..Default::default() };
     let base = || failure(FailureClass::Network);

@@ -257,3 +257,21 @@ async fn a_key_is_a_client_in_all_namespaces_and_may_have_rates_of_its_own() {
     let told: Vec<_> = clients.into_iter().map(|client| (client.client, client.refused)).collect();
     assert_eq!(told, [(format!("key:{}", usual.id), 2)]);
 }
+
+#[tokio::test]
+async fn each_outcome_of_complete_stages_is_charged() {
+    let server = limited(&[("essential", "10/h")]).await;
+    let stages = (0..30).map(|i| new_stage(&format!("s{i}"))).collect();
+    server.api.submit(new_job("film", stages)).await;
+    let leases = server.api.lease_now("default", 30).await;
+    let complete = async |leases: &[proto::Lease]| {
+        let outcomes = leases.iter().map(completed).collect();
+        let request = proto::CompleteStagesRequest { outcomes, ..Default::default() };
+        server.api.workers().complete_stages(request).await
+    };
+    ok(complete(&leases[..15]).await);
+    let status = complete(&leases[15..]).await.expect_err("more than is left");
+    assert_eq!(limit_of(&status), ["essential", "10/h", "4"]);
+    assert_eq!(server.column("SELECT count(*)::text FROM stages WHERE state = 5").await, ["15"]);
+    ok(complete(&leases[15..19]).await);
+}

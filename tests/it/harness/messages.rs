@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use interlock::proto::stage_outcome::Outcome;
 use interlock::proto::{self, FailureClass, StageSpec, StageState};
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
@@ -36,6 +37,30 @@ pub fn at_once(max_attempts: i32) -> proto::RetryPolicy {
 /// A failure of a class.
 pub fn failure(class: FailureClass) -> proto::Failure {
     proto::Failure { failure_class: class.into(), message: "it broke".to_owned(), ..Default::default() }
+}
+
+/// An outcome of CompleteStages.
+pub fn outcome(outcome: Outcome) -> proto::StageOutcome {
+    proto::StageOutcome { outcome: Some(outcome) }
+}
+
+/// The outcome of a stage that is done.
+pub fn completed(lease: &proto::Lease) -> proto::StageOutcome {
+    let target = Some(Target::of_token(&lease.lease_token));
+    outcome(Outcome::CompleteStage(proto::CompleteStageRequest { target, ..Default::default() }))
+}
+
+/// The outcome of an attempt that failed.
+pub fn failed(lease: &proto::Lease, failure: proto::Failure) -> proto::StageOutcome {
+    let target = Some(Target::of_token(&lease.lease_token));
+    let failure = Some(failure);
+    outcome(Outcome::FailStage(proto::FailStageRequest { target, failure, ..Default::default() }))
+}
+
+/// The outcome of a stage that is given back.
+pub fn released(lease: &proto::Lease) -> proto::StageOutcome {
+    let target = Some(Target::of_token(&lease.lease_token));
+    outcome(Outcome::ReleaseStage(proto::ReleaseStageRequest { target, ..Default::default() }))
 }
 
 /// A fresh id for a request.
