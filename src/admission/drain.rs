@@ -2,7 +2,7 @@
 //!
 //! A watch has no end of its own, so one open watch would hold up every drain for its whole time-out. Its client resumes
 //! from the last revision on another server, so ending it loses nothing. What was ready to be sent is sent first. Calls
-//! that do work end by themselves, or in their services.
+//! that do work end by themselves, or in their services, as Work streams do.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -44,9 +44,9 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Drained<S> {
     }
 
     fn call(&mut self, request: Request<B>) -> Answer {
-        let is_watch = methods::of(&request).is_watch;
+        let method = methods::of(&request);
         let answer = self.inner.call(request);
-        if !is_watch {
+        if !method.is_watch || method.is_work_stream {
             return Box::pin(answer);
         }
         let draining = self.draining.clone();

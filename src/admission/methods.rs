@@ -55,8 +55,10 @@ pub struct Method {
     pub is_new_work: bool,
     /// Whether it is a health check, which is never refused.
     pub is_health: bool,
-    /// Whether its stream goes on until somebody ends it.
+    /// Whether its stream goes on until one side ends it: a watch, or a Work stream.
     pub is_watch: bool,
+    /// Whether its service charges each message of the stream, and ends the stream itself when the server drains.
+    pub is_work_stream: bool,
     /// Whether a call may wait for something to happen, for as long as its caller wants: its request has a `wait`, or it is a watch.
     pub may_wait: bool,
     /// What it requires of its caller.
@@ -76,6 +78,7 @@ impl Method {
         is_new_work: false,
         is_health: false,
         is_watch: false,
+        is_work_stream: false,
         may_wait: true,
         access: Access::Denied,
         items_field: None,
@@ -102,6 +105,8 @@ pub struct Methods {
 /// Refusing these would lose leases and permits that are held, or work that is done.
 const ESSENTIAL: &[&str] =
     &["Heartbeat", "CompleteStage", "CompleteStages", "FailStage", "ReleaseStage", "RenewPermits", "ReleasePermit"];
+/// The session of a worker. Its outcomes and heartbeats are charged one by one, like the essential calls they replace.
+const WORK_STREAM: &str = "/interlock.v1.WorkerService/Work";
 /// These can only bring new work. Of other writes some go on with accepted work, some are an operator's, and of a commit only the message tells.
 const NEW_WORK: &[&str] =
     &["SubmitJob", "BatchSubmitJobs", "UpdateRecord", "BatchUpdateRecords", "BatchWriteRecords", "DeleteRecord"];
@@ -146,7 +151,8 @@ impl Methods {
     fn insert(&mut self, service: &str, method: &MethodDescriptorProto, waits: bool, items_field: Option<u32>) {
         let (name, is_client_streaming) = (method.name(), method.client_streaming());
         let path = format!("/{service}/{name}");
-        let is_watch = name.starts_with("Watch") || name == "ServerReflectionInfo";
+        let is_work_stream = path == WORK_STREAM;
+        let is_watch = name.starts_with("Watch") || name == "ServerReflectionInfo" || is_work_stream;
         let method = Method {
             index: self.paths.len(),
             is_known: true,
@@ -156,6 +162,7 @@ impl Methods {
             is_new_work: NEW_WORK.contains(&name),
             is_health: service == "grpc.health.v1.Health",
             is_watch,
+            is_work_stream,
             may_wait: waits || is_watch,
             access: Access::of(&path),
             items_field,
@@ -234,7 +241,8 @@ mod tests {
         {
             assert!(names.contains(&name), "{name}");
         }
-        assert_eq!(names.len(), 8, "and what is unknown: {names:?}");
+        assert!(names.contains(&"Work"));
+        assert_eq!(names.len(), 9, "and what is unknown: {names:?}");
     }
 
     /// Requests with repeated fields that are one item: their parts belong to one job, permit, poll or watch.
@@ -249,6 +257,8 @@ mod tests {
         "UpdateJobRequest",
         "UpdateRecordRequest",
         "WatchRecordsRequest",
+        // Its service charges its items.
+        "WorkRequest",
     ];
 
     #[test]
@@ -283,6 +293,7 @@ mod tests {
             ("/interlock.v1.WorkerService/LeaseStages", CallClass::Write),
             ("/interlock.v1.TransactionService/Commit", CallClass::Write),
             ("/interlock.v1.JobService/WatchJob", CallClass::Watch),
+            ("/interlock.v1.WorkerService/Work", CallClass::Watch),
             ("/interlock.v1.WorkerService/Heartbeat", CallClass::Essential),
             ("/interlock.v1.WorkerService/CompleteStages", CallClass::Essential),
             ("/interlock.v1.PermitService/ReleasePermit", CallClass::Essential),

@@ -47,7 +47,8 @@ pub use panic::catch_panics;
 pub use peer::{Authenticated, Peer, network_of};
 pub use protocol::protocol_errors;
 pub use rate::{
-    ClassFigures, ClassRate, ClientFigures, ClientRates, RateFigures, RateLimiter, rate_limit, rate_limit_items,
+    ClassFigures, ClassRate, ClientFigures, ClientRates, RateFigures, RateLimiter, StreamCharge, rate_limit,
+    rate_limit_items,
 };
 pub use refusal::{DOMAIN, Outcome, Refusal, refusal};
 pub use revoked::refuse_revoked;

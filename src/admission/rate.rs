@@ -16,6 +16,7 @@ use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use governor::clock::DefaultClock;
@@ -119,6 +120,29 @@ fn limited(class: CallClass, items: u32, shortage: Shortage) -> Status {
     .into_status()
 }
 
+/// Charges the items of a stream to the client that opened it, in the class of essential calls. Goes with the request, in its
+/// extensions. None in there: nothing limits the client.
+#[derive(Clone)]
+pub struct StreamCharge(Arc<dyn Fn() -> Option<Duration> + Send + Sync>);
+
+impl StreamCharge {
+    fn new<C: RateClock>(client: Arc<Client<C>>) -> Self {
+        Self(Arc::new(move || {
+            let taken = client.bucket(CallClass::Essential)?.take_one();
+            taken.err().and_then(|shortage| shortage.wait)
+        }))
+    }
+
+    /// Charges so many items. Waits for each that the rate does not permit yet.
+    pub async fn take(&self, items: usize) {
+        for _ in 0..items {
+            while let Some(wait) = (self.0)() {
+                tokio::time::sleep(wait).await;
+            }
+        }
+    }
+}
+
 /// The client of a batch, for the charge of its other items.
 struct Charged<C: RateClock>(Arc<Client<C>>);
 
@@ -176,6 +200,9 @@ where
                 return ChargedCall::Refused(Some(status.into_http()));
             }
         };
+        if method.is_work_stream {
+            request.extensions_mut().insert(StreamCharge::new(Arc::clone(&client)));
+        }
         if method.items_field.is_some() {
             request.extensions_mut().insert(Charged(client));
         } else if left.is_some() {

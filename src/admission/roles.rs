@@ -74,6 +74,7 @@ const TABLE: &[(&str, Access)] = &[
     ("/interlock.v1.WorkerService/UpdateStageProgress", WORK),
     ("/interlock.v1.WorkerService/CompleteStage", WORK),
     ("/interlock.v1.WorkerService/CompleteStages", WORK),
+    ("/interlock.v1.WorkerService/Work", WORK),
     ("/interlock.v1.WorkerService/FailStage", WORK),
     ("/interlock.v1.WorkerService/ReleaseStage", WORK),
     ("/interlock.v1.WorkerService/AddStages", WORK),

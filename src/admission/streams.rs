@@ -97,7 +97,7 @@ impl Drop for StreamPlace {
 }
 
 pub(super) fn too_many(limit: u32, scope: &str) -> Status {
-    refusal(Code::ResourceExhausted, "STREAM_LIMIT", Outcome::NotApplied, format!("too many watches are open {scope}"))
+    refusal(Code::ResourceExhausted, "STREAM_LIMIT", Outcome::NotApplied, format!("too many streams are open {scope}"))
         .with("limit", limit.to_string())
         .retry_after(RETRY_AFTER)
         .into_status()

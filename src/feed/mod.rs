@@ -15,6 +15,7 @@ pub mod board_watcher;
 mod coalesce;
 mod figures;
 pub mod hint;
+pub mod holders;
 mod matching;
 mod quiet;
 pub mod remote;
@@ -41,6 +42,7 @@ pub use quiet::Quiet;
 use batch::Batch;
 use board::Boards;
 use hint::Outgoing;
+use holders::Holders;
 use matching::Matching;
 use remote::Remote;
 use step::Span;
@@ -85,6 +87,8 @@ pub struct Hub {
     topics: Mutex<HashMap<JobKey, Followed>>,
     dirty: Mutex<Vec<Arc<Topic>>>,
     boards: Boards,
+    /// The sessions that hold leases here.
+    pub holders: Holders,
     /// Jobs as they are, for watches that begin.
     snapshots: Arc<Batch<JobKey, Arc<Snapshot>>>,
     matching: Matching,
@@ -157,6 +161,7 @@ impl Hub {
             let stages = changes.stages.iter().copied().collect();
             self.add(topic, Span { from, job: job.clone(), events, stages, is_copy: false }, now);
         }
+        self.holders.note_commit(base, job);
         self.tell_boards(job);
         let ready: Vec<QueueKey> = changes
             .stages

@@ -138,6 +138,7 @@ impl Remote {
         if news.overflowed {
             return self.look_at_followed().await;
         }
+        news.jobs.iter().for_each(|(key, _)| self.hub.holders.note_written(*key));
         let is_news = |(key, revision): &(JobKey, i64)| match self.hub.topic(key) {
             Some(topic) => topic.head() < *revision,
             None => self.hub.boards.has(key.namespace),

@@ -59,7 +59,7 @@ pub async fn lease_stages(
 }
 
 /// The leases with their documents, as many as a reply holds.
-async fn told(caller: &Caller, leased: &[Leased]) -> Result<Vec<proto::Lease>> {
+pub(super) async fn told(caller: &Caller, leased: &[Leased]) -> Result<Vec<proto::Lease>> {
     if leased.is_empty() {
         return Ok(Vec::new());
     }
@@ -79,9 +79,15 @@ async fn told(caller: &Caller, leased: &[Leased]) -> Result<Vec<proto::Lease>> {
     Ok(leases)
 }
 
-/// Heartbeat. The beats are decided one by one, in one or a few groups.
+/// Heartbeat.
 pub async fn heartbeat(caller: Caller, request: proto::HeartbeatRequest) -> Result<proto::HeartbeatResponse> {
     let beats = worker::beats(caller.namespace, &request.beats)?;
+    let statuses = renew(&caller, beats).await.into_iter().collect::<Result<_>>()?;
+    Ok(proto::HeartbeatResponse { statuses })
+}
+
+/// Renews leases. The beats are decided one by one, in one or a few groups.
+pub(super) async fn renew(caller: &Caller, beats: Vec<worker::Beat>) -> Vec<Result<proto::LeaseStatus>> {
     let tokens: Vec<LeaseToken> = beats.iter().map(|beat| beat.token).collect();
     let namespace = caller.namespace;
     let replies = join_all(beats.into_iter().map(|worker::Beat { token, progress, message, .. }| {
@@ -94,8 +100,7 @@ pub async fn heartbeat(caller: Caller, request: proto::HeartbeatRequest) -> Resu
         Err(Error::Refused(Refusal::LeaseLost)) => Ok(convert::lost()),
         Err(error) => Err(error),
     };
-    let statuses = replies.into_iter().zip(&tokens).map(status).collect::<Result<_>>()?;
-    Ok(proto::HeartbeatResponse { statuses })
+    replies.into_iter().zip(&tokens).map(status).collect()
 }
 
 /// StartStage.

@@ -41,6 +41,7 @@ mod transaction_service;
 mod watch;
 mod watch_records;
 mod watch_resource;
+mod work;
 mod worker_service;
 
 pub use namespaces::Namespaces;

@@ -56,6 +56,7 @@ pub fn info() -> GetServerInfoResponse {
         resource_name_bytes: small(MAX_NAME),
         operations_per_commit: small(limits::OPERATIONS_PER_COMMIT),
         outcomes_per_call: small(limits::OUTCOMES_PER_CALL),
+        work_capacity: small(limits::WORK_CAPACITY),
     };
     GetServerInfoResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::caller::answer;
 use super::services::Services;
-use super::{leases, outcomes, stage_writes};
-use crate::admission::UntilSent;
+use super::watch::Messages;
+use super::{leases, outcomes, stage_writes, work};
+use crate::admission::{StreamCharge, UntilSent};
 use crate::proto::worker_service_server::WorkerService;
 use crate::proto::*;
 
@@ -49,6 +50,16 @@ impl WorkerService for WorkerRpcs {
 
     async fn complete_stages(&self, request: Request<CompleteStagesRequest>) -> Answer<CompleteStagesResponse> {
         answer(&self.0, request, outcomes::complete_stages).await
+    }
+
+    type WorkStream = Messages<WorkResponse>;
+
+    async fn work(&self, request: Request<Streaming<WorkRequest>>) -> Answer<Self::WorkStream> {
+        let (metadata, extensions, mut inbound) = request.into_parts();
+        let charge = extensions.get::<StreamCharge>().cloned();
+        let first = work::first(&mut inbound).await?;
+        let request = Request::from_parts(metadata, extensions, first);
+        answer(&self.0, request, |caller, first| work::work(caller, charge, first, inbound)).await
     }
 
     async fn fail_stage(&self, request: Request<FailStageRequest>) -> Answer<FailStageResponse> {

@@ -14,6 +14,7 @@ mod proxy;
 mod records;
 mod server;
 mod watch;
+mod work;
 
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,7 @@ pub use proxy::{Mode, Proxy};
 pub use records::*;
 pub use server::{Database, Server, sql};
 pub use watch::{Told, Watch, state_changes};
+pub use work::{Session, begin};
 
 /// Far beyond what anything here takes, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -35,3 +35,4 @@ mod submission;
 mod timers;
 mod watching;
 mod watching_servers;
+mod work_streams;

@@ -125,7 +125,7 @@ pub struct Start {
 /// Reads a StartStage.
 pub fn start(namespace: NamespaceId, request: &proto::StartStageRequest) -> Result<Start, Refusal> {
     let root = Path::Root;
-    let lease_duration = lease_duration(request.lease_duration.as_ref())?;
+    let lease_duration = lease_duration(request.lease_duration.as_ref(), &root)?;
     let path = root.field("worker_id");
     let worker_id = if lease_duration.is_none() {
         text::line(&request.worker_id, limits::WORKER_ID_BYTES, &path)?
@@ -168,7 +168,7 @@ pub fn lease_wish(request: &proto::LeaseStagesRequest) -> Result<LeaseWish, Refu
         queues: queues(&request.queues, &root.field("queues"))?,
         max_stages,
         wait: time::parse_wait(request.wait.as_ref(), &root.field("wait"))?.unwrap_or(Duration::ZERO),
-        duration: lease_duration(request.lease_duration.as_ref())?,
+        duration: lease_duration(request.lease_duration.as_ref(), &root)?,
         same_group: request.same_group,
     })
 }
@@ -188,8 +188,20 @@ fn queues(given: &[String], path: &Path) -> Result<Vec<Name>, Refusal> {
     Ok(queues.into_iter().collect())
 }
 
-fn lease_duration(given: Option<&prost_types::Duration>) -> Result<Option<Duration>, Refusal> {
-    time::parse_optional_duration(given, time::LEASE_DURATION, &Path::Root.field("lease_duration"))
+fn lease_duration(given: Option<&prost_types::Duration>, path: &Path) -> Result<Option<Duration>, Refusal> {
+    time::parse_optional_duration(given, time::LEASE_DURATION, &path.field("lease_duration"))
+}
+
+/// Reads the `begin` of a Work stream: worker, queues, duration of leases.
+pub fn work_begin(
+    given: &proto::WorkBegin,
+    path: &Path,
+) -> Result<(Name, Vec<Name>, Option<Duration>), Refusal> {
+    Ok((
+        text::worker_id(&given.worker_id, &path.field("worker_id"))?,
+        queues(&given.queues, &path.field("queues"))?,
+        lease_duration(given.lease_duration.as_ref(), path)?,
+    ))
 }
 
 /// One beat: which lease, and what its holder has to tell.
@@ -216,6 +228,13 @@ pub fn beats(namespace: NamespaceId, given: &[proto::LeaseBeat]) -> Result<Vec<B
             limits::BEATS_PER_HEARTBEAT
         )));
     }
+    each_beat(namespace, given)
+}
+
+/// Reads the `beats` of a request.
+pub fn each_beat(namespace: NamespaceId, given: &[proto::LeaseBeat]) -> Result<Vec<Beat>, Refusal> {
+    let root = Path::Root;
+    let list = root.field("beats");
     let beat = |(i, beat): (usize, &proto::LeaseBeat)| {
         let path = list.index(i);
         let (key, token) = lease_token(namespace, &beat.lease_token, &path)?;

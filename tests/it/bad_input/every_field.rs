@@ -229,6 +229,7 @@ fn good(scene: &Scene) -> BTreeMap<&'static str, Vec<u8>> {
         ("ReleaseStage", request!(ReleaseStageRequest { target: Some(Target::of_token(&lease_token)) })),
         ("AddStages", request!(AddStagesRequest { target: Some(Target::of_token(&lease_token)) })),
         ("CompleteStages", request!(CompleteStagesRequest { all_or_none: true })),
+        ("Work", begin("none", 1).encode_to_vec()),
         ("GetServerInfo", Vec::new()),
         ("GetStatistics", Vec::new()),
         ("CreateNamespace", request!(CreateNamespaceRequest { name: "new".into() })),
@@ -275,12 +276,13 @@ async fn hostile_values_are_refused_in_every_field_of_every_request() {
         let token = &scene.lease.lease_token;
         let mut walk = Walk { schema: &schema, token, good: &good, found: Vec::new() };
         walk.message(&method.request, "", false, &|bytes| bytes);
-        // There, each update has a status of its own.
+        // There, each update or outcome has a status of its own.
         walk.found.retain(|bad| name != "BatchWriteRecords" || !bad.path.starts_with("updates"));
+        walk.found.retain(|bad| name != "Work" || !bad.path.starts_with("outcomes"));
         for bad in walk.found {
             // What is in a list of the good request comes first.
-            let first = ["queues[0]", "claims[0]", "permit_tokens[0]"];
-            let lists = ["LeaseStages", "AcquirePermit", "RenewPermits"].contains(&name);
+            let first = ["queues[0]", "claims[0]", "permit_tokens[0]", "begin.queues[0]"];
+            let lists = ["LeaseStages", "AcquirePermit", "RenewPermits", "Work"].contains(&name);
             let is_second = lists && first.iter().any(|first| bad.path.starts_with(first));
             let path = if is_second { bad.path.replacen("[0]", "[1]", 1) } else { bad.path };
             let answer = raw::call(&scene.api.channel, &method.path, [request.clone(), bad.bytes].concat()).await;

@@ -1,0 +1,149 @@
+//! Work: the session of one worker as a stream. Leases go out while there is room, outcomes and beats come in and are acknowledged in
+//! order. Each is the operation that its unary rpc would execute.
+//!
+//! Layout: this file begins a stream and reads its messages; `session` is the loop of one stream; `held` is which leases its worker holds.
+//!
+//! **Invariants.** Everything that waits for a stream is bounded: messages in work by [`session`], responses by the channel to their
+//! reader, leases by the capacity. A reader that stands still ends its stream. However a stream ends, leases whose receipt was not
+//! confirmed are released, and outcomes that an engine has taken are committed.
+
+mod held;
+mod session;
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream;
+use tokio::sync::{mpsc, oneshot};
+use tonic::{Code, Status, Streaming};
+
+use super::caller::Caller;
+use super::convert::path::Path;
+use super::convert::worker;
+use super::limits::{BEATS_PER_WORK_MESSAGE, OUTCOMES_PER_CALL, WORK_CAPACITY};
+use super::watch::Messages;
+use crate::admission::StreamCharge;
+use crate::domain::id::{LeaseToken, Name, NamespaceId};
+use crate::domain::refusal::Refusal;
+use crate::error::{Error, Result};
+use crate::proto;
+use crate::proto::stage_outcome::Outcome;
+use session::Session;
+
+/// Responses that wait for their reader.
+const RESPONSES: usize = 4;
+
+/// The first message of a stream, read.
+struct Begin {
+    worker_id: Name,
+    queues: Vec<Name>,
+    lease_duration: Option<Duration>,
+}
+
+/// Any message of a stream, read.
+struct Message {
+    capacity: Option<usize>,
+    leases_received: Option<i64>,
+    outcomes: Vec<proto::StageOutcome>,
+    beats: Vec<worker::Beat>,
+    /// Bytes on the wire.
+    bytes: usize,
+}
+
+/// The first message of a stream. Without one the stream is refused.
+pub async fn first(inbound: &mut Streaming<proto::WorkRequest>) -> std::result::Result<proto::WorkRequest, Status> {
+    match inbound.message().await {
+        Ok(Some(message)) => Ok(message),
+        Ok(None) => Err(Error::from(Path::Root.field("begin").missing()).into()),
+        Err(status) => Err(unread(status)),
+    }
+}
+
+/// Work.
+pub async fn work(
+    mut caller: Caller,
+    charge: Option<StreamCharge>,
+    first: proto::WorkRequest,
+    inbound: Streaming<proto::WorkRequest>,
+) -> Result<Messages<proto::WorkResponse>> {
+    let (begin, message) = begin(caller.namespace, first)?;
+    // The deadline of the call ends the stream from outside; it is none of its operations'.
+    caller.deadline = None;
+    let (responses, mut reader) = mpsc::channel(RESPONSES);
+    let (end, ended) = oneshot::channel();
+    let session = Session::new(caller, begin, charge, inbound, responses);
+    tokio::spawn(async move {
+        let _gone = end.send(session.run(message).await);
+    });
+    let messages = stream::poll_fn(move |context| reader.poll_recv(context)).map(Ok);
+    let end = stream::once(ended).filter_map(async |end| match end {
+        Ok(status) => status.map(Err),
+        Err(_) => Some(Err(Error::bug("a session ended without a status").into())),
+    });
+    Ok(Box::pin(messages.chain(end)))
+}
+
+/// Why a message could not be read.
+fn unread(status: Status) -> Status {
+    // The library's own word for bytes that are no message.
+    if status.code() == Code::Internal && status.details().is_empty() {
+        return Error::from(Path::Root.refuse("the message cannot be decoded")).into();
+    }
+    status
+}
+
+fn begin(namespace: NamespaceId, mut first: proto::WorkRequest) -> std::result::Result<(Begin, Message), Refusal> {
+    let root = Path::Root;
+    let path = root.field("begin");
+    let given = first.begin.take().ok_or_else(|| path.missing())?;
+    let (worker_id, queues, lease_duration) = worker::work_begin(&given, &path)?;
+    Ok((Begin { worker_id, queues, lease_duration }, message(namespace, first)?))
+}
+
+fn message(namespace: NamespaceId, given: proto::WorkRequest) -> std::result::Result<Message, Refusal> {
+    let root = Path::Root;
+    if given.begin.is_some() {
+        return Err(root.field("begin").refuse("must be unset after the first message"));
+    }
+    let bytes = prost::Message::encoded_len(&given);
+    let capacity = given.capacity.map(capacity).transpose()?;
+    if given.leases_received.is_some_and(|received| received < 0) {
+        return Err(root.field("leases_received").refuse("must not be negative"));
+    }
+    at_most(given.outcomes.len(), OUTCOMES_PER_CALL, "outcomes")?;
+    at_most(given.beats.len(), BEATS_PER_WORK_MESSAGE, "beats")?;
+    let beats = worker::each_beat(namespace, &given.beats)?;
+    Ok(Message { capacity, leases_received: given.leases_received, outcomes: given.outcomes, beats, bytes })
+}
+
+fn capacity(given: i32) -> std::result::Result<usize, Refusal> {
+    let capacity = usize::try_from(given).ok().filter(|capacity| *capacity <= WORK_CAPACITY);
+    capacity.ok_or_else(|| Path::Root.field("capacity").refuse(format!("must be 0 to {WORK_CAPACITY}")))
+}
+
+fn at_most(given: usize, most: usize, list: &str) -> std::result::Result<(), Refusal> {
+    match given <= most {
+        true => Ok(()),
+        false => Err(Path::Root.field(list).refuse(format!("has {given} {list}, {most} are allowed"))),
+    }
+}
+
+/// The lease that an outcome is about. None: it names its stage, or is malformed.
+fn token_of(outcome: &proto::StageOutcome) -> Option<LeaseToken> {
+    use proto::{complete_stage_request, fail_stage_request, release_stage_request};
+    let text = match outcome.outcome.as_ref()? {
+        Outcome::CompleteStage(request) => match request.target.as_ref()? {
+            complete_stage_request::Target::LeaseToken(token) => token,
+            complete_stage_request::Target::StageRef(_) => return None,
+        },
+        Outcome::FailStage(request) => match request.target.as_ref()? {
+            fail_stage_request::Target::LeaseToken(token) => token,
+            fail_stage_request::Target::StageRef(_) => return None,
+        },
+        Outcome::ReleaseStage(request) => match request.target.as_ref()? {
+            release_stage_request::Target::LeaseToken(token) => token,
+            release_stage_request::Target::StageRef(_) => return None,
+        },
+    };
+    LeaseToken::parse(text)
+}

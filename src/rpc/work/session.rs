@@ -1,0 +1,449 @@
+//! The loop of one stream: what it waits for, and what it does about it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::HashSet;
+use futures::future::{BoxFuture, FutureExt, join, join_all, pending};
+use futures::stream::{FuturesOrdered, StreamExt};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tonic::{Status, Streaming};
+
+use super::held::Held;
+use super::{Begin, Message, message, token_of, unread};
+use crate::admission::StreamCharge;
+use crate::domain::id::{JobKey, LeaseToken};
+use crate::domain::job::Job;
+use crate::domain::refusal::Refusal;
+use crate::engine::dispatcher::{Leases, Poll, PollEnd};
+use crate::error::{Error, Result};
+use crate::feed::Quiet;
+use crate::proto;
+use crate::rpc::caller::Caller;
+use crate::rpc::convert::lease as convert;
+use crate::rpc::limits::{OUTCOMES_PER_CALL, STAGES_PER_LEASE_CALL};
+use crate::rpc::stage_writes::Written;
+use crate::rpc::{leases, outcomes};
+
+/// Outcomes and beats without a result beyond which nothing more is read.
+const UNANSWERED_ITEMS: usize = 1_000;
+/// Bytes of them, as they came.
+const UNANSWERED_BYTES: usize = 1 << 20;
+/// Messages of them.
+const UNANSWERED_MESSAGES: usize = 64;
+/// How long one poll of the dispatcher waits.
+const POLL_WAIT: Duration = Duration::from_secs(30);
+/// The pause after a poll that failed.
+const POLL_PAUSE: Duration = Duration::from_secs(1);
+/// More leases are polled for when one in so many of the capacity is free.
+const FREE_SHARE: usize = 4;
+/// How long a worker gets to report when the server drains.
+const DRAIN_GRACE: Duration = Duration::from_secs(5);
+/// How long jobs that other servers write are left alone between two looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Whether the stream goes on.
+enum Phase {
+    Open,
+    /// The server stops: no more leases, and the end at this moment.
+    Draining(Instant),
+    /// Nothing more is read; what is in work is answered, then the stream ends with this status. None: OK.
+    Ending(Option<Status>),
+}
+
+/// What a message came to.
+struct Handled {
+    results: Vec<proto::StageOutcomeResult>,
+    statuses: Vec<(LeaseToken, proto::LeaseStatus)>,
+    /// Leases that have ended.
+    ended: Vec<LeaseToken>,
+    items: usize,
+    bytes: usize,
+}
+
+type Polled = Result<(Leases, Vec<proto::Lease>)>;
+type Seen = Vec<(JobKey, Result<Option<Arc<Job>>>)>;
+
+enum Event {
+    Handled(Result<Handled>),
+    Polled(Polled),
+    Seen(Seen),
+    Received(std::result::Result<Option<proto::WorkRequest>, Status>),
+    Drain,
+    Quiet,
+    /// Something that the beginning of the next turn looks at.
+    Woken,
+    /// The client has gone, or its credential or deadline has ended.
+    Gone,
+}
+
+/// One stream.
+pub struct Session {
+    caller: Caller,
+    begin: Begin,
+    charge: Option<StreamCharge>,
+    inbound: Streaming<proto::WorkRequest>,
+    responses: mpsc::Sender<proto::WorkResponse>,
+    capacity: usize,
+    held: Held,
+    phase: Phase,
+    /// Messages in work, in the order in which they came.
+    handling: FuturesOrdered<BoxFuture<'static, Result<Handled>>>,
+    unanswered_items: usize,
+    unanswered_bytes: usize,
+    polling: Option<BoxFuture<'static, Polled>>,
+    /// No poll before this.
+    rests_until: Option<Instant>,
+    looking: Option<BoxFuture<'static, Seen>>,
+    looks_at: Option<Instant>,
+    quiet: Quiet,
+}
+
+/// The reader has gone or stands still.
+struct Gone;
+
+impl Session {
+    pub fn new(
+        caller: Caller,
+        begin: Begin,
+        charge: Option<StreamCharge>,
+        inbound: Streaming<proto::WorkRequest>,
+        responses: mpsc::Sender<proto::WorkResponse>,
+    ) -> Self {
+        let services = &caller.services;
+        Self {
+            held: Held::new(services.engine.clone(), caller.namespace),
+            quiet: Quiet::new(services.hub.settings.keepalive),
+            caller,
+            begin,
+            charge,
+            inbound,
+            responses,
+            capacity: 1,
+            phase: Phase::Open,
+            handling: FuturesOrdered::new(),
+            unanswered_items: 0,
+            unanswered_bytes: 0,
+            polling: None,
+            rests_until: None,
+            looking: None,
+            looks_at: None,
+        }
+    }
+
+    /// Serves the stream to its end. Returns the status that it ends with; None: OK.
+    pub async fn run(mut self, first: Message) -> Option<Status> {
+        let began = self.send(proto::WorkResponse::default()).await;
+        if let Err(refusal) = self.take(first) {
+            return Some(Error::from(refusal).into());
+        }
+        if began.is_err() {
+            return Some(stalled());
+        }
+        loop {
+            if let Some(end) = self.end() {
+                return end;
+            }
+            let event = self.next().await;
+            if self.on(event).await.is_err() {
+                return Some(stalled());
+            }
+        }
+    }
+
+    /// The end of the stream, if it has come.
+    fn end(&mut self) -> Option<Option<Status>> {
+        if !self.handling.is_empty() {
+            return None;
+        }
+        match &mut self.phase {
+            Phase::Ending(status) => Some(status.take()),
+            Phase::Draining(_) if self.held.len() == 0 => Some(Some(Error::Draining.into())),
+            Phase::Draining(_) | Phase::Open => None,
+        }
+    }
+
+    async fn next(&mut self) -> Event {
+        self.poll_for_leases();
+        self.look_at_jobs();
+        let reads = !matches!(self.phase, Phase::Ending(_))
+            && self.handling.len() < UNANSWERED_MESSAGES
+            && self.unanswered_items < UNANSWERED_ITEMS
+            && self.unanswered_bytes < UNANSWERED_BYTES;
+        let shutdown = &self.caller.services.shutdown;
+        let is_open = matches!(self.phase, Phase::Open);
+        let drained = match self.phase {
+            Phase::Draining(until) => Some(until),
+            Phase::Open | Phase::Ending(_) => None,
+        };
+        let timer = [drained, self.rests_until, self.looks_at].into_iter().flatten().min();
+        tokio::select! {
+            biased;
+            () = self.responses.closed() => Event::Gone,
+            Some(handled) = self.handling.next() => Event::Handled(handled),
+            polled = done(&mut self.polling) => Event::Polled(polled),
+            seen = done(&mut self.looking) => Event::Seen(seen),
+            received = self.inbound.message(), if reads => Event::Received(received),
+            () = shutdown.cancelled(), if is_open => Event::Drain,
+            () = self.held.ear().stirred() => Event::Woken,
+            () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => Event::Woken,
+            () = self.quiet.lasts() => Event::Quiet,
+        }
+    }
+
+    async fn on(&mut self, event: Event) -> std::result::Result<(), Gone> {
+        match event {
+            Event::Handled(handled) => self.acknowledge(handled).await,
+            Event::Polled(polled) => self.deliver(polled).await,
+            Event::Seen(seen) => self.tell(seen).await,
+            Event::Received(received) => {
+                self.receive(received);
+                Ok(())
+            }
+            Event::Drain => {
+                self.phase = Phase::Draining(Instant::now() + DRAIN_GRACE);
+                self.polling = None;
+                self.send(proto::WorkResponse { draining: true, ..Default::default() }).await
+            }
+            Event::Quiet => self.send(proto::WorkResponse::default()).await,
+            Event::Woken => {
+                self.note_time();
+                Ok(())
+            }
+            Event::Gone => Err(Gone),
+        }
+    }
+
+    fn note_time(&mut self) {
+        let now = Instant::now();
+        if matches!(self.phase, Phase::Draining(until) if until <= now) {
+            self.finish(Some(Error::Draining.into()));
+        }
+        if self.rests_until.is_some_and(|until| until <= now) {
+            self.rests_until = None;
+        }
+    }
+
+    /// Ends the stream once what is in work is answered.
+    fn finish(&mut self, status: Option<Status>) {
+        self.polling = None;
+        self.phase = Phase::Ending(status);
+    }
+
+    fn receive(&mut self, received: std::result::Result<Option<proto::WorkRequest>, Status>) {
+        let message = match received {
+            Ok(Some(given)) => message(self.caller.namespace, given).and_then(|message| self.take(message)),
+            Ok(None) => return self.finish(None),
+            Err(status) => return self.finish(Some(unread(status))),
+        };
+        if let Err(refusal) = message {
+            self.finish(Some(Error::from(refusal).into()));
+        }
+    }
+
+    /// Takes a message into work.
+    fn take(&mut self, message: Message) -> std::result::Result<(), Refusal> {
+        let Message { capacity, leases_received, outcomes, beats, bytes } = message;
+        if let Some(received) = leases_received {
+            let sent = self.held.sent();
+            if received > sent {
+                let why = format!("is {received}, but {sent} leases were sent on this stream");
+                return Err(Refusal::field("leases_received", why));
+            }
+            self.held.confirm_first(received);
+        }
+        if let Some(capacity) = capacity {
+            if capacity < self.capacity {
+                // It may ask for too many. What it is granted meanwhile is released.
+                self.polling = None;
+            }
+            self.capacity = capacity;
+        }
+        let tokens: Vec<Option<LeaseToken>> = outcomes.iter().map(token_of).collect();
+        let beaten = beats.iter().map(|beat| &beat.token);
+        tokens.iter().flatten().chain(beaten).for_each(|token| self.held.confirm(token));
+        let items = outcomes.len() + beats.len();
+        self.unanswered_items += items;
+        self.unanswered_bytes += bytes;
+        let (caller, charge) = (self.caller.clone(), self.charge.clone());
+        self.handling.push_back(Box::pin(async move {
+            if let Some(charge) = charge {
+                charge.take(items.max(1)).await;
+            }
+            let beaten: Vec<LeaseToken> = beats.iter().map(|beat| beat.token).collect();
+            let (written, renewed) = join(outcomes::each(&caller, outcomes), leases::renew(&caller, beats)).await;
+            let ended = tokens.into_iter().zip(&written).filter_map(|(token, written)| token.filter(|_| ends(written)));
+            let ended = ended.collect();
+            let statuses = beaten.into_iter().zip(renewed).filter_map(|(token, status)| Some((token, status.ok()?)));
+            let statuses = statuses.collect();
+            Ok(Handled { results: outcomes::results(written, None)?, statuses, ended, items, bytes })
+        }));
+        Ok(())
+    }
+
+    /// Sends what has become of a message, together with the messages after it that are done too.
+    async fn acknowledge(&mut self, handled: Result<Handled>) -> std::result::Result<(), Gone> {
+        let mut response = proto::WorkResponse::default();
+        let mut next = Some(handled);
+        while let Some(handled) = next.take() {
+            let handled = match handled {
+                Ok(handled) => handled,
+                Err(error) => {
+                    self.finish(Some(error.into()));
+                    break;
+                }
+            };
+            self.unanswered_items -= handled.items;
+            self.unanswered_bytes -= handled.bytes;
+            handled.ended.iter().for_each(|token| self.held.end(token));
+            response.results.extend(handled.results);
+            for (token, status) in handled.statuses {
+                self.held.note(&token, status.directive());
+                response.statuses.push(work_status(&token, status));
+            }
+            if response.results.len() + response.statuses.len() < OUTCOMES_PER_CALL {
+                next = self.handling.next().now_or_never().flatten();
+            }
+        }
+        if response == proto::WorkResponse::default() {
+            return Ok(());
+        }
+        self.send(response).await
+    }
+
+    /// Begins to ask for leases where there is room for enough of them.
+    fn poll_for_leases(&mut self) {
+        let free = self.capacity.saturating_sub(self.held.len());
+        let is_worth_it = free > 0 && (free * FREE_SHARE >= self.capacity || self.held.len() == 0);
+        let is_open = matches!(self.phase, Phase::Open);
+        if !is_open || !is_worth_it || self.held.is_alone() || self.polling.is_some() || self.rests_until.is_some() {
+            return;
+        }
+        let poll = Poll {
+            namespace: self.caller.namespace,
+            worker_id: self.begin.worker_id.clone(),
+            queues: self.begin.queues.clone(),
+            max_stages: free.min(STAGES_PER_LEASE_CALL as usize),
+            wait: POLL_WAIT,
+            lease_duration: self.begin.lease_duration,
+            same_group: false,
+            deadline: None,
+            request: None,
+        };
+        let caller = self.caller.clone();
+        self.polling = Some(Box::pin(async move {
+            let leases = match caller.services.dispatcher.lease(poll).await? {
+                PollEnd::Leased(leases) => leases,
+                PollEnd::GrantedBefore(_) | PollEnd::Superseded => {
+                    return Err(Error::bug("a repeat without a request_id"));
+                }
+            };
+            let told = leases::told(&caller, leases.items()).await?;
+            Ok((leases, told))
+        }));
+    }
+
+    async fn deliver(&mut self, polled: Polled) -> std::result::Result<(), Gone> {
+        let (leases, told) = match polled {
+            Ok(polled) => polled,
+            Err(error @ (Error::Refused(_) | Error::Bug { .. })) => {
+                self.finish(Some(error.into()));
+                return Ok(());
+            }
+            Err(_) => {
+                self.rests_until = Some(Instant::now() + POLL_PAUSE);
+                return Ok(());
+            }
+        };
+        if told.is_empty() {
+            return Ok(());
+        }
+        let mut changed = HashSet::default();
+        for (leased, lease) in leases.hand_over(told.len()).into_iter().zip(&told) {
+            let key = leased.job.key;
+            if self.held.send(leased, lease.alone) {
+                changed.insert(key);
+            }
+        }
+        self.held.ear().note(changed);
+        self.send(proto::WorkResponse { leases: told, ..Default::default() }).await
+    }
+
+    /// Begins to read jobs of held leases that may have changed.
+    fn look_at_jobs(&mut self) {
+        if self.looking.is_some() {
+            return;
+        }
+        let mut jobs = self.held.ear().take_changed();
+        match self.looks_at {
+            Some(at) if at <= Instant::now() => {
+                self.looks_at = None;
+                jobs.extend(self.held.ear().take_written());
+            }
+            None if self.held.ear().has_written() => self.looks_at = Some(Instant::now() + LOOK_EVERY),
+            Some(_) | None => {}
+        }
+        let tokens = self.held.of_jobs(&jobs);
+        let jobs: HashSet<JobKey> = tokens.iter().map(|token| self.caller.key(token.job_uid)).collect();
+        if !jobs.is_empty() {
+            let caller = self.caller.clone();
+            let find = move |key| {
+                let caller = caller.clone();
+                async move { (key, caller.find(key).await) }
+            };
+            self.looking = Some(Box::pin(join_all(jobs.into_iter().map(find))));
+        }
+    }
+
+    /// Sends what the worker should do now about leases of these jobs, where that is something else than before.
+    async fn tell(&mut self, seen: Seen) -> std::result::Result<(), Gone> {
+        let now = self.caller.services.engine.now();
+        let mut statuses = Vec::new();
+        for (key, job) in seen {
+            // If it could not be read, the next heartbeat tells.
+            let Ok(job) = job else { continue };
+            for token in self.held.of_jobs(&HashSet::from_iter([key])) {
+                let status = job.as_ref().map_or_else(convert::lost, |job| convert::status(job, &token, now));
+                if self.held.note(&token, status.directive()) {
+                    statuses.push(work_status(&token, status));
+                }
+            }
+        }
+        match statuses.is_empty() {
+            true => Ok(()),
+            false => self.send(proto::WorkResponse { statuses, ..Default::default() }).await,
+        }
+    }
+
+    /// Sends a response. A reader may take as long as the server is silent at most.
+    async fn send(&mut self, response: proto::WorkResponse) -> std::result::Result<(), Gone> {
+        self.quiet.broken();
+        match timeout(self.caller.services.hub.settings.keepalive, self.responses.send(response)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Gone),
+        }
+    }
+}
+
+/// Waits for a future in a slot, which is free then.
+async fn done<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
+    let Some(future) = slot else { return pending().await };
+    let output = future.await;
+    *slot = None;
+    output
+}
+
+/// Whether the lease of an outcome has ended.
+fn ends(written: &Result<Written>) -> bool {
+    matches!(written, Ok(_) | Err(Error::Refused(Refusal::LeaseLost | Refusal::InvalidTransition { .. })))
+}
+
+fn work_status(token: &LeaseToken, status: proto::LeaseStatus) -> proto::WorkStatus {
+    proto::WorkStatus { lease_token: token.to_string(), status: Some(status) }
+}
+
+/// The status of a stream whose reader stands still, for when it reads on.
+fn stalled() -> Status {
+    Error::Overloaded { why: "the worker did not read what was sent to it", retry_after: POLL_PAUSE }.into()
+}
