@@ -17,6 +17,7 @@ mod repeats;
 mod stopped_holders;
 mod stopped_workers;
 mod streams;
+mod work_sessions;
 mod writers;
 
 /// How many times the default size a run has.

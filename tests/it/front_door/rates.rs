@@ -275,3 +275,31 @@ async fn each_outcome_of_complete_stages_is_charged() {
     assert_eq!(server.column("SELECT count(*)::text FROM stages WHERE state = 5").await, ["15"]);
     ok(complete(&leases[15..19]).await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outcomes_on_a_work_stream_wait_for_the_rate() {
+    let server = limited(&[("essential", "20/s")]).await;
+    let stages = (0..80).map(|i| new_stage(&format!("s{i}"))).collect();
+    server.api.submit(new_job("film", stages)).await;
+    let mut session = Session::open(&server.api, begin("default", 80)).await;
+    let leases = session.take(80).await;
+    let began = std::time::Instant::now();
+    session.tell(leases.iter().map(completed).collect()).await;
+    assert!(session.results(80).await.iter().all(|result| result.applied));
+    // A burst of 40, of which the first message has taken one, then 20 a second.
+    assert!(began.elapsed() > Duration::from_millis(1_800), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn work_streams_are_counted_among_the_streams_of_a_connection() {
+    let server = Server::with(|config| config.watch_streams_per_connection = 2).await;
+    let first = Session::open(&server.api, begin("none", 1)).await;
+    let _second = Session::open(&server.api, begin("none", 1)).await;
+    let third = Session::try_open(&server.api, tonic::Request::new(begin("none", 1))).await;
+    refused(third.map(|_| tonic::Response::new(())), Code::ResourceExhausted, "STREAM_LIMIT");
+    drop(first);
+    eventually("its place comes back", async || {
+        Session::try_open(&server.api, tonic::Request::new(begin("none", 1))).await.ok().map(drop)
+    })
+    .await;
+}

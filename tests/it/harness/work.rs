@@ -54,8 +54,13 @@ impl Session {
 
     /// Sends a message.
     pub async fn send(&self, message: WorkRequest) {
+        assert!(self.try_send(message).await, "the stream has ended");
+    }
+
+    /// Sends a message. False: the stream has ended.
+    pub async fn try_send(&self, message: WorkRequest) -> bool {
         let requests = self.requests.as_ref().expect("the stream is open on this side");
-        tokio::time::timeout(PATIENCE, requests.send(message)).await.expect("room in time").expect("a stream");
+        tokio::time::timeout(PATIENCE, requests.send(message)).await.expect("room in time").is_ok()
     }
 
     /// Sends outcomes.

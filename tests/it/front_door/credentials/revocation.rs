@@ -44,6 +44,23 @@ fn has_ended(status: &Status) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_credential_ends_a_work_stream_and_gives_back_what_was_not_confirmed() {
+    let scene = Scene::start().await;
+    scene.open.api.submit(new_job("film", vec![new_stage("a"), new_stage("b")])).await;
+    let key = scene.key(&[Role::Work], &["*"]).await;
+    let mut session = Session::try_open(&scene.server.api, keyed(&key, begin("default", 2))).await.expect("a stream");
+    session.take(2).await;
+    session.send(proto::WorkRequest { leases_received: Some(1), ..Default::default() }).await;
+    let revoked = Instant::now();
+    scene.revoke(&key).await;
+    has_ended(&session.ended().await.expect("an end"));
+    assert!(revoked.elapsed() < BOUND, "{:?}", revoked.elapsed());
+    let ready = |job: &proto::Job| job.stages.iter().any(|stage| stage.state() == proto::StageState::Ready);
+    let job = scene.open.api.job_where("film", "the other is given back", ready).await;
+    assert!(job.stages.iter().any(|stage| stage.state() == proto::StageState::Running), "one is kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn revocation_reaches_all_servers_and_ends_watches_and_waiting_calls() {
     let scene = Scene::start().await;
     let second = guarded(&scene.open).await;
