@@ -22,6 +22,7 @@ from interlock.v1 import (
     permit_service_pb2_grpc,
     record_service_pb2_grpc,
     transaction_service_pb2_grpc,
+    worker_service_pb2,
     worker_service_pb2_grpc,
 )
 
@@ -175,6 +176,9 @@ class Connection:
 def with_request_id(request: Request) -> Request:
     """The request with a request id, if it has room for one and has none; the server refuses one that is empty."""
     if "request_id" not in request.DESCRIPTOR.fields_by_name or request.HasField("request_id"):
+        return request
+    if isinstance(request, worker_service_pb2.CompleteStagesRequest) and not request.all_or_none:
+        # Then each outcome can have one of its own.
         return request
     copy = type(request)()
     copy.CopyFrom(request)

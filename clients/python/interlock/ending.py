@@ -17,11 +17,11 @@ from typing import Any
 from google.protobuf.message import Message
 
 from interlock.arguments import messages
-from interlock.client import Client
 from interlock.documents import DOCUMENT_BYTES, described, to_struct
 from interlock.errors import DeadlineExceeded, InterlockError, InvalidArgument, LeaseLost, PermitDenied
 from interlock.failures import FailureClass, cut, failure_of, new_failure, text_of, with_notes
 from interlock.lease import Attempt, Completion, Outcome, StageStopped, StopReason
+from interlock.outcomes import Outcomes
 from interlock.records import commit_operations
 from interlock.retry import can_be_repeated
 from interlock.v1 import common_pb2, transaction_service_pb2, worker_service_pb2
@@ -68,9 +68,9 @@ def ending(attempt: Attempt, result: Outcome | Raised) -> Message | None:
     return _fail(token, failure)
 
 
-async def tell(client: Client, attempt: Attempt, request: Message) -> None:
+async def tell(outcomes: Outcomes, attempt: Attempt, request: Message) -> None:
     """Sends the request that ends an attempt, and if it is refused for good, that the attempt failed by that."""
-    error = await _send(client, attempt, request)
+    error = await _send(outcomes, attempt, request)
     if error is None:
         return
     log.error("%s of %s: its end was refused: %s", attempt.stage_name, attempt.job_id, error)
@@ -87,22 +87,16 @@ async def tell(client: Client, attempt: Attempt, request: Message) -> None:
         failure = new_failure(
             FailureClass.CLIENT_ERROR if is_wrong else FailureClass.INTERNAL, str(error), error.reason
         )
-    error = await _send(client, attempt, _fail(attempt.lease.lease_token, failure))
+    error = await _send(outcomes, attempt, _fail(attempt.lease.lease_token, failure))
     if error is not None:
         log.error("%s of %s: its failure was refused: %s", attempt.stage_name, attempt.job_id, error)
 
 
-async def _send(client: Client, attempt: Attempt, request: Message) -> InterlockError | None:
+async def _send(outcomes: Outcomes, attempt: Attempt, request: Message) -> InterlockError | None:
     """Sends it, for as long as it is worth it. What is returned is the refusal that another end can answer."""
-    methods: dict[type[Message], Any] = {
-        worker_service_pb2.CompleteStageRequest: client.workers.CompleteStage,
-        worker_service_pb2.FailStageRequest: client.workers.FailStage,
-        worker_service_pb2.ReleaseStageRequest: client.workers.ReleaseStage,
-        transaction_service_pb2.CommitRequest: client.transactions.Commit,
-    }
     timeout = max(_TELL, attempt.beat.expires_at - time.monotonic())
     try:
-        await client.call(methods[type(request)], request, timeout=timeout)
+        await outcomes.send(request, timeout=timeout)
     except InterlockError as error:
         # The completion stands first in a commit; what is refused behind it is no loss of the lease.
         if error.metadata.get("index", "0") != "0":

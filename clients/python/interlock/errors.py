@@ -219,12 +219,17 @@ _BY_CODE: dict[grpc.StatusCode, type[InterlockError]] = {
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.INTERNAL: Internal,
 }
+_BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> InterlockError:
     """The typed error for what gRPC raised."""
     trailers = {key: value for key, value in error.trailing_metadata() or ()}
-    info, retry_after, violations = _details(trailers.get(_DETAILS))
+    status = status_pb2.Status()
+    details = trailers.get(_DETAILS)
+    if isinstance(details, bytes):
+        status.ParseFromString(details)
+    info, retry_after, violations = _details(status)
     forbidden = False
     pushback = _milliseconds(trailers.get(_PUSHBACK))
     if pushback is not None:
@@ -243,16 +248,31 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> InterlockError:
     )
 
 
+def from_status(status: status_pb2.Status) -> InterlockError | None:
+    """The typed error for the status of one of many results. None: it is OK."""
+    if status.code == 0:
+        return None
+    code = _BY_NUMBER.get(status.code, grpc.StatusCode.UNKNOWN)
+    info, retry_after, violations = _details(status)
+    reason = info.reason if info.domain == _DOMAIN else ""
+    kind = _BY_REASON.get(reason) or _BY_CODE.get(code, InterlockError)
+    return kind(
+        code,
+        status.message,
+        reason=reason,
+        metadata=dict(info.metadata),
+        retry_after=retry_after,
+        violations=violations,
+    )
+
+
 def _details(
-    value: str | bytes | None,
+    status: status_pb2.Status,
 ) -> tuple[error_details_pb2.ErrorInfo, float | None, tuple[FieldViolation, ...]]:
     info = error_details_pb2.ErrorInfo()
     retry = error_details_pb2.RetryInfo()
     bad = error_details_pb2.BadRequest()
     retry_after = None
-    status = status_pb2.Status()
-    if isinstance(value, bytes):
-        status.ParseFromString(value)
     for detail in status.details:
         if detail.Unpack(retry):
             retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9

@@ -31,6 +31,7 @@ from interlock.errors import (
 )
 from interlock.heartbeat import Heartbeats
 from interlock.lease import Attempt, Outcome, StopReason
+from interlock.outcomes import Outcomes
 from interlock.tracing import attempt_span
 from interlock.v1 import worker_service_pb2
 
@@ -41,6 +42,9 @@ Handler: TypeAlias = Callable[[Attempt], Awaitable[Outcome]] | Callable[[Attempt
 # What a worker survives; anything else means that it can never get work, such as a namespace that does not exist.
 _PASSING = (Unavailable, ResourceExhausted, Conflict, DeadlineExceeded, Internal)
 _PAUSE = 1.0
+# The most stages that one LeaseStages may ask for. A worker of many asks when one in so many is free.
+_STAGES = 100
+_FREE_SHARE = 4
 # How long a worker that stops asks for what its last request was granted, and gives it back.
 _GIVE_BACK = 5.0
 # How long handlers that were told to stop, and their reports, get at a shutdown.
@@ -51,6 +55,14 @@ _LAST = 10.0
 class _Leased:
     at: float
     leases: list[worker_service_pb2.Lease]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What all attempts of a run share."""
+
+    heartbeats: Heartbeats
+    outcomes: Outcomes
 
 
 class Worker:
@@ -81,7 +93,8 @@ class Worker:
             client: the connection.
             queues: where to take stages from.
             worker_id: for people and for the history. None: host and process id.
-            concurrency: how many stages to work on at once.
+            concurrency: how many stages to work on at once. Outcomes of many small stages are told together, and
+                the next stages are leased meanwhile.
             lease_duration: how long a stage stays ours without a sign of life. None: 90 s.
             poll_wait: how many seconds the server holds a request for work; more than 50 are 50.
             grace: how many seconds handlers get to end at a shutdown before their stages are given back.
@@ -98,7 +111,11 @@ class Worker:
         self._lease_duration = None if lease_duration is None else to_duration(lease_duration)
         self._poll_wait = min(wait_seconds(poll_wait, "poll_wait"), LONGEST_WAIT)
         self._running: dict[asyncio.Task[None], Attempt] = {}
+        # How many of them have a handler that has not ended.
+        self._handling = 0
         self._stopping = asyncio.Event()
+        # A handler or a task has ended, or the worker is to stop.
+        self._changed = asyncio.Event()
         # For work, until its leases are being worked on; with the same request id it is safe to repeat.
         self._request: worker_service_pb2.LeaseStagesRequest | None = None
 
@@ -107,6 +124,7 @@ class Worker:
         if self._stopping.is_set():
             self._stop_handlers()
         self._stopping.set()
+        self._changed.set()
 
     async def run(self, handler: Handler, *, handle_signals: bool = True) -> None:
         """Works until `stop`, or until SIGTERM or SIGINT if `handle_signals`; then nothing is left leased.
@@ -119,31 +137,32 @@ class Worker:
         try:
             with _signals(self.stop if handle_signals else None):
                 try:
-                    await self._take_work(handler, heartbeats)
+                    await self._take_work(handler, _Parts(heartbeats, Outcomes(self.client)))
                 finally:
                     await self._drain()
         finally:
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
 
-    async def _take_work(self, handler: Handler, heartbeats: Heartbeats) -> None:
+    async def _take_work(self, handler: Handler, parts: _Parts) -> None:
         stopping = asyncio.create_task(self._stopping.wait())
         polling: asyncio.Task[_Leased | None] | None = None
         try:
             while not self._stopping.is_set():
-                # What may kill this process is to take no more along than it has to.
-                is_alone = any(attempt.lease.alone for attempt in self._running.values())
-                if is_alone or len(self._running) >= self.concurrency:
-                    await asyncio.wait([stopping, *self._running], return_when=asyncio.FIRST_COMPLETED)
+                self._changed.clear()
+                room = self._room()
+                if room <= 0:
+                    await self._changed.wait()
                     continue
-                polling = asyncio.create_task(self._lease(self.concurrency - len(self._running)))
+                polling = asyncio.create_task(self._lease(room))
                 await asyncio.wait([stopping, polling], return_when=asyncio.FIRST_COMPLETED)
                 if not polling.done():
                     break
                 leased = polling.result()
                 if leased is not None:
                     for lease in leased.leases:
-                        self._start(handler, Attempt(lease, leased_at=leased.at, wake=heartbeats.wake), heartbeats)
+                        attempt = Attempt(lease, leased_at=leased.at, wake=parts.heartbeats.wake)
+                        self._start(handler, attempt, parts)
                     self._request = None
         finally:
             stopping.cancel()
@@ -189,20 +208,44 @@ class Worker:
             log.warning("leases of the last request for work may be left to expire: %s", error)
         self._request = None
 
-    def _start(self, handler: Handler, attempt: Attempt, heartbeats: Heartbeats) -> None:
+    def _start(self, handler: Handler, attempt: Attempt, parts: _Parts) -> None:
         async def work() -> None:
             try:
-                await self._work(handler, attempt)
+                await self._work(handler, attempt, parts.outcomes)
             finally:
-                heartbeats.remove(attempt)
+                parts.heartbeats.remove(attempt)
 
-        heartbeats.add(attempt)
+        def ended(task: asyncio.Task[None]) -> None:
+            del self._running[task]
+            self._changed.set()
+
+        parts.heartbeats.add(attempt)
         name = f"{attempt.job_id}/{attempt.stage_name}"
         task = asyncio.create_task(work(), name=name)
         self._running[task] = attempt
-        task.add_done_callback(self._running.pop)
+        self._handling += 1
+        task.add_done_callback(ended)
 
-    async def _work(self, handler: Handler, attempt: Attempt) -> None:
+    def _handled(self, attempt: Attempt) -> None:
+        """Its handler has ended; its outcome is to be told."""
+        self._handling -= 1
+        self._changed.set()
+
+    def _room(self) -> int:
+        """How many stages to ask for now; 0: none yet."""
+        # What may kill this process is to take no more along than it has to.
+        if any(attempt.lease.alone for attempt in self._running.values()):
+            return 0
+        # While outcomes are being told, the next stages can be worked on; a worker of one at a time tells first.
+        telling = len(self._running) - self._handling
+        most = self.concurrency if self.concurrency > 1 else 0
+        if telling > most:
+            return 0
+        free = self.concurrency - self._handling - (telling if self.concurrency == 1 else 0)
+        # Not one by one, if there are many.
+        return min(free, _STAGES) if free * _FREE_SHARE >= self.concurrency else 0
+
+    async def _work(self, handler: Handler, attempt: Attempt, outcomes: Outcomes) -> None:
         with attempt_span(attempt, self.worker_id) as failed:
             handling = asyncio.create_task(_call(handler, attempt), name=f"{attempt.stage_name} handler")
             if _is_coroutine_function(handler):
@@ -211,6 +254,7 @@ class Worker:
                 await asyncio.wait([handling])
             finally:
                 handling.cancel()
+                self._handled(attempt)
             attempt.is_reporting_end = True
             result = Raised(asyncio.CancelledError()) if handling.cancelled() else handling.result()
             if isinstance(result, Raised):
@@ -222,7 +266,7 @@ class Worker:
             if request is None:
                 log.warning("%s of %s stopped: %s", attempt.stage_name, attempt.job_id, StopReason.LOST.value)
                 return
-            await tell(self.client, attempt, request)
+            await tell(outcomes, attempt, request)
 
     async def _drain(self) -> None:
         if self._running:

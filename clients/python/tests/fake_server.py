@@ -62,8 +62,8 @@ class Refusal(Exception):
         for detail in details:
             packed.append(any_pb2.Any())
             packed[-1].Pack(detail)
-        status = status_pb2.Status(code=code.value[0], message=self.message, details=packed)
-        self.trailers.append(("grpc-status-details-bin", status.SerializeToString()))
+        self.status = status_pb2.Status(code=code.value[0], message=self.message, details=packed)
+        self.trailers.append(("grpc-status-details-bin", self.status.SerializeToString()))
 
 
 class Hang:
@@ -86,6 +86,8 @@ class FakeServer(
         self.metadata: list[dict[str, str | bytes]] = []
         self.refusals: list[Refusal] = []
         """The next calls, except for work and by heartbeat, fail with these."""
+        self.refused_outcomes: dict[str, Refusal] = {}
+        """The next outcomes in CompleteStages, by lease token, are refused with these."""
         self.streams: list[Script] = []
         """What the next watches tell; after its last message a stream ends with OK."""
         self.no_work: list[Refusal] = []
@@ -211,6 +213,16 @@ class FakeServer(
     async def CompleteStage(self, request: Any, context: Any) -> Any:
         await self._note("CompleteStage", request, context)
         return worker_service_pb2.CompleteStageResponse(applied=True)
+
+    async def CompleteStages(self, request: Any, context: Any) -> Any:
+        await self._note("CompleteStages", request, context)
+        results = []
+        for outcome in request.outcomes:
+            token = getattr(outcome, outcome.WhichOneof("outcome")).lease_token
+            refusal = self.refused_outcomes.pop(token, None)
+            status = status_pb2.Status() if refusal is None else refusal.status
+            results.append(worker_service_pb2.StageOutcomeResult(status=status, applied=refusal is None))
+        return worker_service_pb2.CompleteStagesResponse(results=results)
 
     async def FailStage(self, request: Any, context: Any) -> Any:
         await self._note("FailStage", request, context)

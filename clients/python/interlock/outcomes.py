@@ -1,0 +1,180 @@
+"""Sends the ends of attempts: one alone by the rpc of its own, those that wait together in one CompleteStages.
+
+An end is sent at once while few calls are under way; what comes in between is sent together when one of them is done.
+So a worker of few long stages makes the same calls as ever, and one of many small stages makes few calls for all of
+them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from interlock.client import Client
+from interlock.errors import DeadlineExceeded, InterlockError, from_status
+from interlock.retry import can_be_repeated
+from interlock.tracing import outside_of_traces
+from interlock.v1 import transaction_service_pb2, worker_service_pb2
+
+# Calls under way at a time.
+_CALLS = 4
+# So many outcomes that wait are sent one by one.
+_FEW = 4
+# The most outcomes that one CompleteStages may carry, and bytes of them that are sent in one.
+_OUTCOMES = 500
+_BYTES = 1 << 20
+# The shortest time that a call gets, however long its outcome has waited.
+_SHORTEST = 1.0
+
+_FIELDS: dict[type[Message], str] = {
+    worker_service_pb2.CompleteStageRequest: "complete_stage",
+    worker_service_pb2.FailStageRequest: "fail_stage",
+    worker_service_pb2.ReleaseStageRequest: "release_stage",
+}
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """An end that is to be sent. True as the result of `sent`: alone, by the one who waits for it."""
+
+    request: Message
+    size: int
+    deadline: float
+    sent: asyncio.Future[bool]
+
+
+class Outcomes:
+    """The ends of the attempts of one worker."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._waiting: deque[_Waiting] = deque()
+        self._calls = asyncio.Semaphore(_CALLS)
+        self._sending: asyncio.Task[None] | None = None
+        self._batches: set[asyncio.Task[None]] = set()
+        # Of a server that knows CompleteStages, as far as is known.
+        self._has_batches = True
+
+    async def send(self, request: Message, *, timeout: float) -> None:
+        """Sends the request that ends an attempt, for as long as `timeout` seconds.
+
+        Raises:
+            InterlockError: what the server said last.
+        """
+        deadline = time.monotonic() + timeout
+        if type(request) not in _FIELDS or not self._has_batches:
+            await self._alone(request, deadline)
+            return
+        sent: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(request, request.ByteSize(), deadline, sent))
+        if self._sending is None or self._sending.done():
+            # What is sent together belongs to no attempt.
+            with outside_of_traces():
+                self._sending = asyncio.create_task(self._send_all(), name="interlock outcomes")
+        try:
+            is_alone = await sent
+        except asyncio.CancelledError:
+            if sent.done() and not sent.cancelled() and sent.exception() is None and sent.result():
+                self._calls.release()
+            raise
+        if is_alone:
+            try:
+                await self._alone(request, deadline)
+            finally:
+                self._calls.release()
+
+    async def _send_all(self) -> None:
+        while self._waiting:
+            await self._calls.acquire()
+            batch = self._take(_OUTCOMES if len(self._waiting) > _FEW else 1)
+            if len(batch) > 1:
+                task = asyncio.create_task(self._together(batch), name="interlock outcomes together")
+                self._batches.add(task)
+                task.add_done_callback(self._batches.discard)
+            elif batch:
+                batch[0].sent.set_result(True)
+            else:
+                self._calls.release()
+
+    def _take(self, most: int) -> list[_Waiting]:
+        """The next ones, as many as one call holds. Those that nobody waits for any more are left out."""
+        batch: list[_Waiting] = []
+        size = 0
+        while self._waiting and len(batch) < most:
+            if batch and size + self._waiting[0].size > _BYTES:
+                break
+            waiting = self._waiting.popleft()
+            if not waiting.sent.done():
+                batch.append(waiting)
+                size += waiting.size
+        return batch
+
+    async def _together(self, batch: list[_Waiting]) -> None:
+        request = worker_service_pb2.CompleteStagesRequest()
+        for waiting in batch:
+            getattr(request.outcomes.add(), _FIELDS[type(waiting.request)]).CopyFrom(waiting.request)
+        try:
+            timeout = _left(max(waiting.deadline for waiting in batch))
+            response = await self._client.call(self._client.workers.CompleteStages, request, timeout=timeout)
+            alone = _told(batch, response)
+        except InterlockError as error:
+            alone = self._refused(batch, error)
+        finally:
+            self._calls.release()
+        for waiting in alone:
+            await self._calls.acquire()
+            if waiting.sent.done():
+                self._calls.release()
+            else:
+                waiting.sent.set_result(True)
+
+    def _refused(self, batch: list[_Waiting], error: InterlockError) -> list[_Waiting]:
+        """Those to be sent alone after a batch was refused as a whole."""
+        if error.code is grpc.StatusCode.UNIMPLEMENTED:
+            self._has_batches = False
+        if can_be_repeated(error) or isinstance(error, DeadlineExceeded):
+            for waiting in batch:
+                _done(waiting, error)
+            return []
+        # It may be refused for its size.
+        return batch
+
+    async def _alone(self, request: Message, deadline: float) -> None:
+        methods: dict[type[Message], Any] = {
+            worker_service_pb2.CompleteStageRequest: self._client.workers.CompleteStage,
+            worker_service_pb2.FailStageRequest: self._client.workers.FailStage,
+            worker_service_pb2.ReleaseStageRequest: self._client.workers.ReleaseStage,
+            transaction_service_pb2.CommitRequest: self._client.transactions.Commit,
+        }
+        await self._client.call(methods[type(request)], request, timeout=_left(deadline))
+
+
+def _told(batch: list[_Waiting], response: worker_service_pb2.CompleteStagesResponse) -> list[_Waiting]:
+    """Tells each what became of it; returns those to be sent again, alone."""
+    again: list[_Waiting] = []
+    for waiting, result in zip(batch, response.results, strict=True):
+        error = from_status(result.status)
+        if error is not None and can_be_repeated(error):
+            again.append(waiting)
+        else:
+            _done(waiting, error)
+    return again
+
+
+def _left(deadline: float) -> float:
+    return max(_SHORTEST, deadline - time.monotonic())
+
+
+def _done(waiting: _Waiting, error: InterlockError | None = None) -> None:
+    if waiting.sent.done():
+        return
+    if error is None:
+        waiting.sent.set_result(False)
+    else:
+        waiting.sent.set_exception(error)
