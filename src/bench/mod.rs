@@ -11,12 +11,14 @@ mod broadcast;
 mod compare;
 mod database;
 mod door;
+mod drain;
 mod encoded;
 mod fanout;
 mod limits;
 mod load;
 mod overload;
 mod permits;
+mod plain_queue;
 mod raw;
 mod records;
 mod report;
@@ -75,8 +77,10 @@ pub struct Settings {
     pub run: Duration,
     /// How many runs of each variant.
     pub pairs: usize,
-    /// Stages to drain.
+    /// Stages to drain, of each variant and in all runs together.
     pub stages: usize,
+    /// Stages of a job that is drained.
+    pub stages_per_job: usize,
     /// Whether Postgres waits a millisecond more before each flush of its log.
     pub slow_fsync: bool,
     /// Print JSON instead of a table.
@@ -156,7 +160,7 @@ async fn measure(settings: &Settings, pair: Pair, data_dir: Option<&Path>) -> an
         Workload::Door => door::door(&scene).await,
         Workload::Limits => limits::limits(&scene).await,
         Workload::Overload => overload::overload(&scene).await,
-        Workload::Drain => workloads::drain(&scene).await,
+        Workload::Drain => drain::drain(&scene).await,
     };
     scene.pair.stop().await;
     rows

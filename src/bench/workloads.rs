@@ -1,15 +1,12 @@
 //! What is done to the two servers, in turn, and what it comes to.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use anyhow::Context;
 
-use super::address::{Address, KeyedChannel};
-use super::compare::{Scene, Side, row};
-use super::load::{Sample, channels};
-use super::raw;
+use super::address::KeyedChannel;
+use super::compare::{Scene, Side};
+use super::load::channels;
 use super::report::Row;
 use super::servers::Server;
 use crate::proto;
@@ -152,82 +149,6 @@ async fn update_at(
     Ok(scene.summary(name, in_flight, &pairs))
 }
 
-/// Leases and completes until nothing is left, beside the plainest cycle in SQL.
-pub async fn drain(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
-    let (settings, server) = (scene.settings, &scene.pair.ours);
-    let (ours, theirs) = (format!("{}-ours", scene.name), format!("{}-raw", scene.name));
-    let raw = match &settings.database_url {
-        Some(database_url) => {
-            submit_bulk(scene, &theirs, settings.stages / 2).await?;
-            submit_bulk(scene, &ours, settings.stages).await?;
-            scene.settle().await?;
-            let started = Instant::now();
-            Some(raw::drain(database_url, &theirs, 4).await? as f64 / started.elapsed().as_secs_f64())
-        }
-        None => {
-            submit_bulk(scene, &ours, settings.stages).await?;
-            None
-        }
-    };
-    let before = scene.stored().await?;
-    let run = scene.costed(server, drain_queue(&server.address, ours, settings.stages as u64)).await?;
-    let after = scene.stored().await?;
-    if let (Some(before), Some(after)) = (before, after) {
-        let stored = after.done - before.done;
-        anyhow::ensure!(stored == settings.stages as i64, "{stored} stages are stored as done");
-    }
-    let mut row = row("drain", "interlock", 64, &[&run]);
-    row.memory_bytes = server.memory_bytes();
-    let Some(raw) = raw else { return Ok(vec![row]) };
-    let ratio = run.sample.per_second() / raw;
-    (row.ratio, row.spread) = (Some(ratio), Some((ratio, ratio)));
-    let mut other = row.clone();
-    (other.variant, other.per_second, other.ratio, other.spread) = ("raw SQL".into(), raw, Some(1.0), Some((1.0, 1.0)));
-    (other.p50_us, other.p99_us, other.server_cpu_us, other.postgres_cpu_us) = (0, 0, 0.0, 0.0);
-    (other.wal_bytes, other.commits) = (0.0, 0.0);
-    Ok(vec![row, other])
-}
-
-async fn drain_queue(address: &Address, queue: String, stages: u64) -> anyhow::Result<Sample> {
-    let left = Arc::new(AtomicU64::new(stages));
-    let channels = channels(address, 256).await?;
-    let started = Instant::now();
-    let mut workers = Vec::new();
-    for i in 0..8 {
-        let (channel, left, queue) = (channels[i % channels.len()].clone(), left.clone(), queue.clone());
-        workers.push(tokio::spawn(async move {
-            let mut client = WorkerServiceClient::new(channel);
-            while left.load(Ordering::Relaxed) > 0 {
-                let poll = proto::LeaseStagesRequest {
-                    worker_id: format!("bench-{i}"),
-                    queues: vec![queue.clone()],
-                    max_stages: 100,
-                    wait: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
-                    ..Default::default()
-                };
-                let leases = client.lease_stages(poll).await?.into_inner().leases;
-                let completions =
-                    leases.into_iter().map(|lease| {
-                        let mut client = client.clone();
-                        let target = Some(proto::complete_stage_request::Target::LeaseToken(lease.lease_token));
-                        async move {
-                            client.complete_stage(proto::CompleteStageRequest { target, ..Default::default() }).await
-                        }
-                    });
-                for completed in futures::future::join_all(completions).await {
-                    completed?;
-                    left.fetch_sub(1, Ordering::Relaxed);
-                }
-            }
-            Ok::<_, tonic::Status>(())
-        }));
-    }
-    for worker in workers {
-        worker.await??;
-    }
-    Ok(Sample { calls: stages, applied: stages, took: started.elapsed(), latencies: Vec::new() })
-}
-
 /// Jobs whose stages are all being run by name. Returns how their ids begin; `name` tells apart those of one run.
 pub async fn prepare(scene: &Scene<'_>, name: &str, jobs: u64) -> anyhow::Result<String> {
     let channel = channels(&scene.pair.ours.address, 1).await?.remove(0);
@@ -260,18 +181,4 @@ pub async fn prepare(scene: &Scene<'_>, name: &str, jobs: u64) -> anyhow::Result
     }
     scene.settle().await?;
     Ok(prefix)
-}
-
-/// Jobs of a hundred independent stages in a queue.
-async fn submit_bulk(scene: &Scene<'_>, queue: &str, stages: usize) -> anyhow::Result<()> {
-    let channel = channels(&scene.pair.ours.address, 1).await?.remove(0);
-    let specs: Vec<proto::StageSpec> = (0..100)
-        .map(|i| proto::StageSpec { name: format!("s{i}"), queue: queue.to_owned(), ..Default::default() })
-        .collect();
-    let job = proto::SubmitJobRequest { kind: scene.name.clone(), stages: specs, ..Default::default() };
-    for _ in 0..stages.div_ceil(2_000) {
-        let request = proto::BatchSubmitJobsRequest { jobs: vec![job.clone(); 20], ..Default::default() };
-        JobServiceClient::new(channel.clone()).batch_submit_jobs(request).await?;
-    }
-    Ok(())
 }

@@ -25,7 +25,7 @@ enum Which {
     Submit(How),
     /// UpdateStageProgress on many jobs and on one.
     Update(How),
-    /// Lease and complete until nothing is left, beside the plainest cycle in SQL.
+    /// Lease and complete until nothing is left, by single calls, CompleteStages and Work streams, beside a plain table with SKIP LOCKED.
     Drain(How),
     /// From 1 to 1,024 writers on one job.
     Contention(How),
@@ -59,9 +59,12 @@ struct How {
     /// Runs of each variant, in turn; the median pair is told.
     #[arg(long, default_value_t = 5)]
     pairs: usize,
-    /// Stages to drain, in whole 2,000.
+    /// Stages to drain in each variant, all runs together, in whole 2,000 a run.
     #[arg(long, default_value_t = 200_000)]
     stages: usize,
+    /// Stages of each job that is drained: 1, 10 or 100.
+    #[arg(long, default_value_t = 100)]
+    stages_per_job: usize,
     /// Calls in flight, instead of those that the workload goes through.
     #[arg(long, value_name = "COUNT")]
     in_flight: Option<usize>,
@@ -128,6 +131,7 @@ impl How {
         anyhow::ensure!((1..=100).contains(&self.pairs), "--pairs is 1 to 100");
         anyhow::ensure!((2_000..=2_000_000).contains(&self.stages), "--stages is 2,000 to 2,000,000");
         anyhow::ensure!(self.in_flight.is_none_or(|n| (1..=10_000).contains(&n)), "--in-flight is 1 to 10,000");
+        anyhow::ensure!([1, 10, 100].contains(&self.stages_per_job), "--stages-per-job is 1, 10 or 100");
         let host = Host::from_environment();
         let postgres = Options {
             storage: Storage::Ephemeral { cache: host.cache_dir(), parent: host.temporary_dir },
@@ -140,7 +144,8 @@ impl How {
             workload,
             run: Duration::from_secs_f64(self.seconds),
             pairs: self.pairs,
-            stages: self.stages.next_multiple_of(2_000),
+            stages: self.stages,
+            stages_per_job: self.stages_per_job,
             slow_fsync: self.slow_fsync,
             json: self.output == Output::Json,
             postgres,

@@ -305,4 +305,3 @@ fn result(
     }
     Ok(told)
 }
-

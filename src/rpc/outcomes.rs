@@ -116,11 +116,7 @@ async fn all_or_none(
 }
 
 /// An outcome as a part of a commit, and its stage.
-fn part(
-    caller: &Caller,
-    index: usize,
-    outcome: proto::StageOutcome,
-) -> std::result::Result<(Part, Hold), Refusal> {
+fn part(caller: &Caller, index: usize, outcome: proto::StageOutcome) -> std::result::Result<(Part, Hold), Refusal> {
     let root = Path::Root;
     let list = root.field("outcomes");
     let at = list.index(index);

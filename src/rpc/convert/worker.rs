@@ -193,10 +193,7 @@ fn lease_duration(given: Option<&prost_types::Duration>, path: &Path) -> Result<
 }
 
 /// Reads the `begin` of a Work stream: worker, queues, duration of leases.
-pub fn work_begin(
-    given: &proto::WorkBegin,
-    path: &Path,
-) -> Result<(Name, Vec<Name>, Option<Duration>), Refusal> {
+pub fn work_begin(given: &proto::WorkBegin, path: &Path) -> Result<(Name, Vec<Name>, Option<Duration>), Refusal> {
     Ok((
         text::worker_id(&given.worker_id, &path.field("worker_id"))?,
         queues(&given.queues, &path.field("queues"))?,

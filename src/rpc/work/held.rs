@@ -69,12 +69,8 @@ impl Held {
         let (key, state) = (leased.job.key, std::mem::discriminant(&leased.job.state));
         self.sent += 1;
         self.alone += usize::from(is_alone);
-        let one = OneLease {
-            number: self.sent,
-            undelivered: Some(leased),
-            directive: LeaseDirective::Continue,
-            is_alone,
-        };
+        let one =
+            OneLease { number: self.sent, undelivered: Some(leased), directive: LeaseDirective::Continue, is_alone };
         self.unconfirmed.insert(self.sent, token);
         self.leases.insert(token, one);
         self.engine.shared().hub.holders.hold(key, &self.ear);

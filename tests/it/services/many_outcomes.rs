@@ -80,8 +80,7 @@ async fn outcomes_of_many_jobs_are_committed_in_few_groups() {
     ok(server.api.jobs().batch_submit_jobs(proto::BatchSubmitJobsRequest { jobs, ..Default::default() }).await);
     let leases = server.api.lease_now("default", 100).await;
     let before = server.api.statistics().await.writer.expect("a writer").groups;
-    let request =
-        CompleteStagesRequest { outcomes: leases.iter().map(completed).collect(), ..Default::default() };
+    let request = CompleteStagesRequest { outcomes: leases.iter().map(completed).collect(), ..Default::default() };
     let done = ok(server.api.workers().complete_stages(request.clone()).await);
     let after = server.api.statistics().await.writer.expect("a writer").groups;
     assert!(after - before <= 5, "{} groups", after - before);

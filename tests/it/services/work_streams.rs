@@ -102,10 +102,8 @@ async fn what_was_not_confirmed_is_released_when_the_stream_ends_and_the_rest_is
     session.tell(vec![failed(&leases[3], proto::Failure { failure_class: 99, ..Default::default() })]).await;
     session.results(1).await;
     drop(session);
-    eventually("the others are given back", async || {
-        (count(api, "film", StageState::Ready).await == 2).then_some(())
-    })
-    .await;
+    eventually("the others are given back", async || (count(api, "film", StageState::Ready).await == 2).then_some(()))
+        .await;
     assert_eq!(count(api, "film", StageState::Running).await, 4);
     // What is held can be told of on another stream, and by the unary rpcs. The attempts of the others were not counted.
     let mut again = Session::open(api, begin("default", 2)).await;

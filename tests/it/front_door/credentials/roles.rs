@@ -21,7 +21,10 @@ const PERMITTED: &[(&str, &str)] = &[
     ("sa", "SubmitJob BatchSubmitJobs"),
     ("soa", "CancelJob PauseJob ResumeJob RetryJob DeleteJob"),
     ("swoa", "UpdateJob Commit"),
-    ("wa", "LeaseStages Heartbeat StartStage UpdateStageProgress CompleteStage CompleteStages Work FailStage ReleaseStage AddStages"),
+    (
+        "wa",
+        "LeaseStages Heartbeat StartStage UpdateStageProgress CompleteStage CompleteStages Work FailStage ReleaseStage AddStages",
+    ),
     ("swa", "UpdateRecord BatchUpdateRecords BatchWriteRecords DeleteRecord AcquirePermit RenewPermits ReleasePermit"),
     ("oa", "UpdateResource DeleteResource ResetBreaker RevokePermit GetStatistics"),
     ("a", "CreateNamespace DeleteNamespace CreateKey ListKeys RevokeKey RotateKey ListAuditEvents"),
