@@ -1,0 +1,48 @@
+// The client: the calls of those who submit jobs, follow them, keep records, use permits, and commit several at once.
+import type { CallOptions } from "./connection.js";
+import { type CommitResult, TransactionService } from "./gen/interlock/v1/transaction_service_pb.js";
+import { callOptions } from "./job_calls.js";
+import { PermitCalls } from "./permit_calls.js";
+import { type CommitRequestPart, commitOperations } from "./records.js";
+
+/** What a commit requires to be held. */
+export interface CommitOptions extends CallOptions {
+  /** A lease token, such as `attempt.lease.leaseToken`: applied only while that lease is held. Undefined: none. */
+  readonly leaseFence?: string;
+  /** A permit token: applied only while that permit is held. `permitRelease` can end it with the commit. Undefined: none. */
+  readonly permitFence?: string;
+}
+
+/**
+ * A connection to one server, or to several of one database.
+ *
+ * All calls add a request id where the request has room for one, repeat what can be repeated until `timeoutMs` is over,
+ * and throw `InterlockError`, one of its classes. Every rpc of the protos can be called by `call`.
+ *
+ * Numbers of type int64 (revisions, versions, fencing tokens) are bigint in what is returned; options take numbers too.
+ * Documents (payload, input, artifacts, fields) are plain objects.
+ */
+export class Client extends PermitCalls {
+  /**
+   * Does what several requests ask for in one commit, all or nothing.
+   *
+   * @param requests made by `recordUpdate`, `recordDeletion`, `jobSubmission`, `permitRelease`, or any message of
+   *   `CommitOperation`.
+   * @throws LeaseLost if the lease is not held.
+   * @throws PermitLost if the permit is not held.
+   * @throws InterlockError as the call that would do it alone; `metadata.index` says which.
+   */
+  async commit(requests: readonly CommitRequestPart[], options: CommitOptions = {}): Promise<readonly CommitResult[]> {
+    const request = {
+      operations: commitOperations(requests),
+      leaseFence: options.leaseFence,
+      permitFence: options.permitFence,
+    };
+    const ended = requests.flatMap((part) =>
+      part.$typeName === "interlock.v1.ReleasePermitRequest" ? [part.permitToken] : [],
+    );
+    return await this.keeper.ending(ended, async () => {
+      return (await this.call(TransactionService.method.commit, request, callOptions(options))).results;
+    });
+  }
+}

@@ -1,0 +1,195 @@
+// The connection to servers, and how any rpc is called through it.
+
+import type { MessageInitShape, MessageShape } from "@bufbuild/protobuf";
+import { create, type DescMessage, type DescMethodServerStreaming, type DescMethodUnary } from "@bufbuild/protobuf";
+import { ConnectError, type Transport } from "@connectrpc/connect";
+import { type AccessOptions, resolveAccess } from "./access.js";
+import { clientClosed, DeadlineExceeded, fromConnectError, type InterlockError, Unavailable } from "./errors.js";
+import { type Logger, silentLogger, stderrLogger } from "./log.js";
+import { type Channel, openChannel } from "./node.js";
+import { Outage } from "./outage.js";
+import { Backoff, linked, repeat } from "./retry.js";
+import { Stream, type StreamOptions } from "./stream.js";
+
+/** The longest wait that one LeaseStages, WaitJob or AcquirePermit asks for. Proxies end what is silent for 60 s. */
+export const LONGEST_WAIT_MS = 50_000;
+/** How much later the deadline of such a call is than its wait. */
+export const WAIT_MARGIN_MS = 10_000;
+
+/** How a `Client` reaches its server and behaves. */
+export interface ClientOptions extends AccessOptions {
+  /** Milliseconds for one call, retries included, unless the call says otherwise. Undefined: 30,000. */
+  readonly timeoutMs?: number;
+  /** The waits between retries. Undefined: `new Backoff()`. */
+  readonly backoff?: Backoff;
+  /** Metadata sent with each call. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Receives what happens in the background. Undefined: stderr. Null: nothing is logged. */
+  readonly log?: Logger | null;
+}
+
+/** Options of one call. */
+export interface CallOptions {
+  /** Milliseconds for the call, retries included. Undefined: `timeoutMs` of the client. */
+  readonly timeoutMs?: number;
+  /** Ends the call; it then rejects with the signal's reason. A write may have happened all the same. */
+  readonly signal?: AbortSignal;
+}
+
+/** One server and what is known of it. */
+interface Endpoint {
+  readonly channel: Channel;
+  readonly outage: Outage;
+}
+
+/** What `Client` is made of: the connections, and calls that are repeated. */
+export class Connection {
+  /** Milliseconds for one call, retries included, unless the call says otherwise. */
+  readonly timeoutMs: number;
+  /** Where background events are reported. */
+  readonly log: Logger;
+  readonly #endpoints: readonly Endpoint[];
+  readonly #headers: Headers;
+  readonly #backoff: Backoff;
+  readonly #closing = new AbortController();
+  #current = 0;
+
+  /**
+   * Describes the connection; the first call makes it. While no server answers, calls are repeated until their time is
+   * over, and the log has one line: a server that restarts, or starts later than this program, is found.
+   *
+   * @throws RangeError if an option can never work, such as an address without a port.
+   */
+  constructor(options: ClientOptions = {}) {
+    this.log = options.log === null ? silentLogger : (options.log ?? stderrLogger);
+    const access = resolveAccess(options, this.log);
+    this.timeoutMs = options.timeoutMs ?? 30_000;
+    this.#backoff = options.backoff ?? new Backoff();
+    this.#endpoints = access.addresses.map((address) => ({
+      channel: openChannel(address.target, access.tls),
+      outage: new Outage(address.text, this.log),
+    }));
+    this.#headers = new Headers(options.headers);
+    if (access.namespace !== undefined) {
+      this.#headers.set("interlock-namespace", access.namespace);
+    }
+    if (access.authorization !== undefined && !this.#headers.has("authorization")) {
+      this.#headers.set("authorization", access.authorization);
+    }
+  }
+
+  /** Ends the connections; calls and watches that are under way end with an error. */
+  async close(): Promise<void> {
+    this.#closing.abort(clientClosed());
+    for (const endpoint of this.#endpoints) {
+      endpoint.channel.abort();
+    }
+  }
+
+  /** As `close`, for `await using`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /**
+   * Calls any unary rpc, as in `client.call(JobService.method.pauseJob, { jobId })`. All retries carry the same request
+   * id: that of the request, or a new one. Repeated are UNAVAILABLE, CONFLICT and RESOURCE_EXHAUSTED, unless the server
+   * forbids it.
+   *
+   * @throws InterlockError, one of its classes: the last failure.
+   */
+  async call<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    request: MessageInitShape<I>,
+    options: CallOptions = {},
+  ): Promise<MessageShape<O>> {
+    const message = withRequestId(method.input, create(method.input, request));
+    const { signal, unlink } = linked(this.#closing.signal, options.signal);
+    let endpoint = this.#endpoint();
+    const attempt = async (leftMs: number) => {
+      endpoint = this.#endpoint();
+      const { transport } = endpoint.channel;
+      const response = await transport.unary(method, signal, Math.ceil(leftMs), this.#headers, message);
+      endpoint.outage.end();
+      return response.message;
+    };
+    const failed = (thrown: unknown) => this.#failed(endpoint, thrown);
+    try {
+      signal.throwIfAborted();
+      const timeoutMs = options.timeoutMs ?? this.timeoutMs;
+      return await repeat(attempt, failed, { timeoutMs, backoff: this.#backoff, signal });
+    } finally {
+      unlink();
+    }
+  }
+
+  /** A server stream that is begun again when it breaks. `request` is asked each time. */
+  protected openStream<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodServerStreaming<I, O>,
+    request: () => MessageInitShape<I>,
+    options: StreamOptions = {},
+  ): Stream<MessageShape<O>> {
+    const begin = async function* (this: Connection, signal: AbortSignal, began: () => void) {
+      const endpoint = this.#endpoint();
+      try {
+        yield* this.#messages(endpoint, method, create(method.input, request()), signal, began);
+      } catch (thrown) {
+        throw signal.aborted ? signal.reason : this.#failed(endpoint, thrown);
+      }
+    };
+    return new Stream(begin.bind(this), this.#backoff, () => this.#next(), {
+      ...options,
+      closing: this.#closing.signal,
+    });
+  }
+
+  async *#messages<I extends DescMessage, O extends DescMessage>(
+    endpoint: Endpoint,
+    method: DescMethodServerStreaming<I, O>,
+    message: MessageShape<I>,
+    signal: AbortSignal,
+    began: () => void,
+  ): AsyncGenerator<MessageShape<O>, void> {
+    const transport: Transport = endpoint.channel.transport;
+    const response = await transport.stream(method, signal, undefined, this.#headers, once(message));
+    began();
+    for await (const item of response.message) {
+      endpoint.outage.end();
+      yield item;
+    }
+  }
+
+  #endpoint(): Endpoint {
+    // The list is never empty.
+    return this.#endpoints[this.#current % this.#endpoints.length] as Endpoint;
+  }
+
+  /** Uses the next server from now on. */
+  #next(): void {
+    this.#current = (this.#current + 1) % this.#endpoints.length;
+  }
+
+  #failed(endpoint: Endpoint, thrown: unknown): InterlockError {
+    if (!(thrown instanceof ConnectError)) {
+      throw thrown;
+    }
+    const error = endpoint.outage.notice(fromConnectError(thrown));
+    const isAway = error instanceof Unavailable || (error instanceof DeadlineExceeded && error.reason === "");
+    if (isAway && endpoint === this.#endpoint()) {
+      this.#next();
+    }
+    return error;
+  }
+}
+
+/** The message with a request id, if it has room for one and has none. The server refuses one that is empty. */
+export function withRequestId<I extends DescMessage>(schema: I, message: MessageShape<I>): MessageShape<I> {
+  if (schema.field.requestId === undefined || ("requestId" in message && message.requestId !== undefined)) {
+    return message;
+  }
+  return { ...message, requestId: crypto.randomUUID() };
+}
+
+async function* once<T>(message: T): AsyncGenerator<T, void> {
+  yield message;
+}

@@ -1,0 +1,144 @@
+// Keeps leases alive, and tells handlers when they have to stop.
+//
+// One loop serves all leases of a worker: what is due goes into one call. Progress rides on the heartbeats, at most once
+// in `NEWS_INTERVAL_MS` per lease. A lease that could not be renewed until it ended counts as lost, since another worker
+// may have it then. Safety does not rest on that: the server refuses all but the newest token.
+import type { Attempt } from "./attempt.js";
+import type { Client } from "./client.js";
+import { milliseconds } from "./documents.js";
+import { textOf } from "./failures.js";
+import {
+  type LeaseBeat,
+  LeaseDirective,
+  type LeaseStatus,
+  WorkerService,
+} from "./gen/interlock/v1/worker_service_pb.js";
+import { Wakeup } from "./retry.js";
+
+const NEWS_INTERVAL_MS = 200;
+/** After a heartbeat that failed, although its call was repeated. */
+const PAUSE_MS = 500;
+/** The most beats that one Heartbeat may carry. */
+const BEATS = 1_000;
+/** How often the event loop is looked at, and how late it may be. */
+const LOOK_MS = 500;
+const BLOCKED_MS = 1_000;
+
+/** The heartbeats of one worker. */
+export class Heartbeats {
+  readonly #client: Client;
+  readonly #attempts = new Map<string, Attempt>();
+  readonly #woken = new Wakeup();
+  #isStopped = false;
+
+  constructor(client: Client) {
+    this.#client = client;
+  }
+
+  /** Keeps the lease alive from now on. */
+  add(attempt: Attempt): void {
+    this.#attempts.set(attempt.lease.leaseToken, attempt);
+    this.#woken.set();
+  }
+
+  /** Keeps it alive no longer. */
+  remove(attempt: Attempt): void {
+    this.#attempts.delete(attempt.lease.leaseToken);
+  }
+
+  /** There is progress to send. */
+  readonly wake = (): void => {
+    this.#woken.set();
+  };
+
+  stop(): void {
+    this.#isStopped = true;
+    this.#woken.set();
+  }
+
+  /** Sends heartbeats until `stop`. */
+  async run(): Promise<void> {
+    const stopLooking = this.#lookForBlocks();
+    while (!this.#isStopped) {
+      const now = performance.now();
+      const due = [...this.#attempts.values()].filter((attempt) => nextAt(attempt) <= now).slice(0, BEATS);
+      if (due.length > 0) {
+        await this.#beat(due);
+      } else {
+        const next = Math.min(...[...this.#attempts.values()].map(nextAt));
+        await this.#woken.wait(Number.isFinite(next) ? next - now : undefined);
+      }
+    }
+    stopLooking();
+  }
+
+  async #beat(attempts: readonly Attempt[]): Promise<void> {
+    const beats = attempts.map((attempt) => attempt.beat.take());
+    const sentAt = performance.now();
+    const timeoutMs = Math.min(...attempts.map((attempt) => attempt.beat.intervalMs));
+    try {
+      const { statuses } = await this.#client.call(WorkerService.method.heartbeat, { beats }, { timeoutMs });
+      for (const [index, attempt] of attempts.entries()) {
+        const status = statuses[index];
+        if (status !== undefined) {
+          apply(attempt, status, sentAt);
+        }
+      }
+    } catch (error) {
+      this.#client.log.warn(`a heartbeat failed: ${textOf(error)}`);
+      for (const [index, attempt] of attempts.entries()) {
+        this.#missed(attempt, beats[index]);
+      }
+    }
+  }
+
+  #missed(attempt: Attempt, beat: LeaseBeat | undefined): void {
+    const now = performance.now();
+    if (beat !== undefined) {
+      attempt.beat.takeBack(beat);
+    }
+    attempt.beat.sentAt = now + PAUSE_MS;
+    attempt.beat.dueAt = now + PAUSE_MS;
+    if (now >= attempt.beat.expiresAt) {
+      this.#client.log.warn(`${attempt.stageName} of ${attempt.jobId}: the lease could not be renewed`);
+      attempt.stop("lost");
+    }
+  }
+
+  /** Warns of handlers that block the event loop, as no heartbeat is sent meanwhile. Returns what ends it. */
+  #lookForBlocks(): () => void {
+    let expectedAt = performance.now() + LOOK_MS;
+    const timer = setInterval(() => {
+      const lateMs = performance.now() - expectedAt;
+      expectedAt = performance.now() + LOOK_MS;
+      if (lateMs > BLOCKED_MS && this.#attempts.size > 0) {
+        const seconds = (lateMs / 1000).toFixed(1);
+        this.#client.log.warn(
+          `a handler blocked the event loop for ${seconds} s, and no lease can be renewed meanwhile: ` +
+            "move such work to a worker thread or a child process",
+        );
+      }
+    }, LOOK_MS);
+    timer.unref();
+    return () => clearInterval(timer);
+  }
+}
+
+/** When the lease needs a beat. */
+function nextAt({ beat }: Attempt): number {
+  return beat.hasNews ? Math.min(beat.dueAt, beat.sentAt + NEWS_INTERVAL_MS) : beat.dueAt;
+}
+
+function apply(attempt: Attempt, status: LeaseStatus, sentAt: number): void {
+  const { beat } = attempt;
+  beat.dueAt = sentAt + beat.intervalMs;
+  if (status.directive === LeaseDirective.LOST) {
+    attempt.stop("lost");
+    return;
+  }
+  beat.expiresAt = sentAt + (status.ttl ? milliseconds(status.ttl) : 0);
+  attempt.isPaused = status.directive === LeaseDirective.PAUSE;
+  if (status.directive === LeaseDirective.CANCEL) {
+    attempt.stop("cancelled");
+  }
+}

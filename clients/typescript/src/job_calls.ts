@@ -1,0 +1,193 @@
+// The calls of those who submit jobs and follow them.
+import { create } from "@bufbuild/protobuf";
+import { type CallOptions, Connection, LONGEST_WAIT_MS, WAIT_MARGIN_MS } from "./connection.js";
+import { optionalDuration, toDuration, toInt64, waitMs } from "./documents.js";
+import { type Job, JobSchema } from "./gen/interlock/v1/job_pb.js";
+import { type ExplainJobResponse, JobService } from "./gen/interlock/v1/job_service_pb.js";
+import { JobWatch, ProgressWatch } from "./job_watch.js";
+import { JobsWatch } from "./jobs_watch.js";
+import { type JobOptions, jobSubmission } from "./stages.js";
+import type { StreamOptions } from "./stream.js";
+
+const rpc = JobService.method;
+
+/** Options of a write to a job that exists. */
+export interface JobWriteOptions extends CallOptions {
+  /** Only if the job's revision is this one. Undefined: whatever it is. */
+  readonly expectedVersion?: bigint | number;
+}
+
+/** What `Client` can do with jobs. */
+export class JobCalls extends Connection {
+  /**
+   * Creates a job. @throws AlreadyExists if its `jobId` is taken.
+   *
+   * @param kind what sort of job it is; matches `[A-Za-z0-9._:/-]{1,128}`.
+   */
+  async submitJob(kind: string, job: JobOptions = {}, options: CallOptions = {}): Promise<Job> {
+    return found((await this.call(rpc.submitJob, jobSubmission(kind, job), options)).job);
+  }
+
+  /** Reads a job with its stages. @throws NotFound */
+  async getJob(jobId: string, options: CallOptions = {}): Promise<Job> {
+    return found((await this.call(rpc.getJob, { jobId }, options)).job);
+  }
+
+  /**
+   * All jobs that a filter holds for, without stages, page after page.
+   *
+   * @param filter as in `ListJobsRequest`, such as `state = RUNNING AND labels.customer = "acme"`. Empty: all.
+   * @param options `orderBy`: `create_time`, `end_time` or `priority`, with ` desc` for the largest first. Undefined:
+   *   `create_time desc`.
+   */
+  async *listJobs(filter = "", options: CallOptions & { readonly orderBy?: string } = {}): AsyncGenerator<Job, void> {
+    let pageToken = "";
+    do {
+      const request = { filter, orderBy: options.orderBy, pageSize: 1_000, pageToken };
+      const page = await this.call(rpc.listJobs, request, callOptions(options));
+      yield* page.jobs;
+      pageToken = page.nextPageToken;
+    } while (pageToken !== "");
+  }
+
+  /**
+   * Waits until a job has ended and returns it; its state tells how. A wait of more than 50 s is made of several calls.
+   *
+   * @param options `waitMs`: the longest wait; then the job is returned as it is. Undefined: no limit.
+   */
+  async waitJob(jobId: string, options: Pick<CallOptions, "signal"> & { readonly waitMs?: number } = {}): Promise<Job> {
+    const deadline = performance.now() + waitMs(options.waitMs ?? Number.POSITIVE_INFINITY, "waitMs");
+    for (;;) {
+      const wait = Math.min(Math.max(0, deadline - performance.now()), LONGEST_WAIT_MS);
+      const request = { jobId, wait: toDuration(wait, "waitMs") };
+      const timeoutMs = wait + Math.max(WAIT_MARGIN_MS, this.timeoutMs);
+      const response = await this.call(rpc.waitJob, request, { timeoutMs, signal: options.signal });
+      if (response.terminal || performance.now() >= deadline) {
+        return found(response.job);
+      }
+    }
+  }
+
+  /**
+   * Follows a job to its end, as in `for await (const update of client.watch(jobId))`. The first update is the job as it
+   * is, each further one the job after what came next: every change of a state, and the newest progress. The last one is
+   * the terminal one. A stream that breaks is resumed, on any server, from the last revision; none comes twice.
+   *
+   * What changes do not carry is as it was when the job was last read as a whole: `labels`, `priority`, `result`, the
+   * times of the job, and artifacts. `getJob` has them.
+   *
+   * The iterator throws NotFound if there is no such job or it is deleted, RevisionInFuture if the job has not reached
+   * `fromRevision`, and the last error once resuming failed for `patienceMs`.
+   *
+   * @param job its id; or the job itself, as `submitJob` and `getJob` return it: then what came after it follows.
+   * @param options `fromRevision`: for one who knows the job up to here; then `update.job` has only what the changes
+   *   said, and `stagesTruncated` is set. Undefined: 0, the job is read.
+   */
+  watch(job: string | Job, options: StreamOptions & { readonly fromRevision?: bigint | number } = {}): JobWatch {
+    const revision = toInt64(options.fromRevision, "fromRevision") ?? 0n;
+    if (typeof job !== "string" && revision !== 0n) {
+      throw new RangeError("a job begins after its own revision: give its id with fromRevision");
+    }
+    const start =
+      typeof job === "string"
+        ? create(JobSchema, { jobId: job, revision, stagesTruncated: revision > 0n })
+        : { ...job, stages: [...job.stages] };
+    return new JobWatch((request) => this.openStream(rpc.watchJob, request, options), start);
+  }
+
+  /**
+   * Follows how far a job is, for front ends: progress, state and running stages, whenever one has changed. Errors are
+   * those of `watch`.
+   */
+  progress(job: string | Job, options: StreamOptions = {}): ProgressWatch {
+    return new ProgressWatch(this.watch(job, options));
+  }
+
+  /**
+   * Follows all jobs of a filter, for dashboards. First comes `appeared` for each job that matches, then `caughtUp`,
+   * once; from there on `appeared`, `changed` and `removed` as it happens. It has no end of its own. A stream that breaks
+   * is begun again and compared: then only differences come, and changes of a state in between can be missing.
+   *
+   * The iterator throws InvalidArgument if the filter is malformed, and ResourceExhausted if more than 10,000 jobs match.
+   *
+   * @param filter as in `listJobs`.
+   */
+  watchJobs(filter = "", options: StreamOptions = {}): JobsWatch {
+    return new JobsWatch((beginAgain) => {
+      const request = () => {
+        beginAgain();
+        return { filter };
+      };
+      return this.openStream(rpc.watchJobs, request, options);
+    });
+  }
+
+  /**
+   * Cancels a job. Its workers have the grace period to stop, at least half of it after they have heard.
+   *
+   * @param options `reason`: for people, at most 1 KiB. `gracePeriodMs`: 0 to 24 h; 0 ends leases at once. Undefined:
+   *   30,000.
+   */
+  async cancelJob(
+    jobId: string,
+    options: JobWriteOptions & { readonly reason?: string; readonly gracePeriodMs?: number } = {},
+  ): Promise<Job> {
+    const request = {
+      jobId,
+      reason: options.reason,
+      gracePeriod: optionalDuration(options.gracePeriodMs, "gracePeriodMs"),
+      expectedVersion: expected(options),
+    };
+    return found((await this.call(rpc.cancelJob, request, callOptions(options))).job);
+  }
+
+  /** Pauses a job: nothing more of it is leased. @throws InvalidTransition if it is ending or has ended. */
+  async pauseJob(jobId: string, options: JobWriteOptions = {}): Promise<Job> {
+    const request = { jobId, expectedVersion: expected(options) };
+    return found((await this.call(rpc.pauseJob, request, callOptions(options))).job);
+  }
+
+  /** Ends a pause. @throws InvalidTransition if the job is ending or has ended. */
+  async resumeJob(jobId: string, options: JobWriteOptions = {}): Promise<Job> {
+    const request = { jobId, expectedVersion: expected(options) };
+    return found((await this.call(rpc.resumeJob, request, callOptions(options))).job);
+  }
+
+  /**
+   * Starts another run of a job that has ended.
+   *
+   * @param options `fromStage`: do this stage again with all that depends on it, besides what has not succeeded.
+   *   Undefined: only what has not succeeded.
+   */
+  async retryJob(jobId: string, options: JobWriteOptions & { readonly fromStage?: string } = {}): Promise<Job> {
+    const request = { jobId, fromStage: options.fromStage, expectedVersion: expected(options) };
+    return found((await this.call(rpc.retryJob, request, callOptions(options))).job);
+  }
+
+  /** Deletes a job that has ended, with its history. @throws InvalidTransition if it has not. */
+  async deleteJob(jobId: string, options: JobWriteOptions = {}): Promise<void> {
+    await this.call(rpc.deleteJob, { jobId, expectedVersion: expected(options) }, callOptions(options));
+  }
+
+  /** Says why a job is not moving, or what it is doing. */
+  async explainJob(jobId: string, options: CallOptions = {}): Promise<ExplainJobResponse> {
+    return await this.call(rpc.explainJob, { jobId }, options);
+  }
+}
+
+/** The options of the call alone. */
+export function callOptions(options: CallOptions): CallOptions {
+  return { timeoutMs: options.timeoutMs, signal: options.signal };
+}
+
+/** What a response always holds, but for a replay of a write to what was deleted since. */
+export function found<T>(value: T | undefined): T {
+  if (value === undefined) {
+    throw new RangeError("the write was applied by an earlier call, and its object has been deleted since");
+  }
+  return value;
+}
+
+function expected(options: JobWriteOptions): bigint | undefined {
+  return toInt64(options.expectedVersion, "expectedVersion");
+}

@@ -1,0 +1,111 @@
+// Permits: what is asked for, what was granted, and what came of it.
+import { create } from "@bufbuild/protobuf";
+import { described, milliseconds, optionalDuration } from "./documents.js";
+import { PermitDenied, PermitLost } from "./errors.js";
+import { FailureClass, failureOf } from "./failures.js";
+import {
+  type PermitClaim,
+  PermitClaimSchema,
+  type Permit as PermitMessage,
+  PermitMode,
+  type PermitOutcome,
+  PermitOutcomeSchema,
+} from "./gen/interlock/v1/permit_pb.js";
+import { type ReleasePermitRequest, ReleasePermitRequestSchema } from "./gen/interlock/v1/permit_service_pb.js";
+
+export { PermitMode };
+
+/** What the server takes as the time that a vendor asked to wait, and as that of a use. */
+const LONGEST_MS = 86_400_000;
+
+/** What is asked of one resource. */
+export interface Claim {
+  readonly resource: string;
+  /** How much of its capacity, and how many of its tokens. Undefined: 1. */
+  readonly amount?: number;
+  /** Undefined: EXCLUSIVE on a resource without rules, which is a lock, and SHARED on one with rules. */
+  readonly mode?: PermitMode;
+}
+
+/** The name of a resource, a pair of a name and an amount, or a `Claim`. */
+export type AnyClaim = string | readonly [resource: string, amount: number] | Claim;
+
+/** A permit that was granted. */
+export interface Permit {
+  /** Proves it to Interlock. */
+  readonly token: string;
+  /** By resource: strictly increases with each grant of it, for third parties that can refuse older ones. */
+  readonly fencingTokens: ReadonlyMap<string, bigint>;
+  /** How long it lasts from the response on. Undefined: as long as its lease. */
+  readonly ttlMs: number | undefined;
+}
+
+/** What came of the use of a permit. */
+export interface OutcomeOptions {
+  /** How the use failed. Undefined: it succeeded. CANCELLED says nothing about the resource. */
+  readonly failureClass?: FailureClass;
+  /** How long the called service asked to wait, 0 to 24 h. Undefined: not known. */
+  readonly retryAfterMs?: number;
+  /** How long the use took, 0 to 24 h. Undefined: from the grant to the release. */
+  readonly latencyMs?: number;
+}
+
+/** A request for `Client.commit` that ends a permit. */
+export function permitRelease(token: string, outcome: OutcomeOptions = {}): ReleasePermitRequest {
+  return create(ReleasePermitRequestSchema, { permitToken: token, outcome: newOutcome(outcome) });
+}
+
+/** Claims as messages. One claim may stand without a list. */
+export function permitClaims(claims: AnyClaim | readonly AnyClaim[]): PermitClaim[] {
+  const isOne = !Array.isArray(claims) || (claims.length === 2 && typeof claims[1] === "number");
+  const list = isOne ? [claims as AnyClaim] : (claims as readonly AnyClaim[]);
+  return list.map((claim) => {
+    const { resource, amount, mode } = asClaim(claim);
+    if (typeof resource !== "string") {
+      throw new TypeError(`a claim is a name, [name, amount] or { resource }, not ${described(claim)}`);
+    }
+    if (amount !== undefined && !Number.isSafeInteger(amount)) {
+      throw new RangeError(`the amount of ${JSON.stringify(resource)} is a whole number, not ${String(amount)}`);
+    }
+    return create(PermitClaimSchema, { resource, amount: BigInt(amount ?? 1), mode });
+  });
+}
+
+/** The permit of a message. */
+export function permitOf(message: PermitMessage): Permit {
+  return {
+    token: message.permitToken,
+    fencingTokens: new Map(message.grants.map((grant) => [grant.resource, grant.fencingToken])),
+    ttlMs: message.ttl && milliseconds(message.ttl),
+  };
+}
+
+export function newOutcome(outcome: OutcomeOptions): PermitOutcome {
+  return create(PermitOutcomeSchema, {
+    failureClass: outcome.failureClass,
+    retryAfter: optionalDuration(bounded(outcome.retryAfterMs), "retryAfterMs"),
+    latency: optionalDuration(bounded(outcome.latencyMs), "latencyMs"),
+  });
+}
+
+/** What the error that a body threw says about the resources that it used, as a worker reports that of a handler. */
+export function outcomeOf(thrown: unknown, signal: AbortSignal): PermitOutcome {
+  const isStopped = signal.aborted || (thrown instanceof Error && thrown.name === "AbortError");
+  if (isStopped || thrown instanceof PermitDenied || thrown instanceof PermitLost) {
+    return newOutcome({ failureClass: FailureClass.CANCELLED });
+  }
+  const failure = failureOf(thrown);
+  return create(PermitOutcomeSchema, { failureClass: failure.failureClass, retryAfter: failure.retryAfter });
+}
+
+function asClaim(claim: AnyClaim): Claim {
+  if (typeof claim === "string") {
+    return { resource: claim };
+  }
+  return "resource" in claim ? claim : { resource: claim[0], amount: claim[1] };
+}
+
+/** A release that is refused would leave the resource in use. */
+function bounded(ms: number | undefined): number | undefined {
+  return ms === undefined ? undefined : Math.min(Math.max(ms, 0), LONGEST_MS);
+}

@@ -1,0 +1,181 @@
+// What is submitted: jobs, stages and retry policies, as plain objects.
+import { create } from "@bufbuild/protobuf";
+import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { optionalDuration, toDocument } from "./documents.js";
+import { type FailureClass, type RetryPolicy, RetryPolicySchema } from "./gen/interlock/v1/common_pb.js";
+import {
+  type StageDependsWhen,
+  type StageOnFailure,
+  type StageSpec,
+  StageSpecSchema,
+} from "./gen/interlock/v1/job_pb.js";
+import { type SubmitJobRequest, SubmitJobRequestSchema } from "./gen/interlock/v1/job_service_pb.js";
+import { type AnyClaim, permitClaims } from "./permits.js";
+
+/** What differs for one class of failure. */
+export interface RetryRuleOptions {
+  readonly failureClass: FailureClass;
+  /** Undefined: true, but false for CLIENT_ERROR and CANCELLED. */
+  readonly retryable?: boolean;
+  /** A budget for this class alone, 1 to 100. Undefined: the class shares the budget of the policy. */
+  readonly maxAttempts?: number;
+  /** 0 to 24 h. Undefined: as in the policy. */
+  readonly initialBackoffMs?: number;
+  /** 1 to 10. Undefined: as in the policy. */
+  readonly multiplier?: number;
+  /** 0 to 24 h, jitter not counted. Undefined: as in the policy. */
+  readonly maxBackoffMs?: number;
+  /** 0 to 1 h. Undefined: as in the policy. */
+  readonly jitterMs?: number;
+}
+
+/** How failed attempts of a stage are repeated; the rules stand at `RetryPolicy` in the protos. */
+export interface RetryPolicyOptions {
+  /** How many attempts may fail before the stage has failed, 1 to 100. Undefined: 3. */
+  readonly maxAttempts?: number;
+  /** The wait after the first failure, 0 to 24 h. Undefined: 1 s, and 2 s for RATE_LIMITED. */
+  readonly initialBackoffMs?: number;
+  /** What each wait is multiplied with to get the next, 1 to 10. Undefined: 2. */
+  readonly multiplier?: number;
+  /** The longest wait, 0 to 24 h, jitter not counted. Undefined: 5 minutes. */
+  readonly maxBackoffMs?: number;
+  /** The longest random addition to a wait, 0 to 1 h. Undefined: 1 s. */
+  readonly jitterMs?: number;
+  /** Each class at most once. Undefined: only the built-in differences. */
+  readonly rules?: readonly RetryRuleOptions[];
+}
+
+/** A stage to be created. */
+export interface StageOptions {
+  /** Unique within the job; matches `[A-Za-z0-9._:-]{1,128}`. */
+  readonly name: string;
+  /** The queue from which workers lease it. Undefined: `default`. */
+  readonly queue?: string;
+  /** The stages it waits for. Undefined: it can start at once. */
+  readonly dependsOn?: readonly string[];
+  /** What the worker gets, at most 64 KiB as JSON. Undefined: nothing. */
+  readonly input?: object;
+  /** Undefined: as the job says. */
+  readonly retryPolicy?: RetryPolicyOptions;
+  /** How long a lease lasts without being renewed, 1 s to 24 h. Undefined: as the worker asks. */
+  readonly leaseDurationMs?: number;
+  /** How long one attempt may take, more than 0 and up to 7 days. Undefined: no limit. */
+  readonly timeoutMs?: number;
+  /** How much it counts in the job's progress, 0 to 1,000,000. Undefined: 1. */
+  readonly weight?: number;
+  /** When it becomes ready. Undefined: ALL_SUCCEEDED. */
+  readonly dependsWhen?: StageDependsWhen;
+  /** What its final failure means for the job. Undefined: FAIL_JOB. */
+  readonly onFailure?: StageOnFailure;
+  /** Stages with the same queue and group key can be leased together; at most 128 bytes. Undefined: none. */
+  readonly groupKey?: string;
+  /** Whether it is never leased to workers and only written by name. Undefined: false. */
+  readonly direct?: boolean;
+  /** Stages of the job that are BLOCKED and shall wait for this one too. Undefined: none. */
+  readonly requiredBy?: readonly string[];
+  /** Permits that an attempt needs, at most 32: the stage is leased only together with them. Undefined: none. */
+  readonly permits?: readonly AnyClaim[];
+}
+
+/** A job to be created, but for its kind. */
+export interface JobOptions {
+  /** Undefined: one stage named `main` in the queue `default`. */
+  readonly stages?: readonly StageOptions[];
+  /** What all stages get to see, at most 256 KiB as JSON. Undefined: nothing. */
+  readonly payload?: object;
+  /** At most 64. Undefined: none. */
+  readonly labels?: Readonly<Record<string, string>>;
+  /** Matches `[A-Za-z0-9._:-]{1,128}`. Undefined: the server chooses one. */
+  readonly jobId?: string;
+  /** -1,000 to 1,000; higher is leased first. Undefined: 0. */
+  readonly priority?: number;
+  /** Before this time no stage starts. Undefined: at once. */
+  readonly startTime?: Date;
+  /** For stages that have none of their own. Undefined: the defaults of `RetryPolicyOptions`. */
+  readonly retryPolicy?: RetryPolicyOptions;
+  /** How long a run may take, up to 365 days; then the job fails with TIMEOUT. Undefined: no limit. */
+  readonly timeoutMs?: number;
+  /** How long the job is kept after it has ended, 0 to 365 days. Undefined: 7 days. */
+  readonly retentionMs?: number;
+  /** A UUID that makes the call safe to repeat, also by another process. Undefined: a new one. */
+  readonly requestId?: string;
+}
+
+/** A request for `Client.commit` that submits a job. */
+export function jobSubmission(kind: string, options: JobOptions = {}): SubmitJobRequest {
+  return create(SubmitJobRequestSchema, {
+    kind,
+    stages: options.stages?.map(stageSpec),
+    payload: options.payload && toDocument(options.payload),
+    labels: options.labels,
+    jobId: options.jobId,
+    priority: options.priority,
+    startTime: options.startTime && time(options.startTime),
+    retryPolicy: options.retryPolicy && retryPolicy(options.retryPolicy),
+    timeout: optionalDuration(options.timeoutMs, "timeoutMs"),
+    retention: optionalDuration(options.retentionMs, "retentionMs"),
+    requestId: options.requestId,
+  });
+}
+
+/** The stage as a message. */
+export function stageSpec(stage: StageOptions): StageSpec {
+  return create(StageSpecSchema, {
+    name: stage.name,
+    queue: stage.queue,
+    dependsOn: names(stage.dependsOn, "dependsOn"),
+    input: stage.input && toDocument(stage.input),
+    retryPolicy: stage.retryPolicy && retryPolicy(stage.retryPolicy),
+    leaseDuration: optionalDuration(stage.leaseDurationMs, "leaseDurationMs"),
+    timeout: optionalDuration(stage.timeoutMs, "timeoutMs"),
+    weight: stage.weight,
+    dependsWhen: stage.dependsWhen,
+    onFailure: stage.onFailure,
+    groupKey: stage.groupKey,
+    direct: stage.direct,
+    requiredBy: names(stage.requiredBy, "requiredBy"),
+    permits: stage.permits && permitClaims(stage.permits),
+  });
+}
+
+/**
+ * A list of names.
+ *
+ * @throws TypeError if it is one text: JavaScript would take its letters for names.
+ */
+export function names(given: readonly string[] | undefined, parameter: string): string[] | undefined {
+  if (typeof given === "string") {
+    throw new TypeError(`${parameter} is a list of texts: write ["${given}"] in place of "${given}"`);
+  }
+  return given && [...given];
+}
+
+function retryPolicy(policy: RetryPolicyOptions): RetryPolicy {
+  return create(RetryPolicySchema, {
+    maxAttempts: policy.maxAttempts,
+    multiplier: policy.multiplier,
+    ...waits(policy),
+    rules: policy.rules?.map((rule) => ({
+      failureClass: rule.failureClass,
+      retryable: rule.retryable,
+      maxAttempts: rule.maxAttempts,
+      multiplier: rule.multiplier,
+      ...waits(rule),
+    })),
+  });
+}
+
+function waits(given: Pick<RetryPolicyOptions, "initialBackoffMs" | "maxBackoffMs" | "jitterMs">) {
+  return {
+    initialBackoff: optionalDuration(given.initialBackoffMs, "initialBackoffMs"),
+    maxBackoff: optionalDuration(given.maxBackoffMs, "maxBackoffMs"),
+    jitter: optionalDuration(given.jitterMs, "jitterMs"),
+  };
+}
+
+function time(date: Date): Timestamp {
+  if (!(date instanceof Date) || Number.isNaN(date.getTime())) {
+    throw new RangeError("startTime is not a valid Date");
+  }
+  return timestampFromDate(date);
+}

@@ -1,0 +1,281 @@
+// Streams of updates that go on when their connection breaks.
+import { Code } from "@connectrpc/connect";
+import { DeadlineExceeded, InterlockError, ResourceExhausted, Unavailable } from "./errors.js";
+import { type Backoff, sleep } from "./retry.js";
+
+/** A server says every 20 s that a stream lives. This is three times that. */
+const SILENCE_MS = 60_000;
+/** Longer than a failover of the database takes, and the restart of a server. */
+const PATIENCE_MS = 120_000;
+/** A stream that stood for so long was a good one, also if there was nothing to tell: what breaks it is a new failure. */
+const STOOD_MS = 5_000;
+
+/** Options of all watches. */
+export interface StreamOptions {
+  /**
+   * Milliseconds without an update or a sign of life after which a stream is given up and resumed. Undefined: 60,000,
+   * three times the server's `--watch-keepalive`.
+   */
+  readonly silenceMs?: number;
+  /** Milliseconds that resuming may fail on end before the error is thrown. Infinity: for ever. Undefined: 120,000. */
+  readonly patienceMs?: number;
+  /** Ends the watch; the iterator then throws the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** The server sent something that does not follow from what it sent before. */
+export class ChainBroken extends Error {}
+
+/**
+ * Whether a stream that ended like this is to be begun again. Proxies and servers that end also use CANCELLED, UNKNOWN or
+ * INTERNAL, without a reason of Interlock. If nothing ever came, that is rather a mistake in how the server is reached,
+ * which a wait would only hide.
+ */
+export function canBeResumed(error: InterlockError, hasWorked: boolean): boolean {
+  if (error instanceof Unavailable) {
+    return !error.retryForbidden;
+  }
+  if (error instanceof ResourceExhausted) {
+    // Without a time to come back it is a limit that a wait does not change.
+    return error.retryAfterMs !== undefined && !error.retryForbidden;
+  }
+  const broken = [Code.Canceled, Code.Unknown, Code.Internal];
+  return error instanceof DeadlineExceeded || (hasWorked && broken.includes(error.code) && error.reason === "");
+}
+
+/** Begins a call of the rpc. `began` is called when the server has begun to answer. */
+export type Begin<T> = (signal: AbortSignal, began: () => void) => AsyncIterator<T, void>;
+
+/** One call of the rpc. */
+interface Opening<T> {
+  readonly messages: AsyncIterator<T, void>;
+  readonly abort: AbortController;
+  /** When the server began to answer. */
+  standsSince: number | undefined;
+}
+
+/** What a read came to. */
+type Read<T> =
+  | { readonly kind: "message"; readonly message: T }
+  | { readonly kind: "end" }
+  | { readonly kind: "failed"; readonly error: unknown }
+  | { readonly kind: "silence" };
+
+/** A stream that is begun again when it breaks: after a random wait, and what the server asks for. One reader at a time. */
+export class Stream<T> {
+  readonly #begin: Begin<T>;
+  readonly #backoff: Backoff;
+  readonly #tryNextServer: () => void;
+  readonly #silenceMs: number;
+  readonly #patienceMs: number;
+  readonly #closed = new AbortController();
+  readonly #unlink: () => void;
+  #opening: Opening<T> | undefined;
+  #hasWorked = false;
+  #retry = 0;
+  #failingSince: number | undefined;
+  #notBefore = 0;
+
+  constructor(
+    begin: Begin<T>,
+    backoff: Backoff,
+    tryNextServer: () => void,
+    options: StreamOptions & { readonly closing: AbortSignal },
+  ) {
+    this.#begin = begin;
+    this.#backoff = backoff;
+    this.#tryNextServer = tryNextServer;
+    this.#silenceMs = options.silenceMs ?? SILENCE_MS;
+    this.#patienceMs = options.patienceMs ?? PATIENCE_MS;
+    this.#unlink = this.#closeWith(options.closing, options.signal);
+  }
+
+  /** Whether it was closed, by its reader or with the client. */
+  get isClosed(): boolean {
+    return this.#closed.signal.aborted;
+  }
+
+  /**
+   * The next message. Undefined: the server has ended the stream in good order, or its reader has closed it.
+   *
+   * @throws InterlockError if the stream cannot be resumed, or not within `patienceMs`.
+   */
+  async read(): Promise<T | undefined> {
+    for (;;) {
+      const opening = this.#opening ?? (await this.#open());
+      if (opening === undefined) {
+        return this.#ended();
+      }
+      const read = await this.#readFrom(opening);
+      if (this.isClosed) {
+        return this.#ended();
+      }
+      switch (read.kind) {
+        case "message":
+          return read.message;
+        case "end":
+          this.#drop();
+          return undefined;
+        case "silence":
+          opening.standsSince = undefined;
+          this.#tryNextServer();
+          this.broke(`nothing was heard for ${this.#silenceMs / 1000} s`);
+          break;
+        case "failed":
+          this.#failed(read.error);
+      }
+    }
+  }
+
+  /** As `read`, for updates without an end: a stream that the server ends is begun again. Undefined: it was closed. */
+  async readOn(): Promise<T | undefined> {
+    for (;;) {
+      const message = await this.read();
+      if (message !== undefined || this.isClosed) {
+        return message;
+      }
+      this.broke("the stream ended");
+    }
+  }
+
+  /** What was read was in order: failures before it are forgotten. */
+  confirm(): void {
+    this.#hasWorked = true;
+    this.#retry = 0;
+    this.#failingSince = undefined;
+  }
+
+  /** The stream is not to be trusted: the next read begins it again. */
+  broke(why: string): void {
+    this.#failed(new Unavailable(Code.Unavailable, why));
+  }
+
+  /** Ends it; reads return undefined. */
+  close(): void {
+    this.#closed.abort();
+    this.#unlink();
+    this.#drop();
+  }
+
+  async #open(): Promise<Opening<T> | undefined> {
+    const wait = this.#notBefore - performance.now();
+    if (wait > 0) {
+      await sleep(wait, this.#closed.signal).catch(() => {});
+    }
+    if (this.isClosed) {
+      return undefined;
+    }
+    const abort = new AbortController();
+    const began = () => {
+      opening.standsSince = performance.now();
+    };
+    const opening: Opening<T> = { messages: this.#begin(abort.signal, began), abort, standsSince: undefined };
+    this.#opening = opening;
+    return opening;
+  }
+
+  #readFrom(opening: Opening<T>): Promise<Read<T>> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => done({ kind: "silence" }), Math.min(this.#silenceMs, 0x7fff_ffff));
+      const closed = () => done({ kind: "end" });
+      const done = (read: Read<T>) => {
+        clearTimeout(timer);
+        this.#closed.signal.removeEventListener("abort", closed);
+        resolve(read);
+      };
+      this.#closed.signal.addEventListener("abort", closed, { once: true });
+      opening.messages.next().then(
+        (result) => done(result.done ? { kind: "end" } : { kind: "message", message: result.value }),
+        (error: unknown) => done({ kind: "failed", error }),
+      );
+    });
+  }
+
+  #failed(thrown: unknown): void {
+    const now = performance.now();
+    const standsSince = this.#opening?.standsSince;
+    if (standsSince !== undefined && now - standsSince > STOOD_MS) {
+      this.confirm();
+    }
+    this.#drop();
+    if (!(thrown instanceof InterlockError) || !canBeResumed(thrown, this.#hasWorked)) {
+      this.close();
+      throw thrown;
+    }
+    const wait = this.#backoff.waitMs(this.#retry, thrown.retryAfterMs);
+    this.#retry += 1;
+    this.#failingSince ??= now;
+    if (now + wait - this.#failingSince > this.#patienceMs) {
+      this.close();
+      throw thrown;
+    }
+    this.#notBefore = now + wait;
+  }
+
+  #drop(): void {
+    this.#opening?.abort.abort();
+    this.#opening = undefined;
+  }
+
+  /** Undefined if the reader has closed it. @throws why it was closed otherwise. */
+  #ended(): undefined {
+    this.#drop();
+    const { reason } = this.#closed.signal;
+    if (reason instanceof CloseReason) {
+      throw reason.cause;
+    }
+    return undefined;
+  }
+
+  #closeWith(...signals: readonly (AbortSignal | undefined)[]): () => void {
+    const links: (() => void)[] = [];
+    for (const signal of signals) {
+      const close = () => {
+        this.#closed.abort(new CloseReason("closed", { cause: signal?.reason }));
+        this.#drop();
+      };
+      if (signal?.aborted) {
+        close();
+      }
+      signal?.addEventListener("abort", close, { once: true });
+      links.push(() => signal?.removeEventListener("abort", close));
+    }
+    return () => {
+      for (const unlink of links) {
+        unlink();
+      }
+    };
+  }
+}
+
+/** Says that the client or the caller's signal closed a stream, not its reader. */
+class CloseReason extends Error {}
+
+/** Updates as an async iterator. Leaving the `for await` ends the stream, and so does `close`. */
+export abstract class Watch<T> implements AsyncIterableIterator<T> {
+  /** The next update. `done`: the watch has ended. */
+  async next(): Promise<IteratorResult<T, undefined>> {
+    const value = await this.read();
+    return value === undefined ? { done: true, value: undefined } : { done: false, value };
+  }
+
+  /** Called by `for await` when its body leaves. */
+  async return(): Promise<IteratorResult<T, undefined>> {
+    this.close();
+    return { done: true, value: undefined };
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+  }
+
+  /** Ends the stream; a reader that waits for an update sees the end. */
+  abstract close(): void;
+
+  /** The next update. Undefined: there is none. */
+  protected abstract read(): Promise<T | undefined>;
+}
