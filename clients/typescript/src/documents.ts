@@ -145,12 +145,11 @@ class Writer {
   }
 
   #object(object: object, path: string, depth: number): JsonObject {
-    const prototype: unknown = Object.getPrototypeOf(object);
     if (object instanceof Map || object instanceof Set || ArrayBuffer.isView(object) || object instanceof Promise) {
       throw new TypeError(`${at(path)}${described(object)} cannot be part of a document; plain objects can`);
     }
     this.#enter(path, depth);
-    const copy: JsonObject = prototype === null ? Object.create(null) : {};
+    const copy: JsonObject = {};
     for (const [key, item] of Object.entries(object)) {
       if (item === undefined) {
         continue;
@@ -158,9 +157,11 @@ class Writer {
       const inner = path === "" ? key : `${path}.${key}`;
       this.#text(key, inner);
       this.#count(1, inner);
+      if (key === "__proto__") {
+        throw new TypeError(`${at(inner)}a key \`__proto__\` would be lost on its way; choose another one`);
+      }
       const value = this.value(item, inner, depth);
-      // A plain assignment to `__proto__` would set the prototype.
-      Object.defineProperty(copy, key, { value, enumerable: true, writable: true, configurable: true });
+      copy[key] = value;
     }
     return copy;
   }

@@ -1,6 +1,7 @@
 // Starts the real server for a test, with a database of its own, and ends it.
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { createServer } from "node:net";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
@@ -13,7 +14,11 @@ const STOP_MS = 30_000;
 
 /** The program: INTERLOCK_BIN, or what `cargo build` makes. */
 export function binary(): string {
-  return process.env.INTERLOCK_BIN || join(ROOT, "target/debug/interlock");
+  const program = process.env.INTERLOCK_BIN || join(ROOT, "target/debug/interlock");
+  if (!existsSync(program)) {
+    throw new Error(`${program} is missing: cargo build, or set INTERLOCK_BIN`);
+  }
+  return program;
 }
 
 /** A server that runs. */
