@@ -13,20 +13,20 @@ export interface AccessOptions {
    * `https://HOST:PORT`, or without TLS `http://HOST:PORT` or `HOST:PORT`. Several: they share one database; one is used
    * until it does not answer, then the next. Undefined: INTERLOCK_SERVER, else `127.0.0.1:50051`.
    */
-  readonly address?: string | readonly string[];
+  readonly address?: string | readonly string[] | undefined;
   /** Where jobs, queues, records and resources live. Undefined: INTERLOCK_NAMESPACE, else `default`. */
-  readonly namespace?: string;
+  readonly namespace?: string | undefined;
   /**
    * Sent with each call, also without TLS; a warning is logged then unless the server is on this machine. Undefined:
    * INTERLOCK_API_KEY, else none.
    */
-  readonly apiKey?: string;
+  readonly apiKey?: string | undefined;
   /** The authorities that the server's certificate is checked against. Undefined: INTERLOCK_CA, else those of Node. */
-  readonly ca?: Pem;
+  readonly ca?: Pem | undefined;
   /** The client certificate with its chain. Undefined: INTERLOCK_CERT, else none. */
-  readonly certificate?: Pem;
+  readonly certificate?: Pem | undefined;
   /** Its private key. Undefined: INTERLOCK_CERT_KEY. */
-  readonly privateKey?: Pem;
+  readonly privateKey?: Pem | undefined;
 }
 
 /** TLS as Node takes it. Undefined members: not given. */

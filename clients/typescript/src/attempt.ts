@@ -33,15 +33,15 @@ export class StageStopped extends Error {
 /** What a `Completion` is made of. */
 export interface CompletionParts {
   /** What the stage has produced, at most 64 KiB as JSON. Undefined: nothing. */
-  readonly artifacts?: object;
+  readonly artifacts?: object | undefined;
   /** Becomes the result of the job, at most 64 KiB as JSON. Undefined: it stays as it is. */
-  readonly jobResult?: object;
+  readonly jobResult?: object | undefined;
   /** For people; what exceeds 1 KiB is cut off. Undefined: none. */
-  readonly message?: string;
+  readonly message?: string | undefined;
   /** New stages of the same job, added in the same commit. Undefined: none. */
-  readonly addStages?: readonly StageOptions[];
+  readonly addStages?: readonly StageOptions[] | undefined;
   /** What else is done in that commit, or not at all; at most 99 requests as for `Client.commit`. Undefined: nothing. */
-  readonly also?: readonly CommitRequestPart[];
+  readonly also?: readonly CommitRequestPart[] | undefined;
 }
 
 /** What a handler returns if artifacts alone do not say it all. */

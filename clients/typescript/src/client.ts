@@ -8,9 +8,9 @@ import { type CommitRequestPart, commitOperations } from "./records.js";
 /** What a commit requires to be held. */
 export interface CommitOptions extends CallOptions {
   /** A lease token, such as `attempt.lease.leaseToken`: applied only while that lease is held. Undefined: none. */
-  readonly leaseFence?: string;
+  readonly leaseFence?: string | undefined;
   /** A permit token: applied only while that permit is held. `permitRelease` can end it with the commit. Undefined: none. */
-  readonly permitFence?: string;
+  readonly permitFence?: string | undefined;
 }
 
 /**

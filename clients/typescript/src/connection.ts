@@ -19,21 +19,21 @@ export const WAIT_MARGIN_MS = 10_000;
 /** How a `Client` reaches its server and behaves. */
 export interface ClientOptions extends AccessOptions {
   /** Milliseconds for one call, retries included, unless the call says otherwise. Undefined: 30,000. */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
   /** The waits between retries. Undefined: `new Backoff()`. */
-  readonly backoff?: Backoff;
+  readonly backoff?: Backoff | undefined;
   /** Metadata sent with each call. */
-  readonly headers?: Readonly<Record<string, string>>;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Receives what happens in the background. Undefined: stderr. Null: nothing is logged. */
-  readonly log?: Logger | null;
+  readonly log?: Logger | null | undefined;
 }
 
 /** Options of one call. */
 export interface CallOptions {
   /** Milliseconds for the call, retries included. Undefined: `timeoutMs` of the client. */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
   /** Ends the call; it then rejects with the signal's reason. A write may have happened all the same. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** One server and what is known of it. */

@@ -19,12 +19,12 @@ export interface FieldViolation {
 
 /** What an `InterlockError` is made of. */
 export interface ErrorParts {
-  readonly reason?: string;
-  readonly metadata?: Readonly<Record<string, string>>;
-  readonly retryAfterMs?: number;
-  readonly retryForbidden?: boolean;
-  readonly violations?: readonly FieldViolation[];
-  readonly cause?: unknown;
+  readonly reason?: string | undefined;
+  readonly metadata?: Readonly<Record<string, string>> | undefined;
+  readonly retryAfterMs?: number | undefined;
+  readonly retryForbidden?: boolean | undefined;
+  readonly violations?: readonly FieldViolation[] | undefined;
+  readonly cause?: unknown | undefined;
 }
 
 /** A call failed. Base of all errors that a call throws. */

@@ -18,12 +18,12 @@ const CAUSES = 8;
 /** What a failure says besides its class and message. */
 export interface StageErrorOptions {
   /** How long a called service asked to wait, 0 to 24 h. Undefined: not known. */
-  readonly retryAfterMs?: number;
+  readonly retryAfterMs?: number | undefined;
   /** Of your own choice, at most 128 bytes. Undefined: none. */
-  readonly code?: string;
+  readonly code?: string | undefined;
   /** Anything that helps to understand it, at most 64 KiB as JSON. Undefined: nothing. */
-  readonly details?: object;
-  readonly cause?: unknown;
+  readonly details?: object | undefined;
+  readonly cause?: unknown | undefined;
 }
 
 /**

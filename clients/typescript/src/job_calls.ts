@@ -14,7 +14,7 @@ const rpc = JobService.method;
 /** Options of a write to a job that exists. */
 export interface JobWriteOptions extends CallOptions {
   /** Only if the job's revision is this one. Undefined: whatever it is. */
-  readonly expectedVersion?: bigint | number;
+  readonly expectedVersion?: bigint | number | undefined;
 }
 
 /** What `Client` can do with jobs. */
@@ -40,7 +40,10 @@ export class JobCalls extends Connection {
    * @param options `orderBy`: `create_time`, `end_time` or `priority`, with ` desc` for the largest first. Undefined:
    *   `create_time desc`.
    */
-  async *listJobs(filter = "", options: CallOptions & { readonly orderBy?: string } = {}): AsyncGenerator<Job, void> {
+  async *listJobs(
+    filter = "",
+    options: CallOptions & { readonly orderBy?: string | undefined } = {},
+  ): AsyncGenerator<Job, void> {
     let pageToken = "";
     do {
       const request = { filter, orderBy: options.orderBy, pageSize: 1_000, pageToken };
@@ -55,7 +58,10 @@ export class JobCalls extends Connection {
    *
    * @param options `waitMs`: the longest wait; then the job is returned as it is. Undefined: no limit.
    */
-  async waitJob(jobId: string, options: Pick<CallOptions, "signal"> & { readonly waitMs?: number } = {}): Promise<Job> {
+  async waitJob(
+    jobId: string,
+    options: Pick<CallOptions, "signal"> & { readonly waitMs?: number | undefined } = {},
+  ): Promise<Job> {
     const deadline = performance.now() + waitMs(options.waitMs ?? Number.POSITIVE_INFINITY, "waitMs");
     for (;;) {
       const wait = Math.min(Math.max(0, deadline - performance.now()), LONGEST_WAIT_MS);
@@ -83,7 +89,10 @@ export class JobCalls extends Connection {
    * @param options `fromRevision`: for one who knows the job up to here; then `update.job` has only what the changes
    *   said, and `stagesTruncated` is set. Undefined: 0, the job is read.
    */
-  watch(job: string | Job, options: StreamOptions & { readonly fromRevision?: bigint | number } = {}): JobWatch {
+  watch(
+    job: string | Job,
+    options: StreamOptions & { readonly fromRevision?: bigint | number | undefined } = {},
+  ): JobWatch {
     const revision = toInt64(options.fromRevision, "fromRevision") ?? 0n;
     if (typeof job !== "string" && revision !== 0n) {
       throw new RangeError("a job begins after its own revision: give its id with fromRevision");
@@ -130,7 +139,10 @@ export class JobCalls extends Connection {
    */
   async cancelJob(
     jobId: string,
-    options: JobWriteOptions & { readonly reason?: string; readonly gracePeriodMs?: number } = {},
+    options: JobWriteOptions & {
+      readonly reason?: string | undefined;
+      readonly gracePeriodMs?: number | undefined;
+    } = {},
   ): Promise<Job> {
     const request = {
       jobId,
@@ -159,7 +171,10 @@ export class JobCalls extends Connection {
    * @param options `fromStage`: do this stage again with all that depends on it, besides what has not succeeded.
    *   Undefined: only what has not succeeded.
    */
-  async retryJob(jobId: string, options: JobWriteOptions & { readonly fromStage?: string } = {}): Promise<Job> {
+  async retryJob(
+    jobId: string,
+    options: JobWriteOptions & { readonly fromStage?: string | undefined } = {},
+  ): Promise<Job> {
     const request = { jobId, fromStage: options.fromStage, expectedVersion: expected(options) };
     return found((await this.call(rpc.retryJob, request, callOptions(options))).job);
   }

@@ -31,25 +31,25 @@ const GIVE_BACK_MS = 500;
 /** How a permit is acquired. */
 export interface AcquireOptions {
   /** How long to wait in line. Infinity: without limit. Undefined: 0, answer at once. */
-  readonly waitMs?: number;
+  readonly waitMs?: number | undefined;
   /** How long it lasts without being renewed, 1 s to 24 h. Undefined: 60 s; with `leaseToken` as long as the lease. */
-  readonly ttlMs?: number;
+  readonly ttlMs?: number | undefined;
   /** Who asks, for people and for breakers that want several reporters. Undefined: host and process id. */
-  readonly holder?: string;
+  readonly holder?: string | undefined;
   /** Higher is served first, -1,000 to 1,000. Undefined: 0. */
-  readonly priority?: number;
+  readonly priority?: number | undefined;
   /** Binds it to this lease, such as `attempt.lease.leaseToken`: it ends with it at the latest. Undefined: none. */
-  readonly leaseToken?: string;
+  readonly leaseToken?: string | undefined;
   /** Ends the wait. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Who does something to a resource by hand, and why, for the record. */
 export interface OperatorOptions extends CallOptions {
   /** At most 1 KiB. Undefined: none. */
-  readonly reason?: string;
+  readonly reason?: string | undefined;
   /** At most 128 bytes. Undefined: host and process id. */
-  readonly requester?: string;
+  readonly requester?: string | undefined;
 }
 
 /** What `Client` can do with permits and resources. */
@@ -142,7 +142,7 @@ export class PermitCalls extends RecordCalls {
    */
   async renewPermits(
     tokens: readonly string[],
-    options: CallOptions & { readonly ttlMs?: number } = {},
+    options: CallOptions & { readonly ttlMs?: number | undefined } = {},
   ): Promise<readonly PermitStatus[]> {
     const request = { permitTokens: names(tokens, "tokens"), ttl: optionalDuration(options.ttlMs, "ttlMs") };
     return (await this.call(rpc.renewPermits, request, callOptions(options))).statuses;
@@ -166,7 +166,7 @@ export class PermitCalls extends RecordCalls {
   async setPolicy(
     name: string,
     policy: PolicyOptions,
-    options: CallOptions & { readonly expectedVersion?: bigint | number } = {},
+    options: CallOptions & { readonly expectedVersion?: bigint | number | undefined } = {},
   ): Promise<Resource> {
     const expectedVersion = toInt64(options.expectedVersion, "expectedVersion");
     const request = { name, policy: newPolicy(policy), expectedVersion };
@@ -191,7 +191,7 @@ export class PermitCalls extends RecordCalls {
   /** Deletes a resource that is not in use. */
   async deleteResource(
     name: string,
-    options: CallOptions & { readonly expectedVersion?: bigint | number } = {},
+    options: CallOptions & { readonly expectedVersion?: bigint | number | undefined } = {},
   ): Promise<void> {
     const expectedVersion = toInt64(options.expectedVersion, "expectedVersion");
     await this.call(rpc.deleteResource, { name, expectedVersion }, callOptions(options));

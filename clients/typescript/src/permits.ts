@@ -22,9 +22,9 @@ const LONGEST_MS = 86_400_000;
 export interface Claim {
   readonly resource: string;
   /** How much of its capacity, and how many of its tokens. Undefined: 1. */
-  readonly amount?: number;
+  readonly amount?: number | undefined;
   /** Undefined: EXCLUSIVE on a resource without rules, which is a lock, and SHARED on one with rules. */
-  readonly mode?: PermitMode;
+  readonly mode?: PermitMode | undefined;
 }
 
 /** The name of a resource, a pair of a name and an amount, or a `Claim`. */
@@ -43,11 +43,11 @@ export interface Permit {
 /** What came of the use of a permit. */
 export interface OutcomeOptions {
   /** How the use failed. Undefined: it succeeded. CANCELLED says nothing about the resource. */
-  readonly failureClass?: FailureClass;
+  readonly failureClass?: FailureClass | undefined;
   /** How long the called service asked to wait, 0 to 24 h. Undefined: not known. */
-  readonly retryAfterMs?: number;
+  readonly retryAfterMs?: number | undefined;
   /** How long the use took, 0 to 24 h. Undefined: from the grant to the release. */
-  readonly latencyMs?: number;
+  readonly latencyMs?: number | undefined;
 }
 
 /** A request for `Client.commit` that ends a permit. */

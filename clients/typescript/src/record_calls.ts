@@ -35,7 +35,7 @@ export class RecordCalls extends JobCalls {
   async *listRecords<Fields = JsonObject>(
     collection: string,
     filter = "",
-    options: CallOptions & { readonly orderBy?: string } = {},
+    options: CallOptions & { readonly orderBy?: string | undefined } = {},
   ): AsyncGenerator<StoredRecord<Fields>, void> {
     let pageToken = "";
     do {

@@ -50,7 +50,7 @@ export function recordOf<Fields>(message: RecordMessage): StoredRecord<Fields> {
  * @param options `expectedVersion`: only if the field has this version; 0: only if it is missing. Undefined: whatever it
  *   has.
  */
-export function field(name: string, options: { readonly expectedVersion?: bigint | number } = {}): Field {
+export function field(name: string, options: { readonly expectedVersion?: bigint | number | undefined } = {}): Field {
   return new Field(name, toInt64(options.expectedVersion, "expectedVersion"));
 }
 
@@ -138,9 +138,9 @@ export class Field {
 /** How records are updated. */
 export interface UpdateOptions {
   /** Only if the record has this version; 0: only if it is missing. Undefined: whatever it has. */
-  readonly expectedVersion?: bigint | number;
+  readonly expectedVersion?: bigint | number | undefined;
   /** Whether it is created if it is not there. Undefined: false. */
-  readonly allowMissing?: boolean;
+  readonly allowMissing?: boolean | undefined;
 }
 
 /**
@@ -153,7 +153,7 @@ export function recordUpdate(
   collection: string,
   recordId: string,
   operations: readonly FieldOperation[],
-  options: UpdateOptions & { readonly omitFields?: boolean } = {},
+  options: UpdateOptions & { readonly omitFields?: boolean | undefined } = {},
 ): UpdateRecordRequest {
   return create(UpdateRecordRequestSchema, {
     collection,

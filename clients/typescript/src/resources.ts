@@ -11,31 +11,31 @@ export interface Rate {
   readonly amount: number;
   readonly perMs: number;
   /** How many can be taken at once after a rest. Undefined: `amount`. */
-  readonly burst?: number;
+  readonly burst?: number | undefined;
 }
 
 /** When grants stop because calls fail, and how they begin again. */
 export interface Breaker {
   /** Failures in a row that open it. Undefined: 3. */
-  readonly failureThreshold?: number;
+  readonly failureThreshold?: number | undefined;
   /** The share of failed calls in the window that opens it. Undefined: none does. */
-  readonly failureRatio?: number;
+  readonly failureRatio?: number | undefined;
   /** The window of that share. Undefined: 60 s. */
-  readonly windowMs?: number;
+  readonly windowMs?: number | undefined;
   /** Calls that must be in the window before the share counts. Undefined: 10. */
-  readonly minCalls?: number;
+  readonly minCalls?: number | undefined;
   /** How many different holders must be among those who failed. Undefined: 1. */
-  readonly minReporters?: number;
+  readonly minReporters?: number | undefined;
   /** How long it stays open. Undefined: 60 s. */
-  readonly openDurationMs?: number;
+  readonly openDurationMs?: number | undefined;
   /** By what that grows each time a probe has failed. Undefined: 1. */
-  readonly openMultiplier?: number;
+  readonly openMultiplier?: number | undefined;
   /** The longest it stays open. Undefined: 1 h. */
-  readonly maxOpenDurationMs?: number;
+  readonly maxOpenDurationMs?: number | undefined;
   /** How many permits are given to try it; so many successes close it. Undefined: 1. */
-  readonly probes?: number;
+  readonly probes?: number | undefined;
   /** What is granted while it is open: 0 nothing, 1 one permit at a time. Undefined: 0. */
-  readonly openLimit?: number;
+  readonly openLimit?: number | undefined;
 }
 
 /** A limit on how much is in use at once, which is learned from the outcomes. */
@@ -43,29 +43,29 @@ export interface AdaptiveLimit {
   /** The highest limit. */
   readonly max: number;
   /** The lowest, at which it begins. Undefined: 1. */
-  readonly min?: number;
+  readonly min?: number | undefined;
   /** By how much it grows in the time in which as many calls succeed as it allows. Undefined: 1. */
-  readonly increase?: number;
+  readonly increase?: number | undefined;
   /** By what it is multiplied when calls fail or take too long. Undefined: 0.5. */
-  readonly decrease?: number;
+  readonly decrease?: number | undefined;
   /** Beyond this a call takes too long. Undefined: none does. */
-  readonly latencyTargetMs?: number;
+  readonly latencyTargetMs?: number | undefined;
   /** Whether a rate is learned too, from the first RATE_LIMITED on. Undefined: false. */
-  readonly learnRate?: boolean;
+  readonly learnRate?: boolean | undefined;
 }
 
 /** All rules of a resource. They hold together. A resource without any is a lock. */
 export interface PolicyOptions {
   /** How much may be in use at once; 0 grants nothing. Undefined: no limit, or that of `adaptive`. */
-  readonly capacity?: number;
+  readonly capacity?: number | undefined;
   /** At most 8. Undefined: none. */
-  readonly rates?: readonly Rate[];
+  readonly rates?: readonly Rate[] | undefined;
   /** The shortest time between two grants. Undefined: none. */
-  readonly minIntervalMs?: number;
+  readonly minIntervalMs?: number | undefined;
   /** Undefined: failures stop no grants. */
-  readonly breaker?: Breaker;
+  readonly breaker?: Breaker | undefined;
   /** At most `capacity`, where that is set too. Undefined: no limit is learned. */
-  readonly adaptive?: AdaptiveLimit;
+  readonly adaptive?: AdaptiveLimit | undefined;
 }
 
 /** The rules as a message. Undefined: there are none. */

@@ -10,7 +10,7 @@ export class Backoff {
   readonly firstMs: number;
   readonly longestMs: number;
 
-  constructor(options: { readonly firstMs?: number; readonly longestMs?: number } = {}) {
+  constructor(options: { readonly firstMs?: number | undefined; readonly longestMs?: number | undefined } = {}) {
     this.firstMs = options.firstMs ?? 100;
     this.longestMs = options.longestMs ?? 5_000;
   }

@@ -16,33 +16,33 @@ import { type AnyClaim, permitClaims } from "./permits.js";
 export interface RetryRuleOptions {
   readonly failureClass: FailureClass;
   /** Undefined: true, but false for CLIENT_ERROR and CANCELLED. */
-  readonly retryable?: boolean;
+  readonly retryable?: boolean | undefined;
   /** A budget for this class alone, 1 to 100. Undefined: the class shares the budget of the policy. */
-  readonly maxAttempts?: number;
+  readonly maxAttempts?: number | undefined;
   /** 0 to 24 h. Undefined: as in the policy. */
-  readonly initialBackoffMs?: number;
+  readonly initialBackoffMs?: number | undefined;
   /** 1 to 10. Undefined: as in the policy. */
-  readonly multiplier?: number;
+  readonly multiplier?: number | undefined;
   /** 0 to 24 h, jitter not counted. Undefined: as in the policy. */
-  readonly maxBackoffMs?: number;
+  readonly maxBackoffMs?: number | undefined;
   /** 0 to 1 h. Undefined: as in the policy. */
-  readonly jitterMs?: number;
+  readonly jitterMs?: number | undefined;
 }
 
 /** How failed attempts of a stage are repeated; the rules stand at `RetryPolicy` in the protos. */
 export interface RetryPolicyOptions {
   /** How many attempts may fail before the stage has failed, 1 to 100. Undefined: 3. */
-  readonly maxAttempts?: number;
+  readonly maxAttempts?: number | undefined;
   /** The wait after the first failure, 0 to 24 h. Undefined: 1 s, and 2 s for RATE_LIMITED. */
-  readonly initialBackoffMs?: number;
+  readonly initialBackoffMs?: number | undefined;
   /** What each wait is multiplied with to get the next, 1 to 10. Undefined: 2. */
-  readonly multiplier?: number;
+  readonly multiplier?: number | undefined;
   /** The longest wait, 0 to 24 h, jitter not counted. Undefined: 5 minutes. */
-  readonly maxBackoffMs?: number;
+  readonly maxBackoffMs?: number | undefined;
   /** The longest random addition to a wait, 0 to 1 h. Undefined: 1 s. */
-  readonly jitterMs?: number;
+  readonly jitterMs?: number | undefined;
   /** Each class at most once. Undefined: only the built-in differences. */
-  readonly rules?: readonly RetryRuleOptions[];
+  readonly rules?: readonly RetryRuleOptions[] | undefined;
 }
 
 /** A stage to be created. */
@@ -50,55 +50,55 @@ export interface StageOptions {
   /** Unique within the job; matches `[A-Za-z0-9._:-]{1,128}`. */
   readonly name: string;
   /** The queue from which workers lease it. Undefined: `default`. */
-  readonly queue?: string;
+  readonly queue?: string | undefined;
   /** The stages it waits for. Undefined: it can start at once. */
-  readonly dependsOn?: readonly string[];
+  readonly dependsOn?: readonly string[] | undefined;
   /** What the worker gets, at most 64 KiB as JSON. Undefined: nothing. */
-  readonly input?: object;
+  readonly input?: object | undefined;
   /** Undefined: as the job says. */
-  readonly retryPolicy?: RetryPolicyOptions;
+  readonly retryPolicy?: RetryPolicyOptions | undefined;
   /** How long a lease lasts without being renewed, 1 s to 24 h. Undefined: as the worker asks. */
-  readonly leaseDurationMs?: number;
+  readonly leaseDurationMs?: number | undefined;
   /** How long one attempt may take, more than 0 and up to 7 days. Undefined: no limit. */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
   /** How much it counts in the job's progress, 0 to 1,000,000. Undefined: 1. */
-  readonly weight?: number;
+  readonly weight?: number | undefined;
   /** When it becomes ready. Undefined: ALL_SUCCEEDED. */
-  readonly dependsWhen?: StageDependsWhen;
+  readonly dependsWhen?: StageDependsWhen | undefined;
   /** What its final failure means for the job. Undefined: FAIL_JOB. */
-  readonly onFailure?: StageOnFailure;
+  readonly onFailure?: StageOnFailure | undefined;
   /** Stages with the same queue and group key can be leased together; at most 128 bytes. Undefined: none. */
-  readonly groupKey?: string;
+  readonly groupKey?: string | undefined;
   /** Whether it is never leased to workers and only written by name. Undefined: false. */
-  readonly direct?: boolean;
+  readonly direct?: boolean | undefined;
   /** Stages of the job that are BLOCKED and shall wait for this one too. Undefined: none. */
-  readonly requiredBy?: readonly string[];
+  readonly requiredBy?: readonly string[] | undefined;
   /** Permits that an attempt needs, at most 32: the stage is leased only together with them. Undefined: none. */
-  readonly permits?: readonly AnyClaim[];
+  readonly permits?: readonly AnyClaim[] | undefined;
 }
 
 /** A job to be created, but for its kind. */
 export interface JobOptions {
   /** Undefined: one stage named `main` in the queue `default`. */
-  readonly stages?: readonly StageOptions[];
+  readonly stages?: readonly StageOptions[] | undefined;
   /** What all stages get to see, at most 256 KiB as JSON. Undefined: nothing. */
-  readonly payload?: object;
+  readonly payload?: object | undefined;
   /** At most 64. Undefined: none. */
-  readonly labels?: Readonly<Record<string, string>>;
+  readonly labels?: Readonly<Record<string, string>> | undefined;
   /** Matches `[A-Za-z0-9._:-]{1,128}`. Undefined: the server chooses one. */
-  readonly jobId?: string;
+  readonly jobId?: string | undefined;
   /** -1,000 to 1,000; higher is leased first. Undefined: 0. */
-  readonly priority?: number;
+  readonly priority?: number | undefined;
   /** Before this time no stage starts. Undefined: at once. */
-  readonly startTime?: Date;
+  readonly startTime?: Date | undefined;
   /** For stages that have none of their own. Undefined: the defaults of `RetryPolicyOptions`. */
-  readonly retryPolicy?: RetryPolicyOptions;
+  readonly retryPolicy?: RetryPolicyOptions | undefined;
   /** How long a run may take, up to 365 days; then the job fails with TIMEOUT. Undefined: no limit. */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
   /** How long the job is kept after it has ended, 0 to 365 days. Undefined: 7 days. */
-  readonly retentionMs?: number;
+  readonly retentionMs?: number | undefined;
   /** A UUID that makes the call safe to repeat, also by another process. Undefined: a new one. */
-  readonly requestId?: string;
+  readonly requestId?: string | undefined;
 }
 
 /** A request for `Client.commit` that submits a job. */

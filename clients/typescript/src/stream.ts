@@ -16,11 +16,11 @@ export interface StreamOptions {
    * Milliseconds without an update or a sign of life after which a stream is given up and resumed. Undefined: 60,000,
    * three times the server's `--watch-keepalive`.
    */
-  readonly silenceMs?: number;
+  readonly silenceMs?: number | undefined;
   /** Milliseconds that resuming may fail on end before the error is thrown. Infinity: for ever. Undefined: 120,000. */
-  readonly patienceMs?: number;
+  readonly patienceMs?: number | undefined;
   /** Ends the watch; the iterator then throws the signal's reason. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** The server sent something that does not follow from what it sent before. */

@@ -41,17 +41,17 @@ export type Handler<Input = JsonObject, Payload = JsonObject> = (
 /** How a worker works. */
 export interface WorkerOptions {
   /** For people and for the history, 1 to 128 bytes. Undefined: host and process id. */
-  readonly workerId?: string;
+  readonly workerId?: string | undefined;
   /** How many stages to work on at once, 1 to 100. Undefined: 1. */
-  readonly concurrency?: number;
+  readonly concurrency?: number | undefined;
   /** How long a stage stays leased without a sign of life, 1 s to 24 h. Undefined: 90 s. */
-  readonly leaseDurationMs?: number;
+  readonly leaseDurationMs?: number | undefined;
   /** How long the server holds a request for work; more than 50 s are 50 s. Undefined: 30 s. */
-  readonly pollWaitMs?: number;
+  readonly pollWaitMs?: number | undefined;
   /** How long handlers get to end at a shutdown before their stages are given back. Undefined: 10 s. */
-  readonly graceMs?: number;
+  readonly graceMs?: number | undefined;
   /** Whether SIGTERM and SIGINT stop the worker, in place of ending the process. Undefined: true. */
-  readonly handleSignals?: boolean;
+  readonly handleSignals?: boolean | undefined;
 }
 
 /** Takes stages from queues and has a handler work on them. */
