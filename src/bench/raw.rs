@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::load::Sample;
-use crate::store::connection::{Client, Run, Target};
+use crate::store::connection::{Run, Target};
 
 const RECORDS: &str = "CREATE TABLE IF NOT EXISTS raw_records (record_id text PRIMARY KEY, version bigint NOT NULL, \
     fields jsonb NOT NULL) WITH (fillfactor = 50); TRUNCATE raw_records";

@@ -56,9 +56,12 @@ impl Ear {
     }
 }
 
+/// The sessions that hold leases of a job, each with how many.
+type Ears = Vec<(Arc<Ear>, usize)>;
+
 /// The sessions that hold leases, by job.
 #[derive(Default)]
-pub struct Holders(Mutex<HashMap<JobKey, Vec<(Arc<Ear>, usize)>>>);
+pub struct Holders(Mutex<HashMap<JobKey, Ears>>);
 
 impl Holders {
     /// A session holds one more lease of a job.
