@@ -7,7 +7,7 @@
 //! `stage`, `stage_table` and `graph` are the parts of a [`job::Job`]; `job::Edit` holds the transitions;
 //! `access` is who may do what, `credential` how they prove it; `permit` are rights to use what must be shared with care; `record` are named `fields`, mostly of `short` texts, `field_op`
 //! what can happen to them, and `equality` when two values are equal;
-//! `event` is what history keeps of them; `documents` is what travels beside a job; `query` and `record_query` are what lists are asked for; `refusal` is every way to say no.
+//! `event` is what history keeps of them; `documents` is what travels beside a job; `query` and `record_query` are what lists are asked for; `ready` is the order in which stages are leased; `refusal` is every way to say no.
 
 pub mod access;
 pub mod audit;
@@ -25,6 +25,7 @@ pub mod json;
 pub mod namespace;
 pub mod permit;
 pub mod query;
+pub mod ready;
 pub mod record;
 pub mod record_query;
 pub mod refusal;

@@ -242,6 +242,14 @@ impl Round {
                 Key::Namespace(_) | Key::NamespaceName(_) | Key::AuditLog => {}
             }
         }
+        let keys = self.components.of_key.iter().filter(|(_, c)| held(c)).map(|(key, _)| key);
+        let jobs = keys.filter_map(|key| {
+            let Key::Job(key) = key else { return None };
+            let draft = self.world.drafts.get(key)?;
+            let base = self.world.loaded.jobs.get(key).and_then(Option::as_ref);
+            Some((base.map(|base| &**base), draft.job.as_deref(), &draft.changes))
+        });
+        shared.heads.note(jobs, self.world.now());
     }
 
     /// Drops keys of some components from the cache, and everything those components read besides.

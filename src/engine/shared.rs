@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::EngineSettings;
 use super::cache::Cache;
 use super::clock::Clock;
+use super::dispatcher::heads::Heads;
 use super::followers::Followers;
 use super::grace::Grace;
 use super::held::HeldTables;
@@ -48,6 +49,8 @@ pub struct Shared {
     pub followers: Arc<Followers<RecordKey>>,
     /// What follows from commits of resources.
     pub permits: Permits,
+    /// What can be leased next.
+    pub heads: Heads,
     /// Keys that other servers write too: what is cached of them is not believed.
     pub(super) visited: Recent,
     /// Whether others write what this server writes.
@@ -73,6 +76,7 @@ impl Shared {
             jobs: Arc::default(),
             followers: Arc::default(),
             permits: Permits::new(),
+            heads: Heads::default(),
             visited: Recent::new(VISITED_FOR),
             rivals: Rivals::default(),
             contended: Recent::new(CONTENDED_FOR),

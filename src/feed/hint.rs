@@ -166,13 +166,13 @@ impl Outgoing {
     }
 
     /// Notes a commit.
-    pub fn note(&self, job: JobKey, revision: i64, ready: &[QueueKey]) {
+    pub fn note(&self, job: JobKey, revision: i64, ready: impl Iterator<Item = QueueKey>) {
         if !self.has_listeners.load(Ordering::Relaxed) {
             return;
         }
         self.mailbox.put(|news| {
             news.note(job, revision);
-            ready.iter().for_each(|queue| news.note_queue(queue.clone()));
+            ready.for_each(|queue| news.note_queue(queue));
         });
     }
 
@@ -238,8 +238,8 @@ mod tests {
         let queue = |i: i32| (NamespaceId(1), format!("{}{i}", "q".repeat(120)).as_str().into());
         for i in 0..1_000 {
             let key = JobKey { namespace: NamespaceId(i), uid: Uuid::new_v4() };
-            outgoing.note(key, i64::from(i) + 1, &[queue(i % 100)]);
-            outgoing.note(key, i64::MAX - 1, &[]);
+            outgoing.note(key, i64::from(i) + 1, std::iter::once(queue(i % 100)));
+            outgoing.note(key, i64::MAX - 1, std::iter::empty());
         }
         let told = outgoing.take().await;
         assert_eq!((told.jobs.len(), told.queues.len(), told.overflowed), (1_000, 100, false));
@@ -262,11 +262,11 @@ mod tests {
     async fn more_than_can_be_noted_is_told_as_such() {
         let outgoing = Outgoing::default();
         let key = JobKey { namespace: NamespaceId(1), uid: Uuid::new_v4() };
-        outgoing.note(key, 1, &[]);
+        outgoing.note(key, 1, std::iter::empty());
         assert!(lock(&outgoing.mailbox.news).is_empty(), "nothing is noted for nobody");
         outgoing.listen(true);
         for _ in 0..=MAX_JOBS {
-            outgoing.note(JobKey { namespace: NamespaceId(1), uid: Uuid::new_v4() }, 1, &[]);
+            outgoing.note(JobKey { namespace: NamespaceId(1), uid: Uuid::new_v4() }, 1, std::iter::empty());
         }
         let told = outgoing.take().await;
         assert!(told.overflowed && told.jobs.len() == MAX_JOBS);

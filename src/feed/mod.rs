@@ -163,15 +163,11 @@ impl Hub {
         }
         self.holders.note_commit(base, job);
         self.tell_boards(job);
-        let ready: Vec<QueueKey> = changes
-            .stages
-            .iter()
-            .filter_map(|no| job.stages.get(*no))
+        let ready = job
+            .stages_to_look_at(base.map(|base| &**base), changes)
             .filter(|stage| job.is_leasable(stage))
-            .map(|stage| (job.key.namespace, stage.spec.queue.clone()))
-            .collect();
-        self.outgoing.note(job.key, job.revision, &ready);
-        self.publish_ready(ready);
+            .map(|stage| (job.key.namespace, stage.spec.queue.clone()));
+        self.outgoing.note(job.key, job.revision, ready);
     }
 
     /// Tells of what another server did to a job that is followed here.
@@ -182,7 +178,7 @@ impl Hub {
         }
     }
 
-    /// Tells that there is work in these queues.
+    /// Tells that there is work in these queues that was not made ready by commits of this server, or was before.
     pub fn publish_ready(&self, queues: Vec<QueueKey>) {
         if !queues.is_empty() {
             lock(&self.ready).extend(queues);
@@ -207,7 +203,7 @@ impl Hub {
 
     /// Tells that a job was deleted by a commit of this server.
     pub fn publish_deletion(&self, key: JobKey) {
-        self.outgoing.note(key, i64::MAX, &[]);
+        self.outgoing.note(key, i64::MAX, std::iter::empty());
         self.publish_absence(key);
     }
 
@@ -256,7 +252,7 @@ impl Hub {
         lock(&self.topics).get(key).map(|followed| followed.topic.clone())
     }
 
-    /// Waits until stages became ready here, and says in which queues.
+    /// Waits until it is told that there is work, and says in which queues.
     pub async fn ready(&self) -> HashSet<QueueKey> {
         loop {
             let hint = self.ready_hint.notified();

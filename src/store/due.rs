@@ -1,4 +1,4 @@
-//! What waits for workers and what is due by the clock: the reads and reservations of dispatcher and tasks.
+//! What is due by the clock: the reads of tasks.
 
 use std::time::Duration;
 
@@ -11,74 +11,11 @@ use super::connection::{Run, unavailable};
 use super::load::number;
 use super::partitions;
 use super::walk::Walk;
-use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
+use crate::domain::id::{JobKey, NamespaceId, StageNo};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-/// A ready stage that is reserved for this server.
-#[derive(Clone, Debug)]
-pub struct Reserved {
-    /// Its job.
-    pub key: JobKey,
-    /// The stage.
-    pub stage_no: StageNo,
-    /// Its queue.
-    pub queue: Name,
-    /// Its job's priority.
-    pub priority: i32,
-    /// Since when it is ready.
-    pub ready_at: Timestamp,
-    /// Its group.
-    pub group_key: Option<Name>,
-    /// Whether it is leased alone, because its last attempt ended with the lease.
-    pub alone: bool,
-}
-
-/// How many stages of a queue are wanted.
-#[derive(Clone, Debug)]
-pub struct Demand {
-    /// The namespace.
-    pub namespace: NamespaceId,
-    /// The queue.
-    pub queue: Name,
-    /// Stages at most that need not be leased alone.
-    pub stages: usize,
-    /// Stages at most that are leased alone.
-    pub alone: usize,
-}
-
 impl Store {
-    /// Reserves ready stages for a server.
-    pub async fn reserve(&self, server: Uuid, demands: &[Demand]) -> Result<Vec<Reserved>> {
-        // A row for those that are leased alone, and one for the others.
-        let both = || demands.iter().flat_map(|demand| [(demand, true, demand.alone), (demand, false, demand.stages)]);
-        let namespaces: Vec<i32> = both().map(|(demand, ..)| demand.namespace.0).collect();
-        let queues: Vec<&str> = both().map(|(demand, ..)| &*demand.queue).collect();
-        let alone: Vec<bool> = both().map(|(_, alone, _)| alone).collect();
-        let wanted: Vec<i64> = both().map(|(_, _, wanted)| i64::try_from(wanted).unwrap_or(i64::MAX)).collect();
-        let params: [&(dyn ToSql + Sync); 5] = [&namespaces, &queues, &alone, &wanted, &server];
-        let rows = self.background(include_str!("sql/pick_ready.sql"), &params).await?;
-        Ok(rows.iter().map(reserved).collect())
-    }
-
-    /// Reserves more stages of the group of one that is reserved already.
-    pub async fn reserve_group(&self, server: Uuid, head: &Reserved, stages: usize) -> Result<Vec<Reserved>> {
-        let group_key = head.group_key.as_deref();
-        let limit = i64::try_from(stages).unwrap_or(i64::MAX);
-        let params: [&(dyn ToSql + Sync); 5] = [&head.key.namespace.0, &&*head.queue, &group_key, &limit, &server];
-        let rows = self.background(include_str!("sql/pick_group.sql"), &params).await?;
-        Ok(rows.iter().map(reserved).collect())
-    }
-
-    /// Gives reservations back.
-    pub async fn unreserve(&self, server: Uuid, stages: &[Reserved]) -> Result<()> {
-        let (namespaces, uids): (Vec<i32>, Vec<Uuid>) =
-            stages.iter().map(|stage| (stage.key.namespace.0, stage.key.uid)).unzip();
-        let numbers: Vec<i32> = stages.iter().map(|stage| i32::try_from(stage.stage_no).unwrap_or(i32::MAX)).collect();
-        self.background(include_str!("sql/free_ready.sql"), &[&namespaces, &uids, &numbers, &server]).await?;
-        Ok(())
-    }
-
     /// Leases whose time is up, with the secrets of their tokens; where `held_since` is given, only those granted or renewed since then.
     pub async fn due_leases(&self, held_since: Option<Timestamp>, limit: i64) -> Result<Vec<(JobKey, StageNo, Uuid)>> {
         let rows = self.background(include_str!("sql/due_leases.sql"), &[&limit, &held_since]).await?;
@@ -162,16 +99,4 @@ impl Store {
 
 fn job_key(row: &Row) -> JobKey {
     JobKey { namespace: NamespaceId(row.get(0)), uid: row.get(1) }
-}
-
-fn reserved(row: &Row) -> Reserved {
-    Reserved {
-        key: job_key(row),
-        stage_no: number(row.get(2)),
-        queue: row.get::<_, &str>(3).into(),
-        priority: row.get(4),
-        ready_at: row.get(5),
-        group_key: row.get::<_, Option<&str>>(6).map(Into::into),
-        alone: row.get(7),
-    }
 }

@@ -23,6 +23,7 @@ pub mod permits;
 pub mod pool;
 mod queries;
 pub mod reader;
+pub mod ready;
 mod records;
 mod sessions;
 mod target;

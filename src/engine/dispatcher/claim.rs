@@ -1,6 +1,5 @@
-//! The claimer: looks for ready stages when it is worth it, and leases what it finds.
+//! The claimer: looks for ready stages where something changed, reads what is not known, and gives them to the polls that wait.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,47 +8,53 @@ use futures::future::join_all;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
-use uuid::Uuid;
 
-use super::waiting::Waiter;
+use super::heads::Inner as Heads;
+use super::leasing::InHand;
+use super::share::Share;
+use super::waiting::{Line, Served, Waiter};
+use super::window::MAX_ROWS;
 use super::{Dispatcher, Leased, Leases, PollEnd};
-use crate::domain::id::{JobKey, StageNo};
-use crate::domain::job::Grant;
-use crate::domain::request::RequestIdentity;
+use crate::domain::ready::Place;
 use crate::error::{Error, Result};
-use crate::operation::lease_stages::LeaseStages;
-use crate::store::due::Reserved;
+use crate::feed::QueueKey;
+use crate::store::ready::HeadRange;
 
 /// How often the claimer looks without a reason, for what became ready through other servers.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// Where the leases of some stages are remembered; empty without a `request_id`.
-type Slots = Vec<RequestIdentity>;
-
-/// What became of stages that were reserved for a poll.
-struct Served {
-    /// Those that were leased.
-    items: Vec<Leased>,
-    /// Whether some have to wait for a permit.
-    blocked: bool,
-    /// Whether another call of the same `request_id` was granted leases.
-    replayed: bool,
-}
+/// Stages of a queue that are read at most, by the rounds of one look. The first is small where many queues are read: usually few of them have
+/// what comes next.
+const ROUNDS: [usize; 4] = [8, 64, 512, MAX_ROWS];
+/// Windows up to which the first round need not be small.
+const FEW_WINDOWS: usize = 8;
+/// Windows that are read by one statement.
+const MAX_RANGES: usize = 2_000;
+/// While stages are shared out, what is known of a queue is read again after so long.
+const FRESH_FOR: Duration = Duration::from_millis(20);
+/// How far before the last picked stage a queue is read for what others made ready, when reading from its front costs too much. Servers' clocks and the order
+/// in which commits become visible differ by less.
+const SLACK: Duration = Duration::from_secs(1);
 
 impl Dispatcher {
     /// Serves the line until `shutdown`, then answers everybody in it.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let hub = self.engine.shared().hub.clone();
-        let mut next_look = Instant::now();
+        let heads = &self.engine.shared().heads;
+        let mut regular_look = Instant::now();
         loop {
+            let next_look = heads.lock().next_look().map_or(regular_look, |next| next.min(regular_look));
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = self.arrived.notified() => {}
-                _ready = hub.ready() => {}
+                () = heads.stirred() => {}
+                queues = hub.ready() => heads.hint(queues),
                 () = tokio::time::sleep_until(next_look) => {}
             }
-            next_look = Instant::now() + LOOK_EVERY;
-            while self.look().await {}
+            let is_regular = regular_look <= Instant::now();
+            if is_regular {
+                regular_look = Instant::now() + LOOK_EVERY;
+            }
+            while self.look(is_regular).await {}
         }
         let everybody = {
             let mut waiting = self.waiting();
@@ -61,99 +66,115 @@ impl Dispatcher {
         }
     }
 
-    /// Looks once. Whether it is worth looking again at once: something was found and somebody still waits.
-    async fn look(self: &Arc<Self>) -> bool {
-        let (demand, last) = {
-            let waiting = self.waiting();
-            (waiting.demand(), waiting.last())
-        };
-        if demand.is_empty() {
+    /// Looks once. Whether it is worth looking again at once: something was found and somebody still waits for what is not known yet.
+    async fn look(self: &Arc<Self>, is_regular: bool) -> bool {
+        let (mut queues, last) = self.queues_to_look_at(is_regular);
+        if queues.is_empty() {
             return false;
         }
-        let store = &self.engine.shared().store;
-        let found = match store.reserve(self.server, &demand).await {
-            Ok(found) => found,
-            Err(error) => {
+        let share = self.share();
+        let mut any = false;
+        for (round, most) in ROUNDS.into_iter().enumerate() {
+            if let Err(error) = self.read(&queues, (round, most), is_regular, share.as_ref()).await {
                 for waiter in self.waiting().take_impatient(last) {
                     self.answer(waiter, Err(error.clone()));
                 }
                 return false;
             }
+            let (served, unknown) = {
+                let mut waiting = self.waiting();
+                let heads = &mut self.engine.shared().heads.lock();
+                waiting.assign(heads, &queues, share.as_ref(), round + 1 == ROUNDS.len())
+            };
+            any |= !served.is_empty();
+            self.serve_all(served).await;
+            queues = unknown;
+            if queues.is_empty() {
+                break;
+            }
+        }
+        for waiter in self.waiting().take_impatient(last) {
+            self.answer(waiter, Ok(Vec::new()));
+        }
+        self.engine.shared().heads.lock().mark_dirty(queues.iter().cloned());
+        any && !queues.is_empty()
+    }
+
+    /// Queues in which something changed and somebody waits, and the newest arrival in the line.
+    fn queues_to_look_at(&self, is_regular: bool) -> (Vec<QueueKey>, u64) {
+        let waiting = self.waiting();
+        let mut heads = self.engine.shared().heads.lock();
+        let mut dirty = heads.take_dirty();
+        dirty.retain(|queue| waiting.line(queue).is_some());
+        if is_regular {
+            dirty.extend(waiting.queues().cloned());
+        }
+        (dirty.into_iter().collect(), waiting.last())
+    }
+
+    /// The part of the stages that this server prefers. None: it takes them in order, since no other server takes them.
+    fn share(&self) -> Option<Share> {
+        let shared = self.engine.shared();
+        let is_contended = shared.heads.lock().contention.is_recent();
+        is_contended.then(|| Share::of(shared.permits.server, &shared.permits.servers())).flatten()
+    }
+
+    /// Reads what is not known of queues and wanted.
+    async fn read(
+        &self,
+        queues: &[QueueKey],
+        (round, most): (usize, usize),
+        is_regular: bool,
+        share: Option<&Share>,
+    ) -> Result<()> {
+        let shared = self.engine.shared();
+        let reads = Reads { is_regular, has_others: shared.permits.has_others(), share };
+        let mut ranges = {
+            let waiting = self.waiting();
+            let mut heads = shared.heads.lock();
+            let lines = queues.iter().filter_map(|queue| Some((queue, waiting.line(queue)?)));
+            lines.flat_map(|(queue, line)| reads.of(queue, &mut heads, line)).collect::<Vec<_>>()
         };
-        let any = !found.is_empty();
-        let (mut served, left) = self.waiting().assign(found);
+        if round > 0 || ranges.len() > FEW_WINDOWS {
+            ranges.iter_mut().for_each(|range| range.limit = range.limit.min(most));
+        }
+        for ranges in ranges.chunks(MAX_RANGES) {
+            shared.heads.lock().begin_read();
+            let began = Instant::now();
+            let found = shared.store.ready_heads(ranges).await;
+            shared.heads.lock().end_read(ranges, found.as_deref().ok(), began);
+            found?;
+        }
+        Ok(())
+    }
+
+    async fn serve_all(self: &Arc<Self>, mut served: Vec<Served>) {
         // Before the next look, which would find the rest of a group for another worker.
         let groups = served.iter_mut().filter(|(_, waiter, _)| waiter.poll.same_group && !waiter.answer.is_closed());
         join_all(groups.map(|(_, waiter, stages)| self.add_group(waiter, stages))).await;
         for (id, waiter, stages) in served {
             let span = waiter.span.clone().unwrap_or_else(Span::none);
+            let stages = InHand::new(self.engine.shared().clone(), stages);
             tokio::spawn(self.clone().serve(id, waiter, stages).instrument(span));
         }
-        for waiter in self.waiting().take_impatient(last) {
-            self.answer(waiter, Ok(Vec::new()));
-        }
-        if !left.is_empty()
-            && let Err(error) = store.unreserve(self.server, &left).await
-        {
-            // The reservations end by themselves.
-            tracing::debug!(%error, "reservations were not given back");
-        }
-        any && left.is_empty() && self.waiting().len() > 0
     }
 
-    fn answer(&self, waiter: Waiter, leased: Result<Vec<Leased>>) {
+    pub(super) fn answer(&self, waiter: Waiter, leased: Result<Vec<Leased>>) {
         let end = leased.map(|items| PollEnd::Leased(self.leases(&waiter, items)));
         // Who has gone drops the leases, which releases them.
         let _gone = waiter.answer.send(end);
     }
 
-    fn leases(&self, waiter: &Waiter, items: Vec<Leased>) -> Leases {
+    pub(super) fn leases(&self, waiter: &Waiter, items: Vec<Leased>) -> Leases {
         match waiter.poll.request {
             Some(_) => Leases::repeatable(&self.engine, items),
             None => Leases::on_the_way(&self.engine, items),
         }
     }
 
-    /// Leases reserved stages to a worker and tells it; one that got none because all were gone by then waits on.
-    async fn serve(self: Arc<Self>, id: u64, waiter: Waiter, stages: Vec<Reserved>) {
-        if waiter.answer.is_closed() {
-            self.give_back(&stages).await;
-            return;
-        }
-        match self.lease_all(&waiter, &stages).await {
-            Ok(Served { items, replayed: true, .. }) => {
-                self.give_back(&stages).await;
-                let leases = self.leases(&waiter, items);
-                let _gone = waiter.answer.send(Ok(PollEnd::GrantedBefore(leases)));
-            }
-            // Stages that have to wait for a permit are out of the way now: there may be others.
-            Ok(Served { items, blocked, .. }) if items.is_empty() && (!waiter.once || blocked) => {
-                self.wait_on(id, waiter)
-            }
-            served => {
-                self.end_repeats(&waiter);
-                self.answer(waiter, served.map(|served| served.items));
-            }
-        }
-    }
-
-    /// A call that repeats this one and came while it was served is to look at what was granted.
-    fn end_repeats(&self, served: &Waiter) {
-        let Some(request) = served.poll.request else { return };
-        let repeat = self.waiting().take_request(request.identity.key);
-        if let Some(repeat) = repeat {
-            let leases = self.leases(&repeat, Vec::new());
-            let _gone = repeat.answer.send(Ok(PollEnd::GrantedBefore(leases)));
-        }
-    }
-
-    /// Counts how long a stage was ready before it was leased.
-    fn note_wait(&self, stage: &Reserved) {
-        let queue = self.engine.shared().jobs.queues.of(stage.key.namespace, &stage.queue);
-        queue.ready_waits.took(stage.ready_at.until(self.engine.now()));
-    }
-
-    fn wait_on(&self, id: u64, waiter: Waiter) {
+    pub(super) fn wait_on(&self, id: u64, mut waiter: Waiter) {
+        waiter.since = Instant::now();
+        let queues = super::queues(&waiter.poll);
         {
             let mut waiting = self.waiting();
             if !self.is_closed.load(Ordering::Acquire) {
@@ -162,80 +183,57 @@ impl Dispatcher {
                 if let Some(waiter) = superseded {
                     let _gone = waiter.answer.send(Ok(PollEnd::Superseded));
                 }
+                self.engine.shared().heads.lock().mark_dirty(queues);
                 self.arrived.notify_one();
                 return;
             }
         }
         self.answer(waiter, Err(Error::Draining));
     }
+}
 
-    async fn give_back(&self, stages: &[Reserved]) {
-        if let Err(error) = self.engine.shared().store.unreserve(self.server, stages).await {
-            tracing::debug!(%error, "reservations were not given back");
-        }
-        self.arrived.notify_one();
-    }
+/// What a look has to know to read queues.
+struct Reads<'a> {
+    is_regular: bool,
+    has_others: bool,
+    share: Option<&'a Share>,
+}
 
-    async fn add_group(&self, waiter: &Waiter, stages: &mut Vec<Reserved>) {
-        let more = waiter.poll.max_stages.saturating_sub(stages.len());
-        let Some(head) = stages.first().filter(|head| head.group_key.is_some() && !head.alone && more > 0).cloned()
-        else {
-            return;
+impl Reads<'_> {
+    /// What is to be read of one queue.
+    fn of(&self, queue: &QueueKey, heads: &mut Heads, line: &Line) -> Vec<HeadRange> {
+        let servers = self.share.map_or(1, Share::servers);
+        let wanted = (line.stages * servers).min(MAX_ROWS / 2);
+        let polls = line.polls().min(MAX_ROWS / 2);
+        let range = |alone: bool, from: Place| HeadRange {
+            namespace: queue.0,
+            queue: queue.1.clone(),
+            alone,
+            from,
+            // Twice what is wanted, so that the next look need not read. The first one is known where it goes on from it.
+            limit: (2 * if alone { polls } else { wanted } + 1).min(MAX_ROWS),
         };
-        match self.engine.shared().store.reserve_group(self.server, &head, more).await {
-            Ok(group) => stages.extend(group),
-            // The first one alone is better than none.
-            Err(error) => tracing::debug!(%error, "the rest of a group was not reserved"),
-        }
-    }
-
-    /// Leases what can be leased.
-    async fn lease_all(&self, waiter: &Waiter, stages: &[Reserved]) -> Result<Served> {
-        let mut by_job: BTreeMap<JobKey, (Vec<(StageNo, Grant)>, Slots)> = BTreeMap::new();
-        for (index, stage) in (0..).zip(stages) {
-            let grant = Grant {
-                worker_id: waiter.poll.worker_id.clone(),
-                secret: Uuid::new_v4(),
-                duration: waiter.poll.lease_duration,
-                queue: Some(stage.queue.clone()),
-            };
-            let slot = waiter.poll.request.map(|request| RequestIdentity {
-                key: request.identity.key.slot(request.round, index),
-                ..request.identity
-            });
-            let (stages, slots) = by_job.entry(stage.key).or_default();
-            stages.push((stage.stage_no, grant));
-            slots.extend(slot);
-        }
-        let ready: BTreeMap<(JobKey, StageNo), &Reserved> =
-            stages.iter().map(|stage| ((stage.key, stage.stage_no), stage)).collect();
-        let is_group = waiter.poll.same_group && stages.first().is_some_and(|head| head.group_key.is_some());
-        let group = is_group.then(Uuid::new_v4);
-        let lease = |(key, (stages, slots))| self.engine.execute(LeaseStages { key, stages, group, slots }, None);
-        let leases = by_job.into_iter().map(lease);
-        let mut served = Served { items: Vec::with_capacity(stages.len()), blocked: false, replayed: false };
-        let mut failed = None;
-        for reply in join_all(leases).await {
-            match reply {
-                Ok(reply) => {
-                    let job = reply.jobs.first();
-                    let leased_now = reply.stages.iter().filter_map(|no| ready.get(&(job?.key, *no)));
-                    leased_now.filter(|_| reply.replayed.is_none()).for_each(|stage| self.note_wait(stage));
-                    served.blocked |= !reply.blocked.is_empty();
-                    served.replayed |= reply.replayed.is_some();
-                    for (resource, reason) in &reply.blocked {
-                        self.engine.shared().permits.denied(*resource, *reason);
-                    }
-                    served.items.extend(
-                        reply.stages.iter().filter_map(|&stage_no| Some(Leased { job: job?.clone(), stage_no })),
-                    );
-                }
-                Err(error) => failed = Some(error),
+        let head = heads.head(queue);
+        let is_empty = head.plain.first().is_none() && head.alone.first().is_none();
+        let since = line.newest.filter(|_| is_empty && (line.once > 0 || self.has_others));
+        let Some(front_due_in) = head.front_due_in(LOOK_EVERY, since) else {
+            return vec![range(true, Place::FRONT), range(false, Place::FRONT)];
+        };
+        let is_stale = head.is_hinted
+            || self.share.is_some() && head.is_older_than(FRESH_FOR)
+            || self.is_regular && self.has_others;
+        let mut ranges = Vec::new();
+        for (alone, wanted) in [(true, polls), (false, wanted)] {
+            let window = head.window(alone);
+            if is_stale {
+                ranges.push(range(alone, window.cursor(SLACK)));
+            } else if window.len() < wanted {
+                ranges.extend(window.rest().map(|from| range(alone, from)));
             }
         }
-        match failed {
-            Some(error) if served.items.is_empty() => Err(error),
-            Some(_) | None => Ok(served),
+        if head.is_hinted {
+            heads.look_later(queue.clone(), front_due_in);
         }
+        ranges
     }
 }

@@ -1,11 +1,18 @@
-//! Hands ready stages to workers that wait in memory: one claimer per server asks the database for as many as are wanted.
+//! Hands ready stages to workers that wait in memory.
 //!
-//! A waiting worker costs no query. The claimer looks when a worker arrives, when a commit here made stages ready, and now and
-//! then for what other servers did. What it reserves it leases through the engine, one operation per job; a lease
-//! whose worker has gone meanwhile is released and its attempt not counted.
+//! Layout: `waiting` is the line of polls; `heads` is what is known of the first stages of each queue, each in a `window`; `claim` brings the two
+//! together and reads what is not known; `leasing` leases what was picked through the engine, one operation per job; `share` divides stages
+//! among servers that lose races to each other.
+//!
+//! A waiting worker costs no query. The claimer looks when a worker arrives, when a commit here made stages ready, when another server hints that its did,
+//! and now and then. A lease whose worker has gone meanwhile is released and its attempt not counted.
 
 mod claim;
+pub mod heads;
+mod leasing;
+mod share;
 mod waiting;
+mod window;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -101,7 +108,6 @@ pub struct Leases {
 /// Hands out ready stages.
 pub struct Dispatcher {
     engine: Engine,
-    server: Uuid,
     waiting: Mutex<Waiting>,
     arrived: Notify,
     polled: Mutex<HashMap<QueueKey, Instant>>,
@@ -113,7 +119,6 @@ impl Dispatcher {
     pub fn new(engine: Engine) -> Self {
         Self {
             engine,
-            server: Uuid::new_v4(),
             waiting: Mutex::default(),
             arrived: Notify::new(),
             polled: Mutex::default(),
@@ -129,6 +134,7 @@ impl Dispatcher {
         // The answer has to travel, so it leaves a little before the caller stops listening.
         let until = poll.deadline.map_or(until, |deadline| until.min(deadline - Duration::from_millis(20)));
         let (answer, mut leased) = oneshot::channel();
+        let queues = queues(&poll);
         let id = {
             let mut waiting = self.waiting();
             if self.is_closed.load(Ordering::Acquire) {
@@ -142,8 +148,10 @@ impl Dispatcher {
             if let Some(before) = poll.request.and_then(|request| waiting.take_request(request.identity.key)) {
                 let _gone = before.answer.send(Ok(PollEnd::Superseded));
             }
-            waiting.add(Waiter { once: poll.wait.is_zero(), poll, answer, span: spans::current_call() })
+            let (once, since) = (poll.wait.is_zero(), Instant::now());
+            waiting.add(Waiter { once, poll, since, answer, span: spans::current_call() })
         };
+        self.engine.shared().heads.lock().mark_dirty(queues);
         let guard = Leaving { dispatcher: self, id };
         self.arrived.notify_one();
         // A poll that does not wait is answered by the first look that includes it.
@@ -189,6 +197,11 @@ impl Dispatcher {
     fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+/// The queues of a poll.
+fn queues(poll: &Poll) -> Vec<QueueKey> {
+    poll.queues.iter().map(|queue| (poll.namespace, queue.clone())).collect()
 }
 
 /// Takes a poll out of the line when its call ends, however it ends.

@@ -1,33 +1,55 @@
 //! The line of waiting polls, first come, first served.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use foldhash::HashMap;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::Span;
 
+use super::heads::Inner as Heads;
+use super::share::Share;
 use super::{Poll, PollEnd};
 use crate::domain::id::NamespaceId;
+use crate::domain::ready::{Place, ReadyStage};
 use crate::domain::request::RequestKey;
 use crate::error::Result;
 use crate::feed::QueueKey;
-use crate::store::due::{Demand, Reserved};
-
-/// Stages of one queue that are asked for at once.
-const MAX_DEMAND: usize = 1_000;
 
 /// A poll in the line.
 pub struct Waiter {
     pub poll: Poll,
     /// It goes away after the first look, with or without stages.
     pub once: bool,
+    /// When it came, or was put back after it had lost a race.
+    pub since: Instant,
     pub answer: oneshot::Sender<Result<PollEnd>>,
     /// The span of its call. None: it is not traced.
     pub span: Option<Span>,
 }
 
 /// A poll that has left the line, its place there, and what it gets.
-pub type Served = (u64, Waiter, Vec<Reserved>);
+pub type Served = (u64, Waiter, Vec<ReadyStage>);
+
+/// Those who wait for one queue.
+#[derive(Debug, Default)]
+pub struct Line {
+    ids: BTreeSet<u64>,
+    /// Stages that they take at most, together.
+    pub stages: usize,
+    /// How many of them go away after the first look.
+    pub once: usize,
+    /// When the newest of them came.
+    pub newest: Option<Instant>,
+}
+
+impl Line {
+    /// Polls in it.
+    pub fn polls(&self) -> usize {
+        self.ids.len()
+    }
+}
 
 /// The line, in the order of arrival.
 #[derive(Default)]
@@ -36,6 +58,7 @@ pub struct Waiting {
     next: u64,
     /// The newest poll of each `request_id` that waits; one at most.
     by_request: HashMap<RequestKey, u64>,
+    by_queue: HashMap<QueueKey, Line>,
 }
 
 impl Waiting {
@@ -61,6 +84,13 @@ impl Waiting {
 
     fn insert(&mut self, id: u64, waiter: Waiter) {
         self.by_request.extend(request(&waiter).map(|key| (key, id)));
+        for queue in &waiter.poll.queues {
+            let line = self.by_queue.entry((waiter.poll.namespace, queue.clone())).or_default();
+            line.ids.insert(id);
+            line.stages += wanted(&waiter.poll);
+            line.once += usize::from(waiter.once);
+            line.newest = line.newest.max(Some(waiter.since));
+        }
         self.waiters.insert(id, waiter);
     }
 
@@ -68,6 +98,16 @@ impl Waiting {
         let waiter = self.waiters.remove(&id)?;
         if let Some(key) = request(&waiter) {
             self.by_request.remove(&key);
+        }
+        for queue in &waiter.poll.queues {
+            let key = (waiter.poll.namespace, queue.clone());
+            let Some(line) = self.by_queue.get_mut(&key) else { continue };
+            line.ids.remove(&id);
+            line.stages -= wanted(&waiter.poll);
+            line.once -= usize::from(waiter.once);
+            if line.ids.is_empty() {
+                self.by_queue.remove(&key);
+            }
         }
         Some(waiter)
     }
@@ -79,9 +119,7 @@ impl Waiting {
     }
 
     pub fn wants(&self, namespace: NamespaceId, queue: &str) -> bool {
-        self.waiters.values().any(|waiter| {
-            waiter.poll.namespace == namespace && waiter.poll.queues.iter().any(|served| &**served == queue)
-        })
+        self.by_queue.contains_key(&(namespace, queue.into()))
     }
 
     /// The newest arrival, up to which the next look serves the line.
@@ -89,61 +127,52 @@ impl Waiting {
         self.next
     }
 
-    /// What the line wants. A worker of several queues counts in each; what is too much goes back.
-    pub fn demand(&self) -> Vec<Demand> {
-        let mut wanted: HashMap<QueueKey, (usize, usize)> = HashMap::default();
-        for waiter in self.waiters.values() {
-            // One who takes a whole group takes its first stage first.
-            let stages = if waiter.poll.same_group { 1 } else { waiter.poll.max_stages };
-            for queue in &waiter.poll.queues {
-                let wanted = wanted.entry((waiter.poll.namespace, queue.clone())).or_default();
-                *wanted = (wanted.0 + stages, wanted.1 + 1);
-            }
-        }
-        let demand = |((namespace, queue), (stages, polls)): (QueueKey, (usize, usize))| Demand {
-            namespace,
-            queue,
-            stages: stages.min(MAX_DEMAND),
-            alone: polls.min(MAX_DEMAND),
-        };
-        wanted.into_iter().map(demand).collect()
+    /// Those who wait for a queue, if somebody does.
+    pub fn line(&self, queue: &QueueKey) -> Option<&Line> {
+        self.by_queue.get(queue)
     }
 
-    /// Gives reserved stages to the line; whoever gets one leaves it. A stage that is leased alone goes to one who has none, and who
-    /// then gets no other. Returns them with their stages, and the stages nobody in the line wants.
-    pub fn assign(&mut self, mut stages: Vec<Reserved>) -> (Vec<Served>, Vec<Reserved>) {
-        stages.sort_by(|a, b| {
-            (b.priority, a.ready_at, a.key, a.stage_no).cmp(&(a.priority, b.ready_at, b.key, b.stage_no))
-        });
-        let mut served: BTreeMap<u64, Vec<Reserved>> = BTreeMap::new();
-        let mut left = Vec::new();
-        for stage in stages {
-            // Stages of a group that were found together are not torn apart: only one worker can have what they need.
-            let joins = |(id, group): &(&u64, &mut Vec<Reserved>)| {
-                let Some((poll, head)) = self.waiters.get(id).map(|waiter| &waiter.poll).zip(group.first()) else {
-                    return false;
-                };
-                poll.same_group && group.len() < poll.max_stages && are_of_one_group(head, &stage)
-            };
-            if let Some((_, group)) = served.iter_mut().find(joins) {
-                group.push(stage);
+    /// The queues that somebody waits for.
+    pub fn queues(&self) -> impl Iterator<Item = &QueueKey> {
+        self.by_queue.keys()
+    }
+
+    /// Gives the first stages of some queues to the line, the first come first; whoever gets one leaves it. A poll gets the stages of its queues in
+    /// the order of all of them together. Where the next stage of one of them is not known, it gets none, or with `partial` those before
+    /// it; these queues are returned.
+    pub fn assign(
+        &mut self,
+        heads: &mut Heads,
+        queues: &[QueueKey],
+        share: Option<&Share>,
+        partial: bool,
+    ) -> (Vec<Served>, Vec<QueueKey>) {
+        let (mut served, mut unknown) = (Vec::new(), Vec::new());
+        let first = |waiting: &Self, at: usize| waiting.by_queue.get(&queues[at])?.ids.first().copied();
+        let mut firsts: BinaryHeap<Reverse<(u64, usize)>> =
+            (0..queues.len()).filter_map(|at| Some(Reverse((first(self, at)?, at)))).collect();
+        while let Some(Reverse((id, at))) = firsts.pop() {
+            match first(self, at) {
+                Some(now) if now == id => {}
+                now => {
+                    firsts.extend(now.map(|now| Reverse((now, at))));
+                    continue;
+                }
+            }
+            let Some(waiter) = self.waiters.get(&id) else { continue };
+            let (stages, cut) = take(&waiter.poll, heads, share);
+            let is_cut = !cut.is_empty();
+            unknown.extend(cut);
+            if stages.is_empty() || is_cut && !partial {
+                heads.put_back(stages);
                 continue;
             }
-            let fits = |(id, waiter): &(&u64, &Waiter)| {
-                let has = served.get(id).map_or(&[][..], Vec::as_slice);
-                let one = waiter.poll.same_group || stage.alone || has.first().is_some_and(|first| first.alone);
-                let most = if one { 1 } else { waiter.poll.max_stages };
-                has.len() < most
-                    && waiter.poll.namespace == stage.key.namespace
-                    && waiter.poll.queues.contains(&stage.queue)
-            };
-            match self.waiters.iter().find(fits).map(|(id, _)| *id) {
-                Some(id) => served.entry(id).or_default().push(stage),
-                None => left.push(stage),
-            }
+            served.extend(self.remove(id).map(|waiter| (id, waiter, stages)));
+            firsts.extend(first(self, at).map(|next| Reverse((next, at))));
         }
-        let served = served.into_iter().filter_map(|(id, stages)| Some((id, self.remove(id)?, stages))).collect();
-        (served, left)
+        unknown.sort_unstable();
+        unknown.dedup();
+        (served, unknown)
     }
 
     /// Those up to an arrival who wanted only one look.
@@ -156,17 +185,71 @@ impl Waiting {
     /// Everybody.
     pub fn take_all(&mut self) -> Vec<Waiter> {
         self.by_request.clear();
+        self.by_queue.clear();
         std::mem::take(&mut self.waiters).into_values().collect()
     }
 }
 
-fn request(waiter: &Waiter) -> Option<RequestKey> {
-    Some(waiter.poll.request?.identity.key)
+/// The first stages for a poll, and the queues whose next stage is not known. A stage that is leased alone comes first or not at all, and
+/// with no other; of those with a group key, a poll that wants one group gets all that are known of the first one's group.
+fn take(poll: &Poll, heads: &mut Heads, share: Option<&Share>) -> (Vec<ReadyStage>, Vec<QueueKey>) {
+    let queues: Vec<QueueKey> = poll.queues.iter().map(|queue| (poll.namespace, queue.clone())).collect();
+    let most = wanted(poll).min(heads.room());
+    let (mut stages, mut cut) = (Vec::new(), Vec::new());
+    let mut next: BinaryHeap<Reverse<(Place, usize, bool)>> = BinaryHeap::with_capacity(queues.len());
+    for at in 0..queues.len() {
+        for alone in [true, false] {
+            next.extend(look(heads, &queues[at], at, alone, share, &mut cut));
+        }
+    }
+    while stages.len() < most
+        && cut.is_empty()
+        && let Some(Reverse((place, at, alone))) = next.pop()
+    {
+        if alone && !stages.is_empty() {
+            continue;
+        }
+        stages.extend(heads.pick(&queues[at], alone, place));
+        if alone && !stages.is_empty() {
+            break;
+        }
+        if stages.len() < most {
+            next.extend(look(heads, &queues[at], at, alone, share, &mut cut));
+        }
+    }
+    if poll.same_group
+        && let Some(head) = stages.first().filter(|head| head.group_key.is_some() && !head.alone).cloned()
+    {
+        let more = (poll.max_stages - 1).min(heads.room());
+        stages.extend(heads.pick_group(&head, more));
+    }
+    (stages, cut)
 }
 
-fn are_of_one_group(one: &Reserved, other: &Reserved) -> bool {
-    let group = |stage: &Reserved| (stage.key.namespace, stage.queue.clone(), stage.group_key.clone());
-    one.group_key.is_some() && group(one) == group(other) && !one.alone && !other.alone
+/// The next stage of a window. Where it is not known the queue is noted as `cut`.
+fn look(
+    heads: &mut Heads,
+    queue: &QueueKey,
+    at: usize,
+    alone: bool,
+    share: Option<&Share>,
+    cut: &mut Vec<QueueKey>,
+) -> Option<Reverse<(Place, usize, bool)>> {
+    let window = heads.known(queue)?.window(alone);
+    let next = window.next(share);
+    if next.is_none() && window.is_cut() {
+        cut.push(queue.clone());
+    }
+    next.map(|place| Reverse((place, at, alone)))
+}
+
+/// Stages that a poll takes at most. One that takes a whole group takes its first stage first.
+fn wanted(poll: &Poll) -> usize {
+    if poll.same_group { 1 } else { poll.max_stages }
+}
+
+fn request(waiter: &Waiter) -> Option<RequestKey> {
+    Some(waiter.poll.request?.identity.key)
 }
 
 #[cfg(test)]

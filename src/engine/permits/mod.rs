@@ -97,6 +97,11 @@ impl Permits {
         }
     }
 
+    /// The servers that are there, this one among them.
+    pub fn servers(&self) -> Arc<HashSet<Uuid>> {
+        lock(&self.surroundings).servers.clone()
+    }
+
     /// Whether other servers are there.
     pub fn has_others(&self) -> bool {
         lock(&self.surroundings).servers.len() > 1

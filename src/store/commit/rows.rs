@@ -10,6 +10,7 @@ use crate::domain::failure::Failure;
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::job::{Changes, Job, JobPhase, JobState};
 use crate::domain::json::Document;
+use crate::domain::ready::ReadyChange;
 use crate::domain::request::{RequestKey, RequestRecord};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::stage::Stage;
@@ -176,32 +177,17 @@ impl Plan {
     }
 
     fn write_ready(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes, now: Timestamp) {
-        // A pause, a resumption or a new priority concerns all ready stages, not only those that changed.
-        let all =
-            base.is_some_and(|base| base.state.hands_out() != job.state.hands_out() || base.priority != job.priority);
-        let touched = changes.stages.iter().map(|&no| &job.stages[no]);
-        let every = job.stages.iter().map(|stage| &**stage);
-        if all {
-            every.for_each(|stage| self.write_ready_stage(c, base, job, stage, now));
-        } else {
-            touched.for_each(|stage| self.write_ready_stage(c, base, job, stage, now));
-        }
-    }
-
-    fn write_ready_stage(&mut self, c: i32, base: Option<&Job>, job: &Job, stage: &Stage, now: Timestamp) {
         let (namespace_id, job_uid) = ids(job.key);
-        let was = base.and_then(|base| Some((base, base.stages.get(stage.no)?)));
-        let was_ready = was.is_some_and(|(base, stage)| base.is_leasable(stage));
-        let same_place =
-            was.is_some_and(|(base, was)| base.priority == job.priority && was.is_suspect() == stage.is_suspect());
-        let is_ready = job.is_leasable(stage);
-        // A stage that was added again is another one to who looks for work.
-        let is_same = was.is_some_and(|(_, was)| was.plan_digest == stage.plan_digest);
-        if is_ready && !(was_ready && same_place && is_same) {
-            let rows = match was {
-                None => &mut self.insert_ready,
-                Some(_) if was_ready && !is_same => &mut self.renew_ready,
-                Some(_) => &mut self.set_ready,
+        for stage in job.stages_to_look_at(base, changes) {
+            let rows = match job.ready_change(base, stage) {
+                ReadyChange::None => continue,
+                ReadyChange::Created => &mut self.insert_ready,
+                ReadyChange::Replaced => &mut self.renew_ready,
+                ReadyChange::Became | ReadyChange::Moved => &mut self.set_ready,
+                ReadyChange::Ended => {
+                    self.clear_ready.push(StageId { c, namespace_id, job_uid, stage_no: stage_no(stage.no) });
+                    continue;
+                }
             };
             rows.push(ReadyRow {
                 c,
@@ -214,8 +200,6 @@ impl Plan {
                 group_key: stage.spec.group_key.as_ref().map(owned),
                 alone: stage.is_suspect(),
             });
-        } else if was_ready && !is_ready {
-            self.clear_ready.push(StageId { c, namespace_id, job_uid, stage_no: stage_no(stage.no) });
         }
     }
 

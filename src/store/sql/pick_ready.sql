@@ -1,24 +1,18 @@
--- pick_ready: reserves the first ready stages of queues for this server, as many as its workers wait for: of those that are leased alone
--- as many as there are workers, of the others as many as they have room for. The reservation keeps other servers from picking the same ones; it
--- ends by itself, should this server die before it has leased them; one that lasts longer than any does is from before the clock stepped back.
--- The picked rows are updated by their place: how many there are no plan knows beforehand, and a join by their keys reads the whole table
--- where it is large.
-WITH picked AS MATERIALIZED (
-    SELECT r.place
-    FROM unnest($1::int4[], $2::text[], $3::bool[], $4::int8[]) AS w(namespace_id, queue, alone, wanted)
-    CROSS JOIN LATERAL (
-        SELECT r.ctid AS place
+-- pick_ready: the first ready stages of parts of queues, each from a place on, in order, and at most as many as are wanted. It locks and marks nothing: the
+-- lease proves that the job is as it was. The place is one comparison of rows, which the index begins with; the inner limit is a constant, from which the
+-- planner knows that few rows are read.
+SELECT w.range::int4, r.namespace_id, r.job_uid, r.stage_no, r.priority, r.ready_at, r.group_key, r.alone
+FROM unnest($1::int4[], $2::text[], $3::bool[], $4::int4[], $5::timestamptz[], $6::uuid[], $7::int4[], $8::int8[])
+    WITH ORDINALITY AS w(namespace_id, queue, alone, rank, ready_at, job_uid, stage_no, wanted, range)
+CROSS JOIN LATERAL (
+    SELECT h.*
+    FROM (
+        SELECT r.namespace_id, r.job_uid, r.stage_no, r.priority, r.ready_at, r.group_key, r.alone
         FROM ready_stages r
-        WHERE r.namespace_id = w.namespace_id AND r.queue = w.queue AND r.alone = w.alone
-            AND r.blocked_on IS NULL
-            AND (r.reserved_until IS NULL OR r.reserved_until < clock_timestamp()
-                OR r.reserved_until > clock_timestamp() + interval '10 seconds')
-        ORDER BY r.priority DESC, r.ready_at, r.job_uid, r.stage_no
-        LIMIT w.wanted
-        FOR UPDATE SKIP LOCKED
-    ) r
-)
-UPDATE ready_stages t
-SET reserved_by = $5, reserved_until = clock_timestamp() + interval '5 seconds'
-WHERE t.ctid = ANY (ARRAY (SELECT p.place FROM picked p))
-RETURNING t.namespace_id, t.job_uid, t.stage_no, t.queue, t.priority, t.ready_at, t.group_key, t.alone
+        WHERE r.namespace_id = w.namespace_id AND r.queue = w.queue AND r.alone = w.alone AND r.blocked_on IS NULL
+            AND (-r.priority, r.ready_at, r.job_uid, r.stage_no) >= (w.rank, w.ready_at, w.job_uid, w.stage_no)
+        ORDER BY -r.priority, r.ready_at, r.job_uid, r.stage_no
+        LIMIT 2000
+    ) h
+    LIMIT w.wanted
+) r

@@ -30,7 +30,7 @@ CROSS JOIN LATERAL (
         SELECT r.ready_at
         FROM ready_stages r
         WHERE r.blocked_on IS NULL AND r.queue = q.queue AND r.namespace_id = q.namespace_id
-        ORDER BY r.alone, r.priority DESC, r.ready_at
+        ORDER BY r.alone, -r.priority, r.ready_at
         LIMIT (SELECT s.stages FROM share s)
     ) r
 ) c

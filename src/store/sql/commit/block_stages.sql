@@ -1,7 +1,7 @@
 -- block_stages: ready stages that wait for a permit: nobody picks them until they are woken, or the time is up. Their jobs are proved to be as they were,
 -- and the resource not to have changed, so that whoever wakes them finds them.
 UPDATE ready_stages r
-SET blocked_on = v.blocked_on, blocked_until = v.blocked_until, reserved_by = NULL, reserved_until = NULL
+SET blocked_on = v.blocked_on, blocked_until = v.blocked_until
 FROM (SELECT unnest($1::int4[]) AS c, unnest($2::int4[]) AS namespace_id, unnest($3::uuid[]) AS job_uid,
     unnest($4::int4[]) AS stage_no, unnest($5::uuid[]) AS blocked_on, unnest($6::timestamptz[]) AS blocked_until) AS v
 JOIN ok USING (c)

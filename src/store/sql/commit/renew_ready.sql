@@ -1,8 +1,8 @@
--- renew_ready: stages that could be leased before and are something else now: they are found where they belong now, whoever has reserved them
--- and whatever they waited for.
+-- renew_ready: stages that could be leased before and are something else now: they are found where they belong now, whatever they
+-- waited for.
 UPDATE ready_stages r
-SET queue = v.queue, priority = v.priority, ready_at = v.ready_at, group_key = v.group_key, alone = v.alone, reserved_by = NULL,
-    reserved_until = NULL, blocked_on = NULL, blocked_until = NULL
+SET queue = v.queue, priority = v.priority, ready_at = v.ready_at, group_key = v.group_key, alone = v.alone,
+    blocked_on = NULL, blocked_until = NULL
 FROM (SELECT unnest($1::int4[]) AS c, unnest($2::int4[]) AS namespace_id, unnest($3::uuid[]) AS job_uid,
     unnest($4::int4[]) AS stage_no, unnest($5::text[]) AS queue, unnest($6::int4[]) AS priority,
     unnest($7::timestamptz[]) AS ready_at, unnest($8::text[]) AS group_key, unnest($9::bool[]) AS alone) AS v

@@ -1,0 +1,1 @@
+//! What the heads of queues know after commits, reads and races.

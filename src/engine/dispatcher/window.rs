@@ -1,0 +1,158 @@
+//! What is known in memory of the first ready stages of one queue.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use foldhash::HashMap;
+use uuid::Uuid;
+
+use super::share::Share;
+use crate::domain::id::StageNo;
+use crate::domain::ready::{Place, ReadyStage};
+
+/// Stages of one window.
+pub const MAX_ROWS: usize = 2_000;
+/// Stages that are looked at for one of this server's share, for each server.
+const LOOKAHEAD: usize = 32;
+
+/// How far a queue is known, from its front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// It was not read yet.
+    Nothing,
+    /// Up to this place, which is included.
+    To(Place),
+    /// To its end.
+    End,
+}
+
+/// The first ready stages of a queue, those in hand excepted: all up to `reach`, as far as this server knows.
+#[derive(Debug)]
+pub struct Window {
+    rows: BTreeMap<Place, ReadyStage>,
+    places: HashMap<(Uuid, StageNo), Place>,
+    reach: Reach,
+    /// The last stage that was taken.
+    taken: Option<Place>,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { rows: BTreeMap::new(), places: HashMap::default(), reach: Reach::Nothing, taken: None }
+    }
+}
+
+impl Window {
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// From where it is to be read on. None: it is known to its end.
+    pub fn rest(&self) -> Option<Place> {
+        match self.reach {
+            Reach::Nothing => Some(Place::FRONT),
+            Reach::To(place) => Some(place),
+            Reach::End => None,
+        }
+    }
+
+    /// From where it is to be read to find what others made ready lately: so long before the last stage that was taken.
+    pub fn cursor(&self, slack: Duration) -> Place {
+        let taken = self.taken.filter(|taken| self.first().is_none_or(|first| *taken < first));
+        let place = taken.or(self.first()).unwrap_or(Place::FRONT);
+        Place { ready_at: place.ready_at.before(slack), uid: Uuid::nil(), stage_no: 0, ..place }
+    }
+
+    /// Whether stages beyond those that are known here may be ready.
+    pub fn is_cut(&self) -> bool {
+        self.reach != Reach::End
+    }
+
+    /// The first stage known.
+    pub fn first(&self) -> Option<Place> {
+        self.rows.keys().next().copied()
+    }
+
+    /// Adds a stage, unless it lies beyond what is known. Whether it was added.
+    pub fn add(&mut self, stage: ReadyStage) -> bool {
+        let place = stage.place();
+        if Reach::To(place) > self.reach {
+            return false;
+        }
+        self.remove(place.uid, place.stage_no);
+        self.places.insert((place.uid, place.stage_no), place);
+        self.rows.insert(place, stage);
+        self.trim();
+        true
+    }
+
+    /// Removes a stage and returns it.
+    pub fn remove(&mut self, uid: Uuid, stage_no: StageNo) -> Option<ReadyStage> {
+        let place = self.places.remove(&(uid, stage_no))?;
+        self.rows.remove(&place)
+    }
+
+    /// Takes note of what a read of at most `limit` stages from a place on found, in order; those in hand are left out.
+    pub fn learn(&mut self, from: Place, found: &[ReadyStage], limit: usize, in_hand: impl Fn(&ReadyStage) -> bool) {
+        let extent = match found.last() {
+            Some(last) if found.len() >= limit => Reach::To(last.place()),
+            Some(_) | None => Reach::End,
+        };
+        let known = self.rows.range(from..).map(|(place, _)| *place);
+        let replaced: Vec<Place> = known.take_while(|place| Reach::To(*place) <= extent).collect();
+        for place in replaced {
+            self.remove(place.uid, place.stage_no);
+        }
+        // Otherwise what lies between was not read.
+        if Reach::To(from) <= self.reach || from == Place::FRONT {
+            self.reach = self.reach.max(extent);
+        }
+        for stage in found.iter().filter(|stage| !in_hand(stage)) {
+            self.add(stage.clone());
+        }
+    }
+
+    /// The stage that is handed out next. With a share it is, of the first ones of the highest priority, one that the fewest other servers
+    /// prefer.
+    pub fn next(&self, share: Option<&Share>) -> Option<Place> {
+        let first = self.first()?;
+        let Some(share) = share else { return Some(first) };
+        let mut best = (share.distance(first.uid), first);
+        for place in self.rows.keys().take(LOOKAHEAD * share.servers()).take_while(|place| place.rank == first.rank) {
+            if best.0 == 0 {
+                break;
+            }
+            let distance = share.distance(place.uid);
+            if distance < best.0 {
+                best = (distance, *place);
+            }
+        }
+        Some(best.1)
+    }
+
+    /// Takes out the stage at a place.
+    pub fn take(&mut self, place: Place) -> Option<ReadyStage> {
+        self.taken = Some(place);
+        self.remove(place.uid, place.stage_no)
+    }
+
+    /// Takes out the first stages of the group of one, at most `limit`.
+    pub fn take_group(&mut self, head: &ReadyStage, limit: usize) -> Vec<ReadyStage> {
+        let of_group = |stage: &&ReadyStage| stage.key.namespace == head.key.namespace && stage.group_key == head.group_key;
+        let places: Vec<Place> = self.rows.values().filter(of_group).take(limit).map(ReadyStage::place).collect();
+        places.into_iter().filter_map(|place| self.take(place)).collect()
+    }
+
+    fn trim(&mut self) {
+        while self.rows.len() > MAX_ROWS
+            && let Some((last, _)) = self.rows.pop_last()
+        {
+            self.places.remove(&(last.uid, last.stage_no));
+            self.reach = self.rows.keys().next_back().map_or(Reach::Nothing, |last| Reach::To(*last));
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "window_tests.rs"]
+mod tests;
