@@ -52,6 +52,7 @@ pub(super) fn page(parts: Parts) -> Page {
     let store = parts.store;
     page.measure(move |samples| pool(samples, &store));
     shared.jobs.show(&mut page);
+    shared.heads.figures.show(&mut page);
     let (jobs, dispatcher) = (shared.jobs.clone(), parts.dispatcher);
     page.measure(move |samples| {
         samples.gauge("waiting_polls", "LeaseStages calls that wait for work", dispatcher.waiting_polls() as f64)?;

@@ -8,6 +8,7 @@
 //! server that committed it. `GetStatistics` reads the same figures.
 
 pub mod database;
+pub mod dispatch;
 pub mod door;
 pub mod feed;
 pub mod jobs;

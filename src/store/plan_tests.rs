@@ -140,13 +140,16 @@ async fn a_pick_reads_what_it_takes_and_not_the_rest_of_a_long_queue() {
     let target = Target::parse(database.url()).expect("our own URL");
     let client = target.connect(READER_SETUP).await.expect("Postgres listens");
     client.batch_execute(LONG_QUEUE).await.expect("the queue");
-    let values = "'{1,1}', '{default,default}', '{t,f}', '{1,10}', '00000000-0000-8000-8000-000000000001'";
+    let values = "'{1,1}', '{default,default}', '{t,f}', '{-7,0}', '{-infinity,2000-01-01}', \
+        '{00000000-0000-0000-0000-000000000000,00000000-0000-8000-8000-000000000001}', '{0,50000}', '{1,10}'";
     let pick = read!("pick_ready", values, []);
     for setting in ["auto", "force_generic_plan"] {
         client.batch_execute(&format!("SET plan_cache_mode = {setting}")).await.expect("a setting");
         let text = plan(&client, &pick).await.join("\n");
         assert!(!text.contains("Seq Scan"), "{text}");
-        let by_kind = "(alone = w.alone)";
-        assert!(text.contains(by_kind) && text.contains("Tid Scan on ready_stages"), "{text}");
+        let place =
+            "(ROW((- priority), ready_at, job_uid, stage_no) >= ROW(w.rank, w.ready_at, w.job_uid, w.stage_no))";
+        assert!(text.contains("Index Cond") && text.contains("(alone = w.alone)") && text.contains(place), "{text}");
+        assert!(!text.contains("Sort"), "{text}");
     }
 }

@@ -8,6 +8,7 @@ mod contexts;
 mod control;
 mod fanout;
 mod gone_callers;
+mod heads;
 mod keys;
 mod large_values;
 mod lease_repeats;

@@ -143,7 +143,12 @@ impl Dispatcher {
             let began = Instant::now();
             let found = shared.store.ready_heads(ranges).await;
             shared.heads.lock().end_read(ranges, found.as_deref().ok(), began);
-            found?;
+            let figures = &shared.heads.figures;
+            figures.reads.inc();
+            figures
+                .fronts
+                .inc_by(ranges.iter().filter(|range| range.from == Place::FRONT && !range.alone).count() as u64);
+            figures.stages.inc_by(found?.iter().map(Vec::len).sum::<usize>() as u64);
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ use crate::domain::ready::{Place, ReadyChange, ReadyStage};
 use crate::domain::stage::Stage;
 use crate::domain::time::Timestamp;
 use crate::feed::QueueKey;
+use crate::figures::dispatch::DispatchFigures;
 use crate::store::ready::HeadRange;
 
 /// Queues whose heads are known; the longest unused is forgotten.
@@ -58,6 +59,8 @@ pub struct Head {
     read_ended: Option<Instant>,
     /// Somebody hinted that stages became ready, wherever in it.
     pub is_hinted: bool,
+    /// A commit of this server moved a stage that is not known here.
+    is_moved: bool,
 }
 
 impl Head {
@@ -73,11 +76,11 @@ impl Head {
     /// never more than a share of the time. None: now. `since`: a poll came then for which nothing is known here.
     pub fn front_due_in(&self, every: Duration, since: Option<Instant>) -> Option<Duration> {
         let (began, ended) = self.front_began.zip(self.front_ended)?;
-        if since.is_some_and(|since| since >= began) && self.front_cost <= CHEAP {
+        if (self.is_moved || since.is_some_and(|since| since >= began)) && self.front_cost <= CHEAP {
             return None;
         }
         let rest = self.front_cost * FRONT_SHARE;
-        let rest = if self.is_hinted { rest } else { rest.max(every) };
+        let rest = if self.is_hinted || self.is_moved { rest } else { rest.max(every) };
         rest.checked_sub(ended.elapsed()).filter(|rest| !rest.is_zero())
     }
 
@@ -90,6 +93,8 @@ impl Head {
 /// The heads of all queues that workers ask for.
 #[derive(Default)]
 pub struct Heads {
+    /// What was read and lost.
+    pub figures: DispatchFigures,
     inner: Mutex<Inner>,
     stirred: Notify,
 }
@@ -169,6 +174,7 @@ impl Heads {
         for stage in stages {
             let ended = inner.in_hand.remove(&stage.id()).unwrap_or(true);
             if lost {
+                self.figures.races_lost.inc();
                 inner.contention.seen();
                 let queue = (stage.key.namespace, stage.queue.clone());
                 inner.apply(Note::Ended((queue, stage.alone), stage.key, stage.stage_no));
@@ -298,7 +304,7 @@ impl Inner {
             head.read_ended = Some(Instant::now());
             if range.from == Place::FRONT {
                 (head.front_began, head.front_ended, head.front_cost) = (Some(began), head.read_ended, cost);
-                head.is_hinted = false;
+                (head.is_hinted, head.is_moved) = (false, false);
             }
             self.stages = self.stages + head.len() - before;
         }
@@ -334,9 +340,7 @@ impl Inner {
                     self.apply(Note::Added(ready(job, stage, now)));
                 }
                 (ReadyChange::Moved, was) => {
-                    // Since when it is ready only its row says.
-                    was.into_iter().for_each(|(base, was)| self.end(base, was));
-                    self.hint((job.key.namespace, stage.spec.queue.clone()));
+                    was.into_iter().for_each(|(base, was)| self.move_stage((base, was), (job, stage)))
                 }
                 (ReadyChange::Ended, was) => was.into_iter().for_each(|(base, was)| self.end(base, was)),
             }
@@ -344,6 +348,23 @@ impl Inner {
         for no in changes.blocked.keys() {
             if let Some(stage) = job.stages.get(*no) {
                 self.end(job, stage);
+            }
+        }
+    }
+
+    /// Moves a stage within its queue. Since when it is ready is known of those in the window; otherwise only its row says.
+    fn move_stage(&mut self, (base, was): (&Job, &Stage), (job, stage): (&Job, &Stage)) {
+        let queue = (job.key.namespace, stage.spec.queue.clone());
+        let known =
+            self.queues.peek_mut(&queue).and_then(|head| head.window(was.is_suspect()).place(job.key.uid, was.no));
+        self.end(base, was);
+        match known {
+            Some(place) => self.apply(Note::Added(ready(job, stage, place.ready_at))),
+            None => {
+                if let Some(head) = self.queues.peek_mut(&queue) {
+                    head.is_moved = true;
+                    self.dirty.insert(queue);
+                }
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Leases picked stages to a worker, through the engine.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use futures::future::join_all;
 use uuid::Uuid;
 
@@ -113,7 +113,9 @@ impl Dispatcher {
 
     /// Leases what can be leased.
     async fn lease_all(&self, waiter: &Waiter, picked: &mut InHand) -> Result<Outcome> {
-        let mut by_job: BTreeMap<JobKey, (Vec<(StageNo, Grant)>, Slots)> = BTreeMap::new();
+        // In the order in which they were picked.
+        let mut by_job: Vec<(JobKey, Vec<(StageNo, Grant)>, Slots)> = Vec::with_capacity(picked.stages.len());
+        let mut places: HashMap<JobKey, usize> = HashMap::default();
         for (index, stage) in (0..).zip(&picked.stages) {
             let grant = Grant {
                 worker_id: waiter.poll.worker_id.clone(),
@@ -125,13 +127,17 @@ impl Dispatcher {
                 key: request.identity.key.slot(request.round, index),
                 ..request.identity
             });
-            let (stages, slots) = by_job.entry(stage.key).or_default();
+            let place = *places.entry(stage.key).or_insert(by_job.len());
+            if place == by_job.len() {
+                by_job.push((stage.key, Vec::new(), Vec::new()));
+            }
+            let (_, stages, slots) = &mut by_job[place];
             stages.push((stage.stage_no, grant));
             slots.extend(slot);
         }
         let is_group = waiter.poll.same_group && picked.stages.first().is_some_and(|head| head.group_key.is_some());
         let group = is_group.then(Uuid::new_v4);
-        let lease = async |(key, (stages, slots))| {
+        let lease = async |(key, stages, slots)| {
             (key, self.engine.execute(LeaseStages { key, stages, group, slots }, None).await)
         };
         let mut outcome = Outcome { items: Vec::with_capacity(picked.stages.len()), ..Outcome::default() };

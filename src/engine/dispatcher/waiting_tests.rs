@@ -7,6 +7,8 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::time::Timestamp;
+use crate::engine::dispatcher::heads::Heads as Shared;
+use crate::store::ready::HeadRange;
 
 const NAMESPACE: NamespaceId = NamespaceId(1);
 
@@ -24,30 +26,57 @@ fn line(polls: &[(usize, bool)]) -> Waiting {
             deadline: None,
             request: None,
         };
-        line.add(Waiter { poll, once: true, answer: oneshot::channel().0, span: None });
+        line.add(Waiter { poll, once: true, since: Instant::now(), answer: oneshot::channel().0, span: None });
     }
     line
 }
 
 /// Stages in the order in which they are ready; those of `alone` are leased alone.
-fn found(count: StageNo, alone: &[StageNo]) -> Vec<Reserved> {
-    let stage = |stage_no| Reserved {
+fn found(count: StageNo, alone: &[StageNo]) -> Vec<ReadyStage> {
+    (0..count).map(|no| ReadyStage { alone: alone.contains(&no), ..stage("default", no, 0) }).collect()
+}
+
+fn stage(queue: &str, stage_no: StageNo, priority: i32) -> ReadyStage {
+    ReadyStage {
         key: JobKey { namespace: NAMESPACE, uid: Uuid::nil() },
         stage_no,
-        queue: "default".into(),
-        priority: 0,
+        queue: queue.into(),
+        priority,
         ready_at: Timestamp(stage_no.into()),
         group_key: Some("g".into()),
-        alone: alone.contains(&stage_no),
-    };
-    (0..count).map(stage).collect()
+        alone: false,
+    }
+}
+
+/// Heads that know stages of some queues, and whether to their ends.
+fn heads(queues: &[&str], stages: &[ReadyStage], to_the_end: bool) -> Shared {
+    let heads = Shared::default();
+    for queue in queues {
+        for alone in [true, false] {
+            let found: Vec<_> =
+                stages.iter().filter(|stage| &*stage.queue == *queue && stage.alone == alone).cloned().collect();
+            let limit = if to_the_end || found.is_empty() { 1_000 } else { found.len() };
+            let queue: crate::domain::id::Name = (*queue).into();
+            heads.lock().head(&(NAMESPACE, queue.clone()));
+            heads.lock().begin_read();
+            let range = HeadRange { namespace: NAMESPACE, queue, alone, from: Place::FRONT, limit };
+            heads.lock().end_read(&[range], Some(&[found]), Instant::now());
+        }
+    }
+    heads
 }
 
 /// What each poll gets, and what is left.
-fn assigned(polls: &[(usize, bool)], stages: Vec<Reserved>) -> (Vec<Vec<StageNo>>, Vec<StageNo>) {
-    let numbers = |stages: Vec<Reserved>| stages.into_iter().map(|stage| stage.stage_no).collect();
-    let (served, left) = line(polls).assign(stages);
-    (served.into_iter().map(|(_, _, stages)| numbers(stages)).collect(), numbers(left))
+fn assigned(polls: &[(usize, bool)], stages: Vec<ReadyStage>) -> (Vec<Vec<StageNo>>, Vec<StageNo>) {
+    let heads = heads(&["default"], &stages, true);
+    let numbers = |stages: Vec<ReadyStage>| stages.into_iter().map(|stage| stage.stage_no).collect();
+    let queues = [(NAMESPACE, "default".into())];
+    let (served, unknown) = line(polls).assign(&mut heads.lock(), &queues, None, false);
+    assert_eq!(unknown, []);
+    let mut rest = line(&vec![(1, false); 100]).assign(&mut heads.lock(), &queues, None, false).0;
+    rest.sort_by_key(|(_, _, stages)| stages[0].stage_no);
+    let left = rest.into_iter().flat_map(|(_, _, stages)| numbers(stages)).collect();
+    (served.into_iter().map(|(_, _, stages)| numbers(stages)).collect(), left)
 }
 
 #[test]
@@ -67,7 +96,52 @@ fn a_stage_that_is_leased_alone_joins_no_group() {
 }
 
 #[test]
-fn as_many_are_looked_for_as_there_are_polls() {
-    let demand = line(&[(10, false), (5, false), (9, true)]).demand();
-    assert_eq!((demand.len(), demand[0].stages, demand[0].alone), (1, 16, 3));
+fn a_group_is_not_torn_apart() {
+    let other = |no| ReadyStage { group_key: Some("h".into()), ..stage("default", no, 0) };
+    let stages = vec![stage("default", 0, 0), other(1), stage("default", 2, 0), other(3)];
+    assert_eq!(assigned(&[(10, true), (10, false)], stages), (vec![vec![0, 2], vec![1, 3]], vec![]));
+}
+
+#[test]
+fn what_a_line_wants_follows_who_is_in_it() {
+    let mut line = line(&[(10, false), (5, false), (9, true)]);
+    let queue = (NAMESPACE, "default".into());
+    let wanted = |line: &Waiting| line.line(&queue).map(|line| (line.stages, line.polls(), line.once));
+    assert_eq!(wanted(&line), Some((16, 3, 3)));
+    line.remove(1);
+    assert_eq!(wanted(&line), Some((6, 2, 2)));
+    line.take_impatient(3);
+    assert_eq!(wanted(&line), None);
+}
+
+/// A poll of several queues.
+fn poll_of(queues: &[&str], max_stages: usize) -> Waiting {
+    let mut line = line(&[(max_stages, false)]);
+    let mut waiter = line.remove(1).expect("it waits");
+    waiter.poll.queues = queues.iter().map(|queue| (*queue).into()).collect();
+    line.add(waiter);
+    line
+}
+
+#[test]
+fn stages_of_several_queues_come_in_one_order() {
+    let stages = [stage("a", 0, 0), stage("b", 1, 0), stage("c", 2, 7), stage("a", 3, 0), stage("b", 4, 0)];
+    let heads = heads(&["a", "b", "c"], &stages, true);
+    let queues = ["a", "b", "c"].map(|queue| (NAMESPACE, queue.into()));
+    let (served, unknown) = poll_of(&["a", "b", "c"], 4).assign(&mut heads.lock(), &queues, None, false);
+    let numbers: Vec<StageNo> = served[0].2.iter().map(|stage| stage.stage_no).collect();
+    assert_eq!((numbers, unknown), (vec![2, 0, 1, 3], vec![]));
+}
+
+#[test]
+fn what_is_not_known_is_read_before_a_poll_gets_what_comes_after() {
+    let stages = [stage("a", 0, 0), stage("b", 1, 0), stage("b", 4, 0)];
+    let heads = heads(&["a", "b"], &stages, false);
+    let queues = ["a", "b"].map(|queue| (NAMESPACE, queue.into()));
+    let mut line = poll_of(&["a", "b"], 3);
+    let (served, unknown) = line.assign(&mut heads.lock(), &queues, None, false);
+    assert_eq!((served.len(), unknown), (0, vec![queues[0].clone()]), "A may go on with what comes before 1");
+    let (served, _) = line.assign(&mut heads.lock(), &queues, None, true);
+    let numbers: Vec<StageNo> = served[0].2.iter().map(|stage| stage.stage_no).collect();
+    assert_eq!(numbers, [0], "all that is surely first");
 }

@@ -86,6 +86,11 @@ impl Window {
         true
     }
 
+    /// The place of a stage, if it is known.
+    pub fn place(&self, uid: Uuid, stage_no: StageNo) -> Option<Place> {
+        self.places.get(&(uid, stage_no)).copied()
+    }
+
     /// Removes a stage and returns it.
     pub fn remove(&mut self, uid: Uuid, stage_no: StageNo) -> Option<ReadyStage> {
         let place = self.places.remove(&(uid, stage_no))?;
@@ -138,7 +143,8 @@ impl Window {
 
     /// Takes out the first stages of the group of one, at most `limit`.
     pub fn take_group(&mut self, head: &ReadyStage, limit: usize) -> Vec<ReadyStage> {
-        let of_group = |stage: &&ReadyStage| stage.key.namespace == head.key.namespace && stage.group_key == head.group_key;
+        let of_group =
+            |stage: &&ReadyStage| stage.key.namespace == head.key.namespace && stage.group_key == head.group_key;
         let places: Vec<Place> = self.rows.values().filter(of_group).take(limit).map(ReadyStage::place).collect();
         places.into_iter().filter_map(|place| self.take(place)).collect()
     }
