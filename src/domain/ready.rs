@@ -27,7 +27,7 @@ pub struct ReadyStage {
 
 /// The position of a ready stage in its queue: the highest priority first, then the earliest ready time. The job's uid and the stage number
 /// make it unique.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
     /// The negated priority.
     pub rank: i32,

@@ -64,7 +64,7 @@ pub(super) async fn told(caller: &Caller, leased: &[Leased]) -> Result<Vec<proto
         return Ok(Vec::new());
     }
     let keys: Vec<(JobKey, StageNo)> = leased.iter().map(|leased| (leased.job.key, leased.stage_no)).collect();
-    let mut documents = caller.services.store.lease_documents(&keys).await.map_err(after_commit)?;
+    let mut documents = caller.services.store.lease_documents(keys.clone()).await.map_err(after_commit)?;
     let now = caller.services.engine.now();
     let mut budget = Budget::new(REPLY_BYTES);
     let mut leases = Vec::with_capacity(keys.len());

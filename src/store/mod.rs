@@ -12,6 +12,7 @@ mod figures;
 pub mod health;
 pub mod held;
 pub mod inspect;
+mod lease_reads;
 mod list_jobs;
 mod list_records;
 pub mod listen;
@@ -56,6 +57,7 @@ pub struct Store {
     /// One for credentials: a revoked key is refused within seconds, however busy the others are.
     credentials: ReadPool,
     pulse: Arc<tokio::sync::Mutex<Pulse>>,
+    lease_reads: Arc<lease_reads::LeaseReads>,
 }
 
 impl Store {
@@ -67,7 +69,7 @@ impl Store {
         let credentials = ReadPool::new(&target, one)?;
         let reads = ReadPool::new(&target, settings)?;
         let repeats = reserved.share(RESERVED / 2);
-        Ok(Self { target, reads, reserved, repeats, credentials, pulse: Arc::default() })
+        Ok(Self { target, reads, reserved, repeats, credentials, pulse: Arc::default(), lease_reads: Arc::default() })
     }
 
     /// The same database for reads of watches, which begin by the thousand after a restart: they use half of the connections at most.

@@ -9,6 +9,7 @@ use tokio_postgres::IsolationLevel;
 use uuid::Uuid;
 
 use super::connection::{Run, unavailable};
+use super::lease_reads::Documents;
 use super::load;
 use super::types::JsonText;
 use super::{Store, load::number};
@@ -118,10 +119,7 @@ impl Store {
     }
 
     /// What workers get with leases of these stages.
-    pub async fn lease_documents(
-        &self,
-        leases: &[(JobKey, StageNo)],
-    ) -> Result<HashMap<(JobKey, StageNo), LeaseDocuments>> {
+    pub(super) async fn read_lease_documents(&self, leases: &[(JobKey, StageNo)]) -> Result<Documents> {
         let client = self.reserved.get().await?;
         let keys: Vec<JobKey> = leases.iter().map(|(key, _)| *key).collect();
         let (namespaces, uids) = columns(&keys);
@@ -130,7 +128,7 @@ impl Store {
         let params: [&(dyn ToSql + Sync); 3] = [&namespaces, &uids, &stages];
         let read = futures::try_join!(documents(&client, &keys), client.rows(sql, &params));
         let (payloads, rows) = read.map_err(|error| unavailable(&error))?;
-        let mut found: HashMap<(JobKey, StageNo), LeaseDocuments> = HashMap::with_capacity(leases.len());
+        let mut found = Documents::with_capacity(leases.len());
         for row in &rows {
             let (key, no) = leases[number(row.get(0)) as usize - 1];
             let own = found.entry((key, no)).or_insert_with(|| LeaseDocuments {

@@ -15,8 +15,8 @@ use lru::LruCache;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::head::Head;
 use super::share::Contention;
-use super::window::Window;
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::job::{Changes, Job};
 use crate::domain::ready::{Place, ReadyChange, ReadyStage};
@@ -34,61 +34,8 @@ const MAX_STAGES: usize = 400_000;
 const MAX_IN_HAND: usize = 100_000;
 /// Notes that are kept while a read is in flight; beyond it what it found is not believed.
 const MAX_NOTES: usize = 100_000;
-/// Reads from the front take at most this part of the time.
-const FRONT_SHARE: u32 = 30;
-/// A read from the front that takes less is made whenever it may find something.
-const CHEAP: Duration = Duration::from_millis(20);
-
 /// What a queue's window is known by: stages that are leased alone stand apart, so that neither kind hides the other.
 pub type WindowKey = (QueueKey, bool);
-
-/// The head of one queue.
-#[derive(Debug, Default)]
-pub struct Head {
-    /// Stages that are leased with others.
-    pub plain: Window,
-    /// Stages that are leased alone.
-    pub alone: Window,
-    /// When the last read from the front began. None: there was none.
-    front_began: Option<Instant>,
-    /// When it ended.
-    front_ended: Option<Instant>,
-    /// What it cost.
-    front_cost: Duration,
-    /// When a read of any part of it ended.
-    read_ended: Option<Instant>,
-    /// Somebody hinted that stages became ready, wherever in it.
-    pub is_hinted: bool,
-    /// A commit of this server moved a stage that is not known here.
-    is_moved: bool,
-}
-
-impl Head {
-    pub fn window(&mut self, alone: bool) -> &mut Window {
-        if alone { &mut self.alone } else { &mut self.plain }
-    }
-
-    fn len(&self) -> usize {
-        self.plain.len() + self.alone.len()
-    }
-
-    /// When the queue is to be read from its front. Not before `every` has passed since the last time, unless something hints that it is worth it, and
-    /// never more than a share of the time. None: now. `since`: a poll came then for which nothing is known here.
-    pub fn front_due_in(&self, every: Duration, since: Option<Instant>) -> Option<Duration> {
-        let (began, ended) = self.front_began.zip(self.front_ended)?;
-        if (self.is_moved || since.is_some_and(|since| since >= began)) && self.front_cost <= CHEAP {
-            return None;
-        }
-        let rest = self.front_cost * FRONT_SHARE;
-        let rest = if self.is_hinted || self.is_moved { rest } else { rest.max(every) };
-        rest.checked_sub(ended.elapsed()).filter(|rest| !rest.is_zero())
-    }
-
-    /// Whether no part of it was read for so long.
-    pub fn is_older_than(&self, age: Duration) -> bool {
-        self.read_ended.is_none_or(|ended| ended.elapsed() >= age)
-    }
-}
 
 /// The heads of all queues that workers ask for.
 #[derive(Default)]
@@ -301,11 +248,7 @@ impl Inner {
             let in_hand = &self.in_hand;
             let window = head.window(range.alone);
             window.learn(range.from, stages, range.limit, |stage| in_hand.contains_key(&stage.id()));
-            head.read_ended = Some(Instant::now());
-            if range.from == Place::FRONT {
-                (head.front_began, head.front_ended, head.front_cost) = (Some(began), head.read_ended, cost);
-                (head.is_hinted, head.is_moved) = (false, false);
-            }
+            head.was_read(range.from, began, cost);
             self.stages = self.stages + head.len() - before;
         }
         for note in notes {

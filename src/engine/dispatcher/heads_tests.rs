@@ -38,7 +38,7 @@ fn heads(stages: impl Iterator<Item = u32>) -> Heads {
 
 fn pick(heads: &Heads) -> Option<ReadyStage> {
     let mut inner = heads.lock();
-    let place = inner.known(&queue())?.plain.next(None)?;
+    let place = inner.known(&queue())?.plain.next(None, false)?;
     inner.pick(&queue(), false, place)
 }
 
@@ -108,19 +108,4 @@ fn queues_and_stages_are_bounded() {
     inner.stages = MAX_STAGES + 1;
     inner.head(&queue());
     assert!(inner.queues.len() < MAX_QUEUES.get(), "stages count too");
-}
-
-#[test]
-fn a_front_that_is_dear_to_read_is_read_rarely() {
-    let every = Duration::from_millis(500);
-    let mut head = Head::default();
-    assert_eq!(head.front_due_in(every, None), None, "it was never read");
-    let now = Instant::now();
-    (head.front_began, head.front_ended, head.front_cost) = (Some(now), Some(now), Duration::from_millis(1));
-    assert!(head.front_due_in(every, None).is_some_and(|rest| rest > Duration::from_millis(400)));
-    assert_eq!(head.front_due_in(every, Some(Instant::now())), None, "a poll came and it costs little");
-    head.is_hinted = true;
-    assert!(head.front_due_in(every, None).is_none_or(|rest| rest <= Duration::from_millis(30)));
-    head.front_cost = Duration::from_secs(1);
-    assert!(head.front_due_in(every, Some(Instant::now())).is_some_and(|rest| rest > Duration::from_secs(20)));
 }

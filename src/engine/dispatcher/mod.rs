@@ -8,6 +8,7 @@
 //! and now and then. A lease whose worker has gone meanwhile is released and its attempt not counted.
 
 mod claim;
+mod head;
 pub mod heads;
 mod leasing;
 mod share;

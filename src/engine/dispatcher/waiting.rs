@@ -10,6 +10,7 @@ use tracing::Span;
 
 use super::heads::Inner as Heads;
 use super::share::Share;
+use super::window::LEFT_FOR;
 use super::{Poll, PollEnd};
 use crate::domain::id::NamespaceId;
 use crate::domain::ready::{Place, ReadyStage};
@@ -160,10 +161,14 @@ impl Waiting {
                 }
             }
             let Some(waiter) = self.waiters.get(&id) else { continue };
-            let (stages, cut) = take(&waiter.poll, heads, share);
+            let (stages, cut) = take(waiter, heads, share);
             let is_cut = !cut.is_empty();
             unknown.extend(cut);
             if stages.is_empty() || is_cut && !partial {
+                if stages.is_empty() && share.is_some() {
+                    // There may be some that are left to other servers for a while.
+                    heads.look_later(queues[at].clone(), LEFT_FOR);
+                }
                 heads.put_back(stages);
                 continue;
             }
@@ -192,14 +197,16 @@ impl Waiting {
 
 /// The first stages for a poll, and the queues whose next stage is not known. A stage that is leased alone comes first or not at all, and
 /// with no other; of those with a group key, a poll that wants one group gets all that are known of the first one's group.
-fn take(poll: &Poll, heads: &mut Heads, share: Option<&Share>) -> (Vec<ReadyStage>, Vec<QueueKey>) {
+fn take(waiter: &Waiter, heads: &mut Heads, share: Option<&Share>) -> (Vec<ReadyStage>, Vec<QueueKey>) {
+    let poll = &waiter.poll;
     let queues: Vec<QueueKey> = poll.queues.iter().map(|queue| (poll.namespace, queue.clone())).collect();
     let most = wanted(poll).min(heads.room());
     let (mut stages, mut cut) = (Vec::new(), Vec::new());
     let mut next: BinaryHeap<Reverse<(Place, usize, bool)>> = BinaryHeap::with_capacity(queues.len());
+    let any = waiter.once;
     for at in 0..queues.len() {
         for alone in [true, false] {
-            next.extend(look(heads, &queues[at], at, alone, share, &mut cut));
+            next.extend(look(heads, (&queues[at], at, alone), (share, any), &mut cut));
         }
     }
     while stages.len() < most
@@ -214,7 +221,9 @@ fn take(poll: &Poll, heads: &mut Heads, share: Option<&Share>) -> (Vec<ReadyStag
             break;
         }
         if stages.len() < most {
-            next.extend(look(heads, &queues[at], at, alone, share, &mut cut));
+            // One that does not wait is not told that there is nothing, but has no right to be full.
+            let any = false;
+            next.extend(look(heads, (&queues[at], at, alone), (share, any), &mut cut));
         }
     }
     if poll.same_group
@@ -229,15 +238,13 @@ fn take(poll: &Poll, heads: &mut Heads, share: Option<&Share>) -> (Vec<ReadyStag
 /// The next stage of a window. Where it is not known the queue is noted as `cut`.
 fn look(
     heads: &mut Heads,
-    queue: &QueueKey,
-    at: usize,
-    alone: bool,
-    share: Option<&Share>,
+    (queue, at, alone): (&QueueKey, usize, bool),
+    (share, any): (Option<&Share>, bool),
     cut: &mut Vec<QueueKey>,
 ) -> Option<Reverse<(Place, usize, bool)>> {
     let window = heads.known(queue)?.window(alone);
-    let next = window.next(share);
-    if next.is_none() && window.is_cut() {
+    let next = window.next(share, any);
+    if next.is_none() && window.first().is_none() && window.is_cut() {
         cut.push(queue.clone());
     }
     next.map(|place| Reverse((place, at, alone)))

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use foldhash::HashMap;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::share::Share;
@@ -12,8 +13,8 @@ use crate::domain::ready::{Place, ReadyStage};
 
 /// Stages of one window.
 pub const MAX_ROWS: usize = 2_000;
-/// Stages that are looked at for one of this server's share, for each server.
-const LOOKAHEAD: usize = 32;
+/// How long stages that another server prefers are left to it.
+pub const LEFT_FOR: Duration = Duration::from_millis(50);
 
 /// How far a queue is known, from its front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,10 +27,17 @@ pub enum Reach {
     End,
 }
 
+/// A stage, and since when it is known.
+#[derive(Debug)]
+struct Known {
+    stage: ReadyStage,
+    since: Instant,
+}
+
 /// The first ready stages of a queue, those in hand excepted: all up to `reach`, as far as this server knows.
 #[derive(Debug)]
 pub struct Window {
-    rows: BTreeMap<Place, ReadyStage>,
+    rows: BTreeMap<Place, Known>,
     places: HashMap<(Uuid, StageNo), Place>,
     reach: Reach,
     /// The last stage that was taken.
@@ -75,13 +83,17 @@ impl Window {
 
     /// Adds a stage, unless it lies beyond what is known. Whether it was added.
     pub fn add(&mut self, stage: ReadyStage) -> bool {
-        let place = stage.place();
+        self.add_known(Known { stage, since: Instant::now() })
+    }
+
+    fn add_known(&mut self, known: Known) -> bool {
+        let place = known.stage.place();
         if Reach::To(place) > self.reach {
             return false;
         }
         self.remove(place.uid, place.stage_no);
         self.places.insert((place.uid, place.stage_no), place);
-        self.rows.insert(place, stage);
+        self.rows.insert(place, known);
         self.trim();
         true
     }
@@ -94,7 +106,7 @@ impl Window {
     /// Removes a stage and returns it.
     pub fn remove(&mut self, uid: Uuid, stage_no: StageNo) -> Option<ReadyStage> {
         let place = self.places.remove(&(uid, stage_no))?;
-        self.rows.remove(&place)
+        self.rows.remove(&place).map(|known| known.stage)
     }
 
     /// Takes note of what a read of at most `limit` stages from a place on found, in order; those in hand are left out.
@@ -103,9 +115,9 @@ impl Window {
             Some(last) if found.len() >= limit => Reach::To(last.place()),
             Some(_) | None => Reach::End,
         };
-        let known = self.rows.range(from..).map(|(place, _)| *place);
-        let replaced: Vec<Place> = known.take_while(|place| Reach::To(*place) <= extent).collect();
-        for place in replaced {
+        let known = self.rows.range(from..).map(|(place, known)| (*place, known.since));
+        let replaced: HashMap<Place, Instant> = known.take_while(|(place, _)| Reach::To(*place) <= extent).collect();
+        for place in replaced.keys() {
             self.remove(place.uid, place.stage_no);
         }
         // Otherwise what lies between was not read.
@@ -113,26 +125,27 @@ impl Window {
             self.reach = self.reach.max(extent);
         }
         for stage in found.iter().filter(|stage| !in_hand(stage)) {
-            self.add(stage.clone());
+            let since = replaced.get(&stage.place()).copied().unwrap_or_else(Instant::now);
+            self.add_known(Known { stage: stage.clone(), since });
         }
     }
 
-    /// The stage that is handed out next. With a share it is, of the first ones of the highest priority, one that the fewest other servers
-    /// prefer.
-    pub fn next(&self, share: Option<&Share>) -> Option<Place> {
-        let first = self.first()?;
-        let Some(share) = share else { return Some(first) };
-        let mut best = (share.distance(first.uid), first);
-        for place in self.rows.keys().take(LOOKAHEAD * share.servers()).take_while(|place| place.rank == first.rank) {
-            if best.0 == 0 {
-                break;
-            }
+    /// The stage that is handed out next. With a share it is, of those of the highest priority, one that the fewest other servers prefer; one that another
+    /// server prefers only with `any`, or after it was left to it for a while.
+    pub fn next(&self, share: Option<&Share>, any: bool) -> Option<Place> {
+        let (first, _) = self.rows.first_key_value()?;
+        let Some(share) = share else { return Some(*first) };
+        let mut best: Option<(u32, Place)> = None;
+        for (place, known) in self.rows.iter().take_while(|(place, _)| place.rank == first.rank) {
             let distance = share.distance(place.uid);
-            if distance < best.0 {
-                best = (distance, *place);
+            if distance == 0 {
+                return Some(*place);
+            }
+            if best.is_none_or(|(least, _)| distance < least) && (any || known.since.elapsed() >= LEFT_FOR) {
+                best = Some((distance, *place));
             }
         }
-        Some(best.1)
+        best.map(|(_, place)| place)
     }
 
     /// Takes out the stage at a place.
@@ -145,7 +158,8 @@ impl Window {
     pub fn take_group(&mut self, head: &ReadyStage, limit: usize) -> Vec<ReadyStage> {
         let of_group =
             |stage: &&ReadyStage| stage.key.namespace == head.key.namespace && stage.group_key == head.group_key;
-        let places: Vec<Place> = self.rows.values().filter(of_group).take(limit).map(ReadyStage::place).collect();
+        let places: Vec<Place> =
+            self.rows.values().map(|known| &known.stage).filter(of_group).take(limit).map(ReadyStage::place).collect();
         places.into_iter().filter_map(|place| self.take(place)).collect()
     }
 

@@ -22,7 +22,7 @@ fn stages(numbers: impl IntoIterator<Item = u32>) -> Vec<ReadyStage> {
 
 fn numbers(window: &mut Window) -> Vec<i64> {
     let mut numbers = Vec::new();
-    while let Some(place) = window.next(None) {
+    while let Some(place) = window.next(None, false) {
         numbers.extend(window.take(place).map(|stage| stage.ready_at.0));
     }
     numbers
@@ -81,4 +81,22 @@ fn others_are_looked_for_from_a_little_before_what_was_taken() {
     assert_eq!(window.cursor(Duration::from_micros(2)).ready_at, Timestamp(-1), "1 was not taken yet");
     (1..5).chain(6..10).for_each(|n| drop(window.take(stage(n, 0).place())));
     assert_eq!(window.cursor(Duration::from_micros(2)).ready_at, Timestamp(7));
+}
+
+#[test]
+fn what_another_server_prefers_is_left_to_it_for_a_while() {
+    let servers = (0..2).map(Uuid::from_u128).collect();
+    let share = Share::of(Uuid::from_u128(1), &servers).expect("two servers");
+    let mut window = Window::default();
+    window.learn(Place::FRONT, &[stage(2, 1), stage(4, 1), stage(5, 1), stage(7, 0)], 100, |_| false);
+    let next = |window: &Window, any| window.next(Some(&share), any).map(|place| place.ready_at.0);
+    assert_eq!((window.next(None, false), next(&window, false)), (Some(stage(2, 1).place()), Some(5)));
+    window.take(stage(5, 1).place());
+    assert_eq!(next(&window, false), None, "a lower priority has to wait");
+    assert_eq!(next(&window, true), Some(2));
+    let patience = Instant::now() + LEFT_FOR;
+    while Instant::now() < patience {
+        std::thread::yield_now();
+    }
+    assert_eq!(next(&window, false), Some(2));
 }

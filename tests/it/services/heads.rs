@@ -14,8 +14,8 @@ fn prioritized(job_id: &str, priority: i32) -> proto::SubmitJobRequest {
     proto::SubmitJobRequest { priority, ..new_job(job_id, Vec::new()) }
 }
 
-async fn submit(api: &Api, jobs: usize) {
-    let requests = (0..jobs).map(|i| new_job(&format!("job-{i:05}"), Vec::new())).collect::<Vec<_>>();
+async fn submit(api: &Api, prefix: &str, jobs: usize) {
+    let requests = (0..jobs).map(|i| new_job(&format!("{prefix}-{i:05}"), Vec::new())).collect::<Vec<_>>();
     for requests in requests.chunks(500) {
         join_all(requests.iter().cloned().map(|request| api.submit(request))).await;
     }
@@ -73,7 +73,7 @@ async fn what_another_server_makes_ready_is_found_before_the_next_regular_looks(
     let a = Server::start().await;
     for no_listen in [false, true] {
         let b = Server::over(a.database.clone(), |config| config.no_listen = no_listen).await;
-        submit(&b.api, 10).await;
+        submit(&b.api, &format!("job-{no_listen}"), 10).await;
         assert_eq!(b.api.lease_now("default", 5).await.len(), 5);
         // Before all that B knows. A poll that is served from memory need not see it, one that comes a moment later does.
         let job_id = format!("urgent-{no_listen}");
@@ -110,7 +110,7 @@ async fn three_servers_share_a_queue_and_lose_few_races() {
         })
         .await;
     }
-    submit(&a.api, JOBS).await;
+    submit(&a.api, "job", JOBS).await;
     let began = Instant::now();
     let workers = (0..12).map(|i| drain(&[&a, &b, &c][i % 3].api, 10));
     let shares: Vec<Vec<String>> = join_all(workers).await;
@@ -126,7 +126,7 @@ async fn three_servers_share_a_queue_and_lose_few_races() {
 async fn a_long_drain_does_not_walk_over_what_it_has_taken() {
     const JOBS: usize = 3_000;
     let server = Server::start().await;
-    submit(&server.api, JOBS).await;
+    submit(&server.api, "job", JOBS).await;
     // As long as this is open no dead row can be removed.
     let other = sql(server.database.url()).await;
     other.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM jobs LIMIT 1").await.expect("a snapshot");
