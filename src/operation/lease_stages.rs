@@ -12,7 +12,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::request::{RequestIdentity, RequestRecord};
 use crate::engine::world::{Key, World};
 
-/// Leases stages that the dispatcher has reserved, each together with the permits it needs. Those that can no longer be leased are
+/// Leases stages that the dispatcher has picked, each together with the permits it needs. Those that can no longer be leased are
 /// left out; those that have to wait for a permit are noted as such. If a call of the same `request_id` was granted a lease for one of
 /// its slots, nothing is leased and the reply is `replayed`.
 #[derive(Debug)]

@@ -228,11 +228,13 @@ impl Reads<'_> {
             || self.share.is_some() && head.is_older_than(FRESH_FOR)
             || self.is_regular && self.has_others;
         let mut ranges = Vec::new();
-        for (alone, wanted) in [(true, polls), (false, wanted)] {
+        for (alone, wanted) in [(true, polls), (false, line.stages.min(MAX_ROWS / 2))] {
             let window = head.window(alone);
             if is_stale {
                 ranges.push(range(alone, window.cursor(SLACK)));
-            } else if window.len() < wanted {
+            }
+            // It is read on where there is too little; what was read again just now reaches as far as before.
+            if window.available(self.share) < wanted {
                 ranges.extend(window.rest().map(|from| range(alone, from)));
             }
         }

@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 use crate::operation::Reply;
 use crate::operation::lease_stages::LeaseStages;
 
-/// Where the leases of some stages are remembered; empty without a `request_id`.
-type Slots = Vec<RequestIdentity>;
+/// Stages of one job that are to be leased, and where their leases are remembered; nowhere without a `request_id`.
+type OfJob = (JobKey, Vec<(StageNo, Grant)>, Vec<RequestIdentity>);
 
 /// What became of stages that were picked for a poll.
 #[derive(Default)]
@@ -114,7 +114,7 @@ impl Dispatcher {
     /// Leases what can be leased.
     async fn lease_all(&self, waiter: &Waiter, picked: &mut InHand) -> Result<Outcome> {
         // In the order in which they were picked.
-        let mut by_job: Vec<(JobKey, Vec<(StageNo, Grant)>, Slots)> = Vec::with_capacity(picked.stages.len());
+        let mut by_job: Vec<OfJob> = Vec::with_capacity(picked.stages.len());
         let mut places: HashMap<JobKey, usize> = HashMap::default();
         for (index, stage) in (0..).zip(&picked.stages) {
             let grant = Grant {

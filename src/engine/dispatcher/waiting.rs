@@ -204,9 +204,9 @@ fn take(waiter: &Waiter, heads: &mut Heads, share: Option<&Share>) -> (Vec<Ready
     let (mut stages, mut cut) = (Vec::new(), Vec::new());
     let mut next: BinaryHeap<Reverse<(Place, usize, bool)>> = BinaryHeap::with_capacity(queues.len());
     let any = waiter.once;
-    for at in 0..queues.len() {
+    for (at, queue) in queues.iter().enumerate() {
         for alone in [true, false] {
-            next.extend(look(heads, (&queues[at], at, alone), (share, any), &mut cut));
+            next.extend(look(heads, (queue, at, alone), (share, any), &mut cut));
         }
     }
     while stages.len() < most

@@ -71,6 +71,11 @@ impl Window {
         Place { ready_at: place.ready_at.before(slack), uid: Uuid::nil(), stage_no: 0, ..place }
     }
 
+    /// Stages that are known; with a share those that this server prefers.
+    pub fn available(&self, share: Option<&Share>) -> usize {
+        share.map_or(self.rows.len(), |share| self.rows.keys().filter(|place| share.distance(place.uid) == 0).count())
+    }
+
     /// Whether stages beyond those that are known here may be ready.
     pub fn is_cut(&self) -> bool {
         self.reach != Reach::End
