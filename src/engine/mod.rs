@@ -31,6 +31,7 @@ pub mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -44,7 +45,7 @@ use crate::operation::{Operation, Reply};
 use crate::store::Store;
 use lane::{Lane, Mode};
 use pace::{MAX_BULK_WAIT, MAX_WAIT};
-use queue::{Pending, Queue, Side};
+use queue::{Pending, Queue, Side, Ticket};
 pub use shared::Shared;
 
 /// Bounds of the engine.
@@ -136,14 +137,53 @@ impl Engine {
         operation: impl Operation,
         deadline: Option<Instant>,
     ) -> Result<Reply> {
-        let weight = operation.weight();
-        let large = weight.rows > BULK_ROWS || weight.bytes > BULK_BYTES;
-        let queue = if large { &self.lanes.bulk } else { &self.lanes.main };
-        let (pending, mut answer) = Pending::new(Box::new(operation), actor);
+        let (pending, answer) = Pending::new(Box::new(operation), actor);
         let ticket = pending.ticket();
-        queue.push(pending).inspect_err(|_| {
+        self.queue_of(&pending).push(pending).inspect_err(|_| {
             self.shared.figures.rejected.inc();
         })?;
+        self.answered(&ticket, answer, deadline).await
+    }
+
+    /// Executes operations of the server itself that are wanted together: they enter the queue as one, so that usually one group has them all. Each has an answer of
+    /// its own, in their order.
+    pub async fn execute_all(&self, operations: impl IntoIterator<Item = impl Operation>) -> Vec<Result<Reply>> {
+        let (mut waiting, mut main) = (Vec::new(), Vec::new());
+        for operation in operations {
+            let (pending, answer) = Pending::new(Box::new(operation), Actor::Server);
+            waiting.push((pending.ticket(), answer, None));
+            main.push(pending);
+        }
+        let is_usual = main.iter().all(|pending| Arc::ptr_eq(self.queue_of(pending), &self.lanes.main));
+        let refused = if is_usual {
+            self.lanes.main.push_all(main)
+        } else {
+            main.into_iter().map(|pending| self.queue_of(&pending).push(pending).err()).collect()
+        };
+        self.shared.figures.rejected.inc_by(refused.iter().flatten().count() as u64);
+        waiting.iter_mut().zip(refused).for_each(|((.., refusal), refused)| *refusal = refused);
+        let mut replies = Vec::with_capacity(waiting.len());
+        for (ticket, answer, refusal) in waiting {
+            replies.push(match refusal {
+                Some(error) => Err(error),
+                None => self.answered(&ticket, answer, None).await,
+            });
+        }
+        replies
+    }
+
+    fn queue_of(&self, pending: &Pending) -> &Arc<Queue> {
+        let large = pending.weight.rows > BULK_ROWS || pending.weight.bytes > BULK_BYTES;
+        if large { &self.lanes.bulk } else { &self.lanes.main }
+    }
+
+    /// The answer to an operation in a queue.
+    async fn answered(
+        &self,
+        ticket: &Ticket,
+        mut answer: oneshot::Receiver<Result<Reply>>,
+        deadline: Option<Instant>,
+    ) -> Result<Reply> {
         let patience = Instant::now() + self.shared.settings.queue_wait;
         let limit = deadline.map_or(patience, |deadline| deadline.min(patience));
         if let Ok(answer) = tokio::time::timeout_at(limit, &mut answer).await {

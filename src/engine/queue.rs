@@ -22,7 +22,7 @@ use super::world::Key;
 use crate::domain::id::NamespaceId;
 use crate::error::{Error, Result};
 use crate::operation::Weight;
-pub use pending::Pending;
+pub use pending::{Pending, Ticket};
 use share::{Amount, Shares};
 
 /// When a refused operation is worth trying again: after what waits has been done, within these bounds.
@@ -117,25 +117,47 @@ impl Queue {
 
     /// Lets an operation wait, or turns it away.
     pub fn push(&self, pending: Pending) -> Result<()> {
-        let inner = self.lock();
+        let mut inner = self.lock();
+        self.refuse(&inner, &pending).map_or(Ok(()), Err)?;
+        let is_batch = inner.add(pending);
+        drop(inner);
+        self.wake(is_batch);
+        Ok(())
+    }
+
+    /// The same for several, which no lane sees before all are in. Returns why each was turned away, if it was.
+    pub fn push_all(&self, pending: Vec<Pending>) -> Vec<Option<Error>> {
+        let mut inner = self.lock();
+        let mut has_batch = false;
+        let mut refused = Vec::with_capacity(pending.len());
+        for pending in pending {
+            let refusal = self.refuse(&inner, &pending);
+            if refusal.is_none() {
+                has_batch |= inner.add(pending);
+            }
+            refused.push(refusal);
+        }
+        drop(inner);
+        self.wake(has_batch);
+        refused
+    }
+
+    /// Why an operation is turned away now, if it is.
+    fn refuse(&self, inner: &Inner, pending: &Pending) -> Option<Error> {
         if inner.closed {
-            return Err(Error::Draining);
+            return Some(Error::Draining);
         }
         let class = pending.class();
-        let most = self.most(&inner, class);
+        let most = self.most(inner, class);
         let full = inner.len() >= most.operations || inner.bytes + pending.weight.bytes > most.bytes;
         let why = if full || (class == Class::Usual && inner.is_behind()) {
-            Some("too many writes are waiting")
+            "too many writes are waiting"
         } else if inner.lines[class as usize].shares.is_used_up(pending.namespace, most) {
-            Some("too many writes of this namespace are waiting")
+            "too many writes of this namespace are waiting"
         } else {
-            None
+            return None;
         };
-        if let Some(why) = why {
-            return Err(Error::Overloaded { why, retry_after: inner.retry_after() });
-        }
-        self.add(inner, pending);
-        Ok(())
+        Some(Error::Overloaded { why, retry_after: inner.retry_after() })
     }
 
     /// When an operation of a namespace that is not urgent is worth trying again, if it would be refused now.
@@ -161,17 +183,14 @@ impl Queue {
 
     /// Passes on an operation that was accepted before; it is bounded by the queue it comes from.
     pub fn pass(&self, pending: Pending) {
-        self.add(self.lock(), pending);
+        let is_batch = self.lock().add(pending);
+        self.wake(is_batch);
     }
 
-    fn add(&self, mut inner: MutexGuard<'_, Inner>, pending: Pending) {
-        let is_batch = pending.is_batch();
-        inner.bytes += pending.weight.bytes;
-        let class = pending.class();
-        inner.lines[class as usize].add(pending);
-        drop(inner);
+    /// Wakes who takes what has come.
+    fn wake(&self, has_batch: bool) {
         self.arrived[Side::First as usize].notify_one();
-        if is_batch {
+        if has_batch {
             self.arrived[1..].iter().for_each(Notify::notify_one);
         }
     }
@@ -271,6 +290,15 @@ impl Taken {
 }
 
 impl Inner {
+    /// Adds an operation to its line. Whether it is a batch.
+    fn add(&mut self, pending: Pending) -> bool {
+        let is_batch = pending.is_batch();
+        self.bytes += pending.weight.bytes;
+        let class = pending.class();
+        self.lines[class as usize].add(pending);
+        is_batch
+    }
+
     fn len(&self) -> usize {
         self.lines.iter().map(|line| line.waiting.len()).sum()
     }

@@ -6,7 +6,10 @@ use super::Store;
 use super::connection::{Explained, Run, Target};
 use super::migrate::{migrate, migrate_to};
 use super::pool::PoolSettings;
+use super::ready::HeadRange;
 use crate::dev::{Durability, TestCluster, TestDatabase};
+use crate::domain::id::NamespaceId;
+use crate::domain::ready::{Place, ReadyStage};
 
 /// A migrated database of one's own.
 pub(crate) async fn database() -> TestDatabase {
@@ -110,6 +113,30 @@ async fn the_seventh_migration_stops_timeouts_of_paused_jobs_and_marks_stages_th
     assert_eq!(left, [(Some(50), true, true), delayed, (Some(0), true, true), running]);
     let rows = client.query("SELECT alone FROM ready_stages ORDER BY stage_no", &[]).await.expect("the stages");
     assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<bool>>(), [false, false, true]);
+}
+
+#[tokio::test]
+async fn the_thirteenth_migration_keeps_ready_stages_whoever_had_reserved_them() {
+    let cluster = TestCluster::own(Durability::None).await.expect("Postgres starts");
+    let twelfth = |url: String| async move {
+        migrate_to(&Target::parse(&url).expect("our own URL"), 12).await;
+        Ok::<(), crate::dev::Error>(())
+    };
+    let database = cluster.database(twelfth).await.expect("a copy of the template");
+    let target = Target::parse(database.url()).expect("our own URL");
+    let client = target.connect("").await.expect("Postgres listens");
+    let rows = "INSERT INTO ready_stages (namespace_id, job_uid, stage_no, queue, priority, ready_at, reserved_by, reserved_until)
+        SELECT 1, gen_random_uuid(), no, 'default', no % 2, now() + no * interval '1 s', by, now() + interval '5 s'
+        FROM generate_series(0, 9) no, (VALUES (gen_random_uuid())) v(by)";
+    client.batch_execute(rows).await.expect("rows of the twelfth version");
+    migrate(&target).await.expect("the migrations run");
+    let store = Store::new(target.clone(), PoolSettings::default()).expect("a pool");
+    let from = Place::FRONT;
+    let range = HeadRange { namespace: NamespaceId(1), queue: "default".into(), alone: false, from, limit: 100 };
+    let found = store.ready_heads(&[range]).await.expect("a read").remove(0);
+    let order: Vec<u32> = found.iter().map(|stage| stage.stage_no).collect();
+    assert_eq!(order, [1, 3, 5, 7, 9, 0, 2, 4, 6, 8]);
+    assert!(found.is_sorted_by_key(ReadyStage::place));
 }
 
 #[tokio::test]

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use foldhash::HashMap;
-use futures::future::join_all;
 use uuid::Uuid;
 
 use super::waiting::Waiter;
@@ -137,12 +136,12 @@ impl Dispatcher {
         }
         let is_group = waiter.poll.same_group && picked.stages.first().is_some_and(|head| head.group_key.is_some());
         let group = is_group.then(Uuid::new_v4);
-        let lease = async |(key, stages, slots)| {
-            (key, self.engine.execute(LeaseStages { key, stages, group, slots }, None).await)
-        };
+        let keys: Vec<JobKey> = by_job.iter().map(|(key, ..)| *key).collect();
+        let leases = by_job.into_iter().map(|(key, stages, slots)| LeaseStages { key, stages, group, slots });
+        let replies = self.engine.execute_all(leases).await;
         let mut outcome = Outcome { items: Vec::with_capacity(picked.stages.len()), ..Outcome::default() };
         let mut failed = None;
-        for (key, reply) in join_all(by_job.into_iter().map(lease)).await {
+        for (key, reply) in keys.into_iter().zip(replies) {
             match reply {
                 Ok(reply) if reply.replayed.is_some() => outcome.replayed = true,
                 Ok(reply) => self.settle(picked.take(key), &reply, &mut outcome),
