@@ -77,6 +77,12 @@ impl Grace {
         inner.spared
     }
 
+    /// How much is left of the grace at most.
+    pub fn remaining(&self) -> Duration {
+        let inner = self.lock();
+        inner.found.map_or(inner.lasts, |found| inner.lasts.saturating_sub(found.elapsed()))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }

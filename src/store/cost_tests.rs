@@ -26,7 +26,7 @@ const LARGE_TABLES: &str = "
         CASE WHEN i % 3 = 0 THEN '40000000-0000-8000-8000-000000000001'::uuid END, CASE WHEN i % 3 = 0 THEN now() + interval '1 hour' END
     FROM generate_series(1, 60000) i;
     INSERT INTO leases SELECT 1, ('30000000-0000-8000-8000-' || lpad(i::text, 12, '0'))::uuid, 0, gen_random_uuid(), 'w', 1000000,
-        now() + interval '1 hour'
+        now() + interval '1 hour', now() + interval '1 hour', 1
     FROM generate_series(1, 40000) i;
     INSERT INTO records SELECT 1, 'c', 'r' || i, 1, '{\"a\":[1,1]}', 0, now(), now() FROM generate_series(1, 60000) i;
     INSERT INTO resources
@@ -79,6 +79,8 @@ const STATEMENTS: &[Statement] = &[
     ("due_jobs", "500", 10),
     ("due_stages", "500", 10),
     ("due_resources", "500", 10),
+    ("due_leases", "500, NULL", 10),
+    ("postpone_leases", "2000, NULL, 5", 10),
     ("due_permits", "600000000, 0, 64", LOOK),
     ("unblock_stages", "500", 10),
     ("forget_requests", "0, 64", LOOK),
@@ -150,7 +152,6 @@ const STATEMENTS: &[Statement] = &[
 
 /// Statements whose cost may grow, and why.
 const MAY_GROW: &[(&str, &str)] = &[
-    ("due_leases", "reads all leases: there is no index on their ends, so that renewals stay in place"),
     ("idle_resources", "bounded by a walk, but looks below each lock that it finds idle"),
     ("held_tables", "reads the locks of the database, and only after a statement has waited in vain"),
     ("jobs_ahead", "reads what has a time, only after the clock stepped back"),

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Chore;
+use crate::domain::time::Timestamp;
 use crate::engine::Engine;
 use crate::engine::grace::Spared;
 use crate::error::{Error, Result};
@@ -13,6 +14,12 @@ use crate::operation::wake::Wake;
 
 /// What a loop takes at once.
 const BATCH: i64 = 500;
+/// Leases whose check one statement postpones.
+const POSTPONED_BATCH: i64 = 2_000;
+/// Such statements in one run of the reaper.
+const POSTPONED_BATCHES: usize = 20;
+/// How long an expired lease that is exempt goes without another check.
+const EXEMPT_PAUSE: Duration = Duration::from_secs(5);
 
 /// Takes stages from workers that have fallen silent, but those that are spared for now.
 pub struct Reaper {
@@ -26,6 +33,19 @@ impl Reaper {
     /// A reaper.
     pub fn new(engine: Engine) -> Self {
         Self { engine, unsaid: 0, said: None }
+    }
+
+    /// Moves leases out of the way that are due for a check and have not expired, or are exempt.
+    async fn postpone(&self, held_since: Option<Timestamp>) -> Result<()> {
+        let shared = self.engine.shared();
+        let pause = shared.grace.remaining().min(EXEMPT_PAUSE);
+        for _ in 0..POSTPONED_BATCHES {
+            let postponed = shared.store.postpone_leases(held_since, pause, POSTPONED_BATCH).await?;
+            if i64::try_from(postponed).is_ok_and(|postponed| postponed < POSTPONED_BATCH) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// One line in each interval, with the sum.
@@ -50,6 +70,7 @@ impl Chore for Reaper {
             Spared::Before(moment) => Some(moment),
             Spared::All => return Ok(0),
         };
+        self.postpone(held_since).await.inspect_err(|_| shared.grace.lost())?;
         let due = shared.store.due_leases(held_since, BATCH).await.inspect_err(|_| shared.grace.lost())?;
         let reaps = due.into_iter().map(|(key, stage_no, token_secret)| Reap {
             key,

@@ -301,8 +301,8 @@ columns!(
 columns!(
     /// A granted lease.
     Leases of LeaseRow {
-        namespace_id: i32, job_uid: Uuid, stage_no: i32, token_secret: Uuid, worker_id: String, duration_us: i64,
-        expires_at: Timestamp,
+        namespace_id: i32, job_uid: Uuid, stage_no: i32, token_secret: Uuid, fencing_token: i64, worker_id: String,
+        duration_us: i64, expires_at: Timestamp,
     }
 );
 columns!(

@@ -164,6 +164,7 @@ impl Plan {
                     job_uid,
                     stage_no,
                     token_secret,
+                    fencing_token: stage.fencing_token,
                     worker_id: owned(&lease.worker_id),
                     duration_us: micros(lease.duration),
                     expires_at: lease.expires_at,

@@ -1,0 +1,14 @@
+-- postpone_leases: moves the check of leases that are due for one and were renewed to their end, and of expired ones that were granted or
+-- renewed before a moment ($2) by so many seconds ($3).
+UPDATE leases l
+SET check_at = CASE WHEN l.expires_at > now() THEN l.expires_at ELSE now() + $3::float8 * interval '1 second' END
+WHERE l.ctid = ANY (ARRAY (
+    SELECT s.ctid
+    FROM leases s
+    WHERE s.check_at <= now()
+        AND (s.expires_at > now() OR s.expires_at - s.duration_us * interval '1 microsecond' < $2::timestamptz)
+    ORDER BY s.check_at
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+))
+RETURNING 1
