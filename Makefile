@@ -36,7 +36,7 @@ test: rust-test python-test
 check: rust-check proto-check python-check test
 
 bench: bench-startup
-	for workload in submit update drain contention records permits fanout servers overload; do $(TARGET_DIR)/release/interlock bench $$workload $(ARGS); done
+	for workload in submit update drain contention records permits fanout servers overload heartbeats; do $(TARGET_DIR)/release/interlock bench $$workload $(ARGS); done
 
 # Also alone: it takes a minute, the rest a good deal longer.
 bench-startup: rust postgres $(VENV)/ready

@@ -73,6 +73,14 @@ impl Database {
         Ok(Stored { revisions: row.get(0), jobs: row.get(1), done: row.get(2) })
     }
 
+    /// Leases of jobs of a kind that have not expired.
+    pub async fn live_leases(&self, kind: &str) -> anyhow::Result<i64> {
+        let sql = "SELECT count(*) FROM leases l JOIN jobs j USING (namespace_id, job_uid) \
+            WHERE j.kind = $1 AND l.expires_at > now()";
+        let rows = self.client.rows(sql, &[&kind]).await?;
+        Ok(rows.first().context("Postgres tells nothing")?.get(0))
+    }
+
     /// How often records of a collection were changed: the sum of their versions.
     pub async fn record_changes(&self, collection: &str) -> anyhow::Result<i64> {
         let sql = "SELECT coalesce(sum(version), 0)::int8 FROM records WHERE namespace_id = 1 AND collection = $1";

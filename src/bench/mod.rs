@@ -14,6 +14,7 @@ mod door;
 mod drain;
 mod encoded;
 mod fanout;
+mod heartbeats;
 mod limits;
 mod load;
 mod overload;
@@ -64,6 +65,8 @@ pub enum Workload {
     Overload,
     /// UpdateStageProgress on a server without TLS, on one with it, and on one that requires API keys too.
     Door,
+    /// Live leases, each beaten every ten seconds, then as fast as possible.
+    Heartbeats,
     /// Clients at their rate and at twice their rate, beside some that stay below it.
     Limits,
 }
@@ -77,7 +80,7 @@ pub struct Settings {
     pub run: Duration,
     /// How many runs of each variant.
     pub pairs: usize,
-    /// Stages to drain, of each variant and in all runs together.
+    /// Stages to drain, of each variant and in all runs together; half of them are leased where heartbeats are measured.
     pub stages: usize,
     /// Stages of a job that is drained.
     pub stages_per_job: usize,
@@ -158,6 +161,7 @@ async fn measure(settings: &Settings, pair: Pair, data_dir: Option<&Path>) -> an
         Workload::Records => records::records(&scene).await,
         Workload::Permits => permits::permits(&scene).await,
         Workload::Door => door::door(&scene).await,
+        Workload::Heartbeats => heartbeats::heartbeats(&scene).await,
         Workload::Limits => limits::limits(&scene).await,
         Workload::Overload => overload::overload(&scene).await,
         Workload::Drain => drain::drain(&scene).await,

@@ -41,6 +41,8 @@ enum Which {
     Overload(How),
     /// UpdateStageProgress on a server without TLS, on one with it, and on one that requires API keys too.
     Door(How),
+    /// 100,000 live leases, each beaten every 10 s in calls of 100, then as fast as possible.
+    Heartbeats(How),
     /// 100 clients at their rate limit and at twice of it, with heartbeats, beside 10 clients that stay below it; and what the limit costs a call.
     Limits(How),
     /// The broadcast that watching is compared with; started by it.
@@ -59,7 +61,7 @@ struct How {
     /// Runs of each variant, in turn; the median pair is told.
     #[arg(long, default_value_t = 5)]
     pairs: usize,
-    /// Stages to drain in each variant, all runs together, in whole 2,000 a run.
+    /// Stages to drain in each variant, all runs together, in whole 2,000 a run; half of them are leased where heartbeats are measured.
     #[arg(long, default_value_t = 200_000)]
     stages: usize,
     /// Stages of each job that is drained: 1, 10 or 100.
@@ -118,6 +120,7 @@ impl Bench {
             Which::Permits(how) => how.run(Workload::Permits).await,
             Which::Overload(how) => how.run(Workload::Overload).await,
             Which::Door(how) => how.run(Workload::Door).await,
+            Which::Heartbeats(how) => how.run(Workload::Heartbeats).await,
             Which::Limits(how) => how.run(Workload::Limits).await,
             Which::Baseline(baseline) => baseline.run(true).await,
             Which::Broadcast(broadcast) => broadcast.run(false).await,

@@ -4,7 +4,7 @@
 //! arguments. So every transition can be replayed in a test, and decided again when another server was faster.
 //!
 //! Layout: `id` and `time` are the words everything speaks; `failure` and `retry` decide what an error leads to;
-//! `stage`, `stage_table` and `graph` are the parts of a [`job::Job`]; `job::Edit` holds the transitions;
+//! `stage`, `stage_table` and `graph` are the parts of a [`job::Job`]; `lease` is a lease as it is stored; `job::Edit` holds the transitions;
 //! `access` is who may do what, `credential` how they prove it; `permit` are rights to use what must be shared with care; `record` are named `fields`, mostly of `short` texts, `field_op`
 //! what can happen to them, and `equality` when two values are equal;
 //! `event` is what history keeps of them; `documents` is what travels beside a job; `query` and `record_query` are what lists are asked for; `ready` is the order in which stages are leased; `refusal` is every way to say no.
@@ -22,6 +22,7 @@ pub mod graph;
 pub mod id;
 pub mod job;
 pub mod json;
+pub mod lease;
 pub mod namespace;
 pub mod permit;
 pub mod query;

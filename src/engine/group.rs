@@ -82,6 +82,11 @@ impl Components {
                         (base, None) => self.plan.prove_job(c, *job, base.map(|base| &**base)),
                     }
                 }
+                Key::Lease(lease) => {
+                    if let Some(renewed) = world.leases.get(lease) {
+                        self.plan.renew_lease(c, *lease, renewed.secret, renewed.expires_at);
+                    }
+                }
                 Key::Record(record) => {
                     let base = loaded.records.get(record).and_then(Option::as_deref);
                     match world.records.get(record) {
@@ -201,14 +206,14 @@ impl Components {
                         );
                     }
                     Key::KeyRing => self.plan.lock_key_ring(c, loaded.key_ring.as_deref()),
-                    Key::Request(_) | Key::NamespaceName(_) | Key::AuditLog => {}
+                    Key::Lease(_) | Key::Request(_) | Key::NamespaceName(_) | Key::AuditLog => {}
                 }
             }
         }
     }
 }
 
-/// Whether all that is written of a root is how long something below it lasts.
+/// Whether all that is written of a root is no part of its version: how long something below it lasts, or what a stage waits for.
 fn is_only_renewed(world: &World, key: &Key) -> bool {
     match key {
         Key::Job(job) => {
@@ -221,9 +226,13 @@ fn is_only_renewed(world: &World, key: &Key) -> bool {
             let base = world.loaded.resources.get(resource).and_then(Option::as_ref);
             after.zip(base).is_some_and(|(after, base)| after.is_at_version_of(base))
         }
-        Key::Record(_) | Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) | Key::KeyRing | Key::AuditLog => {
-            false
-        }
+        Key::Lease(_)
+        | Key::Record(_)
+        | Key::Request(_)
+        | Key::Namespace(_)
+        | Key::NamespaceName(_)
+        | Key::KeyRing
+        | Key::AuditLog => false,
     }
 }
 

@@ -30,7 +30,7 @@ impl HeldTables {
 /// The tables of a key, a bit each.
 fn tables(key: &Key) -> u8 {
     match key {
-        Key::Job(_) => Tables::Jobs as u8,
+        Key::Job(_) | Key::Lease(_) => Tables::Jobs as u8,
         Key::Record(_) => Tables::Records as u8,
         Key::Resource(_) => Tables::Resources as u8,
         Key::Request(_) => Tables::Requests as u8,

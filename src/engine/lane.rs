@@ -3,6 +3,8 @@
 //! An optimistic lane decides on cached state and lets the commit prove it; what another server was writing it passes on to
 //! the locking lane, which takes the rows' locks first. Both decide the same way.
 
+mod put_off;
+
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -66,6 +68,7 @@ pub enum Mode {
 /// One lane.
 pub struct Lane {
     mode: Mode,
+    kind: LaneKind,
     figures: LaneFigures,
     shared: Arc<Shared>,
     queue: Arc<Queue>,
@@ -96,7 +99,7 @@ impl Lane {
         let lock_wait = if mode == Mode::Locking { LOCK_WAIT } else { PASSING_WAIT };
         let connection = Connection::new(shared.store.target.clone(), lock_wait);
         let figures = shared.figures.lane(kind);
-        Self { mode, figures, shared, queue, side, aside, connection, held: HashSet::default(), looked: None }
+        Self { mode, kind, figures, shared, queue, side, aside, connection, held: HashSet::default(), looked: None }
     }
 
     /// Serves the queue until it is closed and empty.
@@ -125,7 +128,7 @@ impl Lane {
     }
 
     fn without_contended(&self, group: Vec<Pending>) -> Vec<Pending> {
-        if self.mode == Mode::Locking {
+        if !self.passes_aside() {
             return group;
         }
         if !group.iter().all(|pending| pending.operation.is_probe()) && failpoint::hit("contend") {
@@ -163,7 +166,7 @@ impl Lane {
 
     /// Decides and commits a group once. Returns what must be decided again.
     async fn round(&mut self, mut work: Work) -> Vec<Work> {
-        if self.mode == Mode::Optimistic {
+        if self.passes_aside() {
             work.group = self.without_held(work.group);
         }
         if work.group.is_empty() {
@@ -173,7 +176,10 @@ impl Lane {
         let (round, mut ended) = match self.mode {
             Mode::Optimistic => match self.optimistic(work, group_id).await {
                 Ok(done) => done,
-                Err(undone) => return self.undone(undone).await,
+                Err(undone) => {
+                    let work = self.undone(undone).await;
+                    return self.put_off(work).await;
+                }
             },
             Mode::Locking => {
                 let (work, held) = match self.apart(work) {
@@ -211,8 +217,10 @@ impl Lane {
         if !round.is_probe() {
             failpoint::hit("before_reply");
         }
+        let is_poisoned = matches!(ended, Ended::Poisoned(_));
         let aside = |pending| self.pass_aside(pending);
-        round.finish((&self.shared, &self.figures), ended, (self.mode == Mode::Optimistic).then_some(&aside))
+        let work = round.finish((&self.shared, &self.figures), ended, self.passes_aside().then_some(&aside));
+        if is_poisoned { work } else { self.put_off(work).await }
     }
 
     async fn undone(&mut self, undone: Undone) -> Vec<Work> {

@@ -13,6 +13,7 @@ use super::world::{Key, Loaded, Surroundings};
 use crate::domain::credential::KeyRing;
 use crate::domain::id::{JobKey, Name, NamespaceId};
 use crate::domain::job::Job;
+use crate::domain::lease::{LeaseKey, StoredLease};
 use crate::domain::permit::ResourceKey;
 use crate::domain::permit::resource::Resource;
 use crate::domain::record::{Record, RecordKey};
@@ -36,6 +37,7 @@ pub struct Basis {
 #[derive(Default)]
 struct Missing {
     jobs: Vec<JobKey>,
+    leases: Vec<LeaseKey>,
     known: HashMap<JobKey, Arc<Job>>,
     records: Vec<RecordKey>,
     known_records: HashMap<RecordKey, Arc<Record>>,
@@ -63,10 +65,11 @@ pub async fn load(
     let nobody_visits = shared.visited.is_empty();
     for &key in &wanted.keys {
         let trust = trust && !stale.contains(key) && (nobody_visits || !shared.visited.has(key));
-        if let (Key::Job(job), true) = (key, trust && wanted.created.contains(key)) {
-            loaded.jobs.insert(*job, None);
-        } else {
-            missing.look_up(shared, key, trust, &mut loaded);
+        match key {
+            Key::Job(job) if trust && wanted.created.contains(key) => drop(loaded.jobs.insert(*job, None)),
+            // Never remembered: another server may have renewed it.
+            Key::Lease(lease) => missing.leases.push(*lease),
+            key => missing.look_up(shared, key, trust, &mut loaded),
         }
     }
     let clock = async {
@@ -79,9 +82,10 @@ pub async fn load(
         }
     };
     // Sent one behind the other without waiting: one round trip.
-    let (now, jobs, records, resources, requests, namespaces, key_ring) = futures::try_join!(
+    let (now, jobs, leases, records, resources, requests, namespaces, key_ring) = futures::try_join!(
         clock,
         missing.jobs(client),
+        missing.leases(client),
         missing.records(client),
         missing.resources(client),
         missing.requests(client),
@@ -96,6 +100,7 @@ pub async fn load(
         }
         loaded.jobs.insert(*key, job);
     }
+    loaded.leases = leases;
     for key in &missing.records {
         let record = records.get(key).cloned();
         match &record {
@@ -189,8 +194,8 @@ impl Missing {
             (Key::Namespace(id), _) => self.namespaces.push(*id),
             (Key::NamespaceName(name), _) => self.names.push(name.clone()),
             (Key::KeyRing, Some(Cached::KeyRing(ring))) if trust => loaded.key_ring = Some(ring),
-            // There is nothing to read.
-            (Key::AuditLog, _) => {}
+            // There is nothing to read, or it is read anyway.
+            (Key::AuditLog | Key::Lease(_), _) => {}
             (Key::KeyRing, cached) => {
                 if let Some(Cached::KeyRing(ring)) = cached {
                     self.known_key_ring = Some(ring);
@@ -202,6 +207,10 @@ impl Missing {
 
     async fn jobs(&self, client: &impl Run) -> DbResult<HashMap<JobKey, Arc<Job>>> {
         if self.jobs.is_empty() { Ok(HashMap::default()) } else { load::jobs(client, &self.jobs, &self.known).await }
+    }
+
+    async fn leases(&self, client: &impl Run) -> DbResult<HashMap<LeaseKey, StoredLease>> {
+        if self.leases.is_empty() { Ok(HashMap::default()) } else { load::leases(client, &self.leases).await }
     }
 
     async fn records(&self, client: &impl Run) -> DbResult<HashMap<RecordKey, Arc<Record>>> {

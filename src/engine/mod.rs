@@ -85,6 +85,7 @@ pub struct Engine {
 struct Lanes {
     main: Arc<Queue>,
     bulk: Arc<Queue>,
+    leases: Arc<Queue>,
     contended: Arc<Queue>,
     tasks: std::sync::Mutex<Tasks>,
 }
@@ -92,7 +93,7 @@ struct Lanes {
 /// Lanes that run.
 #[derive(Default)]
 struct Tasks {
-    /// Those that pass operations on to the contended lane.
+    /// All but the contended lane, to which most of them pass operations on.
     passing: Vec<JoinHandle<()>>,
     contended: Option<JoinHandle<()>>,
 }
@@ -107,7 +108,8 @@ impl Engine {
     /// Starts the lanes over a migrated store.
     pub fn start(store: Store, hub: Arc<Hub>, settings: EngineSettings) -> Self {
         let queue = |max_wait| Arc::new(Queue::new(settings.queue_operations, settings.queue_bytes, max_wait));
-        let (main, bulk, contended) = (queue(MAX_WAIT), queue(MAX_BULK_WAIT), queue(MAX_WAIT));
+        let (main, bulk, leases) = (queue(MAX_WAIT), queue(MAX_BULK_WAIT), queue(MAX_WAIT));
+        let contended = queue(MAX_WAIT);
         let shared = Arc::new(Shared::new(store, hub, settings));
         let lane = |(mode, kind), from: &Arc<Queue>, side| {
             tokio::spawn(Lane::new((mode, kind), shared.clone(), (from.clone(), side), contended.clone()).run())
@@ -117,10 +119,11 @@ impl Engine {
             lane((Mode::Optimistic, LaneKind::Main), &main, Side::Second),
             lane((Mode::Optimistic, LaneKind::Main), &main, Side::Third),
             lane((Mode::Optimistic, LaneKind::Bulk), &bulk, Side::First),
+            lane((Mode::Optimistic, LaneKind::Leases), &leases, Side::First),
         ];
         let tasks =
             Tasks { passing, contended: Some(lane((Mode::Locking, LaneKind::Locking), &contended, Side::First)) };
-        Self { shared, lanes: Arc::new(Lanes { main, bulk, contended, tasks: tasks.into() }) }
+        Self { shared, lanes: Arc::new(Lanes { main, bulk, leases, contended, tasks: tasks.into() }) }
     }
 
     /// Executes an operation of the server itself: of a loop, or one that follows from another. Rpcs use [`Self::execute_for`], which says who
@@ -174,7 +177,11 @@ impl Engine {
 
     fn queue_of(&self, pending: &Pending) -> &Arc<Queue> {
         let large = pending.weight.rows > BULK_ROWS || pending.weight.bytes > BULK_BYTES;
-        if large { &self.lanes.bulk } else { &self.lanes.main }
+        match (pending.operation.only_leases(), large) {
+            (true, _) => &self.lanes.leases,
+            (false, true) => &self.lanes.bulk,
+            (false, false) => &self.lanes.main,
+        }
     }
 
     /// The answer to an operation in a queue.
@@ -227,8 +234,8 @@ impl Engine {
     }
 
     /// Operations that wait before a lane now, by kind of lane in the order of [`LaneKind::ALL`].
-    pub fn queue_depths(&self) -> [usize; 3] {
-        [&self.lanes.main, &self.lanes.bulk, &self.lanes.contended].map(|queue| queue.len())
+    pub fn queue_depths(&self) -> [usize; 4] {
+        [&self.lanes.main, &self.lanes.bulk, &self.lanes.contended, &self.lanes.leases].map(|queue| queue.len())
     }
 
     /// When new work of a namespace is worth trying again, if it is refused now because too much of it waits; what keeps accepted work alive is
@@ -244,6 +251,7 @@ impl Engine {
         let tasks = std::mem::take(&mut *self.lanes.tasks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
         self.lanes.main.close();
         self.lanes.bulk.close();
+        self.lanes.leases.close();
         for task in tasks.passing {
             let _ended = task.await;
         }

@@ -27,7 +27,7 @@ impl Roots {
                 Key::Job(key) => this.jobs.push(*key),
                 Key::Record(key) => this.records.push(key.clone()),
                 Key::KeyRing => this.key_ring = true,
-                Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) | Key::AuditLog => {}
+                Key::Lease(_) | Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) | Key::AuditLog => {}
             }
         }
         this.resources.sort_unstable();
@@ -58,6 +58,6 @@ impl Roots {
 pub fn is_root(key: &Key) -> bool {
     match key {
         Key::Job(_) | Key::Record(_) | Key::Resource(_) | Key::KeyRing => true,
-        Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) | Key::AuditLog => false,
+        Key::Lease(_) | Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) | Key::AuditLog => false,
     }
 }

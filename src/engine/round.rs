@@ -168,7 +168,9 @@ impl Round {
                 continue;
             }
             figures.conflicts.inc();
-            shared.rivals.seen();
+            if one.trace.written.iter().any(is_root) {
+                shared.rivals.seen();
+            }
             // Beaten although it was just read: somebody else is writing it all the time. Beaten on what was remembered: it
             // is enough to look again.
             let rivalled = one.trace.written.iter().any(|key| self.fresh.contains(key));
@@ -239,7 +241,7 @@ impl Round {
                         shared.cache.put(Key::KeyRing, Cached::KeyRing(ring.clone()));
                     }
                 }
-                Key::Namespace(_) | Key::NamespaceName(_) | Key::AuditLog => {}
+                Key::Lease(_) | Key::Namespace(_) | Key::NamespaceName(_) | Key::AuditLog => {}
             }
         }
         let keys = self.components.of_key.iter().filter(|(_, c)| held(c)).map(|(key, _)| key);

@@ -26,7 +26,7 @@ use crate::operation::commit::{Commit, Part};
 use crate::operation::control_job::{Control, ControlJob};
 use crate::operation::delete_job::DeleteJob;
 use crate::operation::end_stage::{End, EndStage};
-use crate::operation::heartbeat::Beat;
+use crate::operation::heartbeat::RenewLeases;
 use crate::operation::reap::Reap;
 use crate::operation::submit_jobs::SubmitJobs;
 use crate::operation::update_progress::{Target, UpdateProgress};
@@ -302,8 +302,8 @@ fn token(leased: &Leased) -> LeaseToken {
     leased.job.stages[leased.stage_no].token(leased.job.key.uid).expect("a lease")
 }
 
-fn beat(leased: &Leased) -> Beat {
-    Beat { namespace: DEFAULT, token: token(leased), progress: None, message: None }
+fn beat(leased: &Leased) -> RenewLeases {
+    RenewLeases { namespace: DEFAULT, tokens: vec![token(leased)] }
 }
 
 /// A change of a record that is wanted only for who holds a lease.

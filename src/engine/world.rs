@@ -5,6 +5,7 @@
 //! it read, on whose versions its refusal rests.
 
 mod keys;
+mod leases;
 mod namespaces;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::domain::audit::AuditEntry;
 use crate::domain::credential::KeyRing;
 use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
 use crate::domain::job::{Changes, Edit, Job};
+use crate::domain::lease::{LeaseKey, StoredLease};
 use crate::domain::namespace::Namespace;
 use crate::domain::permit::ResourceKey;
 use crate::domain::permit::resource::Resource;
@@ -29,6 +31,8 @@ use crate::domain::time::Timestamp;
 pub enum Key {
     /// A job with its stages and leases.
     Job(JobKey),
+    /// A lease alone: how long it lasts, which is no part of the job's revision.
+    Lease(LeaseKey),
     /// A record with its fields.
     Record(RecordKey),
     /// A resource with its permits and those who wait for one.
@@ -50,6 +54,7 @@ impl Key {
     pub fn namespace(&self) -> Option<NamespaceId> {
         match self {
             Self::Job(key) => Some(key.namespace),
+            Self::Lease(key) => Some(key.job.namespace),
             Self::Record(key) => Some(key.namespace),
             Self::Resource(key) => Some(key.namespace),
             Self::Request(key) => Some(key.namespace),
@@ -64,6 +69,8 @@ impl Key {
 pub struct Loaded {
     /// Jobs; `None` where there is no such job, or none is expected.
     pub jobs: HashMap<JobKey, Option<Arc<Job>>>,
+    /// Leases, which are always read; absent where there is none.
+    pub leases: HashMap<LeaseKey, StoredLease>,
     /// Records; `None` where there is no such record.
     pub records: HashMap<RecordKey, Option<Arc<Record>>>,
     /// Resources; `None` where there is no such resource.
@@ -134,6 +141,7 @@ pub struct Trace {
 struct Layer {
     trace: Trace,
     jobs: Vec<(JobKey, Draft)>,
+    leases: Vec<(LeaseKey, StoredLease)>,
     /// Records are changed in the world at once, since a batch has many. What stood there before, to be put back.
     records: Vec<(RecordKey, Option<Option<Arc<Record>>>)>,
     resources: HashMap<ResourceKey, Option<Arc<Resource>>>,
@@ -151,6 +159,8 @@ pub struct World {
     now: Timestamp,
     /// Jobs that changed.
     pub drafts: HashMap<JobKey, Draft>,
+    /// Leases that are renewed, as the group will leave them.
+    pub leases: HashMap<LeaseKey, StoredLease>,
     /// Records that changed, as the group will leave them; `None` where one is deleted.
     pub records: HashMap<RecordKey, Option<Arc<Record>>>,
     /// Resources that changed, as the group will leave them; `None` where one is deleted.
@@ -174,6 +184,7 @@ impl World {
             loaded,
             now,
             drafts: HashMap::default(),
+            leases: HashMap::default(),
             records: HashMap::default(),
             resources: HashMap::default(),
             remembered: HashMap::default(),
@@ -351,6 +362,7 @@ impl World {
             whole.changes.absorb(draft.changes);
             whole.has_own_id |= draft.has_own_id;
         }
+        self.leases.extend(layer.leases);
         self.resources.extend(layer.resources);
         self.remembered.extend(layer.requests.into_iter().map(|(key, record)| (key, Arc::new(record))));
         for (id, effect) in layer.namespaces {

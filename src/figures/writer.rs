@@ -6,7 +6,7 @@ use super::{Counter, Histogram, Labelled, Page};
 /// The label of a lane.
 const LANE: &str = "lane";
 /// The kinds of lanes, in the order of [`LaneKind`].
-const LANES: &[&str] = &["main", "bulk", "locking"];
+const LANES: &[&str] = &["main", "bulk", "locking", "leases"];
 
 /// Which lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,11 +17,13 @@ pub enum LaneKind {
     Bulk = 1,
     /// The one that locks rows first: contended keys.
     Locking = 2,
+    /// The one for heartbeats.
+    Leases = 3,
 }
 
 impl LaneKind {
     /// All, in the order of their numbers.
-    pub const ALL: [LaneKind; 3] = [Self::Main, Self::Bulk, Self::Locking];
+    pub const ALL: [LaneKind; 4] = [Self::Main, Self::Bulk, Self::Locking, Self::Leases];
 
     /// The name in figures.
     pub fn name(self) -> &'static str {

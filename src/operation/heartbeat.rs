@@ -1,58 +1,119 @@
-//! A worker is alive: its lease is extended when enough of it is used up, and progress is noted on the way.
+//! A worker is alive: its leases are extended when enough of them is used up, and progress is noted beside it.
+//!
+//! Renewals and progress are operations of their own: a renewal needs the row of the lease alone, progress needs the job.
 
-use super::{Operation, Reply, keep};
+use super::{Operation, Reply, Weight, keep};
 use crate::domain::id::{JobKey, LeaseToken, Name, NamespaceId};
 use crate::domain::job::Hold;
+use crate::domain::lease::LeaseKey;
 use crate::domain::refusal::Refusal;
 use crate::engine::world::{Key, World};
 
-/// One beat for one lease.
+/// Bytes of a token in the queue.
+const TOKEN_BYTES: usize = 64;
+
+/// Renews the leases of one Heartbeat.
 #[derive(Debug)]
-pub struct Beat {
-    /// The caller's namespace.
+pub struct RenewLeases {
+    /// The namespace of the jobs.
     pub namespace: NamespaceId,
-    /// The lease.
-    pub token: LeaseToken,
-    /// 0 to 1.
-    pub progress: Option<f64>,
-    /// At most 1 KiB.
-    pub message: Option<Name>,
+    /// The leases, in the order of the request. One can occur several times.
+    pub tokens: Vec<LeaseToken>,
 }
 
-impl Beat {
-    fn key(&self) -> JobKey {
-        JobKey { namespace: self.namespace, uid: self.token.job_uid }
-    }
-}
-
-impl Operation for Beat {
+impl Operation for RenewLeases {
     fn name(&self) -> &'static str {
         "heartbeat"
     }
 
     fn keys(&self) -> Vec<Key> {
-        vec![Key::Job(self.key())]
+        self.tokens.iter().map(|token| Key::Lease(LeaseKey::of(self.namespace, token))).collect()
+    }
+
+    fn weight(&self) -> Weight {
+        Weight { rows: self.tokens.len(), bytes: TOKEN_BYTES * self.tokens.len() }
     }
 
     fn is_urgent(&self) -> bool {
         true
     }
 
-    /// A lost lease is a refusal here, so that it is proved like any other; the edge tells it as a status.
+    fn only_leases(&self) -> bool {
+        true
+    }
+
+    /// A lease that is not held is `None` in the reply; if none is, that is a refusal.
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let job = world.job(self.key()).ok_or(Refusal::LeaseLost)?;
-        let hold = Hold::Token(self.token);
-        let stage = job.running(&hold).map_err(|_| Refusal::LeaseLost)?;
-        let lease = stage.lease().ok_or(Refusal::LeaseLost)?;
-        let no = stage.no;
-        // Two thirds of its time are enough to write only every third of it.
         let now = world.now();
-        let is_due = now.until(lease.expires_at) < lease.duration * 2 / 3 || lease.is_ahead(now);
-        let mut edit = world.edit(&job);
-        edit.progress(&hold, self.progress, self.message.clone())?;
-        if is_due {
-            edit.renew(no);
+        let mut reply = Reply { leases: Vec::with_capacity(self.tokens.len()), ..Reply::default() };
+        for token in &self.tokens {
+            let key = LeaseKey::of(self.namespace, token);
+            let mut lease = world.lease(key).filter(|lease| lease.is_of(token));
+            if let Some(lease) = &mut lease {
+                if let Some(expires_at) = lease.renewal(now) {
+                    lease.expires_at = expires_at;
+                    world.renew_lease(key, lease.clone());
+                    reply.applied = true;
+                }
+                lease.step_back(now);
+            }
+            reply.leases.push(lease);
         }
-        Ok(Reply::about_stage(no, keep(world, &job, edit)))
+        if reply.leases.iter().all(Option::is_none) { Err(Refusal::LeaseLost) } else { Ok(reply) }
+    }
+}
+
+/// What the holder of a lease says of its attempt.
+#[derive(Clone, Debug)]
+pub struct Note {
+    /// The lease.
+    pub token: LeaseToken,
+    /// 0 to 1. None: as before.
+    pub progress: Option<f64>,
+    /// At most 1 KiB. None: as before.
+    pub message: Option<Name>,
+}
+
+/// Notes progress of stages of one job for the holders of their leases, as one revision.
+#[derive(Debug)]
+pub struct NoteProgress {
+    /// The job.
+    pub key: JobKey,
+    /// What is said, in the order of the request.
+    pub notes: Vec<Note>,
+}
+
+impl Operation for NoteProgress {
+    fn name(&self) -> &'static str {
+        "note_progress"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        vec![Key::Job(self.key)]
+    }
+
+    fn weight(&self) -> Weight {
+        let more = |note: &Note| note.message.as_ref().map_or(0, |message| message.len());
+        let bytes = self.notes.iter().map(more).sum::<usize>();
+        Weight { rows: Weight::SMALL.rows + self.notes.len(), bytes: Weight::SMALL.bytes + bytes }
+    }
+
+    fn is_urgent(&self) -> bool {
+        true
+    }
+
+    /// Stages whose lease is not held are left out; if none is held, that is a refusal.
+    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+        let job = world.job(self.key).ok_or(Refusal::LeaseLost)?;
+        let mut edit = world.edit(&job);
+        let mut noted = Vec::with_capacity(self.notes.len());
+        for note in &self.notes {
+            noted.extend(edit.progress(&Hold::Token(note.token), note.progress, note.message.clone()).ok());
+        }
+        if noted.is_empty() {
+            return Err(Refusal::LeaseLost);
+        }
+        let (job, applied) = keep(world, &job, edit);
+        Ok(Reply { jobs: vec![job], stages: noted, applied, ..Reply::default() })
     }
 }

@@ -11,6 +11,7 @@ use crate::domain::audit::AuditEntry;
 use crate::domain::credential::ApiKey;
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::job::{Edit, Job};
+use crate::domain::lease::StoredLease;
 use crate::domain::permit::resource::Resource;
 use crate::domain::permit::{BlockReason, ResourceKey};
 use crate::domain::record::Record;
@@ -83,6 +84,12 @@ pub trait Operation: Send + Sync + 'static {
         false
     }
 
+    /// Whether it looks at leases alone, not at their jobs. Such operations have a lane of their own, since in one statement with what grants or
+    /// ends a lease they would write its row twice.
+    fn only_leases(&self) -> bool {
+        false
+    }
+
     /// Whether it ends an attempt; one that then changes nothing was told before.
     fn ends_attempt(&self) -> bool {
         false
@@ -137,6 +144,8 @@ pub struct Reply {
     pub stages: Vec<StageNo>,
     /// What became of each update of a record, in the order of the request.
     pub records: Vec<RecordOutcome>,
+    /// For a heartbeat: each lease as it is stored, in the order of the request. None: it is not held.
+    pub leases: Vec<Option<StoredLease>>,
     /// What became of a wish for a permit.
     pub permit: Option<PermitReply>,
     /// The resource it was about, after it.

@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use super::{Operation, Reply, keep};
 use crate::domain::id::{JobKey, StageNo};
+use crate::domain::lease::LeaseKey;
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::StagePhase;
 use crate::engine::world::{Key, World};
@@ -21,13 +22,19 @@ pub struct Reap {
     pub jitter: f64,
 }
 
+impl Reap {
+    fn lease(&self) -> LeaseKey {
+        LeaseKey { job: self.key, stage_no: self.stage_no }
+    }
+}
+
 impl Operation for Reap {
     fn name(&self) -> &'static str {
         "reap"
     }
 
     fn keys(&self) -> Vec<Key> {
-        vec![Key::Job(self.key)]
+        vec![Key::Job(self.key), Key::Lease(self.lease())]
     }
 
     fn is_urgent(&self) -> bool {
@@ -40,11 +47,12 @@ impl Operation for Reap {
         if stage.phase() != StagePhase::Running || stage.token_secret != Some(self.token_secret) {
             return Err(Refusal::LeaseLost);
         }
-        // What is known of the expiry is a lower bound. A heartbeat that was decided just before, in the same group, has promised
-        // it to the holder, while the row that the commit looks at does not have it yet. One that lies further ahead than a lease lasts is
-        // from before the clock stepped back; the row is right.
+        // The row is read for this decision, since heartbeats renew it alone. What the job says of the expiry is a lower bound, and right
+        // where the lease was just granted or delivered again in the same group. One that lies further ahead than a lease lasts is from before
+        // the clock stepped back.
         let now = world.now();
-        if stage.lease().is_some_and(|lease| lease.expires_at > now && !lease.is_ahead(now)) {
+        let is_renewed = world.lease(self.lease()).is_some_and(|lease| lease.lasts(now));
+        if is_renewed || stage.lease().is_some_and(|lease| lease.expires_at > now && !lease.is_ahead(now)) {
             return Ok(Reply::about_stage(self.stage_no, (job.clone(), false)));
         }
         world.require_expired(self.key, self.stage_no, self.token_secret);

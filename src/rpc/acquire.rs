@@ -3,12 +3,14 @@
 //! **Invariant.** A permit that does not reach its caller's reply is given back, unless the call carried a `request_id`, with which its
 //! caller can ask for it again; and nobody who has gone stays in a line.
 
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::caller::{Caller, after_commit};
 use super::convert::digest::identity;
 use super::convert::permit::{self as convert, Wish};
 use crate::domain::permit::{Blocker, Granted, ResourceKey};
+use crate::domain::request::RequestIdentity;
 use crate::engine::Engine;
 use crate::engine::permits::Signal;
 use crate::error::{Error, Result, WriteOutcome};
@@ -51,8 +53,25 @@ pub async fn acquire_permit(
 ) -> Result<(proto::AcquirePermitResponse, Undelivered)> {
     let identity = identity(caller.namespace, &mut request)?;
     let wish = convert::wish(&request)?;
+    let (wait, end) = (wish.wait, caller.end_of(wish.wait));
+    let mut acquired = Box::pin(acquire_until(caller, wish, identity, end));
+    match Caller::soon_after(wait, &mut acquired).await {
+        Some(acquired) => acquired,
+        None => {
+            // What it still comes to is given back, unless it can be asked for again: nobody hears of it.
+            tokio::spawn(acquired);
+            Err(Error::OutcomeUnknown)
+        }
+    }
+}
+
+async fn acquire_until(
+    caller: Caller,
+    wish: Wish,
+    identity: Option<RequestIdentity>,
+    end: Instant,
+) -> Result<(proto::AcquirePermitResponse, Undelivered)> {
     let mut id = Uuid::new_v4();
-    let end = caller.end_of(wish.wait);
     let mut replayed = false;
     loop {
         // With a request_id its caller can ask for it again, so what was granted stays.
@@ -69,7 +88,7 @@ pub async fn acquire_permit(
             id,
             claims: wish.claims.clone(),
             ttl: wish.ttl,
-            wait: end.saturating_duration_since(tokio::time::Instant::now()).min(wish.wait),
+            wait: end.saturating_duration_since(Instant::now()).min(wish.wait),
             holder: wish.holder.clone(),
             priority: wish.priority,
             lease: wish.lease,
@@ -108,7 +127,7 @@ pub async fn acquire_permit(
                     Ok(Signal::Look) | Err(_) => {
                         match caller.execute(wish_of(WhenGranted::Take)).await?.permit {
                             Some(PermitReply::Granted(granted)) => Ok(granted),
-                            Some(PermitReply::Denied(_)) if signal.is_ok() && tokio::time::Instant::now() < end => {
+                            Some(PermitReply::Denied(_)) if signal.is_ok() && Instant::now() < end => {
                                 undelivered.wish = None;
                                 // Under an id of its own: that of a permit that was lost is remembered for a while.
                                 id = Uuid::new_v4();

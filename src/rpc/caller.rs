@@ -24,6 +24,9 @@ use crate::operation::{Operation, Reply};
 /// What an answer needs to be made and to reach the caller before its deadline.
 const ANSWER_TIME: Duration = Duration::from_millis(100);
 
+/// How long after the end of a wait the response comes at the latest.
+const AFTER_WAIT: Duration = Duration::from_millis(900);
+
 /// One call.
 #[derive(Clone)]
 pub struct Caller {
@@ -141,6 +144,15 @@ impl Caller {
             Some(_) | None => None,
         };
         self.services.store.job_since(key, known).await
+    }
+
+    /// The result of a call that waits, or `None` once its wait has been over for [`AFTER_WAIT`]: the database does not respond, or the server is
+    /// overloaded. A call that does not wait is bounded by its deadline alone.
+    pub async fn soon_after<T>(wait: Duration, rpc: impl Future<Output = T>) -> Option<T> {
+        if wait.is_zero() {
+            return Some(rpc.await);
+        }
+        tokio::time::timeout(wait + AFTER_WAIT, rpc).await.ok()
     }
 
     /// When a wait has to end so that the answer comes before the deadline.

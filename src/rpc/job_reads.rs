@@ -1,6 +1,7 @@
 //! The rpcs that read jobs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -14,7 +15,7 @@ use crate::domain::id::JobKey;
 use crate::domain::job::Job;
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::{Stage, StagePhase};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::proto;
 
 /// How many jobs' payloads are read at once for a list: a page ends at a size that is not known before they are read.
@@ -145,11 +146,17 @@ pub async fn list_job_events(
 /// that nothing is missed in between.
 pub async fn wait_job(caller: Caller, request: proto::WaitJobRequest) -> Result<proto::WaitJobResponse> {
     let named = steer::named_job(caller.namespace, &request.job_id)?;
-    let end = caller.end_of(steer::wait(request.wait.as_ref())?);
+    let wait = steer::wait(request.wait.as_ref())?;
+    // Without a look at the job in time there is nothing to say about it.
+    Caller::soon_after(wait, wait_for_end(&caller, &named, wait)).await.unwrap_or(Err(Error::StoreUnavailable))
+}
+
+async fn wait_for_end(caller: &Caller, named: &steer::NamedJob, wait: Duration) -> Result<proto::WaitJobResponse> {
+    let end = caller.end_of(wait);
     loop {
         let mut follower = caller.services.hub.follow(named.key);
         let found = caller.services.store.job(named.key).await?;
-        let (job, documents) = found.ok_or_else(|| missing(&request.job_id))?;
+        let (job, documents) = found.ok_or_else(|| missing(&named.job_id))?;
         let terminal = job.state.is_terminal();
         if terminal || end <= Instant::now() || caller.services.shutdown.is_cancelled() {
             return Ok(proto::WaitJobResponse { job: Some(convert::job(&job, &documents)?), terminal });
@@ -175,6 +182,6 @@ pub(super) async fn existing(caller: &Caller, named: &steer::NamedJob) -> Result
     caller.find(named.key).await?.ok_or_else(|| missing(&named.job_id))
 }
 
-pub(super) fn missing(job_id: &str) -> crate::error::Error {
+pub(super) fn missing(job_id: &str) -> Error {
     Refusal::JobNotFound { job_id: job_id.to_owned() }.into()
 }

@@ -1,11 +1,10 @@
-//! The rpcs that give and keep leases.
+//! The rpcs that give leases.
 //!
 //! **Invariant.** A lease that does not reach its caller's reply is given back: where its documents cannot be read, where
 //! it does not fit, and where the caller goes away meanwhile.
 
 use std::sync::Arc;
 
-use futures::future::join_all;
 use uuid::Uuid;
 
 use super::caller::{Caller, after_commit};
@@ -15,23 +14,31 @@ use super::lease_repeats;
 use super::limits::REPLY_BYTES;
 use super::page::Budget;
 use super::stage_writes::{recorded, told_anew};
-use crate::domain::id::{JobKey, LeaseToken, Name, StageNo};
+use crate::domain::id::{JobKey, Name, StageNo};
 use crate::domain::job::{Grant, Job};
-use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestRecord;
 use crate::engine::dispatcher::{Leased, Leases, Poll, PollEnd};
 use crate::error::{Error, Result};
-use crate::operation::Reply;
-use crate::operation::heartbeat::Beat;
 use crate::operation::start_stage::StartStage;
 use crate::proto;
 
 /// LeaseStages, with the leases to be handed over when the answer was sent.
 pub async fn lease_stages(
     caller: Caller,
-    mut request: proto::LeaseStagesRequest,
+    request: proto::LeaseStagesRequest,
 ) -> Result<(proto::LeaseStagesResponse, Leases)> {
     let wish = worker::lease_wish(&request)?;
+    let nothing = Leases::on_the_way(&caller.services.engine, Vec::new());
+    // Leases that come too late are released with the future that has them.
+    let leased = Caller::soon_after(wish.wait, lease_wished(caller, request, wish)).await;
+    leased.unwrap_or_else(|| Ok((proto::LeaseStagesResponse::default(), nothing)))
+}
+
+async fn lease_wished(
+    caller: Caller,
+    mut request: proto::LeaseStagesRequest,
+    wish: worker::LeaseWish,
+) -> Result<(proto::LeaseStagesResponse, Leases)> {
     // A repeat may wait for less: who wants to know what it has need not wait for more.
     request.wait = None;
     let identity = identity(caller.namespace, &mut request)?;
@@ -77,30 +84,6 @@ pub(super) async fn told(caller: &Caller, leased: &[Leased]) -> Result<Vec<proto
         leases.push(lease);
     }
     Ok(leases)
-}
-
-/// Heartbeat.
-pub async fn heartbeat(caller: Caller, request: proto::HeartbeatRequest) -> Result<proto::HeartbeatResponse> {
-    let beats = worker::beats(caller.namespace, &request.beats)?;
-    let statuses = renew(&caller, beats).await.into_iter().collect::<Result<_>>()?;
-    Ok(proto::HeartbeatResponse { statuses })
-}
-
-/// Renews leases. The beats are decided one by one, in one or a few groups.
-pub(super) async fn renew(caller: &Caller, beats: Vec<worker::Beat>) -> Vec<Result<proto::LeaseStatus>> {
-    let tokens: Vec<LeaseToken> = beats.iter().map(|beat| beat.token).collect();
-    let namespace = caller.namespace;
-    let replies = join_all(beats.into_iter().map(|worker::Beat { token, progress, message, .. }| {
-        caller.execute(Beat { namespace, token, progress, message })
-    }));
-    let replies = replies.await;
-    let now = caller.services.engine.now();
-    let status = |(reply, token): (Result<Reply>, &LeaseToken)| match reply {
-        Ok(reply) => Ok(reply.jobs.first().map_or_else(convert::lost, |job| convert::status(job, token, now))),
-        Err(Error::Refused(Refusal::LeaseLost)) => Ok(convert::lost()),
-        Err(error) => Err(error),
-    };
-    replies.into_iter().zip(&tokens).map(status).collect()
 }
 
 /// StartStage.

@@ -14,6 +14,7 @@ mod commit;
 pub mod convert;
 pub mod explain;
 pub mod filter;
+mod heartbeat;
 mod job_reads;
 mod job_service;
 mod job_writes;

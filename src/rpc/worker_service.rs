@@ -1,5 +1,5 @@
-//! WorkerService: which function answers which rpc. Leases and heartbeats are in `leases`, what ends or grows an attempt is
-//! in `stage_writes`, and many ends at once are in `outcomes`.
+//! WorkerService: which function answers which rpc. What gives leases is in `leases`, Heartbeat in `heartbeat`, what ends or grows an attempt
+//! in `stage_writes`, and many ends at once in `outcomes`.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::caller::answer;
 use super::services::Services;
 use super::watch::Messages;
-use super::{leases, outcomes, stage_writes, work};
+use super::{heartbeat, leases, outcomes, stage_writes, work};
 use crate::admission::{StreamCharge, UntilSent};
 use crate::proto::worker_service_server::WorkerService;
 use crate::proto::*;
@@ -30,7 +30,7 @@ impl WorkerService for WorkerRpcs {
     }
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Answer<HeartbeatResponse> {
-        answer(&self.0, request, leases::heartbeat).await
+        answer(&self.0, request, heartbeat::heartbeat).await
     }
 
     async fn start_stage(&self, request: Request<StartStageRequest>) -> Answer<StartStageResponse> {

@@ -90,6 +90,7 @@ const STATEMENTS: &[Statement] = &[
     // There are at most 10,000 credentials.
     ("changed_keys", "5000", 200),
     ("ended_keys", "7776000000000", 200),
+    ("find_leases", "'{1}', '{30000000-0000-8000-8000-000000000007}', '{0}', '{0}'", 10),
     ("find_keys", "'kkkkkk17', NULL", 200),
     ("list_keys", "NULL, NULL, 50", 200),
     ("lock_key_ring", "", 10),

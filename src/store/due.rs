@@ -24,12 +24,7 @@ impl Store {
 
     /// Moves the check of leases that are due for one in vain: of renewed ones to their end, of expired ones that were granted or renewed
     /// before `held_since` by `pause`. Returns how many, at most `limit`.
-    pub async fn postpone_leases(
-        &self,
-        held_since: Option<Timestamp>,
-        pause: Duration,
-        limit: i64,
-    ) -> Result<usize> {
+    pub async fn postpone_leases(&self, held_since: Option<Timestamp>, pause: Duration, limit: i64) -> Result<usize> {
         let params: [&(dyn ToSql + Sync); 3] = [&limit, &held_since, &pause.as_secs_f64()];
         self.background(include_str!("sql/postpone_leases.sql"), &params).await.map(|rows| rows.len())
     }

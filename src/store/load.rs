@@ -1,5 +1,6 @@
 //! Loads what decisions need: jobs with their stages and leases, records, remembered requests, namespaces.
 
+mod leases;
 mod permits;
 mod records;
 
@@ -11,6 +12,7 @@ use postgres_types::ToSql;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+pub use leases::leases;
 pub use permits::{lock_resources, resources};
 pub use records::{Look, lock_records, look_at_records, records};
 

@@ -9,6 +9,7 @@ mod control;
 mod fanout;
 mod gone_callers;
 mod heads;
+mod heartbeats;
 mod keys;
 mod large_values;
 mod lease_repeats;

@@ -16,3 +16,4 @@ mod postgres;
 mod postgres_tls;
 mod private;
 mod turns;
+mod waits;

@@ -151,6 +151,16 @@ impl JobState {
     pub fn is_terminal(self) -> bool {
         self.phase().is_terminal()
     }
+
+    /// When a lease that expires at a moment ends: with the grace, if that is sooner.
+    pub fn lease_end(self, expires_at: Timestamp) -> Timestamp {
+        match self {
+            Self::Failing { deadline } | Self::Cancelling { deadline } => expires_at.min(deadline),
+            Self::Pending | Self::Running | Self::Paused { .. } | Self::Succeeded | Self::Failed | Self::Cancelled => {
+                expires_at
+            }
+        }
+    }
 }
 
 /// What the stages add up to; kept along with them so that no decision walks ten thousand stages.
@@ -292,15 +302,7 @@ impl Job {
 
     /// When a lease ends unless it is renewed: with the grace of a job that is cancelled or has failed, if that is sooner.
     pub fn lease_end(&self, lease: &Lease) -> Timestamp {
-        match self.state {
-            JobState::Failing { deadline } | JobState::Cancelling { deadline } => lease.expires_at.min(deadline),
-            JobState::Pending
-            | JobState::Running
-            | JobState::Paused { .. }
-            | JobState::Succeeded
-            | JobState::Failed
-            | JobState::Cancelled => lease.expires_at,
-        }
+        self.state.lease_end(lease.expires_at)
     }
 
     /// When leases end if holders are asked to stop now and have `grace` for it. A holder hears of it with its next heartbeat, so the end

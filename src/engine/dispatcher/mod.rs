@@ -39,9 +39,9 @@ use waiting::{Waiter, Waiting};
 const MAX_WAITING: usize = 20_000;
 /// How long a poll that does not wait may take to be served.
 const SERVING: Duration = Duration::from_secs(30);
-/// How long a poll that is being served at the end of its wait may still take; then its leases are released. The longest
-/// wait and this stay below the 60 s after which proxies usually end a call.
-const LAST_SERVING: Duration = Duration::from_secs(3);
+/// How long a poll that is being served at the end of its wait may still take; then its leases are released. The response comes within a
+/// second after the wait, and what a lease refers to has to be read in that time too.
+const LAST_SERVING: Duration = Duration::from_millis(500);
 /// How many queues are remembered as polled; beyond it the long unpolled are forgotten.
 const MAX_POLLED: usize = 10_000;
 /// After this a queue counts as never polled.

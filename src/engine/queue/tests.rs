@@ -9,7 +9,7 @@ use super::*;
 use crate::domain::audit::Actor;
 use crate::domain::id::{LeaseToken, NamespaceId};
 use crate::domain::record::RecordKey;
-use crate::operation::heartbeat::Beat;
+use crate::operation::heartbeat::RenewLeases;
 use crate::operation::update_records::{RecordUpdate, UpdateRecords};
 
 /// An update of records from one on, so many; more than fifty are a batch.
@@ -23,7 +23,7 @@ fn update(first: usize, count: usize) -> Pending {
 /// A heartbeat, which is urgent, for a job of its own.
 fn beat(job: u128) -> Pending {
     let token = LeaseToken { job_uid: Uuid::from_u128(job), stage_no: 0, fencing_token: 1, secret: Uuid::nil() };
-    Pending::new(Box::new(Beat { namespace: NamespaceId(1), token, progress: None, message: None }), Actor::Server).0
+    Pending::new(Box::new(RenewLeases { namespace: NamespaceId(1), tokens: vec![token; 6] }), Actor::Server).0
 }
 
 fn queue(updates: &[(usize, usize)]) -> Queue {

@@ -11,18 +11,19 @@ use crate::domain::event::JobEvent;
 use crate::domain::failure::{FailureClass, FailureReport};
 use crate::domain::id::{JobKey, LeaseToken, Name, StageNo};
 use crate::domain::job::{Grant, Hold, Job, JobState, NewJob};
+use crate::domain::lease::{LeaseKey, StoredLease};
 use crate::domain::namespace::Namespace;
 use crate::domain::permit::ResourceKey;
 use crate::domain::permit::resource::Resource;
 use crate::domain::refusal::Refusal;
-use crate::domain::stage::{NewStage, Stage, StagePhase};
+use crate::domain::stage::{Attempt, NewStage, Stage, StagePhase, StageState};
 use crate::domain::time::Timestamp;
 use crate::engine::world::{Draft, Key, Loaded, NamespaceEffect, Surroundings, World};
 use crate::operation::control_job::{Control, ControlJob};
 use crate::operation::delete_job::DeleteJob;
 use crate::operation::end_stage::{End, EndStage};
 use crate::operation::grow_job::AddStages;
-use crate::operation::heartbeat::Beat;
+use crate::operation::heartbeat::RenewLeases;
 use crate::operation::lease_stages::LeaseStages;
 use crate::operation::reap::Reap;
 use crate::operation::start_stage::StartStage;
@@ -140,6 +141,7 @@ impl Bench {
         jobs.entry(key()).or_default();
         Loaded {
             resources: self.committed.resources.clone(),
+            leases: jobs.values().flatten().flat_map(|job| leases(job)).collect(),
             jobs,
             records: self.committed.records.clone(),
             requests: self.committed.requests.clone(),
@@ -154,6 +156,13 @@ impl Bench {
             self.events.extend(draft.changes.events.iter().cloned());
             self.write(&world.loaded, key, &draft);
             self.committed.jobs.insert(key, draft.job);
+        }
+        for (key, renewed) in world.leases {
+            let job = self.committed.jobs.get_mut(&key.job).and_then(Option::as_mut).expect("what is renewed is there");
+            let stage = Arc::make_mut(job).stages.get_mut(key.stage_no).expect("a stage with a lease");
+            let StageState::Running(Attempt { lease: Some(lease), .. }) = &mut stage.state else { panic!("no lease") };
+            lease.expires_at = lease.expires_at.max(renewed.expires_at);
+            self.tables.renew(key, renewed.secret, renewed.expires_at);
         }
         self.committed.resources.extend(world.resources);
         self.committed.key_ring = world.key_ring.or(self.committed.key_ring.take());
@@ -296,7 +305,7 @@ impl Bench {
     }
 
     pub fn beat(&mut self, token: LeaseToken) -> Outcome {
-        self.run(&Beat { namespace: NAMESPACE, token, progress: None, message: None })
+        self.run(&RenewLeases { namespace: NAMESPACE, tokens: vec![token] })
     }
 
     /// The reaper at the lease that a stage has now.
@@ -352,6 +361,22 @@ impl Bench {
         let token = self.lease(name);
         self.fail(token, FailureClass::ClientError).expect("recorded");
     }
+}
+
+/// The leases of a job as they are stored.
+fn leases(job: &Job) -> impl Iterator<Item = (LeaseKey, StoredLease)> {
+    job.stages.iter().filter_map(|stage| {
+        let lease = stage.lease()?;
+        let stored = StoredLease {
+            secret: stage.token_secret?,
+            fencing_token: Some(stage.fencing_token),
+            duration: lease.duration,
+            expires_at: lease.expires_at,
+            job_state: job.state,
+            job_revision: job.revision,
+        };
+        Some((LeaseKey { job: job.key, stage_no: stage.no }, stored))
+    })
 }
 
 impl From<LeaseToken> for Hold {

@@ -1,9 +1,10 @@
 //! Progress of stages and of the job.
 
 use super::bench::Bench;
-use super::build::{Wish, secs, stage};
+use super::build::{Wish, key, secs, stage};
 use crate::domain::failure::FailureClass::Network;
 use crate::domain::job::JobState;
+use crate::operation::heartbeat::{Note, NoteProgress};
 
 #[test]
 fn lower_or_equal_progress_without_a_new_message_is_no_change() {
@@ -93,13 +94,8 @@ fn a_heartbeat_carries_progress() {
     let mut bench = Bench::with(vec![stage("a")]);
     let token = bench.lease("a");
     let mut beat = |progress| {
-        let beat = crate::operation::heartbeat::Beat {
-            namespace: super::build::NAMESPACE,
-            token,
-            progress: Some(progress),
-            message: None,
-        };
-        bench.run(&beat).expect("alive").applied
+        let notes = vec![Note { token, progress: Some(progress), message: None }];
+        bench.run(&NoteProgress { key: key(), notes }).expect("alive").applied
     };
     assert_eq!((beat(0.5), beat(0.5), beat(0.25), beat(0.75)), (true, false, false, true));
 }

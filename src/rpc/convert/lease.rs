@@ -3,8 +3,9 @@
 use super::failure::{self, count};
 use super::{document, time};
 use crate::domain::documents::LeaseDocuments;
-use crate::domain::id::{LeaseToken, StageNo};
+use crate::domain::id::StageNo;
 use crate::domain::job::{Job, JobState};
+use crate::domain::lease::StoredLease;
 use crate::domain::permit::{Claim, HeldPermit, ResourceKey};
 use crate::domain::stage::Stage;
 use crate::domain::time::Timestamp;
@@ -80,11 +81,9 @@ fn dependency(job: &Job, no: StageNo, documents: &LeaseDocuments) -> Result<prot
     })
 }
 
-/// The answer to one beat, from the job as it is after the heartbeat.
-pub fn status(job: &Job, token: &LeaseToken, now: Timestamp) -> proto::LeaseStatus {
-    let stage = job.stages.get(token.stage_no).filter(|stage| stage.is_newest(token));
-    let Some(lease) = stage.and_then(|stage| stage.lease()) else { return lost() };
-    let directive = match job.state {
+/// The status of a lease that is held.
+pub fn status(lease: &StoredLease, now: Timestamp) -> proto::LeaseStatus {
+    let directive = match lease.job_state {
         JobState::Failing { .. } | JobState::Cancelling { .. } => proto::LeaseDirective::Cancel,
         JobState::Paused { .. } => proto::LeaseDirective::Pause,
         JobState::Pending | JobState::Running | JobState::Succeeded | JobState::Failed | JobState::Cancelled => {
@@ -93,13 +92,13 @@ pub fn status(job: &Job, token: &LeaseToken, now: Timestamp) -> proto::LeaseStat
     };
     proto::LeaseStatus {
         directive: directive as i32,
-        expire_time: Some(time::timestamp(job.lease_end(lease))),
-        ttl: Some(time::duration(now.until(job.lease_end(lease)))),
-        job_revision: job.revision,
+        expire_time: Some(time::timestamp(lease.end())),
+        ttl: Some(time::duration(now.until(lease.end()))),
+        job_revision: lease.job_revision,
     }
 }
 
-/// The answer to a beat whose lease is not held, or whose job does not exist.
+/// The status of a lease that is not held.
 pub fn lost() -> proto::LeaseStatus {
     proto::LeaseStatus { directive: proto::LeaseDirective::Lost as i32, expire_time: None, ttl: None, job_revision: 0 }
 }

@@ -272,11 +272,11 @@ impl Session {
                 charge.take(items.max(1)).await;
             }
             let beaten: Vec<LeaseToken> = beats.iter().map(|beat| beat.token).collect();
-            let (written, renewed) = join(outcomes::each(&caller, outcomes), leases::renew(&caller, beats)).await;
+            let (written, renewed) = join(outcomes::each(&caller, outcomes), heartbeat::renew(&caller, beats)).await;
             let ended = tokens.into_iter().zip(&written).filter_map(|(token, written)| token.filter(|_| ends(written)));
             let ended = ended.collect();
-            let statuses = beaten.into_iter().zip(renewed).filter_map(|(token, status)| Some((token, status.ok()?)));
-            let statuses = statuses.collect();
+            // Beats that failed are not answered: the worker beats again.
+            let statuses = beaten.into_iter().zip(renewed.unwrap_or_default()).collect();
             Ok(Handled { results: outcomes::results(written, None)?, statuses, ended, items, bytes })
         }));
         Ok(())

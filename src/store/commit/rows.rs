@@ -10,6 +10,7 @@ use crate::domain::failure::Failure;
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::job::{Changes, Job, JobPhase, JobState};
 use crate::domain::json::Document;
+use crate::domain::lease::LeaseKey;
 use crate::domain::ready::ReadyChange;
 use crate::domain::request::{RequestKey, RequestRecord};
 use crate::domain::retry::RetryPolicy;
@@ -30,7 +31,7 @@ impl Plan {
             return;
         };
         if job.is_at_revision_of(base) {
-            // Only leases were extended.
+            // Only what stages wait for changed.
             self.prove_jobs.push(root(c, base));
         } else {
             self.lock_jobs.push(root(c, base));
@@ -81,6 +82,13 @@ impl Plan {
     pub fn prove_expired(&mut self, c: i32, key: JobKey, no: StageNo, token_secret: uuid::Uuid) {
         let (namespace_id, job_uid) = ids(key);
         self.expired_leases.push(ExpiredLease { c, namespace_id, job_uid, stage_no: stage_no(no), token_secret });
+    }
+
+    /// Renews a lease that still has this secret.
+    pub fn renew_lease(&mut self, c: i32, key: LeaseKey, token_secret: uuid::Uuid, expires_at: Timestamp) {
+        let (namespace_id, job_uid) = ids(key.job);
+        let stage_no = stage_no(key.stage_no);
+        self.renew_leases.push(Renewal { c, namespace_id, job_uid, stage_no, token_secret, expires_at });
     }
 
     /// Remembers a request.
@@ -147,15 +155,8 @@ impl Plan {
             match (stage.lease(), stage.token_secret) {
                 (Some(lease), Some(token_secret)) if same => {
                     if changes.renewed.contains(&no) {
-                        let expires_at = lease.expires_at;
-                        self.renew_leases.push(Renewal {
-                            c,
-                            namespace_id,
-                            job_uid,
-                            stage_no,
-                            token_secret,
-                            expires_at,
-                        });
+                        let key = LeaseKey { job: job.key, stage_no: no };
+                        self.renew_lease(c, key, token_secret, lease.expires_at);
                     }
                 }
                 (Some(lease), Some(token_secret)) => self.set_leases.push(LeaseRow {

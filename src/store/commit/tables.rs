@@ -8,6 +8,7 @@ use super::Plan;
 use super::columns::{SpecRow, StageRow};
 use super::rows::timeout_left_us;
 use crate::domain::job::Job;
+use crate::domain::lease::LeaseKey;
 use crate::domain::retry::FailureCounts;
 use crate::domain::time::Timestamp;
 
@@ -92,6 +93,13 @@ impl Tables {
             assert!(written.insert(row.stage_no), "one effect per row");
             self.ready.remove(&row.stage_no);
         }
+    }
+
+    /// Renews a lease without its job.
+    pub fn renew(&mut self, key: LeaseKey, secret: Uuid, expires_at: Timestamp) {
+        let mut plan = Plan::default();
+        plan.renew_lease(0, key, secret, expires_at);
+        self.apply_leases(&plan);
     }
 
     fn apply_leases(&mut self, plan: &Plan) {

@@ -57,10 +57,10 @@ async fn a_network_that_swallows_everything_is_noticed_and_survived() {
 }
 
 /// All processes of a Postgres stand still until they go on.
-struct Stopped(Vec<Pid>);
+pub(super) struct Stopped(Vec<Pid>);
 
 impl Stopped {
-    fn stop(postgres: &Postgres) -> Stopped {
+    pub(super) fn stop(postgres: &Postgres) -> Stopped {
         let postmaster = postgres.pid().expect("it runs");
         // First the one that starts others.
         signal(Pid::from_raw(postmaster).expect("a process"), Signal::STOP);
@@ -72,7 +72,7 @@ impl Stopped {
         Stopped(all)
     }
 
-    fn go_on(self) {
+    pub(super) fn go_on(self) {
         self.0.iter().rev().for_each(|pid| signal(*pid, Signal::CONT));
     }
 }

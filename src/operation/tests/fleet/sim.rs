@@ -17,7 +17,7 @@ use crate::operation::control_job::{Control, ControlJob};
 use crate::operation::delete_job::DeleteJob;
 use crate::operation::end_stage::{End, EndStage};
 use crate::operation::grow_job::AddStages;
-use crate::operation::heartbeat::Beat;
+use crate::operation::heartbeat::RenewLeases;
 use crate::operation::lease_stages::LeaseStages;
 use crate::operation::reap::Reap;
 use crate::operation::start_stage::StartStage;
@@ -119,9 +119,7 @@ impl<'a> Sim<'a> {
         };
         match word {
             Word::Beat => match hold {
-                Hold::Token(token) => {
-                    Some(Box::new(Beat { namespace: NAMESPACE, token, progress: None, message: None }))
-                }
+                Hold::Token(token) => Some(Box::new(RenewLeases { namespace: NAMESPACE, tokens: vec![token] })),
                 Hold::Name(_) => None,
             },
             Word::Progress(progress, message) => Some(Box::new(UpdateProgress {

@@ -1,9 +1,14 @@
--- renew_leases: extends leases that are still the newest of their stage. It is no part of any revision, never shortens, and
--- is right even where the rest of its component is not applied; a lease that is gone shows as a missing row.
+-- renew_leases: extends leases that are still the newest of their stage. It is no part of any revision, never shortens, and is right even where
+-- the rest of its component is not applied; a lease that is gone, or that another session has locked, shows as a missing row. So renewals wait
+-- for nobody, and those who grant and end leases never wait for a renewal that waits for them.
 UPDATE leases l
 SET expires_at = greatest(l.expires_at, v.expires_at)
-FROM (SELECT unnest($1::int4[]) AS c, unnest($2::int4[]) AS namespace_id, unnest($3::uuid[]) AS job_uid,
-    unnest($4::int4[]) AS stage_no, unnest($5::uuid[]) AS token_secret, unnest($6::timestamptz[]) AS expires_at) AS v
+FROM (SELECT v.*
+    FROM (SELECT unnest($1::int4[]) AS c, unnest($2::int4[]) AS namespace_id, unnest($3::uuid[]) AS job_uid,
+        unnest($4::int4[]) AS stage_no, unnest($5::uuid[]) AS token_secret, unnest($6::timestamptz[]) AS expires_at) AS v
+    JOIN leases l ON l.namespace_id = v.namespace_id AND l.job_uid = v.job_uid AND l.stage_no = v.stage_no
+        AND l.token_secret = v.token_secret
+    FOR NO KEY UPDATE OF l SKIP LOCKED) AS v
 WHERE l.namespace_id = v.namespace_id AND l.job_uid = v.job_uid AND l.stage_no = v.stage_no
     AND l.token_secret = v.token_secret
 RETURNING v.c

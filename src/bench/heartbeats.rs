@@ -1,0 +1,171 @@
+//! Live leases that are kept by heartbeats: each beaten every ten seconds in an open loop, then as fast as the server can.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior};
+use tonic::transport::Channel;
+
+use super::compare::{Scene, row};
+use super::load::{Sample, channels, closed_loop};
+use super::report::Row;
+use crate::proto;
+use crate::proto::job_service_client::JobServiceClient;
+use crate::proto::worker_service_client::WorkerServiceClient;
+
+/// Leases in one Heartbeat, and in one LeaseStages.
+const PER_CALL: usize = 100;
+/// Jobs in one BatchSubmitJobs.
+const PER_BATCH: usize = 500;
+/// How long a lease lasts without a heartbeat.
+const LEASE: i64 = 90;
+/// Between two heartbeats of a lease.
+const EVERY: Duration = Duration::from_secs(10);
+/// Calls in flight at full speed, and while leases are granted.
+const IN_FLIGHT: usize = 16;
+/// How many times as long as a usual run the open loop takes, so that each lease is beaten twice by default.
+const OPEN_LOOP_RUNS: u32 = 10;
+
+/// One call for each hundred leases.
+type Calls = Arc<Vec<proto::HeartbeatRequest>>;
+
+/// What came of the beats beside their latency.
+#[derive(Default)]
+struct Told {
+    refused: AtomicU64,
+    lost: AtomicU64,
+}
+
+/// Both loads.
+pub async fn heartbeats(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
+    let server = &scene.pair.ours;
+    let channels = channels(&server.address, IN_FLIGHT * 64).await?;
+    let leases = scene.settings.stages / 2;
+    let calls = Arc::new(lease(scene, &channels, leases).await?);
+    let told = Arc::new(Told::default());
+    // All are fresh when it begins, however long it took to grant them.
+    for request in calls.iter() {
+        beat(channels[0].clone(), request.clone(), &told).await?;
+    }
+    let mut rows = Vec::new();
+    let run = scene.settings.run * OPEN_LOOP_RUNS;
+    let measured = scene.costed(server, open_loop(&channels, &calls, run, &told)).await?;
+    rows.push(tell("heartbeats each 10 s", calls.len(), &[&measured], &told));
+    for in_flight in scene.settings.in_flight(&[IN_FLIGHT]) {
+        let call = {
+            let (calls, told) = (calls.clone(), told.clone());
+            move |channel: Channel, n: u64| {
+                let (request, told) = (calls[usize::try_from(n).unwrap_or(0) % calls.len()].clone(), told.clone());
+                async move { beat(channel, request, &told).await.map(|()| true) }
+            }
+        };
+        let work = async {
+            let sample = closed_loop(&channels, in_flight, scene.settings.run, call).await?;
+            Ok(Sample { calls: sample.calls * PER_CALL as u64, ..sample })
+        };
+        let measured = scene.costed(server, work).await?;
+        rows.push(tell("heartbeats, full speed", in_flight, &[&measured], &told));
+    }
+    rows.iter_mut().for_each(|row| row.memory_bytes = server.memory_bytes());
+    let lost = told.lost.load(Ordering::Relaxed);
+    anyhow::ensure!(lost == 0, "{lost} beats were told LOST although their leases were kept");
+    if let Some(database) = &scene.database {
+        let live = database.live_leases(&scene.name).await?;
+        anyhow::ensure!(live == leases as i64, "{live} of {leases} leases are stored as live");
+    }
+    Ok(rows)
+}
+
+/// Submits so many jobs of one stage and leases them all.
+async fn lease(scene: &Scene<'_>, channels: &[Channel], leases: usize) -> anyhow::Result<Vec<proto::HeartbeatRequest>> {
+    let stage = proto::StageSpec { name: "main".to_owned(), queue: scene.name.clone(), ..Default::default() };
+    let job = proto::SubmitJobRequest { kind: scene.name.clone(), stages: vec![stage], ..Default::default() };
+    for _ in 0..leases.div_ceil(PER_BATCH) {
+        let request = proto::BatchSubmitJobsRequest { jobs: vec![job.clone(); PER_BATCH], ..Default::default() };
+        JobServiceClient::new(channels[0].clone()).batch_submit_jobs(request).await?;
+    }
+    scene.settle().await?;
+    let poll = proto::LeaseStagesRequest {
+        worker_id: scene.name.clone(),
+        queues: vec![scene.name.clone()],
+        max_stages: i32::try_from(PER_CALL)?,
+        lease_duration: Some(prost_types::Duration { seconds: LEASE, nanos: 0 }),
+        wait: Some(prost_types::Duration { seconds: 10, nanos: 0 }),
+        ..Default::default()
+    };
+    let mut beats: Vec<proto::LeaseBeat> = Vec::with_capacity(leases);
+    while beats.len() < leases {
+        let missing = (leases - beats.len()).div_ceil(PER_CALL).min(IN_FLIGHT);
+        let polls = channels.iter().cycle().take(missing).map(|channel| {
+            let (mut client, poll) = (WorkerServiceClient::new(channel.clone()), poll.clone());
+            async move { client.lease_stages(poll).await }
+        });
+        let before = beats.len();
+        for reply in futures::future::join_all(polls).await {
+            let granted = reply?.into_inner().leases.into_iter();
+            beats
+                .extend(granted.map(|lease| proto::LeaseBeat { lease_token: lease.lease_token, ..Default::default() }));
+        }
+        anyhow::ensure!(beats.len() > before, "only {before} of {leases} stages were leased");
+    }
+    beats.truncate(leases);
+    Ok(beats.chunks(PER_CALL).map(|beats| proto::HeartbeatRequest { beats: beats.to_vec() }).collect())
+}
+
+/// One call.
+async fn beat(channel: Channel, request: proto::HeartbeatRequest, told: &Told) -> Result<(), tonic::Status> {
+    let reply = WorkerServiceClient::new(channel).heartbeat(request).await.inspect_err(|_| {
+        told.refused.fetch_add(1, Ordering::Relaxed);
+    })?;
+    let lost = proto::LeaseDirective::Lost as i32;
+    let lost = reply.into_inner().statuses.iter().filter(|status| status.directive == lost).count();
+    told.lost.fetch_add(lost as u64, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Beats each lease at its time, whether or not earlier calls were answered. Latencies count from then.
+async fn open_loop(channels: &[Channel], calls: &Calls, run: Duration, told: &Arc<Told>) -> anyhow::Result<Sample> {
+    let (began, every) = (Instant::now(), EVERY.div_f64(calls.len() as f64));
+    let mut tick = tokio::time::interval(Duration::from_millis(1));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let (mut sent, mut tasks) = (0_u32, Vec::new());
+    while began.elapsed() < run {
+        tick.tick().await;
+        while began.elapsed() >= every * sent {
+            let due = began + every * sent;
+            let (channel, request) =
+                (channels[sent as usize % channels.len()].clone(), calls[sent as usize % calls.len()].clone());
+            let told = told.clone();
+            tasks.push(tokio::spawn(async move { beat(channel, request, &told).await.ok().map(|()| due.elapsed()) }));
+            sent += 1;
+        }
+    }
+    let mut sample = Sample::default();
+    for task in tasks {
+        let answered = task.await?;
+        sample.latencies.extend(answered.map(|took| u32::try_from(took.as_micros()).unwrap_or(u32::MAX)));
+    }
+    sample.latencies.sort_unstable();
+    sample.calls = (sample.latencies.len() * PER_CALL) as u64;
+    sample.applied = sample.calls;
+    sample.took = began.elapsed();
+    Ok(sample)
+}
+
+fn tell(workload: &str, in_flight: usize, runs: &[&super::compare::Run], told: &Told) -> Row {
+    let row = row(workload, "interlock", in_flight, runs);
+    let cores = |us: f64| us * row.per_second / 1e4;
+    eprintln!(
+        "{workload}: {:.0} beats/s in calls of {PER_CALL}, p50 {:.1} ms, p99 {:.1} ms; {} calls refused so far; server {:.0} % and Postgres {:.0} % of \
+         a core, {:.0} transactions/s",
+        row.per_second,
+        f64::from(row.p50_us) / 1_000.0,
+        f64::from(row.p99_us) / 1_000.0,
+        told.refused.load(Ordering::Relaxed),
+        cores(row.server_cpu_us),
+        cores(row.postgres_cpu_us),
+        row.commits * row.per_second,
+    );
+    row
+}

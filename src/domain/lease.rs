@@ -1,0 +1,134 @@
+//! A lease as it is stored, which a heartbeat needs instead of the whole job.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::id::{JobKey, LeaseToken, NamespaceId, StageNo};
+use super::job::JobState;
+use super::permit::step_back::SLACK;
+use super::time::Timestamp;
+
+/// Where a lease is stored: a stage has at most one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LeaseKey {
+    /// The job.
+    pub job: JobKey,
+    /// The stage.
+    pub stage_no: StageNo,
+}
+
+impl LeaseKey {
+    /// The lease that a token is about.
+    pub fn of(namespace: NamespaceId, token: &LeaseToken) -> Self {
+        Self { job: JobKey { namespace, uid: token.job_uid }, stage_no: token.stage_no }
+    }
+}
+
+/// A lease, and what its holder is told of the job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredLease {
+    /// The secret of the lease token.
+    pub secret: Uuid,
+    /// The fencing token. None: a server of an earlier version granted it.
+    pub fencing_token: Option<i64>,
+    /// How long a heartbeat extends it.
+    pub duration: Duration,
+    /// When it ends unless it is renewed, or the job's grace ends before.
+    pub expires_at: Timestamp,
+    /// The state of the job.
+    pub job_state: JobState,
+    /// The revision of the job.
+    pub job_revision: i64,
+}
+
+impl StoredLease {
+    /// Whether it was granted with this token.
+    pub fn is_of(&self, token: &LeaseToken) -> bool {
+        self.secret == token.secret
+            && self.fencing_token.is_none_or(|fencing_token| fencing_token == token.fencing_token)
+    }
+
+    /// When it ends unless it is renewed: with the grace of a job that is cancelled or has failed, if that is sooner.
+    pub fn end(&self) -> Timestamp {
+        self.job_state.lease_end(self.expires_at)
+    }
+
+    /// Whether it has not expired.
+    pub fn lasts(&self, now: Timestamp) -> bool {
+        self.expires_at > now
+    }
+
+    /// The new `expires_at`, if a heartbeat renews it now. Two thirds of its time are enough to write only every third of it.
+    pub fn renewal(&self, now: Timestamp) -> Option<Timestamp> {
+        let renewed = self.job_state.lease_end(now.after(self.duration));
+        let is_due = now.until(self.expires_at) < self.duration * 2 / 3;
+        (is_due && renewed > self.expires_at).then_some(renewed)
+    }
+
+    /// Brings back an end that lies further ahead than the lease lasts, because the clock stepped back. What is stored follows later (see
+    /// `task/step_back.rs`).
+    pub fn step_back(&mut self, now: Timestamp) {
+        let latest = now.after(self.duration);
+        if self.expires_at > latest.after(SLACK) {
+            self.expires_at = latest;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000_000_000);
+
+    fn lease(seconds_left: u64, job_state: JobState) -> StoredLease {
+        StoredLease {
+            secret: Uuid::nil(),
+            fencing_token: Some(2),
+            duration: Duration::from_secs(90),
+            expires_at: NOW.after(Duration::from_secs(seconds_left)),
+            job_state,
+            job_revision: 1,
+        }
+    }
+
+    #[test]
+    fn a_lease_is_renewed_when_less_than_two_thirds_of_it_remain() {
+        let renewal = |left| lease(left, JobState::Running).renewal(NOW);
+        assert_eq!((renewal(90), renewal(60)), (None, None));
+        assert_eq!(
+            (renewal(59), renewal(0)),
+            (Some(NOW.after(Duration::from_secs(90))), Some(NOW.after(Duration::from_secs(90))))
+        );
+    }
+
+    #[test]
+    fn a_lease_is_renewed_at_most_to_the_end_of_the_grace() {
+        let deadline = NOW.after(Duration::from_secs(20));
+        let renewal = |left| lease(left, JobState::Cancelling { deadline }).renewal(NOW);
+        assert_eq!((renewal(10), renewal(20), renewal(30)), (Some(deadline), None, None));
+        assert_eq!(lease(50, JobState::Failing { deadline }).end(), deadline);
+    }
+
+    #[test]
+    fn a_lease_that_ends_too_far_ahead_is_brought_back_and_not_written() {
+        let mut ahead = lease(3_600, JobState::Running);
+        assert_eq!(ahead.renewal(NOW), None);
+        ahead.step_back(NOW);
+        assert_eq!(ahead.expires_at, NOW.after(Duration::from_secs(90)));
+        let mut usual = lease(94, JobState::Running);
+        usual.step_back(NOW);
+        assert_eq!(usual, lease(94, JobState::Running));
+    }
+
+    #[test]
+    fn a_token_is_compared_whole() {
+        let token = |fencing_token, secret| LeaseToken { job_uid: Uuid::nil(), stage_no: 0, fencing_token, secret };
+        let lease = lease(1, JobState::Running);
+        assert!(lease.is_of(&token(2, Uuid::nil())));
+        assert!(!lease.is_of(&token(3, Uuid::nil())) && !lease.is_of(&token(2, Uuid::max())));
+        let earlier = StoredLease { fencing_token: None, ..lease };
+        assert!(earlier.is_of(&token(3, Uuid::nil())) && !earlier.is_of(&token(3, Uuid::max())));
+    }
+}

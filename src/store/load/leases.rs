@@ -1,0 +1,38 @@
+//! Loads leases alone, for heartbeats and the reaper.
+
+use foldhash::{HashMap, HashMapExt};
+use postgres_types::ToSql;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::{job_state, micros};
+use crate::domain::lease::{LeaseKey, StoredLease};
+use crate::store::connection::{DbResult, Run};
+
+/// Leases as they are now, in one statement. Those that are not held are absent.
+pub async fn leases(client: &impl Run, keys: &[LeaseKey]) -> DbResult<HashMap<LeaseKey, StoredLease>> {
+    let namespaces: Vec<i32> = keys.iter().map(|key| key.job.namespace.0).collect();
+    let uids: Vec<Uuid> = keys.iter().map(|key| key.job.uid).collect();
+    let numbers: Vec<i32> = keys.iter().map(|key| i32::try_from(key.stage_no).unwrap_or(i32::MAX)).collect();
+    let places: Vec<i32> = (0..).take(keys.len()).collect();
+    let params: [&(dyn ToSql + Sync); 4] = [&namespaces, &uids, &numbers, &places];
+    let rows = client.rows(include_str!("../sql/find_leases.sql"), &params).await?;
+    let mut leases = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let key = usize::try_from(row.get::<_, i32>(0)).ok().and_then(|place| keys.get(place));
+        leases.extend(key.map(|key| (*key, lease(row))));
+    }
+    Ok(leases)
+}
+
+fn lease(row: &Row) -> StoredLease {
+    StoredLease {
+        secret: row.get(1),
+        fencing_token: row.get(2),
+        duration: micros(row.get(3)),
+        expires_at: row.get(4),
+        // How much of a timeout is left to a paused job matters to no lease.
+        job_state: job_state(row.get(6), row.get(7), None),
+        job_revision: row.get(5),
+    }
+}
