@@ -53,7 +53,6 @@ impl Operation for RenewLeases {
                 if let Some(expires_at) = lease.renewal(now) {
                     lease.expires_at = expires_at;
                     world.renew_lease(key, lease.clone());
-                    reply.applied = true;
                 }
                 lease.step_back(now);
             }

@@ -53,6 +53,7 @@ const READS: &[Read] = &[
     read!("load_revisions", jobs!(""), [("jobs", "job_uid")]),
     read!("load_requests", jobs!(""), [("requests", "request_id")]),
     read!("load_artifacts", jobs!(""), [("stage_artifacts", "job_uid")]),
+    read!("find_leases", jobs!(", '{7}', '{0}'"), [("leases", "stage_no"), ("jobs", "job_uid")]),
     read!("load_leases", job!(""), [("leases", "job_uid")]),
     read!(
         "load_stage_documents",

@@ -156,8 +156,8 @@ fn a_holder_that_renews_as_asked_has_half_of_the_grace_left_when_it_hears() {
                 };
                 outcome.expect("recorded");
                 bench.pass(interval + interval / 5);
-                let told = bench.beat(held).expect("not over yet");
-                let end = told.jobs[0].wakes_at().expect("an end of the grace");
+                bench.beat(held).expect("not over yet");
+                let end = bench.job().wakes_at().expect("an end of the grace");
                 let left = bench.now.until(end);
                 assert!(left >= grace / 2, "{lease} {grace:?}: {left:?}");
                 // And the end stays near.

@@ -20,19 +20,21 @@ pub async fn leases(client: &impl Run, keys: &[LeaseKey]) -> DbResult<HashMap<Le
     let mut leases = HashMap::with_capacity(rows.len());
     for row in &rows {
         let key = usize::try_from(row.get::<_, i32>(0)).ok().and_then(|place| keys.get(place));
-        leases.extend(key.map(|key| (*key, lease(row))));
+        leases.extend(key.and_then(|key| Some((*key, lease(row)?))));
     }
     Ok(leases)
 }
 
-fn lease(row: &Row) -> StoredLease {
-    StoredLease {
+/// None: it is of no job.
+fn lease(row: &Row) -> Option<StoredLease> {
+    let job_revision: Option<i64> = row.get(5);
+    Some(StoredLease {
         secret: row.get(1),
         fencing_token: row.get(2),
         duration: micros(row.get(3)),
         expires_at: row.get(4),
         // How much of a timeout is left to a paused job matters to no lease.
         job_state: job_state(row.get(6), row.get(7), None),
-        job_revision: row.get(5),
-    }
+        job_revision: job_revision?,
+    })
 }
