@@ -10,6 +10,7 @@ use lru::LruCache;
 use super::world::Key;
 use crate::domain::credential::KeyRing;
 use crate::domain::job::Job;
+use crate::domain::lease::{LeaseKey, StoredLease};
 use crate::domain::namespace::Namespace;
 use crate::domain::permit::resource::Resource;
 use crate::domain::record::Record;
@@ -144,6 +145,13 @@ impl Cache {
             let Some((_, (_, freed))) = inner.entries.pop_lru() else { break };
             inner.bytes -= freed;
             self.evictions.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes how long a lease lasts now in what is cached of its job, so that answers about the job show it.
+    pub fn renew(&self, key: LeaseKey, lease: &StoredLease) {
+        if let Some((Cached::Job(job), _)) = self.lock().entries.peek_mut(&Key::Job(key.job)) {
+            Job::renew_lease(job, key.stage_no, lease.secret, lease.expires_at);
         }
     }
 

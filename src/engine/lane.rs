@@ -3,7 +3,7 @@
 //! An optimistic lane decides on cached state and lets the commit prove it; what another server was writing it passes on to
 //! the locking lane, which takes the rows' locks first. Both decide the same way.
 
-mod put_off;
+mod passing;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -149,19 +149,6 @@ impl Lane {
             return group;
         }
         self.without(group, |pending| tables.among(pending.keys()) > 0)
-    }
-
-    /// Passes some of a group on to the locking lane; returns the others.
-    fn without(&self, group: Vec<Pending>, passed: impl Fn(&Pending) -> bool) -> Vec<Pending> {
-        let (passed, kept): (Vec<Pending>, Vec<Pending>) = group.into_iter().partition(passed);
-        passed.into_iter().for_each(|pending| self.pass_aside(pending));
-        kept
-    }
-
-    fn pass_aside(&self, mut pending: Pending) {
-        self.shared.figures.contended.inc();
-        pending.rounds = pending.rounds.max(1);
-        self.aside.pass(pending);
     }
 
     /// Decides and commits a group once. Returns what must be decided again.

@@ -241,7 +241,12 @@ impl Round {
                         shared.cache.put(Key::KeyRing, Cached::KeyRing(ring.clone()));
                     }
                 }
-                Key::Lease(_) | Key::Namespace(_) | Key::NamespaceName(_) | Key::AuditLog => {}
+                Key::Lease(lease) => {
+                    if let Some(renewed) = self.world.leases.get(lease) {
+                        shared.cache.renew(*lease, renewed);
+                    }
+                }
+                Key::Namespace(_) | Key::NamespaceName(_) | Key::AuditLog => {}
             }
         }
         let keys = self.components.of_key.iter().filter(|(_, c)| held(c)).map(|(key, _)| key);

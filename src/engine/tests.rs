@@ -1,5 +1,6 @@
 //! The engine over a real database: a job from its submission to its end, and what two engines do to one job.
 
+mod leases;
 mod row_counts;
 
 use std::sync::Arc;

@@ -16,16 +16,27 @@ use crate::domain::time::Timestamp;
 use crate::error::Result;
 
 impl Store {
-    /// Expired leases with the secrets of their tokens, at most `limit`. With `held_since`: only those granted or renewed since then.
-    pub async fn due_leases(&self, held_since: Option<Timestamp>, limit: i64) -> Result<Vec<(JobKey, StageNo, Uuid)>> {
-        let rows = self.background(include_str!("sql/due_leases.sql"), &[&limit, &held_since]).await?;
+    /// Expired leases with the secrets of their tokens, at most `limit`. With `held_since`: only those granted or renewed since then. With
+    /// `due_since`: only those that are due for a check since then.
+    pub async fn due_leases(
+        &self,
+        held_since: Option<Timestamp>,
+        due_since: Option<Timestamp>,
+        limit: i64,
+    ) -> Result<Vec<(JobKey, StageNo, Uuid)>> {
+        let rows = self.background(include_str!("sql/due_leases.sql"), &[&limit, &held_since, &due_since]).await?;
         Ok(rows.iter().map(|row| (job_key(row), number(row.get(2)), row.get(3))).collect())
     }
 
     /// Moves the check of leases that are due for one in vain: of renewed ones to their end, of expired ones that were granted or renewed
-    /// before `held_since` by `pause`. Returns how many, at most `limit`.
-    pub async fn postpone_leases(&self, held_since: Option<Timestamp>, pause: Duration, limit: i64) -> Result<usize> {
-        let params: [&(dyn ToSql + Sync); 3] = [&limit, &held_since, &pause.as_secs_f64()];
+    /// before `held_since` by `pause`. With `due_since`: only of those that are due since then. Returns how many, at most `limit`.
+    pub async fn postpone_leases(
+        &self,
+        (held_since, pause): (Option<Timestamp>, Duration),
+        due_since: Option<Timestamp>,
+        limit: i64,
+    ) -> Result<usize> {
+        let params: [&(dyn ToSql + Sync); 4] = [&limit, &held_since, &pause.as_secs_f64(), &due_since];
         self.background(include_str!("sql/postpone_leases.sql"), &params).await.map(|rows| rows.len())
     }
 

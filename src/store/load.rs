@@ -162,16 +162,7 @@ fn lease(row: &Row) -> Option<Lease> {
 /// A job with its leases as they are stored.
 pub(super) fn renewed(mut job: Arc<Job>, leases: &[Row]) -> Arc<Job> {
     for row in leases {
-        let (no, secret, expires_at): (StageNo, Uuid, Timestamp) = (number(row.get(0)), row.get(1), row.get(2));
-        let differs = job.stages.get(no).is_some_and(|stage| {
-            stage.token_secret == Some(secret) && stage.lease().is_some_and(|lease| lease.expires_at != expires_at)
-        });
-        if differs
-            && let Some(stage) = Arc::make_mut(&mut job).stages.get_mut(no)
-            && let StageState::Running(Attempt { lease: Some(lease), .. }) = &mut stage.state
-        {
-            lease.expires_at = expires_at;
-        }
+        Job::renew_lease(&mut job, number(row.get(0)), row.get(1), row.get(2));
     }
     job
 }

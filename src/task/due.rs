@@ -20,10 +20,19 @@ const POSTPONED_BATCH: i64 = 2_000;
 const POSTPONED_BATCHES: usize = 20;
 /// How long an expired lease that is exempt goes without another check.
 const EXEMPT_PAUSE: Duration = Duration::from_secs(5);
+/// Between two looks at all leases that are due for a check. Those in between begin where the last look ended: while an old snapshot is open,
+/// the index has an entry for each check there was.
+const WHOLE_LOOK_EVERY: Duration = Duration::from_secs(15);
+/// How much a look overlaps the one before, for leases that are committed a little later than they were granted.
+const OVERLAP: Duration = Duration::from_secs(2);
 
 /// Takes stages from workers that have fallen silent, but those that are spared for now.
 pub struct Reaper {
     engine: Engine,
+    /// When all leases were last looked at.
+    whole_look: Option<Instant>,
+    /// From when on leases can be due for a check. None: it is not known.
+    due_since: Option<Timestamp>,
     /// Leases that expired since the last line about them.
     unsaid: usize,
     said: Option<Instant>,
@@ -32,20 +41,32 @@ pub struct Reaper {
 impl Reaper {
     /// A reaper.
     pub fn new(engine: Engine) -> Self {
-        Self { engine, unsaid: 0, said: None }
+        Self { engine, whole_look: None, due_since: None, unsaid: 0, said: None }
     }
 
-    /// Moves leases out of the way that are due for a check and have not expired, or are exempt.
-    async fn postpone(&self, held_since: Option<Timestamp>) -> Result<()> {
+    /// Moves leases out of the way that are due for a check and have not expired, or are exempt. Returns whether there may be more.
+    async fn postpone(&self, held_since: Option<Timestamp>) -> Result<bool> {
         let shared = self.engine.shared();
-        let pause = shared.grace.remaining().min(EXEMPT_PAUSE);
+        let exempt = (held_since, shared.grace.remaining().min(EXEMPT_PAUSE));
         for _ in 0..POSTPONED_BATCHES {
-            let postponed = shared.store.postpone_leases(held_since, pause, POSTPONED_BATCH).await?;
+            let postponed = shared.store.postpone_leases(exempt, self.due_since, POSTPONED_BATCH).await?;
             if i64::try_from(postponed).is_ok_and(|postponed| postponed < POSTPONED_BATCH) {
-                break;
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Begins with all leases now and then, and where it does not know better.
+    fn begin_look(&mut self, now: Timestamp) {
+        let is_whole_due = self.whole_look.is_none_or(|looked| looked.elapsed() >= WHOLE_LOOK_EVERY);
+        // The clock may have stepped back.
+        if is_whole_due || self.due_since.is_some_and(|since| since > now) {
+            self.due_since = None;
+        }
+        if self.due_since.is_none() {
+            self.whole_look = Some(Instant::now());
+        }
     }
 
     /// One line in each interval, with the sum.
@@ -64,14 +85,18 @@ impl Chore for Reaper {
     const FULL: usize = BATCH as usize;
 
     async fn run(&mut self) -> Result<usize> {
-        let shared = self.engine.shared();
+        let shared = self.engine.shared().clone();
         let held_since = match shared.grace.spared() {
             Spared::None => None,
             Spared::Before(moment) => Some(moment),
             Spared::All => return Ok(0),
         };
-        self.postpone(held_since).await.inspect_err(|_| shared.grace.lost())?;
-        let due = shared.store.due_leases(held_since, BATCH).await.inspect_err(|_| shared.grace.lost())?;
+        let now = self.engine.now();
+        self.begin_look(now);
+        let has_more = self.postpone(held_since).await.inspect_err(|_| shared.grace.lost())?;
+        let due = shared.store.due_leases(held_since, self.due_since, BATCH).await;
+        let due = due.inspect_err(|_| shared.grace.lost())?;
+        let found = due.len();
         let reaps = due.into_iter().map(|(key, stage_no, token_secret)| Reap {
             key,
             stage_no,
@@ -79,6 +104,10 @@ impl Chore for Reaper {
             jitter: rand::random(),
         });
         let reaped = execute_all(&self.engine, reaps).await?;
+        // What is left over is looked at again.
+        if reaped == found && found < Self::FULL && !has_more {
+            self.due_since = Some(now.before(OVERLAP));
+        }
         self.say(reaped);
         Ok(reaped)
     }

@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 pub use edit::{Changes, Edit};
 pub use fanout::NewJob;
 pub use run::{Grant, Hold};
@@ -23,7 +25,7 @@ use super::failure::Failure;
 use super::graph::Graph;
 use super::id::{JobKey, Name, StageNo};
 use super::retry::RetryPolicy;
-use super::stage::{Lease, OnFailure, Stage, StagePhase};
+use super::stage::{Attempt, Lease, OnFailure, Stage, StagePhase, StageState};
 use super::stage_table::StageTable;
 use super::time::Timestamp;
 
@@ -303,6 +305,19 @@ impl Job {
     /// When a lease ends unless it is renewed: with the grace of a job that is cancelled or has failed, if that is sooner.
     pub fn lease_end(&self, lease: &Lease) -> Timestamp {
         self.state.lease_end(lease.expires_at)
+    }
+
+    /// Notes until when a lease lasts, if it still has this secret.
+    pub fn renew_lease(job: &mut Arc<Self>, no: StageNo, secret: Uuid, expires_at: Timestamp) {
+        let differs = job.stages.get(no).is_some_and(|stage| {
+            stage.token_secret == Some(secret) && stage.lease().is_some_and(|lease| lease.expires_at != expires_at)
+        });
+        if differs
+            && let Some(stage) = Arc::make_mut(job).stages.get_mut(no)
+            && let StageState::Running(Attempt { lease: Some(lease), .. }) = &mut stage.state
+        {
+            lease.expires_at = expires_at;
+        }
     }
 
     /// When leases end if holders are asked to stop now and have `grace` for it. A holder hears of it with its next heartbeat, so the end

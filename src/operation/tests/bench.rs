@@ -5,18 +5,17 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::build::{JOB_ID, NAMESPACE, key};
+use super::build::{JOB_ID, NAMESPACE, key, leases};
 use super::checks;
 use crate::domain::event::JobEvent;
 use crate::domain::failure::{FailureClass, FailureReport};
 use crate::domain::id::{JobKey, LeaseToken, Name, StageNo};
 use crate::domain::job::{Grant, Hold, Job, JobState, NewJob};
-use crate::domain::lease::{LeaseKey, StoredLease};
 use crate::domain::namespace::Namespace;
 use crate::domain::permit::ResourceKey;
 use crate::domain::permit::resource::Resource;
 use crate::domain::refusal::Refusal;
-use crate::domain::stage::{Attempt, NewStage, Stage, StagePhase, StageState};
+use crate::domain::stage::{NewStage, Stage, StagePhase};
 use crate::domain::time::Timestamp;
 use crate::engine::world::{Draft, Key, Loaded, NamespaceEffect, Surroundings, World};
 use crate::operation::control_job::{Control, ControlJob};
@@ -159,9 +158,7 @@ impl Bench {
         }
         for (key, renewed) in world.leases {
             let job = self.committed.jobs.get_mut(&key.job).and_then(Option::as_mut).expect("what is renewed is there");
-            let stage = Arc::make_mut(job).stages.get_mut(key.stage_no).expect("a stage with a lease");
-            let StageState::Running(Attempt { lease: Some(lease), .. }) = &mut stage.state else { panic!("no lease") };
-            lease.expires_at = lease.expires_at.max(renewed.expires_at);
+            Job::renew_lease(job, key.stage_no, renewed.secret, renewed.expires_at);
             self.tables.renew(key, renewed.secret, renewed.expires_at);
         }
         self.committed.resources.extend(world.resources);
@@ -361,22 +358,6 @@ impl Bench {
         let token = self.lease(name);
         self.fail(token, FailureClass::ClientError).expect("recorded");
     }
-}
-
-/// The leases of a job as they are stored.
-fn leases(job: &Job) -> impl Iterator<Item = (LeaseKey, StoredLease)> {
-    job.stages.iter().filter_map(|stage| {
-        let lease = stage.lease()?;
-        let stored = StoredLease {
-            secret: stage.token_secret?,
-            fencing_token: Some(stage.fencing_token),
-            duration: lease.duration,
-            expires_at: lease.expires_at,
-            job_state: job.state,
-            job_revision: job.revision,
-        };
-        Some((LeaseKey { job: job.key, stage_no: stage.no }, stored))
-    })
 }
 
 impl From<LeaseToken> for Hold {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::domain::failure::{FailureClass, FailureReport};
 use crate::domain::id::{JobKey, Name, NamespaceId};
-use crate::domain::job::{DEFAULT_RETENTION, JobMeta, NewJob};
+use crate::domain::job::{DEFAULT_RETENTION, Job, JobMeta, NewJob};
+use crate::domain::lease::{LeaseKey, StoredLease};
 use crate::domain::retry::{RetryPolicy, RetryRule};
 use crate::domain::stage::{DEFAULT_QUEUE, DependsWhen, NewStage, OnFailure, StageSpec};
 use crate::domain::time::Timestamp;
@@ -117,4 +118,20 @@ pub fn rule(class: FailureClass) -> RetryRule {
 
 pub fn report(class: FailureClass) -> FailureReport {
     FailureReport { class, code: "E1".into(), message: "it broke".into(), retry_after: None, details: None }
+}
+
+/// The leases of a job as they are stored.
+pub fn leases(job: &Job) -> impl Iterator<Item = (LeaseKey, StoredLease)> {
+    job.stages.iter().filter_map(|stage| {
+        let lease = stage.lease()?;
+        let stored = StoredLease {
+            secret: stage.token_secret?,
+            fencing_token: Some(stage.fencing_token),
+            duration: lease.duration,
+            expires_at: lease.expires_at,
+            job_state: job.state,
+            job_revision: job.revision,
+        };
+        Some((LeaseKey { job: job.key, stage_no: stage.no }, stored))
+    })
 }

@@ -24,7 +24,7 @@ use crate::rpc::caller::Caller;
 use crate::rpc::convert::lease as convert;
 use crate::rpc::limits::{OUTCOMES_PER_CALL, STAGES_PER_LEASE_CALL};
 use crate::rpc::stage_writes::Written;
-use crate::rpc::{leases, outcomes};
+use crate::rpc::{heartbeat, leases, outcomes};
 
 /// Outcomes and beats without a result beyond which nothing more is read.
 const UNANSWERED_ITEMS: usize = 1_000;

@@ -1,8 +1,10 @@
-//! The lane of heartbeats passes nothing on: what another session is writing is tried again there a little later, behind what has come since.
+//! What a lane does not go on with by itself: most pass it on to the locking lane. The lane of heartbeats passes nothing on, but tries again a
+//! little later, behind what has come since.
 
 use tokio::time::Instant;
 
 use super::{HELD_FOR, HELD_PAUSE, Lane, Mode};
+use crate::engine::queue::Pending;
 use crate::engine::round::Work;
 use crate::error::Error;
 use crate::figures::writer::LaneKind;
@@ -11,6 +13,19 @@ impl Lane {
     /// Whether it passes operations on to the locking lane.
     pub(super) fn passes_aside(&self) -> bool {
         self.mode == Mode::Optimistic && self.kind != LaneKind::Leases
+    }
+
+    /// Passes some of a group on to the locking lane; returns the others.
+    pub(super) fn without(&self, group: Vec<Pending>, passed: impl Fn(&Pending) -> bool) -> Vec<Pending> {
+        let (passed, kept): (Vec<Pending>, Vec<Pending>) = group.into_iter().partition(passed);
+        passed.into_iter().for_each(|pending| self.pass_aside(pending));
+        kept
+    }
+
+    pub(super) fn pass_aside(&self, mut pending: Pending) {
+        self.shared.figures.contended.inc();
+        pending.rounds = pending.rounds.max(1);
+        self.aside.pass(pending);
     }
 
     /// In the lane of heartbeats, puts off what has to be decided again: renewals wait for no lock, so trying at once would be in vain as long as
