@@ -8,6 +8,7 @@
 mod answers;
 mod fleet;
 mod histories;
+mod kept_leases;
 mod kills;
 mod lost_replies;
 mod permit_histories;
