@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::address::KeyedChannel;
 use tokio::time::{Instant, MissedTickBehavior};
-use tonic::transport::Channel;
 
 use super::compare::{Scene, row};
 use super::load::{Sample, channels, closed_loop};
@@ -55,7 +55,7 @@ pub async fn heartbeats(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     for in_flight in scene.settings.in_flight(&[IN_FLIGHT]) {
         let call = {
             let (calls, told) = (calls.clone(), told.clone());
-            move |channel: Channel, n: u64| {
+            move |channel: KeyedChannel, n: u64| {
                 let (request, told) = (calls[usize::try_from(n).unwrap_or(0) % calls.len()].clone(), told.clone());
                 async move { Ok(beat(channel, request, &told).await.is_ok()) }
             }
@@ -78,7 +78,11 @@ pub async fn heartbeats(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
 }
 
 /// Submits so many jobs of one stage and leases them all.
-async fn lease(scene: &Scene<'_>, channels: &[Channel], leases: usize) -> anyhow::Result<Vec<proto::HeartbeatRequest>> {
+async fn lease(
+    scene: &Scene<'_>,
+    channels: &[KeyedChannel],
+    leases: usize,
+) -> anyhow::Result<Vec<proto::HeartbeatRequest>> {
     let stage = proto::StageSpec { name: "main".to_owned(), queue: scene.name.clone(), ..Default::default() };
     let job = proto::SubmitJobRequest { kind: scene.name.clone(), stages: vec![stage], ..Default::default() };
     for _ in 0..leases.div_ceil(PER_BATCH) {
@@ -114,7 +118,7 @@ async fn lease(scene: &Scene<'_>, channels: &[Channel], leases: usize) -> anyhow
 }
 
 /// One call.
-async fn beat(channel: Channel, request: proto::HeartbeatRequest, told: &Told) -> Result<(), tonic::Status> {
+async fn beat(channel: KeyedChannel, request: proto::HeartbeatRequest, told: &Told) -> Result<(), tonic::Status> {
     let reply = WorkerServiceClient::new(channel).heartbeat(request).await.inspect_err(|_| {
         told.refused.fetch_add(1, Ordering::Relaxed);
     })?;
@@ -125,7 +129,12 @@ async fn beat(channel: Channel, request: proto::HeartbeatRequest, told: &Told) -
 }
 
 /// Beats each lease at its time, whether or not earlier calls were answered. Latencies count from then.
-async fn open_loop(channels: &[Channel], calls: &Calls, run: Duration, told: &Arc<Told>) -> anyhow::Result<Sample> {
+async fn open_loop(
+    channels: &[KeyedChannel],
+    calls: &Calls,
+    run: Duration,
+    told: &Arc<Told>,
+) -> anyhow::Result<Sample> {
     let (began, every) = (Instant::now(), EVERY.div_f64(calls.len() as f64));
     let mut tick = tokio::time::interval(Duration::from_millis(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);

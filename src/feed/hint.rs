@@ -176,6 +176,13 @@ impl Outgoing {
         });
     }
 
+    /// Notes queues that have work.
+    pub fn note_queues(&self, queues: &[QueueKey]) {
+        if self.has_listeners.load(Ordering::Relaxed) {
+            self.mailbox.put(|news| queues.iter().for_each(|queue| news.note_queue(queue.clone())));
+        }
+    }
+
     /// Notes that a waiter of another server was granted a permit.
     pub fn note_grant(&self) {
         self.mailbox.put(|news| news.has_grants = true);

@@ -186,6 +186,12 @@ impl Hub {
         }
     }
 
+    /// Tells, other servers too, that stages in these queues can be picked again.
+    pub fn publish_woken(&self, queues: Vec<QueueKey>) {
+        self.outgoing.note_queues(&queues);
+        self.publish_ready(queues);
+    }
+
     /// Tells the other servers that somebody who waits there was granted a permit.
     pub fn announce_grants(&self) {
         self.outgoing.note_grant();

@@ -31,7 +31,7 @@ pub struct PermitFigures {
     /// Those that were lost: they expired, or were revoked.
     pub lost: Counter,
     released: Labelled<Counter>,
-    /// Ready stages that were woken because it was their turn.
+    /// Ready stages that were woken because a resource had room for them.
     pub stages_called: Counter,
     /// Moments at which something was due at a resource that somebody waits for.
     pub alarms: Counter,
@@ -79,7 +79,7 @@ impl PermitFigures {
         page.show("permits_denied", "Requests for a permit that were not granted at once, by reason", &self.denied);
         page.show(
             "permit_stages_called",
-            "Ready stages that were woken because it was their turn",
+            "Ready stages that were woken because a resource had room for them",
             &self.stages_called,
         );
         page.show("permit_alarms", "Moments at which something was due at a resource", &self.alarms);

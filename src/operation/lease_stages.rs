@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::permits::stages::{acquire, forgotten_at};
+use super::permits::stages::acquire;
 use super::{Operation, Reply, keep};
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::job::Grant;
@@ -87,7 +87,7 @@ impl Operation for LeaseStages {
                     remembered.extend(slot.map(|slot| (no, *slot)));
                 }
                 Err((resource, blocker)) => {
-                    edit.block(no, resource.uid, forgotten_at(world.now(), &blocker));
+                    edit.block(no, resource);
                     blocked.push((resource, blocker.block.reason));
                 }
             }

@@ -20,11 +20,14 @@ const LARGE_TABLES: &str = "
     INSERT INTO stage_specs (namespace_id, job_uid, stage_no, spec, depends_on)
     SELECT namespace_id, job_uid, stage_no, '{}', '[0]' FROM stages;
     INSERT INTO stage_artifacts SELECT namespace_id, job_uid, stage_no, '{}' FROM stages;
-    INSERT INTO ready_stages (namespace_id, job_uid, stage_no, queue, priority, ready_at, group_key, alone, blocked_on, blocked_until)
+    INSERT INTO ready_stages (namespace_id, job_uid, stage_no, queue, priority, ready_at, group_key, alone, resource_uid, blocked_on)
     SELECT 1, ('10000000-0000-8000-8000-' || lpad(i::text, 12, '0'))::uuid, 0,
         CASE WHEN i % 2 = 0 THEN 'bulk' ELSE 'q' || i END, 0, now(), 'g' || i % 20000, false,
-        CASE WHEN i % 3 = 0 THEN '40000000-0000-8000-8000-000000000001'::uuid END, CASE WHEN i % 3 = 0 THEN now() + interval '1 hour' END
-    FROM generate_series(1, 60000) i;
+        resource, CASE WHEN i % 3 = 0 THEN resource END
+    FROM generate_series(1, 60000) i, LATERAL (
+        SELECT ('40000000-0000-8000-8000-' || lpad(CASE WHEN i % 9 = 0 THEN i ELSE 1 END::text, 12, '0'))::uuid AS resource
+        WHERE i % 3 = 0 OR i % 5 = 0 UNION ALL SELECT NULL WHERE i % 3 > 0 AND i % 5 > 0
+    ) r;
     INSERT INTO leases SELECT 1, ('30000000-0000-8000-8000-' || lpad(i::text, 12, '0'))::uuid, 0, gen_random_uuid(), 'w', 1000000,
         now() + interval '1 hour', now() + interval '1 hour', 1
     FROM generate_series(1, 40000) i;
@@ -82,7 +85,6 @@ const STATEMENTS: &[Statement] = &[
     ("due_leases", "500, NULL, NULL", 10),
     ("postpone_leases", "2000, NULL, 5, NULL", 10),
     ("due_permits", "600000000, 0, 64", LOOK),
-    ("unblock_stages", "500", 10),
     ("forget_requests", "0, 64", LOOK),
     ("forget_groups", "0, 64", LOOK),
     ("forget_audit_events", "1000", 20),
@@ -143,7 +145,11 @@ const STATEMENTS: &[Statement] = &[
             '{0,0,0}', '{1,16,16}'",
         40,
     ),
-    ("wake_stages", "'{1}', '{40000000-0000-8000-8000-000000000001}', '{16}'", 400),
+    ("join_lines", "'{1}', '{40000000-0000-8000-8000-000000000001}', 16", 400),
+    // Nothing to wake in the first, as many as are wanted in each of a hundred queues of the second.
+    ("wake_stages", "'{1}', '{40000000-0000-8000-8000-000000000001}', '{16}', '{1}', '{f}', '{NULL}'", 700),
+    ("wake_stages", "'{1}', '{40000000-0000-8000-8000-000000000009}', '{16}', '{1}', '{t}', '{NULL}'", 400),
+    ("next_lines", "'00000000-0000-0000-0000-000000000000', 1, 20", 2_000),
     // 200 queues, each found by the index, and up to 500 stages of each.
     ("ready_queues", "200, 100000", 5_000),
     ("names_of_namespaces", "'{1}'", 10),
@@ -159,7 +165,6 @@ const MAY_GROW: &[(&str, &str)] = &[
     ("resources_ahead", "the same"),
     ("stages_ahead", "the same"),
     ("shorten_leases", "the same"),
-    ("shorten_blocks", "the same"),
     ("jobs_since", "reads the history of the moment, found by a range index over its days"),
     ("list_jobs", "the filter decides"),
     ("list_records", "the filter decides"),

@@ -74,12 +74,9 @@ impl Store {
         Ok(swept)
     }
 
-    /// Brings leases back whose end lies further ahead than they last, and lets stages be tried again that would be left alone for too long:
-    /// the clock stepped back. Returns how many there were. Reads all of them.
+    /// Brings leases back whose end lies further ahead than they last: the clock stepped back. Returns how many there were. Reads all of them.
     pub async fn step_back(&self, limit: i64) -> Result<usize> {
-        let leases = self.background(include_str!("sql/shorten_leases.sql"), &[&limit]).await?;
-        let stages = self.background(include_str!("sql/shorten_blocks.sql"), &[&limit]).await?;
-        Ok(leases.len() + stages.len())
+        self.background(include_str!("sql/shorten_leases.sql"), &[&limit]).await.map(|rows| rows.len())
     }
 
     /// Jobs and stages of which something lies further ahead than it can, since the clock stepped back. Reads all that have a timer.

@@ -9,22 +9,54 @@ use uuid::Uuid;
 
 use super::Store;
 use super::connection::{Run, unavailable};
-use super::load;
+use super::load::{self, number};
 use super::walk::Walk;
-use crate::domain::id::{Name, NamespaceId};
+use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
 use crate::domain::permit::ResourceKey;
+use crate::domain::permit::line::StagePlace;
 use crate::domain::permit::resource::{KEPT_FOR, Resource};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-/// Ready stages that were woken: how many of each resource, and in which queues.
-#[derive(Debug, Default)]
-pub struct Woken {
-    /// Of each resource, how many.
-    pub by_resource: HashMap<ResourceKey, i64>,
-    /// Where they can be picked now.
-    pub queues: HashSet<(NamespaceId, Name)>,
+/// A wake-up of stages that wait in the line of a resource.
+#[derive(Clone, Copy, Debug)]
+pub struct WakeUp {
+    /// How many are to be picked then. 0: only look whether any is left.
+    pub stages: i64,
+    /// Stages that need more than this stay. None: there is no such limit.
+    pub largest: Option<i64>,
+    /// As many of each queue rather than the first in line.
+    pub every_queue: bool,
+    /// The arrival of their place in the line; once it has another, nothing is done. None: they have no place, or it does not matter.
+    pub arrival: Option<Timestamp>,
 }
+
+/// Of the stages that need a resource, those that can be picked and those that wait.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StagesPicked {
+    /// How many can be picked now, those that were woken included; no more are counted than were asked for.
+    pub pickable: i64,
+    /// Whether any waited before.
+    pub any_waits: bool,
+}
+
+/// A line of stages that wait for a resource.
+#[derive(Debug)]
+pub struct StageLine {
+    /// The resource.
+    pub key: ResourceKey,
+    /// The stage at its head.
+    pub head: (JobKey, StageNo),
+    /// The priority of that stage.
+    pub priority: i32,
+    /// The version of the resource. None: there is no such resource.
+    pub version: Option<i64>,
+    /// The place that the stages share there. None: they have none.
+    pub place: Option<StagePlace>,
+}
+
+/// What was found of each resource, how many stages were woken in all, and in which queues.
+pub type Woken = (HashMap<ResourceKey, StagesPicked>, u64, Vec<(NamespaceId, Name)>);
 
 impl Store {
     /// Resources as they are stored; missing ones are absent.
@@ -57,25 +89,48 @@ impl Store {
         Ok(rows.iter().map(item).collect())
     }
 
-    /// Lets the first stages that wait for each resource be picked again, so many of each.
-    pub async fn wake_stages(&self, wanted: &[(ResourceKey, i64)]) -> Result<Woken> {
-        let namespaces: Vec<i32> = wanted.iter().map(|(key, _)| key.namespace.0).collect();
-        let uids: Vec<Uuid> = wanted.iter().map(|(key, _)| key.uid).collect();
-        let counts: Vec<i64> = wanted.iter().map(|(_, count)| *count).collect();
-        let rows = self.background(include_str!("sql/wake_stages.sql"), &[&namespaces, &uids, &counts]).await?;
-        let mut woken = Woken::default();
+    /// Lets the first stages that wait for resources be picked again. What is not found has changed meanwhile.
+    pub async fn wake_stages(&self, wake_ups: &HashMap<ResourceKey, WakeUp>) -> Result<Woken> {
+        let namespaces: Vec<i32> = wake_ups.keys().map(|key| key.namespace.0).collect();
+        let uids: Vec<Uuid> = wake_ups.keys().map(|key| key.uid).collect();
+        let counts: Vec<i64> = wake_ups.values().map(|wake_up| wake_up.stages).collect();
+        let largest: Vec<i64> = wake_ups.values().map(|wake_up| wake_up.largest.unwrap_or(i64::MAX)).collect();
+        let every_queue: Vec<bool> = wake_ups.values().map(|wake_up| wake_up.every_queue).collect();
+        let arrivals: Vec<Option<i64>> = wake_ups.values().map(|wake_up| wake_up.arrival.map(|at| at.0)).collect();
+        let params: [&(dyn ToSql + Sync); 6] = [&namespaces, &uids, &counts, &largest, &every_queue, &arrivals];
+        let rows = self.background(include_str!("sql/wake_stages.sql"), &params).await?;
+        let (mut found, mut woken, mut queues) = (HashMap::default(), 0, Vec::new());
         for row in &rows {
-            let namespace = NamespaceId(row.get(0));
-            *woken.by_resource.entry(ResourceKey { namespace, uid: row.get(1) }).or_default() += 1;
-            woken.queues.insert((namespace, row.get::<_, &str>(2).into()));
+            let key = resource_key(row);
+            found.insert(key, StagesPicked { pickable: row.get(2), any_waits: row.get(4) });
+            woken += row.get::<_, i64>(3).unsigned_abs();
+            queues.extend(row.get::<_, Vec<&str>>(5).into_iter().map(|queue| (key.namespace, queue.into())));
         }
-        Ok(woken)
+        Ok((found, woken, queues))
     }
 
-    /// Lets stages be picked again that nobody has woken in time. Returns their queues, at most `limit`.
-    pub async fn unblock_stages(&self, limit: i64) -> Result<Vec<(NamespaceId, Name)>> {
-        let rows = self.background(include_str!("sql/unblock_stages.sql"), &[&limit]).await?;
-        Ok(rows.iter().map(|row| (NamespaceId(row.get(0)), row.get::<_, &str>(1).into())).collect())
+    /// Lets stages that can be picked wait in the lines of resources that are in use, at most so many; returns how many did.
+    pub async fn join_lines(&self, keys: &[ResourceKey], limit: usize) -> Result<usize> {
+        let namespaces: Vec<i32> = keys.iter().map(|key| key.namespace.0).collect();
+        let uids: Vec<Uuid> = keys.iter().map(|key| key.uid).collect();
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self.background(include_str!("sql/join_lines.sql"), &[&namespaces, &uids, &limit]).await?;
+        Ok(rows.len())
+    }
+
+    /// The lines of stages behind that of a resource, in the order of uids, at most `limit`. None: from the first.
+    pub async fn next_lines(&self, after: Option<ResourceKey>, limit: usize) -> Result<Vec<StageLine>> {
+        let (uid, namespace) = after.map_or((Uuid::nil(), 0), |key| (key.uid, key.namespace.0));
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self.background(include_str!("sql/next_lines.sql"), &[&uid, &namespace, &limit]).await?;
+        let line = |row: &Row| {
+            let key = resource_key(row);
+            let head = (JobKey { namespace: key.namespace, uid: row.get(2) }, number(row.get(3)));
+            // What cannot be read is taken for missing, and the stages are woken.
+            let place = row.get::<_, Option<&str>>(5).and_then(|place| serde_json::from_str(place).ok());
+            StageLine { key, head, priority: row.get(6), version: row.get(4), place }
+        };
+        Ok(rows.iter().map(line).collect())
     }
 
     /// Resources with permits that their holders have not renewed for ten minutes, in the next pages of a walk over `permits`.

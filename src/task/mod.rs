@@ -7,6 +7,7 @@ mod due;
 mod figures;
 mod followed;
 mod housekeeping;
+mod lines;
 mod permits;
 mod step_back;
 mod turn;
@@ -102,6 +103,7 @@ impl Loops {
         loops.add(permits::Presence::new(engine.clone()), engine, shutdown);
         loops.add(permits::PermitReaper::new(engine.clone()), engine, shutdown);
         loops.add(permits::ForgottenPermits::new(engine.clone()), engine, shutdown);
+        loops.add(lines::StageLines::new(engine.clone()), engine, shutdown);
         loops.add(permits::IdleResources::new(engine.clone()), engine, shutdown);
         loops.add(step_back::StepBack::new(engine.clone()), engine, shutdown);
         loops.add(housekeeping::Retire::new(engine.clone()), engine, shutdown);

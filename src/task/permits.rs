@@ -1,4 +1,4 @@
-//! Permits whose time is up, resources at which something is due, stages that nobody has woken; and which servers are there.
+//! Permits whose time is up, resources at which something is due; and which servers are there.
 
 use std::time::Duration;
 
@@ -36,11 +36,7 @@ impl Chore for PermitReaper {
     async fn run(&mut self) -> Result<usize> {
         let shared = self.engine.shared();
         let due = shared.store.due_resources(BATCH).await?;
-        let woken = execute_all(&self.engine, due.into_iter().map(|key| WakeResource { key })).await?;
-        let unblocked = shared.store.unblock_stages(BATCH).await?;
-        let found = woken + unblocked.len();
-        shared.hub.publish_ready(unblocked);
-        Ok(found)
+        execute_all(&self.engine, due.into_iter().map(|key| WakeResource { key, is_overdue: true })).await
     }
 }
 
@@ -63,7 +59,7 @@ impl Chore for ForgottenPermits {
 
     async fn run(&mut self) -> Result<usize> {
         let due = self.engine.shared().store.due_permits(&mut self.walk).await?;
-        execute_all(&self.engine, due.into_iter().map(|key| WakeResource { key })).await
+        execute_all(&self.engine, due.into_iter().map(|key| WakeResource { key, is_overdue: false })).await
     }
 }
 

@@ -43,7 +43,8 @@ impl Chore for StepBack {
         let ahead: BTreeSet<ResourceKey> = store.resources_ahead(BATCH).await?.into_iter().collect();
         let timers = store.timers_ahead(BATCH).await?;
         let found = ahead.len().max(timers.len());
-        let woken = execute_all(&self.engine, ahead.into_iter().map(|key| WakeResource { key })).await?;
+        let woken =
+            execute_all(&self.engine, ahead.into_iter().map(|key| WakeResource { key, is_overdue: false })).await?;
         let wakes = timers.into_iter().map(|(key, stage_no)| Wake { key, stage_no, jitter: rand::random() });
         let woken = woken + execute_all(&self.engine, wakes).await?;
         let shortened = store.step_back(BATCH).await?;

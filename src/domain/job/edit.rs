@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 use super::{Job, JobState};
 use crate::domain::event::{EventKind, JobEvent, StageChange};
 use crate::domain::id::{Name, StageNo};
 use crate::domain::json::Document;
+use crate::domain::permit::ResourceKey;
 use crate::domain::stage::{Stage, StageState};
 use crate::domain::time::Timestamp;
 
@@ -21,9 +20,8 @@ pub struct Changes {
     pub rewired: BTreeSet<StageNo>,
     /// Stages whose lease was extended; that alone is no new revision.
     pub renewed: BTreeSet<StageNo>,
-    /// Ready stages that wait for a resource, by its uid, and are tried again at a moment even if nobody wakes them; that is no
-    /// new revision either.
-    pub blocked: BTreeMap<StageNo, (Uuid, Timestamp)>,
+    /// Ready stages that wait for a resource until they are woken; that is no new revision either.
+    pub blocked: BTreeMap<StageNo, ResourceKey>,
     /// Artifacts that were set, or removed by a new run.
     pub artifacts: BTreeMap<StageNo, Option<Document>>,
     /// Stages that were added again as something else.

@@ -10,11 +10,10 @@ use crate::domain::event::EventKind;
 use crate::domain::failure::{Failure, FailureClass, FailureReport};
 use crate::domain::id::{LeaseToken, Name, StageNo};
 use crate::domain::json::Document;
-use crate::domain::permit::HeldPermit;
+use crate::domain::permit::{HeldPermit, ResourceKey};
 use crate::domain::refusal::Refusal;
 use crate::domain::retry::Verdict;
 use crate::domain::stage::{Attempt, DEFAULT_LEASE, Lease, NewStage, Stage, StagePhase, StageState};
-use crate::domain::time::Timestamp;
 
 /// A worker's wish for a lease.
 #[derive(Clone, Debug)]
@@ -98,8 +97,8 @@ impl Edit {
     }
 
     /// Notes that a ready stage waits for a resource.
-    pub fn block(&mut self, no: StageNo, resource: Uuid, until: Timestamp) {
-        self.changes().blocked.insert(no, (resource, until));
+    pub fn block(&mut self, no: StageNo, resource: ResourceKey) {
+        self.changes().blocked.insert(no, resource);
     }
 
     /// Begins an attempt by name, with a lease if the caller wants one, and with the permits that were granted for it.

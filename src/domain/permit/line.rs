@@ -1,4 +1,4 @@
-//! Who waits for a resource: callers, and ready stages, which have one place together.
+//! Who waits for a resource: callers, and ready stages, which share one place.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use super::{Bound, Claim, Mode};
 use crate::domain::id::{LeaseToken, Name};
 use crate::domain::time::Timestamp;
 
-/// A turn of which no stage was seen for so long is nobody's; stages that wait try again every ten seconds.
-const ABANDONED_AFTER: Duration = Duration::from_secs(30);
+/// The place of stages is looked at again after this long, in case none of them is left: others wait behind it.
+const SEEN_FOR: Duration = Duration::from_secs(30);
 
 /// Who is before whom: the higher priority, then the earlier arrival.
 pub type Place = (Reverse<i32>, Timestamp, Uuid);
@@ -53,33 +53,67 @@ impl Waiter {
     }
 }
 
-/// The one place in the line for all ready stages that wait for the resource.
+/// The place in the line that all ready stages share which wait for the resource. The stages themselves stand in `ready_stages`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Turn {
-    /// That of the stage that came first.
+pub struct StagePlace {
+    /// The highest priority of the stages, as far as it is known.
     pub priority: i32,
-    /// When it came.
+    /// When the first of them came, or when some of them last had their wake-up.
     pub arrival: Timestamp,
-    /// What that stage asks for.
+    /// What the first of them asks for.
     pub amount: i64,
     /// How it would use it.
     pub mode: Mode,
-    /// When a stage was last seen to wait, to within seconds. They try again now and then; where none does, none waits.
+    /// When stages were last seen to wait, to within seconds.
     pub seen: Timestamp,
-    /// Stages have been called and have precedence until then.
+    /// Whether stages have been woken.
+    #[serde(default, skip_serializing_if = "Wake::is_none")]
+    pub wake: Wake,
+    /// Until then wake-ups take the first stages of every queue: those at the head of the line have no workers. None: in the order of the line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub called_until: Option<Timestamp>,
+    pub every_queue_until: Option<Timestamp>,
 }
 
-impl Turn {
-    /// Whether a stage that waits would have been seen since.
-    pub fn is_abandoned(&self, now: Timestamp) -> bool {
-        self.seen.after(ABANDONED_AFTER) <= now
+/// Where the wake-up of stages that wait for a resource stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Wake {
+    /// None was woken: all of them wait.
+    #[default]
+    None,
+    /// As many as there was room for were woken, and the room is left for them.
+    Woken {
+        /// Until then.
+        until: Timestamp,
+    },
+    /// Some were woken and no worker has taken them. They can be picked at any time; those behind them are served meanwhile.
+    Idle,
+}
+
+impl Wake {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
+impl StagePlace {
+    /// The place of stages of which the first has come.
+    pub fn new(priority: i32, arrival: Timestamp, amount: i64, mode: Mode, now: Timestamp) -> Self {
+        Self { priority, arrival, amount, mode, seen: now, wake: Wake::None, every_queue_until: None }
     }
 
-    /// When it is abandoned unless a stage is seen.
-    pub fn abandoned_at(&self) -> Timestamp {
-        self.seen.after(ABANDONED_AFTER)
+    /// Whether those behind it have to wait.
+    pub fn holds_up(&self, now: Timestamp) -> bool {
+        match self.wake {
+            Wake::None => true,
+            Wake::Woken { until } => until > now,
+            Wake::Idle => false,
+        }
+    }
+
+    /// When it is to be looked at again, if others wait behind it.
+    pub fn check_at(&self) -> Timestamp {
+        self.seen.after(SEEN_FOR)
     }
 
     /// Where the stages stand.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::adaptive_limit::AdaptiveLimit;
 pub use super::audit::{Reset, Revocation};
 use super::breaker::{Breaker, BreakerPhase};
-use super::line::{Place, Turn, Waiter};
+use super::line::{Place, StagePlace, Waiter, Wake};
 use super::policy::Policy;
 use super::token_bucket::TokenBucket;
 use super::{Bound, Claim, Mode, Outcome, Permit, ResourceKey};
@@ -52,7 +52,7 @@ pub struct State {
     pub latest_arrival: Option<Timestamp>,
     /// The place of the stages that wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub turn: Option<Turn>,
+    pub stages: Option<StagePlace>,
     /// The last resets of the breaker, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resets: Vec<Reset>,
@@ -325,9 +325,9 @@ impl Resource {
         self.held_permits().filter(is_due).map(|permit| permit.id).collect()
     }
 
-    /// Whether somebody waits for it.
+    /// Whether somebody waits for it, other than stages without workers.
     pub fn is_awaited(&self) -> bool {
-        !self.line.is_empty() || self.state.turn.is_some()
+        !self.line.is_empty() || self.state.stages.is_some_and(|stages| stages.wake != Wake::Idle)
     }
 
     /// Whether it learns from how much of it is in use, so that holders who are late must not count.

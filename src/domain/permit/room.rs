@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::breaker::Admission;
-use super::line::{Place, Turn, Waiter};
+use super::line::{Place, StagePlace, Waiter, Wake};
 use super::resource::Resource;
 use super::step_back::SLACK;
 use super::{Block, BlockReason, Claim, MAX_HOLDERS, Mode};
@@ -11,8 +11,8 @@ use crate::domain::time::Timestamp;
 
 /// After so long nobody may pass a waiter of several resources any more, whatever it waits for.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Stages that are called at once, at most.
-const MAX_CALLED: i64 = 64;
+/// Stages that are woken at once, at most.
+const MAX_WOKEN: i64 = 64;
 
 impl Resource {
     /// How a claim would use it.
@@ -41,6 +41,14 @@ impl Resource {
             .map(|capacity| most("capacity", capacity))
             .or_else(|| highest.map(|max| most("highest limit", max)))
             .or_else(|| burst.map(|burst| most("burst", burst)))
+    }
+
+    /// The largest amount of a shared claim that can ever be had. None: there is no such limit.
+    pub fn largest(&self) -> Option<i64> {
+        let policy = self.policy.as_ref()?;
+        let capacity = policy.capacity.filter(|capacity| *capacity > 0);
+        let highest = policy.adaptive.as_ref().map(|adaptive| adaptive.max);
+        capacity.into_iter().chain(highest).chain(policy.rates.iter().map(|rate| rate.burst)).min()
     }
 
     /// Whether a claim fits now, if nobody is before it.
@@ -112,15 +120,15 @@ impl Resource {
     }
 
     /// Whether a claim that stands at a place can be granted: it fits, and nobody before it waits for this resource. A stage does
-    /// not wait for the stages' own turn.
+    /// not wait for the place that it shares with other stages.
     pub fn allows(&self, claim: &Claim, place: Place, is_stage: bool, now: Timestamp) -> Result<(), Block> {
         self.fits(claim, now)?;
         let mut before = self.line.range(..place).map(|(_, waiter)| waiter);
         if before.any(|waiter| self.holds_up(waiter, now)) {
             return Err(self.queued(claim));
         }
-        let turn = self.state.turn.filter(|turn| !is_stage && turn.place() < place);
-        if turn.is_some_and(|turn| turn.called_until.is_none_or(|until| until > now)) {
+        let stages = self.state.stages.filter(|stages| !is_stage && stages.place() < place);
+        if stages.is_some_and(|stages| stages.holds_up(now)) {
             return Err(self.queued(claim));
         }
         Ok(())
@@ -150,9 +158,10 @@ impl Resource {
         waiter.claims.iter().find(|claim| claim.resource == self.name)
     }
 
-    /// What the stages whose turn it is ask for.
-    pub fn claim_of_turn(&self, turn: &Turn) -> Claim {
-        Claim { resource: self.name.clone(), amount: turn.amount, mode: Some(turn.mode) }
+    /// What the stages that wait ask for: the claim of the first, or the least there is if that can never be had and holds up nobody.
+    pub fn claim_of_stages(&self, stages: &StagePlace) -> Claim {
+        let claim = Claim { resource: self.name.clone(), amount: stages.amount, mode: Some(stages.mode) };
+        if self.never(&claim).is_some() { Claim { amount: 1, ..claim } } else { claim }
     }
 
     /// How many claims like this one could be granted now, about, up to a bound.
@@ -161,7 +170,7 @@ impl Resource {
             return 0;
         }
         let Some(policy) = &self.policy else {
-            return if self.mode_of(claim) == Mode::Exclusive { 1 } else { MAX_CALLED };
+            return if self.mode_of(claim) == Mode::Exclusive { 1 } else { MAX_WOKEN };
         };
         let breaker = policy.breaker.as_ref().zip(self.state.breaker.as_ref());
         let is_free = breaker.is_none_or(|(policy, breaker)| breaker.admission(policy, now) == Admission::Free);
@@ -172,12 +181,11 @@ impl Resource {
         let left = self.limit().map(|limit| (limit - self.in_use) / claim.amount);
         let tokens = policy.rates.iter().zip(&self.state.buckets);
         let tokens = tokens.map(|(rate, bucket)| bucket.available(rate, now) / claim.amount);
-        left.into_iter().chain(tokens).min().unwrap_or(MAX_CALLED).clamp(1, MAX_CALLED)
+        left.into_iter().chain(tokens).min().unwrap_or(MAX_WOKEN).clamp(1, MAX_WOKEN)
     }
 
     /// When something happens by itself: to a probe of the breaker, or that somebody waits for.
     pub fn wakes_at(&self, now: Timestamp) -> Option<Timestamp> {
-        let turn = self.state.turn.as_ref();
         if !self.is_awaited() {
             let has_breaker = self.policy.as_ref().is_some_and(|policy| policy.breaker.is_some());
             let probes = self.held_permits().filter(|permit| has_breaker && permit.is_probe());
@@ -186,11 +194,16 @@ impl Resource {
         let mut moments: Vec<Timestamp> = self.line.values().map(|waiter| waiter.until).min().into_iter().collect();
         moments.extend(self.first_expiry());
         let block = |claim: &Claim| self.fits(claim, now).err().and_then(|block| block.until);
-        moments.extend(turn.and_then(|turn| block(&self.claim_of_turn(turn))));
-        // Nobody may come of those who were called; then it is the turn of those behind, stages among them.
-        moments.extend(turn.and_then(|turn| turn.called_until));
-        // And one that nobody wants any more is noticed.
-        moments.extend(turn.filter(|_| !self.line.is_empty()).map(Turn::abandoned_at));
+        if let Some(stages) = &self.state.stages {
+            moments.extend(match stages.wake {
+                Wake::None => block(&self.claim_of_stages(stages)),
+                // No worker may come for those that were woken; then those behind are served.
+                Wake::Woken { until } => Some(until),
+                Wake::Idle => None,
+            });
+            let is_in_the_way = !self.line.is_empty() && stages.holds_up(now);
+            moments.extend(is_in_the_way.then(|| stages.check_at()));
+        }
         // Only the first whom this resource holds up matters: who is behind has to wait for it.
         let first = self.line.values().find(|waiter| self.holds_up(waiter, now));
         moments.extend(first.and_then(|waiter| self.claim_of(waiter)).and_then(block));

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use super::Permit;
+use super::line::Wake;
 use super::resource::{Resource, State};
 use crate::domain::time::Timestamp;
 
@@ -60,9 +61,12 @@ impl State {
         if let Some(adaptive) = &mut self.adaptive {
             adaptive.step_back(by);
         }
-        if let Some(turn) = &mut self.turn {
-            turn.seen = turn.seen.before(by);
-            turn.called_until = turn.called_until.map(|until| until.before(by));
+        if let Some(stages) = &mut self.stages {
+            stages.seen = stages.seen.before(by);
+            stages.every_queue_until = stages.every_queue_until.map(|until| until.before(by));
+            if let Wake::Woken { until } = &mut stages.wake {
+                *until = until.before(by);
+            }
         }
     }
 }

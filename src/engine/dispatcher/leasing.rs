@@ -167,6 +167,7 @@ impl Dispatcher {
         shared.heads.leased(&leased);
         for (resource, reason) in &reply.blocked {
             shared.permits.denied(*resource, *reason);
+            shared.permits.holds_up_stages(*resource);
         }
         // Those that wait for a permit are known to: their commit has noted it.
         let lost = others.len() > reply.blocked.len();

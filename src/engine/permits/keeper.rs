@@ -1,4 +1,4 @@
-//! Serves alarms and calls as they come, and looks after waits that other servers may have served.
+//! Serves alarms as they come, wakes stages or lets them join a line, and looks after waits that other servers may have served.
 
 use std::time::Duration;
 
@@ -7,17 +7,21 @@ use futures::future::join_all;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::Call;
 use crate::domain::permit::ResourceKey;
 use crate::engine::Engine;
 use crate::engine::cache::Cached;
 use crate::engine::world::Key;
-use crate::operation::permits::wake::{ClearTurn, WakeResource};
+use crate::error::Result;
+use crate::failpoint;
+use crate::operation::permits::wake::{ClearStages, WakeResource};
+use crate::store::permits::{StagesPicked, WakeUp};
 
 /// Alarms that are served at once.
 const AT_ONCE: usize = 256;
-/// Waits that are looked after at once.
+/// Waits that are looked after at once, and lines that stages join at once.
 const LOOK_AT: usize = 1_000;
+/// Stages that join a line at once.
+const JOIN_AT_ONCE: usize = 1_000;
 /// How often waits are looked after while other servers are there.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Without an alarm.
@@ -28,7 +32,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// Runs until `shutdown`.
 pub async fn keep(engine: Engine, shutdown: CancellationToken) {
     let serve = async {
-        tokio::join!(serve_alarms(&engine), serve_calls(&engine), look_after_waits(&engine));
+        tokio::join!(serve_alarms(&engine), serve_wake_ups(&engine), serve_joining(&engine), look_after_waits(&engine));
     };
     tokio::select! {
         () = shutdown.cancelled() => {}
@@ -55,7 +59,7 @@ async fn serve_alarms(engine: &Engine) {
             let engine = engine.clone();
             // Each for itself: one whose row somebody holds shall not hold up the others. It has no other alarm meanwhile.
             tokio::spawn(async move {
-                match engine.execute(WakeResource { key }, None).await {
+                match engine.execute(WakeResource { key, is_overdue: false }, None).await {
                     // Its commit has set the next alarm.
                     Ok(reply) if reply.applied => {}
                     Ok(_) | Err(_) => set_again(&engine, key),
@@ -75,37 +79,72 @@ fn set_again(engine: &Engine, key: ResourceKey) {
     }
 }
 
-/// Wakes stages whose turn it is. Where none waited, none is expected.
-async fn serve_calls(engine: &Engine) {
+/// Wakes stages that are the next in line. Where none is left, their place goes to others.
+async fn serve_wake_ups(engine: &Engine) {
     let shared = engine.shared();
     loop {
-        let calls = shared.permits.take_calls();
-        if calls.is_empty() {
-            shared.permits.called.notified().await;
+        let wake_ups = shared.permits.take_wake_ups();
+        if wake_ups.is_empty() {
+            shared.permits.has_wake_ups.notified().await;
             continue;
         }
-        let wanted: Vec<(ResourceKey, i64)> = calls.iter().map(|(key, call)| (*key, call.stages)).collect();
-        match shared.store.wake_stages(&wanted).await {
-            Ok(woken) => {
-                let count: i64 = woken.by_resource.values().sum();
-                shared.permits.figures.stages_called.inc_by(count.unsigned_abs());
-                shared.hub.publish_ready(woken.queues.into_iter().collect());
-                clear_turns(engine, &calls, &woken.by_resource).await;
+        match wake(engine, &wake_ups).await {
+            Ok(found) => {
+                let is_gone = |key: &ResourceKey, wake_up: &WakeUp| {
+                    let is_none =
+                        |found: &StagesPicked| found.pickable == 0 && (wake_up.stages > 0 || !found.any_waits);
+                    found.get(key).is_some_and(is_none)
+                };
+                let gone = wake_ups.iter().filter(|(key, wake_up)| is_gone(key, wake_up));
+                let clear = |(key, wake_up): (&ResourceKey, &WakeUp)| {
+                    let arrival = wake_up.arrival?;
+                    Some(engine.execute(ClearStages { key: *key, arrival }, None))
+                };
+                for cleared in join_all(gone.filter_map(clear)).await {
+                    if let Err(error) = cleared {
+                        tracing::debug!(%error, "stages that are gone still have a place in a line");
+                    }
+                }
             }
-            // They are tried again by themselves after a while.
+            // The alarm at the end of their time comes back to them.
             Err(error) => tracing::debug!(%error, "stages that wait for permits were not woken"),
         }
     }
 }
 
-async fn clear_turns(engine: &Engine, calls: &HashMap<ResourceKey, Call>, woken: &HashMap<ResourceKey, i64>) {
-    // Those that were woken have precedence until they have come; then the next call finds that there are no more.
-    let all = calls.iter().filter(|(key, _)| !woken.contains_key(key));
-    let clear =
-        |(key, call): (&ResourceKey, &Call)| engine.execute(ClearTurn { key: *key, arrival: call.arrival }, None);
-    for cleared in join_all(all.map(clear)).await {
-        if let Err(error) = cleared {
-            tracing::debug!(%error, "a turn of stages was not cleared");
+/// Lets stages be picked again, and tells the dispatchers of all servers.
+pub async fn wake(
+    engine: &Engine,
+    wake_ups: &HashMap<ResourceKey, WakeUp>,
+) -> Result<HashMap<ResourceKey, StagesPicked>> {
+    let shared = engine.shared();
+    failpoint::hit("before_wake");
+    let (found, woken, queues) = shared.store.wake_stages(wake_ups).await?;
+    shared.permits.figures.stages_called.inc_by(woken);
+    shared.hub.publish_woken(queues);
+    Ok(found)
+}
+
+/// Lets stages that need what is in use wait in its line, before each of them is tried.
+async fn serve_joining(engine: &Engine) {
+    let shared = engine.shared();
+    loop {
+        let mut joining = shared.permits.take_joining();
+        if joining.is_empty() {
+            shared.permits.has_joining.notified().await;
+            continue;
+        }
+        joining.truncate(LOOK_AT);
+        loop {
+            match shared.store.join_lines(&joining, JOIN_AT_ONCE).await {
+                Ok(joined) if joined >= JOIN_AT_ONCE => {}
+                Ok(_) => break,
+                Err(error) => {
+                    // Those that are left are held up one by one.
+                    tracing::debug!(%error, "stages did not join a line");
+                    break;
+                }
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What follows from commits of resources on this server: who waits is told, what is due by the clock is watched, stages are called.
+//! What follows from commits of resources on this server: who waits is told, what is due by the clock is watched, stages in line are woken.
 //!
 //! Layout: `waits` are the callers who wait here; `breakers` are those that are open; `alarms` are the moments at which something happens to a resource by itself; `keeper`
-//! is the task that serves alarms and calls, and looks after waits that other servers have served.
+//! is the task that serves alarms, wakes stages or lets them join a line, and looks after waits that other servers have served.
 //!
 //! **Invariants.** Lanes only note here and never wait. Nothing rests on an alarm or a note that is lost: the stored alarms, the ends
 //! of waits and a look now and then find what was missed.
@@ -23,26 +23,19 @@ use super::followers::Followers;
 use super::grace::Spared;
 use super::world::Surroundings;
 use crate::domain::permit::breaker::BreakerPhase;
+use crate::domain::permit::line::{StagePlace, Wake};
 use crate::domain::permit::resource::Resource;
 use crate::domain::permit::{BlockReason, ResourceKey};
 use crate::domain::time::Timestamp;
 use crate::feed::Hub;
 use crate::figures::permits::PermitFigures;
+use crate::store::permits::WakeUp;
 use alarms::Alarms;
 use breakers::Breakers;
 pub use waits::{Signal, Wait, Waits};
 
 /// Resources whose denials are counted; the longest undenied is forgotten.
 const MAX_COUNTED: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is more than none");
-
-/// Stages that wait for a resource have their turn.
-#[derive(Clone, Copy, Debug)]
-pub struct Call {
-    /// How many to wake.
-    pub stages: i64,
-    /// When their turn began.
-    pub arrival: Timestamp,
-}
 
 /// The permits of this server.
 pub struct Permits {
@@ -57,8 +50,10 @@ pub struct Permits {
     /// Breakers that are not closed.
     pub breakers: Breakers,
     alarms: Alarms,
-    calls: Mutex<HashMap<ResourceKey, Call>>,
-    called: Notify,
+    wake_ups: Mutex<HashMap<ResourceKey, WakeUp>>,
+    has_wake_ups: Notify,
+    joining: Mutex<HashSet<ResourceKey>>,
+    has_joining: Notify,
     denials: Mutex<LruCache<ResourceKey, [u64; BlockReason::ALL.len()]>>,
     surroundings: Mutex<Surroundings>,
 }
@@ -75,8 +70,10 @@ impl Permits {
             figures: PermitFigures::default(),
             breakers: Breakers::default(),
             alarms: Alarms::default(),
-            calls: Mutex::default(),
-            called: Notify::new(),
+            wake_ups: Mutex::default(),
+            has_wake_ups: Notify::new(),
+            joining: Mutex::default(),
+            has_joining: Notify::new(),
             denials: Mutex::new(LruCache::new(MAX_COUNTED)),
             surroundings: Mutex::new(Surroundings { server, servers, as_of: None, spared: Spared::None }),
         }
@@ -130,14 +127,16 @@ impl Permits {
         self.tell_waiters(hub, before, after);
         self.count(before, after);
         self.note_breaker(before, after, now);
-        let was = before.and_then(|before| before.state.turn);
-        let called = after.state.turn.filter(|turn| turn.called_until.is_some() && Some(*turn) != was);
-        if let Some(turn) = called {
-            // Some more than there is room for: what they need besides may not be there.
-            let stages = 2 * after.room(&after.claim_of_turn(&turn), now) + 2;
-            lock(&self.calls).insert(key, Call { stages, arrival: turn.arrival });
-            self.called.notify_one();
+        if let Some(wake_up) = wake_up(before.and_then(|before| before.state.stages), after, now) {
+            lock(&self.wake_ups).insert(key, wake_up);
+            self.has_wake_ups.notify_one();
         }
+    }
+
+    /// Notes that a resource holds up a stage: others that need it can wait in its line without being tried.
+    pub fn holds_up_stages(&self, key: ResourceKey) {
+        lock(&self.joining).insert(key);
+        self.has_joining.notify_one();
     }
 
     fn tell_waiters(&self, hub: &Hub, before: Option<&Arc<Resource>>, after: &Arc<Resource>) {
@@ -201,9 +200,28 @@ impl Permits {
         lock(&self.denials).peek(key).copied().unwrap_or_default()
     }
 
-    fn take_calls(&self) -> HashMap<ResourceKey, Call> {
-        std::mem::take(&mut *lock(&self.calls))
+    fn take_wake_ups(&self) -> HashMap<ResourceKey, WakeUp> {
+        std::mem::take(&mut *lock(&self.wake_ups))
     }
+
+    fn take_joining(&self) -> Vec<ResourceKey> {
+        std::mem::take(&mut *lock(&self.joining)).into_iter().collect()
+    }
+}
+
+/// The wake-up that follows from a commit, if one does.
+fn wake_up(was: Option<StagePlace>, after: &Resource, now: Timestamp) -> Option<WakeUp> {
+    let stages = after.state.stages.filter(|stages| Some(*stages) != was)?;
+    let room = || after.room(&after.claim_of_stages(&stages), now);
+    let (count, every_queue) = match stages.wake {
+        Wake::Woken { .. } => (room(), stages.every_queue_until.is_some_and(|until| until > now)),
+        // Nobody took those that were woken.
+        Wake::Idle => (room(), true),
+        // Others wait behind the stages, which were not seen for a while.
+        Wake::None if was == Some(StagePlace { seen: was?.seen, ..stages }) && !after.line.is_empty() => (0, false),
+        Wake::None => return None,
+    };
+    Some(WakeUp { stages: count, largest: after.largest(), every_queue, arrival: Some(stages.arrival) })
 }
 
 impl Default for Permits {

@@ -3,7 +3,7 @@
 //!
 //! **Who is served.** In each line the higher priority is first, then who came first. One whom the resource itself holds up holds
 //! up all behind it, so a big wish is not starved by small ones; one whom only another resource holds up is passed, for a while.
-//! Ready stages have one place in the line together: when it is theirs, some of them are called, and the room is left for them for a
+//! Ready stages share one place in the line: when they are the next, `stage_line` wakes some of them and leaves the room for them for a
 //! moment, since a worker has to take them.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::domain::id::{JobKey, Name, NamespaceId};
 use crate::domain::job::Hold;
-use crate::domain::permit::line::{Place, Turn, Waiter};
+use crate::domain::permit::line::{Place, StagePlace, Waiter};
 use crate::domain::permit::resource::{Resource, Terms};
 use crate::domain::permit::step_back::SLACK;
 use crate::domain::permit::{Block, Blocker, Claim, Granted, HeldPermit, ResourceKey};
@@ -26,21 +26,19 @@ use crate::operation::keep;
 pub const CLAIM_FOR: Duration = Duration::from_secs(5);
 /// How long a server may be there before all others know.
 const NEW_FOR: Duration = Duration::from_secs(3);
-/// How long room is left for stages that were called.
-const CALLED_FOR: Duration = Duration::from_secs(2);
 
 /// The workbench.
 pub struct Desk<'w> {
     pub world: &'w mut World,
     pub now: Timestamp,
     namespace: NamespaceId,
-    open: BTreeMap<ResourceKey, Open>,
+    pub(super) open: BTreeMap<ResourceKey, Open>,
 }
 
 /// A working copy.
-struct Open {
-    resource: Resource,
-    is_changed: bool,
+pub(super) struct Open {
+    pub(super) resource: Resource,
+    pub(super) is_changed: bool,
     /// Its line may be served.
     is_due: bool,
 }
@@ -105,8 +103,8 @@ impl<'w> Desk<'w> {
         !expired.is_empty()
     }
 
-    /// What is in the way of claims that stand at a place; those of a stage stand where it is the stages' turn, if it is. Permits
-    /// whose time is up are in nobody's way.
+    /// What is in the way of claims that stand at a place; those of a stage stand at the place that stages share, if there is one.
+    /// Permits whose time is up are in nobody's way.
     pub fn blocked(&mut self, claims: &[Claim], place: Place, is_stage: bool) -> Blocked {
         let now = self.now;
         let mut blocked = Vec::new();
@@ -131,8 +129,8 @@ impl<'w> Desk<'w> {
     fn allows(&mut self, claim: &Claim, place: Place, is_stage: bool) -> Result<(), Block> {
         let now = self.now;
         let resource = self.get_or_new(&claim.resource);
-        let turn = resource.state.turn.filter(|_| is_stage);
-        let place = turn.map_or(place, |turn| turn.place());
+        let stages = resource.state.stages.filter(|_| is_stage);
+        let place = stages.map_or(place, |stages| stages.place());
         resource.allows(claim, place, is_stage, now)
     }
 
@@ -238,9 +236,9 @@ impl<'w> Desk<'w> {
         let mut served: Option<Place> = None;
         while let Some(next) = self.next_in_line(key, served) {
             match next {
-                Next::Stages(turn) => {
-                    served = Some(turn.place());
-                    if !self.call(key, turn) {
+                Next::Stages(stages) => {
+                    served = Some(stages.place());
+                    if !self.serve_stages(key, stages) {
                         return;
                     }
                 }
@@ -259,62 +257,13 @@ impl<'w> Desk<'w> {
     fn next_in_line(&mut self, key: ResourceKey, served: Option<Place>) -> Option<Next> {
         let resource = self.get(key)?;
         let is_next = |place: &Place| served.is_none_or(|served| served < *place);
-        let turn = resource.state.turn.filter(|turn| is_next(&turn.place()));
+        let stages = resource.state.stages.filter(|stages| is_next(&stages.place()));
         let from = served.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
         let waiter = resource.line.range((from, std::ops::Bound::Unbounded)).next().map(|(_, waiter)| waiter.clone());
-        match (turn, waiter) {
-            (Some(turn), Some(waiter)) if waiter.place() < turn.place() => Some(Next::Waiter(waiter)),
-            (Some(turn), _) => Some(Next::Stages(turn)),
+        match (stages, waiter) {
+            (Some(stages), Some(waiter)) if waiter.place() < stages.place() => Some(Next::Waiter(waiter)),
+            (Some(stages), _) => Some(Next::Stages(stages)),
             (None, waiter) => waiter.map(Next::Waiter),
-        }
-    }
-
-    /// It is the stages' turn. True if those behind them may be served.
-    fn call(&mut self, key: ResourceKey, turn: Turn) -> bool {
-        let now = self.now;
-        let Some(open) = self.open.get_mut(&key) else { return false };
-        let resource = &mut open.resource;
-        let claim = resource.claim_of_turn(&turn);
-        if resource.fits(&claim, now).is_err() {
-            // What could never be had, or what nobody wants any more, holds up nobody.
-            if turn.is_abandoned(now) || resource.never(&claim).is_some() {
-                resource.state.turn = None;
-                open.is_changed = true;
-                return true;
-            }
-            if turn.called_until.is_some_and(|until| until <= now) {
-                resource.state.turn = Some(Turn { called_until: None, ..turn });
-                open.is_changed = true;
-            }
-            return false;
-        }
-        match turn.called_until {
-            Some(until) if until > now => false,
-            // Nobody came: the others first.
-            Some(_) => {
-                let arrival = resource.next_arrival(now);
-                resource.state.latest_arrival = Some(arrival);
-                resource.state.turn = Some(Turn { arrival, called_until: None, ..turn });
-                open.is_changed = true;
-                true
-            }
-            None => {
-                resource.state.turn = Some(Turn { called_until: Some(now.after(CALLED_FOR)), ..turn });
-                open.is_changed = true;
-                false
-            }
-        }
-    }
-
-    /// Stages that were called have come: the next are called when it is their turn again.
-    pub fn came(&mut self, key: ResourceKey) {
-        let now = self.now;
-        let Some(open) = self.open.get_mut(&key) else { return };
-        if let Some(turn) = open.resource.state.turn.filter(|turn| turn.called_until.is_some()) {
-            let arrival = open.resource.next_arrival(now);
-            open.resource.state.latest_arrival = Some(arrival);
-            open.resource.state.turn = Some(Turn { arrival, called_until: None, ..turn });
-            self.changed(key);
         }
     }
 
@@ -391,6 +340,6 @@ pub fn worst(blocked: Blocked) -> Option<(ResourceKey, Blocker)> {
 }
 
 enum Next {
-    Stages(Turn),
+    Stages(StagePlace),
     Waiter(Arc<Waiter>),
 }

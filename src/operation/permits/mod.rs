@@ -1,6 +1,7 @@
 //! What happens to permits and their resources.
 //!
-//! Layout: `desk` is the workbench of all: resources that an operation works on, and the line of each, served when it closes; `acquire`,
+//! Layout: `desk` is the workbench of all: resources that an operation works on, and the line of each, served when it closes; `stage_line` is
+//! the place of stages in it; `acquire`,
 //! `renew`, `release` and `end_wait` are what callers do; `stages` is what the permits of stages need; `resource`
 //! sets rules, and `revoke` takes a permit away, for operators;
 //! `wake` is what happens by itself.
@@ -12,6 +13,7 @@ pub mod release;
 pub mod renew;
 pub mod resource;
 pub mod revoke;
+mod stage_line;
 pub(super) mod stages;
 pub mod wake;
 

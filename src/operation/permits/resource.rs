@@ -6,6 +6,7 @@ use super::desk::Desk;
 use crate::domain::audit::AuditEntry;
 use crate::domain::id::Name;
 use crate::domain::permit::ResourceKey;
+use crate::domain::permit::line::Wake;
 use crate::domain::permit::policy::Policy;
 use crate::domain::permit::resource::{Reset, Resource};
 use crate::domain::refusal::Refusal;
@@ -72,6 +73,10 @@ impl ChangeResource {
         // A lock that was never used is worth a row as soon as somebody says that it is one.
         if resource.version == 0 || resource.policy.as_deref() != policy.map(|policy| &**policy) {
             resource.set_policy(policy.cloned(), now);
+            // What the stages could not have before they may have now.
+            if let Some(stages) = &mut resource.state.stages {
+                stages.wake = Wake::None;
+            }
             desk.changed(self.key);
         }
         let applied = desk.close();

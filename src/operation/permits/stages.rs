@@ -10,17 +10,11 @@ use super::desk::{Blocked, Desk, held, worst};
 use crate::domain::failure::FailureClass;
 use crate::domain::id::{Name, NamespaceId};
 use crate::domain::job::{Edit, Job};
-use crate::domain::permit::line::Turn;
 use crate::domain::permit::resource::Terms;
-use crate::domain::permit::{BlockReason, Blocker, Claim, HeldPermit, Outcome, ResourceKey};
+use crate::domain::permit::{Blocker, Claim, HeldPermit, Outcome, ResourceKey};
 use crate::domain::stage::{Stage, StagePhase};
 use crate::domain::time::Timestamp;
 use crate::engine::world::World;
-
-/// How often it is noted that stages still wait.
-const SEEN_EVERY: Duration = Duration::from_secs(5);
-/// When a stage that waits is tried again even if nobody wakes it.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 
 /// Gets the permits of a stage, or says what it waits for. `id` is that of the permits; stages of one group come with the same one, and
 /// share what others of them hold already; `own` is the stage's alone.
@@ -45,7 +39,7 @@ pub fn acquire(
     let wanted_keys = wanted.iter().map(|claim| ResourceKey::of(job.key.namespace, &claim.resource));
     for key in wanted_keys {
         if !blocked.iter().any(|(blocked, _)| *blocked == key) {
-            desk.came(key);
+            desk.stage_came(key);
         }
     }
     if !blocked.is_empty() {
@@ -84,43 +78,20 @@ fn join(desk: &mut Desk, claim: &Claim, id: &Uuid) -> Option<HeldPermit> {
     Some(held)
 }
 
-/// Gives the stages a place in the line of what is most in the way.
+/// Lets a stage wait in the line of what is most in the way.
 fn wait(desk: &mut Desk, job: &Job, claims: &[Claim], blocked: Blocked) -> (ResourceKey, Blocker) {
     let Some((key, blocker)) = worst(blocked) else {
         unreachable!("somebody who waits was blocked");
     };
-    let claim = claims.iter().find(|claim| ResourceKey::of(job.key.namespace, &claim.resource) == key);
-    if let (Some(claim), now) = (claim, desk.now) {
-        let resource = desk.get_or_new(&claim.resource);
-        match resource.state.turn {
-            None => {
-                let arrival = resource.next_arrival(now);
-                let (amount, mode) = (claim.amount, resource.mode_of(claim));
-                resource.state.latest_arrival = Some(arrival);
-                resource.state.turn =
-                    Some(Turn { priority: job.priority, arrival, amount, mode, seen: now, called_until: None });
-                desk.changed(key);
-            }
-            // What it was called for is gone. It waits since after the call: whoever found nobody else to wake shall not take the
-            // place away, and the next call need not wait until this one is over.
-            Some(turn) if turn.called_until.is_some() => desk.came(key),
-            Some(turn) if turn.seen.after(SEEN_EVERY) <= now => {
-                resource.state.turn = Some(Turn { seen: now, ..turn });
-                desk.changed(key);
-            }
-            Some(_) => {}
-        }
+    if let Some(claim) = claim_of(job, claims, key) {
+        desk.stage_waits(job, claim);
     }
     (key, blocker)
 }
 
-/// Until when a stage that waits is left alone, unless somebody wakes it.
-pub fn forgotten_at(now: Timestamp, blocker: &Blocker) -> Timestamp {
-    match blocker.block.reason {
-        BlockReason::Held | BlockReason::Capacity => now,
-        BlockReason::Rate | BlockReason::Interval | BlockReason::BreakerOpen => blocker.block.until.unwrap_or(now),
-    }
-    .after(FORGOTTEN_AFTER)
+/// What a stage of a job asks of a resource.
+pub(super) fn claim_of<'a>(job: &Job, claims: &'a [Claim], key: ResourceKey) -> Option<&'a Claim> {
+    claims.iter().find(|claim| ResourceKey::of(job.key.namespace, &claim.resource) == key)
 }
 
 /// What attempts hold that an edit ends, with their outcomes.

@@ -66,7 +66,7 @@ fn renews(bench: &mut Bench, id: u128) -> bool {
 }
 
 fn wake(bench: &mut Bench) -> bool {
-    bench.run(&WakeResource { key: key() }).expect("never refused").applied
+    bench.run(&WakeResource { key: key(), is_overdue: false }).expect("never refused").applied
 }
 
 #[test]

@@ -22,3 +22,4 @@ mod replans;
 mod requests;
 mod reruns;
 mod retries;
+mod stage_lines;

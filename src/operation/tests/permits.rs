@@ -122,7 +122,7 @@ impl Fleet {
             Step::Anew(i) => self.anew(NAMES[*i]),
             Step::Wake(i) => {
                 let key = ResourceKey::of(NAMESPACE, NAMES[*i]);
-                self.run(&WakeResource { key }).expect("never refused");
+                self.run(&WakeResource { key, is_overdue: false }).expect("never refused");
             }
         }
     }

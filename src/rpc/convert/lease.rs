@@ -3,7 +3,7 @@
 use super::failure::{self, count};
 use super::{document, time};
 use crate::domain::documents::LeaseDocuments;
-use crate::domain::id::StageNo;
+use crate::domain::id::{LeaseToken, StageNo};
 use crate::domain::job::{Job, JobState};
 use crate::domain::lease::StoredLease;
 use crate::domain::permit::{Claim, HeldPermit, ResourceKey};
@@ -96,6 +96,21 @@ pub fn status(lease: &StoredLease, now: Timestamp) -> proto::LeaseStatus {
         ttl: Some(time::duration(now.until(lease.end()))),
         job_revision: lease.job_revision,
     }
+}
+
+/// The status of a lease by what its job says; of one that the job does not hold any more: lost.
+pub fn status_in(job: &Job, token: &LeaseToken, now: Timestamp) -> proto::LeaseStatus {
+    let stage = job.stages.get(token.stage_no).filter(|stage| stage.is_newest(token));
+    let Some(lease) = stage.and_then(|stage| stage.lease()) else { return lost() };
+    let stored = StoredLease {
+        secret: token.secret,
+        fencing_token: Some(token.fencing_token),
+        duration: lease.duration,
+        expires_at: lease.expires_at,
+        job_state: job.state,
+        job_revision: job.revision,
+    };
+    status(&stored, now)
 }
 
 /// The status of a lease that is not held.

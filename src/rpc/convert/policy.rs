@@ -168,7 +168,7 @@ pub fn resource(resource: &Resource, denials: &[u64; BlockReason::ALL.len()], no
         in_use: resource.in_use(),
         permits: length(resource.held()),
         waiting: length(resource.line.len()),
-        stages_waiting: state.turn.is_some(),
+        stages_waiting: state.stages.is_some(),
         tokens: tokens.map(|(rate, bucket)| bucket.available(rate, now)).collect(),
         breaker_state: resource.breaker_phase(now),
         breaker_open_until_time: open_until.map(time::timestamp),

@@ -404,7 +404,7 @@ impl Session {
             // If it could not be read, the next heartbeat tells.
             let Ok(job) = job else { continue };
             for token in self.held.of_jobs(&HashSet::from_iter([key])) {
-                let status = job.as_ref().map_or_else(convert::lost, |job| convert::status(job, &token, now));
+                let status = job.as_ref().map_or_else(convert::lost, |job| convert::status_in(job, &token, now));
                 if self.held.note(&token, status.directive()) {
                     statuses.push(work_status(&token, status));
                 }

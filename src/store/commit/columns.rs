@@ -181,7 +181,7 @@ columns!(
 );
 columns!(
     /// A ready stage that waits for a permit.
-    Blocks of BlockRow { namespace_id: i32, job_uid: Uuid, stage_no: i32, blocked_on: Uuid, blocked_until: Timestamp }
+    Blocks of BlockRow { namespace_id: i32, job_uid: Uuid, stage_no: i32, resource_uid: Uuid, amount: Option<i64> }
 );
 columns!(
     /// A lease that is to have expired.
@@ -295,7 +295,7 @@ columns!(
     /// A stage that can be leased.
     Ready of ReadyRow {
         namespace_id: i32, job_uid: Uuid, stage_no: i32, queue: String, priority: i32, ready_at: Timestamp,
-        group_key: Option<String>, alone: bool,
+        group_key: Option<String>, alone: bool, resource_uid: Option<Uuid>, amount: Option<i64>,
     }
 );
 columns!(

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::columns::*;
 use super::owned;
 use super::plan::{Plan, stage_no};
-use crate::domain::id::{JobKey, StageNo};
+use crate::domain::id::StageNo;
+use crate::domain::job::Job;
 use crate::domain::permit::line::Waiter;
 use crate::domain::permit::resource::Resource;
-use crate::domain::permit::{Permit, ResourceKey};
+use crate::domain::permit::{Claim, Mode, Permit, ResourceKey};
 use crate::domain::time::Timestamp;
 use crate::store::types::JsonText;
 
@@ -124,19 +125,24 @@ impl Plan {
         self.expired_permits.push(permit_id(c, key, permit));
     }
 
-    /// Lets a ready stage wait for a permit.
-    pub(super) fn block_stage(
-        &mut self,
-        c: i32,
-        job: JobKey,
-        no: StageNo,
-        blocked_on: uuid::Uuid,
-        blocked_until: Timestamp,
-    ) {
-        let (namespace_id, job_uid) = (job.namespace.0, job.uid);
-        let stage_no = stage_no(no);
-        self.block_stages.push(BlockRow { c, namespace_id, job_uid, stage_no, blocked_on, blocked_until });
+    /// Lets a ready stage wait for a permit of a resource.
+    pub(super) fn block_stage(&mut self, c: i32, job: &Job, no: StageNo, resource: ResourceKey) {
+        let claims = &job.stages[no].spec.permits;
+        let claim = claims.iter().find(|claim| ResourceKey::uid_of(&claim.resource) == resource.uid);
+        self.block_stages.push(BlockRow {
+            c,
+            namespace_id: job.key.namespace.0,
+            job_uid: job.key.uid,
+            stage_no: stage_no(no),
+            resource_uid: resource.uid,
+            amount: claim.and_then(stored_amount),
+        });
     }
+}
+
+/// The amount of a claim as a ready stage has it: none for 1, or where the resource is wanted alone.
+pub(super) fn stored_amount(claim: &Claim) -> Option<i64> {
+    (claim.amount > 1 && claim.mode != Some(Mode::Exclusive)).then_some(claim.amount)
 }
 
 fn ids(key: ResourceKey) -> (i32, uuid::Uuid) {

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use super::child_rows::{event_row, spec_row};
 use super::columns::*;
 use super::owned;
+use super::permits::stored_amount;
 use super::plan::{Plan, stage_no};
 use crate::domain::failure::Failure;
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::job::{Changes, Job, JobPhase, JobState};
 use crate::domain::json::Document;
 use crate::domain::lease::LeaseKey;
+use crate::domain::permit::ResourceKey;
 use crate::domain::ready::ReadyChange;
 use crate::domain::request::{RequestKey, RequestRecord};
 use crate::domain::retry::RetryPolicy;
@@ -121,10 +123,10 @@ impl Plan {
         self.write_leases(c, base, job, changes);
         self.write_ready(c, base, job, changes, now);
         self.write_documents(c, base, job, changes);
-        for (&no, &(blocked_on, until)) in &changes.blocked {
+        for (&no, &resource) in &changes.blocked {
             // One that was leased or started by the same group after all has no row.
             if base.is_some_and(|base| job.is_leasable(&job.stages[no]) && base.stages.get(no).is_some()) {
-                self.block_stage(c, job.key, no, blocked_on, until);
+                self.block_stage(c, job, no, resource);
             }
         }
         for event in &changes.events {
@@ -191,6 +193,7 @@ impl Plan {
                     continue;
                 }
             };
+            let first = stage.spec.permits.first();
             rows.push(ReadyRow {
                 c,
                 namespace_id,
@@ -201,6 +204,8 @@ impl Plan {
                 ready_at: now,
                 group_key: stage.spec.group_key.as_ref().map(owned),
                 alone: stage.is_suspect(),
+                resource_uid: first.map(|claim| ResourceKey::uid_of(&claim.resource)),
+                amount: first.and_then(stored_amount),
             });
         }
     }

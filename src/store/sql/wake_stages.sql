@@ -1,19 +1,82 @@
--- wake_stages: lets the first ready stages that wait for resources be picked again, as many of each as it has room for. Says of each woken
--- stage which resource and queue it is of. The rows are updated by their place (see pick_ready).
-WITH woken AS MATERIALIZED (
-    SELECT r.place, w.resource_uid
-    FROM unnest($1::int4[], $2::uuid[], $3::int8[]) AS w(namespace_id, resource_uid, wanted)
+-- wake_stages: lets the first ready stages in the lines of resources be picked again: `wanted` of each, less those that can be picked
+-- already, in the order of the line; or as many of each of its first 100 queues. Stages that need more than the `largest` amount there ever
+-- is stay. With an `arrival`, nothing is done once the place of the stages has another: they have come since. Says of each resource how many can be picked now, whether any stage is there at all, and the queues of those that were woken.
+WITH RECURSIVE wanted AS MATERIALIZED (
+    SELECT w.*, (
+        SELECT count(*)
+        FROM (
+            SELECT 1
+            FROM ready_stages r
+            WHERE r.resource_uid = w.resource_uid AND r.namespace_id = w.namespace_id AND r.blocked_on IS NULL
+            LIMIT greatest(1, w.stages)
+        ) p
+    ) AS pickable
+    FROM unnest($1::int4[], $2::uuid[], $3::int8[], $4::int8[], $5::bool[], $6::int8[])
+        AS w(namespace_id, resource_uid, stages, largest, every_queue, arrival)
+    WHERE w.arrival IS NULL OR w.arrival = (
+        SELECT (s.state #>> '{stages,arrival}')::int8
+        FROM resources s
+        WHERE s.namespace_id = w.namespace_id AND s.resource_uid = w.resource_uid
+    )
+), queues AS (
+    SELECT w.*, q.queue, 1 AS place
+    FROM wanted w
     CROSS JOIN LATERAL (
-        SELECT r.ctid AS place
+        SELECT r.queue
         FROM ready_stages r
         WHERE r.blocked_on = w.resource_uid AND r.namespace_id = w.namespace_id
+        ORDER BY r.queue
+        LIMIT 1
+    ) q
+    UNION ALL
+    SELECT q.namespace_id, q.resource_uid, q.stages, q.largest, q.every_queue, q.arrival, q.pickable, n.queue, q.place + 1
+    FROM queues q
+    CROSS JOIN LATERAL (
+        SELECT r.queue
+        FROM ready_stages r
+        WHERE r.blocked_on = q.resource_uid AND r.namespace_id = q.namespace_id AND r.queue > q.queue
+        ORDER BY r.queue
+        LIMIT 1
+    ) n
+    WHERE q.place < 100
+), heads AS MATERIALIZED (
+    SELECT q.every_queue, q.stages - q.pickable AS missing, h.place, row_number() OVER (
+        PARTITION BY q.namespace_id, q.resource_uid
+        ORDER BY h.priority DESC, h.ready_at, h.job_uid, h.stage_no
+    ) AS rank
+    FROM queues q
+    CROSS JOIN LATERAL (
+        SELECT r.ctid AS place, r.priority, r.ready_at, r.job_uid, r.stage_no
+        FROM ready_stages r
+        WHERE r.blocked_on = q.resource_uid AND r.namespace_id = q.namespace_id AND r.queue = q.queue
+            AND coalesce(r.amount, 1) <= q.largest
         ORDER BY r.priority DESC, r.ready_at, r.job_uid, r.stage_no
-        LIMIT w.wanted
-        FOR UPDATE SKIP LOCKED
-    ) r
+        LIMIT CASE WHEN q.every_queue THEN greatest(0, q.stages - (
+            SELECT count(*)
+            FROM (
+                SELECT 1
+                FROM ready_stages r
+                WHERE r.resource_uid = q.resource_uid AND r.namespace_id = q.namespace_id AND r.queue = q.queue
+                    AND r.blocked_on IS NULL
+                LIMIT greatest(1, q.stages)
+            ) p
+        )) ELSE greatest(0, q.stages - q.pickable) END
+    ) h
+), locked AS MATERIALIZED (
+    SELECT r.ctid AS place
+    FROM ready_stages r
+    WHERE r.ctid = ANY (ARRAY (SELECT h.place FROM heads h WHERE h.every_queue OR h.rank <= h.missing))
+        AND r.blocked_on IS NOT NULL
+    FOR UPDATE SKIP LOCKED
+), woken AS (
+    UPDATE ready_stages t
+    SET blocked_on = NULL
+    WHERE t.ctid = ANY (ARRAY (SELECT l.place FROM locked l))
+    RETURNING t.namespace_id, t.resource_uid, t.queue
 )
-UPDATE ready_stages t
-SET blocked_on = NULL, blocked_until = NULL
-FROM woken w
-WHERE t.ctid = ANY (ARRAY (SELECT p.place FROM woken p)) AND t.ctid = w.place
-RETURNING t.namespace_id, w.resource_uid, t.queue
+SELECT w.namespace_id, w.resource_uid, w.pickable + count(k.queue), count(k.queue),
+    EXISTS (SELECT 1 FROM queues q WHERE q.namespace_id = w.namespace_id AND q.resource_uid = w.resource_uid),
+    coalesce(array_agg(DISTINCT k.queue) FILTER (WHERE k.queue IS NOT NULL), '{}')
+FROM wanted w
+LEFT JOIN woken k ON k.namespace_id = w.namespace_id AND k.resource_uid = w.resource_uid
+GROUP BY w.namespace_id, w.resource_uid, w.pickable

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use futures::future::join_all;
+use interlock::proto::StageSpec;
 use tokio::process::{Child, Command};
 
 use crate::harness::*;
@@ -69,5 +70,46 @@ async fn servers_that_begin_at_once_migrate_once() {
         for i in 0..SERVERS {
             assert_eq!(server.api.job(&format!("job-{i}")).await.stages.len(), 1);
         }
+    }
+}
+
+/// What V18 changed, undone, with stages that wait as the versions before had them.
+const BEFORE_LINES: &str = "
+    DROP INDEX ready_stages_by_resource, ready_stages_blocked;
+    ALTER TABLE ready_stages DROP COLUMN resource_uid, DROP COLUMN amount, ADD COLUMN blocked_until timestamptz;
+    UPDATE ready_stages SET blocked_until = now() + interval '10 seconds' WHERE blocked_on IS NOT NULL;
+    CREATE INDEX ready_stages_blocked ON ready_stages (blocked_on, namespace_id, priority DESC, ready_at, job_uid, stage_no)
+        WHERE blocked_on IS NOT NULL;
+    CREATE INDEX ready_stages_forgotten ON ready_stages (blocked_until) WHERE blocked_on IS NOT NULL;
+    UPDATE resources
+    SET state = (state::jsonb - 'stages' || jsonb_build_object('turn', (state::jsonb -> 'stages') || '{\"called_until\": 1}'))::json
+    WHERE state -> 'stages' IS NOT NULL;
+    DELETE FROM refinery_schema_history WHERE version = 18";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stages_that_waited_under_the_version_before_go_on() {
+    let server = Server::start().await;
+    let (_, held) = (server.api.acquire("free").await, server.api.acquire("held").await);
+    for (i, resource) in ["free", "held", "free", "held"].into_iter().enumerate() {
+        let stage = StageSpec { permits: vec![claim(resource)], queue: resource.to_owned(), ..new_stage("s") };
+        server.api.submit(new_job(&format!("{resource}-{i}"), vec![stage])).await;
+        assert!(server.api.lease_now(resource, 10).await.is_empty());
+    }
+    let client = sql(server.database.url()).await;
+    let database = server.stop().await;
+    client.batch_execute(BEFORE_LINES).await.expect("the schema of before");
+    // One resource is free by now.
+    let gone = "DELETE FROM permits WHERE resource_uid = (SELECT resource_uid FROM resources WHERE name = 'free')";
+    assert_eq!(client.execute(gone, &[]).await.expect("a permit"), 1);
+    let server = Server::over(database, |_| {}).await;
+    for _ in 0..2 {
+        let lease = server.api.lease("free").await;
+        server.api.complete(&lease, serde_json::json!({})).await;
+    }
+    assert!(server.api.lease_now("held", 10).await.is_empty());
+    server.api.release(&held).await;
+    for _ in 0..2 {
+        let lease = server.api.lease("held").await;
+        server.api.complete(&lease, serde_json::json!({})).await;
     }
 }
