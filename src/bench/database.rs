@@ -67,7 +67,8 @@ impl Database {
     pub async fn stored(&self, kind: &str) -> anyhow::Result<Stored> {
         let sql = "SELECT (SELECT coalesce(sum(revision), 0)::int8 FROM jobs WHERE kind = $1), \
             (SELECT count(*) FROM jobs WHERE kind = $1), (SELECT count(*) FROM stages s \
-            JOIN jobs j USING (namespace_id, job_uid) WHERE s.state = 5 AND j.kind = $1)";
+            JOIN jobs j USING (namespace_id, job_uid) WHERE s.state = 5 AND j.kind = $1) \
+            + (SELECT count(*) FROM jobs j, json_array_elements(j.stages::json) s WHERE s ->> 'state' = '5' AND j.kind = $1)";
         let rows = self.client.rows(sql, &[&kind]).await?;
         let row = rows.first().context("Postgres tells nothing")?;
         Ok(Stored { revisions: row.get(0), jobs: row.get(1), done: row.get(2) })

@@ -114,6 +114,8 @@ pub struct Surroundings {
     pub servers: Arc<HashSet<Uuid>>,
     /// When that was known: about who came later nothing is.
     pub as_of: Option<Timestamp>,
+    /// Whether a server may be there that knows no jobs in one row (see `store/in_row.rs`). New jobs get rows for their stages then.
+    pub has_older_servers: bool,
     /// Permits that do not expire yet: the database was away, and their holders renew first.
     pub spared: Spared,
 }
@@ -239,7 +241,10 @@ impl World {
     }
 
     /// Puts a new job into the world; `has_own_id` if nobody can have used its id.
-    pub fn create(&mut self, job: Arc<Job>, changes: Changes, has_own_id: bool) {
+    pub fn create(&mut self, mut job: Arc<Job>, changes: Changes, has_own_id: bool) {
+        if self.surroundings.has_older_servers {
+            Arc::make_mut(&mut job).has_stage_rows = true;
+        }
         // One statement cannot delete and insert the same row: who creates anew what this group deletes comes after it. That
         // goes for a job which this group made itself, too: what was kept of its changes is not that of the new one.
         let was_there = self.loaded.jobs.get(&job.key).is_some_and(Option::is_some);

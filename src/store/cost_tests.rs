@@ -15,8 +15,14 @@ const LARGE_TABLES: &str = "
         now() - i * interval '1 second', now(), now() + interval '1 day', now() + interval '1 day', 0
     FROM generate_series(1, 60000) i;
     INSERT INTO job_documents SELECT namespace_id, job_uid, '{}', '{}' FROM jobs;
+    INSERT INTO jobs (namespace_id, job_uid, job_id, kind, revision, run, state, priority, progress, create_time, end_time,
+        expire_time, wakes_at, retention_us, specs, stages, payload, inputs, artifacts)
+    SELECT 1, ('50000000-0000-8000-8000-' || lpad(i::text, 12, '0'))::uuid, 'small-' || i, 'video', 5, 1, 5, 0, 1,
+        now() - i * interval '1 second', now(), now() + interval '1 day', now() + interval '1 day', 0,
+        '[{\"depends_on\":[0]}]', '[{\"state\":5}]', '{}', '{\"0\":{}}', '{\"0\":{}}'
+    FROM generate_series(1, 60000) i;
     INSERT INTO stages (namespace_id, job_uid, stage_no, version, changed_revision, state, attempt, fencing_token, progress, wakes_at)
-    SELECT namespace_id, job_uid, no, 5, 5, 5, 1, 1, 1, now() + interval '1 day' FROM jobs, generate_series(0, 1) no;
+    SELECT namespace_id, job_uid, no, 5, 5, 5, 1, 1, 1, now() + interval '1 day' FROM job_documents, generate_series(0, 1) no;
     INSERT INTO stage_specs (namespace_id, job_uid, stage_no, spec, depends_on)
     SELECT namespace_id, job_uid, stage_no, '{}', '[0]' FROM stages;
     INSERT INTO stage_artifacts SELECT namespace_id, job_uid, stage_no, '{}' FROM stages;
@@ -74,6 +80,7 @@ const TABLES: &[&str] = &[
 type Statement = (&'static str, &'static str, u64);
 
 const KEY: &str = "'{1}', '{00000000-0000-8000-8000-000000000007}'";
+const SMALL: &str = "'{1}', '{50000000-0000-8000-8000-000000000007}'";
 /// Pages of a look of a walk, what is found by key for the rows on them, and their rows where they are deleted.
 const LOOK: u64 = 80;
 
@@ -119,6 +126,11 @@ const STATEMENTS: &[Statement] = &[
     ("list_partitions", "", 100),
     ("list_resources", "1, '', 'lock-7', 'lock-8', 50", 60),
     ("load_artifacts", KEY, 15),
+    // Of a job that holds its stages: no page of the tables of others.
+    ("load_artifacts", SMALL, 5),
+    ("load_documents", SMALL, 5),
+    ("load_jobs", "'{1}', '{50000000-0000-8000-8000-000000000007}', '{0}', '{2000-01-01}'", 10),
+    ("load_own_documents", SMALL, 5),
     ("load_documents", KEY, 10),
     ("load_events", "'{1}', '{00000000-0000-8000-8000-000000000007}', '{2000-01-01}', '{0}', 100", 100),
     ("load_jobs", "'{1}', '{00000000-0000-8000-8000-000000000007}', '{0}', '{2000-01-01}'", 40),

@@ -44,7 +44,11 @@ impl Store {
     pub async fn due_timers(&self, limit: i64) -> Result<Vec<(JobKey, Option<StageNo>)>> {
         let jobs = self.background(include_str!("sql/due_jobs.sql"), &[&limit]).await?;
         let stages = self.background(include_str!("sql/due_stages.sql"), &[&limit]).await?;
-        let jobs = jobs.iter().map(|row| (job_key(row), None));
+        let jobs = jobs.iter().flat_map(|row| {
+            let (key, stages): (JobKey, Vec<i32>) = (job_key(row), row.get(3));
+            let own = (row.get(2) || stages.is_empty()).then_some(None);
+            own.into_iter().chain(stages.into_iter().map(|no| Some(number(no)))).map(move |no| (key, no))
+        });
         Ok(jobs.chain(stages.iter().map(|row| (job_key(row), Some(number(row.get(2)))))).collect())
     }
 

@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 use super::Store;
 use super::commit::FAILING;
 use super::connection::unavailable;
-use super::load;
+use super::{in_row, load};
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::{Job, JobPhase, Tally};
 use crate::domain::query::{Clause, Comparison, JobCursor, JobOrder, JobQuery, OrderField, Test, TimeField};
@@ -41,10 +41,14 @@ impl Store {
 
 fn summary(row: &Row) -> Job {
     let key = JobKey { namespace: NamespaceId(row.get(1)), uid: row.get(2) };
-    let counts: Vec<i64> = row.get(24);
     let mut tally = [0; 8];
-    for (place, count) in tally.iter_mut().zip(counts) {
-        *place = u32::try_from(count).unwrap_or(u32::MAX);
+    match row.get::<_, Option<&str>>("stages") {
+        Some(stages) => in_row::count_states(stages, &mut tally),
+        None => {
+            for (place, count) in tally.iter_mut().zip(row.get::<_, Vec<i64>>(24)) {
+                *place = u32::try_from(count).unwrap_or(u32::MAX);
+            }
+        }
     }
     Job { tally: Tally::of_counts(tally), ..load::root(key, row, None) }
 }

@@ -18,12 +18,13 @@ pub use records::{Look, lock_records, look_at_records, records};
 
 use super::commit::FAILING;
 use super::connection::{DbResult, Run};
+use super::in_row::{self, StoredSpec, StoredStage};
 use super::types::JsonText;
 use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
 use crate::domain::job::{Job, JobMeta, JobPhase, JobState, Tally};
 use crate::domain::namespace::Namespace;
 use crate::domain::request::{RequestKey, RequestRecord};
-use crate::domain::stage::{Attempt, Lease, Parent, Stage, StagePhase, StageState};
+use crate::domain::stage::{Lease, Stage, StageState};
 use crate::domain::stage_table::StageTable;
 use crate::domain::time::Timestamp;
 
@@ -49,8 +50,15 @@ pub async fn jobs(
             unchanged.push(key);
             continue;
         }
-        let job = loaded.entry(key).or_insert_with(|| root(key, row, known.get(&key)));
-        if row.get::<_, Option<i32>>(24).is_some() {
+        let job = loaded.entry(key).or_insert_with(|| {
+            let mut job = root(key, row, known.get(&key));
+            job.has_stage_rows = row.get::<_, Option<&str>>(51).is_none();
+            put_own_stages(&mut job, row);
+            job
+        });
+        if !job.has_stage_rows {
+            put_lease(job, row);
+        } else if row.get::<_, Option<i32>>(24).is_some() {
             let stage = Arc::new(stage(row));
             debug_assert!(stage.no as usize <= job.stages.len(), "stages come in order");
             job.stages.put(stage);
@@ -99,6 +107,7 @@ pub(super) fn root(key: JobKey, row: &Row, known: Option<&Arc<Job>>) -> Job {
         start_time: row.get(18),
         end_time: row.get(19),
         expire_time: row.get(20),
+        has_stage_rows: false,
         // A job that was deleted and created again under its id shares nothing with what is known of the old one.
         stages: known
             .filter(|known| known.meta.create_time == row.get::<_, Timestamp>(16))
@@ -108,50 +117,55 @@ pub(super) fn root(key: JobKey, row: &Row, known: Option<&Arc<Job>>) -> Job {
     }
 }
 
+/// A stage that has a row of its own.
 fn stage(row: &Row) -> Stage {
     let failure: Option<JsonText> = row.get(34);
-    let depends_on: Vec<StageNo> = parsed(&row.get(39));
-    let wakes_at: Option<Timestamp> = row.get(35);
-    Stage {
-        no: number(row.get(24)),
+    let message: Option<&str> = row.get(33);
+    let spec = StoredSpec {
         spec: Arc::new(parsed(&row.get(38))),
-        parent: parent(row),
+        depends_on: parsed::<Vec<StageNo>>(&row.get(39)).into(),
+        parent_no: row.get::<_, Option<i32>>(45).map(number),
         required_by: row.get::<_, Option<JsonText>>(47).map(|text| parsed(&text)).unwrap_or_default(),
         plan_digest: row.get(48),
-        depends_on: depends_on.into(),
-        pending: 0,
-        state: match stage_phase(row.get(27)) {
-            StagePhase::Blocked => StageState::Blocked,
-            StagePhase::Ready => StageState::Ready,
-            StagePhase::Running => StageState::Running(Attempt {
-                lease: lease(row),
-                deadline: wakes_at,
-                permits: row.get::<_, Option<JsonText>>(43).map(|text| parsed(&text)).unwrap_or_default(),
-            }),
-            StagePhase::Backoff => StageState::Backoff { until: wakes_at.unwrap_or(Timestamp(0)) },
-            StagePhase::Succeeded => StageState::Succeeded,
-            StagePhase::Failed => StageState::Failed,
-            StagePhase::Cancelled => StageState::Cancelled,
-            StagePhase::Skipped => StageState::Skipped,
-        },
+    };
+    let stored = StoredStage {
+        state: row.get(27),
         version: row.get(25),
         changed_revision: row.get(26),
         attempt: number(row.get(28)),
-        failures: row.get::<_, Option<JsonText>>(44).map(|text| parsed(&text)).unwrap_or_default(),
         fencing_token: row.get(29),
         token_secret: row.get(30),
         outcome_digest: row.get(31),
         progress: row.get(32),
-        message: row.get::<_, Option<&str>>(33).map(Into::into),
+        message: message.map(Into::into),
         failure: failure.map(|text| Arc::new(parsed(&text))),
+        wakes_at: row.get(35),
         start_time: row.get(36),
         end_time: row.get(37),
+        permits: row.get::<_, Option<JsonText>>(43).map(|text| parsed(&text)).unwrap_or_default(),
+        failures: row.get::<_, Option<JsonText>>(44).map(|text| parsed(&text)).unwrap_or_default(),
+        parent_token: row.get(46),
+    };
+    stored.with(number(row.get(24)), spec, lease(row))
+}
+
+/// Puts the stages into a job that holds them in its own row.
+fn put_own_stages(job: &mut Job, row: &Row) {
+    let (specs, stages): (Option<&str>, Option<&str>) = (row.get(50), row.get(51));
+    if let Some((specs, stages)) = specs.zip(stages) {
+        in_row::parsed(specs, stages).into_iter().for_each(|stage| job.stages.put(Arc::new(stage)));
     }
 }
 
-fn parent(row: &Row) -> Option<Parent> {
-    let no: Option<i32> = row.get(45);
-    Some(Parent { no: number(no?), fencing_token: row.get::<_, Option<i64>>(46).unwrap_or(0) })
+/// Gives a stage that a job holds in its own row its lease.
+fn put_lease(job: &mut Job, row: &Row) {
+    let no: Option<i32> = row.get(24);
+    if let Some(no) = no
+        && let Some(stage) = job.stages.get_mut(number(no))
+        && let StageState::Running(attempt) = &mut stage.state
+    {
+        attempt.lease = lease(row);
+    }
 }
 
 fn lease(row: &Row) -> Option<Lease> {
@@ -239,10 +253,6 @@ fn job_state(number: i16, grace_until: Option<Timestamp>, timeout_left: Option<D
         JobPhase::Failed => JobState::Failed,
         JobPhase::Cancelled => JobState::Cancelled,
     }
-}
-
-fn stage_phase(number: i16) -> StagePhase {
-    StagePhase::from_number(number.into()).expect("a CHECK keeps states in range")
 }
 
 pub(super) fn number(number: i32) -> u32 {

@@ -69,8 +69,9 @@ pub fn newest() -> i32 {
 }
 
 /// Brings the schema to an earlier version, for tests of what the next migrations make of its data.
-#[cfg(test)]
-pub(crate) async fn migrate_to(target: &Target, version: u32) {
+#[cfg(any(test, feature = "failpoints"))]
+#[allow(clippy::expect_used, reason = "only tests call it")]
+pub async fn migrate_to(target: &Target, version: u32) {
     let mut client = target.connect("SET timezone = 'UTC'").await.expect("Postgres listens");
     let version = refinery::Target::Version(version.try_into().expect("not so many"));
     embedded::migrations::runner().set_target(version).run_async(&mut *client).await.expect("the migrations run");

@@ -11,6 +11,9 @@ pub mod due;
 mod figures;
 pub mod health;
 pub mod held;
+mod in_row;
+#[cfg(test)]
+mod in_row_tests;
 pub mod inspect;
 mod lease_reads;
 mod list_jobs;

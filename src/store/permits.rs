@@ -58,6 +58,17 @@ pub struct StageLine {
 /// What was found of each resource, how many stages were woken in all, and in which queues.
 pub type Woken = (HashMap<ResourceKey, StagesPicked>, u64, Vec<(NamespaceId, Name)>);
 
+/// The servers that are there.
+#[derive(Debug)]
+pub struct Presence {
+    /// All, this one included.
+    pub servers: HashSet<Uuid>,
+    /// Whether one of them is older than jobs in one row.
+    pub has_older: bool,
+    /// When the database answered, by its clock.
+    pub now: Timestamp,
+}
+
 impl Store {
     /// Resources as they are stored; missing ones are absent.
     pub async fn resources(&self, keys: &[ResourceKey]) -> Result<HashMap<ResourceKey, Arc<Resource>>> {
@@ -170,12 +181,13 @@ impl Store {
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
-    /// Says that a server is there for the next seconds, and hears who is, and when the database answered.
-    pub async fn greet_servers(&self, server: Uuid) -> Result<(HashSet<Uuid>, Timestamp)> {
+    /// Says that a server is there for the next seconds, and hears who is.
+    pub async fn greet_servers(&self, server: Uuid) -> Result<Presence> {
         let rows = self.background(include_str!("sql/greet_servers.sql"), &[&server]).await?;
         // There is at least this server.
         let now = rows.first().map_or(Timestamp(0), |row| row.get(1));
-        Ok((rows.iter().map(|row| row.get(0)).collect(), now))
+        let has_older = rows.iter().any(|row| !row.get::<_, bool>(2));
+        Ok(Presence { servers: rows.iter().map(|row| row.get(0)).collect(), has_older, now })
     }
 
     /// Says that a server is no longer there.

@@ -50,6 +50,7 @@ const READS: &[Read] = &[
         [("jobs", "job_uid"), ("stages", "job_uid"), ("stage_specs", "stage_no"), ("leases", "stage_no")]
     ),
     read!("load_documents", jobs!(""), [("job_documents", "job_uid")]),
+    read!("load_own_documents", jobs!(""), [("jobs", "job_uid")]),
     read!("load_revisions", jobs!(""), [("jobs", "job_uid")]),
     read!("load_requests", jobs!(""), [("requests", "request_id")]),
     read!("load_artifacts", jobs!(""), [("stage_artifacts", "job_uid")]),
@@ -101,6 +102,9 @@ fn check(read: &Read, plan: &[String]) {
             assert!(by_index, "{line} in\n{text}");
             let condition = plan.get(i + 1).map_or("", String::as_str);
             let by_key = condition.contains("Index Cond") || condition.contains("Recheck Cond");
+            // Leases of a job that holds its stages in its own row: at most one for each of those few.
+            let of_few = *table == "leases" && condition.contains("stages IS NOT NULL");
+            let column = if of_few { "job_uid" } else { column };
             assert!(by_key && condition.contains(column), "{table} is not found by {column}:\n{text}");
         }
     }

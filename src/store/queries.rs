@@ -12,7 +12,7 @@ use super::connection::{Run, unavailable};
 use super::lease_reads::Documents;
 use super::load;
 use super::types::JsonText;
-use super::{Store, load::number};
+use super::{Store, in_row, load::number};
 use crate::domain::access::NamespacePattern;
 use crate::domain::documents::{JobDocuments, LeaseDocuments};
 use crate::domain::event::{EventKind, JobEvent, StageChange};
@@ -123,22 +123,20 @@ impl Store {
         let client = self.reserved.get().await?;
         let keys: Vec<JobKey> = leases.iter().map(|(key, _)| *key).collect();
         let (namespaces, uids) = columns(&keys);
-        let stages: Vec<i32> = leases.iter().map(|(_, no)| signed(*no)).collect();
-        let sql = include_str!("sql/load_lease_documents.sql");
-        let params: [&(dyn ToSql + Sync); 3] = [&namespaces, &uids, &stages];
-        let read = futures::try_join!(documents(&client, &keys), client.rows(sql, &params));
-        let (payloads, rows) = read.map_err(|error| unavailable(&error))?;
-        let mut found = Documents::with_capacity(leases.len());
+        let sql = include_str!("sql/load_own_documents.sql");
+        let rows = client.rows(sql, &[&namespaces, &uids]).await.map_err(|error| unavailable(&error))?;
+        let (mut found, mut with_rows) = (Documents::with_capacity(leases.len()), Vec::new());
         for row in &rows {
             let (key, no) = leases[number(row.get(0)) as usize - 1];
-            let own = found.entry((key, no)).or_insert_with(|| LeaseDocuments {
-                payload: payloads.get(&key).and_then(|documents| documents.payload.clone()),
-                input: row.get::<_, Option<_>>(1).map(document),
-                artifacts: BTreeMap::new(),
-            });
-            if let (Some(dependency), Some(artifacts)) = (row.get::<_, Option<i32>>(2), row.get::<_, Option<_>>(3)) {
-                own.artifacts.insert(number(dependency), document(artifacts));
+            if row.get(1) {
+                with_rows.push((key, no));
+            } else {
+                let texts = in_row::Texts { inputs: row.get(3), artifacts: row.get(4), specs: row.get(5) };
+                found.insert((key, no), texts.of_lease(no, row.get::<_, Option<_>>(2).map(document)));
             }
+        }
+        if !with_rows.is_empty() {
+            documents_in_rows(&client, &with_rows, &mut found).await.map_err(|error| unavailable(&error))?;
         }
         Ok(found)
     }
@@ -203,6 +201,32 @@ impl Store {
         };
         Ok(rows.map_err(|error| unavailable(&error))?.iter().map(entry).collect())
     }
+}
+
+/// What workers get with leases of stages that have rows.
+async fn documents_in_rows(
+    client: &impl Run,
+    leases: &[(JobKey, StageNo)],
+    found: &mut HashMap<(JobKey, StageNo), LeaseDocuments>,
+) -> std::result::Result<(), tokio_postgres::Error> {
+    let keys: Vec<JobKey> = leases.iter().map(|(key, _)| *key).collect();
+    let (namespaces, uids) = columns(&keys);
+    let stages: Vec<i32> = leases.iter().map(|(_, no)| signed(*no)).collect();
+    let sql = include_str!("sql/load_lease_documents.sql");
+    let params: [&(dyn ToSql + Sync); 3] = [&namespaces, &uids, &stages];
+    let (payloads, rows) = futures::try_join!(documents(client, &keys), client.rows(sql, &params))?;
+    for row in &rows {
+        let (key, no) = leases[number(row.get(0)) as usize - 1];
+        let own = found.entry((key, no)).or_insert_with(|| LeaseDocuments {
+            payload: payloads.get(&key).and_then(|documents| documents.payload.clone()),
+            input: row.get::<_, Option<_>>(1).map(document),
+            artifacts: BTreeMap::new(),
+        });
+        if let (Some(dependency), Some(artifacts)) = (row.get::<_, Option<i32>>(2), row.get::<_, Option<_>>(3)) {
+            own.artifacts.insert(number(dependency), document(artifacts));
+        }
+    }
+    Ok(())
 }
 
 async fn documents(

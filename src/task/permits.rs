@@ -115,10 +115,10 @@ impl Chore for Presence {
         let shared = self.engine.shared();
         let asked = self.engine.now();
         let greeted = shared.store.greet_servers(shared.permits.server).await;
-        let (servers, now) = greeted.inspect_err(|_| shared.grace.lost())?;
-        shared.grace.found(now);
-        let others = servers.len().saturating_sub(1);
-        shared.permits.set_servers(servers, asked);
+        let presence = greeted.inspect_err(|_| shared.grace.lost())?;
+        shared.grace.found(presence.now);
+        let others = presence.servers.len().saturating_sub(1);
+        shared.permits.set_servers(presence.servers, presence.has_older, asked);
         Ok(others)
     }
 }

@@ -12,6 +12,7 @@ mod heads;
 mod heartbeats;
 mod keys;
 mod large_values;
+mod layouts;
 mod lease_repeats;
 mod leasing;
 mod lists;

@@ -54,6 +54,7 @@ impl NewJob {
             start_time: None,
             end_time: None,
             expire_time: None,
+            has_stage_rows: false,
             stages: StageTable::default(),
             graph: Arc::default(),
             tally: Tally::default(),

@@ -253,6 +253,8 @@ pub struct Job {
     pub end_time: Option<Timestamp>,
     /// When it is deleted.
     pub expire_time: Option<Timestamp>,
+    /// The store's own mark: its stages have rows of their own, however few they are. No decision looks at it.
+    pub has_stage_rows: bool,
     /// The stages by number.
     pub stages: StageTable,
     /// Their names and arrows; derived.

@@ -75,7 +75,13 @@ impl Permits {
             joining: Mutex::default(),
             has_joining: Notify::new(),
             denials: Mutex::new(LruCache::new(MAX_COUNTED)),
-            surroundings: Mutex::new(Surroundings { server, servers, as_of: None, spared: Spared::None }),
+            // Until others are heard of they may be of any version.
+            surroundings: Mutex::new(Surroundings {
+                server,
+                servers,
+                has_older_servers: true,
+                ..Surroundings::default()
+            }),
         }
     }
 
@@ -84,11 +90,12 @@ impl Permits {
         Surroundings { spared, ..lock(&self.surroundings).clone() }
     }
 
-    /// Says which servers are there at a moment.
-    pub fn set_servers(&self, mut servers: HashSet<Uuid>, now: Timestamp) {
+    /// Says which servers are there at a moment, and whether one of them is older than jobs in one row.
+    pub fn set_servers(&self, mut servers: HashSet<Uuid>, has_older: bool, now: Timestamp) {
         servers.insert(self.server);
         let mut surroundings = lock(&self.surroundings);
         surroundings.as_of = Some(now);
+        surroundings.has_older_servers = has_older;
         if *surroundings.servers != servers {
             surroundings.servers = Arc::new(servers);
         }

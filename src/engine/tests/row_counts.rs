@@ -18,7 +18,7 @@ async fn a_missing_child_row_fails_its_own_operation_before_the_commit() {
     server.add(0..20).await.expect("made");
     server.submit("film", &[("voice", &[])], None).await.expect("submitted");
     let lease = server.lease(std::time::Duration::from_secs(20)).await.remove(0);
-    session(&database).await.batch_execute("DELETE FROM stages").await.expect("somebody did harm");
+    session(&database).await.batch_execute("DELETE FROM leases").await.expect("somebody did harm");
 
     let add = |i: usize| server.add(i..i + 1);
     let (ended, added) = futures::join!(server.complete(&lease), join_all((0..20).map(add)));

@@ -246,17 +246,20 @@ columns!(
         grace_until: Option<Timestamp>, opens_at: Option<Timestamp>, times_out_at: Option<Timestamp>,
         wakes_at: Option<Timestamp>, create_time: Timestamp, delayed_until: Option<Timestamp>,
         start_time: Option<Timestamp>, end_time: Option<Timestamp>, expire_time: Option<Timestamp>, timeout_us: Option<i64>,
-        retention_us: i64, retry: Option<JsonText>, timeout_left_us: Option<i64>,
+        retention_us: i64, retry: Option<JsonText>, timeout_left_us: Option<i64>, specs: Option<JsonText>,
+        stages: Option<JsonText>, payload: Option<JsonText>, result: Option<JsonText>, inputs: Option<JsonText>,
+        artifacts: Option<JsonText>,
     }
 );
 columns!(
-    /// A changed root; labels only where they changed.
+    /// A changed root; labels and documents only where they changed. Without `stages` the job has rows for them.
     ChangedJobs of ChangedJob {
         namespace_id: i32, job_uid: Uuid, revision: i64, run: i32, state: i16, priority: i32, progress: f64,
         labels: Option<JsonText>, failure: Option<JsonText>, cancel_reason: Option<String>, grace_until: Option<Timestamp>,
         opens_at: Option<Timestamp>, times_out_at: Option<Timestamp>, wakes_at: Option<Timestamp>,
         start_time: Option<Timestamp>, end_time: Option<Timestamp>, expire_time: Option<Timestamp>,
-        timeout_left_us: Option<i64>,
+        timeout_left_us: Option<i64>, stages: Option<JsonText>, specs: Option<JsonText>, result: Option<JsonText>,
+        inputs: Option<JsonText>, artifacts: Option<JsonText>,
     }
 );
 columns!(

@@ -5,6 +5,7 @@ mod child_rows;
 pub mod columns;
 mod credentials;
 mod fields_text;
+mod job_rows;
 mod permits;
 mod plan;
 mod records;
@@ -23,8 +24,8 @@ use postgres_types::ToSql;
 use tokio_postgres::Statement;
 use uuid::Uuid;
 
+pub(super) use job_rows::FAILING;
 pub use plan::Plan;
-pub(super) use rows::FAILING;
 use statement::Shape;
 
 use crate::domain::time::Timestamp;

@@ -103,11 +103,14 @@ plan! {
         delete_job_leases: Ids, "Jobs whose leases go.";
         insert_documents: NewDocuments, "Payloads of new jobs, and their results where they have ended already.";
         set_results: Results, "Results.";
+        move_documents: Results, "Documents of jobs that get rows for their stages, with results that change.";
         insert_stages: Stages, "New stages.";
         insert_specs: Specs, "Their specs.";
+        move_specs: Specs, "Specs of jobs that get rows for their stages; their inputs are stored already.";
         update_stages: Stages, "Changed stages.";
         update_specs: Specs, "Stages that were added again.";
         rewire_specs: StageDocuments, "Dependencies that changed.";
+        move_artifacts: StageIds, "Artifacts of jobs that get rows for their stages.";
         set_artifacts: StageDocuments, "Artifacts.";
         clear_artifacts: StageIds, "Artifacts that go.";
         insert_ready: Ready, "New stages that can be leased.";
@@ -141,6 +144,7 @@ pub(super) const MAY_MISS: &[&str] = &[
     "delete_job_stage_artifacts",
     "delete_job_ready_stages",
     "delete_job_leases",
+    "move_artifacts",
     "clear_artifacts",
     "clear_ready",
     "block_stages",

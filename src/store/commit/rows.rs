@@ -1,34 +1,29 @@
 //! The difference between a job as it was loaded and as it was decided, as rows: one net effect per row.
 
-use std::sync::Arc;
-
 use super::child_rows::{event_row, spec_row};
 use super::columns::*;
+use super::job_rows::{changed_job, failure, new_job, set_or_gone};
 use super::owned;
 use super::permits::stored_amount;
 use super::plan::{Plan, stage_no};
-use crate::domain::failure::Failure;
 use crate::domain::id::{JobKey, StageNo};
-use crate::domain::job::{Changes, Job, JobPhase, JobState};
+use crate::domain::job::{Changes, Job};
 use crate::domain::json::Document;
 use crate::domain::lease::LeaseKey;
 use crate::domain::permit::ResourceKey;
 use crate::domain::ready::ReadyChange;
 use crate::domain::request::{RequestKey, RequestRecord};
-use crate::domain::retry::RetryPolicy;
 use crate::domain::stage::Stage;
 use crate::domain::time::Timestamp;
+use crate::store::in_row;
 use crate::store::types::JsonText;
-
-/// The number of RUNNING with a failure, which the wire does not tell apart from RUNNING.
-pub(in crate::store) const FAILING: i16 = 8;
 
 impl Plan {
     /// Writes a job that is new (`base` is `None`) or changed. That the id of a new one is unused the insert proves, for the
     /// whole group; where it might be used the component proves it for itself first, see [`Self::prove_absent`].
     pub fn write_job(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes, now: Timestamp) {
         let Some(base) = base else {
-            self.insert_jobs.push(new_job(c, job));
+            self.insert_jobs.push(new_job(c, job, changes));
             self.write_children(c, None, job, changes, now);
             return;
         };
@@ -37,7 +32,7 @@ impl Plan {
             self.prove_jobs.push(root(c, base));
         } else {
             self.lock_jobs.push(root(c, base));
-            self.update_jobs.push(changed_job(c, base, job));
+            self.update_jobs.push(changed_job(c, base, job, changes));
         }
         self.write_children(c, Some(base), job, changes, now);
     }
@@ -67,14 +62,17 @@ impl Plan {
     pub fn delete_job(&mut self, c: i32, base: &Job) {
         let (namespace_id, job_uid) = ids(base.key);
         self.lock_jobs.push(root(c, base));
+        for table in [&mut self.delete_jobs, &mut self.delete_job_ready_stages, &mut self.delete_job_leases] {
+            table.push(Id { c, namespace_id, job_uid });
+        }
+        if in_row::is_in_row(base) {
+            return;
+        }
         for table in [
-            &mut self.delete_jobs,
             &mut self.delete_job_job_documents,
             &mut self.delete_job_stages,
             &mut self.delete_job_stage_specs,
             &mut self.delete_job_stage_artifacts,
-            &mut self.delete_job_ready_stages,
-            &mut self.delete_job_leases,
         ] {
             table.push(Id { c, namespace_id, job_uid });
         }
@@ -112,17 +110,13 @@ impl Plan {
     }
 
     fn write_children(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes, now: Timestamp) {
-        for &no in &changes.stages {
-            self.write_stage(c, base, job, &job.stages[no], changes);
-        }
-        let is_rewired = |no: &&StageNo| is_old(base, **no) && !changes.renewed_specs.contains(no);
-        for &no in changes.rewired.iter().filter(is_rewired) {
-            let document = JsonText::of(&job.stages[no].depends_on);
-            self.rewire_specs.push(stage_document(c, job.key, no, document));
+        match base.filter(|base| in_row::is_in_row(base)) {
+            _ if in_row::is_in_row(job) => {}
+            Some(base) => self.move_to_rows(c, base, job, changes),
+            None => self.write_stage_rows(c, base, job, changes),
         }
         self.write_leases(c, base, job, changes);
         self.write_ready(c, base, job, changes, now);
-        self.write_documents(c, base, job, changes);
         for (&no, &resource) in &changes.blocked {
             // One that was leased or started by the same group after all has no row.
             if base.is_some_and(|base| job.is_leasable(&job.stages[no]) && base.stages.get(no).is_some()) {
@@ -131,6 +125,41 @@ impl Plan {
         }
         for event in &changes.events {
             self.insert_events.push(event_row(c, job.key, event));
+        }
+    }
+
+    /// Rows below a job that has some.
+    fn write_stage_rows(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes) {
+        for &no in &changes.stages {
+            self.write_stage(c, base, job, &job.stages[no], changes);
+        }
+        let is_rewired = |no: &&StageNo| is_old(base, **no) && !changes.renewed_specs.contains(no);
+        for &no in changes.rewired.iter().filter(is_rewired) {
+            let document = JsonText::of(&job.stages[no].depends_on);
+            self.rewire_specs.push(stage_document(c, job.key, no, document));
+        }
+        self.write_documents(c, base, job, changes);
+    }
+
+    /// Rows of a job that was kept in one row and has grown. What only the database has of it (inputs, payload, result, artifacts) is
+    /// copied there, unless it changes too.
+    fn move_to_rows(&mut self, c: i32, base: &Job, job: &Job, changes: &Changes) {
+        let (namespace_id, job_uid) = ids(job.key);
+        for stage in job.stages.iter() {
+            self.insert_stages.push(stage_row(c, job.key, stage));
+            let is_kept = is_old(Some(base), stage.no) && !changes.renewed_specs.contains(&stage.no);
+            let specs = if is_kept { &mut self.move_specs } else { &mut self.insert_specs };
+            specs.push(spec_row(c, job.key, stage, changes));
+            if is_old(Some(base), stage.no) && !changes.artifacts.contains_key(&stage.no) {
+                self.move_artifacts.push(StageId { c, namespace_id, job_uid, stage_no: stage_no(stage.no) });
+            }
+        }
+        let result = changes.result.as_ref().map(|result| set_or_gone(result.as_ref()));
+        self.move_documents.push(JobResult { c, namespace_id, job_uid, result });
+        for (&no, artifacts) in &changes.artifacts {
+            if let Some(artifacts) = artifacts {
+                self.set_artifacts.push(stage_document(c, job.key, no, text(artifacts)));
+            }
         }
     }
 
@@ -247,93 +276,8 @@ pub(super) fn text(document: &Document) -> JsonText {
     JsonText(document.as_str().into())
 }
 
-fn micros(duration: std::time::Duration) -> i64 {
+pub(super) fn micros(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
-fn failure(failure: Option<&Arc<Failure>>) -> Option<JsonText> {
-    failure.map(|failure| JsonText::of(&**failure))
-}
-
-fn state(job: &Job) -> (i16, Option<Timestamp>) {
-    match job.state {
-        JobState::Pending => (JobPhase::Pending as i16, None),
-        JobState::Running => (JobPhase::Running as i16, None),
-        JobState::Paused { .. } => (JobPhase::Paused as i16, None),
-        JobState::Failing { deadline } => (FAILING, Some(deadline)),
-        JobState::Cancelling { deadline } => (JobPhase::Cancelling as i16, Some(deadline)),
-        JobState::Succeeded => (JobPhase::Succeeded as i16, None),
-        JobState::Failed => (JobPhase::Failed as i16, None),
-        JobState::Cancelled => (JobPhase::Cancelled as i16, None),
-    }
-}
-
-pub(super) fn timeout_left_us(job: &Job) -> Option<i64> {
-    match job.state {
-        JobState::Paused { timeout_left } => timeout_left.map(micros),
-        _ => None,
-    }
-}
-
-fn labels(job: &Job) -> JsonText {
-    JsonText::of(&*job.labels)
-}
-
-fn new_job(c: i32, job: &Job) -> NewJobRow {
-    let (state, grace_until) = state(job);
-    NewJobRow {
-        c,
-        namespace_id: job.key.namespace.0,
-        job_uid: job.key.uid,
-        job_id: owned(&job.meta.job_id),
-        kind: owned(&job.meta.kind),
-        revision: job.revision,
-        run: job.run,
-        state,
-        priority: job.priority,
-        progress: job.progress,
-        labels: (!job.labels.is_empty()).then(|| labels(job)),
-        failure: failure(job.failure.as_ref()),
-        cancel_reason: job.cancel_reason.as_ref().map(owned),
-        grace_until,
-        opens_at: job.opens_at,
-        times_out_at: job.times_out_at,
-        wakes_at: job.wakes_at(),
-        create_time: job.meta.create_time,
-        delayed_until: job.meta.delayed_until,
-        start_time: job.start_time,
-        end_time: job.end_time,
-        expire_time: job.expire_time,
-        timeout_us: job.meta.timeout.map(micros),
-        retention_us: micros(job.meta.retention),
-        retry: (*job.meta.retry != RetryPolicy::default()).then(|| JsonText::of(&job.meta.retry)),
-        timeout_left_us: timeout_left_us(job),
-    }
-}
-
-fn changed_job(c: i32, base: &Job, job: &Job) -> ChangedJob {
-    let (state, grace_until) = state(job);
-    ChangedJob {
-        c,
-        namespace_id: job.key.namespace.0,
-        job_uid: job.key.uid,
-        revision: job.revision,
-        run: job.run,
-        state,
-        priority: job.priority,
-        progress: job.progress,
-        labels: (base.labels != job.labels).then(|| labels(job)),
-        failure: failure(job.failure.as_ref()),
-        cancel_reason: job.cancel_reason.as_ref().map(owned),
-        grace_until,
-        opens_at: job.opens_at,
-        times_out_at: job.times_out_at,
-        wakes_at: job.wakes_at(),
-        start_time: job.start_time,
-        end_time: job.end_time,
-        expire_time: job.expire_time,
-        timeout_left_us: timeout_left_us(job),
-    }
 }
 
 fn stage_row(c: i32, key: JobKey, stage: &Stage) -> StageRow {

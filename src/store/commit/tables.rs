@@ -6,16 +6,20 @@ use uuid::Uuid;
 
 use super::Plan;
 use super::columns::{SpecRow, StageRow};
-use super::rows::timeout_left_us;
+use super::job_rows::timeout_left_us;
 use crate::domain::job::Job;
 use crate::domain::lease::LeaseKey;
 use crate::domain::retry::FailureCounts;
+use crate::domain::stage::{Stage, StageState};
 use crate::domain::time::Timestamp;
+use crate::store::in_row;
 
 /// The rows of one job.
 #[derive(Clone, Debug, Default)]
 pub struct Tables {
     root: Option<(i64, i16, f64, Option<i64>)>,
+    /// What was submitted of the stages and where they stand, of a job that is kept in one row.
+    own: Option<(String, String)>,
     stages: BTreeMap<i32, StageRow>,
     specs: BTreeMap<i32, SpecRow>,
     depends_on: BTreeMap<i32, String>,
@@ -34,12 +38,23 @@ impl Tables {
                 self.root.replace((row.revision, row.state, row.progress, row.timeout_left_us)).is_none(),
                 "inserted twice"
             );
+            let texts = row.specs.zip(row.stages);
+            self.own = texts.map(|(specs, stages)| (specs.0.to_string(), stages.0.to_string()));
+            self.has_result = row.result.is_some();
         }
         for row in plan.update_jobs.rows() {
             assert!(
                 self.root.replace((row.revision, row.state, row.progress, row.timeout_left_us)).is_some(),
                 "updated before it is there"
             );
+            let own = self.own.take();
+            self.own = row.stages.map(|stages| {
+                let (specs, _) = own.expect("a job that has rows keeps them");
+                if let Some(result) = row.result {
+                    self.has_result = !result.0.is_empty();
+                }
+                (row.specs.map_or(specs, |specs| specs.0.to_string()), stages.0.to_string())
+            });
         }
         let mut written = BTreeSet::new();
         for row in plan.insert_stages.rows() {
@@ -48,7 +63,8 @@ impl Tables {
         for row in plan.update_stages.rows() {
             assert!(written.insert(row.stage_no) && self.stages.insert(row.stage_no, row).is_some(), "no such stage");
         }
-        for row in plan.insert_specs.rows() {
+        let moved = plan.move_specs.rows();
+        for row in plan.insert_specs.rows().into_iter().chain(moved) {
             assert!(self.depends_on.insert(row.stage_no, row.depends_on.0.to_string()).is_none(), "inserted twice");
             self.specs.insert(row.stage_no, row);
         }
@@ -64,6 +80,9 @@ impl Tables {
         }
         for row in plan.insert_documents.rows() {
             self.has_result = row.result.is_some();
+        }
+        for row in plan.move_documents.rows() {
+            self.has_result = row.result.map_or(self.has_result, |result| !result.0.is_empty());
         }
         for row in plan.set_results.rows() {
             self.has_result = row.result.is_some();
@@ -122,6 +141,38 @@ impl Tables {
 
     /// That loading these rows gives this job.
     pub fn check(&self, job: &Job) {
+        assert_eq!(self.own.is_some(), in_row::is_in_row(job), "one row, or rows for the stages");
+        match &self.own {
+            Some((specs, stages)) => self.check_own(job, specs, stages),
+            None => self.check_rows(job),
+        }
+        for stage in job.stages.iter() {
+            let lease = stage.lease().map(|lease| (stage.token_secret.expect("held"), lease.expires_at));
+            let no = i32::try_from(stage.no).expect("few stages");
+            assert_eq!(self.leases.get(&no).copied(), lease, "{}", stage.spec.name);
+            let ready =
+                job.is_leasable(stage).then(|| (job.priority, stage.is_suspect(), stage.spec.queue.to_string()));
+            assert_eq!(self.ready.get(&no), ready.as_ref(), "{}", stage.spec.name);
+        }
+        let (revision, _, progress, timeout_left) = self.root.expect("a root");
+        assert_eq!((revision, progress, timeout_left), (job.revision, job.progress, timeout_left_us(job)));
+    }
+
+    fn check_own(&self, job: &Job, specs: &str, stages: &str) {
+        assert!(self.stages.is_empty() && self.specs.is_empty(), "no rows beside the job's own");
+        let stored = in_row::parsed(specs, stages);
+        let without_lease = |stage: &Stage| {
+            let mut stage = Stage { pending: 0, ..stage.clone() };
+            if let StageState::Running(attempt) = &mut stage.state {
+                attempt.lease = None;
+            }
+            format!("{stage:?}")
+        };
+        let job: Vec<String> = job.stages.iter().map(|stage| without_lease(stage)).collect();
+        assert_eq!(stored.iter().map(without_lease).collect::<Vec<_>>(), job);
+    }
+
+    fn check_rows(&self, job: &Job) {
         let state = self.stages.values();
         let stages = job.stages.iter();
         assert_eq!(state.len(), job.stages.len(), "a row for each stage");
@@ -142,11 +193,6 @@ impl Tables {
             );
             let depends_on: Vec<u32> = serde_json::from_str(&self.depends_on[&row.stage_no]).expect("our own");
             assert_eq!(depends_on[..], stage.depends_on[..]);
-            let lease = stage.lease().map(|lease| (stage.token_secret.expect("held"), lease.expires_at));
-            assert_eq!(self.leases.get(&row.stage_no).copied(), lease, "{}", stage.spec.name);
-            let ready =
-                job.is_leasable(stage).then(|| (job.priority, stage.is_suspect(), stage.spec.queue.to_string()));
-            assert_eq!(self.ready.get(&row.stage_no), ready.as_ref(), "{}", stage.spec.name);
             let spec = &self.specs[&row.stage_no];
             let of_row = (row.parent_token, spec.parent_no, spec.plan_digest);
             let parent =
@@ -156,7 +202,5 @@ impl Tables {
             let required_by = spec.required_by.as_ref().map_or("[]", |text| &*text.0);
             assert_eq!(required_by, serde_json::to_string(&stage.required_by).expect("our own"));
         }
-        let (revision, _, progress, timeout_left) = self.root.expect("a root");
-        assert_eq!((revision, progress, timeout_left), (job.revision, job.progress, timeout_left_us(job)));
     }
 }

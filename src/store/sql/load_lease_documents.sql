@@ -1,4 +1,4 @@
--- load_lease_documents: what workers get with their leases: their inputs, and the artifacts of what they depend on. These are a
+-- load_lease_documents: what workers get with leases of stages that have rows: their inputs, and the artifacts of what they depend on. These are a
 -- subquery, not a join: then there is but one way to find them, by the whole key (see load_jobs).
 SELECT k.i::int4, p.input, d.stage_no,
     (SELECT a.artifacts FROM stage_artifacts a

@@ -1,9 +1,14 @@
-//! A schema that is being made: servers killed in the middle of it, and servers that begin at once.
+//! A schema that is being made: servers killed in the middle of it, servers that begin at once, and jobs of the version before.
 
 use std::process::Stdio;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
 use futures::future::join_all;
-use interlock::proto::StageSpec;
+use interlock::proto::{self, JobState, StageSpec};
+use interlock::store::connection::Target;
+use interlock::store::migrate::migrate_to;
+use serde_json::json;
 use tokio::process::{Child, Command};
 
 use crate::harness::*;
@@ -73,7 +78,7 @@ async fn servers_that_begin_at_once_migrate_once() {
     }
 }
 
-/// What V18 changed, undone, with stages that wait as the versions before had them.
+/// What V17 changed, undone, with stages that wait as the versions before had them.
 const BEFORE_LINES: &str = "
     DROP INDEX ready_stages_by_resource, ready_stages_blocked;
     ALTER TABLE ready_stages DROP COLUMN resource_uid, DROP COLUMN amount, ADD COLUMN blocked_until timestamptz;
@@ -84,7 +89,7 @@ const BEFORE_LINES: &str = "
     UPDATE resources
     SET state = (state::jsonb - 'stages' || jsonb_build_object('turn', (state::jsonb -> 'stages') || '{\"called_until\": 1}'))::json
     WHERE state -> 'stages' IS NOT NULL;
-    DELETE FROM refinery_schema_history WHERE version = 18";
+    DELETE FROM refinery_schema_history WHERE version = 17";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stages_that_waited_under_the_version_before_go_on() {
@@ -112,4 +117,85 @@ async fn stages_that_waited_under_the_version_before_go_on() {
         let lease = server.api.lease("held").await;
         server.api.complete(&lease, serde_json::json!({})).await;
     }
+}
+
+/// Jobs as the version before wrote them: one is ready, one leased until the next hour, one waits for the end of a backoff, one has come to its
+/// second stage, one is done. Their ids are their keys.
+const OLD_JOBS: &str = r#"
+    INSERT INTO jobs (namespace_id, job_uid, job_id, kind, revision, run, state, priority, progress, create_time, start_time, end_time,
+        retention_us)
+    SELECT 1, id::uuid, id, name, 3, 1, state, 0, 0, now() - interval '1 min', now(), CASE WHEN state = 5 THEN now() END, 3600000000
+    FROM (VALUES (1, 'ready', 1), (2, 'leased', 2), (3, 'backoff', 2), (4, 'second', 2), (5, 'done', 5)) AS v(n, name, state),
+        LATERAL (SELECT '01890000-0000-7000-8000-00000000000' || n AS id) i;
+    INSERT INTO job_documents SELECT namespace_id, job_uid, '{"of":"payload"}', CASE WHEN state = 5 THEN '{"of":"result"}'::json END FROM jobs;
+    INSERT INTO stages (namespace_id, job_uid, stage_no, version, changed_revision, state, attempt, fencing_token, token_secret, progress, wakes_at)
+    SELECT 1, j.job_uid, v.no, 2, 2, v.state, v.attempt, v.attempt, CASE WHEN v.state = 3 THEN j.job_uid END, 0,
+        CASE WHEN v.state = 4 THEN now() END
+    FROM (VALUES ('ready', 0, 2, 0), ('leased', 0, 3, 1), ('backoff', 0, 4, 1), ('second', 0, 5, 1), ('second', 1, 2, 0), ('done', 0, 5, 1))
+        AS v(name, no, state, attempt)
+    JOIN jobs j ON j.kind = v.name;
+    INSERT INTO stage_specs (namespace_id, job_uid, stage_no, spec, depends_on, input)
+    SELECT 1, s.job_uid, s.stage_no, json_build_object('name', 's' || s.stage_no, 'queue', j.kind, 'weight', 1.0),
+        CASE WHEN s.stage_no = 0 THEN '[]' ELSE '[0]' END::json, json_build_object('of', 'input')
+    FROM stages s JOIN jobs j USING (namespace_id, job_uid);
+    INSERT INTO stage_artifacts SELECT namespace_id, job_uid, stage_no, '{"of":"artifacts"}' FROM stages WHERE state = 5;
+    INSERT INTO ready_stages (namespace_id, job_uid, stage_no, queue, priority, ready_at)
+    SELECT s.namespace_id, s.job_uid, s.stage_no, j.kind, 0, now() FROM stages s JOIN jobs j USING (namespace_id, job_uid) WHERE s.state = 2;
+    INSERT INTO leases SELECT namespace_id, job_uid, stage_no, token_secret, 'worker', 60000000, now() + interval '1 hour'
+    FROM stages WHERE state = 3"#;
+
+/// The token of the first attempt at the first stage, as `OLD_JOBS` has it.
+fn old_token(job_id: &str) -> String {
+    let uid = u128::from_str_radix(&job_id.replace('-', ""), 16).expect("a UUID").to_be_bytes();
+    URL_SAFE_NO_PAD.encode([&uid[..], &0u32.to_be_bytes(), &1i64.to_be_bytes(), &uid].concat())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_have_rows_for_few_stages_go_on_after_an_upgrade() {
+    let (database, _cluster) = Database::empty().await;
+    migrate_to(&Target::parse(database.url()).expect("our own URL"), 12).await;
+    let client = sql(database.url()).await;
+    client.batch_execute(OLD_JOBS).await.expect("jobs of the version before");
+    let server = Program::start(&database).await;
+    assert_eq!(noted(&database).await, (migrations(), 0));
+    let api = &server.api;
+    let id = |n: u32| format!("01890000-0000-7000-8000-00000000000{n}");
+
+    let done = api.job(&id(5)).await;
+    assert_eq!((done.state(), &done.payload, &done.result), (JobState::Succeeded, &of("payload"), &of("result")));
+    assert_eq!(stage(&done, "s0").artifacts, of("artifacts"));
+    assert_eq!(api.stage(&id(5), "s0").await.input, of("input"));
+    for queue in ["ready", "backoff", "second"] {
+        let lease = api.lease(queue).await;
+        assert_eq!((&lease.payload, &lease.input), (&of("payload"), &of("input")));
+        let artifacts: Vec<_> = lease.dependencies.iter().map(|it| it.artifacts.clone()).collect();
+        assert_eq!(artifacts, if queue == "second" { vec![of("artifacts")] } else { Vec::new() });
+        api.complete(&lease, json!({ "of": "new" })).await;
+    }
+    let held = proto::Lease { lease_token: old_token(&id(2)), ..Default::default() };
+    assert_eq!(api.beat(&held, Some(0.5)).await.directive(), proto::LeaseDirective::Continue);
+    api.complete(&held, json!({ "of": "new" })).await;
+    for n in 1..=4 {
+        let job = api.job(&id(n)).await;
+        assert_eq!((job.state(), &job.stages.last().expect("a stage").artifacts), (JobState::Succeeded, &of("new")));
+    }
+    let retry = proto::RetryJobRequest { job_id: id(5), from_stage: "s0".into(), ..Default::default() };
+    ok(api.jobs().retry_job(retry).await);
+    let job = api.job(&id(5)).await;
+    assert_eq!((job.result.clone(), stage(&job, "s0").artifacts.clone()), (None, None));
+    api.complete(&api.lease("done").await, json!({})).await;
+    // They keep their rows, and new jobs have rows or hold their stages, not both.
+    api.submit(new_job("new", vec![new_stage("s")])).await;
+    let shape = "SELECT count(*) FROM jobs WHERE (stages IS NULL) = EXISTS (SELECT FROM stages s WHERE s.job_uid = jobs.job_uid)";
+    let row = client.query_one(shape, &[]).await.expect("a row");
+    assert_eq!(row.get::<_, i64>(0), 6);
+    for n in 1..=5 {
+        ok(api.jobs().delete_job(proto::DeleteJobRequest { job_id: id(n), ..Default::default() }).await);
+    }
+    let row = client.query_one("SELECT count(*) FROM stages, stage_specs, job_documents", &[]).await.expect("a row");
+    assert_eq!(row.get::<_, i64>(0), 0);
+}
+
+fn of(what: &str) -> Option<prost_types::Struct> {
+    struct_of(json!({ "of": what }))
 }

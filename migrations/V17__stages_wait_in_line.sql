@@ -1,4 +1,4 @@
--- V18: ready stages wait in the line of a resource until they are woken. Nothing times out, so stages that wait cost nothing.
+-- V17: ready stages wait in the line of a resource until they are woken. Nothing times out, so stages that wait cost nothing.
 
 ALTER TABLE ready_stages ADD COLUMN resource_uid uuid, ADD COLUMN amount bigint;
 COMMENT ON COLUMN ready_stages.resource_uid IS
