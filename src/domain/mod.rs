@@ -12,6 +12,7 @@
 pub mod access;
 pub mod audit;
 pub mod credential;
+pub mod current;
 pub mod documents;
 pub mod equality;
 pub mod event;

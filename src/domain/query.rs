@@ -1,5 +1,7 @@
 //! What a list of jobs is asked for, as plain values that the store turns into SQL with bound parameters.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::job::{Job, JobPhase};
@@ -26,8 +28,8 @@ pub struct Test<T> {
     pub value: T,
 }
 
-/// A moment of a job that can be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// A moment of a job that can be asked for, in the order in which they come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TimeField {
     /// When it was submitted.
     Create,
@@ -124,11 +126,19 @@ impl JobOrder {
             OrderField::EndTime => job.end_time.map(|at| at.0),
             OrderField::Priority => Some(i64::from(job.priority)),
         };
-        JobCursor { value, job_id: job.meta.job_id.to_string() }
+        JobCursor::at(job, value)
     }
 }
 
-/// By what jobs are ordered; their id breaks ties, in the same direction.
+impl JobCursor {
+    /// The place of a job, with a value of the order's field.
+    pub fn at(job: &Job, value: Option<i64>) -> Self {
+        Self { value, created: Some(job.meta.create_time.0), job_id: job.meta.job_id.to_string() }
+    }
+}
+
+/// By what jobs are ordered. Jobs of one priority, and those without an end, are in the order of their creation; then their id breaks ties. All of
+/// it in the same direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OrderField {
     /// When they were submitted.
@@ -159,6 +169,9 @@ impl Default for JobOrder {
 pub struct JobCursor {
     /// The last job's value of the order's field: microseconds since 1970, or the priority. `None`: it has none.
     pub value: Option<i64>,
+    /// When the last job was created, in microseconds since 1970. `None`: the token is of a version that did not say.
+    #[serde(default)]
+    pub created: Option<i64>,
     /// The last job's id.
     pub job_id: String,
 }
@@ -174,4 +187,13 @@ pub struct JobQuery {
     pub after: Option<JobCursor>,
     /// How many jobs at most.
     pub limit: u32,
+}
+
+/// A page of jobs, without their stages.
+#[derive(Clone, Debug)]
+pub struct JobPage {
+    /// The jobs in order; there can be fewer than the limit although more match.
+    pub jobs: Vec<Arc<Job>>,
+    /// Where the next page begins: behind the last job that was looked at. `None`: there is none.
+    pub next: Option<JobCursor>,
 }

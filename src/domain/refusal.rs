@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::current::Current;
 use super::id::Name;
 
 /// Why an operation was not applied.
@@ -204,6 +205,14 @@ pub enum Refusal {
         path: String,
         /// Why.
         refusal: Box<Refusal>,
+    },
+    /// A version was not the expected one, and the caller asked for what is there.
+    #[error("{refusal}")]
+    WithCurrent {
+        /// Why.
+        refusal: Box<Refusal>,
+        /// What the version was compared with.
+        current: Current,
     },
     /// The `request_id` was used for something else.
     #[error("the request_id was used before with another content")]

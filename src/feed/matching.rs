@@ -63,15 +63,13 @@ async fn read(store: &Store, namespace: NamespaceId, filter: JobFilter) -> Resul
     let mut matching = BTreeMap::new();
     loop {
         let page = store.list_jobs(namespace, &query).await?;
-        let last = page.last().map(|job| order.cursor(job));
-        let is_last = page.len() < PAGE as usize;
-        matching.extend(page.into_iter().map(|job| (job.key, job)));
+        matching.extend(page.jobs.into_iter().map(|job| (job.key, job)));
         if matching.len() > MAX_JOBS {
             return Err(Refusal::TooManyWatched { limit: MAX_JOBS }.into());
         }
-        if is_last {
+        if page.next.is_none() {
             return Ok(matching);
         }
-        query.after = last;
+        query.after = page.next;
     }
 }

@@ -34,6 +34,7 @@ pub mod permits;
 pub mod probe;
 pub mod reap;
 pub mod redeliver_leases;
+pub mod return_current;
 pub mod start_stage;
 pub mod submit_jobs;
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::domain::refusal::Refusal;
 use crate::engine::cache::Cached;
 use crate::engine::world::Key;
 use crate::error::{Error, Result};
+use crate::operation::return_current::{ReturnCurrent, Shown};
 use crate::operation::{Operation, Reply};
 
 /// What an answer needs to be made and to reach the caller before its deadline.
@@ -130,6 +131,14 @@ impl Caller {
     /// Applies an operation.
     pub async fn execute(&self, operation: impl Operation) -> Result<Reply> {
         self.services.engine.execute_for(self.actor.clone(), operation, self.deadline).await
+    }
+
+    /// Applies an operation on one thing; if its version is refused, `shown` comes along. None: nothing.
+    pub async fn execute_showing(&self, operation: impl Operation, shown: Option<Shown>) -> Result<Reply> {
+        match shown {
+            Some(_) => self.execute(ReturnCurrent::of_one(Box::new(operation), shown)).await,
+            None => self.execute(operation).await,
+        }
     }
 
     /// A job of the caller's namespace by its uid.

@@ -17,10 +17,13 @@ use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::{Hold, Job};
 use crate::domain::record::{Record, RecordKey};
 use crate::domain::refusal::Refusal;
+use crate::domain::stage::Stage;
+use crate::engine::world::Key;
 use crate::error::Result;
 use crate::operation::commit::{Commit, Part};
 use crate::operation::control_job::Control;
 use crate::operation::delete_record::DeleteRecord;
+use crate::operation::return_current::{ReturnCurrent, Shown};
 use crate::operation::submit_jobs::SubmitJobs;
 use crate::operation::update_records::UpdateRecords;
 use crate::operation::{Operation, Reply};
@@ -106,11 +109,46 @@ fn parts(namespace: NamespaceId, given: Vec<proto::CommitOperation>) -> Result<(
         let path = list.index(index);
         let Some(asked) = given.operation else { return Err(path.field("operation").missing().into()) };
         let path = path.field(name(&asked)).to_string();
+        let return_current = returns_current(&asked);
         let (operation, subject) = operation(namespace, asked).map_err(|refusal| refusal.at(index, path.clone()))?;
+        let operation = if return_current { showing(operation, &subject) } else { operation };
         parts.push(Part { operation, path });
         subjects.push(subject);
     }
     Ok((parts, subjects))
+}
+
+/// Whether a refusal by version is to show the current state.
+fn returns_current(asked: &Asked) -> bool {
+    match asked {
+        Asked::UpdateRecord(request) => request.return_current,
+        Asked::DeleteRecord(request) => request.return_current,
+        Asked::CompleteStage(request) => request.return_current,
+        Asked::FailStage(request) => request.return_current,
+        Asked::ReleaseStage(request) => request.return_current,
+        Asked::UpdateStageProgress(request) => request.return_current,
+        Asked::UpdateJob(request) => request.return_current,
+        Asked::CancelJob(request) => request.return_current,
+        Asked::PauseJob(request) => request.return_current,
+        Asked::ResumeJob(request) => request.return_current,
+        Asked::RetryJob(request) => request.return_current,
+        Asked::SubmitJob(_) | Asked::AddStages(_) | Asked::ReleasePermit(_) => false,
+    }
+}
+
+/// The operation with what it is about as what its refusal shows.
+fn showing(operation: Box<dyn Operation>, subject: &Subject) -> Box<dyn Operation> {
+    let job = operation.keys().into_iter().find_map(|key| match key {
+        Key::Job(key) => Some(key),
+        _ => None,
+    });
+    let shown = match subject {
+        Subject::Job => job.map(Shown::Job),
+        Subject::Stage(hold) => job.map(|job| Shown::Stage(job, hold.clone())),
+        Subject::Record { key, .. } => Some(Shown::Record(key.clone())),
+        Subject::Permit => None,
+    };
+    Box::new(ReturnCurrent::of_one(operation, shown))
 }
 
 fn field_operations(given: &proto::CommitOperation) -> usize {

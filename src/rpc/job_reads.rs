@@ -81,20 +81,15 @@ pub async fn list_stages(caller: Caller, request: proto::ListStagesRequest) -> R
 
 /// ListJobs.
 pub async fn list_jobs(caller: Caller, request: proto::ListJobsRequest) -> Result<proto::ListJobsResponse> {
-    let (mut query, binding) = list::jobs(caller.namespace, &request)?;
-    let limit = query.limit as usize;
-    // One more shows whether there is another page.
-    query.limit += 1;
-    let found = caller.services.store.list_jobs(caller.namespace, &query).await?;
-    let page = &found[..found.len().min(limit)];
-    let jobs = told_up_to_a_reply(&caller, page).await?;
-    let mut response = proto::ListJobsResponse { jobs, next_page_token: String::new() };
-    if response.jobs.len() < found.len()
-        && let Some(last) = response.jobs.len().checked_sub(1)
-    {
-        response.next_page_token = binding.token(&query.order.cursor(&found[last]))?;
-    }
-    Ok(response)
+    let (query, binding) = list::jobs(caller.namespace, &request)?;
+    let page = caller.services.store.list_jobs(caller.namespace, &query).await?;
+    let jobs = told_up_to_a_reply(&caller, &page.jobs).await?;
+    let next = match jobs.len().checked_sub(1) {
+        Some(last) if jobs.len() < page.jobs.len() => Some(query.order.cursor(&page.jobs[last])),
+        Some(_) | None => page.next,
+    };
+    let next_page_token = next.map(|next| binding.token(&next)).transpose()?.unwrap_or_default();
+    Ok(proto::ListJobsResponse { jobs, next_page_token })
 }
 
 /// As many of the jobs as a reply holds, with their payloads and results, which are read bit by bit: a thousand large

@@ -14,6 +14,7 @@ use crate::domain::request::RequestIdentity;
 use crate::error::{Error, Result};
 use crate::operation::control_job::{Control, ControlJob};
 use crate::operation::delete_job::DeleteJob;
+use crate::operation::return_current::Shown;
 use crate::proto;
 
 /// What every answer here says.
@@ -67,16 +68,29 @@ pub(super) fn another_run(request: &proto::RetryJobRequest) -> std::result::Resu
     Ok(Control::Retry { from_stage: steer::from_stage(&request.from_stage)? })
 }
 
+/// The revision that the caller knows, and whether it wants the current job if that differs.
+struct Expected {
+    revision: Option<i64>,
+    return_current: bool,
+}
+
+macro_rules! expected {
+    ($request:expr) => {
+        Expected { revision: $request.expected_version, return_current: $request.return_current }
+    };
+}
+
 async fn steered(
     caller: &Caller,
     job_id: &str,
     control: Control,
-    expected_revision: Option<i64>,
+    expected: Expected,
     request: Option<RequestIdentity>,
 ) -> Result<Steered> {
     let job = steer::named_job(caller.namespace, job_id)?;
     let key = job.key;
-    let reply = caller.execute(steering(job, control, expected_revision, request)).await?;
+    let shown = expected.return_current.then_some(Shown::Job(key));
+    let reply = caller.execute_showing(steering(job, control, expected.revision, request), shown).await?;
     let now = read_back(caller, key).await.map_err(after_commit)?;
     let (replayed, revision) = match (&reply.replayed, reply.jobs.first()) {
         (Some(record), _) => (true, record.revision),
@@ -95,7 +109,7 @@ async fn steered(
 /// UpdateJob.
 pub async fn update_job(caller: Caller, mut request: proto::UpdateJobRequest) -> Result<proto::UpdateJobResponse> {
     let identity = identity(caller.namespace, &mut request)?;
-    let (job_id, expected) = (std::mem::take(&mut request.job_id), request.expected_version);
+    let (job_id, expected) = (std::mem::take(&mut request.job_id), expected!(request));
     let control = update(request)?;
     let Steered { job, applied, replayed, applied_revision } =
         steered(&caller, &job_id, control, expected, identity).await?;
@@ -105,7 +119,7 @@ pub async fn update_job(caller: Caller, mut request: proto::UpdateJobRequest) ->
 /// CancelJob.
 pub async fn cancel_job(caller: Caller, mut request: proto::CancelJobRequest) -> Result<proto::CancelJobResponse> {
     let identity = identity(caller.namespace, &mut request)?;
-    let (control, expected) = (cancellation(&request)?, request.expected_version);
+    let (control, expected) = (cancellation(&request)?, expected!(request));
     let Steered { job, applied, replayed, applied_revision } =
         steered(&caller, &request.job_id, control, expected, identity).await?;
     Ok(proto::CancelJobResponse { job, applied, replayed, applied_revision })
@@ -115,7 +129,7 @@ pub async fn cancel_job(caller: Caller, mut request: proto::CancelJobRequest) ->
 pub async fn pause_job(caller: Caller, mut request: proto::PauseJobRequest) -> Result<proto::PauseJobResponse> {
     let identity = identity(caller.namespace, &mut request)?;
     let Steered { job, applied, replayed, applied_revision } =
-        steered(&caller, &request.job_id, Control::Pause, request.expected_version, identity).await?;
+        steered(&caller, &request.job_id, Control::Pause, expected!(request), identity).await?;
     Ok(proto::PauseJobResponse { job, applied, replayed, applied_revision })
 }
 
@@ -123,7 +137,7 @@ pub async fn pause_job(caller: Caller, mut request: proto::PauseJobRequest) -> R
 pub async fn resume_job(caller: Caller, mut request: proto::ResumeJobRequest) -> Result<proto::ResumeJobResponse> {
     let identity = identity(caller.namespace, &mut request)?;
     let Steered { job, applied, replayed, applied_revision } =
-        steered(&caller, &request.job_id, Control::Resume, request.expected_version, identity).await?;
+        steered(&caller, &request.job_id, Control::Resume, expected!(request), identity).await?;
     Ok(proto::ResumeJobResponse { job, applied, replayed, applied_revision })
 }
 
@@ -132,7 +146,7 @@ pub async fn retry_job(caller: Caller, mut request: proto::RetryJobRequest) -> R
     let identity = identity(caller.namespace, &mut request)?;
     let control = another_run(&request)?;
     let Steered { job, replayed, applied_revision, .. } =
-        steered(&caller, &request.job_id, control, request.expected_version, identity).await?;
+        steered(&caller, &request.job_id, control, expected!(request), identity).await?;
     Ok(proto::RetryJobResponse { job, replayed, applied_revision })
 }
 
@@ -141,7 +155,9 @@ pub async fn delete_job(caller: Caller, mut request: proto::DeleteJobRequest) ->
     let request_identity = identity(caller.namespace, &mut request)?;
     let steer::NamedJob { key, job_id } = steer::named_job(caller.namespace, &request.job_id)?;
     let expected_revision = request.expected_version;
-    let reply = caller.execute(DeleteJob { key, job_id, expected_revision, request: request_identity }).await?;
+    let shown = request.return_current.then_some(Shown::Job(key));
+    let operation = DeleteJob { key, job_id, expected_revision, request: request_identity };
+    let reply = caller.execute_showing(operation, shown).await?;
     let (replayed, applied_revision) = match &reply.replayed {
         Some(record) => (true, record.revision),
         None => (false, reply.jobs.first().map_or(0, |job| job.revision)),

@@ -15,10 +15,11 @@ use super::limits::REPLY_BYTES;
 use super::page::Budget;
 use super::stage_writes::{recorded, told_anew};
 use crate::domain::id::{JobKey, Name, StageNo};
-use crate::domain::job::{Grant, Job};
+use crate::domain::job::{Grant, Hold, Job};
 use crate::domain::request::RequestRecord;
 use crate::engine::dispatcher::{Leased, Leases, Poll, PollEnd};
 use crate::error::{Error, Result};
+use crate::operation::return_current::Shown;
 use crate::operation::start_stage::StartStage;
 use crate::proto;
 
@@ -97,17 +98,17 @@ pub async fn start_stage(caller: Caller, mut request: proto::StartStageRequest) 
         queue: None,
     });
     let wants_lease = grant.is_some();
-    let reply = caller
-        .execute(StartStage {
-            key: stage.key,
-            job_id: stage.job_id,
-            stage_name: stage.stage_name,
-            grant,
-            permit_id: Uuid::new_v4(),
-            expected_version: request.expected_version,
-            request: identity,
-        })
-        .await?;
+    let shown = request.return_current.then(|| Shown::Stage(stage.key, Hold::Name(stage.stage_name.clone())));
+    let operation = StartStage {
+        key: stage.key,
+        job_id: stage.job_id,
+        stage_name: stage.stage_name,
+        grant,
+        permit_id: Uuid::new_v4(),
+        expected_version: request.expected_version,
+        request: identity,
+    };
+    let reply = caller.execute_showing(operation, shown).await?;
     if let Some(record) = &reply.replayed {
         let worker_id = wants_lease.then_some(worker_id);
         return restarted(&caller, record, worker_id.as_ref()).await.map_err(after_commit);

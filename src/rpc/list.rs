@@ -36,7 +36,10 @@ fn is_possible(cursor: &JobCursor, field: OrderField) -> bool {
         OrderField::CreateTime | OrderField::EndTime => time::is_representable(Timestamp(value)),
         OrderField::Priority => (-i64::from(PRIORITY)..=i64::from(PRIORITY)).contains(&value),
     };
-    is_job_id(&cursor.job_id) && cursor.value.is_none_or(in_range)
+    // A token of a version before says no creation, which most orders do not need.
+    let needs_creation = field == OrderField::Priority || cursor.value.is_none();
+    let is_created = cursor.created.map_or(!needs_creation, |at| time::is_representable(Timestamp(at)));
+    is_job_id(&cursor.job_id) && cursor.value.is_none_or(in_range) && is_created
 }
 
 fn forged() -> Error {
@@ -124,7 +127,7 @@ mod tests {
         let mut request = proto::ListJobsRequest { filter: "kind = film".into(), ..Default::default() };
         let (query, binding) = jobs(NAMESPACE, &request).expect("valid");
         assert_eq!((query.limit, &query.after), (50, &None));
-        let cursor = JobCursor { value: Some(1), job_id: "a".into() };
+        let cursor = JobCursor { value: Some(1), created: Some(1), job_id: "a".into() };
         request.page_token = binding.token(&cursor).expect("a token");
         request.page_size = 7;
         assert_eq!(jobs(NAMESPACE, &request).map(|(query, _)| query.after), Ok(Some(cursor)));
@@ -137,7 +140,7 @@ mod tests {
         let forge = |order_by: &str, value, job_id: &str| {
             let mut request = proto::ListJobsRequest { order_by: order_by.into(), ..Default::default() };
             let (_, binding) = jobs(NAMESPACE, &request).expect("valid");
-            let cursor = JobCursor { value, job_id: job_id.to_owned() };
+            let cursor = JobCursor { value, created: Some(1), job_id: job_id.to_owned() };
             request.page_token = binding.token(&cursor).expect("a token");
             jobs(NAMESPACE, &request)
         };

@@ -56,7 +56,7 @@ pub(super) async fn each(caller: &Caller, outcomes: Vec<proto::StageOutcome>) ->
 async fn one(caller: &Caller, outcome: proto::StageOutcome) -> Result<Written> {
     let asked = outcome.outcome.ok_or_else(|| Path::Root.field("outcome").missing())?;
     let end = stage_writes::outcome(caller.namespace, asked)?;
-    stage_writes::end(caller, end).await
+    stage_writes::end(caller, end, None).await
 }
 
 /// The results of outcomes that were applied each on its own; with stages as long as they fit into a budget.

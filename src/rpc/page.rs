@@ -104,7 +104,7 @@ mod tests {
     use crate::domain::query::JobCursor;
 
     fn cursor() -> JobCursor {
-        JobCursor { value: Some(i64::MAX), job_id: "x".repeat(128) }
+        JobCursor { value: Some(i64::MAX), created: Some(i64::MAX), job_id: "x".repeat(128) }
     }
 
     #[test]

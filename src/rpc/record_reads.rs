@@ -10,7 +10,6 @@ use super::list;
 use super::page::Budget;
 use super::record_writes::fitting;
 use crate::domain::record::{Record, RecordKey};
-use crate::domain::record_query::{RecordCursor, RecordOrderField};
 use crate::domain::refusal::Refusal;
 use crate::error::Result;
 use crate::proto;
@@ -52,35 +51,19 @@ pub async fn batch_get_records(
 
 /// ListRecords.
 pub async fn list_records(caller: Caller, request: proto::ListRecordsRequest) -> Result<proto::ListRecordsResponse> {
-    let (mut query, binding) = list::records(caller.namespace, &request)?;
-    let limit = query.limit as usize;
-    // One more shows whether there is another page.
-    query.limit += 1;
+    let (query, binding) = list::records(caller.namespace, &request)?;
     let mut budget = Budget::new(limits::REPLY_BYTES);
     let mut response = proto::ListRecordsResponse::default();
-    let (mut last, mut more) = (None, false);
-    let order = query.order.field;
     let take = |record: Record| {
         let told = convert::record(&record)?;
-        more = response.records.len() == limit || !budget.takes(&told);
-        if !more {
-            last = Some(cursor(&record, order));
+        let fits = budget.takes(&told);
+        if fits {
             response.records.push(told);
         }
-        Ok(!more)
+        Ok(fits)
     };
-    caller.services.store.list_records(&query, take).await?;
-    if let (true, Some(last)) = (more, last) {
-        response.next_page_token = binding.token(&last)?;
+    if let Some(next) = caller.services.store.list_records(&query, take).await? {
+        response.next_page_token = binding.token(&next)?;
     }
     Ok(response)
-}
-
-fn cursor(record: &Record, order: RecordOrderField) -> RecordCursor {
-    let value = match order {
-        RecordOrderField::RecordId => 0,
-        RecordOrderField::CreateTime => record.create_time.0,
-        RecordOrderField::UpdateTime => record.update_time.0,
-    };
-    RecordCursor { value, record_id: record.key.record_id.to_string() }
 }

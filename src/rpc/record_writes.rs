@@ -18,6 +18,7 @@ use crate::domain::request::{RequestIdentity, RequestRecord};
 use crate::error::{Error, Result};
 use crate::operation::RecordOutcome;
 use crate::operation::delete_record::DeleteRecord;
+use crate::operation::return_current::{ReturnCurrent, Shown};
 use crate::operation::update_records::{RecordUpdate, UpdateRecords};
 use crate::proto;
 
@@ -59,15 +60,22 @@ pub async fn update_record(
 ) -> Result<proto::UpdateRecordResponse> {
     let identity = identity(caller.namespace, &mut request)?;
     let update = convert::update(caller.namespace, &request, &Path::Root)?;
-    let written = apply(&caller, update, identity).await?;
+    let written = apply(&caller, update, identity, request.return_current).await?;
     let record = written.told(request.omit_fields, &mut Budget::new(limits::REPLY_BYTES))?;
     let Written { applied, replayed, applied_version, .. } = written;
     Ok(proto::UpdateRecordResponse { record, applied, replayed, applied_version })
 }
 
-async fn apply(caller: &Caller, update: RecordUpdate, identity: Option<RequestIdentity>) -> Result<Written> {
+async fn apply(
+    caller: &Caller,
+    update: RecordUpdate,
+    identity: Option<RequestIdentity>,
+    return_current: bool,
+) -> Result<Written> {
     let key = update.key.clone();
-    let reply = caller.execute(UpdateRecords { updates: vec![update], list: None, request: identity }).await?;
+    let shown = return_current.then(|| Shown::Record(key.clone()));
+    let operation = UpdateRecords { updates: vec![update], list: None, request: identity };
+    let reply = caller.execute_showing(operation, shown).await?;
     if let Some(record) = &reply.replayed {
         let now = caller.services.store.records(std::slice::from_ref(&key)).await.map_err(after_commit)?;
         let applied_version = if record.applied { record.revision } else { 0 };
@@ -87,7 +95,14 @@ pub async fn batch_update_records(
 ) -> Result<proto::BatchUpdateRecordsResponse> {
     let identity = identity(caller.namespace, &mut request)?;
     let updates = convert::updates(caller.namespace, &request.updates)?;
-    let reply = caller.execute(UpdateRecords { updates, list: Some("updates"), request: identity }).await?;
+    let shown = updates.iter().zip(&request.updates);
+    let shown = shown.map(|(update, asked)| asked.return_current.then(|| Shown::Record(update.key.clone())));
+    let shown: Vec<Option<Shown>> = shown.collect();
+    let operation = UpdateRecords { updates, list: Some("updates"), request: identity };
+    let reply = match shown.iter().any(Option::is_some) {
+        true => caller.execute(ReturnCurrent { operation: Box::new(operation), shown }).await?,
+        false => caller.execute(operation).await?,
+    };
     let written = match &reply.replayed {
         Some(record) => {
             let updates = convert::updates(caller.namespace, &request.updates)?;
@@ -150,7 +165,7 @@ pub async fn batch_write_records(
 
 async fn write_one(caller: &Caller, mut update: proto::UpdateRecordRequest) -> Result<Written> {
     let identity = identity(caller.namespace, &mut update)?;
-    apply(caller, convert::update(caller.namespace, &update, &Path::Root)?, identity).await
+    apply(caller, convert::update(caller.namespace, &update, &Path::Root)?, identity, update.return_current).await
 }
 
 fn result(written: Result<Written>, omit_fields: bool, budget: &mut Budget) -> Result<proto::RecordWriteResult> {
@@ -187,7 +202,8 @@ pub async fn delete_record(
     let identity = identity(caller.namespace, &mut request)?;
     let key = convert::key(caller.namespace, &request.collection, &request.record_id, &Path::Root)?;
     let expected_version = request.expected_version;
-    let reply = caller.execute(DeleteRecord { key, expected_version, request: identity }).await?;
+    let shown = request.return_current.then(|| Shown::Record(key.clone()));
+    let reply = caller.execute_showing(DeleteRecord { key, expected_version, request: identity }, shown).await?;
     let applied_version = reply.replayed.as_ref().map_or_else(|| reply.revision(), |record| record.revision);
     Ok(proto::DeleteRecordResponse { replayed: reply.replayed.is_some(), applied_version })
 }

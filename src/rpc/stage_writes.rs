@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::operation::Reply;
 use crate::operation::end_stage::{End, EndStage};
 use crate::operation::grow_job::AddStages;
+use crate::operation::return_current::Shown;
 use crate::operation::update_progress::{Target, UpdateProgress};
 use crate::proto;
 
@@ -91,8 +92,8 @@ async fn written(caller: &Caller, reply: &Reply) -> Result<Written> {
 
 /// Ends an attempt. An end that changed nothing is the one that the same token has told before: a replay too, though no
 /// `request_id` says so.
-pub(super) async fn end(caller: &Caller, end: EndStage) -> Result<Written> {
-    let reply = caller.execute(end).await?;
+pub(super) async fn end(caller: &Caller, end: EndStage, shown: Option<Shown>) -> Result<Written> {
+    let reply = caller.execute_showing(end, shown).await?;
     let mut written = written(caller, &reply).await?;
     if !reply.applied && reply.replayed.is_none() {
         // Nothing changes a stage after its end.
@@ -209,6 +210,11 @@ pub(super) fn addition(
     Ok(AddStages { target, stages: new_stages(&request.stages, "stages")?, request: None })
 }
 
+/// What a refusal by the stage's version shows.
+fn shown(target: &Target) -> Shown {
+    Shown::Stage(target.key, target.hold.clone())
+}
+
 /// UpdateStageProgress.
 pub async fn update_stage_progress(
     caller: Caller,
@@ -216,7 +222,8 @@ pub async fn update_stage_progress(
 ) -> Result<proto::UpdateStageProgressResponse> {
     let identity = identity(caller.namespace, &mut request)?;
     let operation = UpdateProgress { request: identity, ..progress(caller.namespace, &request)? };
-    let reply = caller.execute(operation).await?;
+    let shown = request.return_current.then(|| shown(&operation.target));
+    let reply = caller.execute_showing(operation, shown).await?;
     let written = written(&caller, &reply).await?;
     Ok(proto::UpdateStageProgressResponse {
         stage: written.stage(&caller).await?,
@@ -234,7 +241,8 @@ pub async fn complete_stage(
 ) -> Result<proto::CompleteStageResponse> {
     let (identity, digest) = identity_and_digest(caller.namespace, &mut request)?;
     let operation = completion(caller.namespace, &request, digest)?;
-    let written = end(&caller, EndStage { request: identity, ..operation }).await?;
+    let shown = request.return_current.then(|| shown(&operation.target));
+    let written = end(&caller, EndStage { request: identity, ..operation }, shown).await?;
     let mut stage = written.stage(&caller).await?;
     if let Some(stage) = stage.as_mut().filter(|_| !written.replayed) {
         stage.artifacts = request.artifacts;
@@ -252,7 +260,8 @@ pub async fn complete_stage(
 pub async fn fail_stage(caller: Caller, mut request: proto::FailStageRequest) -> Result<proto::FailStageResponse> {
     let (identity, digest) = identity_and_digest(caller.namespace, &mut request)?;
     let operation = failure(caller.namespace, &request, digest)?;
-    let written = end(&caller, EndStage { request: identity, ..operation }).await?;
+    let shown = request.return_current.then(|| shown(&operation.target));
+    let written = end(&caller, EndStage { request: identity, ..operation }, shown).await?;
     Ok(proto::FailStageResponse {
         stage: written.stage(&caller).await?,
         job_revision: written.job_revision(),
@@ -269,7 +278,8 @@ pub async fn release_stage(
 ) -> Result<proto::ReleaseStageResponse> {
     let (identity, digest) = identity_and_digest(caller.namespace, &mut request)?;
     let operation = release(caller.namespace, &request, digest)?;
-    let written = end(&caller, EndStage { request: identity, ..operation }).await?;
+    let shown = request.return_current.then(|| shown(&operation.target));
+    let written = end(&caller, EndStage { request: identity, ..operation }, shown).await?;
     Ok(proto::ReleaseStageResponse {
         stage: written.stage(&caller).await?,
         job_revision: written.job_revision(),

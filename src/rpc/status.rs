@@ -7,13 +7,15 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use prost::Message;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic_types::{ErrorDetails, StatusExt, pb};
 
 use crate::domain::refusal::Refusal;
 use crate::error::{Error, WriteOutcome};
 use crate::figures::door::REASON_HEADER;
+use crate::rpc::convert::current;
 use crate::rpc::convert::path::beginning;
 
 /// The domain of all our reasons.
@@ -219,6 +221,7 @@ impl Answer {
                 Self::no(Code::FailedPrecondition, Reason::LimitExceeded).because_of(path, why)
             }
             Refusal::At { index, path, refusal } => Self::of_refusal(refusal).within(*index, path),
+            Refusal::WithCurrent { refusal, .. } => Self::of_refusal(refusal),
             Refusal::StageNotFound { job_id, stage_name } => {
                 Self::no(Code::NotFound, Reason::StageNotFound).with("job_id", job_id).with("stage_name", stage_name)
             }
@@ -312,7 +315,26 @@ impl Answer {
 pub fn status(error: &Error) -> Status {
     let answer = Answer::of(error);
     let message = cut(&error.to_string(), MESSAGE_BYTES);
-    Status::with_error_details_and_metadata(answer.code, message, answer.details(), answer.trailers())
+    let status = Status::with_error_details_and_metadata(answer.code, message, answer.details(), answer.trailers());
+    match error {
+        Error::Refused(refusal) => with_current(status, refusal),
+        _ => status,
+    }
+}
+
+/// The status with the current state as one more detail, where the refusal has it.
+fn with_current(status: Status, refusal: &Refusal) -> Status {
+    let current = match refusal {
+        Refusal::At { refusal, .. } => return with_current(status, refusal),
+        Refusal::WithCurrent { current, .. } => current,
+        _ => return status,
+    };
+    let (Ok(detail), Ok(mut told)) = (current::detail(current), pb::Status::decode(status.details())) else {
+        return status;
+    };
+    told.details.push(detail);
+    let details = told.encode_to_vec().into();
+    Status::with_details_and_metadata(status.code(), status.message(), details, status.metadata().clone())
 }
 
 impl From<Error> for Status {

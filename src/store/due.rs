@@ -78,17 +78,23 @@ impl Store {
         Ok(swept)
     }
 
-    /// Brings leases back whose end lies further ahead than they last: the clock stepped back. Returns how many there were. Reads all of them.
-    pub async fn step_back(&self, limit: i64) -> Result<usize> {
-        self.background(include_str!("sql/shorten_leases.sql"), &[&limit]).await.map(|rows| rows.len())
+    /// Brings leases back whose end lies further ahead than they last, since the clock stepped back, in the next pages of a walk over `leases`;
+    /// returns how many, at most `limit`.
+    pub async fn shorten_leases(&self, walk: &mut Walk, limit: i64) -> Result<usize> {
+        self.walk_all(walk, include_str!("sql/shorten_leases.sql"), limit).await.map(|rows| rows.len())
     }
 
-    /// Jobs and stages of which something lies further ahead than it can, since the clock stepped back. Reads all that have a timer.
-    pub async fn timers_ahead(&self, limit: i64) -> Result<Vec<(JobKey, Option<StageNo>)>> {
-        let stages = self.background(include_str!("sql/stages_ahead.sql"), &[&limit]).await?;
-        let jobs = self.background(include_str!("sql/jobs_ahead.sql"), &[&limit]).await?;
-        let stages = stages.iter().map(|row| (job_key(row), Some(number(row.get(2)))));
-        Ok(stages.chain(jobs.iter().map(|row| (job_key(row), None))).collect())
+    /// Jobs, and stages of those that hold them in their own row, of which something lies further ahead than it can, since the clock stepped back,
+    /// in the next pages of a walk over `jobs`; at most `limit`.
+    pub async fn jobs_ahead(&self, walk: &mut Walk, limit: i64) -> Result<Vec<(JobKey, Option<StageNo>)>> {
+        let rows = self.walk_all(walk, include_str!("sql/jobs_ahead.sql"), limit).await?;
+        Ok(rows.iter().map(|row| (job_key(row), row.get::<_, Option<i32>>(2).map(number))).collect())
+    }
+
+    /// The same of stages, in the next pages of a walk over `stages`.
+    pub async fn stages_ahead(&self, walk: &mut Walk, limit: i64) -> Result<Vec<(JobKey, StageNo)>> {
+        let rows = self.walk_all(walk, include_str!("sql/stages_ahead.sql"), limit).await?;
+        Ok(rows.iter().map(|row| (job_key(row), number(row.get(2)))).collect())
     }
 
     /// Takes a turn for a while, or goes on with it; false while another server has it.

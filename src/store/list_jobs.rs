@@ -2,41 +2,89 @@
 
 use std::sync::Arc;
 
-use postgres_types::ToSql;
 use tokio_postgres::Row;
 
 use super::Store;
 use super::commit::FAILING;
-use super::connection::unavailable;
+use super::connection::{Transaction, unavailable};
+use super::page::{self, Bounds, MAX_LOOKED_AT, Values, operator};
 use super::{in_row, load};
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::{Job, JobPhase, Tally};
-use crate::domain::query::{Clause, Comparison, JobCursor, JobOrder, JobQuery, OrderField, Test, TimeField};
+use crate::domain::query::{Clause, Comparison, JobCursor, JobOrder, JobPage, JobQuery, OrderField, Test, TimeField};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-type Value = Box<dyn ToSql + Sync + Send>;
+/// A statement that is put together, and its values.
+pub(super) struct Query {
+    pub(super) sql: String,
+    pub(super) values: Values,
+}
 
-/// A query while it is being put together.
-struct Query {
-    sql: String,
-    values: Vec<Value>,
+/// A part of an order of jobs that one index has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Section {
+    /// All, by creation.
+    All,
+    /// Those that ended, by their end.
+    Ended,
+    /// Those that have not, by creation.
+    Live,
+    /// Those of a positive priority, by that and creation.
+    High,
+    /// Those of priority 0, by creation.
+    Usual,
+    /// Those of a negative priority, by that and creation.
+    Low,
 }
 
 impl Store {
-    /// A page of jobs in order. Their stages are not loaded, only counted.
-    pub async fn list_jobs(&self, namespace: NamespaceId, query: &JobQuery) -> Result<Vec<Arc<Job>>> {
-        let client = self.reads.get().await?;
-        let query = Query::of(namespace, query);
-        let params: Vec<&(dyn ToSql + Sync)> =
-            query.values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect();
-        // Filters are of endless variety: preparing each by name would fill the connection's memory.
+    /// A page of jobs in order, of one snapshot. Their stages are not loaded, only counted.
+    pub async fn list_jobs(&self, namespace: NamespaceId, query: &JobQuery) -> Result<JobPage> {
+        let mut client = self.reads.get().await?;
         let in_use = client.in_use();
-        let rows = client.query(&query.sql, &params).await;
+        let read = async {
+            let snapshot = page::snapshot(&mut client).await?;
+            let page = walk(&snapshot, namespace, query).await?;
+            snapshot.commit().await.map_err(|error| unavailable(&error))?;
+            Ok(page)
+        };
+        let read = read.await;
         in_use.done();
-        let rows = rows.map_err(|error| unavailable(&error))?;
-        Ok(rows.iter().map(|row| Arc::new(summary(row))).collect())
+        read
     }
+}
+
+/// Walks through the sections of the order from where the page before ended.
+async fn walk(snapshot: &Transaction<'_>, namespace: NamespaceId, query: &JobQuery) -> Result<JobPage> {
+    let limit = query.limit as usize;
+    let sections = Section::of_order(query.order);
+    let first = query.after.as_ref().map_or(0, |after| {
+        let section = Section::of_cursor(query.order.field, after);
+        sections.iter().position(|one| *one == section).unwrap_or(0)
+    });
+    let (mut jobs, mut after) = (Vec::new(), query.after.as_ref());
+    for section in &sections[first..] {
+        let Some(statement) = Query::of(namespace, query, *section, after.take(), limit - jobs.len()) else { continue };
+        // Filters are of endless variety: preparing each by name would fill the connection's memory.
+        let rows = snapshot.query(&statement.sql, &statement.values.params()).await;
+        for row in &rows.map_err(|error| unavailable(&error))? {
+            let job = summary(row);
+            let (matches, is_last): (bool, bool) = (row.get("matches"), row.get("is_last"));
+            if matches && jobs.len() == limit {
+                let next = jobs.last().map(|last: &Arc<Job>| query.order.cursor(last));
+                return Ok(JobPage { jobs, next });
+            }
+            let next = is_last.then(|| section.cursor(&job));
+            if matches {
+                jobs.push(Arc::new(job));
+            }
+            if next.is_some() {
+                return Ok(JobPage { jobs, next });
+            }
+        }
+    }
+    Ok(JobPage { jobs, next: None })
 }
 
 fn summary(row: &Row) -> Job {
@@ -53,88 +101,187 @@ fn summary(row: &Row) -> Job {
     Job { tally: Tally::of_counts(tally), ..load::root(key, row, None) }
 }
 
+impl Section {
+    pub(super) fn of_order(order: JobOrder) -> &'static [Self] {
+        match (order.field, order.descending) {
+            (OrderField::CreateTime, _) => &[Self::All],
+            (OrderField::EndTime, _) => &[Self::Ended, Self::Live],
+            (OrderField::Priority, true) => &[Self::High, Self::Usual, Self::Low],
+            (OrderField::Priority, false) => &[Self::Low, Self::Usual, Self::High],
+        }
+    }
+
+    pub(super) fn of_cursor(field: OrderField, cursor: &JobCursor) -> Self {
+        match (field, cursor.value) {
+            (OrderField::CreateTime, _) => Self::All,
+            (OrderField::EndTime, Some(_)) => Self::Ended,
+            (OrderField::EndTime, None) => Self::Live,
+            (OrderField::Priority, None | Some(0)) => Self::Usual,
+            (OrderField::Priority, Some(priority)) => {
+                if priority > 0 {
+                    Self::High
+                } else {
+                    Self::Low
+                }
+            }
+        }
+    }
+
+    /// Where the walk stands at a job, which need not be of this section.
+    fn cursor(self, job: &Job) -> JobCursor {
+        let value = match self {
+            Self::All => Some(job.meta.create_time.0),
+            Self::Ended => job.end_time.map(|at| at.0),
+            Self::Live => None,
+            Self::Usual => Some(0),
+            Self::High | Self::Low => Some(i64::from(job.priority)),
+        };
+        JobCursor::at(job, value)
+    }
+
+    /// Which rows the index has; it begins with the same, and a partial one has the same condition.
+    fn range(self) -> &'static str {
+        match self {
+            Self::All | Self::Live | Self::Usual => "j.namespace_id + 0 = $1",
+            Self::Ended => "j.namespace_id = $1 AND j.end_time IS NOT NULL",
+            Self::High => "j.namespace_id + 0 = $1 AND j.priority <> 0 AND j.priority > 0",
+            Self::Low => "j.namespace_id + 0 = $1 AND j.priority <> 0 AND j.priority < 0",
+        }
+    }
+
+    /// Which of the rows that are looked at belong to the section. None: all.
+    fn condition(self) -> Option<&'static str> {
+        match self {
+            Self::Live => Some("j.end_time IS NULL"),
+            Self::Usual => Some("j.priority = 0"),
+            Self::All | Self::Ended | Self::High | Self::Low => None,
+        }
+    }
+
+    /// The columns of the index, behind the namespace.
+    fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::All | Self::Live | Self::Usual => &["j.create_time", "j.job_id"],
+            Self::Ended => &["j.end_time", "j.job_id"],
+            Self::High | Self::Low => &["j.priority", "j.create_time", "j.job_id"],
+        }
+    }
+
+    /// The moment that the index is in the order of. None: it begins with the priority.
+    fn time(self) -> Option<TimeField> {
+        match self {
+            Self::All | Self::Live | Self::Usual => Some(TimeField::Create),
+            Self::Ended => Some(TimeField::End),
+            Self::High | Self::Low => None,
+        }
+    }
+
+    /// Whether the section can have a job for which the clause holds; false only where it surely has none.
+    fn can_match(self, clause: &Clause) -> bool {
+        match clause {
+            Clause::State(phases) => match self {
+                Self::Ended => phases.iter().any(|phase| phase.is_terminal()),
+                Self::Live => phases.iter().any(|phase| !phase.is_terminal()),
+                Self::All | Self::High | Self::Usual | Self::Low => !phases.is_empty(),
+            },
+            Clause::Time { field: TimeField::End, any_of } if self == Self::Live => {
+                any_of.iter().any(|test| test.comparison == Comparison::NotEqual)
+            }
+            Clause::Time { any_of, .. } => !any_of.is_empty(),
+            Clause::Kind(any_of) | Clause::Label { any_of, .. } => !any_of.is_empty(),
+        }
+    }
+
+    /// Where the index has the jobs for which the clauses hold. A job is created, then starts, then ends.
+    fn bounds(self, clauses: &[Clause]) -> Bounds<Timestamp> {
+        let Some(own) = self.time() else { return Bounds::default() };
+        let of_clause = |clause: &Clause| {
+            let Clause::Time { field, any_of } = clause else { return Bounds::default() };
+            let Bounds { low, high } = Bounds::of(any_of);
+            Bounds { low: low.filter(|_| *field <= own), high: high.filter(|_| *field >= own) }
+        };
+        clauses.iter().map(of_clause).fold(Bounds::default(), Bounds::and)
+    }
+}
+
 impl Query {
-    fn of(namespace: NamespaceId, query: &JobQuery) -> Self {
-        let mut this = Self { sql: include_str!("sql/list_jobs.sql").to_owned(), values: vec![Box::new(namespace.0)] };
-        for clause in &query.filter.clauses {
-            this.clause(clause);
+    /// The walk over a section. `None`: it has no job that matches.
+    pub(super) fn of(
+        namespace: NamespaceId,
+        query: &JobQuery,
+        section: Section,
+        after: Option<&JobCursor>,
+        limit: usize,
+    ) -> Option<Self> {
+        let clauses = &query.filter.clauses;
+        if !clauses.iter().all(|clause| section.can_match(clause)) {
+            return None;
         }
-        if let Some(after) = &query.after {
-            this.after(query.order, after);
+        let mut values = Values::default();
+        values.bind(namespace.0);
+        let mut filter: Vec<String> = clauses.iter().map(|clause| condition(clause, &mut values)).collect();
+        filter.extend(section.condition().map(str::to_owned));
+        let mut range = section.range().to_owned();
+        if let Some(time) = section.time() {
+            range += &section.bounds(clauses).condition(column(time), "timestamptz", &mut values);
         }
-        let (column, direction) = (column(query.order.field), if query.order.descending { "DESC" } else { "ASC" });
-        let limit = this.bind(i64::from(query.limit));
-        this.sql.push_str(&format!(" ORDER BY {column} {direction} NULLS LAST, j.job_id {direction} LIMIT {limit}"));
-        this
+        if let Some(after) = after {
+            range += &behind(section, query.order, after, &mut values);
+        }
+        let direction = if query.order.descending { "DESC" } else { "ASC" };
+        let order: Vec<String> = section.columns().iter().map(|column| format!("{column} {direction}")).collect();
+        // One more shows whether there is another page.
+        let limit = values.bind(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1));
+        let sql = include_str!("sql/pages/list_jobs.sql")
+            .replace("{filter}", &if filter.is_empty() { "true".to_owned() } else { filter.join(" AND ") })
+            .replace("{range}", &range)
+            .replace("{order}", &order.join(", "))
+            .replace("{most}", &MAX_LOOKED_AT.to_string())
+            .replace("{limit}", &limit);
+        Some(Self { sql, values })
     }
+}
 
-    /// Binds a value and returns its place.
-    fn bind(&mut self, value: impl ToSql + Sync + Send + 'static) -> String {
-        self.values.push(Box::new(value));
-        format!("${}", self.values.len())
-    }
+fn condition(clause: &Clause, values: &mut Values) -> String {
+    let condition = match clause {
+        Clause::State(phases) => {
+            let states: Vec<i16> = phases.iter().flat_map(|phase| numbers(*phase)).collect();
+            format!("j.state = ANY({}::int2[])", values.bind(states))
+        }
+        Clause::Kind(tests) => any_of("j.kind", tests, "text", values),
+        Clause::Label { key, any_of: tests } => {
+            let label = format!("(j.labels ->> {}::text) COLLATE \"C\"", values.bind(key.clone()));
+            any_of(&label, tests, "text", values)
+        }
+        Clause::Time { field, any_of: tests } => any_of(column(*field), tests, "timestamptz", values),
+    };
+    format!("({condition})")
+}
 
-    fn clause(&mut self, clause: &Clause) {
-        let condition = match clause {
-            Clause::State(phases) => {
-                let states: Vec<i16> = phases.iter().flat_map(|phase| numbers(*phase)).collect();
-                format!("j.state = ANY({}::int2[])", self.bind(states))
-            }
-            Clause::Kind(tests) => self.any_of("j.kind", tests, "text"),
-            Clause::Label { key, any_of } => {
-                let label = format!("(j.labels ->> {}::text) COLLATE \"C\"", self.bind(key.clone()));
-                self.any_of(&label, any_of, "text")
-            }
-            Clause::Time { field, any_of } => {
-                let column = match field {
-                    TimeField::Create => "j.create_time",
-                    TimeField::Start => "j.start_time",
-                    TimeField::End => "j.end_time",
-                };
-                self.any_of(column, any_of, "timestamptz")
-            }
-        };
-        self.sql.push_str(&format!(" AND ({condition})"));
-    }
+fn any_of<T>(expression: &str, tests: &[Test<T>], sql_type: &str, values: &mut Values) -> String
+where
+    T: postgres_types::ToSql + Sync + Send + Clone + 'static,
+{
+    let mut one = |test: &Test<T>| {
+        format!("{expression} {} {}::{sql_type}", operator(test.comparison), values.bind(test.value.clone()))
+    };
+    tests.iter().map(&mut one).collect::<Vec<_>>().join(" OR ")
+}
 
-    fn any_of<T: ToSql + Sync + Send + Clone + 'static>(
-        &mut self,
-        expression: &str,
-        tests: &[Test<T>],
-        sql_type: &str,
-    ) -> String {
-        let tests: Vec<String> = tests
-            .iter()
-            .map(|test| {
-                let operator = operator(test.comparison);
-                format!("{expression} {operator} {}::{sql_type}", self.bind(test.value.clone()))
-            })
-            .collect();
-        if tests.is_empty() { "false".to_owned() } else { tests.join(" OR ") }
+/// What comes behind the last job of the page before, after an AND.
+fn behind(section: Section, order: JobOrder, cursor: &JobCursor, values: &mut Values) -> String {
+    let mut places = Vec::new();
+    for column in section.columns() {
+        places.push(match *column {
+            "j.job_id" => values.bind(cursor.job_id.clone()),
+            "j.priority" => values.bind(cursor.value.and_then(|value| i32::try_from(value).ok()).unwrap_or_default()),
+            "j.end_time" => values.bind(Timestamp(cursor.value.unwrap_or_default())),
+            // The value of the order by creation; other orders have it beside theirs.
+            _ => values.bind(Timestamp(cursor.created.or(cursor.value).unwrap_or_default())),
+        });
     }
-
-    /// What comes behind the last job of the page before.
-    fn after(&mut self, order: JobOrder, cursor: &JobCursor) {
-        let column = column(order.field);
-        let beyond = if order.descending { "<" } else { ">" };
-        let job_id = self.bind(cursor.job_id.clone());
-        let condition = match (cursor.value, order.field) {
-            (None, _) => format!("{column} IS NULL AND j.job_id {beyond} {job_id}"),
-            (Some(value), OrderField::Priority) => {
-                let value = self.bind(i32::try_from(value).unwrap_or(i32::MAX));
-                format!("({column}, j.job_id) {beyond} ({value}, {job_id})")
-            }
-            (Some(value), OrderField::CreateTime) => {
-                let value = self.bind(Timestamp(value));
-                format!("({column}, j.job_id) {beyond} ({value}, {job_id})")
-            }
-            (Some(value), OrderField::EndTime) => {
-                let value = self.bind(Timestamp(value));
-                format!("({column}, j.job_id) {beyond} ({value}, {job_id}) OR {column} IS NULL")
-            }
-        };
-        self.sql.push_str(&format!(" AND ({condition})"));
-    }
+    let beyond = if order.descending { "<" } else { ">" };
+    format!(" AND ({}) {beyond} ({})", section.columns().join(", "), places.join(", "))
 }
 
 /// The stored states that a state on the wire stands for.
@@ -150,22 +297,10 @@ fn numbers(phase: JobPhase) -> Vec<i16> {
     }
 }
 
-fn column(field: OrderField) -> &'static str {
+fn column(field: TimeField) -> &'static str {
     match field {
-        OrderField::CreateTime => "j.create_time",
-        OrderField::EndTime => "j.end_time",
-        OrderField::Priority => "j.priority",
-    }
-}
-
-/// A field without a value differs from every value, and holds in no other comparison.
-pub(super) fn operator(comparison: Comparison) -> &'static str {
-    match comparison {
-        Comparison::Equal => "=",
-        Comparison::NotEqual => "IS DISTINCT FROM",
-        Comparison::Less => "<",
-        Comparison::LessOrEqual => "<=",
-        Comparison::Greater => ">",
-        Comparison::GreaterOrEqual => ">=",
+        TimeField::Create => "j.create_time",
+        TimeField::Start => "j.start_time",
+        TimeField::End => "j.end_time",
     }
 }

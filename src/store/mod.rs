@@ -22,6 +22,7 @@ pub mod listen;
 pub mod load;
 pub mod migrate;
 pub mod no_connection;
+mod page;
 pub mod partitions;
 pub mod permits;
 pub mod pool;
@@ -100,6 +101,8 @@ impl Store {
 
 #[cfg(test)]
 mod cost_tests;
+#[cfg(test)]
+mod page_cost_tests;
 #[cfg(test)]
 mod plan_tests;
 #[cfg(test)]

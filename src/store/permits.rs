@@ -162,9 +162,16 @@ impl Store {
         Ok(rows.iter().map(resource_key).collect())
     }
 
-    /// Resources of which something lies further ahead than it can, since the clock stepped back.
-    pub async fn resources_ahead(&self, limit: i64) -> Result<Vec<ResourceKey>> {
-        self.resource_keys(include_str!("sql/resources_ahead.sql"), &[&limit]).await
+    /// Resources that were last changed by a clock that has stepped back since, in the next pages of a walk over `resources`; at most `limit`.
+    pub async fn resources_ahead(&self, walk: &mut Walk, limit: i64) -> Result<Vec<ResourceKey>> {
+        let rows = self.walk_all(walk, include_str!("sql/resources_ahead.sql"), limit).await?;
+        Ok(rows.iter().map(resource_key).collect())
+    }
+
+    /// Resources of which a permit ends further ahead than it can last, in the next pages of a walk over `permits`; at most `limit`.
+    pub async fn permits_ahead(&self, walk: &mut Walk, limit: i64) -> Result<Vec<ResourceKey>> {
+        let rows = self.walk_all(walk, include_str!("sql/permits_ahead.sql"), limit).await?;
+        Ok(rows.iter().map(resource_key).collect())
     }
 
     async fn resource_keys(&self, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<ResourceKey>> {

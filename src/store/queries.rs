@@ -163,17 +163,13 @@ impl Store {
         covered: Option<&[NamespacePattern]>,
         limit: u32,
     ) -> Result<Vec<Namespace>> {
-        let (mut names, mut prefixes) = (Vec::new(), Vec::new());
-        match covered {
-            None => prefixes.push(""),
-            Some(patterns) => patterns.iter().for_each(|pattern| match pattern {
-                NamespacePattern::Exact(name) => names.push(&**name),
-                NamespacePattern::Prefix(prefix) => prefixes.push(&**prefix),
-            }),
-        }
+        let (lows, highs): (Vec<&str>, Vec<String>) = match covered {
+            None => (vec![""], vec![AFTER_NAMES.to_owned()]),
+            Some(patterns) => patterns.iter().map(range_of_names).unzip(),
+        };
         let client = self.reads.get().await?;
         let sql = include_str!("sql/list_namespaces.sql");
-        let rows = client.rows(sql, &[&after, &i64::from(limit), &names, &prefixes]).await;
+        let rows = client.rows(sql, &[&after, &i64::from(limit), &lows, &highs]).await;
         Ok(rows.map_err(|error| unavailable(&error))?.iter().map(load::namespace).collect())
     }
 
@@ -227,6 +223,17 @@ async fn documents_in_rows(
         }
     }
     Ok(())
+}
+
+/// Comes after each character that a namespace's name can have.
+const AFTER_NAMES: &str = "~";
+
+/// The first and the last name that a pattern covers.
+fn range_of_names(pattern: &NamespacePattern) -> (&str, String) {
+    match pattern {
+        NamespacePattern::Exact(name) => (name, name.to_string()),
+        NamespacePattern::Prefix(prefix) => (prefix, format!("{prefix}{AFTER_NAMES}")),
+    }
 }
 
 async fn documents(

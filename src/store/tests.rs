@@ -21,6 +21,7 @@ pub(crate) async fn database() -> TestDatabase {
     cluster.database(migrated).await.expect("a copy of the template")
 }
 
+/// Statements of `sql/` itself; those below are put together from parts, and tested where that is done.
 #[tokio::test]
 async fn every_statement_fits_the_schema() {
     let database = database().await;

@@ -22,12 +22,24 @@ pub struct Walk {
     looks: i64,
     /// The first page of the next look.
     next: i64,
+    /// Whether the last look came to the end of the table.
+    is_over: bool,
 }
 
 impl Walk {
     /// A walk over a table that takes so many looks, at least one, for a round.
     pub const fn over(table: &'static str, looks: i64) -> Self {
-        Self { table, looks, next: 0 }
+        Self { table, looks, next: 0, is_over: false }
+    }
+
+    /// Whether the round is done: the next look begins another one.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// The first page of the next look.
+    pub fn place(&self) -> i64 {
+        self.next
     }
 
     /// The pages of the next look in a table of so many pages: the first, and the one behind the last.
@@ -47,9 +59,21 @@ impl Store {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>> {
         let pages = self.background(include_str!("sql/table_pages.sql"), &[&walk.table]).await?;
-        let (first, end) = walk.span(pages.first().map_or(0, |row| row.get(0)));
+        let pages = pages.first().map_or(0, |row| row.get(0));
+        let (first, end) = walk.span(pages);
         let rows = self.background(sql, &[params, &[&first, &end]].concat()).await?;
-        walk.next = end;
+        (walk.next, walk.is_over) = (end, end >= pages);
+        Ok(rows)
+    }
+
+    /// The same for a statement that returns a limited number of rows, its first parameter. Where it returns so many, the next look is at the
+    /// same pages: what was found is to be changed before it, so that it is not found again.
+    pub(super) async fn walk_all(&self, walk: &mut Walk, sql: &'static str, limit: i64) -> Result<Vec<Row>> {
+        let before = walk.next;
+        let rows = self.walk_on(walk, sql, &[&limit]).await?;
+        if i64::try_from(rows.len()).unwrap_or(i64::MAX) >= limit {
+            (walk.next, walk.is_over) = (before, false);
+        }
         Ok(rows)
     }
 }

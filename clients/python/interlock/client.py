@@ -207,7 +207,7 @@ class Client(PermitCalls):
         return Record.of((await self.call(self.records.GetRecord, request)).record)
 
     async def list_records(self, collection: str, filter: str = "", *, order_by: str = "") -> AsyncIterator[Record]:
-        """All records of a collection that a filter holds for, page after page."""
+        """All records of a collection that a filter holds for, page after page. Many pages where few match."""
         request = record_service_pb2.ListRecordsRequest(
             collection=collection, filter=filter, order_by=order_by, page_size=1_000
         )
@@ -226,12 +226,19 @@ class Client(PermitCalls):
         *operations: record_pb2.FieldOperation,
         expected_version: int | None = None,
         allow_missing: bool = False,
+        return_current: bool = False,
     ) -> Record:
         """Changes fields of a record in one call, all or none, as in
         `client.update_record("films", "f1", Field("views").increment(), Field("url").set("s3://x"))`.
+        With `return_current` a `VersionMismatch` has the record as `current`, so that a retry needs no read.
         """
         request = record_update(
-            collection, record_id, *operations, expected_version=expected_version, allow_missing=allow_missing
+            collection,
+            record_id,
+            *operations,
+            expected_version=expected_version,
+            allow_missing=allow_missing,
+            return_current=return_current,
         )
         return Record.of((await self.call(self.records.UpdateRecord, request)).record)
 
@@ -249,10 +256,20 @@ class Client(PermitCalls):
         request = record_service_pb2.BatchWriteRecordsRequest(updates=with_ids)
         return list((await self.call(self.records.BatchWriteRecords, request)).results)
 
-    async def delete_record(self, collection: str, record_id: str, *, expected_version: int | None = None) -> None:
-        """Deletes a record."""
+    async def delete_record(
+        self,
+        collection: str,
+        record_id: str,
+        *,
+        expected_version: int | None = None,
+        return_current: bool = False,
+    ) -> None:
+        """Deletes a record. With `return_current` a `VersionMismatch` has the record as `current`."""
         request = record_service_pb2.DeleteRecordRequest(
-            collection=collection, record_id=record_id, expected_version=expected_version
+            collection=collection,
+            record_id=record_id,
+            expected_version=expected_version,
+            return_current=return_current,
         )
         await self.call(self.records.DeleteRecord, request)
 

@@ -13,7 +13,8 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from interlock.documents import seconds
-from interlock.v1 import permit_pb2
+from interlock.records import Record
+from interlock.v1 import error_pb2, job_pb2, permit_pb2
 
 _DETAILS = "grpc-status-details-bin"
 _PUSHBACK = "grpc-retry-pushback-ms"
@@ -53,6 +54,8 @@ class InterlockError(Exception):
         self.retry_forbidden = retry_forbidden
         """Whether a call that is not safe to repeat must not be repeated."""
         self.violations = violations
+        self.current: Record | job_pb2.Job | job_pb2.Stage | None = None
+        """What a version was compared with, where the request set `return_current`. None: not asked, or above 3 KiB."""
 
     @property
     def maybe_applied(self) -> bool:
@@ -107,7 +110,7 @@ class InvalidTransition(PreconditionFailed):
 
 
 class VersionMismatch(InterlockError):
-    """The version is not the expected one: read again and decide again."""
+    """The version is not the expected one: decide again on `current`, or read again where that is None."""
 
     @property
     def actual(self) -> int:
@@ -229,7 +232,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> InterlockError:
     details = trailers.get(_DETAILS)
     if isinstance(details, bytes):
         status.ParseFromString(details)
-    info, retry_after, violations = _details(status)
+    info, retry_after, violations, current = _details(status)
     forbidden = False
     pushback = _milliseconds(trailers.get(_PUSHBACK))
     if pushback is not None:
@@ -237,7 +240,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> InterlockError:
         retry_after = retry_after if forbidden else pushback / 1e3
     reason = info.reason if info.domain == _DOMAIN else ""
     kind = _BY_REASON.get(reason) or _BY_CODE.get(error.code(), InterlockError)
-    return kind(
+    raised = kind(
         error.code(),
         error.details() or "",
         reason=reason,
@@ -246,6 +249,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> InterlockError:
         retry_forbidden=forbidden,
         violations=violations,
     )
+    raised.current = current
+    return raised
 
 
 def from_status(status: status_pb2.Status) -> InterlockError | None:
@@ -253,10 +258,10 @@ def from_status(status: status_pb2.Status) -> InterlockError | None:
     if status.code == 0:
         return None
     code = _BY_NUMBER.get(status.code, grpc.StatusCode.UNKNOWN)
-    info, retry_after, violations = _details(status)
+    info, retry_after, violations, current = _details(status)
     reason = info.reason if info.domain == _DOMAIN else ""
     kind = _BY_REASON.get(reason) or _BY_CODE.get(code, InterlockError)
-    return kind(
+    raised = kind(
         code,
         status.message,
         reason=reason,
@@ -264,22 +269,42 @@ def from_status(status: status_pb2.Status) -> InterlockError | None:
         retry_after=retry_after,
         violations=violations,
     )
+    raised.current = current
+    return raised
 
 
 def _details(
     status: status_pb2.Status,
-) -> tuple[error_details_pb2.ErrorInfo, float | None, tuple[FieldViolation, ...]]:
+) -> tuple[
+    error_details_pb2.ErrorInfo,
+    float | None,
+    tuple[FieldViolation, ...],
+    Record | job_pb2.Job | job_pb2.Stage | None,
+]:
     info = error_details_pb2.ErrorInfo()
     retry = error_details_pb2.RetryInfo()
     bad = error_details_pb2.BadRequest()
+    state = error_pb2.CurrentState()
     retry_after = None
     for detail in status.details:
         if detail.Unpack(retry):
             retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
-        elif not detail.Unpack(info):
-            detail.Unpack(bad)
+        elif not detail.Unpack(info) and not detail.Unpack(bad):
+            detail.Unpack(state)
     violations = tuple(FieldViolation(item.field, item.description) for item in bad.field_violations)
-    return info, retry_after, violations
+    return info, retry_after, violations, _current(state)
+
+
+def _current(state: error_pb2.CurrentState) -> Record | job_pb2.Job | job_pb2.Stage | None:
+    match state.WhichOneof("state"):
+        case "record":
+            return Record.of(state.record)
+        case "job":
+            return state.job
+        case "stage":
+            return state.stage
+        case _:
+            return None
 
 
 def _milliseconds(value: str | bytes | None) -> int | None:

@@ -90,6 +90,7 @@ def record_update(
     expected_version: int | None = None,
     allow_missing: bool = False,
     omit_fields: bool = False,
+    return_current: bool = False,
 ) -> record_service_pb2.UpdateRecordRequest:
     """An update for `Client.update_records`, `Client.write_records` or `Client.commit`.
 
@@ -100,6 +101,7 @@ def record_update(
         expected_version: only if the record has this version; 0: only if it is missing. None: whatever it has.
         allow_missing: whether it is created if it is not there.
         omit_fields: whether the reply leaves the fields out.
+        return_current: whether `VersionMismatch` has the record as `current`, so that a retry needs no read.
     """
     return record_service_pb2.UpdateRecordRequest(
         collection=collection,
@@ -108,6 +110,7 @@ def record_update(
         expected_version=expected_version,
         allow_missing=allow_missing,
         omit_fields=omit_fields,
+        return_current=return_current,
     )
 
 

@@ -44,7 +44,13 @@ async def test_versions_are_compared(client: Client, collection: str) -> None:
     first = await client.update_record(collection, "a", Field("n").set(1), allow_missing=True, expected_version=0)
     with pytest.raises(interlock.VersionMismatch) as mismatch:
         await client.update_record(collection, "a", Field("n").set(2), expected_version=7)
-    assert mismatch.value.actual == first.version
+    assert (mismatch.value.actual, mismatch.value.current) == (first.version, None)
+    with pytest.raises(interlock.VersionMismatch) as mismatch:
+        await client.update_record(collection, "a", Field("n").set(2), expected_version=7, return_current=True)
+    assert mismatch.value.current == first
+    with pytest.raises(interlock.VersionMismatch) as mismatch:
+        await client.delete_record(collection, "a", expected_version=7, return_current=True)
+    assert mismatch.value.current == first
     with pytest.raises(interlock.VersionMismatch):
         await client.update_record(collection, "a", Field("n", expected_version=0).set(2))
     with pytest.raises(interlock.PreconditionFailed) as wrong:

@@ -4,6 +4,7 @@
 //! the contract says so. A refusal names the field by its full path. Nothing here is quadratic in what a caller sends.
 
 pub mod change;
+pub mod current;
 pub mod digest;
 pub mod document;
 pub mod event;

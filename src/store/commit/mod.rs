@@ -162,4 +162,4 @@ fn owned(text: &Arc<str>) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

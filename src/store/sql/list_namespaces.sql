@@ -1,6 +1,18 @@
--- list_namespaces: namespaces behind a name, in order of their names, that have one of some names or begin with one of some prefixes.
+-- list_namespaces: namespaces behind a name, in order of their names, that are in one of some ranges of names. Each range is walked along the
+-- index of names for as many as a page has.
 SELECT n.namespace_id, n.name, n.version, n.fencing_floor, n.create_time, true
-FROM namespaces n
-WHERE n.name > $1 AND (n.name = ANY ($3) OR EXISTS (SELECT FROM unnest($4::text[]) AS prefix WHERE starts_with(n.name, prefix)))
+FROM (
+    SELECT DISTINCT n.name
+    FROM unnest($3::text[], $4::text[]) AS p(low, high)
+    CROSS JOIN LATERAL (
+        SELECT n.name
+        FROM namespaces n
+        WHERE n.name > $1 AND n.name >= p.low AND n.name <= p.high
+        ORDER BY n.name
+        LIMIT $2
+    ) n
+    ORDER BY n.name
+    LIMIT $2
+) p
+JOIN namespaces n ON n.name = p.name
 ORDER BY n.name
-LIMIT $2

@@ -1,19 +1,12 @@
--- stages_ahead: stages whose attempt began, or whose last one failed, later than it is: the clock stepped back since, and the end of the
--- attempt or of the backoff lies as much too far ahead.
+-- stages_ahead: stages whose attempt began, or whose last one failed, later than it is, in the pages from $2 to before $3 of the table: the clock
+-- stepped back since, and the end of the attempt or of the backoff lies as much too far ahead. The timeout of an attempt is a scalar subquery, so
+-- that it is found by its key and never joined.
 SELECT s.namespace_id, s.job_uid, s.stage_no
 FROM stages s
-JOIN stage_specs p USING (namespace_id, job_uid, stage_no)
-WHERE s.wakes_at IS NOT NULL AND s.wakes_at > now() + interval '5 seconds'
+WHERE s.ctid >= format('(%s,0)', $2::int8)::tid AND s.ctid < format('(%s,0)', $3::int8)::tid
+    AND s.wakes_at > now() + interval '5 seconds'
     AND s.wakes_at > now() + interval '6 seconds' + make_interval(secs => CASE s.state
-        WHEN 3 THEN (p.spec #>> '{timeout,secs}')::float8
+        WHEN 3 THEN (SELECT (p.spec #>> '{timeout,secs}')::float8 FROM stage_specs p
+            WHERE p.namespace_id = s.namespace_id AND p.job_uid = s.job_uid AND p.stage_no = s.stage_no)
         ELSE (s.failure #>> '{retry_wait,secs}')::float8 END)
-UNION ALL
-SELECT j.namespace_id, j.job_uid, e.no::int4 - 1
-FROM jobs j
-CROSS JOIN LATERAL json_array_elements(j.stages::json) WITH ORDINALITY AS e(stage, no)
-WHERE j.wakes_at IS NOT NULL AND j.state NOT IN (5, 6, 7)
-    AND to_timestamp((e.stage ->> 'wakes_at')::int8 / 1000000.0) > now() + interval '6 seconds'
-        + make_interval(secs => CASE (e.stage ->> 'state')::int4
-            WHEN 3 THEN (j.specs::json #>> ARRAY[(e.no - 1)::text, 'spec', 'timeout', 'secs'])::float8
-            ELSE (e.stage #>> '{failure,retry_wait,secs}')::float8 END)
 LIMIT $1
