@@ -48,7 +48,7 @@ async fn a_certificate_is_the_principal_that_a_credential_names() {
         assert_eq!(Outcome::of(&answer).reason, "", "what refuses it is the handshake: {answer:?}");
     }
 
-    let key = scene.key(&[Role::Submit], &["*"]).await;
+    let key = scene.new_key(&[Role::Submit], &["*"]).await;
     assert_eq!(call(&bare, INFO, &bearer(&key), &[]).await.code, Code::Ok);
     let certificate = scene
         .key_of(proto::CreateKeyRequest {
