@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -24,6 +25,8 @@ pub const ACK: u8 = 1;
 pub const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
+/// More than the kernel holds of a connection, on both sides.
+const BUFFERS_BYTES: usize = 16 << 20;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A frame.
@@ -108,10 +111,18 @@ impl Wire {
         self.writer.write_all(bytes).await.is_ok()
     }
 
-    /// Sends the same again and again until the server closes the connection.
-    pub async fn flood(&mut self, bytes: &[u8]) {
-        let flooding = async { while self.send(bytes).await {} };
-        tokio::time::timeout(crate::harness::PATIENCE, flooding).await.expect("the connection is not closed");
+    /// Sends the same frame again and again until the server closes the connection, which it does once there were many more than a connection
+    /// earns. A machine that is too busy to send or receive 10,000 a second floods nobody: then it takes longer.
+    pub async fn flood(&mut self, frame: &[u8]) {
+        let frames = frame.repeat(2_000);
+        let (began, mut sent) = (Instant::now(), 0);
+        let most = |seconds: f64| 100_000.0 + 10_000.0 * seconds + (BUFFERS_BYTES / frame.len()) as f64;
+        while self.send(&frames).await {
+            sent += 2_000;
+            let seconds = began.elapsed().as_secs_f64();
+            assert!(f64::from(sent) < most(seconds), "not closed after {sent} frames in {seconds:.1} s");
+            assert!(seconds < 300.0, "this machine sends only {sent} frames in {seconds:.1} s");
+        }
     }
 
     /// Looks at what the server has sent.

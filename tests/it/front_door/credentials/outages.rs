@@ -26,12 +26,12 @@ async fn without_the_database_known_keys_go_on_and_expire_and_unknown_ones_are_n
         ..Default::default()
     };
     let short = scene.key_of(short).await;
-    let info = async |key: &Key| call(&scene.server.api, INFO, &bearer(key), &[]).await;
+    let info = async |key: &Key| call_once(&scene.server.api, INFO, &bearer(key), &[]).await;
     for key in [&known, &short] {
         assert_eq!(info(key).await.code, Code::Ok);
     }
     proxy.cut_to(Mode::Refuse);
-    let new = scene.key(&[Role::Read], &["*"]).await;
+    let new = scene.new_key(&[Role::Read], &["*"]).await;
     let began = Instant::now();
     let outcome = info(&new).await;
     assert_eq!((outcome.code, outcome.reason.as_str()), (Code::Unavailable, "STORE_UNAVAILABLE"));
@@ -54,12 +54,12 @@ async fn after_an_outage_all_credentials_are_read_again() {
     let server = Server::through(open.database.clone(), &proxy.url, |config| config.auth = Some(Auth::Required)).await;
     let scene = Scene { open, server };
     let key = scene.key(&[Role::Read], &["*"]).await;
-    let info = async || call(&scene.server.api, INFO, &bearer(&key), &[]).await;
+    let info = async || call_once(&scene.server.api, INFO, &bearer(&key), &[]).await;
     assert_eq!(info().await.code, Code::Ok);
     proxy.cut_to(Mode::Refuse);
-    let another = scene.key(&[Role::Read], &["*"]).await;
+    let another = scene.new_key(&[Role::Read], &["*"]).await;
     eventually("rounds that fail", async || {
-        let outcome = call(&scene.server.api, INFO, &bearer(&another), &[]).await;
+        let outcome = call_once(&scene.server.api, INFO, &bearer(&another), &[]).await;
         (outcome.code == Code::Unavailable).then_some(())
     })
     .await;
@@ -77,19 +77,19 @@ async fn after_an_outage_all_credentials_are_read_again() {
 async fn a_flood_of_unknown_keys_does_not_keep_others_from_their_calls() {
     let scene = Scene::start().await;
     let key = scene.key(&[Role::Read], &["*"]).await;
-    assert_eq!(call(&scene.server.api, INFO, &bearer(&key), &[]).await.code, Code::Ok);
+    assert_eq!(call_once(&scene.server.api, INFO, &bearer(&key), &[]).await.code, Code::Ok);
     let flood = Api::connect(scene.server.address).await;
     let unknown = |number: usize| Key { id: String::new(), token: format!("il_{number:08}{}", &key.token[11..]) };
     let flood = async {
         let calls = (0..800).map(|number| {
             let (flood, key) = (&flood, unknown(number));
-            async move { call(flood, INFO, &bearer(&key), &[]).await }
+            async move { call_once(flood, INFO, &bearer(&key), &[]).await }
         });
         futures::future::join_all(calls).await
     };
     let honest = async {
         for _ in 0..50 {
-            assert_eq!(call(&scene.server.api, INFO, &bearer(&key), &[]).await.code, Code::Ok);
+            assert_eq!(call_once(&scene.server.api, INFO, &bearer(&key), &[]).await.code, Code::Ok);
         }
     };
     let (outcomes, ()) = tokio::join!(flood, honest);

@@ -219,7 +219,7 @@ async fn a_commit_needs_for_each_operation_the_role_that_it_needs_alone() {
 async fn a_new_key_works_at_once_on_a_server_that_has_not_heard_of_it() {
     let scene = Scene::start().await;
     for _ in 0..3 {
-        let key = scene.key(&[Role::Read], &["*"]).await;
+        let key = scene.new_key(&[Role::Read], &["*"]).await;
         let began = std::time::Instant::now();
         ok(scene.server.api.admin().get_server_info(keyed(&key, proto::GetServerInfoRequest {})).await);
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
