@@ -26,6 +26,8 @@ const WORKERS: usize = 8;
 const BATCH: i32 = 100;
 /// Leases that a worker on a stream holds.
 const CAPACITY: i32 = 400;
+/// How long a call for work waits. What others still have in hand is waited for so long at the end of a run.
+const LAST_WAIT_NANOS: i32 = 20_000_000;
 /// Stages of a run are in whole so many.
 const UNIT: usize = 2_000;
 
@@ -140,7 +142,7 @@ impl Worker {
             worker_id: format!("bench-{}", self.i),
             queues: vec![self.queue.clone()],
             max_stages: BATCH,
-            wait: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
+            wait: Some(prost_types::Duration { seconds: 0, nanos: LAST_WAIT_NANOS }),
             ..Default::default()
         };
         Ok(self.client.lease_stages(poll).await?.into_inner().leases)

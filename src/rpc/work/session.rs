@@ -384,6 +384,9 @@ impl Session {
             None if self.held.ear().has_written() => self.looks_at = Some(Instant::now() + LOOK_EVERY),
             Some(_) | None => {}
         }
+        if jobs.is_empty() {
+            return;
+        }
         let tokens = self.held.of_jobs(&jobs);
         let jobs: HashSet<JobKey> = tokens.iter().map(|token| self.caller.key(token.job_uid)).collect();
         if !jobs.is_empty() {
