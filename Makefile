@@ -1,8 +1,9 @@
 # What a person types. Each target installs what it lacks: Debian's packages (as root, or with sudo; it says so), Python
-# packages into .venv, the linter of the protos into proto/lint. Only Rust must be there already.
+# packages into .venv, npm packages into proto/lint and clients/typescript. Only Rust must be there already.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench bench-startup deps rust rust-check rust-test python-check python-test proto-check
+.PHONY: help run demo test check bench bench-startup deps rust rust-check rust-test python-check python-test typescript-check \
+  typescript-test proto-check
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -11,6 +12,7 @@ ARGS ?=
 VENV := .venv
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 CLIENT := clients/python
+TYPESCRIPT := clients/typescript
 comma := ,
 # Places where tests crash the server. Everything here that is not `run` and `bench` is built with them, so that it is built once.
 FAILPOINTS := --features failpoints
@@ -31,9 +33,9 @@ run: rust postgres
 demo: media $(VENV)/ready
 	PYTHONPATH=$(CLIENT) $(VENV)/bin/python -m demo $(ARGS)
 
-test: rust-test python-test
+test: rust-test python-test typescript-test
 
-check: rust-check proto-check python-check test
+check: rust-check proto-check python-check typescript-check test
 
 bench: bench-startup
 	for workload in submit update drain contention records permits fanout servers overload heartbeats; do $(TARGET_DIR)/release/interlock bench $$workload $(ARGS); done
@@ -43,7 +45,7 @@ bench-startup: rust postgres $(VENV)/ready
 	cargo build --quiet --release
 	PYTHONPATH=$(CLIENT) $(VENV)/bin/python tests/startup.py $(TARGET_DIR)/release/interlock
 
-deps: rust postgres poolers media $(VENV)/ready proto/lint/node_modules/.ready
+deps: rust postgres poolers media $(VENV)/ready proto/lint/node_modules/.ready $(TYPESCRIPT)/node_modules/.ready
 
 rust-check: rust
 	cargo fmt --check
@@ -63,6 +65,13 @@ python-check: $(VENV)/ready
 python-test: rust postgres media $(VENV)/ready
 	cargo build --quiet $(FAILPOINTS)
 	cd $(CLIENT) && INTERLOCK_BIN=$(abspath $(TARGET_DIR))/debug/interlock $(CURDIR)/$(VENV)/bin/python -m pytest
+
+typescript-check: $(TYPESCRIPT)/node_modules/.ready
+	cd $(TYPESCRIPT) && npm run --silent check
+
+typescript-test: rust postgres $(TYPESCRIPT)/node_modules/.ready
+	cargo build --quiet $(FAILPOINTS)
+	cd $(TYPESCRIPT) && INTERLOCK_BIN=$(abspath $(TARGET_DIR))/debug/interlock npm test --silent
 
 # ---- What is needed.
 
@@ -97,7 +106,7 @@ python:
 	$(call debian,$(PYTHON) -c 'import ensurepip$(comma) venv',python3 python3-venv,the Python client)
 
 node:
-	$(call debian,command -v npm,nodejs npm,the linter of the protos)
+	$(call debian,command -v npm,nodejs npm,the linter of the protos and the TypeScript client)
 
 $(VENV)/installed: $(CLIENT)/requirements.txt | python
 	$(PYTHON) -m venv $(VENV)
@@ -111,4 +120,10 @@ $(VENV)/ready: $(VENV)/installed $(PROTOS) $(CLIENT)/generate.py
 
 proto/lint/node_modules/.ready: proto/lint/package-lock.json | node
 	cd proto/lint && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+# The stubs are generated when sources are checked, tested or packed, never committed.
+$(TYPESCRIPT)/node_modules/.ready: $(TYPESCRIPT)/package-lock.json | node
+	@node -e 'process.exit(parseInt(process.versions.node) < 20)' || { echo "the TypeScript client needs Node 20 or newer: https://nodejs.org"; exit 1; }
+	cd $(TYPESCRIPT) && npm ci --silent --no-audit --no-fund
 	@touch $@
