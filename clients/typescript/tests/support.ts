@@ -1,6 +1,7 @@
 // What several test files use.
 import { after, before } from "node:test";
 import {
+  type Attempt,
   Client,
   type ClientOptions,
   type Handler,
@@ -80,7 +81,7 @@ export async function working<T>(
 }
 
 /** A handler that ends when it is told to stop. */
-export const untilStopped: Handler = (attempt) =>
+export const untilStopped = (attempt: Attempt): Promise<never> =>
   new Promise((_, reject) => {
     attempt.signal.addEventListener("abort", () => reject(attempt.signal.reason), { once: true });
   });

@@ -1,0 +1,261 @@
+// Calls and watches of the client, against a server that does as told.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { create } from "@bufbuild/protobuf";
+import {
+  Backoff,
+  Client,
+  type ClientOptions,
+  Code,
+  Conflict,
+  DeadlineExceeded,
+  InterlockError,
+  InvalidArgument,
+  JobState,
+  NotFound,
+  ResourceExhausted,
+  RevisionInFuture,
+  Unavailable,
+} from "../src/index.js";
+import { JobChangeSchema, JobSchema, StageSchema, StageState } from "../src/v1.js";
+import { CUT, type FakeServer, HANG, refusal, withFake } from "./fake_server.js";
+import { within } from "./support.js";
+
+async function withClient(
+  body: (client: Client, server: FakeServer) => Promise<void>,
+  options: ClientOptions = {},
+): Promise<void> {
+  await withFake(async (server) => {
+    const backoff = new Backoff({ firstMs: 1, longestMs: 10 });
+    const client = new Client({ address: server.address, backoff, log: null, ...options });
+    try {
+      await body(client, server);
+    } finally {
+      await client.close();
+    }
+  });
+}
+
+test("what can be repeated is repeated under the same request id, and after what the server asks for", async () => {
+  await withClient(async (client, server) => {
+    server.refusals.set("submitJob", [
+      CUT,
+      refusal(Code.Aborted, "CONFLICT"),
+      refusal(Code.ResourceExhausted, "OVERLOADED", { pushbackMs: 120 }),
+      refusal(Code.Unavailable, "DRAINING"),
+    ]);
+    const begun = performance.now();
+    assert.equal((await client.submitJob("film")).jobId, "new");
+    assert.ok(performance.now() - begun >= 120);
+    const ids = server.of("submitJob").map((request) => request.requestId);
+    assert.equal(ids.length, 5);
+    assert.equal(new Set(ids).size, 1);
+  });
+});
+
+test("what must not be repeated is not, and has the class of its reason", async () => {
+  await withClient(async (client, server) => {
+    server.refusals.set("submitJob", [
+      refusal(Code.InvalidArgument, "INVALID_FIELD", { field: "stages[0].name" }),
+      refusal(Code.ResourceExhausted, "RATE_LIMITED", { pushbackMs: -1 }),
+      refusal(Code.Internal, ""),
+    ]);
+    await assert.rejects(client.submitJob("film"), (error) => {
+      assert.ok(error instanceof InvalidArgument);
+      assert.deepEqual(error.violations, [{ field: "stages[0].name", description: "is wrong" }]);
+      assert.equal(error.message, "INVALID_FIELD: refused: INVALID_FIELD");
+      return true;
+    });
+    await assert.rejects(client.submitJob("film"), ResourceExhausted);
+    await assert.rejects(client.submitJob("film"), { name: "Internal" });
+    assert.equal(server.of("submitJob").length, 3);
+  });
+});
+
+test("the last failure is thrown when the time of a call is over", async () => {
+  await withClient(async (client, server) => {
+    server.refusals.set(
+      "getJob",
+      Array.from({ length: 10_000 }, () => refusal(Code.Aborted, "CONFLICT")),
+    );
+    await assert.rejects(client.getJob("a", { timeoutMs: 100 }), Conflict);
+    assert.ok(server.of("getJob").length > 2);
+  });
+});
+
+test("a request id that the caller gives is sent as it is; headers, key and namespace go with each call", async () => {
+  const requestId = crypto.randomUUID();
+  await withClient(
+    async (client, server) => {
+      await client.submitJob("film", { requestId });
+      const [call] = server.calls;
+      assert.equal(call?.request.requestId, requestId);
+      const sent = ["interlock-namespace", "authorization", "x-team"].map((name) => call?.headers.get(name));
+      assert.deepEqual(sent, ["studio", "Bearer il_key", "voices"]);
+    },
+    { namespace: "studio", apiKey: " il_key\n", headers: { "x-team": "voices" } },
+  );
+});
+
+test("twenty calls at once warn of no leak", async () => {
+  const warnings: unknown[] = [];
+  const warned = (warning: unknown) => warnings.push(warning);
+  process.on("warning", warned);
+  await withClient(async (client) => {
+    const signal = new AbortController().signal;
+    await Promise.all(Array.from({ length: 20 }, (_, n) => client.getJob(String(n), { signal })));
+    await new Promise(setImmediate);
+  });
+  process.off("warning", warned);
+  assert.deepEqual(warnings, []);
+});
+
+const snapshot = (revision: bigint, state: JobState, stages: { name: string; state: StageState }[] = []) => ({
+  update: {
+    case: "snapshot",
+    value: create(JobSchema, { jobId: "job", revision, state, stages: stages.map((it) => create(StageSchema, it)) }),
+  },
+});
+
+const change = (previousRevision: bigint, revision: bigint, state: JobState, extra: object = {}) => ({
+  update: {
+    case: "change",
+    value: create(JobChangeSchema, { jobId: "job", previousRevision, revision, state, ...extra }),
+  },
+});
+
+/** The revisions, states and gaps of a watch to its end. */
+async function watched(client: Client, ...[job, options]: Parameters<Client["watch"]>): Promise<string[]> {
+  const found: string[] = [];
+  for await (const update of client.watch(job, options)) {
+    found.push(`${update.job.revision} ${JobState[update.job.state]}${update.gap ? " gap" : ""}`);
+  }
+  return found;
+}
+
+/** The revisions that the watches began after. */
+const begun = (server: FakeServer) => server.of("watchJob").map((request) => request.fromRevision);
+
+test("a watch is resumed after its last revision, however it broke", async () => {
+  await withClient(async (client, server) => {
+    server.streams.push(
+      [snapshot(1n, JobState.PENDING), CUT],
+      [refusal(Code.Unavailable, "DRAINING")],
+      [change(1n, 2n, JobState.RUNNING), refusal(Code.Internal, "")],
+      [],
+      [change(1n, 2n, JobState.RUNNING), change(2n, 5n, JobState.SUCCEEDED)],
+    );
+    assert.deepEqual(await within(watched(client, "job")), ["1 PENDING", "2 RUNNING", "5 SUCCEEDED"]);
+    assert.deepEqual(begun(server), [0n, 1n, 1n, 2n, 2n]);
+  });
+});
+
+test("updates that do not follow from each other have the job read again, with a gap", async () => {
+  await withClient(async (client, server) => {
+    server.streams.push(
+      [snapshot(1n, JobState.PENDING), change(2n, 3n, JobState.RUNNING)],
+      [snapshot(4n, JobState.RUNNING), { update: { case: "keepalive", value: { revision: 9n } } }],
+      [snapshot(9n, JobState.FAILED)],
+    );
+    assert.deepEqual(await within(watched(client, "job")), ["1 PENDING", "4 RUNNING gap", "9 FAILED gap"]);
+    assert.deepEqual(begun(server), [0n, 0n, 0n]);
+  });
+});
+
+test("a silent stream is given up and resumed", async () => {
+  await withClient(async (client, server) => {
+    server.streams.push([snapshot(1n, JobState.PENDING), HANG], [change(1n, 2n, JobState.CANCELLED)]);
+    assert.deepEqual(await within(watched(client, "job", { silenceMs: 50 })), ["1 PENDING", "2 CANCELLED"]);
+  });
+});
+
+test("a watch of a job that is known begins after its revision and keeps what changes do not carry", async () => {
+  await withClient(async (client, server) => {
+    const stages = [
+      { name: "a", state: StageState.SUCCEEDED, version: 3n, artifacts: { url: "x" } },
+      { name: "b", state: StageState.READY, version: 1n },
+    ];
+    const known = create(JobSchema, { jobId: "job", revision: 7n, state: JobState.RUNNING, stages, progress: 0.5 });
+    const told = [
+      create(StageSchema, { name: "a", state: StageState.SUCCEEDED, version: 3n }),
+      create(StageSchema, { name: "c", state: StageState.SUCCEEDED, version: 1n }),
+    ];
+    server.streams.push([change(7n, 8n, JobState.SUCCEEDED, { stages: told, progress: 0.25 })]);
+    const { value } = await within(client.watch(known).next());
+    assert.deepEqual(begun(server), [7n]);
+    assert.deepEqual(value?.job.stages[0]?.artifacts, { url: "x" });
+    assert.deepEqual([value?.job.stageCounts?.total, value?.job.stageCounts?.succeeded], [3, 2]);
+    assert.equal(value?.job.progress, 0.5);
+    assert.deepEqual([known.revision, known.stages.length], [7n, 2]);
+  });
+});
+
+test("what cannot be resumed is thrown, and what fails for too long", async () => {
+  await withClient(async (client, server) => {
+    server.streams.push([refusal(Code.NotFound, "JOB_NOT_FOUND")]);
+    await assert.rejects(within(watched(client, "job")), NotFound);
+    server.streams.push([refusal(Code.ResourceExhausted, "STREAM_LIMIT")]);
+    await assert.rejects(within(watched(client, "job")), ResourceExhausted);
+    server.streams.push([refusal(Code.Internal, "")]);
+    await assert.rejects(within(watched(client, "job")), InterlockError);
+    server.streams.push([snapshot(5n, JobState.RUNNING), CUT], [snapshot(2n, JobState.PENDING)]);
+    await assert.rejects(within(watched(client, "job")), (error) => {
+      assert.ok(error instanceof InterlockError);
+      return true;
+    });
+    server.streams.push(...Array.from({ length: 10_000 }, () => [refusal(Code.Unavailable, "DRAINING")]));
+    await assert.rejects(within(watched(client, "job", { patienceMs: 50 })), Unavailable);
+  });
+});
+
+test("a job at a lower revision is another of the same id", async () => {
+  await withClient(async (client, server) => {
+    const gap = { update: { case: "gap", value: { oldestRevision: 1n } } };
+    server.streams.push([gap, snapshot(2n, JobState.PENDING)]);
+    await assert.rejects(within(watched(client, "job", { fromRevision: 5 })), (error) => {
+      assert.ok(error instanceof RevisionInFuture);
+      assert.equal(error.actual, 2n);
+      return true;
+    });
+  });
+});
+
+test("a signal, a close and leaving the loop end a watch", async () => {
+  await withClient(async (client, server) => {
+    const controller = new AbortController();
+    const watching = watched(client, "job", { signal: controller.signal });
+    await server.until(() => server.of("watchJob").length === 1);
+    controller.abort(new Error("enough"));
+    await assert.rejects(within(watching), /enough/);
+
+    const watch = client.watch("job");
+    const next = watch.next();
+    await server.until(() => server.of("watchJob").length === 2);
+    watch.close();
+    assert.deepEqual(await within(next), { done: true, value: undefined });
+
+    server.streams.push([snapshot(1n, JobState.PENDING), HANG]);
+    const left = client.watch("job");
+    for await (const update of left) {
+      assert.equal(update.job.revision, 1n);
+      break;
+    }
+    assert.deepEqual(await within(left.next()), { done: true, value: undefined });
+  });
+});
+
+test("a call that gets no answer ends with its deadline", async () => {
+  await withClient(async (client) => {
+    await assert.rejects(client.waitJob("a", { signal: AbortSignal.timeout(50) }), { name: "TimeoutError" });
+  });
+  await withFake(async (server) => {
+    const client = new Client({ address: server.address, log: null });
+    const work = client.call(
+      (await import("../src/v1.js")).WorkerService.method.leaseStages,
+      { workerId: "w", wait: { seconds: 60n } },
+      { timeoutMs: 50 },
+    );
+    await assert.rejects(within(work), DeadlineExceeded);
+    await client.close();
+  });
+});
