@@ -1,7 +1,13 @@
 // The connection to servers, and how any rpc is called through it.
 
 import type { MessageInitShape, MessageShape } from "@bufbuild/protobuf";
-import { create, type DescMessage, type DescMethodServerStreaming, type DescMethodUnary } from "@bufbuild/protobuf";
+import {
+  create,
+  type DescMessage,
+  type DescMethodServerStreaming,
+  type DescMethodUnary,
+  toBinary,
+} from "@bufbuild/protobuf";
 import { ConnectError, type Transport } from "@connectrpc/connect";
 import { type AccessOptions, resolveAccess } from "./access.js";
 import { clientClosed, DeadlineExceeded, fromConnectError, type InterlockError, Unavailable } from "./errors.js";
@@ -97,6 +103,7 @@ export class Connection {
    * forbids it.
    *
    * @throws InterlockError, one of its classes: the last failure.
+   * @throws Error if the request cannot be encoded, such as one with 1.5 in a field of whole numbers.
    */
   async call<I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
@@ -109,7 +116,12 @@ export class Connection {
     const attempt = async (leftMs: number) => {
       endpoint = this.#endpoint();
       const { transport } = endpoint.channel;
-      const response = await transport.unary(method, signal, Math.ceil(leftMs), this.#headers, message);
+      const unary = transport.unary(method, signal, Math.ceil(leftMs), this.#headers, message);
+      const response = await unary.catch((thrown: unknown) => {
+        // A message that cannot be encoded, such as one with 1.5 in a whole number, looks like a broken connection.
+        toBinary(method.input, message);
+        throw thrown;
+      });
       endpoint.outage.end();
       return response.message;
     };

@@ -22,6 +22,8 @@ import { names } from "./stages.js";
 const rpc = WorkerService.method;
 /** What a worker survives. Anything else means that it can never get work, such as a namespace that does not exist. */
 const PASSING = [Unavailable, ResourceExhausted, Conflict, DeadlineExceeded, Internal];
+/** The most stages that one LeaseStages may ask for. */
+const LEASES = 100;
 const PAUSE_MS = 1_000;
 /** How long a worker that stops asks for what its last request was granted, and gives it back. */
 const GIVE_BACK_MS = 5_000;
@@ -42,7 +44,7 @@ export type Handler<Input = JsonObject, Payload = JsonObject> = (
 export interface WorkerOptions {
   /** For people and for the history, 1 to 128 bytes. Undefined: host and process id. */
   readonly workerId?: string | undefined;
-  /** How many stages to work on at once, 1 to 100. Undefined: 1. */
+  /** How many stages to work on at once, 1 to 1,000. Undefined: 1. */
   readonly concurrency?: number | undefined;
   /** How long a stage stays leased without a sign of life, 1 s to 24 h. Undefined: 90 s. */
   readonly leaseDurationMs?: number | undefined;
@@ -81,8 +83,8 @@ export class Worker {
     this.queues = names(queues, "queues") ?? [];
     this.workerId = options.workerId ?? hostAndProcess();
     this.concurrency = options.concurrency ?? 1;
-    if (!Number.isInteger(this.concurrency) || this.concurrency < 1 || this.concurrency > 100) {
-      throw new RangeError(`concurrency is a whole number from 1 to 100, not ${String(this.concurrency)}`);
+    if (!Number.isInteger(this.concurrency) || this.concurrency < 1 || this.concurrency > 1_000) {
+      throw new RangeError(`concurrency is a whole number from 1 to 1,000, not ${String(this.concurrency)}`);
     }
     this.#leaseDuration = optionalDuration(options.leaseDurationMs, "leaseDurationMs");
     this.#pollWaitMs = Math.min(waitMs(options.pollWaitMs ?? 30_000, "pollWaitMs"), LONGEST_WAIT_MS);
@@ -157,7 +159,7 @@ export class Worker {
     this.#request ??= create(LeaseStagesRequestSchema, {
       workerId: this.workerId,
       queues: [...this.queues],
-      maxStages: count,
+      maxStages: Math.min(count, LEASES),
       wait: toDuration(this.#pollWaitMs, "pollWaitMs"),
       leaseDuration: this.#leaseDuration,
       requestId: crypto.randomUUID(),

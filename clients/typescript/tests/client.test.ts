@@ -72,6 +72,14 @@ test("what must not be repeated is not, and has the class of its reason", async 
   });
 });
 
+test("a request that cannot be encoded is told so at once", async () => {
+  await withClient(async (client, server) => {
+    await assert.rejects(within(client.submitJob("film", { priority: 1.5 })), /priority.*1\.5/);
+    assert.equal(server.calls.length, 0);
+    assert.equal((await client.submitJob("film")).jobId, "new");
+  });
+});
+
 test("the last failure is thrown when the time of a call is over", async () => {
   await withClient(async (client, server) => {
     server.refusals.set(

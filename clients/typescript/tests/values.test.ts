@@ -172,7 +172,7 @@ test("a text where a list of texts is wanted is a TypeError", () => {
   const client = new Client({ address: "127.0.0.1:1", log: null });
   const queues = "voice" as unknown as string[];
   assert.throws(() => new Worker(client, queues), /queues is a list of texts: write \["voice"\]/);
-  assert.throws(() => new Worker(client, ["q"], { concurrency: 0 }), /concurrency is a whole number from 1 to 100/);
+  assert.throws(() => new Worker(client, ["q"], { concurrency: 0 }), /concurrency is a whole number from 1 to 1,000/);
   assert.throws(() => jobSubmission("k", { stages: [{ name: "a", dependsOn: queues }] }), /dependsOn is a list/);
 });
 
