@@ -150,7 +150,7 @@ export class PermitDenied extends InterlockError {
     }));
     const retryAfterMs = denial.retryAfter && milliseconds(denial.retryAfter);
     const names = blockers.map((blocker) => `${blocker.resource} ${PermitBlockReason[blocker.reason] ?? "UNKNOWN"}`);
-    const after = retryAfterMs === undefined ? "" : `; try again in ${retryAfterMs / 1000} s`;
+    const after = retryAfterMs === undefined ? "" : `; try again in ${Math.ceil(retryAfterMs / 100) / 10} s`;
     super(Code.ResourceExhausted, `${names.join(", ")}${after}`, {
       reason: "PERMIT_DENIED",
       metadata: { outcome: "NOT_APPLIED" },

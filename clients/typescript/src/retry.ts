@@ -73,16 +73,37 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
       reject(signal.reason);
       return;
     }
-    const aborted = () => {
-      clearTimeout(timer);
-      reject(signal?.reason);
-    };
     const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", aborted);
+      unlink?.();
       resolve();
     }, ms);
-    signal?.addEventListener("abort", aborted, { once: true });
+    const unlink =
+      signal &&
+      onAbort(signal, () => {
+        clearTimeout(timer);
+        reject(signal.reason);
+      });
   });
+}
+
+/** What is called once a signal is aborted. One listener serves all: Node warns of a leak at more than ten of them. */
+const callbacks = new WeakMap<AbortSignal, Set<() => void>>();
+
+/** Calls back once a signal is aborted that is not yet. Returns what undoes it. */
+export function onAbort(signal: AbortSignal, callback: () => void): () => void {
+  const known = callbacks.get(signal);
+  const calls = known ?? new Set();
+  calls.add(callback);
+  if (known === undefined) {
+    callbacks.set(signal, calls);
+    const aborted = () => {
+      for (const call of [...calls]) {
+        call();
+      }
+    };
+    signal.addEventListener("abort", aborted, { once: true });
+  }
+  return () => calls.delete(callback);
 }
 
 /**
@@ -103,9 +124,7 @@ export function linked(...signals: readonly (AbortSignal | undefined)[]): {
       controller.abort(signal.reason);
       break;
     }
-    const abort = () => controller.abort(signal.reason);
-    signal.addEventListener("abort", abort, { once: true });
-    links.push(() => signal.removeEventListener("abort", abort));
+    links.push(onAbort(signal, () => controller.abort(signal.reason)));
   }
   return {
     signal: controller.signal,

@@ -1,7 +1,7 @@
 // Streams of updates that go on when their connection breaks.
 import { Code } from "@connectrpc/connect";
 import { DeadlineExceeded, InterlockError, ResourceExhausted, Unavailable } from "./errors.js";
-import { type Backoff, sleep } from "./retry.js";
+import { type Backoff, onAbort, sleep } from "./retry.js";
 
 /** A server says every 20 s that a stream lives. This is three times that. */
 const SILENCE_MS = 60_000;
@@ -177,13 +177,12 @@ export class Stream<T> {
   #readFrom(opening: Opening<T>): Promise<Read<T>> {
     return new Promise((resolve) => {
       const timer = setTimeout(() => done({ kind: "silence" }), Math.min(this.#silenceMs, 0x7fff_ffff));
-      const closed = () => done({ kind: "end" });
+      const unlink = onAbort(this.#closed.signal, () => done({ kind: "end" }));
       const done = (read: Read<T>) => {
         clearTimeout(timer);
-        this.#closed.signal.removeEventListener("abort", closed);
+        unlink();
         resolve(read);
       };
-      this.#closed.signal.addEventListener("abort", closed, { once: true });
       opening.messages.next().then(
         (result) => done(result.done ? { kind: "end" } : { kind: "message", message: result.value }),
         (error: unknown) => done({ kind: "failed", error }),
@@ -236,9 +235,9 @@ export class Stream<T> {
       };
       if (signal?.aborted) {
         close();
+      } else if (signal !== undefined) {
+        links.push(onAbort(signal, close));
       }
-      signal?.addEventListener("abort", close, { once: true });
-      links.push(() => signal?.removeEventListener("abort", close));
     }
     return () => {
       for (const unlink of links) {

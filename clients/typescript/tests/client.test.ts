@@ -17,7 +17,7 @@ import {
   RevisionInFuture,
   Unavailable,
 } from "../src/index.js";
-import { JobChangeSchema, JobSchema, StageSchema, StageState } from "../src/v1.js";
+import { JobChangeSchema, JobSchema, StageSchema, StageState, WorkerService } from "../src/v1.js";
 import { CUT, type FakeServer, HANG, refusal, withFake } from "./fake_server.js";
 import { within } from "./support.js";
 
@@ -49,6 +49,7 @@ test("what can be repeated is repeated under the same request id, and after what
     assert.ok(performance.now() - begun >= 120);
     const ids = server.of("submitJob").map((request) => request.requestId);
     assert.equal(ids.length, 5);
+    assert.match(ids[0], /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-/);
     assert.equal(new Set(ids).size, 1);
   });
 });
@@ -252,18 +253,11 @@ test("a signal, a close and leaving the loop end a watch", async () => {
   });
 });
 
-test("a call that gets no answer ends with its deadline", async () => {
+test("a call that gets no answer ends with its deadline, or with its signal", async () => {
   await withClient(async (client) => {
-    await assert.rejects(client.waitJob("a", { signal: AbortSignal.timeout(50) }), { name: "TimeoutError" });
-  });
-  await withFake(async (server) => {
-    const client = new Client({ address: server.address, log: null });
-    const work = client.call(
-      (await import("../src/v1.js")).WorkerService.method.leaseStages,
-      { workerId: "w", wait: { seconds: 60n } },
-      { timeoutMs: 50 },
-    );
-    await assert.rejects(within(work), DeadlineExceeded);
-    await client.close();
+    const request = { workerId: "w", wait: { seconds: 60n } };
+    const work = (options: object) => within(client.call(WorkerService.method.leaseStages, request, options));
+    await assert.rejects(work({ timeoutMs: 50 }), DeadlineExceeded);
+    await assert.rejects(work({ signal: AbortSignal.timeout(50) }), { name: "TimeoutError" });
   });
 });

@@ -23,6 +23,7 @@ import {
 } from "../src/index.js";
 import { permitClaims } from "../src/permits.js";
 import { newPolicy } from "../src/resources.js";
+import { freeAddress } from "./real_server.js";
 import { Lines } from "./support.js";
 
 test("a document is what JSON.stringify makes of an object", () => {
@@ -91,7 +92,7 @@ test("an HTTP response becomes the failure that its status means", () => {
 });
 
 test("what Node and fetch throw has the class of what happened", async () => {
-  const refused = await fetch("http://127.0.0.1:9").catch((error: unknown) => error);
+  const refused = await fetch(`http://${await freeAddress()}`).catch((error: unknown) => error);
   assert.equal(failureOf(refused).failureClass, FailureClass.NETWORK);
   const timeout = new DOMException("The operation timed out", "TimeoutError");
   assert.equal(failureOf(timeout).failureClass, FailureClass.TIMEOUT);

@@ -1,7 +1,16 @@
 // The worker, against a server that does as told.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Attempt, Backoff, Client, Code, FailureClass, type Handler, type WorkerOptions } from "../src/index.js";
+import {
+  type Attempt,
+  Backoff,
+  Client,
+  Code,
+  FailureClass,
+  type Handler,
+  ServerError,
+  type WorkerOptions,
+} from "../src/index.js";
 import { LeaseDirective } from "../src/v1.js";
 import { CUT, type FakeServer, lease, refusal, withFake } from "./fake_server.js";
 import { Deferred, Lines, untilStopped, within, working } from "./support.js";
@@ -179,19 +188,33 @@ test("the end of an attempt is repeated under one request id until it is answere
   );
 });
 
-test("a completion that is refused fails the attempt by that; a failure that is refused is told plainly", async () => {
+test("a completion that is refused fails the attempt by that", async () => {
   await withWorker(
     () => ({ done: true }),
     async (server) => {
       server.refusals.set("completeStage", [refusal(Code.InvalidArgument, "INVALID_FIELD", { field: "artifacts" })]);
-      server.refusals.set("failStage", [refusal(Code.InvalidArgument, "INVALID_FIELD", { field: "failure.code" })]);
       server.offer("t");
-      await server.until(() => server.of("failStage").length === 2);
-      const { failure } = server.of("failStage")[1];
+      await server.until(() => server.of("failStage").length === 1);
+      const { failure } = server.of("failStage")[0];
       assert.equal(failure.failureClass, FailureClass.CLIENT_ERROR);
-      assert.match(failure.message, /INVALID_FIELD: refused.*details and retryAfterMs were left out/);
+      assert.match(failure.message, /INVALID_FIELD: refused/);
     },
   );
+});
+
+test("a failure that is refused is reported without what can be wrong with it", async () => {
+  const handler = () => {
+    throw new ServerError("HTTP 503", { details: { a: 1 }, retryAfterMs: 5 });
+  };
+  await withWorker(handler, async (server) => {
+    server.refusals.set("failStage", [refusal(Code.InvalidArgument, "INVALID_FIELD", { field: "failure.details" })]);
+    server.offer("t");
+    await server.until(() => server.of("failStage").length === 2);
+    const [first, second] = server.of("failStage").map((request) => request.failure);
+    assert.deepEqual([first.details, second.details, second.retryAfter], [{ a: 1 }, undefined, undefined]);
+    assert.equal(second.failureClass, FailureClass.SERVER_ERROR);
+    assert.match(second.message, /^HTTP 503 \(details and retryAfterMs were left out: refused/);
+  });
 });
 
 test("a handler that blocks the event loop is told about in the log", async () => {
