@@ -87,8 +87,8 @@ test("the last failure is thrown when the time of a call is over", async () => {
       "getJob",
       Array.from({ length: 10_000 }, () => refusal(Code.Aborted, "CONFLICT")),
     );
-    await assert.rejects(client.getJob("a", { timeoutMs: 100 }), Conflict);
-    assert.ok(server.of("getJob").length > 2);
+    await assert.rejects(client.getJob("a", { timeoutMs: 1_000 }), Conflict);
+    assert.ok(server.of("getJob").length > 1);
   });
 });
 
