@@ -16,7 +16,7 @@ import {
   LeaseSchema,
   WorkerService,
 } from "../src/v1.js";
-import { Deferred, within } from "./support.js";
+import { DEADLINE_MS, Deferred, within } from "./support.js";
 
 /** An error in the form of the real server; without a reason as from a proxy. */
 export function refusal(
@@ -119,10 +119,12 @@ export class FakeServer {
 
   /** Waits until something holds, which only calls can change. */
   async until(holds: () => boolean): Promise<void> {
+    const deadline = performance.now() + DEADLINE_MS;
     while (!holds()) {
       const changed = new Deferred();
       this.#changed.push(changed);
-      await within(changed.promise, `a call; there were ${this.calls.map((call) => call.name).join(", ")}`);
+      const calls = new Set(this.calls.map((call) => call.name));
+      await within(changed.promise, `waiting for a call; there were ${[...calls]}`, deadline - performance.now());
     }
   }
 

@@ -118,7 +118,8 @@ for (const [directive, reason, told] of [
     };
     await withWorker(handler, async (server) => {
       server.directive = directive;
-      server.offer("t");
+      // So long that nothing but the directive ends it.
+      server.offer("t", { ttlMs: 600_000 });
       // It asks for more work when it is done with this.
       await server.until(() => server.of("leaseStages").length === 2);
       assert.equal(attempts[0]?.stopReason, reason);
