@@ -50,6 +50,8 @@ export interface Call {
   // biome-ignore lint/suspicious/noExplicitAny: each test knows what it asks for.
   readonly request: any;
   readonly headers: Headers;
+  /** When it came, on the monotonic clock. */
+  readonly at: number;
 }
 
 /** In a script: the connection is cut. */
@@ -135,7 +137,7 @@ export class FakeServer {
   }
 
   #note(name: string, request: object, headers: Headers): void {
-    this.calls.push({ name, request, headers });
+    this.calls.push({ name, request, headers, at: performance.now() });
     this.#notify();
     const refused = this.refusals.get(name)?.shift();
     if (refused === CUT) {
@@ -189,7 +191,7 @@ export class FakeServer {
         return { job: { jobId: request.jobId } };
       },
       async *watchJob(request, context) {
-        calls.push({ name: "watchJob", request, headers: context.requestHeader });
+        calls.push({ name: "watchJob", request, headers: context.requestHeader, at: performance.now() });
         yield* play(context.signal);
       },
     };
