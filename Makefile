@@ -1,9 +1,10 @@
 # What a person types. Each target installs what it lacks: Debian's packages (as root, or with sudo; it says so), Python
-# packages into .venv, npm packages into proto/lint and clients/typescript. Only Rust must be there already.
+# packages into .venv, npm packages into proto/lint and clients/typescript. Only Rust must be there already, and Node 20 and Go for the tests of
+# their clients.
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo test check bench bench-startup deps rust rust-check rust-test python-check python-test typescript-check \
-  typescript-test proto-check
+  typescript-test go-check go-test proto-check
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -13,6 +14,7 @@ VENV := .venv
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 CLIENT := clients/python
 TYPESCRIPT := clients/typescript
+GO_CLIENT := clients/go
 comma := ,
 # Places where tests crash the server. Everything here that is not `run` and `bench` is built with them, so that it is built once.
 FAILPOINTS := --features failpoints
@@ -33,9 +35,9 @@ run: rust postgres
 demo: media $(VENV)/ready
 	PYTHONPATH=$(CLIENT) $(VENV)/bin/python -m demo $(ARGS)
 
-test: rust-test python-test typescript-test
+test: rust-test python-test typescript-test go-test
 
-check: rust-check proto-check python-check typescript-check test
+check: rust-check proto-check python-check typescript-check go-check test
 
 bench: bench-startup
 	for workload in submit update drain contention records permits fanout servers overload heartbeats; do $(TARGET_DIR)/release/interlock bench $$workload $(ARGS); done
@@ -73,6 +75,14 @@ typescript-test: rust postgres $(TYPESCRIPT)/node_modules/.ready
 	cargo build --quiet $(FAILPOINTS)
 	cd $(TYPESCRIPT) && INTERLOCK_BIN=$(abspath $(TARGET_DIR))/debug/interlock npm test --silent
 
+go-check: proto/lint/node_modules/.ready | go
+	cd $(GO_CLIENT) && test -z "$$(gofmt -l .)" && go vet ./...
+	cd $(GO_CLIENT) && ./generate.sh && git diff --exit-code --stat -- interlockv1
+
+go-test: rust postgres | go
+	cargo build --quiet $(FAILPOINTS)
+	cd $(GO_CLIENT) && INTERLOCK_BIN=$(abspath $(TARGET_DIR))/debug/interlock go test -count=1 ./...
+
 # ---- What is needed.
 
 # $(call debian,TEST,PACKAGES,WHY) installs packages unless TEST succeeds.
@@ -85,7 +95,7 @@ define debian
 	fi
 endef
 
-.PHONY: postgres poolers media python node
+.PHONY: postgres poolers media python node go
 rust:
 	@command -v cargo >/dev/null || { echo "Rust is missing: install it with rustup, https://rustup.rs"; exit 1; }
 	$(call debian,command -v cc,gcc libc6-dev,the allocator that the server is built with)
@@ -107,6 +117,9 @@ python:
 
 node:
 	$(call debian,command -v npm,nodejs npm,the linter of the protos and the TypeScript client)
+
+go:
+	@command -v go >/dev/null || { echo "Go is missing, for its client: https://go.dev/dl"; exit 1; }
 
 $(VENV)/installed: $(CLIENT)/requirements.txt | python
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,211 @@
+package interlock
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	pb "interlock/clients/go/interlockv1"
+)
+
+// StopReason is why a handler has to stop. It is the cause of its context.
+type StopReason string
+
+// The reasons.
+const (
+	// StoppedLost: another worker may have the lease.
+	StoppedLost StopReason = "the lease is lost"
+	// StoppedCancelled: the job is being cancelled or has failed.
+	StoppedCancelled StopReason = "the job is being cancelled or has failed"
+	// StoppedShutdown: the worker is shutting down.
+	StoppedShutdown StopReason = "the worker is shutting down"
+)
+
+func (r StopReason) Error() string { return string(r) }
+
+// Completion is what a handler returns if artifacts alone do not say it all.
+type Completion struct {
+	// Artifacts are what the stage has produced, at most 64 KiB as JSON. Nil: nothing.
+	Artifacts any
+	// JobResult becomes the result of the job, at most 64 KiB as JSON. Nil: it stays as it is.
+	JobResult any
+	// Message is for people; what exceeds 1 KiB is cut off. Empty: none.
+	Message string
+	// AddStages are new stages of the same job, added in the same commit.
+	AddStages []*pb.StageSpec
+	// Also is what else is done in that commit, or not at all: at most 99 requests, as for Client.Commit.
+	Also []proto.Message
+}
+
+// Attempt is one attempt at one stage, under a lease that the worker keeps alive. It is safe for concurrent use.
+type Attempt struct {
+	// Lease is the lease as the server granted it, with job, stage, payload, dependencies and tokens.
+	Lease *pb.Lease
+
+	wake   func()
+	cancel context.CancelCauseFunc
+
+	mutex             sync.Mutex
+	stopReason        StopReason
+	isReportingEnd    bool
+	progress          *float64
+	message           *string
+	expires, due, had time.Time
+}
+
+// Input fills a value, as encoding/json does, from the stage's input.
+func (a *Attempt) Input(into any) error { return decode(a.Lease.GetInput(), into) }
+
+// Payload fills a value from the job's payload.
+func (a *Attempt) Payload(into any) error { return decode(a.Lease.GetPayload(), into) }
+
+// Artifacts fills a value from what a stage has produced that this one depends on.
+func (a *Attempt) Artifacts(stage string, into any) error {
+	for _, dependency := range a.Lease.GetDependencies() {
+		if dependency.GetName() == stage {
+			return decode(dependency.GetArtifacts(), into)
+		}
+	}
+	return fmt.Errorf("the stage does not depend on %q", stage)
+}
+
+// Report says how far the attempt is, 0 to 1, and what it is doing; an empty message leaves the last one. It returns at
+// once; the next heartbeat carries it. Reports that follow each other quickly become one; the last one counts.
+func (a *Attempt) Report(progress float64, message string) {
+	progress = min(max(progress, 0), 1)
+	a.mutex.Lock()
+	a.progress = &progress
+	if message != "" {
+		message = cut(message, 1024)
+		a.message = &message
+	}
+	a.mutex.Unlock()
+	a.wake()
+}
+
+// stop cancels the handler. The first reason stands, but StoppedLost wins.
+func (a *Attempt) stop(reason StopReason) {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	if a.isReportingEnd {
+		return
+	}
+	if a.stopReason == "" || reason == StoppedLost {
+		a.stopReason = reason
+	}
+	a.cancel(reason)
+}
+
+// end notes that the work is over; why the handler had to stop, if it had.
+func (a *Attempt) end() StopReason {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	a.isReportingEnd = true
+	return a.stopReason
+}
+
+func (a *Attempt) interval() time.Duration {
+	return max(50*time.Millisecond, a.Lease.GetHeartbeatInterval().AsDuration())
+}
+
+// next is when the lease needs a beat.
+func (a *Attempt) next() time.Time {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	if a.progress == nil && a.message == nil {
+		return a.due
+	}
+	if news := a.had.Add(newsInterval); news.Before(a.due) {
+		return news
+	}
+	return a.due
+}
+
+// take is the beat to send now.
+func (a *Attempt) take(now time.Time) *pb.LeaseBeat {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	beat := &pb.LeaseBeat{LeaseToken: a.Lease.GetLeaseToken(), Progress: a.progress, Message: a.message}
+	a.progress, a.message, a.had = nil, nil, now
+	return beat
+}
+
+// missed takes back what could not be sent; whether the lease has ended.
+func (a *Attempt) missed(beat *pb.LeaseBeat, now time.Time) bool {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	if a.progress == nil {
+		a.progress = beat.Progress
+	}
+	if a.message == nil {
+		a.message = beat.Message
+	}
+	a.due, a.had = now.Add(heartbeatPause), now.Add(heartbeatPause)
+	return !now.Before(a.expires)
+}
+
+// renewed notes a renewal that was sent at a time.
+func (a *Attempt) renewed(ttl time.Duration, sent time.Time) {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	a.due, a.expires = sent.Add(a.interval()), sent.Add(ttl)
+}
+
+// request is the one that ends an attempt. Nil: there is none, the lease is lost.
+func endRequest(token string, outcome any, err error, reason StopReason, stopped bool) proto.Message {
+	switch {
+	case err == nil:
+		// Even a lost lease may complete, as long as no other worker has leased the stage.
+		request, wrong := completion(token, outcome)
+		if wrong == nil {
+			return request
+		}
+		message := cut("what the handler returned cannot be stored: "+wrong.Error(), messageBytes)
+		return failRequest(token, &pb.Failure{FailureClass: ClientError, Message: message})
+	case reason == StoppedLost:
+		return nil
+	case reason != "" && stopped:
+		return &pb.ReleaseStageRequest{Target: &pb.ReleaseStageRequest_LeaseToken{LeaseToken: token}}
+	}
+	return failRequest(token, failureOf(err))
+}
+
+func failRequest(token string, failure *pb.Failure) *pb.FailStageRequest {
+	return &pb.FailStageRequest{Target: &pb.FailStageRequest_LeaseToken{LeaseToken: token}, Failure: failure}
+}
+
+func completion(token string, outcome any) (proto.Message, error) {
+	done, ok := outcome.(*Completion)
+	if !ok {
+		done = &Completion{Artifacts: outcome}
+	}
+	request := &pb.CompleteStageRequest{
+		Target:    &pb.CompleteStageRequest_LeaseToken{LeaseToken: token},
+		AddStages: done.AddStages,
+	}
+	var err error
+	var artifacts, result *structpb.Struct
+	if artifacts, err = document("artifacts", done.Artifacts); err != nil {
+		return nil, err
+	}
+	if result, err = document("job result", done.JobResult); err != nil {
+		return nil, err
+	}
+	request.Artifacts, request.JobResult = artifacts, result
+	if done.Message != "" {
+		message := cut(done.Message, 1024)
+		request.Message = &message
+	}
+	if len(done.Also) == 0 {
+		return request, nil
+	}
+	operations, err := commitOperations(append([]proto.Message{request}, done.Also...))
+	if err != nil {
+		return nil, err
+	}
+	return &pb.CommitRequest{Operations: operations}, nil
+}

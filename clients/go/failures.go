@@ -1,0 +1,179 @@
+package interlock
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	pb "interlock/clients/go/interlockv1"
+)
+
+// FailureClass is what kind of failure ended an attempt; the server decides by it whether and when the stage is tried again.
+type FailureClass = pb.FailureClass
+
+// The classes that a worker can report.
+const (
+	ServerError = pb.FailureClass_FAILURE_CLASS_SERVER_ERROR
+	RateLimited = pb.FailureClass_FAILURE_CLASS_RATE_LIMITED
+	Network     = pb.FailureClass_FAILURE_CLASS_NETWORK
+	ClientError = pb.FailureClass_FAILURE_CLASS_CLIENT_ERROR
+	Timeout     = pb.FailureClass_FAILURE_CLASS_TIMEOUT
+	Cancelled   = pb.FailureClass_FAILURE_CLASS_CANCELLED
+	Internal    = pb.FailureClass_FAILURE_CLASS_INTERNAL
+)
+
+// The server's limits.
+const (
+	messageBytes  = 4096
+	codeBytes     = 128
+	documentBytes = 64 << 10
+	longestRetry  = 24 * time.Hour
+)
+
+// CheckResponse returns nil if the status is 2xx, else the *StageError that it means: 429 RateLimited, 408 Timeout, 500 and
+// above ServerError, all else ClientError, which is not retried. Retry-After is honoured, in seconds or as a date.
+func CheckResponse(response *http.Response) error {
+	status := response.StatusCode
+	if status >= 200 && status < 300 {
+		return nil
+	}
+	failure := &StageError{
+		Class:      ClientError,
+		Message:    "HTTP " + response.Status,
+		Code:       strconv.Itoa(status),
+		RetryAfter: retryAfter(response.Header.Get("Retry-After"), time.Now()),
+	}
+	if response.Request != nil && response.Request.URL != nil {
+		// Without the query, which can hold secrets.
+		address := *response.Request.URL
+		address.RawQuery, address.User = "", nil
+		failure.Message += " from " + address.String()
+	}
+	switch {
+	case status == http.StatusTooManyRequests:
+		failure.Class = RateLimited
+	case status == http.StatusRequestTimeout:
+		failure.Class = Timeout
+	case status >= 500:
+		failure.Class = ServerError
+	}
+	return failure
+}
+
+func retryAfter(header string, now time.Time) time.Duration {
+	if seconds, err := strconv.Atoi(strings.TrimSpace(header)); err == nil {
+		return min(max(0, time.Duration(seconds)*time.Second), longestRetry)
+	}
+	if date, err := http.ParseTime(header); err == nil {
+		return min(max(0, date.Sub(now)), longestRetry)
+	}
+	return 0
+}
+
+// failureOf is the failure that an error of a handler means, or of the body of a permit. What the server would refuse is
+// left out or shortened, and the message says so.
+func failureOf(err error) *pb.Failure {
+	failure := &pb.Failure{FailureClass: classOf(err), Message: cut(err.Error(), messageBytes)}
+	if told := (*StageError)(nil); errors.As(err, &told) {
+		failure.FailureClass, failure.Message, failure.Code = told.Class, cut(told.Message, messageBytes), cut(told.Code, codeBytes)
+		if told.RetryAfter > 0 {
+			failure.RetryAfter = durationpb.New(min(told.RetryAfter, longestRetry))
+		}
+		if told.Details != nil {
+			details, err := document("details", told.Details)
+			if err != nil {
+				note := cut("details were left out: "+err.Error(), messageBytes/4)
+				failure.Message = cut(failure.Message, messageBytes-len(note)-3) + " (" + note + ")"
+			}
+			failure.Details = details
+		}
+		return failure
+	}
+	if denied := (*PermitDenied)(nil); errors.As(err, &denied) {
+		// Nothing has failed, least of all what other permits are for: INTERNAL says nothing about them.
+		failure.FailureClass, failure.Code = Internal, reasonOf(denied)
+		if denied.RetryAfter > 0 {
+			failure.RetryAfter = durationpb.New(min(denied.RetryAfter, longestRetry))
+		}
+	}
+	return failure
+}
+
+func classOf(err error) FailureClass {
+	timeout := interface{ Timeout() bool }(nil)
+	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
+		return Timeout
+	}
+	operation := (*net.OpError)(nil)
+	name := (*net.DNSError)(nil)
+	if errors.As(err, &operation) || errors.As(err, &name) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		return Network
+	}
+	return Internal
+}
+
+// cut is the beginning of a text, at most `limit` bytes of UTF-8, without the characters that the server refuses.
+func cut(text string, limit int) string {
+	text = strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", ""), "\uFFFD")
+	if len(text) <= limit {
+		return text
+	}
+	for limit > 0 && !utf8.RuneStart(text[limit]) {
+		limit--
+	}
+	return text[:limit]
+}
+
+// Document is a value as JSON has it, as a message: what encoding/json makes of a struct or a map.
+func Document(value any) (*structpb.Struct, error) {
+	if value == nil {
+		return nil, nil
+	}
+	encoded, err := json.Marshal(value)
+	if err != nil {
+		return nil, err
+	}
+	if string(encoded) == "null" {
+		return nil, nil
+	}
+	found := &structpb.Struct{}
+	if err := found.UnmarshalJSON(encoded); err != nil {
+		return nil, fmt.Errorf("a document is what JSON calls an object: %w", err)
+	}
+	return found, nil
+}
+
+// document is a value of the caller within the server's limit. `name` is for the error.
+func document(name string, value any) (*structpb.Struct, error) {
+	found, err := Document(value)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if encoded, err := found.MarshalJSON(); err == nil && len(encoded) > 2*documentBytes {
+		return nil, fmt.Errorf("%s: the document has %d bytes as JSON, %d are allowed", name, len(encoded), documentBytes)
+	}
+	return found, nil
+}
+
+// decode fills a value of the caller from a document.
+func decode(from *structpb.Struct, into any) error {
+	if from == nil {
+		from = &structpb.Struct{}
+	}
+	encoded, err := from.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(encoded, into)
+}

@@ -1,0 +1,267 @@
+package interlock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+
+	pb "interlock/clients/go/interlockv1"
+)
+
+// WatchOptions say how long a watch goes on without news. The zero value has the defaults.
+type WatchOptions struct {
+	// FromRevision is the last revision that is known. 0: the job is read first.
+	FromRevision int64
+	// Silence is the time without an update or a sign of life after which a stream is given up and resumed. 0: 60 s, three
+	// times the server's keepalive.
+	Silence time.Duration
+	// Patience is how long resuming may fail on end before the error is returned. 0: 2 minutes.
+	Patience time.Duration
+}
+
+// JobUpdate is a job after one update.
+type JobUpdate struct {
+	// Job is the job as it is now. Later updates do not change it.
+	Job *pb.Job
+	// Change is what led to it. Nil: the job was read as a whole.
+	Change *pb.JobChange
+	// Gap says that changes of state can be missing between the update before, or FromRevision, and this one.
+	Gap bool
+}
+
+// IsTerminal says whether a job in this state has ended.
+func IsTerminal(state pb.JobState) bool {
+	return state == pb.JobState_JOB_STATE_SUCCEEDED || state == pb.JobState_JOB_STATE_FAILED ||
+		state == pb.JobState_JOB_STATE_CANCELLED
+}
+
+// Watch follows a job to its end, as in `for update, err := range client.Watch(ctx, id, interlock.WatchOptions{})`. The first
+// update is the job as it is, each further one the job after what came next: every change of a state, and the newest
+// progress. The last one is the terminal one. A stream that breaks is resumed, on any server, from the last revision; none
+// comes twice. An error ends it: that of a job that is missing (ErrNotFound), the cause of the context, or the last failure
+// once resuming failed for Patience.
+//
+// What changes do not carry is as it was when the job was last read as a whole: labels, priority, result, the times of the
+// job, and artifacts.
+func (c *Client) Watch(ctx context.Context, jobID string, options WatchOptions) iter.Seq2[JobUpdate, error] {
+	if options.Silence == 0 {
+		options.Silence = time.Minute
+	}
+	if options.Patience == 0 {
+		options.Patience = 2 * time.Minute
+	}
+	return func(yield func(JobUpdate, error) bool) {
+		at := &position{job: &pb.Job{JobId: jobID, Revision: options.FromRevision, StagesTruncated: options.FromRevision > 0}}
+		retry, failingSince := 0, time.Time{}
+		for {
+			worked, isOver, err := c.watchOnce(ctx, at, options.Silence, yield)
+			if isOver {
+				return
+			}
+			if ctx.Err() != nil {
+				yield(JobUpdate{}, context.Cause(ctx))
+				return
+			}
+			if worked {
+				retry, failingSince, at.hasWorked = 0, time.Time{}, true
+			}
+			if failingSince.IsZero() {
+				failingSince = time.Now()
+			}
+			wait := c.backoff.wait(retry, err)
+			retry++
+			if !canBeResumed(err, at.hasWorked) || time.Since(failingSince)+wait > options.Patience {
+				yield(JobUpdate{}, err)
+				return
+			}
+			if err := sleep(ctx, wait); err != nil {
+				yield(JobUpdate{}, err)
+				return
+			}
+		}
+	}
+}
+
+// errBroken says that the stream is not to be trusted: it is begun again.
+var errBroken = errors.New("the stream broke")
+
+// watchOnce reads one stream to its end. `worked`: something in order was read. `isOver`: the watch has ended, or its
+// reader has left.
+func (c *Client) watchOnce(
+	ctx context.Context, at *position, silence time.Duration, yield func(JobUpdate, error) bool,
+) (worked, isOver bool, err error) {
+	ctx, cancel := context.WithCancelCause(c.outgoing(ctx))
+	defer cancel(nil)
+	silent := time.AfterFunc(silence, func() { cancel(errBroken) })
+	defer silent.Stop()
+	stream, err := c.Jobs.WatchJob(ctx, &pb.WatchJobRequest{JobId: at.job.GetJobId(), FromRevision: at.from()})
+	if err != nil {
+		return false, false, fromRPC(err, nil)
+	}
+	for {
+		response, err := stream.Recv()
+		silent.Reset(silence)
+		if errors.Is(err, io.EOF) {
+			if at.canEnd() {
+				return worked, true, nil
+			}
+			return worked, false, fmt.Errorf("%w: it ended before the job did", errBroken)
+		}
+		if errors.Is(context.Cause(ctx), errBroken) {
+			return worked, false, fmt.Errorf("%w: nothing was heard for %s", errBroken, silence)
+		}
+		if err != nil {
+			var trailer metadata.MD
+			if stream != nil {
+				trailer = stream.Trailer()
+			}
+			return worked, false, fromRPC(err, trailer)
+		}
+		wasLost := at.mustReread
+		update, err := at.take(response)
+		if err != nil {
+			return worked, false, err
+		}
+		worked = worked || !wasLost
+		if update != nil && (!yield(*update, nil) || IsTerminal(update.Job.GetState())) {
+			return worked, true, nil
+		}
+	}
+}
+
+// canBeResumed says whether a stream that ended like this is to be begun again. Proxies and servers that end also use
+// CANCELLED, UNKNOWN or INTERNAL, without a reason of Interlock. If nothing ever came, that is rather a mistake in how the
+// server is reached, which a wait would only hide.
+func canBeResumed(err error, hasWorked bool) bool {
+	if errors.Is(err, errBroken) {
+		return true
+	}
+	failed := (*Error)(nil)
+	if !errors.As(err, &failed) {
+		return false
+	}
+	switch failed.Code {
+	case codes.Unavailable:
+		return !failed.RetryForbidden
+	case codes.DeadlineExceeded:
+		return true
+	case codes.ResourceExhausted:
+		// Without a time to come back it is a limit that a wait does not change.
+		return failed.RetryAfter > 0 && !failed.RetryForbidden
+	case codes.Canceled, codes.Unknown, codes.Internal:
+		return hasWorked && failed.Reason == ""
+	}
+	return false
+}
+
+// position is how far the updates of a job have come.
+type position struct {
+	job                        *pb.Job
+	mustReread, gap, hasWorked bool
+}
+
+func (p *position) from() int64 {
+	if p.mustReread {
+		return 0
+	}
+	return p.job.GetRevision()
+}
+
+// canEnd says whether the end of the updates can be true: the job has ended, or its revision alone is known.
+func (p *position) canEnd() bool {
+	isUnknown := p.job.GetRevision() > 0 && p.job.GetState() == pb.JobState_JOB_STATE_UNSPECIFIED
+	return IsTerminal(p.job.GetState()) || isUnknown
+}
+
+// take is the update that a message makes. Nil: none.
+func (p *position) take(response *pb.WatchJobResponse) (*JobUpdate, error) {
+	switch update := response.GetUpdate().(type) {
+	case *pb.WatchJobResponse_Snapshot:
+		return p.snapshot(update.Snapshot)
+	case *pb.WatchJobResponse_Change:
+		return p.change(update.Change)
+	case *pb.WatchJobResponse_Gap:
+		p.gap = true
+	case *pb.WatchJobResponse_Keepalive:
+		if update.Keepalive.GetRevision() > p.job.GetRevision() {
+			return nil, p.lose("revision %d was never sent", update.Keepalive.GetRevision())
+		}
+	}
+	return nil, nil
+}
+
+// lose notes that what was sent is not complete: the job is read again as a whole.
+func (p *position) lose(format string, values ...any) error {
+	p.mustReread, p.gap = true, true
+	return fmt.Errorf("%w: %s", errBroken, fmt.Sprintf(format, values...))
+}
+
+func (p *position) snapshot(job *pb.Job) (*JobUpdate, error) {
+	before := p.job.GetRevision()
+	if job.GetRevision() < before {
+		return nil, &Error{
+			Code: codes.OutOfRange, Reason: "REVISION_IN_FUTURE",
+			Message:  fmt.Sprintf("the job is at revision %d, after %d: it is another job of the same id", job.GetRevision(), before),
+			Metadata: map[string]string{"actual": fmt.Sprint(job.GetRevision()), "outcome": "NOT_APPLIED"},
+		}
+	}
+	p.job, p.mustReread = job, false
+	if job.GetRevision() == before {
+		return nil, nil
+	}
+	return p.update(nil), nil
+}
+
+func (p *position) change(change *pb.JobChange) (*JobUpdate, error) {
+	if change.GetRevision() <= p.job.GetRevision() {
+		return nil, nil
+	}
+	if change.GetPreviousRevision() != p.job.GetRevision() {
+		return nil, p.lose("revision %d was never sent", change.GetPreviousRevision())
+	}
+	job := proto.Clone(p.job).(*pb.Job)
+	if change.GetRun() != job.GetRun() {
+		// No change has these, and those of the run before are not those of this one.
+		job.Result, job.StartTime, job.EndTime, job.ExpireTime, job.CancelDeadlineTime, job.CancelReason = nil, nil, nil, nil, nil, ""
+		job.Progress = change.GetProgress()
+	}
+	// History that older servers wrote lacks the progress.
+	job.Progress = max(job.GetProgress(), change.GetProgress())
+	job.Run, job.Revision, job.State, job.Failure = change.GetRun(), change.GetRevision(), change.GetState(), change.GetFailure()
+	if change.GetStageCounts() != nil {
+		job.StageCounts = change.GetStageCounts()
+	}
+	job.StagesTruncated = job.GetStagesTruncated() || change.GetStagesTruncated()
+	places := make(map[string]int, len(job.GetStages()))
+	for place, stage := range job.GetStages() {
+		places[stage.GetName()] = place
+	}
+	for _, changed := range change.GetStages() {
+		stage := proto.Clone(changed).(*pb.Stage)
+		place, known := places[stage.GetName()]
+		if !known {
+			job.Stages = append(job.Stages, stage)
+			continue
+		}
+		if held := job.Stages[place]; held.GetVersion() == stage.GetVersion() {
+			// Changes do not carry the artifacts.
+			stage.Artifacts = held.GetArtifacts()
+		}
+		job.Stages[place] = stage
+	}
+	p.job = job
+	return p.update(change), nil
+}
+
+func (p *position) update(change *pb.JobChange) *JobUpdate {
+	update := &JobUpdate{Job: p.job, Change: change, Gap: p.gap}
+	p.gap = false
+	return update
+}
