@@ -17,7 +17,6 @@ use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::{Hold, Job};
 use crate::domain::record::{Record, RecordKey};
 use crate::domain::refusal::Refusal;
-use crate::domain::stage::Stage;
 use crate::engine::world::Key;
 use crate::error::Result;
 use crate::operation::commit::{Commit, Part};
