@@ -5,6 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use prost::Message;
 use tonic::Code;
 use tonic_types::StatusExt;
 
@@ -50,6 +51,23 @@ async fn garbled_bytes_get_an_answer_that_is_never_internal() {
     println!("{refused} refused, {accepted} accepted");
     assert!(refused > accepted);
     scene.api.job("film").await;
+}
+
+#[tokio::test]
+async fn garbage_in_the_middle_of_a_stream_ends_it_as_invalid() {
+    let scene = Scene::set().await;
+    let work = "/interlock.v1.WorkerService/Work";
+    let good = || begin("none", 1).encode_to_vec();
+    let ends = async |messages| raw::end_of_stream(&scene.api.channel, work, messages).await;
+    assert!(ends(vec![good()]).await.is_none(), "closed by the client");
+    for garbage in [vec![0xff; 9], with_bytes(1, &[0xff; 3]), vec![0; 3]] {
+        let status = ends(vec![good(), Vec::new(), garbage]).await.expect("it is refused");
+        refused::<()>(Err(status), Code::InvalidArgument, "INVALID_FIELD");
+    }
+    let large = with_bytes(1_000, &vec![b'x'; 4 << 20]);
+    let status = ends(vec![good(), large]).await.expect("it is refused");
+    refused::<()>(Err(status), Code::InvalidArgument, "INVALID_FIELD");
+    scene.is_unchanged().await;
 }
 
 #[tokio::test]

@@ -57,6 +57,25 @@ pub async fn call(channel: &Channel, method: &str, message: Vec<u8>) -> Result<O
     client.server_streaming(Request::new(message), path, Bytes).await?.into_inner().message().await
 }
 
+/// Calls a method with a stream of messages. Returns the error that its responses end with.
+pub async fn end_of_stream(channel: &Channel, method: &str, messages: Vec<Vec<u8>>) -> Option<Status> {
+    let mut client = Grpc::new(channel.clone());
+    client.ready().await.expect("a connection");
+    let path: PathAndQuery = method.parse().expect("a path");
+    let request = Request::new(tokio_stream::iter(messages));
+    let mut responses = match client.streaming(request, path, Bytes).await {
+        Ok(responses) => responses.into_inner(),
+        Err(status) => return Some(status),
+    };
+    loop {
+        match responses.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => return None,
+            Err(status) => return Some(status),
+        }
+    }
+}
+
 /// A method of ours.
 pub struct Method {
     /// As in `/interlock.v1.JobService/GetJob`.
