@@ -2,6 +2,7 @@
 
 use super::id::{JobKey, Name, StageNo};
 use super::job::{Changes, Job};
+use super::permit::ResourceKey;
 use super::stage::Stage;
 use super::time::Timestamp;
 use uuid::Uuid;
@@ -74,6 +75,25 @@ pub enum ReadyChange {
 }
 
 impl Job {
+    /// A stage of it that became ready at a moment.
+    pub fn ready_stage(&self, stage: &Stage, ready_at: Timestamp) -> ReadyStage {
+        ReadyStage {
+            key: self.key,
+            stage_no: stage.no,
+            queue: stage.spec.queue.clone(),
+            priority: self.priority,
+            ready_at,
+            group_key: stage.spec.group_key.clone(),
+            alone: stage.is_suspect(),
+        }
+    }
+
+    /// The resource in whose line a stage may wait from the beginning. None: it needs no permit.
+    pub fn first_resource(&self, stage: &Stage) -> Option<ResourceKey> {
+        let first = stage.spec.permits.first()?;
+        Some(ResourceKey::of(self.key.namespace, &first.resource))
+    }
+
     /// What the change from `base` to this job means for one of its stages.
     pub fn ready_change(&self, base: Option<&Job>, stage: &Stage) -> ReadyChange {
         let was = base.and_then(|base| Some((base, base.stages.get(stage.no)?)));

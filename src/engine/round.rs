@@ -256,7 +256,7 @@ impl Round {
             let base = self.world.loaded.jobs.get(key).and_then(Option::as_ref);
             Some((base.map(|base| &**base), draft.job.as_deref(), &draft.changes))
         });
-        shared.heads.note(jobs, self.world.now());
+        shared.heads.note(jobs, self.world.now(), &|key| shared.permits.has_line(&key));
     }
 
     /// Drops keys of some components from the cache, and everything those components read besides.

@@ -177,9 +177,9 @@ impl Outgoing {
     }
 
     /// Notes queues that have work.
-    pub fn note_queues(&self, queues: &[QueueKey]) {
+    pub fn note_queues(&self, queues: impl Iterator<Item = QueueKey>) {
         if self.has_listeners.load(Ordering::Relaxed) {
-            self.mailbox.put(|news| queues.iter().for_each(|queue| news.note_queue(queue.clone())));
+            self.mailbox.put(|news| queues.for_each(|queue| news.note_queue(queue)));
         }
     }
 

@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::id::{JobKey, Name, NamespaceId};
 use crate::domain::job::{Changes, Job};
+use crate::domain::ready::ReadyStage;
 use crate::domain::time::Timestamp;
 use crate::figures::feed::FeedFigures;
 use crate::store::Store;
@@ -186,10 +187,9 @@ impl Hub {
         }
     }
 
-    /// Tells, other servers too, that stages in these queues can be picked again.
-    pub fn publish_woken(&self, queues: Vec<QueueKey>) {
-        self.outgoing.note_queues(&queues);
-        self.publish_ready(queues);
+    /// Tells other servers that stages can be picked again.
+    pub fn publish_woken(&self, stages: &[ReadyStage]) {
+        self.outgoing.note_queues(stages.iter().map(|stage| (stage.key.namespace, stage.queue.clone())));
     }
 
     /// Tells the other servers that somebody who waits there was granted a permit.

@@ -15,6 +15,7 @@ use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
 use crate::domain::permit::ResourceKey;
 use crate::domain::permit::line::StagePlace;
 use crate::domain::permit::resource::{KEPT_FOR, Resource};
+use crate::domain::ready::ReadyStage;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
@@ -55,8 +56,8 @@ pub struct StageLine {
     pub place: Option<StagePlace>,
 }
 
-/// What was found of each resource, how many stages were woken in all, and in which queues.
-pub type Woken = (HashMap<ResourceKey, StagesPicked>, u64, Vec<(NamespaceId, Name)>);
+/// What was found of each resource, and the stages that were woken in all.
+pub type Woken = (HashMap<ResourceKey, StagesPicked>, Vec<ReadyStage>);
 
 /// The servers that are there.
 #[derive(Debug)]
@@ -110,23 +111,18 @@ impl Store {
         let arrivals: Vec<Option<i64>> = wake_ups.values().map(|wake_up| wake_up.arrival.map(|at| at.0)).collect();
         let params: [&(dyn ToSql + Sync); 6] = [&namespaces, &uids, &counts, &largest, &every_queue, &arrivals];
         let rows = self.background(include_str!("sql/wake_stages.sql"), &params).await?;
-        let (mut found, mut woken, mut queues) = (HashMap::default(), 0, Vec::new());
-        for row in &rows {
-            let key = resource_key(row);
-            found.insert(key, StagesPicked { pickable: row.get(2), any_waits: row.get(4) });
-            woken += row.get::<_, i64>(3).unsigned_abs();
-            queues.extend(row.get::<_, Vec<&str>>(5).into_iter().map(|queue| (key.namespace, queue.into())));
-        }
-        Ok((found, woken, queues))
+        let found = |row: &Row| (resource_key(row), StagesPicked { pickable: row.get(2), any_waits: row.get(3) });
+        let woken = rows.iter().filter(|row| row.get::<_, Option<Uuid>>(4).is_some()).map(|row| ready(row, 4));
+        Ok((rows.iter().map(found).collect(), woken.collect()))
     }
 
-    /// Lets stages that can be picked wait in the lines of resources that are in use, at most so many; returns how many did.
-    pub async fn join_lines(&self, keys: &[ResourceKey], limit: usize) -> Result<usize> {
+    /// Lets stages that can be picked wait in the lines of resources that are in use, at most so many of each; returns those that do.
+    pub async fn join_lines(&self, keys: &[ResourceKey], limit: usize) -> Result<Vec<ReadyStage>> {
         let namespaces: Vec<i32> = keys.iter().map(|key| key.namespace.0).collect();
         let uids: Vec<Uuid> = keys.iter().map(|key| key.uid).collect();
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = self.background(include_str!("sql/join_lines.sql"), &[&namespaces, &uids, &limit]).await?;
-        Ok(rows.len())
+        Ok(rows.iter().map(|row| ready(row, 1)).collect())
     }
 
     /// The lines of stages behind that of a resource, in the order of uids, at most `limit`. None: from the first.
@@ -200,6 +196,19 @@ impl Store {
     /// Says that a server is no longer there.
     pub async fn leave_servers(&self, server: Uuid) -> Result<()> {
         self.background(include_str!("sql/leave_servers.sql"), &[&server]).await.map(drop)
+    }
+}
+
+/// A stage of the namespace in the first column, the rest of it from a column on.
+fn ready(row: &Row, from: usize) -> ReadyStage {
+    ReadyStage {
+        key: JobKey { namespace: NamespaceId(row.get(0)), uid: row.get(from) },
+        stage_no: number(row.get(from + 1)),
+        queue: row.get::<_, &str>(from + 2).into(),
+        priority: row.get(from + 3),
+        ready_at: row.get(from + 4),
+        group_key: row.get::<_, Option<&str>>(from + 5).map(Into::into),
+        alone: row.get(from + 6),
     }
 }
 

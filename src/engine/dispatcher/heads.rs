@@ -19,6 +19,7 @@ use super::head::Head;
 use super::share::Contention;
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::job::{Changes, Job};
+use crate::domain::permit::ResourceKey;
 use crate::domain::ready::{Place, ReadyChange, ReadyStage};
 use crate::domain::stage::Stage;
 use crate::domain::time::Timestamp;
@@ -87,12 +88,33 @@ enum Note {
 pub type Committed<'a> = (Option<&'a Job>, Option<&'a Job>, &'a Changes);
 
 impl Heads {
-    /// Notes what a commit at a moment did to jobs.
-    pub fn note<'a>(&self, jobs: impl Iterator<Item = Committed<'a>>, now: Timestamp) {
+    /// Notes what a commit at a moment did to jobs. `has_line`: whether stages wait for a resource, so that new ones may wait behind them.
+    pub fn note<'a>(
+        &self,
+        jobs: impl Iterator<Item = Committed<'a>>,
+        now: Timestamp,
+        has_line: &dyn Fn(ResourceKey) -> bool,
+    ) {
+        self.change(|inner| jobs.for_each(|job| inner.note_job(job, now, has_line)));
+    }
+
+    /// Notes that stages that waited for a resource can be picked again.
+    pub fn woken(&self, stages: Vec<ReadyStage>) {
+        self.change(|inner| stages.into_iter().for_each(|stage| inner.apply(Note::Added(stage))));
+    }
+
+    /// Notes that stages wait for a resource now.
+    pub fn joined(&self, stages: Vec<ReadyStage>) {
+        self.change(|inner| {
+            for stage in stages {
+                inner.apply(Note::Ended(((stage.key.namespace, stage.queue), stage.alone), stage.key, stage.stage_no));
+            }
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Inner)) {
         let mut inner = self.lock();
-        for job in jobs {
-            inner.note_job(job, now);
-        }
+        change(&mut inner);
         let stirs = !inner.dirty.is_empty();
         drop(inner);
         if stirs {
@@ -263,7 +285,7 @@ impl Inner {
         }
     }
 
-    fn note_job(&mut self, (base, job, changes): Committed<'_>, now: Timestamp) {
+    fn note_job(&mut self, (base, job, changes): Committed<'_>, now: Timestamp, has_line: &dyn Fn(ResourceKey) -> bool) {
         let Some(job) = job else {
             // A deleted job has no stages to be leased.
             let base = base.into_iter();
@@ -277,10 +299,14 @@ impl Inner {
             let was = base.and_then(|base| Some((base, base.stages.get(stage.no)?)));
             match (job.ready_change(base, stage), was) {
                 (ReadyChange::None, _) => {}
-                (ReadyChange::Created | ReadyChange::Became, _) => self.apply(Note::Added(ready(job, stage, now))),
+                // Its row may stand in the line; only a read says so.
+                (ReadyChange::Created | ReadyChange::Became, _) if job.first_resource(stage).is_some_and(has_line) => {
+                    self.hint((job.key.namespace, stage.spec.queue.clone()));
+                }
+                (ReadyChange::Created | ReadyChange::Became, _) => self.apply(Note::Added(job.ready_stage(stage, now))),
                 (ReadyChange::Replaced, was) => {
                     was.into_iter().for_each(|(base, was)| self.end(base, was));
-                    self.apply(Note::Added(ready(job, stage, now)));
+                    self.apply(Note::Added(job.ready_stage(stage, now)));
                 }
                 (ReadyChange::Moved, was) => {
                     was.into_iter().for_each(|(base, was)| self.move_stage((base, was), (job, stage)))
@@ -302,7 +328,7 @@ impl Inner {
             self.queues.peek_mut(&queue).and_then(|head| head.window(was.is_suspect()).place(job.key.uid, was.no));
         self.end(base, was);
         match known {
-            Some(place) => self.apply(Note::Added(ready(job, stage, place.ready_at))),
+            Some(place) => self.apply(Note::Added(job.ready_stage(stage, place.ready_at))),
             None => {
                 if let Some(head) = self.queues.peek_mut(&queue) {
                     head.is_moved = true;
@@ -359,19 +385,6 @@ impl Inner {
         {
             self.stages -= 1;
         }
-    }
-}
-
-/// A stage of a job that became ready at a moment.
-fn ready(job: &Job, stage: &Stage, ready_at: Timestamp) -> ReadyStage {
-    ReadyStage {
-        key: job.key,
-        stage_no: stage.no,
-        queue: stage.spec.queue.clone(),
-        priority: job.priority,
-        ready_at,
-        group_key: stage.spec.group_key.clone(),
-        alone: stage.is_suspect(),
     }
 }
 

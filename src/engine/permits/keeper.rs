@@ -119,9 +119,10 @@ pub async fn wake(
 ) -> Result<HashMap<ResourceKey, StagesPicked>> {
     let shared = engine.shared();
     failpoint::hit("before_wake");
-    let (found, woken, queues) = shared.store.wake_stages(wake_ups).await?;
-    shared.permits.figures.stages_called.inc_by(woken);
-    shared.hub.publish_woken(queues);
+    let (found, woken) = shared.store.wake_stages(wake_ups).await?;
+    shared.permits.figures.stages_called.inc_by(woken.len() as u64);
+    shared.hub.publish_woken(&woken);
+    shared.heads.woken(woken);
     Ok(found)
 }
 
@@ -137,8 +138,13 @@ async fn serve_joining(engine: &Engine) {
         joining.truncate(LOOK_AT);
         loop {
             match shared.store.join_lines(&joining, JOIN_AT_ONCE).await {
-                Ok(joined) if joined >= JOIN_AT_ONCE => {}
-                Ok(_) => break,
+                Ok(joined) => {
+                    let is_last = joined.len() < JOIN_AT_ONCE;
+                    shared.heads.joined(joined);
+                    if is_last {
+                        break;
+                    }
+                }
                 Err(error) => {
                     // Those that are left are held up one by one.
                     tracing::debug!(%error, "stages did not join a line");

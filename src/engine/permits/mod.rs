@@ -34,6 +34,8 @@ use alarms::Alarms;
 use breakers::Breakers;
 pub use waits::{Signal, Wait, Waits};
 
+/// Lines of stages that are remembered; where there are more, new stages are tried before they wait.
+const MAX_LINES: usize = 100_000;
 /// Resources whose denials are counted; the longest undenied is forgotten.
 const MAX_COUNTED: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is more than none");
 
@@ -54,6 +56,8 @@ pub struct Permits {
     has_wake_ups: Notify,
     joining: Mutex<HashSet<ResourceKey>>,
     has_joining: Notify,
+    /// Resources for which stages wait, as far as commits of this server know.
+    lines: Mutex<HashSet<ResourceKey>>,
     denials: Mutex<LruCache<ResourceKey, [u64; BlockReason::ALL.len()]>>,
     surroundings: Mutex<Surroundings>,
 }
@@ -74,6 +78,7 @@ impl Permits {
             has_wake_ups: Notify::new(),
             joining: Mutex::default(),
             has_joining: Notify::new(),
+            lines: Mutex::default(),
             denials: Mutex::new(LruCache::new(MAX_COUNTED)),
             // Until others are heard of they may be of any version.
             surroundings: Mutex::new(Surroundings {
@@ -122,6 +127,7 @@ impl Permits {
     ) {
         let at = after.map(|after| (after.version, after.create_time));
         self.followers.note(&key, at);
+        self.note_line(key, after.is_some_and(|after| after.state.stages.is_some()));
         let Some(after) = after else {
             self.breakers.observe(key, None, now);
             return self.alarms.set(key, None);
@@ -137,6 +143,20 @@ impl Permits {
         if let Some(wake_up) = wake_up(before.and_then(|before| before.state.stages), after, now) {
             lock(&self.wake_ups).insert(key, wake_up);
             self.has_wake_ups.notify_one();
+        }
+    }
+
+    /// Whether stages wait for a resource, as far as commits of this server know.
+    pub fn has_line(&self, key: &ResourceKey) -> bool {
+        lock(&self.lines).contains(key)
+    }
+
+    fn note_line(&self, key: ResourceKey, is_there: bool) {
+        let mut lines = lock(&self.lines);
+        if !is_there {
+            lines.remove(&key);
+        } else if lines.len() < MAX_LINES {
+            lines.insert(key);
         }
     }
 

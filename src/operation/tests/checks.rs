@@ -9,6 +9,9 @@ use crate::domain::stage::{DependsWhen, OnFailure, Stage, StagePhase, StageState
 use crate::domain::time::Timestamp;
 use crate::operation::tests::bench::Outcome;
 
+/// Operations on resources, which change no job where no attempt holds a permit.
+const OF_RESOURCES: &[&str] = &["acquire_permit", "release_permit", "wake_resource", "clear_stages", "lead_line"];
+
 /// One operation's step.
 pub fn step(
     operation: &str,
@@ -18,7 +21,8 @@ pub fn step(
     events: &[JobEvent],
     now: Timestamp,
 ) {
-    let applied = outcome.as_ref().is_ok_and(|reply| reply.applied && reply.replayed.is_none());
+    let of_job = !OF_RESOURCES.contains(&operation);
+    let applied = of_job && outcome.as_ref().is_ok_and(|reply| reply.applied && reply.replayed.is_none());
     match (before, after) {
         (None, None) => {}
         (None, Some(job)) => {

@@ -16,4 +16,4 @@ WITH waits AS MATERIALIZED (
 UPDATE ready_stages t
 SET blocked_on = t.resource_uid
 WHERE t.ctid = ANY (ARRAY (SELECT w.place FROM waits w)) AND t.blocked_on IS NULL
-RETURNING 1
+RETURNING t.namespace_id, t.job_uid, t.stage_no, t.queue, t.priority, t.ready_at, t.group_key, t.alone

@@ -1,6 +1,7 @@
 -- wake_stages: lets the first ready stages in the lines of resources be picked again: `wanted` of each, less those that can be picked
 -- already, in the order of the line; or as many of each of its first 100 queues. Stages that need more than the `largest` amount there ever
--- is stay. With an `arrival`, nothing is done once the place of the stages has another: they have come since. Says of each resource how many can be picked now, whether any stage is there at all, and the queues of those that were woken.
+-- is stay. With an `arrival`, nothing is done once the place of the stages has another: they have come since. Says of each resource how many
+-- can be picked now, whether any stage is there at all, and each stage that was woken (one row without a stage where none was).
 WITH RECURSIVE wanted AS MATERIALIZED (
     SELECT w.*, (
         SELECT count(*)
@@ -72,11 +73,10 @@ WITH RECURSIVE wanted AS MATERIALIZED (
     UPDATE ready_stages t
     SET blocked_on = NULL
     WHERE t.ctid = ANY (ARRAY (SELECT l.place FROM locked l))
-    RETURNING t.namespace_id, t.resource_uid, t.queue
+    RETURNING t.namespace_id, t.resource_uid, t.job_uid, t.stage_no, t.queue, t.priority, t.ready_at, t.group_key, t.alone
 )
-SELECT w.namespace_id, w.resource_uid, w.pickable + count(k.queue), count(k.queue),
+SELECT w.namespace_id, w.resource_uid, w.pickable + count(k.job_uid) OVER (PARTITION BY w.namespace_id, w.resource_uid),
     EXISTS (SELECT 1 FROM queues q WHERE q.namespace_id = w.namespace_id AND q.resource_uid = w.resource_uid),
-    coalesce(array_agg(DISTINCT k.queue) FILTER (WHERE k.queue IS NOT NULL), '{}')
+    k.job_uid, k.stage_no, k.queue, k.priority, k.ready_at, k.group_key, k.alone
 FROM wanted w
 LEFT JOIN woken k ON k.namespace_id = w.namespace_id AND k.resource_uid = w.resource_uid
-GROUP BY w.namespace_id, w.resource_uid, w.pickable
