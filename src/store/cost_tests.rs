@@ -98,7 +98,7 @@ const STATEMENTS: &[Statement] = &[
     ("resources_ahead", "500, 0, 64", LOOK),
     ("permits_ahead", "500, 0, 64", LOOK),
     // All leases of the test lie ahead: 500 are changed.
-    ("shorten_leases", "500, 0, 64", 5_000),
+    ("shorten_leases", "500, 0, 64", 8_000),
     ("forget_requests", "0, 64", LOOK),
     ("forget_groups", "0, 64", LOOK),
     ("forget_audit_events", "1000", 20),
