@@ -55,7 +55,8 @@ pub async fn work(scene: Arc<Scene>, queue: String, floor: Floor) {
             worker_id: "worker".to_owned(),
             queues: vec![queue.clone()],
             max_stages: rand::random_range(1..4),
-            wait: millis(500),
+            // Longer than a grant takes here: one that comes after the wait is given back, which nobody here is told.
+            wait: seconds(5),
             lease_duration: seconds(600),
             ..Default::default()
         };
