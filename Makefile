@@ -137,6 +137,6 @@ proto/lint/node_modules/.ready: proto/lint/package-lock.json | node
 
 # The stubs are generated when sources are checked, tested or packed, never committed.
 $(TYPESCRIPT)/node_modules/.ready: $(TYPESCRIPT)/package-lock.json | node
-	@node -e 'process.exit(parseInt(process.versions.node) < 20)' || { echo "the TypeScript client needs Node 20 or newer: https://nodejs.org"; exit 1; }
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || { echo "the TypeScript client needs Node 20 or newer: https://nodejs.org"; exit 1; }
 	cd $(TYPESCRIPT) && npm ci --silent --no-audit --no-fund
 	@touch $@

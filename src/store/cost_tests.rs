@@ -90,7 +90,8 @@ const STATEMENTS: &[Statement] = &[
     ("due_jobs", "500", 10),
     ("due_stages", "500", 10),
     ("due_resources", "500", 10),
-    ("due_leases", "500, NULL, NULL", 10),
+    // Other statements of the test leave dead entries in its index.
+    ("due_leases", "500, NULL, NULL", 100),
     ("postpone_leases", "2000, NULL, 5, NULL", 10),
     ("due_permits", "600000000, 0, 64", LOOK),
     ("jobs_ahead", "500, 0, 64", LOOK),

@@ -279,7 +279,7 @@ type ServerLimits struct {
 	PageSize int32 `protobuf:"varint,12,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The longest filter, in characters.
 	FilterCharacters int32 `protobuf:"varint,13,opt,name=filter_characters,json=filterCharacters,proto3" json:"filter_characters,omitempty"`
-	// The longest `wait` that WaitJob, LeaseStages and AcquirePermit accept. They respond after 55 s at the latest.
+	// The longest `wait` that WaitJob, LeaseStages and AcquirePermit accept. It is cut to 55 s.
 	Wait *durationpb.Duration `protobuf:"bytes,14,opt,name=wait,proto3" json:"wait,omitempty"`
 	// The shortest lease.
 	MinLeaseDuration *durationpb.Duration `protobuf:"bytes,15,opt,name=min_lease_duration,json=minLeaseDuration,proto3" json:"min_lease_duration,omitempty"`
@@ -315,8 +315,12 @@ type ServerLimits struct {
 	PermitsPerResource int32 `protobuf:"varint,30,opt,name=permits_per_resource,json=permitsPerResource,proto3" json:"permits_per_resource,omitempty"`
 	// The longest name of a resource, in bytes.
 	ResourceNameBytes int32 `protobuf:"varint,31,opt,name=resource_name_bytes,json=resourceNameBytes,proto3" json:"resource_name_bytes,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The most outcomes in a CompleteStages, and in a message of a Work stream.
+	OutcomesPerCall int32 `protobuf:"varint,32,opt,name=outcomes_per_call,json=outcomesPerCall,proto3" json:"outcomes_per_call,omitempty"`
+	// The largest capacity of a Work stream.
+	WorkCapacity  int32 `protobuf:"varint,33,opt,name=work_capacity,json=workCapacity,proto3" json:"work_capacity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ServerLimits) Reset() {
@@ -562,6 +566,20 @@ func (x *ServerLimits) GetPermitsPerResource() int32 {
 func (x *ServerLimits) GetResourceNameBytes() int32 {
 	if x != nil {
 		return x.ResourceNameBytes
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetOutcomesPerCall() int32 {
+	if x != nil {
+		return x.OutcomesPerCall
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetWorkCapacity() int32 {
+	if x != nil {
+		return x.WorkCapacity
 	}
 	return 0
 }
@@ -936,7 +954,7 @@ type PermitStatistics struct {
 	Denied map[string]int64 `protobuf:"bytes,4,rep,name=denied,proto3" json:"denied,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// Callers who wait here in a line now.
 	Waiting int64 `protobuf:"varint,5,opt,name=waiting,proto3" json:"waiting,omitempty"`
-	// Ready stages that were woken because it was their turn.
+	// Ready stages that were woken because a resource had room for them.
 	StagesCalled int64 `protobuf:"varint,6,opt,name=stages_called,json=stagesCalled,proto3" json:"stages_called,omitempty"`
 	// Moments at which something was due at a resource that somebody waits for.
 	Alarms        int64 `protobuf:"varint,7,opt,name=alarms,proto3" json:"alarms,omitempty"`
@@ -2918,9 +2936,10 @@ func (x *ListAuditEventsRequest) GetEndTime() *timestamppb.Timestamp {
 // A page of the audit log.
 type ListAuditEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The entries, the newest first.
+	// The entries, the newest first. A page looks at 10,000 entries at most, so with `principal` or `method` it can hold fewer
+	// than asked for, even none, and not be the last.
 	Events []*AuditEvent `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
-	// Gives the next page. Empty: this was the last one.
+	// Gives the next page, which may be empty. Empty: this was the last one.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2970,7 +2989,8 @@ func (x *ListAuditEventsResponse) GetNextPageToken() string {
 	return ""
 }
 
-// An entry of the audit log: one change by an operator.
+// An entry of the audit log: one change by an operator. Entries are kept for 400 days. Of DeleteJob there are only those of
+// callers with the role operate or admin: whoever submits jobs deletes them in the course of work.
 type AuditEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// When it was decided, by the clock of the database.
@@ -3071,7 +3091,7 @@ const file_interlock_v1_admin_service_proto_rawDesc = "" +
 	"\x15GetServerInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x122\n" +
 	"\x06limits\x18\x02 \x01(\v2\x1a.interlock.v1.ServerLimitsR\x06limits\x12\"\n" +
-	"\fcapabilities\x18\x03 \x03(\tR\fcapabilities\"\x9f\v\n" +
+	"\fcapabilities\x18\x03 \x03(\tR\fcapabilities\"\xf0\v\n" +
 	"\fServerLimits\x12#\n" +
 	"\rreceive_bytes\x18\x01 \x01(\x03R\freceiveBytes\x12\x1d\n" +
 	"\n" +
@@ -3107,7 +3127,9 @@ const file_interlock_v1_admin_service_proto_rawDesc = "" +
 	"\x11claims_per_permit\x18\x1c \x01(\x05R\x0fclaimsPerPermit\x12.\n" +
 	"\x13permits_per_renewal\x18\x1d \x01(\x05R\x11permitsPerRenewal\x120\n" +
 	"\x14permits_per_resource\x18\x1e \x01(\x05R\x12permitsPerResource\x12.\n" +
-	"\x13resource_name_bytes\x18\x1f \x01(\x05R\x11resourceNameBytes\"\x16\n" +
+	"\x13resource_name_bytes\x18\x1f \x01(\x05R\x11resourceNameBytes\x12*\n" +
+	"\x11outcomes_per_call\x18  \x01(\x05R\x0foutcomesPerCall\x12#\n" +
+	"\rwork_capacity\x18! \x01(\x05R\fworkCapacity\"\x16\n" +
 	"\x14GetStatisticsRequest\"\x87\x05\n" +
 	"\x15GetStatisticsResponse\x129\n" +
 	"\n" +

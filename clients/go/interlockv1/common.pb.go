@@ -41,6 +41,11 @@
 // hours; a repeat changes nothing, answers with the resource as it is now, with `applied_revision` of the first call,
 // and says `replayed`. Refusals are not stored.
 //
+// Versions. ABORTED / VERSION_MISMATCH names `expected` and `actual`; a request with `return_current` also gets the current state, as a
+// detail `CurrentState`.
+//
+// Pages. A list has more as long as there is a `next_page_token`; a page can be short, and even empty, before that.
+//
 // Documents. A `google.protobuf.Struct` may be nested 32 levels deep, and holds no NaN, infinity or NUL character, and
 // no value without a kind. Its size is counted as compact JSON.
 //

@@ -884,11 +884,12 @@ type ListJobsRequest struct {
 	// in quotes, or bare if they are plain. Where a job has no value, such as no label of the key, only `!=` holds. At
 	// most 2,000 characters. Example: `(state = RUNNING OR state = PAUSED) AND labels.customer = "acme"`. Unset: all.
 	Filter string `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
-	// The order: `create_time`, `end_time` or `priority`, with ` desc` after it for the largest first; job_id breaks
-	// ties. Unset: `create_time desc`.
+	// The order: `create_time`, `end_time` or `priority`, with ` desc` after it for the largest first. Jobs of one priority, and
+	// those without an end, are in the order of their `create_time`; job_id breaks ties. Unset: `create_time desc`.
 	OrderBy string `protobuf:"bytes,2,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
-	// How many jobs to answer with at most, not negative; more than 1,000 is taken as 1,000. There can be fewer, also
-	// because a page has at most 3 MiB. Unset or 0: 50.
+	// How many jobs to answer with at most, not negative; more than 1,000 is taken as 1,000. There can be fewer, and even none, although
+	// more match: a page has at most 3 MiB and looks at a bounded number of jobs. There are more as long as there is a token.
+	// Unset or 0: 50.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The `next_page_token` of the page before, with the other fields unchanged but for page_size. Unset: the first
 	// page.
@@ -1028,8 +1029,10 @@ type UpdateJobRequest struct {
 	// What shall happen to the fields of the job's context, in this order, whatever the mask says; at most 1,000. Rules and
 	// limits are those of records, but for the size: at most 64 KiB in all. Unset: nothing.
 	ContextOperations []*FieldOperation `protobuf:"bytes,7,rep,name=context_operations,json=contextOperations,proto3" json:"context_operations,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Whether a VERSION_MISMATCH brings the current job along, as a detail `CurrentState` of the error. Unset: it does not.
+	ReturnCurrent bool `protobuf:"varint,8,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UpdateJobRequest) Reset() {
@@ -1109,6 +1112,13 @@ func (x *UpdateJobRequest) GetContextOperations() []*FieldOperation {
 		return x.ContextOperations
 	}
 	return nil
+}
+
+func (x *UpdateJobRequest) GetReturnCurrent() bool {
+	if x != nil {
+		return x.ReturnCurrent
+	}
+	return false
 }
 
 // The job that was changed.
@@ -1197,7 +1207,9 @@ type CancelJobRequest struct {
 	// Only if the job's revision is this one. Unset: whatever it is.
 	ExpectedVersion *int64 `protobuf:"varint,4,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
-	RequestId     *string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	RequestId *string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	// Whether a VERSION_MISMATCH brings the current job along, as a detail `CurrentState` of the error. Unset: it does not.
+	ReturnCurrent bool `protobuf:"varint,6,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1265,6 +1277,13 @@ func (x *CancelJobRequest) GetRequestId() string {
 		return *x.RequestId
 	}
 	return ""
+}
+
+func (x *CancelJobRequest) GetReturnCurrent() bool {
+	if x != nil {
+		return x.ReturnCurrent
+	}
+	return false
 }
 
 // The job that was cancelled.
@@ -1348,7 +1367,9 @@ type PauseJobRequest struct {
 	// Only if the job's revision is this one. Unset: whatever it is.
 	ExpectedVersion *int64 `protobuf:"varint,2,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
-	RequestId     *string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	RequestId *string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	// Whether a VERSION_MISMATCH brings the current job along, as a detail `CurrentState` of the error. Unset: it does not.
+	ReturnCurrent bool `protobuf:"varint,4,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1402,6 +1423,13 @@ func (x *PauseJobRequest) GetRequestId() string {
 		return *x.RequestId
 	}
 	return ""
+}
+
+func (x *PauseJobRequest) GetReturnCurrent() bool {
+	if x != nil {
+		return x.ReturnCurrent
+	}
+	return false
 }
 
 // The job that was paused.
@@ -1485,7 +1513,9 @@ type ResumeJobRequest struct {
 	// Only if the job's revision is this one. Unset: whatever it is.
 	ExpectedVersion *int64 `protobuf:"varint,2,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
-	RequestId     *string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	RequestId *string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	// Whether a VERSION_MISMATCH brings the current job along, as a detail `CurrentState` of the error. Unset: it does not.
+	ReturnCurrent bool `protobuf:"varint,4,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1539,6 +1569,13 @@ func (x *ResumeJobRequest) GetRequestId() string {
 		return *x.RequestId
 	}
 	return ""
+}
+
+func (x *ResumeJobRequest) GetReturnCurrent() bool {
+	if x != nil {
+		return x.ReturnCurrent
+	}
+	return false
 }
 
 // The job that goes on.
@@ -1625,7 +1662,9 @@ type RetryJobRequest struct {
 	// Only if the job's revision is this one. Unset: whatever it is.
 	ExpectedVersion *int64 `protobuf:"varint,3,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
-	RequestId     *string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	RequestId *string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	// Whether a VERSION_MISMATCH brings the current job along, as a detail `CurrentState` of the error. Unset: it does not.
+	ReturnCurrent bool `protobuf:"varint,5,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1686,6 +1725,13 @@ func (x *RetryJobRequest) GetRequestId() string {
 		return *x.RequestId
 	}
 	return ""
+}
+
+func (x *RetryJobRequest) GetReturnCurrent() bool {
+	if x != nil {
+		return x.ReturnCurrent
+	}
+	return false
 }
 
 // The job in its new run.
@@ -1760,7 +1806,9 @@ type DeleteJobRequest struct {
 	// Only if the job's revision is this one. Unset: whatever it is.
 	ExpectedVersion *int64 `protobuf:"varint,2,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
-	RequestId     *string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	RequestId *string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	// Whether a VERSION_MISMATCH brings the current job along, as a detail `CurrentState` of the error. Unset: it does not.
+	ReturnCurrent bool `protobuf:"varint,4,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1814,6 +1862,13 @@ func (x *DeleteJobRequest) GetRequestId() string {
 		return *x.RequestId
 	}
 	return ""
+}
+
+func (x *DeleteJobRequest) GetReturnCurrent() bool {
+	if x != nil {
+		return x.ReturnCurrent
+	}
+	return false
 }
 
 // The job is gone.
@@ -1876,8 +1931,8 @@ type WaitJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job. Required.
 	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	// How long to wait at most, 0 to 60 s; the call's deadline should be later. The response comes after 55 s at the
-	// latest, since proxies usually end a call after 60 s without one: call again. Unset: 55 s.
+	// How long to wait at most, 0 to 60 s; the call's deadline should be later. The response comes within a second after the wait, and the
+	// wait is 55 s at most, since proxies usually end a call after 60 s without a response: call again. Unset: 55 s.
 	Wait          *durationpb.Duration `protobuf:"bytes,2,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3258,7 +3313,7 @@ const file_interlock_v1_job_service_proto_rawDesc = "" +
 	"page_token\x18\x04 \x01(\tR\tpageToken\"a\n" +
 	"\x10ListJobsResponse\x12%\n" +
 	"\x04jobs\x18\x01 \x03(\v2\x11.interlock.v1.JobR\x04jobs\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd8\x03\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xff\x03\n" +
 	"\x10UpdateJobRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12B\n" +
 	"\x06labels\x18\x02 \x03(\v2*.interlock.v1.UpdateJobRequest.LabelsEntryR\x06labels\x12\x1f\n" +
@@ -3268,7 +3323,8 @@ const file_interlock_v1_job_service_proto_rawDesc = "" +
 	"\x10expected_version\x18\x05 \x01(\x03H\x01R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
 	"\n" +
 	"request_id\x18\x06 \x01(\tH\x02R\trequestId\x88\x01\x01\x12K\n" +
-	"\x12context_operations\x18\a \x03(\v2\x1c.interlock.v1.FieldOperationR\x11contextOperations\x1a9\n" +
+	"\x12context_operations\x18\a \x03(\v2\x1c.interlock.v1.FieldOperationR\x11contextOperations\x12%\n" +
+	"\x0ereturn_current\x18\b \x01(\bR\rreturnCurrent\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\v\n" +
@@ -3279,63 +3335,68 @@ const file_interlock_v1_job_service_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\v2\x11.interlock.v1.JobR\x03job\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\bR\aapplied\x12\x1a\n" +
 	"\breplayed\x18\x03 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x04 \x01(\x03R\x0fappliedRevision\"\xf7\x01\n" +
+	"\x10applied_revision\x18\x04 \x01(\x03R\x0fappliedRevision\"\x9e\x02\n" +
 	"\x10CancelJobRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12<\n" +
 	"\fgrace_period\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vgracePeriod\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12.\n" +
 	"\x10expected_version\x18\x04 \x01(\x03H\x00R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"request_id\x18\x05 \x01(\tH\x01R\trequestId\x88\x01\x01B\x13\n" +
+	"request_id\x18\x05 \x01(\tH\x01R\trequestId\x88\x01\x01\x12%\n" +
+	"\x0ereturn_current\x18\x06 \x01(\bR\rreturnCurrentB\x13\n" +
 	"\x11_expected_versionB\r\n" +
 	"\v_request_id\"\x99\x01\n" +
 	"\x11CancelJobResponse\x12#\n" +
 	"\x03job\x18\x01 \x01(\v2\x11.interlock.v1.JobR\x03job\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\bR\aapplied\x12\x1a\n" +
 	"\breplayed\x18\x03 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x04 \x01(\x03R\x0fappliedRevision\"\xa0\x01\n" +
+	"\x10applied_revision\x18\x04 \x01(\x03R\x0fappliedRevision\"\xc7\x01\n" +
 	"\x0fPauseJobRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12.\n" +
 	"\x10expected_version\x18\x02 \x01(\x03H\x00R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tH\x01R\trequestId\x88\x01\x01B\x13\n" +
+	"request_id\x18\x03 \x01(\tH\x01R\trequestId\x88\x01\x01\x12%\n" +
+	"\x0ereturn_current\x18\x04 \x01(\bR\rreturnCurrentB\x13\n" +
 	"\x11_expected_versionB\r\n" +
 	"\v_request_id\"\x98\x01\n" +
 	"\x10PauseJobResponse\x12#\n" +
 	"\x03job\x18\x01 \x01(\v2\x11.interlock.v1.JobR\x03job\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\bR\aapplied\x12\x1a\n" +
 	"\breplayed\x18\x03 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x04 \x01(\x03R\x0fappliedRevision\"\xa1\x01\n" +
+	"\x10applied_revision\x18\x04 \x01(\x03R\x0fappliedRevision\"\xc8\x01\n" +
 	"\x10ResumeJobRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12.\n" +
 	"\x10expected_version\x18\x02 \x01(\x03H\x00R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tH\x01R\trequestId\x88\x01\x01B\x13\n" +
+	"request_id\x18\x03 \x01(\tH\x01R\trequestId\x88\x01\x01\x12%\n" +
+	"\x0ereturn_current\x18\x04 \x01(\bR\rreturnCurrentB\x13\n" +
 	"\x11_expected_versionB\r\n" +
 	"\v_request_id\"\x99\x01\n" +
 	"\x11ResumeJobResponse\x12#\n" +
 	"\x03job\x18\x01 \x01(\v2\x11.interlock.v1.JobR\x03job\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\bR\aapplied\x12\x1a\n" +
 	"\breplayed\x18\x03 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x04 \x01(\x03R\x0fappliedRevision\"\xbf\x01\n" +
+	"\x10applied_revision\x18\x04 \x01(\x03R\x0fappliedRevision\"\xe6\x01\n" +
 	"\x0fRetryJobRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1d\n" +
 	"\n" +
 	"from_stage\x18\x02 \x01(\tR\tfromStage\x12.\n" +
 	"\x10expected_version\x18\x03 \x01(\x03H\x00R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tH\x01R\trequestId\x88\x01\x01B\x13\n" +
+	"request_id\x18\x04 \x01(\tH\x01R\trequestId\x88\x01\x01\x12%\n" +
+	"\x0ereturn_current\x18\x05 \x01(\bR\rreturnCurrentB\x13\n" +
 	"\x11_expected_versionB\r\n" +
 	"\v_request_id\"~\n" +
 	"\x10RetryJobResponse\x12#\n" +
 	"\x03job\x18\x01 \x01(\v2\x11.interlock.v1.JobR\x03job\x12\x1a\n" +
 	"\breplayed\x18\x02 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x03 \x01(\x03R\x0fappliedRevision\"\xa1\x01\n" +
+	"\x10applied_revision\x18\x03 \x01(\x03R\x0fappliedRevision\"\xc8\x01\n" +
 	"\x10DeleteJobRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12.\n" +
 	"\x10expected_version\x18\x02 \x01(\x03H\x00R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tH\x01R\trequestId\x88\x01\x01B\x13\n" +
+	"request_id\x18\x03 \x01(\tH\x01R\trequestId\x88\x01\x01\x12%\n" +
+	"\x0ereturn_current\x18\x04 \x01(\bR\rreturnCurrentB\x13\n" +
 	"\x11_expected_versionB\r\n" +
 	"\v_request_id\"Z\n" +
 	"\x11DeleteJobResponse\x12\x1a\n" +

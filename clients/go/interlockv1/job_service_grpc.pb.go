@@ -70,7 +70,9 @@ type JobServiceClient interface {
 	// Errors: NOT_FOUND / JOB_NOT_FOUND; a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
 	// Repeating: safe, it is a read.
 	ListStages(ctx context.Context, in *ListStagesRequest, opts ...grpc.CallOption) (*ListStagesResponse, error)
-	// Lists jobs, without their stages, in pages. Each page is read for itself and begins behind the last job of the page before: with
+	// Lists jobs, without their stages, in pages. A page looks at up to 2,000 jobs in the order asked for, in each of its parts (with
+	// and without an end; above, at and below priority 0), so where few jobs match the filter, pages are short or empty and have a token
+	// to go on. Conditions on the time that the order is by are looked up and cost nothing. Each page is read for itself and begins behind the last job of the page before: with
 	// `end_time` or `priority` as the order, a job whose place changes between two pages can be missing or come twice. Jobs
 	// without an end come last in either direction, so a job that ends meanwhile is missing from pages by `end_time desc`, and
 	// from pages by `end_time` once these have come to the jobs without an end. By `create_time` each job that was there when
@@ -378,7 +380,9 @@ type JobServiceServer interface {
 	// Errors: NOT_FOUND / JOB_NOT_FOUND; a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
 	// Repeating: safe, it is a read.
 	ListStages(context.Context, *ListStagesRequest) (*ListStagesResponse, error)
-	// Lists jobs, without their stages, in pages. Each page is read for itself and begins behind the last job of the page before: with
+	// Lists jobs, without their stages, in pages. A page looks at up to 2,000 jobs in the order asked for, in each of its parts (with
+	// and without an end; above, at and below priority 0), so where few jobs match the filter, pages are short or empty and have a token
+	// to go on. Conditions on the time that the order is by are looked up and cost nothing. Each page is read for itself and begins behind the last job of the page before: with
 	// `end_time` or `priority` as the order, a job whose place changes between two pages can be missing or come twice. Jobs
 	// without an end come last in either direction, so a job that ends meanwhile is missing from pages by `end_time desc`, and
 	// from pages by `end_time` once these have come to the jobs without an end. By `create_time` each job that was there when

@@ -33,9 +33,10 @@ type AcquirePermitRequest struct {
 	// How long the permit lasts without being renewed, 1 s to 24 hours. Unset: 60 s; with `lease_token`: 24 hours, if the lease
 	// does not end before.
 	Ttl *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	// How long to wait in line, 0 to 60 s; the call's deadline should be later. The response comes after 55 s at the
-	// latest, since proxies usually end a call after 60 s without one: it is a denial then, and the place in the line is
-	// lost; call again. Unset: answer at once.
+	// How long to wait in line, 0 to 60 s; the call's deadline should be later. The response comes within a second after the wait, and the
+	// wait is 55 s at most, since proxies usually end a call after 60 s without a response: it is a denial then, and the place in the line is
+	// lost; call again. If the database does not respond in that time, it is UNAVAILABLE / OUTCOME_UNKNOWN, and a permit that is granted
+	// later is given back, unless the call had a request_id. Unset: answer at once.
 	Wait *durationpb.Duration `protobuf:"bytes,3,opt,name=wait,proto3" json:"wait,omitempty"`
 	// Who asks, for people and for breakers that want several reporters; at most 128 bytes. Required, unless `lease_token` is
 	// given: then it is the worker.

@@ -242,10 +242,12 @@ type ListRecordsRequest struct {
 	// fields.seconds >= 30`. Unset: all.
 	Filter string `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
 	// The order: `record_id`, `create_time` or `update_time`, with ` desc` after it for the largest first; record_id
-	// breaks ties. Only the first needs no sorting. Unset: `record_id`.
+	// breaks ties. `update_time` sorts at most 10,000 records: those of the collection whose ids the filter lets through; more are
+	// LIMIT_EXCEEDED. Unset: `record_id`.
 	OrderBy string `protobuf:"bytes,3,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
-	// How many records to answer with at most, not negative; more than 1,000 is taken as 1,000. There can be fewer, also
-	// because a page has at most 3 MiB. Unset or 0: 50.
+	// How many records to answer with at most, not negative; more than 1,000 is taken as 1,000. There can be fewer, and even none, although
+	// more match: a page has at most 3 MiB and looks at a bounded number of records. There are more as long as there is a token.
+	// Unset or 0: 50.
 	PageSize int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The `next_page_token` of the page before, with the other fields unchanged but for page_size. Unset: the first
 	// page.
@@ -390,7 +392,9 @@ type UpdateRecordRequest struct {
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call. Must be unset inside BatchUpdateRecords.
 	RequestId *string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
 	// Whether the reply leaves out the fields, for writers who do not look at them. Unset: they are there.
-	OmitFields    bool `protobuf:"varint,7,opt,name=omit_fields,json=omitFields,proto3" json:"omit_fields,omitempty"`
+	OmitFields bool `protobuf:"varint,7,opt,name=omit_fields,json=omitFields,proto3" json:"omit_fields,omitempty"`
+	// Whether a VERSION_MISMATCH brings the current record along, as a detail `CurrentState` of the error. Unset: it does not.
+	ReturnCurrent bool `protobuf:"varint,8,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -470,6 +474,13 @@ func (x *UpdateRecordRequest) GetRequestId() string {
 func (x *UpdateRecordRequest) GetOmitFields() bool {
 	if x != nil {
 		return x.OmitFields
+	}
+	return false
+}
+
+func (x *UpdateRecordRequest) GetReturnCurrent() bool {
+	if x != nil {
+		return x.ReturnCurrent
 	}
 	return false
 }
@@ -907,7 +918,9 @@ type DeleteRecordRequest struct {
 	// Only if the record's version is this one. Unset: whatever it is.
 	ExpectedVersion *int64 `protobuf:"varint,3,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
-	RequestId     *string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	RequestId *string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	// Whether a VERSION_MISMATCH brings the current record along, as a detail `CurrentState` of the error. Unset: it does not.
+	ReturnCurrent bool `protobuf:"varint,5,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -968,6 +981,13 @@ func (x *DeleteRecordRequest) GetRequestId() string {
 		return *x.RequestId
 	}
 	return ""
+}
+
+func (x *DeleteRecordRequest) GetReturnCurrent() bool {
+	if x != nil {
+		return x.ReturnCurrent
+	}
+	return false
 }
 
 // The record is gone.
@@ -1467,7 +1487,7 @@ const file_interlock_v1_record_service_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tR\tpageToken\"m\n" +
 	"\x13ListRecordsResponse\x12.\n" +
 	"\arecords\x18\x01 \x03(\v2\x14.interlock.v1.RecordR\arecords\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xce\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xf5\x02\n" +
 	"\x13UpdateRecordRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
@@ -1481,7 +1501,8 @@ const file_interlock_v1_record_service_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x06 \x01(\tH\x01R\trequestId\x88\x01\x01\x12\x1f\n" +
 	"\vomit_fields\x18\a \x01(\bR\n" +
-	"omitFieldsB\x13\n" +
+	"omitFields\x12%\n" +
+	"\x0ereturn_current\x18\b \x01(\bR\rreturnCurrentB\x13\n" +
 	"\x11_expected_versionB\r\n" +
 	"\v_request_id\"\xa3\x01\n" +
 	"\x14UpdateRecordResponse\x12,\n" +
@@ -1510,7 +1531,7 @@ const file_interlock_v1_record_service_proto_rawDesc = "" +
 	"\x06record\x18\x02 \x01(\v2\x14.interlock.v1.RecordR\x06record\x12\x18\n" +
 	"\aapplied\x18\x03 \x01(\bR\aapplied\x12\x1a\n" +
 	"\breplayed\x18\x04 \x01(\bR\breplayed\x12'\n" +
-	"\x0fapplied_version\x18\x05 \x01(\x03R\x0eappliedVersion\"\xca\x01\n" +
+	"\x0fapplied_version\x18\x05 \x01(\x03R\x0eappliedVersion\"\xf1\x01\n" +
 	"\x13DeleteRecordRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
@@ -1518,7 +1539,8 @@ const file_interlock_v1_record_service_proto_rawDesc = "" +
 	"\trecord_id\x18\x02 \x01(\tR\brecordId\x12.\n" +
 	"\x10expected_version\x18\x03 \x01(\x03H\x00R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tH\x01R\trequestId\x88\x01\x01B\x13\n" +
+	"request_id\x18\x04 \x01(\tH\x01R\trequestId\x88\x01\x01\x12%\n" +
+	"\x0ereturn_current\x18\x05 \x01(\bR\rreturnCurrentB\x13\n" +
 	"\x11_expected_versionB\r\n" +
 	"\v_request_id\"[\n" +
 	"\x14DeleteRecordResponse\x12\x1a\n" +

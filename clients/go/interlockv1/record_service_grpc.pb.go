@@ -48,9 +48,11 @@ type RecordServiceClient interface {
 	// Errors: none of its own.
 	// Repeating: safe, it is a read.
 	BatchGetRecords(ctx context.Context, in *BatchGetRecordsRequest, opts ...grpc.CallOption) (*BatchGetRecordsResponse, error)
-	// Lists the records of one collection, in pages.
+	// Lists the records of one collection, in pages. A page looks at up to 2,000 records in the order asked for, so where few match the
+	// filter, pages are short or empty and have a token to go on. Conditions on record_id (ordered by it) or create_time (ordered
+	// by it) are looked up and cost nothing.
 	// Errors: a malformed filter, an unknown order or a page token of another query is INVALID_ARGUMENT /
-	// INVALID_FIELD.
+	// INVALID_FIELD. FAILED_PRECONDITION / LIMIT_EXCEEDED for `update_time` as the order of more than 10,000 records.
 	// Repeating: safe, it is a read.
 	ListRecords(ctx context.Context, in *ListRecordsRequest, opts ...grpc.CallOption) (*ListRecordsResponse, error)
 	// Changes fields of one record by operations, all or none; creates the record if allowed.
@@ -196,9 +198,11 @@ type RecordServiceServer interface {
 	// Errors: none of its own.
 	// Repeating: safe, it is a read.
 	BatchGetRecords(context.Context, *BatchGetRecordsRequest) (*BatchGetRecordsResponse, error)
-	// Lists the records of one collection, in pages.
+	// Lists the records of one collection, in pages. A page looks at up to 2,000 records in the order asked for, so where few match the
+	// filter, pages are short or empty and have a token to go on. Conditions on record_id (ordered by it) or create_time (ordered
+	// by it) are looked up and cost nothing.
 	// Errors: a malformed filter, an unknown order or a page token of another query is INVALID_ARGUMENT /
-	// INVALID_FIELD.
+	// INVALID_FIELD. FAILED_PRECONDITION / LIMIT_EXCEEDED for `update_time` as the order of more than 10,000 records.
 	// Repeating: safe, it is a read.
 	ListRecords(context.Context, *ListRecordsRequest) (*ListRecordsResponse, error)
 	// Changes fields of one record by operations, all or none; creates the record if allowed.

@@ -9,6 +9,7 @@
 package interlockv1
 
 import (
+	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -393,8 +394,8 @@ type LeaseStagesRequest struct {
 	// How many stages at most, 0 to 100; there can be fewer, also because a reply has at most 3 MiB, or because the first
 	// one is leased alone. Unset or 0: 1.
 	MaxStages int32 `protobuf:"varint,3,opt,name=max_stages,json=maxStages,proto3" json:"max_stages,omitempty"`
-	// How long to wait for the first one, 0 to 60 s; the call's deadline should be later. The response comes after 55 s at
-	// the latest, since proxies usually end a call after 60 s without one: call again. Unset: answer at once.
+	// How long to wait for the first one, 0 to 60 s; the call's deadline should be later. The response comes within a second after the
+	// wait, and the wait is 55 s at most, since proxies usually end a call after 60 s without a response: call again. Unset: answer at once.
 	Wait *durationpb.Duration `protobuf:"bytes,4,opt,name=wait,proto3" json:"wait,omitempty"`
 	// How long a lease lasts without being renewed, 1 s to 24 hours; a stage that has a duration of its own gets that.
 	// Unset: 90 s.
@@ -785,7 +786,9 @@ type StartStageRequest struct {
 	// Only if the stage's version is this one. Unset: whatever it is.
 	ExpectedVersion *int64 `protobuf:"varint,4,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
-	RequestId     *string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	RequestId *string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	// Whether a VERSION_MISMATCH brings the current stage along, as a detail `CurrentState` of the error. Unset: it does not.
+	ReturnCurrent bool `protobuf:"varint,6,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -853,6 +856,13 @@ func (x *StartStageRequest) GetRequestId() string {
 		return *x.RequestId
 	}
 	return ""
+}
+
+func (x *StartStageRequest) GetReturnCurrent() bool {
+	if x != nil {
+		return x.ReturnCurrent
+	}
+	return false
 }
 
 // The stage that was started.
@@ -954,7 +964,9 @@ type UpdateStageProgressRequest struct {
 	// Only if the stage's version is this one. Unset: whatever it is.
 	ExpectedVersion *int64 `protobuf:"varint,5,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
-	RequestId     *string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	RequestId *string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	// Whether a VERSION_MISMATCH brings the current stage along, as a detail `CurrentState` of the error. Unset: it does not.
+	ReturnCurrent bool `protobuf:"varint,7,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1040,6 +1052,13 @@ func (x *UpdateStageProgressRequest) GetRequestId() string {
 		return *x.RequestId
 	}
 	return ""
+}
+
+func (x *UpdateStageProgressRequest) GetReturnCurrent() bool {
+	if x != nil {
+		return x.ReturnCurrent
+	}
+	return false
 }
 
 type isUpdateStageProgressRequest_Target interface {
@@ -1163,7 +1182,9 @@ type CompleteStageRequest struct {
 	// Only if the stage's version is this one. Unset: whatever it is.
 	ExpectedVersion *int64 `protobuf:"varint,7,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
-	RequestId     *string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	RequestId *string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	// Whether a VERSION_MISMATCH brings the current stage along, as a detail `CurrentState` of the error. Unset: it does not.
+	ReturnCurrent bool `protobuf:"varint,9,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1263,6 +1284,13 @@ func (x *CompleteStageRequest) GetRequestId() string {
 		return *x.RequestId
 	}
 	return ""
+}
+
+func (x *CompleteStageRequest) GetReturnCurrent() bool {
+	if x != nil {
+		return x.ReturnCurrent
+	}
+	return false
 }
 
 type isCompleteStageRequest_Target interface {
@@ -1366,6 +1394,612 @@ func (x *CompleteStageResponse) GetAppliedRevision() int64 {
 	return 0
 }
 
+// Asks to end many attempts.
+type CompleteStagesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The outcomes, 1 to 500, each about another stage. Required.
+	Outcomes []*StageOutcome `protobuf:"bytes,1,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
+	// Whether the outcomes are applied in order, all or none. Unset: each on its own.
+	AllOrNone bool `protobuf:"varint,2,opt,name=all_or_none,json=allOrNone,proto3" json:"all_or_none,omitempty"`
+	// A UUID that makes a call with all_or_none safe to repeat; without all_or_none it must be unset, and each outcome can
+	// have a request_id of its own. Unset: a repeat is a new call.
+	RequestId *string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	// Whether results hold the stages. Unset: they do not, which is faster.
+	ReturnStages  bool `protobuf:"varint,4,opt,name=return_stages,json=returnStages,proto3" json:"return_stages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompleteStagesRequest) Reset() {
+	*x = CompleteStagesRequest{}
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompleteStagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompleteStagesRequest) ProtoMessage() {}
+
+func (x *CompleteStagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompleteStagesRequest.ProtoReflect.Descriptor instead.
+func (*CompleteStagesRequest) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *CompleteStagesRequest) GetOutcomes() []*StageOutcome {
+	if x != nil {
+		return x.Outcomes
+	}
+	return nil
+}
+
+func (x *CompleteStagesRequest) GetAllOrNone() bool {
+	if x != nil {
+		return x.AllOrNone
+	}
+	return false
+}
+
+func (x *CompleteStagesRequest) GetRequestId() string {
+	if x != nil && x.RequestId != nil {
+		return *x.RequestId
+	}
+	return ""
+}
+
+func (x *CompleteStagesRequest) GetReturnStages() bool {
+	if x != nil {
+		return x.ReturnStages
+	}
+	return false
+}
+
+// How one attempt ended.
+type StageOutcome struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The request of the rpc that would tell it alone. Its own `request_id` must be unset with all_or_none. Required.
+	//
+	// Types that are valid to be assigned to Outcome:
+	//
+	//	*StageOutcome_CompleteStage
+	//	*StageOutcome_FailStage
+	//	*StageOutcome_ReleaseStage
+	Outcome       isStageOutcome_Outcome `protobuf_oneof:"outcome"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StageOutcome) Reset() {
+	*x = StageOutcome{}
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StageOutcome) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StageOutcome) ProtoMessage() {}
+
+func (x *StageOutcome) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StageOutcome.ProtoReflect.Descriptor instead.
+func (*StageOutcome) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *StageOutcome) GetOutcome() isStageOutcome_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *StageOutcome) GetCompleteStage() *CompleteStageRequest {
+	if x != nil {
+		if x, ok := x.Outcome.(*StageOutcome_CompleteStage); ok {
+			return x.CompleteStage
+		}
+	}
+	return nil
+}
+
+func (x *StageOutcome) GetFailStage() *FailStageRequest {
+	if x != nil {
+		if x, ok := x.Outcome.(*StageOutcome_FailStage); ok {
+			return x.FailStage
+		}
+	}
+	return nil
+}
+
+func (x *StageOutcome) GetReleaseStage() *ReleaseStageRequest {
+	if x != nil {
+		if x, ok := x.Outcome.(*StageOutcome_ReleaseStage); ok {
+			return x.ReleaseStage
+		}
+	}
+	return nil
+}
+
+type isStageOutcome_Outcome interface {
+	isStageOutcome_Outcome()
+}
+
+type StageOutcome_CompleteStage struct {
+	// As CompleteStage.
+	CompleteStage *CompleteStageRequest `protobuf:"bytes,1,opt,name=complete_stage,json=completeStage,proto3,oneof"`
+}
+
+type StageOutcome_FailStage struct {
+	// As FailStage.
+	FailStage *FailStageRequest `protobuf:"bytes,2,opt,name=fail_stage,json=failStage,proto3,oneof"`
+}
+
+type StageOutcome_ReleaseStage struct {
+	// As ReleaseStage.
+	ReleaseStage *ReleaseStageRequest `protobuf:"bytes,3,opt,name=release_stage,json=releaseStage,proto3,oneof"`
+}
+
+func (*StageOutcome_CompleteStage) isStageOutcome_Outcome() {}
+
+func (*StageOutcome_FailStage) isStageOutcome_Outcome() {}
+
+func (*StageOutcome_ReleaseStage) isStageOutcome_Outcome() {}
+
+// What became of many outcomes.
+type CompleteStagesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each outcome, in the order of the request.
+	Results []*StageOutcomeResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// Whether the same request_id had been applied before and this call changed nothing.
+	Replayed      bool `protobuf:"varint,2,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompleteStagesResponse) Reset() {
+	*x = CompleteStagesResponse{}
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompleteStagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompleteStagesResponse) ProtoMessage() {}
+
+func (x *CompleteStagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompleteStagesResponse.ProtoReflect.Descriptor instead.
+func (*CompleteStagesResponse) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *CompleteStagesResponse) GetResults() []*StageOutcomeResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *CompleteStagesResponse) GetReplayed() bool {
+	if x != nil {
+		return x.Replayed
+	}
+	return false
+}
+
+// What became of one outcome.
+type StageOutcomeResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// OK, or what CompleteStage, FailStage or ReleaseStage would have failed with, details included; field paths are those
+	// within its request.
+	Status *status.Status `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	// The revision of the job now. 0: the outcome was refused, or, in a replay, the job has been deleted since.
+	JobRevision int64 `protobuf:"varint,2,opt,name=job_revision,json=jobRevision,proto3" json:"job_revision,omitempty"`
+	// Whether anything changed. In a replay: whether the first call changed anything.
+	Applied bool `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"`
+	// Whether the outcome had been applied before, by the same request_id or by the same token and content, and this call
+	// changed nothing.
+	Replayed bool `protobuf:"varint,4,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	// The job's revision that the outcome made; in a replay, that the first call made. 0: nothing changed.
+	AppliedRevision int64 `protobuf:"varint,5,opt,name=applied_revision,json=appliedRevision,proto3" json:"applied_revision,omitempty"`
+	// The stage as it is now, without artifacts. Unset: return_stages was not set, the outcome was refused, the reply would
+	// exceed 3 MiB, or, in a replay, the job has been deleted since.
+	Stage         *Stage `protobuf:"bytes,6,opt,name=stage,proto3" json:"stage,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StageOutcomeResult) Reset() {
+	*x = StageOutcomeResult{}
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StageOutcomeResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StageOutcomeResult) ProtoMessage() {}
+
+func (x *StageOutcomeResult) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StageOutcomeResult.ProtoReflect.Descriptor instead.
+func (*StageOutcomeResult) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *StageOutcomeResult) GetStatus() *status.Status {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+func (x *StageOutcomeResult) GetJobRevision() int64 {
+	if x != nil {
+		return x.JobRevision
+	}
+	return 0
+}
+
+func (x *StageOutcomeResult) GetApplied() bool {
+	if x != nil {
+		return x.Applied
+	}
+	return false
+}
+
+func (x *StageOutcomeResult) GetReplayed() bool {
+	if x != nil {
+		return x.Replayed
+	}
+	return false
+}
+
+func (x *StageOutcomeResult) GetAppliedRevision() int64 {
+	if x != nil {
+		return x.AppliedRevision
+	}
+	return 0
+}
+
+func (x *StageOutcomeResult) GetStage() *Stage {
+	if x != nil {
+		return x.Stage
+	}
+	return nil
+}
+
+// What a worker sends on a Work stream. All fields can be in any message, but for `begin`, which is in the first one alone.
+type WorkRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who works on what. Required in the first message; unset in all others.
+	Begin *WorkBegin `protobuf:"bytes,1,opt,name=begin,proto3" json:"begin,omitempty"`
+	// How many leases the worker holds at once from now on: received and without an outcome, 0 to 1,000. It is best somewhat
+	// more than it works on at once, so that the next leases are there when a stage is done; the server sends more when a
+	// quarter of it is free. If it is lowered, leases that are held stay. Unset: as before; in the first message 1.
+	Capacity *int32 `protobuf:"varint,2,opt,name=capacity,proto3,oneof" json:"capacity,omitempty"`
+	// How many leases the worker has received on this stream, counted from its beginning. Leases that are not confirmed by it
+	// are released when the stream ends. Unset: as before.
+	LeasesReceived *int64 `protobuf:"varint,3,opt,name=leases_received,json=leasesReceived,proto3,oneof" json:"leases_received,omitempty"`
+	// How attempts ended; at most 500.
+	Outcomes []*StageOutcome `protobuf:"bytes,4,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
+	// Leases to renew, as in Heartbeat; at most 500.
+	Beats         []*LeaseBeat `protobuf:"bytes,5,rep,name=beats,proto3" json:"beats,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkRequest) Reset() {
+	*x = WorkRequest{}
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkRequest) ProtoMessage() {}
+
+func (x *WorkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkRequest.ProtoReflect.Descriptor instead.
+func (*WorkRequest) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *WorkRequest) GetBegin() *WorkBegin {
+	if x != nil {
+		return x.Begin
+	}
+	return nil
+}
+
+func (x *WorkRequest) GetCapacity() int32 {
+	if x != nil && x.Capacity != nil {
+		return *x.Capacity
+	}
+	return 0
+}
+
+func (x *WorkRequest) GetLeasesReceived() int64 {
+	if x != nil && x.LeasesReceived != nil {
+		return *x.LeasesReceived
+	}
+	return 0
+}
+
+func (x *WorkRequest) GetOutcomes() []*StageOutcome {
+	if x != nil {
+		return x.Outcomes
+	}
+	return nil
+}
+
+func (x *WorkRequest) GetBeats() []*LeaseBeat {
+	if x != nil {
+		return x.Beats
+	}
+	return nil
+}
+
+// Begins a Work stream.
+type WorkBegin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who works, for people and for the history; 1 to 128 bytes. Required.
+	WorkerId string `protobuf:"bytes,1,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// The queues to take from, at most 100, without order among them. Unset: `default`.
+	Queues []string `protobuf:"bytes,2,rep,name=queues,proto3" json:"queues,omitempty"`
+	// How long a lease lasts without being renewed, 1 s to 24 hours; a stage that has a duration of its own gets that.
+	// Unset: 90 s.
+	LeaseDuration *durationpb.Duration `protobuf:"bytes,3,opt,name=lease_duration,json=leaseDuration,proto3" json:"lease_duration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkBegin) Reset() {
+	*x = WorkBegin{}
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkBegin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkBegin) ProtoMessage() {}
+
+func (x *WorkBegin) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkBegin.ProtoReflect.Descriptor instead.
+func (*WorkBegin) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *WorkBegin) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *WorkBegin) GetQueues() []string {
+	if x != nil {
+		return x.Queues
+	}
+	return nil
+}
+
+func (x *WorkBegin) GetLeaseDuration() *durationpb.Duration {
+	if x != nil {
+		return x.LeaseDuration
+	}
+	return nil
+}
+
+// What the server sends on a Work stream. Empty: the stream is open, and there is nothing else to send.
+type WorkResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// New leases, at most 100 and 3 MiB.
+	Leases []*Lease `protobuf:"bytes,1,rep,name=leases,proto3" json:"leases,omitempty"`
+	// What became of outcomes: one for each, in the order in which they were sent, without stages.
+	Results []*StageOutcomeResult `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
+	// What to do about leases: one for each beat that was applied, and unasked when a job is cancelled, fails, or is paused or
+	// resumed. A beat without a status has renewed nothing: the server could not reach the database; send it again.
+	Statuses []*WorkStatus `protobuf:"bytes,3,rep,name=statuses,proto3" json:"statuses,omitempty"`
+	// Whether the server stops and sends no more leases.
+	Draining      bool `protobuf:"varint,4,opt,name=draining,proto3" json:"draining,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkResponse) Reset() {
+	*x = WorkResponse{}
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkResponse) ProtoMessage() {}
+
+func (x *WorkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkResponse.ProtoReflect.Descriptor instead.
+func (*WorkResponse) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *WorkResponse) GetLeases() []*Lease {
+	if x != nil {
+		return x.Leases
+	}
+	return nil
+}
+
+func (x *WorkResponse) GetResults() []*StageOutcomeResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *WorkResponse) GetStatuses() []*WorkStatus {
+	if x != nil {
+		return x.Statuses
+	}
+	return nil
+}
+
+func (x *WorkResponse) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+// What the holder of a lease should do.
+type WorkStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The lease.
+	LeaseToken string `protobuf:"bytes,1,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	// What to do, as in the response to a Heartbeat.
+	Status        *LeaseStatus `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkStatus) Reset() {
+	*x = WorkStatus{}
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkStatus) ProtoMessage() {}
+
+func (x *WorkStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkStatus.ProtoReflect.Descriptor instead.
+func (*WorkStatus) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *WorkStatus) GetLeaseToken() string {
+	if x != nil {
+		return x.LeaseToken
+	}
+	return ""
+}
+
+func (x *WorkStatus) GetStatus() *LeaseStatus {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
 // Reports that an attempt failed.
 type FailStageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1381,14 +2015,16 @@ type FailStageRequest struct {
 	// Only if the stage's version is this one. Unset: whatever it is.
 	ExpectedVersion *int64 `protobuf:"varint,4,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
-	RequestId     *string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	RequestId *string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	// Whether a VERSION_MISMATCH brings the current stage along, as a detail `CurrentState` of the error. Unset: it does not.
+	ReturnCurrent bool `protobuf:"varint,6,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FailStageRequest) Reset() {
 	*x = FailStageRequest{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[14]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1400,7 +2036,7 @@ func (x *FailStageRequest) String() string {
 func (*FailStageRequest) ProtoMessage() {}
 
 func (x *FailStageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[14]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1413,7 +2049,7 @@ func (x *FailStageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailStageRequest.ProtoReflect.Descriptor instead.
 func (*FailStageRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{14}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *FailStageRequest) GetTarget() isFailStageRequest_Target {
@@ -1462,6 +2098,13 @@ func (x *FailStageRequest) GetRequestId() string {
 	return ""
 }
 
+func (x *FailStageRequest) GetReturnCurrent() bool {
+	if x != nil {
+		return x.ReturnCurrent
+	}
+	return false
+}
+
 type isFailStageRequest_Target interface {
 	isFailStageRequest_Target()
 }
@@ -1502,7 +2145,7 @@ type FailStageResponse struct {
 
 func (x *FailStageResponse) Reset() {
 	*x = FailStageResponse{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[15]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1514,7 +2157,7 @@ func (x *FailStageResponse) String() string {
 func (*FailStageResponse) ProtoMessage() {}
 
 func (x *FailStageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[15]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1527,7 +2170,7 @@ func (x *FailStageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailStageResponse.ProtoReflect.Descriptor instead.
 func (*FailStageResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{15}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *FailStageResponse) GetStage() *Stage {
@@ -1578,14 +2221,16 @@ type ReleaseStageRequest struct {
 	// Only if the stage's version is this one. Unset: whatever it is.
 	ExpectedVersion *int64 `protobuf:"varint,3,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
-	RequestId     *string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	RequestId *string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	// Whether a VERSION_MISMATCH brings the current stage along, as a detail `CurrentState` of the error. Unset: it does not.
+	ReturnCurrent bool `protobuf:"varint,5,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReleaseStageRequest) Reset() {
 	*x = ReleaseStageRequest{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[16]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +2242,7 @@ func (x *ReleaseStageRequest) String() string {
 func (*ReleaseStageRequest) ProtoMessage() {}
 
 func (x *ReleaseStageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[16]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +2255,7 @@ func (x *ReleaseStageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseStageRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseStageRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{16}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReleaseStageRequest) GetTarget() isReleaseStageRequest_Target {
@@ -1652,6 +2297,13 @@ func (x *ReleaseStageRequest) GetRequestId() string {
 	return ""
 }
 
+func (x *ReleaseStageRequest) GetReturnCurrent() bool {
+	if x != nil {
+		return x.ReturnCurrent
+	}
+	return false
+}
+
 type isReleaseStageRequest_Target interface {
 	isReleaseStageRequest_Target()
 }
@@ -1689,7 +2341,7 @@ type ReleaseStageResponse struct {
 
 func (x *ReleaseStageResponse) Reset() {
 	*x = ReleaseStageResponse{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[17]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1701,7 +2353,7 @@ func (x *ReleaseStageResponse) String() string {
 func (*ReleaseStageResponse) ProtoMessage() {}
 
 func (x *ReleaseStageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[17]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1714,7 +2366,7 @@ func (x *ReleaseStageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseStageResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseStageResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{17}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ReleaseStageResponse) GetStage() *Stage {
@@ -1772,7 +2424,7 @@ type AddStagesRequest struct {
 
 func (x *AddStagesRequest) Reset() {
 	*x = AddStagesRequest{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[18]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1784,7 +2436,7 @@ func (x *AddStagesRequest) String() string {
 func (*AddStagesRequest) ProtoMessage() {}
 
 func (x *AddStagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[18]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1797,7 +2449,7 @@ func (x *AddStagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddStagesRequest.ProtoReflect.Descriptor instead.
 func (*AddStagesRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{18}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AddStagesRequest) GetTarget() isAddStagesRequest_Target {
@@ -1875,7 +2527,7 @@ type AddStagesResponse struct {
 
 func (x *AddStagesResponse) Reset() {
 	*x = AddStagesResponse{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[19]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1887,7 +2539,7 @@ func (x *AddStagesResponse) String() string {
 func (*AddStagesResponse) ProtoMessage() {}
 
 func (x *AddStagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[19]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1900,7 +2552,7 @@ func (x *AddStagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddStagesResponse.ProtoReflect.Descriptor instead.
 func (*AddStagesResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{19}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AddStagesResponse) GetStages() []*Stage {
@@ -1935,7 +2587,7 @@ var File_interlock_v1_worker_service_proto protoreflect.FileDescriptor
 
 const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"\n" +
-	"!interlock/v1/worker_service.proto\x12\finterlock.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19interlock/v1/common.proto\x1a\x16interlock/v1/job.proto\x1a\x19interlock/v1/permit.proto\"\xf4\x06\n" +
+	"!interlock/v1/worker_service.proto\x12\finterlock.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x19interlock/v1/common.proto\x1a\x16interlock/v1/job.proto\x1a\x19interlock/v1/permit.proto\"\xf4\x06\n" +
 	"\x05Lease\x12\x1f\n" +
 	"\vlease_token\x18\x01 \x01(\tR\n" +
 	"leaseToken\x12#\n" +
@@ -2002,14 +2654,15 @@ const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12+\n" +
 	"\x03ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12!\n" +
-	"\fjob_revision\x18\x04 \x01(\x03R\vjobRevision\"\x9f\x02\n" +
+	"\fjob_revision\x18\x04 \x01(\x03R\vjobRevision\"\xc6\x02\n" +
 	"\x11StartStageRequest\x123\n" +
 	"\tstage_ref\x18\x01 \x01(\v2\x16.interlock.v1.StageRefR\bstageRef\x12\x1b\n" +
 	"\tworker_id\x18\x02 \x01(\tR\bworkerId\x12@\n" +
 	"\x0elease_duration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\rleaseDuration\x12.\n" +
 	"\x10expected_version\x18\x04 \x01(\x03H\x00R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"request_id\x18\x05 \x01(\tH\x01R\trequestId\x88\x01\x01B\x13\n" +
+	"request_id\x18\x05 \x01(\tH\x01R\trequestId\x88\x01\x01\x12%\n" +
+	"\x0ereturn_current\x18\x06 \x01(\bR\rreturnCurrentB\x13\n" +
 	"\x11_expected_versionB\r\n" +
 	"\v_request_id\"\xd4\x01\n" +
 	"\x12StartStageResponse\x12)\n" +
@@ -2017,7 +2670,7 @@ const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"\x05lease\x18\x02 \x01(\v2\x13.interlock.v1.LeaseR\x05lease\x12!\n" +
 	"\fjob_revision\x18\x03 \x01(\x03R\vjobRevision\x12\x1a\n" +
 	"\breplayed\x18\x04 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x05 \x01(\x03R\x0fappliedRevision\"\xd1\x02\n" +
+	"\x10applied_revision\x18\x05 \x01(\x03R\x0fappliedRevision\"\xf8\x02\n" +
 	"\x1aUpdateStageProgressRequest\x12!\n" +
 	"\vlease_token\x18\x01 \x01(\tH\x00R\n" +
 	"leaseToken\x125\n" +
@@ -2026,7 +2679,8 @@ const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"\amessage\x18\x04 \x01(\tH\x02R\amessage\x88\x01\x01\x12.\n" +
 	"\x10expected_version\x18\x05 \x01(\x03H\x03R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"request_id\x18\x06 \x01(\tH\x04R\trequestId\x88\x01\x01B\b\n" +
+	"request_id\x18\x06 \x01(\tH\x04R\trequestId\x88\x01\x01\x12%\n" +
+	"\x0ereturn_current\x18\a \x01(\bR\rreturnCurrentB\b\n" +
 	"\x06targetB\v\n" +
 	"\t_progressB\n" +
 	"\n" +
@@ -2038,7 +2692,7 @@ const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"\fjob_revision\x18\x02 \x01(\x03R\vjobRevision\x12\x18\n" +
 	"\aapplied\x18\x03 \x01(\bR\aapplied\x12\x1a\n" +
 	"\breplayed\x18\x04 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x05 \x01(\x03R\x0fappliedRevision\"\xc4\x03\n" +
+	"\x10applied_revision\x18\x05 \x01(\x03R\x0fappliedRevision\"\xeb\x03\n" +
 	"\x14CompleteStageRequest\x12!\n" +
 	"\vlease_token\x18\x01 \x01(\tH\x00R\n" +
 	"leaseToken\x125\n" +
@@ -2051,7 +2705,8 @@ const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"\amessage\x18\x06 \x01(\tH\x01R\amessage\x88\x01\x01\x12.\n" +
 	"\x10expected_version\x18\a \x01(\x03H\x02R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"request_id\x18\b \x01(\tH\x03R\trequestId\x88\x01\x01B\b\n" +
+	"request_id\x18\b \x01(\tH\x03R\trequestId\x88\x01\x01\x12%\n" +
+	"\x0ereturn_current\x18\t \x01(\bR\rreturnCurrentB\b\n" +
 	"\x06targetB\n" +
 	"\n" +
 	"\b_messageB\x13\n" +
@@ -2062,7 +2717,52 @@ const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"\fjob_revision\x18\x02 \x01(\x03R\vjobRevision\x12\x18\n" +
 	"\aapplied\x18\x03 \x01(\bR\aapplied\x12\x1a\n" +
 	"\breplayed\x18\x04 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x05 \x01(\x03R\x0fappliedRevision\"\x9f\x02\n" +
+	"\x10applied_revision\x18\x05 \x01(\x03R\x0fappliedRevision\"\xc7\x01\n" +
+	"\x15CompleteStagesRequest\x126\n" +
+	"\boutcomes\x18\x01 \x03(\v2\x1a.interlock.v1.StageOutcomeR\boutcomes\x12\x1e\n" +
+	"\vall_or_none\x18\x02 \x01(\bR\tallOrNone\x12\"\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tH\x00R\trequestId\x88\x01\x01\x12#\n" +
+	"\rreturn_stages\x18\x04 \x01(\bR\freturnStagesB\r\n" +
+	"\v_request_id\"\xf1\x01\n" +
+	"\fStageOutcome\x12K\n" +
+	"\x0ecomplete_stage\x18\x01 \x01(\v2\".interlock.v1.CompleteStageRequestH\x00R\rcompleteStage\x12?\n" +
+	"\n" +
+	"fail_stage\x18\x02 \x01(\v2\x1e.interlock.v1.FailStageRequestH\x00R\tfailStage\x12H\n" +
+	"\rrelease_stage\x18\x03 \x01(\v2!.interlock.v1.ReleaseStageRequestH\x00R\freleaseStageB\t\n" +
+	"\aoutcome\"p\n" +
+	"\x16CompleteStagesResponse\x12:\n" +
+	"\aresults\x18\x01 \x03(\v2 .interlock.v1.StageOutcomeResultR\aresults\x12\x1a\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\"\xef\x01\n" +
+	"\x12StageOutcomeResult\x12*\n" +
+	"\x06status\x18\x01 \x01(\v2\x12.google.rpc.StatusR\x06status\x12!\n" +
+	"\fjob_revision\x18\x02 \x01(\x03R\vjobRevision\x12\x18\n" +
+	"\aapplied\x18\x03 \x01(\bR\aapplied\x12\x1a\n" +
+	"\breplayed\x18\x04 \x01(\bR\breplayed\x12)\n" +
+	"\x10applied_revision\x18\x05 \x01(\x03R\x0fappliedRevision\x12)\n" +
+	"\x05stage\x18\x06 \x01(\v2\x13.interlock.v1.StageR\x05stage\"\x93\x02\n" +
+	"\vWorkRequest\x12-\n" +
+	"\x05begin\x18\x01 \x01(\v2\x17.interlock.v1.WorkBeginR\x05begin\x12\x1f\n" +
+	"\bcapacity\x18\x02 \x01(\x05H\x00R\bcapacity\x88\x01\x01\x12,\n" +
+	"\x0fleases_received\x18\x03 \x01(\x03H\x01R\x0eleasesReceived\x88\x01\x01\x126\n" +
+	"\boutcomes\x18\x04 \x03(\v2\x1a.interlock.v1.StageOutcomeR\boutcomes\x12-\n" +
+	"\x05beats\x18\x05 \x03(\v2\x17.interlock.v1.LeaseBeatR\x05beatsB\v\n" +
+	"\t_capacityB\x12\n" +
+	"\x10_leases_received\"\x82\x01\n" +
+	"\tWorkBegin\x12\x1b\n" +
+	"\tworker_id\x18\x01 \x01(\tR\bworkerId\x12\x16\n" +
+	"\x06queues\x18\x02 \x03(\tR\x06queues\x12@\n" +
+	"\x0elease_duration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\rleaseDuration\"\xc9\x01\n" +
+	"\fWorkResponse\x12+\n" +
+	"\x06leases\x18\x01 \x03(\v2\x13.interlock.v1.LeaseR\x06leases\x12:\n" +
+	"\aresults\x18\x02 \x03(\v2 .interlock.v1.StageOutcomeResultR\aresults\x124\n" +
+	"\bstatuses\x18\x03 \x03(\v2\x18.interlock.v1.WorkStatusR\bstatuses\x12\x1a\n" +
+	"\bdraining\x18\x04 \x01(\bR\bdraining\"`\n" +
+	"\n" +
+	"WorkStatus\x12\x1f\n" +
+	"\vlease_token\x18\x01 \x01(\tR\n" +
+	"leaseToken\x121\n" +
+	"\x06status\x18\x02 \x01(\v2\x19.interlock.v1.LeaseStatusR\x06status\"\xc6\x02\n" +
 	"\x10FailStageRequest\x12!\n" +
 	"\vlease_token\x18\x01 \x01(\tH\x00R\n" +
 	"leaseToken\x125\n" +
@@ -2070,7 +2770,8 @@ const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"\afailure\x18\x03 \x01(\v2\x15.interlock.v1.FailureR\afailure\x12.\n" +
 	"\x10expected_version\x18\x04 \x01(\x03H\x01R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"request_id\x18\x05 \x01(\tH\x02R\trequestId\x88\x01\x01B\b\n" +
+	"request_id\x18\x05 \x01(\tH\x02R\trequestId\x88\x01\x01\x12%\n" +
+	"\x0ereturn_current\x18\x06 \x01(\bR\rreturnCurrentB\b\n" +
 	"\x06targetB\x13\n" +
 	"\x11_expected_versionB\r\n" +
 	"\v_request_id\"\xc2\x01\n" +
@@ -2079,14 +2780,15 @@ const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"\fjob_revision\x18\x02 \x01(\x03R\vjobRevision\x12\x18\n" +
 	"\aapplied\x18\x03 \x01(\bR\aapplied\x12\x1a\n" +
 	"\breplayed\x18\x04 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x05 \x01(\x03R\x0fappliedRevision\"\xf1\x01\n" +
+	"\x10applied_revision\x18\x05 \x01(\x03R\x0fappliedRevision\"\x98\x02\n" +
 	"\x13ReleaseStageRequest\x12!\n" +
 	"\vlease_token\x18\x01 \x01(\tH\x00R\n" +
 	"leaseToken\x125\n" +
 	"\tstage_ref\x18\x02 \x01(\v2\x16.interlock.v1.StageRefH\x00R\bstageRef\x12.\n" +
 	"\x10expected_version\x18\x03 \x01(\x03H\x01R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tH\x02R\trequestId\x88\x01\x01B\b\n" +
+	"request_id\x18\x04 \x01(\tH\x02R\trequestId\x88\x01\x01\x12%\n" +
+	"\x0ereturn_current\x18\x05 \x01(\bR\rreturnCurrentB\b\n" +
 	"\x06targetB\x13\n" +
 	"\x11_expected_versionB\r\n" +
 	"\v_request_id\"\xc5\x01\n" +
@@ -2115,14 +2817,16 @@ const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"\x18LEASE_DIRECTIVE_CONTINUE\x10\x01\x12\x1a\n" +
 	"\x16LEASE_DIRECTIVE_CANCEL\x10\x02\x12\x19\n" +
 	"\x15LEASE_DIRECTIVE_PAUSE\x10\x03\x12\x18\n" +
-	"\x14LEASE_DIRECTIVE_LOST\x10\x042\xbb\x05\n" +
+	"\x14LEASE_DIRECTIVE_LOST\x10\x042\xdb\x06\n" +
 	"\rWorkerService\x12R\n" +
 	"\vLeaseStages\x12 .interlock.v1.LeaseStagesRequest\x1a!.interlock.v1.LeaseStagesResponse\x12L\n" +
 	"\tHeartbeat\x12\x1e.interlock.v1.HeartbeatRequest\x1a\x1f.interlock.v1.HeartbeatResponse\x12O\n" +
 	"\n" +
 	"StartStage\x12\x1f.interlock.v1.StartStageRequest\x1a .interlock.v1.StartStageResponse\x12j\n" +
 	"\x13UpdateStageProgress\x12(.interlock.v1.UpdateStageProgressRequest\x1a).interlock.v1.UpdateStageProgressResponse\x12X\n" +
-	"\rCompleteStage\x12\".interlock.v1.CompleteStageRequest\x1a#.interlock.v1.CompleteStageResponse\x12L\n" +
+	"\rCompleteStage\x12\".interlock.v1.CompleteStageRequest\x1a#.interlock.v1.CompleteStageResponse\x12[\n" +
+	"\x0eCompleteStages\x12#.interlock.v1.CompleteStagesRequest\x1a$.interlock.v1.CompleteStagesResponse\x12A\n" +
+	"\x04Work\x12\x19.interlock.v1.WorkRequest\x1a\x1a.interlock.v1.WorkResponse(\x010\x01\x12L\n" +
 	"\tFailStage\x12\x1e.interlock.v1.FailStageRequest\x1a\x1f.interlock.v1.FailStageResponse\x12U\n" +
 	"\fReleaseStage\x12!.interlock.v1.ReleaseStageRequest\x1a\".interlock.v1.ReleaseStageResponse\x12L\n" +
 	"\tAddStages\x12\x1e.interlock.v1.AddStagesRequest\x1a\x1f.interlock.v1.AddStagesResponseB\xa5\x01\n" +
@@ -2141,7 +2845,7 @@ func file_interlock_v1_worker_service_proto_rawDescGZIP() []byte {
 }
 
 var file_interlock_v1_worker_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_interlock_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_interlock_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_interlock_v1_worker_service_proto_goTypes = []any{
 	(LeaseDirective)(0),                 // 0: interlock.v1.LeaseDirective
 	(*Lease)(nil),                       // 1: interlock.v1.Lease
@@ -2158,83 +2862,111 @@ var file_interlock_v1_worker_service_proto_goTypes = []any{
 	(*UpdateStageProgressResponse)(nil), // 12: interlock.v1.UpdateStageProgressResponse
 	(*CompleteStageRequest)(nil),        // 13: interlock.v1.CompleteStageRequest
 	(*CompleteStageResponse)(nil),       // 14: interlock.v1.CompleteStageResponse
-	(*FailStageRequest)(nil),            // 15: interlock.v1.FailStageRequest
-	(*FailStageResponse)(nil),           // 16: interlock.v1.FailStageResponse
-	(*ReleaseStageRequest)(nil),         // 17: interlock.v1.ReleaseStageRequest
-	(*ReleaseStageResponse)(nil),        // 18: interlock.v1.ReleaseStageResponse
-	(*AddStagesRequest)(nil),            // 19: interlock.v1.AddStagesRequest
-	(*AddStagesResponse)(nil),           // 20: interlock.v1.AddStagesResponse
-	nil,                                 // 21: interlock.v1.Lease.LabelsEntry
-	(*structpb.Struct)(nil),             // 22: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil),       // 23: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 24: google.protobuf.Duration
-	(*PermitGrant)(nil),                 // 25: interlock.v1.PermitGrant
-	(StageState)(0),                     // 26: interlock.v1.StageState
-	(*Failure)(nil),                     // 27: interlock.v1.Failure
-	(*StageRef)(nil),                    // 28: interlock.v1.StageRef
-	(*Stage)(nil),                       // 29: interlock.v1.Stage
-	(*StageSpec)(nil),                   // 30: interlock.v1.StageSpec
+	(*CompleteStagesRequest)(nil),       // 15: interlock.v1.CompleteStagesRequest
+	(*StageOutcome)(nil),                // 16: interlock.v1.StageOutcome
+	(*CompleteStagesResponse)(nil),      // 17: interlock.v1.CompleteStagesResponse
+	(*StageOutcomeResult)(nil),          // 18: interlock.v1.StageOutcomeResult
+	(*WorkRequest)(nil),                 // 19: interlock.v1.WorkRequest
+	(*WorkBegin)(nil),                   // 20: interlock.v1.WorkBegin
+	(*WorkResponse)(nil),                // 21: interlock.v1.WorkResponse
+	(*WorkStatus)(nil),                  // 22: interlock.v1.WorkStatus
+	(*FailStageRequest)(nil),            // 23: interlock.v1.FailStageRequest
+	(*FailStageResponse)(nil),           // 24: interlock.v1.FailStageResponse
+	(*ReleaseStageRequest)(nil),         // 25: interlock.v1.ReleaseStageRequest
+	(*ReleaseStageResponse)(nil),        // 26: interlock.v1.ReleaseStageResponse
+	(*AddStagesRequest)(nil),            // 27: interlock.v1.AddStagesRequest
+	(*AddStagesResponse)(nil),           // 28: interlock.v1.AddStagesResponse
+	nil,                                 // 29: interlock.v1.Lease.LabelsEntry
+	(*structpb.Struct)(nil),             // 30: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil),       // 31: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 32: google.protobuf.Duration
+	(*PermitGrant)(nil),                 // 33: interlock.v1.PermitGrant
+	(StageState)(0),                     // 34: interlock.v1.StageState
+	(*Failure)(nil),                     // 35: interlock.v1.Failure
+	(*StageRef)(nil),                    // 36: interlock.v1.StageRef
+	(*Stage)(nil),                       // 37: interlock.v1.Stage
+	(*StageSpec)(nil),                   // 38: interlock.v1.StageSpec
+	(*status.Status)(nil),               // 39: google.rpc.Status
 }
 var file_interlock_v1_worker_service_proto_depIdxs = []int32{
-	22, // 0: interlock.v1.Lease.payload:type_name -> google.protobuf.Struct
-	22, // 1: interlock.v1.Lease.input:type_name -> google.protobuf.Struct
+	30, // 0: interlock.v1.Lease.payload:type_name -> google.protobuf.Struct
+	30, // 1: interlock.v1.Lease.input:type_name -> google.protobuf.Struct
 	2,  // 2: interlock.v1.Lease.dependencies:type_name -> interlock.v1.Dependency
-	23, // 3: interlock.v1.Lease.expire_time:type_name -> google.protobuf.Timestamp
-	24, // 4: interlock.v1.Lease.ttl:type_name -> google.protobuf.Duration
-	24, // 5: interlock.v1.Lease.heartbeat_interval:type_name -> google.protobuf.Duration
-	21, // 6: interlock.v1.Lease.labels:type_name -> interlock.v1.Lease.LabelsEntry
-	25, // 7: interlock.v1.Lease.permits:type_name -> interlock.v1.PermitGrant
-	26, // 8: interlock.v1.Dependency.state:type_name -> interlock.v1.StageState
-	22, // 9: interlock.v1.Dependency.artifacts:type_name -> google.protobuf.Struct
-	27, // 10: interlock.v1.Dependency.failure:type_name -> interlock.v1.Failure
-	24, // 11: interlock.v1.LeaseStagesRequest.wait:type_name -> google.protobuf.Duration
-	24, // 12: interlock.v1.LeaseStagesRequest.lease_duration:type_name -> google.protobuf.Duration
+	31, // 3: interlock.v1.Lease.expire_time:type_name -> google.protobuf.Timestamp
+	32, // 4: interlock.v1.Lease.ttl:type_name -> google.protobuf.Duration
+	32, // 5: interlock.v1.Lease.heartbeat_interval:type_name -> google.protobuf.Duration
+	29, // 6: interlock.v1.Lease.labels:type_name -> interlock.v1.Lease.LabelsEntry
+	33, // 7: interlock.v1.Lease.permits:type_name -> interlock.v1.PermitGrant
+	34, // 8: interlock.v1.Dependency.state:type_name -> interlock.v1.StageState
+	30, // 9: interlock.v1.Dependency.artifacts:type_name -> google.protobuf.Struct
+	35, // 10: interlock.v1.Dependency.failure:type_name -> interlock.v1.Failure
+	32, // 11: interlock.v1.LeaseStagesRequest.wait:type_name -> google.protobuf.Duration
+	32, // 12: interlock.v1.LeaseStagesRequest.lease_duration:type_name -> google.protobuf.Duration
 	1,  // 13: interlock.v1.LeaseStagesResponse.leases:type_name -> interlock.v1.Lease
 	6,  // 14: interlock.v1.HeartbeatRequest.beats:type_name -> interlock.v1.LeaseBeat
 	8,  // 15: interlock.v1.HeartbeatResponse.statuses:type_name -> interlock.v1.LeaseStatus
 	0,  // 16: interlock.v1.LeaseStatus.directive:type_name -> interlock.v1.LeaseDirective
-	23, // 17: interlock.v1.LeaseStatus.expire_time:type_name -> google.protobuf.Timestamp
-	24, // 18: interlock.v1.LeaseStatus.ttl:type_name -> google.protobuf.Duration
-	28, // 19: interlock.v1.StartStageRequest.stage_ref:type_name -> interlock.v1.StageRef
-	24, // 20: interlock.v1.StartStageRequest.lease_duration:type_name -> google.protobuf.Duration
-	29, // 21: interlock.v1.StartStageResponse.stage:type_name -> interlock.v1.Stage
+	31, // 17: interlock.v1.LeaseStatus.expire_time:type_name -> google.protobuf.Timestamp
+	32, // 18: interlock.v1.LeaseStatus.ttl:type_name -> google.protobuf.Duration
+	36, // 19: interlock.v1.StartStageRequest.stage_ref:type_name -> interlock.v1.StageRef
+	32, // 20: interlock.v1.StartStageRequest.lease_duration:type_name -> google.protobuf.Duration
+	37, // 21: interlock.v1.StartStageResponse.stage:type_name -> interlock.v1.Stage
 	1,  // 22: interlock.v1.StartStageResponse.lease:type_name -> interlock.v1.Lease
-	28, // 23: interlock.v1.UpdateStageProgressRequest.stage_ref:type_name -> interlock.v1.StageRef
-	29, // 24: interlock.v1.UpdateStageProgressResponse.stage:type_name -> interlock.v1.Stage
-	28, // 25: interlock.v1.CompleteStageRequest.stage_ref:type_name -> interlock.v1.StageRef
-	22, // 26: interlock.v1.CompleteStageRequest.artifacts:type_name -> google.protobuf.Struct
-	30, // 27: interlock.v1.CompleteStageRequest.add_stages:type_name -> interlock.v1.StageSpec
-	22, // 28: interlock.v1.CompleteStageRequest.job_result:type_name -> google.protobuf.Struct
-	29, // 29: interlock.v1.CompleteStageResponse.stage:type_name -> interlock.v1.Stage
-	28, // 30: interlock.v1.FailStageRequest.stage_ref:type_name -> interlock.v1.StageRef
-	27, // 31: interlock.v1.FailStageRequest.failure:type_name -> interlock.v1.Failure
-	29, // 32: interlock.v1.FailStageResponse.stage:type_name -> interlock.v1.Stage
-	28, // 33: interlock.v1.ReleaseStageRequest.stage_ref:type_name -> interlock.v1.StageRef
-	29, // 34: interlock.v1.ReleaseStageResponse.stage:type_name -> interlock.v1.Stage
-	28, // 35: interlock.v1.AddStagesRequest.stage_ref:type_name -> interlock.v1.StageRef
-	30, // 36: interlock.v1.AddStagesRequest.stages:type_name -> interlock.v1.StageSpec
-	29, // 37: interlock.v1.AddStagesResponse.stages:type_name -> interlock.v1.Stage
-	3,  // 38: interlock.v1.WorkerService.LeaseStages:input_type -> interlock.v1.LeaseStagesRequest
-	5,  // 39: interlock.v1.WorkerService.Heartbeat:input_type -> interlock.v1.HeartbeatRequest
-	9,  // 40: interlock.v1.WorkerService.StartStage:input_type -> interlock.v1.StartStageRequest
-	11, // 41: interlock.v1.WorkerService.UpdateStageProgress:input_type -> interlock.v1.UpdateStageProgressRequest
-	13, // 42: interlock.v1.WorkerService.CompleteStage:input_type -> interlock.v1.CompleteStageRequest
-	15, // 43: interlock.v1.WorkerService.FailStage:input_type -> interlock.v1.FailStageRequest
-	17, // 44: interlock.v1.WorkerService.ReleaseStage:input_type -> interlock.v1.ReleaseStageRequest
-	19, // 45: interlock.v1.WorkerService.AddStages:input_type -> interlock.v1.AddStagesRequest
-	4,  // 46: interlock.v1.WorkerService.LeaseStages:output_type -> interlock.v1.LeaseStagesResponse
-	7,  // 47: interlock.v1.WorkerService.Heartbeat:output_type -> interlock.v1.HeartbeatResponse
-	10, // 48: interlock.v1.WorkerService.StartStage:output_type -> interlock.v1.StartStageResponse
-	12, // 49: interlock.v1.WorkerService.UpdateStageProgress:output_type -> interlock.v1.UpdateStageProgressResponse
-	14, // 50: interlock.v1.WorkerService.CompleteStage:output_type -> interlock.v1.CompleteStageResponse
-	16, // 51: interlock.v1.WorkerService.FailStage:output_type -> interlock.v1.FailStageResponse
-	18, // 52: interlock.v1.WorkerService.ReleaseStage:output_type -> interlock.v1.ReleaseStageResponse
-	20, // 53: interlock.v1.WorkerService.AddStages:output_type -> interlock.v1.AddStagesResponse
-	46, // [46:54] is the sub-list for method output_type
-	38, // [38:46] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	36, // 23: interlock.v1.UpdateStageProgressRequest.stage_ref:type_name -> interlock.v1.StageRef
+	37, // 24: interlock.v1.UpdateStageProgressResponse.stage:type_name -> interlock.v1.Stage
+	36, // 25: interlock.v1.CompleteStageRequest.stage_ref:type_name -> interlock.v1.StageRef
+	30, // 26: interlock.v1.CompleteStageRequest.artifacts:type_name -> google.protobuf.Struct
+	38, // 27: interlock.v1.CompleteStageRequest.add_stages:type_name -> interlock.v1.StageSpec
+	30, // 28: interlock.v1.CompleteStageRequest.job_result:type_name -> google.protobuf.Struct
+	37, // 29: interlock.v1.CompleteStageResponse.stage:type_name -> interlock.v1.Stage
+	16, // 30: interlock.v1.CompleteStagesRequest.outcomes:type_name -> interlock.v1.StageOutcome
+	13, // 31: interlock.v1.StageOutcome.complete_stage:type_name -> interlock.v1.CompleteStageRequest
+	23, // 32: interlock.v1.StageOutcome.fail_stage:type_name -> interlock.v1.FailStageRequest
+	25, // 33: interlock.v1.StageOutcome.release_stage:type_name -> interlock.v1.ReleaseStageRequest
+	18, // 34: interlock.v1.CompleteStagesResponse.results:type_name -> interlock.v1.StageOutcomeResult
+	39, // 35: interlock.v1.StageOutcomeResult.status:type_name -> google.rpc.Status
+	37, // 36: interlock.v1.StageOutcomeResult.stage:type_name -> interlock.v1.Stage
+	20, // 37: interlock.v1.WorkRequest.begin:type_name -> interlock.v1.WorkBegin
+	16, // 38: interlock.v1.WorkRequest.outcomes:type_name -> interlock.v1.StageOutcome
+	6,  // 39: interlock.v1.WorkRequest.beats:type_name -> interlock.v1.LeaseBeat
+	32, // 40: interlock.v1.WorkBegin.lease_duration:type_name -> google.protobuf.Duration
+	1,  // 41: interlock.v1.WorkResponse.leases:type_name -> interlock.v1.Lease
+	18, // 42: interlock.v1.WorkResponse.results:type_name -> interlock.v1.StageOutcomeResult
+	22, // 43: interlock.v1.WorkResponse.statuses:type_name -> interlock.v1.WorkStatus
+	8,  // 44: interlock.v1.WorkStatus.status:type_name -> interlock.v1.LeaseStatus
+	36, // 45: interlock.v1.FailStageRequest.stage_ref:type_name -> interlock.v1.StageRef
+	35, // 46: interlock.v1.FailStageRequest.failure:type_name -> interlock.v1.Failure
+	37, // 47: interlock.v1.FailStageResponse.stage:type_name -> interlock.v1.Stage
+	36, // 48: interlock.v1.ReleaseStageRequest.stage_ref:type_name -> interlock.v1.StageRef
+	37, // 49: interlock.v1.ReleaseStageResponse.stage:type_name -> interlock.v1.Stage
+	36, // 50: interlock.v1.AddStagesRequest.stage_ref:type_name -> interlock.v1.StageRef
+	38, // 51: interlock.v1.AddStagesRequest.stages:type_name -> interlock.v1.StageSpec
+	37, // 52: interlock.v1.AddStagesResponse.stages:type_name -> interlock.v1.Stage
+	3,  // 53: interlock.v1.WorkerService.LeaseStages:input_type -> interlock.v1.LeaseStagesRequest
+	5,  // 54: interlock.v1.WorkerService.Heartbeat:input_type -> interlock.v1.HeartbeatRequest
+	9,  // 55: interlock.v1.WorkerService.StartStage:input_type -> interlock.v1.StartStageRequest
+	11, // 56: interlock.v1.WorkerService.UpdateStageProgress:input_type -> interlock.v1.UpdateStageProgressRequest
+	13, // 57: interlock.v1.WorkerService.CompleteStage:input_type -> interlock.v1.CompleteStageRequest
+	15, // 58: interlock.v1.WorkerService.CompleteStages:input_type -> interlock.v1.CompleteStagesRequest
+	19, // 59: interlock.v1.WorkerService.Work:input_type -> interlock.v1.WorkRequest
+	23, // 60: interlock.v1.WorkerService.FailStage:input_type -> interlock.v1.FailStageRequest
+	25, // 61: interlock.v1.WorkerService.ReleaseStage:input_type -> interlock.v1.ReleaseStageRequest
+	27, // 62: interlock.v1.WorkerService.AddStages:input_type -> interlock.v1.AddStagesRequest
+	4,  // 63: interlock.v1.WorkerService.LeaseStages:output_type -> interlock.v1.LeaseStagesResponse
+	7,  // 64: interlock.v1.WorkerService.Heartbeat:output_type -> interlock.v1.HeartbeatResponse
+	10, // 65: interlock.v1.WorkerService.StartStage:output_type -> interlock.v1.StartStageResponse
+	12, // 66: interlock.v1.WorkerService.UpdateStageProgress:output_type -> interlock.v1.UpdateStageProgressResponse
+	14, // 67: interlock.v1.WorkerService.CompleteStage:output_type -> interlock.v1.CompleteStageResponse
+	17, // 68: interlock.v1.WorkerService.CompleteStages:output_type -> interlock.v1.CompleteStagesResponse
+	21, // 69: interlock.v1.WorkerService.Work:output_type -> interlock.v1.WorkResponse
+	24, // 70: interlock.v1.WorkerService.FailStage:output_type -> interlock.v1.FailStageResponse
+	26, // 71: interlock.v1.WorkerService.ReleaseStage:output_type -> interlock.v1.ReleaseStageResponse
+	28, // 72: interlock.v1.WorkerService.AddStages:output_type -> interlock.v1.AddStagesResponse
+	63, // [63:73] is the sub-list for method output_type
+	53, // [53:63] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_interlock_v1_worker_service_proto_init() }
@@ -2256,15 +2988,22 @@ func file_interlock_v1_worker_service_proto_init() {
 		(*CompleteStageRequest_LeaseToken)(nil),
 		(*CompleteStageRequest_StageRef)(nil),
 	}
-	file_interlock_v1_worker_service_proto_msgTypes[14].OneofWrappers = []any{
+	file_interlock_v1_worker_service_proto_msgTypes[14].OneofWrappers = []any{}
+	file_interlock_v1_worker_service_proto_msgTypes[15].OneofWrappers = []any{
+		(*StageOutcome_CompleteStage)(nil),
+		(*StageOutcome_FailStage)(nil),
+		(*StageOutcome_ReleaseStage)(nil),
+	}
+	file_interlock_v1_worker_service_proto_msgTypes[18].OneofWrappers = []any{}
+	file_interlock_v1_worker_service_proto_msgTypes[22].OneofWrappers = []any{
 		(*FailStageRequest_LeaseToken)(nil),
 		(*FailStageRequest_StageRef)(nil),
 	}
-	file_interlock_v1_worker_service_proto_msgTypes[16].OneofWrappers = []any{
+	file_interlock_v1_worker_service_proto_msgTypes[24].OneofWrappers = []any{
 		(*ReleaseStageRequest_LeaseToken)(nil),
 		(*ReleaseStageRequest_StageRef)(nil),
 	}
-	file_interlock_v1_worker_service_proto_msgTypes[18].OneofWrappers = []any{
+	file_interlock_v1_worker_service_proto_msgTypes[26].OneofWrappers = []any{
 		(*AddStagesRequest_LeaseToken)(nil),
 		(*AddStagesRequest_StageRef)(nil),
 	}
@@ -2274,7 +3013,7 @@ func file_interlock_v1_worker_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_interlock_v1_worker_service_proto_rawDesc), len(file_interlock_v1_worker_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   21,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,8 @@ const (
 	WorkerService_StartStage_FullMethodName          = "/interlock.v1.WorkerService/StartStage"
 	WorkerService_UpdateStageProgress_FullMethodName = "/interlock.v1.WorkerService/UpdateStageProgress"
 	WorkerService_CompleteStage_FullMethodName       = "/interlock.v1.WorkerService/CompleteStage"
+	WorkerService_CompleteStages_FullMethodName      = "/interlock.v1.WorkerService/CompleteStages"
+	WorkerService_Work_FullMethodName                = "/interlock.v1.WorkerService/Work"
 	WorkerService_FailStage_FullMethodName           = "/interlock.v1.WorkerService/FailStage"
 	WorkerService_ReleaseStage_FullMethodName        = "/interlock.v1.WorkerService/ReleaseStage"
 	WorkerService_AddStages_FullMethodName           = "/interlock.v1.WorkerService/AddStages"
@@ -89,6 +91,59 @@ type WorkerServiceClient interface {
 	// stages are added to a job that is cancelling or has failed.
 	// Repeating: safe; the same content with the same token is answered as a replay, by name use a request_id.
 	CompleteStage(ctx context.Context, in *CompleteStageRequest, opts ...grpc.CallOption) (*CompleteStageResponse, error)
+	// Ends up to 500 attempts in one call: each outcome completes, fails or releases one stage, as CompleteStage, FailStage or
+	// ReleaseStage would. Each outcome is applied on its own: one that is refused stops no other and has its error in its
+	// result, and there is no order among them. With `all_or_none` they are applied in order, all or none, as in
+	// TransactionService.Commit. Outcomes of one call are committed together, so a worker of many small stages ends a hundred
+	// of them in about the time of one CompleteStage.
+	// Errors: without all_or_none none of its own; what CompleteStage, FailStage or ReleaseStage would answer stands in the
+	// status of each result, and only a request that is malformed as a whole fails as a whole. With all_or_none the errors of
+	// the outcome that is refused, with its place in the metadata as `index`, from 0; field paths begin with
+	// `outcomes[i].complete_stage`.
+	// Repeating: without all_or_none as CompleteStage, FailStage and ReleaseStage: safe for completions by token, for others
+	// with a request_id in each outcome. With all_or_none safe with the request_id of the call; without one, a repeat is
+	// INVALID_TRANSITION or LEASE_LOST.
+	CompleteStages(ctx context.Context, in *CompleteStagesRequest, opts ...grpc.CallOption) (*CompleteStagesResponse, error)
+	// The session of a worker of many small stages as one stream: leases are sent as stages become ready, and outcomes are
+	// acknowledged when they are committed, many in one message and without a round trip for each.
+	//
+	// | the stream | the worker sends | the server sends |
+	// | --- | --- | --- |
+	// | begins | one message with `begin` and `capacity` | an empty message: the stream is open |
+	// | is open | `outcomes`, `beats`, `capacity` and `leases_received`, together in one message or alone, at any time | `leases` while the worker holds fewer than `capacity`; `results` of outcomes after their commit, in the order in which the outcomes were sent; `statuses`; an empty message if nothing was sent for 20 s (the server's `watch_keepalive`) |
+	// | drains: the server stops | outcomes of stages that are done; then it closes its side, and begins another stream, on another server if there is one | a message with `draining`, then results, no more leases; it ends the stream with UNAVAILABLE / DRAINING when the worker holds no lease, after 5 s at the latest |
+	// | is closed by the worker | nothing more | results of what was sent before; then it ends the stream with OK |
+	// | has broken | on another stream, or by CompleteStages and Heartbeat: outcomes without a result, beats of leases that are still worked on | – |
+	//
+	// For example, `>` is the worker and `<` the server:
+	//
+	//	> {"begin": {"workerId": "w1", "queues": ["thumbnails"]}, "capacity": 200}
+	//	< {}
+	//	< {"leases": [{"leaseToken": "a…", "input": {"page": 1}}, {"leaseToken": "b…", "input": {"page": 2}}]}
+	//	> {"leasesReceived": 2, "outcomes": [{"completeStage": {"leaseToken": "a…"}}]}
+	//	< {"results": [{"status": {}, "applied": true, "jobRevision": 3, "appliedRevision": 3}]}
+	//	> {"beats": [{"leaseToken": "b…", "progress": 0.5}]}
+	//	< {"statuses": [{"leaseToken": "b…", "status": {"directive": "LEASE_DIRECTIVE_CONTINUE", "ttl": "90s"}}]}
+	//
+	// Leases are those that LeaseStages grants, permits of stages included; beats are those of Heartbeat, and outcomes those of
+	// CompleteStages without all_or_none. Leases and tokens belong to no stream: each can be renewed and ended on any other, and by
+	// the unary rpcs.
+	// Lost connections: a lease whose receipt was not confirmed (`leases_received`, or a beat or an outcome of the lease) when the
+	// stream ends is released, and the attempt is not counted. One that was confirmed stays the worker's until it expires. An
+	// outcome without a result may have been applied: tell it again, the same content with the same token is answered as a
+	// replay (a failure or release needs a request_id for that).
+	// Cancelling: when the job of a held lease is cancelled, fails or is paused through the same server, the lease's status is
+	// sent at once; through another server within about a second, and with the next beat at the latest.
+	// Leasing: a stage whose last attempt ended as LEASE_EXPIRED is sent alone, and no other lease follows until it has ended.
+	// Flow: while more than 1,000 outcomes and beats or 1 MiB of them have no result, the server does not read on. A worker that
+	// does not read for 20 s (`watch_keepalive`) while the server has something to send loses the stream. Outcomes and beats are charged to
+	// the rate of essential calls; beyond it they wait.
+	// Errors: INVALID_ARGUMENT / INVALID_FIELD for a message that is malformed as a whole, of which nothing is applied;
+	// outcomes that are refused have their error in their result. RESOURCE_EXHAUSTED / STREAM_LIMIT, UNAUTHENTICATED /
+	// CREDENTIAL_INVALID when the credential ends, UNAVAILABLE / DRAINING. All but INVALID_FIELD and NAMESPACE_NOT_FOUND are worth
+	// another stream.
+	// Repeating: safe; see lost connections.
+	Work(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WorkRequest, WorkResponse], error)
 	// Reports that the attempt failed. The server decides by class and policy whether the stage is tried again; the
 	// stage in the reply is in BACKOFF with next_attempt_time if so (READY if the policy waits for no time at all), else
 	// FAILED. In a job that is cancelling, the stage becomes CANCELLED.
@@ -184,6 +239,29 @@ func (c *workerServiceClient) CompleteStage(ctx context.Context, in *CompleteSta
 	return out, nil
 }
 
+func (c *workerServiceClient) CompleteStages(ctx context.Context, in *CompleteStagesRequest, opts ...grpc.CallOption) (*CompleteStagesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CompleteStagesResponse)
+	err := c.cc.Invoke(ctx, WorkerService_CompleteStages_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workerServiceClient) Work(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WorkRequest, WorkResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &WorkerService_ServiceDesc.Streams[0], WorkerService_Work_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WorkRequest, WorkResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type WorkerService_WorkClient = grpc.BidiStreamingClient[WorkRequest, WorkResponse]
+
 func (c *workerServiceClient) FailStage(ctx context.Context, in *FailStageRequest, opts ...grpc.CallOption) (*FailStageResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(FailStageResponse)
@@ -272,6 +350,59 @@ type WorkerServiceServer interface {
 	// stages are added to a job that is cancelling or has failed.
 	// Repeating: safe; the same content with the same token is answered as a replay, by name use a request_id.
 	CompleteStage(context.Context, *CompleteStageRequest) (*CompleteStageResponse, error)
+	// Ends up to 500 attempts in one call: each outcome completes, fails or releases one stage, as CompleteStage, FailStage or
+	// ReleaseStage would. Each outcome is applied on its own: one that is refused stops no other and has its error in its
+	// result, and there is no order among them. With `all_or_none` they are applied in order, all or none, as in
+	// TransactionService.Commit. Outcomes of one call are committed together, so a worker of many small stages ends a hundred
+	// of them in about the time of one CompleteStage.
+	// Errors: without all_or_none none of its own; what CompleteStage, FailStage or ReleaseStage would answer stands in the
+	// status of each result, and only a request that is malformed as a whole fails as a whole. With all_or_none the errors of
+	// the outcome that is refused, with its place in the metadata as `index`, from 0; field paths begin with
+	// `outcomes[i].complete_stage`.
+	// Repeating: without all_or_none as CompleteStage, FailStage and ReleaseStage: safe for completions by token, for others
+	// with a request_id in each outcome. With all_or_none safe with the request_id of the call; without one, a repeat is
+	// INVALID_TRANSITION or LEASE_LOST.
+	CompleteStages(context.Context, *CompleteStagesRequest) (*CompleteStagesResponse, error)
+	// The session of a worker of many small stages as one stream: leases are sent as stages become ready, and outcomes are
+	// acknowledged when they are committed, many in one message and without a round trip for each.
+	//
+	// | the stream | the worker sends | the server sends |
+	// | --- | --- | --- |
+	// | begins | one message with `begin` and `capacity` | an empty message: the stream is open |
+	// | is open | `outcomes`, `beats`, `capacity` and `leases_received`, together in one message or alone, at any time | `leases` while the worker holds fewer than `capacity`; `results` of outcomes after their commit, in the order in which the outcomes were sent; `statuses`; an empty message if nothing was sent for 20 s (the server's `watch_keepalive`) |
+	// | drains: the server stops | outcomes of stages that are done; then it closes its side, and begins another stream, on another server if there is one | a message with `draining`, then results, no more leases; it ends the stream with UNAVAILABLE / DRAINING when the worker holds no lease, after 5 s at the latest |
+	// | is closed by the worker | nothing more | results of what was sent before; then it ends the stream with OK |
+	// | has broken | on another stream, or by CompleteStages and Heartbeat: outcomes without a result, beats of leases that are still worked on | – |
+	//
+	// For example, `>` is the worker and `<` the server:
+	//
+	//	> {"begin": {"workerId": "w1", "queues": ["thumbnails"]}, "capacity": 200}
+	//	< {}
+	//	< {"leases": [{"leaseToken": "a…", "input": {"page": 1}}, {"leaseToken": "b…", "input": {"page": 2}}]}
+	//	> {"leasesReceived": 2, "outcomes": [{"completeStage": {"leaseToken": "a…"}}]}
+	//	< {"results": [{"status": {}, "applied": true, "jobRevision": 3, "appliedRevision": 3}]}
+	//	> {"beats": [{"leaseToken": "b…", "progress": 0.5}]}
+	//	< {"statuses": [{"leaseToken": "b…", "status": {"directive": "LEASE_DIRECTIVE_CONTINUE", "ttl": "90s"}}]}
+	//
+	// Leases are those that LeaseStages grants, permits of stages included; beats are those of Heartbeat, and outcomes those of
+	// CompleteStages without all_or_none. Leases and tokens belong to no stream: each can be renewed and ended on any other, and by
+	// the unary rpcs.
+	// Lost connections: a lease whose receipt was not confirmed (`leases_received`, or a beat or an outcome of the lease) when the
+	// stream ends is released, and the attempt is not counted. One that was confirmed stays the worker's until it expires. An
+	// outcome without a result may have been applied: tell it again, the same content with the same token is answered as a
+	// replay (a failure or release needs a request_id for that).
+	// Cancelling: when the job of a held lease is cancelled, fails or is paused through the same server, the lease's status is
+	// sent at once; through another server within about a second, and with the next beat at the latest.
+	// Leasing: a stage whose last attempt ended as LEASE_EXPIRED is sent alone, and no other lease follows until it has ended.
+	// Flow: while more than 1,000 outcomes and beats or 1 MiB of them have no result, the server does not read on. A worker that
+	// does not read for 20 s (`watch_keepalive`) while the server has something to send loses the stream. Outcomes and beats are charged to
+	// the rate of essential calls; beyond it they wait.
+	// Errors: INVALID_ARGUMENT / INVALID_FIELD for a message that is malformed as a whole, of which nothing is applied;
+	// outcomes that are refused have their error in their result. RESOURCE_EXHAUSTED / STREAM_LIMIT, UNAUTHENTICATED /
+	// CREDENTIAL_INVALID when the credential ends, UNAVAILABLE / DRAINING. All but INVALID_FIELD and NAMESPACE_NOT_FOUND are worth
+	// another stream.
+	// Repeating: safe; see lost connections.
+	Work(grpc.BidiStreamingServer[WorkRequest, WorkResponse]) error
 	// Reports that the attempt failed. The server decides by class and policy whether the stage is tried again; the
 	// stage in the reply is in BACKOFF with next_attempt_time if so (READY if the policy waits for no time at all), else
 	// FAILED. In a job that is cancelling, the stage becomes CANCELLED.
@@ -331,6 +462,12 @@ func (UnimplementedWorkerServiceServer) UpdateStageProgress(context.Context, *Up
 }
 func (UnimplementedWorkerServiceServer) CompleteStage(context.Context, *CompleteStageRequest) (*CompleteStageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CompleteStage not implemented")
+}
+func (UnimplementedWorkerServiceServer) CompleteStages(context.Context, *CompleteStagesRequest) (*CompleteStagesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CompleteStages not implemented")
+}
+func (UnimplementedWorkerServiceServer) Work(grpc.BidiStreamingServer[WorkRequest, WorkResponse]) error {
+	return status.Error(codes.Unimplemented, "method Work not implemented")
 }
 func (UnimplementedWorkerServiceServer) FailStage(context.Context, *FailStageRequest) (*FailStageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method FailStage not implemented")
@@ -452,6 +589,31 @@ func _WorkerService_CompleteStage_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WorkerService_CompleteStages_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CompleteStagesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkerServiceServer).CompleteStages(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkerService_CompleteStages_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkerServiceServer).CompleteStages(ctx, req.(*CompleteStagesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkerService_Work_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(WorkerServiceServer).Work(&grpc.GenericServerStream[WorkRequest, WorkResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type WorkerService_WorkServer = grpc.BidiStreamingServer[WorkRequest, WorkResponse]
+
 func _WorkerService_FailStage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(FailStageRequest)
 	if err := dec(in); err != nil {
@@ -534,6 +696,10 @@ var WorkerService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _WorkerService_CompleteStage_Handler,
 		},
 		{
+			MethodName: "CompleteStages",
+			Handler:    _WorkerService_CompleteStages_Handler,
+		},
+		{
 			MethodName: "FailStage",
 			Handler:    _WorkerService_FailStage_Handler,
 		},
@@ -546,6 +712,13 @@ var WorkerService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _WorkerService_AddStages_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Work",
+			Handler:       _WorkerService_Work_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "interlock/v1/worker_service.proto",
 }
