@@ -285,7 +285,12 @@ impl Inner {
         }
     }
 
-    fn note_job(&mut self, (base, job, changes): Committed<'_>, now: Timestamp, has_line: &dyn Fn(ResourceKey) -> bool) {
+    fn note_job(
+        &mut self,
+        (base, job, changes): Committed<'_>,
+        now: Timestamp,
+        has_line: &dyn Fn(ResourceKey) -> bool,
+    ) {
         let Some(job) = job else {
             // A deleted job has no stages to be leased.
             let base = base.into_iter();
