@@ -8,7 +8,6 @@ mod connection;
 mod idle;
 mod metered;
 mod operators;
-mod pause;
 mod places;
 mod tls;
 

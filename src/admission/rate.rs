@@ -26,7 +26,7 @@ use tonic::{Code, Status};
 use tower::layer::{LayerFn, layer_fn};
 
 use super::message::MessageBody;
-use super::{CallClass, Inner, Outcome, Response, methods, namespace, peer, refusal, shares};
+use super::{CallClass, Inner, Outcome, Response, methods, namespace, peer, refusal};
 pub(super) use bucket::Bucket;
 pub use bucket::ClassRate;
 use bucket::{RateClock, Shortage};
@@ -195,10 +195,7 @@ where
         let class = method.class();
         let left = match self.limiter.charge_first(&client, class) {
             Ok(left) => left,
-            Err(status) => {
-                shares::note_refused(&request);
-                return ChargedCall::Refused(Some(status.into_http()));
-            }
+            Err(status) => return ChargedCall::Refused(Some(status.into_http())),
         };
         if method.is_work_stream {
             request.extensions_mut().insert(StreamCharge::new(Arc::clone(&client)));

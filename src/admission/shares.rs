@@ -27,8 +27,6 @@ pub(super) struct Taken {
     admitted: AtomicU64,
     /// Whether one of them had a valid credential.
     is_authenticated: AtomicBool,
-    /// Whether a call was refused because too many come, since this was last asked.
-    was_refused: AtomicBool,
 }
 
 impl ConnectionShare {
@@ -47,17 +45,6 @@ impl ConnectionShare {
         self.0.is_authenticated.load(Ordering::Relaxed)
     }
 
-    /// Notes that a call was refused because too many come.
-    pub fn note_refused(&self) {
-        self.0.was_refused.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether a call was refused because too many come, since this was last asked.
-    pub fn take_refused(&self) -> bool {
-        // Read first: most connections have none, and a swap writes.
-        self.0.was_refused.load(Ordering::Relaxed) && self.0.was_refused.swap(false, Ordering::Relaxed)
-    }
-
     /// Whether a call or a watch is in flight, other than of health and reflection.
     pub fn is_busy(&self) -> bool {
         self.0.calls.load(Ordering::Relaxed) > 0 || self.0.watches.load(Ordering::Relaxed) > 0
@@ -67,13 +54,6 @@ impl ConnectionShare {
 /// The share of the connection that a request came on.
 pub(super) fn of<B>(request: &http::Request<B>) -> ConnectionShare {
     request.extensions().get::<ConnectionShare>().cloned().unwrap_or_default()
-}
-
-/// Notes for the connection that a request came on that it is refused because too many come.
-pub(super) fn note_refused<B>(request: &http::Request<B>) {
-    if let Some(share) = request.extensions().get::<ConnectionShare>() {
-        share.note_refused();
-    }
 }
 
 /// Counts a call that the layer of credentials has let in for the connection that it came on.

@@ -14,7 +14,7 @@ use http::Request;
 use tonic::Code;
 use tower::layer::{LayerFn, layer_fn};
 
-use super::{Inner, Outcome, methods, namespace, refusal, shares};
+use super::{Inner, Outcome, methods, namespace, refusal};
 
 /// Says when a refused call is worth trying again, if new work of the namespace of this name is refused now.
 pub type Overload = Arc<dyn Fn(&str) -> Option<Duration> + Send + Sync>;
@@ -45,10 +45,7 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Shed<S> {
         let namespace = || namespace::of(&request).unwrap_or_default();
         match is_new_work.then(|| (self.overload)(namespace())).flatten() {
             None => Either::Left(self.inner.call(request)),
-            Some(retry_after) => {
-                shares::note_refused(&request);
-                Either::Right(ready(Ok(refused(retry_after))))
-            }
+            Some(retry_after) => Either::Right(ready(Ok(refused(retry_after)))),
         }
     }
 }

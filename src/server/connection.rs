@@ -23,7 +23,6 @@ use super::Options;
 use super::begun::Begun;
 use super::idle::{Ending, Idle, IdleLimits};
 use super::metered::{CALLS_PER_POLL, Metered, ReadQuota};
-use super::pause::Pause;
 use super::places::{Place, Places};
 use super::tls::{Presented, Tls};
 use crate::admission::{ConnectionShare, Peer, Response, Statistics};
@@ -205,7 +204,7 @@ async fn run<T, S>(
         })
         .service(service);
     let quota = ReadQuota::default();
-    let stream = TokioIo::new(Metered::new(stream, quota.clone(), Pause::new(share.clone())));
+    let stream = TokioIo::new(Metered::new(stream, quota.clone()));
     let connection = builder.serve_connection(stream, TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
     let mut old = std::pin::pin!(sleep(bounds.max_age.map(spread)));

@@ -6,7 +6,7 @@
 //! matter which frames a flood is made of; what h2 itself bounds (CONTINUATION, small DATA frames) it goes on to bound.
 //!
 //! **Quota.** HTTP/2 reads all that the socket has before it starts the calls that it has found. A quota for each poll of the connection
-//! bounds how many calls can be found, and reset again, in between. After a refusal the next read waits (see `pause`).
+//! bounds how many calls can be found, and reset again, in between.
 
 use std::io;
 use std::pin::Pin;
@@ -18,7 +18,6 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::PREFACE;
-use super::pause::Pause;
 
 /// Bytes read in one poll of a connection, but for the last read, which may go beyond it.
 const QUOTA_BYTES: usize = 64 << 10;
@@ -84,7 +83,6 @@ impl ReadQuota {
 pub(super) struct Metered<S> {
     stream: S,
     quota: ReadQuota,
-    pause: Pause,
     /// Bytes of the preface that have come; `None` if the peer speaks another protocol.
     preface: Option<usize>,
     inbound: Frames,
@@ -93,9 +91,9 @@ pub(super) struct Metered<S> {
 }
 
 impl<S> Metered<S> {
-    pub(super) fn new(stream: S, quota: ReadQuota, pause: Pause) -> Self {
+    pub(super) fn new(stream: S, quota: ReadQuota) -> Self {
         let (inbound, outbound) = (Frames::default(), Frames::default());
-        Metered { stream, quota, pause, preface: Some(0), inbound, outbound, tokens: Tokens::full(Instant::now()) }
+        Metered { stream, quota, preface: Some(0), inbound, outbound, tokens: Tokens::full(Instant::now()) }
     }
 
     /// Whether the peer may have sent this.
@@ -145,7 +143,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        ready!(self.pause.poll_over(context));
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         let received = &buffer.filled()[before..];

@@ -18,7 +18,7 @@ fn frame(kind: u8, flags: u8, bytes: u32) -> Vec<u8> {
 
 /// A connection whose peer has sent the preface.
 fn metered() -> Metered<()> {
-    let mut metered = Metered::new((), ReadQuota::default(), Pause::default());
+    let mut metered = Metered::new((), ReadQuota::default());
     assert!(metered.has_received(PREFACE));
     metered
 }
@@ -80,11 +80,11 @@ fn a_watch_explains_the_windows_it_opens() {
 
 #[test]
 fn other_protocols_are_not_counted() {
-    let mut metered = Metered::new((), ReadQuota::default(), Pause::default());
+    let mut metered = Metered::new((), ReadQuota::default());
     let text = b"POST / HTTP/1.1\r\n".repeat(1_000);
     assert!((0..100).all(|_| metered.has_received(&text)));
     // A preface in pieces is one.
-    let mut metered = Metered::new((), ReadQuota::default(), Pause::default());
+    let mut metered = Metered::new((), ReadQuota::default());
     assert!(PREFACE.chunks(5).all(|piece| metered.has_received(piece)));
     let flood = frame(PING, 1, 8).repeat(BURST as usize);
     assert!(metered.has_received(&flood) && !metered.has_received(&flood));
@@ -107,7 +107,7 @@ fn tokens_come_back_with_time_and_have_a_limit() {
 async fn a_quota_ends_a_poll_and_the_next_goes_on() {
     let (mut client, server) = tokio::io::duplex(1 << 20);
     let quota = ReadQuota::default();
-    let mut server = Metered::new(server, quota.clone(), Pause::default());
+    let mut server = Metered::new(server, quota.clone());
     client.write_all(&vec![1; 200_000]).await.expect("sent");
     let mut buffer = vec![0; 8 << 10];
     quota.renew();
