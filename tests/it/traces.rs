@@ -198,7 +198,8 @@ async fn calls_of(collector: &Collector, name: &str) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_without_a_credential_get_a_bounded_number_of_traces() {
     let (collector, url) = Collector::start().await;
-    let program = traced(&Database::fresh().await, &url).await;
+    let database = Database::fresh().await;
+    let program = traced(&database, &url).await;
     let most = flood(&program.api, 3_000).await;
     program.terminate();
     assert_eq!(program.ended().await, Some(0));

@@ -13,7 +13,8 @@ const PER_CONNECTION: u32 = 1_024;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_take_the_memory_that_was_sent_and_not_what_they_claim() {
-    let program = Program::start(&Database::fresh().await).await;
+    let database = Database::fresh().await;
+    let program = Program::start(&database).await;
     let before = program.resident_bytes();
     let mut wire = Wire::open(program.address).await;
     // 4 MiB each, of which nothing comes.

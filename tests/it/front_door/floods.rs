@@ -14,7 +14,9 @@ async fn honest(api: &Api) -> Duration {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn floods_of_frames_are_closed_and_fill_no_log() {
-    let (program, log) = Program::logged(&Database::fresh().await).await;
+    // Held to the end: Postgres stops when no database of it is in use.
+    let database = Database::fresh().await;
+    let (program, log) = Program::logged(&database).await;
     program.api.submit(new_job("film", vec![new_stage("voice")])).await;
     let floods = [
         ("acknowledgements that nobody asked for", frame(PING, ACK, 0, &[7; 8])),
