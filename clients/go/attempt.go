@@ -155,7 +155,7 @@ func (a *Attempt) renewed(ttl time.Duration, sent time.Time) {
 	a.due, a.expires = sent.Add(a.interval()), sent.Add(ttl)
 }
 
-// request is the one that ends an attempt. Nil: there is none, the lease is lost.
+// endRequest is the one that ends an attempt; `stopped`: the handler ended because of its context. Nil: there is none, the lease is lost.
 func endRequest(token string, outcome any, err error, reason StopReason, stopped bool) proto.Message {
 	switch {
 	case err == nil:

@@ -181,7 +181,7 @@ func (c *Client) renew(ctx context.Context, permit *Permit, lose context.CancelC
 	pause := permit.ttl / 3
 	for permit.ttl > 0 && sleep(ctx, pause) == nil {
 		sent := time.Now()
-		limited, cancel := context.WithDeadline(ctx, later(expires, sent.Add(100*time.Millisecond)))
+		limited, cancel := context.WithTimeout(ctx, max(time.Until(expires), 100*time.Millisecond))
 		response, err := Call(limited, c, c.Permits.RenewPermits, &pb.RenewPermitsRequest{PermitTokens: []string{permit.Token}})
 		cancel()
 		switch {
@@ -253,11 +253,4 @@ func hostAndProcess() string {
 		host = "unknown"
 	}
 	return cut(fmt.Sprintf("%s:%d", host, os.Getpid()), 128)
-}
-
-func later(one, other time.Time) time.Time {
-	if one.After(other) {
-		return one
-	}
-	return other
 }

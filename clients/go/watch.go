@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
 	pb "interlock/clients/go/interlockv1"
@@ -59,7 +58,7 @@ func (c *Client) Watch(ctx context.Context, jobID string, options WatchOptions) 
 	}
 	return func(yield func(JobUpdate, error) bool) {
 		at := &position{job: &pb.Job{JobId: jobID, Revision: options.FromRevision, StagesTruncated: options.FromRevision > 0}}
-		retry, failingSince := 0, time.Time{}
+		retry, failingSince, hasWorked := 0, time.Time{}, false
 		for {
 			worked, isOver, err := c.watchOnce(ctx, at, options.Silence, yield)
 			if isOver {
@@ -70,14 +69,14 @@ func (c *Client) Watch(ctx context.Context, jobID string, options WatchOptions) 
 				return
 			}
 			if worked {
-				retry, failingSince, at.hasWorked = 0, time.Time{}, true
+				retry, failingSince, hasWorked = 0, time.Time{}, true
 			}
 			if failingSince.IsZero() {
 				failingSince = time.Now()
 			}
 			wait := c.backoff.wait(retry, err)
 			retry++
-			if !canBeResumed(err, at.hasWorked) || time.Since(failingSince)+wait > options.Patience {
+			if !canBeResumed(err, hasWorked) || time.Since(failingSince)+wait > options.Patience {
 				yield(JobUpdate{}, err)
 				return
 			}
@@ -118,11 +117,7 @@ func (c *Client) watchOnce(
 			return worked, false, fmt.Errorf("%w: nothing was heard for %s", errBroken, silence)
 		}
 		if err != nil {
-			var trailer metadata.MD
-			if stream != nil {
-				trailer = stream.Trailer()
-			}
-			return worked, false, fromRPC(err, trailer)
+			return worked, false, fromRPC(err, stream.Trailer())
 		}
 		wasLost := at.mustReread
 		update, err := at.take(response)
@@ -163,8 +158,8 @@ func canBeResumed(err error, hasWorked bool) bool {
 
 // position is how far the updates of a job have come.
 type position struct {
-	job                        *pb.Job
-	mustReread, gap, hasWorked bool
+	job             *pb.Job
+	mustReread, gap bool
 }
 
 func (p *position) from() int64 {

@@ -232,41 +232,33 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> InterlockError:
     details = trailers.get(_DETAILS)
     if isinstance(details, bytes):
         status.ParseFromString(details)
-    info, retry_after, violations, current = _details(status)
-    forbidden = False
-    pushback = _milliseconds(trailers.get(_PUSHBACK))
-    if pushback is not None:
-        forbidden = pushback < 0
-        retry_after = retry_after if forbidden else pushback / 1e3
-    reason = info.reason if info.domain == _DOMAIN else ""
-    kind = _BY_REASON.get(reason) or _BY_CODE.get(error.code(), InterlockError)
-    raised = kind(
-        error.code(),
-        error.details() or "",
-        reason=reason,
-        metadata=dict(info.metadata),
-        retry_after=retry_after,
-        retry_forbidden=forbidden,
-        violations=violations,
-    )
-    raised.current = current
-    return raised
+    return _typed(error.code(), error.details() or "", status, _milliseconds(trailers.get(_PUSHBACK)))
 
 
 def from_status(status: status_pb2.Status) -> InterlockError | None:
     """The typed error for the status of one of many results. None: it is OK."""
     if status.code == 0:
         return None
-    code = _BY_NUMBER.get(status.code, grpc.StatusCode.UNKNOWN)
+    return _typed(_BY_NUMBER.get(status.code, grpc.StatusCode.UNKNOWN), status.message, status)
+
+
+def _typed(
+    code: grpc.StatusCode, message: str, status: status_pb2.Status, pushback: int | None = None
+) -> InterlockError:
     info, retry_after, violations, current = _details(status)
+    forbidden = False
+    if pushback is not None:
+        forbidden = pushback < 0
+        retry_after = retry_after if forbidden else pushback / 1e3
     reason = info.reason if info.domain == _DOMAIN else ""
     kind = _BY_REASON.get(reason) or _BY_CODE.get(code, InterlockError)
     raised = kind(
         code,
-        status.message,
+        message,
         reason=reason,
         metadata=dict(info.metadata),
         retry_after=retry_after,
+        retry_forbidden=forbidden,
         violations=violations,
     )
     raised.current = current

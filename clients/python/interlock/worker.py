@@ -226,7 +226,7 @@ class Worker:
         self._handling += 1
         task.add_done_callback(ended)
 
-    def _handled(self, attempt: Attempt) -> None:
+    def _handled(self) -> None:
         """Its handler has ended; its outcome is to be told."""
         self._handling -= 1
         self._changed.set()
@@ -241,7 +241,7 @@ class Worker:
         most = self.concurrency if self.concurrency > 1 else 0
         if telling > most:
             return 0
-        free = self.concurrency - self._handling - (telling if self.concurrency == 1 else 0)
+        free = self.concurrency - self._handling
         # Not one by one, if there are many.
         return min(free, _STAGES) if free * _FREE_SHARE >= self.concurrency else 0
 
@@ -254,7 +254,7 @@ class Worker:
                 await asyncio.wait([handling])
             finally:
                 handling.cancel()
-                self._handled(attempt)
+                self._handled()
             attempt.is_reporting_end = True
             result = Raised(asyncio.CancelledError()) if handling.cancelled() else handling.result()
             if isinstance(result, Raised):

@@ -269,10 +269,7 @@ export class HeldPermit implements AsyncDisposable {
    * @throws PermitLost if it was lost before.
    */
   async release(): Promise<void> {
-    const lost = await this.end(newOutcome({}));
-    if (lost !== undefined) {
-      throw lost;
-    }
+    await this.#endOrThrow(newOutcome({}));
   }
 
   /**
@@ -282,7 +279,11 @@ export class HeldPermit implements AsyncDisposable {
    * @throws PermitLost if the permit was lost before.
    */
   async [Symbol.asyncDispose](): Promise<void> {
-    const lost = await this.end(newOutcome({ failureClass: FailureClass.CANCELLED }));
+    await this.#endOrThrow(newOutcome({ failureClass: FailureClass.CANCELLED }));
+  }
+
+  async #endOrThrow(outcome: PermitOutcome): Promise<void> {
+    const lost = await this.end(outcome);
     if (lost !== undefined) {
       throw lost;
     }

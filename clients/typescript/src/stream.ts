@@ -1,7 +1,7 @@
 // Streams of updates that go on when their connection breaks.
 import { Code } from "@connectrpc/connect";
 import { DeadlineExceeded, InterlockError, ResourceExhausted, Unavailable } from "./errors.js";
-import { type Backoff, onAbort, sleep } from "./retry.js";
+import { type Backoff, linked, onAbort, sleep } from "./retry.js";
 
 /** A server says every 20 s that a stream lives. This is three times that. */
 const SILENCE_MS = 60_000;
@@ -87,7 +87,17 @@ export class Stream<T> {
     this.#tryNextServer = tryNextServer;
     this.#silenceMs = options.silenceMs ?? SILENCE_MS;
     this.#patienceMs = options.patienceMs ?? PATIENCE_MS;
-    this.#unlink = this.#closeWith(options.closing, options.signal);
+    const { signal, unlink } = linked(options.closing, options.signal);
+    this.#unlink = unlink;
+    const close = () => {
+      this.#closed.abort(new CloseReason("closed", { cause: signal.reason }));
+      this.#drop();
+    };
+    if (signal.aborted) {
+      close();
+    } else {
+      onAbort(signal, close);
+    }
   }
 
   /** Whether it was closed, by its reader or with the client. */
@@ -224,26 +234,6 @@ export class Stream<T> {
       throw reason.cause;
     }
     return undefined;
-  }
-
-  #closeWith(...signals: readonly (AbortSignal | undefined)[]): () => void {
-    const links: (() => void)[] = [];
-    for (const signal of signals) {
-      const close = () => {
-        this.#closed.abort(new CloseReason("closed", { cause: signal?.reason }));
-        this.#drop();
-      };
-      if (signal?.aborted) {
-        close();
-      } else if (signal !== undefined) {
-        links.push(onAbort(signal, close));
-      }
-    }
-    return () => {
-      for (const unlink of links) {
-        unlink();
-      }
-    };
   }
 }
 
