@@ -86,6 +86,8 @@ class FakeServer(
         self.metadata: list[dict[str, str | bytes]] = []
         self.refusals: list[Refusal] = []
         """The next calls, except for work and by heartbeat, fail with these."""
+        self.lacks: set[str] = set()
+        """Rpcs that it does not know."""
         self.refused_outcomes: dict[str, Refusal] = {}
         """The next outcomes in CompleteStages, by lease token, are refused with these."""
         self.streams: list[Script] = []
@@ -134,6 +136,8 @@ class FakeServer(
             self.calls.append((name, request))
             self.metadata.append(dict(context.invocation_metadata()))
             self._called.notify_all()
+        if name in self.lacks:
+            await self._refuse(context, Refusal(grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED"))
         if name not in {"LeaseStages", "Heartbeat"} and self.refusals:
             await self._refuse(context, self.refusals.pop(0))
 

@@ -68,7 +68,7 @@ async def test_a_server_without_batches_is_told_one_by_one() -> None:
         await asyncio.sleep(0)
 
     async with working(handler, concurrency=20) as (server, _):
-        server.refusals = [Refusal(grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED") for _ in range(1)]
+        server.lacks = {"CompleteStages"}
         for i in range(40):
             server.offer(str(i))
         await server.until(lambda: len(server.of("CompleteStage")) >= 39 and len(told(server)) == 40)
