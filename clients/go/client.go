@@ -202,6 +202,10 @@ func withRequestID[Request proto.Message](request Request) Request {
 	if field == nil || message.Has(field) {
 		return request
 	}
+	if many, ok := any(request).(*pb.CompleteStagesRequest); ok && !many.GetAllOrNone() {
+		// Then each outcome can have one of its own.
+		return request
+	}
 	copied := proto.Clone(request)
 	copied.ProtoReflect().Set(field, protoreflect.ValueOfString(newUUID()))
 	return copied.(Request)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -270,5 +271,16 @@ func TestResponsesBecomeFailures(t *testing.T) {
 		if !errors.As(interlock.CheckResponse(response(status, "7")), &failure) || failure.Class != want || failure.RetryAfter != 7*time.Second {
 			t.Fatal(status, failure)
 		}
+	}
+}
+
+func TestManyOutcomesWithoutAllOrNoneHaveRequestIDsOfTheirOwn(t *testing.T) {
+	c := client(t, shared.address)
+	complete := &pb.CompleteStageRequest{Target: &pb.CompleteStageRequest_LeaseToken{LeaseToken: "no token"}}
+	outcome := &pb.StageOutcome{Outcome: &pb.StageOutcome_CompleteStage{CompleteStage: complete}}
+	request := &pb.CompleteStagesRequest{Outcomes: []*pb.StageOutcome{outcome}}
+	response := must[*pb.CompleteStagesResponse](t)(interlock.Call(bounded(t), c, c.Workers.CompleteStages, request))
+	if len(response.GetResults()) != 1 || response.GetResults()[0].GetStatus().GetCode() != int32(codes.InvalidArgument) {
+		t.Fatal(response)
 	}
 }

@@ -17,6 +17,7 @@ import grpc
 from google.protobuf.message import Message
 
 from interlock.client import Client
+from interlock.connection import with_request_id
 from interlock.errors import DeadlineExceeded, InterlockError, from_status
 from interlock.retry import can_be_repeated
 from interlock.tracing import outside_of_traces
@@ -68,6 +69,8 @@ class Outcomes:
             InterlockError: what the server said last.
         """
         deadline = time.monotonic() + timeout
+        # Also of one that is sent together with others: any of them may be repeated.
+        request = with_request_id(request)
         if type(request) not in _FIELDS or not self._has_batches:
             await self._alone(request, deadline)
             return

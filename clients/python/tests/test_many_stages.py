@@ -41,6 +41,10 @@ async def test_outcomes_that_come_together_are_told_together() -> None:
         batches = server.of("CompleteStages")
         assert sum(len(call.outcomes) for call in batches) >= 40
         assert not any(call.HasField("request_id") for call in batches)
+        outcomes = [it for call in batches for it in call.outcomes]
+        ids = {getattr(it, it.WhichOneof("outcome")).request_id for it in outcomes}
+        assert len(ids) == len(outcomes)
+        assert "" not in ids
         assert set(told(server).values()) == {1}
         failed = [it.fail_stage for call in batches for it in call.outcomes if it.WhichOneof("outcome") == "fail_stage"]
         failed += server.of("FailStage")

@@ -199,6 +199,10 @@ export function withRequestId<I extends DescMessage>(schema: I, message: Message
   if (schema.field.requestId === undefined || ("requestId" in message && message.requestId !== undefined)) {
     return message;
   }
+  if ("allOrNone" in message && !message.allOrNone) {
+    // Many outcomes (CompleteStages), each of which can have one of its own.
+    return message;
+  }
   return { ...message, requestId: crypto.randomUUID() };
 }
 

@@ -16,7 +16,7 @@ import {
   VersionMismatch,
   Worker,
 } from "../src/index.js";
-import { AdminService, JobService } from "../src/v1.js";
+import { AdminService, JobService, WorkerService } from "../src/v1.js";
 import { Deferred, realServer, unique, untilJob, untilStopped, within, working } from "./support.js";
 
 const real = realServer();
@@ -296,4 +296,10 @@ test("a call ends with the reason of its signal", async () => {
   const reason = new Error("not needed any more");
   controller.abort(reason);
   await assert.rejects(within(waiting), reason);
+});
+
+test("many outcomes without all_or_none have request ids of their own", async () => {
+  const outcome = { case: "completeStage", value: { target: { case: "leaseToken", value: "no token" } } } as const;
+  const { results } = await real.client.call(WorkerService.method.completeStages, { outcomes: [{ outcome }] });
+  assert.deepEqual([results.length, results[0]?.status?.code], [1, 3]);
 });
