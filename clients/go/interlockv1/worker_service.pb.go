@@ -1471,7 +1471,8 @@ func (x *CompleteStagesRequest) GetReturnStages() bool {
 // How one attempt ended.
 type StageOutcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The request of the rpc that would tell it alone. Its own `request_id` must be unset with all_or_none. Required.
+	// The request of the rpc that would tell it alone. Its own `request_id` must be unset with all_or_none; `return_current` has no
+	// effect here. Required.
 	//
 	// Types that are valid to be assigned to Outcome:
 	//

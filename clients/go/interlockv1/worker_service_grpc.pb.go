@@ -139,7 +139,8 @@ type WorkerServiceClient interface {
 	// does not read for 20 s (`watch_keepalive`) while the server has something to send loses the stream. Outcomes and beats are charged to
 	// the rate of essential calls; beyond it they wait.
 	// Errors: INVALID_ARGUMENT / INVALID_FIELD for a message that is malformed as a whole, of which nothing is applied;
-	// outcomes that are refused have their error in their result. RESOURCE_EXHAUSTED / STREAM_LIMIT, UNAUTHENTICATED /
+	// outcomes that are refused have their error in their result. RESOURCE_EXHAUSTED / STREAM_LIMIT, RESOURCE_EXHAUSTED /
+	// OVERLOADED for a worker that does not read, UNAUTHENTICATED /
 	// CREDENTIAL_INVALID when the credential ends, UNAVAILABLE / DRAINING. All but INVALID_FIELD and NAMESPACE_NOT_FOUND are worth
 	// another stream.
 	// Repeating: safe; see lost connections.
@@ -398,7 +399,8 @@ type WorkerServiceServer interface {
 	// does not read for 20 s (`watch_keepalive`) while the server has something to send loses the stream. Outcomes and beats are charged to
 	// the rate of essential calls; beyond it they wait.
 	// Errors: INVALID_ARGUMENT / INVALID_FIELD for a message that is malformed as a whole, of which nothing is applied;
-	// outcomes that are refused have their error in their result. RESOURCE_EXHAUSTED / STREAM_LIMIT, UNAUTHENTICATED /
+	// outcomes that are refused have their error in their result. RESOURCE_EXHAUSTED / STREAM_LIMIT, RESOURCE_EXHAUSTED /
+	// OVERLOADED for a worker that does not read, UNAUTHENTICATED /
 	// CREDENTIAL_INVALID when the credential ends, UNAVAILABLE / DRAINING. All but INVALID_FIELD and NAMESPACE_NOT_FOUND are worth
 	// another stream.
 	// Repeating: safe; see lost connections.
