@@ -46,7 +46,7 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Drained<S> {
     fn call(&mut self, request: Request<B>) -> Answer {
         let method = methods::of(&request);
         let answer = self.inner.call(request);
-        if !method.is_watch || method.is_work_stream {
+        if method.ends_by_itself() {
             return Box::pin(answer);
         }
         let draining = self.draining.clone();

@@ -84,6 +84,11 @@ impl Method {
         items_field: None,
     };
 
+    /// Whether its calls end by themselves when the server drains. Watches go on until they are ended.
+    pub fn ends_by_itself(&self) -> bool {
+        !self.is_watch || self.is_work_stream
+    }
+
     /// The bucket that its calls are charged to.
     pub fn class(&self) -> CallClass {
         match self {

@@ -92,10 +92,7 @@ impl Statistics {
 
     /// The same without watches, which have no end of their own. Work streams end when the server drains.
     pub fn unanswered(&self) -> u64 {
-        let ends = |path: &str| {
-            let method = self.methods.find(path);
-            !method.is_watch || method.is_work_stream
-        };
+        let ends = |path: &str| self.methods.find(path).ends_by_itself();
         let calls = self.methods.paths().iter().zip(&self.counters).filter(|(path, _)| ends(path));
         u64::try_from(calls.map(|(_, counters)| counters.in_flight.load(Ordering::Relaxed)).sum::<i64>()).unwrap_or(0)
     }

@@ -42,7 +42,7 @@ impl Address {
         Self { endpoint: self.endpoint.initial_stream_window_size(bytes), ..self }
     }
 
-    /// A new connection.
+    /// Opens a connection; its calls carry the key of the server, if there is one.
     pub async fn connect(&self) -> anyhow::Result<KeyedChannel> {
         let channel = self.endpoint.connect().await?;
         Ok(KeyedChannel { channel, authorization: self.authorization.clone() })

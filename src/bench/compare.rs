@@ -127,11 +127,10 @@ impl Scene<'_> {
         let mut ours = row(name, "interlock", in_flight, &pairs.iter().map(|(a, _)| a).collect::<Vec<_>>());
         ours.memory_bytes = self.pair.ours.memory_bytes();
         let both = pairs.iter().filter_map(|(a, b)| Some(a.sample.per_second() / b.as_ref()?.sample.per_second()));
-        let mut ratios: Vec<f64> = both.collect();
-        ratios.sort_by(f64::total_cmp);
-        let (Some(smallest), Some(largest)) = (ratios.first(), ratios.last()) else { return vec![ours] };
-        ours.ratio = Some(ratios[ratios.len() / 2]);
-        ours.spread = Some((*smallest, *largest));
+        ours.set_ratios(both);
+        if ours.ratio.is_none() {
+            return vec![ours];
+        }
         let theirs: Vec<&Run> = pairs.iter().filter_map(|(_, b)| b.as_ref()).collect();
         let mut theirs = row(name, "per request", in_flight, &theirs);
         (theirs.ratio, theirs.spread) = (Some(1.0), Some((1.0, 1.0)));

@@ -68,11 +68,7 @@ async fn in_turn(scene: &Scene<'_>, variants: &[Variant], in_flight: usize) -> a
     let tell = |(variant, of_variant): (&Variant, &Vec<Run>)| {
         let mut row = row("update many jobs", variant.name, in_flight, &of_variant.iter().collect::<Vec<_>>());
         let both = of_variant.iter().zip(&runs[0]);
-        let mut ratios: Vec<f64> =
-            both.map(|(run, plain)| run.sample.per_second() / plain.sample.per_second()).collect();
-        ratios.sort_by(f64::total_cmp);
-        row.ratio = ratios.get(ratios.len() / 2).copied();
-        row.spread = ratios.first().copied().zip(ratios.last().copied());
+        row.set_ratios(both.map(|(run, plain)| run.sample.per_second() / plain.sample.per_second()));
         row.memory_bytes = variant.server.memory_bytes();
         row
     };

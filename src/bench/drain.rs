@@ -72,10 +72,7 @@ pub async fn drain(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
         let beside = runs
             .iter()
             .filter_map(|pair| Some(pair.get(i)?.sample.per_second() / pair.get(WAYS.len())?.sample.per_second()));
-        let mut ratios: Vec<f64> = beside.collect();
-        ratios.sort_by(f64::total_cmp);
-        row.ratio = ratios.get(ratios.len() / 2).copied();
-        row.spread = ratios.first().copied().zip(ratios.last().copied());
+        row.set_ratios(beside);
         row.memory_bytes = scene.pair.ours.memory_bytes();
         rows.push(row);
     }

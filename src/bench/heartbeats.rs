@@ -8,7 +8,7 @@ use super::address::KeyedChannel;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::compare::{Scene, row};
-use super::load::{Sample, channels, closed_loop};
+use super::load::{Sample, channels, closed_loop, micros};
 use super::report::Row;
 use crate::proto;
 use crate::proto::job_service_client::JobServiceClient;
@@ -32,32 +32,33 @@ type Calls = Arc<Vec<proto::HeartbeatRequest>>;
 
 /// What came of the beats beside their latency.
 #[derive(Default)]
-struct Told {
+struct Failures {
     refused: AtomicU64,
     lost: AtomicU64,
 }
 
-/// Both loads.
+/// Beats half of `--stages` live leases every ten seconds, then at full speed; one row for each load.
 pub async fn heartbeats(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let server = &scene.pair.ours;
     let channels = channels(&server.address, IN_FLIGHT * 64).await?;
     let leases = scene.settings.stages / 2;
     let calls = Arc::new(lease(scene, &channels, leases).await?);
-    let told = Arc::new(Told::default());
+    let failures = Arc::new(Failures::default());
     // All are fresh when it begins, however long it took to grant them.
     for request in calls.iter() {
-        let _refused = beat(channels[0].clone(), request.clone(), &told).await;
+        let _refused = beat(channels[0].clone(), request.clone(), &failures).await;
     }
     let mut rows = Vec::new();
     let run = scene.settings.run * OPEN_LOOP_RUNS;
-    let measured = scene.costed(server, open_loop(&channels, &calls, run, &told)).await?;
-    rows.push(tell("heartbeats each 10 s", calls.len(), &[&measured], &told));
+    let measured = scene.costed(server, open_loop(&channels, &calls, run, &failures)).await?;
+    rows.push(tell("heartbeats each 10 s", calls.len(), &[&measured], &failures));
     for in_flight in scene.settings.in_flight(&[IN_FLIGHT]) {
         let call = {
-            let (calls, told) = (calls.clone(), told.clone());
+            let (calls, failures) = (calls.clone(), failures.clone());
             move |channel: KeyedChannel, n: u64| {
-                let (request, told) = (calls[usize::try_from(n).unwrap_or(0) % calls.len()].clone(), told.clone());
-                async move { Ok(beat(channel, request, &told).await.is_ok()) }
+                let (request, failures) =
+                    (calls[usize::try_from(n).unwrap_or(0) % calls.len()].clone(), failures.clone());
+                async move { Ok(beat(channel, request, &failures).await.is_ok()) }
             }
         };
         let work = async {
@@ -65,11 +66,11 @@ pub async fn heartbeats(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
             Ok(Sample { calls: sample.applied * PER_CALL as u64, ..sample })
         };
         let measured = scene.costed(server, work).await?;
-        rows.push(tell("heartbeats, full speed", in_flight, &[&measured], &told));
+        rows.push(tell("heartbeats, full speed", in_flight, &[&measured], &failures));
     }
     rows.iter_mut().for_each(|row| row.memory_bytes = server.memory_bytes());
-    let lost = told.lost.load(Ordering::Relaxed);
-    anyhow::ensure!(lost == 0, "{lost} beats were told LOST although their leases were kept");
+    let lost = failures.lost.load(Ordering::Relaxed);
+    anyhow::ensure!(lost == 0, "{lost} beats were failures LOST although their leases were kept");
     if let Some(database) = &scene.database {
         let live = database.live_leases(&scene.name).await?;
         anyhow::ensure!(live == leases as i64, "{live} of {leases} leases are stored as live");
@@ -117,14 +118,18 @@ async fn lease(
     Ok(beats.chunks(PER_CALL).map(|beats| proto::HeartbeatRequest { beats: beats.to_vec() }).collect())
 }
 
-/// One call.
-async fn beat(channel: KeyedChannel, request: proto::HeartbeatRequest, told: &Told) -> Result<(), tonic::Status> {
+/// Sends one Heartbeat, and counts if it was refused and how many of its leases are lost.
+async fn beat(
+    channel: KeyedChannel,
+    request: proto::HeartbeatRequest,
+    failures: &Failures,
+) -> Result<(), tonic::Status> {
     let reply = WorkerServiceClient::new(channel).heartbeat(request).await.inspect_err(|_| {
-        told.refused.fetch_add(1, Ordering::Relaxed);
+        failures.refused.fetch_add(1, Ordering::Relaxed);
     })?;
     let lost = proto::LeaseDirective::Lost as i32;
     let lost = reply.into_inner().statuses.iter().filter(|status| status.directive == lost).count();
-    told.lost.fetch_add(lost as u64, Ordering::Relaxed);
+    failures.lost.fetch_add(lost as u64, Ordering::Relaxed);
     Ok(())
 }
 
@@ -133,7 +138,7 @@ async fn open_loop(
     channels: &[KeyedChannel],
     calls: &Calls,
     run: Duration,
-    told: &Arc<Told>,
+    failures: &Arc<Failures>,
 ) -> anyhow::Result<Sample> {
     let (began, every) = (Instant::now(), EVERY.div_f64(calls.len() as f64));
     let mut tick = tokio::time::interval(Duration::from_millis(1));
@@ -145,15 +150,17 @@ async fn open_loop(
             let due = began + every * sent;
             let (channel, request) =
                 (channels[sent as usize % channels.len()].clone(), calls[sent as usize % calls.len()].clone());
-            let told = told.clone();
-            tasks.push(tokio::spawn(async move { beat(channel, request, &told).await.ok().map(|()| due.elapsed()) }));
+            let failures = failures.clone();
+            tasks.push(tokio::spawn(
+                async move { beat(channel, request, &failures).await.ok().map(|()| due.elapsed()) },
+            ));
             sent += 1;
         }
     }
     let mut sample = Sample::default();
     for task in tasks {
         let answered = task.await?;
-        sample.latencies.extend(answered.map(|took| u32::try_from(took.as_micros()).unwrap_or(u32::MAX)));
+        sample.latencies.extend(answered.map(micros));
     }
     sample.latencies.sort_unstable();
     sample.calls = (sample.latencies.len() * PER_CALL) as u64;
@@ -162,7 +169,7 @@ async fn open_loop(
     Ok(sample)
 }
 
-fn tell(workload: &str, in_flight: usize, runs: &[&super::compare::Run], told: &Told) -> Row {
+fn tell(workload: &str, in_flight: usize, runs: &[&super::compare::Run], failures: &Failures) -> Row {
     let row = row(workload, "interlock", in_flight, runs);
     let cores = |us: f64| us * row.per_second / 1e4;
     eprintln!(
@@ -171,7 +178,7 @@ fn tell(workload: &str, in_flight: usize, runs: &[&super::compare::Run], told: &
         row.per_second,
         f64::from(row.p50_us) / 1_000.0,
         f64::from(row.p99_us) / 1_000.0,
-        told.refused.load(Ordering::Relaxed),
+        failures.refused.load(Ordering::Relaxed),
         cores(row.server_cpu_us),
         cores(row.postgres_cpu_us),
         row.commits * row.per_second,

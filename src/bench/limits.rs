@@ -17,7 +17,7 @@ use tower::{Layer, Service, service_fn};
 
 use super::address::{Address, KeyedChannel};
 use super::compare::Scene;
-use super::load::{Sample, channels};
+use super::load::{Sample, channels, micros};
 use super::report::Row;
 use super::servers::Server;
 use crate::admission::{ClassRate, ClientRates, Methods, Peer, RateLimiter, Response, rate_limit};
@@ -185,7 +185,7 @@ async fn client(channel: KeyedChannel, namespace: String, rate: f64, i: usize, r
         calls.spawn(async move {
             let sent = Instant::now();
             let code = write(channel, &namespace).await;
-            let micros = u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX);
+            let micros = micros(sent.elapsed());
             (code, (sent.duration_since(began) >= SETTLED).then_some(micros))
         });
     }

@@ -35,6 +35,11 @@ impl Sample {
     }
 }
 
+/// In whole microseconds, as latencies are kept.
+pub fn micros(time: Duration) -> u32 {
+    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
+}
+
 /// Connections for so many calls in flight.
 pub async fn channels(address: &Address, in_flight: usize) -> anyhow::Result<Vec<KeyedChannel>> {
     let connections = in_flight.div_ceil(PER_CONNECTION).max(1);
@@ -68,7 +73,7 @@ where
             while !stop.load(Ordering::Relaxed) {
                 let sent = Instant::now();
                 applied += u64::from(call(channel.clone(), next.fetch_add(1, Ordering::Relaxed)).await?);
-                latencies.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
+                latencies.push(micros(sent.elapsed()));
             }
             Ok::<_, tonic::Status>((latencies, applied))
         }));

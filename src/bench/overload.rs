@@ -20,7 +20,7 @@ use bystanders::{Bystanders, Seen};
 use super::address::KeyedChannel;
 use super::compare::Scene;
 use super::encoded::{Encoded, call};
-use super::load::{Sample, channels, closed_loop};
+use super::load::{Sample, channels, closed_loop, micros};
 use super::report::Row;
 use crate::proto;
 
@@ -140,9 +140,8 @@ fn tell(
 
 /// The answers with some codes.
 fn sorted(answered: &[Answered], wanted: impl Fn(Code) -> bool) -> Sample {
-    let micros = |time: &Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
     let mut latencies: Vec<u32> =
-        answered.iter().filter(|(_, code)| wanted(*code)).map(|(time, _)| micros(time)).collect();
+        answered.iter().filter(|(_, code)| wanted(*code)).map(|(time, _)| micros(*time)).collect();
     latencies.sort_unstable();
     Sample { calls: latencies.len() as u64, latencies, ..Sample::default() }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::load::Sample;
+use super::load::{Sample, micros};
 use crate::store::connection::{Run, Target};
 
 const RECORDS: &str = "CREATE TABLE IF NOT EXISTS raw_records (record_id text PRIMARY KEY, version bigint NOT NULL, \
@@ -59,7 +59,7 @@ pub async fn update_records(
                         client.rows(UNNEST_SQL, &[&ids, &field]).await?
                     }
                 };
-                latencies.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
+                latencies.push(micros(sent.elapsed()));
             }
             anyhow::Ok(latencies)
         }));
@@ -90,7 +90,7 @@ pub async fn advisory_locks(url: &str, connections: usize, run: Duration) -> any
                 let sent = Instant::now();
                 client.rows("SELECT pg_advisory_lock(4711)", &[]).await?;
                 client.rows("SELECT pg_advisory_unlock(4711)", &[]).await?;
-                latencies.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
+                latencies.push(micros(sent.elapsed()));
             }
             anyhow::Ok(latencies)
         }));

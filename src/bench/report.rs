@@ -56,6 +56,14 @@ impl Row {
             memory_bytes: 0,
         }
     }
+
+    /// The median of the ratios of some pairs, and their spread; nothing if there are none.
+    pub fn set_ratios(&mut self, ratios: impl Iterator<Item = f64>) {
+        let mut ratios: Vec<f64> = ratios.collect();
+        ratios.sort_by(f64::total_cmp);
+        self.ratio = ratios.get(ratios.len() / 2).copied();
+        self.spread = ratios.first().copied().zip(ratios.last().copied());
+    }
 }
 
 #[derive(Serialize)]

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::id::{JobKey, LeaseToken, NamespaceId, StageNo};
 use super::job::JobState;
-use super::permit::step_back::SLACK;
+use super::stage::ends_too_far_ahead;
 use super::time::Timestamp;
 
 /// Where a lease is stored: a stage has at most one.
@@ -69,9 +69,8 @@ impl StoredLease {
     /// Brings back an end that lies further ahead than the lease lasts, because the clock stepped back. What is stored follows later (see
     /// `task/step_back.rs`).
     pub fn step_back(&mut self, now: Timestamp) {
-        let latest = now.after(self.duration);
-        if self.expires_at > latest.after(SLACK) {
-            self.expires_at = latest;
+        if ends_too_far_ahead(self.expires_at, self.duration, now) {
+            self.expires_at = now.after(self.duration);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Stages that can be leased: their order in a queue, and what a change of a job does to them.
 
-use super::id::{JobKey, Name, StageNo};
+use super::id::{JobKey, Name, NamespaceId, StageNo};
 use super::job::{Changes, Job};
 use super::permit::ResourceKey;
 use super::stage::Stage;
@@ -74,7 +74,19 @@ pub enum ReadyChange {
     Ended,
 }
 
+impl ReadyStage {
+    /// Its queue, with the namespace.
+    pub fn queue_key(&self) -> (NamespaceId, Name) {
+        (self.key.namespace, self.queue.clone())
+    }
+}
+
 impl Job {
+    /// The queue of one of its stages, with the namespace.
+    pub fn queue_key(&self, stage: &Stage) -> (NamespaceId, Name) {
+        (self.key.namespace, stage.spec.queue.clone())
+    }
+
     /// A stage of it that became ready at a moment.
     pub fn ready_stage(&self, stage: &Stage, ready_at: Timestamp) -> ReadyStage {
         ReadyStage {

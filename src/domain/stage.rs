@@ -118,8 +118,13 @@ impl Lease {
 
     /// Whether it ends further ahead than it can: the clock stepped back since it was renewed.
     pub fn is_ahead(&self, now: Timestamp) -> bool {
-        self.expires_at > now.after(self.duration).after(SLACK)
+        ends_too_far_ahead(self.expires_at, self.duration, now)
     }
+}
+
+/// Whether a lease ends further ahead than one that is renewed now, by more than clocks may differ.
+pub(super) fn ends_too_far_ahead(expires_at: Timestamp, duration: Duration, now: Timestamp) -> bool {
+    expires_at > now.after(duration).after(SLACK)
 }
 
 /// A running attempt.

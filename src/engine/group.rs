@@ -181,7 +181,7 @@ impl Components {
             }
             // That others read the key too, and prove it for themselves, keeps it as it is for nobody; nor does a renewal, which is no version.
             let beside = |key: &Key| one.trace.written.iter().any(|written| written != key);
-            let stands = |key: &Key| !union.writes(key) || beside(key) && is_only_renewed(world, key);
+            let stands = |key: &Key| !union.writes(key) || beside(key) && is_at_its_version(world, key);
             for key in one.trace.read.iter().filter(|key| stands(key)) {
                 if !seen.insert((c, key)) {
                     continue;
@@ -214,7 +214,7 @@ impl Components {
 }
 
 /// Whether all that is written of a root is no part of its version: how long something below it lasts, or what a stage waits for.
-fn is_only_renewed(world: &World, key: &Key) -> bool {
+fn is_at_its_version(world: &World, key: &Key) -> bool {
     match key {
         Key::Job(job) => {
             let after = world.drafts.get(job).and_then(|draft| draft.job.as_ref());

@@ -285,15 +285,7 @@ impl Lane {
             self.held.extend(waiting().flat_map(Pending::keys).filter(|key| is_root(key)).cloned());
             return work;
         }
-        for mut pending in work.into_iter().flat_map(|work| work.group) {
-            if pending.held_since.get_or_insert_with(Instant::now).elapsed() < HELD_FOR {
-                self.queue.pass(pending);
-            } else {
-                pending.answer(Err(Error::Conflict));
-            }
-        }
-        tokio::time::sleep(HELD_PAUSE).await;
-        Vec::new()
+        self.wait_in_queue(work, |_| {}).await
     }
 
     async fn optimistic(&mut self, mut work: Work, group_id: Uuid) -> Result<(Round, Ended), Undone> {

@@ -167,7 +167,7 @@ impl Hub {
         let ready = job
             .stages_to_look_at(base.map(|base| &**base), changes)
             .filter(|stage| job.is_leasable(stage))
-            .map(|stage| (job.key.namespace, stage.spec.queue.clone()));
+            .map(|stage| job.queue_key(stage));
         self.outgoing.note(job.key, job.revision, ready);
     }
 
@@ -189,7 +189,7 @@ impl Hub {
 
     /// Tells other servers that stages can be picked again.
     pub fn publish_woken(&self, stages: &[ReadyStage]) {
-        self.outgoing.note_queues(stages.iter().map(|stage| (stage.key.namespace, stage.queue.clone())));
+        self.outgoing.note_queues(stages.iter().map(|stage| stage.queue_key()));
     }
 
     /// Tells the other servers that somebody who waits there was granted a permit.

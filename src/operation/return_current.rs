@@ -93,6 +93,10 @@ impl Operation for ReturnCurrent {
         self.operation.ends_attempt()
     }
 
+    fn only_leases(&self) -> bool {
+        self.operation.only_leases()
+    }
+
     fn is_probe(&self) -> bool {
         self.operation.is_probe()
     }

@@ -7,7 +7,7 @@ use futures::future::{join, join_all};
 
 use super::caller::Caller;
 use super::convert::{lease as convert, worker};
-use crate::domain::id::{JobKey, LeaseToken};
+use crate::domain::id::JobKey;
 use crate::domain::job::Job;
 use crate::domain::lease::StoredLease;
 use crate::domain::refusal::Refusal;
@@ -60,18 +60,10 @@ pub(super) async fn renew(caller: &Caller, beats: Vec<worker::Beat>) -> Result<V
 /// The revision at which, as far as is remembered, the job says already what a beat has to tell. None: it may be news.
 fn known_at(caller: &Caller, beat: &worker::Beat) -> Option<i64> {
     let Some(Cached::Job(job)) = caller.services.engine.shared().cache.get(&Key::Job(beat.key)) else { return None };
-    let stage = held(&job, &beat.token)?;
+    let stage = job.leased(&beat.token)?;
     let has_progress = beat.progress.is_none_or(|progress| progress <= stage.progress);
     let has_message = beat.message.is_none() || beat.message == stage.message;
     (has_progress && has_message).then_some(job.revision)
-}
-
-/// The stage that is held with a token.
-fn held<'a>(job: &'a Job, token: &LeaseToken) -> Option<&'a crate::domain::stage::Stage> {
-    job.stages
-        .get(token.stage_no)
-        .filter(|stage| stage.is_newest(token) && stage.lease().is_some())
-        .map(|stage| &**stage)
 }
 
 /// Renews leases; `None` for each that is not held.
@@ -109,7 +101,7 @@ async fn note(
 fn settle(leases: &mut [Option<StoredLease>], beats: &[worker::Beat], noted: Vec<(Places, Option<Arc<Job>>)>) {
     for (places, job) in noted {
         for place in places {
-            let job = job.as_ref().filter(|job| held(job, &beats[place].token).is_some());
+            let job = job.as_ref().filter(|job| job.leased(&beats[place].token).is_some());
             match (job, &mut leases[place]) {
                 (Some(job), Some(lease)) if job.revision > lease.job_revision => {
                     (lease.job_state, lease.job_revision) = (job.state, job.revision);

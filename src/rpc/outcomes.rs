@@ -19,8 +19,7 @@ use crate::domain::id::JobKey;
 use crate::domain::job::{Hold, Job};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestRecord;
-use crate::error::{Error, Result};
-use crate::operation::Reply;
+use crate::error::Result;
 use crate::operation::commit::{Commit, Part};
 use crate::proto;
 use crate::proto::stage_outcome::Outcome;
@@ -107,7 +106,7 @@ async fn all_or_none(
     let reply = caller.execute(commit).await?;
     let written = match &reply.replayed {
         Some(record) => applied_before(caller, &ends, record).await?,
-        None => reply.parts.iter().map(decided).collect::<Result<_>>()?,
+        None => reply.parts.iter().map(Written::decided).collect::<Result<_>>()?,
     };
     let mut budget = Budget::new(limits::REPLY_BYTES);
     let stages = request.return_stages.then_some(&mut budget);
@@ -146,13 +145,6 @@ fn has_request_id(asked: &Outcome) -> bool {
         Outcome::CompleteStage(request) => request.request_id.is_some(),
         Outcome::FailStage(request) => request.request_id.is_some(),
         Outcome::ReleaseStage(request) => request.request_id.is_some(),
-    }
-}
-
-fn decided(part: &Reply) -> Result<Written> {
-    match (part.jobs.first(), part.stages.first()) {
-        (Some(job), Some(&no)) => Ok(Written::decided(job, no, part.applied)),
-        (_, _) => Err(Error::bug("an outcome was applied without a stage")),
     }
 }
 

@@ -45,9 +45,12 @@ pub(super) struct Written {
 
 impl Written {
     /// What the decision about a stage has left.
-    pub(super) fn decided(job: &Arc<Job>, no: StageNo, applied: bool) -> Self {
-        let applied_revision = if applied { job.revision } else { 0 };
-        Self { at: Some((job.clone(), no)), applied, replayed: false, applied_revision }
+    pub(super) fn decided(reply: &Reply) -> Result<Self> {
+        let (Some(job), Some(&no)) = (reply.jobs.first(), reply.stages.first()) else {
+            return Err(Error::bug("a stage was written without a job"));
+        };
+        let applied_revision = if reply.applied { job.revision } else { 0 };
+        Ok(Self { at: Some((job.clone(), no)), applied: reply.applied, replayed: false, applied_revision })
     }
 
     /// What a remembered decision about a stage has left.
@@ -84,10 +87,7 @@ async fn written(caller: &Caller, reply: &Reply) -> Result<Written> {
         let applied_revision = if record.applied { record.revision } else { 0 };
         return Ok(Written { at, applied: record.applied, replayed: true, applied_revision });
     }
-    match (reply.jobs.first(), reply.stages.first()) {
-        (Some(job), Some(&no)) => Ok(Written::decided(job, no, reply.applied)),
-        (_, _) => Err(Error::bug("a stage was written without a job")),
-    }
+    Written::decided(reply)
 }
 
 /// Ends an attempt. An end that changed nothing is the one that the same token has told before: a replay too, though no

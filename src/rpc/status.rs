@@ -329,11 +329,11 @@ fn with_current(status: Status, refusal: &Refusal) -> Status {
         Refusal::WithCurrent { current, .. } => current,
         _ => return status,
     };
-    let (Ok(detail), Ok(mut told)) = (current::detail(current), pb::Status::decode(status.details())) else {
+    let (Ok(detail), Ok(mut message)) = (current::detail(current), pb::Status::decode(status.details())) else {
         return status;
     };
-    told.details.push(detail);
-    let details = told.encode_to_vec().into();
+    message.details.push(detail);
+    let details = message.encode_to_vec().into();
     Status::with_details_and_metadata(status.code(), status.message(), details, status.metadata().clone())
 }
 

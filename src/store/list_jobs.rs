@@ -7,11 +7,11 @@ use tokio_postgres::Row;
 use super::Store;
 use super::commit::FAILING;
 use super::connection::{Transaction, unavailable};
-use super::page::{self, Bounds, MAX_LOOKED_AT, Values, operator};
+use super::page::{self, Bounds, MAX_LOOKED_AT, Values, any_of};
 use super::{in_row, load};
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::{Job, JobPhase, Tally};
-use crate::domain::query::{Clause, Comparison, JobCursor, JobOrder, JobPage, JobQuery, OrderField, Test, TimeField};
+use crate::domain::query::{Clause, Comparison, JobCursor, JobOrder, JobPage, JobQuery, OrderField, TimeField};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
@@ -256,16 +256,6 @@ fn condition(clause: &Clause, values: &mut Values) -> String {
         Clause::Time { field, any_of: tests } => any_of(column(*field), tests, "timestamptz", values),
     };
     format!("({condition})")
-}
-
-fn any_of<T>(expression: &str, tests: &[Test<T>], sql_type: &str, values: &mut Values) -> String
-where
-    T: postgres_types::ToSql + Sync + Send + Clone + 'static,
-{
-    let mut one = |test: &Test<T>| {
-        format!("{expression} {} {}::{sql_type}", operator(test.comparison), values.bind(test.value.clone()))
-    };
-    tests.iter().map(&mut one).collect::<Vec<_>>().join(" OR ")
 }
 
 /// What comes behind the last job of the page before, after an AND.

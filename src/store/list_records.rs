@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 use super::Store;
 use super::connection::{Transaction, unavailable};
 use super::load;
-use super::page::{self, Bounds, MAX_LOOKED_AT, Values, operator};
+use super::page::{self, Bounds, MAX_LOOKED_AT, Values, any_of, operator};
 use crate::domain::query::{Comparison, Test};
 use crate::domain::record::{Record, RecordKey};
 use crate::domain::record_query::{RecordClause, RecordCursor, RecordOrder, RecordOrderField, RecordQuery};
@@ -213,22 +213,14 @@ fn filter(query: &RecordQuery, values: &mut Values) -> String {
 }
 
 fn condition(clause: &RecordClause, values: &mut Values) -> String {
-    let tests: Vec<String> = match clause {
-        RecordClause::RecordId(tests) => {
-            let mut test = |test: &Test<String>| {
-                format!("r.record_id {} {}::text", operator(test.comparison), values.bind(test.value.clone()))
-            };
-            tests.iter().map(&mut test).collect()
-        }
-        RecordClause::Time { field, any_of } => {
+    let tests = match clause {
+        RecordClause::RecordId(tests) => any_of("r.record_id", tests, "text", values),
+        RecordClause::Time { field, any_of: tests } => {
             let column = match field {
                 RecordTime::Create => "r.create_time",
                 RecordTime::Update => "r.update_time",
             };
-            let mut test = |test: &Test<Timestamp>| {
-                format!("{column} {} {}::timestamptz", operator(test.comparison), values.bind(test.value))
-            };
-            any_of.iter().map(&mut test).collect()
+            any_of(column, tests, "timestamptz", values)
         }
         RecordClause::Field { name, any_of } => {
             let name = values.bind(name.clone());
@@ -242,7 +234,7 @@ fn condition(clause: &RecordClause, values: &mut Values) -> String {
             );
         }
     };
-    format!("({})", tests.join(" OR "))
+    format!("({tests})")
 }
 
 /// A comparison of a field's value. One of another type is unknown, which differs from everything.

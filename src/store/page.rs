@@ -113,6 +113,17 @@ pub(super) fn operator(comparison: Comparison) -> &'static str {
     }
 }
 
+/// Whether any of some tests holds for an expression of an SQL type.
+pub(super) fn any_of<T>(expression: &str, tests: &[Test<T>], sql_type: &str, values: &mut Values) -> String
+where
+    T: postgres_types::ToSql + Sync + Send + Clone + 'static,
+{
+    let mut one = |test: &Test<T>| {
+        format!("{expression} {} {}::{sql_type}", operator(test.comparison), values.bind(test.value.clone()))
+    };
+    tests.iter().map(&mut one).collect::<Vec<_>>().join(" OR ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

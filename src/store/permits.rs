@@ -32,7 +32,7 @@ pub struct WakeUp {
     pub arrival: Option<Timestamp>,
 }
 
-/// Of the stages that need a resource, those that can be picked and those that wait.
+/// Whether stages that need a resource can be picked, or wait.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StagesPicked {
     /// How many can be picked now, those that were woken included; no more are counted than were asked for.

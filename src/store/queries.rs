@@ -259,7 +259,8 @@ fn document(text: JsonText) -> Document {
     Document::from_checked(text.0)
 }
 
-fn signed(no: StageNo) -> i32 {
+/// A stage's number as the database has it.
+pub(super) fn signed(no: StageNo) -> i32 {
     i32::try_from(no).unwrap_or(i32::MAX)
 }
 

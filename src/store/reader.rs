@@ -2,7 +2,7 @@
 //!
 //! A call that ends early leaves its statement running, and whoever got the connection next would wait for that one first. So a
 //! connection that was broken off is given a moment to finish; after that the statement is cancelled and the connection closed.
-//! All of it are reads and reservations, which may be cancelled at any time.
+//! What runs there are reads and updates of background loops, which may be cancelled at any time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::Store;
 use super::load::number;
+use super::queries::signed;
 use crate::domain::id::{JobKey, Name, NamespaceId};
 use crate::domain::ready::{Place, ReadyStage};
 use crate::domain::time::Timestamp;
@@ -35,8 +36,7 @@ impl Store {
         let ranks: Vec<i32> = ranges.iter().map(|range| range.from.rank).collect();
         let times: Vec<Timestamp> = ranges.iter().map(|range| range.from.ready_at).collect();
         let uids: Vec<Uuid> = ranges.iter().map(|range| range.from.uid).collect();
-        let stages: Vec<i32> =
-            ranges.iter().map(|range| i32::try_from(range.from.stage_no).unwrap_or(i32::MAX)).collect();
+        let stages: Vec<i32> = ranges.iter().map(|range| signed(range.from.stage_no)).collect();
         let limits: Vec<i64> = ranges.iter().map(|range| i64::try_from(range.limit).unwrap_or(i64::MAX)).collect();
         let params: [&(dyn ToSql + Sync); 8] = [&namespaces, &queues, &alone, &ranks, &times, &uids, &stages, &limits];
         let rows = self.background(include_str!("sql/pick_ready.sql"), &params).await?;

@@ -101,7 +101,7 @@ impl<C: RateClock> Client<C> {
 /// A client without a credential. Without a namespace: all of its address that have no buckets of their own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Stranger {
-    /// See [`network_of`].
+    /// The network that its address is in, as [`network_of`] counts it: an IPv4 address, or the first 64 bits of an IPv6 one.
     address: u128,
     namespace: Option<Short>,
 }

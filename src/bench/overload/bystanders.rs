@@ -30,7 +30,7 @@ const SUBMIT_EVERY: Duration = Duration::from_millis(50);
 /// Connections of all bystanders: 64 callers share one.
 const CALLERS: usize = 4 * 64;
 
-/// What bystanders saw.
+/// Response times and status codes of all calls of the bystanders.
 #[derive(Default)]
 pub struct Seen {
     beats: Vec<Answered>,

@@ -18,9 +18,9 @@ pub struct Changes {
     pub stages: BTreeSet<StageNo>,
     /// Stages whose dependencies changed after their creation.
     pub rewired: BTreeSet<StageNo>,
-    /// Stages whose lease was extended; that alone is no new revision.
+    /// Stages whose lease was extended by a repeated delivery.
     pub renewed: BTreeSet<StageNo>,
-    /// Ready stages that wait for a resource until they are woken; that is no new revision either.
+    /// Ready stages that wait for a resource until they are woken; that alone is no new revision.
     pub blocked: BTreeMap<StageNo, ResourceKey>,
     /// Artifacts that were set, or removed by a new run.
     pub artifacts: BTreeMap<StageNo, Option<Document>>,
@@ -132,8 +132,8 @@ impl Edit {
     pub fn finish(mut self) -> Option<(Arc<Job>, Changes)> {
         if !self.touched {
             self.job.revision = self.base.revision;
-            let any = !self.changes.renewed.is_empty() || !self.changes.blocked.is_empty();
-            return any.then(|| (Arc::new(self.job), self.changes));
+            let is_blocked = !self.changes.blocked.is_empty();
+            return is_blocked.then(|| (Arc::new(self.job), self.changes));
         }
         if self.job.state.is_active() {
             // A high-water mark: a stage that is tried again, or a new one, does not set the job back.

@@ -46,6 +46,11 @@ impl Job {
         }
     }
 
+    /// The stage that is leased with a token.
+    pub fn leased(&self, token: &LeaseToken) -> Option<&Arc<Stage>> {
+        self.stages.get(token.stage_no).filter(|stage| stage.is_newest(token) && stage.lease().is_some())
+    }
+
     /// The stage that a caller means, if the proof fits it. A token that is not the newest is always a lost lease.
     pub fn held(&self, hold: &Hold) -> Result<&Arc<Stage>, Refusal> {
         match hold {
@@ -198,7 +203,7 @@ impl Edit {
     }
 
     /// Extends a held lease to what its duration gives from now on, but never beyond a grace that ends.
-    pub fn renew(&mut self, no: StageNo) {
+    fn renew(&mut self, no: StageNo) {
         let Some(held) = self.job.stages[no].lease() else { return };
         let renewed = Lease { expires_at: self.clock.after(held.duration), ..held.clone() };
         let end = self.job.lease_end(&renewed);

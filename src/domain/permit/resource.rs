@@ -346,6 +346,13 @@ impl Resource {
         self.state.latest_arrival.map_or(now, |latest| now.max(Timestamp(latest.0 + 1)))
     }
 
+    /// Takes the next arrival.
+    pub fn take_arrival(&mut self, now: Timestamp) -> Timestamp {
+        let arrival = self.next_arrival(now);
+        self.state.latest_arrival = Some(arrival);
+        arrival
+    }
+
     /// Where the breaker stands, by the number of the wire; 0 if there is none.
     pub fn breaker_phase(&self, now: Timestamp) -> i32 {
         let has_breaker = self.policy.as_ref().is_some_and(|policy| policy.breaker.is_some());

@@ -84,6 +84,13 @@ enum Note {
     Ended(WindowKey, JobKey, StageNo),
 }
 
+impl Note {
+    /// That a stage can no longer be leased.
+    fn ended(stage: &ReadyStage) -> Self {
+        Self::Ended((stage.queue_key(), stage.alone), stage.key, stage.stage_no)
+    }
+}
+
 /// A job before and after a commit, and what changed. No job after: it was deleted.
 pub type Committed<'a> = (Option<&'a Job>, Option<&'a Job>, &'a Changes);
 
@@ -107,7 +114,7 @@ impl Heads {
     pub fn joined(&self, stages: Vec<ReadyStage>) {
         self.change(|inner| {
             for stage in stages {
-                inner.apply(Note::Ended(((stage.key.namespace, stage.queue), stage.alone), stage.key, stage.stage_no));
+                inner.apply(Note::ended(&stage));
             }
         });
     }
@@ -124,12 +131,7 @@ impl Heads {
 
     /// Notes that stages of a queue may have become ready, at any place.
     pub fn hint(&self, queues: impl IntoIterator<Item = QueueKey>) {
-        let mut inner = self.lock();
-        for queue in queues {
-            inner.hint(queue);
-        }
-        drop(inner);
-        self.stirred.notify_one();
+        self.change(|inner| queues.into_iter().for_each(|queue| inner.hint(queue)));
     }
 
     /// Waits until something was noted.
@@ -145,8 +147,7 @@ impl Heads {
             if lost {
                 self.figures.races_lost.inc();
                 inner.contention.seen();
-                let queue = (stage.key.namespace, stage.queue.clone());
-                inner.apply(Note::Ended((queue, stage.alone), stage.key, stage.stage_no));
+                inner.apply(Note::ended(&stage));
             } else if !ended {
                 inner.apply(Note::Added(stage));
             }
@@ -220,7 +221,7 @@ impl Inner {
 
     /// Takes more stages of the group of one in hand, at most `limit` of those that are known.
     pub fn pick_group(&mut self, head: &ReadyStage, limit: usize) -> Vec<ReadyStage> {
-        let queue = (head.key.namespace, head.queue.clone());
+        let queue = head.queue_key();
         let Some(known) = self.queues.peek_mut(&queue) else { return Vec::new() };
         let stages = known.plain.take_group(head, limit);
         self.stages -= stages.len();
@@ -238,7 +239,7 @@ impl Inner {
             if self.in_hand.contains_key(&stage.id()) {
                 continue;
             }
-            self.forget(&(stage.key.namespace, stage.queue.clone()), stage.alone, &stage.id());
+            self.forget(&stage.queue_key(), stage.alone, &stage.id());
             self.in_hand.insert(stage.id(), false);
             picked.push(stage);
         }
@@ -302,21 +303,21 @@ impl Inner {
         };
         for stage in job.stages_to_look_at(base, changes) {
             let was = base.and_then(|base| Some((base, base.stages.get(stage.no)?)));
-            match (job.ready_change(base, stage), was) {
-                (ReadyChange::None, _) => {}
+            match job.ready_change(base, stage) {
+                ReadyChange::None => {}
                 // Its row may stand in the line; only a read says so.
-                (ReadyChange::Created | ReadyChange::Became, _) if job.first_resource(stage).is_some_and(has_line) => {
-                    self.hint((job.key.namespace, stage.spec.queue.clone()));
+                ReadyChange::Created | ReadyChange::Became if job.first_resource(stage).is_some_and(has_line) => {
+                    self.hint(job.queue_key(stage));
                 }
-                (ReadyChange::Created | ReadyChange::Became, _) => self.apply(Note::Added(job.ready_stage(stage, now))),
-                (ReadyChange::Replaced, was) => {
+                ReadyChange::Created | ReadyChange::Became => self.apply(Note::Added(job.ready_stage(stage, now))),
+                ReadyChange::Replaced => {
                     was.into_iter().for_each(|(base, was)| self.end(base, was));
                     self.apply(Note::Added(job.ready_stage(stage, now)));
                 }
-                (ReadyChange::Moved, was) => {
+                ReadyChange::Moved => {
                     was.into_iter().for_each(|(base, was)| self.move_stage((base, was), (job, stage)))
                 }
-                (ReadyChange::Ended, was) => was.into_iter().for_each(|(base, was)| self.end(base, was)),
+                ReadyChange::Ended => was.into_iter().for_each(|(base, was)| self.end(base, was)),
             }
         }
         for no in changes.blocked.keys() {
@@ -328,7 +329,7 @@ impl Inner {
 
     /// Moves a stage within its queue. Since when it is ready is known of those in the window; otherwise only its row says.
     fn move_stage(&mut self, (base, was): (&Job, &Stage), (job, stage): (&Job, &Stage)) {
-        let queue = (job.key.namespace, stage.spec.queue.clone());
+        let queue = job.queue_key(stage);
         let known =
             self.queues.peek_mut(&queue).and_then(|head| head.window(was.is_suspect()).place(job.key.uid, was.no));
         self.end(base, was);
@@ -344,7 +345,7 @@ impl Inner {
     }
 
     fn end(&mut self, job: &Job, stage: &Stage) {
-        let queue = (job.key.namespace, stage.spec.queue.clone());
+        let queue = job.queue_key(stage);
         self.apply(Note::Ended((queue, stage.is_suspect()), job.key, stage.no));
     }
 
@@ -359,7 +360,7 @@ impl Inner {
     fn apply_now(&mut self, note: Note) {
         match note {
             Note::Added(stage) => {
-                let queue = (stage.key.namespace, stage.queue.clone());
+                let queue = stage.queue_key();
                 if self.queues.contains(&queue) {
                     self.add(stage);
                     self.dirty.insert(queue);
@@ -375,7 +376,7 @@ impl Inner {
     }
 
     fn add(&mut self, stage: ReadyStage) {
-        let queue = (stage.key.namespace, stage.queue.clone());
+        let queue = stage.queue_key();
         if let Some(head) = self.queues.peek_mut(&queue) {
             let before = head.len();
             let alone = stage.alone;

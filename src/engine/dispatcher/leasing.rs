@@ -6,13 +6,12 @@ use foldhash::HashMap;
 use uuid::Uuid;
 
 use super::waiting::Waiter;
-use super::{Dispatcher, Leased};
+use super::{Dispatcher, Leased, PollEnd};
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::job::Grant;
 use crate::domain::ready::ReadyStage;
 use crate::domain::request::RequestIdentity;
 use crate::engine::Shared;
-use crate::engine::dispatcher::PollEnd;
 use crate::error::{Error, Result};
 use crate::operation::Reply;
 use crate::operation::lease_stages::LeaseStages;
@@ -164,14 +163,18 @@ impl Dispatcher {
         let (leased, others): (Vec<_>, Vec<_>) =
             stages.into_iter().partition(|stage| reply.stages.contains(&stage.stage_no));
         leased.iter().for_each(|stage| self.note_wait(stage));
-        shared.heads.leased(&leased);
+        if !leased.is_empty() {
+            shared.heads.leased(&leased);
+        }
         for (resource, reason) in &reply.blocked {
             shared.permits.denied(*resource, *reason);
             shared.permits.holds_up_stages(*resource);
         }
         // Those that wait for a permit are known to: their commit has noted it.
         let lost = others.len() > reply.blocked.len();
-        shared.heads.give_back(others, lost);
+        if !others.is_empty() {
+            shared.heads.give_back(others, lost);
+        }
         outcome.looks_again |= lost || !reply.blocked.is_empty();
         let job = reply.jobs.first();
         outcome.items.extend(reply.stages.iter().filter_map(|&stage_no| Some(Leased { job: job?.clone(), stage_no })));

@@ -191,7 +191,7 @@ impl Dispatcher {
         }
         if polled.len() < MAX_POLLED {
             let now = Instant::now();
-            polled.extend(poll.queues.iter().map(|queue| ((poll.namespace, queue.clone()), now)));
+            polled.extend(queues(poll).into_iter().map(|queue| (queue, now)));
         }
     }
 

@@ -85,8 +85,8 @@ impl Waiting {
 
     fn insert(&mut self, id: u64, waiter: Waiter) {
         self.by_request.extend(request(&waiter).map(|key| (key, id)));
-        for queue in &waiter.poll.queues {
-            let line = self.by_queue.entry((waiter.poll.namespace, queue.clone())).or_default();
+        for queue in super::queues(&waiter.poll) {
+            let line = self.by_queue.entry(queue).or_default();
             line.ids.insert(id);
             line.stages += wanted(&waiter.poll);
             line.once += usize::from(waiter.once);
@@ -100,14 +100,13 @@ impl Waiting {
         if let Some(key) = request(&waiter) {
             self.by_request.remove(&key);
         }
-        for queue in &waiter.poll.queues {
-            let key = (waiter.poll.namespace, queue.clone());
-            let Some(line) = self.by_queue.get_mut(&key) else { continue };
+        for queue in super::queues(&waiter.poll) {
+            let Some(line) = self.by_queue.get_mut(&queue) else { continue };
             line.ids.remove(&id);
             line.stages -= wanted(&waiter.poll);
             line.once -= usize::from(waiter.once);
             if line.ids.is_empty() {
-                self.by_queue.remove(&key);
+                self.by_queue.remove(&queue);
             }
         }
         Some(waiter)
@@ -199,7 +198,7 @@ impl Waiting {
 /// with no other; of those with a group key, a poll that wants one group gets all that are known of the first one's group.
 fn take(waiter: &Waiter, heads: &mut Heads, share: Option<&Share>) -> (Vec<ReadyStage>, Vec<QueueKey>) {
     let poll = &waiter.poll;
-    let queues: Vec<QueueKey> = poll.queues.iter().map(|queue| (poll.namespace, queue.clone())).collect();
+    let queues = super::queues(poll);
     let most = wanted(poll).min(heads.room());
     let (mut stages, mut cut) = (Vec::new(), Vec::new());
     let mut next: BinaryHeap<Reverse<(Place, usize, bool)>> = BinaryHeap::with_capacity(queues.len());

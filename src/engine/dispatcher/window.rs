@@ -17,9 +17,10 @@ pub const MAX_ROWS: usize = 2_000;
 pub const LEFT_FOR: Duration = Duration::from_millis(50);
 
 /// How far a queue is known, from its front.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
     /// It was not read yet.
+    #[default]
     Nothing,
     /// Up to this place, which is included.
     To(Place),
@@ -35,19 +36,13 @@ struct Known {
 }
 
 /// The first ready stages of a queue, those in hand excepted: all up to `reach`, as far as this server knows.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Window {
     rows: BTreeMap<Place, Known>,
     places: HashMap<(Uuid, StageNo), Place>,
     reach: Reach,
     /// The last stage that was taken.
     taken: Option<Place>,
-}
-
-impl Default for Window {
-    fn default() -> Self {
-        Self { rows: BTreeMap::new(), places: HashMap::default(), reach: Reach::Nothing, taken: None }
-    }
 }
 
 impl Window {
@@ -78,7 +73,7 @@ impl Window {
 
     /// Whether stages beyond those that are known here may be ready.
     pub fn is_cut(&self) -> bool {
-        self.reach != Reach::End
+        self.rest().is_some()
     }
 
     /// The first stage known.

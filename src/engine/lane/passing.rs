@@ -34,9 +34,14 @@ impl Lane {
         if self.kind != LaneKind::Leases || work.is_empty() {
             return work;
         }
+        self.wait_in_queue(work, |pending| pending.rounds = 1).await
+    }
+
+    /// Work whose rows another session holds waits in the queue, up to [`HELD_FOR`] in all. `change`: what is changed of what waits.
+    pub(super) async fn wait_in_queue(&self, work: Vec<Work>, change: fn(&mut Pending)) -> Vec<Work> {
         for mut pending in work.into_iter().flat_map(|work| work.group) {
             if pending.held_since.get_or_insert_with(Instant::now).elapsed() < HELD_FOR {
-                pending.rounds = 1;
+                change(&mut pending);
                 self.queue.pass(pending);
             } else {
                 pending.answer(Err(Error::Conflict));

@@ -18,8 +18,10 @@ use crate::store::permits::{StagesPicked, WakeUp};
 
 /// Alarms that are served at once.
 const AT_ONCE: usize = 256;
-/// Waits that are looked after at once, and lines that stages join at once.
+/// Waits that are looked after at once.
 const LOOK_AT: usize = 1_000;
+/// Lines that stages join at once.
+const LINES_AT_ONCE: usize = 1_000;
 /// Stages that join a line at once.
 const JOIN_AT_ONCE: usize = 1_000;
 /// How often waits are looked after while other servers are there.
@@ -135,7 +137,8 @@ async fn serve_joining(engine: &Engine) {
             shared.permits.has_joining.notified().await;
             continue;
         }
-        joining.truncate(LOOK_AT);
+        // Stages of the others are held up one by one.
+        joining.truncate(LINES_AT_ONCE);
         loop {
             match shared.store.join_lines(&joining, JOIN_AT_ONCE).await {
                 Ok(joined) => {

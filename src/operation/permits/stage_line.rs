@@ -30,8 +30,7 @@ impl Desk<'_> {
             Wake::Woken { until } if until > now => (stages, false),
             // None came, so the others are first; the stages can be picked, those at the head of other queues too.
             Wake::Woken { .. } if fits => {
-                let arrival = resource.next_arrival(now);
-                resource.state.latest_arrival = Some(arrival);
+                let arrival = resource.take_arrival(now);
                 let every_queue_until = Some(now.after(EVERY_QUEUE_FOR));
                 (StagePlace { arrival, wake: Wake::Idle, every_queue_until, ..stages }, true)
             }
@@ -57,8 +56,7 @@ impl Desk<'_> {
         let now = self.now;
         let Some(open) = self.open.get_mut(&key) else { return };
         if let Some(stages) = open.resource.state.stages.filter(|stages| stages.wake != Wake::None) {
-            let arrival = open.resource.next_arrival(now);
-            open.resource.state.latest_arrival = Some(arrival);
+            let arrival = open.resource.take_arrival(now);
             open.resource.state.stages = Some(StagePlace { arrival, wake: Wake::None, ..stages });
             self.changed(key);
         }
@@ -74,8 +72,7 @@ impl Desk<'_> {
             return;
         }
         let Some(stages) = resource.state.stages else {
-            let arrival = resource.next_arrival(now);
-            resource.state.latest_arrival = Some(arrival);
+            let arrival = resource.take_arrival(now);
             resource.state.stages = Some(StagePlace::new(job.priority, arrival, claim.amount, mode, now));
             return self.changed(key);
         };

@@ -13,7 +13,6 @@ use crate::domain::failure::{FailureClass, FailureReport};
 use crate::domain::id::{NamespaceId, StageNo};
 use crate::domain::job::{Edit, Grant, Hold};
 use crate::domain::json::Document;
-use crate::domain::lease::StoredLease;
 use crate::domain::time::Timestamp;
 use crate::rpc::convert::path::Path;
 use crate::rpc::convert::{lease, submit};
@@ -105,18 +104,7 @@ fn a_lease_holds_all_that_the_work_needs() {
 fn holders_hear_what_their_job_wants() {
     let running = leased(&submitted(chain()), 0);
     let token = running.stages[0].token(running.key.uid).expect("leased");
-    let stored = |job: &Job| {
-        let lease = job.stages[0].lease()?;
-        Some(StoredLease {
-            secret: token.secret,
-            fencing_token: Some(token.fencing_token),
-            duration: lease.duration,
-            expires_at: lease.expires_at,
-            job_state: job.state,
-            job_revision: job.revision,
-        })
-    };
-    let directive = |job: &Job| stored(job).map_or_else(lease::lost, |stored| lease::status(&stored, NOW)).directive;
+    let directive = |job: &Job| lease::status_in(job, &token, NOW).directive;
     assert_eq!(directive(&running), proto::LeaseDirective::Continue as i32);
     let paused = edited(&running, |edit| edit.pause().expect("running"));
     assert_eq!(directive(&paused), proto::LeaseDirective::Pause as i32);

@@ -100,8 +100,7 @@ pub fn status(lease: &StoredLease, now: Timestamp) -> proto::LeaseStatus {
 
 /// The status of a lease by what its job says; of one that the job does not hold any more: lost.
 pub fn status_in(job: &Job, token: &LeaseToken, now: Timestamp) -> proto::LeaseStatus {
-    let stage = job.stages.get(token.stage_no).filter(|stage| stage.is_newest(token));
-    let Some(lease) = stage.and_then(|stage| stage.lease()) else { return lost() };
+    let Some(lease) = job.leased(token).and_then(|stage| stage.lease()) else { return lost() };
     let stored = StoredLease {
         secret: token.secret,
         fencing_token: Some(token.fencing_token),

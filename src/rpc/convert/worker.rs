@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::path::Path;
+use super::record::bounded;
 use super::{text, time};
 use crate::domain::id::{JobKey, LeaseToken, Name, NamespaceId};
 use crate::domain::job::Hold;
@@ -216,15 +217,7 @@ pub struct Beat {
 
 /// Reads a Heartbeat.
 pub fn beats(namespace: NamespaceId, given: &[proto::LeaseBeat]) -> Result<Vec<Beat>, Refusal> {
-    let root = Path::Root;
-    let list = root.field("beats");
-    if given.is_empty() || given.len() > limits::BEATS_PER_HEARTBEAT {
-        return Err(list.refuse(format!(
-            "has {} beats, 1 to {} are allowed",
-            given.len(),
-            limits::BEATS_PER_HEARTBEAT
-        )));
-    }
+    bounded(given.len(), limits::BEATS_PER_HEARTBEAT, "beats", &Path::Root.field("beats"))?;
     each_beat(namespace, given)
 }
 

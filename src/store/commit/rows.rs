@@ -178,7 +178,7 @@ impl Plan {
 
     fn write_leases(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes) {
         let (namespace_id, job_uid) = ids(job.key);
-        for &no in changes.stages.union(&changes.renewed) {
+        for &no in &changes.stages {
             let stage = &job.stages[no];
             let before = base.and_then(|base| base.stages.get(no)).filter(|before| before.lease().is_some());
             let same = before.is_some_and(|before| before.token_secret == stage.token_secret);

@@ -8,12 +8,13 @@ use uuid::Uuid;
 use super::{job_state, micros};
 use crate::domain::lease::{LeaseKey, StoredLease};
 use crate::store::connection::{DbResult, Run};
+use crate::store::queries::signed;
 
 /// Leases as they are now, in one statement. Those that are not held are absent.
 pub async fn leases(client: &impl Run, keys: &[LeaseKey]) -> DbResult<HashMap<LeaseKey, StoredLease>> {
     let namespaces: Vec<i32> = keys.iter().map(|key| key.job.namespace.0).collect();
     let uids: Vec<Uuid> = keys.iter().map(|key| key.job.uid).collect();
-    let numbers: Vec<i32> = keys.iter().map(|key| i32::try_from(key.stage_no).unwrap_or(i32::MAX)).collect();
+    let numbers: Vec<i32> = keys.iter().map(|key| signed(key.stage_no)).collect();
     let places: Vec<i32> = (0..).take(keys.len()).collect();
     let params: [&(dyn ToSql + Sync); 4] = [&namespaces, &uids, &numbers, &places];
     let rows = client.rows(include_str!("../sql/find_leases.sql"), &params).await?;

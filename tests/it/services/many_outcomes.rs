@@ -39,7 +39,6 @@ async fn queue_of(server: &Server, stages: usize) -> Vec<proto::Lease> {
 async fn each_outcome_has_a_result_of_its_own() {
     let server = Server::start().await;
     let leases = queue_of(&server, 6).await;
-    let lost = proto::Lease { lease_token: leases[4].lease_token.clone(), ..leases[4].clone() };
     server.api.complete(&leases[4], json!({})).await;
     let invalid = proto::CompleteStageRequest {
         target: token(&leases[3]),
@@ -51,7 +50,7 @@ async fn each_outcome_has_a_result_of_its_own() {
         failed(&leases[1], failure(FailureClass::Network)),
         released(&leases[2]),
         outcome(Outcome::CompleteStage(invalid)),
-        failed(&lost, failure(FailureClass::Network)),
+        failed(&leases[4], failure(FailureClass::Network)),
         completed(&leases[0]),
         proto::StageOutcome::default(),
     ];
@@ -96,10 +95,9 @@ async fn outcomes_of_many_jobs_are_committed_in_few_groups() {
 async fn all_or_none_is_one_commit_and_its_repeat_is_answered() {
     let server = Server::start().await;
     let leases = queue_of(&server, 3).await;
-    let gone = proto::Lease { lease_token: leases[2].lease_token.clone(), ..leases[2].clone() };
     server.api.complete(&leases[2], json!({})).await;
     let all = |outcomes| CompleteStagesRequest { outcomes, all_or_none: true, ..Default::default() };
-    let with_refused = all(vec![completed(&leases[0]), released(&gone), completed(&leases[1])]);
+    let with_refused = all(vec![completed(&leases[0]), released(&leases[2]), completed(&leases[1])]);
     let before = server.api.job("film").await;
     let told = server.api.workers().complete_stages(with_refused).await;
     let told = refused(told, Code::FailedPrecondition, "INVALID_TRANSITION");

@@ -1,6 +1,7 @@
 -- set_ready: stages that can be leased from now on, or whose place in the queue changed. A stage whose resource
 -- others wait for that need no more, none of whom can be picked, waits behind them from the beginning, and no commit of its own says so. (A scalar
 -- query is looked up row by row, where EXISTS might read the whole line for a hash.)
+-- The places in lines are found as in insert_ready.
 INSERT INTO ready_stages (namespace_id, job_uid, stage_no, queue, priority, ready_at, group_key, alone, resource_uid, amount, blocked_on)
 SELECT v.namespace_id, v.job_uid, v.stage_no, v.queue, v.priority, v.ready_at, v.group_key, v.alone,
     v.resource_uid, v.amount,
