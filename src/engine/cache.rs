@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use foldhash::fast::RandomState;
 use lru::LruCache;
 
-use super::world::Key;
 use crate::domain::credential::KeyRing;
 use crate::domain::job::Job;
 use crate::domain::lease::{LeaseKey, StoredLease};
@@ -16,6 +15,7 @@ use crate::domain::permit::resource::Resource;
 use crate::domain::record::Record;
 use crate::domain::request::RequestRecord;
 use crate::domain::time::Timestamp;
+use crate::operation::overlay::Key;
 
 /// One cached row with what is below it.
 #[derive(Clone, Debug)]

@@ -5,29 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::domain::time::Timestamp;
-
-/// Leases and permits that do not expire for now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Spared {
-    /// None of them.
-    #[default]
-    None,
-    /// Those that were granted or last renewed before a moment of the database's clock.
-    Before(Timestamp),
-    /// All: the database is away.
-    All,
-}
-
-impl Spared {
-    /// Whether one is spared that was granted or last renewed at a moment.
-    pub fn spares(self, held_since: Timestamp) -> bool {
-        match self {
-            Self::None => false,
-            Self::Before(moment) => held_since < moment,
-            Self::All => true,
-        }
-    }
-}
+use crate::operation::overlay::Spared;
 
 /// Whom this server spares.
 #[derive(Debug, Default)]

@@ -6,17 +6,15 @@
 use foldhash::{HashMap, HashMapExt, HashSet};
 
 use super::queue::Pending;
-use super::world::{Key, Loaded, NamespaceEffect, Trace, World};
 use crate::domain::audit::Actor;
 use crate::domain::refusal::Refusal;
 use crate::operation::Reply;
+use crate::operation::overlay::{Key, Loaded, NamespaceChange, Overlay, ReadWriteSet};
 use crate::store::commit::Plan;
 use crate::store::commit::columns::{Floor, NamespaceName, NamespaceRow, NamespaceVersion, ProbeRow, RequestId};
 
 /// Operations in a group at most.
 pub const MAX_GROUP_OPERATIONS: usize = 1_024;
-/// Rows in a group at most, about.
-pub const MAX_GROUP_ROWS: usize = 2_000 * 4;
 /// Bytes of user objects in a group at most.
 pub const MAX_GROUP_BYTES: usize = 1 << 20;
 
@@ -24,7 +22,7 @@ pub const MAX_GROUP_BYTES: usize = 1 << 20;
 pub struct Decided {
     pub pending: Pending,
     pub outcome: Result<Reply, Refusal>,
-    pub trace: Trace,
+    pub trace: ReadWriteSet,
 }
 
 /// The components of a group and what they ask of the store.
@@ -43,27 +41,27 @@ pub struct Components {
 impl Components {
     /// Finds the components and fills the plan. Keys in `fresh` were loaded for this very group and need no further proof
     /// where they were only read. `alone` is whether nobody else is known to write what this server writes.
-    pub fn of(decided: &[Decided], world: &World, fresh: &HashSet<Key>, alone: bool) -> Self {
+    pub fn of(decided: &[Decided], overlay: &Overlay, fresh: &HashSet<Key>, alone: bool) -> Self {
         let most = decided.iter().map(|one| one.trace.written.len()).sum();
         let mut union = Union { nodes: HashMap::with_capacity(most), ..Union::default() };
         let nodes = union.nodes_of(decided);
         let mut this = Self { writes: most > 0, ..Self::default() };
         this.of_operation = nodes.iter().map(|node| union.root(*node)).collect();
         this.plan.alone = alone;
-        this.plan_operations(decided, world, &union);
+        this.plan_operations(decided, overlay, &union);
         this.of_key = union.into_roots();
-        this.plan_keys(world, &world.loaded, fresh);
+        this.plan_keys(overlay, &overlay.loaded, fresh);
         this
     }
 
     /// In key order, which is the order in which rows are locked.
-    fn plan_keys(&mut self, world: &World, loaded: &Loaded, fresh: &HashSet<Key>) {
+    fn plan_keys(&mut self, overlay: &Overlay, loaded: &Loaded, fresh: &HashSet<Key>) {
         let mut populated = HashSet::default();
         for &(ref key, c) in &self.of_key {
             match key {
                 Key::Job(job) => {
                     let base = loaded.jobs.get(job).and_then(Option::as_ref);
-                    match (base, world.drafts.get(job)) {
+                    match (base, overlay.drafts.get(job)) {
                         (base, Some(draft)) => match (base, &draft.job) {
                             (base, Some(after)) => {
                                 if base.is_none() && populated.insert((c, job.namespace)) {
@@ -73,7 +71,7 @@ impl Components {
                                     self.plan.prove_absent(c, *job);
                                 }
                                 let base = base.map(|base| &**base);
-                                self.plan.write_job(c, base, after, &draft.changes, world.now());
+                                self.plan.write_job(c, base, after, &draft.changes, overlay.now());
                             }
                             (Some(base), None) => self.plan.delete_job(c, base),
                             (None, None) => self.plan.prove_absent(c, *job),
@@ -83,13 +81,13 @@ impl Components {
                     }
                 }
                 Key::Lease(lease) => {
-                    if let Some(renewed) = world.leases.get(lease) {
+                    if let Some(renewed) = overlay.leases.get(lease) {
                         self.plan.renew_lease(c, *lease, renewed.secret, renewed.expires_at);
                     }
                 }
                 Key::Record(record) => {
                     let base = loaded.records.get(record).and_then(Option::as_deref);
-                    match world.records.get(record) {
+                    match overlay.records.get(record) {
                         Some(after) => {
                             let is_new = base.is_none() && after.is_some();
                             if is_new && populated.insert((c, record.namespace)) {
@@ -103,21 +101,21 @@ impl Components {
                 }
                 Key::Resource(resource) => {
                     let base = loaded.resources.get(resource).and_then(Option::as_deref);
-                    match world.resources.get(resource) {
+                    match overlay.resources.get(resource) {
                         Some(after) => {
                             let is_new = base.is_none() && after.is_some();
                             if is_new && populated.insert((c, resource.namespace)) {
                                 self.plan.share_namespaces.push(NamespaceRow { c, namespace_id: resource.namespace.0 });
                             }
-                            self.plan.write_resource(c, *resource, base, after.as_deref(), world.now());
+                            self.plan.write_resource(c, *resource, base, after.as_deref(), overlay.now());
                         }
                         None if fresh.contains(key) => {}
                         None => self.plan.prove_resource(c, *resource, base),
                     }
                 }
                 Key::Request(request) => {
-                    if let Some(record) = world.remembered.get(request) {
-                        self.plan.remember(c, *request, record, world.now());
+                    if let Some(record) = overlay.remembered.get(request) {
+                        self.plan.remember(c, *request, record, overlay.now());
                     } else if loaded.requests.get(request).is_some_and(Option::is_none) && !fresh.contains(key) {
                         let (namespace_id, request_id) = (request.namespace.0, request.request_id);
                         self.plan.free_requests.push(RequestId { c, namespace_id, request_id });
@@ -127,12 +125,12 @@ impl Components {
                     let base = loaded.namespaces.get(id).and_then(Option::as_ref);
                     let version = base.map_or(0, |base| base.version);
                     let row = NamespaceVersion { c, namespace_id: id.0, version };
-                    match world.namespaces.get(id) {
-                        Some(NamespaceEffect::Raise(fencing_floor)) => {
+                    match overlay.namespaces.get(id) {
+                        Some(NamespaceChange::RaiseFloor(fencing_floor)) => {
                             self.plan.lock_namespaces.push(row);
                             self.plan.raise_floors.push(Floor { c, namespace_id: id.0, fencing_floor: *fencing_floor });
                         }
-                        Some(NamespaceEffect::Delete) => {
+                        Some(NamespaceChange::Delete) => {
                             self.plan.empty_namespaces.push(row);
                             self.plan.delete_namespaces.push(NamespaceRow { c, namespace_id: id.0 });
                         }
@@ -140,7 +138,7 @@ impl Components {
                     }
                 }
                 Key::NamespaceName(name) => {
-                    if world.created.contains(name) {
+                    if overlay.created.contains(name) {
                         self.plan.free_namespaces.push(NamespaceName { c, name: name.to_string() });
                         self.plan.insert_namespaces.push(NamespaceName { c, name: name.to_string() });
                     }
@@ -148,7 +146,7 @@ impl Components {
                 Key::AuditLog => {}
                 Key::KeyRing => {
                     let base = loaded.key_ring.as_deref();
-                    match &world.key_ring {
+                    match &overlay.key_ring {
                         Some(after) => self.plan.write_key_ring(c, base, after),
                         None if fresh.contains(key) => {}
                         None => self.plan.prove_key_ring(c, base),
@@ -159,8 +157,8 @@ impl Components {
     }
 
     /// What single operations stand on beside the keys that bind them together.
-    fn plan_operations(&mut self, decided: &[Decided], world: &World, union: &Union<'_>) {
-        let (loaded, mut seen) = (&world.loaded, HashSet::default());
+    fn plan_operations(&mut self, decided: &[Decided], overlay: &Overlay, union: &Union<'_>) {
+        let (loaded, mut seen) = (&overlay.loaded, HashSet::default());
         for (one, &c) in decided.iter().zip(&self.of_operation) {
             for (key, no, secret) in &one.trace.expired {
                 self.plan.prove_expired(c, *key, *no, *secret);
@@ -170,8 +168,8 @@ impl Components {
             }
             for entry in one.trace.audit.iter().filter(|entry| entry.is_noted_of(&one.pending.actor)) {
                 debug_assert!(!matches!(one.pending.actor, Actor::Server), "{} names who asked for it", entry.method);
-                let namespace = entry.namespace.and_then(|id| world.namespace_name(id));
-                self.plan.audit(c, entry, &one.pending.actor, namespace, world.now());
+                let namespace = entry.namespace.and_then(|id| overlay.namespace_name(id));
+                self.plan.audit(c, entry, &one.pending.actor, namespace, overlay.now());
             }
             if one.pending.operation.is_probe() {
                 self.plan.note_probes.push(ProbeRow { c });
@@ -181,7 +179,7 @@ impl Components {
             }
             // That others read the key too, and prove it for themselves, keeps it as it is for nobody; nor does a renewal, which is no version.
             let beside = |key: &Key| one.trace.written.iter().any(|written| written != key);
-            let stands = |key: &Key| !union.writes(key) || beside(key) && is_at_its_version(world, key);
+            let stands = |key: &Key| !union.writes(key) || beside(key) && is_at_its_version(overlay, key);
             for key in one.trace.read.iter().filter(|key| stands(key)) {
                 if !seen.insert((c, key)) {
                     continue;
@@ -214,16 +212,16 @@ impl Components {
 }
 
 /// Whether all that is written of a root is no part of its version: how long something below it lasts, or what a stage waits for.
-fn is_at_its_version(world: &World, key: &Key) -> bool {
+fn is_at_its_version(overlay: &Overlay, key: &Key) -> bool {
     match key {
         Key::Job(job) => {
-            let after = world.drafts.get(job).and_then(|draft| draft.job.as_ref());
-            let base = world.loaded.jobs.get(job).and_then(Option::as_ref);
+            let after = overlay.drafts.get(job).and_then(|draft| draft.job.as_ref());
+            let base = overlay.loaded.jobs.get(job).and_then(Option::as_ref);
             after.zip(base).is_some_and(|(after, base)| after.is_at_revision_of(base))
         }
         Key::Resource(resource) => {
-            let after = world.resources.get(resource).and_then(Option::as_ref);
-            let base = world.loaded.resources.get(resource).and_then(Option::as_ref);
+            let after = overlay.resources.get(resource).and_then(Option::as_ref);
+            let base = overlay.loaded.resources.get(resource).and_then(Option::as_ref);
             after.zip(base).is_some_and(|(after, base)| after.is_at_version_of(base))
         }
         Key::Lease(_)

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::world::Key;
+use crate::operation::overlay::Key;
 use crate::store::held::Tables;
 
 /// Which tables were held when it was last looked; the lanes of a server share it. Remembered until the locking lane, where all who need

@@ -9,7 +9,6 @@ use super::cache::Cached;
 use super::roots::Roots;
 use super::round::Wanted;
 use super::shared::Shared;
-use super::world::{Key, Loaded, Surroundings};
 use crate::domain::credential::KeyRing;
 use crate::domain::id::{JobKey, Name, NamespaceId};
 use crate::domain::job::Job;
@@ -20,6 +19,7 @@ use crate::domain::record::{Record, RecordKey};
 use crate::domain::request::{RequestKey, RequestRecord};
 use crate::domain::time::Timestamp;
 use crate::failpoint;
+use crate::operation::overlay::{ClusterView, Key, Loaded};
 use crate::store::connection::{Client, DbResult, Run, Transaction};
 use crate::store::credentials::changed_keys;
 use crate::store::load;
@@ -30,7 +30,7 @@ pub struct Basis {
     /// What was read for this group and not taken from memory.
     pub fresh: HashSet<Key>,
     pub now: Timestamp,
-    pub surroundings: Surroundings,
+    pub cluster: ClusterView,
 }
 
 /// What has to be asked.
@@ -135,7 +135,7 @@ pub async fn load(
         let found = namespaces.iter().find(|namespace| namespace.name == *name).cloned();
         loaded.names.insert(name.clone(), found);
     }
-    Ok(Basis { loaded, fresh: missing.asked(), now, surroundings: shared.permits.surroundings(shared.grace.spared()) })
+    Ok(Basis { loaded, fresh: missing.asked(), now, cluster: shared.permits.cluster(shared.grace.spared()) })
 }
 
 /// Takes the locks of contended roots in a transaction, then loads what is below them: a statement of its own, which sees

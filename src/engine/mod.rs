@@ -1,6 +1,6 @@
 //! The one way to write: operations are decided on cached state, committed in groups, answered after the commit.
 //!
-//! Layout: `world` is what a decision sees; `group` turns decided operations into components and those into a plan; `lane`
+//! Layout: `group` turns decided operations into components and those into a plan; `lane`
 //! runs groups over one connection, one `round` at a time; `queue` is the bounded wait before a lane, by the `pace` that was measured; `cache` and `clock` are shared by the lanes;
 //! `permits` is what follows from commits of resources; `dispatcher` hands ready stages to waiting workers. [`Engine`] is the door.
 //!
@@ -26,7 +26,6 @@ mod round;
 mod shared;
 mod traced;
 mod undone;
-pub mod world;
 
 use std::sync::Arc;
 use std::time::Duration;

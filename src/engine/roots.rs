@@ -1,10 +1,10 @@
 //! The rows whose locks the contended lane takes before it looks at them, in the one order in which everybody takes them: the key
 //! ring before resources before jobs before records, each by key.
 
-use super::world::Key;
 use crate::domain::id::JobKey;
 use crate::domain::permit::ResourceKey;
 use crate::domain::record::RecordKey;
+use crate::operation::overlay::Key;
 use crate::store::connection::{DbResult, Run};
 use crate::store::credentials::lock_key_ring;
 use crate::store::load::{lock_jobs, lock_records, lock_resources};
@@ -51,13 +51,5 @@ impl Roots {
             lock_records(client, &self.records, wait).await?;
         }
         Ok(())
-    }
-}
-
-/// Whether a key is that of a row which is locked before it is decided on.
-pub fn is_root(key: &Key) -> bool {
-    match key {
-        Key::Job(_) | Key::Record(_) | Key::Resource(_) | Key::KeyRing => true,
-        Key::Lease(_) | Key::Request(_) | Key::Namespace(_) | Key::NamespaceName(_) | Key::AuditLog => false,
     }
 }

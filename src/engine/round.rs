@@ -10,15 +10,14 @@ use super::cache::Cached;
 use super::group::{Components, Decided};
 use super::loading::Basis;
 use super::queue::Pending;
-use super::roots::is_root;
 use super::shared::Shared;
 use super::traced::GroupSpan;
-use super::world::{Key, World};
 use crate::error::Error;
 use crate::failpoint;
 use crate::figures::Sparse;
 use crate::figures::writer::LaneFigures;
 use crate::operation;
+use crate::operation::overlay::{Key, Overlay};
 use crate::store::commit::{CommitError, Committed, Prepared};
 use crate::store::connection::{Fault, Run};
 
@@ -57,7 +56,7 @@ pub struct Round {
     decided: Vec<Decided>,
     /// Operations that cannot be in one group with earlier ones.
     waiting: Vec<Pending>,
-    world: World,
+    overlay: Overlay,
     components: Components,
     /// What was read for this round.
     fresh: HashSet<Key>,
@@ -67,22 +66,22 @@ pub struct Round {
 impl Round {
     /// Decides a group in the order of its arrival. `alone` is whether nobody else is known to write what this server writes.
     pub fn decide(group: Vec<Pending>, basis: Basis, alone: bool, span: GroupSpan) -> Self {
-        let mut world = World::new(basis.loaded, basis.now, basis.surroundings);
+        let mut overlay = Overlay::new(basis.loaded, basis.now, basis.cluster);
         let mut decided = Vec::with_capacity(group.len());
         let mut waiting = Vec::new();
         for mut pending in group {
-            let outcome = operation::decide(&*pending.operation, &mut world);
-            let trace = world.end_operation(outcome.is_ok());
-            if trace.must_wait || !trace.missing.is_empty() {
-                pending.was_blind = !trace.missing.is_empty();
-                pending.more.extend(trace.missing);
+            let outcome = operation::decide(&*pending.operation, &mut overlay);
+            let trace = overlay.end_operation(outcome.is_ok());
+            if trace.needs_next_group || !trace.unloaded.is_empty() {
+                pending.was_blind = !trace.unloaded.is_empty();
+                pending.more.extend(trace.unloaded);
                 waiting.push(pending);
             } else {
                 decided.push(Decided { pending, outcome, trace });
             }
         }
-        let components = Components::of(&decided, &world, &basis.fresh, alone);
-        Self { decided, waiting, world, components, fresh: basis.fresh, span }
+        let components = Components::of(&decided, &overlay, &basis.fresh, alone);
+        Self { decided, waiting, overlay, components, fresh: basis.fresh, span }
     }
 
     /// Whether the database need not be asked at all.
@@ -168,7 +167,7 @@ impl Round {
                 continue;
             }
             figures.conflicts.inc();
-            if one.trace.written.iter().any(is_root) {
+            if one.trace.written.iter().any(Key::is_root) {
                 shared.rivals.seen();
             }
             // Beaten although it was just read: somebody else is writing it all the time. Beaten on what was remembered: it
@@ -180,7 +179,7 @@ impl Round {
                     pass_aside(one.pending);
                 }
                 None => {
-                    shared.visited.mark(one.trace.written.iter().filter(|key| is_root(key)));
+                    shared.visited.mark(one.trace.written.iter().filter(|key| key.is_root()));
                     beaten.push(one.pending);
                 }
             }
@@ -196,12 +195,12 @@ impl Round {
                 continue;
             }
             match key {
-                Key::Job(job) => match self.world.drafts.get(job).map(|draft| (&draft.job, &draft.changes)) {
+                Key::Job(job) => match self.overlay.drafts.get(job).map(|draft| (&draft.job, &draft.changes)) {
                     Some((Some(job), changes)) => {
                         shared.cache.put(key.clone(), Cached::Job(job.clone()));
-                        let base = self.world.loaded.jobs.get(&job.key).and_then(Option::as_ref);
+                        let base = self.overlay.loaded.jobs.get(&job.key).and_then(Option::as_ref);
                         shared.jobs.note(base.map(|base| &**base), job, changes);
-                        shared.hub.publish(base, job, changes, self.world.now());
+                        shared.hub.publish(base, job, changes, self.overlay.now());
                     }
                     Some((None, _)) => {
                         shared.cache.remove(key);
@@ -210,7 +209,7 @@ impl Round {
                     None => {}
                 },
                 Key::Record(record) => {
-                    if let Some(after) = self.world.records.get(record) {
+                    if let Some(after) = self.overlay.records.get(record) {
                         match after {
                             Some(record) => shared.cache.put(key.clone(), Cached::Record(record.clone())),
                             None => shared.cache.remove(key),
@@ -220,29 +219,29 @@ impl Round {
                     }
                 }
                 Key::Resource(resource) => {
-                    if let Some(after) = self.world.resources.get(resource) {
+                    if let Some(after) = self.overlay.resources.get(resource) {
                         match after {
                             Some(resource) => shared.cache.put(key.clone(), Cached::Resource(resource.clone())),
                             None => shared.cache.remove(key),
                         }
-                        let before = self.world.loaded.resources.get(resource).and_then(Option::as_ref);
-                        shared.permits.note(&shared.hub, *resource, before, after.as_ref(), self.world.now());
+                        let before = self.overlay.loaded.resources.get(resource).and_then(Option::as_ref);
+                        shared.permits.note(&shared.hub, *resource, before, after.as_ref(), self.overlay.now());
                     }
                 }
                 Key::Request(request) => {
-                    if let Some(record) = self.world.remembered.get(request) {
+                    if let Some(record) = self.overlay.remembered.get(request) {
                         shared.cache.put(key.clone(), Cached::Request(record.clone()));
                     }
                 }
                 // Rare enough to be loaded again.
-                Key::Namespace(id) if self.world.namespaces.contains_key(id) => shared.cache.remove(key),
+                Key::Namespace(id) if self.overlay.namespaces.contains_key(id) => shared.cache.remove(key),
                 Key::KeyRing => {
-                    if let Some(ring) = &self.world.key_ring {
+                    if let Some(ring) = &self.overlay.key_ring {
                         shared.cache.put(Key::KeyRing, Cached::KeyRing(ring.clone()));
                     }
                 }
                 Key::Lease(lease) => {
-                    if let Some(renewed) = self.world.leases.get(lease) {
+                    if let Some(renewed) = self.overlay.leases.get(lease) {
                         shared.cache.renew(*lease, renewed);
                     }
                 }
@@ -252,11 +251,11 @@ impl Round {
         let keys = self.components.of_key.iter().filter(|(_, c)| held(c)).map(|(key, _)| key);
         let jobs = keys.filter_map(|key| {
             let Key::Job(key) = key else { return None };
-            let draft = self.world.drafts.get(key)?;
-            let base = self.world.loaded.jobs.get(key).and_then(Option::as_ref);
+            let draft = self.overlay.drafts.get(key)?;
+            let base = self.overlay.loaded.jobs.get(key).and_then(Option::as_ref);
             Some((base.map(|base| &**base), draft.job.as_deref(), &draft.changes))
         });
-        shared.heads.note(jobs, self.world.now(), &|key| shared.permits.has_line(&key));
+        shared.heads.note(jobs, self.overlay.now(), &|key| shared.permits.has_line(&key));
     }
 
     /// Drops keys of some components from the cache, and everything those components read besides.
@@ -266,7 +265,7 @@ impl Round {
         let stale: HashSet<Key> = bound.chain(read.flat_map(|(one, _)| one.trace.read.iter().cloned())).collect();
         for key in &stale {
             // What is known of a root saves loading all of it again; only its being current is in doubt.
-            if !is_root(key) {
+            if !key.is_root() {
                 shared.cache.remove(key);
             }
         }

@@ -1,6 +1,6 @@
 //! Several operations as one, all or nothing, if wanted only for who holds a lease.
 //!
-//! Each operation is decided by its own rules on what the ones before it have left, in one layer of the world: so all they touch
+//! Each operation is decided by its own rules on what the ones before it have left, in one layer of the overlay: so all they touch
 //! is one component, and is committed as a whole or not at all. The fence is a root that is read; where nothing of its job is
 //! written, the commit locks it at the revision at which the lease was seen.
 
@@ -11,7 +11,7 @@ use crate::domain::job::{Hold, Job};
 use crate::domain::permit::PermitToken;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
 /// One of the operations.
 pub struct Part {
@@ -63,16 +63,16 @@ impl Operation for Commit {
         self.request
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         if let Some((job, hold)) = &self.lease_fence {
-            world.job(*job).ok_or(Refusal::LeaseLost)?.running(hold)?;
+            overlay.job(*job).ok_or(Refusal::LeaseLost)?.running(hold)?;
         }
         if let Some(token) = self.permit_fence {
-            expect_permit(world, self.namespace, token)?;
+            expect_permit(overlay, self.namespace, token)?;
         }
         let mut reply = Reply::default();
         for (index, part) in self.parts.iter().enumerate() {
-            let done = decide_audited(&*part.operation, world).and_then(|done| only_once(&*part.operation, done));
+            let done = decide_audited(&*part.operation, overlay).and_then(|done| only_once(&*part.operation, done));
             let done = done.map_err(|refusal| refusal.at(index, part.path.clone()))?;
             reply.applied |= done.applied;
             reply.parts.push(done);

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Operation, Reply, Weight, existing, keep};
+use super::{Operation, Reply, Weight, commit_job, existing};
 use crate::domain::field_op::FieldOp;
 use crate::domain::id::{JobKey, Name};
 use crate::domain::job::Edit;
 use crate::domain::record::{Record, RecordKey};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
 /// What shall happen.
 #[derive(Debug)]
@@ -83,17 +83,17 @@ impl ControlJob {
     }
 
     /// Changes the context: a record beside the job, whose versions are the job's revisions.
-    fn change_context(&self, world: &mut World, edit: &mut Edit) -> Result<(), Refusal> {
-        let (operations, key, now) = (self.context(), RecordKey::context(self.key), world.now());
+    fn change_context(&self, overlay: &mut Overlay, edit: &mut Edit) -> Result<(), Refusal> {
+        let (operations, key, now) = (self.context(), RecordKey::context(self.key), overlay.now());
         if operations.is_empty() {
             return Ok(());
         }
-        let base = world.record(&key).unwrap_or_else(|| Arc::new(Record::new(key, now)));
+        let base = overlay.record(&key).unwrap_or_else(|| Arc::new(Record::new(key, now)));
         let changed = Record::apply(&base, operations, edit.job.revision, now, "context_operations")?;
         // One that stays empty need not be made.
         if let Some(record) = changed.filter(|record| base.version > 0 || !record.fields.is_empty()) {
             edit.context_changed();
-            world.put_record(Arc::new(record));
+            overlay.put_record(Arc::new(record));
         }
         Ok(())
     }
@@ -132,12 +132,12 @@ impl Operation for ControlJob {
         self.request
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let job = existing(world, self.key, &self.job_id)?;
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let job = existing(overlay, self.key, &self.job_id)?;
         job.expect_revision(self.expected_revision)?;
-        let mut edit = world.edit(&job);
+        let mut edit = overlay.begin_job(&job);
         self.control.apply(&mut edit)?;
-        self.change_context(world, &mut edit)?;
-        Ok(Reply::about(keep(world, &job, edit)))
+        self.change_context(overlay, &mut edit)?;
+        Ok(Reply::about(commit_job(overlay, &job, edit)))
     }
 }

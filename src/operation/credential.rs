@@ -12,7 +12,7 @@ use crate::domain::credential::{ApiKey, KeyId, KeyState, MAX_KEYS, Previous, Pro
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
 use crate::domain::time::Timestamp;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
 /// How long credentials are kept after they expired or were revoked.
 pub const KEPT: Duration = Duration::from_secs(90 * 24 * 3_600);
@@ -72,8 +72,8 @@ impl Operation for CreateKey {
         })
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let (ring, now) = (world.key_ring(), world.now());
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let (ring, now) = (overlay.key_ring(), overlay.now());
         let exists = |what: String| Refusal::KeyAlreadyExists { what };
         if ring.get(self.key.id).is_some() {
             return Err(exists(format!("API key {}", self.key.id)));
@@ -94,7 +94,7 @@ impl Operation for CreateKey {
             Expiry::At(at) => Some(at),
             Expiry::After(ttl) => Some(now.after(ttl)),
         };
-        let key = world.put_key(ApiKey { create_time: now, expire_time, ..self.key.clone() });
+        let key = overlay.put_key(ApiKey { create_time: now, expire_time, ..self.key.clone() });
         Ok(Reply::about_key(key, true))
     }
 }
@@ -134,12 +134,12 @@ impl Operation for RevokeKey {
         Some(AuditEntry::new("AdminService/RevokeKey", self.id))
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let key = existing(world, self.id)?;
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let key = existing(overlay, self.id)?;
         if key.revoke_time.is_some() {
             return Ok(Reply::about_key(key, false));
         }
-        let key = world.put_key(ApiKey { revoke_time: Some(world.now()), ..(*key).clone() });
+        let key = overlay.put_key(ApiKey { revoke_time: Some(overlay.now()), ..(*key).clone() });
         Ok(Reply::about_key(key, true))
     }
 }
@@ -178,8 +178,8 @@ impl Operation for RotateKey {
         Some(AuditEntry::new("AdminService/RotateKey", self.id).with("grace_seconds", self.grace.as_secs_f64()))
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let (key, now) = (existing(world, self.id)?, world.now());
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let (key, now) = (existing(overlay, self.id)?, overlay.now());
         let refuse = |state, why| Refusal::InvalidTransition { what: format!("API key {}", self.id), state, why };
         match key.state(now) {
             KeyState::Active => {}
@@ -192,7 +192,7 @@ impl Operation for RotateKey {
         };
         let previous = (!self.grace.is_zero()).then(|| Previous { hash, until: now.after(self.grace) });
         let proof = Proof::Secret { hash: self.hash, previous };
-        let key = world.put_key(ApiKey { proof, ..(*key).clone() });
+        let key = overlay.put_key(ApiKey { proof, ..(*key).clone() });
         Ok(Reply::about_key(key, true))
     }
 }
@@ -214,17 +214,17 @@ impl Operation for RetireKeys {
         vec![Key::KeyRing]
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let (ring, now) = (world.key_ring(), world.now());
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let (ring, now) = (overlay.key_ring(), overlay.now());
         let is_old = |key: &&Arc<ApiKey>| key.ended(now).is_some_and(|ended| ended.after(KEPT) <= now);
         let ids: Vec<KeyId> = ring.iter().filter(is_old).take(MAX_RETIRED).map(|key| key.id).collect();
         if !ids.is_empty() {
-            world.delete_keys(&ids);
+            overlay.delete_keys(&ids);
         }
         Ok(Reply { applied: !ids.is_empty(), ..Reply::default() })
     }
 }
 
-fn existing(world: &mut World, id: KeyId) -> Result<Arc<ApiKey>, Refusal> {
-    world.key_ring().get(id).cloned().ok_or_else(|| Refusal::KeyNotFound { key_id: id.to_string() })
+fn existing(overlay: &mut Overlay, id: KeyId) -> Result<Arc<ApiKey>, Refusal> {
+    overlay.key_ring().get(id).cloned().ok_or_else(|| Refusal::KeyNotFound { key_id: id.to_string() })
 }

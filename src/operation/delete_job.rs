@@ -9,7 +9,7 @@ use crate::domain::job::Job;
 use crate::domain::record::RecordKey;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
-use crate::engine::world::{Key, NamespaceEffect, World};
+use crate::operation::overlay::{Key, NamespaceChange, Overlay};
 
 /// Deletes one job.
 #[derive(Debug)]
@@ -43,13 +43,13 @@ impl Operation for DeleteJob {
         self.request
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let job = existing(world, self.key, &self.job_id)?;
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let job = existing(overlay, self.key, &self.job_id)?;
         job.expect_revision(self.expected_revision)?;
         if !job.state.is_terminal() {
             return Err(job.refuses("can only be deleted after it ended"));
         }
-        delete(world, &job);
+        delete(overlay, &job);
         Ok(Reply::about((job, true)))
     }
 }
@@ -61,15 +61,15 @@ pub(super) fn keys(key: JobKey) -> Vec<Key> {
 
 /// Removes a job with its context. Its id can be used again, so no token below those it granted is ever granted in its namespace. The floor
 /// soon stands at the usual number of attempts and rises no more.
-pub(super) fn delete(world: &mut World, job: &Arc<Job>) {
-    world.delete(job.key);
+pub(super) fn delete(overlay: &mut Overlay, job: &Arc<Job>) {
+    overlay.delete_job(job.key);
     let context = RecordKey::context(job.key);
-    if world.record(&context).is_some() {
-        world.delete_record(&context);
+    if overlay.record(&context).is_some() {
+        overlay.delete_record(&context);
     }
     let highest = job.stages.iter().map(|stage| stage.fencing_token).max().unwrap_or(0);
     let namespace = job.key.namespace;
-    if world.namespace(namespace).is_some_and(|namespace| namespace.fencing_floor < highest) {
-        world.change_namespace(namespace, NamespaceEffect::Raise(highest));
+    if overlay.namespace(namespace).is_some_and(|namespace| namespace.fencing_floor < highest) {
+        overlay.change_namespace(namespace, NamespaceChange::RaiseFloor(highest));
     }
 }

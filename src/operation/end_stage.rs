@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::start_stage::expect_version;
 use super::update_progress::Target;
-use super::{Operation, Reply, Weight, keep};
+use super::{Operation, Reply, Weight, commit_job};
 use crate::domain::failure::FailureReport;
 use crate::domain::id::Name;
 use crate::domain::job::{Hold, Job};
@@ -12,7 +12,7 @@ use crate::domain::json::Document;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
 use crate::domain::stage::NewStage;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
 /// How it ended.
 #[derive(Debug)]
@@ -102,15 +102,15 @@ impl Operation for EndStage {
         self.request
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let job = self.target.job(world)?;
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let job = self.target.job(overlay)?;
         let hold = &self.target.hold;
         let stage = job.held(hold)?;
         if self.is_repeat(&job) {
             return Ok(Reply::about_stage(stage.no, (job.clone(), false)));
         }
         expect_version(stage, self.expected_version)?;
-        let mut edit = world.edit(&job);
+        let mut edit = overlay.begin_job(&job);
         let no = match &self.end {
             End::Complete { artifacts, job_result, message, add_stages } => {
                 let (artifacts, job_result) = (artifacts.clone(), job_result.clone());
@@ -119,6 +119,6 @@ impl Operation for EndStage {
             End::Fail { report, jitter } => edit.fail(hold, report.clone(), *jitter, self.digest)?,
             End::Release => edit.release(hold)?,
         };
-        Ok(Reply::about_stage(no, keep(world, &job, edit)))
+        Ok(Reply::about_stage(no, commit_job(overlay, &job, edit)))
     }
 }

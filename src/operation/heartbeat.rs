@@ -2,12 +2,12 @@
 //!
 //! Renewals and progress are operations of their own: a renewal needs the row of the lease alone, progress needs the job.
 
-use super::{Operation, Reply, Weight, keep};
+use super::{Operation, Reply, Weight, commit_job};
 use crate::domain::id::{JobKey, LeaseToken, Name, NamespaceId};
 use crate::domain::job::Hold;
 use crate::domain::lease::LeaseKey;
 use crate::domain::refusal::Refusal;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
 /// Bytes of a token in the queue.
 const TOKEN_BYTES: usize = 64;
@@ -43,16 +43,16 @@ impl Operation for RenewLeases {
     }
 
     /// A lease that is not held is `None` in the reply; if none is, that is a refusal.
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let now = world.now();
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let now = overlay.now();
         let mut reply = Reply { leases: Vec::with_capacity(self.tokens.len()), ..Reply::default() };
         for token in &self.tokens {
             let key = LeaseKey::of(self.namespace, token);
-            let mut lease = world.lease(key).filter(|lease| lease.is_of(token));
+            let mut lease = overlay.lease(key).filter(|lease| lease.is_of(token));
             if let Some(lease) = &mut lease {
                 if let Some(expires_at) = lease.renewal(now) {
                     lease.expires_at = expires_at;
-                    world.renew_lease(key, lease.clone());
+                    overlay.renew_lease(key, lease.clone());
                 }
                 lease.step_back(now);
             }
@@ -102,9 +102,9 @@ impl Operation for NoteProgress {
     }
 
     /// Stages whose lease is not held are left out; if none is held, that is a refusal.
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let job = world.job(self.key).ok_or(Refusal::LeaseLost)?;
-        let mut edit = world.edit(&job);
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let job = overlay.job(self.key).ok_or(Refusal::LeaseLost)?;
+        let mut edit = overlay.begin_job(&job);
         let mut noted = Vec::with_capacity(self.notes.len());
         for note in &self.notes {
             noted.extend(edit.progress(&Hold::Token(note.token), note.progress, note.message.clone()).ok());
@@ -112,7 +112,7 @@ impl Operation for NoteProgress {
         if noted.is_empty() {
             return Err(Refusal::LeaseLost);
         }
-        let (job, applied) = keep(world, &job, edit);
+        let (job, applied) = commit_job(overlay, &job, edit);
         Ok(Reply { jobs: vec![job], stages: noted, applied, ..Reply::default() })
     }
 }

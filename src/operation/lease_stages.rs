@@ -5,12 +5,12 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::permits::stages::acquire;
-use super::{Operation, Reply, keep};
+use super::{Operation, Reply, commit_job};
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::job::Grant;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{RequestIdentity, RequestRecord};
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
 /// Leases stages that the dispatcher has picked, each together with the permits it needs. Those that can no longer be leased are
 /// left out; those that have to wait for a permit are noted as such. If a call of the same `request_id` was granted a lease for one of
@@ -29,10 +29,10 @@ pub struct LeaseStages {
 
 impl LeaseStages {
     /// The lease of another call of the same `request_id`, if one has a slot of this one.
-    fn granted_before(&self, world: &mut World) -> Result<Option<Arc<RequestRecord>>, Refusal> {
+    fn granted_before(&self, overlay: &mut Overlay) -> Result<Option<Arc<RequestRecord>>, Refusal> {
         let mut found = None;
         for slot in &self.slots {
-            let Some(record) = world.request(slot.key) else { continue };
+            let Some(record) = overlay.request(slot.key) else { continue };
             if record.digest != slot.digest {
                 return Err(Refusal::RequestIdReused);
             }
@@ -57,11 +57,11 @@ impl Operation for LeaseStages {
         true
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        if let Some(record) = self.granted_before(world)? {
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        if let Some(record) = self.granted_before(overlay)? {
             return Ok(Reply { replayed: Some(record), ..Reply::default() });
         }
-        let Some(job) = world.job(self.key) else {
+        let Some(job) = overlay.job(self.key) else {
             return Ok(Reply::default());
         };
         // First all permits: whoever is served beside may be an attempt of this very job.
@@ -73,11 +73,11 @@ impl Operation for LeaseStages {
                 continue;
             }
             let id = self.group.unwrap_or(grant.secret);
-            let permits = acquire(world, &job, stage, &grant.worker_id, (id, grant.secret));
+            let permits = acquire(overlay, &job, stage, &grant.worker_id, (id, grant.secret));
             had.push((*no, grant, self.slots.get(i), permits));
         }
-        let Some(job) = world.job(self.key) else { return Ok(Reply::default()) };
-        let mut edit = world.edit(&job);
+        let Some(job) = overlay.job(self.key) else { return Ok(Reply::default()) };
+        let mut edit = overlay.begin_job(&job);
         let (mut leased, mut blocked, mut remembered) = (Vec::with_capacity(had.len()), Vec::new(), Vec::new());
         for (no, grant, slot, permits) in had {
             match permits {
@@ -92,7 +92,7 @@ impl Operation for LeaseStages {
                 }
             }
         }
-        let (job, applied) = keep(world, &job, edit);
+        let (job, applied) = commit_job(overlay, &job, edit);
         for (no, slot) in remembered {
             let record = RequestRecord {
                 digest: slot.digest,
@@ -102,7 +102,7 @@ impl Operation for LeaseStages {
                 versions: vec![job.stages[no].fencing_token],
                 applied: true,
             };
-            world.remember(slot.key, record);
+            overlay.remember(slot.key, record);
         }
         Ok(Reply { jobs: vec![job], stages: leased, blocked, applied, ..Reply::default() })
     }

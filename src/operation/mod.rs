@@ -1,6 +1,6 @@
 //! One write per file: which keys it concerns, and a pure decision over them.
 //!
-//! A decision looks at the world, the clock and the request, and refuses or changes the world. It may be taken several
+//! A decision looks at the overlay, the clock and the request, and refuses or changes the overlay. It may be taken several
 //! times, each time on newer state, so it draws nothing and remembers nothing: secrets and jitter are part of the operation.
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::domain::permit::{BlockReason, ResourceKey};
 use crate::domain::record::Record;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{RequestIdentity, RequestRecord};
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 use permits::PermitReply;
 
 pub mod commit;
@@ -30,6 +30,7 @@ pub mod grow_job;
 pub mod heartbeat;
 pub mod lease_stages;
 pub mod namespace;
+pub mod overlay;
 pub mod permits;
 pub mod probe;
 pub mod reap;
@@ -42,6 +43,9 @@ pub(crate) mod tests;
 pub mod update_progress;
 pub mod update_records;
 pub mod wake;
+
+/// Rows in a group at most, about. An operation that writes more is a group of its own.
+pub const MAX_GROUP_ROWS: usize = 2_000 * 4;
 
 /// How much an operation is: what queues and groups are bounded by.
 #[derive(Clone, Copy, Debug)]
@@ -116,8 +120,8 @@ pub trait Operation: Send + Sync + 'static {
         None
     }
 
-    /// Looks at the world and refuses, or changes it.
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal>;
+    /// Looks at the overlay and refuses, or changes it.
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal>;
 }
 
 /// What became of one update of a record.
@@ -227,48 +231,48 @@ pub fn keys(operation: &dyn Operation) -> Vec<Key> {
 }
 
 /// Decides an operation, or answers it from memory where its `request_id` was applied before.
-pub fn decide(operation: &dyn Operation, world: &mut World) -> Result<Reply, Refusal> {
+pub fn decide(operation: &dyn Operation, overlay: &mut Overlay) -> Result<Reply, Refusal> {
     let Some(identity) = operation.request() else {
-        return decide_audited(operation, world);
+        return decide_audited(operation, overlay);
     };
-    if let Some(record) = world.request(identity.key) {
+    if let Some(record) = overlay.request(identity.key) {
         if record.digest != identity.digest {
             return Err(Refusal::RequestIdReused);
         }
         return Ok(Reply { applied: record.applied, replayed: Some(record), ..Reply::default() });
     }
-    let reply = decide_audited(operation, world)?;
+    let reply = decide_audited(operation, overlay)?;
     if reply.is_final() {
         let mut record = reply.record(identity);
         record.jobs.extend(operation.names());
-        world.remember(identity.key, record);
+        overlay.remember(identity.key, record);
     }
     Ok(reply)
 }
 
 /// Decides an operation, and notes what the audit log shall know of it if it was applied.
-fn decide_audited(operation: &dyn Operation, world: &mut World) -> Result<Reply, Refusal> {
-    let reply = operation.decide(world)?;
+fn decide_audited(operation: &dyn Operation, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+    let reply = operation.decide(overlay)?;
     if reply.applied
         && let Some(entry) = operation.audit()
     {
-        world.audit(entry);
+        overlay.audit(entry);
     }
     Ok(reply)
 }
 
 /// The job of a key, or the refusal that names it as the caller did.
-fn existing(world: &mut World, key: JobKey, job_id: &str) -> Result<Arc<Job>, Refusal> {
-    world.job(key).ok_or_else(|| Refusal::JobNotFound { job_id: job_id.to_owned() })
+fn existing(overlay: &mut Overlay, key: JobKey, job_id: &str) -> Result<Arc<Job>, Refusal> {
+    overlay.job(key).ok_or_else(|| Refusal::JobNotFound { job_id: job_id.to_owned() })
 }
 
 /// Keeps an edit of a job, and gives back the permits of the attempts that it ended. Returns the job after it, and whether anything
 /// changed.
-fn keep(world: &mut World, before: &Arc<Job>, edit: Edit) -> (Arc<Job>, bool) {
+fn commit_job(overlay: &mut Overlay, before: &Arc<Job>, edit: Edit) -> (Arc<Job>, bool) {
     let given_up = permits::stages::given_up(&edit);
-    let kept = world.keep(before, edit);
+    let kept = overlay.write_job(before, edit);
     if !given_up.is_empty() {
-        permits::stages::give_back(world, before.key.namespace, given_up);
+        permits::stages::give_back(overlay, before.key.namespace, given_up);
     }
     kept
 }

@@ -5,8 +5,8 @@ use crate::domain::audit::AuditEntry;
 use crate::domain::id::{Name, NamespaceId};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
-use crate::engine::group::MAX_GROUP_ROWS;
-use crate::engine::world::{Key, NamespaceEffect, World};
+use crate::operation::MAX_GROUP_ROWS;
+use crate::operation::overlay::{Key, NamespaceChange, Overlay};
 
 /// Creates a namespace.
 #[derive(Debug)]
@@ -34,11 +34,11 @@ impl Operation for CreateNamespace {
         self.request
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        if world.namespace_named(&self.name).is_some() || world.creates_namespace(&self.name) {
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        if overlay.namespace_named(&self.name).is_some() || overlay.creates_namespace(&self.name) {
             return Err(Refusal::NamespaceAlreadyExists { name: self.name.to_string() });
         }
-        world.create_namespace(self.name.clone());
+        overlay.create_namespace(self.name.clone());
         Ok(Reply { applied: true, ..Reply::default() })
     }
 }
@@ -76,16 +76,16 @@ impl Operation for DeleteNamespace {
         self.request
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         let name = || self.name.to_string();
         // One that was created since the caller looked is another one, whose number nobody has loaded.
-        let namespace = world.namespace_named(&self.name).filter(|namespace| namespace.id == self.id);
+        let namespace = overlay.namespace_named(&self.name).filter(|namespace| namespace.id == self.id);
         let namespace = namespace.ok_or_else(|| Refusal::NamespaceNotFound { name: name() })?;
         if namespace.holds_anything {
             let why = "it holds jobs, records, resources with a policy, permits or waiters";
             return Err(Refusal::NamespaceInUse { name: name(), why });
         }
-        world.change_namespace(self.id, NamespaceEffect::Delete);
+        overlay.change_namespace(self.id, NamespaceChange::Delete);
         Ok(Reply { applied: true, ..Reply::default() })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Operation, Reply};
 use crate::domain::refusal::Refusal;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
 /// Commits nothing but the row that each group leaves for ten minutes.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Operation for Probe {
         true
     }
 
-    fn decide(&self, _: &mut World) -> Result<Reply, Refusal> {
+    fn decide(&self, _: &mut Overlay) -> Result<Reply, Refusal> {
         Ok(Reply::default())
     }
 }

@@ -10,7 +10,7 @@ use crate::domain::job::Hold;
 use crate::domain::record::RecordKey;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
 /// What is shown where the version differs.
 #[derive(Clone, Debug)]
@@ -37,13 +37,13 @@ impl ReturnCurrent {
         Self { operation, shown: vec![shown] }
     }
 
-    fn show(&self, refusal: Refusal, index: usize, world: &mut World) -> Refusal {
+    fn show(&self, refusal: Refusal, index: usize, overlay: &mut Overlay) -> Refusal {
         match refusal {
             Refusal::At { index, path, refusal } => {
-                Refusal::At { index, path, refusal: Box::new(self.show(*refusal, index, world)) }
+                Refusal::At { index, path, refusal: Box::new(self.show(*refusal, index, overlay)) }
             }
             Refusal::VersionMismatch { .. } | Refusal::FieldVersionMismatch { .. } => {
-                let current = self.shown.get(index).and_then(Option::as_ref).and_then(|shown| shown.look(world));
+                let current = self.shown.get(index).and_then(Option::as_ref).and_then(|shown| shown.look(overlay));
                 match current {
                     Some(current) => Refusal::WithCurrent { refusal: Box::new(refusal), current },
                     None => refusal,
@@ -55,12 +55,12 @@ impl ReturnCurrent {
 }
 
 impl Shown {
-    fn look(&self, world: &mut World) -> Option<Current> {
+    fn look(&self, overlay: &mut Overlay) -> Option<Current> {
         match self {
-            Self::Record(key) => world.record(key).map(Current::Record),
-            Self::Job(key) => world.job(*key).map(Current::Job),
+            Self::Record(key) => overlay.record(key).map(Current::Record),
+            Self::Job(key) => overlay.job(*key).map(Current::Job),
             Self::Stage(key, hold) => {
-                let job = world.job(*key)?;
+                let job = overlay.job(*key)?;
                 let no = job.held(hold).ok()?.no;
                 Some(Current::Stage(job, no))
             }
@@ -113,7 +113,7 @@ impl Operation for ReturnCurrent {
         self.operation.audit()
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        self.operation.decide(world).map_err(|refusal| self.show(refusal, 0, world))
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        self.operation.decide(overlay).map_err(|refusal| self.show(refusal, 0, overlay))
     }
 }

@@ -3,13 +3,13 @@
 use uuid::Uuid;
 
 use super::permits::stages::acquire;
-use super::{Operation, Reply, existing, keep};
+use super::{Operation, Reply, commit_job, existing};
 use crate::domain::id::{JobKey, Name};
 use crate::domain::job::{Grant, Hold};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
 use crate::domain::stage::{Stage, StagePhase};
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
 /// An orchestrator takes a stage of its own job.
 #[derive(Debug)]
@@ -58,16 +58,16 @@ impl Operation for StartStage {
         true
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let job = existing(world, self.key, &self.job_id)?;
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let job = existing(overlay, self.key, &self.job_id)?;
         let stage = job.held(&Hold::Name(self.stage_name.clone()))?;
         expect_version(stage, self.expected_version)?;
         let mut permits = Vec::new();
         if stage.phase() == StagePhase::Ready && job.state.hands_out() {
             let worker = self.grant.as_ref().map_or_else(|| "".into(), |grant| grant.worker_id.clone());
-            let now = world.now();
+            let now = overlay.now();
             permits =
-                acquire(world, &job, stage, &worker, (self.permit_id, self.permit_id)).map_err(|(_, blocker)| {
+                acquire(overlay, &job, stage, &worker, (self.permit_id, self.permit_id)).map_err(|(_, blocker)| {
                     Refusal::PermitDenied {
                         stage_name: self.stage_name.to_string(),
                         resource: blocker.resource.to_string(),
@@ -77,9 +77,9 @@ impl Operation for StartStage {
                 })?;
         }
         // Whoever was served beside may be an attempt of this very job.
-        let job = existing(world, self.key, &self.job_id)?;
-        let mut edit = world.edit(&job);
+        let job = existing(overlay, self.key, &self.job_id)?;
+        let mut edit = overlay.begin_job(&job);
         let no = edit.start_by_name(&self.stage_name, self.grant.as_ref(), permits)?;
-        Ok(Reply::about_stage(no, keep(world, &job, edit)))
+        Ok(Reply::about_stage(no, commit_job(overlay, &job, edit)))
     }
 }

@@ -1,12 +1,12 @@
 //! Notes progress and a message of a running stage.
 
 use super::start_stage::expect_version;
-use super::{Operation, Reply, keep};
+use super::{Operation, Reply, commit_job};
 use crate::domain::id::{JobKey, Name};
 use crate::domain::job::Hold;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
 /// Whose stage an operation is about.
 #[derive(Clone, Debug)]
@@ -21,8 +21,8 @@ pub struct Target {
 
 impl Target {
     /// The job it is about. A token of a job that is gone is a lost lease; a name of one is simply not found.
-    pub(super) fn job(&self, world: &mut World) -> Result<std::sync::Arc<crate::domain::job::Job>, Refusal> {
-        world.job(self.key).ok_or_else(|| match self.hold {
+    pub(super) fn job(&self, overlay: &mut Overlay) -> Result<std::sync::Arc<crate::domain::job::Job>, Refusal> {
+        overlay.job(self.key).ok_or_else(|| match self.hold {
             Hold::Token(_) => Refusal::LeaseLost,
             Hold::Name(_) => Refusal::JobNotFound { job_id: self.job_id.to_string() },
         })
@@ -57,11 +57,11 @@ impl Operation for UpdateProgress {
         self.request
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let job = self.target.job(world)?;
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let job = self.target.job(overlay)?;
         expect_version(job.held(&self.target.hold)?, self.expected_version)?;
-        let mut edit = world.edit(&job);
+        let mut edit = overlay.begin_job(&job);
         let no = edit.progress(&self.target.hold, self.progress, self.message.clone())?;
-        Ok(Reply::about_stage(no, keep(world, &job, edit)))
+        Ok(Reply::about_stage(no, commit_job(overlay, &job, edit)))
     }
 }

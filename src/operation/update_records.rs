@@ -8,7 +8,7 @@ use crate::domain::field_op::FieldOp;
 use crate::domain::record::{Record, RecordKey};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
 /// From here on a value has a row of its own, about.
 const LARGE_BYTES: usize = 256;
@@ -44,12 +44,12 @@ impl RecordUpdate {
         Weight { rows: 2 + large, bytes: 256 + self.operations.iter().map(bytes).sum::<usize>() }
     }
 
-    fn decide(&self, world: &mut World) -> Result<RecordOutcome, Refusal> {
-        let now = world.now();
-        let base = match world.record(&self.key) {
+    fn decide(&self, overlay: &mut Overlay) -> Result<RecordOutcome, Refusal> {
+        let now = overlay.now();
+        let base = match overlay.record(&self.key) {
             Some(record) => record,
             None if !self.allow_missing => return Err(not_found(&self.key)),
-            None if !world.has_namespace(self.key.namespace) => {
+            None if !overlay.has_namespace(self.key.namespace) => {
                 return Err(Refusal::NamespaceNotFound { name: String::new() });
             }
             None => Arc::new(Record::new(self.key.clone(), now)),
@@ -58,7 +58,7 @@ impl RecordUpdate {
         match Record::apply(&base, &self.operations, base.version + 1, now, "operations")? {
             Some(record) => {
                 let record = Arc::new(record);
-                world.put_record(record.clone());
+                overlay.put_record(record.clone());
                 Ok(RecordOutcome { record, applied: true })
             }
             None => Ok(RecordOutcome { record: base, applied: false }),
@@ -101,10 +101,10 @@ impl Operation for UpdateRecords {
         self.request
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         let mut reply = Reply::default();
         for (index, update) in self.updates.iter().enumerate() {
-            let outcome = update.decide(world).map_err(|refusal| match self.list {
+            let outcome = update.decide(overlay).map_err(|refusal| match self.list {
                 Some(list) => refusal.at(index, format!("{list}[{index}]")),
                 None => refusal,
             })?;

@@ -1,10 +1,10 @@
 //! Does what is due by the clock: delayed starts, backoffs, timeouts, the end of grace and of retention.
 
 use super::delete_job::{delete, keys};
-use super::{Operation, Reply, keep};
+use super::{Operation, Reply, commit_job};
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::refusal::Refusal;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
 /// Wakes a job, or one of its stages. If nothing is due any more, nothing happens.
 #[derive(Debug)]
@@ -35,15 +35,15 @@ impl Operation for Wake {
         self.stage_no.is_some()
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let Some(job) = world.job(self.key) else {
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let Some(job) = overlay.job(self.key) else {
             return Ok(Reply::default());
         };
-        if self.stage_no.is_none() && job.expire_time.is_some_and(|at| at <= world.now()) {
-            delete(world, &job);
+        if self.stage_no.is_none() && job.expire_time.is_some_and(|at| at <= overlay.now()) {
+            delete(overlay, &job);
             return Ok(Reply::about((job, true)));
         }
-        let mut edit = world.edit(&job);
+        let mut edit = overlay.begin_job(&job);
         match self.stage_no {
             Some(no) => {
                 edit.step_back_stage(no);
@@ -54,6 +54,6 @@ impl Operation for Wake {
                 edit.wake_job();
             }
         }
-        Ok(Reply::about(keep(world, &job, edit)))
+        Ok(Reply::about(commit_job(overlay, &job, edit)))
     }
 }

@@ -17,8 +17,8 @@ use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::Job;
 use crate::domain::refusal::Refusal;
 use crate::engine::cache::Cached;
-use crate::engine::world::Key;
 use crate::error::{Error, Result};
+use crate::operation::overlay::Key;
 use crate::operation::return_current::{ReturnCurrent, Shown};
 use crate::operation::{Operation, Reply};
 

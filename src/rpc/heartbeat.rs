@@ -12,9 +12,9 @@ use crate::domain::job::Job;
 use crate::domain::lease::StoredLease;
 use crate::domain::refusal::Refusal;
 use crate::engine::cache::Cached;
-use crate::engine::world::Key;
 use crate::error::{Error, Result};
 use crate::operation::heartbeat::{Note, NoteProgress, RenewLeases};
+use crate::operation::overlay::Key;
 use crate::proto;
 
 /// The places of beats in the request.

@@ -16,9 +16,9 @@ use crate::domain::permit::ResourceKey;
 use crate::domain::time::Timestamp;
 use crate::engine::cache::Cached;
 use crate::engine::followers::Following;
-use crate::engine::world::Key;
 use crate::error::Result;
 use crate::feed::{Quiet, detached};
+use crate::operation::overlay::Key;
 use crate::proto;
 use crate::proto::watch_resource_response::Update;
 

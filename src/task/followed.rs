@@ -7,8 +7,8 @@ use super::Chore;
 use crate::domain::permit::ResourceKey;
 use crate::engine::Engine;
 use crate::engine::cache::Cached;
-use crate::engine::world::Key;
 use crate::error::Result;
+use crate::operation::overlay::Key;
 use crate::store::load::Look;
 
 /// Records that are looked at at once.

@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::permit::ResourceKey;
 use crate::engine::Engine;
 use crate::engine::cache::Cached;
-use crate::engine::world::Key;
 use crate::error::Result;
 use crate::failpoint;
+use crate::operation::overlay::Key;
 use crate::operation::permits::wake::{ClearStages, WakeResource};
 use crate::store::permits::{StagesPicked, WakeUp};
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::cache::Cached;
-use crate::engine::world::Key;
+use crate::operation::overlay::Key;
 
 impl Server {
     async fn reap(&self, leased: &Leased) -> Result<Reply, Error> {

@@ -17,13 +17,13 @@ use crate::domain::permit::resource::Resource;
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::{NewStage, Stage, StagePhase};
 use crate::domain::time::Timestamp;
-use crate::engine::world::{Draft, Key, Loaded, NamespaceEffect, Surroundings, World};
 use crate::operation::control_job::{Control, ControlJob};
 use crate::operation::delete_job::DeleteJob;
 use crate::operation::end_stage::{End, EndStage};
 use crate::operation::grow_job::AddStages;
 use crate::operation::heartbeat::RenewLeases;
 use crate::operation::lease_stages::LeaseStages;
+use crate::operation::overlay::{ClusterView, Draft, Key, Loaded, NamespaceChange, Overlay};
 use crate::operation::reap::Reap;
 use crate::operation::start_stage::StartStage;
 use crate::operation::submit_jobs::SubmitJobs;
@@ -88,35 +88,35 @@ impl Bench {
     pub fn group(&mut self, operations: &[&dyn Operation]) -> Vec<Outcome> {
         let mut answers: Vec<Option<Outcome>> = operations.iter().map(|_| None).collect();
         while answers.iter().any(Option::is_none) {
-            let mut world = World::new(self.copy(), self.now, Surroundings::default());
+            let mut overlay = Overlay::new(self.copy(), self.now, ClusterView::default());
             let before = answers.iter().flatten().count();
             for (operation, answer) in operations.iter().zip(&mut answers).filter(|(_, answer)| answer.is_none()) {
-                *answer = self.decide(*operation, &mut world);
+                *answer = self.decide(*operation, &mut overlay);
             }
             assert!(answers.iter().flatten().count() > before, "somebody must go first");
-            self.install(world);
+            self.install(overlay);
         }
         answers.into_iter().flatten().collect()
     }
 
-    fn decide(&mut self, operation: &dyn Operation, world: &mut World) -> Option<Outcome> {
-        let (job, drafted) = (world.job(key()), world.drafts.len());
-        world.end_operation(false);
+    fn decide(&mut self, operation: &dyn Operation, overlay: &mut Overlay) -> Option<Outcome> {
+        let (job, drafted) = (overlay.job(key()), overlay.drafts.len());
+        overlay.end_operation(false);
         let (outcome, trace) = loop {
-            let outcome = decide(operation, world);
-            let trace = world.end_operation(outcome.is_ok());
-            if trace.missing.is_empty() {
+            let outcome = decide(operation, overlay);
+            let trace = overlay.end_operation(outcome.is_ok());
+            if trace.unloaded.is_empty() {
                 break (outcome, trace);
             }
             // All that is there was loaded.
-            for missing in trace.missing {
+            for missing in trace.unloaded {
                 match missing {
-                    Key::Resource(key) => world.loaded.resources.insert(key, None).is_none(),
+                    Key::Resource(key) => overlay.loaded.resources.insert(key, None).is_none(),
                     other => panic!("{other:?} was not loaded"),
                 };
             }
         };
-        if trace.must_wait {
+        if trace.needs_next_group {
             return None;
         }
         for (key, no, secret) in &trace.expired {
@@ -124,12 +124,12 @@ impl Bench {
             let expired = lease.is_some_and(|lease| lease.expires_at <= self.now);
             assert!(expired, "lease {secret} of stage {no} is taken although it is known to last");
         }
-        let after = world.job(key());
-        world.end_operation(false);
+        let after = overlay.job(key());
+        overlay.end_operation(false);
         if outcome.is_err() {
-            assert!(trace.written.is_empty() && world.drafts.len() == drafted, "a refusal leaves no trace");
+            assert!(trace.written.is_empty() && overlay.drafts.len() == drafted, "a refusal leaves no trace");
         }
-        let events = world.drafts.get(&key()).map_or(&[][..], |draft| &draft.changes.events);
+        let events = overlay.drafts.get(&key()).map_or(&[][..], |draft| &draft.changes.events);
         checks::step(operation.name(), job.as_deref(), after.as_deref(), &outcome, events, self.now);
         Some(outcome)
     }
@@ -150,27 +150,27 @@ impl Bench {
         }
     }
 
-    fn install(&mut self, world: World) {
-        for (key, draft) in world.drafts {
+    fn install(&mut self, overlay: Overlay) {
+        for (key, draft) in overlay.drafts {
             self.events.extend(draft.changes.events.iter().cloned());
-            self.write(&world.loaded, key, &draft);
+            self.write(&overlay.loaded, key, &draft);
             self.committed.jobs.insert(key, draft.job);
         }
-        for (key, renewed) in world.leases {
+        for (key, renewed) in overlay.leases {
             let job = self.committed.jobs.get_mut(&key.job).and_then(Option::as_mut).expect("what is renewed is there");
             Job::renew_lease(job, key.stage_no, renewed.secret, renewed.expires_at);
             self.tables.renew(key, renewed.secret, renewed.expires_at);
         }
-        self.committed.resources.extend(world.resources);
-        self.committed.key_ring = world.key_ring.or(self.committed.key_ring.take());
-        for (key, record) in world.remembered {
+        self.committed.resources.extend(overlay.resources);
+        self.committed.key_ring = overlay.key_ring.or(self.committed.key_ring.take());
+        for (key, record) in overlay.remembered {
             self.committed.requests.insert(key, Some(record));
         }
-        for (id, effect) in world.namespaces {
+        for (id, effect) in overlay.namespaces {
             let namespace = self.committed.namespaces.get_mut(&id).expect("it was loaded");
             match effect {
-                NamespaceEffect::Delete => *namespace = None,
-                NamespaceEffect::Raise(floor) => {
+                NamespaceChange::Delete => *namespace = None,
+                NamespaceChange::RaiseFloor(floor) => {
                     let raised = Arc::make_mut(namespace.as_mut().expect("it is there"));
                     raised.fencing_floor = raised.fencing_floor.max(floor);
                     raised.version += 1;

@@ -9,8 +9,8 @@ use crate::domain::id::{JobKey, LeaseToken, NamespaceId};
 use crate::engine::Engine;
 use crate::engine::cache::Cached;
 use crate::engine::dispatcher::{Leased, Leases};
-use crate::engine::world::Key;
 use crate::feed::holders::Ear;
+use crate::operation::overlay::Key;
 use crate::proto::LeaseDirective;
 
 /// The leases that were sent on a stream and have no outcome yet. Those that the worker has not confirmed are released when this is dropped.

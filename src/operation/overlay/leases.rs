@@ -1,23 +1,23 @@
-//! Leases in the world: rows that are renewed without their job.
+//! Leases in the overlay: rows that are renewed without their job.
 
-use super::{Key, World};
+use super::{Key, Overlay};
 use crate::domain::lease::{LeaseKey, StoredLease};
 
-impl World {
+impl Overlay {
     /// A lease as it is stored, with what the group has renewed so far. Leases are read for each group, so that one which the group does not renew
     /// needs no further proof.
     pub fn lease(&mut self, key: LeaseKey) -> Option<StoredLease> {
-        let layer = self.layer.leases.iter().rev().find(|(renewed, _)| *renewed == key).map(|(_, lease)| lease);
-        let Some(renewed) = layer.or_else(|| self.leases.get(&key)) else {
+        let savepoint = self.savepoint.leases.iter().rev().find(|(renewed, _)| *renewed == key).map(|(_, lease)| lease);
+        let Some(renewed) = savepoint.or_else(|| self.leases.get(&key)) else {
             return self.loaded.leases.get(&key).cloned();
         };
-        self.layer.trace.read.push(Key::Lease(key));
+        self.savepoint.trace.read.push(Key::Lease(key));
         Some(renewed.clone())
     }
 
     /// Renews a lease, as long as it has the same secret then.
     pub fn renew_lease(&mut self, key: LeaseKey, renewed: StoredLease) {
-        self.layer.trace.written.push(Key::Lease(key));
-        self.layer.leases.push((key, renewed));
+        self.savepoint.trace.written.push(Key::Lease(key));
+        self.savepoint.leases.push((key, renewed));
     }
 }

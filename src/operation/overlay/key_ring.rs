@@ -1,24 +1,24 @@
-//! The credentials in the world. All of them are one root, so that their number and the names in certificates are decided on one version.
+//! The credentials in the overlay. All of them are one root, so that their number and the names in certificates are decided on one version.
 
 use std::sync::Arc;
 
-use super::{Key, World};
+use super::{Key, Overlay};
 use crate::domain::audit::AuditEntry;
 use crate::domain::credential::{ApiKey, KeyId, KeyRing};
 use crate::domain::id::{Name, NamespaceId};
 
-impl World {
+impl Overlay {
     /// All credentials as they are now, with what the group has done so far.
     pub fn key_ring(&mut self) -> Arc<KeyRing> {
-        self.layer.trace.read.push(Key::KeyRing);
-        let changed = self.layer.key_ring.as_ref().or(self.key_ring.as_ref());
+        self.savepoint.trace.read.push(Key::KeyRing);
+        let changed = self.savepoint.key_ring.as_ref().or(self.key_ring.as_ref());
         if changed.is_none() && self.loaded.key_ring.is_none() {
-            self.layer.trace.missing.push(Key::KeyRing);
+            self.savepoint.trace.unloaded.push(Key::KeyRing);
         }
         changed.or(self.loaded.key_ring.as_ref()).cloned().unwrap_or_default()
     }
 
-    /// Puts a new or changed credential into the world. Returns it with its versions.
+    /// Puts a new or changed credential into the overlay. Returns it with its versions.
     pub fn put_key(&mut self, key: ApiKey) -> Arc<ApiKey> {
         let mut ring = self.key_ring();
         let after = Arc::make_mut(&mut ring);
@@ -30,7 +30,7 @@ impl World {
         key
     }
 
-    /// Removes credentials from the world.
+    /// Removes credentials from the overlay.
     pub fn delete_keys(&mut self, ids: &[KeyId]) {
         let mut ring = self.key_ring();
         let after = Arc::make_mut(&mut ring);
@@ -46,13 +46,13 @@ impl World {
     }
 
     fn set_key_ring(&mut self, ring: Arc<KeyRing>) {
-        self.layer.trace.written.push(Key::KeyRing);
-        self.layer.key_ring = Some(ring);
+        self.savepoint.trace.written.push(Key::KeyRing);
+        self.savepoint.key_ring = Some(ring);
     }
 
     /// Notes what the operation does for the audit log, if it is applied.
     pub fn audit(&mut self, entry: AuditEntry) {
-        self.layer.trace.audit.push(entry);
+        self.savepoint.trace.audit.push(entry);
     }
 
     /// The name of a namespace, for the audit log. None: it is not among the operation's keys. It never changes, so nothing stands on it.

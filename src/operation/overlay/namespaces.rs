@@ -1,19 +1,19 @@
-//! Namespaces in the world.
+//! Namespaces in the overlay.
 
 use std::sync::Arc;
 
-use super::{Key, NamespaceEffect, World};
+use super::{Key, NamespaceChange, Overlay};
 use crate::domain::id::{Name, NamespaceId};
 use crate::domain::namespace::Namespace;
 
-impl World {
+impl Overlay {
     /// A namespace.
     pub fn namespace(&mut self, id: NamespaceId) -> Option<Arc<Namespace>> {
-        self.layer.trace.read.push(Key::Namespace(id));
+        self.savepoint.trace.read.push(Key::Namespace(id));
         if !self.loaded.namespaces.contains_key(&id) {
-            self.layer.trace.missing.push(Key::Namespace(id));
+            self.savepoint.trace.unloaded.push(Key::Namespace(id));
         }
-        if self.namespaces.get(&id) == Some(&NamespaceEffect::Delete) {
+        if self.namespaces.get(&id) == Some(&NamespaceChange::Delete) {
             return None;
         }
         self.loaded.namespaces.get(&id).cloned().flatten()
@@ -21,21 +21,21 @@ impl World {
 
     /// Whether a namespace is there; what is put into it proves so by itself.
     pub fn has_namespace(&self, id: NamespaceId) -> bool {
-        let is_deleted = self.namespaces.get(&id) == Some(&NamespaceEffect::Delete);
+        let is_deleted = self.namespaces.get(&id) == Some(&NamespaceChange::Delete);
         !is_deleted && self.loaded.namespaces.get(&id).is_some_and(Option::is_some)
     }
 
     /// Changes a namespace.
-    pub fn change_namespace(&mut self, id: NamespaceId, effect: NamespaceEffect) {
-        self.layer.trace.written.push(Key::Namespace(id));
-        self.layer.namespaces.push((id, effect));
+    pub fn change_namespace(&mut self, id: NamespaceId, effect: NamespaceChange) {
+        self.savepoint.trace.written.push(Key::Namespace(id));
+        self.savepoint.namespaces.push((id, effect));
     }
 
     /// A namespace by name; unlike that by number it is never taken from the cache.
     pub fn namespace_named(&mut self, name: &Name) -> Option<Arc<Namespace>> {
-        self.layer.trace.read.push(Key::NamespaceName(name.clone()));
+        self.savepoint.trace.read.push(Key::NamespaceName(name.clone()));
         let namespace = self.loaded.names.get(name).cloned().flatten()?;
-        (self.namespaces.get(&namespace.id) != Some(&NamespaceEffect::Delete)).then_some(namespace)
+        (self.namespaces.get(&namespace.id) != Some(&NamespaceChange::Delete)).then_some(namespace)
     }
 
     /// Whether this group creates a namespace of this name.
@@ -45,7 +45,7 @@ impl World {
 
     /// Creates a namespace.
     pub fn create_namespace(&mut self, name: Name) {
-        self.layer.trace.written.push(Key::NamespaceName(name.clone()));
-        self.layer.names.push(name);
+        self.savepoint.trace.written.push(Key::NamespaceName(name.clone()));
+        self.savepoint.names.push(name);
     }
 }
