@@ -1,4 +1,4 @@
-//! What a person does to a job: update, cancel, pause, resume, run again.
+//! Controls a job: update, cancel, pause, resume, retry.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,48 +13,43 @@ use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
 use crate::operation::overlay::{Key, Overlay};
 
-/// What shall happen.
 #[derive(Debug)]
 pub enum Control {
-    /// Sets labels and priority, those that are given.
+    /// Sets labels, priority and context; what is `None` or empty stays.
     Update {
-        /// All labels anew.
+        /// Replaces all labels.
         labels: Option<Arc<BTreeMap<String, String>>>,
-        /// −1,000 to 1,000.
+        /// From −1,000 to 1,000; higher is first.
         priority: Option<i32>,
-        /// What shall happen to the fields of its context, in order.
+        /// Operations on fields of the job's context, in order.
         context: Vec<FieldOp>,
     },
-    /// Asks everybody to stop.
+    /// Cancels the job: holders of leases are asked to stop.
     Cancel {
-        /// How long holders may go on.
+        /// Time that holders have to stop.
         grace: Duration,
-        /// What the caller said.
+        /// Shown in the job. None: no reason.
         reason: Option<Name>,
     },
-    /// Hands out nothing.
+    /// Stages are not leased until the job is resumed.
     Pause,
-    /// Hands out again.
+    /// Stages are leased again.
     Resume,
-    /// Runs what did not succeed again.
+    /// Begins a new run of the stages that did not succeed.
     Retry {
-        /// This stage and what follows it too.
+        /// A stage that runs again too, with all stages behind it. None: only those that did not succeed.
         from_stage: Option<Name>,
     },
 }
 
-/// One of them, for one job.
 #[derive(Debug)]
 pub struct ControlJob {
-    /// Which job.
     pub key: JobKey,
-    /// As the caller named it.
+    /// The id as the caller gave it, for errors.
     pub job_id: Name,
-    /// What shall happen.
     pub control: Control,
-    /// The job's revision that the caller knows.
+    /// The revision the job must have. None: any.
     pub expected_revision: Option<i64>,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -74,7 +69,7 @@ impl Control {
 }
 
 impl ControlJob {
-    /// Changes to the job's context, where there are any.
+    /// Operations on the job's context. Empty: none.
     fn context(&self) -> &[FieldOp] {
         match &self.control {
             Control::Update { context, .. } => context,
@@ -90,7 +85,7 @@ impl ControlJob {
         }
         let base = overlay.record(&key).unwrap_or_else(|| Arc::new(Record::new(key, now)));
         let changed = Record::apply(&base, operations, edit.job.revision, now, "context_operations")?;
-        // One that stays empty need not be made.
+        // An empty context is not stored.
         if let Some(record) = changed.filter(|record| base.version > 0 || !record.fields.is_empty()) {
             edit.context_changed();
             overlay.put_record(Arc::new(record));
@@ -124,7 +119,7 @@ impl Operation for ControlJob {
     }
 
     fn is_urgent(&self) -> bool {
-        // They take load away.
+        // Cancelling and pausing reduce load.
         matches!(self.control, Control::Cancel { .. } | Control::Pause)
     }
 

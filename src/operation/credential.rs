@@ -14,30 +14,25 @@ use crate::domain::request::RequestIdentity;
 use crate::domain::time::Timestamp;
 use crate::operation::overlay::{Key, Overlay};
 
-/// How long credentials are kept after they expired or were revoked.
+/// Time after which an expired or revoked credential is deleted.
 pub const KEPT: Duration = Duration::from_secs(90 * 24 * 3_600);
-/// Credentials that one operation retires at most.
+/// Most credentials that one operation deletes.
 const MAX_RETIRED: usize = 500;
 
 /// When a credential expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
-    /// Never.
     Never,
-    /// At a moment.
     At(Timestamp),
-    /// So long after it is created.
+    /// A time after its creation.
     After(Duration),
 }
 
-/// Creates a credential.
 #[derive(Debug)]
 pub struct CreateKey {
-    /// The credential. Its versions and times are set by the decision.
+    /// The decision sets versions and times.
     pub key: ApiKey,
-    /// When it expires.
     pub expiry: Expiry,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -47,14 +42,14 @@ impl Operation for CreateKey {
     }
 
     fn keys(&self) -> Vec<Key> {
-        vec![Key::KeyRing]
+        vec![Key::KeyRing(())]
     }
 
     fn request(&self) -> Option<RequestIdentity> {
         self.request
     }
 
-    fn names(&self) -> Vec<Uuid> {
+    fn remembered_ids(&self) -> Vec<Uuid> {
         vec![self.key.id.to_uuid()]
     }
 
@@ -99,12 +94,10 @@ impl Operation for CreateKey {
     }
 }
 
-/// Revokes a credential, for ever.
+/// Revokes a credential. It cannot be activated again.
 #[derive(Debug)]
 pub struct RevokeKey {
-    /// Which.
     pub id: KeyId,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -114,19 +107,19 @@ impl Operation for RevokeKey {
     }
 
     fn keys(&self) -> Vec<Key> {
-        vec![Key::KeyRing]
+        vec![Key::KeyRing(())]
     }
 
     fn request(&self) -> Option<RequestIdentity> {
         self.request
     }
 
-    fn names(&self) -> Vec<Uuid> {
+    fn remembered_ids(&self) -> Vec<Uuid> {
         vec![self.id.to_uuid()]
     }
 
     fn is_urgent(&self) -> bool {
-        // It matters most when somebody floods the server with a stolen key.
+        // It must get through while a stolen key is used to flood the server.
         true
     }
 
@@ -147,13 +140,11 @@ impl Operation for RevokeKey {
 /// Gives an API key another secret.
 #[derive(Debug)]
 pub struct RotateKey {
-    /// Which.
     pub id: KeyId,
-    /// Of the new secret.
+    /// Hash of the new secret.
     pub hash: SecretHash,
-    /// How long the secret before it stays valid. Zero: not at all.
+    /// Time for which the old secret stays valid. Zero: it ends at once.
     pub grace: Duration,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -163,14 +154,14 @@ impl Operation for RotateKey {
     }
 
     fn keys(&self) -> Vec<Key> {
-        vec![Key::KeyRing]
+        vec![Key::KeyRing(())]
     }
 
     fn request(&self) -> Option<RequestIdentity> {
         self.request
     }
 
-    fn names(&self) -> Vec<Uuid> {
+    fn remembered_ids(&self) -> Vec<Uuid> {
         vec![self.id.to_uuid()]
     }
 
@@ -211,7 +202,7 @@ impl Operation for RetireKeys {
     }
 
     fn keys(&self) -> Vec<Key> {
-        vec![Key::KeyRing]
+        vec![Key::KeyRing(())]
     }
 
     fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {

@@ -1,4 +1,4 @@
-//! Deletes an ended job and all below it; its history stays.
+//! Deletes an ended job with its stages, documents and context. Its history stays.
 
 use std::sync::Arc;
 
@@ -11,16 +11,13 @@ use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
 use crate::operation::overlay::{Key, NamespaceChange, Overlay};
 
-/// Deletes one job.
 #[derive(Debug)]
 pub struct DeleteJob {
-    /// Which job.
     pub key: JobKey,
-    /// As the caller named it.
+    /// The id as the caller gave it, for errors.
     pub job_id: Name,
-    /// The job's revision that the caller knows.
+    /// The revision the job must have. None: any.
     pub expected_revision: Option<i64>,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -30,7 +27,7 @@ impl Operation for DeleteJob {
     }
 
     fn audit(&self) -> Option<AuditEntry> {
-        // Whoever submits jobs deletes them in the course of work, by the thousand.
+        // Submitters delete jobs by the thousand; the audit log notes what operators delete.
         let entry = AuditEntry::new("JobService/DeleteJob", &self.job_id).within(self.key.namespace);
         Some(entry.of_operators_alone())
     }
@@ -54,13 +51,13 @@ impl Operation for DeleteJob {
     }
 }
 
-/// What a deletion looks at.
+/// Keys that a deletion reads.
 pub(super) fn keys(key: JobKey) -> Vec<Key> {
     vec![Key::Job(key), Key::Namespace(key.namespace), Key::Record(RecordKey::context(key))]
 }
 
-/// Removes a job with its context. Its id can be used again, so no token below those it granted is ever granted in its namespace. The floor
-/// soon stands at the usual number of attempts and rises no more.
+/// Deletes a job with its context. Its id can be used again, so the namespace's fencing floor rises to the highest token it granted: tokens of a
+/// new job are higher. The floor soon reaches the usual number of attempts and stays there.
 pub(super) fn delete(overlay: &mut Overlay, job: &Arc<Job>) {
     overlay.delete_job(job.key);
     let context = RecordKey::context(job.key);

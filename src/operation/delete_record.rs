@@ -7,14 +7,11 @@ use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
 use crate::operation::overlay::{Key, Overlay};
 
-/// Deletes one record.
 #[derive(Debug)]
 pub struct DeleteRecord {
-    /// Which record.
     pub key: RecordKey,
-    /// The record's version that the caller knows.
+    /// The version the record must have. None: any.
     pub expected_version: Option<i64>,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 

@@ -7,14 +7,11 @@ use crate::domain::request::RequestIdentity;
 use crate::domain::stage::NewStage;
 use crate::operation::overlay::{Key, Overlay};
 
-/// Fans out.
 #[derive(Debug)]
 pub struct AddStages {
-    /// The running stage that asks.
+    /// The running stage that adds them.
     pub target: Target,
-    /// What is added.
     pub stages: Vec<NewStage>,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -38,7 +35,7 @@ impl Operation for AddStages {
     }
 
     fn is_urgent(&self) -> bool {
-        // The attempt that adds them is under way.
+        // A running attempt waits for it.
         true
     }
 

@@ -8,12 +8,9 @@ use crate::domain::request::RequestIdentity;
 use crate::operation::MAX_GROUP_ROWS;
 use crate::operation::overlay::{Key, NamespaceChange, Overlay};
 
-/// Creates a namespace.
 #[derive(Debug)]
 pub struct CreateNamespace {
-    /// Its name.
     pub name: Name,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -43,14 +40,11 @@ impl Operation for CreateNamespace {
     }
 }
 
-/// Deletes a namespace that holds nothing but idle locks.
+/// Deletes a namespace that has nothing in it but idle resources.
 #[derive(Debug)]
 pub struct DeleteNamespace {
-    /// Its number.
     pub id: NamespaceId,
-    /// Its name.
     pub name: Name,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -63,7 +57,7 @@ impl Operation for DeleteNamespace {
         Some(AuditEntry::new("AdminService/DeleteNamespace", &self.name))
     }
 
-    /// It may delete many idle locks, and shall hold up nobody meanwhile.
+    /// It may delete many idle resources, so it is committed alone.
     fn weight(&self) -> Weight {
         Weight { rows: MAX_GROUP_ROWS + 1, ..Weight::SMALL }
     }
@@ -78,7 +72,7 @@ impl Operation for DeleteNamespace {
 
     fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         let name = || self.name.to_string();
-        // One that was created since the caller looked is another one, whose number nobody has loaded.
+        // One created after the caller read it is another namespace, with a number that was not loaded.
         let namespace = overlay.namespace_named(&self.name).filter(|namespace| namespace.id == self.id);
         let namespace = namespace.ok_or_else(|| Refusal::NamespaceNotFound { name: name() })?;
         if namespace.holds_anything {

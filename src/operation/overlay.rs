@@ -1,14 +1,18 @@
-//! What a decision sees: the state its group stands on, with what earlier operations of the group have changed.
+//! What an operation sees and changes: the state that its group has loaded, with what earlier operations of the group have changed.
 //!
-//! An operation works on a savepoint of its own; only when it is decided does the savepoint become part of the overlay. Records, of which a batch
-//! has many, are changed in the overlay at once; the savepoint keeps what stood there. A refused operation leaves nothing behind but the keys
-//! it read, on whose versions its refusal rests.
+//! This is optimistic concurrency control (Kung and Robinson, 1981). An operation reads and writes the overlay; [`ReadWriteSet`] notes the keys,
+//! and the commit checks that the versions read are still the stored ones. Each operation begins at a savepoint. If it is refused, its writes are
+//! taken back, and only its reads remain, because the refusal depends on their versions.
 
 mod cluster;
+mod jobs;
 mod key;
 mod key_ring;
 mod leases;
 mod namespaces;
+mod records;
+mod resources;
+mod table;
 
 use std::sync::Arc;
 
@@ -16,326 +20,187 @@ use foldhash::HashMap;
 use uuid::Uuid;
 
 use crate::domain::audit::AuditEntry;
-use crate::domain::credential::KeyRing;
 use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
-use crate::domain::job::{Changes, Edit, Job};
 use crate::domain::lease::{LeaseKey, StoredLease};
 use crate::domain::namespace::Namespace;
 use crate::domain::permit::ResourceKey;
-use crate::domain::permit::resource::Resource;
-use crate::domain::record::{Record, RecordKey};
 use crate::domain::request::{RequestKey, RequestRecord};
 use crate::domain::time::Timestamp;
 pub use cluster::{ClusterView, Spared};
-pub use key::Key;
+pub use key::{AggregateTables, Key, Keyed};
+pub(crate) use key::{match_aggregate_key, match_key};
+pub use table::{AggregateTable, Change};
 
-/// The state that a group stands on. What is looked up must be here: present, or known to be absent.
+/// Loaded state that belongs to no aggregate.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// Jobs; `None` where there is no such job, or none is expected.
-    pub jobs: HashMap<JobKey, Option<Arc<Job>>>,
-    /// Leases, which are always read; absent where there is none.
+    /// Leases, which are read for each group; absent where there is none.
     pub leases: HashMap<LeaseKey, StoredLease>,
-    /// Records; `None` where there is no such record.
-    pub records: HashMap<RecordKey, Option<Arc<Record>>>,
-    /// Resources; `None` where there is no such resource.
-    pub resources: HashMap<ResourceKey, Option<Arc<Resource>>>,
     /// Remembered requests; `None` where the request is taken to be new.
     pub requests: HashMap<RequestKey, Option<Arc<RequestRecord>>>,
-    /// Namespaces by number.
+    /// Namespaces by number; `None` where there is no such namespace.
     pub namespaces: HashMap<NamespaceId, Option<Arc<Namespace>>>,
-    /// Namespaces by name.
+    /// Namespaces by name; `None` where there is no such namespace.
     pub names: HashMap<Name, Option<Arc<Namespace>>>,
-    /// The credentials. None: they were not asked for.
-    pub key_ring: Option<Arc<KeyRing>>,
 }
 
-/// A job as the group will leave it.
-#[derive(Clone, Debug, Default)]
-pub struct Draft {
-    /// The job; `None` if it is deleted.
-    pub job: Option<Arc<Job>>,
-    /// What is written beside it.
-    pub changes: Changes,
-    /// It is new under an id that nobody can have used.
-    pub has_own_id: bool,
-}
-
-/// What becomes of a namespace.
+/// How a group changes a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NamespaceChange {
-    /// Its fencing floor rises to this.
+    /// Raises its fencing floor to this, if it is lower.
     RaiseFloor(i64),
-    /// It goes.
     Delete,
 }
 
-/// What an operation read and changed.
+/// What an operation read and wrote, and what else its commit has to check.
 #[derive(Clone, Debug, Default)]
 pub struct ReadWriteSet {
-    /// What it looked at.
     pub read: Vec<Key>,
-    /// What it changed.
     pub written: Vec<Key>,
-    /// Leases it needs to have expired.
+    /// Leases that must have expired when it is committed.
     pub expired: Vec<(JobKey, StageNo, Uuid)>,
-    /// Permits it needs to have expired.
+    /// Permits that must have expired when it is committed.
     pub expired_permits: Vec<(ResourceKey, Uuid)>,
-    /// What it needs to look at beside its keys; as long as that is not here, its outcome means nothing.
+    /// Keys it read that were not loaded. Unless empty, its outcome is void: it is decided again with them.
     pub unloaded: Vec<Key>,
-    /// It cannot be in one group with an earlier operation.
+    /// Whether it cannot be in one group with an earlier operation.
     pub needs_next_group: bool,
-    /// What it tells the audit log.
+    /// Entries for the audit log.
     pub audit: Vec<AuditEntry>,
 }
 
+/// What the operation that is being decided has read and written so far; writes of aggregates are in their tables.
 #[derive(Debug, Default)]
 struct Savepoint {
-    trace: ReadWriteSet,
-    jobs: Vec<(JobKey, Draft)>,
+    access: ReadWriteSet,
     leases: Vec<(LeaseKey, StoredLease)>,
-    /// Records are changed in the overlay at once, since a batch has many. What stood there before, to be put back.
-    records: Vec<(RecordKey, Option<Option<Arc<Record>>>)>,
-    resources: HashMap<ResourceKey, Option<Arc<Resource>>>,
     requests: Vec<(RequestKey, RequestRecord)>,
     namespaces: Vec<(NamespaceId, NamespaceChange)>,
     names: Vec<Name>,
-    key_ring: Option<Arc<KeyRing>>,
 }
 
-/// The state of a group while it is being decided.
+/// The state of a group while its operations are decided.
 #[derive(Debug)]
 pub struct Overlay {
-    /// What it all stands on.
+    /// Aggregates as they were loaded and as the group changes them.
+    pub tables: AggregateTables,
+    /// What else was loaded.
     pub loaded: Loaded,
     now: Timestamp,
-    /// Jobs that changed.
-    pub drafts: HashMap<JobKey, Draft>,
-    /// Leases that are renewed, as the group will leave them.
+    /// Leases that are renewed, as the group leaves them.
     pub leases: HashMap<LeaseKey, StoredLease>,
-    /// Records that changed, as the group will leave them; `None` where one is deleted.
-    pub records: HashMap<RecordKey, Option<Arc<Record>>>,
-    /// Resources that changed, as the group will leave them; `None` where one is deleted.
-    pub resources: HashMap<ResourceKey, Option<Arc<Resource>>>,
-    /// Requests to remember.
+    /// Requests that the group remembers.
     pub remembered: HashMap<RequestKey, Arc<RequestRecord>>,
-    /// Namespaces that change.
+    /// Changes of namespaces by the group.
     pub namespaces: HashMap<NamespaceId, NamespaceChange>,
-    /// Namespaces to create.
+    /// Names of namespaces that the group creates.
     pub created: Vec<Name>,
-    /// The credentials as the group will leave them. None: they stay as they are.
-    pub key_ring: Option<Arc<KeyRing>>,
     cluster: ClusterView,
     savepoint: Savepoint,
 }
 
 impl Overlay {
-    /// The overlay as loaded, at a moment of the database's clock.
-    pub fn new(loaded: Loaded, now: Timestamp, cluster: ClusterView) -> Self {
+    /// Begins with what was loaded, at a moment of the database's clock.
+    pub fn new(tables: AggregateTables, loaded: Loaded, now: Timestamp, cluster: ClusterView) -> Self {
         Self {
+            tables,
             loaded,
             now,
-            drafts: HashMap::default(),
             leases: HashMap::default(),
-            records: HashMap::default(),
-            resources: HashMap::default(),
             remembered: HashMap::default(),
             namespaces: HashMap::default(),
             created: Vec::new(),
-            key_ring: None,
             cluster,
             savepoint: Savepoint::default(),
         }
     }
 
-    /// The moment of the decision.
+    /// The time at which operations are decided, by the database's clock.
     pub fn now(&self) -> Timestamp {
         self.now
     }
 
-    /// What is known around the decision.
+    /// What the server knows of the cluster.
     pub fn cluster(&self) -> &ClusterView {
         &self.cluster
     }
 
-    /// A job as it is now, with what the group has done so far.
-    pub fn job(&mut self, key: JobKey) -> Option<Arc<Job>> {
-        self.savepoint.trace.read.push(Key::Job(key));
-        if let Some((_, draft)) = self.savepoint.jobs.iter().rev().find(|(written, _)| *written == key) {
-            return draft.job.clone();
-        }
-        if let Some(draft) = self.drafts.get(&key) {
-            return draft.job.clone();
-        }
-        if !self.loaded.jobs.contains_key(&key) {
-            self.savepoint.trace.unloaded.push(Key::Job(key));
-        }
-        self.loaded.jobs.get(&key).cloned().flatten()
-    }
-
-    /// Begins to change a job.
-    pub fn begin_job(&self, job: &Arc<Job>) -> Edit {
-        Edit::begin(job.clone(), self.now)
-    }
-
-    /// Keeps an edit. Returns the job after it, and whether anything changed.
-    pub fn commit_job(&mut self, before: &Arc<Job>, edit: Edit) -> (Arc<Job>, bool) {
-        match edit.finish() {
-            None => (before.clone(), false),
-            Some((job, changes)) => {
-                let applied = job.revision != before.revision;
-                self.put(job.key, Draft { job: Some(job.clone()), changes, ..Draft::default() });
-                (job, applied)
-            }
-        }
-    }
-
-    /// Puts a new job into the overlay; `has_own_id` if nobody can have used its id.
-    pub fn insert_job(&mut self, mut job: Arc<Job>, changes: Changes, has_own_id: bool) {
-        if self.cluster.has_older_servers {
-            Arc::make_mut(&mut job).has_stage_rows = true;
-        }
-        // One statement cannot delete and insert the same row: who creates anew what this group deletes comes after it. That
-        // goes for a job which this group made itself, too: what was kept of its changes is not that of the new one.
-        let was_there = self.loaded.jobs.get(&job.key).is_some_and(Option::is_some);
-        self.savepoint.trace.needs_next_group |= was_there || self.drafts.contains_key(&job.key);
-        self.put(job.key, Draft { job: Some(job), changes, has_own_id });
-    }
-
-    /// Removes a job from the overlay.
-    pub fn delete_job(&mut self, key: JobKey) {
-        self.put(key, Draft::default());
-    }
-
-    fn put(&mut self, key: JobKey, draft: Draft) {
-        self.savepoint.trace.written.push(Key::Job(key));
-        self.savepoint.jobs.push((key, draft));
-    }
-
-    /// A record as it is now, with what the group has done so far.
-    pub fn record(&mut self, key: &RecordKey) -> Option<Arc<Record>> {
-        self.savepoint.trace.read.push(Key::Record(key.clone()));
-        self.records.get(key).or_else(|| self.loaded.records.get(key)).cloned().flatten()
-    }
-
-    /// Puts a new or changed record into the overlay. Its row is written as it is in the end, so unlike a job it may even be
-    /// deleted and created again within a group.
-    pub fn put_record(&mut self, record: Arc<Record>) {
-        let key = record.key.clone();
-        self.set_record(key, Some(record));
-    }
-
-    /// Removes a record from the overlay.
-    pub fn delete_record(&mut self, key: &RecordKey) {
-        self.set_record(key.clone(), None);
-    }
-
-    fn set_record(&mut self, key: RecordKey, after: Option<Arc<Record>>) {
-        let trace = &mut self.savepoint.trace;
-        // What is written needs no proof of having been read: mostly it was read just now, and nothing asks for it twice.
-        let read = trace.read.pop_if(|read| matches!(read, Key::Record(read) if *read == key));
-        trace.written.push(read.unwrap_or_else(|| Key::Record(key.clone())));
-        let before = self.records.insert(key.clone(), after);
-        self.savepoint.records.push((key, before));
-    }
-
-    /// A resource as it is now, with what the group has done so far. One that is not here, though it may exist, is asked for, and the
-    /// operation decided again.
-    pub fn resource(&mut self, key: ResourceKey) -> Option<Arc<Resource>> {
-        self.savepoint.trace.read.push(Key::Resource(key));
-        if let Some(changed) = self.savepoint.resources.get(&key).or_else(|| self.resources.get(&key)) {
-            return changed.clone();
-        }
-        if !self.loaded.resources.contains_key(&key) {
-            self.savepoint.trace.unloaded.push(Key::Resource(key));
-        }
-        self.loaded.resources.get(&key).cloned().flatten()
-    }
-
-    /// Puts a new or changed resource into the overlay; written as it is in the end, like a record.
-    pub fn put_resource(&mut self, resource: Resource) {
-        // Who makes anew what this group deletes comes after it: its numbers go on above a floor that is only raised now.
-        let is_deleted = |changed: &HashMap<ResourceKey, Option<Arc<Resource>>>| {
-            changed.get(&resource.key).is_some_and(Option::is_none)
-        };
-        self.savepoint.trace.needs_next_group |= is_deleted(&self.resources) || is_deleted(&self.savepoint.resources);
-        self.savepoint.trace.written.push(Key::Resource(resource.key));
-        self.savepoint.resources.insert(resource.key, Some(Arc::new(resource)));
-    }
-
-    /// Removes a resource from the overlay.
-    pub fn delete_resource(&mut self, key: ResourceKey) {
-        self.savepoint.trace.written.push(Key::Resource(key));
-        self.savepoint.resources.insert(key, None);
-    }
-
-    /// Makes the operation depend on the permit's having expired when it commits, unrenewed.
-    pub fn require_permit_expired(&mut self, key: ResourceKey, permit: Uuid) {
-        self.savepoint.trace.expired_permits.push((key, permit));
-    }
-
-    /// Whether something that the operation looked at is not here, so that it will be decided again.
+    /// Whether the operation has read a key that was not loaded, so that it will be decided again.
     pub fn needs_more_keys(&self) -> bool {
-        !self.savepoint.trace.unloaded.is_empty()
+        !self.savepoint.access.unloaded.is_empty()
     }
 
-    /// Makes the operation depend on the lease's having expired when it commits, unrenewed.
+    /// Makes the operation depend on a permit's having expired, unrenewed, when it is committed.
+    pub fn require_permit_expired(&mut self, key: ResourceKey, permit: Uuid) {
+        self.savepoint.access.expired_permits.push((key, permit));
+    }
+
+    /// Makes the operation depend on a lease's having expired, unrenewed, when it is committed.
     pub fn require_lease_expired(&mut self, key: JobKey, no: StageNo, token_secret: Uuid) {
-        self.savepoint.trace.expired.push((key, no, token_secret));
+        self.savepoint.access.expired.push((key, no, token_secret));
     }
 
-    /// What is remembered of a request.
+    /// The remembered response to a request. None: the request is new.
     pub fn request(&mut self, key: RequestKey) -> Option<Arc<RequestRecord>> {
-        self.savepoint.trace.read.push(Key::Request(key));
+        self.savepoint.access.read.push(Key::Request(key));
         let remembered = self.remembered.get(&key).cloned();
         remembered.or_else(|| self.loaded.requests.get(&key).cloned().flatten())
     }
 
     /// Remembers a request with this operation.
     pub fn remember(&mut self, key: RequestKey, record: RequestRecord) {
-        self.savepoint.trace.written.push(Key::Request(key));
+        self.savepoint.access.written.push(Key::Request(key));
         self.savepoint.requests.push((key, record));
     }
 
-    /// Ends an operation: its changes become part of the overlay if it was `applied`, else only what it read is kept.
+    /// Notes what the operation does for the audit log, if it is applied.
+    pub fn audit(&mut self, entry: AuditEntry) {
+        self.savepoint.access.audit.push(entry);
+    }
+
+    /// An aggregate as it is now, with what the group has done so far. None: there is none, or it was not loaded (see
+    /// [`Self::needs_more_keys`]).
+    fn read<A: Keyed>(&mut self, key: &A::Key) -> Option<Arc<A>> {
+        let access = &mut self.savepoint.access;
+        access.read.push(A::to_key(key.clone()));
+        match A::table(&self.tables).current(key) {
+            Some(found) => found.cloned(),
+            None => {
+                access.unloaded.push(A::to_key(key.clone()));
+                None
+            }
+        }
+    }
+
+    /// Writes an aggregate. None: deletes it.
+    fn write<A: Keyed>(&mut self, key: A::Key, after: Option<Arc<A>>, effects: A::Effects) {
+        let access = &mut self.savepoint.access;
+        // A write checks the version that was read just before it, unless it may leave that version as it is.
+        let read =
+            if A::HAS_UNVERSIONED_ROWS { None } else { access.read.pop_if(|read| A::of_key(read) == Some(&key)) };
+        access.written.push(read.unwrap_or_else(|| A::to_key(key.clone())));
+        A::table_mut(&mut self.tables).put(key, after, effects);
+    }
+
+    /// Ends an operation: its writes become part of the group if it was `applied` and is not to be decided again, else they are taken back.
+    /// A refusal leaves only its reads.
     pub fn end_operation(&mut self, applied: bool) -> ReadWriteSet {
-        let mut savepoint = std::mem::take(&mut self.savepoint);
-        let is_undecided = savepoint.trace.needs_next_group || !savepoint.trace.unloaded.is_empty();
+        let Savepoint { mut access, leases, requests, namespaces, names } = std::mem::take(&mut self.savepoint);
+        let is_undecided = access.needs_next_group || !access.unloaded.is_empty();
         if is_undecided || !applied {
-            for (key, before) in savepoint.records.into_iter().rev() {
-                match before {
-                    Some(before) => self.records.insert(key.clone(), before),
-                    None => self.records.remove(&key),
-                };
-                savepoint.trace.read.push(Key::Record(key));
-            }
-            return if is_undecided {
-                savepoint.trace
-            } else {
-                ReadWriteSet { read: savepoint.trace.read, ..ReadWriteSet::default() }
-            };
+            self.tables.roll_back(&mut access.read);
+            debug_assert!(self.tables.are_settled(), "all writes are taken back");
+            return if is_undecided { access } else { ReadWriteSet { read: access.read, ..ReadWriteSet::default() } };
         }
-        for (key, draft) in savepoint.jobs {
-            let whole = self.drafts.entry(key).or_default();
-            whole.job = draft.job;
-            whole.changes.absorb(draft.changes);
-            whole.has_own_id |= draft.has_own_id;
+        self.tables.release();
+        debug_assert!(self.tables.are_settled(), "all writes are the group's");
+        self.leases.extend(leases);
+        self.remembered.extend(requests.into_iter().map(|(key, record)| (key, Arc::new(record))));
+        for (id, change) in namespaces {
+            self.merge_namespace(id, change);
         }
-        self.leases.extend(savepoint.leases);
-        self.resources.extend(savepoint.resources);
-        self.remembered.extend(savepoint.requests.into_iter().map(|(key, record)| (key, Arc::new(record))));
-        for (id, effect) in savepoint.namespaces {
-            let whole = self.namespaces.entry(id).or_insert_with(|| effect.clone());
-            match (&mut *whole, effect) {
-                (NamespaceChange::RaiseFloor(floor), NamespaceChange::RaiseFloor(higher)) => {
-                    *floor = (*floor).max(higher)
-                }
-                (whole, effect) => *whole = effect,
-            }
-        }
-        self.created.extend(savepoint.names);
-        self.key_ring = savepoint.key_ring.or(self.key_ring.take());
-        savepoint.trace
+        self.created.extend(names);
+        access
     }
 }
 

@@ -1,4 +1,4 @@
-//! Takes a stage from a holder whose lease has expired.
+//! Ends an attempt whose lease has expired.
 
 use uuid::Uuid;
 
@@ -9,16 +9,14 @@ use crate::domain::refusal::Refusal;
 use crate::domain::stage::StagePhase;
 use crate::operation::overlay::{Key, Overlay};
 
-/// Reaps one lease; the commit proves that it has expired and that nobody renewed it.
+/// Ends one attempt. The commit checks that its lease has expired and was not renewed.
 #[derive(Debug)]
 pub struct Reap {
-    /// Which job.
     pub key: JobKey,
-    /// Which stage.
     pub stage_no: StageNo,
-    /// Whose lease.
+    /// Secret of the lease.
     pub token_secret: Uuid,
-    /// A random number in `[0, 1)` for the wait that may follow.
+    /// Uniform random number in [0, 1) for the backoff, drawn by the caller so that `decide` is deterministic.
     pub jitter: f64,
 }
 
@@ -47,9 +45,8 @@ impl Operation for Reap {
         if stage.phase() != StagePhase::Running || stage.token_secret != Some(self.token_secret) {
             return Err(Refusal::LeaseLost);
         }
-        // The row is read for this decision, since heartbeats renew it alone. What the job says of the expiry is a lower bound, and right
-        // where the lease was just granted or delivered again in the same group. One that lies further ahead than a lease lasts is from before
-        // the clock stepped back.
+        // The lease's row is read for this decision, since heartbeats renew that row alone. The expiry in the job is a lower bound, and exact if
+        // the lease was granted or delivered again in this group. An expiry further ahead than a lease lasts is from before the clock stepped back.
         let now = overlay.now();
         let is_renewed = overlay.lease(self.lease()).is_some_and(|lease| lease.lasts(now));
         if is_renewed || stage.lease().is_some_and(|lease| lease.expires_at > now && !lease.is_ahead(now)) {

@@ -1,4 +1,4 @@
-//! Gives leases of one job once more to the worker that was granted them and may not have got the reply.
+//! Delivers leases of one job again to the worker that was granted them and may not have received the response.
 
 use super::{Operation, Reply, commit_job};
 use crate::domain::id::{JobKey, StageNo};
@@ -6,11 +6,10 @@ use crate::domain::refusal::Refusal;
 use crate::domain::stage::Stage;
 use crate::operation::overlay::{Key, Overlay};
 
-/// Renews leases that are still held, and makes a new version of their stages: whoever was about to give one back because
-/// the first reply did not reach the worker expects the version of that reply, and is refused. Leases that have ended are left out.
+/// Renews leases that are still held, and gives their stages a new version. A release that the server sends because the first response did not
+/// reach the worker expects the version of that response, so it is refused. Leases that have ended are left out.
 #[derive(Debug)]
 pub struct RedeliverLeases {
-    /// The job.
     pub key: JobKey,
     /// Stages, each with the fencing token of its lease.
     pub leases: Vec<(StageNo, i64)>,

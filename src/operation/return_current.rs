@@ -1,4 +1,4 @@
-//! An operation whose refusal by version brings the current state along: what was compared, of the same decision, with no read of its own.
+//! An operation whose refusal by version carries the current state, as of the same decision and without another read.
 
 use uuid::Uuid;
 
@@ -12,27 +12,24 @@ use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
 use crate::operation::overlay::{Key, Overlay};
 
-/// What is shown where the version differs.
+/// State that is returned if its version differs.
 #[derive(Clone, Debug)]
 pub enum Shown {
-    /// This record.
     Record(RecordKey),
-    /// This job.
     Job(JobKey),
-    /// This stage of a job.
+    /// A stage of a job.
     Stage(JobKey, Hold),
 }
 
-/// Decides as the operation does.
+/// Decides like the operation in it.
 pub struct ReturnCurrent {
-    /// What is decided.
     pub operation: Box<dyn Operation>,
-    /// What its refusal shows; of several things, by their places. None: nothing.
+    /// State that a refusal returns, one for each item of the request. None: none for that item.
     pub shown: Vec<Option<Shown>>,
 }
 
 impl ReturnCurrent {
-    /// An operation on one thing.
+    /// An operation on one item.
     pub fn of_one(operation: Box<dyn Operation>, shown: Option<Shown>) -> Self {
         Self { operation, shown: vec![shown] }
     }
@@ -105,8 +102,8 @@ impl Operation for ReturnCurrent {
         self.operation.request()
     }
 
-    fn names(&self) -> Vec<Uuid> {
-        self.operation.names()
+    fn remembered_ids(&self) -> Vec<Uuid> {
+        self.operation.remembered_ids()
     }
 
     fn audit(&self) -> Option<AuditEntry> {

@@ -11,22 +11,18 @@ use crate::domain::request::RequestIdentity;
 use crate::domain::stage::{Stage, StagePhase};
 use crate::operation::overlay::{Key, Overlay};
 
-/// An orchestrator takes a stage of its own job.
 #[derive(Debug)]
 pub struct StartStage {
-    /// Which job.
     pub key: JobKey,
-    /// As the caller named it.
+    /// The id as the caller gave it, for errors.
     pub job_id: Name,
-    /// Which stage.
     pub stage_name: Name,
-    /// The lease it wants, if it wants one.
+    /// The lease that is requested. None: the attempt has no lease.
     pub grant: Option<Grant>,
-    /// The id of the permits that it needs.
+    /// The id of the permits that the attempt gets.
     pub permit_id: Uuid,
-    /// The stage's version that the caller knows.
+    /// The version the stage must have. None: any.
     pub expected_version: Option<i64>,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -54,7 +50,7 @@ impl Operation for StartStage {
     }
 
     fn is_urgent(&self) -> bool {
-        // Accepted work goes on before new work is accepted.
+        // Work that is accepted is done before new work is accepted.
         true
     }
 
@@ -76,7 +72,7 @@ impl Operation for StartStage {
                     }
                 })?;
         }
-        // Whoever was served beside may be an attempt of this very job.
+        // A waiter that was served with it may be an attempt of this job, which has then changed.
         let job = existing(overlay, self.key, &self.job_id)?;
         let mut edit = overlay.begin_job(&job);
         let no = edit.start_by_name(&self.stage_name, self.grant.as_ref(), permits)?;

@@ -7,12 +7,10 @@ use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
 use crate::operation::overlay::{Key, Overlay};
 
-/// New jobs, with the path of the field that holds each job's stages.
 #[derive(Debug)]
 pub struct SubmitJobs {
-    /// The jobs and, for each, the path of its stages in the request.
+    /// Each with the field of the request that holds its stages, for errors.
     pub jobs: Vec<(NewJob, String)>,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -60,7 +58,7 @@ impl Operation for SubmitJobs {
             if !overlay.has_namespace(new.key.namespace) {
                 return Err(Refusal::NamespaceNotFound { name: String::new() });
             }
-            // An id of ours was never used before; any other may have belonged to a deleted job, whose tokens must stay stale.
+            // An id that the server generated was never used before. Any other may have been that of a deleted job, whose tokens must stay stale.
             let floor = match new.is_generated {
                 true => 0,
                 false => overlay.namespace(new.key.namespace).map_or(0, |namespace| namespace.fencing_floor),

@@ -10,30 +10,26 @@ use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
 use crate::operation::overlay::{Key, Overlay};
 
-/// From here on a value has a row of its own, about.
+/// About the size, in bytes, from which a value has a row of its own.
 const LARGE_BYTES: usize = 256;
 
 /// One update of one record.
 #[derive(Debug)]
 pub struct RecordUpdate {
-    /// Which record.
     pub key: RecordKey,
-    /// What shall happen to its fields, in order.
+    /// Operations on its fields, in order.
     pub operations: Vec<FieldOp>,
-    /// The record's version that the caller knows; 0 if it is to be missing.
+    /// The version the record must have; 0: it must not exist. None: any.
     pub expected_version: Option<i64>,
-    /// Whether it may be created.
+    /// Whether the record is created if it does not exist.
     pub allow_missing: bool,
 }
 
-/// Updates, in order.
 #[derive(Debug)]
 pub struct UpdateRecords {
-    /// One or many.
     pub updates: Vec<RecordUpdate>,
-    /// The field of the request that holds them, if it is a batch: what is refused says which of them.
+    /// The field of the request that holds the batch; a refusal names it with the position. None: the request has one update.
     pub list: Option<&'static str>,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -66,7 +62,7 @@ impl RecordUpdate {
     }
 }
 
-/// The refusal of a record that is not there.
+/// The refusal for a record that does not exist.
 pub(super) fn not_found(key: &RecordKey) -> Refusal {
     Refusal::RecordNotFound { collection: key.collection.to_string(), record_id: key.record_id.to_string() }
 }

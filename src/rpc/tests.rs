@@ -24,7 +24,7 @@ use crate::admission::UntilSent;
 use crate::admission::{ClientRates, Methods, RateLimiter, Statistics, protocol_errors};
 use crate::dev::TestDatabase;
 use crate::domain::id::NamespaceId;
-use crate::domain::record::RecordKey;
+use crate::domain::record::{Record, RecordKey};
 use crate::engine::dispatcher::Dispatcher;
 use crate::engine::{Engine, EngineSettings};
 use crate::feed::{Feed, FeedSettings, Hub};
@@ -370,7 +370,7 @@ async fn a_deletion_is_told_although_somebody_puts_what_was_deleted_back_into_me
 
     let key = Key::Record(RecordKey::new(NamespaceId(1), (&*collection).into(), (&*record_id).into()));
     let cache = &server.services.engine.shared().cache;
-    let before = cache.get(&key).expect("what was written");
+    let before = cache.get::<Record>(&key).expect("what was written");
     let delete = DeleteRecordRequest { collection, record_id, ..Default::default() };
     records.delete_record(Request::new(delete)).await.expect("deleted");
     // As a lane does that read it before.

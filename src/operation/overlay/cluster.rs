@@ -1,4 +1,4 @@
-//! What a server knows of the cluster when it decides.
+//! What a server knows of the cluster.
 
 use std::sync::Arc;
 
@@ -7,35 +7,35 @@ use uuid::Uuid;
 
 use crate::domain::time::Timestamp;
 
-/// What is known around a decision that it does not stand on: liveness, never safety, rests on it.
+/// The cluster as this server last read it. Affects only liveness (such as whose waiters to skip), never safety: no commit checks it.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterView {
-    /// This server.
     pub server: Uuid,
-    /// The servers that are there, this one included.
+    /// Servers that are alive, this one included.
     pub servers: Arc<HashSet<Uuid>>,
-    /// When that was known: about who came later nothing is.
+    /// When `servers` was read; servers that started later are missing. None: it was never read.
     pub as_of: Option<Timestamp>,
-    /// Whether a server may be there that knows no jobs in one row (see `store/in_row.rs`). New jobs get rows for their stages then.
+    /// Whether a server of a version may be alive that cannot read jobs in one row (see `store/in_row.rs`). New jobs then get rows for their
+    /// stages.
     pub has_older_servers: bool,
-    /// Permits that do not expire yet: the database was away, and their holders renew first.
+    /// Permits that do not expire yet, because the database was unavailable and their holders need time to renew.
     pub spared: Spared,
 }
 
 /// Leases and permits that do not expire for now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Spared {
-    /// None of them.
+    /// None: all expire at their time.
     #[default]
     None,
-    /// Those that were granted or last renewed before a moment of the database's clock.
+    /// Those granted or last renewed before this moment, by the database's clock.
     Before(Timestamp),
-    /// All: the database is away.
+    /// All: the database is unavailable.
     All,
 }
 
 impl Spared {
-    /// Whether one is spared that was granted or last renewed at a moment.
+    /// Whether a lease or permit is spared that was granted or last renewed at this moment.
     pub fn spares(self, held_since: Timestamp) -> bool {
         match self {
             Self::None => false,

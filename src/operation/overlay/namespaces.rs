@@ -1,4 +1,4 @@
-//! Namespaces in the overlay.
+//! Namespaces in an overlay.
 
 use std::sync::Arc;
 
@@ -7,35 +7,30 @@ use crate::domain::id::{Name, NamespaceId};
 use crate::domain::namespace::Namespace;
 
 impl Overlay {
-    /// A namespace.
+    /// A namespace. None: there is none, or it was not loaded.
     pub fn namespace(&mut self, id: NamespaceId) -> Option<Arc<Namespace>> {
-        self.savepoint.trace.read.push(Key::Namespace(id));
+        self.savepoint.access.read.push(Key::Namespace(id));
         if !self.loaded.namespaces.contains_key(&id) {
-            self.savepoint.trace.unloaded.push(Key::Namespace(id));
+            self.savepoint.access.unloaded.push(Key::Namespace(id));
         }
-        if self.namespaces.get(&id) == Some(&NamespaceChange::Delete) {
-            return None;
-        }
-        self.loaded.namespaces.get(&id).cloned().flatten()
+        self.loaded.namespaces.get(&id).cloned().flatten().filter(|_| !self.deletes_namespace(id))
     }
 
-    /// Whether a namespace is there; what is put into it proves so by itself.
+    /// Whether there is a namespace. Not noted as read: what is created in a namespace checks it in any case.
     pub fn has_namespace(&self, id: NamespaceId) -> bool {
-        let is_deleted = self.namespaces.get(&id) == Some(&NamespaceChange::Delete);
-        !is_deleted && self.loaded.namespaces.get(&id).is_some_and(Option::is_some)
+        !self.deletes_namespace(id) && self.loaded.namespaces.get(&id).is_some_and(Option::is_some)
     }
 
-    /// Changes a namespace.
-    pub fn change_namespace(&mut self, id: NamespaceId, effect: NamespaceChange) {
-        self.savepoint.trace.written.push(Key::Namespace(id));
-        self.savepoint.namespaces.push((id, effect));
+    /// The name of a namespace, for the audit log. None: it was not loaded. Not noted as read: a name never changes.
+    pub fn namespace_name(&self, id: NamespaceId) -> Option<Name> {
+        self.loaded.namespaces.get(&id)?.as_ref().map(|namespace| namespace.name.clone())
     }
 
-    /// A namespace by name; unlike that by number it is never taken from the cache.
+    /// A namespace by name, which is always read from the database. None: there is none.
     pub fn namespace_named(&mut self, name: &Name) -> Option<Arc<Namespace>> {
-        self.savepoint.trace.read.push(Key::NamespaceName(name.clone()));
+        self.savepoint.access.read.push(Key::NamespaceName(name.clone()));
         let namespace = self.loaded.names.get(name).cloned().flatten()?;
-        (self.namespaces.get(&namespace.id) != Some(&NamespaceChange::Delete)).then_some(namespace)
+        (!self.deletes_namespace(namespace.id)).then_some(namespace)
     }
 
     /// Whether this group creates a namespace of this name.
@@ -43,9 +38,26 @@ impl Overlay {
         self.created.contains(name)
     }
 
-    /// Creates a namespace.
+    pub fn change_namespace(&mut self, id: NamespaceId, change: NamespaceChange) {
+        self.savepoint.access.written.push(Key::Namespace(id));
+        self.savepoint.namespaces.push((id, change));
+    }
+
     pub fn create_namespace(&mut self, name: Name) {
-        self.savepoint.trace.written.push(Key::NamespaceName(name.clone()));
+        self.savepoint.access.written.push(Key::NamespaceName(name.clone()));
         self.savepoint.names.push(name);
+    }
+
+    /// Adds the change of an applied operation to those of the group. Of two floors the higher one stays, else the later change.
+    pub(super) fn merge_namespace(&mut self, id: NamespaceId, change: NamespaceChange) {
+        let merged = self.namespaces.entry(id).or_insert_with(|| change.clone());
+        match (&mut *merged, change) {
+            (NamespaceChange::RaiseFloor(floor), NamespaceChange::RaiseFloor(other)) => *floor = (*floor).max(other),
+            (merged, change) => *merged = change,
+        }
+    }
+
+    fn deletes_namespace(&self, id: NamespaceId) -> bool {
+        self.namespaces.get(&id) == Some(&NamespaceChange::Delete)
     }
 }

@@ -89,7 +89,7 @@ impl Operation for AcquirePermit {
         self.request
     }
 
-    fn names(&self) -> Vec<Uuid> {
+    fn remembered_ids(&self) -> Vec<Uuid> {
         vec![self.id]
     }
 

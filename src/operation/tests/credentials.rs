@@ -9,7 +9,6 @@ use crate::domain::credential::{ApiKey, KeyId, KeyRing, KeyState, MAX_KEYS, Proo
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 use crate::operation::credential::{CreateKey, Expiry, KEPT, RetireKeys, RevokeKey, RotateKey};
-use crate::operation::overlay::{ClusterView, Overlay};
 use crate::operation::{Operation, decide};
 
 const OLD: [u8; 32] = [1; 32];
@@ -193,7 +192,7 @@ fn only_what_was_applied_is_noted_for_the_audit_log() {
     let mut bench = bench();
     bench.run(&with_secret(1)).expect("created");
     let noted = |operation: &dyn Operation| {
-        let mut overlay = Overlay::new(bench.copy(), bench.now, ClusterView::default());
+        let mut overlay = bench.overlay();
         let outcome = decide(operation, &mut overlay);
         overlay.end_operation(outcome.is_ok()).audit.into_iter().map(|entry| entry.method).collect::<Vec<_>>()
     };
