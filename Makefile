@@ -59,6 +59,9 @@ rust-test: rust postgres poolers
 
 proto-check: proto/lint/node_modules/.ready
 	cd proto/lint && npm run --silent lint
+	@tag=$$(git describe --tags --abbrev=0 2>/dev/null) || { echo "no tag to compare the protos with"; exit 0; }; \
+	repository=$$(git rev-parse --path-format=absolute --git-common-dir); \
+	cd proto/lint && npm run --silent breaking -- --against "$$repository#tag=$$tag,subdir=proto"
 
 python-check: $(VENV)/ready
 	cd $(CLIENT) && $(CURDIR)/$(VENV)/bin/ruff format --quiet --check . && $(CURDIR)/$(VENV)/bin/ruff check --quiet .

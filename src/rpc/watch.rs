@@ -20,7 +20,7 @@ pub type Messages<M> = Pin<Box<dyn Stream<Item = std::result::Result<M, Status>>
 /// WatchJob.
 pub async fn watch_job(caller: Caller, request: proto::WatchJobRequest) -> Result<Messages<proto::WatchJobResponse>> {
     let named = steer::named_job(caller.namespace, &request.job_id)?;
-    let from = steer::from_revision(request.from_revision)?;
+    let from = steer::from_version(request.from_version)?;
     let services = &caller.services;
     let watcher = Watcher::begin(&services.hub, &services.watch_store, named.key, named.job_id, from).await?;
     let messages = stream::try_unfold(watcher, |mut watcher| async move {
@@ -50,8 +50,8 @@ fn news(news: News) -> Result<proto::WatchJobResponse> {
     let update = match news {
         News::Snapshot(snapshot) => Update::Snapshot(change::snapshot(&snapshot)?),
         News::Step(step) => Update::Change(change::change(&step)?),
-        News::Gap { oldest } => Update::Gap(proto::WatchGap { oldest_revision: oldest }),
-        News::Keepalive(revision) => Update::Keepalive(proto::WatchKeepalive { revision }),
+        News::Gap { oldest } => Update::Gap(proto::WatchGap { oldest_version: oldest }),
+        News::Keepalive(revision) => Update::Keepalive(proto::WatchKeepalive { version: revision }),
     };
     Ok(proto::WatchJobResponse { update: Some(update) })
 }
@@ -62,12 +62,12 @@ fn board_news(news: BoardNews) -> Result<proto::WatchJobsResponse> {
         BoardNews::Job(job) => Update::Job(convert::summary(&job, &JobDocuments::default())?),
         BoardNews::Step(step) => Update::Change(change::change(&step)?),
         BoardNews::Removal { job, revision, deleted } => {
-            Update::Removal(proto::WatchRemoval { job_id: job.meta.job_id.to_string(), revision, deleted })
+            Update::Removal(proto::JobRemoval { job_id: job.meta.job_id.to_string(), version: revision, deleted })
         }
         BoardNews::CaughtUp(jobs) => {
             Update::CaughtUp(proto::WatchCaughtUp { jobs: i32::try_from(jobs).unwrap_or(i32::MAX) })
         }
-        BoardNews::Keepalive => Update::Keepalive(proto::WatchKeepalive { revision: 0 }),
+        BoardNews::Keepalive => Update::Keepalive(proto::WatchKeepalive { version: 0 }),
     };
     Ok(proto::WatchJobsResponse { update: Some(update) })
 }

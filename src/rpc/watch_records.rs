@@ -101,7 +101,7 @@ impl Watcher {
                 biased;
                 changed = self.following.changed() => self.note(changed).await?,
                 () = self.quiet.lasts() => {
-                    self.queued.push_back(Update::Keepalive(proto::WatchKeepalive { revision: 0 }));
+                    self.queued.push_back(Update::Keepalive(proto::WatchKeepalive { version: 0 }));
                 }
             }
         }
@@ -198,7 +198,7 @@ fn change(record: &Record, previous_version: i64, before: &BTreeMap<Short, i64>)
         ..Default::default()
     };
     for (name, field) in record.fields.iter().filter(|(_, field)| field.version > previous_version) {
-        change.fields.insert(name.to_string(), document::told(&field.value)?);
+        change.fields.insert(name.to_string(), document::value_to_proto(&field.value)?);
         change.field_versions.insert(name.to_string(), field.version);
     }
     let gone = before.keys().filter(|name| !record.fields.contains_key(name));

@@ -60,7 +60,7 @@ impl Watcher {
                 tokio::select! {
                     biased;
                     _changed = self.following.changed() => sleep(TICK).await,
-                    () = self.quiet.lasts() => return Ok(Update::Keepalive(proto::WatchKeepalive { revision: 0 })),
+                    () = self.quiet.lasts() => return Ok(Update::Keepalive(proto::WatchKeepalive { version: 0 })),
                 }
             }
             if let Some(update) = self.look().await? {
@@ -92,7 +92,7 @@ impl Watcher {
         self.told = Some(at);
         let now = self.services.now().await?;
         Ok(Some(match resource {
-            None => Update::Absent(proto::ResourceAbsent {}),
+            None => Update::Removal(proto::ResourceRemoval {}),
             Some(resource) => {
                 let denials = shared.permits.denials(&self.key);
                 Update::Resource(policy::resource(&resource, &denials, now))

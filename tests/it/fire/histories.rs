@@ -31,7 +31,7 @@ const KILLS: usize = 3;
 /// What a job holds, as far as these operations go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State {
-    revision: i64,
+    job_version: i64,
     /// Its label.
     label: String,
     /// The version of its stage.
@@ -43,7 +43,7 @@ struct State {
 /// What a call came to.
 #[derive(Clone, Debug)]
 enum Told {
-    /// It was done, at this revision.
+    /// It was done, at this version of the job.
     Done(i64),
     /// Another version was there.
     Mismatch(i64),
@@ -55,7 +55,7 @@ enum Told {
 #[derive(Clone, Debug)]
 enum Operation {
     Read(State),
-    /// Set the label if the job has a revision.
+    /// Set the label if the job has this version.
     SetLabel {
         expected: i64,
         label: String,
@@ -76,24 +76,24 @@ impl Specification for OneJob {
     type Operation = Operation;
 
     fn init() -> State {
-        State { revision: 1, label: String::new(), version: 1, message: String::new() }
+        State { job_version: 1, label: String::new(), version: 1, message: String::new() }
     }
 
     fn apply(operation: &Operation, state: &State) -> (bool, State) {
-        let revision = state.revision + 1;
+        let job_version = state.job_version + 1;
         let (told, current, expected, next) = match operation {
             Operation::Read(read) => return (read == state, state.clone()),
             Operation::SetLabel { expected, label, told } => {
-                (told, state.revision, *expected, State { revision, label: label.clone(), ..state.clone() })
+                (told, state.job_version, *expected, State { job_version, label: label.clone(), ..state.clone() })
             }
             Operation::SetMessage { expected, message, told } => {
                 let version = state.version + 1;
-                let next = State { revision, version, message: message.clone(), ..state.clone() };
+                let next = State { job_version, version, message: message.clone(), ..state.clone() };
                 (told, state.version, *expected, next)
             }
         };
         match told {
-            Told::Done(applied) => (current == expected && *applied == next.revision, next),
+            Told::Done(applied) => (current == expected && *applied == next.job_version, next),
             Told::Mismatch(actual) => (current != expected && *actual == current, state.clone()),
             Told::Unknown if current == expected => (true, next),
             Told::Unknown => (true, state.clone()),
@@ -112,7 +112,7 @@ enum Noted {
 struct Record {
     events: Vec<(usize, Noted)>,
     operations: usize,
-    /// The newest revision and version of the stage that anybody was told, for the next to expect.
+    /// The newest version of the job and version of the stage that anybody was told, for the next to expect.
     known: (i64, i64),
 }
 
@@ -147,16 +147,16 @@ impl Record {
             Noted::Answered(_) | Noted::Sent => None,
         };
         let newest = self.newest();
-        let older = self.events.iter().filter_map(done).filter(|state| state.revision < newest);
-        Operation::Read(older.max_by_key(|state| state.revision).unwrap_or_else(OneJob::init))
+        let older = self.events.iter().filter_map(done).filter(|state| state.job_version < newest);
+        Operation::Read(older.max_by_key(|state| state.job_version).unwrap_or_else(OneJob::init))
     }
 
-    /// The newest revision that somebody was told.
+    /// The newest version of the job that somebody was told.
     fn newest(&self) -> i64 {
         let told = |(_, noted): &(usize, Noted)| match noted {
-            Noted::Answered(Operation::Read(state)) => state.revision,
-            Noted::Answered(Operation::SetLabel { told: Told::Done(revision), .. }) => *revision,
-            Noted::Answered(Operation::SetMessage { told: Told::Done(revision), .. }) => *revision,
+            Noted::Answered(Operation::Read(state)) => state.job_version,
+            Noted::Answered(Operation::SetLabel { told: Told::Done(job_version), .. }) => *job_version,
+            Noted::Answered(Operation::SetMessage { told: Told::Done(job_version), .. }) => *job_version,
             Noted::Answered(_) | Noted::Sent => 1,
         };
         self.events.iter().map(told).max().unwrap_or(1)
@@ -188,7 +188,7 @@ impl Scene {
     async fn operate(&self, id: String, job: usize) {
         let (job_id, record) = &self.jobs[job];
         let api = self.fleet.api();
-        let (number, (revision, version)) = {
+        let (number, (job_version, version)) = {
             let mut record = record.lock().expect("no panic");
             record.operations += 1;
             let number = record.operations - 1;
@@ -198,14 +198,14 @@ impl Scene {
         let operation = match rand::random_range(0..3) {
             0 => read(&api, job_id).await,
             1 => {
-                let expected = revision.max(1);
+                let expected = job_version.max(1);
                 let request = proto::UpdateJobRequest {
                     job_id: job_id.clone(),
                     labels: labels(&[("by", &id)]),
                     expected_version: Some(expected),
                     ..Default::default()
                 };
-                let told = told(once(api.jobs().update_job(request)).await.map(|it| it.applied_revision));
+                let told = told(once(api.jobs().update_job(request)).await.map(|it| it.applied_version));
                 told.map(|told| Operation::SetLabel { expected, label: id, told })
             }
             _ => {
@@ -217,7 +217,7 @@ impl Scene {
                     ..Default::default()
                 };
                 let answer = once(api.workers().update_stage_progress(request)).await;
-                let told = told(answer.map(|it| it.applied_revision));
+                let told = told(answer.map(|it| it.applied_job_version));
                 told.map(|told| Operation::SetMessage { expected, message: id, told })
             }
         };
@@ -228,11 +228,11 @@ impl Scene {
             return;
         };
         let (count, told) = match &operation {
-            Operation::Read(state) => (&self.counts.reads, (state.revision, state.version)),
-            Operation::SetLabel { told: Told::Done(revision), .. } => (&self.counts.done, (*revision, 0)),
-            Operation::SetLabel { told: Told::Mismatch(revision), .. } => (&self.counts.refused, (*revision, 0)),
-            Operation::SetMessage { expected, told: Told::Done(revision), .. } => {
-                (&self.counts.done, (*revision, expected + 1))
+            Operation::Read(state) => (&self.counts.reads, (state.job_version, state.version)),
+            Operation::SetLabel { told: Told::Done(job_version), .. } => (&self.counts.done, (*job_version, 0)),
+            Operation::SetLabel { told: Told::Mismatch(job_version), .. } => (&self.counts.refused, (*job_version, 0)),
+            Operation::SetMessage { expected, told: Told::Done(job_version), .. } => {
+                (&self.counts.done, (*job_version, expected + 1))
             }
             Operation::SetMessage { told: Told::Mismatch(version), .. } => (&self.counts.refused, (0, *version)),
             Operation::SetLabel { .. } | Operation::SetMessage { .. } => (&self.counts.unknown, (0, 0)),
@@ -262,12 +262,12 @@ async fn read(api: &Api, job_id: &str) -> Option<Operation> {
 fn state_of_job(job: &proto::Job) -> State {
     let main = stage(job, "main");
     let label = job.labels.get("by").cloned().unwrap_or_default();
-    State { revision: job.revision, label, version: main.version, message: main.message.clone() }
+    State { job_version: job.version, label, version: main.version, message: main.message.clone() }
 }
 
 fn told(answer: Answer<i64>) -> Option<Told> {
     match answer {
-        Answer::Done(revision) => Some(Told::Done(revision)),
+        Answer::Done(job_version) => Some(Told::Done(job_version)),
         Answer::Refused(refusal) => {
             assert_eq!(refusal.reason, "VERSION_MISMATCH", "{refusal:?}");
             Some(Told::Mismatch(refusal.number("actual")))

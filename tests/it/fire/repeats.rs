@@ -30,9 +30,9 @@ async fn a_repeat_that_another_server_gets_is_told_the_first_result() {
         // Now the other server knows the job as it is, but has never heard of the request: by what it knows, the version
         // expected is long gone.
         let other = ok(second.api.jobs().update_job(update(&job_id, None)).await);
-        assert_eq!((told.applied_revision, other.applied_revision), (2, 3));
+        assert_eq!((told.applied_version, other.applied_version), (2, 3));
         let again = ok(second.api.jobs().update_job(request).await);
-        assert_eq!((again.replayed, again.applied, again.applied_revision), (true, true, 2));
+        assert_eq!((again.replayed, again.applied, again.applied_version), (true, true, 2));
         replayed += 1;
     }
     eprintln!("repeats: {replayed} of {jobs} told their first result by another server");
@@ -52,8 +52,8 @@ async fn of_repeats_at_the_same_time_one_is_done() {
                 async move { ok(jobs.update_job(request).await) }
             });
             let told = join_all(sent).await;
-            assert!(told.iter().all(|answer| answer.applied && answer.applied_revision == 2), "{told:?}");
-            assert_eq!(servers[1].api.job(&job_id).await.revision, 2);
+            assert!(told.iter().all(|answer| answer.applied && answer.applied_version == 2), "{told:?}");
+            assert_eq!(servers[1].api.job(&job_id).await.version, 2);
             told.iter().filter(|answer| !answer.replayed).count()
         }
     });

@@ -8,7 +8,7 @@ use crate::harness::*;
 /// A call of an honest client, and how long it took.
 async fn honest(api: &Api) -> Duration {
     let began = Instant::now();
-    assert_eq!(api.job("film").await.revision, 1);
+    assert_eq!(api.job("film").await.version, 1);
     began.elapsed()
 }
 

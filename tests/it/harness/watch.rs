@@ -19,8 +19,8 @@ pub enum Told {
 /// A watch of one job.
 pub struct Watch {
     stream: Streaming<proto::WatchJobResponse>,
-    /// The revision told last.
-    pub revision: i64,
+    /// The version told last.
+    pub version: i64,
     progress: f64,
     state: Option<JobState>,
     has_ended: bool,
@@ -31,8 +31,8 @@ impl Told {
         match response.update.expect("an update") {
             Update::Snapshot(job) => Told::Snapshot(Box::new(proto::Job::decode(job).expect("a job"))),
             Update::Change(change) => Told::Change(Box::new(proto::JobChange::decode(change).expect("a change"))),
-            Update::Gap(gap) => Told::Gap(gap.oldest_revision),
-            Update::Keepalive(keepalive) => Told::Keepalive(keepalive.revision),
+            Update::Gap(gap) => Told::Gap(gap.oldest_version),
+            Update::Keepalive(keepalive) => Told::Keepalive(keepalive.version),
         }
     }
 
@@ -56,11 +56,11 @@ impl Told {
 }
 
 impl Watch {
-    /// Begins to watch after a revision, 0 for a snapshot.
-    pub async fn begin(api: &Api, job_id: &str, from_revision: i64) -> Result<Watch, Status> {
-        let request = proto::WatchJobRequest { job_id: job_id.to_owned(), from_revision };
+    /// Begins to watch after a version, 0 for a snapshot.
+    pub async fn begin(api: &Api, job_id: &str, from_version: i64) -> Result<Watch, Status> {
+        let request = proto::WatchJobRequest { job_id: job_id.to_owned(), from_version };
         let stream = api.jobs().watch_job(request).await?.into_inner();
-        Ok(Watch { stream, revision: from_revision, progress: 0.0, state: None, has_ended: false })
+        Ok(Watch { stream, version: from_version, progress: 0.0, state: None, has_ended: false })
     }
 
     /// The next message; `None` at the end.
@@ -77,18 +77,18 @@ impl Watch {
         let told = Told::of(response);
         match &told {
             Told::Snapshot(job) => {
-                assert!(job.revision > self.revision || self.revision == 0, "a step back: {told:?}");
-                self.revision = job.revision;
+                assert!(job.version > self.version || self.version == 0, "a step back: {told:?}");
+                self.version = job.version;
                 self.moves_on(job.state(), job.progress);
             }
             Told::Change(change) => {
-                assert_eq!(change.previous_revision, self.revision, "a hole: {change:?}");
-                assert!(change.revision > self.revision, "no step on: {change:?}");
-                self.revision = change.revision;
+                assert_eq!(change.previous_version, self.version, "a hole: {change:?}");
+                assert!(change.version > self.version, "no step on: {change:?}");
+                self.version = change.version;
                 self.moves_on(change.state(), change.progress);
             }
-            Told::Gap(_) => self.revision = 0,
-            Told::Keepalive(revision) => assert_eq!(*revision, self.revision),
+            Told::Gap(_) => self.version = 0,
+            Told::Keepalive(version) => assert_eq!(*version, self.version),
         }
         Ok(Some(told))
     }
@@ -124,10 +124,10 @@ fn is_terminal(state: JobState) -> bool {
     matches!(state, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
 }
 
-/// Revisions and types of the changes of states among what was told.
+/// Versions and types of the changes of states among what was told.
 pub fn state_changes(told: &[Told]) -> Vec<(i64, JobEventType)> {
     let change = |told: &Told| match told {
-        Told::Change(change) => Some((change.revision, change.event_type())),
+        Told::Change(change) => Some((change.version, change.event_type())),
         Told::Snapshot(_) | Told::Gap(_) | Told::Keepalive(_) => None,
     };
     told.iter().filter_map(change).filter(|(_, event)| *event != JobEventType::Unspecified).collect()

@@ -55,7 +55,7 @@ async fn what_becomes_ready_before_what_was_taken_is_found_at_once() {
     let raised = api.lease_now("default", 2).await;
     assert_eq!(ids(&raised), ["job-19", "job-02"]);
     let release = proto::ReleaseStageRequest {
-        target: Some(proto::release_stage_request::Target::LeaseToken(raised[0].lease_token.clone())),
+        target: Some(proto::StageTarget::leased(raised[0].lease_token.clone())),
         ..Default::default()
     };
     ok(api.workers().release_stage(release).await);
@@ -83,7 +83,7 @@ async fn what_another_server_makes_ready_is_found_before_the_next_regular_looks(
             let leases = b.api.lease_now("default", 1).await;
             let found = leases.iter().any(|lease| lease.job_id == job_id);
             for lease in leases.iter().filter(|_| !found) {
-                let target = Some(proto::release_stage_request::Target::LeaseToken(lease.lease_token.clone()));
+                let target = Some(proto::StageTarget::leased(lease.lease_token.clone()));
                 ok(b.api.workers().release_stage(proto::ReleaseStageRequest { target, ..Default::default() }).await);
             }
             found.then_some(())

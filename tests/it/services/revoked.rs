@@ -30,7 +30,7 @@ async fn a_revoked_permit_is_lost_at_all_its_resources_and_goes_to_who_waits() {
         let told = ok(b.api.permits().revoke_permit(request.clone()).await);
         assert_eq!((told.applied, told.replayed), (true, replayed));
         let resource = told.resource.expect("the resource");
-        assert_eq!(resource.permits, 0);
+        assert_eq!(resource.permit_count, 0);
         let audited = &resource.revocations[0];
         assert_eq!((&*audited.requester, &*audited.reason), ("night shift", "its holder is stuck"));
         assert_eq!((audited.fencing_token, &*audited.holder), (stuck.grants[0].fencing_token, "worker"));
@@ -81,9 +81,9 @@ async fn a_permit_beside_an_attempt_is_revoked_alone_and_one_of_an_attempt_is_no
     let of_stage = lease.permits[0].fencing_token;
     let answer = api.permits().revoke_permit(revocation("of the stage", of_stage)).await;
     refused(answer, Code::FailedPrecondition, "INVALID_TRANSITION");
-    assert_eq!(api.resource("of the stage").await.permits, 1);
+    assert_eq!(api.resource("of the stage").await.permit_count, 1);
     api.complete(&lease, serde_json::json!({})).await;
-    assert_eq!(api.resource("of the stage").await.permits, 0);
+    assert_eq!(api.resource("of the stage").await.permit_count, 0);
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ async fn prioritise(api: &Api, job_id: &str, priority: i32) -> (Result<i64, Stri
     };
     let began = Instant::now();
     let answer = api.jobs().update_job(request).await;
-    let answer = answer.map(|answer| answer.into_inner().applied_revision).map_err(|status| reason(&status).0);
+    let answer = answer.map(|answer| answer.into_inner().applied_version).map_err(|status| reason(&status).0);
     (answer, began.elapsed())
 }
 
