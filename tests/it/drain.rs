@@ -14,7 +14,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use crate::harness::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_told_to_stop_finishes_what_it_has_begun() {
+async fn drain_finishes_calls_that_have_begun() {
     let database = Database::fresh().await;
     let program = Program::start(&database).await;
     let api = program.api.clone();
@@ -108,7 +108,7 @@ async fn a_server_that_is_told_to_stop_finishes_what_it_has_begun() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_clients_stops_at_once() {
+async fn drain_without_clients_ends_at_once() {
     let database = Database::fresh().await;
     let program = Program::start(&database).await;
     program.api.submit(new_job("film", Vec::new())).await;

@@ -2,13 +2,14 @@
 
 mod audits;
 mod budgets;
+mod cancelled_leases;
 mod clock_steps;
 mod commits;
 mod contexts;
 mod control;
 mod current_state;
+mod expiry_grace;
 mod fanout;
-mod gone_callers;
 mod heads;
 mod heartbeats;
 mod keys;
@@ -36,8 +37,7 @@ mod replans;
 mod revoked;
 mod runs;
 mod several_servers;
-mod spared;
-mod stage_lines;
+mod stage_queues;
 mod submission;
 mod timers;
 mod watching;

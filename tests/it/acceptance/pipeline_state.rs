@@ -66,7 +66,7 @@ async fn the_version_grows_by_exactly_one_per_committed_update() {
 }
 
 #[tokio::test]
-async fn a_change_of_nothing_makes_no_version() {
+async fn update_without_effect_makes_no_version() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("render")])).await;
     let lease = server.api.lease("default").await;
@@ -89,7 +89,7 @@ async fn before_but_for_lease(server: &Server, mut before: proto::Job) -> proto:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stale_writer_is_told_the_current_version() {
+async fn stale_writer_gets_the_current_version() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("render")])).await;
     let lease = server.api.lease("default").await;

@@ -192,7 +192,7 @@ async fn the_stage_of_a_silent_worker_moves_to_another() {
 }
 
 #[tokio::test]
-async fn silence_counts_as_attempts_and_these_end() {
+async fn expired_leases_count_as_attempts_up_to_the_limit() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage_with_attempts("render", 2)])).await;
     for attempt in 1..=2 {
@@ -206,7 +206,7 @@ async fn silence_counts_as_attempts_and_these_end() {
 }
 
 #[tokio::test]
-async fn who_was_silent_may_still_complete_what_nobody_took() {
+async fn silent_worker_may_still_complete_a_stage_that_was_not_leased_again() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("render")])).await;
     let silent = server.api.lease_for("default", 1).await;

@@ -7,7 +7,7 @@ use super::Scene;
 use crate::harness::*;
 
 #[tokio::test]
-async fn claims_that_cannot_be_are_refused_with_their_path() {
+async fn invalid_claims_are_refused_with_the_field() {
     let scene = Scene::set().await;
     let ttl = |ttl| AcquirePermitRequest { ttl, ..wish(vec![claim("a")]) };
     let many: Vec<_> = (0..1_000).map(|i| claim(&format!("r{i}"))).collect();
@@ -43,7 +43,7 @@ async fn claims_that_cannot_be_are_refused_with_their_path() {
 }
 
 #[tokio::test]
-async fn rules_that_cannot_be_are_refused_with_their_path() {
+async fn invalid_policies_are_refused_with_the_field() {
     let scene = Scene::set().await;
     let of = |policy| UpdateResourceRequest { name: "limit".into(), policy: Some(policy), ..Default::default() };
     let adaptive = |min, max| proto::ResourcePolicy {
@@ -82,7 +82,7 @@ async fn rules_that_cannot_be_are_refused_with_their_path() {
 }
 
 #[tokio::test]
-async fn tokens_of_nobody_and_of_other_namespaces_hold_nothing() {
+async fn unknown_tokens_and_tokens_of_other_namespaces_hold_nothing() {
     let scene = Scene::set().await;
     let (api, token) = (&scene.api, &scene.permit.permit_token);
     let garbled = |token: &str| ReleasePermitRequest { permit_token: token.to_owned(), ..Default::default() };

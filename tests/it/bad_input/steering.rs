@@ -36,7 +36,7 @@ async fn about(api: &Api, job_id: &str) -> Vec<(&'static str, Result<Response<()
 }
 
 #[tokio::test]
-async fn jobs_that_are_not_there_are_not_found_by_every_rpc() {
+async fn absent_jobs_are_not_found_by_every_rpc() {
     let scene = Scene::set().await;
     // One that never was, one of another namespace, one that looks like an id of the server.
     for job_id in ["ghost", "theirs", "01890a5d-ac96-774b-bcce-b302099a8057"] {
@@ -111,7 +111,7 @@ async fn a_stale_version_changes_nothing_in_any_rpc() {
 }
 
 #[tokio::test]
-async fn states_that_do_not_allow_it_are_named() {
+async fn refusal_by_state_names_the_state() {
     let scene = Scene::set().await;
     macro_rules! illegal {
         ($job_id:literal, $state:literal: $($rpc:ident $request:ident),*) => {$(

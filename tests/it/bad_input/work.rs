@@ -42,7 +42,7 @@ async fn write(
 }
 
 #[tokio::test]
-async fn targets_that_cannot_be_one_are_named() {
+async fn invalid_targets_are_refused_with_the_field() {
     let scene = Scene::set().await;
     let api = &scene.api;
     for (_, answer) in write(api, None, None, None).await {
@@ -70,7 +70,7 @@ async fn targets_that_cannot_be_one_are_named() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found_by_name_and_lost_by_token() {
+async fn absent_stages_are_not_found_by_name_and_lost_by_token() {
     let scene = Scene::set().await;
     let api = &scene.api;
     for named in [("ghost", "voice"), ("theirs", "s")] {
@@ -99,7 +99,7 @@ async fn what_is_not_there_is_not_found_by_name_and_lost_by_token() {
 }
 
 #[tokio::test]
-async fn the_token_of_another_namespace_is_like_one_that_never_was() {
+async fn token_of_another_namespace_is_refused_like_an_unknown_one() {
     let scene = Scene::set().await;
     let request = proto::LeaseStagesRequest { worker_id: "w".into(), ..Default::default() };
     let mut theirs = ok(scene.api.workers().lease_stages(within("other", request)).await).leases;
@@ -136,7 +136,7 @@ async fn a_stale_version_changes_nothing_in_any_rpc() {
 }
 
 #[tokio::test]
-async fn states_that_do_not_allow_it_are_named() {
+async fn refusal_by_state_names_the_state() {
     let scene = Scene::set().await;
     // By name while a worker holds it; while it waits; after it has ended.
     for (named, state) in
@@ -155,7 +155,7 @@ async fn states_that_do_not_allow_it_are_named() {
 }
 
 #[tokio::test]
-async fn reports_are_checked() {
+async fn invalid_outcomes_and_progress_are_refused_with_the_field() {
     let scene = Scene::set().await;
     let (api, held) = (&scene.api, &scene.lease);
     let progress = |progress, message: &str| proto::UpdateStageProgressRequest {
@@ -234,7 +234,7 @@ async fn reports_are_checked() {
 }
 
 #[tokio::test]
-async fn wishes_for_work_are_checked() {
+async fn invalid_lease_requests_are_refused_with_the_field() {
     let scene = Scene::set().await;
     let base = || proto::LeaseStagesRequest { worker_id: "w".into(), ..Default::default() };
     let queues: Vec<String> = (0..101).map(|i| format!("q{i}")).collect();
@@ -267,7 +267,7 @@ async fn wishes_for_work_are_checked() {
 }
 
 #[tokio::test]
-async fn additions_are_checked() {
+async fn invalid_added_stages_are_refused_with_the_field() {
     let scene = Scene::set().await;
     let add = |stages| proto::AddStagesRequest { target: token(&scene.lease), stages, ..Default::default() };
     let required = |name: &str, by: &str| proto::StageSpec { required_by: texts(&[by]), ..new_stage(name) };

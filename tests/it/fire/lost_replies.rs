@@ -100,11 +100,11 @@ async fn run(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_without_a_reply_is_found_out() {
+async fn lost_commit_reply_is_resolved() {
     run(Mode::Lose).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_contended_commit_without_a_reply_is_found_out() {
+async fn lost_contended_commit_reply_is_resolved() {
     run(Mode::LoseCommits).await;
 }

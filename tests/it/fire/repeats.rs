@@ -19,7 +19,7 @@ fn update(job_id: &str, expected_version: Option<i64>) -> proto::UpdateJobReques
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repeat_that_another_server_gets_is_told_the_first_result() {
+async fn repeat_on_another_server_returns_the_first_result() {
     let first = Server::start().await;
     let second = first.beside().await;
     let (mut replayed, jobs) = (0, JOBS * scale());
@@ -39,7 +39,7 @@ async fn a_repeat_that_another_server_gets_is_told_the_first_result() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_repeats_at_the_same_time_one_is_done() {
+async fn concurrent_repeats_are_applied_once() {
     let first = Server::start().await;
     let servers = [first.beside().await, first.beside().await, first];
     let each = (0..JOBS * scale()).map(|i| {

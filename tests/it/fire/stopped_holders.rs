@@ -13,7 +13,7 @@ use crate::harness::*;
 const TAKEN_OVER: usize = 250;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_was_stopped_past_its_time_writes_nothing_under_its_permit() {
+async fn writes_of_a_stopped_holder_are_refused_after_its_permit_expired() {
     let a = Server::start().await;
     let b = a.beside().await;
     let (mut tries, mut accepted) = (0, 0);

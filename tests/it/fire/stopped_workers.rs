@@ -241,7 +241,7 @@ async fn living(apis: &[Api]) -> (usize, usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_stopped_worker_writes_later_is_refused() {
+async fn writes_of_a_stopped_worker_are_refused_after_its_lease_moved() {
     let first = Server::start().await;
     let second = first.beside().await;
     let apis = [first.api.clone(), second.api.clone()];

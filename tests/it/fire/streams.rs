@@ -198,7 +198,7 @@ async fn works(api: &Api) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn watchers_miss_nothing_and_see_no_step_back() {
+async fn watchers_miss_no_change_and_see_no_older_revision() {
     let cluster = TestCluster::own(Durability::Full).await.expect("a Postgres");
     let fleet = Fleet::start(Database::fresh_in(&cluster).await, SERVERS).await;
     for number in 0..JOBS {

@@ -174,7 +174,7 @@ async fn run(servers: &[Server], jobs: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_answers_to_128_writers_are_true() {
+async fn all_responses_to_128_writers_match_the_stored_state() {
     let first = Server::start().await;
     let servers = [first.beside().await, first.beside().await, first];
     for jobs in [1, 8, 1_000] {

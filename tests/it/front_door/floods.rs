@@ -13,7 +13,7 @@ async fn honest(api: &Api) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn floods_of_frames_are_closed_and_fill_no_log() {
+async fn floods_of_frames_close_their_connection_and_do_not_fill_the_log() {
     // Held to the end: Postgres stops when no database of it is in use.
     let database = Database::fresh().await;
     let (program, log) = Program::logged(&database).await;

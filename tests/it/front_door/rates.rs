@@ -66,7 +66,7 @@ async fn submit_batch(api: &Api, jobs: usize) -> Result<(), Status> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exactly_the_burst_passes_and_refusals_are_counted_and_change_nothing() {
+async fn burst_passes_exactly_and_refused_calls_are_counted_and_not_applied() {
     let server = limited(&[("write", "10/h")]).await;
     let answers = futures::future::join_all((0..100).map(|_| submit(&server.api, "default"))).await;
     let refusals: Vec<Status> = answers.into_iter().filter_map(Result::err).collect();
@@ -85,7 +85,7 @@ async fn exactly_the_burst_passes_and_refusals_are_counted_and_change_nothing() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_after_exactly_the_wait_that_was_told_passes() {
+async fn call_after_exactly_the_returned_delay_passes() {
     let server = limited(&[("write", "2/s")]).await;
     let mut refused = 0;
     for _ in 0..12 {
@@ -109,7 +109,7 @@ async fn a_call_after_exactly_the_wait_that_was_told_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_whose_writes_are_refused_keeps_its_leases() {
+async fn client_whose_writes_are_refused_keeps_its_leases() {
     let server = limited(&[("write", "5/h"), ("essential", "1000/s")]).await;
     let api = &server.api;
     api.submit(new_job("film", vec![new_stage("voice"), new_stage("music")])).await;

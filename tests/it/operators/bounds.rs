@@ -53,7 +53,7 @@ async fn a_scrape_of_ten_thousand_queues_is_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_longest_is_shown_by_queue() {
+async fn oldest_ready_stage_is_shown_by_queue() {
     let server = Server::start().await;
     let (api, port) = (&server.api, server.operators_port().await);
     let stage = |queue: &str, name: &str| proto::StageSpec { queue: queue.to_owned(), ..new_stage(name) };

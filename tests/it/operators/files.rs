@@ -176,7 +176,7 @@ async fn alerts_and_panels_ask_for_figures_that_exist() {
 }
 
 #[test]
-fn queries_are_taken_apart() {
+fn queries_are_parsed_into_their_metrics() {
     let (metrics, by) =
         asked("sum by (le, queue) (rate(interlock_a_bucket{state=\"x\",le=\"1\"}[5m])) / interlock_b > 3");
     let labels = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect::<BTreeSet<_>>();

@@ -124,7 +124,7 @@ async fn acquire(api: &Api, resource: &str) -> proto::Permit {
 }
 
 #[tokio::test]
-async fn what_is_refused_replayed_or_changes_nothing_has_none() {
+async fn refused_replayed_and_unchanged_calls_have_no_audit_entry() {
     let server = Server::start().await;
     let (mut admin, mut permits) = (server.api.admin(), server.api.permits());
     let request = proto::CreateNamespaceRequest { request_id: request_id(), ..namespace("studio") };
@@ -186,7 +186,7 @@ async fn entries_are_found_by_principal_method_and_time_in_pages() {
 }
 
 #[tokio::test]
-async fn a_page_looks_at_a_bounded_number_of_entries_and_goes_on() {
+async fn page_reads_a_bounded_number_of_entries_and_continues() {
     let server = Server::start().await;
     let client = sql(server.database.url()).await;
     let rare = "INSERT INTO audit_events (event_time, principal, method, target, details)

@@ -61,7 +61,7 @@ fn micros(duration: Option<&prost_types::Duration>) -> Option<i64> {
 }
 
 #[tokio::test]
-async fn rates_fill_and_breakers_close_in_their_own_time() {
+async fn after_a_step_back_rates_fill_and_breakers_close_in_their_own_time() {
     let server = Server::start().await;
     let api = &server.api;
     api.set_policy("rate", rate(1, 1_000, 1)).await;
@@ -89,7 +89,7 @@ async fn rates_fill_and_breakers_close_in_their_own_time() {
 }
 
 #[tokio::test]
-async fn a_lock_of_a_dead_holder_is_free_in_its_own_time() {
+async fn after_a_step_back_the_lock_of_a_dead_holder_expires_in_its_own_time() {
     let server = Server::start().await;
     let ttl = |ttl| proto::AcquirePermitRequest { ttl: seconds(ttl), ..wish(vec![claim("doc")]) };
     server.api.ask(ttl(2)).await.expect("free");
@@ -109,7 +109,7 @@ async fn a_lock_of_a_dead_holder_is_free_in_its_own_time() {
 }
 
 #[tokio::test]
-async fn who_waits_is_served_without_anybody_coming_by() {
+async fn after_a_step_back_waiters_are_served_without_a_further_call() {
     let server = Server::start().await;
     let short = proto::AcquirePermitRequest { ttl: seconds(3), ..wish(vec![claim("doc")]) };
     server.api.ask(short).await.expect("free");
@@ -124,7 +124,7 @@ async fn who_waits_is_served_without_anybody_coming_by() {
 }
 
 #[tokio::test]
-async fn leases_and_backoffs_end_in_their_own_time() {
+async fn after_a_step_back_leases_and_backoffs_end_in_their_own_time() {
     let server = Server::start().await;
     let api = &server.api;
     let stages = ["dead", "alive", "failing"].map(new_stage).to_vec();

@@ -41,7 +41,7 @@ async fn jobs(api: &Api) -> usize {
 }
 
 #[tokio::test]
-async fn a_worker_does_all_of_it_or_nothing() {
+async fn commit_applies_all_operations_or_none() {
     let server = Server::start().await;
     let api = &server.api;
     api.submit(new_job("film", vec![new_stage("voice"), new_stage_after("render", &["voice"])])).await;
@@ -101,7 +101,7 @@ async fn a_refusal_names_the_operation_and_undoes_the_others() {
 }
 
 #[tokio::test]
-async fn who_lost_the_lease_can_do_nothing() {
+async fn commit_under_a_lost_lease_is_refused() {
     let server = Server::start().await;
     let api = &server.api;
     api.submit(new_job("film", vec![new_stage_with_attempts("voice", 3)])).await;
@@ -147,7 +147,7 @@ async fn a_fence_holds_against_other_servers() {
 }
 
 #[tokio::test]
-async fn every_kind_of_operation_can_be_part_of_it() {
+async fn commit_takes_every_kind_of_operation() {
     let server = Server::start().await;
     let api = &server.api;
     let stages = ["a", "b", "c"].map(|name| new_stage_with_attempts(name, 3)).to_vec();

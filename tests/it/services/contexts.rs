@@ -49,7 +49,7 @@ async fn a_context_changes_under_the_revisions_of_its_job() {
 }
 
 #[tokio::test]
-async fn an_update_of_a_context_is_repeated_as_it_was() {
+async fn repeat_of_a_context_update_returns_the_first_response() {
     let server = Server::start().await;
     let api = &server.api;
     api.submit(new_job("film", vec![new_stage("voice")])).await;

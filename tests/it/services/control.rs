@@ -64,7 +64,7 @@ async fn a_new_priority_counts_from_then_on() {
 }
 
 #[tokio::test]
-async fn what_has_not_started_is_cancelled_at_once() {
+async fn cancel_ends_unstarted_stages_at_once() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("a"), new_stage_after("b", &["a"])])).await;
     let response = ok(server.api.jobs().cancel_job(cancel("film", 30_000)).await);
@@ -79,7 +79,7 @@ async fn what_has_not_started_is_cancelled_at_once() {
 }
 
 #[tokio::test]
-async fn holders_hear_of_a_cancel_and_their_completion_counts() {
+async fn cancel_reaches_holders_and_their_completion_counts() {
     let server = Server::start().await;
     let names = ["completes", "fails", "releases", "waits"];
     server.api.submit(new_job("film", names.map(new_stage).to_vec())).await;
@@ -129,7 +129,7 @@ async fn holders_hear_of_a_cancel_and_their_completion_counts() {
 }
 
 #[tokio::test]
-async fn when_the_grace_is_over_leases_end() {
+async fn leases_end_with_the_grace_of_a_cancel() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("a")])).await;
     let lease = server.api.lease_for("default", 1).await;
@@ -144,7 +144,7 @@ async fn when_the_grace_is_over_leases_end() {
 }
 
 #[tokio::test]
-async fn without_grace_leases_end_at_once() {
+async fn leases_end_at_once_on_a_cancel_without_grace() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("a")])).await;
     let lease = server.api.lease("default").await;
@@ -154,7 +154,7 @@ async fn without_grace_leases_end_at_once() {
 }
 
 #[tokio::test]
-async fn a_paused_job_hands_out_nothing_and_may_end() {
+async fn paused_job_is_not_leased_and_may_end() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("a"), new_stage("b"), new_stage_after("c", &["a"])])).await;
     let lease = server.api.lease_for("default", 30).await;

@@ -51,7 +51,7 @@ async fn shortest(server: &Server) -> f64 {
 }
 
 #[tokio::test]
-async fn holders_hear_of_what_other_servers_did_to_the_job() {
+async fn heartbeat_reports_a_cancel_made_on_another_server() {
     let server = Server::start().await;
     let other = server.beside().await;
     let (api, elsewhere) = (&server.api, &other.api);
@@ -95,7 +95,7 @@ async fn holders_hear_of_what_other_servers_did_to_the_job() {
 }
 
 #[tokio::test]
-async fn each_token_is_judged_for_itself() {
+async fn heartbeat_has_a_status_per_token() {
     let server = Server::start().await;
     let api = &server.api;
     api.submit(new_job("film", many(3))).await;
@@ -157,7 +157,7 @@ async fn a_thousand_leases_are_renewed_by_one_call() {
 }
 
 #[tokio::test]
-async fn progress_is_noted_once_for_each_job_and_only_where_it_is_new() {
+async fn progress_is_written_once_per_job_and_only_where_it_is_new() {
     let server = Server::start().await;
     let other = server.beside().await;
     let api = &server.api;
@@ -203,7 +203,7 @@ async fn progress_is_noted_once_for_each_job_and_only_where_it_is_new() {
 }
 
 #[tokio::test]
-async fn a_lease_that_ends_while_it_is_beaten_is_lost_or_was_held() {
+async fn lease_that_ends_during_its_renewal_is_lost_or_was_held() {
     let server = Server::start().await;
     let other = server.beside().await;
     for round in 0..5 {
@@ -223,7 +223,7 @@ async fn a_lease_that_ends_while_it_is_beaten_is_lost_or_was_held() {
 }
 
 #[tokio::test]
-async fn a_held_row_of_a_lease_holds_up_no_other_renewals() {
+async fn locked_row_of_a_lease_blocks_no_other_renewal() {
     let server = Server::start().await;
     let api = &server.api;
     api.submit(new_job("film", many(20))).await;
@@ -268,7 +268,7 @@ async fn keep(servers: &[&Api], leases: &[proto::Lease], until: impl AsyncFn() -
 }
 
 #[tokio::test]
-async fn the_reaper_takes_what_is_silent_and_nothing_that_is_kept() {
+async fn reaper_expires_silent_leases_and_no_renewed_ones() {
     let server = Server::start().await;
     let other = server.beside().await;
     let api = &server.api;

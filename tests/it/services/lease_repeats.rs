@@ -83,7 +83,7 @@ async fn a_repeat_gets_the_leases_that_are_still_held() {
 }
 
 #[tokio::test]
-async fn a_repeat_of_what_got_nothing_is_a_new_call() {
+async fn repeat_of_a_call_without_leases_is_a_new_call() {
     let server = Server::start().await;
     let request = poll(1, 0);
     for _ in 0..2 {
@@ -145,7 +145,7 @@ async fn a_repeat_takes_the_place_of_the_call_that_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_at_once_never_hold_more_than_was_asked_for() {
+async fn concurrent_repeats_never_hold_more_leases_than_requested() {
     const ROUNDS: usize = 30;
     const MOST: usize = 3;
     let a = Server::start().await;
@@ -169,7 +169,7 @@ async fn calls_at_once_never_hold_more_than_was_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_cancels_and_repeats_gets_what_is_held_and_nothing_else_stays() {
+async fn repeat_after_a_cancel_gets_the_held_leases_and_no_other_stays() {
     const ROUNDS: u64 = 80;
     let server = Server::start().await;
     let (mut found, mut replayed) = (0, 0);
@@ -210,7 +210,7 @@ async fn who_cancels_and_repeats_gets_what_is_held_and_nothing_else_stays() {
 }
 
 #[tokio::test]
-async fn a_repeat_that_comes_while_the_first_call_is_served_gets_its_leases() {
+async fn repeat_during_the_first_call_gets_its_leases() {
     let server = Server::start().await;
     submit(&server.api, 1).await;
     // So that the first call is served for a while.
@@ -237,7 +237,7 @@ async fn a_repeat_that_comes_while_the_first_call_is_served_gets_its_leases() {
 }
 
 #[tokio::test]
-async fn a_repeat_that_waits_on_another_server_gets_the_leases_in_the_end() {
+async fn repeat_that_waits_on_another_server_gets_the_leases() {
     let a = Server::start().await;
     let b = a.beside().await;
     let request = poll(1, 3_000);

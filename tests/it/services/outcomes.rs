@@ -191,7 +191,7 @@ async fn a_skipped_stage_that_the_job_needs_fails_it() {
 }
 
 #[tokio::test]
-async fn a_failing_job_tells_its_holders_and_waits_for_them() {
+async fn failing_job_cancels_its_running_stages_and_waits_for_them() {
     let server = Server::start().await;
     server.api.submit(new_job("film", ["a", "b", "c"].map(new_stage).to_vec())).await;
     let leases = server.api.lease_now("default", 2).await;

@@ -93,7 +93,7 @@ async fn a_repeat_gets_the_permit_of_the_first_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_goes_away_leaves_no_trace() {
+async fn acquire_cancelled_while_waiting_leaves_no_permit_and_no_waiter() {
     let server = Server::start().await;
     let held = server.api.acquire("doc").await;
     for _ in 0..3 {
@@ -136,7 +136,7 @@ async fn who_goes_away_leaves_no_trace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_line_is_one_across_servers() {
+async fn wait_queue_of_a_resource_is_one_across_servers() {
     let a = Server::start().await;
     let b = a.beside().await;
     let mut held = a.api.acquire("doc").await;
@@ -173,7 +173,7 @@ async fn a_line_is_one_across_servers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_renewal_there_keeps_the_permit_from_who_waits_here() {
+async fn renewal_on_one_server_keeps_the_permit_from_a_waiter_on_another() {
     let a = Server::start().await;
     let b = a.beside().await;
     let short = AcquirePermitRequest { ttl: seconds(2), ..wish(vec![claim("doc")]) };
@@ -197,7 +197,7 @@ async fn a_renewal_there_keeps_the_permit_from_who_waits_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stage_here_waits_for_a_lock_there() {
+async fn stage_on_one_server_waits_for_a_lock_held_on_another() {
     let a = Server::start().await;
     let b = a.beside().await;
     let permit = b.api.acquire("doc").await;
@@ -224,7 +224,7 @@ async fn a_stage_here_waits_for_a_lock_there() {
 }
 
 #[tokio::test]
-async fn new_rules_hold_at_once_and_permits_stay() {
+async fn new_policy_holds_at_once_and_keeps_granted_permits() {
     let server = Server::start().await;
     let api = &server.api;
     api.set_policy("api", capacity(1)).await;
@@ -299,7 +299,7 @@ async fn resources_are_listed_watched_and_their_breakers_reset() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_hears_of_other_servers_and_of_a_deletion() {
+async fn watch_of_a_resource_shows_writes_of_other_servers_and_its_deletion() {
     let a = Server::start().await;
     let b = a.beside().await;
     let watch = proto::WatchResourceRequest { name: "api".into() };

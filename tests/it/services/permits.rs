@@ -33,7 +33,7 @@ async fn a_lock_is_held_by_one_and_its_fencing_tokens_grow() {
 }
 
 #[tokio::test]
-async fn readers_share_and_a_waiting_writer_holds_up_later_readers() {
+async fn readers_share_and_wait_behind_a_waiting_writer() {
     let server = Server::start().await;
     let api = &server.api;
     let one = api.ask(wish(vec![shared("doc")])).await.expect("a reader");
@@ -53,7 +53,7 @@ async fn readers_share_and_a_waiting_writer_holds_up_later_readers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_is_served_in_order_and_the_higher_priority_first() {
+async fn waiters_are_served_by_priority_then_arrival() {
     let server = Server::start().await;
     let api = &server.api;
     let mut held = api.acquire("doc").await;
@@ -76,7 +76,7 @@ async fn who_waits_is_served_in_order_and_the_higher_priority_first() {
 }
 
 #[tokio::test]
-async fn several_claims_are_had_together_or_not_at_all() {
+async fn several_claims_are_granted_together_or_not_at_all() {
     let server = Server::start().await;
     let api = &server.api;
     api.set_policy("api", capacity(2)).await;
@@ -96,7 +96,7 @@ async fn several_claims_are_had_together_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn a_big_wish_is_not_starved_by_small_ones() {
+async fn large_request_is_not_starved_by_small_ones() {
     let server = Server::start().await;
     let api = &server.api;
     api.set_policy("api", capacity(3)).await;
@@ -114,7 +114,7 @@ async fn a_big_wish_is_not_starved_by_small_ones() {
 }
 
 #[tokio::test]
-async fn a_permit_that_is_not_renewed_goes_to_who_waits() {
+async fn permit_that_is_not_renewed_is_granted_to_the_waiter() {
     let server = Server::start().await;
     let api = &server.api;
     let short = proto::AcquirePermitRequest { ttl: seconds(1), ..wish(vec![claim("doc")]) };
@@ -144,7 +144,7 @@ async fn a_renewal_may_be_for_longer_than_the_permit_was_acquired_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_renewal_keeps_the_permit_as_long_as_nobody_waits() {
+async fn late_renewal_keeps_the_permit_while_it_has_no_waiter() {
     let server = Server::start().await;
     let api = &server.api;
     let short = proto::AcquirePermitRequest { ttl: seconds(1), ..wish(vec![claim("doc")]) };
@@ -167,7 +167,7 @@ async fn a_late_renewal_keeps_the_permit_as_long_as_nobody_waits() {
 }
 
 #[tokio::test]
-async fn rates_and_intervals_say_when_to_come_back_and_waiters_come_back_by_themselves() {
+async fn rates_and_intervals_return_a_retry_delay_and_serve_waiters_after_it() {
     let server = Server::start().await;
     let api = &server.api;
     api.set_policy("api", rate(10, 1_000, 2)).await;

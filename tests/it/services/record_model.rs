@@ -117,7 +117,7 @@ fn any_operation() -> impl Strategy<Value = FieldOperation> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_is_what_the_model_says() {
+async fn record_operations_match_the_model() {
     let server = Server::start().await;
     // The same operations in every run.
     let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &[3; 32]));

@@ -18,7 +18,7 @@ fn batch(updates: Vec<UpdateRecordRequest>) -> BatchUpdateRecordsRequest {
 }
 
 #[tokio::test]
-async fn a_record_is_what_its_operations_made_of_it() {
+async fn operations_on_a_record_are_applied_in_order() {
     let server = Server::start().await;
     let api = &server.api;
     let made = api
@@ -55,7 +55,7 @@ async fn a_record_is_what_its_operations_made_of_it() {
 }
 
 #[tokio::test]
-async fn what_changes_nothing_makes_no_version() {
+async fn operations_without_effect_make_no_version() {
     let server = Server::start().await;
     let api = &server.api;
     api.update_record("one", vec![set("a", json!(1))]).await;
@@ -115,7 +115,7 @@ async fn a_batch_is_done_as_a_whole_and_in_order() {
 }
 
 #[tokio::test]
-async fn updates_that_are_each_for_themselves_have_a_status_each() {
+async fn independent_updates_have_a_status_each() {
     let server = Server::start().await;
     let api = &server.api;
     let updates = vec![
@@ -206,7 +206,7 @@ async fn a_record_cannot_grow_beyond_its_limits() {
 }
 
 #[tokio::test]
-async fn what_an_increment_answers_was_counted_at_the_edge_of_exact_numbers() {
+async fn increment_beyond_exact_numbers_is_refused() {
     let server = Server::start().await;
     let api = &server.api;
     let edge = 9_007_199_254_740_992.0;

@@ -16,7 +16,7 @@ fn revocation(resource: &str, fencing_token: i64) -> RevokePermitRequest {
 }
 
 #[tokio::test]
-async fn a_revoked_permit_is_lost_at_all_its_resources_and_goes_to_who_waits() {
+async fn revoked_permit_is_lost_at_all_its_resources_and_granted_to_the_waiter() {
     let a = Server::start().await;
     let b = a.beside().await;
     let stuck = a.api.ask(wish(vec![claim("doc"), claim("page")])).await.expect("free");

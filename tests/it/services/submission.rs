@@ -32,7 +32,7 @@ fn rich() -> SubmitJobRequest {
 }
 
 #[tokio::test]
-async fn a_job_comes_back_as_it_was_submitted() {
+async fn job_is_read_as_it_was_submitted() {
     let server = Server::start().await;
     let request = rich();
     let response = ok(server.api.jobs().submit_job(request.clone()).await);
@@ -78,7 +78,7 @@ async fn a_job_without_stages_has_one() {
 }
 
 #[tokio::test]
-async fn a_dry_run_says_what_would_be_and_stores_nothing() {
+async fn dry_run_returns_the_job_and_stores_nothing() {
     let server = Server::start().await;
     let dry = SubmitJobRequest { validate_only: true, ..rich() };
     let response = ok(server.api.jobs().submit_job(dry).await);
@@ -118,7 +118,7 @@ async fn a_repeat_with_the_same_request_id_makes_one_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repeat_is_known_after_a_restart_and_tells_the_job_of_now() {
+async fn repeat_after_a_restart_returns_the_current_job() {
     let server = Server::start().await;
     let request = SubmitJobRequest { request_id: request_id(), ..new_job("film", vec![new_stage("s")]) };
     server.api.submit(request.clone()).await;

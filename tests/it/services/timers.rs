@@ -41,7 +41,7 @@ async fn a_delayed_job_starts_at_its_time() {
 }
 
 #[tokio::test]
-async fn a_backoff_is_waited_for_and_told() {
+async fn backoff_delays_the_next_attempt_and_is_reported() {
     let server = Server::start().await;
     let policy = RetryPolicy { initial_backoff: millis(300), multiplier: Some(2.0), ..at_once(3) };
     let voice = StageSpec { retry_policy: Some(policy), ..new_stage("voice") };
@@ -68,7 +68,7 @@ async fn a_backoff_is_waited_for_and_told() {
 }
 
 #[tokio::test]
-async fn the_defaults_wait_by_class_and_the_vendor_has_the_last_word() {
+async fn default_backoff_depends_on_the_class_and_retry_after_overrides_it() {
     let server = Server::start().await;
     for (i, (class, retry_after, least, most)) in [
         (FailureClass::ServerError, None, 1.0, 2.0),
@@ -155,7 +155,7 @@ async fn a_job_that_takes_too_long_fails() {
 }
 
 #[tokio::test]
-async fn an_expired_lease_is_ready_again_at_once_whatever_the_policy_waits() {
+async fn first_expiry_makes_the_stage_ready_at_once_despite_the_backoff() {
     let server = Server::start().await;
     let policy = RetryPolicy { initial_backoff: seconds(3_600), ..at_once(3) };
     let stage = StageSpec { retry_policy: Some(policy), ..new_stage("a") };

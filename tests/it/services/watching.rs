@@ -21,7 +21,7 @@ async fn a_film(api: &Api, job_id: &str) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_tells_what_is_and_then_what_becomes_of_it() {
+async fn watch_sends_a_snapshot_and_then_each_change() {
     let server = Server::start().await;
     let payload = struct_of(json!({ "script": "a" }));
     let stages = vec![new_stage("voice"), new_stage_after("render", &["voice"])];
@@ -91,7 +91,7 @@ async fn a_watch_resumes_from_any_revision_with_every_change_of_a_state() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_watched_is_refused() {
+async fn invalid_watches_are_refused() {
     let server = Server::start().await;
     server.api.submit(new_job("film", Vec::new())).await;
     let begin = async |job_id: &str, from_revision| {
@@ -112,7 +112,7 @@ async fn what_cannot_be_watched_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quiet_watch_says_that_it_lives() {
+async fn quiet_watch_sends_keepalives() {
     let server = Server::with(|config| config.watch_keepalive = Span::milliseconds(50)).await;
     server.api.submit(new_job("film", Vec::new())).await;
     let mut watch = Watch::begin(&server.api, "film", 0).await.expect("a watch");
@@ -123,7 +123,7 @@ async fn a_quiet_watch_says_that_it_lives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn history_that_is_gone_is_told_as_a_gap() {
+async fn dropped_history_is_reported_as_a_gap() {
     let server = Server::start().await;
     let last = a_film(&server.api, "film").await;
     let gone = "DELETE FROM job_events WHERE revision < 6";
@@ -159,7 +159,7 @@ async fn a_watch_ends_with_its_run_and_a_later_one_begins_in_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_who_is_slow_misses_no_change_of_a_state() {
+async fn slow_reader_misses_no_change_of_a_state() {
     let server = Server::start().await;
     let mut stages: Vec<_> = (0..20).map(|i| new_stage(&format!("s{i}"))).collect();
     stages.iter_mut().for_each(|stage| stage.direct = true);

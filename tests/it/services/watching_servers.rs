@@ -11,7 +11,7 @@ use tonic::Streaming;
 use crate::harness::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_committed_there_is_told_here() {
+async fn watch_shows_commits_of_another_server() {
     let a = Server::start().await;
     for no_listen in [false, true] {
         let b = Server::over(a.database.clone(), |config| config.no_listen = no_listen).await;
@@ -76,7 +76,7 @@ impl Board {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dashboard_sees_jobs_come_change_and_go() {
+async fn dashboard_shows_jobs_that_begin_to_match_change_and_cease_to() {
     let a = Server::start().await;
     let b = a.beside().await;
     a.api.submit(new_job("old", Vec::new())).await;
@@ -138,7 +138,7 @@ async fn a_dashboard_without_a_filter_sees_deletions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dashboard_finds_what_nobody_hinted_at() {
+async fn dashboard_finds_commits_without_a_hint() {
     // This server tells nobody anything, like one that was killed between its commit and its hint.
     let silent = Server::with(|config| config.no_listen = true).await;
     let b = silent.beside().await;

@@ -89,7 +89,7 @@ async fn a_capacity_of_zero_stops_leases_and_a_larger_one_brings_them() {
 }
 
 #[tokio::test]
-async fn what_was_not_confirmed_is_released_when_the_stream_ends_and_the_rest_is_kept() {
+async fn end_of_the_stream_releases_unconfirmed_leases_and_keeps_the_others() {
     let server = Server::start().await;
     let api = &server.api;
     submit(api, "film", 6).await;
@@ -120,7 +120,7 @@ async fn what_was_not_confirmed_is_released_when_the_stream_ends_and_the_rest_is
 }
 
 #[tokio::test]
-async fn outcomes_told_again_on_another_stream_have_the_same_result() {
+async fn outcomes_repeated_on_another_stream_have_the_same_result() {
     let server = Server::start().await;
     let other = server.beside().await;
     submit(&server.api, "film", 3).await;
@@ -139,7 +139,7 @@ async fn outcomes_told_again_on_another_stream_have_the_same_result() {
 }
 
 #[tokio::test]
-async fn beats_renew_leases_and_carry_progress() {
+async fn renewals_extend_leases_and_carry_progress() {
     let server = Server::start().await;
     let api = &server.api;
     submit(api, "film", 2).await;
@@ -158,7 +158,7 @@ async fn beats_renew_leases_and_carry_progress() {
 }
 
 #[tokio::test]
-async fn a_cancelled_or_paused_job_is_told_at_once_without_a_beat() {
+async fn cancel_and_pause_reach_the_worker_at_once_without_a_heartbeat() {
     let server = Server::start().await;
     let other = server.beside().await;
     let api = &server.api;
@@ -268,7 +268,7 @@ async fn a_malformed_message_ends_the_stream_after_what_came_before_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_stands_still_loses_its_stream_and_its_leases_are_given_back() {
+async fn stream_without_reads_is_ended_and_its_leases_are_released() {
     let server = Server::with(|config| config.watch_keepalive = Span::seconds(1)).await;
     let api = &server.api;
     let input = struct_of(json!({ "text": "x".repeat(60_000) }));
@@ -292,7 +292,7 @@ async fn a_reader_that_stands_still_loses_its_stream_and_its_leases_are_given_ba
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_sends_without_reading_is_held_back() {
+async fn worker_that_sends_without_reading_is_slowed_by_flow_control() {
     let server = Server::start().await;
     let api = &server.api;
     let mut session = Session::open(api, begin("none", 1)).await;
@@ -329,7 +329,7 @@ async fn the_deadline_of_the_call_ends_the_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_drains_says_so_takes_outcomes_and_ends_the_stream() {
+async fn drain_is_announced_takes_outcomes_and_ends_the_stream() {
     let server = Server::start().await;
     let other = server.beside().await;
     let api = server.api.clone();

@@ -9,7 +9,7 @@ use super::verb::run;
 use crate::harness::*;
 
 #[tokio::test]
-async fn a_job_is_submitted_as_it_was_described() {
+async fn job_submit_sends_what_its_flags_describe() {
     let server = Server::start().await;
     let stages = r#"[{"name":"voice","queue":"gpu"},"image",{"name":"render","dependsOn":["voice","image"],
         "retry_policy":{"max_attempts":5},"timeout":"90s"}]"#;

@@ -75,7 +75,7 @@ async fn the_first_key_is_made_on_the_database_alone_before_any_server() {
 }
 
 #[tokio::test]
-async fn keys_that_make_no_sense_are_refused_in_a_line() {
+async fn invalid_keys_are_refused_in_a_line() {
     let server = Server::start().await;
     let with = |flag: &'static str, value: &'static str| [&NEW[..], &[flag, value]].concat();
     let refused = run(server.address, &with("--namespaces", "a*b")).await.failed(3);

@@ -162,7 +162,7 @@ async fn verbs_work_over_tls_with_a_client_certificate_and_a_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_certificate_that_is_required_is_asked_for() {
+async fn missing_client_certificate_is_reported_with_its_flag() {
     let files = Files::new();
     let authority = AuthorityFiles::new(&files.0, "authority");
     let (port, seen) = refusing(0, Some(tls(&authority.issue("server", &["localhost"]), Some(&authority)))).await;
@@ -173,7 +173,7 @@ async fn a_client_certificate_that_is_required_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_tls_is_told_with_what_to_do() {
+async fn faults_of_tls_are_reported_with_advice() {
     let files = Files::new();
     let (authority, stranger) = (AuthorityFiles::new(&files.0, "authority"), AuthorityFiles::new(&files.0, "stranger"));
     let (ca, other) = (authority.file.to_str().expect("UTF-8"), stranger.file.to_str().expect("UTF-8"));

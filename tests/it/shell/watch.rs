@@ -23,7 +23,7 @@ async fn rest_without_a_hole(mut watch: Running, mut revision: i64) -> (i64, Str
 }
 
 #[tokio::test]
-async fn a_watch_in_lines_tells_each_change() {
+async fn watch_into_a_pipe_prints_a_line_per_change() {
     let server = Server::start().await;
     let stages = vec![new_stage("voice"), new_stage_after("render", &["voice"])];
     server.api.submit(new_job("film", stages)).await;
@@ -77,7 +77,7 @@ async fn a_job_that_does_not_succeed_ends_the_watch_with_1() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_goes_on_past_a_drain_and_a_crash() {
+async fn watch_resumes_after_a_drain_and_a_crash() {
     let server = Server::start().await;
     let relay = Relay::to(server.address).await;
     server.api.submit(new_job("film", (0..4).map(|i| new_stage(&format!("s{i}"))).collect())).await;
@@ -107,7 +107,7 @@ async fn a_watch_goes_on_past_a_drain_and_a_crash() {
 }
 
 #[tokio::test]
-async fn a_watch_gives_up_when_nothing_has_worked_for_too_long() {
+async fn watch_gives_up_after_its_retry_time() {
     let server = Server::start().await;
     let relay = Relay::to(server.address).await;
     server.api.submit(new_job("film", vec![new_stage("s")])).await;
@@ -122,7 +122,7 @@ async fn a_watch_gives_up_when_nothing_has_worked_for_too_long() {
 }
 
 #[tokio::test]
-async fn a_watch_that_comes_back_to_a_deleted_job_says_so() {
+async fn watch_resumed_on_a_deleted_job_reports_it() {
     let server = Server::start().await;
     let relay = Relay::to(server.address).await;
     server.api.submit(new_job("film", vec![new_stage("s")])).await;

@@ -55,7 +55,7 @@ async fn a_crash_around_a_commit_applies_all_or_nothing_and_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_outcome_of_a_lost_connection_is_found_out() {
+async fn outcome_of_a_commit_is_resolved_after_a_lost_connection() {
     for failpoints in [
         "before_commit=2*off->1*return(lose)",
         "after_commit=2*off->1*return(lose)",
@@ -84,7 +84,7 @@ async fn a_panic_in_a_lane_ends_its_group_and_not_the_lane() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outcome_that_cannot_be_found_out_is_told_as_unknown() {
+async fn outcome_that_cannot_be_resolved_is_reported_as_unknown() {
     let database = Database::fresh().await;
     let failpoints = "after_commit=2*off->1*return(lose)->off;settle=return(lose)";
     let program = Program::with_failpoints(&database, failpoints).await;
@@ -134,7 +134,7 @@ async fn a_crash_in_the_contended_path_frees_the_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drain_commits_what_runs() {
+async fn drain_commits_groups_in_flight() {
     let database = Database::fresh().await;
     let program = Program::with_failpoints(&database, "before_commit=2*off->1*sleep(5000)->off").await;
     let (api, request) = (program.api.clone(), new_request());

@@ -15,7 +15,7 @@ const JOBS: usize = 600;
 const STAGES: usize = 60;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn new_work_that_would_wait_too_long_is_refused_and_a_lease_lives_on() {
+async fn overload_refuses_new_work_and_keeps_leases() {
     let server = Server::start().await;
     let api = &server.api;
     api.submit(new_job("held", vec![new_stage("voice")])).await;

@@ -53,7 +53,7 @@ async fn terminated_backends_are_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_takes_no_writes_says_so_and_comes_back() {
+async fn read_only_database_is_reported_and_recovered_from() {
     let (database, cluster) = Database::on_own_cluster(Durability::None).await;
     let server = Server::over(database, |_| {}).await;
     let admin = sql(&cluster.postgres().database_url()).await;
@@ -75,7 +75,7 @@ async fn a_database_that_takes_no_writes_says_so_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standby_alone_takes_no_writes_and_says_so() {
+async fn standby_without_a_primary_is_reported_as_taking_no_writes() {
     let (database, cluster) = Database::on_own_cluster(Durability::Full).await;
     let url = database.url().to_owned();
     let server = Server::over(database, |_| {}).await;
@@ -109,7 +109,7 @@ async fn a_standby_alone_takes_no_writes_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_of_postgres_during_a_commit_is_no_error_of_the_server() {
+async fn panic_of_postgres_during_a_commit_is_outcome_unknown_and_not_internal() {
     let (database, cluster) = Database::on_own_cluster(Durability::Full).await;
     let server = Server::over(database, |_| {}).await;
     server.api.submit(new_job("before", vec![new_stage("s")])).await;

@@ -179,7 +179,7 @@ async fn jobs_run_over_tls_and_every_session_is_encrypted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_that_was_broken_off_is_cancelled_over_tls() {
+async fn dropped_read_is_cancelled_over_tls() {
     let postgres = Encrypted::start().await;
     let url = postgres.url(OWNER, "sslmode=require");
     let server = Server::through(postgres.database.clone(), &url, |_| {}).await;

@@ -36,7 +36,7 @@ fn after_silences(calls: &[Call]) -> Vec<usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_three_failures_one_probe_finds_out_when_to_go_on() {
+async fn breaker_probes_once_after_three_failures_and_closes() {
     const DOCUMENTS: usize = 8;
     const SLIDES: usize = 6;
     let server = Server::start().await;

@@ -28,7 +28,7 @@ async fn lease_of(api: &Api, queues: &[&str]) -> proto::Lease {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slides_that_wait_cost_no_worker_and_other_work_overtakes() {
+async fn blocked_slides_occupy_no_worker_and_other_work_overtakes() {
     let server = Server::start().await;
     let api = &server.api;
     api.set_policy(DOCS_API, capacity(8)).await;
@@ -89,7 +89,7 @@ async fn slides_that_wait_cost_no_worker_and_other_work_overtakes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stage_that_was_called_in_vain_is_called_again() {
+async fn stage_whose_wake_up_was_lost_is_woken_again() {
     let server = Server::start().await;
     let api = &server.api;
     api.set_policy("api", capacity(1)).await;
@@ -109,7 +109,7 @@ async fn a_stage_that_was_called_in_vain_is_called_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stages_whose_workers_have_gone_hold_up_nobody_for_long() {
+async fn stages_of_absent_workers_block_others_only_briefly() {
     let server = Server::start().await;
     let api = &server.api;
     api.set_policy("api", capacity(1)).await;

@@ -19,7 +19,7 @@ fn refused(verb: &[&str], flags: &[&str]) -> String {
 }
 
 #[test]
-fn beyond_loopback_a_server_says_what_must_be_added() {
+fn server_beyond_loopback_refuses_to_start_and_names_the_missing_flags() {
     for verb in [&["serve"][..], &["dev", "--ephemeral"]] {
         let message = refused(verb, &[]);
         assert!(message.contains("192.0.2.1:0 can be reached from other machines"), "{message}");

@@ -63,7 +63,7 @@ async fn a_key_reads_and_writes_only_where_it_is_valid() {
 }
 
 #[tokio::test]
-async fn tokens_of_another_namespace_are_worth_nothing() {
+async fn tokens_of_another_namespace_are_refused() {
     let scene = Scene::start().await;
     create(&scene, &["theirs", "mine"]).await;
     let (open, api) = (&scene.open.api, &scene.server.api);

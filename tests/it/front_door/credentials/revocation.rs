@@ -44,7 +44,7 @@ fn has_ended(status: &Status) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_a_credential_ends_a_work_stream_and_gives_back_what_was_not_confirmed() {
+async fn end_of_a_credential_ends_its_work_stream_and_releases_unconfirmed_leases() {
     let scene = Scene::start().await;
     scene.open.api.submit(new_job("film", vec![new_stage("a"), new_stage("b")])).await;
     let key = scene.key(&[Role::Work], &["*"]).await;

@@ -18,7 +18,7 @@ fn literals(metadata: &[(&'static str, String)]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_is_whole_after_the_revocation_is_not_executed() {
+async fn message_completed_after_the_revocation_is_not_executed() {
     let scene = Scene::start().await;
     let (key, watcher) = (scene.key(&[Role::Submit], &["*"]).await, scene.key(&[Role::Operate], &["*"]).await);
     let (path, request) = ("/interlock.v1.JobService/SubmitJob", new_job("late", vec![new_stage("s")]).encode_to_vec());

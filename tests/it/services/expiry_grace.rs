@@ -43,7 +43,7 @@ async fn acquire_for(api: &Api, resource: &str, ttl: u64) -> proto::Permit {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_start_leases_from_before_are_spared_and_newer_ones_expire() {
+async fn after_a_start_older_leases_get_the_grace_and_newer_ones_expire() {
     let before = Server::start().await;
     before.api.submit(new_job("film", vec![queued("old"), queued("renewed"), queued("new")])).await;
     before.api.lease_for("old", 5).await;
@@ -62,7 +62,7 @@ async fn after_a_start_leases_from_before_are_spared_and_newer_ones_expire() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_start_permits_from_before_are_spared_and_newer_ones_expire() {
+async fn after_a_start_older_permits_get_the_grace_and_newer_ones_expire() {
     let before = Server::start().await;
     acquire_for(&before.api, "old", 4).await;
     let renewed = acquire_for(&before.api, "renewed", 4).await;
@@ -81,7 +81,7 @@ async fn after_a_start_permits_from_before_are_spared_and_newer_ones_expire() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_loss_of_the_database_leases_from_before_are_spared_and_newer_ones_expire() {
+async fn after_an_outage_older_leases_get_the_grace_and_newer_ones_expire() {
     let database = Database::fresh().await;
     let proxy = Proxy::to(&database).await;
     let grace = |config: &mut Config| config.reap_grace = Span::seconds(GRACE);

@@ -65,7 +65,7 @@ async fn pause(api: &Api, job_id: &str, paused: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stages_that_wait_cause_no_commit_and_hide_no_other() {
+async fn blocked_stages_cause_no_commit_and_hide_no_other_stage() {
     const WAITING: usize = 2_000;
     let server = Server::start().await;
     let api = &server.api;
@@ -117,7 +117,7 @@ async fn stages_that_wait_cause_no_commit_and_hide_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_lines_of_many_resources_cost_nothing_and_all_go_on() {
+async fn idle_wait_queues_of_many_resources_cost_nothing_and_all_proceed() {
     const LOCKS: usize = 100;
     let server = Server::start().await;
     let api = &server.api;
@@ -146,7 +146,7 @@ async fn idle_lines_of_many_resources_cost_nothing_and_all_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rate_lets_waiting_stages_through_in_order_and_few_commits() {
+async fn rate_grants_blocked_stages_in_order_and_in_few_commits() {
     const STAGES: usize = 60;
     let server = Server::start().await;
     let api = &server.api;
@@ -170,7 +170,7 @@ async fn a_rate_lets_waiting_stages_through_in_order_and_few_commits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_breaker_lets_one_waiting_stage_try_and_then_all() {
+async fn breaker_grants_one_blocked_stage_as_a_probe_and_then_all() {
     let server = Server::start().await;
     let api = &server.api;
     let breaker =
@@ -217,7 +217,7 @@ async fn a_raised_limit_is_used_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_can_never_be_had_waits_for_another_policy_and_holds_up_nobody() {
+async fn claim_beyond_the_capacity_waits_for_another_policy_and_blocks_no_other() {
     let server = Server::start().await;
     let api = &server.api;
     api.set_policy("api", capacity(4)).await;
@@ -242,7 +242,7 @@ async fn what_can_never_be_had_waits_for_another_policy_and_holds_up_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_that_wait_are_paused_cancelled_and_moved_ahead() {
+async fn blocked_jobs_can_be_paused_cancelled_and_prioritised() {
     let server = Server::start().await;
     let api = &server.api;
     let held = api.acquire("lock").await;
@@ -273,7 +273,7 @@ async fn jobs_that_wait_are_paused_cancelled_and_moved_ahead() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stages_behind_one_that_was_cancelled_get_what_is_left() {
+async fn stages_behind_a_cancelled_one_get_the_free_capacity() {
     let server = Server::start().await;
     let api = &server.api;
     api.set_policy("api", capacity(4)).await;
@@ -294,7 +294,7 @@ async fn stages_behind_one_that_was_cancelled_get_what_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_and_stages_take_turns_in_the_order_of_their_arrival() {
+async fn callers_and_stages_are_served_in_the_order_of_their_arrival() {
     let server = Server::start().await;
     let api = &server.api;
     let held = api.acquire("lock").await;

@@ -17,7 +17,7 @@ fn poll(queue: &str, wait_ms: i64) -> proto::LeaseStagesRequest {
 }
 
 #[tokio::test]
-async fn who_goes_away_while_waiting_gets_nothing() {
+async fn lease_call_cancelled_while_waiting_gets_no_stage() {
     let server = Server::start().await;
     let waiting = tokio::spawn({
         let api = server.api.clone();
@@ -32,7 +32,7 @@ async fn who_goes_away_while_waiting_gets_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_goes_away_while_being_served_leaves_no_lease() {
+async fn lease_call_cancelled_while_served_leaves_no_lease() {
     let server = Server::start().await;
     let rounds = 60;
     for round in 0..rounds {

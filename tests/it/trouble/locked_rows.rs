@@ -31,7 +31,7 @@ async fn prioritise(api: &Api, job_id: &str, priority: i32) -> (Result<i64, Stri
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_a_foreign_session_holds_holds_up_nobody_else() {
+async fn row_locked_by_a_foreign_session_blocks_no_other_write() {
     let server = Server::start().await;
     let api = &server.api;
     for job_id in ["locked", "free"] {
@@ -80,7 +80,7 @@ async fn a_row_that_a_foreign_session_holds_holds_up_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_held_row_holds_up_no_other_contended_rows() {
+async fn locked_row_blocks_no_other_contended_row() {
     let server = Server::start().await;
     let other = server.beside().await;
     let api = &server.api;
@@ -183,7 +183,7 @@ async fn an_exhausted_pool_stops_neither_heartbeats_nor_writes() {
 const DUE: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_exhausted_pool_stops_neither_polls_nor_what_is_due() {
+async fn an_exhausted_pool_stops_neither_polls_nor_timers() {
     let server = Server::with(|config| config.pool_max = 2).await;
     let api = &server.api;
     api.submit(new_job("read", vec![new_stage("s")])).await;
@@ -255,7 +255,7 @@ async fn beside<T>(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_held_table_of_records_holds_up_neither_jobs_nor_heartbeats() {
+async fn locked_table_of_records_blocks_neither_jobs_nor_heartbeats() {
     let server = Server::start().await;
     let api = &server.api;
     api.submit(new_job("leased", vec![new_stage("s")])).await;
@@ -278,7 +278,7 @@ async fn a_held_table_of_records_holds_up_neither_jobs_nor_heartbeats() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_held_table_of_jobs_holds_up_neither_records_nor_permits() {
+async fn locked_table_of_jobs_blocks_neither_records_nor_permits() {
     let server = Server::start().await;
     let api = &server.api;
     let submit = async |_| api.jobs().submit_job(new_job("", vec![new_stage("s")])).await;
@@ -295,7 +295,7 @@ async fn a_held_table_of_jobs_holds_up_neither_records_nor_permits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_held_audit_log_or_table_of_keys_holds_up_only_who_writes_it() {
+async fn locked_audit_log_or_table_of_keys_blocks_only_its_writers() {
     let server = Server::start().await;
     let api = &server.api;
     let create = async |i: usize| {
@@ -319,7 +319,7 @@ async fn a_held_audit_log_or_table_of_keys_holds_up_only_who_writes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_held_table_of_permits_holds_up_neither_jobs_nor_records() {
+async fn locked_table_of_permits_blocks_neither_jobs_nor_records() {
     let server = Server::start().await;
     let api = &server.api;
     let acquire = async |i: usize| api.permits().acquire_permit(wish(vec![claim(&format!("lock-{i}"))])).await;

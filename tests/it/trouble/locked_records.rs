@@ -11,7 +11,7 @@ use crate::harness::*;
 const LOCK: &str = "BEGIN; SELECT * FROM records WHERE record_id = 'locked' FOR UPDATE";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_held_record_holds_up_nobody_else() {
+async fn locked_record_blocks_no_other_write() {
     let server = Server::start().await;
     let api = &server.api;
     for record_id in ["locked", "free"] {

@@ -58,7 +58,7 @@ async fn keep(fleet: &Fleet, leases: &[proto::Lease], counts: &Counts) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kept_leases_outlive_their_servers_and_silent_ones_do_not() {
+async fn renewed_leases_outlive_their_servers_and_silent_ones_expire() {
     let cluster = interlock::dev::TestCluster::own(Durability::Full).await.expect("a Postgres");
     let fleet = Fleet::start(Database::fresh_in(&cluster).await, SERVERS).await;
     let (api, counts) = (fleet.api(), Counts::default());
