@@ -40,7 +40,7 @@ async fn drain_finishes_calls_that_have_begun() {
         })
         .collect();
     api.polls_wait(10).await;
-    // Others write all the time; each notes what it was told.
+    // Others write all the time; each notes its replies.
     let next = Arc::new(AtomicUsize::new(0));
     let writers: Vec<_> = (0..8)
         .map(|_| {
@@ -56,7 +56,7 @@ async fn drain_finishes_calls_that_have_begun() {
                     };
                     match api.workers().complete_stage(request).await {
                         Ok(_) => answered.push(name),
-                        // The connection takes no more calls, which is the client's own word; a new one finds nobody.
+                        // The connection takes no more calls, which is the client's own word; a new one finds no server.
                         Err(status) => {
                             let is_its_own = std::error::Error::source(&status).is_some();
                             assert!(is_its_own || status.code() == Code::Unavailable, "{status:?}");

@@ -1,6 +1,6 @@
 //! What all tests of the server stand on: servers over real databases, clients, messages, and waits with a deadline.
 //!
-//! Each test has a database of its own, so tests run side by side and in any order. Nobody sleeps for something to
+//! Each test has a database of its own, so tests run side by side and in any order. No test sleeps for something to
 //! happen: [`eventually`] looks again and again until it has, or until a deadline that only a broken server meets.
 
 mod api;

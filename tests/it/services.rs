@@ -1,4 +1,4 @@
-//! What every rpc does, on its usual ways and on its edges; what it refuses stands in `bad_input`.
+//! What every rpc does, in usual and in edge cases; what it refuses is tested in `bad_input`.
 
 mod audits;
 mod budgets;

@@ -23,7 +23,7 @@ fn presentation(i: usize) -> proto::SubmitJobRequest {
     new_job(&id(i), slides.chain([avatar, video]).collect())
 }
 
-/// One that does whatever there is until told to stop; with a lease as short as is allowed, so that its death is noticed.
+/// One that runs every stage until it is stopped; with a lease as short as is allowed, so that its death is noticed.
 async fn worker(api: Api, done: Arc<AtomicBool>, leased: Arc<AtomicUsize>) {
     while !done.load(Ordering::Relaxed) {
         let request = proto::LeaseStagesRequest {

@@ -1,4 +1,4 @@
-//! Permits and resources: claims that cannot be, amounts that could never be had, tokens of nobody.
+//! Permits and resources: invalid claims, amounts beyond every capacity, tokens that were never granted.
 
 use interlock::proto::{self, AcquirePermitRequest, CommitRequest, ReleasePermitRequest, UpdateResourceRequest};
 use tonic::Code;

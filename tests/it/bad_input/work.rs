@@ -81,7 +81,7 @@ async fn absent_stages_are_not_found_by_name_and_lost_by_token() {
     for (_, answer) in write(api, None, Some(("film", "ghost")), None).await {
         refused(answer, Code::NotFound, "STAGE_NOT_FOUND");
     }
-    // Well formed, but of nobody: another character somewhere in it.
+    // Well formed, but never granted: another character somewhere in it.
     let token = &scene.lease.lease_token;
     for at in [2, 20, token.len() / 2, token.len() - 3] {
         let mut forged = token.clone().into_bytes();
@@ -252,7 +252,7 @@ async fn invalid_lease_requests_are_refused_with_the_field() {
         (proto::LeaseStagesRequest { lease_duration: seconds(86_401), ..base() }, "lease_duration"),
     ];
     scene.refuses(rows, async |request| scene.api.workers().lease_stages(request).await).await;
-    // A queue that nobody has ever used is empty, which is no error.
+    // A queue that was never used is empty, which is no error.
     assert_eq!(scene.api.lease_now("nobody.uses:this", 100).await, []);
 
     let review = Some(proto::StageRef { job_id: "film".into(), stage_name: "review".into() });
@@ -287,7 +287,7 @@ async fn invalid_added_stages_are_refused_with_the_field() {
         let answer = scene.api.workers().add_stages(add(stages)).await;
         refused(answer, Code::AlreadyExists, "STAGE_ALREADY_EXISTS");
     }
-    // Only what is BLOCKED can be told to wait for more.
+    // Only BLOCKED stages can get further dependencies.
     let answer = scene.api.workers().add_stages(add(vec![required("a", "review")])).await;
     refused(answer, Code::FailedPrecondition, "INVALID_TRANSITION");
     scene.is_unchanged().await;

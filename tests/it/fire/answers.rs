@@ -15,7 +15,7 @@ pub enum Answer<T> {
     Refused(Refusal),
     /// It changed nothing this time; the same call can succeed later.
     NotNow(String),
-    /// Nobody knows whether it was done.
+    /// It is unknown whether it was applied.
     Unknown(String),
 }
 

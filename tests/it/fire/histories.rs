@@ -1,6 +1,6 @@
 //! Histories of compare-and-set operations by many clients on servers that are killed, checked for linearizability.
 //!
-//! Each client records when it sends and when it is answered. What it was told must be explained by some order in which
+//! Each client records when it sends and when it is answered. The replies must be explained by some order in which
 //! each operation takes effect at one instant between the two. An operation whose outcome is unknown may take effect at any
 //! instant after it was sent, or never. The checker is a library's; that it would notice is shown on the same histories with
 //! one lie in each.
@@ -47,7 +47,7 @@ enum Told {
     Done(i64),
     /// Another version was there.
     Mismatch(i64),
-    /// Nobody knows.
+    /// Unknown.
     Unknown,
 }
 
@@ -112,7 +112,7 @@ enum Noted {
 struct Record {
     events: Vec<(usize, Noted)>,
     operations: usize,
-    /// The newest revision and version of the stage that anybody was told, for the next to expect.
+    /// The newest revision and version of the stage that any client received, for the next to expect.
     known: (i64, i64),
 }
 
@@ -151,7 +151,7 @@ impl Record {
         Operation::Read(older.max_by_key(|state| state.revision).unwrap_or_else(OneJob::init))
     }
 
-    /// The newest revision that somebody was told.
+    /// The newest revision that any client received.
     fn newest(&self) -> i64 {
         let told = |(_, noted): &(usize, Noted)| match noted {
             Noted::Answered(Operation::Read(state)) => state.revision,
@@ -249,7 +249,7 @@ impl Scene {
     }
 }
 
-/// What a read told; nothing if it was cut off.
+/// What a read returned. None: it was cut off.
 async fn read(api: &Api, job_id: &str) -> Option<Operation> {
     let request = proto::GetJobRequest { job_id: job_id.to_owned() };
     match once(api.jobs().get_job(request)).await {

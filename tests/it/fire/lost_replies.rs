@@ -1,6 +1,6 @@
-//! A commit whose reply is lost: its outcome is found out, so nothing is done twice and nothing that was done is denied.
+//! A commit whose reply is lost: its outcome is resolved, so no write is applied twice and no applied write is reported as refused.
 //!
-//! Only where the read for its answer was cut off as well, an update is told OUTCOME_UNKNOWN although it was done; that is
+//! Only where the read for its answer was cut off as well, an update returns OUTCOME_UNKNOWN although it was applied; that is
 //! true, and rare.
 //!
 //! The updates here have no `request_id` and expect no version: done twice, they would count twice.
@@ -18,7 +18,7 @@ use crate::harness::*;
 const ROUNDS: usize = 12;
 /// Updates at a time.
 const UPDATES: usize = 8;
-/// How long a commit may take until the connections are cut; nobody can be told of it.
+/// How long a commit may take until the connections are cut; its caller gets no reply.
 const COMMIT: Duration = Duration::from_secs(1);
 
 async fn update(api: &Api, job_id: &str) -> Answer<proto::UpdateJobResponse> {
@@ -55,7 +55,7 @@ async fn round(proxy: &Proxy, behind: &Api, beside: &Api, job_id: &str, mode: Mo
     // So that the server behind the proxy knows the job and the time, and asks nothing before it commits.
     counts.note(update(behind, job_id).await);
     if mode == Mode::LoseCommits {
-        // And here that it finds itself beaten and takes the locks first.
+        // And here that it loses to a concurrent write and takes the locks first.
         counts.note(update(beside, job_id).await);
         counts.note(update(behind, job_id).await);
     }

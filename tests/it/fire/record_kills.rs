@@ -137,7 +137,7 @@ async fn jobs(api: &Api, kind: &str) -> Vec<proto::Job> {
     }
 }
 
-/// Compares what was told with what is there; returns how many commits are there.
+/// Compares the replies with what is stored; returns how many commits are stored.
 async fn check(scene: &Scene) -> usize {
     let api = scene.fleet.api();
     let told = scene.batches.lock().expect("no panic").clone();
@@ -164,7 +164,7 @@ async fn check(scene: &Scene) -> usize {
     }
     assert_eq!(followed.len(), completed);
     let told = scene.completed.lock().expect("no panic").clone();
-    // Nobody completes what somebody else has.
+    // No client completes a stage that another holds.
     assert_eq!(told.iter().collect::<std::collections::BTreeSet<_>>().len(), told.len());
     assert_eq!(told.len(), completed, "acknowledged and there");
     completed

@@ -1,4 +1,4 @@
-//! Leases that are kept by heartbeats through several servers, which are killed in turn: none of them is lost, and those of silent workers are
+//! Leases that are renewed through several servers, which are killed one after the other: none of them is lost, and those of silent workers are
 //! taken all the while.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! A call that is sent again with its `request_id` is told its first result, by whichever server, and is done once.
+//! A call that is repeated with its `request_id` returns its first result, from any server, and is applied once.
 
 use futures::future::join_all;
 use interlock::proto;

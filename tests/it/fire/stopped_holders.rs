@@ -21,7 +21,7 @@ async fn writes_of_a_stopped_holder_are_refused_after_its_permit_expired() {
         let names: Vec<String> = (0..TAKEN_OVER).map(|i| format!("doc-{round}-{i}")).collect();
         let short = |name: &String| proto::AcquirePermitRequest { ttl: seconds(1), ..wish(vec![claim(name)]) };
         let stopped = join_all(names.iter().map(|name| a.api.ask(short(name)))).await;
-        // Nobody hears of them until others have what they had.
+        // They are heard of only after their permits went to others.
         let others = join_all(names.iter().map(|name| b.api.acquire(name))).await;
         for ((stopped, other), name) in stopped.into_iter().zip(&others).zip(&names) {
             let stopped = stopped.expect("a free lock");

@@ -3,7 +3,7 @@
 //! A stopped worker is one that sends no heartbeat. Two kinds of writes come from it. *Late* writes are sent when its
 //! stages have surely been leased again; all of them must be refused. *Racing* writes are sent all the time from the
 //! lease on, until one is refused; those that were accepted must have come before the next lease of the stage. What the
-//! newest token may still do although its lease has expired, completing a stage that nobody has taken over, is counted
+//! newest token may still do although its lease has expired, completing a stage that was not leased again, is counted
 //! apart.
 
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ const STAGES: usize = 25;
 const TAKEN_OVER: usize = 10;
 /// Jobs whose stages are raced for.
 const RACED: usize = 2;
-/// Jobs whose stages nobody takes over.
+/// Jobs whose stages are not leased again.
 const ABANDONED: usize = 2;
 /// The shortest that there is, in seconds.
 const SHORT: u64 = 1;
@@ -117,12 +117,12 @@ async fn stale_write(api: &Api, lease: &proto::Lease, which: usize) -> Option<i6
     }
 }
 
-/// That a beat under an old token is told that it lost.
+/// Asserts that a renewal with an old token reports the lease as lost.
 async fn is_told_lost(api: &Api, lease: &proto::Lease) {
     assert_eq!(api.beat(lease, Some(0.9)).await.directive(), LeaseDirective::Lost);
 }
 
-/// Late writes: four for each stage that was leased again, and a beat, while its new holder works and completes.
+/// Late writes: four for each stage that was leased again, and a renewal, while its new holder works and completes.
 async fn late(apis: &[Api]) -> (usize, usize) {
     let jobs = TAKEN_OVER * scale();
     submit(apis, "taken-over", jobs).await;
@@ -194,7 +194,7 @@ async fn racing(apis: &[Api]) -> (usize, usize) {
     (before, after)
 }
 
-/// Late completions of stages that nobody took over: allowed, but nothing else is. Returns how many were accepted.
+/// Late completions of stages that were not leased again: allowed, but nothing else is. Returns how many were accepted.
 async fn abandoned(apis: &[Api]) -> usize {
     submit(apis, "abandoned", ABANDONED).await;
     let leases = lease(apis, "abandoned", ABANDONED * STAGES, SHORT).await;
@@ -213,8 +213,8 @@ async fn abandoned(apis: &[Api]) -> usize {
     join_all(each).await.into_iter().sum()
 }
 
-/// Workers that are not stopped, amid all this: they beat through one server and another, and none may lose its lease
-/// before that has run out. Returns how many beats were fine, and how many leases ran out because the machine was slow.
+/// Workers that are not stopped, amid all this: they renew through one server and another, and none may lose its lease
+/// before that has run out. Returns how many renewals succeeded, and how many leases ran out because the machine was slow.
 async fn living(apis: &[Api]) -> (usize, usize) {
     submit(apis, "living", 1).await;
     let leases = lease(apis, "living", STAGES, LIVING).await;
@@ -227,7 +227,7 @@ async fn living(apis: &[Api]) -> (usize, usize) {
             let sent = Instant::now();
             let told = any(apis).beat(lease, None).await;
             if told.directive() == LeaseDirective::Lost {
-                // A beat is written only when a third of the time is used up, so this much is sure to be left after it.
+                // A renewal is written only when a third of the time is used up, so this much is sure to be left after it.
                 let sure = Duration::from_secs(LIVING) * 2 / 3;
                 assert!(renewed.elapsed() >= sure, "lost {:?} after a beat", renewed.elapsed());
                 return (beats, 1);

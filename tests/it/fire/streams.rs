@@ -2,7 +2,7 @@
 //!
 //! Each watch checks every message by itself: revisions strictly increase, each change names the one before, progress never
 //! goes back, nothing comes after the end. When all is over, history says which changes of states there were, and each
-//! watcher must have been told of every one after its snapshot, once.
+//! watcher must have received each change after its snapshot exactly once.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,7 +28,7 @@ const STAGES: usize = 4;
 const ATTEMPTS: i32 = 100;
 /// Kills, for each unit of scale; every third is one of Postgres.
 const KILLS: usize = 3;
-/// Changes that must be told between two kills.
+/// Changes that must be received between two kills.
 const BETWEEN: usize = 1_000;
 /// How long a watcher without an answer goes on asking.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -42,7 +42,7 @@ struct Scene {
     broken: AtomicUsize,
 }
 
-/// What one watcher was told of one job.
+/// What one watcher received of one job.
 struct Record {
     job: String,
     /// The revision of its snapshot.
@@ -248,7 +248,7 @@ async fn watchers_miss_no_change_and_see_no_older_revision() {
     assert!(report.disconnects > WATCHERS && report.broken > 0, "too little happened");
 }
 
-/// Waits until watchers were told of so many more changes.
+/// Waits until watchers received `changes` more changes.
 async fn told(scene: &Scene, changes: usize) {
     let before = scene.changes.load(Ordering::Relaxed);
     eventually("news", async || (scene.changes.load(Ordering::Relaxed) >= before + changes).then_some(())).await;

@@ -1,6 +1,6 @@
 //! Workers on Work streams while servers are killed and streams are reset: every stage is completed exactly once.
 //!
-//! A worker tells an outcome until it has a result, on one stream after the other. What it was told is compared with the database: each stage
+//! A worker sends an outcome until it has a result, on one stream after the other. The results are compared with the database: each stage
 //! has succeeded, with one completion in the history of its job.
 
 use std::collections::VecDeque;
@@ -36,7 +36,7 @@ struct Scene {
     over: AtomicBool,
     /// Outcomes that were acknowledged as applied for the first time.
     completed: AtomicUsize,
-    /// Outcomes that had been applied when they were told again.
+    /// Outcomes that had been applied when they were sent again.
     replayed: AtomicUsize,
     /// Outcomes of leases that had been lost.
     lost: AtomicUsize,
@@ -65,7 +65,7 @@ impl Scene {
     }
 
     async fn work(self: Arc<Self>) {
-        // Leases whose outcome was told and has no result.
+        // Leases whose outcome was sent and has no result.
         let mut untold = VecDeque::new();
         while !self.over.load(Ordering::Relaxed) {
             let mut first = begin("default", CAPACITY);

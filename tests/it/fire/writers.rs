@@ -1,6 +1,6 @@
 //! Many writers on few and on many jobs through several servers: every answer is true, and nothing is lost or doubled.
 //!
-//! What is known at the end: each applied write told its revision, so the whole life of a job can be put together. A
+//! What is known at the end: each applied write returned its revision, so the whole life of a job can be put together. A
 //! revision was current from an instant within the call that made it to an instant within the call that made the next
 //! one. An answer that names a revision, be it a read or a refusal, must name one that can have been current between its
 //! request and its arrival.

@@ -61,7 +61,7 @@ async fn calls_without_messages_do_not_block_other_clients() {
     let health = ok(server.api.health().check(HealthCheckRequest::default()).await);
     assert_eq!(health.status(), ServingStatus::Serving);
     println!("beside {} silent calls the slowest heartbeat and submit took {slowest:?}", arriving().await);
-    // Each of them is told why it ends, and then none is left.
+    // Each of them ends with a status, and then none is left.
     for wire in &silent {
         wire.sees("answers", |seen| seen.ended == PER_CONNECTION as usize).await;
         assert!(wire.seen(|seen| !seen.is_closed));

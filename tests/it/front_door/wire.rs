@@ -112,7 +112,7 @@ impl Wire {
     }
 
     /// Sends the same frame again and again until the server closes the connection, which it does once there were many more than a connection
-    /// earns. A machine that is too busy to send or receive 10,000 a second floods nobody: then it takes longer.
+    /// earns. A machine that is too busy to send or receive 10,000 a second makes no flood: then it takes longer.
     pub async fn flood(&mut self, frame: &[u8]) {
         let frames = frame.repeat(2_000);
         let (began, mut sent) = (Instant::now(), 0);

@@ -89,7 +89,7 @@ fn longest(metadata: &MetadataMap) -> Duration {
     }
 }
 
-/// Makes a call and reads its answer, of a stream the beginning. Its time is taken here, apart from the deadline that the server is told.
+/// Makes a call and reads its answer, of a stream the beginning. Its time is taken here, apart from the deadline that the server gets.
 pub async fn call(channel: &Channel, target: &Target, bytes: Vec<u8>, metadata: MetadataMap) -> Answer {
     let bound = longest(&metadata) + SLACK;
     let mut request = Request::new(bytes);

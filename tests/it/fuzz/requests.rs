@@ -34,7 +34,7 @@ impl Maker<'_> {
                     let at = self.rng.random_range(0..bytes.len());
                     bytes[at] ^= 1 << self.rng.random_range(0..8);
                 }
-                // A field that nobody knows.
+                // An unknown field.
                 _ => bytes.extend([0xfa, 0x3f, 0x03, b'a', 0, 0xff]),
             }
         }

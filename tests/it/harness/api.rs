@@ -127,7 +127,7 @@ impl Api {
         ok(self.workers().fail_stage(request).await)
     }
 
-    /// One beat, with progress if given.
+    /// Renews one lease, with progress if given.
     pub async fn beat(&self, lease: &proto::Lease, progress: Option<f64>) -> proto::LeaseStatus {
         let beat = proto::LeaseBeat { lease_token: lease.lease_token.clone(), progress, message: None };
         ok(self.workers().heartbeat(proto::HeartbeatRequest { beats: vec![beat] }).await).statuses.remove(0)

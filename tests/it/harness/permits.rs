@@ -22,12 +22,12 @@ pub fn amount(resource: &str, amount: i64) -> PermitClaim {
     PermitClaim { amount, ..claim(resource) }
 }
 
-/// A wish for a permit that does not wait.
+/// An AcquirePermit request that does not wait.
 pub fn wish(claims: Vec<PermitClaim>) -> proto::AcquirePermitRequest {
     proto::AcquirePermitRequest { claims, holder: "worker".to_owned(), ttl: seconds(60), ..Default::default() }
 }
 
-/// A wish that waits for as long as the tests are patient.
+/// An AcquirePermit request that waits for [`PATIENCE`].
 pub fn patient(claims: Vec<PermitClaim>) -> proto::AcquirePermitRequest {
     proto::AcquirePermitRequest { wait: seconds(PATIENCE.as_secs()), ..wish(claims) }
 }
@@ -53,7 +53,7 @@ impl Api {
         PermitServiceClient::new(self.channel.clone())
     }
 
-    /// What came of a wish.
+    /// Sends an AcquirePermit request; an error is its denial.
     pub async fn ask(&self, wish: proto::AcquirePermitRequest) -> Result<proto::Permit, proto::PermitDenial> {
         match ok(self.permits().acquire_permit(wish).await).result.expect("an outcome") {
             Outcome::Permit(permit) => Ok(permit),

@@ -1,4 +1,4 @@
-//! A way to Postgres on which things get lost: replies alone, so that a statement is committed and nobody hears of it; or
+//! A way to Postgres on which things get lost: replies alone, so that a statement is committed and its reply is lost; or
 //! everything, as on a network that swallows packets.
 
 use std::net::SocketAddr;

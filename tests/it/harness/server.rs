@@ -23,7 +23,7 @@ impl Database {
         Database::fresh_in(TestCluster::shared().await.expect("a Postgres")).await
     }
 
-    /// One on a Postgres that nobody else uses, for tests that do harm to it.
+    /// One on a Postgres of its own, for tests that do harm to it.
     pub async fn on_own_cluster(durability: Durability) -> (Database, TestCluster) {
         let cluster = TestCluster::own(durability).await.expect("a Postgres");
         (Database::fresh_in(&cluster).await, cluster)

@@ -7,7 +7,7 @@ use tonic::{Status, Streaming};
 
 use super::{Api, PATIENCE};
 
-/// What a watch told.
+/// A message of a watch.
 #[derive(Clone, Debug)]
 pub enum Told {
     Snapshot(Box<proto::Job>),
@@ -19,7 +19,7 @@ pub enum Told {
 /// A watch of one job.
 pub struct Watch {
     stream: Streaming<proto::WatchJobResponse>,
-    /// The revision told last.
+    /// The revision received last.
     pub revision: i64,
     progress: f64,
     state: Option<JobState>,
@@ -124,7 +124,7 @@ fn is_terminal(state: JobState) -> bool {
     matches!(state, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
 }
 
-/// Revisions and types of the changes of states among what was told.
+/// Revisions and types of the changes of states among the messages.
 pub fn state_changes(told: &[Told]) -> Vec<(i64, JobEventType)> {
     let change = |told: &Told| match told {
         Told::Change(change) => Some((change.revision, change.event_type())),

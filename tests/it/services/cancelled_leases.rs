@@ -1,4 +1,4 @@
-//! LeaseStages whose caller goes away: no lease stays behind that nobody holds.
+//! LeaseStages whose caller goes away: no lease without a holder stays behind.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ async fn lease_call_cancelled_while_served_leaves_no_lease() {
     for round in 0..rounds {
         // A connection of its own, which is torn down with the call.
         let api = Api::connect(server.address).await;
-        // And a queue of its own, so that nobody gets what another left.
+        // And a queue of its own, so that no caller gets what another left.
         let name = format!("job-{round}");
         let wish = poll(&name, 60_000);
         let calling = tokio::spawn(async move { api.workers().lease_stages(wish).await });

@@ -1,4 +1,4 @@
-//! The database's clock steps back an hour, or a host whose clock is an hour behind takes over: to the server it is the same as that all that
+//! The database's clock steps back an hour, or a host whose clock is an hour behind takes over: to the server it is as if all that
 //! is stored lies an hour further ahead, which is how it is made here.
 
 use std::time::Duration;
@@ -104,7 +104,7 @@ async fn after_a_step_back_the_lock_of_a_dead_holder_expires_in_its_own_time() {
     let status = ok(server.api.permits().renew_permits(renew).await).statuses.remove(0);
     let left = micros(status.ttl.as_ref()).expect("held");
     assert!(!status.lost && (8_000_000..=10_000_000).contains(&left), "{left} µs left");
-    // Nobody else comes by: the one who waits is served.
+    // Without a further call the waiter is served.
     server.api.acquire("doc").await;
 }
 

@@ -258,7 +258,7 @@ async fn locked_row_of_a_lease_blocks_no_other_renewal() {
     assert_eq!(stale, ["7"]);
 }
 
-/// Keeps leases by heartbeats through servers in turn, until told otherwise.
+/// Renews leases through one server after the other until `stop`.
 async fn keep(servers: &[&Api], leases: &[proto::Lease], until: impl AsyncFn() -> bool) {
     let mut turns = servers.iter().cycle();
     while !until().await {
@@ -297,7 +297,7 @@ async fn reaper_expires_silent_leases_and_no_renewed_ones() {
         let stage = stage(&job, &lease.stage_name);
         assert_eq!((stage.state(), stage.attempt), (StageState::Running, 1));
     }
-    // Those that are kept were checked and put off.
+    // Renewed leases were checked and postponed.
     let late =
         "SELECT count(*)::text FROM leases WHERE check_at > expires_at OR check_at < now() - interval '3 seconds'";
     assert_eq!(server.column(late).await, ["0"]);

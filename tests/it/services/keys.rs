@@ -1,4 +1,4 @@
-//! API keys: what is stored of them and what is told, repeats, rotation, revocation, bounds, and many who write them at once.
+//! API keys: what is stored of them and what is returned, repeats, rotation, revocation, bounds, and concurrent writers.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};

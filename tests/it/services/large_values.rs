@@ -1,4 +1,4 @@
-//! Values that have rows of their own: they go with their record, whichever way it goes, and harm nobody else.
+//! Values that have rows of their own: they are deleted with their record, by every kind of deletion, and other writes are not affected.
 
 use interlock::proto::commit_operation::Operation;
 use interlock::proto::{CommitOperation, CommitRequest, DeleteJobRequest, SubmitJobRequest, UpdateJobRequest};

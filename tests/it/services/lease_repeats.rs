@@ -158,7 +158,7 @@ async fn concurrent_repeats_never_hold_more_leases_than_requested() {
         let responses = join_all(calls).await;
         let told: BTreeSet<String> = responses.iter().flat_map(tokens).collect();
         assert!((1..=MOST).contains(&told.len()), "round {round}: {told:?}");
-        // Nothing is given back below a call that was told of it, and nothing is held of which none was told.
+        // No lease that a call returned is given back, and no lease is held that no call returned.
         let again = leased(&b.api, &request).await;
         assert_eq!((tokens(&again), again.replayed), (told.clone(), true), "round {round}");
         assert_eq!(running(&a.api, jobs).await, told.len(), "round {round}");

@@ -83,7 +83,7 @@ async fn a_repeat_gets_the_permit_of_the_first_call() {
     assert!(ok(api.permits().release_permit(release.clone()).await).applied);
     let again = ok(api.permits().release_permit(release).await);
     assert!(again.applied && again.replayed);
-    // What has ended is asked for anew.
+    // A repeat after the end is a new call.
     assert_ne!(api.ask(wish).await.expect("a new one").permit_token, first.permit_token);
     // A denial is not remembered.
     let denied = AcquirePermitRequest { request_id: request_id(), ..super::super::harness::wish(vec![claim("doc")]) };
@@ -190,7 +190,7 @@ async fn renewal_on_one_server_keeps_the_permit_from_a_waiter_on_another() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     assert!(!waiting.is_finished());
-    // Now it expires, though nobody releases it.
+    // Now it expires without a release.
     let next = waiting.await.expect("no panic");
     assert!(next.grants[0].fencing_token > permit.grants[0].fencing_token);
     assert!(!b.api.renew(&permit).await);

@@ -202,7 +202,7 @@ async fn a_breaker_opens_gives_one_probe_and_closes() {
     assert_eq!(api.resource("api").await.breaker_state(), BreakerState::Open);
     let denial = api.ask(wish(vec![claim("api")])).await.expect_err("open");
     assert_eq!(denial.blockers[0].reason(), PermitBlockReason::BreakerOpen);
-    // A waiter gets the probe when its time has come, and nobody else beside it.
+    // A waiter gets the probe when its time has come, and no other caller does.
     let probe = api.acquire("api").await;
     let seen = api.resource("api").await;
     assert!(seen.breaker_state() == BreakerState::HalfOpen && seen.holders[0].probe);

@@ -68,7 +68,7 @@ async fn wait_for_a_job_returns_not_found_when_it_is_deleted() {
     let lease = server.api.lease("default").await;
     let complete = async {
         server.api.complete(&lease, json!({})).await;
-        // Nobody waits for an end that has been; a new wait finds the job gone.
+        // No caller waits for an end that has been; a new wait finds the job gone.
         eventually("the clean-up", async || {
             let answer = server.api.jobs().wait_job(wait("film", 5_000)).await;
             answer.is_err().then_some(answer)

@@ -103,7 +103,7 @@ fn any_operation() -> impl Strategy<Value = FieldOperation> {
         }),
     ];
     (0..16_usize, operation).prop_map(|(any, operation)| {
-        // Mostly the field whose type it needs, so that not nearly everything is refused.
+        // Mostly the field whose type it needs, so that few are refused.
         let own = match &operation {
             Operation::Append(_) | Operation::AddToSet(_) | Operation::Remove(_) => "list",
             Operation::Merge(_) => "object",

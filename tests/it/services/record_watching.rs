@@ -89,7 +89,7 @@ async fn watch_of_records_sends_each_change() {
     assert_eq!((removal.record_id.as_str(), removal.version), ("a", 2));
     api.update_record("a", vec![set("n", json!(9))]).await;
     assert_eq!(watch.record().await.version, 1);
-    // Who has a version is told only what is newer, and whole if there is something.
+    // A watch from a version sends only newer records, and sends them whole.
     let mut again = Watch::begin(api, &[("a", 1), ("b", 7)]).await;
     assert_eq!(again.record().await.record_id, "b");
     api.update_record("a", vec![set("n", json!(10))]).await;
@@ -183,7 +183,7 @@ async fn watch_of_records_shows_a_recreation_under_a_slower_clock() {
     assert_eq!(server.column(ahead).await, ["1"]);
     let mut watch = Watch::begin(api, &[("a", 0)]).await;
     watch.record().await;
-    // In one commit, so that nothing is told in between.
+    // In one commit, so that no change is sent in between.
     let part = |operation| proto::CommitOperation { operation: Some(operation) };
     let operations = vec![
         part(Operation::DeleteRecord(deletion("a"))),

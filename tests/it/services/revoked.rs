@@ -40,7 +40,7 @@ async fn revoked_permit_is_lost_at_all_its_resources_and_granted_to_the_waiter()
     assert!(next.grants[0].fencing_token > stuck.grants[1].fencing_token);
     assert_eq!(a.api.resource("page").await.revocations.len(), 1, "it is known at each resource");
 
-    // Its holder is told on every way.
+    // Each rpc reports it as lost to its holder.
     assert!(!a.api.renew(&stuck).await);
     let lost = (Code::FailedPrecondition, "PERMIT_LOST");
     refused(a.api.permits().release_permit(release_of(&stuck)).await, lost.0, lost.1);

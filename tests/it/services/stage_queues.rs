@@ -287,7 +287,7 @@ async fn stages_behind_a_cancelled_one_get_the_free_capacity() {
     for _ in before..2 {
         api.lease("default").await;
     }
-    // Callers too, behind a place at which nobody stands any more.
+    // Callers too, behind a place that was left.
     let late = api.ask(patient(vec![claim("api")])).await.expect("room");
     api.release(&late).await;
     api.release(&held).await;

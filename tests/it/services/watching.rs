@@ -74,7 +74,7 @@ async fn a_watch_resumes_from_any_revision_with_every_change_of_a_state() {
             assert_eq!((end.revision, end.state(), end.progress), (last, JobState::Succeeded, 1.0));
         }
     }
-    // What is told from history is what was told when it happened.
+    // Changes read from history are those that were sent live.
     let told = Watch::begin(&other.api, "film", 1).await.expect("a watch").rest().await;
     let changes: Vec<proto::JobChange> = told.into_iter().map(Told::change).collect();
     let completed = &changes[1];

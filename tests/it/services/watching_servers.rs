@@ -139,7 +139,7 @@ async fn a_dashboard_without_a_filter_sees_deletions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dashboard_finds_commits_without_a_hint() {
-    // This server tells nobody anything, like one that was killed between its commit and its hint.
+    // This server sends no hint, like one that was killed between its commit and its hint.
     let silent = Server::with(|config| config.no_listen = true).await;
     let b = silent.beside().await;
     let mut board = Board::begin(&b.api, "kind = film").await;

@@ -95,7 +95,7 @@ async fn end_of_the_stream_releases_unconfirmed_leases_and_keeps_the_others() {
     submit(api, "film", 6).await;
     let mut session = Session::open(api, begin("default", 6)).await;
     let leases = session.take(6).await;
-    // Two by their number, one by a beat, one by an outcome that is refused.
+    // Two by their number, one by a renewal, one by an outcome that is refused.
     session.send(WorkRequest { leases_received: Some(2), ..Default::default() }).await;
     session.send(beats(&leases[2..3])).await;
     session.status().await;
@@ -105,7 +105,7 @@ async fn end_of_the_stream_releases_unconfirmed_leases_and_keeps_the_others() {
     eventually("the others are given back", async || (count(api, "film", StageState::Ready).await == 2).then_some(()))
         .await;
     assert_eq!(count(api, "film", StageState::Running).await, 4);
-    // What is held can be told of on another stream, and by the unary rpcs. The attempts of the others were not counted.
+    // Outcomes of held leases are accepted on another stream, and by the unary rpcs. The attempts of the others were not counted.
     let mut again = Session::open(api, begin("default", 2)).await;
     again.tell(leases[..2].iter().map(completed).collect()).await;
     assert!(again.results(2).await.iter().all(|result| result.applied && !result.replayed));
@@ -176,7 +176,7 @@ async fn cancel_and_pause_reach_the_worker_at_once_without_a_heartbeat() {
     ok(api.jobs().cancel_job(cancel("film")).await);
     assert_eq!(session.status().await.status.expect("a status").directive(), LeaseDirective::Cancel);
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-    // Through another server, which tells of its commits by a hint; the next beat is due after 10 s.
+    // Through another server, which announces its commits by a hint; the next renewal is due after 10 s.
     ok(other.api.jobs().cancel_job(cancel("book")).await);
     assert_eq!(session.status().await.status.expect("a status").directive(), LeaseDirective::Cancel);
     assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());

@@ -112,7 +112,7 @@ async fn failures_are_one_line_and_an_exit_code() {
     assert!(failed(&["job", "list", "--server", "grpcs://a"], 2).await.contains("http:// or https://"));
     assert_eq!(run(server.address, &["job", "submit"]).await.code, Some(2));
 
-    // Nobody serves there: the port is below those that are given out.
+    // No server listens there: the port is below those that are given out.
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
     for arguments in [&["job", "list"][..], &["job", "watch", "a"], &["top", "--once"]] {
         let line = run(nowhere, arguments).await.failed(4);

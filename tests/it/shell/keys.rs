@@ -8,7 +8,7 @@ use crate::harness::*;
 const NEW: [&str; 8] =
     ["key", "create", "--label", "worker 7", "--role", "work,submit", "--namespaces", "team-*,default"];
 
-/// A verb on a database, which asks no server: this address is nobody's.
+/// A verb on a database, which asks no server: no server has this address.
 async fn alone(database: &Database, arguments: &[&str]) -> Ended {
     let nobody = "127.0.0.1:1".parse().expect("an address");
     run(nobody, &[arguments, &["--database-url", database.url()]].concat()).await

@@ -39,7 +39,7 @@ async fn watch_into_a_pipe_prints_a_line_per_change() {
     server.api.complete(&server.api.lease("default").await, json!({})).await;
     let ended = watch.ended().await.ok();
     assert!(ended.ends_with("SUCCEEDED  100%  render SUCCEEDED\n"), "{ended}");
-    // One that begins after the end is told how it was.
+    // A watch that begins after the end shows the outcome.
     let late = run(server.address, &["job", "watch", "film"]).await.ok();
     assert_eq!(late, "    6  SUCCEEDED  100%  2 stages: 2 succeeded\n");
 }
@@ -84,7 +84,7 @@ async fn watch_resumes_after_a_drain_and_a_crash() {
     let mut watch = Running::start(relay.address, &["job", "watch", "film", "--output", "json"]);
     watch.line_with("snapshot").await;
 
-    // Drained, with a while of nobody there, in which the job moves on.
+    // Drained, with a while without a server, in which the job moves on.
     relay.lead_to(None);
     server.api.complete(&server.api.lease("default").await, json!({})).await;
     let database = server.stop().await;
@@ -132,7 +132,7 @@ async fn watch_resumed_on_a_deleted_job_reports_it() {
     server.api.complete(&server.api.lease("default").await, json!({})).await;
     ok(server.api.jobs().delete_job(proto::DeleteJobRequest { job_id: "film".into(), ..Default::default() }).await);
     relay.lead_to(Some(server.address));
-    // What became of it cannot be told any more.
+    // Its outcome is no longer stored.
     let ended = watch.ended().await;
     assert_eq!(ended.code, Some(3), "{ended:?}");
     assert!(ended.stderr.lines().last().is_some_and(|line| line.contains("JOB_NOT_FOUND")), "{ended:?}");

@@ -1,4 +1,4 @@
-//! Watches that cannot begin, because what they read is held up: they leave connections to other reads, and go when their clients go.
+//! Watches that cannot begin, because their reads are blocked: they leave connections to other reads, and go when their clients go.
 
 use std::time::Duration;
 

@@ -16,7 +16,7 @@ const CALLERS: usize = 16;
 /// Ten seconds for which an outcome is looked for, what leads to it, and a machine with other things to do.
 const BOUND: Duration = Duration::from_secs(25);
 
-/// What callers are told while the database says nothing: that nothing was done, and in bounded time.
+/// What callers receive while the database does not respond: that nothing was applied, in bounded time.
 async fn refuses(api: &Api) {
     let began = Instant::now();
     let mut read = tonic::Request::new(proto::GetJobRequest { job_id: "any".to_owned() });

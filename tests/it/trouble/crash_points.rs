@@ -1,4 +1,4 @@
-//! A server that crashes, or loses its connection, exactly here or there: what was told is true, and a repeat is exact.
+//! A server that crashes, or loses its connection, exactly here or there: what was answered is stored, and a repeat is exact.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ fn new_request() -> proto::SubmitJobRequest {
     proto::SubmitJobRequest { request_id: request_id(), ..new_job("", vec![new_stage("s")]) }
 }
 
-/// Two submits go well; what the third is told.
+/// Two submits succeed; the reply to the third.
 async fn third(api: &Api, request: &proto::SubmitJobRequest) -> Result<proto::SubmitJobResponse, tonic::Status> {
     for _ in 0..2 {
         ok(api.jobs().submit_job(new_request()).await);

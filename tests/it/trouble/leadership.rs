@@ -9,7 +9,7 @@ use crate::harness::*;
 
 /// Enough that two servers at work would both get hold of some.
 const STAGES: usize = 40;
-/// A turn lasts three seconds and is asked for each second; the rest is for a busy machine.
+/// A leadership lasts three seconds and is renewed each second; the rest is for a busy machine.
 const TAKEN_OVER: Duration = Duration::from_secs(10);
 
 /// How much a background loop of a server dealt with.

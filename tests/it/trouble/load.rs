@@ -1,4 +1,4 @@
-//! Callers that go on whatever happens, and note what they were told.
+//! Callers that go on whatever happens, and note their replies.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use tonic_types::StatusExt;
 
 use crate::harness::*;
 
-/// Nobody gives up before the server has to.
+/// No caller gives up before the server has to.
 const CALL: Duration = Duration::from_secs(60);
 /// Promised are five seconds; the rest is for a machine with other things to do. The figure is printed.
 const RECOVERY: Duration = Duration::from_secs(10);
 
-/// What one caller was told.
+/// The replies that one caller received.
 #[derive(Default)]
 pub struct Told {
     pub applied: Vec<String>,
     pub not_applied: Vec<String>,
     pub unknown: Vec<String>,
-    /// How often each error was told.
+    /// How often each error was received.
     pub errors: BTreeMap<String, usize>,
     pub slowest: Duration,
 }
@@ -94,7 +94,7 @@ impl Load {
         assert!(healed.elapsed() < RECOVERY, "{:?}", healed.elapsed());
     }
 
-    /// Ends the callers and compares what they were told with what is stored. Returns it.
+    /// Ends the callers and compares their replies with what is stored. Returns the replies.
     pub async fn end(self, after: &str) -> Told {
         self.stop.cancel();
         let mut all = Told::default();

@@ -11,7 +11,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use super::load::{health, reason};
 use crate::harness::*;
 
-/// What is not held up answers within this, on a busy machine too.
+/// Calls that are not blocked are answered within this, on a busy machine too.
 const AT_ONCE: Duration = Duration::from_millis(1_500);
 /// Ten seconds, and a machine with other things to do.
 const ROUNDS: Duration = Duration::from_secs(20);
@@ -42,7 +42,7 @@ async fn row_locked_by_a_foreign_session_blocks_no_other_write() {
     let foreign = sql(server.database.url()).await;
     let lock = "BEGIN; SELECT * FROM jobs WHERE job_id = 'locked' FOR UPDATE";
 
-    // Held for long: the write is told so, in bounded time.
+    // Locked for long: the write fails in bounded time.
     foreign.batch_execute(lock).await.expect("a lock");
     let held = prioritise(api, "locked", 5);
     let beside = async {
@@ -107,7 +107,7 @@ async fn locked_row_blocks_no_other_contended_row() {
         assert_eq!(answer, Err("Aborted CONFLICT".to_owned()));
         assert!(took < ROUNDS, "{took:?}");
     }
-    // Once two seconds, until it is known whose row is held.
+    // Once two seconds, until it is known which row is locked.
     assert!(slowest < Duration::from_secs(4), "{slowest:?}");
 }
 

@@ -78,7 +78,7 @@ async fn servers_that_begin_at_once_migrate_once() {
     }
 }
 
-/// What V17 changed, undone, with stages that wait as the versions before had them.
+/// Reverts V17, with blocked stages as earlier versions stored them.
 const BEFORE_LINES: &str = "
     DROP INDEX ready_stages_by_resource, ready_stages_blocked;
     ALTER TABLE ready_stages DROP COLUMN resource_uid, DROP COLUMN amount, ADD COLUMN blocked_until timestamptz;

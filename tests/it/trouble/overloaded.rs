@@ -1,4 +1,4 @@
-//! More new work than can be done in time: it is refused at once, and what keeps accepted work alive waits for its turn.
+//! More new work than can be done in time: it is refused at once, and calls that keep accepted work alive wait in the queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -92,7 +92,7 @@ async fn standby_without_a_primary_is_reported_as_taking_no_writes() {
     })
     .await;
     eventually("health", async || (health(&server.api).await == ServingStatus::NotServing).then_some(())).await;
-    // Whoever starts a server is told at which host.
+    // The error names the host.
     let config = interlock::config::Config::default();
     let started = interlock::app::start(&config, &url, tokio_util::sync::CancellationToken::new()).await;
     let said = format!("{:#}", started.err().expect("it does not start"));

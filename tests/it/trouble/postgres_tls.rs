@@ -87,7 +87,7 @@ impl Drop for Encrypted {
     }
 }
 
-/// Postgres reads a key only if it is its own and nobody else's.
+/// Postgres reads a key only if no other user can read it.
 fn put_for_postgres(path: &Path, content: &str) {
     fs::write(path, content).expect("a file");
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("our own file");

@@ -13,7 +13,7 @@ use crate::harness::*;
 /// The resource that stands for the vendor's interface.
 pub const DOCS_API: &str = "docs-api";
 
-/// Far less than the ten seconds after which a stage is tried again that nobody has woken.
+/// Far less than the ten seconds after which a stage without a wake-up is tried again.
 pub const SOON: Duration = Duration::from_secs(6);
 
 /// The resource that stands for a document.

@@ -151,7 +151,7 @@ impl Vendor {
         self.state().calls.iter().map(|call| call.open + 1).max().unwrap_or(0)
     }
 
-    /// The longest time in which nobody called, between the first call and the last.
+    /// The longest time without a call, between the first call and the last.
     pub fn longest_silence(&self) -> Duration {
         let (mut longest, mut last) = (Duration::ZERO, None);
         for Call { from, until, .. } in self.calls() {

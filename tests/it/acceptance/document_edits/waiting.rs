@@ -96,7 +96,7 @@ async fn stage_whose_wake_up_was_lost_is_woken_again() {
     let first = api.ask(wish(vec![claim("api")])).await.expect("room");
     api.submit(new_job("many", names(12).map(|name| one_of("api", "default", &name)).collect())).await;
     assert!(api.lease_now("default", 12).await.is_empty());
-    // They are called, nobody polls, and somebody more important comes first.
+    // They are woken, no worker polls, and a stage of a higher priority comes first.
     api.release(&first).await;
     let important = proto::AcquirePermitRequest { priority: 10, ..wish(vec![claim("api")]) };
     let second = api.ask(important).await.expect("room");

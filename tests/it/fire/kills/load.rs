@@ -1,4 +1,4 @@
-//! Clients that submit, update, lease and complete, and know what they were told.
+//! Clients that submit, update, lease and complete, and note each reply.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,7 +24,7 @@ const LEASE_SECONDS: u64 = 2;
 /// Stages of a submitted job.
 const STAGES: usize = 3;
 
-/// What clients were told.
+/// The replies that clients received.
 #[derive(Default)]
 struct Told {
     /// Jobs whose submission was acknowledged.
@@ -38,7 +38,7 @@ struct Told {
     tokens: BTreeMap<(String, String), Vec<i64>>,
     /// Of each stage, whose completion was acknowledged.
     completed: BTreeMap<(String, String), Vec<String>>,
-    /// Acknowledged as a repeat: the first try had been done, but not told.
+    /// Acknowledged as a repeat: the first try had been applied, and its reply was lost.
     replayed: usize,
 }
 
@@ -104,7 +104,7 @@ impl Load {
         self.scene.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Lets everybody finish what is under way, and compares what they were told with what is there.
+    /// Lets all clients finish what is under way, and compares their replies with what is stored.
     pub async fn finish(self) -> Report {
         self.scene.over.store(true, Ordering::Relaxed);
         for client in self.clients {
@@ -169,7 +169,7 @@ async fn submitter(scene: Arc<Scene>) {
 async fn updater(scene: Arc<Scene>) {
     while !scene.is_over() {
         let job_id = counter(rand::random_range(0..COUNTERS));
-        // Every other one expects what was told last. Sent again after it was done, it must not be told that the version is
+        // Every other one expects the version received last. Sent again after it was applied, it must not be told that the version is
         // another now.
         let newest = scene.tell(|told| told.updates.get(&job_id).and_then(|revisions| revisions.iter().max().copied()));
         let request = proto::UpdateJobRequest {
@@ -195,7 +195,7 @@ async fn updater(scene: Arc<Scene>) {
     }
 }
 
-/// Updates that nobody can recognise when they come again, so each is sent once.
+/// Updates without a request id, so a repeat cannot be recognised and each is sent once.
 async fn plain_updater(scene: Arc<Scene>) {
     while !scene.is_over() {
         let request = proto::UpdateJobRequest {
@@ -309,7 +309,7 @@ impl Report {
         for (job_id, revisions) in &told.updates {
             let there: BTreeSet<i64> = (2..=api.job(job_id).await.revision).collect();
             let acknowledged: BTreeSet<i64> = revisions.iter().copied().collect();
-            // Two that were told the same revision are one that was lost.
+            // Two updates with the same revision mean that one was lost.
             self.lost += acknowledged.difference(&there).count() + revisions.len() - acknowledged.len();
             self.twice += there.difference(&acknowledged).count();
         }

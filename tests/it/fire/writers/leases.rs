@@ -1,4 +1,4 @@
-//! Workers amid the writers: nobody gets a stage that somebody else holds, and nobody loses one that is theirs.
+//! Workers amid the writers: no stage is leased twice at once, and no worker loses a stage it holds.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
@@ -55,7 +55,7 @@ pub async fn work(scene: Arc<Scene>, queue: String, floor: Floor) {
             worker_id: "worker".to_owned(),
             queues: vec![queue.clone()],
             max_stages: rand::random_range(1..4),
-            // Longer than a grant takes here: one that comes after the wait is given back, which nobody here is told.
+            // Longer than a grant takes here: one that comes after the wait is given back, and no caller here gets it.
             wait: seconds(5),
             lease_duration: seconds(600),
             ..Default::default()
@@ -79,7 +79,7 @@ pub async fn work(scene: Arc<Scene>, queue: String, floor: Floor) {
     }
 }
 
-/// A beat, progress, and an end; each is sent until it is done.
+/// A renewal, progress, and an end; each is sent until it is applied.
 async fn work_on(scene: &Scene, lease: &proto::Lease, job: usize, floor: &Floor) {
     let api = scene.api();
     let beat = proto::LeaseBeat { lease_token: lease.lease_token.clone(), ..Default::default() };

@@ -1,4 +1,4 @@
-//! What clients were told of each job's revisions, and whether all of it can be true.
+//! The revisions of each job that clients received, and whether they fit one history.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -30,11 +30,11 @@ struct Page {
 /// The pages of all jobs.
 pub struct Ledger {
     pages: Vec<Mutex<Page>>,
-    /// The newest revision that any client was told.
+    /// The newest revision that any client received.
     newest: Vec<AtomicI64>,
 }
 
-/// How much was told.
+/// Counts of what was received.
 pub struct Told {
     pub applied: usize,
     pub refused: usize,
@@ -58,7 +58,7 @@ impl Ledger {
         Self { pages, newest: (0..jobs).map(|_| AtomicI64::new(1)).collect() }
     }
 
-    /// The newest revision that anybody was told.
+    /// The newest revision that any client received.
     pub fn newest(&self, job: usize) -> i64 {
         self.newest[job].load(Ordering::Relaxed)
     }
@@ -76,7 +76,7 @@ impl Ledger {
         self.pages[job].lock().expect("no panic").named.push(named);
     }
 
-    /// A read told a revision.
+    /// A read returned a revision.
     pub fn saw(&self, job: usize, revision: i64, sent: Instant) {
         let named = Named { revision, expected: None, span: self.answered(job, revision, sent) };
         self.pages[job].lock().expect("no panic").named.push(named);

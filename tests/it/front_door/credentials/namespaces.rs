@@ -13,7 +13,7 @@ async fn create(scene: &Scene, names: &[&str]) {
     }
 }
 
-/// All namespaces that a key is told of, in pages of two.
+/// All namespaces that a key can list, in pages of two.
 async fn listed(scene: &Scene, key: &Key) -> Vec<String> {
     let (mut names, mut page_token) = (Vec::new(), String::new());
     loop {

@@ -96,7 +96,7 @@ async fn flood_of_unknown_keys_does_not_delay_other_calls() {
     let told = |code| outcomes.iter().filter(|outcome| outcome.code == code).count();
     assert_eq!(told(Code::Unauthenticated) + told(Code::Unavailable), outcomes.len());
     assert!(told(Code::Unauthenticated) > 0, "some are looked for");
-    // And what is not known for sure is told so, with the time after which to come back.
+    // And what is not known for sure is UNAVAILABLE, with the time after which to retry.
     println!(
         "{} were told that they are unknown, {} to come back",
         told(Code::Unauthenticated),

@@ -113,7 +113,7 @@ async fn revocation_reaches_all_servers_and_ends_watches_and_waiting_calls() {
 }
 
 trait Waiting {
-    /// How many LeaseStages calls wait, as a key is told.
+    /// How many LeaseStages calls wait, as a key can read it.
     async fn statistics_with(&self, key: &Key) -> i64;
 }
 
