@@ -33,7 +33,7 @@ pub use work::{Session, begin};
 
 /// Far beyond what anything here takes, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks.
+/// The pause between two looks at a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Looks until `look` finds something, and returns it.

@@ -6,10 +6,10 @@ use interlock::proto;
 use tonic::{Response, Status};
 use tonic_types::StatusExt;
 
-/// A call's end.
+/// The result of a call.
 #[derive(Debug)]
 pub enum Answer<T> {
-    /// It was done.
+    /// The call succeeded.
     Done(T),
     /// It was refused for good, and changed nothing.
     Refused(Refusal),
@@ -43,7 +43,7 @@ impl From<&proto::LeaseStatus> for Refusal {
 }
 
 impl<T> Answer<T> {
-    /// Of a call.
+    /// Classifies the result of a call.
     pub fn of(answer: Result<Response<T>, Status>) -> Self {
         let status = match answer {
             Ok(response) => return Self::Done(response.into_inner()),

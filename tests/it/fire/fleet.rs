@@ -26,7 +26,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// So many.
+    /// Starts `servers` servers on one database.
     pub async fn start(database: Database, servers: usize) -> Fleet {
         let mut programs = Vec::new();
         for _ in 0..servers {
@@ -37,13 +37,13 @@ impl Fleet {
         Fleet { database, programs, alive }
     }
 
-    /// One that lives.
+    /// The clients of a random server that runs.
     pub fn api(&self) -> Api {
         let alive: Vec<Api> = self.alive.lock().expect("no panic").iter().flatten().cloned().collect();
         any(&alive).clone()
     }
 
-    /// All of them.
+    /// The clients of all servers.
     pub fn apis(&self) -> Vec<Api> {
         self.alive.lock().expect("no panic").iter().flatten().cloned().collect()
     }

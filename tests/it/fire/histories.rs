@@ -32,7 +32,6 @@ const KILLS: usize = 3;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State {
     revision: i64,
-    /// Its label.
     label: String,
     /// The version of its stage.
     version: i64,
@@ -47,7 +46,6 @@ enum Told {
     Done(i64),
     /// Another version was there.
     Mismatch(i64),
-    /// Unknown.
     Unknown,
 }
 

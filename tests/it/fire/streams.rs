@@ -33,7 +33,7 @@ const BETWEEN: usize = 1_000;
 /// How long a watcher without an answer goes on asking.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What all share.
+/// The fleet and what all tasks of the test share.
 struct Scene {
     fleet: Fleet,
     over: AtomicBool,
@@ -50,7 +50,7 @@ struct Record {
     state_changes: Vec<(i64, JobEventType)>,
 }
 
-/// What was counted.
+/// Counts of all watchers together.
 #[derive(Default)]
 struct Report {
     changes: usize,

@@ -29,7 +29,7 @@ const END_HEADERS: u8 = 4;
 const BUFFERS_BYTES: usize = 16 << 20;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A frame.
+/// The bytes of a frame of HTTP/2.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a small frame").to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
@@ -87,7 +87,7 @@ pub struct Seen {
     pub is_closed: bool,
 }
 
-/// A connection.
+/// A raw HTTP/2 connection.
 pub struct Wire {
     writer: OwnedWriteHalf,
     seen: Arc<Mutex<Seen>>,

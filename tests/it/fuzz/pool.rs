@@ -24,7 +24,6 @@ pub enum Kind {
     Field,
     Resource,
     Namespace,
-    /// An API key.
     Credential,
     Worker,
     /// The `kind` of a job.

@@ -12,7 +12,7 @@ use super::values;
 /// Messages inside messages; commits have batches of requests in them.
 const DEPTH: usize = 6;
 
-/// Makes requests.
+/// Makes random requests from the descriptors.
 pub struct Maker<'a> {
     pub pool: &'a Pool,
     pub rng: &'a mut StdRng,

@@ -91,7 +91,6 @@ impl Api {
         ok(self.permits().update_resource(update).await).resource.expect("the resource")
     }
 
-    /// Reads a resource.
     pub async fn resource(&self, name: &str) -> proto::Resource {
         let get = proto::GetResourceRequest { name: name.to_owned() };
         ok(self.permits().get_resource(get).await).resource.expect("a resource")

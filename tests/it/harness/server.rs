@@ -42,7 +42,6 @@ impl Database {
         Database(Arc::new(cluster.database(migrate).await.expect("a copy of the template")))
     }
 
-    /// Its connection URL.
     pub fn url(&self) -> &str {
         self.0.url()
     }
@@ -140,7 +139,6 @@ impl Server {
         address
     }
 
-    /// Begins the drain.
     pub fn begin_stop(&self) {
         self.shutdown.cancel();
     }

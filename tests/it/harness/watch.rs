@@ -105,7 +105,6 @@ impl Watch {
         next.expect("news in time").expect("a stream without error")
     }
 
-    /// The next change.
     pub async fn change(&mut self) -> proto::JobChange {
         self.next().await.expect("not the end").change()
     }

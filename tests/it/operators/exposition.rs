@@ -8,7 +8,6 @@ use tokio::net::TcpStream;
 
 use crate::harness::PATIENCE;
 
-/// Labels by name.
 pub type Labels = BTreeMap<String, String>;
 
 /// A family of samples.
@@ -19,7 +18,7 @@ pub struct Family {
     has_help: bool,
 }
 
-/// One scrape.
+/// The parsed page of one scrape.
 #[derive(Debug, Default)]
 pub struct Scrape {
     pub families: BTreeMap<String, Family>,

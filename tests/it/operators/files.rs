@@ -15,7 +15,6 @@ fn file(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// One alert rule.
 #[derive(Debug, Default)]
 struct Alert {
     name: String,

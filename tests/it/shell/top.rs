@@ -1,4 +1,4 @@
-//! `interlock top`
+//! `interlock top`.
 
 use serde_json::json;
 

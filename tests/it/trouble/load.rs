@@ -47,7 +47,6 @@ pub fn reason(status: &Status) -> (String, bool) {
     (format!("{:?} {}", status.code(), info.reason), info.metadata["outcome"] != "NOT_APPLIED")
 }
 
-/// What health says.
 pub async fn health(api: &Api) -> ServingStatus {
     let request = HealthCheckRequest { service: String::new() };
     ok(api.health().check(request).await).status()

@@ -13,7 +13,7 @@ use super::load::reason;
 use crate::harness::*;
 
 const WAIT: Duration = Duration::from_secs(2);
-/// The promised second.
+/// A wait ends within a second after its time; the rest is for a busy machine.
 const IN_TIME: Duration = Duration::from_secs(3);
 /// The deadline of the calls, far beyond.
 const DEADLINE: Duration = Duration::from_secs(30);

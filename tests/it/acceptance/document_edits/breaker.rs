@@ -12,7 +12,7 @@ const OPEN_FOR: Duration = Duration::from_secs(1);
 /// A silence that no busy machine makes, only a breaker; less than the open time, in which the last of those calls end that were
 /// under way.
 const SILENCE: Duration = Duration::from_millis(600);
-/// Calls at once.
+/// Calls that the vendor takes at the same time.
 const CAPACITY: usize = 4;
 
 fn policy() -> proto::ResourcePolicy {

@@ -138,7 +138,7 @@ pub struct BreakerSeen {
 }
 
 impl BreakerWatch {
-    /// Begins to watch.
+    /// Opens the watch.
     pub async fn begin(api: &Api) -> BreakerWatch {
         let request = proto::WatchResourceRequest { name: DOCS_API.to_owned() };
         let mut stream = ok(api.permits().watch_resource(request).await);
@@ -163,7 +163,7 @@ impl BreakerWatch {
         BreakerWatch { seen, task: task.abort_handle() }
     }
 
-    /// What was seen.
+    /// The phases that were seen so far.
     pub fn seen(&self) -> BreakerSeen {
         *self.seen.borrow()
     }

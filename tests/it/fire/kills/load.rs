@@ -94,7 +94,6 @@ impl Load {
         Load { scene, clients }
     }
 
-    /// The servers.
     pub fn fleet(&self) -> &Fleet {
         &self.scene.fleet
     }

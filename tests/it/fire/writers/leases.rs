@@ -28,7 +28,7 @@ fn stage_of(lease: &proto::Lease) -> (String, String) {
 }
 
 impl Floor {
-    /// Leases in all.
+    /// The number of leases that all workers were granted.
     pub fn granted(&self) -> usize {
         self.0.lock().expect("no panic").granted
     }

@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use super::scene::*;
 use crate::harness::*;
 
-/// What is promised.
+/// The time within which a revoked key stops working on every server.
 const BOUND: Duration = Duration::from_secs(5);
 
 fn watch(job_id: &str) -> proto::WatchJobRequest {
