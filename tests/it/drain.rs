@@ -71,9 +71,9 @@ async fn drain_finishes_calls_that_have_begun() {
 
     let began = Instant::now();
     program.terminate();
-    let told = tokio::time::timeout(PATIENCE, health.message()).await.expect("news of the health in time");
-    let told = told.expect("no error").map(|status| status.status());
-    assert_eq!(told, Some(ServingStatus::NotServing));
+    let received = tokio::time::timeout(PATIENCE, health.message()).await.expect("news of the health in time");
+    let received = received.expect("no error").map(|status| status.status());
+    assert_eq!(received, Some(ServingStatus::NotServing));
     for poll in polls {
         assert_eq!(poll.await.expect("answered in good order"), []);
     }

@@ -28,7 +28,7 @@ pub use program::{Log, Program};
 pub use proxy::{Mode, Proxy};
 pub use records::*;
 pub use server::{Database, Server, sql};
-pub use watch::{Told, Watch, state_changes};
+pub use watch::{Watch, WatchMessage, state_changes};
 pub use work::{Session, begin};
 
 /// Far beyond what anything here takes, even on a busy machine.

@@ -108,12 +108,12 @@ async fn a_refused_call_has_its_reason_and_an_untraced_one_no_span() {
     for request in [untraced.request(false, missing()), traced.request(true, missing())] {
         program.api.jobs().get_job(request).await.expect_err("there is no such job");
     }
-    let nobody = tonic::client::Grpc::new(program.api.channel.clone());
+    let unknown_method = tonic::client::Grpc::new(program.api.channel.clone());
     let path = || "/interlock.v1.JobService/Nothing".parse().expect("a path");
     let codec = tonic_prost::ProstCodec::<proto::GetJobRequest, proto::GetJobResponse>::default();
-    let mut nobody = nobody;
-    nobody.ready().await.expect("a connection");
-    nobody.unary(traced.request(true, missing()), path(), codec).await.expect_err("there is no such method");
+    let mut unknown_method = unknown_method;
+    unknown_method.ready().await.expect("a connection");
+    unknown_method.unary(traced.request(true, missing()), path(), codec).await.expect_err("there is no such method");
     program.terminate();
     assert_eq!(program.ended().await, Some(0));
 

@@ -173,8 +173,8 @@ async fn a_request_id_belongs_to_one_content_and_one_rpc() {
         request_id: id.map(|id| id.to_uppercase()),
         ..Default::default()
     };
-    let told = refused(api.workers().complete_stage(complete).await, reused.0, reused.1);
-    assert_eq!(told.field.as_deref(), Some("request_id"));
+    let received = refused(api.workers().complete_stage(complete).await, reused.0, reused.1);
+    assert_eq!(received.field.as_deref(), Some("request_id"));
     assert_eq!(api.job("film").await, paused);
     let replay = ok(api.jobs().pause_job(pause).await);
     assert!(replay.replayed);

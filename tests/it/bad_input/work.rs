@@ -112,7 +112,7 @@ async fn token_of_another_namespace_is_refused_like_an_unknown_one() {
     for (_, answer) in write(&scene.api, Some(&theirs.lease_token), None, None).await {
         refused(answer, LOST.0, LOST.1);
     }
-    assert_eq!(scene.api.beat(&theirs, Some(0.5)).await.directive(), proto::LeaseDirective::Lost);
+    assert_eq!(scene.api.renew_lease(&theirs, Some(0.5)).await.directive(), proto::LeaseDirective::Lost);
     assert_eq!(job(scene.api.clone()).await, before);
 }
 
@@ -122,8 +122,8 @@ async fn a_stale_version_changes_nothing_in_any_rpc() {
     let version = scene.api.stage("film", "voice").await.version;
     for stale in [version - 1, version + 1, i64::MIN, i64::MAX] {
         for (_, answer) in write(&scene.api, Some(&scene.lease.lease_token), None, Some(stale)).await {
-            let told = refused(answer, Code::Aborted, "VERSION_MISMATCH").metadata;
-            assert_eq!((&told["expected"], &told["actual"]), (&stale.to_string(), &version.to_string()));
+            let received = refused(answer, Code::Aborted, "VERSION_MISMATCH").metadata;
+            assert_eq!((&received["expected"], &received["actual"]), (&stale.to_string(), &version.to_string()));
         }
         let start = proto::StartStageRequest {
             stage_ref: Some(proto::StageRef { job_id: "film".into(), stage_name: "review".into() }),
@@ -143,8 +143,8 @@ async fn refusal_by_state_names_the_state() {
         [(("film", "voice"), "RUNNING"), (("film", "render"), "BLOCKED"), (("done", "only"), "SUCCEEDED")]
     {
         for (rpc, answer) in write(&scene.api, None, Some(named), None).await {
-            let told = refused(answer, Code::FailedPrecondition, "INVALID_TRANSITION").metadata;
-            assert_eq!(told["state"], state, "{rpc} {named:?}");
+            let received = refused(answer, Code::FailedPrecondition, "INVALID_TRANSITION").metadata;
+            assert_eq!(received["state"], state, "{rpc} {named:?}");
         }
         let (job_id, stage_name) = (named.0.to_owned(), named.1.to_owned());
         let stage_ref = Some(proto::StageRef { job_id, stage_name });

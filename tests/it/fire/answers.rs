@@ -37,7 +37,7 @@ impl Refusal {
 
 impl From<&proto::LeaseStatus> for Refusal {
     fn from(status: &proto::LeaseStatus) -> Self {
-        let reason = format!("a beat was told {}", status.directive().as_str_name());
+        let reason = format!("a renewal reported {}", status.directive().as_str_name());
         Self { reason, metadata: HashMap::new() }
     }
 }

@@ -41,7 +41,7 @@ struct State {
 
 /// What a call came to.
 #[derive(Clone, Debug)]
-enum Told {
+enum Reply {
     /// It was done, at this revision.
     Done(i64),
     /// Another version was there.
@@ -57,13 +57,13 @@ enum Operation {
     SetLabel {
         expected: i64,
         label: String,
-        told: Told,
+        received: Reply,
     },
     /// Set the message of the stage if that has a version.
     SetMessage {
         expected: i64,
         message: String,
-        told: Told,
+        received: Reply,
     },
 }
 
@@ -79,22 +79,22 @@ impl Specification for OneJob {
 
     fn apply(operation: &Operation, state: &State) -> (bool, State) {
         let revision = state.revision + 1;
-        let (told, current, expected, next) = match operation {
+        let (received, current, expected, next) = match operation {
             Operation::Read(read) => return (read == state, state.clone()),
-            Operation::SetLabel { expected, label, told } => {
-                (told, state.revision, *expected, State { revision, label: label.clone(), ..state.clone() })
+            Operation::SetLabel { expected, label, received } => {
+                (received, state.revision, *expected, State { revision, label: label.clone(), ..state.clone() })
             }
-            Operation::SetMessage { expected, message, told } => {
+            Operation::SetMessage { expected, message, received } => {
                 let version = state.version + 1;
                 let next = State { revision, version, message: message.clone(), ..state.clone() };
-                (told, state.version, *expected, next)
+                (received, state.version, *expected, next)
             }
         };
-        match told {
-            Told::Done(applied) => (current == expected && *applied == next.revision, next),
-            Told::Mismatch(actual) => (current != expected && *actual == current, state.clone()),
-            Told::Unknown if current == expected => (true, next),
-            Told::Unknown => (true, state.clone()),
+        match received {
+            Reply::Done(applied) => (current == expected && *applied == next.revision, next),
+            Reply::Mismatch(actual) => (current != expected && *actual == current, state.clone()),
+            Reply::Unknown if current == expected => (true, next),
+            Reply::Unknown => (true, state.clone()),
         }
     }
 }
@@ -151,19 +151,22 @@ impl Record {
 
     /// The newest revision that any client received.
     fn newest(&self) -> i64 {
-        let told = |(_, noted): &(usize, Noted)| match noted {
+        let received = |(_, noted): &(usize, Noted)| match noted {
             Noted::Answered(Operation::Read(state)) => state.revision,
-            Noted::Answered(Operation::SetLabel { told: Told::Done(revision), .. }) => *revision,
-            Noted::Answered(Operation::SetMessage { told: Told::Done(revision), .. }) => *revision,
+            Noted::Answered(Operation::SetLabel { received: Reply::Done(revision), .. }) => *revision,
+            Noted::Answered(Operation::SetMessage { received: Reply::Done(revision), .. }) => *revision,
             Noted::Answered(_) | Noted::Sent => 1,
         };
-        self.events.iter().map(told).max().unwrap_or(1)
+        self.events.iter().map(received).max().unwrap_or(1)
     }
 }
 
 impl Operation {
     fn is_unknown(&self) -> bool {
-        matches!(self, Self::SetLabel { told: Told::Unknown, .. } | Self::SetMessage { told: Told::Unknown, .. })
+        matches!(
+            self,
+            Self::SetLabel { received: Reply::Unknown, .. } | Self::SetMessage { received: Reply::Unknown, .. }
+        )
     }
 }
 
@@ -203,8 +206,8 @@ impl Scene {
                     expected_version: Some(expected),
                     ..Default::default()
                 };
-                let told = told(once(api.jobs().update_job(request)).await.map(|it| it.applied_revision));
-                told.map(|told| Operation::SetLabel { expected, label: id, told })
+                let received = reply_of(once(api.jobs().update_job(request)).await.map(|it| it.applied_revision));
+                received.map(|received| Operation::SetLabel { expected, label: id, received })
             }
             _ => {
                 let expected = version.max(1);
@@ -215,8 +218,8 @@ impl Scene {
                     ..Default::default()
                 };
                 let answer = once(api.workers().update_stage_progress(request)).await;
-                let told = told(answer.map(|it| it.applied_revision));
-                told.map(|told| Operation::SetMessage { expected, message: id, told })
+                let received = reply_of(answer.map(|it| it.applied_revision));
+                received.map(|received| Operation::SetMessage { expected, message: id, received })
             }
         };
         let Some(operation) = operation else {
@@ -225,19 +228,19 @@ impl Scene {
             record.events.retain(|(sent, _)| *sent != number);
             return;
         };
-        let (count, told) = match &operation {
+        let (count, received) = match &operation {
             Operation::Read(state) => (&self.counts.reads, (state.revision, state.version)),
-            Operation::SetLabel { told: Told::Done(revision), .. } => (&self.counts.done, (*revision, 0)),
-            Operation::SetLabel { told: Told::Mismatch(revision), .. } => (&self.counts.refused, (*revision, 0)),
-            Operation::SetMessage { expected, told: Told::Done(revision), .. } => {
+            Operation::SetLabel { received: Reply::Done(revision), .. } => (&self.counts.done, (*revision, 0)),
+            Operation::SetLabel { received: Reply::Mismatch(revision), .. } => (&self.counts.refused, (*revision, 0)),
+            Operation::SetMessage { expected, received: Reply::Done(revision), .. } => {
                 (&self.counts.done, (*revision, expected + 1))
             }
-            Operation::SetMessage { told: Told::Mismatch(version), .. } => (&self.counts.refused, (0, *version)),
+            Operation::SetMessage { received: Reply::Mismatch(version), .. } => (&self.counts.refused, (0, *version)),
             Operation::SetLabel { .. } | Operation::SetMessage { .. } => (&self.counts.unknown, (0, 0)),
         };
         count.fetch_add(1, Ordering::Relaxed);
         let mut record = record.lock().expect("no panic");
-        record.known = (record.known.0.max(told.0), record.known.1.max(told.1));
+        record.known = (record.known.0.max(received.0), record.known.1.max(received.1));
         record.events.push((number, Noted::Answered(operation)));
     }
 
@@ -263,15 +266,15 @@ fn state_of_job(job: &proto::Job) -> State {
     State { revision: job.revision, label, version: main.version, message: main.message.clone() }
 }
 
-fn told(answer: Answer<i64>) -> Option<Told> {
+fn reply_of(answer: Answer<i64>) -> Option<Reply> {
     match answer {
-        Answer::Done(revision) => Some(Told::Done(revision)),
+        Answer::Done(revision) => Some(Reply::Done(revision)),
         Answer::Refused(refusal) => {
             assert_eq!(refusal.reason, "VERSION_MISMATCH", "{refusal:?}");
-            Some(Told::Mismatch(refusal.number("actual")))
+            Some(Reply::Mismatch(refusal.number("actual")))
         }
         Answer::NotNow(_) => None,
-        Answer::Unknown(_) => Some(Told::Unknown),
+        Answer::Unknown(_) => Some(Reply::Unknown),
     }
 }
 
@@ -355,9 +358,9 @@ where
     S: Specification + 'static,
     S::Operation: Send + 'static,
 {
-    let (told, hears) = tokio::sync::oneshot::channel();
+    let (received, hears) = tokio::sync::oneshot::channel();
     // A thread of its own, since one that searches for ever would keep the runtime from ending.
-    std::thread::spawn(move || told.send(WGLChecker::<S>::is_linearizable(History::from_actions(actions))));
+    std::thread::spawn(move || received.send(WGLChecker::<S>::is_linearizable(History::from_actions(actions))));
     let checked = tokio::time::timeout(SEARCH_LIMIT, hears).await.ok()?;
     Some(checked.expect("no panic"))
 }

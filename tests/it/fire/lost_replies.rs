@@ -32,7 +32,7 @@ async fn update(api: &Api, job_id: &str) -> Answer<proto::UpdateJobResponse> {
 
 #[derive(Default)]
 struct Counts {
-    told: BTreeSet<i64>,
+    received: BTreeSet<i64>,
     unknown: usize,
     not_now: usize,
     /// Rounds in which something was committed and its reply lost.
@@ -42,7 +42,9 @@ struct Counts {
 impl Counts {
     fn note(&mut self, answer: Answer<proto::UpdateJobResponse>) {
         match answer {
-            Answer::Done(answer) => assert!(self.told.insert(answer.applied_revision), "a revision was told twice"),
+            Answer::Done(answer) => {
+                assert!(self.received.insert(answer.applied_revision), "a revision was returned twice")
+            }
             Answer::Unknown(_) => self.unknown += 1,
             Answer::NotNow(_) => self.not_now += 1,
             Answer::Refused(refusal) => panic!("{refusal:?}"),
@@ -86,17 +88,17 @@ async fn run(mode: Mode) {
     }
     let growth = usize::try_from(beside.api.job("job").await.revision - 1).expect("not negative");
     eprintln!(
-        "replies lost ({mode:?}): in {} of {} rounds after a commit; the job grew by {growth}, {} updates were told so, \
+        "replies lost ({mode:?}): in {} of {} rounds after a commit; the job grew by {growth}, {} updates were received so, \
          {} outcomes unknown, {} not done",
         counts.lost,
         ROUNDS * scale(),
-        counts.told.len(),
+        counts.received.len(),
         counts.unknown,
         counts.not_now
     );
     assert!(counts.lost >= ROUNDS * scale() / 2, "too few commits lost their reply");
-    assert_eq!(growth, counts.told.len() + counts.unknown, "Postgres was there all the time");
-    assert!(counts.unknown * 10 <= growth, "too much is told as unknown");
+    assert_eq!(growth, counts.received.len() + counts.unknown, "Postgres was there all the time");
+    assert!(counts.unknown * 10 <= growth, "too many outcomes are unknown");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -204,7 +204,7 @@ impl Scene {
     async fn turn(&self, at: usize) {
         let name = self.resources[at].0.clone();
         let wait = if rand::random() { millis(rand::random_range(50..1_000)) } else { None };
-        let request = proto::AcquirePermitRequest { ttl: seconds(1), wait, ..wish(vec![claim(&name)]) };
+        let request = proto::AcquirePermitRequest { ttl: seconds(1), wait, ..acquire_request(vec![claim(&name)]) };
         let number = self.send(at);
         let permit = match once(self.fleet.api().permits().acquire_permit(request)).await {
             Answer::Done(answer) => match answer.result.expect("an outcome") {

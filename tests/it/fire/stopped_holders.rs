@@ -19,7 +19,8 @@ async fn writes_of_a_stopped_holder_are_refused_after_its_permit_expired() {
     let (mut tries, mut accepted) = (0, 0);
     for round in 0..scale() {
         let names: Vec<String> = (0..TAKEN_OVER).map(|i| format!("doc-{round}-{i}")).collect();
-        let short = |name: &String| proto::AcquirePermitRequest { ttl: seconds(1), ..wish(vec![claim(name)]) };
+        let short =
+            |name: &String| proto::AcquirePermitRequest { ttl: seconds(1), ..acquire_request(vec![claim(name)]) };
         let stopped = join_all(names.iter().map(|name| a.api.ask(short(name)))).await;
         // They are heard of only after their permits went to others.
         let others = join_all(names.iter().map(|name| b.api.acquire(name))).await;
@@ -41,7 +42,7 @@ async fn writes_of_a_stopped_holder_are_refused_after_its_permit_expired() {
             tries += 4;
         }
         for other in &others {
-            assert!(a.api.release(other).await, "nobody took it from its holder");
+            assert!(a.api.release(other).await, "it was not taken from its holder");
         }
     }
     eprintln!("stopped holders: {accepted} of {tries} writes accepted");

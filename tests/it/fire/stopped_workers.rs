@@ -118,8 +118,8 @@ async fn stale_write(api: &Api, lease: &proto::Lease, which: usize) -> Option<i6
 }
 
 /// Asserts that a renewal with an old token reports the lease as lost.
-async fn is_told_lost(api: &Api, lease: &proto::Lease) {
-    assert_eq!(api.beat(lease, Some(0.9)).await.directive(), LeaseDirective::Lost);
+async fn assert_lease_lost(api: &Api, lease: &proto::Lease) {
+    assert_eq!(api.renew_lease(lease, Some(0.9)).await.directive(), LeaseDirective::Lost);
 }
 
 /// Late writes: four for each stage that was leased again, and a renewal, while its new holder works and completes.
@@ -138,7 +138,7 @@ async fn late(apis: &[Api]) -> (usize, usize) {
                 // AddStages takes the place of a Release at times.
                 let writes = [0, 1, 2, if i % 2 == 0 { 3 } else { 4 }];
                 let writes = join_all(writes.map(|which| stale_write(any(apis), old, which)));
-                let (writes, ()) = futures::join!(writes, is_told_lost(any(apis), old));
+                let (writes, ()) = futures::join!(writes, assert_lease_lost(any(apis), old));
                 writes
             };
             let fresh = async {
@@ -206,7 +206,7 @@ async fn abandoned(apis: &[Api]) -> usize {
         for which in [0, 2, 4] {
             assert_eq!(stale_write(any(apis), lease, which).await, None, "write {which}");
         }
-        is_told_lost(any(apis), lease).await;
+        assert_lease_lost(any(apis), lease).await;
         let completed = any(apis).complete(lease, json!({ "by": "late" })).await;
         usize::from(completed.stage.expect("the stage").state() == StageState::Succeeded)
     });
@@ -225,11 +225,11 @@ async fn living(apis: &[Api]) -> (usize, usize) {
         while beats < BEATS {
             pause.tick().await;
             let sent = Instant::now();
-            let told = any(apis).beat(lease, None).await;
-            if told.directive() == LeaseDirective::Lost {
+            let received = any(apis).renew_lease(lease, None).await;
+            if received.directive() == LeaseDirective::Lost {
                 // A renewal is written only when a third of the time is used up, so this much is sure to be left after it.
                 let sure = Duration::from_secs(LIVING) * 2 / 3;
-                assert!(renewed.elapsed() >= sure, "lost {:?} after a beat", renewed.elapsed());
+                assert!(renewed.elapsed() >= sure, "lost {:?} after a renewal", renewed.elapsed());
                 return (beats, 1);
             }
             renewed = sent;
@@ -249,12 +249,12 @@ async fn writes_of_a_stopped_worker_are_refused_after_its_lease_moved() {
         futures::join!(late(&apis), racing(&apis), abandoned(&apis), living(&apis));
     eprintln!(
         "stopped workers: {late} late writes, accepted {late_accepted}; racing writes accepted before the takeover \
-         {before}, after it {after}; late completions that nobody was in the way of {completions} of {}; {beats} beats of the \
+         {before}, after it {after}; late completions of stages that were not leased again {completions} of {}; {beats} beats of the \
          living, false losses 0, run out {ran_out}",
         ABANDONED * STAGES
     );
     assert!(late >= 1_000 * scale() && before >= RACED * STAGES, "too little traffic");
-    assert!(beats >= STAGES * BEATS / 2, "too few beats");
+    assert!(beats >= STAGES * BEATS / 2, "too few renewals");
     assert_eq!((late_accepted, after), (0, 0));
     assert_eq!(completions, ABANDONED * STAGES);
 }

@@ -66,8 +66,8 @@ impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             out,
-            "{WATCHERS} watchers of {JOBS} jobs on {SERVERS} servers: {} changes told, {} of them of states; {} disconnects, \
-             {} streams broken by {} kills of servers and {} of Postgres; changes of states missing or told twice: {}",
+            "{WATCHERS} watchers of {JOBS} jobs on {SERVERS} servers: {} changes received, {} of them of states; {} disconnects, \
+             {} streams broken by {} kills of servers and {} of Postgres; changes of states missing or received twice: {}",
             self.changes,
             self.state_changes,
             self.disconnects,
@@ -134,7 +134,7 @@ async fn tell<R: Clone, T>(
     call: impl AsyncFn(Api, R) -> Result<tonic::Response<T>, Status>,
 ) {
     let (_answer, _unknown): (Result<T, Refusal>, usize) =
-        fleet.until_told(request, |api, request| call(api, request)).await;
+        fleet.until_answered(request, |api, request| call(api, request)).await;
 }
 
 /// One that watches a job to its end, and hangs up now and then.
@@ -152,18 +152,18 @@ async fn watcher(scene: Arc<Scene>, job: String) -> Record {
         let patience = rand::random_range(1..400);
         for _ in 0..patience {
             match watch.try_next().await {
-                Ok(Some(Told::Snapshot(job))) => {
+                Ok(Some(WatchMessage::Snapshot(job))) => {
                     assert_eq!(at, 0, "a snapshot without having asked for one");
                     from = job.revision;
                 }
-                Ok(Some(Told::Change(change))) => {
+                Ok(Some(WatchMessage::Change(change))) => {
                     scene.changes.fetch_add(1, Ordering::Relaxed);
                     if change.event_type() != JobEventType::Unspecified {
                         state_changes.push((change.revision, change.event_type()));
                     }
                 }
-                Ok(Some(Told::Keepalive(_))) => {}
-                Ok(Some(Told::Gap(oldest))) => panic!("a gap up to {oldest} after {at}"),
+                Ok(Some(WatchMessage::Keepalive(_))) => {}
+                Ok(Some(WatchMessage::Gap(oldest))) => panic!("a gap up to {oldest} after {at}"),
                 Ok(None) => return Record { job, from, state_changes },
                 Err(status) => {
                     assert!(is_resumable(&status), "{status:?}");
@@ -217,7 +217,7 @@ async fn watchers_miss_no_change_and_see_no_older_revision() {
     let watchers: Vec<_> = (0..WATCHERS).map(|i| tokio::spawn(watcher(scene.clone(), job_id(i % JOBS)))).collect();
     let mut report = Report::default();
     for kill in 0..KILLS * scale() {
-        told(&scene, BETWEEN).await;
+        changes_arrive(&scene, BETWEEN).await;
         if kill % 3 == 2 {
             cluster.postgres().kill().await;
             cluster.postgres().start_again().await.expect("it recovers");
@@ -227,7 +227,7 @@ async fn watchers_miss_no_change_and_see_no_older_revision() {
             report.server_kills += 1;
         }
     }
-    told(&scene, BETWEEN).await;
+    changes_arrive(&scene, BETWEEN).await;
     scene.over.store(true, Ordering::Relaxed);
     for writer in writers {
         writer.await.expect("no panic");
@@ -249,7 +249,7 @@ async fn watchers_miss_no_change_and_see_no_older_revision() {
 }
 
 /// Waits until watchers received `changes` more changes.
-async fn told(scene: &Scene, changes: usize) {
+async fn changes_arrive(scene: &Scene, changes: usize) {
     let before = scene.changes.load(Ordering::Relaxed);
     eventually("news", async || (scene.changes.load(Ordering::Relaxed) >= before + changes).then_some(())).await;
 }

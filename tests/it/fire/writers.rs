@@ -155,11 +155,11 @@ async fn run(servers: &[Server], jobs: usize) {
         worker.await.expect("no panic");
     }
     let reads = scene.jobs.iter().map(|job_id| async { any(&scene.apis).job(job_id).await.revision });
-    let told = scene.ledger.check(&join_all(reads).await);
+    let received = scene.ledger.check(&join_all(reads).await);
     let [conflicts, false_refusals, heartbeats] =
         [&scene.conflicts, &scene.false_refusals, &scene.heartbeats].map(|count| count.load(Ordering::Relaxed));
     eprintln!(
-        "{} writers, {} servers, {jobs} jobs: {told}, {} leases of which at most one at a time, {heartbeats} heartbeats, \
+        "{} writers, {} servers, {jobs} jobs: {received}, {} leases of which at most one at a time, {heartbeats} heartbeats, \
          CONFLICT {conflicts}, false refusals {false_refusals}, {:.1} s",
         WRITERS + WORKERS,
         servers.len(),
@@ -167,10 +167,10 @@ async fn run(servers: &[Server], jobs: usize) {
         started.elapsed().as_secs_f64(),
     );
     assert_eq!(false_refusals, 0);
-    assert!(conflicts * 50 <= told.applied as u64, "{conflicts} were sent away");
+    assert!(conflicts * 50 <= received.applied as u64, "{conflicts} were sent away");
     let calls = WRITERS * CALLS * scale();
-    assert!(told.applied >= calls / 3 && floor.granted() >= STAGES * scale(), "too little traffic");
-    assert!(jobs > 8 || told.refused >= calls / 20, "too few refusals");
+    assert!(received.applied >= calls / 3 && floor.granted() >= STAGES * scale(), "too little traffic");
+    assert!(jobs > 8 || received.refused >= calls / 20, "too few refusals");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,7 +36,7 @@ async fn limited(rates: &'static [(&str, &str)]) -> Server {
 /// Accepted and refused calls of a class.
 fn counted(statistics: &GetStatisticsResponse, class: &str) -> (i64, i64) {
     let classes = &statistics.rate_limits.as_ref().expect("rate limits").classes;
-    let found = classes.iter().find(|found| found.class == class).expect("every class is told");
+    let found = classes.iter().find(|found| found.class == class).expect("every class is reported");
     (found.accepted, found.refused)
 }
 
@@ -80,8 +80,8 @@ async fn burst_passes_exactly_and_refused_calls_are_counted_and_not_applied() {
     assert_eq!(counted(&statistics, "write"), (20, 80));
     assert_eq!(counted(&statistics, "read"), (0, 0), "reads have no limit here, so they are not counted");
     let clients = statistics.rate_limits.expect("rate limits").clients;
-    let told: Vec<_> = clients.iter().map(|client| (&*client.client, &*client.class, client.refused)).collect();
-    assert_eq!(told, [("default 127.0.0.1", "write", 80)]);
+    let received: Vec<_> = clients.iter().map(|client| (&*client.client, &*client.class, client.refused)).collect();
+    assert_eq!(received, [("default 127.0.0.1", "write", 80)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +119,7 @@ async fn client_whose_writes_are_refused_keeps_its_leases() {
     for _ in 0..100 {
         limit_of(&submit(api, "default").await.expect_err("used up"));
         for lease in &leases {
-            assert_eq!(api.beat(lease, Some(0.5)).await.directive(), proto::LeaseDirective::Continue);
+            assert_eq!(api.renew_lease(lease, Some(0.5)).await.directive(), proto::LeaseDirective::Continue);
         }
     }
     for lease in &leases {
@@ -254,8 +254,8 @@ async fn a_key_is_a_client_in_all_namespaces_and_may_have_rates_of_its_own() {
     })
     .await;
     let clients = statistics.into_inner().rate_limits.expect("rate limits").clients;
-    let told: Vec<_> = clients.into_iter().map(|client| (client.client, client.refused)).collect();
-    assert_eq!(told, [(format!("key:{}", usual.id), 2)]);
+    let received: Vec<_> = clients.into_iter().map(|client| (client.client, client.refused)).collect();
+    assert_eq!(received, [(format!("key:{}", usual.id), 2)]);
 }
 
 #[tokio::test]

@@ -91,14 +91,14 @@ pub struct Pool(HashMap<Kind, Vec<String>>);
 impl Pool {
     /// One of a kind.
     pub fn any(&self, kind: Kind, rng: &mut StdRng) -> String {
-        let told = self.0.get(&kind).map_or(&[][..], Vec::as_slice);
+        let received = self.0.get(&kind).map_or(&[][..], Vec::as_slice);
         let first = kind.first();
         // Received values are more likely to exist than guessed ones.
         let is_token = matches!(kind, Kind::Lease | Kind::Permit | Kind::Page);
-        if told.is_empty() || rng.random_bool(if is_token { 0.05 } else { 0.3 }) {
+        if received.is_empty() || rng.random_bool(if is_token { 0.05 } else { 0.3 }) {
             return first[rng.random_range(0..first.len())].to_owned();
         }
-        told[rng.random_range(0..told.len())].clone()
+        received[rng.random_range(0..received.len())].clone()
     }
 
     /// Keeps what a reply names.
@@ -122,11 +122,11 @@ impl Pool {
 
     fn keep(&mut self, kind: Option<Kind>, text: String, rng: &mut StdRng) {
         let Some(kind) = kind.filter(|_| !text.is_empty()) else { return };
-        let told = self.0.entry(kind).or_default();
-        if told.len() < KEPT {
-            told.push(text);
+        let received = self.0.entry(kind).or_default();
+        if received.len() < KEPT {
+            received.push(text);
         } else {
-            told[rng.random_range(0..KEPT)] = text;
+            received[rng.random_range(0..KEPT)] = text;
         }
     }
 }

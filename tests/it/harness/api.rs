@@ -124,7 +124,7 @@ impl Api {
     }
 
     /// Renews one lease, with progress if given.
-    pub async fn beat(&self, lease: &proto::Lease, progress: Option<f64>) -> proto::LeaseStatus {
+    pub async fn renew_lease(&self, lease: &proto::Lease, progress: Option<f64>) -> proto::LeaseStatus {
         let beat = proto::LeaseBeat { lease_token: lease.lease_token.clone(), progress, message: None };
         ok(self.workers().heartbeat(proto::HeartbeatRequest { beats: vec![beat] }).await).statuses.remove(0)
     }

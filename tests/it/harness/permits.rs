@@ -23,13 +23,13 @@ pub fn amount(resource: &str, amount: i64) -> PermitClaim {
 }
 
 /// An AcquirePermit request that does not wait.
-pub fn wish(claims: Vec<PermitClaim>) -> proto::AcquirePermitRequest {
+pub fn acquire_request(claims: Vec<PermitClaim>) -> proto::AcquirePermitRequest {
     proto::AcquirePermitRequest { claims, holder: "worker".to_owned(), ttl: seconds(60), ..Default::default() }
 }
 
 /// An AcquirePermit request that waits for [`PATIENCE`].
 pub fn patient(claims: Vec<PermitClaim>) -> proto::AcquirePermitRequest {
-    proto::AcquirePermitRequest { wait: seconds(PATIENCE.as_secs()), ..wish(claims) }
+    proto::AcquirePermitRequest { wait: seconds(PATIENCE.as_secs()), ..acquire_request(claims) }
 }
 
 /// A release after success.
@@ -54,8 +54,8 @@ impl Api {
     }
 
     /// Sends an AcquirePermit request; an error is its denial.
-    pub async fn ask(&self, wish: proto::AcquirePermitRequest) -> Result<proto::Permit, proto::PermitDenial> {
-        match ok(self.permits().acquire_permit(wish).await).result.expect("an outcome") {
+    pub async fn ask(&self, request: proto::AcquirePermitRequest) -> Result<proto::Permit, proto::PermitDenial> {
+        match ok(self.permits().acquire_permit(request).await).result.expect("an outcome") {
             Outcome::Permit(permit) => Ok(permit),
             Outcome::Denial(denial) => Err(denial),
         }

@@ -9,7 +9,7 @@ use super::{Api, PATIENCE};
 
 /// A message of a watch.
 #[derive(Clone, Debug)]
-pub enum Told {
+pub enum WatchMessage {
     Snapshot(Box<proto::Job>),
     Change(Box<proto::JobChange>),
     Gap(i64),
@@ -26,13 +26,15 @@ pub struct Watch {
     has_ended: bool,
 }
 
-impl Told {
-    fn of(response: proto::WatchJobResponse) -> Told {
+impl WatchMessage {
+    fn of(response: proto::WatchJobResponse) -> WatchMessage {
         match response.update.expect("an update") {
-            Update::Snapshot(job) => Told::Snapshot(Box::new(proto::Job::decode(job).expect("a job"))),
-            Update::Change(change) => Told::Change(Box::new(proto::JobChange::decode(change).expect("a change"))),
-            Update::Gap(gap) => Told::Gap(gap.oldest_revision),
-            Update::Keepalive(keepalive) => Told::Keepalive(keepalive.revision),
+            Update::Snapshot(job) => WatchMessage::Snapshot(Box::new(proto::Job::decode(job).expect("a job"))),
+            Update::Change(change) => {
+                WatchMessage::Change(Box::new(proto::JobChange::decode(change).expect("a change")))
+            }
+            Update::Gap(gap) => WatchMessage::Gap(gap.oldest_revision),
+            Update::Keepalive(keepalive) => WatchMessage::Keepalive(keepalive.revision),
         }
     }
 
@@ -40,7 +42,7 @@ impl Told {
     #[track_caller]
     pub fn change(self) -> proto::JobChange {
         match self {
-            Told::Change(change) => *change,
+            WatchMessage::Change(change) => *change,
             other => panic!("{other:?} is no change"),
         }
     }
@@ -49,7 +51,7 @@ impl Told {
     #[track_caller]
     pub fn snapshot(self) -> proto::Job {
         match self {
-            Told::Snapshot(job) => *job,
+            WatchMessage::Snapshot(job) => *job,
             other => panic!("{other:?} is no snapshot"),
         }
     }
@@ -67,30 +69,30 @@ impl Watch {
     ///
     /// # Panics
     /// If it breaks a promise.
-    pub async fn try_next(&mut self) -> Result<Option<Told>, Status> {
+    pub async fn try_next(&mut self) -> Result<Option<WatchMessage>, Status> {
         let Some(response) = self.stream.message().await? else {
             let state = self.state;
             assert!(state.is_none_or(is_terminal), "a stream ended without error in {state:?}");
             return Ok(None);
         };
         assert!(!self.has_ended, "something came after the end: {response:?}");
-        let told = Told::of(response);
-        match &told {
-            Told::Snapshot(job) => {
-                assert!(job.revision > self.revision || self.revision == 0, "a step back: {told:?}");
+        let received = WatchMessage::of(response);
+        match &received {
+            WatchMessage::Snapshot(job) => {
+                assert!(job.revision > self.revision || self.revision == 0, "a step back: {received:?}");
                 self.revision = job.revision;
                 self.moves_on(job.state(), job.progress);
             }
-            Told::Change(change) => {
+            WatchMessage::Change(change) => {
                 assert_eq!(change.previous_revision, self.revision, "a hole: {change:?}");
                 assert!(change.revision > self.revision, "no step on: {change:?}");
                 self.revision = change.revision;
                 self.moves_on(change.state(), change.progress);
             }
-            Told::Gap(_) => self.revision = 0,
-            Told::Keepalive(revision) => assert_eq!(*revision, self.revision),
+            WatchMessage::Gap(_) => self.revision = 0,
+            WatchMessage::Keepalive(revision) => assert_eq!(*revision, self.revision),
         }
-        Ok(Some(told))
+        Ok(Some(received))
     }
 
     fn moves_on(&mut self, state: JobState, progress: f64) {
@@ -100,7 +102,7 @@ impl Watch {
     }
 
     /// The next message, which has to come in time and well.
-    pub async fn next(&mut self) -> Option<Told> {
+    pub async fn next(&mut self) -> Option<WatchMessage> {
         let next = tokio::time::timeout(PATIENCE, self.try_next()).await;
         next.expect("news in time").expect("a stream without error")
     }
@@ -110,10 +112,10 @@ impl Watch {
     }
 
     /// All that comes up to the end.
-    pub async fn rest(mut self) -> Vec<Told> {
+    pub async fn rest(mut self) -> Vec<WatchMessage> {
         let mut rest = Vec::new();
-        while let Some(told) = self.next().await {
-            rest.push(told);
+        while let Some(received) = self.next().await {
+            rest.push(received);
         }
         rest
     }
@@ -124,10 +126,10 @@ fn is_terminal(state: JobState) -> bool {
 }
 
 /// Revisions and types of the changes of states among the messages.
-pub fn state_changes(told: &[Told]) -> Vec<(i64, JobEventType)> {
-    let change = |told: &Told| match told {
-        Told::Change(change) => Some((change.revision, change.event_type())),
-        Told::Snapshot(_) | Told::Gap(_) | Told::Keepalive(_) => None,
+pub fn state_changes(received: &[WatchMessage]) -> Vec<(i64, JobEventType)> {
+    let change = |received: &WatchMessage| match received {
+        WatchMessage::Change(change) => Some((change.revision, change.event_type())),
+        WatchMessage::Snapshot(_) | WatchMessage::Gap(_) | WatchMessage::Keepalive(_) => None,
     };
-    told.iter().filter_map(change).filter(|(_, event)| *event != JobEventType::Unspecified).collect()
+    received.iter().filter_map(change).filter(|(_, event)| *event != JobEventType::Unspecified).collect()
 }

@@ -33,11 +33,11 @@ fn alerts() -> Vec<Alert> {
     let text = file("docs/alerts.yml");
     let mut alerts: Vec<Alert> = Vec::new();
     for line in text.lines().filter(|line| !line.trim_start().starts_with('#') && !line.trim().is_empty()) {
-        let told = line.trim();
-        if let Some(name) = told.strip_prefix("- alert: ") {
+        let received = line.trim();
+        if let Some(name) = received.strip_prefix("- alert: ") {
             alerts.push(Alert { name: name.to_owned(), ..Alert::default() });
-        } else if let Some(alert) = alerts.last_mut().filter(|_| !told.starts_with("- ")) {
-            let (key, value) = told.split_once(':').unwrap_or_else(|| panic!("no field: {line}"));
+        } else if let Some(alert) = alerts.last_mut().filter(|_| !received.starts_with("- ")) {
+            let (key, value) = received.split_once(':').unwrap_or_else(|| panic!("no field: {line}"));
             alert.fields.push((key.to_owned(), value.trim().trim_matches(['\'', '"']).to_owned()));
         }
     }
@@ -97,7 +97,7 @@ impl Scrape {
             "gauge" => name == family,
             _ => ["_bucket", "_sum", "_count"].iter().any(|suffix| name.strip_suffix(suffix) == Some(family)),
         };
-        self.families.iter().find(|(family, told)| is_of(family, &told.kind)).map(|(family, _)| &**family)
+        self.families.iter().find(|(family, received)| is_of(family, &received.kind)).map(|(family, _)| &**family)
     }
 
     /// The labels of all samples of a name.
@@ -160,8 +160,12 @@ async fn alerts_and_panels_ask_for_figures_that_exist() {
     for alert in alerts() {
         scrape.answers(&alert.name, alert.field("expr"));
         assert!(["page", "ticket"].contains(&alert.field("severity")), "{alert:?}");
-        for told in ["summary", "description"] {
-            assert!(alert.field(told).ends_with('.') && alert.field(told).len() > 20, "{}: {told}", alert.name);
+        for received in ["summary", "description"] {
+            assert!(
+                alert.field(received).ends_with('.') && alert.field(received).len() > 20,
+                "{}: {received}",
+                alert.name
+            );
         }
         alert.field("for");
     }

@@ -81,7 +81,7 @@ async fn figures_are_those_of_get_statistics() {
     assert!(!format!("{refusal:?}").contains("counted-reason"), "it stays in the server: {refusal:?}");
     refused(api.jobs().get_job(get).await, Code::NotFound, "JOB_NOT_FOUND");
     let held = api.acquire("doc").await;
-    api.ask(wish(vec![claim("doc")])).await.expect_err("it is held");
+    api.ask(acquire_request(vec![claim("doc")])).await.expect_err("it is held");
     api.release(&held).await;
 
     let before = api.statistics().await;

@@ -84,14 +84,14 @@ async fn after_a_step_back_rates_fill_and_breakers_close_in_their_own_time() {
     }
     assert_eq!(server.api.resource("breaker").await.breaker_state(), BreakerState::Closed);
     server.api.set_policy("rate", rate(1, 3_600_000, 1)).await;
-    let denied = server.api.ask(wish(vec![claim("rate")])).await.expect_err("no tokens");
+    let denied = server.api.ask(acquire_request(vec![claim("rate")])).await.expect_err("no tokens");
     assert_eq!(denied.blockers[0].reason(), PermitBlockReason::Rate);
 }
 
 #[tokio::test]
 async fn after_a_step_back_the_lock_of_a_dead_holder_expires_in_its_own_time() {
     let server = Server::start().await;
-    let ttl = |ttl| proto::AcquirePermitRequest { ttl: seconds(ttl), ..wish(vec![claim("doc")]) };
+    let ttl = |ttl| proto::AcquirePermitRequest { ttl: seconds(ttl), ..acquire_request(vec![claim("doc")]) };
     server.api.ask(ttl(2)).await.expect("free");
     let renewed =
         server.api.ask(proto::AcquirePermitRequest { claims: vec![claim("other")], ..ttl(10) }).await.expect("free");
@@ -111,7 +111,7 @@ async fn after_a_step_back_the_lock_of_a_dead_holder_expires_in_its_own_time() {
 #[tokio::test]
 async fn after_a_step_back_waiters_are_served_without_a_further_call() {
     let server = Server::start().await;
-    let short = proto::AcquirePermitRequest { ttl: seconds(3), ..wish(vec![claim("doc")]) };
+    let short = proto::AcquirePermitRequest { ttl: seconds(3), ..acquire_request(vec![claim("doc")]) };
     server.api.ask(short).await.expect("free");
     let waiting = tokio::spawn({
         let api = server.api.clone();

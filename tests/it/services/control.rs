@@ -93,7 +93,7 @@ async fn cancel_reaches_holders_and_their_completion_counts() {
     assert!(!again.applied);
     assert_eq!(again.job.expect("a job").cancel_deadline_time, Some(deadline));
 
-    let status = server.api.beat(lease("completes"), Some(0.5)).await;
+    let status = server.api.renew_lease(lease("completes"), Some(0.5)).await;
     assert_eq!(status.directive(), LeaseDirective::Cancel);
     let expire = status.expire_time.expect("an end");
     assert!((expire.seconds, expire.nanos) <= (deadline.seconds, deadline.nanos), "not beyond the grace");
@@ -136,7 +136,7 @@ async fn leases_end_with_the_grace_of_a_cancel() {
     ok(server.api.jobs().cancel_job(cancel("film", 300)).await);
     let job = server.api.job_in("film", JobState::Cancelled).await;
     assert_eq!((state_of(&job, "a"), stage(&job, "a").lease.clone()), (StageState::Cancelled, None));
-    assert_eq!(server.api.beat(&lease, None).await.directive(), LeaseDirective::Lost);
+    assert_eq!(server.api.renew_lease(&lease, None).await.directive(), LeaseDirective::Lost);
     let complete = proto::CompleteStageRequest { target: token(&lease), ..Default::default() };
     let status = server.api.workers().complete_stage(complete).await.expect_err("it is over");
     assert_eq!(status.code(), Code::FailedPrecondition);
@@ -150,7 +150,7 @@ async fn leases_end_at_once_on_a_cancel_without_grace() {
     let lease = server.api.lease("default").await;
     let job = ok(server.api.jobs().cancel_job(cancel("film", 0)).await).job.expect("a job");
     assert_eq!((job.state(), state_of(&job, "a")), (JobState::Cancelled, StageState::Cancelled));
-    assert_eq!(server.api.beat(&lease, None).await.directive(), LeaseDirective::Lost);
+    assert_eq!(server.api.renew_lease(&lease, None).await.directive(), LeaseDirective::Lost);
 }
 
 #[tokio::test]
@@ -168,7 +168,7 @@ async fn paused_job_is_not_leased_and_may_end() {
         ..Default::default()
     };
     refused(server.api.workers().start_stage(start).await, Code::FailedPrecondition, "INVALID_TRANSITION");
-    let status = server.api.beat(&lease, Some(0.5)).await;
+    let status = server.api.renew_lease(&lease, Some(0.5)).await;
     assert_eq!((status.directive(), status.ttl.is_some()), (LeaseDirective::Pause, true));
     // Who holds a stage may finish it; what it makes ready waits for the end of the pause.
     server.api.complete(&lease, json!({})).await;

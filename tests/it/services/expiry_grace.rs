@@ -39,7 +39,9 @@ async fn is_running(api: &Api, name: &str) -> bool {
 
 /// What is free, for so many seconds.
 async fn acquire_for(api: &Api, resource: &str, ttl: u64) -> proto::Permit {
-    api.ask(proto::AcquirePermitRequest { ttl: seconds(ttl), ..wish(vec![claim(resource)]) }).await.expect("free")
+    api.ask(proto::AcquirePermitRequest { ttl: seconds(ttl), ..acquire_request(vec![claim(resource)]) })
+        .await
+        .expect("free")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,7 +58,7 @@ async fn after_a_start_older_leases_get_the_grace_and_newer_ones_expire() {
     assert_eq!(server.api.lease("new").await.attempt, 2, "it moves as soon as it has expired");
     assert!(is_running(&server.api, "old").await && is_running(&server.api, "renewed").await);
     // Once it is renewed it is as good as new: its holder was there.
-    assert_eq!(server.api.beat(&renewed, None).await.directive(), proto::LeaseDirective::Continue);
+    assert_eq!(server.api.renew_lease(&renewed, None).await.directive(), proto::LeaseDirective::Continue);
     assert_eq!(server.api.lease("renewed").await.attempt, 2);
     assert!(is_running(&server.api, "old").await);
 }
@@ -73,11 +75,11 @@ async fn after_a_start_older_permits_get_the_grace_and_newer_ones_expire() {
     acquire_for(&server.api, "new", 1).await;
     server.api.acquire("new").await;
     for resource in ["old", "renewed"] {
-        server.api.ask(wish(vec![claim(resource)])).await.expect_err("spared");
+        server.api.ask(acquire_request(vec![claim(resource)])).await.expect_err("spared");
     }
     assert!(server.api.renew(&renewed).await);
     server.api.acquire("renewed").await;
-    server.api.ask(wish(vec![claim("old")])).await.expect_err("spared");
+    server.api.ask(acquire_request(vec![claim("old")])).await.expect_err("spared");
 }
 
 #[tokio::test(flavor = "multi_thread")]

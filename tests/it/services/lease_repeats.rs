@@ -156,13 +156,13 @@ async fn concurrent_repeats_never_hold_more_leases_than_requested() {
         let request = poll(i32::try_from(MOST).expect("few"), 10_000);
         let calls = [&a.api, &b.api, &a.api, &b.api].map(|api| leased(api, &request));
         let responses = join_all(calls).await;
-        let told: BTreeSet<String> = responses.iter().flat_map(tokens).collect();
-        assert!((1..=MOST).contains(&told.len()), "round {round}: {told:?}");
+        let received: BTreeSet<String> = responses.iter().flat_map(tokens).collect();
+        assert!((1..=MOST).contains(&received.len()), "round {round}: {received:?}");
         // No lease that a call returned is given back, and no lease is held that no call returned.
         let again = leased(&b.api, &request).await;
-        assert_eq!((tokens(&again), again.replayed), (told.clone(), true), "round {round}");
-        assert_eq!(running(&a.api, jobs).await, told.len(), "round {round}");
-        for token in &told {
+        assert_eq!((tokens(&again), again.replayed), (received.clone(), true), "round {round}");
+        assert_eq!(running(&a.api, jobs).await, received.len(), "round {round}");
+        for token in &received {
             release(&a.api, token).await;
         }
     }
@@ -195,12 +195,16 @@ async fn repeat_after_a_cancel_gets_the_held_leases_and_no_other_stays() {
         for lease in &response.leases {
             // Whatever still happens to the first call, it does not take this away.
             server.api.polls_wait(0).await;
-            assert_eq!(server.api.beat(lease, None).await.directive(), LeaseDirective::Continue, "round {round}");
+            assert_eq!(
+                server.api.renew_lease(lease, None).await.directive(),
+                LeaseDirective::Continue,
+                "round {round}"
+            );
             release(&server.api, &lease.lease_token).await;
         }
     }
     for round in 0..ROUNDS {
-        eventually("what nobody holds is ready again, and its attempt is not counted", async || {
+        eventually("the stage is ready again, and its attempt is not counted", async || {
             let stage = server.api.stage(&format!("job-{round}"), "main").await;
             (stage.state() == StageState::Ready && stage.attempt == 0).then_some(())
         })

@@ -98,7 +98,7 @@ async fn blocked_stages_without_workers_cost_nothing_and_are_leased_when_a_worke
     api.release(&first).await;
     let begin = Instant::now();
     for _ in 0..10 {
-        let permit = api.ask(wish(vec![claim("lock")])).await.expect("nobody is in the way");
+        let permit = api.ask(acquire_request(vec![claim("lock")])).await.expect("it is free");
         api.release(&permit).await;
     }
     assert!(begin.elapsed() < SOON);

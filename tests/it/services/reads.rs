@@ -95,11 +95,11 @@ async fn history_has_each_change_and_its_author() {
     ok(server.api.jobs().cancel_job(cancel).await);
 
     let events = server.api.events("film").await;
-    let told: Vec<_> = events.iter().map(|event| (event.event_type(), &*event.actor, event.job_state())).collect();
+    let received: Vec<_> = events.iter().map(|event| (event.event_type(), &*event.actor, event.job_state())).collect();
     use JobEventType as E;
     use JobState as S;
     assert_eq!(
-        told,
+        received,
         [
             (E::Submitted, "client", S::Pending),
             (E::StageStarted, "worker:worker", S::Running),

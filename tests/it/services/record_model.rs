@@ -128,7 +128,7 @@ async fn record_operations_match_the_model() {
         let (mut fields, mut versions, mut version) = (Fields::new(), BTreeMap::<String, i64>::new(), 0);
         for _ in 0..80 {
             let operations = strategy.new_tree(&mut runner).expect("a value").current();
-            let told = server.api.records().update_record(update(&record_id, operations.clone())).await;
+            let received = server.api.records().update_record(update(&record_id, operations.clone())).await;
             let mut after = fields.clone();
             let fits = operations.iter().try_for_each(|operation| {
                 let left = model(after.remove(&operation.field), operation.operation.as_ref().expect("set"))?;
@@ -136,13 +136,13 @@ async fn record_operations_match_the_model() {
                 Ok::<(), ()>(())
             });
             if fits.is_err() {
-                refused(told, tonic::Code::FailedPrecondition, "WRONG_TYPE");
+                refused(received, tonic::Code::FailedPrecondition, "WRONG_TYPE");
                 wrong += 1;
                 continue;
             }
-            let told = ok(told);
+            let received = ok(received);
             let changes = after != fields || version == 0;
-            assert_eq!(told.applied, changes, "{fields:?} {operations:?}");
+            assert_eq!(received.applied, changes, "{fields:?} {operations:?}");
             if changes {
                 version += 1;
                 versions.retain(|name, _| after.contains_key(name));
@@ -153,7 +153,7 @@ async fn record_operations_match_the_model() {
                 same += 1;
             }
             fields = after;
-            let record = told.record.expect("the record");
+            let record = received.record.expect("the record");
             assert_eq!(fields_of(&record), json!(fields), "{operations:?}");
             assert_eq!((record.version, record.field_versions), (version, versions.clone()));
         }

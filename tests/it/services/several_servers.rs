@@ -23,7 +23,7 @@ async fn job_submitted_on_one_server_is_leased_on_another_and_completed_on_the_f
     let lease = waiting.await.expect("no panic");
     assert_eq!(a.api.job("film").await.state(), JobState::Running);
     a.api.progress(&lease, 0.5).await;
-    assert_eq!(b.api.beat(&lease, None).await.directive(), LeaseDirective::Continue);
+    assert_eq!(b.api.renew_lease(&lease, None).await.directive(), LeaseDirective::Continue);
     b.api.progress(&lease, 0.7).await;
     assert!(!a.api.progress(&lease, 0.6).await.applied);
     let done = a.api.complete(&lease, json!({ "by": "a" })).await;
@@ -51,7 +51,7 @@ async fn cancel_on_one_server_reaches_the_holder_on_another() {
     let lease = b.api.lease("default").await;
     let cancel = proto::CancelJobRequest { job_id: "film".into(), ..Default::default() };
     ok(a.api.jobs().cancel_job(cancel).await);
-    assert_eq!(b.api.beat(&lease, None).await.directive(), LeaseDirective::Cancel);
+    assert_eq!(b.api.renew_lease(&lease, None).await.directive(), LeaseDirective::Cancel);
     b.api.complete(&lease, json!({})).await;
     assert_eq!(a.api.job("film").await.state(), JobState::Cancelled);
 }
@@ -107,8 +107,8 @@ async fn version_read_on_one_server_is_valid_on_another() {
             ..Default::default()
         };
         ok(writer.api.jobs().update_job(update(round + 1)).await);
-        let told = refused(other.api.jobs().update_job(update(-1)).await, Code::Aborted, "VERSION_MISMATCH");
-        assert_eq!(told.metadata["actual"], (revision + 1).to_string());
+        let received = refused(other.api.jobs().update_job(update(-1)).await, Code::Aborted, "VERSION_MISMATCH");
+        assert_eq!(received.metadata["actual"], (revision + 1).to_string());
     }
 }
 

@@ -176,7 +176,7 @@ async fn breaker_grants_one_blocked_stage_as_a_probe_and_then_all() {
     let breaker =
         proto::CircuitBreaker { failure_threshold: Some(1), open_duration: millis(500), ..Default::default() };
     api.set_policy("api", proto::ResourcePolicy { breaker: Some(breaker), ..capacity(10) }).await;
-    let permit = api.ask(wish(vec![claim("api")])).await.expect("closed");
+    let permit = api.ask(acquire_request(vec![claim("api")])).await.expect("closed");
     api.release_failed(&permit, FailureClass::ServerError).await;
     submit(api, "job", 8, &claim("api")).await;
     assert!(api.lease_now("default", 8).await.is_empty(), "it is open");
@@ -221,7 +221,7 @@ async fn claim_beyond_the_capacity_waits_for_another_policy_and_blocks_no_other(
     let server = Server::start().await;
     let api = &server.api;
     api.set_policy("api", capacity(4)).await;
-    let held = api.ask(wish(vec![claim("api")])).await.expect("room");
+    let held = api.ask(acquire_request(vec![claim("api")])).await.expect("room");
     submit(api, "big", 1, &amount("api", 4)).await;
     assert!(api.lease_now("default", 1).await.is_empty());
     api.set_policy("api", capacity(2)).await;
@@ -277,7 +277,7 @@ async fn stages_behind_a_cancelled_one_get_the_free_capacity() {
     let server = Server::start().await;
     let api = &server.api;
     api.set_policy("api", capacity(4)).await;
-    let held = api.ask(wish(vec![claim("api")])).await.expect("room");
+    let held = api.ask(acquire_request(vec![claim("api")])).await.expect("room");
     submit(api, "big", 1, &amount("api", 4)).await;
     assert!(api.lease_now("default", 1).await.is_empty());
     submit(api, "small", 2, &claim("api")).await;
@@ -301,13 +301,13 @@ async fn callers_and_stages_are_served_in_the_order_of_their_arrival() {
     submit(api, "job", 3, &claim("lock")).await;
     assert!(api.lease_now("default", 3).await.is_empty());
     all_wait(&server, 3).await;
-    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let (received, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let worker = tokio::spawn({
-        let (api, told) = (api.clone(), told.clone());
+        let (api, received) = (api.clone(), received.clone());
         async move {
             for _ in 0..3 {
                 let lease = api.lease("default").await;
-                told.send("stage").expect("the test goes on");
+                received.send("stage").expect("the test goes on");
                 api.complete(&lease, json!({})).await;
             }
         }
@@ -315,10 +315,10 @@ async fn callers_and_stages_are_served_in_the_order_of_their_arrival() {
     api.polls_wait(1).await;
     let mut callers = Vec::new();
     for waiting in 1..=2 {
-        let (api, told) = (api.clone(), told.clone());
+        let (api, received) = (api.clone(), received.clone());
         callers.push(tokio::spawn(async move {
             let permit = api.acquire("lock").await;
-            told.send("caller").expect("the test goes on");
+            received.send("caller").expect("the test goes on");
             api.release(&permit).await;
         }));
         server.api.waits_for("lock", waiting).await;

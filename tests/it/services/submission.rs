@@ -82,9 +82,9 @@ async fn dry_run_returns_the_job_and_stores_nothing() {
     let server = Server::start().await;
     let dry = SubmitJobRequest { validate_only: true, ..rich() };
     let response = ok(server.api.jobs().submit_job(dry).await);
-    let told = response.job.expect("a job");
-    assert_eq!((told.revision, response.applied_revision, &*told.job_id), (0, 0, "film"));
-    assert_eq!((told.stages.len(), state_of(&told, "render")), (4, StageState::Blocked));
+    let received = response.job.expect("a job");
+    assert_eq!((received.revision, response.applied_revision, &*received.job_id), (0, 0, "film"));
+    assert_eq!((received.stages.len(), state_of(&received, "render")), (4, StageState::Blocked));
     let nameless = SubmitJobRequest { validate_only: true, ..new_job("", Vec::new()) };
     assert_eq!(server.api.submit(nameless).await.job_id, "");
     let get = proto::GetJobRequest { job_id: "film".into() };
@@ -165,8 +165,8 @@ async fn a_batch_is_all_or_nothing_in_the_order_of_the_request() {
     let mut clashing: Vec<_> = (200..300).map(|i| new_job(&format!("job-{i}"), Vec::new())).collect();
     clashing.push(new_job("job-7", Vec::new()));
     let batch = proto::BatchSubmitJobsRequest { jobs: clashing, ..Default::default() };
-    let told = refused(server.api.jobs().batch_submit_jobs(batch).await, Code::AlreadyExists, "JOB_ALREADY_EXISTS");
-    assert_eq!(told.metadata["job_id"], "job-7");
+    let received = refused(server.api.jobs().batch_submit_jobs(batch).await, Code::AlreadyExists, "JOB_ALREADY_EXISTS");
+    assert_eq!(received.metadata["job_id"], "job-7");
     let list = proto::ListJobsRequest { page_size: 1_000, ..Default::default() };
     assert_eq!(ok(server.api.jobs().list_jobs(list).await).jobs.len(), 200);
 }

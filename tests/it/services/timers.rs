@@ -53,8 +53,8 @@ async fn backoff_delays_the_next_attempt_and_is_reported() {
         assert_eq!(stage.state(), StageState::Backoff);
         let failure = stage.failure.expect("a failure");
         assert_eq!((failure.attempt, failure.max_attempts), (attempt, 3));
-        let told = failure.retry_wait.expect("a wait");
-        assert!((f64::from(told.nanos) / 1e9 - wait).abs() < 0.001, "{told:?}");
+        let received = failure.retry_wait.expect("a wait");
+        assert!((f64::from(received.nanos) / 1e9 - wait).abs() < 0.001, "{received:?}");
         assert!((seconds_between(failure.failure_time, stage.next_attempt_time) - wait).abs() < 0.001);
         assert_eq!(server.api.lease_now("default", 10).await, []);
     }
@@ -105,7 +105,7 @@ async fn an_attempt_that_takes_too_long_is_revoked_despite_its_heartbeats() {
     server.api.submit(new_job("film", vec![stage])).await;
     let lease = server.api.lease("default").await;
     eventually("the end of the attempt", async || {
-        let status = server.api.beat(&lease, None).await;
+        let status = server.api.renew_lease(&lease, None).await;
         (status.directive() == proto::LeaseDirective::Lost).then_some(())
     })
     .await;
@@ -147,7 +147,7 @@ async fn a_job_that_takes_too_long_fails() {
     let failure = job.failure.clone().expect("a failure");
     assert_eq!((failure.failure_class(), &*failure.stage_name, failure.attempt), (FailureClass::Timeout, "", 0));
     assert_eq!((state_of(&job, "b"), state_of(&job, "c")), (StageState::Skipped, StageState::Skipped));
-    assert_eq!(server.api.beat(&lease, None).await.directive(), proto::LeaseDirective::Cancel);
+    assert_eq!(server.api.renew_lease(&lease, None).await.directive(), proto::LeaseDirective::Cancel);
     server.api.complete(&lease, json!({})).await;
     assert_eq!(server.api.job("film").await.state(), JobState::Failed);
     let events = server.api.events("film").await;
@@ -176,8 +176,8 @@ async fn the_timeout_of_a_paused_job_stands_still() {
     let job = server.api.job("film").await;
     assert_eq!((job.state(), job.failure.is_some()), (JobState::Paused, false));
     let explain = proto::ExplainJobRequest { job_id: "film".into() };
-    let told = ok(server.api.jobs().explain_job(explain).await).headline;
-    assert!(told.ends_with("Its timeout stands still, with 2 s left."), "{told}");
+    let received = ok(server.api.jobs().explain_job(explain).await).headline;
+    assert!(received.ends_with("Its timeout stands still, with 2 s left."), "{received}");
     // What is left is stored.
     let server = Server::over(server.stop().await, |_| {}).await;
     let resume = proto::ResumeJobRequest { job_id: "film".into(), ..Default::default() };

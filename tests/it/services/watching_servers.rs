@@ -29,7 +29,7 @@ async fn watch_shows_commits_of_another_server() {
             waits.push(begun.elapsed());
         }
         a.api.complete(&lease, json!({})).await;
-        assert!(matches!(watch.rest().await.last(), Some(Told::Change(change)) if change.progress == 1.0));
+        assert!(matches!(watch.rest().await.last(), Some(WatchMessage::Change(change)) if change.progress == 1.0));
         waits.sort();
         println!(
             "no_listen = {no_listen}: from call to news on the other server {:?}, at most {:?}",

@@ -112,8 +112,8 @@ async fn end_of_the_stream_releases_unconfirmed_leases_and_keeps_the_others() {
     api.complete(&leases[2], json!({})).await;
     let others = again.take(2).await;
     assert!(others.iter().all(|lease| lease.attempt == 1));
-    let told = vec![completed(&leases[4]), completed(&others[0]), completed(&others[1])];
-    again.tell(told).await;
+    let received = vec![completed(&leases[4]), completed(&others[0]), completed(&others[1])];
+    again.tell(received).await;
     let results = again.results(3).await;
     let lost = results[0].status.as_ref().expect("a status");
     assert_eq!((lost.code, results[1].applied, results[2].applied), (Code::FailedPrecondition as i32, true, true));

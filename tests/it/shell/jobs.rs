@@ -16,8 +16,8 @@ async fn job_submit_sends_what_its_flags_describe() {
     let arguments = ["job", "submit", "--kind", "film", "--job-id", "f", "--payload", r#"{"title":"Signals"}"#]
         .into_iter()
         .chain(["--stages", stages, "--label", "customer=acme", "--label", "season=2", "--priority", "-5"]);
-    let told = run(server.address, &arguments.collect::<Vec<_>>()).await.ok();
-    assert_eq!(told, "f  PENDING, 3 stages\n");
+    let printed = run(server.address, &arguments.collect::<Vec<_>>()).await.ok();
+    assert_eq!(printed, "f  PENDING, 3 stages\n");
     let job = server.api.job("f").await;
     assert_eq!((&*job.kind, job.priority), ("film", -5));
     assert_eq!(job.labels, labels(&[("customer", "acme"), ("season", "2")]));
@@ -138,8 +138,8 @@ async fn the_traceback_of_a_failure_is_shown() {
     server.api.submit(new_job("a", vec![new_stage("voice"), new_stage("image")])).await;
     let details =
         struct_of(json!({ "traceback": "Traceback:\n  File \"voice.py\", line 7\nKeyError: 'url'\n", "limit": 3 }));
-    let told = proto::Failure { details, ..failure(FailureClass::ClientError) };
-    server.api.fail(&server.api.lease("default").await, told).await;
+    let printed = proto::Failure { details, ..failure(FailureClass::ClientError) };
+    server.api.fail(&server.api.lease("default").await, printed).await;
     let get = run(server.address, &["job", "get", "a"]).await.ok();
     let expected = "\nvoice: CLIENT_ERROR it broke (attempt 1 of 3)\n  details  {\"limit\":3.0}\n  Traceback:\n    File \"voice.py\", line 7\n  KeyError: 'url'\n";
     assert!(get.ends_with(expected), "{get}");

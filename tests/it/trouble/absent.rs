@@ -33,10 +33,10 @@ async fn refuses(api: &Api) {
 
 /// Ends the callers: only what was under way when the database fell silent may be unknown.
 async fn end(load: Load, after: &str) {
-    let told = load.end(after).await;
-    assert!(told.unknown.len() <= CALLERS, "{} unknown", told.unknown.len());
-    assert!(told.slowest < BOUND, "{:?}", told.slowest);
-    assert!(told.errors.keys().any(|error| error.contains("STORE_UNAVAILABLE")), "nobody noticed");
+    let received = load.end(after).await;
+    assert!(received.unknown.len() <= CALLERS, "{} unknown", received.unknown.len());
+    assert!(received.slowest < BOUND, "{:?}", received.slowest);
+    assert!(received.errors.keys().any(|error| error.contains("STORE_UNAVAILABLE")), "no caller noticed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,8 +40,8 @@ async fn a_crash_around_a_commit_applies_all_or_nothing_and_once() {
         let database = Database::fresh().await;
         let program = Program::with_failpoints(&database, failpoints).await;
         let request = new_request();
-        let told = third(&program.api, &request).await;
-        assert!(told.is_err(), "{failpoints}: {told:?}");
+        let received = third(&program.api, &request).await;
+        assert!(received.is_err(), "{failpoints}: {received:?}");
         assert_eq!(program.ended().await, None, "{failpoints}: it was to crash");
         let restarted = Program::start(&database).await;
         assert_eq!(count(&restarted.api).await, 2 + usize::from(applied), "{failpoints}");
@@ -64,11 +64,11 @@ async fn outcome_of_a_commit_is_resolved_after_a_lost_connection() {
         let database = Database::fresh().await;
         let program = Program::with_failpoints(&database, failpoints).await;
         let request = new_request();
-        let told = third(&program.api, &request).await.expect("the outcome is found out");
-        assert!(!told.replayed, "{failpoints}");
+        let received = third(&program.api, &request).await.expect("the outcome is found out");
+        assert!(!received.replayed, "{failpoints}");
         assert_eq!(count(&program.api).await, 3, "{failpoints}");
         let again = ok(program.api.jobs().submit_job(request).await);
-        assert_eq!((again.replayed, again.job), (true, told.job), "{failpoints}");
+        assert_eq!((again.replayed, again.job), (true, received.job), "{failpoints}");
     }
 }
 
@@ -90,7 +90,7 @@ async fn outcome_that_cannot_be_resolved_is_reported_as_unknown() {
     let program = Program::with_failpoints(&database, failpoints).await;
     let request = new_request();
     let began = Instant::now();
-    let status = third(&program.api, &request).await.expect_err("nobody knows");
+    let status = third(&program.api, &request).await.expect_err("the outcome is unknown");
     println!("OUTCOME_UNKNOWN after {:?}", began.elapsed());
     assert_eq!(reason(&status), ("Unavailable OUTCOME_UNKNOWN".to_owned(), true));
     assert!(ok(program.api.jobs().submit_job(request).await).replayed, "the same request_id tells");
@@ -119,8 +119,8 @@ async fn a_crash_in_the_contended_path_frees_the_rows() {
         ok(program.api.jobs().update_job(update(1)).await);
         ok(server.api.jobs().update_job(update(2)).await);
         let last = update(3);
-        let told = program.api.jobs().update_job(last.clone()).await;
-        assert_eq!(told.is_ok(), failpoints.contains("lose"), "{failpoints}: {told:?}");
+        let received = program.api.jobs().update_job(last.clone()).await;
+        assert_eq!(received.is_ok(), failpoints.contains("lose"), "{failpoints}: {received:?}");
         let began = Instant::now();
         let (job, revision) = (server.api.job("job").await, 3 + i64::from(applied));
         assert_eq!((job.priority, job.revision), (if applied { 3 } else { 2 }, revision), "{failpoints}");
@@ -148,12 +148,12 @@ async fn drain_commits_groups_in_flight() {
     })
     .await;
     program.terminate();
-    let told = running.await.expect("no panic").expect("it is committed and answered");
+    let received = running.await.expect("no panic").expect("it is committed and answered");
     assert_eq!(program.ended().await, Some(0));
     let server = Server::over(database, |_| {}).await;
     let again = ok(server.api.jobs().submit_job(repeat).await);
     assert!(again.replayed);
-    assert_eq!(again.job.map(|job| job.job_id), told.job.map(|job| job.job_id));
+    assert_eq!(again.job.map(|job| job.job_id), received.job.map(|job| job.job_id));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,7 +51,7 @@ async fn row_locked_by_a_foreign_session_blocks_no_other_write() {
             let (answer, took) = prioritise(api, "free", priority).await;
             assert!(answer.is_ok(), "{answer:?}");
             let began = Instant::now();
-            assert_eq!(api.beat(&lease, None).await.directive(), LeaseDirective::Continue);
+            assert_eq!(api.renew_lease(&lease, None).await.directive(), LeaseDirective::Continue);
             assert_eq!(api.job("locked").await.priority, 0, "reads see what is committed");
             slowest = slowest.max(took).max(began.elapsed());
             assert_eq!(health(api).await, ServingStatus::Serving);
@@ -59,7 +59,7 @@ async fn row_locked_by_a_foreign_session_blocks_no_other_write() {
         slowest
     };
     let ((answer, took), slowest) = futures::join!(held, beside);
-    println!("a held row: {answer:?} after {took:?}; beside it 100 writes, beats and reads, slowest {slowest:?}");
+    println!("a held row: {answer:?} after {took:?}; beside it 100 writes, renewals and reads, slowest {slowest:?}");
     assert_eq!(answer, Err("Aborted CONFLICT".to_owned()));
     assert!(took < ROUNDS, "{took:?}");
     assert!(slowest < AT_ONCE, "{slowest:?}");
@@ -147,7 +147,7 @@ async fn an_exhausted_pool_stops_neither_heartbeats_nor_writes() {
     let (mut beats, mut slowest) = (0, Duration::ZERO);
     while Instant::now() < until {
         let began = Instant::now();
-        assert_eq!(api.beat(&lease, None).await.directive(), LeaseDirective::Continue);
+        assert_eq!(api.renew_lease(&lease, None).await.directive(), LeaseDirective::Continue);
         api.submit(new_job("", vec![new_stage("s")])).await;
         assert_eq!(health(api).await, ServingStatus::Serving);
         slowest = slowest.max(began.elapsed());
@@ -268,7 +268,7 @@ async fn locked_table_of_records_blocks_neither_jobs_nor_heartbeats() {
     };
     let call = async |_| {
         api.submit(new_job("", vec![new_stage("later")])).await;
-        assert_eq!(api.beat(&lease, None).await.directive(), LeaseDirective::Continue);
+        assert_eq!(api.renew_lease(&lease, None).await.directive(), LeaseDirective::Continue);
         assert_eq!(health(api).await, ServingStatus::Serving);
     };
     for mode in ["ACCESS EXCLUSIVE", "SHARE"] {
@@ -322,7 +322,8 @@ async fn locked_audit_log_or_table_of_keys_blocks_only_its_writers() {
 async fn locked_table_of_permits_blocks_neither_jobs_nor_records() {
     let server = Server::start().await;
     let api = &server.api;
-    let acquire = async |i: usize| api.permits().acquire_permit(wish(vec![claim(&format!("lock-{i}"))])).await;
+    let acquire =
+        async |i: usize| api.permits().acquire_permit(acquire_request(vec![claim(&format!("lock-{i}"))])).await;
     let call = async |_| {
         api.submit(new_job("", vec![new_stage("s")])).await;
         api.update_record("free", vec![increment("n", 1.0)]).await;

@@ -48,7 +48,7 @@ async fn overload_refuses_new_work_and_keeps_leases() {
     .await;
     let beat = {
         let (api, lease) = (api.clone(), lease.clone());
-        tokio::spawn(async move { api.beat(&lease, Some(0.5)).await })
+        tokio::spawn(async move { api.renew_lease(&lease, Some(0.5)).await })
     };
     foreign.batch_execute("ROLLBACK").await.expect("no lock");
     assert_eq!(beat.await.expect("not refused").directive(), LeaseDirective::Continue);

@@ -165,8 +165,8 @@ async fn jobs_run_over_tls_and_every_session_is_encrypted() {
     let watch = Watch::begin(&server.api, "watched", 0).await.expect("a watch");
     let lease = other.api.lease("watched").await;
     other.api.complete(&lease, serde_json::json!({})).await;
-    let told = watch.rest().await;
-    assert!(told.len() >= 2, "{told:?}");
+    let received = watch.rest().await;
+    assert!(received.len() >= 2, "{received:?}");
     let admin = sql(postgres.database.url()).await;
     let sessions = "SELECT count(*), count(*) FILTER (WHERE ssl) FROM pg_stat_activity JOIN pg_stat_ssl USING (pid) \
         WHERE datname = current_database() AND client_addr IS NOT NULL";
@@ -174,8 +174,8 @@ async fn jobs_run_over_tls_and_every_session_is_encrypted() {
     let (all, encrypted): (i64, i64) = (row.get(0), row.get(1));
     assert!(all > 4, "two servers have more than {all} sessions");
     assert_eq!(all, encrypted);
-    let told = load.end("over TLS").await;
-    assert!(told.errors.is_empty(), "{:?}", told.errors);
+    let received = load.end("over TLS").await;
+    assert!(received.errors.is_empty(), "{:?}", received.errors);
 }
 
 #[tokio::test(flavor = "multi_thread")]

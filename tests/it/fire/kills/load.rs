@@ -26,7 +26,7 @@ const STAGES: usize = 3;
 
 /// The replies that clients received.
 #[derive(Default)]
-struct Told {
+struct Replies {
     /// Jobs whose submission was acknowledged.
     submitted: BTreeSet<String>,
     /// Of each counter, the revisions that acknowledged updates made.
@@ -44,7 +44,7 @@ struct Told {
 
 struct Scene {
     fleet: Fleet,
-    told: Mutex<Told>,
+    received: Mutex<Replies>,
     acknowledged: AtomicUsize,
     unknown: AtomicUsize,
     over: AtomicBool,
@@ -79,7 +79,7 @@ impl Load {
         }
         let scene = Arc::new(Scene {
             fleet,
-            told: Mutex::default(),
+            received: Mutex::default(),
             acknowledged: AtomicUsize::new(0),
             unknown: AtomicUsize::new(0),
             over: AtomicBool::new(false),
@@ -109,18 +109,18 @@ impl Load {
         for client in self.clients {
             client.await.expect("no panic");
         }
-        let told = std::mem::take(&mut *self.scene.told.lock().expect("no panic"));
+        let received = std::mem::take(&mut *self.scene.received.lock().expect("no panic"));
         let mut report = Report {
             acknowledged: self.scene.acknowledged.load(Ordering::Relaxed),
             unknown: self.scene.unknown.load(Ordering::Relaxed),
-            replayed: told.replayed,
-            grants: told.tokens.values().map(Vec::len).sum(),
+            replayed: received.replayed,
+            grants: received.tokens.values().map(Vec::len).sum(),
             ..Report::default()
         };
         let api = self.scene.fleet.api();
-        report.compare_submissions(&told, &all_jobs(&api).await);
-        report.compare_updates(&told, &api).await;
-        report.compare_stages(&told, &api).await;
+        report.compare_submissions(&received, &all_jobs(&api).await);
+        report.compare_updates(&received, &api).await;
+        report.compare_stages(&received, &api).await;
         report
     }
 }
@@ -130,8 +130,8 @@ impl Scene {
         self.over.load(Ordering::Relaxed)
     }
 
-    fn tell<T>(&self, tell: impl FnOnce(&mut Told) -> T) -> T {
-        tell(&mut self.told.lock().expect("no panic"))
+    fn tell<T>(&self, tell: impl FnOnce(&mut Replies) -> T) -> T {
+        tell(&mut self.received.lock().expect("no panic"))
     }
 
     fn acknowledge(&self, unknown: usize) {
@@ -154,13 +154,13 @@ async fn submitter(scene: Arc<Scene>) {
             ..new_job("", stages)
         };
         let call = |api: Api, request| async move { api.jobs().submit_job(request).await };
-        let (answer, unknown) = scene.fleet.until_told(request, call).await;
+        let (answer, unknown) = scene.fleet.until_answered(request, call).await;
         let answer = answer.expect("nothing is wrong with it");
         scene.acknowledge(unknown);
-        scene.tell(|told| {
-            told.replayed += usize::from(answer.replayed);
-            let is_new = told.submitted.insert(answer.job.expect("it is not deleted").job_id);
-            assert!(is_new, "two submissions were told the same job");
+        scene.tell(|received| {
+            received.replayed += usize::from(answer.replayed);
+            let is_new = received.submitted.insert(answer.job.expect("it is not deleted").job_id);
+            assert!(is_new, "two submissions returned the same job");
         });
     }
 }
@@ -170,7 +170,8 @@ async fn updater(scene: Arc<Scene>) {
         let job_id = counter(rand::random_range(0..COUNTERS));
         // Every other one expects the version received last. Sent again after it was applied, it must not be told that the version is
         // another now.
-        let newest = scene.tell(|told| told.updates.get(&job_id).and_then(|revisions| revisions.iter().max().copied()));
+        let newest =
+            scene.tell(|received| received.updates.get(&job_id).and_then(|revisions| revisions.iter().max().copied()));
         let request = proto::UpdateJobRequest {
             job_id: job_id.clone(),
             labels: labels(&[("by", &unique())]),
@@ -179,14 +180,14 @@ async fn updater(scene: Arc<Scene>) {
             ..Default::default()
         };
         let call = |api: Api, request| async move { api.jobs().update_job(request).await };
-        let (answer, unknown) = scene.fleet.until_told(request, call).await;
+        let (answer, unknown) = scene.fleet.until_answered(request, call).await;
         match answer {
             Ok(answer) => {
                 assert!(answer.applied);
                 scene.acknowledge(unknown);
-                scene.tell(|told| {
-                    told.replayed += usize::from(answer.replayed);
-                    told.updates.entry(job_id).or_default().push(answer.applied_revision);
+                scene.tell(|received| {
+                    received.replayed += usize::from(answer.replayed);
+                    received.updates.entry(job_id).or_default().push(answer.applied_revision);
                 });
             }
             Err(refusal) => assert_eq!(refusal.reason, "VERSION_MISMATCH", "{refusal:?}"),
@@ -205,9 +206,9 @@ async fn plain_updater(scene: Arc<Scene>) {
         match once(scene.fleet.api().jobs().update_job(request)).await {
             Answer::Done(answer) => {
                 scene.acknowledge(0);
-                scene.tell(|told| told.plain.push(answer.applied_revision));
+                scene.tell(|received| received.plain.push(answer.applied_revision));
             }
-            Answer::Unknown(_) => scene.tell(|told| told.plain_unknown += 1),
+            Answer::Unknown(_) => scene.tell(|received| received.plain_unknown += 1),
             Answer::NotNow(_) => tokio::task::yield_now().await,
             Answer::Refused(refusal) => panic!("{refusal:?}"),
         }
@@ -234,7 +235,7 @@ async fn worker(scene: Arc<Scene>) {
         };
         for lease in leases {
             let stage = (lease.job_id.clone(), lease.stage_name.clone());
-            scene.tell(|told| told.tokens.entry(stage).or_default().push(lease.fencing_token));
+            scene.tell(|received| received.tokens.entry(stage).or_default().push(lease.fencing_token));
             // Now and then one is forgotten, and one given back.
             match rand::random_range(0..10) {
                 0 => {}
@@ -248,11 +249,11 @@ async fn worker(scene: Arc<Scene>) {
 async fn release(scene: &Scene, lease: &proto::Lease) {
     let request = proto::ReleaseStageRequest { target: token(lease), request_id: request_id(), ..Default::default() };
     let call = |api: Api, request| async move { api.workers().release_stage(request).await };
-    let (answer, unknown) = scene.fleet.until_told(request, call).await;
+    let (answer, unknown) = scene.fleet.until_answered(request, call).await;
     match answer {
         Ok(answer) => {
             scene.acknowledge(unknown);
-            scene.tell(|told| told.replayed += usize::from(answer.replayed));
+            scene.tell(|received| received.replayed += usize::from(answer.replayed));
         }
         Err(refusal) => assert_eq!(refusal.reason, "LEASE_LOST", "{refusal:?}"),
     }
@@ -267,15 +268,15 @@ async fn complete(scene: &Scene, lease: &proto::Lease) {
         ..Default::default()
     };
     let call = |api: Api, request| async move { api.workers().complete_stage(request).await };
-    let (answer, unknown) = scene.fleet.until_told(request, call).await;
+    let (answer, unknown) = scene.fleet.until_answered(request, call).await;
     match answer {
         Ok(answer) => {
             assert!(answer.applied);
             scene.acknowledge(unknown);
-            scene.tell(|told| {
-                told.replayed += usize::from(answer.replayed);
+            scene.tell(|received| {
+                received.replayed += usize::from(answer.replayed);
                 let stage = (lease.job_id.clone(), lease.stage_name.clone());
-                told.completed.entry(stage).or_default().push(by);
+                received.completed.entry(stage).or_default().push(by);
             });
         }
         Err(refusal) => assert_eq!(refusal.reason, "LEASE_LOST", "{refusal:?}"),
@@ -299,13 +300,13 @@ async fn all_jobs(api: &Api) -> BTreeSet<String> {
 }
 
 impl Report {
-    fn compare_submissions(&mut self, told: &Told, there: &BTreeSet<String>) {
-        self.lost += told.submitted.difference(there).count();
-        self.twice += there.difference(&told.submitted).count();
+    fn compare_submissions(&mut self, received: &Replies, there: &BTreeSet<String>) {
+        self.lost += received.submitted.difference(there).count();
+        self.twice += there.difference(&received.submitted).count();
     }
 
-    async fn compare_updates(&mut self, told: &Told, api: &Api) {
-        for (job_id, revisions) in &told.updates {
+    async fn compare_updates(&mut self, received: &Replies, api: &Api) {
+        for (job_id, revisions) in &received.updates {
             let there: BTreeSet<i64> = (2..=api.job(job_id).await.revision).collect();
             let acknowledged: BTreeSet<i64> = revisions.iter().copied().collect();
             // Two updates with the same revision mean that one was lost.
@@ -313,18 +314,18 @@ impl Report {
             self.twice += there.difference(&acknowledged).count();
         }
         let growth = usize::try_from(api.job(PLAIN).await.revision - 1).expect("not negative");
-        let acknowledged = told.plain.iter().collect::<BTreeSet<_>>().len();
-        self.lost += told.plain.len() - acknowledged + acknowledged.saturating_sub(growth);
-        self.twice += growth.saturating_sub(acknowledged + told.plain_unknown);
+        let acknowledged = received.plain.iter().collect::<BTreeSet<_>>().len();
+        self.lost += received.plain.len() - acknowledged + acknowledged.saturating_sub(growth);
+        self.twice += growth.saturating_sub(acknowledged + received.plain_unknown);
     }
 
-    async fn compare_stages(&mut self, told: &Told, api: &Api) {
-        for tokens in told.tokens.values() {
+    async fn compare_stages(&mut self, received: &Replies, api: &Api) {
+        for tokens in received.tokens.values() {
             self.repeated_tokens += tokens.len() - tokens.iter().collect::<BTreeSet<_>>().len();
         }
-        for job_id in &told.submitted {
+        for job_id in &received.submitted {
             for stage in api.job(job_id).await.stages {
-                let completed = told.completed.get(&(job_id.clone(), stage.name.clone()));
+                let completed = received.completed.get(&(job_id.clone(), stage.name.clone()));
                 let acknowledged = completed.map(Vec::as_slice).unwrap_or_default();
                 let done: Vec<&String> =
                     acknowledged.iter().filter(|by| stage.artifacts == struct_of(json!({ "by": by }))).collect();

@@ -84,7 +84,7 @@ async fn work_on(scene: &Scene, lease: &proto::Lease, job: usize, floor: &Floor)
     let api = scene.api();
     let beat = proto::LeaseBeat { lease_token: lease.lease_token.clone(), ..Default::default() };
     if let Answer::Done(answer) =
-        told(scene, api.workers().heartbeat(proto::HeartbeatRequest { beats: vec![beat] }).await)
+        answer_of(scene, api.workers().heartbeat(proto::HeartbeatRequest { beats: vec![beat] }).await)
     {
         scene.heartbeats.fetch_add(1, Ordering::Relaxed);
         if answer.statuses[0].directive() != LeaseDirective::Continue {
@@ -93,7 +93,7 @@ async fn work_on(scene: &Scene, lease: &proto::Lease, job: usize, floor: &Floor)
     }
     let sent = Instant::now();
     let request = proto::UpdateStageProgressRequest { target: token(lease), progress: Some(0.5), ..Default::default() };
-    if let Answer::Done(answer) = told(scene, scene.api().workers().update_stage_progress(request).await) {
+    if let Answer::Done(answer) = answer_of(scene, scene.api().workers().update_stage_progress(request).await) {
         assert!(answer.applied);
         scene.ledger.applied(job, answer.applied_revision, sent);
     }
@@ -104,10 +104,10 @@ async fn work_on(scene: &Scene, lease: &proto::Lease, job: usize, floor: &Floor)
         let mut workers = scene.api().workers();
         let answer = if completes {
             let request = proto::CompleteStageRequest { target: token(lease), ..Default::default() };
-            told(scene, workers.complete_stage(request).await).map(|answer| answer.applied_revision)
+            answer_of(scene, workers.complete_stage(request).await).map(|answer| answer.applied_revision)
         } else {
             let request = proto::ReleaseStageRequest { target: token(lease), ..Default::default() };
-            told(scene, workers.release_stage(request).await).map(|answer| answer.applied_revision)
+            answer_of(scene, workers.release_stage(request).await).map(|answer| answer.applied_revision)
         };
         match answer {
             Answer::Done(revision) => return scene.ledger.applied(job, revision, sent),
@@ -118,7 +118,7 @@ async fn work_on(scene: &Scene, lease: &proto::Lease, job: usize, floor: &Floor)
 }
 
 /// The answer, counted if it is no success.
-fn told<T>(scene: &Scene, answer: Result<tonic::Response<T>, tonic::Status>) -> Answer<T> {
+fn answer_of<T>(scene: &Scene, answer: Result<tonic::Response<T>, tonic::Status>) -> Answer<T> {
     let answer = Answer::of(answer);
     match &answer {
         Answer::Done(_) => {}

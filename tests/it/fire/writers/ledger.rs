@@ -35,13 +35,13 @@ pub struct Ledger {
 }
 
 /// Counts of what was received.
-pub struct Told {
+pub struct LedgerCounts {
     pub applied: usize,
     pub refused: usize,
     pub reads: usize,
 }
 
-impl fmt::Display for Told {
+impl fmt::Display for LedgerCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -89,8 +89,8 @@ impl Ledger {
     }
 
     /// Checks everything against the revisions that the jobs have at the end, when no call is under way.
-    pub fn check(&self, last: &[i64]) -> Told {
-        let mut told = Told { applied: 0, refused: 0, reads: 0 };
+    pub fn check(&self, last: &[i64]) -> LedgerCounts {
+        let mut received = LedgerCounts { applied: 0, refused: 0, reads: 0 };
         for (job, (page, last)) in self.pages.iter().zip(last).enumerate() {
             let mut page = page.lock().expect("no panic");
             page.applied.sort_unstable_by_key(|(revision, _)| *revision);
@@ -108,14 +108,14 @@ impl Ledger {
             }
             for named in &page.named {
                 let revision = usize::try_from(named.revision).expect("not negative");
-                let what = format!("job {job}, expected {:?}, told {revision}, last {last}", named.expected);
+                let what = format!("job {job}, expected {:?}, received {revision}, last {last}", named.expected);
                 assert!((1..=revisions.len() + 1).contains(&revision), "never existed: {what}");
                 assert!(born[revision].is_none_or(|born| born <= named.span.answered), "not yet there: {what}");
                 assert!(replaced[revision].is_none_or(|gone| gone >= named.span.sent), "already replaced: {what}");
-                *(if named.expected.is_some() { &mut told.refused } else { &mut told.reads }) += 1;
+                *(if named.expected.is_some() { &mut received.refused } else { &mut received.reads }) += 1;
             }
-            told.applied += revisions.len();
+            received.applied += revisions.len();
         }
-        told
+        received
     }
 }

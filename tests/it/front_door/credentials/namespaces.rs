@@ -71,7 +71,7 @@ async fn tokens_of_another_namespace_are_refused() {
     ok(open.jobs().submit_job(within("theirs", request)).await);
     let poll = proto::LeaseStagesRequest { worker_id: "w".to_owned(), wait: seconds(10), ..Default::default() };
     let lease = ok(open.workers().lease_stages(within("theirs", poll)).await).leases.remove(0);
-    let acquired = ok(open.permits().acquire_permit(within("theirs", wish(vec![claim("lock")]))).await);
+    let acquired = ok(open.permits().acquire_permit(within("theirs", acquire_request(vec![claim("lock")]))).await);
     let Some(proto::acquire_permit_response::Result::Permit(permit)) = acquired.result else { panic!("a permit") };
 
     let key = scene.key(&[Role::Work], &["mine"]).await;

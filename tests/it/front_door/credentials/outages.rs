@@ -93,13 +93,13 @@ async fn flood_of_unknown_keys_does_not_delay_other_calls() {
         }
     };
     let (outcomes, ()) = tokio::join!(flood, honest);
-    let told = |code| outcomes.iter().filter(|outcome| outcome.code == code).count();
-    assert_eq!(told(Code::Unauthenticated) + told(Code::Unavailable), outcomes.len());
-    assert!(told(Code::Unauthenticated) > 0, "some are looked for");
+    let received = |code| outcomes.iter().filter(|outcome| outcome.code == code).count();
+    assert_eq!(received(Code::Unauthenticated) + received(Code::Unavailable), outcomes.len());
+    assert!(received(Code::Unauthenticated) > 0, "some are looked for");
     // And what is not known for sure is UNAVAILABLE, with the time after which to retry.
     println!(
-        "{} were told that they are unknown, {} to come back",
-        told(Code::Unauthenticated),
-        told(Code::Unavailable)
+        "{} were reported as unknown, {} to come back",
+        received(Code::Unauthenticated),
+        received(Code::Unavailable)
     );
 }

@@ -119,8 +119,8 @@ trait Waiting {
 
 impl Waiting for Api {
     async fn statistics_with(&self, key: &Key) -> i64 {
-        let told = ok(self.admin().get_statistics(keyed(key, proto::GetStatisticsRequest {})).await);
-        told.dispatcher.expect("a dispatcher").waiting_polls
+        let received = ok(self.admin().get_statistics(keyed(key, proto::GetStatisticsRequest {})).await);
+        received.dispatcher.expect("a dispatcher").waiting_polls
     }
 }
 

@@ -144,7 +144,7 @@ async fn every_rpc_refuses_exactly_the_credentials_without_its_role() {
                 metadata: outcome.metadata.iter().map(|(k, v)| (k.clone(), v.replace("default", "absent"))).collect(),
                 ..outcome
             };
-            assert_eq!(as_if_absent, absent, "{path}: one that is not covered is not told from one that is not there");
+            assert_eq!(as_if_absent, absent, "{path}: a namespace that is not covered looks like an absent one");
         }
         checks += 13;
     }
