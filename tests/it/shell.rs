@@ -1,6 +1,7 @@
 //! The program itself: it starts, says where, answers, and leaves nothing behind. Below: the verbs that ask a server.
 
 mod doctor;
+mod doctor_states;
 mod jobs;
 mod keys;
 mod relay;

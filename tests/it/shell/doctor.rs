@@ -9,19 +9,19 @@ use super::verb::{Ended, run};
 use crate::harness::*;
 
 /// An address at which nothing listens.
-fn nowhere() -> SocketAddr {
+pub fn nowhere() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address")
 }
 
 /// What it finds at a server and a database.
-async fn doctor(server: SocketAddr, database_url: &str) -> Ended {
+pub async fn doctor(server: SocketAddr, database_url: &str) -> Ended {
     let ended = run(server, &["doctor", "--database-url", database_url, "--output", "json"]).await;
     assert_eq!(ended.stderr, "");
     ended
 }
 
 /// The findings that are not in order, as `LEVEL check`.
-fn faults(ended: &Ended) -> Vec<String> {
+pub fn faults(ended: &Ended) -> Vec<String> {
     let findings = ended.stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("an object a line"));
     findings
         .filter(|finding| finding["level"] != "OK")
@@ -176,8 +176,8 @@ async fn doctor_checks_certificate_and_key_over_tls() {
     let database = Database::fresh().await;
     let create =
         ["key", "create", "--label", "a", "--role", "work", "--namespaces", "*", "--database-url", database.url()];
-    let told = run(nowhere(), &create).await.ok();
-    let key = told.lines().last().expect("a token").trim();
+    let printed = run(nowhere(), &create).await.ok();
+    let key = printed.lines().last().expect("a token").trim();
     let server = Server::over(database, |config| {
         config.auth = Some(interlock::config::Auth::Required);
         config.tls_cert = Some(own.certificate.clone());
@@ -192,8 +192,9 @@ async fn doctor_checks_certificate_and_key_over_tls() {
     };
     let good = look(&["--ca", ca, "--key", key]).await;
     assert_eq!((good.code, faults(&good)), (Some(0), Vec::new()), "{good:?}");
-    for told in ["for localhost: valid for", "key accepted; roles: read, work\"", "\"encryption\",\"what\":\"TLS\""] {
-        assert!(good.stdout.contains(told), "{told}: {good:?}");
+    for printed in ["for localhost: valid for", "key accepted; roles: read, work\"", "\"encryption\",\"what\":\"TLS\""]
+    {
+        assert!(good.stdout.contains(printed), "{printed}: {good:?}");
     }
 
     let stranger = look(&["--key", key]).await;
