@@ -12,7 +12,7 @@ use crate::harness::*;
 
 const JOBS: usize = 12;
 
-/// What clients were told: for each job, the stages whose completion was answered, and the highest version seen.
+/// What clients received: for each job, the stages whose completion was answered, and the highest version seen.
 type Answered = Arc<Mutex<BTreeMap<String, (Vec<String>, i64)>>>;
 
 /// Works until the server goes away. Each completion does three things in one commit: it stores artifacts, adds the next

@@ -286,9 +286,9 @@ async fn hostile_values_are_refused_in_every_field_of_every_request() {
             let status = answer.expect_err(&context);
             println!("{context}: {}", status.message());
             let refused = refused::<()>(Err(status), Code::InvalidArgument, "INVALID_FIELD");
-            let told = refused.field.unwrap_or_default();
-            let matches = if bad.is_prefix { told.starts_with(&path) } else { told == path };
-            assert!(matches, "{context}: it says {told}");
+            let received = refused.field.unwrap_or_default();
+            let matches = if bad.is_prefix { received.starts_with(&path) } else { received == path };
+            assert!(matches, "{context}: it says {received}");
             count += 1;
         }
     }

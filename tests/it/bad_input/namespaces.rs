@@ -26,7 +26,7 @@ async fn an_unknown_namespace_is_not_found() {
 }
 
 #[tokio::test]
-async fn names_that_cannot_be_one_are_refused() {
+async fn invalid_namespace_names_are_refused() {
     let scene = Scene::set().await;
     let long = "x".repeat(64);
     for name in ["a b", "a/b", "a:b", &long] {
@@ -43,7 +43,7 @@ async fn names_that_cannot_be_one_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_in_use_stays() {
+async fn namespaces_in_use_are_not_deleted() {
     let scene = Scene::set().await;
     let admin = || scene.api.admin();
     let delete = |name: &str| proto::DeleteNamespaceRequest { name: name.to_owned(), ..Default::default() };

@@ -36,13 +36,13 @@ async fn about(api: &Api, job_id: &str) -> Vec<(&'static str, Result<Response<()
 }
 
 #[tokio::test]
-async fn jobs_that_are_not_there_are_not_found_by_every_rpc() {
+async fn absent_jobs_are_not_found_by_every_rpc() {
     let scene = Scene::set().await;
     // One that never was, one of another namespace, one that looks like an id of the server.
     for job_id in ["ghost", "theirs", "01890a5d-ac96-774b-bcce-b302099a8057"] {
         for (rpc, answer) in about(&scene.api, job_id).await {
-            let told = refused(answer, Code::NotFound, "JOB_NOT_FOUND").metadata;
-            assert_eq!(told["job_id"], job_id, "{rpc}");
+            let received = refused(answer, Code::NotFound, "JOB_NOT_FOUND").metadata;
+            assert_eq!(received["job_id"], job_id, "{rpc}");
         }
     }
     for job_id in ["", "a/b", "a b", "ü", &"x".repeat(100_000), "a\0"] {
@@ -94,8 +94,8 @@ async fn a_stale_version_changes_nothing_in_any_rpc() {
             for stale in [actual - 1, actual + 1, -1, i64::MAX] {
                 let request =
                     proto::$request { job_id: "film".into(), expected_version: Some(stale), ..Default::default() };
-                let told = refused(scene.api.jobs().$rpc(request).await, Code::Aborted, "VERSION_MISMATCH").metadata;
-                assert_eq!((&told["expected"], &told["actual"]), (&stale.to_string(), &actual.to_string()));
+                let received = refused(scene.api.jobs().$rpc(request).await, Code::Aborted, "VERSION_MISMATCH").metadata;
+                assert_eq!((&received["expected"], &received["actual"]), (&stale.to_string(), &actual.to_string()));
             }
         )*};
     }
@@ -111,14 +111,14 @@ async fn a_stale_version_changes_nothing_in_any_rpc() {
 }
 
 #[tokio::test]
-async fn states_that_do_not_allow_it_are_named() {
+async fn refusal_by_state_names_the_state() {
     let scene = Scene::set().await;
     macro_rules! illegal {
         ($job_id:literal, $state:literal: $($rpc:ident $request:ident),*) => {$(
             let request = proto::$request { job_id: $job_id.into(), ..Default::default() };
             let answer = scene.api.jobs().$rpc(request).await;
-            let told = refused(answer, Code::FailedPrecondition, "INVALID_TRANSITION").metadata;
-            assert_eq!(told["state"], $state, stringify!($rpc));
+            let received = refused(answer, Code::FailedPrecondition, "INVALID_TRANSITION").metadata;
+            assert_eq!(received["state"], $state, stringify!($rpc));
         )*};
     }
     illegal!("film", "RUNNING": retry_job RetryJobRequest, delete_job DeleteJobRequest);

@@ -1,6 +1,6 @@
 //! Many writers on few and on many jobs through several servers: every answer is true, and nothing is lost or doubled.
 //!
-//! What is known at the end: each applied write told its version, so the whole life of a job can be put together. A
+//! What is known at the end: each applied write returned its version, so the whole life of a job can be put together. A
 //! version was current from an instant within the call that made it to an instant within the call that made the next
 //! one. An answer that names a version, be it a read or a refusal, must name one that can have been current between its
 //! request and its arrival.
@@ -155,11 +155,11 @@ async fn run(servers: &[Server], jobs: usize) {
         worker.await.expect("no panic");
     }
     let reads = scene.jobs.iter().map(|job_id| async { any(&scene.apis).job(job_id).await.version });
-    let told = scene.ledger.check(&join_all(reads).await);
+    let received = scene.ledger.check(&join_all(reads).await);
     let [conflicts, false_refusals, heartbeats] =
         [&scene.conflicts, &scene.false_refusals, &scene.heartbeats].map(|count| count.load(Ordering::Relaxed));
     eprintln!(
-        "{} writers, {} servers, {jobs} jobs: {told}, {} leases of which at most one at a time, {heartbeats} heartbeats, \
+        "{} writers, {} servers, {jobs} jobs: {received}, {} leases of which at most one at a time, {heartbeats} heartbeats, \
          CONFLICT {conflicts}, false refusals {false_refusals}, {:.1} s",
         WRITERS + WORKERS,
         servers.len(),
@@ -167,14 +167,14 @@ async fn run(servers: &[Server], jobs: usize) {
         started.elapsed().as_secs_f64(),
     );
     assert_eq!(false_refusals, 0);
-    assert!(conflicts * 50 <= told.applied as u64, "{conflicts} were sent away");
+    assert!(conflicts * 50 <= received.applied as u64, "{conflicts} were sent away");
     let calls = WRITERS * CALLS * scale();
-    assert!(told.applied >= calls / 3 && floor.granted() >= STAGES * scale(), "too little traffic");
-    assert!(jobs > 8 || told.refused >= calls / 20, "too few refusals");
+    assert!(received.applied >= calls / 3 && floor.granted() >= STAGES * scale(), "too little traffic");
+    assert!(jobs > 8 || received.refused >= calls / 20, "too few refusals");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_answers_to_128_writers_are_true() {
+async fn all_responses_to_128_writers_match_the_stored_state() {
     let first = Server::start().await;
     let servers = [first.beside().await, first.beside().await, first];
     for jobs in [1, 8, 1_000] {

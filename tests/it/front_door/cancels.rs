@@ -10,7 +10,7 @@ use crate::harness::*;
 const GET_JOB: &str = "/interlock.v1.JobService/GetJob";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_cancelled_at_once_leave_the_connection_and_its_watch() {
+async fn calls_cancelled_at_once_do_not_close_the_connection() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("voice")])).await;
     let mut wire = Wire::open(server.address).await;
@@ -40,7 +40,7 @@ async fn calls_cancelled_at_once_leave_the_connection_and_its_watch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_cancelled_calls_is_closed() {
+async fn flood_of_cancelled_calls_closes_its_connection() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("voice")])).await;
     let mut wire = Wire::open(server.address).await;

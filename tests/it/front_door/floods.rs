@@ -13,13 +13,13 @@ async fn honest(api: &Api) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn floods_of_frames_are_closed_and_fill_no_log() {
+async fn floods_of_frames_close_their_connection_and_do_not_fill_the_log() {
     // Held to the end: Postgres stops when no database of it is in use.
     let database = Database::fresh().await;
     let (program, log) = Program::logged(&database).await;
     program.api.submit(new_job("film", vec![new_stage("voice")])).await;
     let floods = [
-        ("acknowledgements that nobody asked for", frame(PING, ACK, 0, &[7; 8])),
+        ("acknowledgements without a ping", frame(PING, ACK, 0, &[7; 8])),
         ("pings", frame(PING, 0, 0, &[7; 8])),
         ("settings", frame(SETTINGS, 0, 0, &[])),
         ("priorities", frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 16])),

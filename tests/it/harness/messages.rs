@@ -13,7 +13,6 @@ pub fn new_job(job_id: &str, stages: Vec<StageSpec>) -> proto::SubmitJobRequest 
     proto::SubmitJobRequest { job_id, kind: "film".to_owned(), stages, ..Default::default() }
 }
 
-/// A new stage.
 pub fn new_stage(name: &str) -> StageSpec {
     StageSpec { name: name.to_owned(), ..Default::default() }
 }
@@ -73,12 +72,10 @@ pub fn unique() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-/// So many seconds.
 pub fn seconds(seconds: u64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds: i64::try_from(seconds).expect("not so many"), nanos: 0 })
 }
 
-/// So many milliseconds.
 pub fn millis(millis: i64) -> Option<prost_types::Duration> {
     let nanos = i32::try_from(millis % 1_000 * 1_000_000).expect("below a second");
     Some(prost_types::Duration { seconds: millis / 1_000, nanos })
@@ -106,7 +103,7 @@ pub fn state_of(job: &proto::Job, name: &str) -> StageState {
     stage(job, name).state()
 }
 
-/// A document.
+/// A JSON object as protobuf has it; `null` is none.
 pub fn struct_of(json: serde_json::Value) -> Option<Struct> {
     match value_of(json).kind {
         Some(Kind::StructValue(document)) => Some(document),

@@ -22,14 +22,14 @@ pub fn amount(resource: &str, amount: i64) -> PermitClaim {
     PermitClaim { amount, ..claim(resource) }
 }
 
-/// A wish for a permit that does not wait.
-pub fn wish(claims: Vec<PermitClaim>) -> proto::AcquirePermitRequest {
+/// An AcquirePermit request that does not wait.
+pub fn acquire_request(claims: Vec<PermitClaim>) -> proto::AcquirePermitRequest {
     proto::AcquirePermitRequest { claims, holder: "worker".to_owned(), ttl: seconds(60), ..Default::default() }
 }
 
-/// A wish that waits for as long as the tests are patient.
+/// An AcquirePermit request that waits for [`PATIENCE`].
 pub fn patient(claims: Vec<PermitClaim>) -> proto::AcquirePermitRequest {
-    proto::AcquirePermitRequest { wait: seconds(PATIENCE.as_secs()), ..wish(claims) }
+    proto::AcquirePermitRequest { wait: seconds(PATIENCE.as_secs()), ..acquire_request(claims) }
 }
 
 /// A release after success.
@@ -53,9 +53,9 @@ impl Api {
         PermitServiceClient::new(self.channel.clone())
     }
 
-    /// What came of a wish.
-    pub async fn ask(&self, wish: proto::AcquirePermitRequest) -> Result<proto::Permit, proto::PermitDenial> {
-        match ok(self.permits().acquire_permit(wish).await).result.expect("an outcome") {
+    /// Sends an AcquirePermit request; an error is its denial.
+    pub async fn ask(&self, request: proto::AcquirePermitRequest) -> Result<proto::Permit, proto::PermitDenial> {
+        match ok(self.permits().acquire_permit(request).await).result.expect("an outcome") {
             Outcome::Permit(permit) => Ok(permit),
             Outcome::Denial(denial) => Err(denial),
         }
@@ -91,7 +91,6 @@ impl Api {
         ok(self.permits().update_resource(update).await).resource.expect("the resource")
     }
 
-    /// Reads a resource.
     pub async fn resource(&self, name: &str) -> proto::Resource {
         let get = proto::GetResourceRequest { name: name.to_owned() };
         ok(self.permits().get_resource(get).await).resource.expect("a resource")

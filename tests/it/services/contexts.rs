@@ -30,9 +30,9 @@ async fn a_context_changes_under_the_versions_of_its_job() {
 
     let mut stale = set("drafts", json!(0));
     stale.expected_field_version = Some(2);
-    let told = api.jobs().update_job(UpdateJobRequest { priority: Some(1), ..change("film", vec![stale]) }).await;
-    let told = refused(told, Code::Aborted, "VERSION_MISMATCH");
-    assert_eq!((told.field.as_deref(), &*told.metadata["actual"]), (Some("context_operations[0]"), "4"));
+    let received = api.jobs().update_job(UpdateJobRequest { priority: Some(1), ..change("film", vec![stale]) }).await;
+    let received = refused(received, Code::Aborted, "VERSION_MISMATCH");
+    assert_eq!((received.field.as_deref(), &*received.metadata["actual"]), (Some("context_operations[0]"), "4"));
     let wrong = api.jobs().update_job(change("film", vec![increment("script", 1.0)])).await;
     refused(wrong, Code::FailedPrecondition, "WRONG_TYPE");
     let text = json!("x".repeat(40_000));
@@ -49,7 +49,7 @@ async fn a_context_changes_under_the_versions_of_its_job() {
 }
 
 #[tokio::test]
-async fn an_update_of_a_context_is_repeated_as_it_was() {
+async fn repeat_of_a_context_update_returns_the_first_response() {
     let server = Server::start().await;
     let api = &server.api;
     api.submit(new_job("film", vec![new_stage("voice")])).await;

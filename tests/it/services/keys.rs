@@ -1,4 +1,4 @@
-//! API keys: what is stored of them and what is told, repeats, rotation, revocation, bounds, and many who write them at once.
+//! API keys: what is stored of them and what is returned, repeats, rotation, revocation, bounds, and concurrent writers.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -186,7 +186,7 @@ async fn a_replay_changes_nothing_and_shows_no_token() {
 }
 
 #[tokio::test]
-async fn what_makes_no_key_is_refused_by_its_field() {
+async fn invalid_keys_are_refused_with_the_field() {
     let server = Server::start().await;
     let admin = || server.api.admin();
     let bad = |change: &dyn Fn(&mut proto::CreateKeyRequest)| {
@@ -300,7 +300,7 @@ fn store(server: &Server) -> Store {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_reads_what_changed_since_a_version_misses_nothing() {
+async fn reads_of_changes_since_a_version_miss_none() {
     let a = Server::start().await;
     let b = a.beside().await;
     let store = store(&a);

@@ -22,7 +22,7 @@ fn queued(name: &str, queue: &str) -> StageSpec {
 }
 
 #[tokio::test]
-async fn a_lease_carries_all_that_is_needed() {
+async fn lease_has_all_that_a_worker_needs() {
     let server = Server::start().await;
     let optional = StageSpec { on_failure: StageOnFailure::Continue.into(), ..queued("optional", "first") };
     let render = StageSpec {
@@ -96,7 +96,7 @@ async fn a_poll_without_work_is_answered_when_its_wait_is_over() {
 }
 
 #[tokio::test]
-async fn max_stages_and_queues_bound_what_one_gets() {
+async fn max_stages_and_queues_bound_the_leases_of_a_call() {
     let server = Server::start().await;
     let stages = (0..6).map(|i| queued(&format!("s{i}"), ["red", "green", "blue"][i % 3])).collect();
     server.api.submit(new_job("film", stages)).await;
@@ -162,7 +162,7 @@ async fn direct_stages_are_never_leased() {
 }
 
 #[tokio::test]
-async fn each_beat_of_a_heartbeat_stands_alone() {
+async fn each_renewal_of_a_heartbeat_succeeds_or_fails_alone() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("a"), new_stage("b"), new_stage("c")])).await;
     let leases = server.api.lease_now("default", 3).await;
@@ -186,7 +186,7 @@ async fn each_beat_of_a_heartbeat_stands_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_workers_share_a_queue_without_doing_anything_twice() {
+async fn many_workers_share_a_queue_and_run_each_stage_once() {
     let server = Server::start().await;
     let stages = (0..300).map(|i| new_stage(&format!("s{i}"))).collect();
     server.api.submit(new_job("film", stages)).await;

@@ -12,11 +12,12 @@ use crate::harness::*;
 /// The code and the reason of a result, and the field that it names.
 fn status_of(result: &StageOutcomeResult) -> (Code, String, Option<String>) {
     let status = result.status.as_ref().expect("each result has a status");
-    let told = tonic::Status::with_details(Code::from(status.code), &*status.message, status.encode_to_vec().into());
-    let details = told.get_error_details();
+    let received =
+        tonic::Status::with_details(Code::from(status.code), &*status.message, status.encode_to_vec().into());
+    let details = received.get_error_details();
     let reason = details.error_info().map(|info| info.reason.clone()).unwrap_or_default();
     let violation = details.bad_request().and_then(|bad| bad.field_violations.first());
-    (told.code(), reason, violation.map(|violation| violation.field.clone()))
+    (received.code(), reason, violation.map(|violation| violation.field.clone()))
 }
 
 fn refusal(code: Code, reason: &str) -> (Code, String, Option<String>) {
@@ -69,7 +70,7 @@ async fn each_outcome_has_a_result_of_its_own() {
     assert_eq!(done.results[5].applied_job_version, done.results[0].applied_job_version);
     let job = server.api.job("film").await;
     assert_eq!(state_of(&job, "s3"), StageState::Running, "the refused one is still held");
-    assert_eq!(state_of(&job, "s5"), StageState::Running, "and so is the one that was not told of");
+    assert_eq!(state_of(&job, "s5"), StageState::Running, "and so is the one without an outcome");
 }
 
 #[tokio::test]
@@ -99,9 +100,9 @@ async fn all_or_none_is_one_commit_and_its_repeat_is_answered() {
     let all = |outcomes| CompleteStagesRequest { outcomes, all_or_none: true, ..Default::default() };
     let with_refused = all(vec![completed(&leases[0]), released(&leases[2]), completed(&leases[1])]);
     let before = server.api.job("film").await;
-    let told = server.api.workers().complete_stages(with_refused).await;
-    let told = refused(told, Code::FailedPrecondition, "INVALID_TRANSITION");
-    assert_eq!(told.metadata["index"], "1");
+    let received = server.api.workers().complete_stages(with_refused).await;
+    let received = refused(received, Code::FailedPrecondition, "INVALID_TRANSITION");
+    assert_eq!(received.metadata["index"], "1");
     assert_eq!(server.api.job("film").await, before, "nothing was done");
 
     let failing = failed(&leases[1], failure(FailureClass::ClientError));
@@ -119,8 +120,8 @@ async fn all_or_none_is_one_commit_and_its_repeat_is_answered() {
     assert_eq!(states, [StageState::Succeeded, StageState::Failed]);
     let other = CompleteStagesRequest { outcomes: vec![completed(&leases[0])], ..request };
     refused(server.api.workers().complete_stages(other).await, Code::InvalidArgument, "REQUEST_ID_REUSED");
-    let told = server.api.workers().complete_stages(all(outcomes)).await;
-    refused(told, Code::FailedPrecondition, "INVALID_TRANSITION");
+    let received = server.api.workers().complete_stages(all(outcomes)).await;
+    refused(received, Code::FailedPrecondition, "INVALID_TRANSITION");
 }
 
 #[tokio::test]

@@ -73,7 +73,7 @@ async fn namespaces_keep_jobs_queues_and_requests_apart() {
 }
 
 #[tokio::test]
-async fn the_server_says_what_it_is_and_does() {
+async fn server_info_and_statistics_describe_the_server() {
     let server = Server::start().await;
     let info = ok(server.api.admin().get_server_info(proto::GetServerInfoRequest {}).await);
     assert_eq!(info.version, env!("CARGO_PKG_VERSION"));
@@ -120,7 +120,7 @@ async fn the_server_says_what_it_is_and_does() {
 }
 
 #[tokio::test]
-async fn health_is_told_of_every_service() {
+async fn health_is_reported_for_every_service() {
     let server = Server::start().await;
     for service in ["", "interlock.v1.JobService", "interlock.v1.WorkerService", "interlock.v1.AdminService"] {
         eventually("serving", async || {

@@ -107,9 +107,9 @@ async fn a_completion_is_replayed_by_token_and_content() {
         artifacts: struct_of(json!({ "x": 2 })),
         ..Default::default()
     };
-    let told =
+    let received =
         refused(server.api.workers().complete_stage(other).await, Code::FailedPrecondition, "INVALID_TRANSITION");
-    assert_eq!(told.metadata["state"], "SUCCEEDED");
+    assert_eq!(received.metadata["state"], "SUCCEEDED");
     let fail = proto::FailStageRequest { target: token(&lease), ..Default::default() };
     refused(server.api.workers().fail_stage(fail).await, Code::FailedPrecondition, "INVALID_TRANSITION");
     assert_eq!(server.api.job("film").await, before);
@@ -191,7 +191,7 @@ async fn a_skipped_stage_that_the_job_needs_fails_it() {
 }
 
 #[tokio::test]
-async fn a_failing_job_tells_its_holders_and_waits_for_them() {
+async fn failing_job_cancels_its_running_stages_and_waits_for_them() {
     let server = Server::start().await;
     server.api.submit(new_job("film", ["a", "b", "c"].map(new_stage).to_vec())).await;
     let leases = server.api.lease_now("default", 2).await;
@@ -199,7 +199,7 @@ async fn a_failing_job_tells_its_holders_and_waits_for_them() {
     let job = server.api.job("film").await;
     assert!(job.failure.is_some() && job.cancel_deadline_time.is_some() && job.end_time.is_none());
     assert_eq!(state_of(&job, "c"), StageState::Skipped, "nothing more is started");
-    assert_eq!(server.api.beat(&leases[1], None).await.directive(), proto::LeaseDirective::Cancel);
+    assert_eq!(server.api.renew_lease(&leases[1], None).await.directive(), proto::LeaseDirective::Cancel);
     server.api.complete(&leases[1], json!({ "kept": 1 })).await;
     let job = server.api.job("film").await;
     assert_eq!((job.state(), state_of(&job, &leases[1].stage_name)), (JobState::Failed, StageState::Succeeded));

@@ -68,7 +68,7 @@ async fn half_done_here_and_new_there() -> (Server, Server) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_is_one_of_the_new_job() {
+async fn write_after_a_recreation_changes_the_new_job() {
     for expected in [Some(3), None] {
         let (a, b) = half_done_here_and_new_there().await;
         let updated = ok(a.api.jobs().update_job(priority(9, expected)).await);
@@ -100,7 +100,7 @@ async fn a_stage_that_only_the_new_job_has_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn progress_of_the_old_job_is_none_of_the_new_ones() {
+async fn progress_of_the_old_job_does_not_reach_the_new_one() {
     for expected in [Some(3), None] {
         let (a, b) = two().await;
         submit(&a.api, &["voice", "old"]).await;
@@ -118,7 +118,7 @@ async fn progress_of_the_old_job_is_none_of_the_new_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn that_the_old_job_had_ended_does_not_delete_the_new_one() {
+async fn retention_of_the_old_job_does_not_delete_the_new_one() {
     for expected in [Some(2), None] {
         let (a, b) = two().await;
         submit(&a.api, &["voice"]).await;
@@ -134,7 +134,7 @@ async fn that_the_old_job_had_ended_does_not_delete_the_new_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_of_the_old_job_is_no_fence_beside_the_new_one() {
+async fn lease_of_the_old_job_is_refused_as_a_fence() {
     let (a, b) = two().await;
     submit(&a.api, &["voice"]).await;
     let lease = a.api.lease("default").await;
@@ -150,7 +150,7 @@ async fn a_lease_of_the_old_job_is_no_fence_beside_the_new_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_of_a_record_is_one_of_the_new_record() {
+async fn write_after_a_recreation_changes_the_new_record() {
     for expected in [Some(1), None] {
         let (a, b) = two().await;
         a.api.update_record("r", vec![set("n", json!(7)), set("old", json!(true))]).await;
@@ -166,7 +166,7 @@ async fn a_change_of_a_record_is_one_of_the_new_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_about_a_record_is_about_the_new_record() {
+async fn response_after_a_recreation_shows_the_new_record() {
     let (a, b) = two().await;
     a.api.update_record("r", vec![set("n", json!(7))]).await;
     let (collection, record_id) = (COLLECTION.to_owned(), "r".to_owned());

@@ -30,7 +30,7 @@ async fn a_failed_job_is_run_again_where_it_failed() {
     assert_eq!(stage(&job, "voice").artifacts, struct_of(json!({ "wav": 1 })));
     assert_eq!((state_of(&job, "mix"), stage(&job, "mix").attempt), (StageState::Ready, 0));
     assert_eq!(state_of(&job, "render"), StageState::Blocked);
-    assert!(job.progress < 0.34, "a new run begins anew: {}", job.progress);
+    assert!(job.progress < 0.34, "a new run begins at zero: {}", job.progress);
     // What held it in the run before is lost for good.
     let late = proto::CompleteStageRequest { target: token(&first), ..Default::default() };
     refused(server.api.workers().complete_stage(late).await, Code::FailedPrecondition, "LEASE_LOST");

@@ -32,7 +32,7 @@ fn rich() -> SubmitJobRequest {
 }
 
 #[tokio::test]
-async fn a_job_comes_back_as_it_was_submitted() {
+async fn job_is_read_as_it_was_submitted() {
     let server = Server::start().await;
     let request = rich();
     let response = ok(server.api.jobs().submit_job(request.clone()).await);
@@ -78,13 +78,13 @@ async fn a_job_without_stages_has_one() {
 }
 
 #[tokio::test]
-async fn a_dry_run_says_what_would_be_and_stores_nothing() {
+async fn dry_run_returns_the_job_and_stores_nothing() {
     let server = Server::start().await;
     let dry = SubmitJobRequest { validate_only: true, ..rich() };
     let response = ok(server.api.jobs().submit_job(dry).await);
-    let told = response.job.expect("a job");
-    assert_eq!((told.version, response.applied_version, &*told.job_id), (0, 0, "film"));
-    assert_eq!((told.stages.len(), state_of(&told, "render")), (4, StageState::Blocked));
+    let received = response.job.expect("a job");
+    assert_eq!((received.version, response.applied_version, &*received.job_id), (0, 0, "film"));
+    assert_eq!((received.stages.len(), state_of(&received, "render")), (4, StageState::Blocked));
     let nameless = SubmitJobRequest { validate_only: true, ..new_job("", Vec::new()) };
     assert_eq!(server.api.submit(nameless).await.job_id, "");
     let get = proto::GetJobRequest { job_id: "film".into() };
@@ -118,7 +118,7 @@ async fn a_repeat_with_the_same_request_id_makes_one_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repeat_is_known_after_a_restart_and_tells_the_job_of_now() {
+async fn repeat_after_a_restart_returns_the_current_job() {
     let server = Server::start().await;
     let request = SubmitJobRequest { request_id: request_id(), ..new_job("film", vec![new_stage("s")]) };
     server.api.submit(request.clone()).await;
@@ -165,8 +165,8 @@ async fn a_batch_is_all_or_nothing_in_the_order_of_the_request() {
     let mut clashing: Vec<_> = (200..300).map(|i| new_job(&format!("job-{i}"), Vec::new())).collect();
     clashing.push(new_job("job-7", Vec::new()));
     let batch = proto::BatchSubmitJobsRequest { jobs: clashing, ..Default::default() };
-    let told = refused(server.api.jobs().batch_submit_jobs(batch).await, Code::AlreadyExists, "JOB_ALREADY_EXISTS");
-    assert_eq!(told.metadata["job_id"], "job-7");
+    let received = refused(server.api.jobs().batch_submit_jobs(batch).await, Code::AlreadyExists, "JOB_ALREADY_EXISTS");
+    assert_eq!(received.metadata["job_id"], "job-7");
     let list = proto::ListJobsRequest { page_size: 1_000, ..Default::default() };
     assert_eq!(ok(server.api.jobs().list_jobs(list).await).jobs.len(), 200);
 }

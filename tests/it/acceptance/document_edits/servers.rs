@@ -24,7 +24,7 @@ async fn workers_of_two_servers_keep_the_same_rules() {
     editors.join(&beside, &vendor, 4).await;
     let jobs = editors.finish(api, &documents).await;
     println!("{} edits in {:?}, at most {} at once", vendor.count(200), vendor.now() - begin, vendor.most_open());
-    println!("nobody called for {:?} at the longest", vendor.longest_silence());
+    println!("no call for {:?} at the longest", vendor.longest_silence());
     assert!(vendor.longest_silence() < SOON, "slides waited for nothing for {:?}", vendor.longest_silence());
     for job in &jobs {
         assert_eq!(

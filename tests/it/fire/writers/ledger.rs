@@ -1,4 +1,4 @@
-//! What clients were told of each job's versions, and whether all of it can be true.
+//! The versions of each job that clients received, and whether they fit one history.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -30,18 +30,18 @@ struct Page {
 /// The pages of all jobs.
 pub struct Ledger {
     pages: Vec<Mutex<Page>>,
-    /// The newest version that any client was told.
+    /// The newest version that any client received.
     newest: Vec<AtomicI64>,
 }
 
-/// How much was told.
-pub struct Told {
+/// Counts of what was received.
+pub struct LedgerCounts {
     pub applied: usize,
     pub refused: usize,
     pub reads: usize,
 }
 
-impl fmt::Display for Told {
+impl fmt::Display for LedgerCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -58,7 +58,7 @@ impl Ledger {
         Self { pages, newest: (0..jobs).map(|_| AtomicI64::new(1)).collect() }
     }
 
-    /// The newest version that anybody was told.
+    /// The newest version that any client received.
     pub fn newest(&self, job: usize) -> i64 {
         self.newest[job].load(Ordering::Relaxed)
     }
@@ -76,7 +76,7 @@ impl Ledger {
         self.pages[job].lock().expect("no panic").named.push(named);
     }
 
-    /// A read told a version.
+    /// A read returned a version.
     pub fn saw(&self, job: usize, version: i64, sent: Instant) {
         let named = Named { version, expected: None, span: self.answered(job, version, sent) };
         self.pages[job].lock().expect("no panic").named.push(named);
@@ -89,8 +89,8 @@ impl Ledger {
     }
 
     /// Checks everything against the versions that the jobs have at the end, when no call is under way.
-    pub fn check(&self, last: &[i64]) -> Told {
-        let mut told = Told { applied: 0, refused: 0, reads: 0 };
+    pub fn check(&self, last: &[i64]) -> LedgerCounts {
+        let mut received = LedgerCounts { applied: 0, refused: 0, reads: 0 };
         for (job, (page, last)) in self.pages.iter().zip(last).enumerate() {
             let mut page = page.lock().expect("no panic");
             page.applied.sort_unstable_by_key(|(version, _)| *version);
@@ -108,14 +108,14 @@ impl Ledger {
             }
             for named in &page.named {
                 let version = usize::try_from(named.version).expect("not negative");
-                let what = format!("job {job}, expected {:?}, told {version}, last {last}", named.expected);
+                let what = format!("job {job}, expected {:?}, received {version}, last {last}", named.expected);
                 assert!((1..=versions.len() + 1).contains(&version), "never existed: {what}");
                 assert!(born[version].is_none_or(|born| born <= named.span.answered), "not yet there: {what}");
                 assert!(replaced[version].is_none_or(|gone| gone >= named.span.sent), "already replaced: {what}");
-                *(if named.expected.is_some() { &mut told.refused } else { &mut told.reads }) += 1;
+                *(if named.expected.is_some() { &mut received.refused } else { &mut received.reads }) += 1;
             }
-            told.applied += versions.len();
+            received.applied += versions.len();
         }
-        told
+        received
     }
 }

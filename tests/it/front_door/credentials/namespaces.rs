@@ -13,7 +13,7 @@ async fn create(scene: &Scene, names: &[&str]) {
     }
 }
 
-/// All namespaces that a key is told of, in pages of two.
+/// All namespaces that a key can list, in pages of two.
 async fn listed(scene: &Scene, key: &Key) -> Vec<String> {
     let (mut names, mut page_token) = (Vec::new(), String::new());
     loop {
@@ -63,7 +63,7 @@ async fn a_key_reads_and_writes_only_where_it_is_valid() {
 }
 
 #[tokio::test]
-async fn tokens_of_another_namespace_are_worth_nothing() {
+async fn tokens_of_another_namespace_are_refused() {
     let scene = Scene::start().await;
     create(&scene, &["theirs", "mine"]).await;
     let (open, api) = (&scene.open.api, &scene.server.api);
@@ -71,7 +71,7 @@ async fn tokens_of_another_namespace_are_worth_nothing() {
     ok(open.jobs().submit_job(within("theirs", request)).await);
     let poll = proto::LeaseStagesRequest { worker_id: "w".to_owned(), wait: seconds(10), ..Default::default() };
     let lease = ok(open.workers().lease_stages(within("theirs", poll)).await).leases.remove(0);
-    let acquired = ok(open.permits().acquire_permit(within("theirs", wish(vec![claim("lock")]))).await);
+    let acquired = ok(open.permits().acquire_permit(within("theirs", acquire_request(vec![claim("lock")]))).await);
     let Some(proto::acquire_permit_response::Result::Permit(permit)) = acquired.result else { panic!("a permit") };
 
     let key = scene.key(&[Role::Work], &["mine"]).await;

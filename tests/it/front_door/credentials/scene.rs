@@ -23,7 +23,6 @@ pub struct Scene {
     pub server: Server,
 }
 
-/// An API key.
 #[derive(Clone, Debug)]
 pub struct Key {
     pub id: String,
@@ -133,7 +132,7 @@ pub async fn call(api: &Api, path: &str, metadata: &[(&'static str, String)], me
     }
 }
 
-/// The same, once.
+/// As [`call`], without a second try.
 pub async fn call_once(api: &Api, path: &str, metadata: &[(&'static str, String)], message: &[u8]) -> Outcome {
     let mut client = Grpc::new(api.channel.clone());
     client.ready().await.expect("a connection");

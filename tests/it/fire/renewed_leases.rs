@@ -1,4 +1,4 @@
-//! Leases that are kept by heartbeats through several servers, which are killed in turn: none of them is lost, and those of silent workers are
+//! Leases that are renewed through several servers, which are killed one after the other: none of them is lost, and those of silent workers are
 //! taken all the while.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -59,7 +59,7 @@ async fn keep(fleet: &Fleet, leases: &[proto::Lease], counts: &Counts) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kept_leases_outlive_their_servers_and_silent_ones_do_not() {
+async fn renewed_leases_outlive_their_servers_and_silent_ones_expire() {
     let cluster = interlock::dev::TestCluster::own(Durability::Full).await.expect("a Postgres");
     let fleet = Fleet::start(Database::fresh_in(&cluster).await, SERVERS).await;
     let (api, counts) = (fleet.api(), Counts::default());
