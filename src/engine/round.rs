@@ -16,6 +16,7 @@ use super::traced::GroupSpan;
 use super::world::{Key, World};
 use crate::error::Error;
 use crate::failpoint;
+use crate::feed::follow::FollowedRecords;
 use crate::figures::Sparse;
 use crate::figures::writer::LaneFigures;
 use crate::operation;
@@ -215,8 +216,7 @@ impl Round {
                             Some(record) => shared.cache.put(key.clone(), Cached::Record(record.clone())),
                             None => shared.cache.remove(key),
                         }
-                        let at = after.as_ref().map(|record| (record.version, record.create_time));
-                        shared.followers.note(record, at);
+                        shared.hub.publish_state::<FollowedRecords>(record, after.as_ref());
                     }
                 }
                 Key::Resource(resource) => {

@@ -26,7 +26,7 @@ use crate::proto::record_service_server::RecordServiceServer;
 use crate::proto::transaction_service_server::TransactionServiceServer;
 use crate::proto::worker_service_server::WorkerServiceServer;
 use crate::store::Store;
-use crate::task::Loops;
+use crate::task::BackgroundJobs;
 
 /// The parts of a running server that calls need; cheap to clone.
 #[derive(Clone)]
@@ -46,7 +46,7 @@ pub struct Services {
     /// How often clients may call, and what was refused.
     pub rate_limiter: Arc<RateLimiter>,
     /// What runs in the background, for GetStatistics.
-    pub loops: Arc<Loops>,
+    pub loops: Arc<BackgroundJobs>,
     /// The namespaces by name.
     pub namespaces: Arc<Namespaces>,
     /// Cancelled when the drain begins: who waits is answered.
