@@ -23,7 +23,7 @@ use crate::server::Operators;
 use crate::store::Store;
 use crate::store::connection::Target;
 use crate::store::pool::PoolSettings;
-use crate::task::{Loops, TaskSettings};
+use crate::task::{BackgroundJobs, TaskSettings};
 use crate::{credentials, engine, proto, server, store};
 
 /// The file descriptor sets of everything that is served: they drive reflection and the table of known methods.
@@ -48,7 +48,7 @@ pub struct App {
     pub operators: Arc<Operators>,
     engine: Engine,
     namespaces: Arc<Namespaces>,
-    loops: Arc<Loops>,
+    loops: Arc<BackgroundJobs>,
     dispatching: JoinHandle<()>,
     keeping: JoinHandle<()>,
     /// Reads credentials.
@@ -76,7 +76,7 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
         reap_grace: config.reap_grace.get(),
         history_days: i32::try_from(config.history_days).unwrap_or(i32::MAX),
     };
-    let loops = Arc::new(Loops::start(&engine, tasks, &shutdown));
+    let loops = Arc::new(BackgroundJobs::start(&engine, tasks, &shutdown));
     let statistics = Arc::new(Statistics::new(methods()?));
     let rate_limiter = Arc::new(RateLimiter::new(client_rates(config)));
     let namespaces = Arc::new(Namespaces::new(store.clone()));

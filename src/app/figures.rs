@@ -14,7 +14,7 @@ use crate::figures::writer::LaneKind;
 use crate::figures::{Page, Samples};
 use crate::rpc::code_name;
 use crate::store::Store;
-use crate::task::Loops;
+use crate::task::BackgroundJobs;
 
 /// Resources that are named as having an open breaker; the others are only counted.
 const MAX_RESOURCES: usize = 50;
@@ -29,7 +29,7 @@ pub(super) struct Parts {
     pub dispatcher: Arc<Dispatcher>,
     pub statistics: Arc<Statistics>,
     pub rate_limiter: Arc<RateLimiter>,
-    pub loops: Arc<Loops>,
+    pub loops: Arc<BackgroundJobs>,
     pub serving: watch::Receiver<bool>,
     pub started: SystemTime,
 }
@@ -62,7 +62,7 @@ pub(super) fn page(parts: Parts) -> Page {
     page.measure(move |samples| permits(samples, &shared));
     parts.hub.figures.show(&mut page);
     let hub = parts.hub;
-    page.measure(move |samples| samples.gauge("topics", "Jobs that somebody follows", hub.followed().len() as f64));
+    page.measure(move |samples| samples.gauge("topics", "Jobs that somebody follows", hub.followed_jobs() as f64));
     let loops = parts.loops;
     page.measure(move |samples| background(samples, &loops));
     page
@@ -161,11 +161,11 @@ fn permits(samples: &mut Samples<'_>, shared: &crate::engine::Shared) -> fmt::Re
     samples.gauges("breaker_open", "1 for each resource whose breaker is open or half open, for at most 50", rows)
 }
 
-fn background(samples: &mut Samples<'_>, loops: &Loops) -> fmt::Result {
-    let turn = f64::from(u8::from(loops.has_turn()));
+fn background(samples: &mut Samples<'_>, loops: &BackgroundJobs) -> fmt::Result {
+    let turn = f64::from(u8::from(loops.is_leader()));
     samples.gauge("background_turn", "1 on the server that does what concerns all servers, else 0", turn)?;
     let each = loops.snapshot();
-    let counted = |value: fn(&crate::task::LoopFigures) -> u64| {
+    let counted = |value: fn(&crate::task::BackgroundJobFigures) -> u64| {
         each.iter().map(move |figures| ([("loop", figures.name)], value(figures)))
     };
     samples.counters("loop_runs", "How often a background loop looked", counted(|it| it.runs))?;

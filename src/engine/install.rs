@@ -3,6 +3,7 @@
 use super::cache::Cacheable;
 use super::shared::Shared;
 use crate::domain::job::Job;
+use crate::feed::follow::FollowedRecords;
 use crate::operation::overlay::{Change, Key, Keyed, Overlay, match_key};
 
 /// Installs what was committed: those of the keys whose component `is_committed`.
@@ -64,8 +65,7 @@ fn publish(shared: &Shared, overlay: &Overlay, key: &Key) {
         },
         Key::Record(id) => {
             if let Some(change) = tables.records.change(id) {
-                let at = change.after.as_ref().map(|record| (record.version, record.create_time));
-                shared.followers.note(id, at);
+                shared.hub.publish_state::<FollowedRecords>(id, change.after.as_ref());
             }
         }
         Key::Resource(id) => {

@@ -10,7 +10,6 @@
 pub mod cache;
 pub mod clock;
 pub mod dispatcher;
-pub mod followers;
 pub mod grace;
 pub mod group;
 mod held;

@@ -14,6 +14,7 @@ use super::shared::Shared;
 use super::traced::GroupSpan;
 use crate::error::Error;
 use crate::failpoint;
+use crate::feed::follow::FollowedRecords;
 use crate::figures::Sparse;
 use crate::figures::writer::LaneFigures;
 use crate::operation;

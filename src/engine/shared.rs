@@ -7,13 +7,11 @@ use super::EngineSettings;
 use super::cache::Cache;
 use super::clock::Clock;
 use super::dispatcher::heads::Heads;
-use super::followers::Followers;
 use super::grace::Grace;
 use super::held::HeldTables;
 use super::last_write::LastWrite;
 use super::permits::Permits;
 use super::recent::Recent;
-use crate::domain::record::RecordKey;
 use crate::feed::Hub;
 use crate::figures::jobs::JobFigures;
 use crate::figures::writer::WriterFigures;
@@ -45,8 +43,6 @@ pub struct Shared {
     pub figures: WriterFigures,
     /// What commits did to jobs.
     pub jobs: Arc<JobFigures>,
-    /// Who wants to hear of records that change.
-    pub followers: Arc<Followers<RecordKey>>,
     /// What follows from commits of resources.
     pub permits: Permits,
     /// What can be leased next.
@@ -74,7 +70,6 @@ impl Shared {
             grace: Grace::default(),
             figures: WriterFigures::default(),
             jobs: Arc::default(),
-            followers: Arc::default(),
             permits: Permits::new(),
             heads: Heads::default(),
             visited: Recent::new(VISITED_FOR),

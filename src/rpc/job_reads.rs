@@ -132,12 +132,11 @@ pub async fn list_job_events(
     Ok(proto::ListJobEventsResponse { events, next_page_token })
 }
 
-/// WaitJob. Who waits costs no query: after the first look it hears from the hub, which is followed before that look, so
-/// that nothing is missed in between.
+/// WaitJob. A wait costs one read: the job is followed from before that read, so no commit after it is missed.
 pub async fn wait_job(caller: Caller, request: proto::WaitJobRequest) -> Result<proto::WaitJobResponse> {
     let named = steer::named_job(caller.namespace, &request.job_id)?;
     let wait = steer::wait(request.wait.as_ref())?;
-    // Without a look at the job in time there is nothing to say about it.
+    // If the job was not read in time, there is nothing to answer.
     Caller::soon_after(wait, wait_for_end(&caller, &named, wait)).await.unwrap_or(Err(Error::StoreUnavailable))
 }
 
@@ -151,12 +150,12 @@ async fn wait_for_end(caller: &Caller, named: &steer::NamedJob, wait: Duration) 
         if terminal || end <= Instant::now() || caller.services.shutdown.is_cancelled() {
             return Ok(proto::WaitJobResponse { job: Some(convert::job(&job, &documents)?), terminal });
         }
-        // So that what the job did before this look is no news.
-        caller.services.hub.learn(&job, caller.services.engine.now());
+        // So that steps from before this read do not wake the wait.
+        caller.services.hub.publish_found(&job, caller.services.engine.now());
         drop((job, documents));
         let ended = async {
-            while !follower.topic.has_ended() {
-                follower.heard().await;
+            while !follower.has_ended() {
+                follower.changed().await;
             }
         };
         tokio::select! {

@@ -42,6 +42,7 @@ mod server_figures;
 mod services;
 mod stage_writes;
 pub mod status;
+mod streams;
 mod submit_jobs;
 mod transaction_service;
 mod watch;

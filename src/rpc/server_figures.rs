@@ -16,7 +16,7 @@ use crate::domain::record::{MAX_CONTEXT_BYTES, MAX_FIELD_BYTES, MAX_FIELDS, MAX_
 use crate::domain::stage::DEFAULT_LEASE;
 use crate::figures::Counter;
 use crate::proto::*;
-use crate::task::LoopFigures;
+use crate::task::BackgroundJobFigures;
 
 /// What this server can do.
 const CAPABILITIES: [&str; 6] = ["admin", "jobs", "permits", "records", "transactions", "workers"];
@@ -162,10 +162,10 @@ fn feed(services: &Services) -> FeedStatistics {
     let read = |counter: &Counter| count(counter.get());
     FeedStatistics {
         watchers: count(counters.watching()),
-        topics: figure(services.hub.followed().len()),
-        changes_sent: read(&counters.steps_told),
-        snapshots_sent: read(&counters.snapshots_told),
-        gaps_sent: read(&counters.gaps_told),
+        topics: figure(services.hub.followed_jobs()),
+        changes_sent: read(&counters.steps_sent),
+        snapshots_sent: read(&counters.snapshots_sent),
+        gaps_sent: read(&counters.gaps_sent),
         snapshots_read: read(&counters.snapshots_read),
         histories_read: read(&counters.histories_read),
         hints_sent: read(&counters.hints_sent),
@@ -208,7 +208,7 @@ fn rate_limits(services: &Services) -> RateLimitStatistics {
     }
 }
 
-fn background(figures: &LoopFigures) -> LoopStatistics {
+fn background(figures: &BackgroundJobFigures) -> LoopStatistics {
     LoopStatistics {
         name: figures.name.to_owned(),
         runs: count(figures.runs),

@@ -13,7 +13,7 @@ use crate::engine::dispatcher::Dispatcher;
 use crate::error::Result;
 use crate::feed::Hub;
 use crate::store::Store;
-use crate::task::Loops;
+use crate::task::BackgroundJobs;
 
 /// The parts of a running server that calls need; cheap to clone.
 #[derive(Clone)]
@@ -32,8 +32,8 @@ pub struct Services {
     pub statistics: Arc<Statistics>,
     /// The rate limits of clients and the refusals by them.
     pub rate_limiter: Arc<RateLimiter>,
-    /// The background loops, for GetStatistics.
-    pub loops: Arc<Loops>,
+    /// What runs in the background, for GetStatistics.
+    pub loops: Arc<BackgroundJobs>,
     /// The namespaces by name.
     pub namespaces: Arc<Namespaces>,
     /// Cancelled when the drain begins; waiting calls are then answered at once.

@@ -38,7 +38,7 @@ use crate::store::Store;
 use crate::store::connection::Target;
 use crate::store::pool::PoolSettings;
 use crate::store::tests::database;
-use crate::task::{Loops, TaskSettings};
+use crate::task::{BackgroundJobs, TaskSettings};
 
 struct Server {
     services: Arc<Services>,
@@ -66,7 +66,7 @@ async fn server_with(settings: FeedSettings) -> Server {
     tokio::spawn(dispatcher.clone().run(shutdown.clone()));
     let methods = Methods::from_descriptors(&[FILE_DESCRIPTOR_SET]).expect("our own descriptors");
     let services = Arc::new(Services {
-        loops: Arc::new(Loops::start(&engine, TaskSettings::default(), &shutdown)),
+        loops: Arc::new(BackgroundJobs::start(&engine, TaskSettings::default(), &shutdown)),
         namespaces: Arc::new(Namespaces::new(store.clone())),
         statistics: Arc::new(Statistics::new(methods)),
         rate_limiter: Arc::new(RateLimiter::new(ClientRates::default())),

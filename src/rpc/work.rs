@@ -21,7 +21,7 @@ use super::caller::Caller;
 use super::convert::path::Path;
 use super::convert::worker;
 use super::limits::{OUTCOMES_PER_CALL, RENEWALS_PER_WORK_MESSAGE, WORK_CAPACITY};
-use super::watch::Messages;
+use super::streams::Messages;
 use crate::admission::StreamCharge;
 use crate::domain::id::{LeaseToken, Name, NamespaceId};
 use crate::domain::refusal::Refusal;

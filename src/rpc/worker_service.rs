@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::caller::answer;
 use super::services::Services;
-use super::watch::Messages;
+use super::streams::Messages;
 use super::{heartbeat, leases, outcomes, stage_writes, work};
 use crate::admission::{StreamCharge, UntilSent};
 use crate::proto::worker_service_server::WorkerService;

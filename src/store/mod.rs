@@ -82,6 +82,11 @@ impl Store {
         Self { reads: self.reads.share((self.reads.max_connections() / 2).max(1)), ..self.clone() }
     }
 
+    /// The same database for background work: its reads use connections that reads of calls cannot use up.
+    pub fn for_background(&self) -> Self {
+        Self { reads: self.reserved.clone(), ..self.clone() }
+    }
+
     /// What each pool of connections is doing now, by name.
     pub fn pools(&self) -> [(&'static str, PoolFigures); 2] {
         [("reads", self.reads.figures()), ("reserved", self.reserved.figures())]

@@ -10,10 +10,12 @@ use uuid::Uuid;
 use super::Store;
 use super::connection::{Run, unavailable};
 use super::load::{self, number};
+use super::types::JsonText;
 use super::walk::Walk;
 use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
 use crate::domain::permit::ResourceKey;
 use crate::domain::permit::line::StagePlace;
+use crate::domain::permit::policy::Policy;
 use crate::domain::permit::resource::{KEPT_FOR, Resource};
 use crate::domain::ready::ReadyStage;
 use crate::domain::time::Timestamp;
@@ -54,6 +56,8 @@ pub struct StageLine {
     pub version: Option<i64>,
     /// The place that the stages share there. None: they have none.
     pub place: Option<StagePlace>,
+    /// The largest amount that the policy of the resource can ever grant. None: there is no such limit.
+    pub largest: Option<i64>,
 }
 
 /// What was found of each resource, and the stages that were woken in all.
@@ -74,12 +78,6 @@ impl Store {
     /// Resources as they are stored; missing ones are absent.
     pub async fn resources(&self, keys: &[ResourceKey]) -> Result<HashMap<ResourceKey, Arc<Resource>>> {
         let client = self.reads.get().await?;
-        load::resources(&client, keys).await.map_err(|error| unavailable(&error))
-    }
-
-    /// The same for a background loop, which does not wait for users' reads.
-    pub async fn followed_resources(&self, keys: &[ResourceKey]) -> Result<HashMap<ResourceKey, Arc<Resource>>> {
-        let client = self.reserved.get().await?;
         load::resources(&client, keys).await.map_err(|error| unavailable(&error))
     }
 
@@ -135,7 +133,9 @@ impl Store {
             let head = (JobKey { namespace: key.namespace, uid: row.get(2) }, number(row.get(3)));
             // What cannot be read is taken for missing, and the stages are woken.
             let place = row.get::<_, Option<&str>>(5).and_then(|place| serde_json::from_str(place).ok());
-            StageLine { key, head, priority: row.get(6), version: row.get(4), place }
+            let policy: Option<Policy> = row.get::<_, Option<JsonText>>(7).map(|text| load::parsed(&text));
+            let largest = policy.as_ref().and_then(Policy::largest);
+            StageLine { key, head, priority: row.get(6), version: row.get(4), place, largest }
         };
         Ok(rows.iter().map(line).collect())
     }

@@ -23,10 +23,4 @@ impl Store {
         let client = self.reads.get().await?;
         load::look_at_records(&client, keys, at).await.map_err(|error| unavailable(&error))
     }
-
-    /// The same for a background loop, which does not wait for users' reads.
-    pub async fn look_at_followed_records(&self, keys: &[RecordKey], at: &[(i64, Timestamp)]) -> Result<Vec<Look>> {
-        let client = self.reserved.get().await?;
-        load::look_at_records(&client, keys, at).await.map_err(|error| unavailable(&error))
-    }
 }

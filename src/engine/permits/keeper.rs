@@ -164,7 +164,7 @@ async fn look_after_waits(engine: &Engine) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
-            () = shared.hub.grants_heard() => {}
+            () = shared.hub.granted() => {}
         }
         if shared.permits.waits.is_empty() || !shared.permits.has_others() {
             continue;

@@ -19,13 +19,13 @@ use lru::LruCache;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::followers::Followers;
 use crate::domain::permit::breaker::BreakerPhase;
 use crate::domain::permit::line::{StagePlace, Wake};
 use crate::domain::permit::resource::Resource;
 use crate::domain::permit::{BlockReason, ResourceKey};
 use crate::domain::time::Timestamp;
 use crate::feed::Hub;
+use crate::feed::follow::FollowedResources;
 use crate::figures::permits::PermitFigures;
 use crate::operation::overlay::ClusterView;
 use crate::operation::overlay::Spared;
@@ -45,8 +45,6 @@ pub struct Permits {
     pub server: Uuid,
     /// Callers who wait here.
     pub waits: Arc<Waits>,
-    /// Who watches resources.
-    pub followers: Arc<Followers<ResourceKey>>,
     /// What was done.
     pub figures: PermitFigures,
     /// Breakers that are not closed.
@@ -70,7 +68,6 @@ impl Permits {
         Self {
             server,
             waits: Arc::default(),
-            followers: Arc::default(),
             figures: PermitFigures::default(),
             breakers: Breakers::default(),
             alarms: Alarms::default(),
@@ -120,8 +117,7 @@ impl Permits {
         after: Option<&Arc<Resource>>,
         now: Timestamp,
     ) {
-        let at = after.map(|after| (after.version, after.create_time));
-        self.followers.note(&key, at);
+        hub.publish_state::<FollowedResources>(&key, after);
         self.note_line(key, after.is_some_and(|after| after.state.stages.is_some()));
         let Some(after) = after else {
             self.breakers.observe(key, None, now);
@@ -167,7 +163,7 @@ impl Permits {
             left.into_iter().any(|waiter| !after.line.contains_key(&waiter.place()))
         });
         if waited_elsewhere {
-            hub.announce_grants();
+            hub.publish_grants();
         }
         if self.waits.is_empty() {
             return;

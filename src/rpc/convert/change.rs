@@ -9,23 +9,23 @@ use crate::domain::event::{JobEvent, StageChange};
 use crate::domain::job::Job;
 use crate::domain::stage::StagePhase;
 use crate::error::Result;
-use crate::feed::step::Step;
-use crate::feed::watcher::Snapshot;
+use crate::feed::job::reads::JobSnapshot;
+use crate::feed::job::step::JobStep;
 use crate::proto;
 use crate::rpc::limits::REPLY_BYTES;
 use crate::rpc::page::Budget;
 
-/// The bytes of a [`proto::JobChange`].
-pub fn change(step: &Step) -> Result<Bytes> {
+/// An encoded [`proto::JobChange`].
+pub fn change(step: &JobStep) -> Result<Bytes> {
     step.encoded.get(|| Ok(message(step)?.encode_to_vec().into()))
 }
 
-/// The bytes of a [`proto::Job`].
-pub fn snapshot(snapshot: &Snapshot) -> Result<Bytes> {
+/// An encoded [`proto::Job`].
+pub fn snapshot(snapshot: &JobSnapshot) -> Result<Bytes> {
     snapshot.encoded.get(|| Ok(job::job(&snapshot.job, &snapshot.documents)?.encode_to_vec().into()))
 }
 
-fn message(step: &Step) -> Result<proto::JobChange> {
+fn message(step: &JobStep) -> Result<proto::JobChange> {
     let (job, event) = (&*step.job, step.event.as_deref());
     let mut change = proto::JobChange {
         job_id: job.meta.job_id.to_string(),

@@ -19,7 +19,7 @@ use crate::domain::job::Job;
 use crate::domain::refusal::Refusal;
 use crate::engine::dispatcher::Leases;
 use crate::error::{Error, Result};
-use crate::feed::Quiet;
+use crate::feed::KeepaliveTimer;
 use crate::proto;
 use crate::rpc::caller::Caller;
 use crate::rpc::limits::OUTCOMES_PER_CALL;
@@ -65,7 +65,7 @@ enum Event {
     Seen(Seen),
     Received(std::result::Result<Option<proto::WorkRequest>, Status>),
     Drain,
-    Quiet,
+    Keepalive,
     /// Something that the beginning of the next turn looks at.
     Woken,
     /// The client has gone, or its credential or deadline has ended.
@@ -91,7 +91,7 @@ pub struct Session {
     rests_until: Option<Instant>,
     looking: Option<BoxFuture<'static, Seen>>,
     looks_at: Option<Instant>,
-    quiet: Quiet,
+    keepalive: KeepaliveTimer,
 }
 
 /// The reader has gone or stands still.
@@ -108,7 +108,7 @@ impl Session {
         let services = &caller.services;
         Self {
             held: Held::new(services.engine.clone(), caller.namespace),
-            quiet: Quiet::new(services.hub.settings.keepalive),
+            keepalive: KeepaliveTimer::new(services.hub.settings.keepalive),
             caller,
             begin,
             charge,
@@ -180,9 +180,9 @@ impl Session {
             seen = done(&mut self.looking) => Event::Seen(seen),
             received = self.inbound.message(), if reads => Event::Received(received),
             () = shutdown.cancelled(), if is_open => Event::Drain,
-            () = self.held.ear().stirred() => Event::Woken,
+            () = self.held.inbox().filled() => Event::Woken,
             () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => Event::Woken,
-            () = self.quiet.lasts() => Event::Quiet,
+            () = self.keepalive.elapsed() => Event::Keepalive,
         }
     }
 
@@ -200,7 +200,7 @@ impl Session {
                 self.polling = None;
                 self.send(proto::WorkResponse { draining: true, ..Default::default() }).await
             }
-            Event::Quiet => self.send(proto::WorkResponse::default()).await,
+            Event::Keepalive => self.send(proto::WorkResponse::default()).await,
             Event::Woken => {
                 self.note_time();
                 Ok(())
@@ -308,7 +308,7 @@ impl Session {
 
     /// Sends a response. A reader may take as long as the server is silent at most.
     async fn send(&mut self, response: proto::WorkResponse) -> std::result::Result<(), Gone> {
-        self.quiet.broken();
+        self.keepalive.reset();
         match timeout(self.caller.services.hub.settings.keepalive, self.responses.send(response)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Gone),

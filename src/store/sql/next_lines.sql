@@ -1,5 +1,5 @@
--- next_lines: the lines of stages behind a resource, at most $3: the stage at the head of each, and of its resource the version and where
--- the wake-up stands. The walk goes from one line to the next in the index, and in a line from one of its first 100 queues to the next, so its cost
+-- next_lines: the lines of stages behind a resource, at most $3: the stage at the head of each, and of its resource the version, where
+-- the wake-up stands, and the policy. The walk goes from one line to the next in the index, and in a line from one of its first 100 queues to the next, so its cost
 -- does not grow with what waits.
 WITH RECURSIVE lines AS (
     (SELECT r.blocked_on, r.namespace_id, 1 AS place
@@ -19,7 +19,7 @@ WITH RECURSIVE lines AS (
     ) n
     WHERE l.place < $3::int8
 )
-SELECT l.namespace_id, l.blocked_on, h.job_uid, h.stage_no, s.version, (s.state -> 'stages')::text, h.priority
+SELECT l.namespace_id, l.blocked_on, h.job_uid, h.stage_no, s.version, (s.state -> 'stages')::text, h.priority, s.policy
 FROM lines l
 CROSS JOIN LATERAL (
     WITH RECURSIVE queues AS (

@@ -77,7 +77,7 @@ impl Session {
                 changed.insert(key);
             }
         }
-        self.held.ear().note(changed);
+        self.held.inbox().add(changed);
         self.send(proto::WorkResponse { leases: told, ..Default::default() }).await
     }
 
@@ -86,13 +86,13 @@ impl Session {
         if self.looking.is_some() {
             return;
         }
-        let mut jobs = self.held.ear().take_changed();
+        let mut jobs = self.held.inbox().take_changed();
         match self.looks_at {
             Some(at) if at <= Instant::now() => {
                 self.looks_at = None;
-                jobs.extend(self.held.ear().take_written());
+                jobs.extend(self.held.inbox().take_written());
             }
-            None if self.held.ear().has_written() => self.looks_at = Some(Instant::now() + LOOK_EVERY),
+            None if self.held.inbox().has_written() => self.looks_at = Some(Instant::now() + LOOK_EVERY),
             Some(_) | None => {}
         }
         if jobs.is_empty() {

@@ -1,4 +1,4 @@
-//! One read for all who ask at the same time.
+//! One read for all watches that ask for the same thing at the same time.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,34 +8,37 @@ use tokio_util::task::AbortOnDropHandle;
 use super::lock;
 use crate::error::{Error, Result};
 
-/// Reads of the same thing. An answer is shared by all who asked before its read began, so that nobody gets what is older than
-/// his question; who asks while one is under way shares the next. Failures are shared too.
+/// Reads of the same thing. A result is shared by all requests from before its read began, so none of them gets a result older than itself;
+/// requests that come while a read is under way share the next one. Errors are shared too.
 ///
-/// The reads run in tasks of their own: a stream is not polled while its reader does not read, and one that stood still in the
-/// middle of a read would hold a connection, and everybody else who asks. A read ends when all who asked for it have gone.
-pub struct Coalesce<T> {
-    reads: Mutex<Reads<T>>,
+/// The reads run in tasks of their own: a stream is not polled while its client does not read, and one that stopped in the middle of a
+/// read would hold a connection and block all other requests. A read ends when all who requested it have gone.
+pub struct SharedRead<T> {
+    reads: Mutex<PendingReads<T>>,
 }
 
-type Answer<T> = Shared<BoxFuture<'static, Result<T>>>;
-/// An answer for as long as somebody waits for it.
-type Awaited<T> = Option<WeakShared<BoxFuture<'static, Result<T>>>>;
+type SharedResult<T> = Shared<BoxFuture<'static, Result<T>>>;
+/// A result while somebody waits for it.
+type AwaitedResult<T> = Option<WeakShared<BoxFuture<'static, Result<T>>>>;
 
-struct Reads<T> {
-    /// Has begun: too late for who asks now.
-    running: Awaited<T>,
+struct PendingReads<T> {
+    /// Has begun, so it is too old for new requests.
+    running: AwaitedResult<T>,
     /// Begins when `running` has ended.
-    next: Awaited<T>,
+    next: AwaitedResult<T>,
 }
 
-impl<T> Default for Coalesce<T> {
+impl<T> Default for SharedRead<T> {
     fn default() -> Self {
-        Self { reads: Mutex::new(Reads { running: None, next: None }) }
+        Self { reads: Mutex::new(PendingReads { running: None, next: None }) }
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Coalesce<T> {
-    /// Answers with a read that begins after this call, one's own or another's that is `usable`.
+impl<T: Clone + Send + Sync + 'static> SharedRead<T> {
+    /// The result of a read that begins after this call: of `read`, or of another request if its result is `usable`.
+    ///
+    /// # Errors
+    /// Those of the read.
     pub async fn read<F>(
         self: &Arc<Self>,
         usable: impl Fn(&T) -> bool,
@@ -52,7 +55,7 @@ impl<T: Clone + Send + Sync + 'static> Coalesce<T> {
         }
     }
 
-    fn join<F>(self: &Arc<Self>, read: impl FnOnce() -> F + Send + 'static) -> Answer<T>
+    fn join<F>(self: &Arc<Self>, read: impl FnOnce() -> F + Send + 'static) -> SharedResult<T>
     where
         F: Future<Output = Result<T>> + Send + 'static,
     {
@@ -62,7 +65,7 @@ impl<T: Clone + Send + Sync + 'static> Coalesce<T> {
         }
         let before = awaited(&reads.running);
         let (this, waits) = (self.clone(), before.is_some());
-        // Dropped with the last who waits for the answer, which ends the task.
+        // Dropped with the last request that waits for the result, which ends the task.
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             if let Some(before) = before {
                 let _answer = before.await;
@@ -78,13 +81,16 @@ impl<T: Clone + Send + Sync + 'static> Coalesce<T> {
     }
 }
 
-/// The answer, if somebody waits for it and it has not come.
-fn awaited<T: Clone>(answer: &Awaited<T>) -> Option<Answer<T>> {
+/// The result, if somebody waits for it and it is not there yet.
+fn awaited<T: Clone>(answer: &AwaitedResult<T>) -> Option<SharedResult<T>> {
     answer.as_ref()?.upgrade().filter(|answer| answer.peek().is_none())
 }
 
-/// Runs a read in a task of its own, for the same reason. The task ends when its caller has gone.
-pub async fn detached<T: Send + 'static>(read: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+/// Runs a read in a task of its own, so that it goes on while the stream that needs it is not polled. The task ends when its caller has gone.
+///
+/// # Errors
+/// Those of the read.
+pub async fn read_in_task<T: Send + 'static>(read: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
     AbortOnDropHandle::new(tokio::spawn(read)).await.unwrap_or(Err(Error::StoreUnavailable))
 }
 
@@ -95,8 +101,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn those_who_ask_together_share_a_read_and_later_ones_read_again() {
-        let (reads, shared) = (Arc::new(AtomicUsize::new(0)), Arc::new(Coalesce::<usize>::default()));
+    async fn requests_at_one_time_share_a_read_and_later_ones_read_again() {
+        let (reads, shared) = (Arc::new(AtomicUsize::new(0)), Arc::new(SharedRead::<usize>::default()));
         let ask = || {
             let (reads, shared) = (reads.clone(), shared.clone());
             async move {
@@ -110,16 +116,16 @@ mod tests {
                 shared.read(|_| true, read).await.expect("an answer")
             }
         };
-        // The first reads before the others have asked; they share the second.
+        // The read of the first request begins before the others come, which share the second read.
         let all = futures::future::join_all((0..100).map(|_| ask())).await;
         assert_eq!((all[0], all[1], all[99]), (1, 2, 2));
         assert_eq!(ask().await, 3);
-        assert!(awaited(&lock(&shared.reads).running).is_none(), "no answer is kept after its last reader");
+        assert!(awaited(&lock(&shared.reads).running).is_none(), "no result is kept after its last caller");
     }
 
     #[tokio::test]
-    async fn one_who_stands_still_holds_up_nobody() {
-        let shared = Arc::new(Coalesce::<usize>::default());
+    async fn a_request_that_is_not_polled_blocks_no_other() {
+        let shared = Arc::new(SharedRead::<usize>::default());
         let read = || async {
             tokio::task::yield_now().await;
             Ok(1)
@@ -132,15 +138,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_ends_when_all_who_asked_have_gone() {
-        /// Tells when it is dropped.
+    async fn a_read_ends_when_all_its_callers_have_gone() {
+        /// Sends when it is dropped.
         struct Dropped(Option<tokio::sync::oneshot::Sender<()>>);
         impl Drop for Dropped {
             fn drop(&mut self) {
                 let _gone = self.0.take().map(|tell| tell.send(()));
             }
         }
-        let shared = Arc::new(Coalesce::<usize>::default());
+        let shared = Arc::new(SharedRead::<usize>::default());
         let (tell, ended) = tokio::sync::oneshot::channel();
         let (began, tell) = (Arc::new(tokio::sync::Notify::new()), Arc::new(Mutex::new(Some(tell))));
         let read = {
@@ -162,7 +168,7 @@ mod tests {
                 () = began.notified() => {}
             }
         }
-        ended.await.expect("told");
+        ended.await.expect("the read was dropped");
         assert_eq!(shared.read(|_| true, || async { Ok(7) }).await, Ok(7));
     }
 }

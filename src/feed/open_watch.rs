@@ -1,21 +1,21 @@
-//! Who watches, as a figure.
+//! Counts open watches.
 
 use std::sync::Arc;
 
 use super::Hub;
 
-/// Somebody who watches, until he no longer does.
-pub struct Watching(Arc<Hub>);
+/// Counts one open watch until it is dropped.
+pub(super) struct OpenWatch(Arc<Hub>);
 
-impl Watching {
-    /// Counts him.
+impl OpenWatch {
+    /// Counts one more open watch.
     pub fn begin(hub: &Arc<Hub>) -> Self {
         hub.figures.watchers.inc();
         Self(hub.clone())
     }
 }
 
-impl Drop for Watching {
+impl Drop for OpenWatch {
     fn drop(&mut self) {
         self.0.figures.watchers.dec();
     }

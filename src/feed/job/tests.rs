@@ -1,12 +1,12 @@
-//! Random histories of a job, told with everything that can go wrong in between, to readers who come and go.
+//! Random histories of a job, published in time, late or never, beside watches that come and go.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::step::{Span, Step};
-use super::topic::{After, Topic};
+use super::step::{JobStep, RevisionRange};
+use super::topic::{StepsAfter, Topic};
 use crate::domain::event::JobEvent;
 use crate::domain::failure::FailureClass;
 use crate::domain::job::Job;
@@ -15,7 +15,7 @@ use crate::operation::tests::build::{Wish, key, stage};
 
 const STAGES: usize = 3;
 
-/// What happens next.
+/// One random event.
 #[derive(Clone, Debug)]
 enum Move {
     /// Progress of a stage.
@@ -24,14 +24,14 @@ enum Move {
     Fail(usize),
     Pause,
     Resume,
-    /// What was committed since is told: in time, late, or never.
-    Tell(Telling),
-    /// A reader reads, or begins anew from where he is.
+    /// The commits since the last time are published: in time, late, or never.
+    Publish(Publishing),
+    /// A reader reads. The last one ends then, and another begins with a snapshot.
     Read(usize),
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Telling {
+enum Publishing {
     InTime,
     /// After the one that follows it.
     Late,
@@ -41,28 +41,28 @@ enum Telling {
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
-    let telling = prop_oneof![
-        8 => Just(Telling::InTime),
-        1 => Just(Telling::Late),
-        1 => Just(Telling::Never),
-        1 => Just(Telling::Read),
+    let publishing = prop_oneof![
+        8 => Just(Publishing::InTime),
+        1 => Just(Publishing::Late),
+        1 => Just(Publishing::Never),
+        1 => Just(Publishing::Read),
     ];
     let one = prop_oneof![
         6 => (0..STAGES).prop_map(Move::Progress),
         1 => (0..STAGES).prop_map(Move::Fail),
         1 => Just(Move::Pause),
         1 => Just(Move::Resume),
-        6 => telling.prop_map(Move::Tell),
+        6 => publishing.prop_map(Move::Publish),
         4 => (0..4_usize).prop_map(Move::Read),
     ];
     prop::collection::vec(one, 1..120)
 }
 
-/// A job, what was told of it, and what was not yet.
+/// A job, what was published of it, and what was not yet.
 struct Scene {
     bench: Bench,
-    told_to: Arc<Job>,
-    late: VecDeque<Span>,
+    published: Arc<Job>,
+    late: VecDeque<RevisionRange>,
     topic: Topic,
 }
 
@@ -72,7 +72,7 @@ impl Scene {
         let bench = Bench::with(stages);
         let topic = Topic::new(key());
         topic.observe(&bench.job());
-        Self { told_to: bench.job(), bench, late: VecDeque::new(), topic }
+        Self { published: bench.job(), bench, late: VecDeque::new(), topic }
     }
 
     fn events(&self, after: i64) -> Vec<Arc<JobEvent>> {
@@ -81,7 +81,7 @@ impl Scene {
 
     fn apply(&mut self, what: &Move) {
         let name = |i: &usize| format!("s{i}");
-        // What is refused, such as a second pause, is no change.
+        // A move that is refused, such as a second pause, changes nothing.
         match what {
             Move::Progress(i) => {
                 let progress = self.bench.stage(&name(i)).progress + 1.0 / 64.0;
@@ -98,39 +98,39 @@ impl Scene {
             Move::Resume => {
                 let _ = self.bench.resume();
             }
-            Move::Tell(how) => self.tell(*how),
+            Move::Publish(how) => self.publish(*how),
             Move::Read(_) => {}
         }
     }
 
-    fn tell(&mut self, how: Telling) {
-        let (from, job) = (self.told_to.revision, self.bench.job());
+    fn publish(&mut self, how: Publishing) {
+        let (from, job) = (self.published.revision, self.bench.job());
         if job.revision == from {
             return;
         }
         let (events, head) = (self.events(from), self.topic.head());
-        let span = Span::read(from, job.clone(), events);
+        let range = RevisionRange::read(from, job.clone(), events);
         match how {
-            Telling::InTime => {
-                self.topic.add(span, self.bench.now);
+            Publishing::InTime => {
+                self.topic.add(range, self.bench.now);
                 self.late.drain(..).for_each(|late| {
                     self.topic.add(late, self.bench.now);
                 });
             }
-            Telling::Late => self.late.push_back(span),
-            Telling::Never => {}
-            Telling::Read => {
+            Publishing::Late => self.late.push_back(range),
+            Publishing::Never => {}
+            Publishing::Read => {
                 let known = self.topic.head();
                 let events = self.events(known);
-                self.topic.add(Span::read(known, job.clone(), events), self.bench.now);
+                self.topic.add(RevisionRange::read(known, job.clone(), events), self.bench.now);
             }
         }
-        assert!(self.topic.head() >= head, "what is known goes back");
-        self.told_to = job;
+        assert!(self.topic.head() >= head, "the newest known revision goes back");
+        self.published = job;
     }
 }
 
-/// One who reads as a watcher does.
+/// Reads the topic as a watch does.
 struct Reader {
     began: i64,
     cursor: i64,
@@ -142,30 +142,30 @@ impl Reader {
     fn read(&mut self, scene: &Scene, conflate: bool) {
         loop {
             let steps = match scene.topic.after(self.cursor, conflate) {
-                After::Steps(steps) => steps,
-                After::Older => self.page(scene),
-                After::Nothing => return,
-                After::Gone => panic!("nobody deleted it"),
+                StepsAfter::Steps(steps) => steps,
+                StepsAfter::Older => self.page(scene),
+                StepsAfter::Nothing => return,
+                StepsAfter::Gone => panic!("the job is never deleted"),
             };
             assert!(!steps.is_empty());
             steps.iter().for_each(|step| self.take(&step.after(self.cursor)));
         }
     }
 
-    fn page(&self, scene: &Scene) -> Vec<Arc<Step>> {
-        Span::read(self.cursor, scene.bench.job(), scene.events(self.cursor)).steps(scene.bench.now)
+    fn page(&self, scene: &Scene) -> Vec<Arc<JobStep>> {
+        RevisionRange::read(self.cursor, scene.bench.job(), scene.events(self.cursor)).steps(scene.bench.now)
     }
 
-    fn take(&mut self, step: &Arc<Step>) {
+    fn take(&mut self, step: &Arc<JobStep>) {
         assert_eq!(step.previous, self.cursor);
         assert!(step.revision > self.cursor, "{} after {}", step.revision, self.cursor);
         self.cursor = step.revision;
         if let Some(event) = &step.event {
-            assert_eq!(event.revision, step.revision, "a change of a state is told at its revision");
+            assert_eq!(event.revision, step.revision, "a change of a state has its revision");
             self.state_changes.push(event.revision);
         }
         let progress = match (&step.event, &step.stages) {
-            (Some(event), None) => event.progress.expect("it is kept"),
+            (Some(event), None) => event.progress.expect("history keeps progress"),
             (_, _) => step.job.progress,
         };
         assert!(progress >= self.progress, "{progress} after {}", self.progress);
@@ -182,7 +182,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
     #[test]
-    fn whatever_is_lost_late_or_told_twice_readers_miss_no_change_of_a_state(moves in moves(), conflate: bool) {
+    fn readers_miss_no_change_of_a_state_however_commits_are_published(moves in moves(), conflate: bool) {
         let mut scene = Scene::new();
         let new = |scene: &Scene| {
             let job = scene.bench.job();
@@ -194,14 +194,13 @@ proptest! {
             if let Move::Read(i) = what {
                 readers[*i].read(&scene, conflate);
                 if *i == 3 {
-                    // This one goes and comes with a snapshot.
                     readers[3] = new(&scene);
                 }
             }
         }
-        // The poll that looks after everybody finds what nobody told.
-        scene.tell(Telling::Never);
-        scene.topic.add(Span::unknown(scene.bench.job()), scene.bench.now);
+        // The poll finds what was not published.
+        scene.publish(Publishing::Never);
+        scene.topic.add(RevisionRange::unknown(scene.bench.job()), scene.bench.now);
         for reader in &mut readers {
             reader.read(&scene, conflate);
             reader.check(&scene);
@@ -210,18 +209,18 @@ proptest! {
 }
 
 #[test]
-fn steps_of_progress_are_merged_and_shared_by_those_equally_far_behind() {
+fn steps_of_progress_are_merged_once_for_readers_that_are_equally_far_behind() {
     let mut scene = Scene::new();
     for i in [0, 1, 0, 2] {
         scene.apply(&Move::Progress(i));
-        scene.tell(Telling::InTime);
+        scene.publish(Publishing::InTime);
     }
     let from = 1;
     let read = |conflate| match scene.topic.after(from, conflate) {
-        After::Steps(steps) => steps,
+        StepsAfter::Steps(steps) => steps,
         _ => panic!("there are steps"),
     };
-    let merged: Vec<Arc<Step>> = read(true);
+    let merged: Vec<Arc<JobStep>> = read(true);
     // A first progress starts a stage that is ready, which is a change of a state.
     assert!(read(false).len() >= merged.len());
     for _ in 0..3 {

@@ -1,41 +1,41 @@
-//! The jobs that match a filter, listed once for all dashboards that ask for them at the same time.
+//! Lists the jobs that match a filter, once for all watches with that filter which need the list at the same time.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 
 use foldhash::HashMap;
 
-use super::board_watcher::MAX_JOBS;
-use super::coalesce::Coalesce;
-use super::lock;
+use super::watcher::MAX_JOBS;
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::Job;
 use crate::domain::query::{JobFilter, JobOrder, JobQuery, OrderField};
 use crate::domain::refusal::Refusal;
 use crate::error::Result;
+use crate::feed::lock;
+use crate::feed::shared_read::SharedRead;
 use crate::store::Store;
 
-/// Jobs that are asked for at once.
-const PAGE: u32 = 1_000;
+/// Number of jobs in one page of the list.
+const JOBS_PER_PAGE: u32 = 1_000;
 
-/// Jobs without their stages, shared by all who asked.
-pub type Jobs = Arc<BTreeMap<JobKey, Arc<Job>>>;
+/// Jobs without their stages, shared by the watches that needed them.
+pub type ListedJobs = Arc<BTreeMap<JobKey, Arc<Job>>>;
 
-/// One list while somebody waits for it.
-type List = Weak<Coalesce<Jobs>>;
+/// A list while a watch waits for it.
+type PendingList = Weak<SharedRead<ListedJobs>>;
 
-/// Lists under way, by what they are of.
+/// Lists under way, by namespace and filter.
 #[derive(Default)]
-pub struct Matching {
-    lists: Mutex<HashMap<(NamespaceId, JobFilter), List>>,
+pub struct MatchingJobs {
+    lists: Mutex<HashMap<(NamespaceId, JobFilter), PendingList>>,
 }
 
-impl Matching {
+impl MatchingJobs {
     /// The jobs that match now, without their stages.
     ///
     /// # Errors
-    /// If more than [`MAX_JOBS`] match, or the database is away.
-    pub async fn jobs(&self, store: &Store, namespace: NamespaceId, filter: &JobFilter) -> Result<Jobs> {
+    /// If more than [`MAX_JOBS`] match, or the database does not answer.
+    pub async fn jobs(&self, store: &Store, namespace: NamespaceId, filter: &JobFilter) -> Result<ListedJobs> {
         let list = self.list(namespace, filter);
         let (store, filter) = (store.clone(), filter.clone());
         let read = move || {
@@ -45,7 +45,7 @@ impl Matching {
         list.read(|_| true, read).await
     }
 
-    fn list(&self, namespace: NamespaceId, filter: &JobFilter) -> Arc<Coalesce<Jobs>> {
+    fn list(&self, namespace: NamespaceId, filter: &JobFilter) -> Arc<SharedRead<ListedJobs>> {
         let mut lists = lock(&self.lists);
         lists.retain(|_, list| list.strong_count() > 0);
         if let Some(list) = lists.get(&(namespace, filter.clone())).and_then(Weak::upgrade) {
@@ -59,7 +59,7 @@ impl Matching {
 
 async fn read(store: &Store, namespace: NamespaceId, filter: JobFilter) -> Result<BTreeMap<JobKey, Arc<Job>>> {
     let order = JobOrder { field: OrderField::CreateTime, descending: false };
-    let mut query = JobQuery { filter, order, after: None, limit: PAGE };
+    let mut query = JobQuery { filter, order, after: None, limit: JOBS_PER_PAGE };
     let mut matching = BTreeMap::new();
     loop {
         let page = store.list_jobs(namespace, &query).await?;

@@ -1,4 +1,4 @@
-//! One piece of news of a job: what became of it between two revisions.
+//! One step of a job: its change between two revisions.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -10,35 +10,38 @@ use crate::domain::id::StageNo;
 use crate::domain::job::{Job, JobPhase};
 use crate::domain::time::Timestamp;
 
-/// What became of a job between two revisions, told by who committed it or read from history. At most one change of a state.
+/// The change of a job between two revisions, as it was committed or read from history. At most one change of a state.
 #[derive(Debug)]
-pub struct Step {
-    /// The revision before it; in between there were only steps of progress.
+pub struct JobStep {
+    /// The revision before. In between there was only progress.
     pub previous: i64,
     /// The revision it leads to.
     pub revision: i64,
-    /// The job at `revision`; where the step is told from history alone, the job as it was later.
+    /// The job at `revision`; at a later revision if the step is described by history alone.
     pub job: Arc<Job>,
-    /// The change of a state. `None`: only progress.
+    /// The change of a state. None: only progress.
     pub event: Option<Arc<JobEvent>>,
-    /// Stages of `job` that changed. `None` where the step is told from history alone: then `event` knows.
+    /// Stages of `job` that changed. None: the step is described by history alone, and they are in `event`.
     pub stages: Option<Vec<StageNo>>,
-    /// When it happened, or when this server heard of it.
+    /// Time of the change, or the time at which this server learned of it.
     pub time: Timestamp,
-    /// When this server committed it, or heard of it; of merged steps the first.
+    /// When this server committed it or learned of it; of merged steps, the first of them.
     pub known_since: Instant,
-    /// Bytes of `job` that no other step shares, roughly: what is read is a copy, what is committed shares its stages.
+    /// Approximate size of what this step alone holds of `job`: a job that was read is a copy, one that was committed shares its stages.
     own_bytes: usize,
-    /// Its encoding.
-    pub encoded: Encoded,
+    /// The encoding for WatchJob and WatchJobs.
+    pub encoded: SharedEncoding,
 }
 
-/// What is encoded once, by the first who needs it, for all who get it.
+/// An encoding that is made once, by the first stream that needs it, for all streams.
 #[derive(Debug, Default)]
-pub struct Encoded(OnceLock<Bytes>);
+pub struct SharedEncoding(OnceLock<Bytes>);
 
-impl Encoded {
-    /// The encoding, made now if it was not before.
+impl SharedEncoding {
+    /// The encoding. It is made by `encode` if it was not made before.
+    ///
+    /// # Errors
+    /// Those of `encode`.
     pub fn get<E>(&self, encode: impl FnOnce() -> Result<Bytes, E>) -> Result<Bytes, E> {
         if let Some(encoded) = self.0.get() {
             return Ok(encoded.clone());
@@ -48,36 +51,36 @@ impl Encoded {
     }
 }
 
-/// What is known of a job between two revisions.
+/// The changes of a job between two revisions.
 #[derive(Clone, Debug)]
-pub struct Span {
-    /// The revision before.
+pub struct RevisionRange {
+    /// The revision before. The same as that of `job`: it is not known what led to it.
     pub from: i64,
-    /// The job after.
+    /// The job after the changes.
     pub job: Arc<Job>,
     /// The changes of states in between, in order.
     pub events: Vec<Arc<JobEvent>>,
     /// The stages that changed in between.
     pub stages: Vec<StageNo>,
-    /// Whether `job` was read, and shares nothing with what was told before.
+    /// Whether `job` was read, and shares no memory with earlier states.
     pub is_copy: bool,
 }
 
-impl Span {
-    /// What is read of a job: which stages changed can be seen from the stages themselves.
+impl RevisionRange {
+    /// Changes that were read. Which stages changed is seen from the stages themselves.
     pub fn read(from: i64, job: Arc<Job>, events: Vec<Arc<JobEvent>>) -> Self {
         let changed = job.stages.iter().filter(|stage| stage.changed_revision > from);
         let stages = changed.map(|stage| stage.no).collect();
         Self { from, job, events, stages, is_copy: true }
     }
 
-    /// A job of which it is not known what led to it.
+    /// A job of which it is not known what led to its revision.
     pub fn unknown(job: Arc<Job>) -> Self {
         Self { from: job.revision, job, events: Vec::new(), stages: Vec::new(), is_copy: true }
     }
 
-    /// The steps that lead through it. What is in between is told from history; the last step is told whole.
-    pub fn steps(self, now: Timestamp) -> Vec<Arc<Step>> {
+    /// The steps of the changes. The last one is described by `job`, those before it by history.
+    pub fn steps(self, now: Timestamp) -> Vec<Arc<JobStep>> {
         let last = self.job.revision;
         let mut steps = Vec::with_capacity(self.events.len() + 1);
         let (mut previous, mut final_event) = (self.from, None);
@@ -87,17 +90,20 @@ impl Span {
                 break;
             }
             let (revision, time) = (event.revision, event.event_time);
-            steps.push(Step::new(previous, revision, self.job.clone(), Some(event), None, time));
+            steps.push(JobStep::new(previous, revision, self.job.clone(), Some(event), None, time));
             previous = revision;
         }
         let time = final_event.as_ref().map_or(now, |event| event.event_time);
         let own_bytes = if self.is_copy { self.job.weight_bytes() } else { 0 };
-        steps.push(Step { own_bytes, ..Step::new(previous, last, self.job, final_event, Some(self.stages), time) });
+        steps.push(JobStep {
+            own_bytes,
+            ..JobStep::new(previous, last, self.job, final_event, Some(self.stages), time)
+        });
         steps.into_iter().map(Arc::new).collect()
     }
 }
 
-impl Step {
+impl JobStep {
     fn new(
         previous: i64,
         revision: i64,
@@ -106,17 +112,17 @@ impl Step {
         stages: Option<Vec<StageNo>>,
         time: Timestamp,
     ) -> Self {
-        let (known_since, encoded) = (Instant::now(), Encoded::default());
+        let (known_since, encoded) = (Instant::now(), SharedEncoding::default());
         Self { previous, revision, job, event, stages, time, known_since, own_bytes: 0, encoded }
     }
 
-    /// A step told from history alone, of a job as it was later.
+    /// A step that is described by history alone, with the job at a later revision.
     pub fn of_history(previous: i64, job: Arc<Job>, event: Arc<JobEvent>) -> Self {
         let (revision, time) = (event.revision, event.event_time);
         Self::new(previous, revision, job, Some(event), None, time)
     }
 
-    /// The same for a reader who was told another revision before.
+    /// The same step for a watch that was last sent another revision.
     pub fn after(self: &Arc<Self>, previous: i64) -> Arc<Self> {
         if previous == self.previous {
             return self.clone();
@@ -125,7 +131,7 @@ impl Step {
         Arc::new(Self::new(previous, self.revision, job, event, stages, self.time))
     }
 
-    /// Steps of progress that follow each other, as one.
+    /// Consecutive steps of progress as one. None: there are none.
     pub fn merged(steps: &[Arc<Self>]) -> Option<Arc<Self>> {
         let (first, last) = (steps.first()?, steps.last()?);
         if steps.len() == 1 {
@@ -139,12 +145,12 @@ impl Step {
         Some(Arc::new(Self { known_since: first.known_since, ..merged }))
     }
 
-    /// Whether it tells of progress alone, so that it may be merged with others.
+    /// Whether it is progress alone, so that it may be merged with others.
     pub fn is_progress(&self) -> bool {
         self.event.is_none()
     }
 
-    /// The job's state at its revision.
+    /// The state of the job at `revision`.
     pub fn phase(&self) -> JobPhase {
         match (&self.event, &self.stages) {
             (Some(event), None) => event.job_phase,
@@ -152,7 +158,7 @@ impl Step {
         }
     }
 
-    /// Roughly the bytes it holds, for bounds.
+    /// Approximate size in memory.
     pub fn weight_bytes(&self) -> usize {
         let listed =
             self.stages.as_ref().map_or(0, Vec::len).max(self.event.as_ref().map_or(0, |event| event.stages.len()));
