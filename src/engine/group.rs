@@ -11,7 +11,7 @@ use crate::domain::audit::Actor;
 use crate::domain::refusal::Refusal;
 use crate::operation::Reply;
 use crate::store::commit::Plan;
-use crate::store::commit::columns::{Floor, NamespaceName, NamespaceRow, NamespaceVersion, ProbeRow, RequestId};
+use crate::store::commit::columns::{FencingFloor, NamespaceName, NamespaceRow, NamespaceVersion, ProbeRow, RequestId};
 
 /// Operations in a group at most.
 pub const MAX_GROUP_OPERATIONS: usize = 1_024;
@@ -67,19 +67,21 @@ impl Components {
                         (base, Some(draft)) => match (base, &draft.job) {
                             (base, Some(after)) => {
                                 if base.is_none() && populated.insert((c, job.namespace)) {
-                                    self.plan.share_namespaces.push(NamespaceRow { c, namespace_id: job.namespace.0 });
+                                    self.plan
+                                        .key_share_namespaces
+                                        .push(NamespaceRow { c, namespace_id: job.namespace.0 });
                                 }
                                 if base.is_none() && !draft.has_own_id {
-                                    self.plan.prove_absent(c, *job);
+                                    self.plan.check_absent_job(c, *job);
                                 }
                                 let base = base.map(|base| &**base);
                                 self.plan.write_job(c, base, after, &draft.changes, world.now());
                             }
                             (Some(base), None) => self.plan.delete_job(c, base),
-                            (None, None) => self.plan.prove_absent(c, *job),
+                            (None, None) => self.plan.check_absent_job(c, *job),
                         },
                         (_, None) if fresh.contains(key) => {}
-                        (base, None) => self.plan.prove_job(c, *job, base.map(|base| &**base)),
+                        (base, None) => self.plan.check_job(c, *job, base.map(|base| &**base)),
                     }
                 }
                 Key::Lease(lease) => {
@@ -93,12 +95,14 @@ impl Components {
                         Some(after) => {
                             let is_new = base.is_none() && after.is_some();
                             if is_new && populated.insert((c, record.namespace)) {
-                                self.plan.share_namespaces.push(NamespaceRow { c, namespace_id: record.namespace.0 });
+                                self.plan
+                                    .key_share_namespaces
+                                    .push(NamespaceRow { c, namespace_id: record.namespace.0 });
                             }
                             self.plan.write_record(c, record, base, after.as_deref());
                         }
                         None if fresh.contains(key) => {}
-                        None => self.plan.prove_record(c, record, base),
+                        None => self.plan.check_record(c, record, base),
                     }
                 }
                 Key::Resource(resource) => {
@@ -107,20 +111,22 @@ impl Components {
                         Some(after) => {
                             let is_new = base.is_none() && after.is_some();
                             if is_new && populated.insert((c, resource.namespace)) {
-                                self.plan.share_namespaces.push(NamespaceRow { c, namespace_id: resource.namespace.0 });
+                                self.plan
+                                    .key_share_namespaces
+                                    .push(NamespaceRow { c, namespace_id: resource.namespace.0 });
                             }
                             self.plan.write_resource(c, *resource, base, after.as_deref(), world.now());
                         }
                         None if fresh.contains(key) => {}
-                        None => self.plan.prove_resource(c, *resource, base),
+                        None => self.plan.check_resource(c, *resource, base),
                     }
                 }
                 Key::Request(request) => {
                     if let Some(record) = world.remembered.get(request) {
-                        self.plan.remember(c, *request, record, world.now());
+                        self.plan.remember_request(c, *request, record, world.now());
                     } else if loaded.requests.get(request).is_some_and(Option::is_none) && !fresh.contains(key) {
                         let (namespace_id, request_id) = (request.namespace.0, request.request_id);
-                        self.plan.free_requests.push(RequestId { c, namespace_id, request_id });
+                        self.plan.check_absent_requests.push(RequestId { c, namespace_id, request_id });
                     }
                 }
                 Key::Namespace(id) => {
@@ -130,10 +136,14 @@ impl Components {
                     match world.namespaces.get(id) {
                         Some(NamespaceEffect::Raise(fencing_floor)) => {
                             self.plan.lock_namespaces.push(row);
-                            self.plan.raise_floors.push(Floor { c, namespace_id: id.0, fencing_floor: *fencing_floor });
+                            self.plan.raise_floors.push(FencingFloor {
+                                c,
+                                namespace_id: id.0,
+                                fencing_floor: *fencing_floor,
+                            });
                         }
                         Some(NamespaceEffect::Delete) => {
-                            self.plan.empty_namespaces.push(row);
+                            self.plan.check_empty_namespaces.push(row);
                             self.plan.delete_namespaces.push(NamespaceRow { c, namespace_id: id.0 });
                         }
                         None => {}
@@ -141,7 +151,7 @@ impl Components {
                 }
                 Key::NamespaceName(name) => {
                     if world.created.contains(name) {
-                        self.plan.free_namespaces.push(NamespaceName { c, name: name.to_string() });
+                        self.plan.check_absent_namespaces.push(NamespaceName { c, name: name.to_string() });
                         self.plan.insert_namespaces.push(NamespaceName { c, name: name.to_string() });
                     }
                 }
@@ -151,7 +161,7 @@ impl Components {
                     match &world.key_ring {
                         Some(after) => self.plan.write_key_ring(c, base, after),
                         None if fresh.contains(key) => {}
-                        None => self.plan.prove_key_ring(c, base),
+                        None => self.plan.check_key_ring(c, base),
                     }
                 }
             }
@@ -163,10 +173,10 @@ impl Components {
         let (loaded, mut seen) = (&world.loaded, HashSet::default());
         for (one, &c) in decided.iter().zip(&self.of_operation) {
             for (key, no, secret) in &one.trace.expired {
-                self.plan.prove_expired(c, *key, *no, *secret);
+                self.plan.check_lease_expired(c, *key, *no, *secret);
             }
             for (key, permit) in &one.trace.expired_permits {
-                self.plan.prove_permit_expired(c, *key, *permit);
+                self.plan.check_permit_expired(c, *key, *permit);
             }
             for entry in one.trace.audit.iter().filter(|entry| entry.is_noted_of(&one.pending.actor)) {
                 debug_assert!(!matches!(one.pending.actor, Actor::Server), "{} names who asked for it", entry.method);
@@ -190,16 +200,16 @@ impl Components {
                     Key::Namespace(id) => {
                         let version = loaded.namespaces.get(id).and_then(Option::as_ref).map_or(0, |base| base.version);
                         let row = NamespaceVersion { c, namespace_id: id.0, version };
-                        self.plan.floor_namespaces.push(row);
+                        self.plan.share_lock_namespaces.push(row);
                     }
                     Key::Job(job) => {
-                        self.plan.fence_job(c, *job, loaded.jobs.get(job).and_then(Option::as_deref));
+                        self.plan.share_lock_job(c, *job, loaded.jobs.get(job).and_then(Option::as_deref));
                     }
                     Key::Record(record) => {
-                        self.plan.fence_record(c, record, loaded.records.get(record).and_then(Option::as_deref));
+                        self.plan.share_lock_record(c, record, loaded.records.get(record).and_then(Option::as_deref));
                     }
                     Key::Resource(resource) => {
-                        self.plan.fence_resource(
+                        self.plan.share_lock_resource(
                             c,
                             *resource,
                             loaded.resources.get(resource).and_then(Option::as_deref),

@@ -1,4 +1,4 @@
-//! What became of jobs since a revision: their state and their history, read in one snapshot.
+//! Changes of jobs since a revision: their state and their history, read in one snapshot.
 
 use std::sync::Arc;
 
@@ -16,43 +16,43 @@ use crate::domain::job::Job;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-/// What became of one job since a revision.
+/// A job and its history since a revision.
 #[derive(Clone, Debug)]
 pub struct JobChanges {
-    /// The job as it is.
+    /// The job as of the snapshot.
     pub job: Arc<Job>,
-    /// The changes of states since, in order.
+    /// The events since the revision, in order.
     pub events: Vec<Arc<JobEvent>>,
     /// Whether there can be more events than were read.
     pub has_more: bool,
-    /// The revision of the oldest event that is kept of the job.
+    /// The revision of the oldest event that history still has. None: not read, or there is none.
     pub oldest: Option<i64>,
-    /// When it was read, by the database's clock.
+    /// When the snapshot was read, by the database's clock.
     pub now: Timestamp,
 }
 
-/// What became of several jobs.
+/// Several jobs with their history since known revisions.
 #[derive(Clone, Debug)]
 pub struct Changes {
-    /// Those that exist.
+    /// The jobs that exist.
     pub jobs: HashMap<JobKey, JobChanges>,
-    /// When it was read, by the database's clock.
+    /// When the snapshot was read, by the database's clock.
     pub now: Timestamp,
 }
 
-/// Jobs of which history was written.
+/// Jobs of which history was written by transactions since an earlier read.
 #[derive(Debug)]
 pub struct Written {
-    /// Each with the newest revision that was written, and whether it was made then.
+    /// Each with its newest revision, and whether it was created by these transactions.
     pub jobs: Vec<(JobKey, i64, bool)>,
-    /// The transaction to go on from.
+    /// The transaction id from which the next read goes on.
     pub next: i64,
-    /// There was more than was asked for.
+    /// Whether there were more events than `limit`.
     pub is_cut: bool,
 }
 
 impl Store {
-    /// What became of a job since a revision, with `limit` events at most; `None` if there is no such job.
+    /// A job with at most `limit` events after a revision. None: there is no such job.
     pub async fn changes_after(&self, key: JobKey, revision: i64, limit: u32) -> Result<Option<JobChanges>> {
         let mut client = self.reads.get().await?;
         let in_use = client.in_use();
@@ -67,8 +67,8 @@ impl Store {
             let newer: [&(dyn ToSql + Sync); 5] = [&key.namespace.0, &key.uid, &since, &revision, &most];
             let (now, oldest, rows) = futures::try_join!(
                 load::clock(&snapshot),
-                snapshot.rows(include_str!("sql/oldest_event.sql"), &of_job),
-                snapshot.rows(include_str!("sql/list_events.sql"), &newer),
+                snapshot.rows(include_str!("sql/history/oldest_event.sql"), &of_job),
+                snapshot.rows(include_str!("sql/history/list_events.sql"), &newer),
             )?;
             snapshot.commit().await?;
             Ok(Some((job, oldest.first().and_then(|row| row.get(0)), rows, now)))
@@ -82,15 +82,15 @@ impl Store {
         Ok(Some(JobChanges { job, events, has_more, oldest, now }))
     }
 
-    /// Several jobs, and what became of those of which something is known. If more than `limit` events would have to be read,
-    /// all come without history, and `has_more` says so.
+    /// Several jobs, with history of those that are known. If that takes more than `limit` events, all come without history, and `has_more` says
+    /// so.
     pub async fn changes_since(
         &self,
         keys: &[JobKey],
         known: &HashMap<JobKey, Arc<Job>>,
         limit: u32,
     ) -> Result<Changes> {
-        // News of other servers do not wait for users' reads.
+        // Watches of changes by other servers do not wait for users' reads.
         let mut client = self.reserved.get().await?;
         let in_use = client.in_use();
         let read = async {
@@ -119,10 +119,10 @@ impl Store {
         Ok(Changes { jobs: changes.into_iter().map(|changes| (changes.job.key, changes)).collect(), now })
     }
 
-    /// Jobs of which history was written by transactions from one on that are over by now.
+    /// Jobs of which finished transactions from `xid` on wrote history, at most `limit` events.
     pub async fn jobs_since(&self, xid: i64, limit: u32) -> Result<Written> {
         let client = self.reserved.get().await?;
-        let rows = client.rows(include_str!("sql/jobs_since.sql"), &[&xid, &i64::from(limit)]).await;
+        let rows = client.rows(include_str!("sql/job/jobs_since.sql"), &[&xid, &i64::from(limit)]).await;
         let rows = rows.map_err(|error| unavailable(&error))?;
         let job = |row: &Row| {
             let key = JobKey { namespace: NamespaceId(row.get::<_, Option<i32>>(2)?), uid: row.get(3) };
@@ -145,5 +145,5 @@ async fn newer_events(
     let revisions: Vec<i64> = jobs.iter().map(|job| known.get(&job.key).map_or(0, |known| known.revision)).collect();
     let limit = i64::from(limit);
     let params: [&(dyn ToSql + Sync); 5] = [&namespaces, &uids, &since, &revisions, &limit];
-    snapshot.rows(include_str!("sql/load_events.sql"), &params).await
+    snapshot.rows(include_str!("sql/history/load_events.sql"), &params).await
 }

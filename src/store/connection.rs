@@ -1,4 +1,4 @@
-//! Connections to Postgres: how they are made, and how a writer's own connection comes back after a loss.
+//! Connections to Postgres: running statements on them, the connection of a writer lane, and errors of the database.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,22 +13,22 @@ pub use super::target::Target;
 use crate::error::{Error, Result};
 use crate::figures::Sparse;
 
-/// An error of the driver.
+/// An error of the driver, which holds the database's own error if there is one.
 pub type DbError = tokio_postgres::Error;
-/// A result of the driver.
+/// What a statement returned, or why it did not.
 pub type DbResult<T> = std::result::Result<T, DbError>;
 /// A connection with its prepared statements.
 pub type Client = ClientWrapper;
-/// A transaction on one.
+/// A transaction on a connection, which shares the prepared statements.
 pub type Transaction<'a> = deadpool_postgres::Transaction<'a>;
 
-/// Who can run a statement of ours: a connection, or a transaction on one.
+/// A connection or a transaction, on which statements are run.
 pub trait Run: Sync {
     /// Prepares a statement, once per connection.
-    fn once(&self, sql: &'static str) -> impl Future<Output = DbResult<Statement>> + Send;
+    fn prepare_once(&self, sql: &'static str) -> impl Future<Output = DbResult<Statement>> + Send;
 
     /// Prepares a statement that the caller keeps.
-    fn anew(&self, sql: &str) -> impl Future<Output = DbResult<Statement>> + Send;
+    fn prepare_new(&self, sql: &str) -> impl Future<Output = DbResult<Statement>> + Send;
 
     /// Runs a prepared statement and collects its rows.
     fn collect(
@@ -37,25 +37,25 @@ pub trait Run: Sync {
         params: &[&(dyn ToSql + Sync)],
     ) -> impl Future<Output = DbResult<Vec<Row>>> + Send;
 
-    /// Runs a statement of ours. In a box of its own: a call that seldom asks the database should not carry along, and move about, all
-    /// the room that asking takes.
+    /// Prepares a statement once per connection, runs it and collects its rows. Boxed, because the future is large and most callers seldom
+    /// reach it.
     fn rows(
         &self,
         sql: &'static str,
         params: &[&(dyn ToSql + Sync)],
     ) -> impl Future<Output = DbResult<Vec<Row>>> + Send {
-        Box::pin(async move { self.collect(&self.once(sql).await?, params).await })
+        Box::pin(async move { self.collect(&self.prepare_once(sql).await?, params).await })
     }
 }
 
 macro_rules! run {
     ($type:ty) => {
         impl Run for $type {
-            async fn once(&self, sql: &'static str) -> DbResult<Statement> {
+            async fn prepare_once(&self, sql: &'static str) -> DbResult<Statement> {
                 self.prepare_cached(sql).await
             }
 
-            async fn anew(&self, sql: &str) -> DbResult<Statement> {
+            async fn prepare_new(&self, sql: &str) -> DbResult<Statement> {
                 self.prepare(sql).await
             }
 
@@ -71,7 +71,7 @@ run!(Transaction<'_>);
 
 /// Session settings of connections that write groups.
 ///
-/// Generic plans, because planning a group anew each time costs more than running it. No sequential scans, because a generic
+/// Generic plans, because planning each group costs more than running it. No sequential scans, because a generic
 /// plan made on an empty table would keep one. Hash joins stay on.
 pub(super) const WRITER_SETUP: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off; \
     SET idle_in_transaction_session_timeout = '2s'; SET timezone = 'UTC'";
@@ -86,21 +86,21 @@ pub struct Lane {
     open: Option<Open>,
 }
 
-/// A live connection.
+/// An open connection of a lane.
 pub struct Open {
-    /// The connection.
+    /// It runs the statements of the lane.
     pub client: ClientWrapper,
-    /// Its commit statements.
+    /// The commit statements that are prepared on it.
     pub prepared: Prepared,
 }
 
 impl Lane {
-    /// A lane that connects when it is first used. `lock_wait` is how long its statements wait for a row that somebody else has locked.
+    /// A lane that connects when it is first used. `lock_wait`: how long its statements wait for a lock.
     pub fn new(target: Target, lock_wait: Duration) -> Self {
         Self { target, lock_wait, open: None }
     }
 
-    /// The connection, made anew if it was lost.
+    /// The open connection. A new one is made if there is none or it was lost.
     pub async fn open(&mut self) -> Result<&mut Open> {
         if self.open.as_ref().is_none_or(|open| open.client.is_closed()) {
             let setup = format!("{WRITER_SETUP}; SET lock_timeout = {}", self.lock_wait.as_millis());
@@ -110,7 +110,7 @@ impl Lane {
         self.open.as_mut().ok_or(Error::StoreUnavailable)
     }
 
-    /// Gives up the connection; whatever state it was in is not reused.
+    /// Closes the connection, for its state is unknown.
     pub fn discard(&mut self) {
         self.open = None;
     }
@@ -130,13 +130,13 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Of an error that the database told, or that came before anything was sent to be committed.
+    /// The fault of an error that the database returned, or that came before anything was sent to be committed.
     pub fn of(error: &DbError) -> Self {
         match error.code().map(|code| code.code().to_owned()).as_deref() {
             Some("55P03") => Self::Held,
-            // Somebody else inserted the same id; serialization failures and deadlocks are the same to us.
+            // Another transaction inserted the same key; serialization failures and deadlocks are handled alike.
             Some("23505" | "40001" | "40P01") => Self::Beaten,
-            // Of the content: data, constraints, a row that would be written twice (21000), or was by a trigger or function (27000).
+            // Invalid content: data, constraints, a row that would be written twice (21000), or was by a trigger or function (27000).
             Some(code) if ["21", "22", "23", "27"].iter().any(|class| code.starts_with(class)) => {
                 Self::Poisoned(format!("{error:?}"))
             }
@@ -145,13 +145,13 @@ impl Fault {
     }
 }
 
-/// Whether a row or a table was held for longer than a statement waits.
+/// Whether a row or a table was locked for longer than the statement waits.
 pub fn is_lock_timeout(error: &DbError) -> bool {
     error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
 }
 
-/// Whether Postgres ended the session with this error, as it does when it panics. What a statement did before is then not known by its
-/// SQLSTATE, which names the cause: a full disk, a file that cannot be opened.
+/// Whether Postgres ended the session with this error, as it does when it panics. Its SQLSTATE then names a cause, such as a full disk, and does
+/// not say whether the statement was committed.
 pub fn ends_session(error: &DbError) -> bool {
     error.as_db_error().is_some_and(|error| match error.parsed_severity() {
         Some(severity) => matches!(severity, Severity::Fatal | Severity::Panic),
@@ -160,7 +160,7 @@ pub fn ends_session(error: &DbError) -> bool {
     })
 }
 
-/// The error of a statement that wrote nothing, for the caller.
+/// The error that the caller of a statement that wrote nothing gets.
 pub fn unavailable(error: &DbError) -> Error {
     let Some(code) = error.code() else {
         warn(error, "the database connection failed");
@@ -184,7 +184,7 @@ fn refusing(error: &DbError) -> Error {
     Error::StoreUnavailable
 }
 
-/// One line in a while for all statements that fail, of which there are many at once while the database is away.
+/// Logs a failed statement, at most one line in three seconds, for many fail at once while the database is unavailable.
 fn warn(error: &DbError, what: &'static str) {
     static LINES: Sparse = Sparse::of(3);
     if let Some(suppressed) = LINES.pass() {
@@ -192,7 +192,7 @@ fn warn(error: &DbError, what: &'static str) {
     }
 }
 
-/// An error with all that caused it, in one line, for logs: by itself the driver says `db error` of all that Postgres said.
+/// An error with its causes in one line, for logs. By itself the driver says only `db error` for every error that Postgres returned.
 pub struct Explained<'a>(pub &'a (dyn std::error::Error + 'static));
 
 impl fmt::Display for Explained<'_> {
@@ -201,7 +201,7 @@ impl fmt::Display for Explained<'_> {
         while let Some(error) = next {
             next = error.source();
             match error.downcast_ref::<tokio_postgres::error::DbError>() {
-                Some(told) => explain(told, f)?,
+                Some(error) => explain(error, f)?,
                 None if next.is_some_and(<dyn std::error::Error>::is::<tokio_postgres::error::DbError>) => {}
                 None => write!(f, "{error}{}", if next.is_some() { ": " } else { "" })?,
             }
@@ -210,10 +210,10 @@ impl fmt::Display for Explained<'_> {
     }
 }
 
-/// What Postgres said of an error.
-fn explain(told: &tokio_postgres::error::DbError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(f, "{}: {} (SQLSTATE {}", told.severity(), told.message(), told.code().code())?;
-    for (name, text) in [("detail", told.detail()), ("hint", told.hint())] {
+/// Writes severity, message, SQLSTATE, detail and hint of an error that Postgres returned.
+fn explain(error: &tokio_postgres::error::DbError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "{}: {} (SQLSTATE {}", error.severity(), error.message(), error.code().code())?;
+    for (name, text) in [("detail", error.detail()), ("hint", error.hint())] {
         if let Some(text) = text {
             write!(f, "; {name}: {}", text.replace('\n', " "))?;
         }

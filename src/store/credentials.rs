@@ -24,7 +24,7 @@ impl Store {
         changed_keys(&client, version).await.map_err(|error| unavailable(&error))
     }
 
-    /// The credential of an id. None: there is none.
+    /// The credential of an id. None: there is no such credential.
     pub async fn credential(&self, id: KeyId) -> Result<Option<ApiKey>> {
         self.find_credential(Some(id.as_str()), None).await
     }
@@ -36,45 +36,49 @@ impl Store {
 
     async fn find_credential(&self, id: Option<&str>, certificate: Option<&str>) -> Result<Option<ApiKey>> {
         let client = self.reserved.get().await?;
-        let rows = client.rows(include_str!("sql/find_keys.sql"), &[&id, &certificate]).await;
+        let rows = client.rows(include_str!("sql/credential/find_keys.sql"), &[&id, &certificate]).await;
         Ok(rows.map_err(|error| unavailable(&error))?.first().map(|row| key(row, 0)))
     }
 
-    /// Credentials, the newest first, behind one (when it was created, and its id).
+    /// Credentials, newest first, behind one: its creation time and id.
     pub async fn credentials_page(&self, after: Option<(Timestamp, String)>, limit: u32) -> Result<Vec<ApiKey>> {
         let client = self.reads.get().await?;
         let (time, id) = after.unzip();
-        let rows = client.rows(include_str!("sql/list_keys.sql"), &[&time, &id, &i64::from(limit)]).await;
+        let rows = client.rows(include_str!("sql/credential/list_keys.sql"), &[&time, &id, &i64::from(limit)]).await;
         Ok(rows.map_err(|error| unavailable(&error))?.iter().map(|row| key(row, 0)).collect())
     }
 
-    /// Whether a credential expired or was revoked so long ago.
+    /// Whether any credential expired or was revoked more than `ago` ago.
     pub async fn has_ended_keys(&self, ago: Duration) -> Result<bool> {
         let client = self.reserved.get().await?;
         let ago_us = i64::try_from(ago.as_micros()).unwrap_or(i64::MAX);
-        let rows = client.rows(include_str!("sql/ended_keys.sql"), &[&ago_us]).await;
+        let rows = client.rows(include_str!("sql/credential/ended_keys.sql"), &[&ago_us]).await;
         Ok(rows.map_err(|error| unavailable(&error))?.first().is_some_and(|row| row.get(0)))
     }
 
-    /// Notes that credentials were used, each at most once an hour. Returns how many that was news of.
+    /// Stores when credentials were last used, at most once an hour each. Returns how many were written.
     pub async fn note_key_use(&self, ids: &[KeyId]) -> Result<usize> {
         let client = self.reserved.get().await?;
         let ids: Vec<&str> = ids.iter().map(KeyId::as_str).collect();
-        let rows = client.rows(include_str!("sql/note_key_use.sql"), &[&ids]).await;
+        let rows = client.rows(include_str!("sql/credential/note_key_use.sql"), &[&ids]).await;
         Ok(rows.map_err(|error| unavailable(&error))?.len())
     }
 }
 
-/// Takes the lock of the key ring; waits for it, or fails where somebody has it.
+/// Locks the key ring. Where another transaction has locked it, it waits or fails.
 pub async fn lock_key_ring(client: &impl Run, wait: bool) -> DbResult<()> {
-    let sql = if wait { include_str!("sql/lock_key_ring.sql") } else { include_str!("sql/try_lock_key_ring.sql") };
+    let sql = if wait {
+        include_str!("sql/credential/lock_key_ring.sql")
+    } else {
+        include_str!("sql/credential/try_lock_key_ring.sql")
+    };
     client.rows(sql, &[]).await?;
     Ok(())
 }
 
-/// What changed after a version of the key ring.
+/// The credentials that changed after a version of the key ring.
 pub async fn changed_keys(client: &impl Run, version: i64) -> DbResult<KeyChanges> {
-    let rows = client.rows(include_str!("sql/changed_keys.sql"), &[&version]).await?;
+    let rows = client.rows(include_str!("sql/credential/changed_keys.sql"), &[&version]).await?;
     let has_key = |row: &&Row| row.get::<_, Option<&str>>(RING_COLUMNS).is_some();
     let (version, floor_version, is_whole) =
         rows.first().map_or((0, 0, true), |row| (row.get(0), row.get(1), row.get(2)));

@@ -1,4 +1,4 @@
-//! A look at the database, over a connection of its own: that all others are busy is no illness.
+//! Health checks of the database, over a connection of their own: busy connections do not make the database unhealthy.
 
 use std::time::Duration;
 
@@ -8,30 +8,30 @@ use super::Store;
 use super::connection::{Client, DbError, Run};
 use super::no_connection::NoConnection;
 
-/// How long a look may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a health check may take.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What is kept between two looks.
+/// What is kept between two health checks.
 #[derive(Default)]
 pub struct Pulse {
-    /// The connection.
+    /// The connection. None: the last check failed, or there was none.
     client: Option<Client>,
-    /// When the last look ended, if it found no database.
+    /// When the last check ended, if the database did not respond.
     silent_until: Option<Instant>,
 }
 
-/// What a look found.
+/// What a health check found.
 struct Found {
     client: Client,
     is_ready: bool,
     is_writable: bool,
 }
 
-/// Why a look found nothing.
+/// Why a health check found nothing.
 enum NotSeen {
-    /// The database refuses, so it is there.
+    /// The database is there and returned an error.
     Refused,
-    /// It says nothing.
+    /// The database did not respond.
     Silent,
 }
 
@@ -47,29 +47,29 @@ impl From<DbError> for NotSeen {
     }
 }
 
-/// What a look at the database found.
+/// The result of a health check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// It can be written, and has room for the history of the next days.
+    /// The database accepts writes, and history has partitions for the next days.
     Good,
-    /// One of these is not so.
+    /// It does not accept writes, or history has no partitions.
     Bad,
-    /// The look itself was refused or not answered, which may be a matter of its connection alone.
+    /// The check got an error or no response, which may be due to its connection alone.
     Unknown,
 }
 
 impl Store {
-    /// Looks at the database. Whether writes are done `wrote` knows better, which says it of those since a moment.
+    /// Checks the health of the database. `wrote`: whether any write succeeded since a moment.
     ///
-    /// The look decides for all others how long a database that says nothing is waited for. Connections that are older than a look
-    /// without an answer are given up, unless something was written meanwhile; and once there is an answer, those that were made before
-    /// the silence was over: the database may have heard nothing of what was sent over them.
+    /// The check bounds how long every statement waits for a database that does not respond. Connections older than a check without a response
+    /// are closed, unless a write succeeded meanwhile. Once the database responds again, connections that were made before are closed too: it may
+    /// never have received what was sent over them.
     pub async fn look(&self, wrote: impl Fn(Instant) -> bool) -> Health {
         let Ok(mut pulse) = self.pulse.try_lock() else { return Health::Unknown };
         let began = Instant::now();
-        // Put back only when the look was good.
+        // Put back only when the database accepts writes.
         let idle = pulse.client.take().filter(|client| !client.is_closed());
-        let found = match tokio::time::timeout(PATIENCE, self.found(idle)).await {
+        let found = match tokio::time::timeout(TIMEOUT, self.found(idle)).await {
             Ok(Ok(found)) => found,
             Ok(Err(NotSeen::Refused)) => return Health::Unknown,
             Ok(Err(NotSeen::Silent)) | Err(_) => {
@@ -86,7 +86,7 @@ impl Store {
         if found.is_writable {
             pulse.client = Some(found.client);
         } else {
-            // A primary that was demoted: what is connected to it would stay with it.
+            // The primary was demoted: existing connections would stay with it.
             self.renew();
         }
         if found.is_ready { Health::Good } else { Health::Bad }
@@ -97,7 +97,7 @@ impl Store {
             Some(client) => client,
             None => self.target.open("SET statement_timeout = '5s'; SET timezone = 'UTC'").await?,
         };
-        let rows = client.rows(include_str!("sql/health.sql"), &[]).await?;
+        let rows = client.rows(include_str!("sql/database/health.sql"), &[]).await?;
         let (is_ready, is_writable) = rows.first().map_or((false, false), |row| (row.get(0), row.get(1)));
         Ok(Found { client, is_ready, is_writable })
     }

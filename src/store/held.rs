@@ -1,29 +1,29 @@
-//! Tables that other sessions hold, as a LOCK TABLE, an ALTER TABLE or a CREATE INDEX does.
+//! Tables that other sessions have locked, as a LOCK TABLE, an ALTER TABLE or a CREATE INDEX does.
 
 use super::connection::{DbResult, Run};
 
-/// What is written together: the tables of one kind of root.
+/// The tables that are written together: those of one aggregate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Tables {
-    /// Jobs, and all that is below them.
+    /// Jobs with their stages, documents, leases and history.
     Jobs = 1,
-    /// Records with their values.
+    /// Records with their large values.
     Records = 2,
     /// Resources with permits and waiters.
     Resources = 4,
-    /// Remembered requests.
+    /// Requests whose results are remembered.
     Requests = 8,
-    /// Namespaces.
+    /// Namespaces, without what is in them.
     Namespaces = 16,
-    /// Credentials.
+    /// The key ring and its credentials.
     Credentials = 32,
-    /// The audit log.
+    /// Entries of the audit log.
     AuditLog = 64,
 }
 
 impl Tables {
-    /// Those that a table belongs to; none for what no operation is about.
+    /// The aggregate of a table. None: no operation writes the table.
     fn of(table: &str) -> Option<Self> {
         match table {
             "jobs" | "job_documents" | "job_events" | "stages" | "stage_specs" | "stage_artifacts" | "ready_stages"
@@ -39,8 +39,8 @@ impl Tables {
     }
 }
 
-/// The tables that other sessions hold now.
+/// The aggregates of which other sessions have locked tables now.
 pub async fn held_tables(client: &impl Run) -> DbResult<Vec<Tables>> {
-    let rows = client.rows(include_str!("sql/held_tables.sql"), &[]).await?;
+    let rows = client.rows(include_str!("sql/database/held_tables.sql"), &[]).await?;
     Ok(rows.iter().filter_map(|row| Tables::of(row.get(0))).collect())
 }

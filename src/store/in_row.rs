@@ -1,8 +1,8 @@
-//! Jobs of few stages are kept in one row: their stages, and what was submitted of them, are columns of `jobs`. Larger ones have a row for
-//! each stage (`stages`, `stage_specs`), so that a change writes the stages that changed and not all.
+//! Jobs of at most four stages are stored in one row: their stages and specs are columns of `jobs`. Larger jobs have a row for each stage (`stages`,
+//! `stage_specs`), so that a change writes only the stages that changed.
 //!
-//! Which of the two a job has follows from how many stages it has, which never decreases; only jobs of a database that is older than the
-//! columns have rows for fewer stages, and keep them. Nothing outside of the store knows of it.
+//! The number of stages decides, and never decreases. Jobs that are older than the columns (V14) have rows for fewer stages, and keep them. No
+//! other module knows the difference.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,31 +22,31 @@ use crate::domain::retry::FailureCounts;
 use crate::domain::stage::{Attempt, Lease, Parent, Stage, StagePhase, StageSpec, StageState};
 use crate::domain::time::Timestamp;
 
-/// How many stages a job has at most that is kept in one row.
+/// The largest number of stages of a job that is stored in one row.
 pub const MAX_STAGES: usize = 4;
 
-/// Whether the job is kept in one row.
+/// Whether the job is stored in one row.
 pub fn is_in_row(job: &Job) -> bool {
     !job.has_stage_rows && job.stages.len() <= MAX_STAGES
 }
 
-/// When something happens to the job's row by itself: to the job, or to one of the stages that it holds.
+/// When the next timer of the job's row is due: of the job, or of a stage in the row. None: it has no timer.
 pub fn wakes_at(job: &Job) -> Option<Timestamp> {
     let stages = is_in_row(job).then(|| job.stages.iter().filter_map(|stage| stage.wakes_at()).min()).flatten();
     [job.wakes_at(), stages].into_iter().flatten().min()
 }
 
-/// What was submitted of the job's stages, for `jobs.specs`.
+/// The specs of the job's stages for `jobs.specs`: a JSON array of [`StoredSpec`].
 pub fn specs(job: &Job) -> JsonText {
     JsonText::of(&job.stages.iter().map(|stage| StoredSpec::of(stage)).collect::<Vec<_>>())
 }
 
-/// Where the job's stages stand, for `jobs.stages`.
+/// The states of the job's stages for `jobs.stages`: a JSON array of [`StoredStage`].
 pub fn stages(job: &Job) -> JsonText {
     JsonText::of(&job.stages.iter().map(|stage| StoredStage::of(stage)).collect::<Vec<_>>())
 }
 
-/// Both together, without leases.
+/// The stages of `jobs.specs` and `jobs.stages`, without leases.
 pub fn parsed(specs: &str, stages: &str) -> Vec<Stage> {
     let specs: Vec<StoredSpec> = serde_json::from_str(specs).expect("we read back what we wrote");
     let stages: Vec<StoredStage> = serde_json::from_str(stages).expect("we read back what we wrote");
@@ -54,7 +54,7 @@ pub fn parsed(specs: &str, stages: &str) -> Vec<Stage> {
     both.map(|(no, (spec, stage))| stage.with(no, spec, None)).collect()
 }
 
-/// Counts the stages in each state, in the order of the states' numbers.
+/// Counts the stages in each state, at the place of the state's number less one.
 pub fn count_states(stages: &str, counts: &mut [u32; 8]) {
     #[derive(Deserialize)]
     struct Only {
@@ -64,18 +64,18 @@ pub fn count_states(stages: &str, counts: &mut [u32; 8]) {
     stages.iter().for_each(|stage| counts[usize::from(stage.state) - 1] += 1);
 }
 
-/// Documents of a job that is kept in one row, as they are stored.
+/// Documents of a job that is stored in one row, as JSON.
 pub struct Texts<'a> {
-    /// Stage number → input.
+    /// An object of stage number → input.
     pub inputs: Option<&'a str>,
-    /// Stage number → artifacts.
+    /// An object of stage number → artifacts.
     pub artifacts: Option<&'a str>,
-    /// What was submitted of the stages; needed only where there are artifacts.
+    /// `jobs.specs`; needed only where there are artifacts.
     pub specs: Option<&'a str>,
 }
 
 impl Texts<'_> {
-    /// What the worker of a stage gets.
+    /// The documents that the worker of a stage gets with its lease.
     pub fn of_lease(&self, no: StageNo, payload: Option<Document>) -> LeaseDocuments {
         #[derive(Deserialize)]
         struct Only {
@@ -91,7 +91,7 @@ impl Texts<'_> {
     }
 }
 
-/// The values of a JSON object whose keys are numbers of stages; null where a document went.
+/// The values of a JSON object of stage number → document. None: the document was removed.
 fn by_stage(text: &str) -> BTreeMap<StageNo, Option<&RawValue>> {
     serde_json::from_str(text).expect("we read back what we wrote")
 }
@@ -100,28 +100,28 @@ fn document(text: &RawValue) -> Document {
     Document::from_checked(text.get())
 }
 
-/// What was submitted of a stage, as it is stored.
+/// The spec of a stage as it is stored, with what depends on its place in the job.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct StoredSpec {
-    /// What does not change.
+    /// The spec as it was submitted.
     pub spec: Arc<StageSpec>,
-    /// What it waits for.
+    /// The stages that it waits for.
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     pub depends_on: Arc<[StageNo]>,
-    /// The stage that added it.
+    /// The stage that added it. None: it was submitted with the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_no: Option<StageNo>,
-    /// See [`Stage::required_by`].
+    /// The stages that it requires, see [`Stage::required_by`].
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     pub required_by: Arc<[StageNo]>,
-    /// See [`Stage::plan_digest`].
+    /// The digest of the plan that it was added with, see [`Stage::plan_digest`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan_digest: Option<Uuid>,
 }
 
-/// Where a stage stands, as it is stored: the columns of `stages`. What is zero or absent is left out.
+/// The state of a stage as it is stored: the columns of `stages`. Zeros and nulls are left out.
 #[derive(Debug, Serialize, Deserialize)]
-#[allow(missing_docs)] // They are those of Stage.
+#[allow(missing_docs)] // The fields are those of Stage.
 pub struct StoredStage {
     pub state: i16,
     pub version: i64,
@@ -193,7 +193,7 @@ impl StoredStage {
         }
     }
 
-    /// The stage again.
+    /// The stage with its number, spec and lease.
     pub fn with(self, no: StageNo, spec: StoredSpec, lease: Option<Lease>) -> Stage {
         let phase = StagePhase::from_number(self.state.into()).expect("only states of ours are stored");
         Stage {

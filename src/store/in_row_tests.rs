@@ -185,7 +185,7 @@ async fn a_job_is_the_same_whether_it_is_one_row_or_has_rows_for_its_stages() {
             let job = Job { key, has_stage_rows, ..job.clone() };
             let changes = Changes { stages: job.stages.iter().map(|stage| stage.no).collect(), ..Changes::default() };
             let c = i32::try_from(written.len()).expect("few jobs");
-            plan.share_namespaces.push(NamespaceRow { c, namespace_id: 1 });
+            plan.key_share_namespaces.push(NamespaceRow { c, namespace_id: 1 });
             plan.write_job(c, None, &job, &changes, Timestamp(0));
             written.push(job);
         }

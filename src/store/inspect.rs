@@ -1,4 +1,4 @@
-//! What a person should know of a database before a server relies on it: settings, replication, schema. Reads only, over one connection.
+//! Reads for `interlock doctor`, over one connection: settings, replication and schema of the database.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,12 +10,12 @@ use super::connection::{Client, DbError, Explained, Target};
 use super::migrate;
 use super::no_connection::NoConnection;
 
-/// What connecting may take, the proof that sessions are not shared included.
+/// How long connecting may take, with the check that sessions are not shared.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// What one question may take.
+/// The settings of the session: one statement may take 5 s.
 const SETUP: &str = "SET statement_timeout = '5s'; SET timezone = 'UTC'";
 
-/// The settings that are looked at.
+/// The settings of Postgres that are read.
 const SETTINGS: &[&str] = &[
     "autovacuum",
     "default_transaction_isolation",
@@ -35,12 +35,12 @@ const SETTINGS: &[&str] = &[
     "wal_level",
 ];
 
-/// A database that is looked at.
+/// A connection for an inspection of the database.
 pub struct Inspection {
     client: Client,
 }
 
-/// Why a question has no answer; in one line.
+/// Why a statement of the inspection failed, in one line.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", Explained(.0))]
 pub struct Unanswered(#[from] DbError);
@@ -64,18 +64,18 @@ pub struct Instance {
     pub oldest_xid_age: i32,
     /// Whether this role may make tables.
     pub can_create: bool,
-    /// Connections of clients.
+    /// The number of connections of clients.
     pub connections: i64,
-    /// Those of Interlock among them, this one included.
+    /// The number of connections of Interlock among them, with this one.
     pub own_connections: i64,
-    /// How far its clock is ahead of this machine's, in seconds, as exactly as the answer was quick.
+    /// How far its clock is ahead of this machine's, in seconds; half of the round-trip time may be error.
     pub clock_ahead: f64,
 }
 
 /// A standby that is connected.
 #[derive(Clone, Debug)]
 pub struct Standby {
-    /// Its `application_name`.
+    /// The name: its `application_name`.
     pub name: String,
     /// `async`, `potential`, `sync` or `quorum`. Empty: this role may not see it.
     pub sync_state: String,
@@ -85,12 +85,12 @@ pub struct Standby {
     pub lag_seconds: Option<f64>,
 }
 
-/// A replication slot.
+/// A replication slot of the database.
 #[derive(Clone, Debug)]
 pub struct Slot {
-    /// Its name.
+    /// The name of the slot.
     pub name: String,
-    /// Whether somebody reads from it.
+    /// Whether a client reads from it.
     pub is_active: bool,
     /// `reserved`, `extended`, `unreserved` or `lost`.
     pub wal_status: String,
@@ -103,7 +103,7 @@ pub struct Slot {
 pub struct LongTransaction {
     /// The process, or the name of a prepared one.
     pub id: String,
-    /// Who has it: the application, or the owner of a prepared one.
+    /// The application that has it, or the owner of a prepared one.
     pub owner: String,
     /// Such as `idle in transaction` or `prepared`.
     pub state: String,
@@ -114,15 +114,15 @@ pub struct LongTransaction {
 /// A table with more dead rows than others.
 #[derive(Clone, Debug)]
 pub struct DeadRows {
-    /// Its name.
+    /// The name of the table.
     pub table: String,
-    /// Dead rows.
+    /// The number of dead rows.
     pub dead: i64,
-    /// Others.
+    /// The number of live rows.
     pub live: i64,
 }
 
-/// What Interlock has made in the database.
+/// The schema that Interlock has created in the database.
 #[derive(Clone, Copy, Debug)]
 pub struct Schema {
     /// The newest migration that was applied.
@@ -131,7 +131,7 @@ pub struct Schema {
     pub known_version: i32,
     /// Days after today for which history has a partition.
     pub days_ahead: i64,
-    /// Servers that are there now.
+    /// Servers that are present now.
     pub servers: i64,
 }
 
@@ -148,10 +148,10 @@ impl Inspection {
     /// The instance and the database.
     ///
     /// # Errors
-    /// When the question has no answer, as for all others.
+    /// When the statement failed, as for all others.
     pub async fn instance(&self) -> Result<Instance, Unanswered> {
         let before = now();
-        let row = self.client.query_one(include_str!("sql/inspect_instance.sql"), &[]).await?;
+        let row = self.client.query_one(include_str!("sql/database/inspect_instance.sql"), &[]).await?;
         let middle = f64::midpoint(before, now());
         Ok(Instance {
             version_number: row.get(0),
@@ -170,7 +170,7 @@ impl Inspection {
 
     /// Settings by name, as a new session of this role has them. Those that this version of Postgres does not know are missing.
     pub async fn settings(&self) -> Result<BTreeMap<String, String>, Unanswered> {
-        let rows = self.client.query(include_str!("sql/inspect_settings.sql"), &[&SETTINGS]).await?;
+        let rows = self.client.query(include_str!("sql/database/inspect_settings.sql"), &[&SETTINGS]).await?;
         let value = |row: &Row| {
             let (value, unit): (Option<String>, String) = (row.get(1), row.get(2));
             in_base_units(value.unwrap_or_default(), &unit)
@@ -180,7 +180,7 @@ impl Inspection {
 
     /// Standbys that are connected.
     pub async fn standbys(&self) -> Result<Vec<Standby>, Unanswered> {
-        let rows = self.client.query(include_str!("sql/inspect_standbys.sql"), &[]).await?;
+        let rows = self.client.query(include_str!("sql/database/inspect_standbys.sql"), &[]).await?;
         let standby = |row: &Row| Standby {
             name: row.get(0),
             sync_state: row.get(1),
@@ -190,9 +190,9 @@ impl Inspection {
         Ok(rows.iter().map(standby).collect())
     }
 
-    /// Replication slots.
+    /// The replication slots of the database.
     pub async fn slots(&self) -> Result<Vec<Slot>, Unanswered> {
-        let rows = self.client.query(include_str!("sql/inspect_slots.sql"), &[]).await?;
+        let rows = self.client.query(include_str!("sql/database/inspect_slots.sql"), &[]).await?;
         let slot = |row: &Row| Slot {
             name: row.get(0),
             is_active: row.get(1),
@@ -204,7 +204,7 @@ impl Inspection {
 
     /// The oldest five transactions that are open for more than a minute, the oldest first.
     pub async fn long_transactions(&self) -> Result<Vec<LongTransaction>, Unanswered> {
-        let rows = self.client.query(include_str!("sql/inspect_transactions.sql"), &[]).await?;
+        let rows = self.client.query(include_str!("sql/database/inspect_transactions.sql"), &[]).await?;
         let transaction = |row: &Row| LongTransaction {
             id: row.get(0),
             owner: row.get(1),
@@ -216,23 +216,23 @@ impl Inspection {
 
     /// The five tables with the most dead rows, where these outnumber the others.
     pub async fn dead_rows(&self) -> Result<Vec<DeadRows>, Unanswered> {
-        let rows = self.client.query(include_str!("sql/inspect_tables.sql"), &[]).await?;
+        let rows = self.client.query(include_str!("sql/database/inspect_tables.sql"), &[]).await?;
         Ok(rows.iter().map(|row| DeadRows { table: row.get(0), dead: row.get(1), live: row.get(2) }).collect())
     }
 
     /// Indexes that Postgres does not use because they were not finished.
     pub async fn unfinished_indexes(&self) -> Result<Vec<String>, Unanswered> {
-        let rows = self.client.query(include_str!("sql/inspect_indexes.sql"), &[]).await?;
+        let rows = self.client.query(include_str!("sql/database/inspect_indexes.sql"), &[]).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
-    /// What Interlock has made here. None: nothing, no migration was applied.
+    /// The schema that Interlock has created. None: no migration was applied.
     pub async fn schema(&self) -> Result<Option<Schema>, Unanswered> {
         let there = "SELECT to_regclass('refinery_schema_history') IS NOT NULL AND to_regclass('servers') IS NOT NULL";
         if !self.client.query_one(there, &[]).await?.get::<_, bool>(0) {
             return Ok(None);
         }
-        let row = self.client.query_one(include_str!("sql/inspect_schema.sql"), &[]).await?;
+        let row = self.client.query_one(include_str!("sql/database/inspect_schema.sql"), &[]).await?;
         let Some(version) = row.get(0) else { return Ok(None) };
         let known_version = migrate::newest();
         Ok(Some(Schema { version, known_version, days_ahead: row.get(1), servers: row.get(2) }))
@@ -253,7 +253,7 @@ fn in_base_units(value: String, unit: &str) -> String {
     value.parse::<i64>().map_or(value, |number| (number * factor).to_string())
 }
 
-/// This machine's clock, in seconds.
+/// The time by this machine's clock, in seconds since 1970.
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

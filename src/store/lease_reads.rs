@@ -1,7 +1,7 @@
-//! What workers get with their leases, read together for all calls that wait for it.
+//! Documents that workers get with their leases, read together for all calls that wait for them.
 //!
-//! Each LeaseStages reads inputs, payloads and artifacts after its commit. While one such read is in flight others gather, and the next read is for
-//! all of them: one round trip for every call of a group, not one for each.
+//! Each LeaseStages call reads inputs, payloads and artifacts after its commit. While two such reads run, further calls queue, and the next read is
+//! for all of them: one round trip for the calls of a group, not one for each.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -13,15 +13,15 @@ use crate::domain::documents::LeaseDocuments;
 use crate::domain::id::{JobKey, StageNo};
 use crate::error::{Error, Result};
 
-/// Leases that one read is for at most, unless one call has more.
+/// Leases of one read at most, unless one call has more.
 const MAX_LEASES: usize = 1_000;
-/// Reads at once: one with large documents does not hold up the others.
+/// Concurrent reads at most: one with large documents does not delay the others.
 const MAX_READERS: usize = 2;
 
-/// Documents by lease.
+/// Documents by the stage that is leased.
 pub type Documents = HashMap<(JobKey, StageNo), LeaseDocuments>;
 
-/// The calls that wait for documents.
+/// Calls that wait for documents.
 #[derive(Default)]
 pub struct LeaseReads {
     queue: Mutex<Queue>,
@@ -38,14 +38,14 @@ struct Request {
     answer: oneshot::Sender<Result<Documents>>,
 }
 
-/// A task that reads until nobody waits. Dropped before that, it has panicked.
+/// A task that reads until no call waits. Dropped before that, it has panicked.
 struct Reader {
     store: Store,
     is_done: bool,
 }
 
 impl Store {
-    /// What workers get with leases of these stages.
+    /// Documents that workers get with leases of these stages.
     pub async fn lease_documents(&self, leases: Vec<(JobKey, StageNo)>) -> Result<Documents> {
         let (answer, documents) = oneshot::channel();
         let starts = {
@@ -59,7 +59,7 @@ impl Store {
             let reader = Reader { store: self.clone(), is_done: false };
             tokio::spawn(async move { reader.read_all().await });
         }
-        // The task answers, unless it panicked or the runtime is going down.
+        // The task responds, unless it panicked or the runtime shuts down.
         documents.await.unwrap_or(Err(Error::StoreUnavailable))
     }
 }
@@ -94,14 +94,14 @@ impl Drop for Reader {
         if !self.is_done {
             let mut queue = self.store.lease_reads.lock();
             queue.readers -= 1;
-            // Who waits is told that nothing was read.
+            // Waiting calls fail, since their senders are dropped.
             queue.requests.clear();
         }
     }
 }
 
 impl Queue {
-    /// The first calls that fit in one read; those whose callers have gone leave. If there are none, the reader ends.
+    /// Takes the first calls that fit in one read; cancelled calls are dropped. If it returns none, the reader ends.
     fn take(&mut self) -> Vec<Request> {
         self.requests.retain(|request| !request.answer.is_closed());
         let mut leases = 0;

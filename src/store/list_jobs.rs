@@ -1,4 +1,4 @@
-//! ListJobs: the filter as SQL, with every value bound and none spliced.
+//! ListJobs: the filter as SQL.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use super::Store;
 use super::commit::FAILING;
 use super::connection::{Transaction, unavailable};
-use super::page::{self, Bounds, MAX_LOOKED_AT, Values, any_of};
+use super::page::{self, Bounds, MAX_LOOKED_AT, PageParts, PageQuery, Values, any_of, behind};
 use super::{in_row, load};
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::{Job, JobPhase, Tally};
@@ -15,26 +15,20 @@ use crate::domain::query::{Clause, Comparison, JobCursor, JobOrder, JobPage, Job
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-/// A statement that is put together, and its values.
-pub(super) struct Query {
-    pub(super) sql: String,
-    pub(super) values: Values,
-}
-
 /// A part of an order of jobs that one index has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Section {
-    /// All, by creation.
+    /// All jobs, by creation.
     All,
-    /// Those that ended, by their end.
+    /// Jobs that have ended, by their end.
     Ended,
-    /// Those that have not, by creation.
+    /// Jobs that have not ended, by creation.
     Live,
-    /// Those of a positive priority, by that and creation.
+    /// Jobs of a positive priority, by priority and creation.
     High,
-    /// Those of priority 0, by creation.
+    /// Jobs of priority 0, by creation.
     Usual,
-    /// Those of a negative priority, by that and creation.
+    /// Jobs of a negative priority, by priority and creation.
     Low,
 }
 
@@ -55,7 +49,7 @@ impl Store {
     }
 }
 
-/// Walks through the sections of the order from where the page before ended.
+/// Walks through the sections of the order from the end of the page before.
 async fn walk(snapshot: &Transaction<'_>, namespace: NamespaceId, query: &JobQuery) -> Result<JobPage> {
     let limit = query.limit as usize;
     let sections = Section::of_order(query.order);
@@ -65,10 +59,8 @@ async fn walk(snapshot: &Transaction<'_>, namespace: NamespaceId, query: &JobQue
     });
     let (mut jobs, mut after) = (Vec::new(), query.after.as_ref());
     for section in &sections[first..] {
-        let Some(statement) = Query::of(namespace, query, *section, after.take(), limit - jobs.len()) else { continue };
-        // Filters are of endless variety: preparing each by name would fill the connection's memory.
-        let rows = snapshot.query(&statement.sql, &statement.values.params()).await;
-        for row in &rows.map_err(|error| unavailable(&error))? {
+        let Some(walk) = section_walk(namespace, query, *section, after.take(), limit - jobs.len()) else { continue };
+        for row in &walk.rows(snapshot).await? {
             let job = summary(row);
             let (matches, is_last): (bool, bool) = (row.get("matches"), row.get("is_last"));
             if matches && jobs.len() == limit {
@@ -127,7 +119,7 @@ impl Section {
         }
     }
 
-    /// Where the walk stands at a job, which need not be of this section.
+    /// The position of the walk at a job, which need not be of this section.
     fn cursor(self, job: &Job) -> JobCursor {
         let value = match self {
             Self::All => Some(job.meta.create_time.0),
@@ -139,7 +131,7 @@ impl Section {
         JobCursor::at(job, value)
     }
 
-    /// Which rows the index has; it begins with the same, and a partial one has the same condition.
+    /// The condition on the namespace with which the index begins, and the condition of a partial index.
     fn range(self) -> &'static str {
         match self {
             Self::All | Self::Live | Self::Usual => "j.namespace_id + 0 = $1",
@@ -149,7 +141,7 @@ impl Section {
         }
     }
 
-    /// Which of the rows that are looked at belong to the section. None: all.
+    /// The condition by which rows that are read belong to the section. None: all do.
     fn condition(self) -> Option<&'static str> {
         match self {
             Self::Live => Some("j.end_time IS NULL"),
@@ -167,7 +159,7 @@ impl Section {
         }
     }
 
-    /// The moment that the index is in the order of. None: it begins with the priority.
+    /// The time by which the index is ordered. None: it begins with the priority.
     fn time(self) -> Option<TimeField> {
         match self {
             Self::All | Self::Live | Self::Usual => Some(TimeField::Create),
@@ -176,7 +168,7 @@ impl Section {
         }
     }
 
-    /// Whether the section can have a job for which the clause holds; false only where it surely has none.
+    /// Whether the section can have a job that matches the clause; false only where it surely has none.
     fn can_match(self, clause: &Clause) -> bool {
         match clause {
             Clause::State(phases) => match self {
@@ -192,7 +184,7 @@ impl Section {
         }
     }
 
-    /// Where the index has the jobs for which the clauses hold. A job is created, then starts, then ends.
+    /// The range of the index that has the jobs that match the clauses. A job is created, then starts, then ends.
     fn bounds(self, clauses: &[Clause]) -> Bounds<Timestamp> {
         let Some(own) = self.time() else { return Bounds::default() };
         let of_clause = |clause: &Clause| {
@@ -204,42 +196,33 @@ impl Section {
     }
 }
 
-impl Query {
-    /// The walk over a section. `None`: it has no job that matches.
-    pub(super) fn of(
-        namespace: NamespaceId,
-        query: &JobQuery,
-        section: Section,
-        after: Option<&JobCursor>,
-        limit: usize,
-    ) -> Option<Self> {
-        let clauses = &query.filter.clauses;
-        if !clauses.iter().all(|clause| section.can_match(clause)) {
-            return None;
-        }
-        let mut values = Values::default();
-        values.bind(namespace.0);
-        let mut filter: Vec<String> = clauses.iter().map(|clause| condition(clause, &mut values)).collect();
-        filter.extend(section.condition().map(str::to_owned));
-        let mut range = section.range().to_owned();
-        if let Some(time) = section.time() {
-            range += &section.bounds(clauses).condition(column(time), "timestamptz", &mut values);
-        }
-        if let Some(after) = after {
-            range += &behind(section, query.order, after, &mut values);
-        }
-        let direction = if query.order.descending { "DESC" } else { "ASC" };
-        let order: Vec<String> = section.columns().iter().map(|column| format!("{column} {direction}")).collect();
-        // One more shows whether there is another page.
-        let limit = values.bind(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1));
-        let sql = include_str!("sql/pages/list_jobs.sql")
-            .replace("{filter}", &if filter.is_empty() { "true".to_owned() } else { filter.join(" AND ") })
-            .replace("{range}", &range)
-            .replace("{order}", &order.join(", "))
-            .replace("{most}", &MAX_LOOKED_AT.to_string())
-            .replace("{limit}", &limit);
-        Some(Self { sql, values })
+/// The walk over a section. None: it has no job that matches.
+pub(super) fn section_walk(
+    namespace: NamespaceId,
+    query: &JobQuery,
+    section: Section,
+    after: Option<&JobCursor>,
+    limit: usize,
+) -> Option<PageQuery> {
+    let clauses = &query.filter.clauses;
+    if !clauses.iter().all(|clause| section.can_match(clause)) {
+        return None;
     }
+    let mut values = Values::default();
+    values.bind(namespace.0);
+    let mut filter: Vec<String> = clauses.iter().map(|clause| condition(clause, &mut values)).collect();
+    filter.extend(section.condition().map(str::to_owned));
+    let mut range = section.range().to_owned();
+    if let Some(time) = section.time() {
+        range += &section.bounds(clauses).condition(column(time), "timestamptz", &mut values);
+    }
+    let (order, descending) = (section.columns(), query.order.descending);
+    if let Some(after) = after {
+        let places: Vec<String> = order.iter().map(|column| value_at(after, column, &mut values)).collect();
+        range += &format!(" AND {}", behind(order, &places, descending));
+    }
+    let parts = PageParts { range, filter, order, descending, most: MAX_LOOKED_AT, limit };
+    Some(PageQuery::of(include_str!("sql/job/pages/list_jobs.sql"), parts, values))
 }
 
 fn condition(clause: &Clause, values: &mut Values) -> String {
@@ -258,23 +241,18 @@ fn condition(clause: &Clause, values: &mut Values) -> String {
     format!("({condition})")
 }
 
-/// What comes behind the last job of the page before, after an AND.
-fn behind(section: Section, order: JobOrder, cursor: &JobCursor, values: &mut Values) -> String {
-    let mut places = Vec::new();
-    for column in section.columns() {
-        places.push(match *column {
-            "j.job_id" => values.bind(cursor.job_id.clone()),
-            "j.priority" => values.bind(cursor.value.and_then(|value| i32::try_from(value).ok()).unwrap_or_default()),
-            "j.end_time" => values.bind(Timestamp(cursor.value.unwrap_or_default())),
-            // The value of the order by creation; other orders have it beside theirs.
-            _ => values.bind(Timestamp(cursor.created.or(cursor.value).unwrap_or_default())),
-        });
+/// Binds the value that the last job of the page before has in a column of the order.
+fn value_at(cursor: &JobCursor, column: &str, values: &mut Values) -> String {
+    match column {
+        "j.job_id" => values.bind(cursor.job_id.clone()),
+        "j.priority" => values.bind(cursor.value.and_then(|value| i32::try_from(value).ok()).unwrap_or_default()),
+        "j.end_time" => values.bind(Timestamp(cursor.value.unwrap_or_default())),
+        // The value of the order by creation; other orders have it beside theirs.
+        _ => values.bind(Timestamp(cursor.created.or(cursor.value).unwrap_or_default())),
     }
-    let beyond = if order.descending { "<" } else { ">" };
-    format!(" AND ({}) {beyond} ({})", section.columns().join(", "), places.join(", "))
 }
 
-/// The stored states that a state on the wire stands for.
+/// The stored states that a state of the API stands for.
 fn numbers(phase: JobPhase) -> Vec<i16> {
     match phase {
         JobPhase::Running => vec![phase as i16, FAILING],

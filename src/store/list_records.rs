@@ -1,4 +1,4 @@
-//! ListRecords: the filter as SQL, with every value bound and none spliced.
+//! ListRecords: the filter as SQL.
 
 use foldhash::HashMap;
 use tokio_postgres::Row;
@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 use super::Store;
 use super::connection::{Transaction, unavailable};
 use super::load;
-use super::page::{self, Bounds, MAX_LOOKED_AT, Values, any_of, operator};
+use super::page::{self, Bounds, MAX_LOOKED_AT, PageParts, PageQuery, Values, any_of, behind, operator};
 use crate::domain::query::{Comparison, Test};
 use crate::domain::record::{Record, RecordKey};
 use crate::domain::record_query::{RecordClause, RecordCursor, RecordOrder, RecordOrderField, RecordQuery};
@@ -15,28 +15,22 @@ use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-/// How many records are read at once: a page ends at a size that is not known before they are read.
+/// Records that are loaded at once: a page ends at a size that is only known when they are loaded.
 const RECORDS_AT_ONCE: usize = 32;
-/// Records that are sorted for a page in an order that no index has, at most.
+/// The largest number of records that are sorted for a page in an order that no index has.
 pub(super) const MAX_SORTED: i64 = 10_000;
 
-/// A statement that is put together, and its values.
-pub(super) struct Query {
-    pub(super) sql: String,
-    pub(super) values: Values,
-}
-
-/// A row of a page: the record it is of, and where the next page begins behind it.
+/// A row of a page: its record, and the position behind which the next page may begin.
 struct Place {
     cursor: RecordCursor,
     matches: bool,
-    /// As many rows were looked at as may be.
+    /// Whether it is the last row that may be read.
     is_last: bool,
 }
 
 impl Store {
-    /// Reads a page of records in order, all of one snapshot, and hands each to `take` until that says false: it did not take it. Returns where
-    /// the next page begins; `None`: there is none.
+    /// Reads a page of records in order, all of one snapshot, and passes each to `take` until that returns false for one that it did not take.
+    /// Returns the position behind which the next page begins. None: there is no next page.
     pub async fn list_records(
         &self,
         query: &RecordQuery,
@@ -62,14 +56,13 @@ async fn read_page(
     mut take: impl FnMut(Record) -> Result<bool>,
 ) -> Result<Option<RecordCursor>> {
     let statement = match query.order.field {
-        RecordOrderField::RecordId | RecordOrderField::CreateTime => Query::walk(query),
+        RecordOrderField::RecordId | RecordOrderField::CreateTime => walk(query),
         RecordOrderField::UpdateTime => {
             refuse_many(snapshot, query).await?;
-            Query::sort(query)
+            sort(query)
         }
     };
-    // Filters are of endless variety: preparing each by name would fill the connection's memory.
-    let rows = snapshot.query(&statement.sql, &statement.values.params()).await.map_err(|error| unavailable(&error))?;
+    let rows = statement.rows(snapshot).await?;
     let places: Vec<Place> = rows.iter().map(|row| place(row, query.order.field)).collect();
     let key = |place: &Place| {
         RecordKey::new(query.namespace, query.collection.clone(), place.cursor.record_id.as_str().into())
@@ -96,11 +89,10 @@ async fn read_page(
     Ok(places.iter().find(|place| place.is_last).map(|place| place.cursor.clone()))
 }
 
-/// Refuses an order that no index has where more records would have to be sorted than may be.
+/// Refuses an order that no index has where more than [`MAX_SORTED`] records would have to be sorted.
 async fn refuse_many(snapshot: &Transaction<'_>, query: &RecordQuery) -> Result<()> {
-    let Query { sql, values } = Query::count(query);
-    let row = snapshot.query_one(&sql, &values.params()).await.map_err(|error| unavailable(&error))?;
-    if row.get(0) {
+    let counted = count(query).rows(snapshot).await?;
+    if counted.first().is_some_and(|row| row.get(0)) {
         return Err(Refusal::LimitExceeded {
             path: "order_by".to_owned(),
             why: format!(
@@ -123,7 +115,7 @@ fn place(row: &Row, field: RecordOrderField) -> Place {
     Place { cursor, matches: row.get("matches"), is_last: row.get("is_last") }
 }
 
-/// The records that a page looks at: those of the collection between the ids that the filter lets through.
+/// The range of the index of ids that a page reads: the collection, between the ids that the filter allows.
 fn range(query: &RecordQuery, values: &mut Values) -> String {
     let namespace = values.bind(query.namespace.0);
     let collection = values.bind(query.collection.to_string());
@@ -136,7 +128,7 @@ fn range(query: &RecordQuery, values: &mut Values) -> String {
     format!("r.namespace_id = {namespace} AND r.collection = {collection}{ids}")
 }
 
-/// The records in the index of creations. A record is created before it changes.
+/// The range of the index of creations that a page reads. A record is created before it is updated.
 fn range_of_creations(query: &RecordQuery, values: &mut Values) -> String {
     let namespace = values.bind(query.namespace.0);
     let collection = values.bind(query.collection.to_string());
@@ -147,69 +139,50 @@ fn range_of_creations(query: &RecordQuery, values: &mut Values) -> String {
     };
     let times = query.clauses.iter().map(of_clause).fold(Bounds::default(), Bounds::and);
     let times = times.condition("r.create_time", "timestamptz", values);
-    // The index has no contexts of jobs.
+    // The index does not contain contexts of jobs.
     format!("r.namespace_id + 0 = {namespace} AND r.collection = {collection} AND r.collection <> ''{times}")
 }
 
-impl Query {
-    /// A walk along the index of the order.
-    pub(super) fn walk(query: &RecordQuery) -> Self {
-        let mut values = Values::default();
-        let mut range = match query.order.field {
-            RecordOrderField::CreateTime => range_of_creations(query, &mut values),
-            RecordOrderField::RecordId | RecordOrderField::UpdateTime => range(query, &mut values),
-        };
-        if let Some(after) = &query.after {
-            range += &behind(query.order, after, &mut values);
-        }
-        let filter = filter(query, &mut values);
-        Self::of(include_str!("sql/pages/list_records.sql"), &range, &filter, MAX_LOOKED_AT, query, values)
+/// A walk along the index of the order.
+pub(super) fn walk(query: &RecordQuery) -> PageQuery {
+    let mut values = Values::default();
+    let mut range = match query.order.field {
+        RecordOrderField::CreateTime => range_of_creations(query, &mut values),
+        RecordOrderField::RecordId | RecordOrderField::UpdateTime => range(query, &mut values),
+    };
+    if let Some(after) = &query.after {
+        range += &format!(" AND {}", behind_cursor(query.order, after, &mut values));
     }
-
-    /// All that match, sorted.
-    pub(super) fn sort(query: &RecordQuery) -> Self {
-        let mut values = Values::default();
-        let range = range(query, &mut values);
-        let mut filter = filter(query, &mut values);
-        if let Some(after) = &query.after {
-            filter += &behind(query.order, after, &mut values);
-        }
-        Self::of(include_str!("sql/pages/sort_records.sql"), &range, &filter, MAX_SORTED, query, values)
-    }
-
-    /// Whether there are more than may be sorted.
-    pub(super) fn count(query: &RecordQuery) -> Self {
-        let mut values = Values::default();
-        let range = range(query, &mut values);
-        let sql = include_str!("sql/pages/count_records.sql")
-            .replace("{range}", &range)
-            .replace("{most}", &MAX_SORTED.to_string());
-        Self { sql, values }
-    }
-
-    fn of(sql: &str, range: &str, filter: &str, most: i64, query: &RecordQuery, mut values: Values) -> Self {
-        let direction = if query.order.descending { "DESC" } else { "ASC" };
-        let order = match column(query.order.field) {
-            Some(column) => format!("{column} {direction}, r.record_id {direction}"),
-            None => format!("r.record_id {direction}"),
-        };
-        // One more shows whether there is another page.
-        let limit = values.bind(i64::from(query.limit) + 1);
-        let sql = sql
-            .replace("{range}", range)
-            .replace("{filter}", filter)
-            .replace("{order}", &order)
-            .replace("{most}", &most.to_string())
-            .replace("{limit}", &limit);
-        Self { sql, values }
-    }
+    let filter = filter(query, &mut values);
+    PageQuery::of(include_str!("sql/record/pages/list_records.sql"), parts(query, range, filter, MAX_LOOKED_AT), values)
 }
 
-fn filter(query: &RecordQuery, values: &mut Values) -> String {
-    if query.clauses.is_empty() {
-        return "true".to_owned();
-    }
-    query.clauses.iter().map(|clause| condition(clause, values)).collect::<Vec<_>>().join(" AND ")
+/// All records that match, sorted.
+pub(super) fn sort(query: &RecordQuery) -> PageQuery {
+    let mut values = Values::default();
+    let range = range(query, &mut values);
+    let mut filter = filter(query, &mut values);
+    filter.extend(query.after.as_ref().map(|after| behind_cursor(query.order, after, &mut values)));
+    PageQuery::of(include_str!("sql/record/pages/sort_records.sql"), parts(query, range, filter, MAX_SORTED), values)
+}
+
+/// Whether there are more records than may be sorted: one row with one column.
+pub(super) fn count(query: &RecordQuery) -> PageQuery {
+    let mut values = Values::default();
+    let range = range(query, &mut values);
+    let sql = include_str!("sql/record/pages/count_records.sql")
+        .replace("{range}", &range)
+        .replace("{most}", &MAX_SORTED.to_string());
+    PageQuery { sql, values }
+}
+
+fn parts(query: &RecordQuery, range: String, filter: Vec<String>, most: i64) -> PageParts<'static> {
+    let RecordOrder { field, descending } = query.order;
+    PageParts { range, filter, order: columns(field), descending, most, limit: query.limit as usize }
+}
+
+fn filter(query: &RecordQuery, values: &mut Values) -> Vec<String> {
+    query.clauses.iter().map(|clause| condition(clause, values)).collect()
 }
 
 fn condition(clause: &RecordClause, values: &mut Values) -> String {
@@ -224,7 +197,7 @@ fn condition(clause: &RecordClause, values: &mut Values) -> String {
         }
         RecordClause::Field { name, any_of } => {
             let name = values.bind(name.clone());
-            // The value of the field is looked up once for all its tests, wherever it is stored.
+            // The value of the field is read once for all its tests, wherever it is stored.
             let tests: Vec<String> = any_of.iter().map(|test| field(test, values)).collect();
             return format!(
                 "(SELECT ({}) FROM (SELECT coalesce(r.fields::json #> ARRAY[{name}::text, '1'], CASE WHEN r.apart > 0 THEN \
@@ -237,7 +210,7 @@ fn condition(clause: &RecordClause, values: &mut Values) -> String {
     format!("({tests})")
 }
 
-/// A comparison of a field's value. One of another type is unknown, which differs from everything.
+/// A comparison of the value of a field. A value of another type is null, which differs from every value.
 fn field(test: &Test<Scalar>, values: &mut Values) -> String {
     let of_type =
         |json: &str, sql: &str| format!("CASE WHEN json_typeof(f.value) = '{json}' THEN (f.value #>> '{{}}'){sql} END");
@@ -255,24 +228,21 @@ fn field(test: &Test<Scalar>, values: &mut Values) -> String {
     }
 }
 
-/// What comes behind the last record of the page before, after an AND.
-fn behind(order: RecordOrder, cursor: &RecordCursor, values: &mut Values) -> String {
-    let beyond = if order.descending { "<" } else { ">" };
-    let record_id = values.bind(cursor.record_id.clone());
-    match column(order.field) {
-        Some(column) => {
-            let value = values.bind(Timestamp(cursor.value));
-            format!(" AND ({column}, r.record_id) {beyond} ({value}, {record_id})")
-        }
-        None => format!(" AND r.record_id {beyond} {record_id}"),
-    }
+/// The condition that a record comes behind the last one of the page before.
+fn behind_cursor(order: RecordOrder, cursor: &RecordCursor, values: &mut Values) -> String {
+    let mut value_at = |column: &&str| match *column {
+        "r.record_id" => values.bind(cursor.record_id.clone()),
+        _ => values.bind(Timestamp(cursor.value)),
+    };
+    let columns = columns(order.field);
+    behind(columns, &columns.iter().map(&mut value_at).collect::<Vec<_>>(), order.descending)
 }
 
-/// What is ordered by besides the id.
-fn column(field: RecordOrderField) -> Option<&'static str> {
+/// The columns of an order.
+fn columns(field: RecordOrderField) -> &'static [&'static str] {
     match field {
-        RecordOrderField::RecordId => None,
-        RecordOrderField::CreateTime => Some("r.create_time"),
-        RecordOrderField::UpdateTime => Some("r.update_time"),
+        RecordOrderField::RecordId => &["r.record_id"],
+        RecordOrderField::CreateTime => &["r.create_time", "r.record_id"],
+        RecordOrderField::UpdateTime => &["r.update_time", "r.record_id"],
     }
 }

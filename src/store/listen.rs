@@ -1,5 +1,5 @@
-//! A connection of its own for hints between servers: LISTEN to hear, NOTIFY to tell. No other transaction ever notifies, for
-//! a NOTIFY makes commits wait for each other.
+//! The connection for hints between servers: LISTEN receives, NOTIFY sends. No other transaction notifies, since a NOTIFY makes commits wait for
+//! each other.
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use super::connection::unavailable;
 use super::target::{CONNECT_TIMEOUT, Dialled, Target};
 use crate::error::{Error, Result};
 
-/// Messages that may wait to be heard; with more, the connection counts as lost, and everything is looked at.
+/// Messages that may wait to be received. With more, the connection counts as lost, and the receiver reads everything again.
 const MAX_WAITING: usize = 10_000;
-/// How long telling may take.
-const TELL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Hints are worth no wait for the disk.
+/// How long sending may take.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// A lost hint costs only time, so sending does not wait for the disk.
 const SETUP: &str = "SET synchronous_commit = off; LISTEN interlock_hints";
 
-/// An open connection.
+/// An open connection that receives hints.
 pub struct Listener {
     client: tokio_postgres::Client,
     heard: mpsc::Receiver<String>,
 }
 
 impl Listener {
-    /// Connects and listens.
+    /// Connects and subscribes to hints.
     pub async fn open(target: &Target) -> Result<Self> {
         let open = async {
             let made = Instant::now();
@@ -55,15 +55,15 @@ impl Listener {
         tokio::time::timeout(CONNECT_TIMEOUT, open).await.map_err(|_| Error::StoreUnavailable)?
     }
 
-    /// What somebody told; `None` when the connection is lost.
+    /// The next message of any server. None: the connection is lost.
     pub async fn hear(&mut self) -> Option<String> {
         self.heard.recv().await
     }
 
-    /// Tells all servers.
+    /// Sends messages to all servers.
     pub async fn tell(&self, payloads: &[String]) -> Result<()> {
         let sql = "SELECT pg_notify('interlock_hints', payload) FROM unnest($1::text[]) AS payload";
-        let told = tokio::time::timeout(TELL_TIMEOUT, self.client.execute(sql, &[&payloads])).await;
-        told.map_err(|_| Error::StoreUnavailable)?.map(drop).map_err(|error| unavailable(&error))
+        let sent = tokio::time::timeout(SEND_TIMEOUT, self.client.execute(sql, &[&payloads])).await;
+        sent.map_err(|_| Error::StoreUnavailable)?.map(drop).map_err(|error| unavailable(&error))
     }
 }

@@ -1,10 +1,10 @@
-//! Loads what decisions need: jobs with their stages and leases, records, remembered requests, namespaces.
+//! Loads for decisions: jobs with their stages and leases, records, resources, remembered requests, namespaces.
 
 mod leases;
 mod permits;
 mod records;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use foldhash::{HashMap, HashMapExt};
@@ -19,6 +19,7 @@ pub use records::{Look, lock_records, look_at_records, records};
 use super::commit::FAILING;
 use super::connection::{DbResult, Run};
 use super::in_row::{self, StoredSpec, StoredStage};
+use super::table::JOBS;
 use super::types::JsonText;
 use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
 use crate::domain::job::{Job, JobMeta, JobPhase, JobState, Tally};
@@ -28,7 +29,7 @@ use crate::domain::stage::{Lease, Stage, StageState};
 use crate::domain::stage_table::StageTable;
 use crate::domain::time::Timestamp;
 
-/// Loads jobs as they are now. What is already `known` of one saves loading its unchanged stages. Missing jobs are absent.
+/// Loads jobs. Of a `known` job only the stages that changed are loaded. Missing jobs are absent.
 pub async fn jobs(
     client: &impl Run,
     keys: &[JobKey],
@@ -40,12 +41,12 @@ pub async fn jobs(
     let made: Vec<Timestamp> =
         keys.iter().map(|key| known.get(key).map_or(Timestamp(0), |job| job.meta.create_time)).collect();
     let params: [&(dyn ToSql + Sync); 4] = [&namespaces, &uids, &revisions, &made];
-    let rows = client.rows(include_str!("sql/load_jobs.sql"), &params).await?;
+    let rows = client.rows(include_str!("sql/job/load_jobs.sql"), &params).await?;
     let mut loaded: HashMap<JobKey, Job> = HashMap::with_capacity(keys.len());
     let mut unchanged = Vec::new();
     for row in &rows {
         let key = JobKey { namespace: NamespaceId(row.get(1)), uid: row.get(2) };
-        // Leases renewed meanwhile need no look: what is known of an expiry is a lower bound.
+        // Renewed leases are not loaded: the known expiry is a lower bound.
         if known.get(&key).is_some_and(|known| is_current(known, row)) {
             unchanged.push(key);
             continue;
@@ -71,12 +72,12 @@ pub async fn jobs(
     Ok(derived.chain(unchanged.into_iter().filter_map(|key| Some((key, known.get(&key)?.clone())))).collect())
 }
 
-/// Whether what is known of a job is what a row of its root says.
+/// Whether a known job has revision and creation time of a row of load_jobs.
 fn is_current(known: &Job, row: &Row) -> bool {
     known.revision == row.get::<_, i64>(5) && known.meta.create_time == row.get::<_, Timestamp>(16)
 }
 
-/// A root from the columns that load_jobs and list_jobs begin with; its stages are those that are `known`.
+/// A job from the columns that load_jobs and list_jobs begin with, with the stages that are `known`.
 pub(super) fn root(key: JobKey, row: &Row, known: Option<&Arc<Job>>) -> Job {
     let timeout_left: Option<i64> = row.get("timeout_left_us");
     let labels: Option<JsonText> = row.get(10);
@@ -108,7 +109,7 @@ pub(super) fn root(key: JobKey, row: &Row, known: Option<&Arc<Job>>) -> Job {
         end_time: row.get(19),
         expire_time: row.get(20),
         has_stage_rows: false,
-        // A job that was deleted and created again under its id shares nothing with what is known of the old one.
+        // A known job of the same key that was created at another time is another job.
         stages: known
             .filter(|known| known.meta.create_time == row.get::<_, Timestamp>(16))
             .map_or_else(StageTable::default, |known| known.stages.clone()),
@@ -173,7 +174,7 @@ fn lease(row: &Row) -> Option<Lease> {
     Some(Lease { worker_id: worker_id?.into(), duration: micros(row.get(41)), expires_at: row.get(42) })
 }
 
-/// A job with its leases as they are stored.
+/// A job with the expiries of its leases from rows of load_leases.
 pub(super) fn renewed(mut job: Arc<Job>, leases: &[Row]) -> Arc<Job> {
     for row in leases {
         Job::renew_lease(&mut job, number(row.get(0)), row.get(1), row.get(2));
@@ -181,20 +182,22 @@ pub(super) fn renewed(mut job: Arc<Job>, leases: &[Row]) -> Arc<Job> {
     job
 }
 
-/// Takes the locks of jobs, in key order; waits for them or fails where somebody has one.
+/// The statements that lock jobs: the one that fails where a job is locked, and the one that waits.
+static LOCK: LazyLock<[String; 2]> = LazyLock::new(|| [false, true].map(|wait| JOBS.lock_statement(wait)));
+
+/// Locks jobs in key order. Where another transaction has locked one, it waits or fails.
 pub async fn lock_jobs(client: &impl Run, keys: &[JobKey], wait: bool) -> DbResult<()> {
     let namespaces: Vec<i32> = keys.iter().map(|key| key.namespace.0).collect();
     let uids: Vec<Uuid> = keys.iter().map(|key| key.uid).collect();
-    let sql = if wait { include_str!("sql/lock_jobs.sql") } else { include_str!("sql/try_lock_jobs.sql") };
-    client.rows(sql, &[&namespaces, &uids]).await?;
+    client.rows(&LOCK[usize::from(wait)], &[&namespaces, &uids]).await?;
     Ok(())
 }
 
-/// What is remembered of requests; new ones are absent.
+/// Remembered requests by key; new ones are absent.
 pub async fn requests(client: &impl Run, keys: &[RequestKey]) -> DbResult<HashMap<RequestKey, Arc<RequestRecord>>> {
     let namespaces: Vec<i32> = keys.iter().map(|key| key.namespace.0).collect();
     let ids: Vec<Uuid> = keys.iter().map(|key| key.request_id).collect();
-    let rows = client.rows(include_str!("sql/load_requests.sql"), &[&namespaces, &ids]).await?;
+    let rows = client.rows(include_str!("sql/request/load_requests.sql"), &[&namespaces, &ids]).await?;
     let record = |row: &Row| {
         let uids: &[u8] = row.get(3);
         let (uids, _) = uids.as_chunks::<16>();
@@ -215,14 +218,13 @@ fn versions(bytes: &[u8]) -> Vec<i64> {
     bytes.as_chunks::<8>().0.iter().map(|bytes| i64::from_be_bytes(*bytes)).collect()
 }
 
-/// Namespaces by number or name; unknown ones are absent. Whether it holds anything is looked up of all if one is asked for by name, and
-/// else taken to be so.
+/// Namespaces by number or name; missing ones are absent. `holds_anything` is read if any is asked for by name, and true otherwise.
 pub async fn namespaces(client: &impl Run, ids: &[NamespaceId], names: &[Name]) -> DbResult<Vec<Arc<Namespace>>> {
     let ids: Vec<i32> = ids.iter().map(|id| id.0).collect();
     let names: Vec<&str> = names.iter().map(|name| &**name).collect();
     let sql = match &*names {
-        [] => include_str!("sql/find_namespaces.sql"),
-        _ => include_str!("sql/load_namespaces.sql"),
+        [] => include_str!("sql/namespace/find_namespaces.sql"),
+        _ => include_str!("sql/namespace/load_namespaces.sql"),
     };
     let rows = client.rows(sql, &[&ids, &names]).await?;
     Ok(rows.iter().map(|row| Arc::new(namespace(row))).collect())
@@ -267,7 +269,7 @@ pub(super) fn parsed<T: serde::de::DeserializeOwned>(text: &JsonText) -> T {
     serde_json::from_str(&text.0).expect("we read back what we wrote")
 }
 
-/// The database's clock.
+/// The time by the database's clock, read by the statement.
 pub async fn clock(client: &impl Run) -> DbResult<Timestamp> {
     let rows = client.rows("SELECT clock_timestamp()", &[]).await?;
     Ok(rows.first().map_or(Timestamp(0), |row| row.get(0)))

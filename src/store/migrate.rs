@@ -1,4 +1,4 @@
-//! Brings the schema up to date. Numbered, forward only; servers that start together take turns.
+//! Migrations of the schema: numbered, forward only, one server at a time.
 
 use std::time::Duration;
 
@@ -11,28 +11,28 @@ mod embedded {
     refinery::embed_migrations!("migrations");
 }
 
-/// The advisory lock under which servers migrate; any number that nobody else uses.
+/// The advisory lock under which servers migrate. An arbitrary number that no other program uses.
 const LOCK: i64 = 0x696E_7465_726C_6F63;
 
 /// How long a server waits for another that is migrating.
 const WAIT: Duration = Duration::from_secs(300);
 
-/// Why the schema is not up to date; for whoever starts the server, in all detail.
+/// Why the schema is not up to date, in all detail, for the operator who starts the server.
 #[derive(Debug, thiserror::Error)]
 pub enum NotMigrated {
-    /// There is no connection.
+    /// No connection to the database was made.
     #[error(transparent)]
     NoConnection(#[from] NoConnection),
-    /// The turn among the servers that start together did not come.
+    /// Another server migrated for longer than 300 s.
     #[error("{}", Explained(.0))]
     NoTurn(DbError),
-    /// A newer program has migrated it.
+    /// The database has a migration that this program does not know.
     #[error("the schema is newer than this program, it has migration {0}: start a newer program")]
     TooNew(String),
-    /// A migration failed.
+    /// A migration failed, and was rolled back.
     #[error("{}", Explained(.0))]
     Migration(refinery::Error),
-    /// History has no partitions.
+    /// The partitions of history could not be created.
     #[error(transparent)]
     Partitions(#[from] Error),
 }
@@ -46,8 +46,7 @@ impl NotMigrated {
     }
 }
 
-/// Applies what is missing and makes sure that history has its partitions. A second run changes nothing.
-/// Returns the names of the migrations it applied.
+/// Applies missing migrations and creates the partitions of history. Returns the names of the applied migrations. A second run changes nothing.
 pub async fn migrate(target: &Target) -> Result<Vec<String>, NotMigrated> {
     let setup = format!("SET lock_timeout = {}; SET timezone = 'UTC'", WAIT.as_millis());
     let mut client = target.connect(&setup).await?;
@@ -57,7 +56,7 @@ pub async fn migrate(target: &Target) -> Result<Vec<String>, NotMigrated> {
     let applied = report.applied_migrations().iter().map(ToString::to_string).collect();
     failpoint::hit("after_migration");
     super::partitions::ensure(&client).await?;
-    // The lock goes with the connection.
+    // The lock is released when the connection closes.
     Ok(applied)
 }
 
@@ -68,7 +67,7 @@ pub fn newest() -> i32 {
     numbers.max().unwrap_or_default()
 }
 
-/// Brings the schema to an earlier version, for tests of what the next migrations make of its data.
+/// Migrates an empty database to an earlier version, for tests of the migrations that follow.
 #[cfg(any(test, feature = "failpoints"))]
 #[allow(clippy::expect_used, reason = "only tests call it")]
 pub async fn migrate_to(target: &Target, version: u32) {

@@ -1,4 +1,4 @@
-//! Why there is no connection to the database: for the log, which names hosts, and as an error for callers, which does not.
+//! The reason why no connection to the database was made: with hosts for the log, without them as an error for callers.
 
 use std::fmt;
 
@@ -6,17 +6,17 @@ use super::connection::{DbError, Explained};
 use super::tls;
 use crate::error::Error;
 
-/// Why a connection did not come about.
+/// Why no connection was made.
 #[derive(Debug)]
 pub enum NoConnection {
-    /// Each host failed, in the order in which they did.
+    /// Every host failed: its name and error, in the order of the failures.
     Failed(Vec<(String, DbError)>),
-    /// Those hosts that are there take no writes.
+    /// The hosts that responded accept no writes.
     ReadOnly {
-        /// Their names.
+        /// The names of these hosts.
         hosts: Vec<String>,
     },
-    /// Behind a pooler that the server cannot work with.
+    /// The connection goes through a pooler that the server cannot work with.
     Pooled {
         /// The name of the host.
         host: String,
@@ -28,14 +28,14 @@ pub enum NoConnection {
 }
 
 impl NoConnection {
-    /// Of what each host answered.
+    /// The reason, given the error of each host.
     pub(super) fn of(failures: Vec<(String, DbError)>) -> Self {
         let read_only = failures.iter().filter(|(_, error)| is_read_only(error));
         let hosts: Vec<String> = read_only.map(|(host, _)| host.clone()).collect();
         if hosts.is_empty() { Self::Failed(failures) } else { Self::ReadOnly { hosts } }
     }
 
-    /// Whether the database is there and refuses, as opposed to saying nothing.
+    /// Whether a host returned an error, as opposed to no response.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             Self::Failed(failures) => {
@@ -47,10 +47,10 @@ impl NoConnection {
     }
 }
 
-/// Whether a host is there and takes no writes: the driver's own answer, by which it passes over a standby.
+/// Whether the driver skipped a host because it accepts no writes.
 fn is_read_only(error: &DbError) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
-    // One of the system has its number.
+    // Errors of the operating system have a number.
     cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::PermissionDenied && cause.raw_os_error().is_none())
 }
 
@@ -66,7 +66,7 @@ impl fmt::Display for NoConnection {
                 }
                 Ok(())
             }
-            Self::ReadOnly { hosts } => write!(f, "the database takes no writes at {}", hosts.join(", ")),
+            Self::ReadOnly { hosts } => write!(f, "the database accepts no writes at {}", hosts.join(", ")),
             Self::Pooled { host, fault } => write!(f, "the database at {host} {fault}"),
             Self::TimedOut => f.write_str("no host answered in time"),
         }

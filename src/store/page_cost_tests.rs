@@ -7,7 +7,8 @@ use super::connection::Client;
 use super::cost_tests::pages;
 use super::list_jobs::{self, Section};
 use super::list_records;
-use super::page::{MAX_LOOKED_AT, Values, WALK_SETUP};
+use super::page::{MAX_LOOKED_AT, PageQuery, Values, WALK_SETUP};
+use super::tests::sql_files;
 use crate::domain::id::NamespaceId;
 use crate::domain::job::JobPhase;
 use crate::domain::query::{Clause, Comparison, JobCursor, JobFilter, JobOrder, JobQuery, OrderField, Test, TimeField};
@@ -66,8 +67,8 @@ fn jobs() -> Vec<Statement> {
                     for after in [None, after] {
                         // None: the section has no such job.
                         let namespace = NamespaceId(1);
-                        let made = list_jobs::Query::of(namespace, &query, *section, after.as_ref(), LIMIT as usize);
-                        let Some(list_jobs::Query { sql, values }) = made else { continue };
+                        let made = list_jobs::section_walk(namespace, &query, *section, after.as_ref(), LIMIT as usize);
+                        let Some(PageQuery { sql, values }) = made else { continue };
                         // Of a section that has no index of its own, rows of others are passed over.
                         let all = clauses.is_empty() && *section == Section::All;
                         let bound = if all { PAGE } else { PAGE + LOOKED_AT };
@@ -112,7 +113,7 @@ fn records() -> Vec<Statement> {
                         after,
                         limit: LIMIT,
                     };
-                    let list_records::Query { sql, values } = list_records::Query::walk(&query);
+                    let PageQuery { sql, values } = list_records::walk(&query);
                     let bound = if field == RecordOrderField::CreateTime && !clauses.is_empty() {
                         PAGE + LOOKED_AT
                     } else {
@@ -133,9 +134,9 @@ fn records() -> Vec<Statement> {
     };
     // Both read as many records as are sorted, at most; the count reads no table where the index is all visible.
     let bound = list_records::MAX_SORTED as u64 * 5 / 4;
-    let list_records::Query { sql, values } = list_records::Query::sort(&query);
+    let PageQuery { sql, values } = list_records::sort(&query);
     statements.push(Statement { what: "sort_records".to_owned(), sql, values, bound });
-    let list_records::Query { sql, values } = list_records::Query::count(&query);
+    let PageQuery { sql, values } = list_records::count(&query);
     statements.push(Statement { what: "count_records".to_owned(), sql, values, bound });
     statements
 }
@@ -159,12 +160,9 @@ pub(super) async fn check(client: &Client, statistics: &str, versions: u64) {
 
 #[test]
 fn every_statement_of_a_page_is_looked_at() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/sql/pages");
-    let names = std::fs::read_dir(folder).expect("the folder of the SQL").map(|entry| {
-        let path = entry.expect("a file").path();
-        path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned()
-    });
-    let names: BTreeSet<String> = names.collect();
+    let pages = sql_files(2).into_iter().filter(|path| path.iter().any(|folder| folder == "pages"));
+    let names: BTreeSet<String> =
+        pages.map(|path| path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned()).collect();
     let looked_at: BTreeSet<String> = jobs()
         .into_iter()
         .chain(records())

@@ -1,4 +1,4 @@
-//! History is kept by whole days: partitions are made a week ahead and dropped whole.
+//! Partitions of history, one for each day: created a week ahead, and dropped whole.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use crate::error::{Error, Result};
 
 /// Days ahead for which partitions exist after [`ensure`].
 const AHEAD_DAYS: i32 = 7;
-/// How long writers of history may be held up by a change of its partitions.
+/// How long a change of partitions may delay writers of history.
 const LOCK_WAIT: Duration = Duration::from_millis(100);
 
-/// Makes the partitions from yesterday to a week ahead, by the database's clock in UTC. Several servers may do so at once. Those that
-/// cannot be made because somebody reads history all the time are made another time.
+/// Creates the partitions from yesterday to a week ahead, by the database's clock in UTC. Several servers may do so at once. Partitions that cannot
+/// be created because history is being read are left for the next time.
 pub async fn ensure(client: &ClientWrapper) -> Result<()> {
     let days = "SELECT to_char(day, 'YYYYMMDD'), to_char(day, 'YYYY-MM-DD'), to_char(day + interval '1 day', 'YYYY-MM-DD') \
         FROM generate_series(date_trunc('day', now() AT TIME ZONE 'UTC') - interval '1 day', \
@@ -39,10 +39,13 @@ pub async fn ensure(client: &ClientWrapper) -> Result<()> {
     Ok(())
 }
 
-/// Drops the partitions of days that ended more than `keep_days` ago, as far as nobody reads history all the time. Returns how many.
+/// Drops the partitions of days that ended more than `keep_days` ago. Returns how many; partitions that cannot be dropped because history is being
+/// read are left for the next time.
 pub async fn drop_old(client: &ClientWrapper, keep_days: i32) -> Result<usize> {
-    let names =
-        client.query(include_str!("sql/list_partitions.sql"), &[]).await.map_err(|error| unavailable(&error))?;
+    let names = client
+        .query(include_str!("sql/history/list_partitions.sql"), &[])
+        .await
+        .map_err(|error| unavailable(&error))?;
     let oldest =
         "SELECT 'job_events_' || to_char((now() AT TIME ZONE 'UTC') - make_interval(days => $1 + 1), 'YYYYMMDD')";
     let oldest: String = client.query_one(oldest, &[&keep_days]).await.map_err(|error| unavailable(&error))?.get(0);
@@ -59,15 +62,17 @@ pub async fn drop_old(client: &ClientWrapper, keep_days: i32) -> Result<usize> {
     Ok(dropped)
 }
 
-/// Makes or drops a partition; false if somebody reads history for so long. Both lock all of it, and while they wait for that, every
-/// writer of history waits behind them: a backup would hold up the server as long as it takes. So they do not wait long, and are
-/// tried again when they are due again.
+/// Creates or drops a partition; false if history is locked for longer than [`LOCK_WAIT`]. Both lock all of history, and while they wait for the
+/// lock every writer of history waits behind them: a backup would block the server for as long as it takes. So they wait briefly and are
+/// tried again later.
 async fn change(client: &ClientWrapper, sql: &str) -> DbResult<bool> {
     // Both statements are one transaction, to which the setting is confined.
     match client.batch_execute(&format!("SET LOCAL lock_timeout = {}; {sql}", LOCK_WAIT.as_millis())).await {
         Ok(()) => Ok(true),
         Err(error) if is_lock_timeout(&error) => {
-            tracing::info!("history is being read all the time; its partitions are made or dropped later");
+            tracing::info!(
+                "partitions of history are not changed now: another session has locked history; they are changed later"
+            );
             Ok(false)
         }
         Err(error) => Err(error),

@@ -1,4 +1,4 @@
-//! What is read of resources beside the engine, and how stages that wait for them are woken.
+//! Reads of resources beside the engine, and the wait queues of stages.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::Store;
 use super::connection::{Run, unavailable};
 use super::load::{self, number};
+use super::ready::ready_stage;
 use super::walk::Walk;
 use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
 use crate::domain::permit::ResourceKey;
@@ -19,54 +20,54 @@ use crate::domain::ready::ReadyStage;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-/// A wake-up of stages that wait in the line of a resource.
+/// A wake-up of stages that wait for a resource.
 #[derive(Clone, Copy, Debug)]
 pub struct WakeUp {
-    /// How many are to be picked then. 0: only look whether any is left.
+    /// How many are to be ready then. 0: only read whether any waits.
     pub stages: i64,
-    /// Stages that need more than this stay. None: there is no such limit.
+    /// Stages that need more than this amount are passed over. None: no limit.
     pub largest: Option<i64>,
-    /// As many of each queue rather than the first in line.
+    /// Whether `stages` counts for each queue, instead of for all together.
     pub every_queue: bool,
-    /// The arrival of their place in the line; once it has another, nothing is done. None: they have no place, or it does not matter.
+    /// The arrival of the stages' entry in the wait queue of the resource; where it has another one, nothing is done. None: it is not compared.
     pub arrival: Option<Timestamp>,
 }
 
-/// Whether stages that need a resource can be picked, or wait.
+/// Ready and waiting stages that need a resource.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StagesPicked {
-    /// How many can be picked now, those that were woken included; no more are counted than were asked for.
+    /// How many are ready now, woken ones included; no more are counted than were asked for.
     pub pickable: i64,
-    /// Whether any waited before.
+    /// Whether any waited before the wake-up.
     pub any_waits: bool,
 }
 
-/// A line of stages that wait for a resource.
+/// The wait queue of stages of a resource.
 #[derive(Debug)]
 pub struct StageLine {
-    /// The resource.
+    /// The resource that the stages wait for.
     pub key: ResourceKey,
-    /// The stage at its head.
+    /// The stage at the head of the wait queue.
     pub head: (JobKey, StageNo),
     /// The priority of that stage.
     pub priority: i32,
     /// The version of the resource. None: there is no such resource.
     pub version: Option<i64>,
-    /// The place that the stages share there. None: they have none.
+    /// The entry that the stages share in the wait queue of the resource. None: they have none.
     pub place: Option<StagePlace>,
 }
 
-/// What was found of each resource, and the stages that were woken in all.
+/// The stages of each resource, and all stages that were woken.
 pub type Woken = (HashMap<ResourceKey, StagesPicked>, Vec<ReadyStage>);
 
-/// The servers that are there.
+/// The servers that are present.
 #[derive(Debug)]
 pub struct Presence {
-    /// All, this one included.
+    /// Their ids, with that of this server.
     pub servers: HashSet<Uuid>,
-    /// Whether one of them is older than jobs in one row.
+    /// Whether one of them does not know jobs in one row.
     pub has_older: bool,
-    /// When the database answered, by its clock.
+    /// When the statement began, by the database's clock.
     pub now: Timestamp,
 }
 
@@ -83,7 +84,7 @@ impl Store {
         load::resources(&client, keys).await.map_err(|error| unavailable(&error))
     }
 
-    /// The keys and names of a namespace's resources behind a name, with a prefix, in the order of their names.
+    /// Keys and names of the resources of a namespace behind a name, with a prefix, in the order of their names.
     pub async fn list_resources(
         &self,
         namespace: NamespaceId,
@@ -93,7 +94,7 @@ impl Store {
     ) -> Result<Vec<(ResourceKey, Name)>> {
         let end = end_of_prefix(prefix);
         let client = self.reads.get().await?;
-        let sql = include_str!("sql/list_resources.sql");
+        let sql = include_str!("sql/permit/list_resources.sql");
         let rows = client.rows(sql, &[&namespace.0, &after, &prefix, &end, &limit]).await;
         let rows = rows.map_err(|error| unavailable(&error))?;
         let item =
@@ -101,7 +102,7 @@ impl Store {
         Ok(rows.iter().map(item).collect())
     }
 
-    /// Lets the first stages that wait for resources be picked again. What is not found has changed meanwhile.
+    /// Makes the first stages that wait for resources ready again. Resources of which the entry of the stages has another arrival are absent.
     pub async fn wake_stages(&self, wake_ups: &HashMap<ResourceKey, WakeUp>) -> Result<Woken> {
         let namespaces: Vec<i32> = wake_ups.keys().map(|key| key.namespace.0).collect();
         let uids: Vec<Uuid> = wake_ups.keys().map(|key| key.uid).collect();
@@ -110,63 +111,65 @@ impl Store {
         let every_queue: Vec<bool> = wake_ups.values().map(|wake_up| wake_up.every_queue).collect();
         let arrivals: Vec<Option<i64>> = wake_ups.values().map(|wake_up| wake_up.arrival.map(|at| at.0)).collect();
         let params: [&(dyn ToSql + Sync); 6] = [&namespaces, &uids, &counts, &largest, &every_queue, &arrivals];
-        let rows = self.background(include_str!("sql/wake_stages.sql"), &params).await?;
+        let rows = self.background(include_str!("sql/ready/wake_stages.sql"), &params).await?;
         let found = |row: &Row| (resource_key(row), StagesPicked { pickable: row.get(2), any_waits: row.get(3) });
-        let woken = rows.iter().filter(|row| row.get::<_, Option<Uuid>>(4).is_some()).map(|row| ready(row, 4));
+        // A row without a stage is of a resource where none was woken.
+        let has_stage = |row: &&Row| row.get::<_, Option<i32>>(4).is_some();
+        let woken = rows.iter().filter(has_stage).map(|row| ready_stage(row, 4, row.get::<_, &str>(11).into()));
         Ok((rows.iter().map(found).collect(), woken.collect()))
     }
 
-    /// Lets stages that can be picked wait in the lines of resources that are in use, at most so many of each; returns those that do.
+    /// Puts ready stages into the wait queues of resources, at most `limit` of each; returns those that wait now.
     pub async fn join_lines(&self, keys: &[ResourceKey], limit: usize) -> Result<Vec<ReadyStage>> {
         let namespaces: Vec<i32> = keys.iter().map(|key| key.namespace.0).collect();
         let uids: Vec<Uuid> = keys.iter().map(|key| key.uid).collect();
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = self.background(include_str!("sql/join_lines.sql"), &[&namespaces, &uids, &limit]).await?;
-        Ok(rows.iter().map(|row| ready(row, 1)).collect())
+        let rows = self.background(include_str!("sql/ready/join_lines.sql"), &[&namespaces, &uids, &limit]).await?;
+        Ok(rows.iter().map(|row| ready_stage(row, 0, row.get::<_, &str>(7).into())).collect())
     }
 
-    /// The lines of stages behind that of a resource, in the order of uids, at most `limit`. None: from the first.
+    /// The wait queues of stages behind that of a resource, in the order of uids, at most `limit`. None: from the first.
     pub async fn next_lines(&self, after: Option<ResourceKey>, limit: usize) -> Result<Vec<StageLine>> {
         let (uid, namespace) = after.map_or((Uuid::nil(), 0), |key| (key.uid, key.namespace.0));
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = self.background(include_str!("sql/next_lines.sql"), &[&uid, &namespace, &limit]).await?;
+        let rows = self.background(include_str!("sql/ready/next_lines.sql"), &[&uid, &namespace, &limit]).await?;
         let line = |row: &Row| {
             let key = resource_key(row);
             let head = (JobKey { namespace: key.namespace, uid: row.get(2) }, number(row.get(3)));
-            // What cannot be read is taken for missing, and the stages are woken.
+            // An entry that cannot be parsed counts as missing, and the stages are woken.
             let place = row.get::<_, Option<&str>>(5).and_then(|place| serde_json::from_str(place).ok());
             StageLine { key, head, priority: row.get(6), version: row.get(4), place }
         };
         Ok(rows.iter().map(line).collect())
     }
 
-    /// Resources with permits that their holders have not renewed for ten minutes, in the next pages of a walk over `permits`.
+    /// Resources with permits that expired ten minutes ago, in the next pages of a walk over `permits`.
     pub async fn due_permits(&self, walk: &mut Walk) -> Result<Vec<ResourceKey>> {
         let kept_us = i64::try_from(KEPT_FOR.as_micros()).unwrap_or(i64::MAX);
-        let rows = self.walk_on(walk, include_str!("sql/due_permits.sql"), &[&kept_us]).await?;
+        let rows = self.walk_on(walk, include_str!("sql/permit/due_permits.sql"), &[&kept_us]).await?;
         Ok(rows.iter().map(resource_key).collect())
     }
 
-    /// Resources at which something happens by itself.
+    /// Resources of which a timer is due.
     pub async fn due_resources(&self, limit: i64) -> Result<Vec<ResourceKey>> {
-        self.resource_keys(include_str!("sql/due_resources.sql"), &[&limit]).await
+        self.resource_keys(include_str!("sql/permit/due_resources.sql"), &[&limit]).await
     }
 
     /// Locks that were not used for a day, in the next pages of a walk over `resources`.
     pub async fn idle_resources(&self, walk: &mut Walk) -> Result<Vec<ResourceKey>> {
-        let rows = self.walk_on(walk, include_str!("sql/idle_resources.sql"), &[]).await?;
+        let rows = self.walk_on(walk, include_str!("sql/permit/idle_resources.sql"), &[]).await?;
         Ok(rows.iter().map(resource_key).collect())
     }
 
-    /// Resources that were last changed by a clock that has stepped back since, in the next pages of a walk over `resources`; at most `limit`.
+    /// Resources that were changed later than now, because the clock stepped back, in the next pages of a walk over `resources`; at most `limit`.
     pub async fn resources_ahead(&self, walk: &mut Walk, limit: i64) -> Result<Vec<ResourceKey>> {
-        let rows = self.walk_all(walk, include_str!("sql/resources_ahead.sql"), limit).await?;
+        let rows = self.walk_all(walk, include_str!("sql/permit/resources_ahead.sql"), limit).await?;
         Ok(rows.iter().map(resource_key).collect())
     }
 
-    /// Resources of which a permit ends further ahead than it can last, in the next pages of a walk over `permits`; at most `limit`.
+    /// Resources of which a permit ends later than it possibly can, in the next pages of a walk over `permits`; at most `limit`.
     pub async fn permits_ahead(&self, walk: &mut Walk, limit: i64) -> Result<Vec<ResourceKey>> {
-        let rows = self.walk_all(walk, include_str!("sql/permits_ahead.sql"), limit).await?;
+        let rows = self.walk_all(walk, include_str!("sql/permit/permits_ahead.sql"), limit).await?;
         Ok(rows.iter().map(resource_key).collect())
     }
 
@@ -175,40 +178,27 @@ impl Store {
         Ok(rows.iter().map(resource_key).collect())
     }
 
-    /// Which of some permits, each with one of its resources, are held.
+    /// Returns the ids of those of some permits that are held. Each comes with one of its resources.
     pub async fn granted_permits(&self, permits: &[(ResourceKey, Uuid)]) -> Result<Vec<Uuid>> {
         let namespaces: Vec<i32> = permits.iter().map(|(key, _)| key.namespace.0).collect();
         let uids: Vec<Uuid> = permits.iter().map(|(key, _)| key.uid).collect();
         let ids: Vec<Uuid> = permits.iter().map(|(_, id)| *id).collect();
-        let rows = self.background(include_str!("sql/granted_permits.sql"), &[&namespaces, &uids, &ids]).await?;
+        let rows = self.background(include_str!("sql/permit/granted_permits.sql"), &[&namespaces, &uids, &ids]).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
-    /// Says that a server is there for the next seconds, and hears who is.
+    /// Announces a server for the next 5 seconds, and returns which servers are present.
     pub async fn greet_servers(&self, server: Uuid) -> Result<Presence> {
-        let rows = self.background(include_str!("sql/greet_servers.sql"), &[&server]).await?;
-        // There is at least this server.
+        let rows = self.background(include_str!("sql/server/greet_servers.sql"), &[&server]).await?;
+        // There is a row of this server at least.
         let now = rows.first().map_or(Timestamp(0), |row| row.get(1));
         let has_older = rows.iter().any(|row| !row.get::<_, bool>(2));
         Ok(Presence { servers: rows.iter().map(|row| row.get(0)).collect(), has_older, now })
     }
 
-    /// Says that a server is no longer there.
+    /// Removes a server from those that are present.
     pub async fn leave_servers(&self, server: Uuid) -> Result<()> {
-        self.background(include_str!("sql/leave_servers.sql"), &[&server]).await.map(drop)
-    }
-}
-
-/// A stage of the namespace in the first column, the rest of it from a column on.
-fn ready(row: &Row, from: usize) -> ReadyStage {
-    ReadyStage {
-        key: JobKey { namespace: NamespaceId(row.get(0)), uid: row.get(from) },
-        stage_no: number(row.get(from + 1)),
-        queue: row.get::<_, &str>(from + 2).into(),
-        priority: row.get(from + 3),
-        ready_at: row.get(from + 4),
-        group_key: row.get::<_, Option<&str>>(from + 5).map(Into::into),
-        alone: row.get(from + 6),
+        self.background(include_str!("sql/server/leave_servers.sql"), &[&server]).await.map(drop)
     }
 }
 
@@ -216,7 +206,7 @@ fn resource_key(row: &Row) -> ResourceKey {
     ResourceKey { namespace: NamespaceId(row.get(0)), uid: row.get(1) }
 }
 
-/// The first text behind all that begin with a prefix; `None` if there is no such text.
+/// The first text behind all texts that begin with a prefix. None: there is no such text.
 fn end_of_prefix(prefix: &str) -> Option<String> {
     let mut chars: Vec<char> = prefix.chars().collect();
     while let Some(last) = chars.pop() {

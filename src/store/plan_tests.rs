@@ -45,31 +45,31 @@ macro_rules! jobs {
 
 const READS: &[Read] = &[
     read!(
-        "load_jobs",
+        "job/load_jobs",
         jobs!(", '{0}', '{2000-01-01}'"),
         [("jobs", "job_uid"), ("stages", "job_uid"), ("stage_specs", "stage_no"), ("leases", "stage_no")]
     ),
-    read!("load_documents", jobs!(""), [("job_documents", "job_uid")]),
-    read!("load_own_documents", jobs!(""), [("jobs", "job_uid")]),
-    read!("load_revisions", jobs!(""), [("jobs", "job_uid")]),
-    read!("load_requests", jobs!(""), [("requests", "request_id")]),
-    read!("load_artifacts", jobs!(""), [("stage_artifacts", "job_uid")]),
-    read!("find_leases", jobs!(", '{7}', '{0}'"), [("leases", "stage_no"), ("jobs", "job_uid")]),
-    read!("load_leases", job!(""), [("leases", "job_uid")]),
+    read!("job/load_documents", jobs!(""), [("job_documents", "job_uid")]),
+    read!("job/load_own_documents", jobs!(""), [("jobs", "job_uid")]),
+    read!("job/load_revisions", jobs!(""), [("jobs", "job_uid")]),
+    read!("request/load_requests", jobs!(""), [("requests", "request_id")]),
+    read!("job/load_artifacts", jobs!(""), [("stage_artifacts", "job_uid")]),
+    read!("lease/find_leases", jobs!(", '{7}', '{0}'"), [("leases", "stage_no"), ("jobs", "job_uid")]),
+    read!("lease/load_leases", job!(""), [("leases", "job_uid")]),
     read!(
-        "load_stage_documents",
+        "job/load_stage_documents",
         job!(", '{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}'"),
         [("stage_specs", "job_uid"), ("stage_artifacts", "stage_no")]
     ),
-    read!("load_lease_documents", jobs!(", '{0}'"), [("stage_specs", "stage_no"), ("stage_artifacts", "stage_no")]),
+    read!("job/load_lease_documents", jobs!(", '{0}'"), [("stage_specs", "stage_no"), ("stage_artifacts", "stage_no")]),
     read!(
-        "load_records",
+        "record/load_records",
         "'{1}', '{c}', '{r}', '{0}', '{2000-01-01}'",
         [("records", "record_id"), ("record_values", "record_id")]
     ),
-    read!("list_events", job!(", '2000-01-01', 0, 100"), [("job_events", "job_uid")]),
-    read!("load_events", jobs!(", '{2000-01-01}', '{0}', 100"), [("job_events", "job_uid")]),
-    read!("oldest_event", job!(", '2000-01-01'"), [("job_events", "job_uid")]),
+    read!("history/list_events", job!(", '2000-01-01', 0, 100"), [("job_events", "job_uid")]),
+    read!("history/load_events", jobs!(", '{2000-01-01}', '{0}', 100"), [("job_events", "job_uid")]),
+    read!("history/oldest_event", job!(", '2000-01-01'"), [("job_events", "job_uid")]),
 ];
 
 async fn plan(client: &Client, read: &Read) -> Vec<String> {
@@ -147,7 +147,7 @@ async fn a_pick_reads_what_it_takes_and_not_the_rest_of_a_long_queue() {
     client.batch_execute(LONG_QUEUE).await.expect("the queue");
     let values = "'{1,1}', '{default,default}', '{t,f}', '{-7,0}', '{-infinity,2000-01-01}', \
         '{00000000-0000-0000-0000-000000000000,00000000-0000-8000-8000-000000000001}', '{0,50000}', '{1,10}'";
-    let pick = read!("pick_ready", values, []);
+    let pick = read!("ready/pick_ready", values, []);
     for setting in ["auto", "force_generic_plan"] {
         client.batch_execute(&format!("SET plan_cache_mode = {setting}")).await.expect("a setting");
         let text = plan(&client, &pick).await.join("\n");

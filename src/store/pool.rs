@@ -1,4 +1,4 @@
-//! The bounded pool for reads: 20 connections at most, 30 s to wait for one, 60 s per command, and none kept for ever.
+//! The bounded pool for reads: 20 connections at most, 30 s to wait for one, 60 s per statement, and a bounded life of each.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,19 +22,19 @@ use crate::figures::Sparse;
 /// Bounds of the pool.
 #[derive(Clone, Debug)]
 pub struct PoolSettings {
-    /// Connections at most.
+    /// The number of connections at most.
     pub max_connections: usize,
     /// Connections that are kept open even when idle.
     pub min_connections: usize,
-    /// How long a call waits for one.
+    /// How long a call waits for a connection.
     pub wait: Duration,
-    /// How long a command may take.
+    /// How long a statement may take.
     pub command_timeout: Duration,
-    /// After how many uses a connection is retired.
+    /// The number of uses after which a connection is closed.
     pub max_uses: usize,
-    /// After how much idleness a connection is retired.
+    /// How long a connection may be unused before it is closed.
     pub max_idle: Duration,
-    /// Reads at once; the others wait their turn before they ask for a connection.
+    /// Concurrent reads; further ones wait before they ask for a connection.
     pub max_reads: usize,
 }
 
@@ -59,7 +59,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Where they lead.
+    /// The database that they connect to.
     pub(super) fn target(&self) -> &Target {
         &self.target
     }
@@ -82,7 +82,7 @@ impl Manager for Connections {
     }
 }
 
-/// Reads of committed state.
+/// A pool of connections for reads of committed state.
 #[derive(Clone)]
 pub struct ReadPool {
     pool: Pool<Connections>,
@@ -93,18 +93,18 @@ pub struct ReadPool {
     renewed: Arc<Mutex<Option<Instant>>>,
 }
 
-/// What the pool is doing now.
+/// The state of a pool.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolFigures {
-    /// The bound.
+    /// The number of connections at most.
     pub max_connections: usize,
-    /// Open now.
+    /// The number of open connections.
     pub connections: usize,
-    /// Of those, unused.
+    /// Open connections that are unused.
     pub idle: usize,
-    /// Calls that wait for one.
+    /// Calls that wait for a connection.
     pub waiting: usize,
-    /// Calls that were turned away since the start.
+    /// Calls that got no connection in time, since the start.
     pub rejected: u64,
 }
 
@@ -179,7 +179,7 @@ impl ReadPool {
         }
     }
 
-    /// What the pool is doing now.
+    /// The state of the pool.
     pub fn figures(&self) -> PoolFigures {
         let status = self.pool.status();
         PoolFigures {
@@ -191,13 +191,13 @@ impl ReadPool {
         }
     }
 
-    /// Uses none of the connections again that are there now: they lead to a server that takes no writes any more.
+    /// Closes all connections that exist now after their current use: their server accepts no writes any more.
     pub fn renew(&self) {
         *lock(&self.renewed) = Some(Instant::now());
         self.pool.retain(|_, _| false);
     }
 
-    /// Closes idle connections that have been unused for too long, but for the smallest number that is kept; returns how many.
+    /// Closes connections that have been unused for longer than `max_idle`, down to `min_connections`; returns how many.
     pub fn retire_idle(&self) -> usize {
         let (max_idle, mut spare) = (self.settings.max_idle, self.pool.status().size);
         let retained = self.pool.retain(|_, metrics| {

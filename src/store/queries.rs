@@ -1,4 +1,4 @@
-//! Reads for the edge: committed state, each answer of one snapshot.
+//! Reads of committed jobs and namespaces for the rpcs, each response of one snapshot.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ impl Store {
         Ok(self.jobs_with_documents(&[key]).await?.remove(&key))
     }
 
-    /// Jobs with their documents, all as of one moment; missing ones are absent.
+    /// Jobs with their documents, all of one snapshot; missing ones are absent.
     pub async fn jobs_with_documents(&self, keys: &[JobKey]) -> Result<HashMap<JobKey, (Arc<Job>, JobDocuments)>> {
         let mut client = self.reads.get().await?;
         let in_use = client.in_use();
@@ -47,7 +47,7 @@ impl Store {
                 load::jobs(&snapshot, keys, &none),
                 load::records(&snapshot, &of, &unknown),
                 documents(&snapshot, keys),
-                snapshot.rows(include_str!("sql/load_artifacts.sql"), &own),
+                snapshot.rows(include_str!("sql/job/load_artifacts.sql"), &own),
             )?;
             snapshot.commit().await?;
             for row in &artifacts {
@@ -72,8 +72,8 @@ impl Store {
         load::jobs(&client, keys, &HashMap::default()).await.map_err(|error| unavailable(&error))
     }
 
-    /// A job with its stages, without documents. What is `known` of it saves reading stages that have not changed since; its leases
-    /// are read all the same, for a renewal changes no revision.
+    /// A job with its stages, without documents. Of a `known` job only the stages that changed since are read, and all leases, since a renewal
+    /// changes no revision.
     pub async fn job_since(&self, key: JobKey, known: Option<Arc<Job>>) -> Result<Option<Arc<Job>>> {
         let Some(known) = known else { return Ok(self.jobs(&[key]).await?.remove(&key)) };
         let mut client = self.reads.get().await?;
@@ -85,7 +85,7 @@ impl Store {
             let own: [&(dyn ToSql + Sync); 2] = [&key.namespace.0, &key.uid];
             let (mut jobs, leases) = futures::try_join!(
                 load::jobs(&snapshot, &keys, &known),
-                snapshot.rows(include_str!("sql/load_leases.sql"), &own),
+                snapshot.rows(include_str!("sql/lease/load_leases.sql"), &own),
             )?;
             snapshot.commit().await?;
             Ok(jobs.remove(&key).map(|job| load::renewed(job, &leases)))
@@ -109,7 +109,7 @@ impl Store {
     ) -> Result<BTreeMap<StageNo, (Option<Document>, Option<Document>)>> {
         let client = self.reads.get().await?;
         let stages: Vec<i32> = stages.iter().map(|no| signed(*no)).collect();
-        let sql = include_str!("sql/load_stage_documents.sql");
+        let sql = include_str!("sql/job/load_stage_documents.sql");
         let rows = client.rows(sql, &[&key.namespace.0, &key.uid, &stages]).await;
         let rows = rows.map_err(|error| unavailable(&error))?;
         let entry = |row: &tokio_postgres::Row| {
@@ -118,12 +118,12 @@ impl Store {
         Ok(rows.iter().map(entry).collect())
     }
 
-    /// What workers get with leases of these stages.
+    /// Documents that workers get with leases of these stages.
     pub(super) async fn read_lease_documents(&self, leases: &[(JobKey, StageNo)]) -> Result<Documents> {
         let client = self.reserved.get().await?;
         let keys: Vec<JobKey> = leases.iter().map(|(key, _)| *key).collect();
         let (namespaces, uids) = columns(&keys);
-        let sql = include_str!("sql/load_own_documents.sql");
+        let sql = include_str!("sql/job/load_own_documents.sql");
         let rows = client.rows(sql, &[&namespaces, &uids]).await.map_err(|error| unavailable(&error))?;
         let (mut found, mut with_rows) = (Documents::with_capacity(leases.len()), Vec::new());
         for row in &rows {
@@ -141,7 +141,7 @@ impl Store {
         Ok(found)
     }
 
-    /// What is remembered of requests; new ones are absent.
+    /// Remembered requests; new ones are absent.
     pub async fn requests(&self, keys: &[RequestKey]) -> Result<HashMap<RequestKey, Arc<RequestRecord>>> {
         let client = self.repeats.get().await?;
         load::requests(&client, keys).await.map_err(|error| unavailable(&error))
@@ -150,13 +150,13 @@ impl Store {
     /// History of a job after a revision, in order.
     pub async fn list_events(&self, job: &Job, after: i64, limit: u32) -> Result<Vec<JobEvent>> {
         let client = self.reads.get().await?;
-        let sql = include_str!("sql/list_events.sql");
+        let sql = include_str!("sql/history/list_events.sql");
         let (key, since, limit) = (job.key, job.meta.create_time, i64::from(limit));
         let rows = client.rows(sql, &[&key.namespace.0, &key.uid, &since, &after, &limit]).await;
         rows.map_err(|error| unavailable(&error))?.iter().map(|row| event(row, 0)).collect()
     }
 
-    /// Namespaces whose names come after one, in order; only those that one of the patterns covers. None: all.
+    /// Namespaces behind a name, in the order of their names; only those that one of the patterns covers. None: all.
     pub async fn namespaces_page(
         &self,
         after: &str,
@@ -168,7 +168,7 @@ impl Store {
             Some(patterns) => patterns.iter().map(range_of_names).unzip(),
         };
         let client = self.reads.get().await?;
-        let sql = include_str!("sql/list_namespaces.sql");
+        let sql = include_str!("sql/namespace/list_namespaces.sql");
         let rows = client.rows(sql, &[&after, &i64::from(limit), &lows, &highs]).await;
         Ok(rows.map_err(|error| unavailable(&error))?.iter().map(load::namespace).collect())
     }
@@ -177,21 +177,21 @@ impl Store {
     pub async fn namespace(&self, name: &str) -> Result<Option<Namespace>> {
         let client = self.reads.get().await?;
         let none: [i32; 0] = [];
-        let rows = client.rows(include_str!("sql/find_namespaces.sql"), &[&&none[..], &&[name][..]]).await;
+        let rows = client.rows(include_str!("sql/namespace/find_namespaces.sql"), &[&&none[..], &&[name][..]]).await;
         Ok(rows.map_err(|error| unavailable(&error))?.first().map(load::namespace))
     }
 
-    /// The database's clock.
+    /// The time by the database's clock, read by the statement.
     pub async fn clock(&self) -> Result<Timestamp> {
         let client = self.reads.get().await?;
         load::clock(&client).await.map_err(|error| unavailable(&error))
     }
 
-    /// The revisions of jobs that exist, and when each was made.
+    /// Revision and creation time of jobs; missing ones are absent.
     pub async fn revisions(&self, keys: &[JobKey]) -> Result<HashMap<JobKey, (i64, Timestamp)>> {
         let client = self.reserved.get().await?;
         let (namespaces, uids) = columns(keys);
-        let rows = client.rows(include_str!("sql/load_revisions.sql"), &[&namespaces, &uids]).await;
+        let rows = client.rows(include_str!("sql/job/load_revisions.sql"), &[&namespaces, &uids]).await;
         let entry = |row: &tokio_postgres::Row| {
             (JobKey { namespace: NamespaceId(row.get(0)), uid: row.get(1) }, (row.get(2), row.get(3)))
         };
@@ -199,7 +199,7 @@ impl Store {
     }
 }
 
-/// What workers get with leases of stages that have rows.
+/// Documents that workers get with leases of stages that have rows of their own.
 async fn documents_in_rows(
     client: &impl Run,
     leases: &[(JobKey, StageNo)],
@@ -208,7 +208,7 @@ async fn documents_in_rows(
     let keys: Vec<JobKey> = leases.iter().map(|(key, _)| *key).collect();
     let (namespaces, uids) = columns(&keys);
     let stages: Vec<i32> = leases.iter().map(|(_, no)| signed(*no)).collect();
-    let sql = include_str!("sql/load_lease_documents.sql");
+    let sql = include_str!("sql/job/load_lease_documents.sql");
     let params: [&(dyn ToSql + Sync); 3] = [&namespaces, &uids, &stages];
     let (payloads, rows) = futures::try_join!(documents(client, &keys), client.rows(sql, &params))?;
     for row in &rows {
@@ -225,7 +225,7 @@ async fn documents_in_rows(
     Ok(())
 }
 
-/// Comes after each character that a namespace's name can have.
+/// A character behind every one that the name of a namespace can have.
 const AFTER_NAMES: &str = "~";
 
 /// The first and the last name that a pattern covers.
@@ -241,7 +241,7 @@ async fn documents(
     keys: &[JobKey],
 ) -> std::result::Result<HashMap<JobKey, JobDocuments>, tokio_postgres::Error> {
     let (namespaces, uids) = columns(keys);
-    let rows = client.rows(include_str!("sql/load_documents.sql"), &[&namespaces, &uids]).await?;
+    let rows = client.rows(include_str!("sql/job/load_documents.sql"), &[&namespaces, &uids]).await?;
     let entry = |row: &tokio_postgres::Row| {
         let key = JobKey { namespace: NamespaceId(row.get(0)), uid: row.get(1) };
         let (payload, result) = (row.get::<_, Option<_>>(2), row.get::<_, Option<_>>(3));
@@ -259,12 +259,12 @@ fn document(text: JsonText) -> Document {
     Document::from_checked(text.0)
 }
 
-/// A stage's number as the database has it.
+/// The number of a stage as a column has it.
 pub(super) fn signed(no: StageNo) -> i32 {
     i32::try_from(no).unwrap_or(i32::MAX)
 }
 
-/// A row of history whose columns begin at a position.
+/// An event from eight columns of a row that begin at a position.
 pub(super) fn event(row: &tokio_postgres::Row, at: usize) -> Result<JobEvent> {
     let (kind, phase): (i16, i16) = (row.get(at + 3), row.get(at + 4));
     let stages: Option<JsonText> = row.get(at + 6);

@@ -1,8 +1,8 @@
-//! A pooled connection that comes back only when nothing runs on it any more.
+//! A pooled connection that returns to the pool only when nothing runs on it any more.
 //!
-//! A call that ends early leaves its statement running, and whoever got the connection next would wait for that one first. So a
-//! connection that was broken off is given a moment to finish; after that the statement is cancelled and the connection closed.
-//! What runs there are reads and updates of background loops, which may be cancelled at any time.
+//! A call that is cancelled leaves its statement running, and the next user of the connection would wait for it. So a connection with an abandoned
+//! statement gets 100 ms to finish it; then the statement is cancelled and the connection closed. Only reads and updates of background loops run
+//! on such connections, which may be cancelled at any time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,35 +16,35 @@ use tokio_postgres::{Row, Statement};
 use super::connection::{DbResult, Explained, Run};
 use super::pool::Pooled;
 
-/// How long a broken off statement may still take.
+/// How long an abandoned statement may still take.
 const FINISH: Duration = Duration::from_millis(100);
-/// How long asking Postgres to cancel it may take.
+/// How long the request to cancel it may take.
 const CANCEL: Duration = Duration::from_secs(5);
 
-/// A pooled connection with its turn among the reads.
+/// A pooled connection with its place among the concurrent reads.
 pub struct Reader {
-    /// There until it is dropped.
+    /// None: the reader was dropped.
     lent: Option<(Pooled, OwnedSemaphorePermit)>,
     running: Arc<AtomicUsize>,
 }
 
-/// Something that runs on a connection; dropped before [`InUse::done`], it was broken off.
+/// A statement or transaction that runs on a connection. Dropped before [`InUse::done`], it was abandoned.
 pub struct InUse(Arc<AtomicUsize>);
 
 impl InUse {
-    /// It has come to its end, good or bad.
+    /// Says that it has ended, successfully or not.
     pub fn done(self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 impl Reader {
-    /// Lends a connection.
+    /// A reader of a connection of the pool, on which nothing runs.
     pub fn new(client: Pooled, turn: OwnedSemaphorePermit) -> Self {
         Self { lent: Some((client, turn)), running: Arc::default() }
     }
 
-    /// Says that something begins that is run past [`Run`], such as a transaction.
+    /// Says that something begins that does not go through [`Run`], such as a transaction.
     pub fn in_use(&self) -> InUse {
         self.running.fetch_add(1, Ordering::AcqRel);
         InUse(self.running.clone())
@@ -52,16 +52,16 @@ impl Reader {
 }
 
 impl Run for Reader {
-    async fn once(&self, sql: &'static str) -> DbResult<Statement> {
+    async fn prepare_once(&self, sql: &'static str) -> DbResult<Statement> {
         let in_use = self.in_use();
-        let prepared = (**self).once(sql).await;
+        let prepared = (**self).prepare_once(sql).await;
         in_use.done();
         prepared
     }
 
-    async fn anew(&self, sql: &str) -> DbResult<Statement> {
+    async fn prepare_new(&self, sql: &str) -> DbResult<Statement> {
         let in_use = self.in_use();
-        let prepared = (**self).anew(sql).await;
+        let prepared = (**self).prepare_new(sql).await;
         in_use.done();
         prepared
     }
@@ -107,15 +107,15 @@ impl Drop for Reader {
     }
 }
 
-/// Lets what was broken off come to its end, or ends it. Statements are answered in order, so an empty one behind it tells.
+/// Waits for an abandoned statement, then cancels it. Statements are answered in order, so the response to an empty one shows that it has ended.
 async fn finish(client: Pooled, _turn: OwnedSemaphorePermit) {
     if let Ok(Ok(_)) = tokio::time::timeout(FINISH, client.simple_query("")).await {
         return;
     }
-    // Without a pool the server is ending.
+    // Without a pool the server is shutting down.
     let Some(target) = Pooled::pool(&client).map(|pool| pool.manager().target().clone()) else { return };
     let client = Pooled::take(client);
     if let Ok(Err(error)) = tokio::time::timeout(CANCEL, target.cancel(&client)).await {
-        tracing::debug!(error = %Explained(&error), "a broken off statement was not cancelled");
+        tracing::debug!(error = %Explained(&error), "an abandoned statement was not cancelled");
     }
 }

@@ -1,4 +1,4 @@
-//! Reads of records for the edge.
+//! Reads of records for the rpcs.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use crate::domain::time::Timestamp;
 use crate::error::Result;
 
 impl Store {
-    /// Records as they are now; missing ones are absent.
+    /// Records with all their fields; missing ones are absent.
     pub async fn records(&self, keys: &[RecordKey]) -> Result<HashMap<RecordKey, Arc<Record>>> {
         let client = self.reads.get().await?;
         load::records(&client, keys, &HashMap::default()).await.map_err(|error| unavailable(&error))
     }
 
-    /// Looks at records that are known at a version and creation, in the order of the keys.
+    /// Compares records with known versions and creation times, in the order of the keys.
     pub async fn look_at_records(&self, keys: &[RecordKey], at: &[(i64, Timestamp)]) -> Result<Vec<Look>> {
         let client = self.reads.get().await?;
         load::look_at_records(&client, keys, at).await.map_err(|error| unavailable(&error))

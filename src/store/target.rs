@@ -1,8 +1,8 @@
-//! Where the database is, and how a connection to it comes about and ends.
+//! The hosts of the database, and how connections to them are made and closed.
 //!
-//! Of several hosts the one that takes writes is used. They are asked a moment apart and not one after the other, so that one
-//! that hangs does not keep the others from being asked. And a connection ends when the database was found away after it was made:
-//! whoever waits on it is told at once, instead of after all the time that a statement may take.
+//! Of several hosts the one that accepts writes is used. They are tried 200 ms apart and not one after the other, so that a host that hangs does
+//! not delay the others. When the database is found unavailable, connections made before are closed: their callers get an error at once, instead
+//! of after the timeout of the statement.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -28,61 +28,61 @@ use super::tls::{self, Tls};
 use crate::figures::Sparse;
 use crate::figures::database::DatabaseFigures;
 
-/// How long a connection attempt may take, all of it. The driver bounds only its first step.
+/// How long a connection attempt may take, with TLS and authentication. The driver bounds only the TCP connection.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How much later than the one before it a host is asked.
+/// How much later than the host before it a host is tried.
 const HEAD_START: Duration = Duration::from_millis(200);
-/// After so much silence the kernel asks whether the other side is still there,
+/// TCP keepalive: idle time before the first probe.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
-/// so often,
+/// TCP keepalive: interval between probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// and after this without an answer the connection is lost.
-const TCP_PATIENCE: Duration = Duration::from_secs(15);
+/// Time without an acknowledgement after which the kernel closes a connection (TCP_USER_TIMEOUT).
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The pause before the attempt after one that failed; each further failure doubles it,
+/// The pause before the attempt that follows a failed one. Each further failure doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// up to this.
+/// The longest pause between attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// One host.
+/// One host of the database, with the settings to connect to it.
 struct Host {
-    /// For logs.
+    /// Host and port, for logs.
     name: String,
     config: Config,
-    /// Whether its sessions were found to be the connections' own since the last connection to it broke.
+    /// Whether sessions were checked to belong to their connections (see `sessions`) since a connection to the host was last lost.
     is_proved: AtomicBool,
 }
 
-/// What carries a connection.
+/// The task of a connection, which the driver needs to be polled.
 type Connection = tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
-/// A connection that the caller has to carry, and the host it leads to.
+/// A client, the connection that the caller has to poll, and the place of its host.
 pub(super) struct Dialled {
     pub client: tokio_postgres::Client,
     pub connection: Connection,
     pub host: usize,
 }
 
-/// Where the database is: one or several hosts, of which the one that takes writes is used.
+/// The hosts of the database, of which the one that accepts writes is used.
 #[derive(Clone)]
 pub struct Target {
     config: Config,
     hosts: Arc<[Host]>,
     tls: Arc<Tls>,
-    /// Connections that were made before this moment lead nowhere.
+    /// Connections that were made before this moment are closed.
     away: Arc<watch::Sender<Instant>>,
-    /// Attempts to connect that failed since the last good one.
+    /// Failed attempts to connect since the last successful one.
     failures: Arc<AtomicU32>,
-    /// What is counted of all this.
+    /// Metrics of connections to these hosts.
     pub figures: Arc<DatabaseFigures>,
     lines: Arc<Sparse>,
 }
 
 impl Target {
-    /// Reads a connection string, `postgres://…` or `host=… user=…`. What it does not say is set to safe bounds.
+    /// Parses a connection string, `postgres://…` or `host=… user=…`. Timeouts that it does not set get bounded defaults.
     ///
     /// # Errors
-    /// When it cannot be read, or a parameter of TLS names what cannot be used.
+    /// When it cannot be parsed, or a parameter of TLS cannot be used.
     pub fn parse(url: &str) -> Result<Self, BadTarget> {
         let (rest, parameters) = take_apart(url)?;
         let tls = Arc::new(Tls::new(parameters)?);
@@ -91,7 +91,7 @@ impl Target {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         config.connect_timeout(*config.get_connect_timeout().unwrap_or(&CONNECT_TIMEOUT));
         config.keepalives_idle(KEEPALIVE_IDLE).keepalives_interval(KEEPALIVE_INTERVAL);
-        config.tcp_user_timeout(*config.get_tcp_user_timeout().unwrap_or(&TCP_PATIENCE));
+        config.tcp_user_timeout(*config.get_tcp_user_timeout().unwrap_or(&TCP_USER_TIMEOUT));
         if config.get_application_name().is_none() {
             config.application_name("interlock");
         }
@@ -101,31 +101,31 @@ impl Target {
         Ok(Self { hosts, tls, config, away, failures, figures, lines })
     }
 
-    /// The settings, for another pool than ours.
+    /// The settings of the driver, for a pool that this module does not manage.
     pub fn config(&self) -> Config {
         self.config.clone()
     }
 
-    /// Its hosts and the name of the database, for logs: no user, no password.
+    /// Hosts and name of the database, for logs: no user, no password.
     pub fn name(&self) -> String {
         let hosts: Vec<&str> = self.hosts.iter().map(|host| &*host.name).collect();
         format!("{}/{}", hosts.join(","), self.config.get_dbname().unwrap_or_default())
     }
 
-    /// What encrypts the connections of such a pool.
+    /// The TLS connector, for the connections of such a pool.
     pub async fn connector(&self) -> MakeRustlsConnect {
         self.tls.connector().await
     }
 
-    /// Asks Postgres to cancel what runs on a connection, encrypted as that is.
+    /// Asks Postgres to cancel the statement that runs on a connection, with the same TLS settings.
     pub(super) async fn cancel(&self, client: &tokio_postgres::Client) -> DbResult<()> {
         client.cancel_token().cancel_query(self.tls.connector().await).await
     }
 
-    /// A new connection with a session prepared by `setup`.
+    /// Makes a connection and runs `setup` on it.
     ///
     /// # Errors
-    /// None came about; why is in the log.
+    /// When no connection was made; the reason is logged, at most once in a while.
     pub async fn connect(&self, setup: &str) -> Result<ClientWrapper, NoConnection> {
         self.pause().await;
         let opened = timeout(CONNECT_TIMEOUT, self.open(setup)).await.unwrap_or_else(|_| {
@@ -139,7 +139,7 @@ impl Target {
         })
     }
 
-    /// The same for whoever bounds it, at once and without a word in the log.
+    /// The same without pause, timeout and log, for callers that have their own.
     pub(super) async fn open(&self, setup: &str) -> Result<ClientWrapper, NoConnection> {
         let session = self.session(setup).await;
         match &session {
@@ -152,7 +152,7 @@ impl Target {
         session
     }
 
-    /// Ends all connections that were made before a moment: the database was away since.
+    /// Closes all connections that were made before a moment, since the database was unavailable then.
     pub(super) fn lost_since(&self, moment: Instant) {
         self.away.send_if_modified(|last| {
             let later = *last < moment;
@@ -162,7 +162,7 @@ impl Target {
         self.figures.losses.inc();
     }
 
-    /// A database that is not there is not hammered: everybody's next attempt waits longer for each one that failed.
+    /// Waits before an attempt to connect, longer after each failed one, so that servers do not flood a database that is coming back.
     pub(super) async fn pause(&self) {
         sleep(pause(self.failures.load(Ordering::Relaxed), rand::random())).await;
     }
@@ -179,12 +179,12 @@ impl Target {
         self.prove(&client, host).await?;
         client.batch_execute(setup).await.map_err(|error| self.no_connection(host, error))?;
         if self.figures.connected(host) {
-            tracing::info!(host = self.hosts[host].name, "another host of the database takes the writes");
+            tracing::info!(host = self.hosts[host].name, "another host of the database accepts the writes");
         }
         Ok(client)
     }
 
-    /// A connection with the task that carries it.
+    /// Spawns the task that polls a connection until it ends or is given up.
     fn carried(&self, dialled: Dialled, made: Instant) -> ClientWrapper {
         let Dialled { client, connection, host } = dialled;
         let target = self.clone();
@@ -197,7 +197,7 @@ impl Target {
                     return;
                 }
             };
-            // Whoever used it gets the error too.
+            // Its caller gets the error too.
             if let Err(error) = ended {
                 target.hosts[host].is_proved.store(false, Ordering::Relaxed);
                 tracing::debug!(error = %Explained(&error), "a database connection ended");
@@ -206,8 +206,8 @@ impl Target {
         ClientWrapper::new(client, task)
     }
 
-    /// Makes sure that what a connection sets stays its own, once for each host and again after a connection to it broke: there may be a
-    /// pooler now. It takes a second connection for a moment.
+    /// Checks that sessions belong to their connections: once for each host, and again after a connection to it was lost, since there may be a
+    /// pooler now. It needs a second connection for a moment.
     pub(super) async fn prove(&self, client: &tokio_postgres::Client, host: usize) -> Result<(), NoConnection> {
         let Host { name, config, is_proved } = &self.hosts[host];
         if is_proved.load(Ordering::Relaxed) {
@@ -216,7 +216,7 @@ impl Target {
         let made = Instant::now();
         let (second, connection) = match self.connect_host(config).await {
             Ok(second) => second,
-            // Where this was the last connection to be had nothing can be found out, until one is free.
+            // Without a free connection the check is left for the next connection.
             Err(error) if error.code().is_some_and(|code| code.code().starts_with("53")) => return Ok(()),
             Err(error) => return Err(self.no_connection(host, error)),
         };
@@ -231,7 +231,7 @@ impl Target {
         }
     }
 
-    /// A client and its connection, which the caller has to carry; unbounded, and at once.
+    /// Connects to the first host that accepts writes, without pause or timeout.
     pub(super) async fn dial(&self) -> Result<Dialled, NoConnection> {
         let attempts = (0..).zip(self.hosts.iter()).map(|(place, host)| async move {
             sleep(HEAD_START * place).await;
@@ -248,7 +248,7 @@ impl Target {
         Err(NoConnection::of(failures))
     }
 
-    /// Connects to one host. If TLS is preferred and fails, it is tried without, as libpq does; of two errors the first is told.
+    /// Connects to one host. If TLS is preferred and fails, it is tried without, as libpq does; of two errors the first is returned.
     async fn connect_host(&self, config: &Config) -> DbResult<(tokio_postgres::Client, Connection)> {
         let connector = self.tls.connector().await;
         let connected = config.connect(connector.clone()).await;
@@ -266,9 +266,9 @@ impl Target {
         NoConnection::of(vec![(self.hosts[host].name.clone(), error)])
     }
 
-    /// Waits until the database was found away after a moment.
+    /// Waits until connections that were made at a moment are to be closed.
     pub(super) async fn lost_after(&self, moment: Instant) {
-        // It cannot be closed as long as this waits.
+        // The channel cannot be closed while `self` is borrowed.
         let mut away = self.away.subscribe();
         let _is_lost = away.wait_for(|since| moment < *since).await.is_ok();
     }
@@ -280,7 +280,7 @@ impl Host {
     }
 }
 
-/// How long to wait after so many failed attempts. `jitter`, from 0 to 1, keeps servers that lost the same database apart.
+/// The pause after a number of failed attempts in a row. `jitter`, from 0 to 1, spreads the attempts of servers that lost the same database.
 fn pause(failures: u32, jitter: f64) -> Duration {
     match failures.checked_sub(1) {
         None => Duration::ZERO,

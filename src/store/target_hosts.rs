@@ -1,9 +1,9 @@
-//! The hosts of a connection string, each with all other settings.
+//! Splits the settings of a connection string into one set for each host.
 
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host as Address, SslMode};
 
-/// The name of a host, for logs.
+/// Host and port, for logs.
 pub(super) fn name_of(config: &Config) -> String {
     let port = config.get_ports().first().copied().unwrap_or(5432);
     match (config.get_hosts().first(), config.get_hostaddrs().first()) {
@@ -14,27 +14,27 @@ pub(super) fn name_of(config: &Config) -> String {
     }
 }
 
-/// The settings of one host, made such as the driver needs them for TLS.
+/// The settings of one host, as the driver needs them for TLS.
 pub(super) fn of_one(mut config: Config) -> Config {
     if let [Address::Unix(_)] = config.get_hosts() {
-        // Postgres has no TLS there, whatever is asked for; so libpq.
+        // Postgres has no TLS on Unix sockets, whatever is set; libpq does the same.
         config.ssl_mode(SslMode::Disable);
     }
     if let ([], [address]) = (config.get_hosts(), config.get_hostaddrs()) {
-        // The name that a certificate has to have.
+        // The certificate has to name the address.
         let address = address.to_string();
         config.host(address);
     }
     config
 }
 
-/// The settings of each host alone. The driver would ask one after the other, and wait for one that hangs.
+/// The settings of each host alone. The driver would try one host after the other, and wait for one that hangs.
 pub(super) fn each_host(config: &Config) -> Vec<Config> {
     let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
     let count = hosts.len().max(addresses.len());
     let is_even = |given: usize| given <= 1 || given == count;
     if count <= 1 || !is_even(hosts.len()) || !is_even(addresses.len()) || !is_even(ports.len()) {
-        // What does not fit together the driver explains.
+        // Numbers of hosts and ports that do not match are reported by the driver.
         return vec![config.clone()];
     }
     (0..count).map(|place| one_host(config, place)).collect()
@@ -60,7 +60,7 @@ fn one_host(config: &Config, place: usize) -> Config {
     one
 }
 
-/// All settings but the hosts, which cannot be taken back from the driver's own type.
+/// All settings but the hosts, which cannot be removed from a `Config`.
 fn without_hosts(config: &Config) -> Config {
     let mut one = Config::new();
     if let Some(user) = config.get_user() {

@@ -1,21 +1,21 @@
-//! A connection string, taken apart into the parameters of TLS and the rest. The driver knows only some of the former.
+//! Splits a connection string into the parameters of TLS, of which the driver knows only some, and the rest.
 //!
-//! Both forms are read as the driver reads them, so that what one takes for a parameter the other does too.
+//! Both forms (URL and pairs) are parsed as the driver parses them, so that both find the same parameters.
 
 use super::tls::Parameters;
 
 /// Why a connection string cannot be used. Never shows the string, which usually holds a password.
 #[derive(Debug, thiserror::Error)]
 pub enum BadTarget {
-    /// The driver does not understand it.
+    /// The driver cannot parse it.
     #[error("{}", super::connection::Explained(.0))]
     Driver(#[from] super::connection::DbError),
     /// A parameter of TLS has a value that cannot be used.
     #[error("{name}: {why}")]
     Parameter {
-        /// Its name.
+        /// The name of the parameter.
         name: &'static str,
-        /// What is wrong, and what to do.
+        /// What is wrong with its value, and what to do.
         why: String,
     },
 }
@@ -26,7 +26,7 @@ impl BadTarget {
     }
 }
 
-/// The string without the parameters of TLS, and these. A parameter given twice counts as given last, as for libpq.
+/// Returns the string without the parameters of TLS, and these. Of a parameter that is given twice the last value counts, as for libpq.
 pub(super) fn take_apart(text: &str) -> Result<(String, Parameters), BadTarget> {
     let mut parameters = Parameters::default();
     let rest = match ["postgres://", "postgresql://"].iter().any(|prefix| text.starts_with(prefix)) {
@@ -74,14 +74,14 @@ fn from_pairs(text: &str, parameters: &mut Parameters) -> Result<String, BadTarg
     Ok(rest)
 }
 
-/// `name = value`, where a value stands in single quotes or ends at a space; a backslash keeps what follows it.
+/// `name = value`. The value is in single quotes or ends at white space; a backslash quotes the character behind it.
 struct Pair<'a> {
     name: &'a str,
-    /// None: it is not whole, which the driver explains.
+    /// None: it is incomplete, which the driver reports.
     value: Option<String>,
 }
 
-/// The next pair and what comes after it. None: no pair begins here.
+/// The next pair and the text behind it. None: no pair begins here.
 fn next_pair(text: &str) -> Option<(Pair<'_>, &str)> {
     let text = text.trim_start();
     let end = text.find(|c: char| c.is_whitespace() || c == '=')?;
@@ -105,7 +105,7 @@ fn next_pair(text: &str) -> Option<(Pair<'_>, &str)> {
     Some((Pair { name, value: is_whole.then_some(value) }, ""))
 }
 
-/// Percent-encoding undone. `name` is what the text belongs to.
+/// Decodes percent-encoding. `name`: the parameter that the text belongs to, for the error.
 fn decoded(text: &str, name: &'static str) -> Result<String, BadTarget> {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
@@ -161,7 +161,7 @@ mod tests {
         let config: tokio_postgres::Config = rest.parse().expect("pairs");
         assert_eq!(config.get_password(), Some(&b"a sslmode=b ' c"[..]));
         assert_eq!(config.get_user(), Some("me"));
-        // What is not whole is left to the driver.
+        // Incomplete pairs are left to the driver, which refuses them.
         for broken in ["host=h sslmode=", "host=h sslmode='require", "host", "host=h user"] {
             let (rest, found) = parts(broken);
             assert_eq!(found, [None, None, None, None], "{broken}");

@@ -1,5 +1,7 @@
 //! Every statement is prepared against the migrated schema.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Store;
@@ -7,6 +9,7 @@ use super::connection::{Explained, Run, Target};
 use super::migrate::{migrate, migrate_to};
 use super::pool::PoolSettings;
 use super::ready::HeadRange;
+use super::table::{JOBS, RECORDS, RESOURCES};
 use crate::dev::{Durability, TestCluster, TestDatabase};
 use crate::domain::id::NamespaceId;
 use crate::domain::ready::{Place, ReadyStage};
@@ -21,26 +24,45 @@ pub(crate) async fn database() -> TestDatabase {
     cluster.database(migrated).await.expect("a copy of the template")
 }
 
-/// Statements of `sql/` itself; those below are put together from parts, and tested where that is done.
+/// The statements of the store by name: the files of the aggregates' folders in `sql/`, and those of the template that locks rows. What is put
+/// together from parts (`commit/`, `pages/`) is tested where that is done.
+pub(super) fn statements() -> BTreeMap<String, String> {
+    let mut statements = BTreeMap::new();
+    for path in sql_files(1).into_iter().filter(|path| !path.iter().any(|folder| folder == "template")) {
+        let name = path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned();
+        let sql = std::fs::read_to_string(&path).expect("text");
+        assert!(sql.starts_with(&format!("-- {name}: ")), "{name} begins with its name and what it is for");
+        assert!(statements.insert(name, sql).is_none(), "{} has a name of its own", path.display());
+    }
+    for table in [&JOBS, &RECORDS, &RESOURCES] {
+        statements.insert(format!("lock_{}", table.name), table.lock_statement(true));
+        statements.insert(format!("try_lock_{}", table.name), table.lock_statement(false));
+    }
+    statements
+}
+
+/// The files below `sql/` that are so many folders deep.
+pub(super) fn sql_files(depth: usize) -> Vec<PathBuf> {
+    let mut level = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/sql")];
+    for _ in 0..=depth {
+        let entries =
+            |folder: PathBuf| std::fs::read_dir(folder).expect("a folder of SQL").map(|e| e.expect("an entry").path());
+        level = level.into_iter().filter(|path| path.is_dir()).flat_map(entries).collect();
+    }
+    level.retain(|path| path.extension().is_some_and(|extension| extension == "sql"));
+    assert!(!level.is_empty());
+    level
+}
+
 #[tokio::test]
 async fn every_statement_fits_the_schema() {
     let database = database().await;
     let client = Target::parse(database.url()).expect("our own URL").connect("").await.expect("Postgres listens");
-    let mut prepared = 0;
-    for entry in
-        std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/sql")).expect("the folder of the SQL")
-    {
-        let path = entry.expect("a file").path();
-        if path.extension().is_none_or(|extension| extension != "sql") {
-            continue;
-        }
-        let sql = std::fs::read_to_string(&path).expect("text");
-        let name = path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned();
-        assert!(sql.starts_with(&format!("-- {name}: ")), "{name} begins with its name and what it is for");
-        client.anew(&sql).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
-        prepared += 1;
+    let statements = statements();
+    for (name, sql) in &statements {
+        client.prepare_new(sql).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
     }
-    assert!(prepared > 15, "only {prepared} files were found");
+    assert!(statements.len() > 60, "only {} files were found", statements.len());
 }
 
 #[tokio::test]
@@ -48,12 +70,12 @@ async fn logs_say_what_postgres_said() {
     let database = database().await;
     let client = Target::parse(database.url()).expect("our own URL").connect("").await.expect("Postgres listens");
     let error = client.batch_execute("SELECT round(1.5::float8, 1)").await.expect_err("no such function");
-    let told = Explained(&error).to_string();
+    let text = Explained(&error).to_string();
     let begins = "ERROR: function round(double precision, integer) does not exist (SQLSTATE 42883; hint: No function";
-    assert!(told.starts_with(begins), "{told}");
+    assert!(text.starts_with(begins), "{text}");
     let nowhere = Target::parse("host=/nowhere user=me").expect("pairs").connect("").await.map(drop);
-    let told = nowhere.expect_err("no database").to_string();
-    assert_eq!(told, "/nowhere:5432: error connecting to server: No such file or directory (os error 2)");
+    let text = nowhere.expect_err("no database").to_string();
+    assert_eq!(text, "/nowhere:5432: error connecting to server: No such file or directory (os error 2)");
 }
 
 #[tokio::test]

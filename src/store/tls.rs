@@ -1,6 +1,6 @@
-//! TLS to Postgres: what `sslmode`, `sslrootcert`, `sslcert` and `sslkey` of a connection string mean, as libpq means it.
+//! TLS to Postgres: `sslmode`, `sslrootcert`, `sslcert` and `sslkey` of a connection string, with the meaning they have for libpq.
 //!
-//! Differences from libpq: nothing is read from `~/.postgresql`; a file that is named must be there; `sslmode=allow` is refused.
+//! Differences from libpq: nothing is read from `~/.postgresql`; a file that is named must exist; `sslmode=allow` is refused.
 
 mod verifier;
 
@@ -20,9 +20,9 @@ use super::connection::DbError;
 use super::target_text::BadTarget;
 use verifier::{Trusted, Verifier, Verify};
 
-/// After so long the files are read again by the next connection, so that certificates can be replaced.
+/// The age of what was read from the files at which the next connection reads them again, so that certificates can be replaced.
 const READ_AGAIN: Duration = Duration::from_secs(60);
-/// The most that is read of a file: bundles of authorities are far smaller.
+/// The largest file that is read: bundles of authorities are far smaller.
 const MAX_BYTES: u64 = 4 << 20;
 
 /// The parameters of TLS in a connection string. None: not given.
@@ -34,14 +34,14 @@ pub(super) struct Parameters {
     pub sslkey: Option<String>,
 }
 
-/// Where the value of a parameter goes.
+/// Name and value of a parameter of TLS.
 pub(super) struct Place<'a> {
     pub name: &'static str,
     pub value: &'a mut Option<String>,
 }
 
 impl Parameters {
-    /// The place of a parameter. None: it is none of TLS.
+    /// The parameter of a name. None: it is no parameter of TLS.
     pub(super) fn place(&mut self, name: &str) -> Option<Place<'_>> {
         let (name, value) = match name {
             "sslmode" => ("sslmode", &mut self.sslmode),
@@ -58,12 +58,12 @@ impl Parameters {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Roots {
     None,
-    /// Those that this machine trusts.
+    /// The authorities that the operating system trusts.
     System,
     File(PathBuf),
 }
 
-/// What the parameters mean.
+/// The meaning of the parameters.
 #[derive(Debug)]
 struct Settings {
     mode: SslMode,
@@ -73,7 +73,7 @@ struct Settings {
     identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// How connections are encrypted.
+/// Makes the TLS connector of connections, and reads its files again from time to time.
 pub(super) struct Tls {
     settings: Settings,
     made: Mutex<Made>,
@@ -85,27 +85,27 @@ struct Made {
 }
 
 impl Tls {
-    /// Reads parameters and the files they name.
+    /// Parses parameters and reads the files they name.
     ///
     /// # Errors
-    /// When a value is unknown, does not go with another, or names a file that cannot be used.
+    /// When a value is unknown, contradicts another one, or names a file that cannot be used.
     pub(super) fn new(parameters: Parameters) -> Result<Self, BadTarget> {
         let settings = Settings::of(parameters)?;
         let made = Mutex::new(Made { connector: settings.connector()?, at: Instant::now() });
         Ok(Self { settings, made })
     }
 
-    /// What the driver is told: whether TLS is used at all.
+    /// Whether the driver uses TLS.
     pub(super) fn mode(&self) -> SslMode {
         self.settings.mode
     }
 
-    /// What encrypts the next connection. Files that cannot be read again are logged, and what they held before goes on.
+    /// The connector of the next connection. If files cannot be read again, that is logged and their earlier content is used.
     pub(super) async fn connector(self: &Arc<Self>) -> MakeRustlsConnect {
         let is_old = self.made().at.elapsed() >= READ_AGAIN;
         if is_old && self.settings.has_files() {
             let tls = Arc::clone(self);
-            // Files may be on a network.
+            // Reading may block: the files may be on a network.
             let _read = tokio::task::spawn_blocking(move || tls.read_again()).await;
         }
         self.made().connector.clone()
@@ -118,7 +118,7 @@ impl Tls {
         match new {
             Ok(connector) => made.connector = connector,
             Err(error) => {
-                tracing::warn!(%error, "the files for TLS to Postgres cannot be read; what they held before is used")
+                tracing::warn!(%error, "the files for TLS to Postgres cannot be read; their earlier content is used")
             }
         }
     }
@@ -131,7 +131,7 @@ impl Tls {
 impl Settings {
     fn of(parameters: Parameters) -> Result<Self, BadTarget> {
         let Parameters { sslmode, sslrootcert, sslcert, sslkey } = parameters;
-        // An empty value is none, as for libpq.
+        // An empty value counts as not given, as for libpq.
         let [sslmode, sslrootcert, sslcert, sslkey] =
             [sslmode, sslrootcert, sslcert, sslkey].map(|value| value.filter(|value| !value.is_empty()));
         let roots = match sslrootcert.as_deref() {
@@ -141,7 +141,7 @@ impl Settings {
         };
         let usual = if roots == Roots::System { "verify-full" } else { "prefer" };
         let name = sslmode.as_deref().unwrap_or(usual);
-        // Whoever names authorities wants them used.
+        // With authorities the certificate is verified, as for libpq.
         let by_roots = if roots == Roots::None { Verify::Nothing } else { Verify::Authority };
         let (mode, verify) = match name {
             "disable" => (SslMode::Disable, Verify::Nothing),
@@ -158,13 +158,14 @@ impl Settings {
             }
         };
         if roots == Roots::System && verify != Verify::Full {
-            let why =
-                format!("system needs sslmode=verify-full, found sslmode={name}: everybody can get a certificate");
+            let why = format!(
+                "system needs sslmode=verify-full, found sslmode={name}: anyone can get a certificate from those authorities"
+            );
             return Err(BadTarget::parameter("sslrootcert", why));
         }
         if roots == Roots::None && verify != Verify::Nothing {
             let why = format!(
-                "is missing, and sslmode={name} needs it: a PEM file of authorities, or system for those of this machine"
+                "is missing, and sslmode={name} needs it: give a PEM file of authorities, or system for those that this machine trusts"
             );
             return Err(BadTarget::parameter("sslrootcert", why));
         }
@@ -199,7 +200,7 @@ impl Settings {
                 fits.map_err(|error| BadTarget::parameter("sslcert", format!("does not fit sslkey: {error}")))?
             }
         };
-        // Needed where TLS begins at once (sslnegotiation=direct); others pass over it.
+        // Needed for sslnegotiation=direct; ignored otherwise.
         config.alpn_protocols = vec![b"postgresql".to_vec()];
         Ok(MakeRustlsConnect::new(config))
     }
@@ -212,7 +213,7 @@ impl Settings {
             Roots::System => {
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
                 if roots.is_empty() {
-                    let why = "this machine trusts no authority; install ca-certificates, or name a PEM file";
+                    let why = "this machine trusts no authority; install ca-certificates, or give a PEM file";
                     return Err(BadTarget::parameter(name, why));
                 }
             }
@@ -231,7 +232,7 @@ impl Settings {
         let Some((certificate, key)) = &self.identity else { return Ok(None) };
         let chain = certificates("sslcert", certificate)?;
         let pem = read("sslkey", key)?;
-        // The parser's own words may show what it read.
+        // The error of the parser may contain parts of the key.
         let why = || format!("{} holds no private key in PEM without a password", key.display());
         let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| BadTarget::parameter("sslkey", why()))?;
         Ok(Some((chain, key)))
@@ -258,13 +259,13 @@ fn read(name: &'static str, path: &Path) -> Result<Vec<u8>, BadTarget> {
     Ok(content)
 }
 
-/// What failed between rustls and a server. None: something else failed.
+/// The error of rustls that caused a connection error. None: it has another cause.
 pub(super) fn fault(error: &DbError) -> Option<&rustls::Error> {
     let cause = std::error::Error::source(error)?.downcast_ref::<std::io::Error>()?;
     cause.get_ref()?.downcast_ref()
 }
 
-/// What to do about an error of TLS. None: it is another error, or says enough by itself.
+/// What to do about an error of TLS. None: it is another error, or explains itself.
 pub(super) fn advice(error: &DbError) -> Option<&'static str> {
     use rustls::CertificateError as Bad;
     if error.as_db_error().is_none() && std::error::Error::source(error)?.to_string() == NO_TLS {
@@ -288,16 +289,16 @@ pub(super) fn advice(error: &DbError) -> Option<&'static str> {
     })
 }
 
-/// The driver's words where a server offers no TLS.
+/// The message of the driver where a server offers no TLS.
 const NO_TLS: &str = "server does not support TLS";
 
-/// Whether a connection that may be plain is tried again without TLS, as libpq does: TLS failed, or the server's rules allow
-/// only the other kind.
+/// Whether a connection with `sslmode=prefer` is tried again without TLS, as libpq does: TLS failed, or pg_hba.conf allows only plain
+/// connections.
 pub(super) fn may_be_plain(error: &DbError) -> bool {
     fault(error).is_some() || error.code().is_some_and(|code| code.code() == "28000")
 }
 
-/// Whether a server is there and no TLS came about with it.
+/// Whether a server responded, and TLS with it failed.
 pub(super) fn is_refusal(error: &DbError) -> bool {
     let source = std::error::Error::source(error);
     fault(error).is_some() || source.is_some_and(|source| source.to_string() == NO_TLS)

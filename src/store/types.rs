@@ -1,4 +1,4 @@
-//! How the domain's values travel to and from Postgres.
+//! Conversions of the domain's values to and from the binary format of Postgres.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::domain::credential::SecretHash;
 use crate::domain::short::Short;
 use crate::domain::time::Timestamp;
 
-/// Microseconds between 1970 and 2000, where Postgres begins to count.
+/// Microseconds from 1970, where ours begin, to 2000, where timestamps of Postgres begin.
 const EPOCH_OFFSET: i64 = 946_684_800_000_000;
 
 impl ToSql for Timestamp {
@@ -36,7 +36,7 @@ impl<'a> FromSql<'a> for Timestamp {
     }
 }
 
-/// Its `Debug` shows nothing, and drivers log what statements are executed with.
+/// Its `Debug` shows nothing, since drivers log the values of parameters.
 impl ToSql for SecretHash {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
         out.extend_from_slice(self.as_bytes());
@@ -63,12 +63,12 @@ impl ToSql for Short {
     to_sql_checked!();
 }
 
-/// JSON text that goes into a `json`, `jsonb` or `text` column as it is.
+/// JSON text of a `json`, `jsonb` or `text` column.
 #[derive(Clone, Debug)]
 pub struct JsonText(pub Arc<str>);
 
 impl JsonText {
-    /// The text of a value of ours.
+    /// A value of ours as JSON.
     pub fn of(value: &impl serde::Serialize) -> Self {
         Self(serde_json::to_string(value).expect("our own types have string keys and serialize without errors").into())
     }

@@ -1,4 +1,4 @@
-//! Walks over tables by their pages, a bounded number at a time: for clean-ups that need no index of their own.
+//! Walks over tables by pages, a bounded number of them per step: for clean-ups without an index of their own.
 //!
 //! An index on the time of each row would be one more write for every request and renewal, and a range index (BRIN) loses its worth once
 //! freed pages are filled again. A walk reads each page once in a round, whatever statistics the planner has.
@@ -9,56 +9,56 @@ use tokio_postgres::Row;
 use super::Store;
 use crate::error::Result;
 
-/// The fewest pages that one look reads, if the table has so many: half a megabyte.
+/// The smallest number of pages of one step, if the table has as many: half a megabyte.
 const MIN_PAGES: i64 = 64;
-/// The most: 4 MiB.
+/// The largest number of pages of one step: 4 MiB.
 const MAX_PAGES: i64 = 512;
 
-/// How far a walk over a table has come. It begins at the first page and after the last begins again.
+/// The position of a walk over a table. After the last page it begins again at the first.
 #[derive(Debug)]
 pub struct Walk {
     table: &'static str,
-    /// Looks in which a round is done, unless the table has more than 512 pages for each.
-    looks: i64,
-    /// The first page of the next look.
+    /// The number of steps of a round, unless the table has more than 512 pages for each.
+    steps: i64,
+    /// The first page of the next step.
     next: i64,
-    /// Whether the last look came to the end of the table.
+    /// Whether the last step reached the end of the table.
     is_over: bool,
 }
 
 impl Walk {
-    /// A walk over a table that takes so many looks, at least one, for a round.
-    pub const fn over(table: &'static str, looks: i64) -> Self {
-        Self { table, looks, next: 0, is_over: false }
+    /// A walk over a table with a number of steps per round, at least one.
+    pub const fn over(table: &'static str, steps: i64) -> Self {
+        Self { table, steps, next: 0, is_over: false }
     }
 
-    /// Whether the round is done: the next look begins another one.
+    /// Whether the round is complete: the next step begins another one.
     pub fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// The first page of the next look.
+    /// The first page of the next step.
     pub fn place(&self) -> i64 {
         self.next
     }
 
-    /// The pages of the next look in a table of so many pages: the first, and the one behind the last.
+    /// The pages of the next step in a table of `pages` pages: the first, and the one behind the last.
     fn span(&self, pages: i64) -> (i64, i64) {
         let first = if self.next < pages { self.next } else { 0 };
-        (first, first + (pages / self.looks + 1).clamp(MIN_PAGES, MAX_PAGES))
+        (first, first + (pages / self.steps + 1).clamp(MIN_PAGES, MAX_PAGES))
     }
 }
 
 impl Store {
-    /// Runs a statement over the next pages of a walk: the first, and the one behind the last, are its last two parameters. The walk goes on
-    /// behind them only if that succeeds.
+    /// Runs a statement over the next pages of a walk. Its last two parameters are the first page, and the one behind the last. The walk advances
+    /// only if the statement succeeds.
     pub(super) async fn walk_on(
         &self,
         walk: &mut Walk,
         sql: &'static str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>> {
-        let pages = self.background(include_str!("sql/table_pages.sql"), &[&walk.table]).await?;
+        let pages = self.background(include_str!("sql/database/table_pages.sql"), &[&walk.table]).await?;
         let pages = pages.first().map_or(0, |row| row.get(0));
         let (first, end) = walk.span(pages);
         let rows = self.background(sql, &[params, &[&first, &end]].concat()).await?;
@@ -66,8 +66,8 @@ impl Store {
         Ok(rows)
     }
 
-    /// The same for a statement that returns a limited number of rows, its first parameter. Where it returns so many, the next look is at the
-    /// same pages: what was found is to be changed before it, so that it is not found again.
+    /// The same for a statement that returns at most `limit` rows, its first parameter. If it returns as many, the next step reads the same pages
+    /// again: the caller has to change the rows before it, so that they are not found again.
     pub(super) async fn walk_all(&self, walk: &mut Walk, sql: &'static str, limit: i64) -> Result<Vec<Row>> {
         let before = walk.next;
         let rows = self.walk_on(walk, sql, &[&limit]).await?;
@@ -82,9 +82,9 @@ impl Store {
 mod tests {
     use super::*;
 
-    /// The spans of a round over a table of so many pages.
-    fn round(looks: i64, pages: i64) -> Vec<(i64, i64)> {
-        let mut walk = Walk::over("requests", looks);
+    /// The steps of a round over a table of `pages` pages.
+    fn round(steps: i64, pages: i64) -> Vec<(i64, i64)> {
+        let mut walk = Walk::over("requests", steps);
         let mut spans = Vec::new();
         loop {
             let span = walk.span(pages);
@@ -97,14 +97,14 @@ mod tests {
     }
 
     #[test]
-    fn a_round_reads_each_page_once_in_bounded_looks() {
-        for (looks, pages) in [(60, 0), (60, 1), (60, 64), (60, 13_334), (5, 13_334), (1, 100), (60, 1_000_000)] {
-            let spans = round(looks, pages);
+    fn a_round_reads_each_page_once_in_bounded_steps() {
+        for (steps, pages) in [(60, 0), (60, 1), (60, 64), (60, 13_334), (5, 13_334), (1, 100), (60, 1_000_000)] {
+            let spans = round(steps, pages);
             assert!(spans.windows(2).all(|pair| pair[0].1 == pair[1].0), "no page is left out");
             assert!(spans.last().is_some_and(|(_, end)| *end >= pages));
             assert!(spans.iter().all(|(first, end)| (MIN_PAGES..=MAX_PAGES).contains(&(end - first))));
             let bounded = pages / MAX_PAGES + 1;
-            assert!(spans.len() as i64 <= looks.max(bounded), "{looks} {pages} {}", spans.len());
+            assert!(spans.len() as i64 <= steps.max(bounded), "{steps} {pages} {}", spans.len());
         }
     }
 

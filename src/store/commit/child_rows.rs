@@ -1,4 +1,4 @@
-//! Rows below a job that are written whole: specs and history.
+//! Rows of specs and of history.
 
 use super::columns::*;
 use super::owned;

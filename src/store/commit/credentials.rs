@@ -1,4 +1,4 @@
-//! The difference between the credentials as they were loaded and as they were decided, as rows; and entries of the audit log.
+//! The rows of changed credentials, one net effect per row, and entries of the audit log.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::domain::time::Timestamp;
 use crate::store::types::JsonText;
 
 impl Plan {
-    /// Writes the credentials that are new, changed or deleted. Nobody else can have changed one, as long as the ring has its version.
+    /// Writes the credentials that are new, changed or deleted. The version of the key ring shows that none of them was changed by another server.
     pub fn write_key_ring(&mut self, c: i32, base: Option<&KeyRing>, after: &KeyRing) {
         self.lock_key_ring(c, base);
-        self.update_key_ring.push(version(c, after));
+        self.update_key_ring.push(KeyRingRow { c, version: after.version, floor_version: after.floor_version });
         let before = |key: &ApiKey| base.and_then(|base| base.get(key.id));
         let is_changed = |key: &&Arc<ApiKey>| before(key).is_none_or(|before| before.version != key.version);
         let mut changed: Vec<&Arc<ApiKey>> = after.iter().filter(is_changed).collect();
@@ -29,14 +29,14 @@ impl Plan {
         }
     }
 
-    /// Keeps the credentials as they are until what stands on them is committed.
+    /// Checks that the key ring has the version that was read, and keeps it from changing until the group is committed.
     pub fn lock_key_ring(&mut self, c: i32, base: Option<&KeyRing>) {
-        self.lock_key_ring.push(base.map_or_else(|| none(c), |base| version(c, base)));
+        self.lock_key_ring.push(version(c, base));
     }
 
-    /// Proves that the credentials still are what an answer was decided on.
-    pub fn prove_key_ring(&mut self, c: i32, base: Option<&KeyRing>) {
-        self.prove_key_ring.push(base.map_or_else(|| none(c), |base| version(c, base)));
+    /// Checks that the key ring has the version that was read.
+    pub fn check_key_ring(&mut self, c: i32, base: Option<&KeyRing>) {
+        self.check_key_ring.push(version(c, base));
     }
 
     /// Adds an entry to the audit log.
@@ -53,13 +53,9 @@ impl Plan {
     }
 }
 
-fn version(c: i32, ring: &KeyRing) -> KeyRingVersion {
-    KeyRingVersion { c, version: ring.version, floor_version: ring.floor_version }
-}
-
-/// A version that no ring has.
-fn none(c: i32) -> KeyRingVersion {
-    KeyRingVersion { c, version: 0, floor_version: 0 }
+fn version(c: i32, ring: Option<&KeyRing>) -> KeyRingVersion {
+    // No key ring has version 0, so a check of one that was not loaded fails.
+    KeyRingVersion { c, version: ring.map_or(0, |ring| ring.version) }
 }
 
 fn row(c: i32, key: &ApiKey) -> ApiKeyRow {

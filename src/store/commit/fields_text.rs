@@ -1,15 +1,15 @@
-//! The fields of a record as its row has them: an object of name → [version, value], written by hand, since the values are JSON already
-//! and each change of a record writes all of it.
+//! The fields of a record as its row has them: a JSON object of name → [version, value]. Written by hand, since the values are JSON already and
+//! each change of a record writes all of them.
 
 use crate::domain::record::Field;
 use crate::domain::short::{IN_PLACE, Short};
 
-/// Digits of a version at most.
+/// The largest number of digits of a version.
 const DIGITS: usize = 20;
-/// What stands around a field, at most: quotes, colon, brackets and commas.
+/// The largest number of bytes around a field: quotes, colon, brackets and commas.
 const AROUND: usize = 7;
 
-/// The text of some fields. Of one that `is_apart` only the version is told.
+/// The text of some fields. A field that `is_apart` has no value in it: `[version]`.
 pub fn text<'a>(
     fields: impl Iterator<Item = (&'a Short, &'a Field)> + Clone,
     is_apart: impl Fn(&Field) -> bool,
@@ -111,15 +111,15 @@ mod tests {
                 names[start..end].iter().enumerate().map(|(i, name)| ((*name).into(), field(i))).collect();
             let is_apart = |field: &Field| field.value.len() > 100;
             let text = text(fields.iter().map(|(name, field)| (name, field)), is_apart);
-            let told: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            let parsed: serde_json::Value = serde_json::from_str(&text).expect("JSON");
             let meant = fields.iter().map(|(name, field)| {
-                let mut told = vec![serde_json::json!(field.version)];
+                let mut parsed = vec![serde_json::json!(field.version)];
                 if !is_apart(field) {
-                    told.push(serde_json::from_str(field.value.as_str()).expect("JSON"));
+                    parsed.push(serde_json::from_str(field.value.as_str()).expect("JSON"));
                 }
-                (name.to_string(), told.into())
+                (name.to_string(), parsed.into())
             });
-            assert_eq!(told, serde_json::Value::Object(meant.collect()), "{text}");
+            assert_eq!(parsed, serde_json::Value::Object(meant.collect()), "{text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Rows of jobs: the root, and in it the stages and documents of a job that is kept in one row.
+//! Rows of jobs, with the stages and documents of a job that is stored in one row.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,7 +16,7 @@ use crate::domain::time::Timestamp;
 use crate::store::in_row;
 use crate::store::types::JsonText;
 
-/// The number of RUNNING with a failure, which the wire does not tell apart from RUNNING.
+/// The stored state of a job that is RUNNING with a failure; the API has RUNNING for both.
 pub(in crate::store) const FAILING: i16 = 8;
 
 pub(super) fn failure(failure: Option<&Arc<Failure>>) -> Option<JsonText> {
@@ -43,15 +43,15 @@ pub(super) fn timeout_left_us(job: &Job) -> Option<i64> {
     }
 }
 
-/// What a document is set to that goes.
+/// The value that removes a document.
 const NONE: &str = "";
 
-/// A document that is set, or goes.
+/// A document that is set, or the value that removes it.
 pub(super) fn set_or_gone(document: Option<&Document>) -> JsonText {
     document.map_or_else(|| JsonText(NONE.into()), text)
 }
 
-/// Documents of stages as one JSON object, by the numbers of the stages. Null stands for one that goes.
+/// Documents of stages as a JSON object of stage number → document. Null removes the document. None: no document changes.
 fn by_stage(documents: &BTreeMap<StageNo, Option<Document>>) -> Option<JsonText> {
     if documents.is_empty() {
         return None;
@@ -71,7 +71,7 @@ fn labels(job: &Job) -> JsonText {
 
 pub(super) fn new_job(c: i32, job: &Job, changes: &Changes) -> NewJobRow {
     let (state, grace_until) = state(job);
-    // The columns of a job that is kept in one row; others have rows for their stages and documents.
+    // Columns of a job that is stored in one row; other jobs have rows for their stages and documents.
     let own = in_row::is_in_row(job).then_some((job, changes));
     NewJobRow {
         c,

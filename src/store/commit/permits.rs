@@ -1,4 +1,4 @@
-//! The difference between a resource as it was loaded and as it was decided, as rows: one net effect per row.
+//! The rows of a changed resource: the difference between the resource as it was loaded and as it was decided, one net effect per row.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::domain::permit::{Claim, Mode, Permit, ResourceKey};
 use crate::domain::time::Timestamp;
 use crate::store::types::JsonText;
 
-/// The stored alarm is rounded up to this, in microseconds: it is a net below those that servers have in memory, and a column that an
-/// index is on should seldom change.
+/// The stored time of a resource's next timer is rounded up to a multiple of this, in microseconds. It only matters where no server has the timer in
+/// memory, and an indexed column should seldom change.
 const COARSE: i64 = 1_000_000;
 
 impl Plan {
@@ -28,13 +28,15 @@ impl Plan {
         now: Timestamp,
     ) {
         match (base, after) {
-            (None, None) => self.free_resources.push(id(c, key)),
+            (None, None) => self.check_absent_resources.push(id(c, key)),
             (None, Some(after)) => {
-                self.free_resources.push(id(c, key));
+                self.check_absent_resources.push(id(c, key));
                 self.insert_resources.push(row(c, after, now));
             }
             // Only permits were extended.
-            (Some(base), Some(after)) if after.is_at_version_of(base) => self.prove_resources.push(root(c, base)),
+            (Some(base), Some(after)) if after.is_at_version_of(base) => {
+                self.check_version_resources.push(root(c, base))
+            }
             (Some(base), Some(after)) => {
                 self.lock_resources.push(root(c, base));
                 self.update_resources.push(row(c, after, now));
@@ -63,11 +65,11 @@ impl Plan {
         }
     }
 
-    /// One row in one part: a statement writes a row once. An extension alone is no part of any version.
+    /// Writes a permit in one part only, since a statement may write a row once. An extension alone changes no version.
     fn write_permit(&mut self, c: i32, key: ResourceKey, before: &Permit, permit: &Permit) {
         let (namespace_id, resource_uid) = ids(key);
         let (permit_id, expires_at) = (permit.id, permit.expires_at);
-        // Only a clock that stepped back makes one end earlier.
+        // Only after the clock stepped back does a permit end earlier than before.
         let shortens = before.expires_at.zip(expires_at).is_some_and(|(before, now)| now < before);
         let is_extended = *permit == Permit { expires_at, ..before.clone() } && !shortens;
         match expires_at.filter(|_| is_extended) {
@@ -104,32 +106,32 @@ impl Plan {
         }
     }
 
-    /// Proves that a resource still is what an answer was decided on, or still is not there.
-    pub fn prove_resource(&mut self, c: i32, key: ResourceKey, base: Option<&Resource>) {
+    /// Checks that a resource has the version that was read, or still does not exist.
+    pub fn check_resource(&mut self, c: i32, key: ResourceKey, base: Option<&Resource>) {
         match base {
-            Some(base) => self.prove_resources.push(root(c, base)),
-            None => self.free_resources.push(id(c, key)),
+            Some(base) => self.check_version_resources.push(root(c, base)),
+            None => self.check_absent_resources.push(id(c, key)),
         }
     }
 
-    /// Keeps a resource as it is until what stands on it is committed.
-    pub fn fence_resource(&mut self, c: i32, key: ResourceKey, base: Option<&Resource>) {
+    /// Checks the same, and keeps an existing resource from changing until the group is committed.
+    pub fn share_lock_resource(&mut self, c: i32, key: ResourceKey, base: Option<&Resource>) {
         match base {
-            Some(base) => self.fence_resources.push(root(c, base)),
-            None => self.free_resources.push(id(c, key)),
+            Some(base) => self.share_lock_resources.push(root(c, base)),
+            None => self.check_absent_resources.push(id(c, key)),
         }
     }
 
-    /// Proves that a permit has expired and that nobody has renewed it.
-    pub fn prove_permit_expired(&mut self, c: i32, key: ResourceKey, permit: uuid::Uuid) {
-        self.expired_permits.push(permit_id(c, key, permit));
+    /// Checks that a permit has expired and was not renewed.
+    pub fn check_permit_expired(&mut self, c: i32, key: ResourceKey, permit: uuid::Uuid) {
+        self.check_expired_permits.push(permit_id(c, key, permit));
     }
 
-    /// Lets a ready stage wait for a permit of a resource.
+    /// Makes a ready stage wait for a permit of a resource.
     pub(super) fn block_stage(&mut self, c: i32, job: &Job, no: StageNo, resource: ResourceKey) {
         let claims = &job.stages[no].spec.permits;
         let claim = claims.iter().find(|claim| ResourceKey::uid_of(&claim.resource) == resource.uid);
-        self.block_stages.push(BlockRow {
+        self.block_stages.push(BlockedStage {
             c,
             namespace_id: job.key.namespace.0,
             job_uid: job.key.uid,
@@ -140,7 +142,7 @@ impl Plan {
     }
 }
 
-/// The amount of a claim as a ready stage has it: none for 1, or where the resource is wanted alone.
+/// The amount of a claim as a ready stage has it. None: 1, or the whole resource.
 pub(super) fn stored_amount(claim: &Claim) -> Option<i64> {
     (claim.amount > 1 && claim.mode != Some(Mode::Exclusive)).then_some(claim.amount)
 }
@@ -149,13 +151,13 @@ fn ids(key: ResourceKey) -> (i32, uuid::Uuid) {
     (key.namespace.0, key.uid)
 }
 
-fn id(c: i32, key: ResourceKey) -> Id {
-    Id { c, namespace_id: key.namespace.0, job_uid: key.uid }
+fn id(c: i32, key: ResourceKey) -> RootId {
+    RootId { c, namespace_id: key.namespace.0, root_uid: key.uid }
 }
 
-fn root(c: i32, base: &Resource) -> Root {
-    let (namespace_id, job_uid) = ids(base.key);
-    Root { c, namespace_id, job_uid, revision: base.version, create_time: base.create_time }
+fn root(c: i32, base: &Resource) -> RootVersion {
+    let (namespace_id, root_uid) = ids(base.key);
+    RootVersion { c, namespace_id, root_uid, version: base.version, create_time: base.create_time }
 }
 
 fn row(c: i32, resource: &Resource, now: Timestamp) -> ResourceRow {

@@ -1,4 +1,4 @@
-//! The difference between a record as it was loaded and as it was decided, as rows: one net effect per row.
+//! The rows of a changed record: the difference between the record as it was loaded and as it was decided, one net effect per row.
 
 use super::columns::*;
 use super::fields_text;
@@ -14,9 +14,9 @@ impl Plan {
     /// Writes a record that is new (`base` is `None`), changed or deleted (`after` is `None`).
     pub fn write_record(&mut self, c: i32, key: &RecordKey, base: Option<&Record>, after: Option<&Record>) {
         match (base, after) {
-            (None, None) => return self.free_records.push(id(c, key)),
+            (None, None) => return self.check_absent_records.push(id(c, key)),
             (None, Some(after)) => {
-                self.free_records.push(id(c, key));
+                self.check_absent_records.push(id(c, key));
                 self.insert_records.push(row(c, after));
             }
             (Some(base), Some(after)) => {
@@ -65,19 +65,19 @@ impl Plan {
         }
     }
 
-    /// Proves that a record still is what an answer was decided on, or still is not there.
-    pub fn prove_record(&mut self, c: i32, key: &RecordKey, base: Option<&Record>) {
+    /// Checks that a record has the version that was read, or still does not exist.
+    pub fn check_record(&mut self, c: i32, key: &RecordKey, base: Option<&Record>) {
         match base {
-            Some(base) => self.prove_records.push(root(c, base)),
-            None => self.free_records.push(id(c, key)),
+            Some(base) => self.check_version_records.push(root(c, base)),
+            None => self.check_absent_records.push(id(c, key)),
         }
     }
 
-    /// Keeps a record as it is until what stands on it is committed.
-    pub fn fence_record(&mut self, c: i32, key: &RecordKey, base: Option<&Record>) {
+    /// Checks the same, and keeps an existing record from changing until the group is committed.
+    pub fn share_lock_record(&mut self, c: i32, key: &RecordKey, base: Option<&Record>) {
         match base {
-            Some(base) => self.fence_records.push(root(c, base)),
-            None => self.free_records.push(id(c, key)),
+            Some(base) => self.share_lock_records.push(root(c, base)),
+            None => self.check_absent_records.push(id(c, key)),
         }
     }
 }
@@ -95,10 +95,10 @@ fn id(c: i32, key: &RecordKey) -> RecordId {
     RecordId { c, namespace_id: key.namespace.0, collection, record_id }
 }
 
-fn root(c: i32, base: &Record) -> RecordRoot {
+fn root(c: i32, base: &Record) -> RecordVersion {
     let (collection, record_id) = (base.key.collection.clone(), base.key.record_id.clone());
     let (namespace_id, version, create_time) = (base.key.namespace.0, base.version, base.create_time);
-    RecordRoot { c, namespace_id, collection, record_id, version, create_time }
+    RecordVersion { c, namespace_id, collection, record_id, version, create_time }
 }
 
 fn row(c: i32, record: &Record) -> RecordRow {
@@ -128,7 +128,7 @@ fn changed(c: i32, base: &Record, after: &Record) -> ChangedRecord {
         apart: (apart > 0).then_some(apart),
         create_time,
         update_time,
-        replaces: base.version,
-        replaces_made: (base.create_time != create_time).then_some(base.create_time),
+        replaced_version: base.version,
+        replaced_create_time: (base.create_time != create_time).then_some(base.create_time),
     }
 }

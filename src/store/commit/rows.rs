@@ -1,4 +1,4 @@
-//! The difference between a job as it was loaded and as it was decided, as rows: one net effect per row.
+//! The rows of a changed job: the difference between the job as it was loaded and as it was decided, one net effect per row.
 
 use super::child_rows::{event_row, spec_row};
 use super::columns::*;
@@ -19,8 +19,8 @@ use crate::store::in_row;
 use crate::store::types::JsonText;
 
 impl Plan {
-    /// Writes a job that is new (`base` is `None`) or changed. That the id of a new one is unused the insert proves, for the
-    /// whole group; where it might be used the component proves it for itself first, see [`Self::prove_absent`].
+    /// Writes a job that is new (`base` is `None`) or changed. The insert fails for the whole group if the id of a new job is used; where
+    /// that may be so, its component checks it first, see [`Self::check_absent_job`].
     pub fn write_job(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes, now: Timestamp) {
         let Some(base) = base else {
             self.insert_jobs.push(new_job(c, job, changes));
@@ -29,7 +29,7 @@ impl Plan {
         };
         if job.is_at_revision_of(base) {
             // Only what stages wait for changed.
-            self.prove_jobs.push(root(c, base));
+            self.check_version_jobs.push(root(c, base));
         } else {
             self.lock_jobs.push(root(c, base));
             self.update_jobs.push(changed_job(c, base, job, changes));
@@ -37,33 +37,33 @@ impl Plan {
         self.write_children(c, Some(base), job, changes, now);
     }
 
-    /// Proves that a job still is what an answer was decided on, or still is not there.
-    pub fn prove_job(&mut self, c: i32, key: JobKey, base: Option<&Job>) {
+    /// Checks that a job has the version that was read, or still does not exist.
+    pub fn check_job(&mut self, c: i32, key: JobKey, base: Option<&Job>) {
         match base {
-            Some(base) => self.prove_jobs.push(root(c, base)),
-            None => self.prove_absent(c, key),
+            Some(base) => self.check_version_jobs.push(root(c, base)),
+            None => self.check_absent_job(c, key),
         }
     }
 
-    /// Keeps a job as it is until what stands on it is committed.
-    pub fn fence_job(&mut self, c: i32, key: JobKey, base: Option<&Job>) {
+    /// Checks the same, and keeps an existing job from changing until the group is committed.
+    pub fn share_lock_job(&mut self, c: i32, key: JobKey, base: Option<&Job>) {
         match base {
-            Some(base) => self.fence_jobs.push(root(c, base)),
-            None => self.prove_absent(c, key),
+            Some(base) => self.share_lock_jobs.push(root(c, base)),
+            None => self.check_absent_job(c, key),
         }
     }
 
-    /// Proves that there still is no such job.
-    pub fn prove_absent(&mut self, c: i32, key: JobKey) {
-        self.free_jobs.push(Id { c, namespace_id: key.namespace.0, job_uid: key.uid });
+    /// Checks that there is no such job.
+    pub fn check_absent_job(&mut self, c: i32, key: JobKey) {
+        self.check_absent_jobs.push(RootId { c, namespace_id: key.namespace.0, root_uid: key.uid });
     }
 
     /// Deletes a job and all below it; history stays.
     pub fn delete_job(&mut self, c: i32, base: &Job) {
-        let (namespace_id, job_uid) = ids(base.key);
+        let (namespace_id, root_uid) = ids(base.key);
         self.lock_jobs.push(root(c, base));
         for table in [&mut self.delete_jobs, &mut self.delete_job_ready_stages, &mut self.delete_job_leases] {
-            table.push(Id { c, namespace_id, job_uid });
+            table.push(RootId { c, namespace_id, root_uid });
         }
         if in_row::is_in_row(base) {
             return;
@@ -74,27 +74,27 @@ impl Plan {
             &mut self.delete_job_stage_specs,
             &mut self.delete_job_stage_artifacts,
         ] {
-            table.push(Id { c, namespace_id, job_uid });
+            table.push(RootId { c, namespace_id, root_uid });
         }
     }
 
-    /// Proves that a lease has expired and that nobody has renewed it.
-    pub fn prove_expired(&mut self, c: i32, key: JobKey, no: StageNo, token_secret: uuid::Uuid) {
+    /// Checks that a lease has expired and was not renewed.
+    pub fn check_lease_expired(&mut self, c: i32, key: JobKey, no: StageNo, token_secret: uuid::Uuid) {
         let (namespace_id, job_uid) = ids(key);
-        self.expired_leases.push(ExpiredLease { c, namespace_id, job_uid, stage_no: stage_no(no), token_secret });
+        self.check_expired_leases.push(LeaseToken { c, namespace_id, job_uid, stage_no: stage_no(no), token_secret });
     }
 
     /// Renews a lease that still has this secret.
     pub fn renew_lease(&mut self, c: i32, key: LeaseKey, token_secret: uuid::Uuid, expires_at: Timestamp) {
         let (namespace_id, job_uid) = ids(key.job);
         let stage_no = stage_no(key.stage_no);
-        self.renew_leases.push(Renewal { c, namespace_id, job_uid, stage_no, token_secret, expires_at });
+        self.renew_leases.push(LeaseRenewal { c, namespace_id, job_uid, stage_no, token_secret, expires_at });
     }
 
-    /// Remembers a request.
-    pub fn remember(&mut self, c: i32, key: RequestKey, record: &RequestRecord, now: Timestamp) {
-        self.free_requests.push(RequestId { c, namespace_id: key.namespace.0, request_id: key.request_id });
-        self.insert_requests.push(Request {
+    /// Remembers a request under an id that must be new.
+    pub fn remember_request(&mut self, c: i32, key: RequestKey, record: &RequestRecord, now: Timestamp) {
+        self.check_absent_requests.push(RequestId { c, namespace_id: key.namespace.0, request_id: key.request_id });
+        self.insert_requests.push(RequestRow {
             c,
             namespace_id: key.namespace.0,
             request_id: key.request_id,
@@ -135,8 +135,13 @@ impl Plan {
         }
         let is_rewired = |no: &&StageNo| is_old(base, **no) && !changes.renewed_specs.contains(no);
         for &no in changes.rewired.iter().filter(is_rewired) {
-            let document = JsonText::of(&job.stages[no].depends_on);
-            self.rewire_specs.push(stage_document(c, job.key, no, document));
+            self.rewire_specs.push(StageDependenciesRow {
+                c,
+                namespace_id: job.key.namespace.0,
+                job_uid: job.key.uid,
+                stage_no: stage_no(no),
+                depends_on: JsonText::of(&job.stages[no].depends_on),
+            });
         }
         self.write_documents(c, base, job, changes);
     }
@@ -155,10 +160,10 @@ impl Plan {
             }
         }
         let result = changes.result.as_ref().map(|result| set_or_gone(result.as_ref()));
-        self.move_documents.push(JobResult { c, namespace_id, job_uid, result });
+        self.move_documents.push(MovedResult { c, namespace_id, job_uid, result });
         for (&no, artifacts) in &changes.artifacts {
             if let Some(artifacts) = artifacts {
-                self.set_artifacts.push(stage_document(c, job.key, no, text(artifacts)));
+                self.set_artifacts.push(artifacts_row(c, job.key, no, artifacts));
             }
         }
     }
@@ -252,7 +257,7 @@ impl Plan {
         }
         for (&no, artifacts) in &changes.artifacts {
             match artifacts {
-                Some(artifacts) => self.set_artifacts.push(stage_document(c, job.key, no, text(artifacts))),
+                Some(artifacts) => self.set_artifacts.push(artifacts_row(c, job.key, no, artifacts)),
                 None => self.clear_artifacts.push(StageId { c, namespace_id, job_uid, stage_no: stage_no(no) }),
             }
         }
@@ -263,9 +268,9 @@ fn ids(key: JobKey) -> (i32, uuid::Uuid) {
     (key.namespace.0, key.uid)
 }
 
-fn root(c: i32, base: &Job) -> Root {
-    let (namespace_id, job_uid) = ids(base.key);
-    Root { c, namespace_id, job_uid, revision: base.revision, create_time: base.meta.create_time }
+fn root(c: i32, base: &Job) -> RootVersion {
+    let (namespace_id, root_uid) = ids(base.key);
+    RootVersion { c, namespace_id, root_uid, version: base.revision, create_time: base.meta.create_time }
 }
 
 fn is_old(base: Option<&Job>, no: StageNo) -> bool {
@@ -305,6 +310,7 @@ fn stage_row(c: i32, key: JobKey, stage: &Stage) -> StageRow {
     }
 }
 
-fn stage_document(c: i32, key: JobKey, no: StageNo, document: JsonText) -> StageDocument {
-    StageDocument { c, namespace_id: key.namespace.0, job_uid: key.uid, stage_no: stage_no(no), document }
+fn artifacts_row(c: i32, key: JobKey, no: StageNo, artifacts: &Document) -> StageArtifactsRow {
+    let (namespace_id, job_uid) = ids(key);
+    StageArtifactsRow { c, namespace_id, job_uid, stage_no: stage_no(no), artifacts: text(artifacts) }
 }

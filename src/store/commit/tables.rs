@@ -76,7 +76,7 @@ impl Tables {
         }
         for row in plan.rewire_specs.rows() {
             assert!(specified.insert(row.stage_no), "one effect per row");
-            assert!(self.depends_on.insert(row.stage_no, row.document.0.to_string()).is_some(), "no such spec");
+            assert!(self.depends_on.insert(row.stage_no, row.depends_on.0.to_string()).is_some(), "no such spec");
         }
         for row in plan.insert_documents.rows() {
             self.has_result = row.result.is_some();

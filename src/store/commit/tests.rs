@@ -5,7 +5,7 @@ use tokio_postgres::SimpleQueryMessage;
 use super::plan::{PARTS, Part};
 use super::statement::{text, weight};
 use crate::store::connection::{Client, Run, Target, WRITER_SETUP};
-use crate::store::tests::database;
+use crate::store::tests::{database, sql_files};
 
 #[tokio::test]
 async fn every_part_fits_the_schema_and_the_others() {
@@ -13,17 +13,16 @@ async fn every_part_fits_the_schema_and_the_others() {
     let client = Target::parse(database.url()).expect("our own URL").connect("").await.expect("Postgres listens");
     let guard = 1u128 << PARTS.iter().position(|part| part.name == "lock_jobs").expect("a guard");
     for (i, part) in PARTS.iter().enumerate() {
-        assert!(part.sql.starts_with(&format!("-- {}: ", part.name)), "{} begins with its name", part.name);
         let sql = text(guard | 1 << i);
-        client.anew(&sql).await.unwrap_or_else(|error| panic!("{}: {error:?}\n{sql}", part.name));
+        client.prepare_new(&sql).await.unwrap_or_else(|error| panic!("{}: {error:?}\n{sql}", part.name));
     }
     for (i, part) in PARTS.iter().enumerate().filter(|(_, part)| part.proves_itself) {
         let sql = text(1 << i);
         assert!(!sql.contains("JOIN ok"), "{} has nothing to wait for", part.name);
-        client.anew(&sql).await.unwrap_or_else(|error| panic!("{}: {error:?}\n{sql}", part.name));
+        client.prepare_new(&sql).await.unwrap_or_else(|error| panic!("{}: {error:?}\n{sql}", part.name));
     }
     let all = PARTS.iter().enumerate().map(|(i, _)| 1u128 << i).sum();
-    client.anew(&text(all)).await.expect("all parts together");
+    client.prepare_new(&text(all)).await.expect("all parts together");
 }
 
 #[test]
@@ -34,6 +33,113 @@ fn parameters_are_counted_on() {
     let params = |numbers: &[&str]| numbers.iter().all(|number| sql.contains(&format!("unnest(${number}[]) AS")));
     assert!(params(&["5::int4", "6::int4", "7::uuid", "8::int8", "9::timestamptz"]), "{sql}");
     assert!(params(&["10::int4", "11::int4", "12::uuid"]), "{sql}");
+}
+
+/// Columns that a part does not name, and why.
+const UNUSED: &[(&str, &str, &str)] =
+    &[("move_specs", "input", "the row of the job has it"), ("update_resources", "name", "a resource keeps its name")];
+
+/// Columns of tables that get their value from, or are compared with, a column of another name.
+const OTHER_NAMES: &[(&str, &str)] = &[
+    ("job_uid", "root_uid"),
+    ("resource_uid", "root_uid"),
+    ("revision", "version"),
+    ("version", "replaced_version"),
+    ("blocked_on", "resource_uid"),
+    ("check_at", "expires_at"),
+];
+
+/// The name at the end of a text, without that of its table.
+fn last_name(text: &str) -> &str {
+    text.trim_end().rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default()
+}
+
+/// The name at the beginning of a text.
+fn first_name(text: &str) -> &str {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default()
+}
+
+/// The columns that a part sets from, or compares with, a column of its rows: `a = v.b`.
+fn assignments(sql: &str) -> impl Iterator<Item = (&str, &str)> {
+    sql.match_indices("= v.").map(move |(at, found)| (last_name(&sql[..at]), first_name(&sql[at + found.len()..])))
+}
+
+/// The columns that a part inserts, each with the expression for it. Commas in the expressions stand in parentheses.
+fn inserted(sql: &str) -> Vec<(String, String)> {
+    let Some((_, rest)) = sql.split_once("INSERT INTO ") else { return Vec::new() };
+    let (columns, rest) = rest.split_once('(').and_then(|(_, rest)| rest.split_once(')')).expect("columns");
+    let values = rest
+        .trim_start()
+        .strip_prefix("SELECT ")
+        .expect("SELECT")
+        .split(" FROM (SELECT unnest")
+        .next()
+        .expect("values");
+    let (mut depth, mut expressions) = (0, vec![String::new()]);
+    for c in values.chars() {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        match c {
+            ',' if depth == 0 => expressions.push(String::new()),
+            c => expressions.last_mut().expect("one").push(c),
+        }
+    }
+    let columns: Vec<&str> = columns.split(", ").collect();
+    assert_eq!(columns.len(), expressions.len(), "{sql}");
+    columns.into_iter().map(str::to_owned).zip(expressions).collect()
+}
+
+#[test]
+fn columns_of_rows_go_to_the_columns_of_the_same_name() {
+    let is_same = |own: &str, given: &str| own == given || OTHER_NAMES.contains(&(own, given));
+    let (mut set, mut put) = (0, 0);
+    for part in PARTS {
+        let sql = part.text(1);
+        for (own, given) in assignments(&sql) {
+            assert!(is_same(own, given), "{}: {own} = v.{given}", part.name);
+            set += 1;
+        }
+        for (own, expression) in inserted(&sql) {
+            let given = expression.split("v.").nth(1).map_or("", first_name);
+            let is_plain = expression.trim() == format!("v.{given}");
+            assert!(
+                if is_plain { is_same(&own, given) } else { expression.contains(&own) || own == "blocked_on" },
+                "{}: {own} gets {expression}",
+                part.name
+            );
+            put += 1;
+        }
+    }
+    assert!(set > 200 && put > 150, "{set} assignments and {put} values were found");
+}
+
+#[test]
+fn every_column_of_a_part_is_used() {
+    for part in PARTS {
+        let (sql, columns) = (part.text(1), part.own_columns());
+        for (i, (name, _)) in columns.iter().enumerate() {
+            let is_param = sql.matches(&format!("${}::", i + 2)).count() > 1;
+            let named = |rest: &str| first_name(rest) == *name;
+            let is_used = is_param || sql.split("v.").skip(1).any(named) || sql.contains(&format!("USING ({name})"));
+            let may_be_unused = UNUSED.iter().any(|(part_name, column, _)| part.name == *part_name && name == column);
+            assert_eq!(is_used, !may_be_unused, "{}: {name} in {sql}", part.name);
+        }
+        if let Some(table) = part.table.filter(|_| part.is_guard) {
+            let checked = table.pairs(columns).count();
+            let (key, whole) = (table.key.len(), table.key.len() + table.version.len());
+            let is_absent = part.name.starts_with("check_absent_");
+            assert_eq!(checked, columns.len(), "{} checks all of its columns", part.name);
+            assert_eq!(checked, if is_absent { key } else { whole }, "{} checks key and version", part.name);
+        }
+    }
+}
+
+#[test]
+fn every_file_of_a_part_is_used() {
+    let names: Vec<&str> = PARTS.iter().filter(|part| part.table.is_none()).map(|part| part.name).collect();
+    for path in sql_files(2).into_iter().filter(|path| path.iter().any(|folder| folder == "commit")) {
+        let name = path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned();
+        assert!(names.contains(&&*name), "{} is a part of no statement", path.display());
+    }
 }
 
 #[test]
@@ -47,8 +153,7 @@ fn every_part_whose_rows_are_counted_has_a_weight_of_its_own() {
 
 /// The plan of a part as a writer makes it, before there are any statistics: it is kept while the tables grow.
 async fn plan(client: &Client, part: &Part) -> String {
-    let body: Vec<&str> = part.sql.lines().filter(|line| !line.starts_with("--")).collect();
-    let body = body.join("\n");
+    let body = part.text(1);
     let ok =
         if body.contains("ok USING") { "WITH ok AS MATERIALIZED (SELECT generate_series(1, 3) AS c) " } else { "" };
     let params = (1..).take_while(|i| body.contains(&format!("${i}::"))).map(|_| "NULL").collect::<Vec<_>>().join(", ");

@@ -1,6 +1,6 @@
-//! Resources with their permits and those who wait.
+//! Loads of resources with their permits and waiters.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use foldhash::HashMap;
 use tokio_postgres::Row;
@@ -13,12 +13,13 @@ use crate::domain::permit::resource::Resource;
 use crate::domain::permit::{Permit, ResourceKey};
 use crate::domain::time::Timestamp;
 use crate::store::connection::{DbResult, Run};
+use crate::store::table::RESOURCES;
 use crate::store::types::JsonText;
 
-/// Loads resources as they are now, expiries included. Missing ones are absent.
+/// Loads resources with the expiries of their permits. Missing ones are absent.
 pub async fn resources(client: &impl Run, keys: &[ResourceKey]) -> DbResult<HashMap<ResourceKey, Arc<Resource>>> {
     let (namespaces, uids) = columns(keys);
-    let rows = client.rows(include_str!("../sql/load_resources.sql"), &[&namespaces, &uids]).await?;
+    let rows = client.rows(include_str!("../sql/permit/load_resources.sql"), &[&namespaces, &uids]).await?;
     Ok(rows.iter().map(resource).map(|resource| (resource.key, Arc::new(resource))).collect())
 }
 
@@ -43,12 +44,13 @@ fn resource(row: &Row) -> Resource {
     resource
 }
 
-/// Takes the locks of resources, in key order; waits for them or fails where somebody has one.
+/// The statements that lock resources: the one that fails where a resource is locked, and the one that waits.
+static LOCK: LazyLock<[String; 2]> = LazyLock::new(|| [false, true].map(|wait| RESOURCES.lock_statement(wait)));
+
+/// Locks resources in key order. Where another transaction has locked one, it waits or fails.
 pub async fn lock_resources(client: &impl Run, keys: &[ResourceKey], wait: bool) -> DbResult<()> {
     let (namespaces, uids) = columns(keys);
-    let sql =
-        if wait { include_str!("../sql/lock_resources.sql") } else { include_str!("../sql/try_lock_resources.sql") };
-    client.rows(sql, &[&namespaces, &uids]).await?;
+    client.rows(&LOCK[usize::from(wait)], &[&namespaces, &uids]).await?;
     Ok(())
 }
 

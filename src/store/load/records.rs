@@ -1,8 +1,8 @@
-//! Records with their fields.
+//! Loads of records with their fields.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use foldhash::HashMap;
 use serde::Deserialize;
@@ -13,9 +13,10 @@ use tokio_postgres::Row;
 use crate::domain::record::{Field, Json, Record, RecordKey};
 use crate::domain::time::Timestamp;
 use crate::store::connection::{DbResult, Run};
+use crate::store::table::RECORDS;
 use crate::store::types::JsonText;
 
-/// Loads records as they are now. Of one that is `known` and has not changed, nothing but that is loaded. Missing ones are absent.
+/// Loads records. A `known` record that has not changed is not loaded again. Missing ones are absent.
 pub async fn records(
     client: &impl Run,
     keys: &[RecordKey],
@@ -35,21 +36,21 @@ pub async fn records(
     Ok(found.collect())
 }
 
-/// What a look at a record that is known at some version finds.
+/// A record compared with a known version.
 pub enum Look {
-    /// It is not there.
+    /// The record does not exist.
     Missing,
-    /// It still has that version.
+    /// The record has the known version and creation time.
     Unchanged,
-    /// It has another one.
+    /// The record has another version, or is another record of the same key.
     Changed(Record),
 }
 
-/// Looks at records, each of which is known at a version and creation, or not at all (0). In the order of the keys.
+/// Compares records with known versions and creation times (0: unknown), in the order of the keys.
 pub async fn look_at_records(client: &impl Run, keys: &[RecordKey], at: &[(i64, Timestamp)]) -> DbResult<Vec<Look>> {
     let (namespaces, collections, ids) = columns(keys);
     let (versions, created): (Vec<i64>, Vec<Timestamp>) = at.iter().copied().unzip();
-    let sql = include_str!("../sql/load_records.sql");
+    let sql = include_str!("../sql/record/load_records.sql");
     let rows = client.rows(sql, &[&namespaces, &collections, &ids, &versions, &created]).await?;
     let mut looks: Vec<Look> = keys.iter().map(|_| Look::Missing).collect();
     for row in &rows {
@@ -62,7 +63,7 @@ pub async fn look_at_records(client: &impl Run, keys: &[RecordKey], at: &[(i64, 
     Ok(looks)
 }
 
-/// A record of a row of load_records.
+/// The record of a row of load_records.
 fn record(key: RecordKey, row: &Row) -> Record {
     let fields: JsonText = row.get(4);
     let apart: Option<JsonText> = row.get(5);
@@ -82,11 +83,13 @@ fn record(key: RecordKey, row: &Row) -> Record {
     record
 }
 
-/// Takes the locks of records, in key order; waits for them or fails where somebody has one.
+/// The statements that lock records: the one that fails where a record is locked, and the one that waits.
+static LOCK: LazyLock<[String; 2]> = LazyLock::new(|| [false, true].map(|wait| RECORDS.lock_statement(wait)));
+
+/// Locks records in key order. Where another transaction has locked one, it waits or fails.
 pub async fn lock_records(client: &impl Run, keys: &[RecordKey], wait: bool) -> DbResult<()> {
     let (namespaces, collections, ids) = columns(keys);
-    let sql = if wait { include_str!("../sql/lock_records.sql") } else { include_str!("../sql/try_lock_records.sql") };
-    client.rows(sql, &[&namespaces, &collections, &ids]).await?;
+    client.rows(&LOCK[usize::from(wait)], &[&namespaces, &collections, &ids]).await?;
     Ok(())
 }
 
@@ -96,7 +99,7 @@ fn columns(keys: &[RecordKey]) -> (Vec<i32>, Vec<&str>, Vec<&str>) {
     (namespaces, collections, keys.iter().map(|key| &*key.record_id).collect())
 }
 
-/// `[version, value]`, or `[version]` where the value is stored apart.
+/// A field as the row has it: `[version, value]`, or `[version]` where the value has a row of its own.
 struct StoredField {
     version: i64,
     value: Option<Box<RawValue>>,

@@ -1,4 +1,4 @@
-//! How much is asked of a server's certificate.
+//! Verification of a server's certificate.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -8,7 +8,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
-/// What is verified.
+/// What is verified of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verify {
     /// Only that the server has the key of its certificate.
@@ -19,17 +19,17 @@ pub(super) enum Verify {
     Full,
 }
 
-/// Who is trusted.
+/// Trusted authorities and certificates.
 #[derive(Debug)]
 pub(super) struct Trusted {
-    /// Authorities.
+    /// Authorities that may sign certificates of servers.
     pub roots: RootCertStore,
-    /// Certificates of servers that are trusted themselves, whoever signed them. The usual one is signed by itself, and OpenSSL makes
-    /// it an authority, which webpki takes for no server's.
+    /// Certificates of servers that are trusted themselves, whoever signed them. Usually they are self-signed; OpenSSL marks those as authorities,
+    /// which webpki does not accept as a server's.
     pub pinned: Vec<CertificateDer<'static>>,
 }
 
-/// Verifies what is asked for.
+/// Verifies certificates as far as `sslmode` asks for it.
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub verify: Verify,
@@ -108,7 +108,7 @@ fn verify_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Er
     Ok(())
 }
 
-/// A certificate without alternative names has its host in the common name, as the manual of Postgres makes them.
+/// Verifies the host. A certificate without alternative names has it in the common name, as those made by the manual of Postgres.
 fn verify_name(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> Result<(), Error> {
     let verified = verify_server_name(&ParsedCertificate::try_from(certificate)?, name);
     let (Err(error), ServerName::DnsName(host)) = (&verified, name) else { return verified };
