@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::Store;
 use super::connection::{Run, unavailable};
+use super::job::partitions;
 use super::load::number;
-use super::partitions;
 use super::walk::Walk;
 use crate::domain::id::{JobKey, NamespaceId, StageNo};
 use crate::domain::time::Timestamp;
@@ -96,19 +96,6 @@ impl Store {
     pub async fn stages_ahead(&self, walk: &mut Walk, limit: i64) -> Result<Vec<(JobKey, StageNo)>> {
         let rows = self.walk_all(walk, include_str!("sql/job/stages_ahead.sql"), limit).await?;
         Ok(rows.iter().map(|row| (job_key(row), number(row.get(2)))).collect())
-    }
-
-    /// Acquires or renews the leader lease of a role; false while another server has it.
-    pub async fn take_turn(&self, role: &str, server: Uuid, lasts: Duration) -> Result<bool> {
-        let rows =
-            self.background(include_str!("sql/server/take_turn.sql"), &[&role, &server, &lasts.as_secs_f64()]).await?;
-        Ok(!rows.is_empty())
-    }
-
-    /// Releases the leader lease of a role if this server has it.
-    pub async fn free_turn(&self, role: &str, server: Uuid) -> Result<()> {
-        self.background(include_str!("sql/server/free_turn.sql"), &[&role, &server]).await?;
-        Ok(())
     }
 
     /// Creates the partitions of history for the next days and drops those older than `keep_days`; returns how many were dropped.

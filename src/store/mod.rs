@@ -4,43 +4,26 @@
 //! folders. `sql/template/` has the statements that differ between aggregates by table and key only.
 
 pub mod audit;
-pub mod changes;
 pub mod commit;
-pub mod connection;
-pub mod credentials;
+pub mod credential;
 pub mod due;
 mod figures;
-pub mod health;
-pub mod held;
-mod in_row;
-#[cfg(test)]
-mod in_row_tests;
-pub mod inspect;
-mod lease_reads;
-mod list_jobs;
-mod list_records;
-pub mod listen;
+pub mod job;
 pub mod load;
-pub mod migrate;
-pub mod no_connection;
+mod namespace;
 mod page;
-pub mod partitions;
-pub mod permits;
-pub mod pool;
-mod queries;
-pub mod reader;
-pub mod ready;
-mod records;
-mod sessions;
+pub mod permit;
+mod pg;
+pub mod record;
+mod server;
 mod table;
-mod target;
-mod target_hosts;
-pub mod target_text;
-mod tls;
-pub mod types;
-pub mod walk;
 
 use std::sync::Arc;
+
+pub use credential as credentials;
+pub use job::{changes, ready};
+pub use permit::queries as permits;
+pub use pg::{connection, health, held, inspect, listen, migrate, no_connection, pool, target_text, types, walk};
 
 use connection::Target;
 use health::Pulse;
@@ -63,7 +46,7 @@ pub struct Store {
     /// One connection for credentials: a revoked key is refused within seconds, however busy the other connections are.
     credentials: ReadPool,
     pulse: Arc<tokio::sync::Mutex<Pulse>>,
-    lease_reads: Arc<lease_reads::LeaseReads>,
+    lease_reads: Arc<job::lease_reads::LeaseReads>,
 }
 
 impl Store {

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use super::connection::Client;
 use super::cost_tests::pages;
-use super::list_jobs::{self, Section};
-use super::list_records;
+use super::job::list::{self as list_jobs, Section};
 use super::page::{MAX_LOOKED_AT, PageQuery, Values, WALK_SETUP};
+use super::record::list as list_records;
 use super::tests::sql_files;
 use crate::domain::id::NamespaceId;
 use crate::domain::job::JobPhase;

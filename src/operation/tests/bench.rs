@@ -31,7 +31,7 @@ use crate::operation::update_progress::{Target, UpdateProgress};
 use crate::operation::wake::Wake;
 use crate::operation::{Operation, Reply, decide};
 use crate::store::commit::Plan;
-use crate::store::commit::tables::Tables;
+use crate::store::job::tables::Tables;
 
 pub type Outcome = Result<Reply, Refusal>;
 

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use crate::domain::credential::SecretHash;
 use crate::domain::short::Short;
 use crate::domain::time::Timestamp;
+use crate::store::pg::types::JsonText;
 use crate::store::table::Column;
-use crate::store::types::JsonText;
 
 /// The rows of one part of the statement.
 pub trait Columns: Sync {

@@ -1,19 +1,10 @@
 //! The group commit: one statement that checks what the group's decisions were made on, writes the components for which all of it holds, and
 //! returns which those were.
 
-mod child_rows;
 pub mod columns;
-mod credentials;
-mod fields_text;
-mod job_rows;
-mod permits;
-mod plan;
-mod records;
+pub(super) mod plan;
 pub mod resolve;
-mod rows;
 mod statement;
-#[cfg(test)]
-pub mod tables;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,12 +16,11 @@ use uuid::Uuid;
 
 use columns::Columns as _;
 use columns::{ComponentRow, Components};
-pub(super) use job_rows::FAILING;
 pub use plan::Plan;
 use statement::Shape;
 
 use crate::domain::time::Timestamp;
-use crate::store::connection::{DbError, Explained, Fault, Run, ends_session};
+use crate::store::pg::connection::{DbError, Explained, Fault, Run, ends_session};
 use plan::PARTS;
 
 /// The number of shapes that a connection keeps prepared.
@@ -154,7 +144,7 @@ impl CommitError {
 }
 
 /// A text as a column holds it.
-fn owned(text: &Arc<str>) -> String {
+pub(super) fn owned(text: &Arc<str>) -> String {
     text.to_string()
 }
 

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::store::connection::{DbResult, Run};
+use crate::store::pg::connection::{DbResult, Run};
 
 /// The applied components of the group. None: it was not committed and never will be.
 pub async fn resolve_commit(client: &impl Run, group_id: Uuid) -> DbResult<Option<Vec<i32>>> {

@@ -4,7 +4,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::plan::{PARTS, Part};
 use super::statement::{text, weight};
-use crate::store::connection::{Client, Run, Target, WRITER_SETUP};
+use crate::store::pg::connection::{Client, Run, Target, WRITER_SETUP};
 use crate::store::tests::{database, sql_files};
 
 #[tokio::test]
