@@ -78,7 +78,7 @@ const TABLES: &[&str] = &[
 ];
 
 /// A statement of `sql/`, values for its parameters, and how many pages it may touch.
-type Statement = (&'static str, &'static str, u64);
+type CostedStatement = (&'static str, &'static str, u64);
 
 const KEY: &str = "'{1}', '{00000000-0000-8000-8000-000000000007}'";
 const SMALL: &str = "'{1}', '{50000000-0000-8000-8000-000000000007}'";
@@ -86,7 +86,7 @@ const SMALL: &str = "'{1}', '{50000000-0000-8000-8000-000000000007}'";
 const LOOK: u64 = 80;
 
 /// Every statement that runs while nothing unusual happens.
-const STATEMENTS: &[Statement] = &[
+const STATEMENTS: &[CostedStatement] = &[
     ("due_jobs", "500", 10),
     ("due_stages", "500", 10),
     ("due_resources", "500", 10),

@@ -94,20 +94,20 @@ impl Values {
 
 /// The smallest and largest value that a column can have where all clauses hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Bounds<T> {
+pub(super) struct ColumnBounds<T> {
     /// The smallest value. None: no bound.
     pub(super) low: Option<T>,
     /// The largest value. None: no bound.
     pub(super) high: Option<T>,
 }
 
-impl<T> Default for Bounds<T> {
+impl<T> Default for ColumnBounds<T> {
     fn default() -> Self {
         Self { low: None, high: None }
     }
 }
 
-impl<T: Ord + Clone> Bounds<T> {
+impl<T: Ord + Clone> ColumnBounds<T> {
     /// The bounds of a column that one of some alternatives compares.
     pub(super) fn of(any_of: &[Test<T>]) -> Self {
         let lows = any_of.iter().map(|test| match test.comparison {
@@ -179,7 +179,7 @@ mod tests {
     fn of(tests: &[(Comparison, i64)]) -> (Option<i64>, Option<i64>) {
         let tests: Vec<Test<i64>> =
             tests.iter().map(|(comparison, value)| Test { comparison: *comparison, value: *value }).collect();
-        let Bounds { low, high } = Bounds::of(&tests);
+        let ColumnBounds { low, high } = ColumnBounds::of(&tests);
         (low, high)
     }
 
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn bounds_of_several_clauses_are_the_narrowest() {
-        let bounds = |low, high| Bounds { low, high };
+        let bounds = |low, high| ColumnBounds { low, high };
         let narrow = bounds(Some(1), None).and(bounds(Some(3), Some(9))).and(bounds(None, Some(12)));
         assert_eq!(narrow, bounds(Some(3), Some(9)));
     }

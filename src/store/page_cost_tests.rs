@@ -31,14 +31,14 @@ fn test<T>(comparison: Comparison, value: T) -> Test<T> {
 }
 
 /// A statement of a list, and how many pages it may touch.
-struct Statement {
+struct PageStatement {
     what: String,
     sql: String,
     values: Values,
     bound: u64,
 }
 
-fn jobs() -> Vec<Statement> {
+fn jobs() -> Vec<PageStatement> {
     let mut statements = Vec::new();
     let time = |field, comparison, at: i64| Clause::Time { field, any_of: vec![test(comparison, Timestamp(at))] };
     let filters = [
@@ -73,7 +73,7 @@ fn jobs() -> Vec<Statement> {
                         let all = clauses.is_empty() && *section == Section::All;
                         let bound = if all { PAGE } else { PAGE + LOOKED_AT };
                         let what = format!("list_jobs {filter} {order:?} {section:?} {after:?}");
-                        statements.push(Statement { what, sql, values, bound });
+                        statements.push(PageStatement { what, sql, values, bound });
                     }
                 }
             }
@@ -82,7 +82,7 @@ fn jobs() -> Vec<Statement> {
     statements
 }
 
-fn records() -> Vec<Statement> {
+fn records() -> Vec<PageStatement> {
     let mut statements = Vec::new();
     let field = |name: &str, comparison, value| RecordClause::Field {
         name: name.to_owned(),
@@ -119,7 +119,7 @@ fn records() -> Vec<Statement> {
                     } else {
                         bound
                     };
-                    statements.push(Statement { what: format!("list_records {query:?}"), sql, values, bound });
+                    statements.push(PageStatement { what: format!("list_records {query:?}"), sql, values, bound });
                 }
             }
         }
@@ -135,9 +135,9 @@ fn records() -> Vec<Statement> {
     // Both read as many records as are sorted, at most; the count reads no table where the index is all visible.
     let bound = list_records::MAX_SORTED as u64 * 5 / 4;
     let PageQuery { sql, values } = list_records::sort(&query);
-    statements.push(Statement { what: "sort_records".to_owned(), sql, values, bound });
+    statements.push(PageStatement { what: "sort_records".to_owned(), sql, values, bound });
     let PageQuery { sql, values } = list_records::count(&query);
-    statements.push(Statement { what: "count_records".to_owned(), sql, values, bound });
+    statements.push(PageStatement { what: "count_records".to_owned(), sql, values, bound });
     statements
 }
 
@@ -145,7 +145,7 @@ fn records() -> Vec<Statement> {
 pub(super) async fn check(client: &Client, statistics: &str, versions: u64) {
     client.batch_execute(&format!("BEGIN; {WALK_SETUP}")).await.expect("the settings of a page");
     let mut above = Vec::new();
-    for Statement { what, sql, values, bound } in jobs().into_iter().chain(records()) {
+    for PageStatement { what, sql, values, bound } in jobs().into_iter().chain(records()) {
         let explain = format!("EXPLAIN (ANALYZE, BUFFERS, COSTS off, TIMING off, SUMMARY off) {sql}");
         let rows = client.query(&explain, &values.params()).await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
         let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();

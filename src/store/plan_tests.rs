@@ -19,7 +19,7 @@ const LARGE_JOB: &str = "
 const UNANALYZED: [&str; 5] = ["jobs", "stages", "stage_specs", "stage_artifacts", "leases"];
 
 /// A read, values for its parameters, and by which column (and those before it in the key) rows of which table are found.
-struct Read {
+struct PlannedRead {
     sql: &'static str,
     values: &'static str,
     found: &'static [(&'static str, &'static str)],
@@ -27,7 +27,7 @@ struct Read {
 
 macro_rules! read {
     ($name:literal, $values:expr, $found:expr) => {
-        Read { sql: include_str!(concat!("sql/", $name, ".sql")), values: $values, found: &$found }
+        PlannedRead { sql: include_str!(concat!("sql/", $name, ".sql")), values: $values, found: &$found }
     };
 }
 
@@ -43,7 +43,7 @@ macro_rules! jobs {
     };
 }
 
-const READS: &[Read] = &[
+const READS: &[PlannedRead] = &[
     read!(
         "job/load_jobs",
         jobs!(", '{0}', '{2000-01-01}'"),
@@ -72,7 +72,7 @@ const READS: &[Read] = &[
     read!("history/oldest_event", job!(", '2000-01-01'"), [("job_events", "job_uid")]),
 ];
 
-async fn plan(client: &Client, read: &Read) -> Vec<String> {
+async fn plan(client: &Client, read: &PlannedRead) -> Vec<String> {
     client.batch_execute(&format!("PREPARE read AS {}", read.sql)).await.expect("the statement");
     let rows =
         client.simple_query(&format!("EXPLAIN (COSTS off) EXECUTE read({})", read.values)).await.expect("a plan");
@@ -85,7 +85,7 @@ async fn plan(client: &Client, read: &Read) -> Vec<String> {
 }
 
 /// Looks at all scans of a plan: by the index that the primary key or history has, with a condition on the whole of what is known.
-fn check(read: &Read, plan: &[String]) {
+fn check(read: &PlannedRead, plan: &[String]) {
     let text = plan.join("\n");
     for (table, column) in read.found {
         // Partitions of history and their indexes begin with its name.

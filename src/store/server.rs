@@ -11,7 +11,7 @@ use crate::error::Result;
 
 /// The servers that are present.
 #[derive(Debug)]
-pub struct Presence {
+pub struct PresentServers {
     /// Their ids, with that of this server.
     pub servers: HashSet<Uuid>,
     /// Whether one of them does not know jobs in one row.
@@ -22,12 +22,12 @@ pub struct Presence {
 
 impl Store {
     /// Announces a server for the next 5 seconds, and returns which servers are present.
-    pub async fn greet_servers(&self, server: Uuid) -> Result<Presence> {
+    pub async fn greet_servers(&self, server: Uuid) -> Result<PresentServers> {
         let rows = self.background(include_str!("sql/server/greet_servers.sql"), &[&server]).await?;
         // There is a row of this server at least.
         let now = rows.first().map_or(Timestamp(0), |row| row.get(1));
         let has_older = rows.iter().any(|row| !row.get::<_, bool>(2));
-        Ok(Presence { servers: rows.iter().map(|row| row.get(0)).collect(), has_older, now })
+        Ok(PresentServers { servers: rows.iter().map(|row| row.get(0)).collect(), has_older, now })
     }
 
     /// Removes a server from those that are present.

@@ -31,7 +31,7 @@ use crate::operation::update_progress::{Target, UpdateProgress};
 use crate::operation::wake::Wake;
 use crate::operation::{Operation, Reply, decide};
 use crate::store::commit::Plan;
-use crate::store::job::tables::Tables;
+use crate::store::job::tables::JobTables;
 
 pub type Outcome = Result<Reply, Refusal>;
 
@@ -42,7 +42,7 @@ pub struct Bench {
     /// The whole history.
     pub events: Vec<JobEvent>,
     /// The rows of the job, as plans have written them.
-    tables: Tables,
+    tables: JobTables,
     secrets: u128,
 }
 
@@ -65,7 +65,7 @@ impl Bench {
         };
         let mut committed = Loaded::default();
         committed.namespaces.insert(NAMESPACE, Some(Arc::new(namespace)));
-        Self { now, committed, events: Vec::new(), tables: Tables::default(), secrets: 0 }
+        Self { now, committed, events: Vec::new(), tables: JobTables::default(), secrets: 0 }
     }
 
     /// With the job `film` of these stages.
@@ -183,7 +183,7 @@ impl Bench {
     fn write(&mut self, loaded: &Loaded, key: JobKey, draft: &Draft) {
         let base = loaded.jobs.get(&key).cloned().flatten();
         let Some(job) = &draft.job else {
-            self.tables = Tables::default();
+            self.tables = JobTables::default();
             return;
         };
         let mut plan = Plan::default();

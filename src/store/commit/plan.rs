@@ -31,8 +31,8 @@ macro_rules! plan {
         }
 
         /// The parts of the statement, in the order in which they stand in it: guards, then writes.
-        pub(super) const PARTS: &[Part] = &[
-            $(Part {
+        pub(super) const PARTS: &[StatementPart] = &[
+            $(StatementPart {
                 name: stringify!($guard),
                 sql: plan!(@sql $guard $guard_kind $guard_of),
                 table: plan!(@table $guard_kind $guard_of),
@@ -40,7 +40,7 @@ macro_rules! plan {
                 is_guard: true,
                 proves_itself: false,
             },)*
-            $(Part {
+            $(StatementPart {
                 name: stringify!($write),
                 sql: plan!(@sql $write $write_kind $write_of),
                 table: plan!(@table $write_kind $write_of),
@@ -60,9 +60,9 @@ macro_rules! plan {
 }
 
 /// A part of the statement: one file under `sql/<aggregate>/commit`, or one of `sql/template` for a table.
-pub(super) struct Part {
+pub(super) struct StatementPart {
     pub name: &'static str,
-    /// Its text, with names in braces for what its columns and its table fill in, see [`Part::text`].
+    /// Its text, with names in braces for what its columns and its table fill in, see [`StatementPart::text`].
     pub sql: &'static str,
     /// The table of a template.
     pub table: Option<&'static Table>,

@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 
 use super::columns::Components;
-use super::plan::{MAY_MISS, PARTS, Part};
+use super::plan::{MAY_MISS, PARTS, StatementPart};
 use crate::store::table::Column;
 
 /// Which of [`PARTS`] a statement has, a bit each.
@@ -22,7 +22,7 @@ const GROUP_ID: usize = Components::COLUMNS.len() + 1;
 /// row: the applied components and the clock. It fails with a serialization failure if a write that is its own proof wrote fewer rows than were
 /// planned, and with a data error if the other writes wrote other rows than were planned.
 pub fn text(shape: Shape) -> String {
-    let parts: Vec<&Part> = parts(shape).map(|(_, part)| part).collect();
+    let parts: Vec<&StatementPart> = parts(shape).map(|(_, part)| part).collect();
     let guards: Vec<&str> = parts.iter().filter(|part| part.is_guard).map(|part| part.name).collect();
     let mut sql = String::from("WITH ");
     let mut next = GROUP_ID + 1;
@@ -87,7 +87,7 @@ pub fn weight(place: usize) -> i64 {
     i64::from(place.wrapping_mul(0x9E37_79B1) | 1)
 }
 
-impl Part {
+impl StatementPart {
     /// Whether its rows are counted before the commit. What proves itself is counted apart, and some rows need not exist.
     pub fn is_counted(&self) -> bool {
         !self.is_guard && !self.proves_itself && !MAY_MISS.contains(&self.name)
@@ -147,6 +147,6 @@ fn ok(guards: &[&str], proving: &[(&str, String)]) -> String {
 }
 
 /// The parts of a shape with their places in [`PARTS`].
-pub fn parts(shape: Shape) -> impl Iterator<Item = (usize, &'static Part)> {
+pub fn parts(shape: Shape) -> impl Iterator<Item = (usize, &'static StatementPart)> {
     PARTS.iter().enumerate().filter(move |(i, _)| shape & (1 << i) != 0)
 }

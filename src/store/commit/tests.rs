@@ -2,7 +2,7 @@
 
 use tokio_postgres::SimpleQueryMessage;
 
-use super::plan::{PARTS, Part};
+use super::plan::{PARTS, StatementPart};
 use super::statement::{text, weight};
 use crate::store::pg::connection::{Client, Run, Target, WRITER_SETUP};
 use crate::store::tests::{database, sql_files};
@@ -152,7 +152,7 @@ fn every_part_whose_rows_are_counted_has_a_weight_of_its_own() {
 }
 
 /// The plan of a part as a writer makes it, before there are any statistics: it is kept while the tables grow.
-async fn plan(client: &Client, part: &Part) -> String {
+async fn plan(client: &Client, part: &StatementPart) -> String {
     let body = part.text(1);
     let ok =
         if body.contains("ok USING") { "WITH ok AS MATERIALIZED (SELECT generate_series(1, 3) AS c) " } else { "" };

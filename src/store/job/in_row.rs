@@ -57,10 +57,10 @@ pub fn parsed(specs: &str, stages: &str) -> Vec<Stage> {
 /// Counts the stages in each state, at the place of the state's number less one.
 pub fn count_states(stages: &str, counts: &mut [u32; 8]) {
     #[derive(Deserialize)]
-    struct Only {
+    struct StateOnly {
         state: u8,
     }
-    let stages: Vec<Only> = serde_json::from_str(stages).expect("we read back what we wrote");
+    let stages: Vec<StateOnly> = serde_json::from_str(stages).expect("we read back what we wrote");
     stages.iter().for_each(|stage| counts[usize::from(stage.state) - 1] += 1);
 }
 
@@ -78,13 +78,14 @@ impl Texts<'_> {
     /// The documents that the worker of a stage gets with its lease.
     pub fn of_lease(&self, no: StageNo, payload: Option<Document>) -> LeaseDocuments {
         #[derive(Deserialize)]
-        struct Only {
+        struct DependenciesOnly {
             #[serde(default)]
             depends_on: Vec<StageNo>,
         }
         let input = self.inputs.and_then(|inputs| by_stage(inputs).remove(&no).flatten());
         let mut artifacts = self.artifacts.map(by_stage).unwrap_or_default();
-        let specs: Vec<Only> = self.specs.map(|specs| serde_json::from_str(specs).expect("ours")).unwrap_or_default();
+        let specs: Vec<DependenciesOnly> =
+            self.specs.map(|specs| serde_json::from_str(specs).expect("ours")).unwrap_or_default();
         let needed = specs.get(no as usize).map_or(&[][..], |spec| &spec.depends_on);
         let found = needed.iter().filter_map(|no| Some((*no, document(artifacts.remove(no)??))));
         LeaseDocuments { payload, input: input.map(document), artifacts: found.collect() }

@@ -24,22 +24,22 @@ pub type Documents = HashMap<(JobKey, StageNo), LeaseDocuments>;
 /// Calls that wait for documents.
 #[derive(Default)]
 pub struct LeaseReads {
-    queue: Mutex<Queue>,
+    queue: Mutex<ReadQueue>,
 }
 
 #[derive(Default)]
-struct Queue {
-    requests: Vec<Request>,
+struct ReadQueue {
+    requests: Vec<DocumentRequest>,
     readers: usize,
 }
 
-struct Request {
+struct DocumentRequest {
     leases: Vec<(JobKey, StageNo)>,
     answer: oneshot::Sender<Result<Documents>>,
 }
 
 /// A task that reads until no call waits. Dropped before that, it has panicked.
-struct Reader {
+struct DocumentReader {
     store: Store,
     is_done: bool,
 }
@@ -50,13 +50,13 @@ impl Store {
         let (answer, documents) = oneshot::channel();
         let starts = {
             let mut queue = self.lease_reads.lock();
-            queue.requests.push(Request { leases, answer });
+            queue.requests.push(DocumentRequest { leases, answer });
             let starts = queue.readers < MAX_READERS;
             queue.readers += usize::from(starts);
             starts
         };
         if starts {
-            let reader = Reader { store: self.clone(), is_done: false };
+            let reader = DocumentReader { store: self.clone(), is_done: false };
             tokio::spawn(async move { reader.read_all().await });
         }
         // The task responds, unless it panicked or the runtime shuts down.
@@ -64,7 +64,7 @@ impl Store {
     }
 }
 
-impl Reader {
+impl DocumentReader {
     async fn read_all(mut self) {
         loop {
             let requests = self.store.lease_reads.lock().take();
@@ -77,7 +77,7 @@ impl Reader {
             leases.sort_unstable();
             leases.dedup();
             let found = self.store.read_lease_documents(&leases).await;
-            for Request { leases, answer } in requests {
+            for DocumentRequest { leases, answer } in requests {
                 let own = |found: &Documents| {
                     let mut own = Documents::with_capacity(leases.len());
                     own.extend(leases.iter().filter_map(|lease| Some((*lease, found.get(lease)?.clone()))));
@@ -89,7 +89,7 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl Drop for DocumentReader {
     fn drop(&mut self) {
         if !self.is_done {
             let mut queue = self.store.lease_reads.lock();
@@ -100,9 +100,9 @@ impl Drop for Reader {
     }
 }
 
-impl Queue {
+impl ReadQueue {
     /// Takes the first calls that fit in one read; cancelled calls are dropped. If it returns none, the reader ends.
-    fn take(&mut self) -> Vec<Request> {
+    fn take(&mut self) -> Vec<DocumentRequest> {
         self.requests.retain(|request| !request.answer.is_closed());
         let mut leases = 0;
         let fits = self.requests.iter().take_while(|request| {
@@ -116,7 +116,7 @@ impl Queue {
 }
 
 impl LeaseReads {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, ReadQueue> {
         self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

@@ -13,7 +13,7 @@ use crate::store::Store;
 use crate::store::job::in_row;
 use crate::store::job::job_rows::FAILING;
 use crate::store::load;
-use crate::store::page::{self, Bounds, MAX_LOOKED_AT, PageParts, PageQuery, Values, any_of, behind};
+use crate::store::page::{self, ColumnBounds, MAX_LOOKED_AT, PageParts, PageQuery, Values, any_of, behind};
 use crate::store::pg::connection::{Transaction, unavailable};
 
 /// A part of an order of jobs that one index has.
@@ -186,14 +186,14 @@ impl Section {
     }
 
     /// The range of the index that has the jobs that match the clauses. A job is created, then starts, then ends.
-    fn bounds(self, clauses: &[Clause]) -> Bounds<Timestamp> {
-        let Some(own) = self.time() else { return Bounds::default() };
+    fn bounds(self, clauses: &[Clause]) -> ColumnBounds<Timestamp> {
+        let Some(own) = self.time() else { return ColumnBounds::default() };
         let of_clause = |clause: &Clause| {
-            let Clause::Time { field, any_of } = clause else { return Bounds::default() };
-            let Bounds { low, high } = Bounds::of(any_of);
-            Bounds { low: low.filter(|_| *field <= own), high: high.filter(|_| *field >= own) }
+            let Clause::Time { field, any_of } = clause else { return ColumnBounds::default() };
+            let ColumnBounds { low, high } = ColumnBounds::of(any_of);
+            ColumnBounds { low: low.filter(|_| *field <= own), high: high.filter(|_| *field >= own) }
         };
-        clauses.iter().map(of_clause).fold(Bounds::default(), Bounds::and)
+        clauses.iter().map(of_clause).fold(ColumnBounds::default(), ColumnBounds::and)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::store::job::job_rows::timeout_left_us;
 
 /// The rows of one job.
 #[derive(Clone, Debug, Default)]
-pub struct Tables {
+pub struct JobTables {
     root: Option<(i64, i16, f64, Option<i64>)>,
     /// What was submitted of the stages and where they stand, of a job that is kept in one row.
     own: Option<(String, String)>,
@@ -30,7 +30,7 @@ pub struct Tables {
     pub has_result: bool,
 }
 
-impl Tables {
+impl JobTables {
     /// Writes the rows of a plan, each at most once.
     pub fn apply(&mut self, plan: &Plan) {
         for row in plan.insert_jobs.rows() {

@@ -21,7 +21,7 @@ pub struct Pulse {
 }
 
 /// What a health check found.
-struct Found {
+struct CheckedDatabase {
     client: Client,
     is_ready: bool,
     is_writable: bool,
@@ -92,13 +92,13 @@ impl Store {
         if found.is_ready { Health::Good } else { Health::Bad }
     }
 
-    async fn found(&self, idle: Option<Client>) -> Result<Found, NotSeen> {
+    async fn found(&self, idle: Option<Client>) -> Result<CheckedDatabase, NotSeen> {
         let client = match idle {
             Some(client) => client,
             None => self.target.open("SET statement_timeout = '5s'; SET timezone = 'UTC'").await?,
         };
         let rows = client.rows(include_str!("../sql/database/health.sql"), &[]).await?;
         let (is_ready, is_writable) = rows.first().map_or((false, false), |row| (row.get(0), row.get(1)));
-        Ok(Found { client, is_ready, is_writable })
+        Ok(CheckedDatabase { client, is_ready, is_writable })
     }
 }

@@ -24,7 +24,7 @@ use super::no_connection::NoConnection;
 use super::sessions;
 use super::target_hosts::{each_host, name_of, of_one};
 use super::target_text::{BadTarget, take_apart};
-use super::tls::{self, Tls};
+use super::tls::{self, DatabaseTls};
 use crate::figures::Sparse;
 use crate::figures::database::DatabaseFigures;
 
@@ -45,7 +45,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// One host of the database, with the settings to connect to it.
-struct Host {
+struct TargetHost {
     /// Host and port, for logs.
     name: String,
     config: Config,
@@ -54,12 +54,12 @@ struct Host {
 }
 
 /// The task of a connection, which the driver needs to be polled.
-type Connection = tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+type DriverConnection = tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
 /// A client, the connection that the caller has to poll, and the place of its host.
 pub(in crate::store) struct Dialled {
     pub client: tokio_postgres::Client,
-    pub connection: Connection,
+    pub connection: DriverConnection,
     pub host: usize,
 }
 
@@ -67,8 +67,8 @@ pub(in crate::store) struct Dialled {
 #[derive(Clone)]
 pub struct Target {
     config: Config,
-    hosts: Arc<[Host]>,
-    tls: Arc<Tls>,
+    hosts: Arc<[TargetHost]>,
+    tls: Arc<DatabaseTls>,
     /// Connections that were made before this moment are closed.
     away: Arc<watch::Sender<Instant>>,
     /// Failed attempts to connect since the last successful one.
@@ -85,7 +85,7 @@ impl Target {
     /// When it cannot be parsed, or a parameter of TLS cannot be used.
     pub fn parse(url: &str) -> Result<Self, BadTarget> {
         let (rest, parameters) = take_apart(url)?;
-        let tls = Arc::new(Tls::new(parameters)?);
+        let tls = Arc::new(DatabaseTls::new(parameters)?);
         let mut config: Config = rest.parse()?;
         config.ssl_mode(tls.mode());
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
@@ -96,7 +96,7 @@ impl Target {
             config.application_name("interlock");
         }
         let away = Arc::new(watch::Sender::new(Instant::now()));
-        let hosts = each_host(&config).into_iter().map(Host::new).collect();
+        let hosts = each_host(&config).into_iter().map(TargetHost::new).collect();
         let (failures, figures, lines) = (Arc::default(), Arc::default(), Arc::default());
         Ok(Self { hosts, tls, config, away, failures, figures, lines })
     }
@@ -213,7 +213,7 @@ impl Target {
         client: &tokio_postgres::Client,
         host: usize,
     ) -> Result<(), NoConnection> {
-        let Host { name, config, is_proved } = &self.hosts[host];
+        let TargetHost { name, config, is_proved } = &self.hosts[host];
         if is_proved.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -253,7 +253,7 @@ impl Target {
     }
 
     /// Connects to one host. If TLS is preferred and fails, it is tried without, as libpq does; of two errors the first is returned.
-    async fn connect_host(&self, config: &Config) -> DbResult<(tokio_postgres::Client, Connection)> {
+    async fn connect_host(&self, config: &Config) -> DbResult<(tokio_postgres::Client, DriverConnection)> {
         let connector = self.tls.connector().await;
         let connected = config.connect(connector.clone()).await;
         match connected {
@@ -278,7 +278,7 @@ impl Target {
     }
 }
 
-impl Host {
+impl TargetHost {
     fn new(config: Config) -> Self {
         Self { name: name_of(&config), config: of_one(config), is_proved: AtomicBool::new(false) }
     }

@@ -75,14 +75,14 @@ fn from_pairs(text: &str, parameters: &mut Parameters) -> Result<String, BadTarg
 }
 
 /// `name = value`. The value is in single quotes or ends at white space; a backslash quotes the character behind it.
-struct Pair<'a> {
+struct SettingPair<'a> {
     name: &'a str,
     /// None: it is incomplete, which the driver reports.
     value: Option<String>,
 }
 
 /// The next pair and the text behind it. None: no pair begins here.
-fn next_pair(text: &str) -> Option<(Pair<'_>, &str)> {
+fn next_pair(text: &str) -> Option<(SettingPair<'_>, &str)> {
     let text = text.trim_start();
     let end = text.find(|c: char| c.is_whitespace() || c == '=')?;
     let (name, after) = text.split_at(end);
@@ -94,15 +94,15 @@ fn next_pair(text: &str) -> Option<(Pair<'_>, &str)> {
     while let Some((at, character)) = characters.next() {
         match character {
             '\\' => value.extend(characters.next().map(|(_, kept)| kept)),
-            '\'' if quoted.is_some() => return Some((Pair { name, value: Some(value) }, &body[at + 1..])),
+            '\'' if quoted.is_some() => return Some((SettingPair { name, value: Some(value) }, &body[at + 1..])),
             _ if quoted.is_none() && character.is_whitespace() => {
-                return Some((Pair { name, value: Some(value) }, &body[at..]));
+                return Some((SettingPair { name, value: Some(value) }, &body[at..]));
             }
             _ => value.push(character),
         }
     }
     let is_whole = quoted.is_none() && !value.is_empty();
-    Some((Pair { name, value: is_whole.then_some(value) }, ""))
+    Some((SettingPair { name, value: is_whole.then_some(value) }, ""))
 }
 
 /// Decodes percent-encoding. `name`: the parameter that the text belongs to, for the error.

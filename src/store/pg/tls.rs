@@ -35,14 +35,14 @@ pub(in crate::store) struct Parameters {
 }
 
 /// Name and value of a parameter of TLS.
-pub(in crate::store) struct Place<'a> {
+pub(in crate::store) struct TlsParameter<'a> {
     pub name: &'static str,
     pub value: &'a mut Option<String>,
 }
 
 impl Parameters {
     /// The parameter of a name. None: it is no parameter of TLS.
-    pub(in crate::store) fn place(&mut self, name: &str) -> Option<Place<'_>> {
+    pub(in crate::store) fn place(&mut self, name: &str) -> Option<TlsParameter<'_>> {
         let (name, value) = match name {
             "sslmode" => ("sslmode", &mut self.sslmode),
             "sslrootcert" => ("sslrootcert", &mut self.sslrootcert),
@@ -50,13 +50,13 @@ impl Parameters {
             "sslkey" => ("sslkey", &mut self.sslkey),
             _ => return None,
         };
-        Some(Place { name, value })
+        Some(TlsParameter { name, value })
     }
 }
 
 /// The authorities that may have signed the certificate of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Roots {
+enum TrustAnchors {
     None,
     /// The authorities that the operating system trusts.
     System,
@@ -65,17 +65,17 @@ enum Roots {
 
 /// The meaning of the parameters.
 #[derive(Debug)]
-struct Settings {
+struct TlsSettings {
     mode: SslMode,
     verify: Verify,
-    roots: Roots,
+    roots: TrustAnchors,
     /// The client's certificate and its key.
     identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// Makes the TLS connector of connections, and reads its files again from time to time.
-pub(in crate::store) struct Tls {
-    settings: Settings,
+pub(in crate::store) struct DatabaseTls {
+    settings: TlsSettings,
     made: Mutex<Made>,
 }
 
@@ -84,13 +84,13 @@ struct Made {
     at: Instant,
 }
 
-impl Tls {
+impl DatabaseTls {
     /// Parses parameters and reads the files they name.
     ///
     /// # Errors
     /// When a value is unknown, contradicts another one, or names a file that cannot be used.
     pub(in crate::store) fn new(parameters: Parameters) -> Result<Self, BadTarget> {
-        let settings = Settings::of(parameters)?;
+        let settings = TlsSettings::of(parameters)?;
         let made = Mutex::new(Made { connector: settings.connector()?, at: Instant::now() });
         Ok(Self { settings, made })
     }
@@ -128,21 +128,21 @@ impl Tls {
     }
 }
 
-impl Settings {
+impl TlsSettings {
     fn of(parameters: Parameters) -> Result<Self, BadTarget> {
         let Parameters { sslmode, sslrootcert, sslcert, sslkey } = parameters;
         // An empty value counts as not given, as for libpq.
         let [sslmode, sslrootcert, sslcert, sslkey] =
             [sslmode, sslrootcert, sslcert, sslkey].map(|value| value.filter(|value| !value.is_empty()));
         let roots = match sslrootcert.as_deref() {
-            None => Roots::None,
-            Some("system") => Roots::System,
-            Some(file) => Roots::File(file.into()),
+            None => TrustAnchors::None,
+            Some("system") => TrustAnchors::System,
+            Some(file) => TrustAnchors::File(file.into()),
         };
-        let usual = if roots == Roots::System { "verify-full" } else { "prefer" };
+        let usual = if roots == TrustAnchors::System { "verify-full" } else { "prefer" };
         let name = sslmode.as_deref().unwrap_or(usual);
         // With authorities the certificate is verified, as for libpq.
-        let by_roots = if roots == Roots::None { Verify::Nothing } else { Verify::Authority };
+        let by_roots = if roots == TrustAnchors::None { Verify::Nothing } else { Verify::Authority };
         let (mode, verify) = match name {
             "disable" => (SslMode::Disable, Verify::Nothing),
             "prefer" => (SslMode::Prefer, by_roots),
@@ -157,13 +157,13 @@ impl Settings {
                 return Err(BadTarget::parameter("sslmode", format!("{name:?} is unknown; it is {known}")));
             }
         };
-        if roots == Roots::System && verify != Verify::Full {
+        if roots == TrustAnchors::System && verify != Verify::Full {
             let why = format!(
                 "system needs sslmode=verify-full, found sslmode={name}: anyone can get a certificate from those authorities"
             );
             return Err(BadTarget::parameter("sslrootcert", why));
         }
-        if roots == Roots::None && verify != Verify::Nothing {
+        if roots == TrustAnchors::None && verify != Verify::Nothing {
             let why = format!(
                 "is missing, and sslmode={name} needs it: give a PEM file of authorities, or system for those that this machine trusts"
             );
@@ -179,7 +179,7 @@ impl Settings {
     }
 
     fn has_files(&self) -> bool {
-        self.mode != SslMode::Disable && (self.roots != Roots::None || self.identity.is_some())
+        self.mode != SslMode::Disable && (self.roots != TrustAnchors::None || self.identity.is_some())
     }
 
     fn connector(&self) -> Result<MakeRustlsConnect, BadTarget> {
@@ -209,15 +209,15 @@ impl Settings {
         let name = "sslrootcert";
         let (mut roots, mut pinned) = (RootCertStore::empty(), Vec::new());
         match &self.roots {
-            Roots::None => {}
-            Roots::System => {
+            TrustAnchors::None => {}
+            TrustAnchors::System => {
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
                 if roots.is_empty() {
                     let why = "this machine trusts no authority; install ca-certificates, or give a PEM file";
                     return Err(BadTarget::parameter(name, why));
                 }
             }
-            Roots::File(path) => {
+            TrustAnchors::File(path) => {
                 for certificate in certificates(name, path)? {
                     pinned.push(certificate.clone());
                     let added = roots.add(certificate);

@@ -12,7 +12,7 @@ use crate::domain::time::Timestamp;
 use crate::error::Result;
 use crate::store::Store;
 use crate::store::load;
-use crate::store::page::{self, Bounds, MAX_LOOKED_AT, PageParts, PageQuery, Values, any_of, behind, operator};
+use crate::store::page::{self, ColumnBounds, MAX_LOOKED_AT, PageParts, PageQuery, Values, any_of, behind, operator};
 use crate::store::pg::connection::{Transaction, unavailable};
 
 /// Records that are loaded at once: a page ends at a size that is only known when they are loaded.
@@ -21,7 +21,7 @@ const RECORDS_AT_ONCE: usize = 32;
 pub(in crate::store) const MAX_SORTED: i64 = 10_000;
 
 /// A row of a page: its record, and the position behind which the next page may begin.
-struct Place {
+struct PagePosition {
     cursor: RecordCursor,
     matches: bool,
     /// Whether it is the last row that may be read.
@@ -63,13 +63,13 @@ async fn read_page(
         }
     };
     let rows = statement.rows(snapshot).await?;
-    let places: Vec<Place> = rows.iter().map(|row| place(row, query.order.field)).collect();
-    let key = |place: &Place| {
+    let places: Vec<PagePosition> = rows.iter().map(|row| place(row, query.order.field)).collect();
+    let key = |place: &PagePosition| {
         RecordKey::new(query.namespace, query.collection.clone(), place.cursor.record_id.as_str().into())
     };
-    let matching: Vec<&Place> = places.iter().filter(|place| place.matches).collect();
+    let matching: Vec<&PagePosition> = places.iter().filter(|place| place.matches).collect();
     let limit = query.limit as usize;
-    let mut last: Option<&Place> = None;
+    let mut last: Option<&PagePosition> = None;
     for some in matching[..matching.len().min(limit)].chunks(RECORDS_AT_ONCE) {
         let keys: Vec<RecordKey> = some.iter().map(|place| key(place)).collect();
         let found = load::records(snapshot, &keys, &HashMap::default()).await;
@@ -105,14 +105,14 @@ async fn refuse_many(snapshot: &Transaction<'_>, query: &RecordQuery) -> Result<
     Ok(())
 }
 
-fn place(row: &Row, field: RecordOrderField) -> Place {
+fn place(row: &Row, field: RecordOrderField) -> PagePosition {
     let value = match field {
         RecordOrderField::RecordId => 0,
         RecordOrderField::CreateTime => row.get::<_, Timestamp>(1).0,
         RecordOrderField::UpdateTime => row.get::<_, Timestamp>(2).0,
     };
     let cursor = RecordCursor { value, record_id: row.get(0) };
-    Place { cursor, matches: row.get("matches"), is_last: row.get("is_last") }
+    PagePosition { cursor, matches: row.get("matches"), is_last: row.get("is_last") }
 }
 
 /// The range of the index of ids that a page reads: the collection, between the ids that the filter allows.
@@ -120,10 +120,10 @@ fn range(query: &RecordQuery, values: &mut Values) -> String {
     let namespace = values.bind(query.namespace.0);
     let collection = values.bind(query.collection.to_string());
     let of_clause = |clause: &RecordClause| match clause {
-        RecordClause::RecordId(any_of) => Bounds::of(any_of),
-        RecordClause::Time { .. } | RecordClause::Field { .. } => Bounds::default(),
+        RecordClause::RecordId(any_of) => ColumnBounds::of(any_of),
+        RecordClause::Time { .. } | RecordClause::Field { .. } => ColumnBounds::default(),
     };
-    let ids = query.clauses.iter().map(of_clause).fold(Bounds::default(), Bounds::and);
+    let ids = query.clauses.iter().map(of_clause).fold(ColumnBounds::default(), ColumnBounds::and);
     let ids = ids.condition("r.record_id", "text", values);
     format!("r.namespace_id = {namespace} AND r.collection = {collection}{ids}")
 }
@@ -133,11 +133,13 @@ fn range_of_creations(query: &RecordQuery, values: &mut Values) -> String {
     let namespace = values.bind(query.namespace.0);
     let collection = values.bind(query.collection.to_string());
     let of_clause = |clause: &RecordClause| match clause {
-        RecordClause::Time { field: RecordTime::Create, any_of } => Bounds::of(any_of),
-        RecordClause::Time { field: RecordTime::Update, any_of } => Bounds { low: None, ..Bounds::of(any_of) },
-        RecordClause::RecordId(_) | RecordClause::Field { .. } => Bounds::default(),
+        RecordClause::Time { field: RecordTime::Create, any_of } => ColumnBounds::of(any_of),
+        RecordClause::Time { field: RecordTime::Update, any_of } => {
+            ColumnBounds { low: None, ..ColumnBounds::of(any_of) }
+        }
+        RecordClause::RecordId(_) | RecordClause::Field { .. } => ColumnBounds::default(),
     };
-    let times = query.clauses.iter().map(of_clause).fold(Bounds::default(), Bounds::and);
+    let times = query.clauses.iter().map(of_clause).fold(ColumnBounds::default(), ColumnBounds::and);
     let times = times.condition("r.create_time", "timestamptz", values);
     // The index does not contain contexts of jobs.
     format!("r.namespace_id + 0 = {namespace} AND r.collection = {collection} AND r.collection <> ''{times}")

@@ -108,9 +108,9 @@ struct StoredField {
 
 impl<'de> Deserialize<'de> for StoredField {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
+        struct FieldVisitor;
 
-        impl<'de> Visitor<'de> for Fields {
+        impl<'de> Visitor<'de> for FieldVisitor {
             type Value = StoredField;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,6 +123,6 @@ impl<'de> Deserialize<'de> for StoredField {
             }
         }
 
-        deserializer.deserialize_seq(Fields)
+        deserializer.deserialize_seq(FieldVisitor)
     }
 }

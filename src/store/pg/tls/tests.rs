@@ -7,10 +7,10 @@ use rustls::pki_types::{ServerName, UnixTime};
 use super::connection::Target;
 use super::*;
 
-fn settings(sslmode: &str, sslrootcert: &str) -> Result<Settings, String> {
+fn settings(sslmode: &str, sslrootcert: &str) -> Result<TlsSettings, String> {
     let some = |text: &str| Some(text.to_owned());
     let parameters = Parameters { sslmode: some(sslmode), sslrootcert: some(sslrootcert), sslcert: None, sslkey: None };
-    Settings::of(parameters).map_err(|error| error.to_string())
+    TlsSettings::of(parameters).map_err(|error| error.to_string())
 }
 
 #[test]
