@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_hold_all_that_an_alternative_lets_through() {
+    fn bounds_contain_every_value_that_an_alternative_allows() {
         use Comparison::*;
         assert_eq!(of(&[(Equal, 5)]), (Some(5), Some(5)));
         assert_eq!(of(&[(Equal, 5), (Equal, 2)]), (Some(2), Some(5)));

@@ -159,7 +159,7 @@ pub(super) async fn check(client: &Client, statistics: &str, versions: u64) {
 }
 
 #[test]
-fn every_statement_of_a_page_is_looked_at() {
+fn every_page_statement_has_a_bound() {
     let pages = sql_files(2).into_iter().filter(|path| path.iter().any(|folder| folder == "pages"));
     let names: BTreeSet<String> =
         pages.map(|path| path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned()).collect();

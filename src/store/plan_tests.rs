@@ -140,7 +140,7 @@ const LONG_QUEUE: &str = "
     ANALYZE ready_stages";
 
 #[tokio::test]
-async fn a_pick_reads_what_it_takes_and_not_the_rest_of_a_long_queue() {
+async fn pick_ready_reads_only_what_it_returns_of_a_long_queue() {
     let database = database().await;
     let target = Target::parse(database.url()).expect("our own URL");
     let client = target.connect(READER_SETUP).await.expect("Postgres listens");

@@ -66,7 +66,7 @@ async fn every_statement_fits_the_schema() {
 }
 
 #[tokio::test]
-async fn logs_say_what_postgres_said() {
+async fn explained_errors_contain_what_postgres_returned() {
     let database = database().await;
     let client = Target::parse(database.url()).expect("our own URL").connect("").await.expect("Postgres listens");
     let error = client.batch_execute("SELECT round(1.5::float8, 1)").await.expect_err("no such function");
@@ -96,7 +96,7 @@ async fn credentials_are_read_while_all_other_connections_are_in_use() {
 }
 
 #[tokio::test]
-async fn migrating_again_changes_nothing() {
+async fn second_migration_run_changes_nothing() {
     let database = database().await;
     let applied = migrate(&Target::parse(database.url()).expect("our own URL")).await.expect("a second run");
     assert_eq!(applied, Vec::<String>::new());
@@ -117,7 +117,7 @@ const SIXTH: &str = r#"
     SELECT namespace_id, job_uid, stage_no, 'default', 0, now() FROM stages"#;
 
 #[tokio::test]
-async fn the_seventh_migration_stops_timeouts_of_paused_jobs_and_marks_stages_that_are_leased_alone() {
+async fn migration_7_stops_timeouts_of_paused_jobs_and_marks_stages_that_are_leased_alone() {
     let cluster = TestCluster::own(Durability::None).await.expect("Postgres starts");
     let sixth = |url: String| async move {
         migrate_to(&Target::parse(&url).expect("our own URL"), 6).await;
@@ -139,7 +139,7 @@ async fn the_seventh_migration_stops_timeouts_of_paused_jobs_and_marks_stages_th
 }
 
 #[tokio::test]
-async fn the_thirteenth_migration_keeps_ready_stages_whoever_had_reserved_them() {
+async fn migration_13_keeps_ready_stages_that_were_reserved() {
     let cluster = TestCluster::own(Durability::None).await.expect("Postgres starts");
     let twelfth = |url: String| async move {
         migrate_to(&Target::parse(&url).expect("our own URL"), 12).await;
@@ -163,7 +163,7 @@ async fn the_thirteenth_migration_keeps_ready_stages_whoever_had_reserved_them()
 }
 
 #[tokio::test]
-async fn partitions_wait_for_nobody_who_reads_history_for_long() {
+async fn partition_changes_do_not_wait_for_a_long_read_of_history() {
     let database = database().await;
     let target = Target::parse(database.url()).expect("our own URL");
     let store = Store::new(target.clone(), PoolSettings::default()).expect("a pool");

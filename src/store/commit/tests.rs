@@ -26,7 +26,7 @@ async fn every_part_fits_the_schema_and_the_others() {
 }
 
 #[test]
-fn parameters_are_counted_on() {
+fn parameters_are_numbered_through_all_parts() {
     let guard = PARTS.iter().position(|part| part.name == "lock_jobs").expect("a guard");
     let write = PARTS.iter().position(|part| part.name == "delete_jobs").expect("a write");
     let sql = text(1 << guard | 1 << write);
@@ -191,7 +191,7 @@ pub(crate) async fn check(client: &Client, statistics: &str) {
 }
 
 #[tokio::test]
-async fn rows_are_found_by_their_keys_from_the_first_group_on() {
+async fn parts_find_rows_by_their_keys_without_statistics() {
     let database = database().await;
     let target = Target::parse(database.url()).expect("our own URL");
     check(&target.connect(WRITER_SETUP).await.expect("Postgres listens"), "empty").await;

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_of_tls_leave_a_url() {
+    fn tls_parameters_are_taken_out_of_a_url() {
         let given = "postgres://me:a?b@h:1/d?sslmode=verify-full&application_name=x&sslrootcert=%2Fetc%2Fa%20b.pem&keepalives=0";
         let (rest, found) = parts(given);
         assert_eq!(rest, "postgres://me:a?b@h:1/d?application_name=x&keepalives=0");
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_of_tls_leave_pairs() {
+    fn tls_parameters_are_taken_out_of_pairs() {
         let (rest, found) =
             parts(r"host=h sslmode = 'verify-ca' password='a sslmode=b \' c' sslrootcert=/a\ b  user=me");
         assert_eq!(found, [some("verify-ca"), some("/a b"), None, None]);

@@ -14,7 +14,7 @@ fn settings(sslmode: &str, sslrootcert: &str) -> Result<TlsSettings, String> {
 }
 
 #[test]
-fn modes_mean_what_they_mean_to_libpq() {
+fn sslmode_has_the_meaning_of_libpq() {
     for (mode, roots, used, verify) in [
         ("", "", SslMode::Prefer, Verify::Nothing),
         ("disable", "", SslMode::Disable, Verify::Nothing),
@@ -90,7 +90,7 @@ fn verified(verify: Verify, root: &Signed, server: &Signed, host: &'static str) 
 }
 
 #[test]
-fn as_much_is_verified_as_the_mode_asks_for() {
+fn verification_depends_on_sslmode() {
     let (root, other) = (signed(&[], "root", true, None), signed(&[], "other", true, None));
     let server = signed(&["db.example"], "ignored.example", false, Some(&root));
     for (verify, root, host, is_good) in [
@@ -107,7 +107,7 @@ fn as_much_is_verified_as_the_mode_asks_for() {
 }
 
 #[test]
-fn a_certificate_signed_by_itself_is_trusted_if_it_is_named() {
+fn self_signed_certificate_is_trusted_if_it_is_in_sslrootcert() {
     // As `openssl req -x509` makes it: an authority, and its host in the common name.
     for is_authority in [true, false] {
         let own = signed(&[], "db.example", is_authority, None);
