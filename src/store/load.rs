@@ -15,7 +15,7 @@ pub use super::record::load::{Look, lock_records, look_at_records, records};
 
 use super::connection::{DbResult, Run};
 use super::types::JsonText;
-use crate::domain::id::{NamespaceId, StageNo};
+use crate::domain::id::NamespaceId;
 use crate::domain::request::{RequestKey, RequestRecord};
 use crate::domain::time::Timestamp;
 

@@ -221,6 +221,6 @@ pub(super) const MAY_MISS: &[&str] = &[
 ];
 
 /// The number of a stage as a column has it.
-pub(super) fn stage_no(no: StageNo) -> i32 {
+pub(in crate::store) fn stage_no(no: StageNo) -> i32 {
     i32::try_from(no).expect("a job has at most 10,000 stages")
 }

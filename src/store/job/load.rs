@@ -8,10 +8,8 @@ use postgres_types::ToSql;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
+use crate::domain::id::{JobKey, NamespaceId, StageNo};
 use crate::domain::job::{Job, JobMeta, JobPhase, JobState, Tally};
-use crate::domain::namespace::Namespace;
-use crate::domain::request::{RequestKey, RequestRecord};
 use crate::domain::stage::{Lease, Stage, StageState};
 use crate::domain::stage_table::StageTable;
 use crate::domain::time::Timestamp;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use foldhash::{HashMap, HashSet};
+use foldhash::HashMap;
 use postgres_types::ToSql;
 use tokio_postgres::Row;
 use uuid::Uuid;
