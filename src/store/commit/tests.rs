@@ -88,28 +88,47 @@ fn inserted(sql: &str) -> Vec<(String, String)> {
     columns.into_iter().map(str::to_owned).zip(expressions).collect()
 }
 
+/// The columns of a part's rows that go to, or are compared with, columns of other names; and how many were looked at.
+fn misplaced(sql: &str) -> (Vec<String>, usize) {
+    let is_same = |own: &str, given: &str| own == given || OTHER_NAMES.contains(&(own, given));
+    let assigned = assignments(sql).map(|(own, given)| (is_same(own, given), format!("{own} = v.{given}")));
+    let inserted = inserted(sql).into_iter().map(|(own, expression)| {
+        let given = expression.split("v.").nth(1).map_or("", first_name);
+        let is_plain = expression.trim() == format!("v.{given}");
+        let fits = if is_plain { is_same(&own, given) } else { expression.contains(&own) || own == "blocked_on" };
+        (fits, format!("{own} gets {expression}"))
+    });
+    let all: Vec<(bool, String)> = assigned.chain(inserted).collect();
+    (all.iter().filter(|(fits, _)| !fits).map(|(_, text)| text.clone()).collect(), all.len())
+}
+
 #[test]
 fn columns_of_rows_go_to_the_columns_of_the_same_name() {
-    let is_same = |own: &str, given: &str| own == given || OTHER_NAMES.contains(&(own, given));
-    let (mut set, mut put) = (0, 0);
+    let mut looked_at = 0;
     for part in PARTS {
-        let sql = part.text(1);
-        for (own, given) in assignments(&sql) {
-            assert!(is_same(own, given), "{}: {own} = v.{given}", part.name);
-            set += 1;
-        }
-        for (own, expression) in inserted(&sql) {
-            let given = expression.split("v.").nth(1).map_or("", first_name);
-            let is_plain = expression.trim() == format!("v.{given}");
-            assert!(
-                if is_plain { is_same(&own, given) } else { expression.contains(&own) || own == "blocked_on" },
-                "{}: {own} gets {expression}",
-                part.name
-            );
-            put += 1;
-        }
+        let (misplaced, all) = misplaced(&part.text(1));
+        assert!(misplaced.is_empty(), "{}: {misplaced:?}", part.name);
+        looked_at += all;
     }
-    assert!(set > 200 && put > 150, "{set} assignments and {put} values were found");
+    assert!(looked_at > 350, "only {looked_at} columns were looked at");
+}
+
+#[test]
+fn swapped_columns_of_one_type_are_found() {
+    for (name, text, swapped) in [
+        (
+            "update_stages",
+            "start_time = v.start_time, end_time = v.end_time",
+            "start_time = v.end_time, end_time = v.start_time",
+        ),
+        ("insert_stages", "v.start_time, v.end_time", "v.end_time, v.start_time"),
+        ("lock_jobs", "t.revision = v.version AND t.create_time = v.create_time", "t.revision = v.create_time"),
+    ] {
+        let part = PARTS.iter().find(|part| part.name == name).expect("a part");
+        let sql = part.text(1);
+        assert!(sql.contains(text), "{sql}");
+        assert!(!misplaced(&sql.replace(text, swapped)).0.is_empty(), "{name}");
+    }
 }
 
 #[test]
