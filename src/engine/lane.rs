@@ -27,7 +27,7 @@ use crate::error::Error;
 use crate::failpoint;
 use crate::figures::writer::{LaneFigures, LaneKind};
 use crate::operation::overlay::Key;
-use crate::store::commit::settle::settle;
+use crate::store::commit::resolve::resolve_commit;
 use crate::store::commit::{CommitError, Committed};
 use crate::store::connection::{Explained, Lane as Connection, Open, is_lock_timeout};
 use crate::store::held::held_tables;
@@ -304,7 +304,7 @@ impl Lane {
         let round = Round::decide(work.group, basis, !self.shared.rivals.are_about(), span);
         let began = Instant::now();
         let ended = if round.is_settled() {
-            Ended::Applied(Committed { components: Vec::new(), told: None })
+            Ended::Applied(Committed { components: Vec::new(), clock: None })
         } else {
             let ended = round.commit(&open.client, &mut open.prepared, group_id).await;
             self.figures.commits.took(began.elapsed());
@@ -336,7 +336,7 @@ impl Lane {
         });
         let round = Round::decide(work.group, basis, false, span);
         if round.is_settled() {
-            return Ok((round, Ended::Applied(Committed { components: Vec::new(), told: None })));
+            return Ok((round, Ended::Applied(Committed { components: Vec::new(), clock: None })));
         }
         let began = Instant::now();
         let ended = match round.commit(&transaction, prepared, group_id).await {
@@ -361,9 +361,9 @@ impl Lane {
             if failpoint::hit("settle") {
                 self.connection.discard();
             } else if let Ok(open) = self.connection.open().await {
-                match timeout(SETTLE_TIMEOUT, settle(&open.client, group_id)).await {
+                match timeout(SETTLE_TIMEOUT, resolve_commit(&open.client, group_id)).await {
                     Ok(Ok(Some(components))) => {
-                        return Ended::Applied(Committed { components, told: None });
+                        return Ended::Applied(Committed { components, clock: None });
                     }
                     Ok(Ok(None)) => return Ended::Beaten,
                     Ok(Err(error)) => {

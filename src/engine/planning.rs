@@ -9,7 +9,7 @@ use crate::domain::id::NamespaceId;
 use crate::operation::overlay::{Key, Keyed, NamespaceChange, Overlay, match_key};
 use crate::store::aggregate::Stored;
 use crate::store::commit::Plan;
-use crate::store::commit::columns::{Floor, NamespaceName, NamespaceRow, NamespaceVersion, ProbeRow, RequestId};
+use crate::store::commit::columns::{FencingFloor, NamespaceName, NamespaceRow, NamespaceVersion, ProbeRow, RequestId};
 
 /// A plan in the making.
 pub struct Planner<'a> {
@@ -46,7 +46,7 @@ impl<'a> Planner<'a> {
                     && let Some(namespace) = A::namespace(id)
                     && self.populated.insert((c, namespace))
                 {
-                    self.plan.share_namespaces.push(NamespaceRow { c, namespace_id: namespace.0 });
+                    self.plan.key_share_namespaces.push(NamespaceRow { c, namespace_id: namespace.0 });
                 }
                 let states = (base, change.after.as_deref());
                 A::write(&mut self.plan, c, id, states, &change.effects, overlay.now());
@@ -67,27 +67,27 @@ impl<'a> Planner<'a> {
             }
             Key::Request(request) => {
                 if let Some(record) = overlay.remembered.get(request) {
-                    self.plan.remember(c, *request, record, overlay.now());
+                    self.plan.remember_request(c, *request, record, overlay.now());
                 } else if overlay.loaded.requests.get(request).is_some_and(Option::is_none) && !self.fresh.contains(key)
                 {
                     let (namespace_id, request_id) = (request.namespace.0, request.request_id);
-                    self.plan.free_requests.push(RequestId { c, namespace_id, request_id });
+                    self.plan.check_absent_requests.push(RequestId { c, namespace_id, request_id });
                 }
             }
             Key::Namespace(id) => match overlay.namespaces.get(id) {
                 Some(NamespaceChange::RaiseFloor(fencing_floor)) => {
                     self.plan.lock_namespaces.push(namespace_version(c, *id, overlay));
-                    self.plan.raise_floors.push(Floor { c, namespace_id: id.0, fencing_floor: *fencing_floor });
+                    self.plan.raise_floors.push(FencingFloor { c, namespace_id: id.0, fencing_floor: *fencing_floor });
                 }
                 Some(NamespaceChange::Delete) => {
-                    self.plan.empty_namespaces.push(namespace_version(c, *id, overlay));
+                    self.plan.check_empty_namespaces.push(namespace_version(c, *id, overlay));
                     self.plan.delete_namespaces.push(NamespaceRow { c, namespace_id: id.0 });
                 }
                 None => {}
             },
             Key::NamespaceName(name) => {
                 if overlay.created.contains(name) {
-                    self.plan.free_namespaces.push(NamespaceName { c, name: name.to_string() });
+                    self.plan.check_absent_namespaces.push(NamespaceName { c, name: name.to_string() });
                     self.plan.insert_namespaces.push(NamespaceName { c, name: name.to_string() });
                 }
             }
@@ -107,10 +107,10 @@ impl<'a> Planner<'a> {
         let (overlay, mut seen) = (self.overlay, HashSet::default());
         for (one, &c) in decided.iter().zip(components) {
             for (key, no, secret) in &one.access.expired {
-                self.plan.prove_expired(c, *key, *no, *secret);
+                self.plan.check_lease_expired(c, *key, *no, *secret);
             }
             for (key, permit) in &one.access.expired_permits {
-                self.plan.prove_permit_expired(c, *key, *permit);
+                self.plan.check_permit_expired(c, *key, *permit);
             }
             for entry in one.access.audit.iter().filter(|entry| entry.is_noted_of(&one.pending.actor)) {
                 debug_assert!(!matches!(one.pending.actor, Actor::Server), "{} names who asked for it", entry.method);
@@ -135,7 +135,7 @@ impl<'a> Planner<'a> {
                         let base = A::table(&overlay.tables).base(id).map(|base| &**base);
                         A::share_lock(&mut self.plan, c, id, base);
                     },
-                    Key::Namespace(id) => self.plan.floor_namespaces.push(namespace_version(c, *id, overlay)),
+                    Key::Namespace(id) => self.plan.share_lock_namespaces.push(namespace_version(c, *id, overlay)),
                     Key::Lease(_) | Key::Request(_) | Key::NamespaceName(_) | Key::AuditLog => {}
                 );
             }

@@ -128,7 +128,7 @@ impl Round {
         self.span.end(&ended);
         match ended {
             Ended::Applied(committed) => {
-                if let Some((now, asked)) = committed.told {
+                if let Some((now, asked)) = committed.clock {
                     shared.clock.observe_answer(now, asked);
                 }
                 self.applied((shared, figures), &committed.components.into_iter().collect(), pass_aside)

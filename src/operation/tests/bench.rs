@@ -32,7 +32,7 @@ use crate::operation::update_progress::{Target, UpdateProgress};
 use crate::operation::wake::Wake;
 use crate::operation::{Operation, Reply, decide};
 use crate::store::commit::Plan;
-use crate::store::commit::tables::Tables;
+use crate::store::job::tables::JobTables;
 
 pub type Outcome = Result<Reply, Refusal>;
 
@@ -43,7 +43,7 @@ pub struct Bench {
     /// The whole history.
     pub events: Vec<JobEvent>,
     /// The rows of the job, as plans have written them.
-    tables: Tables,
+    tables: JobTables,
     secrets: u128,
 }
 
@@ -66,7 +66,7 @@ impl Bench {
         };
         let mut committed = Committed::default();
         committed.namespaces.insert(NAMESPACE, Some(Arc::new(namespace)));
-        Self { now, committed, events: Vec::new(), tables: Tables::default(), secrets: 0 }
+        Self { now, committed, events: Vec::new(), tables: JobTables::default(), secrets: 0 }
     }
 
     /// With the job `film` of these stages.
@@ -179,7 +179,7 @@ impl Bench {
     /// What the store would write, and whether it is the job again.
     fn write(&mut self, base: Option<&Arc<Job>>, change: &Change<Job>) {
         let Some(job) = &change.after else {
-            self.tables = Tables::default();
+            self.tables = JobTables::default();
             return;
         };
         let mut plan = Plan::default();

@@ -29,11 +29,11 @@ impl Stored for Job {
     }
 
     fn check_version(plan: &mut Plan, c: i32, key: &JobKey, base: Option<&Self>) {
-        plan.prove_job(c, *key, base);
+        plan.check_job(c, *key, base);
     }
 
     fn share_lock(plan: &mut Plan, c: i32, key: &JobKey, base: Option<&Self>) {
-        plan.fence_job(c, *key, base);
+        plan.share_lock_job(c, *key, base);
     }
 
     fn write(
@@ -45,11 +45,11 @@ impl Stored for Job {
         now: Timestamp,
     ) {
         match states {
-            (None, None) => plan.prove_absent(c, *key),
+            (None, None) => plan.check_absent_job(c, *key),
             (Some(base), None) => plan.delete_job(c, base),
             (base, Some(after)) => {
                 if base.is_none() && !effects.has_generated_id {
-                    plan.prove_absent(c, *key);
+                    plan.check_absent_job(c, *key);
                 }
                 plan.write_job(c, base, after, &effects.changes, now);
             }

@@ -29,7 +29,7 @@ impl Stored for KeyRing {
     }
 
     fn check_version(plan: &mut Plan, c: i32, (): &(), base: Option<&Self>) {
-        plan.prove_key_ring(c, base);
+        plan.check_key_ring(c, base);
     }
 
     fn share_lock(plan: &mut Plan, c: i32, (): &(), base: Option<&Self>) {

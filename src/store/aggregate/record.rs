@@ -28,11 +28,11 @@ impl Stored for Record {
     }
 
     fn check_version(plan: &mut Plan, c: i32, key: &RecordKey, base: Option<&Self>) {
-        plan.prove_record(c, key, base);
+        plan.check_record(c, key, base);
     }
 
     fn share_lock(plan: &mut Plan, c: i32, key: &RecordKey, base: Option<&Self>) {
-        plan.fence_record(c, key, base);
+        plan.share_lock_record(c, key, base);
     }
 
     fn write(

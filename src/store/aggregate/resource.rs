@@ -30,11 +30,11 @@ impl Stored for Resource {
     }
 
     fn check_version(plan: &mut Plan, c: i32, key: &ResourceKey, base: Option<&Self>) {
-        plan.prove_resource(c, *key, base);
+        plan.check_resource(c, *key, base);
     }
 
     fn share_lock(plan: &mut Plan, c: i32, key: &ResourceKey, base: Option<&Self>) {
-        plan.fence_resource(c, *key, base);
+        plan.share_lock_resource(c, *key, base);
     }
 
     fn write(
