@@ -1,7 +1,9 @@
 //! What must be undone unless the answer that tells of it was sent to its end.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// Goes with a response, in its extensions. When the last byte was handed to the connection, it is told so; if the caller
 /// has gone before, it is dropped, and with it what it holds, which undoes itself.
@@ -18,7 +20,7 @@ impl UntilSent {
 
     /// The answer was sent.
     pub fn sent(&self) {
-        let sent = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let sent = self.0.lock().take();
         if let Some(sent) = sent {
             sent();
         }

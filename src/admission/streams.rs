@@ -4,11 +4,12 @@
 //! workers from their calls, nor busy workers close the pages. Of all watches each namespace has its share, see `namespace`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use http::Request;
+use parking_lot::{Mutex, MutexGuard};
 use tonic::{Code, Status};
 
 use super::shares::{self, ConnectionShare};
@@ -78,7 +79,7 @@ impl Streams {
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.open.lock()
     }
 }
 

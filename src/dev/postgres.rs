@@ -2,9 +2,9 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::process::Signal;
 use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
@@ -135,7 +135,7 @@ impl Postgres {
         let give_up = Instant::now() + KILL_LIMIT;
         loop {
             let process = spawn(&self.home, self.durability, &self.settings)?;
-            *self.process.lock().unwrap_or_else(PoisonError::into_inner) = process;
+            *self.process.lock() = process;
             match self.wait_ready().await {
                 Err(Error::Program { output, .. }) if output.contains("still in use") && Instant::now() < give_up => {
                     tokio::time::sleep(POLL).await;
@@ -146,7 +146,7 @@ impl Postgres {
     }
 
     pub(super) fn with_process<T>(&self, look: impl FnOnce(&Process) -> T) -> T {
-        look(&self.process.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&self.process.lock())
     }
 
     async fn end_with(&self, signal: Signal, limit: Duration) {
@@ -209,7 +209,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let process = self.process.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let process = self.process.get_mut();
         if process.status().is_some() {
             return;
         }

@@ -4,9 +4,10 @@
 //! Nothing here is durable. Tests that stop or kill Postgres take a cluster of their own: [`TestCluster::own`].
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use super::{Durability, Error, Options, Postgres, Storage, database};
@@ -90,7 +91,7 @@ impl TestCluster {
                 migrate(self.postgres.database_url_of(TEMPLATE)).await
             })
             .await?;
-        let finished = std::mem::take(&mut *self.finished.lock().unwrap_or_else(PoisonError::into_inner));
+        let finished = std::mem::take(&mut *self.finished.lock());
         for name in finished {
             database::drop_database(&client, &name).await?;
         }
@@ -109,7 +110,7 @@ impl TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        self.finished.lock().unwrap_or_else(PoisonError::into_inner).push(std::mem::take(&mut self.name));
+        self.finished.lock().push(std::mem::take(&mut self.name));
     }
 }
 

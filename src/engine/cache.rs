@@ -1,11 +1,11 @@
 //! What was last seen committed, bounded in entries and bytes. It is never trusted: every answer proves its versions.
 
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::fast::RandomState;
 use lru::LruCache;
+use parking_lot::Mutex;
 
 use super::world::Key;
 use crate::domain::credential::KeyRing;
@@ -172,7 +172,7 @@ impl Cache {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Inner> {
+        self.inner.lock()
     }
 }

@@ -6,8 +6,9 @@
 //! behind by more than that comes from a clock that was set back, or from another host's, and is believed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::time::Timestamp;
 
@@ -93,7 +94,7 @@ impl Clock {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Reading>> {
-        self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.last.lock()
     }
 }
 

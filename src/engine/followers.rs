@@ -4,10 +4,11 @@
 //! nothing else. What another server commits is found by a look at all that are followed, many at once, and noted here too.
 
 use std::hash::Hash;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 
 use foldhash::{HashMap, HashSet};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::domain::time::Timestamp;
@@ -57,7 +58,7 @@ impl<K: Eq + Hash + Clone> Followers<K> {
     pub fn follow(self: &Arc<Self>, keys: Vec<K>) -> Following<K> {
         let ear = Arc::new(Ear { changed: Mutex::default(), stir: Notify::new() });
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let mut by_key = lock(&self.by_key);
+        let mut by_key = self.by_key.lock();
         for key in &keys {
             let new = || Followed { at: None, ears: HashMap::default() };
             by_key.entry(key.clone()).or_insert_with(new).ears.insert(number, ear.clone());
@@ -71,14 +72,14 @@ impl<K: Eq + Hash + Clone> Followers<K> {
         if self.count.load(Ordering::Acquire) == 0 {
             return;
         }
-        let mut by_key = lock(&self.by_key);
+        let mut by_key = self.by_key.lock();
         let Some(followed) = by_key.get_mut(key) else { return };
         let at = Some(at.unwrap_or(NOWHERE));
         if std::mem::replace(&mut followed.at, at) == at {
             return;
         }
         for ear in followed.ears.values() {
-            if lock(&ear.changed).insert(key.clone()) {
+            if ear.changed.lock().insert(key.clone()) {
                 ear.stir.notify_one();
             }
         }
@@ -86,7 +87,7 @@ impl<K: Eq + Hash + Clone> Followers<K> {
 
     /// All that are followed, with what is known of each.
     pub fn followed(&self) -> Vec<(K, At)> {
-        lock(&self.by_key).iter().map(|(key, followed)| (key.clone(), followed.at.unwrap_or(NOWHERE))).collect()
+        self.by_key.lock().iter().map(|(key, followed)| (key.clone(), followed.at.unwrap_or(NOWHERE))).collect()
     }
 }
 
@@ -94,7 +95,7 @@ impl<K: Eq + Hash + Clone> Following<K> {
     /// Waits until some of them changed, and takes which.
     pub async fn changed(&self) -> HashSet<K> {
         loop {
-            let changed = std::mem::take(&mut *lock(&self.ear.changed));
+            let changed = std::mem::take(&mut *self.ear.changed.lock());
             if !changed.is_empty() {
                 return changed;
             }
@@ -105,14 +106,14 @@ impl<K: Eq + Hash + Clone> Following<K> {
     /// Whether something that was seen in memory is what was noted of it last, or newer. A lane that read it before can put an older
     /// state there, also of what is gone by now.
     pub fn is_current(&self, key: &K, (version, made): At) -> bool {
-        let noted = lock(&self.followers.by_key).get(key).and_then(|followed| followed.at);
+        let noted = self.followers.by_key.lock().get(key).and_then(|followed| followed.at);
         noted.is_none_or(|(noted, then)| made == then && version >= noted)
     }
 }
 
 impl<K: Eq + Hash + Clone> Drop for Following<K> {
     fn drop(&mut self) {
-        let mut by_key = lock(&self.followers.by_key);
+        let mut by_key = self.followers.by_key.lock();
         for key in &self.keys {
             if let Some(followed) = by_key.get_mut(key) {
                 followed.ears.remove(&self.number);
@@ -123,8 +124,4 @@ impl<K: Eq + Hash + Clone> Drop for Following<K> {
         }
         self.followers.count.fetch_sub(1, Ordering::Release);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -1,8 +1,9 @@
 //! After a start, or a time without the database, holders could not renew what they have: for a while leases and permits from before are
 //! spared. What was granted or renewed since then has no part in it and expires as ever.
 
-use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::time::Timestamp;
 
@@ -84,7 +85,7 @@ impl Grace {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.inner.lock()
     }
 }
 

@@ -87,7 +87,7 @@ struct Lanes {
     bulk: Arc<Queue>,
     leases: Arc<Queue>,
     contended: Arc<Queue>,
-    tasks: std::sync::Mutex<Tasks>,
+    tasks: parking_lot::Mutex<Tasks>,
 }
 
 /// Lanes that run.
@@ -248,7 +248,7 @@ impl Engine {
 
     /// Takes no new operations, finishes those it has, and ends.
     pub async fn drain(&self) {
-        let tasks = std::mem::take(&mut *self.lanes.tasks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        let tasks = std::mem::take(&mut *self.lanes.tasks.lock());
         self.lanes.main.close();
         self.lanes.bulk.close();
         self.lanes.leases.close();

@@ -5,13 +5,13 @@
 
 use std::collections::VecDeque;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use foldhash::HashMap;
 use futures::future::join_all;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::lock;
 use crate::error::{Error, Result};
 
 /// Keys that one read is for at most. Snapshots of large jobs are megabytes.
@@ -62,7 +62,7 @@ where
         F: Future<Output = Result<HashMap<K, V>>> + Send,
     {
         let (sender, receiver) = oneshot::channel();
-        let reader = lock(&self.queue).add(key, sender).then(|| Reader { batch: self.clone(), is_done: false });
+        let reader = self.queue.lock().add(key, sender).then(|| Reader { batch: self.clone(), is_done: false });
         if let Some(reader) = reader {
             tokio::spawn(async move { reader.read_all(read).await });
         }
@@ -112,7 +112,7 @@ where
         F: Future<Output = Result<HashMap<K, V>>>,
     {
         loop {
-            let mut taken = lock(&self.batch.queue).take();
+            let mut taken = self.batch.queue.lock().take();
             if taken.is_empty() {
                 self.is_done = true;
                 return;
@@ -138,7 +138,7 @@ impl<K, V> Drop for Reader<K, V> {
         if self.is_done {
             return;
         }
-        let mut queue = lock(&self.batch.queue);
+        let mut queue = self.batch.queue.lock();
         queue.readers -= 1;
         if queue.readers == 0 {
             // Nobody would read these; without their senders those who wait hear that the store is not available.
@@ -185,7 +185,7 @@ mod tests {
         let (count, keys) = (reads.0.load(Ordering::Relaxed), reads.1.load(Ordering::Relaxed));
         assert!(count <= 500 / MAX_KEYS + MAX_READS + 1, "{count} reads");
         assert_eq!(keys, 500, "a key asked for twice is read once");
-        assert_eq!(lock(&batch.queue).readers, 0);
+        assert_eq!(batch.queue.lock().readers, 0);
     }
 
     #[tokio::test]
@@ -197,7 +197,7 @@ mod tests {
             tokio::spawn(async move { batch.ask(key, reads).await })
         };
         let gone: Vec<_> = (0..1_000).map(ask).collect();
-        while lock(&batch.queue).order.len() < 1_000 - MAX_READS * MAX_KEYS {
+        while batch.queue.lock().order.len() < 1_000 - MAX_READS * MAX_KEYS {
             tokio::task::yield_now().await;
         }
         gone.iter().for_each(tokio::task::JoinHandle::abort);
@@ -214,7 +214,7 @@ mod tests {
         let panics = |_: Vec<u32>| async { panic!("a fault") };
         let asked = [batch.ask(1, panics), batch.ask(2, panics)];
         assert!(join_all(asked).await.iter().all(|answer| *answer == Err(Error::StoreUnavailable)));
-        assert_eq!(lock(&batch.queue).readers, 0);
+        assert_eq!(batch.queue.lock().readers, 0);
         assert_eq!(batch.ask(1, |_| async { Ok(HashMap::default()) }).await, Ok(None));
     }
 }

@@ -1,14 +1,14 @@
 //! What changes among all jobs of a namespace, for those who watch many at once.
 
 use foldhash::HashMap;
+use parking_lot::Mutex;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 use lru::LruCache;
 use tokio::sync::Notify;
 
-use super::lock;
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::Job;
 use crate::domain::time::Timestamp;
@@ -59,12 +59,12 @@ impl Boards {
     /// Puts up a board.
     pub fn put_up(&self, namespace: NamespaceId) -> Arc<Board> {
         let board = Arc::new(Board { namespace, news: Mutex::default(), stir: Notify::new() });
-        let mut all = lock(&self.all);
+        let mut all = self.all.lock();
         all.retain(|_, board| board.strong_count() > 0);
         if all.is_empty() {
             // What was noted for those before it is none of its business, and nothing was noted since.
-            *lock(&self.fresh) = Fresh::default();
-            *lock(&self.seen) = None;
+            *self.fresh.lock() = Fresh::default();
+            *self.seen.lock() = None;
         }
         all.insert(self.numbers.fetch_add(1, Ordering::Relaxed), Arc::downgrade(&board));
         self.count.store(all.len(), Ordering::Release);
@@ -79,19 +79,19 @@ impl Boards {
         if job.is_some_and(|job| !self.is_news(job)) {
             return false;
         }
-        lock(&self.fresh).note(key, job.cloned());
+        self.fresh.lock().note(key, job.cloned());
         true
     }
 
     /// The newest revision that was noted of a job; 0 if none is remembered.
     pub fn seen(&self, key: &JobKey) -> i64 {
-        let seen = lock(&self.seen);
+        let seen = self.seen.lock();
         seen.as_ref().and_then(|seen| seen.peek(key)).map_or(0, |(_, revision)| *revision)
     }
 
     /// Lanes and looks can be out of order: what is older than what was noted is no news.
     fn is_news(&self, job: &Job) -> bool {
-        let mut seen = lock(&self.seen);
+        let mut seen = self.seen.lock();
         let seen = seen.get_or_insert_with(|| LruCache::new(NonZeroUsize::new(MAX_SEEN).unwrap_or(NonZeroUsize::MIN)));
         let state = (job.meta.create_time, job.revision);
         let is_news = seen.get(&job.key).is_none_or(|known| *known < state);
@@ -106,13 +106,13 @@ impl Boards {
         if self.is_empty() {
             return false;
         }
-        lock(&self.fresh).overflowed = true;
+        self.fresh.lock().overflowed = true;
         true
     }
 
     /// Whether somebody looks at all jobs of a namespace.
     pub fn has(&self, namespace: NamespaceId) -> bool {
-        self.count.load(Ordering::Acquire) > 0 && lock(&self.all).values().any(|board| is_of(board, namespace))
+        self.count.load(Ordering::Acquire) > 0 && self.all.lock().values().any(|board| is_of(board, namespace))
     }
 
     /// Whether there are boards at all.
@@ -125,11 +125,11 @@ impl Boards {
         if self.is_empty() {
             return;
         }
-        let fresh = std::mem::take(&mut *lock(&self.fresh));
+        let fresh = std::mem::take(&mut *self.fresh.lock());
         if fresh.changed.is_empty() && !fresh.overflowed {
             return;
         }
-        let mut all = lock(&self.all);
+        let mut all = self.all.lock();
         all.retain(|_, board| board.strong_count() > 0);
         self.count.store(all.len(), Ordering::Release);
         for board in all.values().filter_map(Weak::upgrade) {
@@ -157,7 +157,7 @@ impl Fresh {
 
 impl Board {
     fn tell(&self, fresh: &Fresh) {
-        let mut news = lock(&self.news);
+        let mut news = self.news.lock();
         news.overflowed |= fresh.overflowed;
         for (key, job) in fresh.changed.iter().filter(|(key, _)| key.namespace == self.namespace) {
             news.note(*key, job.clone());
@@ -173,7 +173,7 @@ impl Board {
     pub async fn look(&self) -> Look {
         loop {
             {
-                let mut news = lock(&self.news);
+                let mut news = self.news.lock();
                 if std::mem::take(&mut news.overflowed) {
                     news.changed.clear();
                     return Look::All;

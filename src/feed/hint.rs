@@ -2,7 +2,7 @@
 //! gets one looks for himself.
 
 use foldhash::{HashMap, HashSet};
-use std::sync::Mutex;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{QueueKey, lock};
+use super::QueueKey;
 use crate::domain::id::{JobKey, NamespaceId};
 
 /// Jobs that are told of between two messages; with more, the others are told to look at all that they follow.
@@ -136,7 +136,7 @@ pub fn hello(server: Uuid) -> String {
 
 impl Mailbox {
     fn put(&self, note: impl FnOnce(&mut News)) {
-        let mut news = lock(&self.news);
+        let mut news = self.news.lock();
         let was_empty = news.is_empty();
         note(&mut news);
         // Whoever waits was woken by what was there before.
@@ -150,7 +150,7 @@ impl Mailbox {
     /// Waits until there is something, and takes it.
     async fn take(&self) -> News {
         loop {
-            let news = std::mem::take(&mut *lock(&self.news));
+            let news = std::mem::take(&mut *self.news.lock());
             if !news.is_empty() {
                 return news;
             }
@@ -201,7 +201,7 @@ impl Incoming {
         let Some((from, text)) = payload.split_once(' ') else { return false };
         let Some(from) = Uuid::try_parse(from).ok().filter(|from| *from != server) else { return false };
         let Ok(message) = serde_json::from_str::<Message>(text) else { return false };
-        let is_new = lock(&self.others).insert(from, Instant::now()).is_none();
+        let is_new = self.others.lock().insert(from, Instant::now()).is_none();
         self.mailbox.put(|news| {
             for (namespace, uid, revision) in message.jobs {
                 news.note(JobKey { namespace: NamespaceId(namespace), uid }, revision);
@@ -217,7 +217,7 @@ impl Incoming {
 
     /// Whether other servers are there.
     pub fn has_others(&self) -> bool {
-        let mut others = lock(&self.others);
+        let mut others = self.others.lock();
         others.retain(|_, heard| heard.elapsed() < THERE_FOR);
         !others.is_empty()
     }
@@ -253,7 +253,7 @@ mod tests {
         for payload in told.payloads(server) {
             assert!(payload.len() < 8_000, "{}", payload.len());
             incoming.note(server, &payload);
-            assert!(lock(&incoming.mailbox.news).jobs.is_empty(), "what a server told itself");
+            assert!(incoming.mailbox.news.lock().jobs.is_empty(), "what a server told itself");
         }
         assert!(!incoming.has_others());
         let new: Vec<bool> = told.payloads(server).iter().map(|payload| incoming.note(other, payload)).collect();
@@ -262,7 +262,7 @@ mod tests {
         for nonsense in ["", "x", "x {}", "x {\"j\":1}", "\u{e4}\u{e4} ["] {
             incoming.note(other, nonsense);
         }
-        assert!(lock(&incoming.mailbox.news).is_empty());
+        assert!(incoming.mailbox.news.lock().is_empty());
     }
 
     #[tokio::test]
@@ -270,7 +270,7 @@ mod tests {
         let outgoing = Outgoing::default();
         let key = JobKey { namespace: NamespaceId(1), uid: Uuid::new_v4() };
         outgoing.note(key, 1, std::iter::empty());
-        assert!(lock(&outgoing.mailbox.news).is_empty(), "nothing is noted for nobody");
+        assert!(outgoing.mailbox.news.lock().is_empty(), "nothing is noted for nobody");
         outgoing.listen(true);
         for _ in 0..=MAX_JOBS {
             outgoing.note(JobKey { namespace: NamespaceId(1), uid: Uuid::new_v4() }, 1, std::iter::empty());

@@ -4,12 +4,12 @@
 //! on it: a holder hears the same with its next heartbeat.
 
 use std::mem::discriminant;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use foldhash::{HashMap, HashSet};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::lock;
 use crate::domain::id::JobKey;
 use crate::domain::job::Job;
 
@@ -37,22 +37,22 @@ impl Ear {
 
     /// Notes jobs whose state may have changed.
     pub fn note(&self, jobs: HashSet<JobKey>) {
-        lock(&self.heard).changed.extend(jobs);
+        self.heard.lock().changed.extend(jobs);
     }
 
     /// The jobs whose state was changed by a commit of this server, each once.
     pub fn take_changed(&self) -> HashSet<JobKey> {
-        std::mem::take(&mut lock(&self.heard).changed)
+        std::mem::take(&mut self.heard.lock().changed)
     }
 
     /// The jobs that another server wrote, each once.
     pub fn take_written(&self) -> HashSet<JobKey> {
-        std::mem::take(&mut lock(&self.heard).written)
+        std::mem::take(&mut self.heard.lock().written)
     }
 
     /// Whether another server wrote some.
     pub fn has_written(&self) -> bool {
-        !lock(&self.heard).written.is_empty()
+        !self.heard.lock().written.is_empty()
     }
 }
 
@@ -66,7 +66,7 @@ pub struct Holders(Mutex<HashMap<JobKey, Ears>>);
 impl Holders {
     /// A session holds one more lease of a job.
     pub fn hold(&self, key: JobKey, ear: &Arc<Ear>) {
-        let mut by_job = lock(&self.0);
+        let mut by_job = self.0.lock();
         let ears = by_job.entry(key).or_default();
         match ears.iter_mut().find(|(found, _)| Arc::ptr_eq(found, ear)) {
             Some((_, leases)) => *leases += 1,
@@ -76,7 +76,7 @@ impl Holders {
 
     /// A session holds one lease of a job less.
     pub fn let_go(&self, key: JobKey, ear: &Arc<Ear>) {
-        let mut by_job = lock(&self.0);
+        let mut by_job = self.0.lock();
         let Some(ears) = by_job.get_mut(&key) else { return };
         if let Some((_, leases)) = ears.iter_mut().find(|(found, _)| Arc::ptr_eq(found, ear)) {
             *leases -= 1;
@@ -100,9 +100,9 @@ impl Holders {
     }
 
     fn tell(&self, key: JobKey, note: impl Fn(&mut Heard) -> bool) {
-        let by_job = lock(&self.0);
+        let by_job = self.0.lock();
         for (ear, _) in by_job.get(&key).into_iter().flatten() {
-            if note(&mut lock(&ear.heard)) {
+            if note(&mut ear.heard.lock()) {
                 ear.stir.notify_one();
             }
         }

@@ -1,13 +1,13 @@
 //! The jobs that match a filter, listed once for all dashboards that ask for them at the same time.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 use foldhash::HashMap;
+use parking_lot::Mutex;
 
 use super::board_watcher::MAX_JOBS;
 use super::coalesce::Coalesce;
-use super::lock;
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::Job;
 use crate::domain::query::{JobFilter, JobOrder, JobQuery, OrderField};
@@ -46,7 +46,7 @@ impl Matching {
     }
 
     fn list(&self, namespace: NamespaceId, filter: &JobFilter) -> Arc<Coalesce<Jobs>> {
-        let mut lists = lock(&self.lists);
+        let mut lists = self.lists.lock();
         lists.retain(|_, list| list.strong_count() > 0);
         if let Some(list) = lists.get(&(namespace, filter.clone())).and_then(Weak::upgrade) {
             return list;

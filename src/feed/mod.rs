@@ -24,7 +24,8 @@ pub mod topic;
 pub mod watcher;
 
 use foldhash::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -182,7 +183,7 @@ impl Hub {
     /// Tells that there is work in these queues that was not made ready by commits of this server, or was before.
     pub fn publish_ready(&self, queues: Vec<QueueKey>) {
         if !queues.is_empty() {
-            lock(&self.ready).extend(queues);
+            self.ready.lock().extend(queues);
             self.ready_hint.notify_one();
         }
     }
@@ -229,7 +230,7 @@ impl Hub {
     }
 
     fn end_topic(&self, key: JobKey) {
-        let followed = lock(&self.topics).remove(&key);
+        let followed = self.topics.lock().remove(&key);
         if let Some(followed) = followed
             && followed.topic.end()
         {
@@ -239,7 +240,7 @@ impl Hub {
 
     /// Begins to follow a job.
     pub fn follow(self: &Arc<Self>, key: JobKey) -> Follower {
-        let mut topics = lock(&self.topics);
+        let mut topics = self.topics.lock();
         let new = || Followed { topic: Arc::new(Topic::new(key)), followers: 0 };
         let followed = topics.entry(key).or_insert_with(new);
         followed.followers += 1;
@@ -250,19 +251,19 @@ impl Hub {
 
     /// The topics that somebody follows.
     pub fn followed(&self) -> Vec<Arc<Topic>> {
-        lock(&self.topics).values().map(|followed| followed.topic.clone()).collect()
+        self.topics.lock().values().map(|followed| followed.topic.clone()).collect()
     }
 
     /// The topic of a job, if somebody follows it.
     pub fn topic(&self, key: &JobKey) -> Option<Arc<Topic>> {
-        lock(&self.topics).get(key).map(|followed| followed.topic.clone())
+        self.topics.lock().get(key).map(|followed| followed.topic.clone())
     }
 
     /// Waits until it is told that there is work, and says in which queues.
     pub async fn ready(&self) -> HashSet<QueueKey> {
         loop {
             let hint = self.ready_hint.notified();
-            let ready = std::mem::take(&mut *lock(&self.ready));
+            let ready = std::mem::take(&mut *self.ready.lock());
             if !ready.is_empty() {
                 return ready;
             }
@@ -277,7 +278,7 @@ impl Hub {
                 () = end.cancelled() => return,
                 () = self.stir.notified() => {}
             }
-            let dirty = std::mem::take(&mut *lock(&self.dirty));
+            let dirty = std::mem::take(&mut *self.dirty.lock());
             let woken: usize = dirty.iter().map(|topic| topic.announce()).sum();
             self.boards.announce();
             let rest = WAKING * u32::try_from(woken).unwrap_or(u32::MAX);
@@ -307,7 +308,7 @@ impl Hub {
     }
 
     fn stir(&self, topic: Arc<Topic>) {
-        lock(&self.dirty).push(topic);
+        self.dirty.lock().push(topic);
         self.stir.notify_one();
     }
 
@@ -335,7 +336,7 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        let mut topics = lock(&self.hub.topics);
+        let mut topics = self.hub.topics.lock();
         let key = self.topic.key;
         // After a deletion the entry can be of another topic.
         let Some(followed) = topics.get_mut(&key).filter(|found| Arc::ptr_eq(&found.topic, &self.topic)) else {
@@ -346,10 +347,6 @@ impl Drop for Follower {
             topics.remove(&key);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[cfg(test)]

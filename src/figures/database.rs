@@ -1,7 +1,8 @@
 //! Connections to the database, and whether it takes writes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::{Counter, Gauge, Page};
 
@@ -59,17 +60,17 @@ impl DatabaseFigures {
 
     /// Keeps what Postgres or the driver said last, in their own words, for the log.
     pub fn note(&self, why: &dyn std::fmt::Display) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_string());
+        *self.trouble.lock() = Some(why.to_string());
     }
 
     /// What was said last.
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.trouble.lock().clone()
     }
 
     /// Forgets it: that trouble is over.
     pub fn forget_trouble(&self) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.trouble.lock() = None;
     }
 
     /// Puts them on a page.

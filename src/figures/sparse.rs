@@ -1,7 +1,8 @@
 //! Log lines that strangers or workers can cause: a few in a while stand for all.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// The interval in which so many lines of one kind are let through.
 pub const INTERVAL: Duration = Duration::from_secs(10);
@@ -43,7 +44,7 @@ impl Sparse {
     }
 
     fn pass_at(&self, now: Instant) -> Option<u64> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         if state.is_over(now) {
             (state.began, state.passed) = (Some(now), 0);
         }
@@ -56,7 +57,7 @@ impl Sparse {
     }
 
     fn unsaid_at(&self, now: Instant) -> Option<u64> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         (state.suppressed > 0 && state.is_over(now)).then(|| std::mem::take(&mut state.suppressed))
     }
 }

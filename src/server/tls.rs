@@ -11,10 +11,11 @@ mod files;
 mod names;
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use parking_lot::{Mutex, RwLock};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -140,7 +141,7 @@ impl Tls {
     /// Takes new files into use if they have changed.
     fn look(&self) {
         let Some(files) = &self.files else { return };
-        let mut last = self.last_pem.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last_pem.lock();
         let new = match files.read() {
             Ok(pem) if pem == *last => return,
             Ok(pem) => pem,
@@ -151,7 +152,7 @@ impl Tls {
         };
         match Current::of(&new) {
             Ok(current) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+                *self.current.write() = current;
                 tracing::info!("the TLS certificate was replaced; open connections keep the one before");
             }
             // Certificate and key are two files: in between they do not fit each other.
@@ -161,7 +162,7 @@ impl Tls {
     }
 
     fn current(&self) -> Current {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.read().clone()
     }
 }
 

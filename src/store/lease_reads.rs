@@ -3,9 +3,8 @@
 //! Each LeaseStages reads inputs, payloads and artifacts after its commit. While one such read is in flight others gather, and the next read is for
 //! all of them: one round trip for every call of a group, not one for each.
 
-use std::sync::{Mutex, MutexGuard};
-
 use foldhash::{HashMap, HashMapExt};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::Store;
@@ -117,6 +116,6 @@ impl Queue {
 
 impl LeaseReads {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.queue.lock()
     }
 }

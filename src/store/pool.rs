@@ -1,7 +1,7 @@
 //! The bounded pool for reads: 20 connections at most, 30 s to wait for one, 60 s per command, and none kept for ever.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
@@ -10,6 +10,7 @@ use deadpool::managed::{
 };
 use deadpool_postgres::ClientWrapper;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::connection::READER_SETUP;
@@ -123,7 +124,7 @@ impl ReadPool {
             .wait_timeout(Some(settings.wait))
             .create_timeout(Some(CONNECT_TIMEOUT))
             .pre_recycle(Hook::sync_fn(move |_, metrics| {
-                let is_old = lock(&last_renewed).is_some_and(|renewed| metrics.created < renewed);
+                let is_old = last_renewed.lock().is_some_and(|renewed| metrics.created < renewed);
                 if is_old || metrics.recycle_count >= max_uses || metrics.last_used() >= max_idle {
                     return Err(HookError::message("retired"));
                 }
@@ -193,7 +194,7 @@ impl ReadPool {
 
     /// Uses none of the connections again that are there now: they lead to a server that takes no writes any more.
     pub fn renew(&self) {
-        *lock(&self.renewed) = Some(Instant::now());
+        *self.renewed.lock() = Some(Instant::now());
         self.pool.retain(|_, _| false);
     }
 
@@ -207,10 +208,6 @@ impl ReadPool {
         });
         retained.removed.len()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 fn overloaded() -> Error {

@@ -12,10 +12,11 @@ mod permits;
 mod step_back;
 mod turn;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -138,7 +139,7 @@ impl Loops {
                 {}
             }
         });
-        self.tasks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(task);
+        self.tasks.lock().push(task);
     }
 
     /// What each loop did.
@@ -148,7 +149,7 @@ impl Loops {
 
     /// Waits until all have ended; they do after `shutdown`.
     pub async fn ended(&self) {
-        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        let tasks = std::mem::take(&mut *self.tasks.lock());
         for task in tasks {
             let _ended = task.await;
         }

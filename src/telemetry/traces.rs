@@ -4,7 +4,7 @@
 //! dropped, and no call waits.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -20,6 +20,7 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Sampler as SdkSampler, SdkTracerProvider, SpanData,
     SpanExporter as Exporter,
 };
+use parking_lot::Mutex;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tracing::Subscriber;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -176,7 +177,7 @@ struct Reporting {
 
 impl Reporting {
     fn report(&self, spans: usize, error: &dyn fmt::Display) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         last.1 += spans;
         if last.0.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
             tracing::warn!(lost_spans = last.1, %error, "the collector of traces takes no spans; they are dropped");

@@ -8,11 +8,12 @@
 //! Nothing here can be printed that would help to guess a secret.
 
 use std::hash::BuildHasher;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -163,7 +164,7 @@ impl KnownKeys {
         let is_fresh = changes.is_some();
         let now = (self.clock)();
         {
-            let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+            let mut ring = self.ring.write();
             if let Some(changes) = changes {
                 ring.apply(changes);
             }
@@ -257,12 +258,12 @@ impl KnownKeys {
         }
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Ring> {
-        self.ring.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> parking_lot::RwLockReadGuard<'_, Ring> {
+        self.ring.read()
     }
 
     fn absent(&self) -> MutexGuard<'_, HashMap<u64, Instant>> {
-        self.absent.lock().unwrap_or_else(PoisonError::into_inner)
+        self.absent.lock()
     }
 }
 

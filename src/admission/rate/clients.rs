@@ -13,12 +13,13 @@
 use std::hash::{BuildHasher, Hash};
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use lru::LruCache;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::bucket::{Bucket, ClassRate, RateClock};
 use crate::admission::{CallClass, network_of};
@@ -196,18 +197,14 @@ impl<K: Hash + Eq, C: RateClock> BoundedMap<K, C> {
     /// The part that holds what goes with `by`.
     fn shard(&self, by: &impl Hash) -> MutexGuard<'_, Shard<K, C>> {
         let shard = self.hasher.hash_one(by) % SHARDS as u64;
-        lock(&self.shards[shard as usize])
+        self.shards[shard as usize].lock()
     }
 
     fn each(&self, look: &mut impl FnMut(&Client<C>)) {
         for shard in &self.shards {
-            lock(shard).iter().for_each(|(_, client)| look(client));
+            shard.lock().iter().for_each(|(_, client)| look(client));
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[cfg(test)]
