@@ -12,7 +12,7 @@ const ROOT: &str = "proto";
 /// The folder of our own package; only this is watched, so that tools beside it trigger no rebuild.
 const PACKAGE: &str = "proto/interlock/v1";
 
-/// Fields whose messages are encoded once for many streams.
+/// Message fields that are encoded once for many streams.
 const SHARED: &[&str] = &[
     ".interlock.v1.WatchJobResponse.snapshot",
     ".interlock.v1.WatchJobResponse.change",

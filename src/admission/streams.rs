@@ -21,11 +21,11 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Watches that may be open at once.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamLimits {
-    /// In all.
+    /// On the whole server.
     pub total: u32,
-    /// Of one namespace.
+    /// In one namespace.
     pub per_namespace: u32,
-    /// On one connection.
+    /// On one connection of HTTP/2.
     pub per_connection: u32,
 }
 

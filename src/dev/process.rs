@@ -110,7 +110,7 @@ fn fork(mut command: Command) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Waits without reaping first, so that nobody signals a process id that has already been given away.
+/// Waits without reaping first, so that no signal goes to a process id that was reused.
 fn reap(mut child: Child, pid: Pid, shared: &Mutex<Option<Pid>>) -> ExitStatus {
     while let Err(error) = rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
         if error != rustix::io::Errno::INTR {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-use super::{Durability, Error, Options, Postgres, Storage, database};
+use super::{DevError, Durability, Postgres, PostgresOptions, Storage, database};
 use crate::config::Host;
 
 /// The migrated database that tests get copies of.
@@ -42,7 +42,7 @@ impl TestCluster {
     ///
     /// # Errors
     /// As for [`Postgres::start`].
-    pub async fn shared() -> Result<&'static TestCluster, Error> {
+    pub async fn shared() -> Result<&'static TestCluster, DevError> {
         SHARED.get_or_try_init(|| TestCluster::own(Durability::None)).await
     }
 
@@ -50,7 +50,7 @@ impl TestCluster {
     ///
     /// # Errors
     /// As for [`Postgres::start`].
-    pub async fn own(durability: Durability) -> Result<TestCluster, Error> {
+    pub async fn own(durability: Durability) -> Result<TestCluster, DevError> {
         TestCluster::own_with(durability, &[]).await
     }
 
@@ -58,7 +58,7 @@ impl TestCluster {
     ///
     /// # Errors
     /// As for [`Postgres::start`].
-    pub async fn own_with(durability: Durability, settings: &[(&str, &str)]) -> Result<TestCluster, Error> {
+    pub async fn own_with(durability: Durability, settings: &[(&str, &str)]) -> Result<TestCluster, DevError> {
         let mut options = test_options(durability);
         options.settings.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let postgres = Postgres::start(options).await?;
@@ -79,10 +79,10 @@ impl TestCluster {
     where
         M: FnOnce(String) -> F,
         F: Future<Output = Result<(), E>>,
-        E: From<Error>,
+        E: From<DevError>,
     {
         // A connection per call: tests have runtimes of their own, and a connection does not survive its runtime.
-        let client = database::connect(&self.postgres.config_of("postgres")).await.map_err(Error::from)?;
+        let client = database::connect(&self.postgres.config_of("postgres")).await.map_err(DevError::from)?;
         self.template
             .get_or_try_init(|| async {
                 // A failed attempt may have left half a template.
@@ -102,7 +102,7 @@ impl TestCluster {
 }
 
 impl TestDatabase {
-    /// The connection URL.
+    /// Connection URL of this database.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -114,9 +114,9 @@ impl Drop for TestDatabase {
     }
 }
 
-fn test_options(durability: Durability) -> Options {
+fn test_options(durability: Durability) -> PostgresOptions {
     let host = Host::from_environment();
-    Options {
+    PostgresOptions {
         storage: Storage::Ephemeral { cache: host.cache_dir(), parent: host.temporary_dir },
         postgres_bin: host.postgres_bin,
         search_path: host.search_path,

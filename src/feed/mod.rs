@@ -67,12 +67,6 @@ pub struct FeedSettings {
     pub listen: bool,
 }
 
-impl Default for FeedSettings {
-    fn default() -> Self {
-        Self { tick: Duration::from_millis(4), keepalive: Duration::from_secs(20), conflate: true, listen: true }
-    }
-}
-
 /// What waking one watcher costs, roughly: with thousands of them ticks are longer, so that more is told at once and a
 /// crowd costs no more than a share of the machine.
 const WAKING: Duration = Duration::from_micros(5);
@@ -80,7 +74,6 @@ const WAKING: Duration = Duration::from_micros(5);
 const LONGEST_TICK: Duration = Duration::from_millis(50);
 
 /// Tells who waits on this server of commits.
-#[derive(Default)]
 pub struct Hub {
     /// How it goes about it.
     pub settings: FeedSettings,
@@ -148,7 +141,21 @@ pub struct Follower {
 impl Hub {
     /// A hub that nobody follows yet.
     pub fn new(settings: FeedSettings) -> Self {
-        Self { settings, ..Self::default() }
+        Self {
+            settings,
+            figures: Arc::default(),
+            topics: Mutex::default(),
+            dirty: Mutex::default(),
+            boards: Boards::default(),
+            holders: Holders::default(),
+            snapshots: Arc::default(),
+            matching: Matching::default(),
+            stir: Notify::new(),
+            ready: Mutex::default(),
+            ready_hint: Notify::new(),
+            grants: Notify::new(),
+            outgoing: Outgoing::default(),
+        }
     }
 
     /// Tells of a committed job: what it was before, and what changed.

@@ -40,7 +40,7 @@ const WARN_EVERY: Duration = Duration::from_secs(86_400);
 
 /// What connections are accepted with.
 #[derive(Debug)]
-pub struct Tls {
+pub struct ServerTls {
     /// None: the certificate was handed in and stays.
     files: Option<Files>,
     current: RwLock<Current>,
@@ -62,17 +62,17 @@ struct Current {
     expires: SystemTime,
 }
 
-impl Tls {
+impl ServerTls {
     /// What the settings name. None: they name no certificate.
     ///
     /// # Errors
     /// When a file cannot be read, or certificate and key do not fit each other; the message names the file.
-    pub fn from_config(config: &Config) -> anyhow::Result<Option<Arc<Tls>>> {
+    pub fn from_config(config: &Config) -> anyhow::Result<Option<Arc<ServerTls>>> {
         let (Some(certificate), Some(key)) = (&config.tls_cert, &config.tls_key) else { return Ok(None) };
         let files =
             Files { certificate: certificate.clone(), key: key.clone(), client_ca: config.tls_client_ca.clone() };
         let pem = files.read()?;
-        let tls = Tls::new(Some(files), pem)?;
+        let tls = ServerTls::new(Some(files), pem)?;
         Ok(Some(Arc::new(tls)))
     }
 
@@ -80,14 +80,14 @@ impl Tls {
     ///
     /// # Errors
     /// When they cannot be read or do not fit each other.
-    pub fn from_pem(certificate: &str, key: &str) -> anyhow::Result<Arc<Tls>> {
+    pub fn from_pem(certificate: &str, key: &str) -> anyhow::Result<Arc<ServerTls>> {
         let pem = Pem { certificate: certificate.into(), key: key.into(), client_ca: None };
-        Ok(Arc::new(Tls::new(None, pem)?))
+        Ok(Arc::new(ServerTls::new(None, pem)?))
     }
 
-    fn new(files: Option<Files>, pem: Pem) -> anyhow::Result<Tls> {
+    fn new(files: Option<Files>, pem: Pem) -> anyhow::Result<ServerTls> {
         let current = RwLock::new(Current::of(&pem)?);
-        Ok(Tls { files, current, last_pem: Mutex::new(pem) })
+        Ok(ServerTls { files, current, last_pem: Mutex::new(pem) })
     }
 
     /// When the certificate in use expires.

@@ -28,7 +28,7 @@ pub struct PoolSettings {
     /// Connections that are kept open even when idle.
     pub min_connections: usize,
     /// How long a call waits for one.
-    pub wait: Duration,
+    pub acquire_timeout: Duration,
     /// How long a command may take.
     pub command_timeout: Duration,
     /// After how many uses a connection is retired.
@@ -37,20 +37,6 @@ pub struct PoolSettings {
     pub max_idle: Duration,
     /// Reads at once; the others wait their turn before they ask for a connection.
     pub max_reads: usize,
-}
-
-impl Default for PoolSettings {
-    fn default() -> Self {
-        Self {
-            max_connections: 20,
-            min_connections: 5,
-            wait: Duration::from_secs(30),
-            command_timeout: Duration::from_secs(60),
-            max_uses: 50_000,
-            max_idle: Duration::from_secs(300),
-            max_reads: 50,
-        }
-    }
 }
 
 /// Makes the connections of a pool.
@@ -121,7 +107,7 @@ impl ReadPool {
         let pool = Pool::builder(manager)
             .max_size(settings.max_connections)
             .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(settings.wait))
+            .wait_timeout(Some(settings.acquire_timeout))
             .create_timeout(Some(CONNECT_TIMEOUT))
             .pre_recycle(Hook::sync_fn(move |_, metrics| {
                 let is_old = last_renewed.lock().is_some_and(|renewed| metrics.created < renewed);
@@ -152,7 +138,7 @@ impl ReadPool {
     }
 
     async fn get_unboxed(&self) -> Result<Reader> {
-        let wait = tokio::time::timeout(self.settings.wait, self.turns.clone().acquire_owned());
+        let wait = tokio::time::timeout(self.settings.acquire_timeout, self.turns.clone().acquire_owned());
         let Ok(Ok(turn)) = wait.await else {
             self.rejected.fetch_add(1, Ordering::Relaxed);
             return Err(overloaded());

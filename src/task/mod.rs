@@ -35,12 +35,6 @@ pub struct TaskSettings {
     pub history_days: i32,
 }
 
-impl Default for TaskSettings {
-    fn default() -> Self {
-        Self { reap_grace: Duration::from_secs(30), history_days: 30 }
-    }
-}
-
 /// What one loop did since the start.
 #[derive(Clone, Debug)]
 pub struct LoopFigures {

@@ -69,7 +69,7 @@ impl Failures {
     /// Counts one call that came from an address.
     pub(super) fn count(&self, reason: FailureReason, address: Option<IpAddr>) {
         self.counts[reason as usize].fetch_add(1, Ordering::Relaxed);
-        // Which of several addresses is named matters little, so nobody waits.
+        // Any of several addresses will do, so there is no waiting for the lock.
         if let Some(mut last) = self.last_address.try_lock() {
             *last = address.or(*last);
         }

@@ -28,7 +28,7 @@ fn buckets_are_powers_of_two() {
 #[test]
 fn quantiles_come_from_the_buckets() {
     let statistics = statistics_of_health();
-    let method = statistics.methods.find("/nobody/knows");
+    let method = statistics.methods.find("/unknown/method");
     drop(statistics.begin(method));
     let mut snapshot = only(&statistics);
     snapshot.latency = [0; BUCKETS];

@@ -33,7 +33,7 @@ use crate::figures::permits::PermitFigures;
 use crate::store::permits::WakeUp;
 use alarms::Alarms;
 use breakers::Breakers;
-pub use waits::{Signal, Wait, Waits};
+pub use waits::{Signal, Waits};
 
 /// Lines of stages that are remembered; where there are more, new stages are tried before they wait.
 const MAX_LINES: usize = 100_000;

@@ -1,6 +1,8 @@
 //! The grace after a start and after a loss of the database: what is from before is spared, and nothing else.
 
-use interlock::config::{Config, Span};
+use std::time::Duration;
+
+use interlock::config::Config;
 use interlock::proto::{self, StageSpec, StageState};
 
 use crate::harness::*;
@@ -49,7 +51,7 @@ async fn after_a_start_leases_from_before_are_spared_and_newer_ones_expire() {
     before.api.lease_for("old", 5).await;
     let renewed = before.api.lease_for("renewed", 5).await;
     let database = before.stop().await;
-    let server = Server::over(database.clone(), |config| config.reap_grace = Span::seconds(GRACE)).await;
+    let server = Server::over(database.clone(), |config| config.reap_grace = Duration::from_secs(GRACE)).await;
     database_found(&server.api, 0).await;
     are_over(&database, 2).await;
     server.api.lease_for("new", 1).await;
@@ -67,7 +69,7 @@ async fn after_a_start_permits_from_before_are_spared_and_newer_ones_expire() {
     acquire_for(&before.api, "old", 4).await;
     let renewed = acquire_for(&before.api, "renewed", 4).await;
     let database = before.stop().await;
-    let server = Server::over(database.clone(), |config| config.reap_grace = Span::seconds(GRACE)).await;
+    let server = Server::over(database.clone(), |config| config.reap_grace = Duration::from_secs(GRACE)).await;
     database_found(&server.api, 0).await;
     are_over(&database, 2).await;
     acquire_for(&server.api, "new", 1).await;
@@ -84,7 +86,7 @@ async fn after_a_start_permits_from_before_are_spared_and_newer_ones_expire() {
 async fn after_a_loss_of_the_database_leases_from_before_are_spared_and_newer_ones_expire() {
     let database = Database::fresh().await;
     let proxy = Proxy::to(&database).await;
-    let grace = |config: &mut Config| config.reap_grace = Span::seconds(GRACE);
+    let grace = |config: &mut Config| config.reap_grace = Duration::from_secs(GRACE);
     let server = Server::through(database.clone(), &proxy.url, grace).await;
     let rounds = database_found(&server.api, 0).await;
     server.api.submit(new_job("film", vec![queued("old"), queued("new")])).await;

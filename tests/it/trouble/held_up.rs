@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use interlock::config::Span;
 use interlock::proto::{self, LeaseDirective};
 use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -115,7 +114,7 @@ async fn a_held_row_holds_up_no_other_contended_rows() {
 async fn an_exhausted_pool_stops_neither_heartbeats_nor_writes() {
     let server = Server::with(|config| {
         config.pool_max = 2;
-        config.pool_wait = Span::seconds(2);
+        config.pool_acquire_timeout = Duration::from_secs(2);
     })
     .await;
     let api = &server.api;
