@@ -49,8 +49,7 @@ struct Server {
 }
 
 fn server(database: &TestDatabase) -> Server {
-    let target = Database::parse(database.url()).expect("our own URL");
-    let config = &Config::default();
+    let (target, config) = (Database::parse(database.url()).expect("our own URL"), &Config::default());
     let store = Store::new(target, config.into()).expect("a pool");
     let engine = Engine::start(store, Arc::new(Hub::new(config.into())), config.into());
     let dispatcher = Arc::new(Dispatcher::new(engine.clone()));
