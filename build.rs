@@ -15,7 +15,7 @@ const PACKAGE: &str = "proto/interlock/v1";
 /// The packages of others that ours uses. Only these and our own are watched, so that tools beside them trigger no rebuild.
 const OTHERS: &str = "proto/google";
 
-/// Fields whose messages are encoded once for many streams.
+/// Message fields that are encoded once for many streams.
 const SHARED: &[&str] = &[
     ".interlock.v1.WatchJobResponse.snapshot",
     ".interlock.v1.WatchJobResponse.change",

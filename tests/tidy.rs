@@ -73,6 +73,33 @@ const ONLY_IN: &[(&str, &[&str])] = &[
 /// Words that no code of ours says.
 const NOWHERE: &[&str] = &["todo!(", "unimplemented!(", "dbg!(", ".unwrap()", "#[ignore"];
 
+/// Type names that are still defined twice. The list only gets shorter.
+const SHARED_NAMES: &[&str] = &[
+    "Budget",
+    "Changes",
+    "Committed",
+    "Fault",
+    "Lane",
+    "Look",
+    "Mode",
+    "News",
+    "Open",
+    "Outcome",
+    "Page",
+    "Part",
+    "Place",
+    "Plan",
+    "Presence",
+    "Query",
+    "Tables",
+    "Tally",
+    "Target",
+    "Verdict",
+    "Waiter",
+    "Wake",
+    "Written",
+];
+
 /// The part of a file that is not its tests, line by line.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let end = text.lines().position(|line| line.trim() == "#[cfg(test)]").unwrap_or(usize::MAX);
@@ -175,6 +202,30 @@ fn words_stay_in_their_rooms() {
             }
         }
     }
+}
+
+/// The name of the type that a line defines for other files. None: it defines none.
+fn visible_type(line: &str) -> Option<&str> {
+    let rest = line.trim_start().strip_prefix("pub")?;
+    let rest = rest.strip_prefix('(').map_or(Some(rest), |scope| scope.split_once(')').map(|(_, rest)| rest))?;
+    let (keyword, rest) = rest.strip_prefix(' ')?.split_once(' ')?;
+    let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+    ["struct", "enum", "trait", "type"].contains(&keyword).then_some(&rest[..end])
+}
+
+#[test]
+fn a_type_name_is_defined_once() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (path, text) in files("src", "rs").into_iter().filter(|(path, _)| !is_test(path)) {
+        for (line, text) in code(&text) {
+            if let Some(name) = visible_type(text) {
+                places.entry(name.to_owned()).or_default().push(format!("{}:{line}", path.display()));
+            }
+        }
+    }
+    let twice: Vec<_> =
+        places.iter().filter(|(name, at)| at.len() > 1 && !SHARED_NAMES.contains(&name.as_str())).collect();
+    assert!(twice.is_empty(), "types with the same name: {twice:#?}");
 }
 
 #[test]

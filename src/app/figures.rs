@@ -1,4 +1,4 @@
-//! The page of all figures: what each part counts, and what is measured when somebody asks.
+//! The metrics page: counters of all parts, and values that are measured per request.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use crate::rpc::code_name;
 use crate::store::Store;
 use crate::task::BackgroundJobs;
 
-/// Resources that are named as having an open breaker; the others are only counted.
+/// Maximum number of resources with an open breaker that get a label; the others are only counted.
 const MAX_RESOURCES: usize = 50;
 /// Every second bucket of the durations of calls is shown, from 128 µs on.
 const FIRST_BUCKET: usize = 7;
 
-/// What the page is about.
+/// The parts that the page reads.
 pub(super) struct Parts {
     pub engine: Engine,
     pub store: Store,
@@ -34,7 +34,7 @@ pub(super) struct Parts {
     pub started: SystemTime,
 }
 
-/// All figures of a server.
+/// The page of a server.
 pub(super) fn page(parts: Parts) -> Page {
     let mut page = Page::default();
     let shared = parts.engine.shared().clone();

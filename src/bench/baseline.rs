@@ -28,7 +28,7 @@ use crate::domain::id::{JobKey, NamespaceId};
 use crate::proto;
 use crate::server;
 use crate::store::connection::Target;
-use permits::Permits;
+use permits::BaselinePermits;
 pub use permits::TABLES as PERMIT_TABLES;
 
 const POOL: usize = 20;
@@ -49,7 +49,7 @@ pub async fn serve(
     let pool = Pool::builder(manager).max_size(POOL).build()?;
     let routes = Routes::new(Workers(pool.clone()))
         .add_service(Records(pool.clone()))
-        .add_service(Permits(pool.clone()))
+        .add_service(BaselinePermits(pool.clone()))
         .add_service(Jobs(pool));
     let listener = TcpListener::bind(config.listen).await?;
     announce(listener.local_addr()?);

@@ -32,7 +32,7 @@ const BURST: usize = 32;
 /// Between two looks whether the slowest reader has come on.
 const PAUSE: Duration = Duration::from_micros(500);
 
-type Told = Result<proto::WatchJobResponse, Status>;
+type BroadcastItem = Result<proto::WatchJobResponse, Status>;
 
 /// Serves it until a signal.
 ///
@@ -58,7 +58,7 @@ async fn produce(sender: broadcast::Sender<proto::WatchJobResponse>) {
         }
         for _ in 0..BURST {
             version += 1;
-            // Nobody listens any more: nothing is lost.
+            // No receiver is left: nothing is lost.
             let _ = sender.send(change(version));
         }
         tokio::task::yield_now().await;
@@ -124,17 +124,17 @@ struct Watch(broadcast::Sender<proto::WatchJobResponse>);
 
 impl ServerStreamingService<proto::WatchJobRequest> for Watch {
     type Response = proto::WatchJobResponse;
-    type ResponseStream = Pin<Box<dyn Stream<Item = Told> + Send>>;
+    type ResponseStream = Pin<Box<dyn Stream<Item = BroadcastItem> + Send>>;
     type Future = BoxFuture<'static, Result<Response<Self::ResponseStream>, Status>>;
 
     fn call(&mut self, _: tonic::Request<proto::WatchJobRequest>) -> Self::Future {
         let receiver = self.0.subscribe();
         Box::pin(async move {
-            let told = stream::unfold(receiver, |mut receiver| async move {
-                let told = receiver.recv().await.map_err(|error| Status::data_loss(error.to_string()));
-                Some((told, receiver))
+            let responses = stream::unfold(receiver, |mut receiver| async move {
+                let response = receiver.recv().await.map_err(|error| Status::data_loss(error.to_string()));
+                Some((response, receiver))
             });
-            Ok(Response::new(Box::pin(told) as Self::ResponseStream))
+            Ok(Response::new(Box::pin(responses) as Self::ResponseStream))
         })
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::sync::Semaphore;
 
-use super::Settings;
+use super::BenchSettings;
 use super::address::{Address, KeyedChannel};
 use super::compare;
 use super::load::{channels, closed_loop};
@@ -30,7 +30,7 @@ const DEAF: usize = 200;
 const DEAF_WINDOW: u32 = 1_024;
 const LISTENING: usize = 20;
 const SENDING: usize = 32;
-/// Each step of progress is told to everybody, which no user needs.
+/// Merging is off: every update of progress goes to every watcher, which no user needs.
 const EVERY_STEP: &[&str] = &["serve", "--watch-conflation", "false", "--watch-streams-per-connection", "600"];
 
 /// One run: watchers of jobs, and changes per second.
@@ -43,7 +43,7 @@ struct Scene<'a> {
     rate: u32,
 }
 
-/// All runs.
+/// Runs all variants.
 pub async fn fanout(scene: &compare::Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let (settings, ours) = (scene.settings, &scene.pair.ours);
     let database_url = settings.database_url.as_deref();
@@ -80,7 +80,7 @@ pub async fn fanout(scene: &compare::Scene<'_>) -> anyhow::Result<Vec<Row>> {
 }
 
 impl Scene<'_> {
-    async fn run(self, settings: &Settings) -> anyhow::Result<Row> {
+    async fn run(self, settings: &BenchSettings) -> anyhow::Result<Row> {
         let names: Vec<String> = (0..self.jobs).map(|i| format!("{}-{i}", self.prefix)).collect();
         let mut watchers = Watchers::begin(&self.server.address, self.watchers, &names, 0).await?;
         let warm_up = Duration::from_millis(500);
@@ -103,8 +103,8 @@ impl Scene<'_> {
             memory_bytes: self.server.memory_bytes(),
             ..Row::blank(&self.name, "interlock", self.watchers)
         };
-        let (told, skipped) = (watchers.received(), watchers.skipped());
-        eprintln!("{}: {told} changes told, and {skipped} versions together with later ones", self.name);
+        let (received, skipped) = (watchers.received(), watchers.skipped());
+        eprintln!("{}: {received} changes received, {skipped} versions merged into later ones", self.name);
         watchers.end().await?;
         Ok(row)
     }
@@ -141,7 +141,7 @@ impl Scene<'_> {
 }
 
 /// What a plain broadcast delivers to as many.
-async fn limit(settings: &Settings, broadcast: &Server) -> anyhow::Result<Row> {
+async fn limit(settings: &BenchSettings, broadcast: &Server) -> anyhow::Result<Row> {
     let watchers = Watchers::begin(&broadcast.address, MANY, &["hot-0".to_owned()], 0).await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
     watchers.forget_latencies();
@@ -174,7 +174,7 @@ async fn idle(server: &Server, prefix: &str) -> anyhow::Result<Row> {
 }
 
 /// What watchers who never read cost the others: updates and news beside none and beside [`DEAF`] of them, in turn.
-async fn deaf(settings: &Settings, server: &Server, prefix: &str) -> anyhow::Result<Vec<Row>> {
+async fn deaf(settings: &BenchSettings, server: &Server, prefix: &str) -> anyhow::Result<Vec<Row>> {
     let names = [format!("{prefix}-0")];
     let mut watchers = Watchers::begin(&server.address, LISTENING, &names, 0).await?;
     let senders = channels(&server.address, SENDING).await?;

@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 
 use super::address::KeyedChannel;
 use super::baseline::PERMIT_TABLES;
-use super::compare::{Runs, Scene, Side};
+use super::compare::{ComparedSide, Runs, Scene};
 use super::load::{channels, closed_loop};
 use super::raw;
 use super::report::Row;
@@ -113,7 +113,7 @@ async fn beside_advisory(
     in_flight: usize,
 ) -> anyhow::Result<Vec<Row>> {
     let mut pairs = Vec::<Runs>::new();
-    let ours = Side::of(&scene.pair.ours, in_flight).await?;
+    let ours = ComparedSide::of(&scene.pair.ours, in_flight).await?;
     let mut fairness = Vec::new();
     for i in 0..=scene.settings.pairs {
         let run = if i == 0 { scene.settings.run.min(Duration::from_millis(500)) } else { scene.settings.run };

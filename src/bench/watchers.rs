@@ -17,7 +17,7 @@ use crate::proto::{self, watch_job_response::Update};
 const PER_CONNECTION: usize = 500;
 /// The latency of one message in so many is noted.
 const SAMPLED: u64 = 8;
-/// How finely latencies are told apart, and up to how many such steps.
+/// Resolution of the latency histogram, and its number of steps.
 const STEP_US: u64 = 20;
 const STEPS: usize = 100_000;
 /// How long it may take until all have begun, or have come to a version.
@@ -35,17 +35,17 @@ struct Link {
 }
 
 /// What all watchers count.
-pub struct Counts {
+pub struct WatchCounts {
     begun: AtomicU64,
     received: AtomicU64,
     skipped: AtomicU64,
     latencies: Vec<AtomicU64>,
 }
 
-/// Watchers at work.
+/// Running watchers.
 pub struct Watchers {
     tasks: JoinSet<anyhow::Result<()>>,
-    counts: Arc<Counts>,
+    counts: Arc<WatchCounts>,
     newest: Vec<Arc<AtomicI64>>,
 }
 
@@ -73,7 +73,7 @@ impl Watchers {
         self.counts.received.load(Ordering::Relaxed)
     }
 
-    /// Versions so far that were told together with later ones.
+    /// Versions so far that were merged into later ones.
     pub fn skipped(&self) -> u64 {
         self.counts.skipped.load(Ordering::Relaxed)
     }
@@ -110,7 +110,7 @@ impl Watchers {
         }
     }
 
-    /// Ends all.
+    /// Ends all watchers.
     pub async fn end(mut self) -> anyhow::Result<()> {
         self.check()?;
         self.tasks.shutdown().await;
@@ -128,14 +128,14 @@ impl Watchers {
     }
 }
 
-impl Default for Counts {
+impl Default for WatchCounts {
     fn default() -> Self {
         let latencies = (0..STEPS).map(|_| AtomicU64::new(0)).collect();
         Self { begun: AtomicU64::new(0), received: AtomicU64::new(0), skipped: AtomicU64::new(0), latencies }
     }
 }
 
-impl Counts {
+impl WatchCounts {
     fn note(&self, link: &Link) {
         if !self.received.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLED) {
             return;
@@ -152,7 +152,7 @@ async fn watch(
     channel: KeyedChannel,
     job_id: String,
     from: i64,
-    counts: Arc<Counts>,
+    counts: Arc<WatchCounts>,
     newest: Arc<AtomicI64>,
 ) -> anyhow::Result<()> {
     let request = proto::WatchJobRequest { job_id, from_version: from };
@@ -166,7 +166,7 @@ async fn watch(
                 // One who begins in the middle of the broadcast it is compared with takes what comes first.
                 anyhow::ensure!(
                     link.previous_version == version || version == 0,
-                    "a hole: {version} was told, then {} after {}",
+                    "a gap: {version} was received, then {} after {}",
                     link.version,
                     link.previous_version
                 );

@@ -1,4 +1,4 @@
-//! Messages as protobuf's JSON, by the descriptors that the server serves too.
+//! Messages as protobuf JSON, by the descriptors of the build.
 
 use std::sync::LazyLock;
 
@@ -18,15 +18,15 @@ fn descriptor<T: Name>() -> MessageDescriptor {
     POOL.get_message_by_name(&name).unwrap_or_else(|| panic!("{name} has a descriptor"))
 }
 
-/// A message as one line. Names are in camelCase, 64-bit numbers are strings, and what has its default is left out.
+/// A message as one line of JSON. Names are in camelCase, 64-bit numbers are strings, and default values are left out.
 ///
 /// # Errors
-/// If the message is none, which would be a bug of the server.
+/// If the bytes are not a valid message, which would be a bug of the server.
 pub fn text(message: &impl Name) -> anyhow::Result<String> {
     Ok(serde_json::to_string(&dynamic(message)?)?)
 }
 
-/// The same as a value, to be put into something larger.
+/// A message as a JSON value, to embed it.
 ///
 /// # Errors
 /// As [`text`].
@@ -34,15 +34,15 @@ pub fn value(message: &impl Name) -> anyhow::Result<serde_json::Value> {
     Ok(serde_json::to_value(dynamic(message)?)?)
 }
 
-/// By way of its bytes: fields that hold encoded messages then show what is in them.
+/// Decoded from its bytes, so that fields with encoded messages show their content.
 fn dynamic<T: Name>(message: &T) -> Result<DynamicMessage, prost::DecodeError> {
     DynamicMessage::decode(descriptor::<T>(), message.encode_to_vec().as_slice())
 }
 
-/// Reads a message out of JSON, with names in camelCase or snake_case.
+/// Reads a message from JSON, with names in camelCase or snake_case.
 ///
 /// # Errors
-/// What is wrong with it, beginning with the path to where it is, which starts at `root`.
+/// What is wrong, after the path to it, which starts at `root`.
 pub fn read<'a, T: Name + Default>(root: &str, json: impl Deserializer<'a>) -> Result<T, String> {
     let mut track = Track::new();
     let message =

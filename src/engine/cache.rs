@@ -1,11 +1,11 @@
 //! State that was last seen committed, bounded in entries and bytes. It may be stale: every commit checks the versions it rests on.
 
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::fast::RandomState;
 use lru::LruCache;
+use parking_lot::Mutex;
 
 use crate::domain::aggregate::{Aggregate, for_each_aggregate};
 use crate::domain::job::Job;
@@ -197,8 +197,8 @@ impl Cache {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Inner> {
+        self.inner.lock()
     }
 }
 

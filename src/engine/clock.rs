@@ -6,8 +6,9 @@
 //! set back, or from another host, and replaces the estimate.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::time::Timestamp;
 
@@ -91,7 +92,7 @@ impl Clock {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Reading>> {
-        self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.last.lock()
     }
 }
 

@@ -1,8 +1,9 @@
 //! Grace after a start or an outage of the database, when holders could not renew: for a while, leases and permits from before do not expire.
 //! What was granted or renewed since then expires as usual.
 
-use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::time::Timestamp;
 use crate::operation::overlay::Spared;
@@ -62,7 +63,7 @@ impl Grace {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.inner.lock()
     }
 }
 

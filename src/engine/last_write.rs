@@ -1,8 +1,8 @@
 //! When a write was last done, by which the health of the server is judged.
 
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 /// For how long a write that was done stands for those to come.
@@ -34,6 +34,6 @@ impl LastWrite {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0.lock()
     }
 }

@@ -56,23 +56,11 @@ pub struct EngineSettings {
     /// Bytes that may wait before a lane.
     pub queue_bytes: usize,
     /// How long an operation may wait there.
-    pub queue_wait: Duration,
+    pub queue_timeout: Duration,
     /// Entries of the cache.
     pub cache_entries: usize,
     /// Bytes of the cache.
     pub cache_bytes: usize,
-}
-
-impl Default for EngineSettings {
-    fn default() -> Self {
-        Self {
-            queue_operations: 8_192,
-            queue_bytes: 64 << 20,
-            queue_wait: Duration::from_secs(30),
-            cache_entries: 50_000,
-            cache_bytes: 64 << 20,
-        }
-    }
 }
 
 /// The door to all writes.
@@ -87,7 +75,7 @@ struct Lanes {
     bulk: Arc<Queue>,
     leases: Arc<Queue>,
     contended: Arc<Queue>,
-    tasks: std::sync::Mutex<Tasks>,
+    tasks: parking_lot::Mutex<Tasks>,
 }
 
 /// Lanes that run.
@@ -191,7 +179,7 @@ impl Engine {
         mut answer: oneshot::Receiver<Result<Reply>>,
         deadline: Option<Instant>,
     ) -> Result<Reply> {
-        let patience = Instant::now() + self.shared.settings.queue_wait;
+        let patience = Instant::now() + self.shared.settings.queue_timeout;
         let limit = deadline.map_or(patience, |deadline| deadline.min(patience));
         if let Ok(answer) = tokio::time::timeout_at(limit, &mut answer).await {
             return answer.unwrap_or(Err(Error::OutcomeUnknown));
@@ -206,7 +194,7 @@ impl Engine {
             });
         }
         // A lane has it. It will be answered, but perhaps not for this caller.
-        let last = deadline.unwrap_or(patience + self.shared.settings.queue_wait);
+        let last = deadline.unwrap_or(patience + self.shared.settings.queue_timeout);
         match tokio::time::timeout_at(last, answer).await {
             Ok(answer) => answer.unwrap_or(Err(Error::OutcomeUnknown)),
             Err(_) => Err(Error::DeadlineExceeded(WriteOutcome::Unknown)),
@@ -248,7 +236,7 @@ impl Engine {
 
     /// Takes no new operations, finishes those it has, and ends.
     pub async fn drain(&self) {
-        let tasks = std::mem::take(&mut *self.lanes.tasks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        let tasks = std::mem::take(&mut *self.lanes.tasks.lock());
         self.lanes.main.close();
         self.lanes.bulk.close();
         self.lanes.leases.close();

@@ -9,10 +9,10 @@ mod pending;
 mod share;
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use foldhash::HashSet;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::group::{MAX_GROUP_BYTES, MAX_GROUP_OPERATIONS};
@@ -243,7 +243,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.inner.lock()
     }
 }
 

@@ -1,9 +1,9 @@
 //! Keys of which something was seen lately, forgotten by themselves.
 
-use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::operation::overlay::Key;
 
@@ -65,7 +65,7 @@ impl Recent {
     }
 
     fn lock(&self) -> MutexGuard<'_, Marked> {
-        self.marked.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.marked.lock()
     }
 }
 

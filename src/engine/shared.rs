@@ -1,7 +1,9 @@
 //! What the lanes have in common: the cache, the clock, who is contended, and what is counted.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::EngineSettings;
 use super::cache::Cache;
@@ -101,6 +103,6 @@ impl Rivals {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.seen.lock()
     }
 }

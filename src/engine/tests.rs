@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::Engine;
 use super::dispatcher::{Dispatcher, Leased, Poll, PollEnd};
-use super::{Engine, EngineSettings};
+use crate::config::Config;
 use crate::dev::TestDatabase;
 use crate::domain::audit::Actor;
 use crate::domain::field_op::{FieldChange, FieldOp};
@@ -37,7 +38,6 @@ use crate::rpc::convert::path::Path;
 use crate::rpc::convert::submit;
 use crate::store::Store;
 use crate::store::connection::{Client, Target as Database};
-use crate::store::pool::PoolSettings;
 use crate::store::tests::database;
 
 const DEFAULT: NamespaceId = NamespaceId(1);
@@ -49,9 +49,9 @@ struct Server {
 }
 
 fn server(database: &TestDatabase) -> Server {
-    let target = Database::parse(database.url()).expect("our own URL");
-    let store = Store::new(target, PoolSettings::default()).expect("a pool");
-    let engine = Engine::start(store, Arc::new(Hub::default()), EngineSettings::default());
+    let (target, config) = (Database::parse(database.url()).expect("our own URL"), &Config::default());
+    let store = Store::new(target, config.into()).expect("a pool");
+    let engine = Engine::start(store, Arc::new(Hub::new(config.into())), config.into());
     let dispatcher = Arc::new(Dispatcher::new(engine.clone()));
     let shutdown = CancellationToken::new();
     tokio::spawn(dispatcher.clone().run(shutdown.clone()));

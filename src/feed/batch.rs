@@ -5,13 +5,13 @@
 
 use std::collections::VecDeque;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use foldhash::HashMap;
 use futures::future::join_all;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::lock;
 use crate::error::{Error, Result};
 
 /// Maximum number of reads at once.
@@ -86,7 +86,7 @@ where
         let mut answers = Vec::with_capacity(keys.len());
         let mut readers = Vec::new();
         {
-            let mut queue = lock(&self.queue);
+            let mut queue = self.queue.lock();
             for key in keys {
                 let (sender, receiver) = oneshot::channel();
                 answers.push(receiver);
@@ -146,7 +146,7 @@ where
         F: Future<Output = Result<HashMap<K, V>>>,
     {
         loop {
-            let mut taken = lock(&self.batch.queue).take(self.batch.max_keys);
+            let mut taken = self.batch.queue.lock().take(self.batch.max_keys);
             if taken.is_empty() {
                 self.is_done = true;
                 return;
@@ -172,7 +172,7 @@ impl<K, V> Drop for BatchReader<K, V> {
         if self.is_done {
             return;
         }
-        let mut queue = lock(&self.batch.queue);
+        let mut queue = self.batch.queue.lock();
         queue.readers -= 1;
         if queue.readers == 0 {
             // These would never be read. Without their senders, the callers get STORE_UNAVAILABLE.
@@ -226,7 +226,7 @@ mod tests {
         let (count, keys) = (reads.0.load(Ordering::Relaxed), reads.1.load(Ordering::Relaxed));
         assert!(count <= 500 / MAX_KEYS + MAX_READS + 1, "{count} reads");
         assert_eq!(keys, 500, "a key asked for twice is read once");
-        assert_eq!(lock(&batch.queue).readers, 0);
+        assert_eq!(batch.queue.lock().readers, 0);
     }
 
     #[tokio::test]
@@ -238,7 +238,7 @@ mod tests {
             tokio::spawn(async move { batch.ask(key, reads).await })
         };
         let gone: Vec<_> = (0..1_000).map(ask).collect();
-        while lock(&batch.queue).order.len() < 1_000 - MAX_READS * MAX_KEYS {
+        while batch.queue.lock().order.len() < 1_000 - MAX_READS * MAX_KEYS {
             tokio::task::yield_now().await;
         }
         gone.iter().for_each(tokio::task::JoinHandle::abort);
@@ -255,7 +255,7 @@ mod tests {
         let panics = |_: Vec<u32>| async { panic!("a fault") };
         let asked = [batch.ask(1, panics), batch.ask(2, panics)];
         assert!(join_all(asked).await.iter().all(|answer| *answer == Err(Error::StoreUnavailable)));
-        assert_eq!(lock(&batch.queue).readers, 0);
+        assert_eq!(batch.queue.lock().readers, 0);
         assert_eq!(batch.ask(1, |_| async { Ok(HashMap::default()) }).await, Ok(None));
     }
 }

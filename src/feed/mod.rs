@@ -19,7 +19,8 @@ mod peers;
 mod shared_read;
 
 use foldhash::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
+use parking_lot::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -60,12 +61,6 @@ pub struct FeedSettings {
     pub conflate: bool,
     /// Whether servers send each other hints of commits (LISTEN and NOTIFY). If not, they find commits of others by polls.
     pub listen: bool,
-}
-
-impl Default for FeedSettings {
-    fn default() -> Self {
-        Self { tick: Duration::from_millis(4), keepalive: Duration::from_secs(20), conflate: true, listen: true }
-    }
 }
 
 /// Approximate cost of waking one watch. With thousands of them ticks are longer, so that they take no more than a share of the machine.
@@ -229,7 +224,7 @@ impl Hub {
     /// Publishes queues with stages that became ready without a commit of this server, or were ready before.
     pub fn publish_ready(&self, queues: Vec<QueueKey>) {
         if !queues.is_empty() {
-            lock(&self.ready).extend(queues);
+            self.ready.lock().extend(queues);
             self.ready_added.notify_one();
         }
     }
@@ -248,7 +243,7 @@ impl Hub {
     pub async fn ready(&self) -> HashSet<QueueKey> {
         loop {
             let added = self.ready_added.notified();
-            let ready = std::mem::take(&mut *lock(&self.ready));
+            let ready = std::mem::take(&mut *self.ready.lock());
             if !ready.is_empty() {
                 return ready;
             }
@@ -293,6 +288,5 @@ impl Hub {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,11 @@
 //! One read for all watches that ask for the same thing at the same time.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt, Shared, WeakShared};
+use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::lock;
 use crate::error::{Error, Result};
 
 /// Reads of the same thing. A result is shared by all requests from before its read began, so none of them gets a result older than itself;
@@ -59,7 +59,7 @@ impl<T: Clone + Send + Sync + 'static> SharedRead<T> {
     where
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let mut reads = lock(&self.reads);
+        let mut reads = self.reads.lock();
         if let Some(next) = awaited(&reads.next) {
             return next;
         }
@@ -69,7 +69,7 @@ impl<T: Clone + Send + Sync + 'static> SharedRead<T> {
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             if let Some(before) = before {
                 let _answer = before.await;
-                let mut reads = lock(&this.reads);
+                let mut reads = this.reads.lock();
                 reads.running = reads.next.take();
             }
             read().await
@@ -120,7 +120,7 @@ mod tests {
         let all = futures::future::join_all((0..100).map(|_| ask())).await;
         assert_eq!((all[0], all[1], all[99]), (1, 2, 2));
         assert_eq!(ask().await, 3);
-        assert!(awaited(&lock(&shared.reads).running).is_none(), "no result is kept after its last caller");
+        assert!(awaited(&shared.reads.lock().running).is_none(), "no result is kept after its last caller");
     }
 
     #[tokio::test]
@@ -152,7 +152,7 @@ mod tests {
         let read = {
             let began = began.clone();
             move || {
-                let (began, dropped) = (began.clone(), Dropped(lock(&tell).take()));
+                let (began, dropped) = (began.clone(), Dropped(tell.lock().take()));
                 async move {
                     let _dropped = dropped;
                     began.notify_one();

@@ -1,7 +1,8 @@
 //! Figures of the database: connections, and whether it accepts writes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::{Counter, Gauge, Page};
 
@@ -59,17 +60,17 @@ impl DatabaseFigures {
 
     /// Remembers the last error of Postgres or the driver for the log.
     pub fn note(&self, why: &dyn std::fmt::Display) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_string());
+        *self.trouble.lock() = Some(why.to_string());
     }
 
     /// The last error. None: there is none since the last one was forgotten.
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.trouble.lock().clone()
     }
 
     /// Forgets the last error.
     pub fn forget_trouble(&self) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.trouble.lock() = None;
     }
 
     /// Adds the figures to a page.

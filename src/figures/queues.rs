@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
+use parking_lot::{Mutex, RwLock};
 
 use super::kinds::COARSE;
 use super::page::Samples;
@@ -150,7 +151,7 @@ impl Queues {
         if read(&self.each).len() >= MAX_QUEUES {
             return self.other.clone();
         }
-        let mut each = self.each.write().unwrap_or_else(PoisonError::into_inner);
+        let mut each = self.each.write();
         if each.len() >= MAX_QUEUES && !each.contains_key(&key) {
             return self.other.clone();
         }
@@ -169,7 +170,7 @@ impl Queues {
 
     /// Sets the names of namespaces.
     pub fn name(&self, namespaces: impl IntoIterator<Item = (NamespaceId, String)>) {
-        self.names.write().unwrap_or_else(PoisonError::into_inner).extend(namespaces);
+        self.names.write().extend(namespaces);
     }
 
     /// The name of a namespace. None: it is not known.
@@ -180,7 +181,7 @@ impl Queues {
     /// Sets the counts of ready stages, of at most [`MAX_QUEUES`] queues.
     pub fn note_ready(&self, mut ready: Vec<ReadyQueue>) {
         ready.truncate(MAX_QUEUES);
-        *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), ready));
+        *self.ready.lock() = Some((Instant::now(), ready));
     }
 
     /// Writes the figures. Queues of the same name are added up: a namespace can be created again under its name.
@@ -208,7 +209,7 @@ impl Queues {
                 ([("namespace", &**namespace), ("queue", &**queue)], figures.ready_waits.read())
             });
         samples.histograms("ready_wait", "How long stages were ready before they were leased, by queue", waits)?;
-        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ready = self.ready.lock().clone();
         let ready = ready.filter(|(noted, _)| noted.elapsed() < SHOWN_FOR).map_or_else(Vec::new, |(_, ready)| ready);
         let mut merged: BTreeMap<(String, String), (u64, Duration)> = BTreeMap::new();
         for queue in ready {
@@ -257,8 +258,8 @@ fn label(name: &str) -> String {
     format!("{}…{hash:08x}", &name[..end])
 }
 
-fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
+fn read<T>(lock: &RwLock<T>) -> parking_lot::RwLockReadGuard<'_, T> {
+    lock.read()
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Bounds the log lines that callers can cause: a few in each interval, with the number of those left out.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Length of an interval.
@@ -43,7 +42,7 @@ impl Sparse {
     }
 
     fn pass_at(&self, now: Instant) -> Option<u64> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         if state.is_over(now) {
             (state.began, state.passed) = (Some(now), 0);
         }
@@ -56,7 +55,7 @@ impl Sparse {
     }
 
     fn take_suppressed_at(&self, now: Instant) -> Option<u64> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         (state.suppressed > 0 && state.is_over(now)).then(|| std::mem::take(&mut state.suppressed))
     }
 }

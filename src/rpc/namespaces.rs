@@ -5,10 +5,10 @@
 //! [`ABSENT`] only. The memory never holds more than [`MAX_ENTRIES`] names, whatever strangers ask for.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::id::{Name, NamespaceId};
 use crate::domain::refusal::Refusal;
@@ -93,7 +93,7 @@ impl Namespaces {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.known.lock()
     }
 }
 

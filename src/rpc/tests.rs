@@ -22,11 +22,12 @@ use super::worker_service::WorkerRpcs;
 use super::{Namespaces, Services};
 use crate::admission::UntilSent;
 use crate::admission::{ClientRates, Methods, RateLimiter, Statistics, protocol_errors};
+use crate::config::Config;
 use crate::dev::TestDatabase;
 use crate::domain::id::NamespaceId;
 use crate::domain::record::{Record, RecordKey};
+use crate::engine::Engine;
 use crate::engine::dispatcher::Dispatcher;
-use crate::engine::{Engine, EngineSettings};
 use crate::feed::{Feed, FeedSettings, Hub};
 use crate::operation::overlay::Key;
 use crate::proto::admin_service_server::AdminService as _;
@@ -36,9 +37,8 @@ use crate::proto::worker_service_server::WorkerService as _;
 use crate::proto::*;
 use crate::store::Store;
 use crate::store::connection::Target;
-use crate::store::pool::PoolSettings;
 use crate::store::tests::database;
-use crate::task::{BackgroundJobs, TaskSettings};
+use crate::task::BackgroundJobs;
 
 struct Server {
     services: Arc<Services>,
@@ -51,22 +51,22 @@ struct Server {
 }
 
 async fn server() -> Server {
-    server_with(FeedSettings::default()).await
+    server_with((&Config::default()).into()).await
 }
 
 async fn server_with(settings: FeedSettings) -> Server {
     let database = database().await;
-    let store = Store::new(Target::parse(database.url()).expect("our own URL"), PoolSettings::default());
+    let store = Store::new(Target::parse(database.url()).expect("our own URL"), (&Config::default()).into());
     let store = store.expect("a pool");
     let hub = Arc::new(Hub::new(settings));
     let feed = Feed::start(&hub, &store);
-    let engine = Engine::start(store.clone(), hub.clone(), EngineSettings::default());
+    let engine = Engine::start(store.clone(), hub.clone(), (&Config::default()).into());
     let dispatcher = Arc::new(Dispatcher::new(engine.clone()));
     let shutdown = CancellationToken::new();
     tokio::spawn(dispatcher.clone().run(shutdown.clone()));
     let methods = Methods::from_descriptors(&[FILE_DESCRIPTOR_SET]).expect("our own descriptors");
     let services = Arc::new(Services {
-        loops: Arc::new(BackgroundJobs::start(&engine, TaskSettings::default(), &shutdown)),
+        loops: Arc::new(BackgroundJobs::start(&engine, (&Config::default()).into(), &shutdown)),
         namespaces: Arc::new(Namespaces::new(store.clone())),
         statistics: Arc::new(Statistics::new(methods)),
         rate_limiter: Arc::new(RateLimiter::new(ClientRates::default())),
@@ -352,7 +352,7 @@ async fn a_message_that_is_nested_too_deep_is_the_callers_mistake() {
 async fn a_watch_sends_a_deletion_even_if_the_cache_gets_the_deleted_record_back() {
     // Watchers look into memory this long after they were woken.
     let tick = Duration::from_millis(50);
-    let server = server_with(FeedSettings { tick, ..FeedSettings::default() }).await;
+    let server = server_with(FeedSettings { tick, ..FeedSettings::from(&Config::default()) }).await;
     let records = RecordRpcs(server.services.clone());
     let (collection, record_id) = (String::from("films"), String::from("metropolis"));
     let update = UpdateRecordRequest {

@@ -10,6 +10,7 @@ use super::migrate::{migrate, migrate_to};
 use super::pool::PoolSettings;
 use super::ready::HeadRange;
 use super::table::{JOBS, RECORDS, RESOURCES};
+use crate::config::Config;
 use crate::dev::{Durability, TestCluster, TestDatabase};
 use crate::domain::id::NamespaceId;
 use crate::domain::ready::{Place, ReadyStage};
@@ -19,7 +20,7 @@ pub(crate) async fn database() -> TestDatabase {
     let cluster = TestCluster::shared().await.expect("Postgres starts");
     let migrated = |url: String| async move {
         migrate(&Target::parse(&url).expect("our own URL")).await.expect("the migrations run");
-        Ok::<(), crate::dev::Error>(())
+        Ok::<(), crate::dev::DevError>(())
     };
     cluster.database(migrated).await.expect("a copy of the template")
 }
@@ -82,7 +83,11 @@ async fn explained_errors_contain_what_postgres_returned() {
 async fn credentials_are_read_while_all_other_connections_are_in_use() {
     let database = database().await;
     let target = Target::parse(database.url()).expect("our own URL");
-    let few = PoolSettings { max_connections: 2, wait: Duration::from_millis(100), ..PoolSettings::default() };
+    let few = PoolSettings {
+        max_connections: 2,
+        acquire_timeout: Duration::from_millis(100),
+        ..PoolSettings::from(&Config::default())
+    };
     let store = Store::new(target, few).expect("a pool");
     let mut held = Vec::new();
     for pool in [&store.reads, &store.repeats, &store.reserved] {
@@ -121,7 +126,7 @@ async fn migration_7_stops_timeouts_of_paused_jobs_and_marks_stages_that_are_lea
     let cluster = TestCluster::own(Durability::None).await.expect("Postgres starts");
     let sixth = |url: String| async move {
         migrate_to(&Target::parse(&url).expect("our own URL"), 6).await;
-        Ok::<(), crate::dev::Error>(())
+        Ok::<(), crate::dev::DevError>(())
     };
     let database = cluster.database(sixth).await.expect("a copy of the template");
     let target = Target::parse(database.url()).expect("our own URL");
@@ -143,7 +148,7 @@ async fn migration_13_keeps_ready_stages_that_were_reserved() {
     let cluster = TestCluster::own(Durability::None).await.expect("Postgres starts");
     let twelfth = |url: String| async move {
         migrate_to(&Target::parse(&url).expect("our own URL"), 12).await;
-        Ok::<(), crate::dev::Error>(())
+        Ok::<(), crate::dev::DevError>(())
     };
     let database = cluster.database(twelfth).await.expect("a copy of the template");
     let target = Target::parse(database.url()).expect("our own URL");
@@ -153,7 +158,7 @@ async fn migration_13_keeps_ready_stages_that_were_reserved() {
         FROM generate_series(0, 9) no, (VALUES (gen_random_uuid())) v(by)";
     client.batch_execute(rows).await.expect("rows of the twelfth version");
     migrate(&target).await.expect("the migrations run");
-    let store = Store::new(target.clone(), PoolSettings::default()).expect("a pool");
+    let store = Store::new(target.clone(), (&Config::default()).into()).expect("a pool");
     let from = Place::FRONT;
     let range = HeadRange { namespace: NamespaceId(1), queue: "default".into(), alone: false, from, limit: 100 };
     let found = store.ready_heads(&[range]).await.expect("a read").remove(0);
@@ -166,7 +171,7 @@ async fn migration_13_keeps_ready_stages_that_were_reserved() {
 async fn partition_changes_do_not_wait_for_a_long_read_of_history() {
     let database = database().await;
     let target = Target::parse(database.url()).expect("our own URL");
-    let store = Store::new(target.clone(), PoolSettings::default()).expect("a pool");
+    let store = Store::new(target.clone(), (&Config::default()).into()).expect("a pool");
     let client = target.connect("").await.expect("Postgres listens");
     let last = "SELECT 'job_events_' || to_char((now() AT TIME ZONE 'UTC') + interval '7 days', 'YYYYMMDD')";
     let last: String = client.query_one(last, &[]).await.expect("a name").get(0);

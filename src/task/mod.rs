@@ -14,10 +14,11 @@ mod lines;
 mod permits;
 mod step_back;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -34,12 +35,6 @@ pub struct TaskSettings {
     pub reap_grace: Duration,
     /// Days for which history is kept.
     pub history_days: i32,
-}
-
-impl Default for TaskSettings {
-    fn default() -> Self {
-        Self { reap_grace: Duration::from_secs(30), history_days: 30 }
-    }
 }
 
 /// Counts of one background job since the server started.
@@ -138,7 +133,7 @@ impl BackgroundJobs {
                 {}
             }
         });
-        self.tasks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(task);
+        self.tasks.lock().push(task);
     }
 
     /// The counts of each job.
@@ -148,7 +143,7 @@ impl BackgroundJobs {
 
     /// Waits until all jobs have ended, which they do after `shutdown` is cancelled.
     pub async fn ended(&self) {
-        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        let tasks = std::mem::take(&mut *self.tasks.lock());
         for task in tasks {
             let _ended = task.await;
         }

@@ -7,11 +7,11 @@
 //! **Invariants.** Bounded in queues, stages and notes; what is dropped is read again. Nothing rests on a head: the lease operation proves its job.
 
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use foldhash::{HashMap, HashSet};
 use lru::LruCache;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -163,7 +163,7 @@ impl Heads {
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.inner.lock()
     }
 }
 

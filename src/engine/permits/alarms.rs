@@ -1,12 +1,11 @@
 //! Moments at which something happens to a resource by itself that somebody waits for.
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
 
 use foldhash::HashMap;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::lock;
 use crate::domain::permit::ResourceKey;
 use crate::domain::time::Timestamp;
 
@@ -26,7 +25,7 @@ struct Inner {
 impl Alarms {
     /// Sets the alarm of a resource anew, or none.
     pub fn set(&self, key: ResourceKey, at: Option<Timestamp>) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         let before = match at {
             Some(at) => inner.by_key.insert(key, at),
             None => inner.by_key.remove(&key),
@@ -48,12 +47,12 @@ impl Alarms {
 
     /// The first alarm.
     pub fn first(&self) -> Option<Timestamp> {
-        lock(&self.inner).by_time.first().map(|(at, _)| *at)
+        self.inner.lock().by_time.first().map(|(at, _)| *at)
     }
 
     /// Takes the alarms that are due, so many at most.
     pub fn take_due(&self, now: Timestamp, most: usize) -> Vec<ResourceKey> {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         let mut due = Vec::new();
         while due.len() < most
             && let Some((at, key)) = inner.by_time.first().copied()

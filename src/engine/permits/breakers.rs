@@ -1,8 +1,7 @@
 //! Circuit breakers that are not closed, as far as commits of this server know.
 
-use std::sync::{Mutex, MutexGuard};
-
 use foldhash::HashMap;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::id::Name;
 use crate::domain::permit::ResourceKey;
@@ -39,7 +38,7 @@ impl Breakers {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ResourceKey, Name>> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0.lock()
     }
 }
 

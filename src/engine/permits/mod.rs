@@ -12,10 +12,11 @@ pub mod keeper;
 mod waits;
 
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use foldhash::{HashMap, HashSet};
 use lru::LruCache;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -32,7 +33,7 @@ use crate::operation::overlay::Spared;
 use crate::store::permits::WakeUp;
 use alarms::Alarms;
 use breakers::Breakers;
-pub use waits::{Signal, Wait, Waits};
+pub use waits::{Signal, Waits};
 
 /// Lines of stages that are remembered; where there are more, new stages are tried before they wait.
 const MAX_LINES: usize = 100_000;
@@ -90,7 +91,7 @@ impl Permits {
     /// Says which servers are there at a moment, and whether one of them is older than jobs in one row.
     pub fn set_servers(&self, mut servers: HashSet<Uuid>, has_older: bool, now: Timestamp) {
         servers.insert(self.server);
-        let mut cluster = lock(&self.cluster);
+        let mut cluster = self.cluster.lock();
         cluster.as_of = Some(now);
         cluster.has_older_servers = has_older;
         if *cluster.servers != servers {
@@ -100,12 +101,12 @@ impl Permits {
 
     /// The servers that are there, this one among them.
     pub fn servers(&self) -> Arc<HashSet<Uuid>> {
-        lock(&self.cluster).servers.clone()
+        self.cluster.lock().servers.clone()
     }
 
     /// Whether other servers are there.
     pub fn has_others(&self) -> bool {
-        lock(&self.cluster).servers.len() > 1
+        self.cluster.lock().servers.len() > 1
     }
 
     /// Notes a committed resource: what it was before, and what it is now.
@@ -132,18 +133,18 @@ impl Permits {
         self.count(before, after);
         self.note_breaker(before, after, now);
         if let Some(wake_up) = wake_up(before.and_then(|before| before.state.stages), after, now) {
-            lock(&self.wake_ups).insert(key, wake_up);
+            self.wake_ups.lock().insert(key, wake_up);
             self.has_wake_ups.notify_one();
         }
     }
 
     /// Whether stages wait for a resource, as far as commits of this server know.
     pub fn has_line(&self, key: &ResourceKey) -> bool {
-        lock(&self.lines).contains(key)
+        self.lines.lock().contains(key)
     }
 
     fn note_line(&self, key: ResourceKey, is_there: bool) {
-        let mut lines = lock(&self.lines);
+        let mut lines = self.lines.lock();
         if !is_there {
             lines.remove(&key);
         } else if lines.len() < MAX_LINES {
@@ -153,7 +154,7 @@ impl Permits {
 
     /// Notes that a resource holds up a stage: others that need it can wait in its line without being tried.
     pub fn holds_up_stages(&self, key: ResourceKey) {
-        lock(&self.joining).insert(key);
+        self.joining.lock().insert(key);
         self.has_joining.notify_one();
     }
 
@@ -210,20 +211,20 @@ impl Permits {
     pub fn denied(&self, key: ResourceKey, reason: BlockReason) {
         let place = reason as usize - 1;
         self.figures.denied.at(place).inc();
-        lock(&self.denials).get_or_insert_mut(key, Default::default)[place] += 1;
+        self.denials.lock().get_or_insert_mut(key, Default::default)[place] += 1;
     }
 
     /// The denials of a resource by this server, in the order of [`BlockReason::ALL`].
     pub fn denials(&self, key: &ResourceKey) -> [u64; BlockReason::ALL.len()] {
-        lock(&self.denials).peek(key).copied().unwrap_or_default()
+        self.denials.lock().peek(key).copied().unwrap_or_default()
     }
 
     fn take_wake_ups(&self) -> HashMap<ResourceKey, WakeUp> {
-        std::mem::take(&mut *lock(&self.wake_ups))
+        std::mem::take(&mut *self.wake_ups.lock())
     }
 
     fn take_joining(&self) -> Vec<ResourceKey> {
-        std::mem::take(&mut *lock(&self.joining)).into_iter().collect()
+        std::mem::take(&mut *self.joining.lock()).into_iter().collect()
     }
 }
 
@@ -246,8 +247,4 @@ impl Default for Permits {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

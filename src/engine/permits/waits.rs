@@ -1,13 +1,13 @@
 //! Callers who wait here for permits.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use foldhash::HashMap;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::lock;
 use crate::domain::permit::resource::Resource;
 use crate::domain::permit::{Granted, Permit, ResourceKey};
 
@@ -46,7 +46,7 @@ impl Waits {
     pub fn begin(self: &Arc<Self>, id: Uuid, resources: Vec<ResourceKey>) -> Wait {
         // One grant and one look: whoever was told to look sees all that came before.
         let (signal, heard) = mpsc::channel(2);
-        lock(&self.waiting).insert(id, Waiting { resources, granted: Vec::new(), signal });
+        self.waiting.lock().insert(id, Waiting { resources, granted: Vec::new(), signal });
         self.count.fetch_add(1, Ordering::Release);
         Wait { waits: self.clone(), id, heard }
     }
@@ -63,7 +63,7 @@ impl Waits {
 
     /// A permit was granted at one resource; whoever waits for it is told when that is so at all.
     pub fn granted(&self, resource: &Resource, permit: &Permit) {
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = self.waiting.lock();
         let Some(waits) = waiting.get_mut(&permit.id) else { return };
         waits.granted.push(Granted {
             key: resource.key,
@@ -80,14 +80,14 @@ impl Waits {
 
     /// Somebody has to look what became of its wish.
     pub fn look(&self, id: &Uuid) {
-        if let Some(waits) = lock(&self.waiting).get(id) {
+        if let Some(waits) = self.waiting.lock().get(id) {
             let _full = waits.signal.try_send(Signal::Look);
         }
     }
 
     /// All that are waited for, with the first resource of each.
     pub fn all(&self) -> Vec<(ResourceKey, Uuid)> {
-        let waiting = lock(&self.waiting);
+        let waiting = self.waiting.lock();
         waiting.iter().filter_map(|(id, waits)| Some((*waits.resources.first()?, *id))).collect()
     }
 }
@@ -102,7 +102,7 @@ impl Wait {
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        lock(&self.waits.waiting).remove(&self.id);
+        self.waits.waiting.lock().remove(&self.id);
         self.waits.count.fetch_sub(1, Ordering::Release);
     }
 }

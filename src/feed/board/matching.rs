@@ -1,9 +1,10 @@
 //! Lists the jobs that match a filter, once for all watches with that filter which need the list at the same time.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 use foldhash::HashMap;
+use parking_lot::Mutex;
 
 use super::watcher::MAX_JOBS;
 use crate::domain::id::{JobKey, NamespaceId};
@@ -11,7 +12,6 @@ use crate::domain::job::Job;
 use crate::domain::query::{JobFilter, JobOrder, JobQuery, OrderField};
 use crate::domain::refusal::Refusal;
 use crate::error::Result;
-use crate::feed::lock;
 use crate::feed::shared_read::SharedRead;
 use crate::store::Store;
 
@@ -46,7 +46,7 @@ impl MatchingJobs {
     }
 
     fn list(&self, namespace: NamespaceId, filter: &JobFilter) -> Arc<SharedRead<ListedJobs>> {
-        let mut lists = lock(&self.lists);
+        let mut lists = self.lists.lock();
         lists.retain(|_, list| list.strong_count() > 0);
         if let Some(list) = lists.get(&(namespace, filter.clone())).and_then(Weak::upgrade) {
             return list;

@@ -8,12 +8,12 @@ pub mod watcher;
 use foldhash::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
+use parking_lot::Mutex;
 
 use lru::LruCache;
 use tokio::sync::Notify;
 
-use super::lock;
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::Job;
 use crate::domain::time::Timestamp;
@@ -66,12 +66,12 @@ impl Boards {
     /// Adds the board of a watch. It is removed when the watch drops it.
     pub fn add(&self, namespace: NamespaceId) -> Arc<Board> {
         let board = Arc::new(Board { namespace, pending: Mutex::default(), filled: Notify::new() });
-        let mut all = lock(&self.all);
+        let mut all = self.all.lock();
         all.retain(|_, board| board.strong_count() > 0);
         if all.is_empty() {
             // Nothing was published since the last board was removed, and what was pending was for that one.
-            *lock(&self.pending) = PendingChanges::default();
-            *lock(&self.seen) = None;
+            *self.pending.lock() = PendingChanges::default();
+            *self.seen.lock() = None;
         }
         all.insert(self.numbers.fetch_add(1, Ordering::Relaxed), Arc::downgrade(&board));
         self.count.store(all.len(), Ordering::Release);
@@ -86,19 +86,19 @@ impl Boards {
         if job.is_some_and(|job| !self.is_newer(job)) {
             return false;
         }
-        lock(&self.pending).add(key, job.cloned());
+        self.pending.lock().add(key, job.cloned());
         true
     }
 
     /// The newest published revision of a job. 0: none is remembered.
     pub fn seen(&self, key: &JobKey) -> i64 {
-        let seen = lock(&self.seen);
+        let seen = self.seen.lock();
         seen.as_ref().and_then(|seen| seen.peek(key)).map_or(0, |(_, revision)| *revision)
     }
 
     /// Whether a job is newer than what was published of it: lanes and polls publish in any order.
     fn is_newer(&self, job: &Job) -> bool {
-        let mut seen = lock(&self.seen);
+        let mut seen = self.seen.lock();
         let seen = seen.get_or_insert_with(|| LruCache::new(NonZeroUsize::new(MAX_SEEN).unwrap_or(NonZeroUsize::MIN)));
         let state = (job.meta.create_time, job.revision);
         let is_newer = seen.get(&job.key).is_none_or(|known| *known < state);
@@ -113,13 +113,13 @@ impl Boards {
         if self.is_empty() {
             return false;
         }
-        lock(&self.pending).overflowed = true;
+        self.pending.lock().overflowed = true;
         true
     }
 
     /// Whether a namespace has boards.
     pub fn has(&self, namespace: NamespaceId) -> bool {
-        self.count.load(Ordering::Acquire) > 0 && lock(&self.all).values().any(|board| is_of(board, namespace))
+        self.count.load(Ordering::Acquire) > 0 && self.all.lock().values().any(|board| is_of(board, namespace))
     }
 
     /// Whether there are no boards.
@@ -132,11 +132,11 @@ impl Boards {
         if self.is_empty() {
             return;
         }
-        let pending = std::mem::take(&mut *lock(&self.pending));
+        let pending = std::mem::take(&mut *self.pending.lock());
         if pending.changed.is_empty() && !pending.overflowed {
             return;
         }
-        let mut all = lock(&self.all);
+        let mut all = self.all.lock();
         all.retain(|_, board| board.strong_count() > 0);
         self.count.store(all.len(), Ordering::Release);
         for board in all.values().filter_map(Weak::upgrade) {
@@ -164,7 +164,7 @@ impl PendingChanges {
 
 impl Board {
     fn add(&self, changes: &PendingChanges) {
-        let mut pending = lock(&self.pending);
+        let mut pending = self.pending.lock();
         pending.overflowed |= changes.overflowed;
         for (key, job) in changes.changed.iter().filter(|(key, _)| key.namespace == self.namespace) {
             pending.add(*key, job.clone());
@@ -180,7 +180,7 @@ impl Board {
     pub async fn changed(&self) -> BoardChanges {
         loop {
             {
-                let mut pending = lock(&self.pending);
+                let mut pending = self.pending.lock();
                 if std::mem::take(&mut pending.overflowed) {
                     pending.changed.clear();
                     return BoardChanges::All;

@@ -1,7 +1,8 @@
 //! The keys of one kind that are followed on this server, each with its newest published version and the watches that follow it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use parking_lot::Mutex;
 
 use foldhash::{HashMap, HashSet};
 use tokio::sync::Notify;
@@ -9,7 +10,6 @@ use tokio::sync::Notify;
 use super::{FollowedKind, StateRead, StateVersion};
 use crate::error::Result;
 use crate::feed::batch::Batch;
-use crate::feed::lock;
 use crate::store::Store;
 
 /// Bytes of published states that are held for watches, for each kind. Beyond that, watches read what was published from the database.
@@ -76,7 +76,7 @@ impl<K: FollowedKind> Followers<K> {
     /// Begins to follow keys.
     pub(super) fn follow(self: &Arc<Self>, keys: Vec<K::Key>) -> Following<K> {
         let mailbox = Arc::new(Mailbox { changed: Mutex::default(), filled: Notify::new() });
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         let number = table.next_number;
         table.next_number += 1;
         for key in &keys {
@@ -90,14 +90,14 @@ impl<K: FollowedKind> Followers<K> {
 
     /// Notes a committed state (None: the key was deleted), in any order. Returns whether watches have to be woken by [`Self::announce`].
     pub fn publish(&self, key: &K::Key, state: Option<&Arc<K::State>>) -> bool {
-        self.watches.load(Ordering::Acquire) > 0 && lock(&self.table).publish(key, state)
+        self.watches.load(Ordering::Acquire) > 0 && self.table.lock().publish(key, state)
     }
 
     /// Tells the watches which of their keys changed since the last call. Returns how many watches were woken.
     pub fn announce(&self) -> usize {
         let mut changed = Vec::new();
         {
-            let mut table = lock(&self.table);
+            let mut table = self.table.lock();
             let table = &mut *table;
             for key in table.changed.drain() {
                 if let Some(followed) = table.followed.get(&key) {
@@ -109,7 +109,7 @@ impl<K: FollowedKind> Followers<K> {
         let mut woken = 0;
         for (key, mailboxes) in changed {
             for mailbox in &mailboxes {
-                if lock(&mailbox.changed).insert(key.clone()) {
+                if mailbox.changed.lock().insert(key.clone()) {
                     mailbox.filled.notify_one();
                     woken += 1;
                 }
@@ -120,7 +120,7 @@ impl<K: FollowedKind> Followers<K> {
 
     /// All followed keys, each with its newest known version.
     pub fn known(&self) -> Vec<(K::Key, StateVersion)> {
-        lock(&self.table).followed.iter().map(|(key, followed)| (key.clone(), followed.newest.version())).collect()
+        self.table.lock().followed.iter().map(|(key, followed)| (key.clone(), followed.newest.version())).collect()
     }
 
     /// Reads states from the database, in the order of `known`. Watches that ask for the same key at the same version share a read.
@@ -142,7 +142,7 @@ impl<K: FollowedKind> Followers<K> {
         };
         let reads = self.reads.ask_all(known.clone(), read).await?;
         let reads: Vec<_> = reads.into_iter().map(|read| read.unwrap_or(StateRead::Missing)).collect();
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         for ((key, known), read) in known.iter().zip(&reads) {
             table.observe(key, *known, read);
         }
@@ -236,7 +236,7 @@ impl<K: FollowedKind> Following<K> {
     /// Waits until some of the keys may have changed, and takes them.
     pub async fn changed(&self) -> HashSet<K::Key> {
         loop {
-            let changed = std::mem::take(&mut *lock(&self.mailbox.changed));
+            let changed = std::mem::take(&mut *self.mailbox.changed.lock());
             if !changed.is_empty() {
                 return changed;
             }
@@ -246,12 +246,12 @@ impl<K: FollowedKind> Following<K> {
 
     /// Takes the keys that may have changed since [`Self::changed`] returned.
     pub fn take_changed(&self) -> HashSet<K::Key> {
-        std::mem::take(&mut *lock(&self.mailbox.changed))
+        std::mem::take(&mut *self.mailbox.changed.lock())
     }
 
     /// The newest published state of a key. None: it is not held here, or the key does not exist.
     pub fn newest(&self, key: &K::Key) -> Option<Arc<K::State>> {
-        match &lock(&self.followers.table).followed.get(key)?.newest {
+        match &self.followers.table.lock().followed.get(key)?.newest {
             Newest::Version(_, state) => state.clone(),
             Newest::Unknown | Newest::Absent => None,
         }
@@ -268,7 +268,7 @@ impl<K: FollowedKind> Following<K> {
 
 impl<K: FollowedKind> Drop for Following<K> {
     fn drop(&mut self) {
-        lock(&self.followers.table).unfollow(&self.keys, self.number);
+        self.followers.table.lock().unfollow(&self.keys, self.number);
         self.followers.watches.fetch_sub(1, Ordering::Release);
     }
 }

@@ -1,6 +1,7 @@
 //! Random commits to a few keys, published in any order or not at all, beside watches that read at any moment.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use parking_lot::Mutex;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -8,7 +9,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::feed::FeedSettings;
-use crate::feed::lock;
 use crate::store::connection::Target;
 use crate::store::pool::PoolSettings;
 
@@ -66,7 +66,7 @@ impl FollowedKind for Versions {
     }
 
     async fn read(_store: Store, known: Vec<(TestKey, StateVersion)>) -> Result<Vec<StateRead<StateVersion>>> {
-        let read = |(key, known): (TestKey, StateVersion)| match &lock(&key.database)[key.id] {
+        let read = |(key, known): (TestKey, StateVersion)| match &key.database.lock()[key.id] {
             None => StateRead::Missing,
             Some(state) if **state == known => StateRead::Unchanged,
             Some(state) => StateRead::Changed(state.clone()),
@@ -139,14 +139,14 @@ impl Scene {
 
     fn update(&mut self, id: usize, how: Publishing) {
         self.now += 1;
-        let before = lock(&self.database)[id].clone();
+        let before = self.database.lock()[id].clone();
         let (version, create_time) =
             before.map_or((1, Timestamp(self.now)), |before| (before.version + 1, before.create_time));
         self.commit(id, Some(Arc::new(StateVersion { version, create_time })), how);
     }
 
     fn commit(&mut self, id: usize, state: Option<Arc<StateVersion>>, how: Publishing) {
-        lock(&self.database)[id].clone_from(&state);
+        self.database.lock()[id].clone_from(&state);
         match how {
             Publishing::AtOnce => {
                 self.followers.publish(&self.key(id), state.as_ref());
@@ -261,7 +261,7 @@ async fn run(moves: Vec<Move>) {
             reader.read().await;
         }
     }
-    let stored = lock(&scene.database).clone().map(|state| state.map(|state| *state));
+    let stored = scene.database.lock().clone().map(|state| state.map(|state| *state));
     for reader in &readers {
         assert_eq!(reader.sent, stored, "a watch has missed the last version");
     }

@@ -4,14 +4,14 @@
 //! lost does no harm: the next heartbeat of the holder is answered with the same.
 
 use std::mem::discriminant;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use parking_lot::Mutex;
 
 use foldhash::{HashMap, HashSet};
 use tokio::sync::Notify;
 
 use crate::domain::id::JobKey;
 use crate::domain::job::Job;
-use crate::feed::lock;
 
 /// Jobs whose state may have changed, among those of which a session holds leases.
 #[derive(Default)]
@@ -37,22 +37,22 @@ impl HolderInbox {
 
     /// Adds jobs whose state may have changed.
     pub fn add(&self, jobs: HashSet<JobKey>) {
-        lock(&self.changes).changed.extend(jobs);
+        self.changes.lock().changed.extend(jobs);
     }
 
     /// Takes the jobs whose state was changed by a commit of this server.
     pub fn take_changed(&self) -> HashSet<JobKey> {
-        std::mem::take(&mut lock(&self.changes).changed)
+        std::mem::take(&mut self.changes.lock().changed)
     }
 
     /// Takes the jobs that another server wrote.
     pub fn take_written(&self) -> HashSet<JobKey> {
-        std::mem::take(&mut lock(&self.changes).written)
+        std::mem::take(&mut self.changes.lock().written)
     }
 
     /// Whether another server wrote jobs.
     pub fn has_written(&self) -> bool {
-        !lock(&self.changes).written.is_empty()
+        !self.changes.lock().written.is_empty()
     }
 }
 
@@ -66,7 +66,7 @@ pub struct LeaseHolders(Mutex<HashMap<JobKey, SessionsOfJob>>);
 impl LeaseHolders {
     /// Counts one more lease that a session holds of a job.
     pub fn add(&self, key: JobKey, inbox: &Arc<HolderInbox>) {
-        let mut by_job = lock(&self.0);
+        let mut by_job = self.0.lock();
         let sessions = by_job.entry(key).or_default();
         match sessions.iter_mut().find(|(found, _)| Arc::ptr_eq(found, inbox)) {
             Some((_, leases)) => *leases += 1,
@@ -76,7 +76,7 @@ impl LeaseHolders {
 
     /// Counts one lease less that a session holds of a job.
     pub fn remove(&self, key: JobKey, inbox: &Arc<HolderInbox>) {
-        let mut by_job = lock(&self.0);
+        let mut by_job = self.0.lock();
         let Some(sessions) = by_job.get_mut(&key) else { return };
         if let Some((_, leases)) = sessions.iter_mut().find(|(found, _)| Arc::ptr_eq(found, inbox)) {
             *leases -= 1;
@@ -100,9 +100,9 @@ impl LeaseHolders {
     }
 
     fn notify(&self, key: JobKey, add: impl Fn(&mut ChangedStates) -> bool) {
-        let by_job = lock(&self.0);
+        let by_job = self.0.lock();
         for (inbox, _) in by_job.get(&key).into_iter().flatten() {
-            if add(&mut lock(&inbox.changes)) {
+            if add(&mut inbox.changes.lock()) {
                 inbox.filled.notify_one();
             }
         }

@@ -5,7 +5,8 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
+use parking_lot::{Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
@@ -180,7 +181,7 @@ impl Topic {
     }
 
     fn log(&self) -> MutexGuard<'_, StepLog> {
-        self.log.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.log.lock()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The topics of the jobs that are followed on this server.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use parking_lot::Mutex;
 
 use foldhash::HashMap;
 use tokio::sync::watch;
@@ -9,7 +10,7 @@ use super::step::RevisionRange;
 use super::topic::Topic;
 use crate::domain::id::JobKey;
 use crate::domain::time::Timestamp;
-use crate::feed::{Hub, lock};
+use crate::feed::{Hub};
 
 /// The topics by job.
 #[derive(Default)]
@@ -36,7 +37,7 @@ pub struct TopicFollower {
 impl TopicFollower {
     /// Begins to follow a job.
     pub(in crate::feed) fn begin(hub: &Arc<Hub>, key: JobKey) -> Self {
-        let mut by_job = lock(&hub.topics.by_job);
+        let mut by_job = hub.topics.by_job.lock();
         let new = || FollowedTopic { topic: Arc::new(Topic::new(key)), followers: 0 };
         let followed = by_job.entry(key).or_insert_with(new);
         followed.followers += 1;
@@ -59,7 +60,7 @@ impl TopicFollower {
 
 impl Drop for TopicFollower {
     fn drop(&mut self) {
-        let mut by_job = lock(&self.hub.topics.by_job);
+        let mut by_job = self.hub.topics.by_job.lock();
         let key = self.topic.key;
         // After a deletion the entry can be of another topic.
         let Some(followed) = by_job.get_mut(&key).filter(|found| Arc::ptr_eq(&found.topic, &self.topic)) else {
@@ -75,17 +76,17 @@ impl Drop for TopicFollower {
 impl Topics {
     /// The topics of all followed jobs.
     pub fn all(&self) -> Vec<Arc<Topic>> {
-        lock(&self.by_job).values().map(|followed| followed.topic.clone()).collect()
+        self.by_job.lock().values().map(|followed| followed.topic.clone()).collect()
     }
 
     /// Number of followed jobs.
     pub fn len(&self) -> usize {
-        lock(&self.by_job).len()
+        self.by_job.lock().len()
     }
 
     /// The topic of a job. None: it is not followed.
     pub fn get(&self, key: &JobKey) -> Option<Arc<Topic>> {
-        lock(&self.by_job).get(key).map(|followed| followed.topic.clone())
+        self.by_job.lock().get(key).map(|followed| followed.topic.clone())
     }
 
     /// Adds what happened to a job. Returns whether followers have to be woken by [`Self::announce`].
@@ -101,18 +102,18 @@ impl Topics {
 
     /// Ends the topic of a job that was deleted. Returns whether followers have to be woken by [`Self::announce`].
     pub fn end(&self, key: JobKey) -> bool {
-        let followed = lock(&self.by_job).remove(&key);
+        let followed = self.by_job.lock().remove(&key);
         followed.is_some_and(|followed| followed.topic.end() && self.note_changed(followed.topic))
     }
 
     fn note_changed(&self, topic: Arc<Topic>) -> bool {
-        lock(&self.changed).push(topic);
+        self.changed.lock().push(topic);
         true
     }
 
     /// Wakes the followers of what was published since the last call. Returns how many were woken.
     pub fn announce(&self) -> usize {
-        let changed = std::mem::take(&mut *lock(&self.changed));
+        let changed = std::mem::take(&mut *self.changed.lock());
         changed.iter().map(|topic| topic.announce()).sum()
     }
 }

@@ -2,7 +2,7 @@
 //! a hint reads the state from the database.
 
 use foldhash::{HashMap, HashSet};
-use std::sync::Mutex;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::domain::id::{JobKey, NamespaceId};
-use crate::feed::{QueueKey, lock};
+use crate::feed::{QueueKey};
 
 /// Maximum number of jobs in the hints between two messages. With more, the other servers have to read all jobs that they follow.
 const MAX_HINTED_JOBS: usize = 2_000;
@@ -136,7 +136,7 @@ pub fn hello(server: Uuid) -> String {
 
 impl PendingHints {
     fn add(&self, add: impl FnOnce(&mut Hints)) {
-        let mut hints = lock(&self.hints);
+        let mut hints = self.hints.lock();
         let was_empty = hints.is_empty();
         add(&mut hints);
         // The taker was woken when the first hint was added.
@@ -150,7 +150,7 @@ impl PendingHints {
     /// Waits until there are hints, and takes them.
     async fn take(&self) -> Hints {
         loop {
-            let hints = std::mem::take(&mut *lock(&self.hints));
+            let hints = std::mem::take(&mut *self.hints.lock());
             if !hints.is_empty() {
                 return hints;
             }
@@ -201,7 +201,7 @@ impl IncomingHints {
         let Some((from, text)) = payload.split_once(' ') else { return false };
         let Some(from) = Uuid::try_parse(from).ok().filter(|from| *from != server) else { return false };
         let Ok(message) = serde_json::from_str::<HintMessage>(text) else { return false };
-        let is_new = lock(&self.others).insert(from, Instant::now()).is_none();
+        let is_new = self.others.lock().insert(from, Instant::now()).is_none();
         self.pending.add(|hints| {
             for (namespace, uid, revision) in message.jobs {
                 hints.add_job(JobKey { namespace: NamespaceId(namespace), uid }, revision);
@@ -217,7 +217,7 @@ impl IncomingHints {
 
     /// Whether other servers are present.
     pub fn has_others(&self) -> bool {
-        let mut others = lock(&self.others);
+        let mut others = self.others.lock();
         others.retain(|_, received| received.elapsed() < PRESENT_FOR);
         !others.is_empty()
     }
@@ -253,7 +253,7 @@ mod tests {
         for payload in sent.payloads(server) {
             assert!(payload.len() < 8_000, "{}", payload.len());
             incoming.add(server, &payload);
-            assert!(lock(&incoming.pending.hints).jobs.is_empty(), "a server ignores its own hints");
+            assert!(incoming.pending.hints.lock().jobs.is_empty(), "a server ignores its own hints");
         }
         assert!(!incoming.has_others());
         let new: Vec<bool> = sent.payloads(server).iter().map(|payload| incoming.add(other, payload)).collect();
@@ -262,7 +262,7 @@ mod tests {
         for nonsense in ["", "x", "x {}", "x {\"j\":1}", "\u{e4}\u{e4} ["] {
             incoming.add(other, nonsense);
         }
-        assert!(lock(&incoming.pending.hints).is_empty());
+        assert!(incoming.pending.hints.lock().is_empty());
     }
 
     #[tokio::test]
@@ -270,7 +270,7 @@ mod tests {
         let outgoing = OutgoingHints::default();
         let key = JobKey { namespace: NamespaceId(1), uid: Uuid::new_v4() };
         outgoing.add_job(key, 1, std::iter::empty());
-        assert!(lock(&outgoing.pending.hints).is_empty(), "without other servers nothing is added");
+        assert!(outgoing.pending.hints.lock().is_empty(), "without other servers nothing is added");
         outgoing.set_listeners(true);
         for _ in 0..=MAX_HINTED_JOBS {
             outgoing.add_job(JobKey { namespace: NamespaceId(1), uid: Uuid::new_v4() }, 1, std::iter::empty());

@@ -3,9 +3,8 @@
 //! Each LeaseStages call reads inputs, payloads and artifacts after its commit. While two such reads run, further calls queue, and the next read is
 //! for all of them: one round trip for the calls of a group, not one for each.
 
-use std::sync::{Mutex, MutexGuard};
-
 use foldhash::{HashMap, HashMapExt};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::domain::documents::LeaseDocuments;
@@ -117,6 +116,6 @@ impl ReadQueue {
 
 impl LeaseReads {
     fn lock(&self) -> MutexGuard<'_, ReadQueue> {
-        self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.queue.lock()
     }
 }

@@ -19,6 +19,7 @@ use crate::store::Store;
 use crate::store::job::ready::ready_stage;
 use crate::store::load::{self, number};
 use crate::store::pg::connection::{Run, unavailable};
+use crate::store::pg::types::JsonText;
 use crate::store::pg::walk::Walk;
 
 /// A wake-up of stages that wait for a resource.

@@ -1,7 +1,7 @@
 //! The bounded pool for reads: 20 connections at most, 30 s to wait for one, 60 s per statement, and a bounded life of each.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
@@ -10,6 +10,7 @@ use deadpool::managed::{
 };
 use deadpool_postgres::ClientWrapper;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::connection::READER_SETUP;
@@ -27,7 +28,7 @@ pub struct PoolSettings {
     /// Connections that are kept open even when idle.
     pub min_connections: usize,
     /// How long a call waits for a connection.
-    pub wait: Duration,
+    pub acquire_timeout: Duration,
     /// How long a statement may take.
     pub command_timeout: Duration,
     /// The number of uses after which a connection is closed.
@@ -36,20 +37,6 @@ pub struct PoolSettings {
     pub max_idle: Duration,
     /// Concurrent reads; further ones wait before they ask for a connection.
     pub max_reads: usize,
-}
-
-impl Default for PoolSettings {
-    fn default() -> Self {
-        Self {
-            max_connections: 20,
-            min_connections: 5,
-            wait: Duration::from_secs(30),
-            command_timeout: Duration::from_secs(60),
-            max_uses: 50_000,
-            max_idle: Duration::from_secs(300),
-            max_reads: 50,
-        }
-    }
 }
 
 /// Makes the connections of a pool.
@@ -120,10 +107,10 @@ impl ReadPool {
         let pool = Pool::builder(manager)
             .max_size(settings.max_connections)
             .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(settings.wait))
+            .wait_timeout(Some(settings.acquire_timeout))
             .create_timeout(Some(CONNECT_TIMEOUT))
             .pre_recycle(Hook::sync_fn(move |_, metrics| {
-                let is_old = lock(&last_renewed).is_some_and(|renewed| metrics.created < renewed);
+                let is_old = last_renewed.lock().is_some_and(|renewed| metrics.created < renewed);
                 if is_old || metrics.recycle_count >= max_uses || metrics.last_used() >= max_idle {
                     return Err(HookError::message("retired"));
                 }
@@ -151,7 +138,7 @@ impl ReadPool {
     }
 
     async fn get_unboxed(&self) -> Result<Reader> {
-        let wait = tokio::time::timeout(self.settings.wait, self.turns.clone().acquire_owned());
+        let wait = tokio::time::timeout(self.settings.acquire_timeout, self.turns.clone().acquire_owned());
         let Ok(Ok(turn)) = wait.await else {
             self.rejected.fetch_add(1, Ordering::Relaxed);
             return Err(overloaded());
@@ -193,7 +180,7 @@ impl ReadPool {
 
     /// Closes all connections that exist now after their current use: their server accepts no writes any more.
     pub fn renew(&self) {
-        *lock(&self.renewed) = Some(Instant::now());
+        *self.renewed.lock() = Some(Instant::now());
         self.pool.retain(|_, _| false);
     }
 
@@ -207,10 +194,6 @@ impl ReadPool {
         });
         retained.removed.len()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 fn overloaded() -> Error {

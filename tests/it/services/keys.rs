@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use interlock::config::Config;
 use interlock::domain::credential::{KeyId, KeyRing};
 use interlock::proto::{self, ApiKeyState, Role};
 use interlock::store::Store;
 use interlock::store::connection::Target;
-use interlock::store::pool::PoolSettings;
 use tonic::Code;
 
 use crate::harness::*;
@@ -296,7 +296,7 @@ async fn keys_made_by_several_servers_at_once_are_all_there() {
 
 fn store(server: &Server) -> Store {
     let target = Target::parse(server.database.url()).expect("a URL");
-    Store::new(target, PoolSettings::default()).expect("a pool")
+    Store::new(target, (&Config::default()).into()).expect("a pool")
 }
 
 #[tokio::test(flavor = "multi_thread")]

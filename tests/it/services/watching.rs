@@ -1,6 +1,7 @@
 //! WatchJob: a snapshot or what is missing, then what is newer, up to the end.
 
-use interlock::config::Span;
+use std::time::Duration;
+
 use interlock::proto::{self, JobEventType, JobState, StageState};
 use serde_json::json;
 use tonic::Code;
@@ -113,7 +114,7 @@ async fn invalid_watches_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn quiet_watch_sends_keepalives() {
-    let server = Server::with(|config| config.watch_keepalive = Span::milliseconds(50)).await;
+    let server = Server::with(|config| config.watch_keepalive = Duration::from_millis(50)).await;
     server.api.submit(new_job("film", Vec::new())).await;
     let mut watch = Watch::begin(&server.api, "film", 0).await.expect("a watch");
     watch.next().await.expect("a snapshot").snapshot();

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use interlock::config::Span;
 use interlock::proto::{
     self, CancelJobRequest, FailureClass, JobState, LeaseDirective, LeaseRenewal, StageOutcome, StageState, WorkRequest,
 };
@@ -269,7 +268,7 @@ async fn a_malformed_message_ends_the_stream_after_what_came_before_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stream_without_reads_is_ended_and_its_leases_are_released() {
-    let server = Server::with(|config| config.watch_keepalive = Span::seconds(1)).await;
+    let server = Server::with(|config| config.watch_keepalive = Duration::from_secs(1)).await;
     let api = &server.api;
     let input = struct_of(json!({ "text": "x".repeat(60_000) }));
     let stage = |i| proto::StageSpec { input: input.clone(), ..new_stage(&format!("s{i}")) };
