@@ -71,7 +71,7 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
     let engine = Engine::start(store.clone(), hub.clone(), engine_settings(config));
     let dispatcher = Arc::new(Dispatcher::new(engine.clone()));
     let dispatching = tokio::spawn(dispatcher.clone().run(shutdown.clone()));
-    let keeping = tokio::spawn(engine::permits::keeper::keep(engine.clone(), shutdown.clone()));
+    let keeping = tokio::spawn(engine::permits::loops::run(engine.clone(), shutdown.clone()));
     let tasks = TaskSettings {
         reap_grace: config.reap_grace.get(),
         history_days: i32::try_from(config.history_days).unwrap_or(i32::MAX),

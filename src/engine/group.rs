@@ -10,8 +10,8 @@ use super::world::{Key, Loaded, NamespaceEffect, Trace, World};
 use crate::domain::audit::Actor;
 use crate::domain::refusal::Refusal;
 use crate::operation::Reply;
-use crate::store::commit::Plan;
 use crate::store::commit::columns::{Floor, NamespaceName, NamespaceRow, NamespaceVersion, ProbeRow, RequestId};
+use crate::store::commit::{CommitMode, Plan};
 
 /// Operations in a group at most.
 pub const MAX_GROUP_OPERATIONS: usize = 1_024;
@@ -42,14 +42,14 @@ pub struct Components {
 
 impl Components {
     /// Finds the components and fills the plan. Keys in `fresh` were loaded for this very group and need no further proof
-    /// where they were only read. `alone` is whether nobody else is known to write what this server writes.
-    pub fn of(decided: &[Decided], world: &World, fresh: &HashSet<Key>, alone: bool) -> Self {
+    /// where they were only read.
+    pub fn of(decided: &[Decided], world: &World, fresh: &HashSet<Key>, mode: CommitMode) -> Self {
         let most = decided.iter().map(|one| one.trace.written.len()).sum();
         let mut union = Union { nodes: HashMap::with_capacity(most), ..Union::default() };
         let nodes = union.nodes_of(decided);
         let mut this = Self { writes: most > 0, ..Self::default() };
         this.of_operation = nodes.iter().map(|node| union.root(*node)).collect();
-        this.plan.alone = alone;
+        this.plan.mode = mode;
         this.plan_operations(decided, world, &union);
         this.of_key = union.into_roots();
         this.plan_keys(world, &world.loaded, fresh);

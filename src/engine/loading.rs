@@ -6,6 +6,7 @@ use std::time::Instant;
 use foldhash::{HashMap, HashSet};
 
 use super::cache::Cached;
+use super::contention::ContentionLevel;
 use super::roots::Roots;
 use super::round::Wanted;
 use super::shared::Shared;
@@ -62,9 +63,10 @@ pub async fn load(
     let mut loaded = Loaded::default();
     loaded.records.reserve(wanted.keys.iter().filter(|key| matches!(key, Key::Record(_))).count());
     let mut missing = Missing::default();
-    let nobody_visits = shared.visited.is_empty();
+    let any_foreign = shared.contention.has_any(ContentionLevel::Foreign);
     for &key in &wanted.keys {
-        let trust = trust && !stale.contains(key) && (nobody_visits || !shared.visited.has(key));
+        let is_foreign = || any_foreign && shared.contention.is_at(ContentionLevel::Foreign, [key]);
+        let trust = trust && !stale.contains(key) && !is_foreign();
         match key {
             Key::Job(job) if trust && wanted.created.contains(key) => drop(loaded.jobs.insert(*job, None)),
             // Never remembered: another server may have renewed it.

@@ -1,5 +1,6 @@
 //! A group on its way to the database: what must be true, and what is then written.
 
+use super::CommitMode;
 use super::columns::*;
 use crate::domain::id::StageNo;
 
@@ -13,8 +14,8 @@ macro_rules! plan {
         /// What a group wants: per component, guards that must all hold, and rows that are then written.
         #[derive(Debug, Default)]
         pub struct Plan {
-            /// Nobody else is known to write what this server writes: records are not locked before they are updated.
-            pub alone: bool,
+            /// Whether records are locked before they are updated.
+            pub mode: CommitMode,
             $(#[doc = $guard_doc] pub $guard: $guard_type,)*
             $(#[doc = $write_doc] pub $write: $write_type,)*
         }

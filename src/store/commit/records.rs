@@ -1,5 +1,6 @@
 //! The difference between a record as it was loaded and as it was decided, as rows: one net effect per row.
 
+use super::CommitMode;
 use super::columns::*;
 use super::fields_text;
 use super::plan::Plan;
@@ -20,7 +21,7 @@ impl Plan {
                 self.insert_records.push(row(c, after));
             }
             (Some(base), Some(after)) => {
-                if !self.alone {
+                if self.mode == CommitMode::PerComponent {
                     self.lock_records.push(root(c, base));
                 }
                 self.update_records.push(changed(c, base, after));
