@@ -31,7 +31,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// writer is known.
 const OPTIMISTIC_LOCK_WAIT: Duration = Duration::from_millis(500);
 
-/// One lane.
+/// A loop over the groups of one kind of lane, with its connection.
 pub struct Lane {
     id: LaneId,
     figures: LaneFigures,
@@ -54,7 +54,7 @@ impl Lane {
     /// Serves the queue until it is closed and holds nothing more for this lane.
     pub async fn run(mut self) {
         while let Some(group) = self.queue.take_group(self.id).await {
-            // A fault in one decision must not end the lane. The callers of its group are told OUTCOME_UNKNOWN.
+            // A fault in one decision must not end the lane. The callers of its group are answered with OUTCOME_UNKNOWN.
             if AssertUnwindSafe(self.serve(group)).catch_unwind().await.is_err() {
                 tracing::error!("a lane panicked; the outcome of its group is not known");
                 self.connection.discard();

@@ -24,7 +24,7 @@ use section::Section;
 pub struct LaneId {
     /// Which operations it takes.
     pub kind: LaneKind,
-    /// 0 takes any operation of its kind; higher places take batches only.
+    /// 0 takes any operation of its kind; 1 does while many wait, and otherwise batches, as higher places do.
     place: usize,
 }
 
@@ -38,10 +38,6 @@ impl LaneId {
         Self { kind: LaneKind::Leases, place: 0 },
         Self { kind: LaneKind::Locking, place: 0 },
     ];
-
-    fn takes_batches_only(self) -> bool {
-        self.place > 0
-    }
 }
 
 /// Operations that wait for a lane.

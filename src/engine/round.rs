@@ -327,7 +327,7 @@ impl From<CommitError> for CommitOutcome {
 pub struct Wanted<'a> {
     /// Everything.
     pub keys: HashSet<&'a Key>,
-    /// Jobs that the group makes under ids that nobody can have used.
+    /// Jobs that the group makes under ids that are certainly unused.
     pub created: HashSet<&'a Key>,
 }
 

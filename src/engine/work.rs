@@ -7,7 +7,7 @@ use super::world::Key;
 use crate::error::Error;
 use crate::store::connection::{DbError, Fault};
 
-/// Decisions of one operation after which its caller is told CONFLICT.
+/// Decisions of one operation after which it is answered with CONFLICT.
 const MAX_ROUNDS: u32 = 6;
 /// Keys beside its own that an operation may turn out to need.
 const MAX_MORE_KEYS: usize = 10_000;
@@ -48,7 +48,7 @@ impl Retry {
         Self { work, is_broken: true, is_blocked }
     }
 
-    /// The database cannot be reached: all callers are told the error.
+    /// The database cannot be reached: all callers get the error.
     pub fn unavailable(group: Vec<Pending>, error: &Error) -> Self {
         Self { work: reply_all(group, error), is_broken: true, is_blocked: false }
     }

@@ -16,7 +16,7 @@ use crate::failpoint;
 use crate::figures::writer::LaneKind;
 use crate::store::held::held_tables;
 
-/// Time that an operation waits for rows and tables that other sessions hold, after the first wait for their locks. Then its caller is told
+/// Time that an operation waits for rows and tables that other sessions hold, after the first wait for their locks. Then the answer is
 /// CONFLICT.
 const BLOCKED_TIMEOUT: Duration = Duration::from_secs(8);
 /// Pause of a lane before it tries again what is blocked.

@@ -1,7 +1,7 @@
 //! The wait before the lanes of one kind.
 //!
-//! While the group of one lane is being committed, the others decide and send theirs. Lanes beside the first take batches only: many
-//! small operations are better off in one group. No lane takes an operation on a root that another lane works on, or that an operation
+//! While the group of one lane is being committed, the others decide and send theirs. Lanes beside the first take batches only, because many
+//! small operations are better off in one group; the second takes all once enough wait for a group of its own. No lane takes an operation on a root that another lane works on, or that an operation
 //! ahead waits for; so lanes do not invalidate each other's decisions, and no operation is overtaken for ever. Only speed rests on
 //! that: each commit proves what it stood on, as between servers.
 
@@ -27,6 +27,9 @@ use crate::operation::Weight;
 /// Bounds of the time after which a refused operation is worth another attempt: when what waits now will have been done.
 pub(super) const MIN_RETRY_AFTER: Duration = Duration::from_millis(500);
 pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Waiting operations from which on the second lane takes any, not only batches: enough for a group beside that of the first.
+pub(super) const MIN_OVERLAPPING_OPERATIONS: usize = 128;
 
 /// Lanes of one kind at most.
 const MAX_LANES: usize = 3;
@@ -110,8 +113,9 @@ impl Section {
         let mut inner = self.lock();
         self.admit(&inner, &pending)?;
         let is_batch = inner.add(pending);
+        let is_long = inner.is_long();
         drop(inner);
-        self.wake(is_batch);
+        self.wake(is_batch, is_long);
         Ok(())
     }
 
@@ -127,8 +131,9 @@ impl Section {
             }
             refusals.push(admitted.err());
         }
+        let is_long = inner.is_long();
         drop(inner);
-        self.wake(has_batch);
+        self.wake(has_batch, is_long);
         refusals
     }
 
@@ -177,16 +182,15 @@ impl Section {
         let mut inner = self.lock();
         self.bytes.add(pending.weight.bytes);
         let is_batch = inner.add(pending);
+        let is_long = inner.is_long();
         drop(inner);
-        self.wake(is_batch);
+        self.wake(is_batch, is_long);
     }
 
-    /// Wakes the lanes that take what has arrived.
-    fn wake(&self, has_batch: bool) {
-        self.arrived[0].notify_one();
-        if has_batch {
-            self.arrived[1..].iter().for_each(Notify::notify_one);
-        }
+    /// Wakes the lanes that take what has arrived. `is_long`: see [`Inner::is_long`].
+    fn wake(&self, has_batch: bool, is_long: bool) {
+        let takes = [true, has_batch || is_long, has_batch];
+        self.arrived.iter().zip(takes).filter(|(_, takes)| *takes).for_each(|(arrived, _)| arrived.notify_one());
     }
 
     pub(super) async fn take_group(&self, lane: LaneId) -> Option<Vec<Pending>> {
@@ -202,7 +206,7 @@ impl Section {
                 if !group.is_empty() {
                     return Some(group);
                 }
-                if inner.closed && (lane.takes_batches_only() || inner.len() == 0) {
+                if inner.closed && (lane.place > 0 || inner.len() == 0) {
                     return None;
                 }
             }
@@ -217,8 +221,8 @@ impl Section {
     /// Wakes the other lanes, which may take now what waited for a root that this one worked on.
     pub(super) fn wake_others(&self, inner: &Inner, lane: LaneId) {
         for (place, arrived) in self.arrived.iter().enumerate() {
-            let waits = if place == 0 { inner.len() } else { inner.batches() };
-            if place != lane.place && waits > 0 {
+            let takes = if inner.takes_any(place) { inner.len() } else { inner.batches() };
+            if place != lane.place && takes > 0 {
                 arrived.notify_one();
             }
         }
@@ -307,6 +311,16 @@ impl Inner {
         self.fifos.iter().map(|fifo| fifo.rows).sum()
     }
 
+    /// Whether enough waits for a group of the second lane beside that of the first.
+    fn is_long(&self) -> bool {
+        self.len() >= MIN_OVERLAPPING_OPERATIONS
+    }
+
+    /// Whether a lane takes any operation now. If not, it takes batches only.
+    fn takes_any(&self, place: usize) -> bool {
+        place == 0 || place == 1 && self.is_long()
+    }
+
     /// Whether so much work waits that more would be answered late.
     fn is_behind(&self) -> bool {
         self.rows() >= self.pace.max_waiting_rows()
@@ -322,32 +336,32 @@ impl Inner {
         self.awaited_roots.clear();
         let limits =
             GroupLimits { operations: MAX_GROUP_OPERATIONS, rows: self.pace.max_group_rows(), bytes: MAX_GROUP_BYTES };
-        let before = self.bytes;
+        let (before, any) = (self.bytes, self.takes_any(lane.place));
         let mut taken = NextGroup::default();
         if std::mem::take(&mut self.usual_first) {
-            self.take_from(Class::Usual, lane, limits.quarters(1), &mut taken);
+            self.take_from(Class::Usual, any, limits.quarters(1), &mut taken);
         }
         let has_usual = !self.fifos[Class::Usual as usize].waiting.is_empty();
         let (urgent_limits, usual) = (if has_usual { limits.quarters(3) } else { limits }, taken.group.len());
-        self.take_from(Class::Urgent, lane, urgent_limits, &mut taken);
+        self.take_from(Class::Urgent, any, urgent_limits, &mut taken);
         // A group with urgent operations stays short, so that they are answered soon.
         let has_urgent = taken.group.len() > usual;
         let usual_limits = if has_urgent { limits.quarters(1).beyond(&taken) } else { limits };
-        self.usual_first = self.take_from(Class::Usual, lane, usual_limits, &mut taken);
+        self.usual_first = self.take_from(Class::Usual, any, usual_limits, &mut taken);
         let keys = taken.group.iter().flat_map(|next: &Pending| roots(&next.keys));
         self.busy_roots[lane.place].extend(keys.cloned());
         bytes.release(before - self.bytes);
         taken.group
     }
 
-    /// Takes operations of one class. True if the next one was too large for what is left of the group.
-    fn take_from(&mut self, class: Class, lane: LaneId, limits: GroupLimits, taken: &mut NextGroup) -> bool {
+    /// Takes operations of one class: any, or batches only. True if the next one was too large for what is left of the group.
+    fn take_from(&mut self, class: Class, any: bool, limits: GroupLimits, taken: &mut NextGroup) -> bool {
         let mut place = 0;
         let class = class as usize;
         let mut batches_behind = self.fifos[class].batches;
         loop {
             let Some(next) = self.fifos[class].waiting.get(place) else { return false };
-            if lane.takes_batches_only() && batches_behind == 0 {
+            if !any && batches_behind == 0 {
                 return false;
             }
             batches_behind -= usize::from(next.is_batch());
@@ -355,7 +369,7 @@ impl Inner {
                 let others = || self.busy_roots.iter().filter(|keys| !keys.is_empty()).chain([&self.awaited_roots]);
                 roots(&next.keys).any(|key| others().any(|keys| keys.contains(key)))
             };
-            if lane.takes_batches_only() && !next.is_batch() || is_barred() {
+            if !any && !next.is_batch() || is_barred() {
                 // Operations behind it on the same roots must not overtake it.
                 self.awaited_roots.extend(roots(&next.keys).cloned());
                 place += 1;

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::section::{MAX_RETRY_AFTER, MIN_RETRY_AFTER};
+use super::section::{MAX_RETRY_AFTER, MIN_OVERLAPPING_OPERATIONS, MIN_RETRY_AFTER};
 use super::*;
 use crate::domain::audit::Actor;
 use crate::domain::field_op::{FieldChange, FieldOp};
@@ -214,6 +214,25 @@ fn large(record: usize, bytes: usize) -> Pending {
     let set = FieldOp { field: "f".into(), change: FieldChange::Set(value), expected_version: None };
     let update = RecordUpdate { key, operations: vec![set], expected_version: None, allow_missing: true };
     Pending::new(Box::new(UpdateRecords { updates: vec![update], list: None, request: None }), Actor::Server).0
+}
+
+#[tokio::test]
+async fn second_lane_takes_any_operation_once_many_wait() {
+    let queue = Arc::new(Queue::new(1_000, 64 << 20));
+    let second = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.take_group(SECOND).await.map(|group| group.len()) }
+    });
+    (1..MIN_OVERLAPPING_OPERATIONS).for_each(|i| queue.push(update(i, 1)).expect("room"));
+    tokio::task::yield_now().await;
+    assert!(!second.is_finished() && queue.take(SECOND).is_empty() && queue.take(THIRD).is_empty());
+    queue.push(update(0, 1)).expect("room");
+    let taken = tokio::time::timeout(Duration::from_secs(10), second).await.expect("woken").expect("no panic");
+    assert_eq!(taken, Some(MIN_OVERLAPPING_OPERATIONS), "of small operations");
+    // Also when another lane has done with the roots that they waited for.
+    (0..MIN_OVERLAPPING_OPERATIONS).for_each(|i| queue.push(update(i, 1)).expect("room"));
+    assert!(queue.take(FIRST).is_empty() && queue.take(THIRD).is_empty());
+    assert_eq!(queue.take(SECOND).len(), MIN_OVERLAPPING_OPERATIONS);
 }
 
 #[test]
