@@ -34,8 +34,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("admission", &["figures", "domain", "proto", "spans"]),
     ("rpc", &["admission", "task", "operation", "engine", "feed", "store", "figures", "domain", "proto", "error"]),
     ("task", &["operation", "engine", "feed", "store", "figures", "domain", "error"]),
-    // Operations and the engine know each other: one decides, the other brings the world.
-    ("operation", &["engine", "domain"]),
+    ("operation", &["domain"]),
     ("engine", &["operation", "feed", "store", "figures", "domain", "error", "failpoint", "spans"]),
     ("feed", &["store", "figures", "domain", "error"]),
     ("store", &["figures", "domain", "error", "failpoint"]),

@@ -11,8 +11,9 @@ use std::time::Duration;
 use foldhash::HashMap;
 use tokio::time::Instant;
 
-use super::roots::is_root;
-use super::world::Key;
+use crate::domain::job::Job;
+use crate::operation::overlay::{Key, match_key};
+use crate::store::aggregate::Stored;
 use crate::store::commit::CommitMode;
 use crate::store::held::Tables;
 
@@ -214,7 +215,7 @@ impl Marks {
             self.keys.retain(|_, mark| mark.level(now).is_some());
         }
         for key in keys {
-            if is_root(key) {
+            if key.is_root() {
                 self.other_writer = Some(now);
             }
             if self.keys.len() >= MAX_KEYS {
@@ -262,19 +263,16 @@ impl Marks {
 
 /// The tables that operations on a key need, a bit of [`Tables`] each.
 fn tables_of(key: &Key) -> u8 {
-    match key {
-        Key::Job(_) | Key::Lease(_) => Tables::Jobs as u8,
-        Key::Record(_) => Tables::Records as u8,
-        Key::Resource(_) => Tables::Resources as u8,
+    match_key!(key, A, _ => A::TABLES as u8,
+        Key::Lease(_) => Job::TABLES as u8,
         Key::Request(_) => Tables::Requests as u8,
         Key::Namespace(_) => Tables::Namespaces as u8,
-        Key::KeyRing => Tables::Credentials as u8,
         Key::AuditLog => Tables::AuditLog as u8,
         // Whether a namespace is empty depends on all that can be in it.
         Key::NamespaceName(_) => {
             Tables::Namespaces as u8 | Tables::Jobs as u8 | Tables::Records as u8 | Tables::Resources as u8
         }
-    }
+    )
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! The one way to write: operations are decided on cached state, committed in groups, answered after the commit.
 //!
-//! Layout: `world` is what a decision sees; `group` turns decided operations into components and those into a plan; `queue` is the bounded wait before
-//! the lanes, by the `pace` that was measured; a `lane` runs groups over one connection, one `round` of `work` at a time; `cache`, `clock` and `contention`
-//! are shared by the lanes; `permits` is what follows from commits of resources; `dispatcher` hands ready stages to waiting workers. [`Engine`] is the
-//! door.
+//! Layout: `group` finds the components of decided operations, `planning` plans their commit, `install` does what follows from it; `queue` is the bounded
+//! wait before the lanes, by the `pace` that was measured; a `lane` runs groups over one connection, one `round` of `work` at a time; `cache`, `clock`
+//! and `contention` are shared by the lanes; `permits` is what follows from commits of resources; `dispatcher` hands ready stages to waiting workers.
+//! [`Engine`] is the door.
 //!
 //! **Invariants.** Nothing is answered that was not decided on the version it was committed or proved at. The engine owns
 //! a write from the moment a lane takes it: a caller that goes away abandons nothing. No lock is held across I/O.
@@ -15,18 +15,19 @@ pub mod dispatcher;
 pub mod followers;
 pub mod grace;
 pub mod group;
+mod install;
 mod lane;
 mod last_write;
 mod loading;
 mod pace;
 pub mod permits;
+mod planning;
 mod queue;
 mod roots;
 mod round;
 mod shared;
 mod traced;
 mod work;
-pub mod world;
 
 use std::sync::Arc;
 use std::time::Duration;

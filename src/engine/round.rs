@@ -6,21 +6,20 @@ use foldhash::{HashSet, HashSetExt};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::cache::Cached;
 use super::contention::ContentionLevel;
 use super::group::{Components, Decided};
+use super::install::install;
 use super::loading::Basis;
 use super::queue::Pending;
-use super::roots::is_root;
 use super::shared::Shared;
 use super::traced::GroupSpan;
 use super::work::{Work, reply_all, retry};
-use super::world::{Key, World};
 use crate::error::Error;
 use crate::failpoint;
 use crate::figures::Sparse;
 use crate::figures::writer::LaneFigures;
 use crate::operation;
+use crate::operation::overlay::{Key, Overlay};
 use crate::store::commit::{CommitError, CommitMode, Committed, Prepared};
 use crate::store::connection::{Fault, Run};
 
@@ -48,7 +47,7 @@ pub struct Round {
     decided: Vec<Decided>,
     /// Operations that could not be decided in this group.
     undecided: Vec<Pending>,
-    world: World,
+    overlay: Overlay,
     components: Components,
     /// Keys that were read from the database for this round.
     fresh: HashSet<Key>,
@@ -58,22 +57,22 @@ pub struct Round {
 impl Round {
     /// Decides a group in the order of its arrival.
     pub fn decide(group: Vec<Pending>, basis: Basis, mode: CommitMode, span: GroupSpan) -> Self {
-        let mut world = World::new(basis.loaded, basis.now, basis.surroundings);
+        let mut overlay = Overlay::new(basis.tables, basis.loaded, basis.now, basis.cluster);
         let mut decided = Vec::with_capacity(group.len());
         let mut undecided = Vec::new();
         for mut pending in group {
-            let outcome = operation::decide(&*pending.operation, &mut world);
-            let trace = world.end_operation(outcome.is_ok());
-            if trace.must_wait || !trace.missing.is_empty() {
-                pending.lacked_keys = !trace.missing.is_empty();
-                pending.more_keys.extend(trace.missing);
+            let outcome = operation::decide(&*pending.operation, &mut overlay);
+            let access = overlay.end_operation(outcome.is_ok());
+            if access.needs_next_group || !access.unloaded.is_empty() {
+                pending.lacked_keys = !access.unloaded.is_empty();
+                pending.more_keys.extend(access.unloaded);
                 undecided.push(pending);
             } else {
-                decided.push(Decided { pending, outcome, trace });
+                decided.push(Decided { pending, outcome, access });
             }
         }
-        let components = Components::of(&decided, &world, &basis.fresh, mode);
-        Self { decided, undecided, world, components, fresh: basis.fresh, span }
+        let components = Components::of(&decided, &overlay, &basis.fresh, mode);
+        Self { decided, undecided, overlay, components, fresh: basis.fresh, span }
     }
 
     /// Whether nothing has to be written or proved.
@@ -148,7 +147,7 @@ impl Round {
         let guarded = self.components.plan.components();
         debug_assert!(applied.is_subset(&guarded), "only components of the group are applied");
         let holds = |c: &i32| applied.contains(c) || !guarded.contains(c);
-        self.install(shared, holds);
+        install(shared, &self.overlay, &self.components.of_key, holds);
         let stale = self.forget(shared, |c| !holds(c));
         let mut conflicting = Vec::new();
         for (one, c) in self.decided.into_iter().zip(&self.components.of_operation) {
@@ -159,7 +158,7 @@ impl Round {
                 continue;
             }
             figures.conflicts.inc();
-            let written = &one.trace.written;
+            let written = &one.access.written;
             // A conflict on what was read for this round: another server writes it all the time. On cached state: reading it is enough.
             let was_read = written.iter().any(|key| self.fresh.contains(key));
             match requeue.filter(|_| was_read) {
@@ -170,7 +169,7 @@ impl Round {
                     requeue(one.pending);
                 }
                 None => {
-                    shared.contention.mark(ContentionLevel::Foreign, written.iter().filter(|key| is_root(key)));
+                    shared.contention.mark(ContentionLevel::Foreign, written.iter().filter(|key| key.is_root()));
                     conflicting.push(one.pending);
                 }
             }
@@ -179,84 +178,14 @@ impl Round {
         retry(conflicting, stale, &Error::Conflict)
     }
 
-    /// Puts what was committed into the cache and tells who waits for it.
-    fn install(&self, shared: &Shared, held: impl Fn(&i32) -> bool) {
-        for (key, c) in &self.components.of_key {
-            if !held(c) {
-                continue;
-            }
-            match key {
-                Key::Job(job) => match self.world.drafts.get(job).map(|draft| (&draft.job, &draft.changes)) {
-                    Some((Some(job), changes)) => {
-                        shared.cache.put(key.clone(), Cached::Job(job.clone()));
-                        let base = self.world.loaded.jobs.get(&job.key).and_then(Option::as_ref);
-                        shared.jobs.note(base.map(|base| &**base), job, changes);
-                        shared.hub.publish(base, job, changes, self.world.now());
-                    }
-                    Some((None, _)) => {
-                        shared.cache.remove(key);
-                        shared.hub.publish_deletion(*job);
-                    }
-                    None => {}
-                },
-                Key::Record(record) => {
-                    if let Some(after) = self.world.records.get(record) {
-                        match after {
-                            Some(record) => shared.cache.put(key.clone(), Cached::Record(record.clone())),
-                            None => shared.cache.remove(key),
-                        }
-                        let at = after.as_ref().map(|record| (record.version, record.create_time));
-                        shared.followers.note(record, at);
-                    }
-                }
-                Key::Resource(resource) => {
-                    if let Some(after) = self.world.resources.get(resource) {
-                        match after {
-                            Some(resource) => shared.cache.put(key.clone(), Cached::Resource(resource.clone())),
-                            None => shared.cache.remove(key),
-                        }
-                        let before = self.world.loaded.resources.get(resource).and_then(Option::as_ref);
-                        shared.permits.note(&shared.hub, *resource, before, after.as_ref(), self.world.now());
-                    }
-                }
-                Key::Request(request) => {
-                    if let Some(record) = self.world.remembered.get(request) {
-                        shared.cache.put(key.clone(), Cached::Request(record.clone()));
-                    }
-                }
-                // Rare enough to be loaded again.
-                Key::Namespace(id) if self.world.namespaces.contains_key(id) => shared.cache.remove(key),
-                Key::KeyRing => {
-                    if let Some(ring) = &self.world.key_ring {
-                        shared.cache.put(Key::KeyRing, Cached::KeyRing(ring.clone()));
-                    }
-                }
-                Key::Lease(lease) => {
-                    if let Some(renewed) = self.world.leases.get(lease) {
-                        shared.cache.renew(*lease, renewed);
-                    }
-                }
-                Key::Namespace(_) | Key::NamespaceName(_) | Key::AuditLog => {}
-            }
-        }
-        let keys = self.components.of_key.iter().filter(|(_, c)| held(c)).map(|(key, _)| key);
-        let jobs = keys.filter_map(|key| {
-            let Key::Job(key) = key else { return None };
-            let draft = self.world.drafts.get(key)?;
-            let base = self.world.loaded.jobs.get(key).and_then(Option::as_ref);
-            Some((base.map(|base| &**base), draft.job.as_deref(), &draft.changes))
-        });
-        shared.heads.note(jobs, self.world.now(), &|key| shared.permits.has_stages(&key));
-    }
-
     /// Drops from the cache all that some components bound or read. Returns those keys, whose cached state must not be used.
     fn forget(&self, shared: &Shared, which: impl Fn(&i32) -> bool) -> HashSet<Key> {
         let bound = self.components.of_key.iter().filter(|(_, c)| which(c)).map(|(key, _)| key.clone());
         let read = self.decided.iter().zip(&self.components.of_operation).filter(|(_, c)| which(c));
-        let stale: HashSet<Key> = bound.chain(read.flat_map(|(one, _)| one.trace.read.iter().cloned())).collect();
+        let stale: HashSet<Key> = bound.chain(read.flat_map(|(one, _)| one.access.read.iter().cloned())).collect();
         for key in &stale {
             // Roots stay: of a known root only what changed has to be loaded.
-            if !is_root(key) {
+            if !key.is_root() {
                 shared.cache.remove(key);
             }
         }
@@ -287,8 +216,8 @@ impl Round {
 
     /// What its commit is about, for a simulated database.
     #[cfg(test)]
-    pub fn decided_state(&self) -> (&World, &Components, &HashSet<Key>) {
-        (&self.world, &self.components, &self.fresh)
+    pub fn decided_state(&self) -> (&Overlay, &Components, &HashSet<Key>) {
+        (&self.overlay, &self.components, &self.fresh)
     }
 
     /// All its operations, decided ones first.

@@ -3,8 +3,8 @@
 use foldhash::HashSet;
 
 use super::queue::Pending;
-use super::world::Key;
 use crate::error::Error;
+use crate::operation::overlay::Key;
 use crate::store::connection::{DbError, Fault};
 
 /// Decisions of one operation after which it is answered with CONFLICT.

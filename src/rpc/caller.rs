@@ -16,10 +16,9 @@ use crate::domain::audit::Actor;
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::Job;
 use crate::domain::refusal::Refusal;
-use crate::engine::cache::Cached;
-use crate::engine::world::Key;
 pub use crate::error::after_commit;
 use crate::error::{Error, Result};
+use crate::operation::overlay::Key;
 use crate::operation::return_current::{ReturnCurrent, Shown};
 use crate::operation::{Operation, Reply};
 
@@ -149,10 +148,7 @@ impl Caller {
 
     /// A job with its stages, without documents, as it is stored; of one that the engine remembers only what is new is read.
     pub async fn find(&self, key: JobKey) -> Result<Option<Arc<Job>>> {
-        let known = match self.services.engine.shared().cache.get(&Key::Job(key)) {
-            Some(Cached::Job(job)) => Some(job),
-            Some(_) | None => None,
-        };
+        let known = self.services.engine.shared().cache.get(&Key::Job(key));
         self.services.store.job_since(key, known).await
     }
 

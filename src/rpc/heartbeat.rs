@@ -11,10 +11,9 @@ use crate::domain::id::JobKey;
 use crate::domain::job::Job;
 use crate::domain::lease::StoredLease;
 use crate::domain::refusal::Refusal;
-use crate::engine::cache::Cached;
-use crate::engine::world::Key;
 use crate::error::{Error, Result};
 use crate::operation::heartbeat::{Note, NoteProgress, RenewLeases};
+use crate::operation::overlay::Key;
 use crate::proto;
 
 /// The places of beats in the request.
@@ -59,7 +58,7 @@ pub(super) async fn renew(caller: &Caller, beats: Vec<worker::Beat>) -> Result<V
 
 /// The revision at which, as far as is remembered, the job says already what a beat has to tell. None: it may be news.
 fn known_at(caller: &Caller, beat: &worker::Beat) -> Option<i64> {
-    let Some(Cached::Job(job)) = caller.services.engine.shared().cache.get(&Key::Job(beat.key)) else { return None };
+    let job = caller.services.engine.shared().cache.get::<Job>(&Key::Job(beat.key))?;
     let stage = job.leased(&beat.token)?;
     let has_progress = beat.progress.is_none_or(|progress| progress <= stage.progress);
     let has_message = beat.message.is_none() || beat.message == stage.message;

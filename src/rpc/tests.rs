@@ -24,11 +24,11 @@ use crate::admission::UntilSent;
 use crate::admission::{ClientRates, Methods, RateLimiter, Statistics, protocol_errors};
 use crate::dev::TestDatabase;
 use crate::domain::id::NamespaceId;
-use crate::domain::record::RecordKey;
+use crate::domain::record::{Record, RecordKey};
 use crate::engine::dispatcher::Dispatcher;
-use crate::engine::world::Key;
 use crate::engine::{Engine, EngineSettings};
 use crate::feed::{Feed, FeedSettings, Hub};
+use crate::operation::overlay::Key;
 use crate::proto::admin_service_server::AdminService as _;
 use crate::proto::job_service_server::{JobService as _, JobServiceServer};
 use crate::proto::record_service_server::RecordService as _;
@@ -370,7 +370,7 @@ async fn a_deletion_is_told_although_somebody_puts_what_was_deleted_back_into_me
 
     let key = Key::Record(RecordKey::new(NamespaceId(1), (&*collection).into(), (&*record_id).into()));
     let cache = &server.services.engine.shared().cache;
-    let before = cache.get(&key).expect("what was written");
+    let before = cache.get::<Record>(&key).expect("what was written");
     let delete = DeleteRecordRequest { collection, record_id, ..Default::default() };
     records.delete_record(Request::new(delete)).await.expect("deleted");
     // As a lane does that read it before.

@@ -21,11 +21,10 @@ use crate::domain::record::{Record, RecordKey};
 use crate::domain::refusal::Refusal;
 use crate::domain::short::Short;
 use crate::domain::time::Timestamp;
-use crate::engine::cache::Cached;
 use crate::engine::followers::Following;
-use crate::engine::world::Key;
 use crate::error::Result;
 use crate::feed::{Quiet, detached};
+use crate::operation::overlay::Key;
 use crate::proto;
 use crate::proto::watch_records_response::Update;
 use crate::store::load::Look;
@@ -114,8 +113,8 @@ impl Watcher {
         sleep(self.services.hub.settings.tick).await;
         let mut unknown = false;
         for key in &changed {
-            match self.services.engine.shared().cache.get(&Key::Record(key.clone())) {
-                Some(Cached::Record(record))
+            match self.services.engine.shared().cache.get::<Record>(&Key::Record(key.clone())) {
+                Some(record)
                     if self.is_of_the_told(&record)
                         && self.following.is_current(key, (record.version, record.create_time)) =>
                 {

@@ -13,12 +13,12 @@ use super::convert::{permit as convert, policy};
 use super::services::Services;
 use super::watch::Messages;
 use crate::domain::permit::ResourceKey;
+use crate::domain::permit::resource::Resource;
 use crate::domain::time::Timestamp;
-use crate::engine::cache::Cached;
 use crate::engine::followers::Following;
-use crate::engine::world::Key;
 use crate::error::Result;
 use crate::feed::{Quiet, detached};
+use crate::operation::overlay::Key;
 use crate::proto;
 use crate::proto::watch_resource_response::Update;
 
@@ -72,14 +72,10 @@ impl Watcher {
 
     async fn look(&mut self) -> Result<Option<Update>> {
         let shared = self.services.engine.shared().clone();
-        let cached = match shared.cache.get(&Key::Resource(self.key)).filter(|_| self.told.is_some()) {
-            Some(Cached::Resource(resource))
-                if self.following.is_current(&self.key, (resource.version, resource.create_time)) =>
-            {
-                Some(resource)
-            }
-            Some(_) | None => None,
+        let is_current = |resource: &Arc<Resource>| {
+            self.told.is_some() && self.following.is_current(&self.key, (resource.version, resource.create_time))
         };
+        let cached = shared.cache.get(&Key::Resource(self.key)).filter(is_current);
         let resource = match cached {
             Some(resource) => Some(resource),
             None => {

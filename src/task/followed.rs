@@ -6,9 +6,8 @@ use std::time::Duration;
 use super::Chore;
 use crate::domain::permit::ResourceKey;
 use crate::engine::Engine;
-use crate::engine::cache::Cached;
-use crate::engine::world::Key;
 use crate::error::Result;
+use crate::operation::overlay::Key;
 use crate::store::load::Look;
 
 /// Records that are looked at at once.
@@ -42,7 +41,7 @@ impl Chore for FollowedResources {
                 let resource = found.get(&key);
                 // First, for who is woken looks there.
                 match resource {
-                    Some(resource) => shared.cache.put(Key::Resource(key), Cached::Resource(resource.clone())),
+                    Some(resource) => shared.cache.put(Key::Resource(key), resource.clone()),
                     None => shared.cache.remove(&Key::Resource(key)),
                 }
                 let at = resource.map(|resource| (resource.version, resource.create_time));
@@ -83,7 +82,7 @@ impl Chore for FollowedRecords {
                     Look::Changed(record) => {
                         // First, for who is woken looks there.
                         let record = Arc::new(record);
-                        shared.cache.put(Key::Record(key.clone()), Cached::Record(record.clone()));
+                        shared.cache.put(Key::Record(key.clone()), record.clone());
                         shared.followers.note(&key, Some((record.version, record.create_time)));
                     }
                     Look::Missing => {

@@ -9,7 +9,6 @@ use tokio::time::{Instant, timeout};
 use super::Lane;
 use crate::engine::contention::{Blocked, ContentionLevel};
 use crate::engine::queue::Pending;
-use crate::engine::roots::is_root;
 use crate::engine::work::Work;
 use crate::error::Error;
 use crate::failpoint;
@@ -103,7 +102,7 @@ impl Lane {
         let contention = &self.shared.contention;
         let waiting = || work.iter().flat_map(|work| &work.group);
         if !waiting().any(|pending| contention.needs_blocked_table(pending.keys())) {
-            contention.mark(ContentionLevel::Blocked, waiting().flat_map(Pending::keys).filter(|key| is_root(key)));
+            contention.mark(ContentionLevel::Blocked, waiting().flat_map(Pending::keys).filter(|key| key.is_root()));
         }
     }
 

@@ -17,16 +17,15 @@ use crate::domain::namespace::Namespace;
 use crate::domain::record::{Record, RecordKey};
 use crate::domain::time::Timestamp;
 use crate::engine::EngineSettings;
-use crate::engine::cache::Cached;
 use crate::engine::contention::ContentionLevel;
 use crate::engine::loading::Basis;
 use crate::engine::queue::Ticket;
 use crate::engine::round::Wanted;
 use crate::engine::traced::GroupSpan;
-use crate::engine::world::{Key, Loaded, Surroundings};
 use crate::error::Result;
 use crate::feed::Hub;
 use crate::operation::Reply;
+use crate::operation::overlay::{AggregateTables, ClusterView, Key, Loaded};
 use crate::operation::update_records::{RecordUpdate, UpdateRecords};
 use crate::store::Store;
 use crate::store::commit::CommitMode;
@@ -335,25 +334,25 @@ const LOCKING: usize = LaneId::ALL.len() - 1;
 
 /// As [`crate::engine::loading::load`] does it.
 fn load(shared: &Shared, database: &Database, work: &Work, trust: bool, now: Timestamp) -> Basis {
-    let (mut loaded, mut fresh) = (Loaded::default(), HashSet::default());
+    let (mut tables, mut loaded, mut fresh) = (AggregateTables::default(), Loaded::default(), HashSet::default());
     for key in Wanted::by(&work.group).keys {
         let is_foreign = || shared.contention.is_at(ContentionLevel::Foreign, [key]);
         match key {
             Key::Record(record) => {
                 let trust = trust && !work.stale.contains(key) && !is_foreign();
-                let cached = shared.cache.get(key).filter(|_| trust);
-                let found = if let Some(Cached::Record(cached)) = cached {
+                let cached = shared.cache.get::<Record>(key).filter(|_| trust);
+                let found = if let Some(cached) = cached {
                     Some(cached)
                 } else {
                     fresh.insert(key.clone());
                     let found = database.records.get(record).cloned();
                     match &found {
-                        Some(found) => shared.cache.put(key.clone(), Cached::Record(found.clone())),
+                        Some(found) => shared.cache.put(key.clone(), found.clone()),
                         None => shared.cache.remove(key),
                     }
                     found
                 };
-                loaded.records.insert(record.clone(), found);
+                tables.records.load(record.clone(), found);
             }
             Key::Namespace(id) => {
                 let namespace = Namespace {
@@ -369,7 +368,7 @@ fn load(shared: &Shared, database: &Database, work: &Work, trust: bool, now: Tim
             key => panic!("{key:?} is no key of an update of records"),
         }
     }
-    Basis { loaded, fresh, now, surroundings: Surroundings::default() }
+    Basis { tables, loaded, fresh, now, cluster: ClusterView::default() }
 }
 
 #[tokio::test]

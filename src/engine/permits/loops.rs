@@ -9,11 +9,11 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::permit::ResourceKey;
+use crate::domain::permit::resource::Resource;
 use crate::engine::Engine;
-use crate::engine::cache::Cached;
-use crate::engine::world::Key;
 use crate::error::Result;
 use crate::failpoint;
+use crate::operation::overlay::Key;
 use crate::operation::permits::wake::{ClearStages, WakeResource};
 use crate::store::permits::{StagesPicked, WakeUp};
 
@@ -75,7 +75,7 @@ async fn serve_timers(engine: &Engine) {
 /// Sets the timer of a resource again at which nothing was due yet.
 fn reset_timer(engine: &Engine, key: ResourceKey) {
     let shared = engine.shared();
-    if let Some(Cached::Resource(resource)) = shared.cache.get(&Key::Resource(key)) {
+    if let Some(resource) = shared.cache.get::<Resource>(&Key::Resource(key)) {
         let now = engine.now();
         let at = resource.wakes_at(now).map(|at| at.max(now.after(AGAIN_AFTER)));
         shared.permits.timers.set(key, at);

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 use crate::domain::audit::Actor;
 use crate::domain::id::NamespaceId;
 use crate::engine::traced::Traced;
-use crate::engine::world::Key;
 use crate::error::Result;
 use crate::figures::writer::LaneKind;
+use crate::operation::overlay::Key;
 use crate::operation::{self, Operation, Reply, Weight};
 
 /// Rows from which on an operation is a batch, for which the lanes beside the first are worth it.

@@ -19,10 +19,9 @@ use super::share::{Amount, Shares};
 use crate::domain::id::NamespaceId;
 use crate::engine::group::{MAX_GROUP_BYTES, MAX_GROUP_OPERATIONS};
 use crate::engine::pace::Pace;
-use crate::engine::roots::is_root;
-use crate::engine::world::Key;
 use crate::error::{Error, Result};
 use crate::operation::Weight;
+use crate::operation::overlay::Key;
 
 /// Bounds of the time after which a refused operation is worth another attempt: when what waits now will have been done.
 pub(super) const MIN_RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -392,5 +391,5 @@ impl Inner {
 
 /// Those of some keys whose rows a group locks to write them.
 fn roots(keys: &[Key]) -> impl Iterator<Item = &Key> {
-    keys.iter().filter(|key| is_root(key))
+    keys.iter().filter(|key| key.is_root())
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::domain::record::{Record, RecordKey};
 use crate::engine::round::{CommitOutcome, Round};
-use crate::engine::world::Key;
+use crate::operation::overlay::Key;
 use crate::store::commit::{CommitMode, Committed};
 
 /// A session that holds row locks.
@@ -51,16 +51,17 @@ impl Database {
 
     /// Commits the components that stand on current rows.
     pub fn commit(&mut self, session: Session, group_id: Uuid, mode: CommitMode, round: &Round) -> CommitOutcome {
-        let (world, components, fresh) = round.decided_state();
+        let (overlay, components, fresh) = round.decided_state();
+        let records = &overlay.tables.records;
         let mut failed: HashSet<i32> = HashSet::default();
         for (key, c) in &components.of_key {
             let Key::Record(key) = key else { continue };
-            let written = world.records.get(key);
-            let is_update = written.is_some_and(Option::is_some);
+            let written = records.change(key);
+            let is_update = written.is_some_and(|written| written.after.is_some());
             if written.is_none() && fresh.contains(&Key::Record(key.clone())) {
                 continue;
             }
-            let base = world.loaded.records[key].as_ref();
+            let base = records.base(key);
             let at = |record: &Arc<Record>| (record.version, record.create_time);
             let is_current = base.map(at) == self.records.get(key).map(at);
             let is_locked = written.is_some() && self.is_locked(key, session);
@@ -86,9 +87,9 @@ impl Database {
         }
         for (key, _) in components.of_key.iter().filter(|(_, c)| applied.contains(c)) {
             if let Key::Record(key) = key
-                && let Some(after) = world.records.get(key)
+                && let Some(after) = records.change(key)
             {
-                let after = after.clone().expect("the simulation deletes nothing");
+                let after = after.after.clone().expect("the simulation deletes nothing");
                 assert!(after.version > self.version(key), "versions grow");
                 self.records.insert(key.clone(), after);
             }
