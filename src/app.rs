@@ -71,7 +71,7 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
     let engine = Engine::start(store.clone(), hub.clone(), config.into());
     let dispatcher = Arc::new(Dispatcher::new(engine.clone()));
     let dispatching = tokio::spawn(dispatcher.clone().run(shutdown.clone()));
-    let keeping = tokio::spawn(engine::permits::keeper::keep(engine.clone(), shutdown.clone()));
+    let keeping = tokio::spawn(engine::permits::loops::run(engine.clone(), shutdown.clone()));
     let loops = Arc::new(BackgroundJobs::start(&engine, config.into(), &shutdown));
     let statistics = Arc::new(Statistics::new(methods()?));
     let rate_limiter = Arc::new(RateLimiter::new(config.into()));

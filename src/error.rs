@@ -73,5 +73,22 @@ impl Error {
     }
 }
 
+/// The error for a caller whose write was committed when something after it failed. Errors that say that nothing was applied become
+/// [`Error::OutcomeUnknown`].
+pub fn after_commit(error: Error) -> Error {
+    match error {
+        Error::StoreUnavailable
+        | Error::StoreReadOnly
+        | Error::Overloaded { .. }
+        | Error::Conflict
+        | Error::Draining => Error::OutcomeUnknown,
+        Error::Refused(_)
+        | Error::DeadlineExceeded(_)
+        | Error::OutcomeUnknown
+        | Error::InvalidCursor { .. }
+        | Error::Bug { .. } => error,
+    }
+}
+
 /// Result with the error of the crate.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -20,7 +20,7 @@ pub fn install(shared: &Shared, overlay: &Overlay, keys: &[(Key, i32)], is_commi
         let base = overlay.tables.jobs.base(key).map(|base| &**base);
         Some((base, change.after.as_deref(), &change.effects.changes))
     });
-    shared.heads.note(jobs, overlay.now(), &|key| shared.permits.has_line(&key));
+    shared.heads.note(jobs, overlay.now(), &|key| shared.permits.has_stages(&key));
 }
 
 fn install_aggregate<A: Keyed + Cacheable>(shared: &Shared, overlay: &Overlay, key: &Key, id: &A::Key) {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use foldhash::{HashMap, HashSet};
 
 use super::cache::Cacheable;
+use super::contention::ContentionLevel;
 use super::roots::Roots;
 use super::round::Wanted;
 use super::shared::Shared;
@@ -60,9 +61,10 @@ pub async fn load(
     let (mut tables, mut loaded) = (AggregateTables::default(), Loaded::default());
     tables.records.reserve(wanted.keys.iter().filter(|key| matches!(key, Key::Record(_))).count());
     let (mut aggregates, mut others) = (MissingAggregates::default(), MissingOthers::default());
-    let nobody_visits = shared.visited.is_empty();
+    let any_foreign = shared.contention.has_any(ContentionLevel::Foreign);
     for &key in &wanted.keys {
-        let trust = trust && !stale.contains(key) && (nobody_visits || !shared.visited.has(key));
+        let is_foreign = || any_foreign && shared.contention.is_at(ContentionLevel::Foreign, [key]);
+        let trust = trust && !stale.contains(key) && !is_foreign();
         match_key!(key, A, id => if trust && wanted.created.contains(key) {
                 A::table_mut(&mut tables).load(id.clone(), None);
             } else {

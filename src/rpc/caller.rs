@@ -16,6 +16,7 @@ use crate::domain::audit::Actor;
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::Job;
 use crate::domain::refusal::Refusal;
+pub use crate::error::after_commit;
 use crate::error::{Error, Result};
 use crate::operation::overlay::Key;
 use crate::operation::return_current::{ReturnCurrent, Shown};
@@ -165,22 +166,6 @@ impl Caller {
         let end = Instant::now() + wait;
         let last = self.deadline.and_then(|deadline| deadline.checked_sub(ANSWER_TIME));
         last.map_or(end, |last| last.min(end))
-    }
-}
-
-/// What to say when a write was committed and the read for its answer failed: that nothing was applied would be wrong.
-pub fn after_commit(error: Error) -> Error {
-    match error {
-        Error::StoreUnavailable
-        | Error::StoreReadOnly
-        | Error::Overloaded { .. }
-        | Error::Conflict
-        | Error::Draining => Error::OutcomeUnknown,
-        Error::Refused(_)
-        | Error::DeadlineExceeded(_)
-        | Error::OutcomeUnknown
-        | Error::InvalidCursor { .. }
-        | Error::Bug { .. } => error,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::domain::id::{JobKey, StageNo};
 use crate::domain::permit::ResourceKey;
 use crate::domain::permit::line::{StagePlace, Wake};
 use crate::engine::Engine;
-use crate::engine::permits::keeper;
+use crate::engine::permits::loops;
 use crate::error::Result;
 use crate::operation::permits::wake::LeadLine;
 use crate::store::permits::{StageLine, WakeUp};
@@ -70,7 +70,7 @@ impl StageLines {
             (line.key, WakeUp { stages: 1, largest: line.largest, every_queue, arrival: None })
         };
         let wake_ups: HashMap<ResourceKey, WakeUp> = lines.iter().map(wake_up).collect();
-        keeper::wake(&self.engine, &wake_ups).await.map(|found| found.len())
+        loops::wake(&self.engine, &wake_ups).await.map(|found| found.len())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::domain::permit::breaker::BreakerPhase;
 use crate::domain::permit::resource::Resource;
 use crate::domain::time::Timestamp;
 
-/// Breakers that are remembered at most.
+/// Breakers that are remembered at most; more are not listed.
 const MAX_OPEN: usize = 1_000;
 
 /// Breakers that are open or half open, with the names of their resources.
@@ -17,12 +17,12 @@ const MAX_OPEN: usize = 1_000;
 pub struct Breakers(Mutex<HashMap<ResourceKey, Name>>);
 
 impl Breakers {
-    /// Those that are not closed, in no order.
+    /// The resources whose breaker is not closed, in no order.
     pub fn open(&self) -> Vec<(ResourceKey, Name)> {
         self.lock().iter().map(|(key, name)| (*key, name.clone())).collect()
     }
 
-    /// Notes how a resource was seen; absent: there is none.
+    /// Notes the state of a resource. None: it does not exist.
     pub fn observe(&self, key: ResourceKey, resource: Option<&Resource>, now: Timestamp) {
         let mut open = self.lock();
         match resource.filter(|resource| !matches!(phase(resource, now), None | Some(BreakerPhase::Closed))) {
@@ -42,7 +42,7 @@ impl Breakers {
     }
 }
 
-/// Where the breaker of a resource stands; `None`: it has none.
+/// The phase of a resource's breaker. None: it has no breaker.
 pub fn phase(resource: &Resource, now: Timestamp) -> Option<BreakerPhase> {
     let has_breaker = resource.policy.as_ref().is_some_and(|policy| policy.breaker.is_some());
     // One that was not used yet is closed.

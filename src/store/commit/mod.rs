@@ -51,6 +51,17 @@ pub enum CommitError {
     Lost(String),
 }
 
+/// What becomes of a group in which some component stands on state that is no longer current.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CommitMode {
+    /// Each component is written or not by itself: roots are locked at their versions before they are written.
+    #[default]
+    PerComponent,
+    /// Nothing of the group is written: an update of a record names the version that it replaces, and the statement fails unless all such
+    /// updates hit. Saves locking the records first.
+    AllOrNothing,
+}
+
 impl Plan {
     /// The components that have something to prove: how many guards must be met (what proves itself counts as one that is), and the weight of
     /// the rows that are written.

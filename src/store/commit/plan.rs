@@ -1,5 +1,6 @@
 //! The plan of a commit: the guards that must hold, and the rows that are then written.
 
+use super::CommitMode;
 use super::columns::*;
 use crate::domain::id::StageNo;
 use crate::store::table::{self, Column, Table};
@@ -24,8 +25,8 @@ macro_rules! plan {
         #[derive(Debug, Default)]
         #[allow(missing_docs)] // Where the name of the part does not say it all, a comment does.
         pub struct Plan {
-            /// Whether no other server is known to write what this server writes: then records are not locked before they are updated.
-            pub alone: bool,
+            /// Whether records are locked before they are updated.
+            pub mode: CommitMode,
             $($(#[$guard_doc])* pub $guard: $guard_type,)*
             $($(#[$write_doc])* pub $write: $write_type,)*
         }

@@ -119,13 +119,13 @@ impl Lane {
 /// What an error of a statement means for a group that was surely not committed by it.
 #[derive(Debug)]
 pub enum Fault {
-    /// Another writer was faster: it is worth deciding again on newer state.
-    Beaten,
-    /// Another session holds a row or a table for longer than a statement waits.
-    Held,
-    /// The content of some row was refused.
-    Poisoned(String),
-    /// Trying again at once is no use.
+    /// Another writer committed first; a decision on newer state may succeed.
+    Conflict,
+    /// Another session held a lock on a row or a table for longer than a statement waits.
+    Blocked,
+    /// Postgres refused the content of a row.
+    InvalidData(String),
+    /// A retry at once would fail too.
     Failed(Error),
 }
 
@@ -133,12 +133,12 @@ impl Fault {
     /// The fault of an error that the database returned, or that came before anything was sent to be committed.
     pub fn of(error: &DbError) -> Self {
         match error.code().map(|code| code.code().to_owned()).as_deref() {
-            Some("55P03") => Self::Held,
+            Some("55P03") => Self::Blocked,
             // Another transaction inserted the same key; serialization failures and deadlocks are handled alike.
-            Some("23505" | "40001" | "40P01") => Self::Beaten,
+            Some("23505" | "40001" | "40P01") => Self::Conflict,
             // Invalid content: data, constraints, a row that would be written twice (21000), or was by a trigger or function (27000).
             Some(code) if ["21", "22", "23", "27"].iter().any(|class| code.starts_with(class)) => {
-                Self::Poisoned(format!("{error:?}"))
+                Self::InvalidData(format!("{error:?}"))
             }
             Some(_) | None => Self::Failed(unavailable(error)),
         }

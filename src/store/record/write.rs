@@ -1,5 +1,6 @@
 //! The rows of a changed record: the difference between the record as it was loaded and as it was decided, one net effect per row.
 
+use crate::store::commit::CommitMode;
 use crate::domain::record::{Field, Record, RecordKey};
 use crate::store::commit::columns::*;
 use crate::store::commit::plan::Plan;
@@ -20,7 +21,7 @@ impl Plan {
                 self.insert_records.push(row(c, after));
             }
             (Some(base), Some(after)) => {
-                if !self.alone {
+                if self.mode == CommitMode::PerComponent {
                     self.lock_records.push(root(c, base));
                 }
                 self.update_records.push(changed(c, base, after));

@@ -1,4 +1,5 @@
-//! Serves alarms as they come, wakes stages or lets them join a line, and looks after waits that other servers may have served.
+//! Background loops of permits: timers that are due, stages to wake, stages that join a wait queue, and callers whose permit another server has
+//! granted.
 
 use std::time::Duration;
 
@@ -16,25 +17,25 @@ use crate::operation::overlay::Key;
 use crate::operation::permits::wake::{ClearStages, WakeResource};
 use crate::store::permits::{StagesPicked, WakeUp};
 
-/// Alarms that are served at once.
-const AT_ONCE: usize = 256;
-/// Waits that are looked after at once.
-const LOOK_AT: usize = 1_000;
-/// Lines that stages join at once.
-const LINES_AT_ONCE: usize = 1_000;
-/// Stages that join a line at once.
+/// Timers that are taken at once.
+const TIMERS_AT_ONCE: usize = 256;
+/// Waiting callers that one query checks.
+const CHECKED_AT_ONCE: usize = 1_000;
+/// Resources whose wait queues stages join with one query.
+const QUEUES_AT_ONCE: usize = 1_000;
+/// Stages that join wait queues with one query.
 const JOIN_AT_ONCE: usize = 1_000;
-/// How often waits are looked after while other servers are there.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Without an alarm.
+/// Pause between checks of waiting callers while there are other servers.
+const CHECK_EVERY: Duration = Duration::from_millis(250);
+/// Pause of the timers' loop while there is no timer.
 const IDLE: Duration = Duration::from_secs(60);
-/// An alarm that was served and is due again at once waits so long.
+/// Time after which a timer at which nothing was due yet is due again, at the earliest.
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
-/// Runs until `shutdown`.
-pub async fn keep(engine: Engine, shutdown: CancellationToken) {
+/// Runs the loops until `shutdown`.
+pub async fn run(engine: Engine, shutdown: CancellationToken) {
     let serve = async {
-        tokio::join!(serve_alarms(&engine), serve_wake_ups(&engine), serve_joining(&engine), look_after_waits(&engine));
+        tokio::join!(serve_timers(&engine), serve_wake_ups(&engine), serve_joining(&engine), check_waits(&engine));
     };
     tokio::select! {
         () = shutdown.cancelled() => {}
@@ -42,16 +43,16 @@ pub async fn keep(engine: Engine, shutdown: CancellationToken) {
     }
 }
 
-async fn serve_alarms(engine: &Engine) {
+async fn serve_timers(engine: &Engine) {
     let shared = engine.shared();
-    let alarms = &shared.permits.alarms;
+    let timers = &shared.permits.timers;
     loop {
-        let due = alarms.take_due(engine.now(), AT_ONCE);
+        let due = timers.take_due(engine.now(), TIMERS_AT_ONCE);
         if due.is_empty() {
-            let wait = alarms.first().map_or(IDLE, |at| engine.now().until(at));
+            let wait = timers.first().map_or(IDLE, |at| engine.now().until(at));
             tokio::select! {
-                () = alarms.stirred() => {}
-                // What is known of the clock is a lower bound, so an alarm is never early.
+                () = timers.first_changed() => {}
+                // The known time is a lower bound, so a timer is never early.
                 () = sleep_until(Instant::now() + wait) => {}
             }
             continue;
@@ -59,29 +60,29 @@ async fn serve_alarms(engine: &Engine) {
         shared.permits.figures.alarms.inc_by(due.len() as u64);
         for key in due {
             let engine = engine.clone();
-            // Each for itself: one whose row somebody holds shall not hold up the others. It has no other alarm meanwhile.
+            // A task for each, so that a blocked row delays no other. Meanwhile the resource has no timer.
             tokio::spawn(async move {
                 match engine.execute(WakeResource { key, is_overdue: false }, None).await {
-                    // Its commit has set the next alarm.
+                    // Its commit has set the next timer.
                     Ok(reply) if reply.applied => {}
-                    Ok(_) | Err(_) => set_again(&engine, key),
+                    Ok(_) | Err(_) => reset_timer(&engine, key),
                 }
             });
         }
     }
 }
 
-/// The alarm of a resource at which nothing was to do yet.
-fn set_again(engine: &Engine, key: ResourceKey) {
+/// Sets the timer of a resource again at which nothing was due yet.
+fn reset_timer(engine: &Engine, key: ResourceKey) {
     let shared = engine.shared();
     if let Some(resource) = shared.cache.get::<Resource>(&Key::Resource(key)) {
         let now = engine.now();
         let at = resource.wakes_at(now).map(|at| at.max(now.after(AGAIN_AFTER)));
-        shared.permits.alarms.set(key, at);
+        shared.permits.timers.set(key, at);
     }
 }
 
-/// Wakes stages that are the next in line. Where none is left, their place goes to others.
+/// Wakes stages at the head of wait queues. Where none is left, their place in the queue is cleared.
 async fn serve_wake_ups(engine: &Engine) {
     let shared = engine.shared();
     loop {
@@ -104,17 +105,17 @@ async fn serve_wake_ups(engine: &Engine) {
                 };
                 for cleared in join_all(gone.filter_map(clear)).await {
                     if let Err(error) = cleared {
-                        tracing::debug!(%error, "stages that are gone still have a place in a line");
+                        tracing::debug!(%error, "stages that are gone still have a place in a wait queue");
                     }
                 }
             }
-            // The alarm at the end of their time comes back to them.
+            // The timer at the end of their time wakes them.
             Err(error) => tracing::debug!(%error, "stages that wait for permits were not woken"),
         }
     }
 }
 
-/// Lets stages be picked again, and tells the dispatchers of all servers.
+/// Makes stages leasable again, and notifies the dispatchers of all servers. Returns what was found for each resource.
 pub async fn wake(
     engine: &Engine,
     wake_ups: &HashMap<ResourceKey, WakeUp>,
@@ -128,7 +129,7 @@ pub async fn wake(
     Ok(found)
 }
 
-/// Lets stages that need what is in use wait in its line, before each of them is tried.
+/// Lets stages that need a resource in use join its wait queue, before a lease of each is tried.
 async fn serve_joining(engine: &Engine) {
     let shared = engine.shared();
     loop {
@@ -137,8 +138,8 @@ async fn serve_joining(engine: &Engine) {
             shared.permits.has_joining.notified().await;
             continue;
         }
-        // Stages of the others are held up one by one.
-        joining.truncate(LINES_AT_ONCE);
+        // Stages of the other resources join when their lease is tried.
+        joining.truncate(QUEUES_AT_ONCE);
         loop {
             match shared.store.join_lines(&joining, JOIN_AT_ONCE).await {
                 Ok(joined) => {
@@ -149,8 +150,8 @@ async fn serve_joining(engine: &Engine) {
                     }
                 }
                 Err(error) => {
-                    // Those that are left are held up one by one.
-                    tracing::debug!(%error, "stages did not join a line");
+                    // They join when their lease is tried.
+                    tracing::debug!(%error, "stages did not join a wait queue");
                     break;
                 }
             }
@@ -158,21 +159,21 @@ async fn serve_joining(engine: &Engine) {
     }
 }
 
-/// Finds waits that other servers have served: one look for all.
-async fn look_after_waits(engine: &Engine) {
+/// Finds callers here whose permits other servers have granted, with one query for many.
+async fn check_waits(engine: &Engine) {
     let shared = engine.shared();
     loop {
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(CHECK_EVERY) => {}
             () = shared.hub.granted() => {}
         }
         if shared.permits.waits.is_empty() || !shared.permits.has_others() {
             continue;
         }
-        for waits in shared.permits.waits.all().chunks(LOOK_AT) {
+        for waits in shared.permits.waits.all().chunks(CHECKED_AT_ONCE) {
             match shared.store.granted_permits(waits).await {
-                Ok(granted) => granted.iter().for_each(|id| shared.permits.waits.look(id)),
-                Err(error) => tracing::debug!(%error, "waits were not looked after"),
+                Ok(granted) => granted.iter().for_each(|id| shared.permits.waits.check(id)),
+                Err(error) => tracing::debug!(%error, "waiting callers were not checked"),
             }
         }
     }
