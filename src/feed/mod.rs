@@ -19,8 +19,8 @@ mod peers;
 mod shared_read;
 
 use foldhash::HashSet;
+use parking_lot::Mutex;
 use std::sync::Arc;
-use parking_lot::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -123,12 +123,6 @@ impl Feed {
         for task in self.tasks {
             let _ended = task.await;
         }
-    }
-}
-
-impl Default for Hub {
-    fn default() -> Self {
-        Self::new(FeedSettings::default())
     }
 }
 
@@ -288,5 +282,10 @@ impl Hub {
     }
 }
 
+/// With the settings of a server, for tests.
 #[cfg(test)]
-mod tests;
+impl Default for Hub {
+    fn default() -> Self {
+        Self::new((&crate::config::Config::default()).into())
+    }
+}

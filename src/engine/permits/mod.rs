@@ -34,7 +34,7 @@ use crate::operation::overlay::Spared;
 use crate::store::permits::WakeUp;
 use breakers::Breakers;
 use timers::Timers;
-pub use waits::{Signal, Waits};
+pub use waits::{Signal, Wait, Waits};
 
 /// Resources with waiting stages that are remembered. At others a lease of each new stage is tried before the stage waits.
 const MAX_WITH_STAGES: usize = 100_000;
@@ -86,7 +86,7 @@ impl Permits {
 
     /// What decisions may know beside the state that they stand on.
     pub fn cluster(&self, spared: Spared) -> ClusterView {
-        ClusterView { spared, ..lock(&self.cluster).clone() }
+        ClusterView { spared, ..self.cluster.lock().clone() }
     }
 
     /// Sets the servers that live at a moment, and whether one of them is older than jobs in one row.

@@ -6,10 +6,10 @@ pub(super) mod matching;
 pub mod watcher;
 
 use foldhash::HashMap;
+use parking_lot::Mutex;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use parking_lot::Mutex;
 
 use lru::LruCache;
 use tokio::sync::Notify;

@@ -3,9 +3,9 @@
 //! **Invariants.** A held lease costs one entry of a map, and a commit looks into the map only if it changes the state of a job. A notice that is
 //! lost does no harm: the next heartbeat of the holder is answered with the same.
 
+use parking_lot::Mutex;
 use std::mem::discriminant;
 use std::sync::Arc;
-use parking_lot::Mutex;
 
 use foldhash::{HashMap, HashSet};
 use tokio::sync::Notify;

@@ -88,7 +88,7 @@ impl Store {
                 snapshot.rows(include_str!("../sql/lease/load_leases.sql"), &own),
             )?;
             snapshot.commit().await?;
-            Ok(jobs.remove(&key).map(|job| load::renewed(job, &leases)))
+            Ok(jobs.remove(&key).map(|job| crate::store::job::load::renewed(job, &leases)))
         };
         let read = read.await;
         in_use.done();

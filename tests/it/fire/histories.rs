@@ -231,7 +231,9 @@ impl Scene {
         let (count, received) = match &operation {
             Operation::Read(state) => (&self.counts.reads, (state.job_version, state.version)),
             Operation::SetLabel { received: Reply::Done(job_version), .. } => (&self.counts.done, (*job_version, 0)),
-            Operation::SetLabel { received: Reply::Mismatch(job_version), .. } => (&self.counts.refused, (*job_version, 0)),
+            Operation::SetLabel { received: Reply::Mismatch(job_version), .. } => {
+                (&self.counts.refused, (*job_version, 0))
+            }
             Operation::SetMessage { expected, received: Reply::Done(job_version), .. } => {
                 (&self.counts.done, (*job_version, expected + 1))
             }
