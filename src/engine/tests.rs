@@ -15,7 +15,7 @@ use crate::dev::TestDatabase;
 use crate::domain::audit::Actor;
 use crate::domain::field_op::{FieldChange, FieldOp};
 use crate::domain::id::{JobKey, LeaseToken, Name, NamespaceId};
-use crate::domain::job::{Hold, JobState};
+use crate::domain::job::{JobState, StageCredential};
 use crate::domain::json::Document;
 use crate::domain::record::RecordKey;
 use crate::domain::refusal::Refusal;
@@ -30,7 +30,8 @@ use crate::operation::end_stage::{End, EndStage};
 use crate::operation::heartbeat::RenewLeases;
 use crate::operation::reap::Reap;
 use crate::operation::submit_jobs::SubmitJobs;
-use crate::operation::update_progress::{Target, UpdateProgress};
+use crate::operation::target::StageTarget;
+use crate::operation::update_progress::UpdateProgress;
 use crate::operation::update_records::{RecordUpdate, UpdateRecords};
 use crate::proto;
 use crate::rpc::convert::path::Path;
@@ -99,7 +100,8 @@ impl Server {
 
     async fn complete(&self, leased: &Leased) -> Result<Reply, Error> {
         let token = leased.job.stages[leased.stage_no].token(leased.job.key.uid).expect("a lease");
-        let target = Target { key: leased.job.key, job_id: Name::from(""), hold: Hold::Token(token) };
+        let target =
+            StageTarget { key: leased.job.key, job_id: Name::from(""), credential: StageCredential::Token(token) };
         let artifacts = Some(Document::from_checked(r#"{"url":"a"}"#));
         let end = End::Complete { artifacts, job_result: None, message: None, add_stages: Vec::new() };
         self.engine
@@ -180,8 +182,9 @@ async fn a_job_that_another_server_made_anew_has_all_its_stages() {
     let (a, b) = (server(&database), server(&database));
     let key = JobKey::of(DEFAULT, "film-1");
     let note = |server: &Server, message: &str| {
-        let hold = Hold::Name("voice".into());
-        let (target, message) = (Target { key, job_id: "film-1".into(), hold }, Some(Name::from(message)));
+        let hold = StageCredential::Name("voice".into());
+        let (target, message) =
+            (StageTarget { key, job_id: "film-1".into(), credential: hold }, Some(Name::from(message)));
         let update = UpdateProgress { target, progress: Some(0.5), message, expected_version: None, request: None };
         let engine = server.engine.clone();
         async move { engine.execute(update, None).await }
@@ -233,12 +236,12 @@ async fn two_servers_lose_no_update_of_one_job() {
     let key = JobKey::of(DEFAULT, "hot");
     let writers = (0..64).map(|i| {
         let server = &servers[i % 2];
-        let hold = Hold::Name(stages[i % 8].as_str().into());
+        let hold = StageCredential::Name(stages[i % 8].as_str().into());
         async move {
             let mut applied = 0;
             for step in 0..20 {
                 let progress = Some(f64::from(step * 64 + i32::try_from(i).expect("small")) / 2_000.0);
-                let target = Target { key, job_id: "hot".into(), hold: hold.clone() };
+                let target = StageTarget { key, job_id: "hot".into(), credential: hold.clone() };
                 let message = Some(Name::from(format!("{i}-{step}")));
                 let update = UpdateProgress { target, progress, message, expected_version: None, request: None };
                 applied += i64::from(server.engine.execute(update, None).await.expect("no conflict shows").applied);
@@ -314,7 +317,7 @@ fn fenced_update(leased: &Leased) -> Commit {
     let update = UpdateRecords { updates: vec![update], list: None, request: None };
     Commit {
         parts: vec![Part { operation: Box::new(update), path: "operations[0]".to_owned() }],
-        lease_fence: Some((leased.job.key, Hold::Token(token(leased)))),
+        lease_fence: Some((leased.job.key, StageCredential::Token(token(leased)))),
         permit_fence: None,
         namespace: DEFAULT,
         request: None,

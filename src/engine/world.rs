@@ -17,7 +17,7 @@ use super::grace::Spared;
 use crate::domain::audit::AuditEntry;
 use crate::domain::credential::KeyRing;
 use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
-use crate::domain::job::{Changes, Edit, Job};
+use crate::domain::job::{Job, JobChanges, JobTx};
 use crate::domain::lease::{LeaseKey, StoredLease};
 use crate::domain::namespace::Namespace;
 use crate::domain::permit::ResourceKey;
@@ -91,7 +91,7 @@ pub struct Draft {
     /// The job; `None` if it is deleted.
     pub job: Option<Arc<Job>>,
     /// What is written beside it.
-    pub changes: Changes,
+    pub changes: JobChanges,
     /// It is new under an id that nobody can have used.
     pub has_own_id: bool,
 }
@@ -224,12 +224,12 @@ impl World {
     }
 
     /// Begins to change a job.
-    pub fn edit(&self, job: &Arc<Job>) -> Edit {
-        Edit::begin(job.clone(), self.now)
+    pub fn edit(&self, job: &Arc<Job>) -> JobTx {
+        JobTx::begin(job.clone(), self.now)
     }
 
     /// Keeps an edit. Returns the job after it, and whether anything changed.
-    pub fn keep(&mut self, before: &Arc<Job>, edit: Edit) -> (Arc<Job>, bool) {
+    pub fn keep(&mut self, before: &Arc<Job>, edit: JobTx) -> (Arc<Job>, bool) {
         match edit.finish() {
             None => (before.clone(), false),
             Some((job, changes)) => {
@@ -241,7 +241,7 @@ impl World {
     }
 
     /// Puts a new job into the world; `has_own_id` if nobody can have used its id.
-    pub fn create(&mut self, mut job: Arc<Job>, changes: Changes, has_own_id: bool) {
+    pub fn create(&mut self, mut job: Arc<Job>, changes: JobChanges, has_own_id: bool) {
         if self.surroundings.has_older_servers {
             Arc::make_mut(&mut job).has_stage_rows = true;
         }
@@ -364,7 +364,7 @@ impl World {
         for (key, draft) in layer.jobs {
             let whole = self.drafts.entry(key).or_default();
             whole.job = draft.job;
-            whole.changes.absorb(draft.changes);
+            whole.changes.merge(draft.changes);
             whole.has_own_id |= draft.has_own_id;
         }
         self.leases.extend(layer.leases);

@@ -7,7 +7,7 @@
 use super::permits::expect_permit;
 use super::{Operation, Reply, Weight, decide_audited};
 use crate::domain::id::{JobKey, NamespaceId};
-use crate::domain::job::{Hold, Job};
+use crate::domain::job::{Job, StageCredential};
 use crate::domain::permit::PermitToken;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
@@ -26,7 +26,7 @@ pub struct Commit {
     /// In order.
     pub parts: Vec<Part>,
     /// The lease without which nothing is done.
-    pub lease_fence: Option<(JobKey, Hold)>,
+    pub lease_fence: Option<(JobKey, StageCredential)>,
     /// The permit without which nothing is done.
     pub permit_fence: Option<PermitToken>,
     /// The caller's namespace.
@@ -65,7 +65,7 @@ impl Operation for Commit {
 
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
         if let Some((job, hold)) = &self.lease_fence {
-            world.job(*job).ok_or(Refusal::LeaseLost)?.running(hold)?;
+            world.job(*job).ok_or(Refusal::LeaseLost)?.running_stage(hold)?;
         }
         if let Some(token) = self.permit_fence {
             expect_permit(world, self.namespace, token)?;
@@ -87,7 +87,7 @@ fn only_once(operation: &dyn Operation, reply: Reply) -> Result<Reply, Refusal> 
     if reply.applied || !operation.ends_attempt() {
         return Ok(reply);
     }
-    let ended = |job: &Job, no: u32| job.stages[no].refuses("was told the same before, so this commit may be a repeat");
+    let ended = |job: &Job, no: u32| job.stages[no].refusal("was told the same before, so this commit may be a repeat");
     match (reply.jobs.first(), reply.stages.first()) {
         (Some(job), Some(no)) => Err(ended(job, *no)),
         // Without a stage it was a permit.

@@ -1,6 +1,6 @@
 //! A running stage adds stages to its job.
 
-use super::update_progress::Target;
+use super::target::StageTarget;
 use super::{Operation, Reply, Weight, keep};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
@@ -11,7 +11,7 @@ use crate::engine::world::{Key, World};
 #[derive(Debug)]
 pub struct AddStages {
     /// The running stage that asks.
-    pub target: Target,
+    pub target: StageTarget,
     /// What is added.
     pub stages: Vec<NewStage>,
     /// The caller's `request_id`.
@@ -44,7 +44,7 @@ impl Operation for AddStages {
 
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
         let job = self.target.job(world)?;
-        let by = job.running(&self.target.hold)?.no;
+        let by = job.running_stage(&self.target.credential)?.no;
         let mut edit = world.edit(&job);
         let stages = edit.add_stages(by, &self.stages, "stages")?;
         let (job, applied) = keep(world, &job, edit);

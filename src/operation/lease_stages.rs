@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::permits::stages::acquire;
 use super::{Operation, Reply, keep};
 use crate::domain::id::{JobKey, StageNo};
-use crate::domain::job::Grant;
+use crate::domain::job::LeaseRequest;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{RequestIdentity, RequestRecord};
 use crate::engine::world::{Key, World};
@@ -20,7 +20,7 @@ pub struct LeaseStages {
     /// Which job.
     pub key: JobKey,
     /// Which stages, each with its own secret.
-    pub stages: Vec<(StageNo, Grant)>,
+    pub stages: Vec<(StageNo, LeaseRequest)>,
     /// Of stages that are leased as a group, the id of the permits that they share.
     pub group: Option<Uuid>,
     /// Where each stage's lease is remembered, see `RequestKey::slot`. Empty: the call has no `request_id`.

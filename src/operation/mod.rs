@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::domain::audit::AuditEntry;
 use crate::domain::credential::ApiKey;
 use crate::domain::id::{JobKey, StageNo};
-use crate::domain::job::{Edit, Job};
+use crate::domain::job::{Job, JobTx};
 use crate::domain::lease::StoredLease;
 use crate::domain::permit::resource::Resource;
 use crate::domain::permit::{BlockReason, ResourceKey};
@@ -37,6 +37,7 @@ pub mod redeliver_leases;
 pub mod return_current;
 pub mod start_stage;
 pub mod submit_jobs;
+pub mod target;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod update_progress;
@@ -264,11 +265,11 @@ fn existing(world: &mut World, key: JobKey, job_id: &str) -> Result<Arc<Job>, Re
 
 /// Keeps an edit of a job, and gives back the permits of the attempts that it ended. Returns the job after it, and whether anything
 /// changed.
-fn keep(world: &mut World, before: &Arc<Job>, edit: Edit) -> (Arc<Job>, bool) {
-    let given_up = permits::stages::given_up(&edit);
+fn keep(world: &mut World, before: &Arc<Job>, edit: JobTx) -> (Arc<Job>, bool) {
+    let released = permits::stages::released(&edit);
     let kept = world.keep(before, edit);
-    if !given_up.is_empty() {
-        permits::stages::give_back(world, before.key.namespace, given_up);
+    if !released.is_empty() {
+        permits::stages::release_all(world, before.key.namespace, released);
     }
     kept
 }

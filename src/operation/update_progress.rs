@@ -1,39 +1,17 @@
 //! Notes progress and a message of a running stage.
 
-use super::start_stage::expect_version;
+use super::target::StageTarget;
 use super::{Operation, Reply, keep};
-use crate::domain::id::{JobKey, Name};
-use crate::domain::job::Hold;
-use crate::domain::refusal::Refusal;
+use crate::domain::id::Name;
+use crate::domain::refusal::{Refusal, expect_version};
 use crate::domain::request::RequestIdentity;
 use crate::engine::world::{Key, World};
-
-/// Whose stage an operation is about.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// The job.
-    pub key: JobKey,
-    /// The job as the caller named it; empty where it showed a token.
-    pub job_id: Name,
-    /// The proof.
-    pub hold: Hold,
-}
-
-impl Target {
-    /// The job it is about. A token of a job that is gone is a lost lease; a name of one is simply not found.
-    pub(super) fn job(&self, world: &mut World) -> Result<std::sync::Arc<crate::domain::job::Job>, Refusal> {
-        world.job(self.key).ok_or_else(|| match self.hold {
-            Hold::Token(_) => Refusal::LeaseLost,
-            Hold::Name(_) => Refusal::JobNotFound { job_id: self.job_id.to_string() },
-        })
-    }
-}
 
 /// Progress from 0 to 1 and a message; lower progress than known is no change.
 #[derive(Debug)]
 pub struct UpdateProgress {
     /// Whose.
-    pub target: Target,
+    pub target: StageTarget,
     /// 0 to 1.
     pub progress: Option<f64>,
     /// At most 1 KiB.
@@ -59,9 +37,9 @@ impl Operation for UpdateProgress {
 
     fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
         let job = self.target.job(world)?;
-        expect_version(job.held(&self.target.hold)?, self.expected_version)?;
+        expect_version(job.verified_stage(&self.target.credential)?.version, self.expected_version)?;
         let mut edit = world.edit(&job);
-        let no = edit.progress(&self.target.hold, self.progress, self.message.clone())?;
+        let no = edit.progress(&self.target.credential, self.progress, self.message.clone())?;
         Ok(Reply::about_stage(no, keep(world, &job, edit)))
     }
 }

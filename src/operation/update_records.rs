@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Operation, RecordOutcome, Reply, Weight};
 use crate::domain::field_op::FieldOp;
 use crate::domain::record::{Record, RecordKey};
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{Refusal, expect_version};
 use crate::domain::request::RequestIdentity;
 use crate::engine::world::{Key, World};
 
@@ -54,7 +54,7 @@ impl RecordUpdate {
             }
             None => Arc::new(Record::new(self.key.clone(), now)),
         };
-        expect_version(&base, self.expected_version)?;
+        expect_version(base.version, self.expected_version)?;
         match Record::apply(&base, &self.operations, base.version + 1, now, "operations")? {
             Some(record) => {
                 let record = Arc::new(record);
@@ -69,16 +69,6 @@ impl RecordUpdate {
 /// The refusal of a record that is not there.
 pub(super) fn not_found(key: &RecordKey) -> Refusal {
     Refusal::RecordNotFound { collection: key.collection.to_string(), record_id: key.record_id.to_string() }
-}
-
-/// Refuses unless `expected`, where given, is the record's version.
-pub(super) fn expect_version(record: &Record, expected: Option<i64>) -> Result<(), Refusal> {
-    match expected {
-        Some(expected) if expected != record.version => {
-            Err(Refusal::VersionMismatch { expected, actual: record.version })
-        }
-        Some(_) | None => Ok(()),
-    }
 }
 
 impl Operation for UpdateRecords {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::caller::{Caller, after_commit};
 use super::convert::digest::identity;
-use super::convert::permit::{self as convert, Wish};
+use super::convert::permit::{self as convert, BuildStage};
 use crate::domain::permit::{Blocker, Granted, ResourceKey};
 use crate::domain::request::RequestIdentity;
 use crate::engine::Engine;
@@ -67,7 +67,7 @@ pub async fn acquire_permit(
 
 async fn acquire_until(
     caller: Caller,
-    wish: Wish,
+    wish: BuildStage,
     identity: Option<RequestIdentity>,
     end: Instant,
 ) -> Result<(proto::AcquirePermitResponse, Undelivered)> {
@@ -165,7 +165,7 @@ fn is_surely_unapplied(error: &Error) -> bool {
 
 fn answer(
     caller: &Caller,
-    wish: &Wish,
+    wish: &BuildStage,
     id: Uuid,
     outcome: std::result::Result<Vec<Granted>, Vec<Blocker>>,
     replayed: bool,

@@ -60,7 +60,7 @@ pub(super) async fn renew(caller: &Caller, beats: Vec<worker::Beat>) -> Result<V
 /// The revision at which, as far as is remembered, the job says already what a beat has to tell. None: it may be news.
 fn known_at(caller: &Caller, beat: &worker::Beat) -> Option<i64> {
     let Some(Cached::Job(job)) = caller.services.engine.shared().cache.get(&Key::Job(beat.key)) else { return None };
-    let stage = job.leased(&beat.token)?;
+    let stage = job.leased_stage(&beat.token)?;
     let has_progress = beat.progress.is_none_or(|progress| progress <= stage.progress);
     let has_message = beat.message.is_none() || beat.message == stage.message;
     (has_progress && has_message).then_some(job.revision)
@@ -101,7 +101,7 @@ async fn note(
 fn settle(leases: &mut [Option<StoredLease>], beats: &[worker::Beat], noted: Vec<(Places, Option<Arc<Job>>)>) {
     for (places, job) in noted {
         for place in places {
-            let job = job.as_ref().filter(|job| job.leased(&beats[place].token).is_some());
+            let job = job.as_ref().filter(|job| job.leased_stage(&beats[place].token).is_some());
             match (job, &mut leases[place]) {
                 (Some(job), Some(lease)) if job.revision > lease.job_revision => {
                     (lease.job_state, lease.job_revision) = (job.state, job.revision);

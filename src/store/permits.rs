@@ -13,8 +13,8 @@ use super::load::{self, number};
 use super::walk::Walk;
 use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
 use crate::domain::permit::ResourceKey;
-use crate::domain::permit::line::StagePlace;
 use crate::domain::permit::resource::{KEPT_FOR, Resource};
+use crate::domain::permit::wait_queue::StageWaiters;
 use crate::domain::ready::ReadyStage;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
@@ -53,7 +53,7 @@ pub struct StageLine {
     /// The version of the resource. None: there is no such resource.
     pub version: Option<i64>,
     /// The place that the stages share there. None: they have none.
-    pub place: Option<StagePlace>,
+    pub place: Option<StageWaiters>,
 }
 
 /// What was found of each resource, and the stages that were woken in all.

@@ -8,7 +8,7 @@ use super::Store;
 use super::load::number;
 use super::queries::signed;
 use crate::domain::id::{JobKey, Name, NamespaceId};
-use crate::domain::ready::{Place, ReadyStage};
+use crate::domain::ready::{ReadyPosition, ReadyStage};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
@@ -22,7 +22,7 @@ pub struct HeadRange {
     /// Whether stages that are leased alone are read, or the others.
     pub alone: bool,
     /// The first place.
-    pub from: Place,
+    pub from: ReadyPosition,
     /// Stages at most, 1 to 2,000.
     pub limit: usize,
 }

@@ -9,7 +9,7 @@ use super::pool::PoolSettings;
 use super::ready::HeadRange;
 use crate::dev::{Durability, TestCluster, TestDatabase};
 use crate::domain::id::NamespaceId;
-use crate::domain::ready::{Place, ReadyStage};
+use crate::domain::ready::{ReadyPosition, ReadyStage};
 
 /// A migrated database of one's own.
 pub(crate) async fn database() -> TestDatabase {
@@ -132,7 +132,7 @@ async fn the_thirteenth_migration_keeps_ready_stages_whoever_had_reserved_them()
     client.batch_execute(rows).await.expect("rows of the twelfth version");
     migrate(&target).await.expect("the migrations run");
     let store = Store::new(target.clone(), PoolSettings::default()).expect("a pool");
-    let from = Place::FRONT;
+    let from = ReadyPosition::FRONT;
     let range = HeadRange { namespace: NamespaceId(1), queue: "default".into(), alone: false, from, limit: 100 };
     let found = store.ready_heads(&[range]).await.expect("a read").remove(0);
     let order: Vec<u32> = found.iter().map(|stage| stage.stage_no).collect();

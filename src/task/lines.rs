@@ -10,11 +10,11 @@ use super::Chore;
 use super::due::execute_all;
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::permit::ResourceKey;
-use crate::domain::permit::line::{StagePlace, Wake};
+use crate::domain::permit::wait_queue::{StageWaiters, StageWakeUp};
 use crate::engine::Engine;
 use crate::engine::permits::keeper;
 use crate::error::Result;
-use crate::operation::permits::wake::LeadLine;
+use crate::operation::permits::wake::SyncStageHead;
 use crate::store::permits::{StageLine, WakeUp};
 
 /// Lines that are looked at in one second. A round over more lasts longer.
@@ -48,7 +48,7 @@ impl StageLines {
 
     /// The operation that a line needs which waits at a place: none if it has changed since the last look, for then it is served, unless the
     /// stage at its head has another priority.
-    fn lead(&mut self, line: &StageLine, place: &StagePlace) -> Option<LeadLine> {
+    fn lead(&mut self, line: &StageLine, place: &StageWaiters) -> Option<SyncStageHead> {
         let look = Look { version: line.version, head: line.head, is_led: false };
         let before = self.looks.get(&line.key).copied();
         let stands_still = before.is_some_and(|before| Look { is_led: false, ..before } == look);
@@ -56,7 +56,7 @@ impl StageLines {
         self.looks.put(line.key, Look { is_led: stands_still, ..look });
         let (job, stage_no) = line.head;
         let is_due = stands_still && !is_led || line.priority != place.priority;
-        is_due.then_some(LeadLine { key: line.key, job, stage_no })
+        is_due.then_some(SyncStageHead { key: line.key, job, stage_no })
     }
 
     /// Lets one stage be picked of each line that has no place, and one of each queue where those that were woken have no workers; unless one can be
@@ -86,8 +86,8 @@ impl Chore for StageLines {
         let (mut leads, mut lost) = (Vec::new(), Vec::new());
         for line in &lines {
             match &line.place {
-                Some(place) if place.wake == Wake::None => leads.extend(self.lead(line, place)),
-                Some(place) if place.wake == Wake::Idle => lost.push(line),
+                Some(place) if place.wake == StageWakeUp::None => leads.extend(self.lead(line, place)),
+                Some(place) if place.wake == StageWakeUp::Idle => lost.push(line),
                 // There is an alarm at the end of its time.
                 Some(_) => {}
                 None => lost.push(line),

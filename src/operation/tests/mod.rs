@@ -22,4 +22,4 @@ mod replans;
 mod requests;
 mod reruns;
 mod retries;
-mod stage_lines;
+mod stage_queues;

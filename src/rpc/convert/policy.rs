@@ -167,7 +167,7 @@ pub fn resource(resource: &Resource, denials: &[u64; BlockReason::ALL.len()], no
         limit: resource.limit(),
         in_use: resource.in_use(),
         permits: length(resource.held()),
-        waiting: length(resource.line.len()),
+        waiting: length(resource.wait_queue.len()),
         stages_waiting: state.stages.is_some(),
         tokens: tokens.map(|(rate, bucket)| bucket.available(rate, now)).collect(),
         breaker_state: resource.breaker_phase(now),

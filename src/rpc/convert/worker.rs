@@ -7,7 +7,7 @@ use super::path::Path;
 use super::record::bounded;
 use super::{text, time};
 use crate::domain::id::{JobKey, LeaseToken, Name, NamespaceId};
-use crate::domain::job::Hold;
+use crate::domain::job::StageCredential;
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::DEFAULT_QUEUE;
 use crate::proto;
@@ -21,7 +21,7 @@ pub struct Target {
     /// The job's id, where the caller named it; a token does not hold it.
     pub job_id: Option<Name>,
     /// The stage and the proof.
-    pub hold: Hold,
+    pub hold: StageCredential,
 }
 
 /// The `target` of any request, since each request has a type of its own for it.
@@ -61,11 +61,11 @@ pub fn target(namespace: NamespaceId, given: Option<impl Into<Whom>>) -> Result<
         None => Err(root.field("target").refuse("is required: lease_token or stage_ref")),
         Some(Whom::Token(token)) => {
             let (key, token) = lease_token(namespace, &token, &root)?;
-            Ok(Target { key, job_id: None, hold: Hold::Token(token) })
+            Ok(Target { key, job_id: None, hold: StageCredential::Token(token) })
         }
         Some(Whom::Ref(stage)) => {
             let stage = stage_ref(namespace, Some(&stage), &root)?;
-            Ok(Target { key: stage.key, job_id: Some(stage.job_id), hold: Hold::Name(stage.stage_name) })
+            Ok(Target { key: stage.key, job_id: Some(stage.job_id), hold: StageCredential::Name(stage.stage_name) })
         }
     }
 }
@@ -79,9 +79,9 @@ fn lease_token(namespace: NamespaceId, given: &str, path: &Path) -> Result<(JobK
 }
 
 /// The `lease_fence` of a Commit.
-pub fn lease_fence(namespace: NamespaceId, given: &str, path: &Path) -> Result<(JobKey, Hold), Refusal> {
+pub fn lease_fence(namespace: NamespaceId, given: &str, path: &Path) -> Result<(JobKey, StageCredential), Refusal> {
     let token = parse(given, path)?;
-    Ok((JobKey { namespace, uid: token.job_uid }, Hold::Token(token)))
+    Ok((JobKey { namespace, uid: token.job_uid }, StageCredential::Token(token)))
 }
 
 /// A lease token; an empty text is none.
@@ -277,11 +277,11 @@ mod tests {
         let by_token = target(NAMESPACE, Some(complete_stage_request::Target::LeaseToken(token.to_string())));
         let by_token = by_token.expect("valid");
         assert_eq!(by_token.key, JobKey { namespace: NAMESPACE, uid: token.job_uid });
-        assert!(matches!(by_token.hold, Hold::Token(held) if held == token));
+        assert!(matches!(by_token.hold, StageCredential::Token(held) if held == token));
         let stage = proto::StageRef { job_id: "film-1".into(), stage_name: "tts".into() };
         let by_name = target(NAMESPACE, Some(add_stages_request::Target::StageRef(stage))).expect("valid");
         assert_eq!(by_name.key, JobKey::of(NAMESPACE, "film-1"));
-        assert!(matches!(by_name.hold, Hold::Name(name) if &*name == "tts"));
+        assert!(matches!(by_name.hold, StageCredential::Name(name) if &*name == "tts"));
     }
 
     #[test]

@@ -6,11 +6,11 @@ use super::plan::stage_no;
 use super::rows::text;
 use crate::domain::event::{JobEvent, StageChange};
 use crate::domain::id::JobKey;
-use crate::domain::job::Changes;
+use crate::domain::job::JobChanges;
 use crate::domain::stage::Stage;
 use crate::store::types::JsonText;
 
-pub(super) fn spec_row(c: i32, key: JobKey, stage: &Stage, changes: &Changes) -> SpecRow {
+pub(super) fn spec_row(c: i32, key: JobKey, stage: &Stage, changes: &JobChanges) -> SpecRow {
     SpecRow {
         c,
         namespace_id: key.namespace.0,
