@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::id::{JobKey, Name, NamespaceId};
-use crate::domain::job::{Changes, Job};
+use crate::domain::job::{Job, JobChanges};
 use crate::domain::ready::ReadyStage;
 use crate::domain::time::Timestamp;
 use crate::figures::feed::FeedFigures;
@@ -147,7 +147,7 @@ impl Hub {
     }
 
     /// Publishes a job that this server committed. `base`: the job before; None: it is new.
-    pub fn publish(&self, base: Option<&Arc<Job>>, job: &Arc<Job>, changes: &Changes, now: Timestamp) {
+    pub fn publish(&self, base: Option<&Arc<Job>>, job: &Arc<Job>, changes: &JobChanges, now: Timestamp) {
         let from = base.map_or(0, |base| base.revision);
         if from == job.revision {
             // Only leases were extended.
