@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::domain::id::{JobKey, Name};
 use crate::domain::job::{Job, StageCredential};
 use crate::domain::refusal::Refusal;
-use crate::engine::world::World;
+use crate::operation::overlay::Overlay;
 
 /// A stage, named by its lease token or by job and stage name.
 #[derive(Clone, Debug)]
@@ -20,8 +20,8 @@ pub struct StageTarget {
 
 impl StageTarget {
     /// Loads the job of the stage. If the job does not exist: `LeaseLost` for a token, `JobNotFound` for a name.
-    pub(super) fn job(&self, world: &mut World) -> Result<Arc<Job>, Refusal> {
-        world.job(self.key).ok_or_else(|| match self.credential {
+    pub(super) fn job(&self, overlay: &mut Overlay) -> Result<Arc<Job>, Refusal> {
+        overlay.job(self.key).ok_or_else(|| match self.credential {
             StageCredential::Token(_) => Refusal::LeaseLost,
             StageCredential::Name(_) => Refusal::JobNotFound { job_id: self.job_id.to_string() },
         })

@@ -152,7 +152,11 @@ fn has_request_id(asked: &Outcome) -> bool {
 }
 
 /// The results of a repeated call, by the stages as they are now.
-async fn applied_before(caller: &Caller, stages: &[StageCredential], record: &RequestRecord) -> Result<Vec<StageWrite>> {
+async fn applied_before(
+    caller: &Caller,
+    stages: &[StageCredential],
+    record: &RequestRecord,
+) -> Result<Vec<StageWrite>> {
     let keys: Vec<JobKey> = record.jobs.iter().map(|uid| caller.key(*uid)).collect();
     let jobs: HashMap<JobKey, Arc<Job>> = caller.services.store.jobs(&keys).await.map_err(after_commit)?;
     let written = stages.iter().zip(&keys).enumerate().map(|(index, (hold, key))| {

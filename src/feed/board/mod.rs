@@ -200,7 +200,7 @@ mod tests {
 
     use super::*;
     use crate::operation::tests::bench::Bench;
-    use crate::operation::tests::build::{Wish, stage};
+    use crate::operation::tests::build::{BuildStage, stage};
 
     fn taken(board: &Board) -> Option<BoardChanges> {
         board.changed().now_or_never()

@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
     use crate::operation::tests::bench::Bench;
-    use crate::operation::tests::build::{Wish, stage};
+    use crate::operation::tests::build::{BuildStage, stage};
 
     #[test]
     fn sessions_are_notified_of_changed_states_while_they_hold_a_lease_of_the_job() {

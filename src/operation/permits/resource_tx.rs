@@ -312,7 +312,8 @@ impl<'w> ResourceTx<'w> {
     fn has_lease(&mut self, waiter: &Waiter) -> bool {
         let Some(token) = waiter.lease_token() else { return true };
         let job = self.overlay.job(JobKey { namespace: self.namespace, uid: token.job_uid });
-        self.overlay.needs_more_keys() || job.is_some_and(|job| job.running_stage(&StageCredential::Token(token)).is_ok())
+        self.overlay.needs_more_keys()
+            || job.is_some_and(|job| job.running_stage(&StageCredential::Token(token)).is_ok())
     }
 
     fn bind(&mut self, waiter: &Waiter, granted: &[Granted]) {
