@@ -11,7 +11,7 @@ use foldhash::{HashMap, HashSet};
 use tokio::sync::Notify;
 
 use crate::domain::id::JobKey;
-use crate::domain::job::Job;
+use crate::domain::job::{Job, JobState};
 
 /// Jobs whose state may have changed, among those of which a session holds leases.
 #[derive(Default)]
@@ -87,9 +87,11 @@ impl LeaseHolders {
         }
     }
 
-    /// Notifies the sessions of a job that a commit of this server has written.
+    /// Notifies the sessions of a job that a commit of this server has written. Success is not reported: every lease of the job has ended with an
+    /// outcome then, mostly one that the session itself has sent.
     pub(in crate::feed) fn note_commit(&self, base: Option<&Arc<Job>>, job: &Job) {
-        if base.is_none_or(|base| discriminant(&base.state) != discriminant(&job.state)) {
+        let is_changed = base.is_none_or(|base| discriminant(&base.state) != discriminant(&job.state));
+        if is_changed && job.state != JobState::Succeeded {
             self.notify(job.key, |changes| changes.changed.insert(job.key));
         }
     }

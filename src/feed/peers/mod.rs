@@ -33,23 +33,23 @@ const JOBS_PER_READ: usize = 500;
 const REVISIONS_PER_READ: usize = 1_000;
 /// Maximum number of events in one read of jobs. With more, watches read history themselves.
 const EVENTS_PER_READ: u32 = 5_000;
-/// Maximum number of history rows that one poll for WatchJobs reads. With more, all jobs are listed again.
-const EVENTS_PER_POLL: u32 = 20_000;
-/// Reads of history for boards take at most one part in this many of the time. The range index has no summary of the newest pages, so a read
-/// costs as much as was written since the last summary, and that has no bound.
-const HISTORY_TIME_SHARE: u32 = 10;
+/// Maximum number of groups, and of jobs in them, that one poll for WatchJobs reads. With more, all jobs are listed again.
+const GROUPS_PER_POLL: u32 = 2_000;
+const JOBS_PER_POLL: u32 = 20_000;
+/// Groups are remembered for ten minutes. After a longer pause than this, all jobs are listed again.
+const MAX_HORIZON_AGE: Duration = Duration::from_secs(300);
 /// Time between two polls of followed jobs without hints.
 const POLL_EVERY: Duration = Duration::from_millis(200);
 /// Time between two polls of followed jobs with hints: for hints that were lost.
 const POLL_WITH_HINTS_EVERY: Duration = Duration::from_secs(1);
 
-/// Where the reads of history for boards stand.
-#[derive(Default)]
-struct HistoryPoll {
-    /// The transaction from which on history was not read yet. None: not known.
-    horizon: Option<i64>,
-    /// When the next read may begin. None: at once.
-    not_before: Option<Instant>,
+/// How far history was read for boards.
+#[derive(Clone, Copy)]
+struct Horizon {
+    /// The transaction to continue from.
+    xid: i64,
+    /// When it was read.
+    read_at: Instant,
 }
 
 /// The other servers of the database, as seen from this one.
@@ -132,12 +132,12 @@ impl Peers {
         let every = if self.hub.settings.listen { POLL_WITH_HINTS_EVERY } else { POLL_EVERY };
         let mut poll = tokio::time::interval(every);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut history = HistoryPoll::default();
+        let mut horizon = None;
         loop {
             let read = tokio::select! {
                 () = end.cancelled() => return,
                 hints = self.incoming.take() => self.apply(hints).await,
-                _ = poll.tick() => self.poll(&mut history).await,
+                _ = poll.tick() => self.poll(&mut horizon).await,
             };
             if let Err(error) = read {
                 // The next poll finds the same changes.
@@ -164,28 +164,25 @@ impl Peers {
     }
 
     /// Finds commits without hints.
-    async fn poll(&self, history: &mut HistoryPoll) -> Result<()> {
+    async fn poll(&self, horizon: &mut Option<Horizon>) -> Result<()> {
         self.poll_followed().await?;
-        let began = Instant::now();
-        if !history.is_due(began) {
-            return Ok(());
-        }
+        let read_at = Instant::now();
         // Without boards, only the horizon moves on.
-        let known = history.horizon.filter(|_| !self.hub.boards.is_empty());
-        let written = self.store.jobs_since(known.unwrap_or_default(), known.map_or(0, |_| EVENTS_PER_POLL)).await?;
-        history.pause_after(began, began.elapsed());
+        let known = horizon.filter(|known| !self.hub.boards.is_empty() && known.read_at.elapsed() < MAX_HORIZON_AGE);
+        let (xid, groups, jobs) = known.map_or((0, 0, 0), |known| (known.xid, GROUPS_PER_POLL, JOBS_PER_POLL));
+        let written = self.store.jobs_since(xid, groups, jobs).await?;
         if known.is_none() || written.is_cut {
             // What is skipped may have been committed after a board was listed.
             self.hub.publish_all_jobs();
         } else {
-            let is_newer = |(key, revision, is_new): &(JobKey, i64, bool)| {
-                self.hub.boards.has(key.namespace) && (*is_new || self.hub.boards.seen(key) < *revision)
+            let is_newer = |(key, (version, is_new)): &(JobKey, (i64, bool))| {
+                self.hub.boards.has(key.namespace) && (*is_new || self.hub.boards.seen(key) < *version)
             };
-            let newer: Vec<JobKey> = written.jobs.into_iter().filter(is_newer).map(|(key, ..)| key).collect();
+            let newer: Vec<JobKey> = written.jobs.into_iter().filter(is_newer).map(|(key, _)| key).collect();
             self.refresh(&newer).await?;
         }
         // After the reads, so that what could not be read is found again.
-        history.horizon = Some(written.next);
+        *horizon = Some(Horizon { xid: written.next, read_at });
         Ok(())
     }
 
@@ -242,31 +239,7 @@ impl Peers {
     }
 }
 
-impl HistoryPoll {
-    fn is_due(&self, now: Instant) -> bool {
-        self.not_before.is_none_or(|not_before| not_before <= now)
-    }
-
-    fn pause_after(&mut self, began: Instant, cost: Duration) {
-        self.not_before = Some(began + cost * HISTORY_TIME_SHARE);
-    }
-}
-
 /// Whether a job is a later state of a known one, and not one that was submitted again under its id.
 fn is_same(known: &Job, job: &Job) -> bool {
     known.meta.create_time == job.meta.create_time && known.revision <= job.revision
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn history_is_read_for_a_tenth_of_the_time_at_most() {
-        let (mut history, began) = (HistoryPoll::default(), Instant::now());
-        assert!(history.is_due(began));
-        history.pause_after(began, Duration::from_millis(300));
-        assert!(!history.is_due(began + Duration::from_millis(2_999)));
-        assert!(history.is_due(began + Duration::from_secs(3)));
-    }
 }

@@ -114,6 +114,7 @@ impl Bench {
             for missing in access.unloaded {
                 match missing {
                     Key::Resource(key) => overlay.tables.resources.load(key, None),
+                    Key::Record(key) => overlay.tables.records.load(key, None),
                     other => panic!("{other:?} was not loaded"),
                 };
             }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::domain::credential::SecretHash;
 use crate::domain::short::Short;
 use crate::domain::time::Timestamp;
+use crate::store::job::changes::HISTORY_ENTRY_BYTES;
 use crate::store::pg::types::JsonText;
 use crate::store::table::Column;
 
@@ -349,3 +350,16 @@ columns!(
         worker_id: Option<String>, stages: Option<JsonText>, progress: Option<f64>,
     }
 );
+
+impl Events {
+    /// The jobs of which history is written, with its versions, for `write_groups.history`. None: no history is written.
+    pub fn history(&self) -> Option<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(self.c.len() * HISTORY_ENTRY_BYTES);
+        for ((namespace, uid), version) in self.namespace_id.iter().zip(&self.job_uid).zip(&self.revision) {
+            bytes.extend(namespace.to_be_bytes());
+            bytes.extend(uid.as_bytes());
+            bytes.extend(version.to_be_bytes());
+        }
+        (!bytes.is_empty()).then_some(bytes)
+    }
+}

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use foldhash::{HashMap, HashSet};
+use postgres_types::ToSql;
 use tokio_postgres::Statement;
 use uuid::Uuid;
 
@@ -108,7 +109,8 @@ impl Plan {
             components.push(ComponentRow { c, guards, weight });
         }
         let mut params = components.params();
-        params.push(&group_id);
+        let history = self.insert_events.history();
+        params.extend([&group_id as &(dyn ToSql + Sync), &history]);
         let columns = self.columns();
         for (i, _) in statement::parts(shape) {
             params.extend(columns[i].params());

@@ -15,17 +15,21 @@ use crate::store::table::Column;
 /// Which of [`PARTS`] a statement has, a bit each.
 pub type Shape = u128;
 
-/// The parameter of the group's id, behind those of [`Components`]. The parameters of the parts follow it.
+/// The parameter of the group's id, behind those of [`Components`].
 const GROUP_ID: usize = Components::COLUMNS.len() + 1;
 
-/// The text for a shape. Its parameters are the columns of [`Components`], the group's id, and the columns of each part in order. It returns one
+/// The parameter of the jobs of which the group writes history. The parameters of the parts follow it.
+const HISTORY: usize = GROUP_ID + 1;
+
+/// The text for a shape. Its parameters are the columns of [`Components`], the group's id, the jobs of which it writes history, and the
+/// columns of each part in order. It returns one
 /// row: the applied components and the clock. It fails with a serialization failure if a write that is its own proof wrote fewer rows than were
 /// planned, and with a data error if the other writes wrote other rows than were planned.
 pub fn text(shape: Shape) -> String {
     let parts: Vec<&StatementPart> = parts(shape).map(|(_, part)| part).collect();
     let guards: Vec<&str> = parts.iter().filter(|part| part.is_guard).map(|part| part.name).collect();
     let mut sql = String::from("WITH ");
-    let mut next = GROUP_ID + 1;
+    let mut next = HISTORY + 1;
     for part in parts.iter().filter(|part| part.is_guard) {
         let _ = write!(sql, "{} AS MATERIALIZED ({}), ", part.name, part.text(next));
         next += part.columns.len();
@@ -47,14 +51,14 @@ pub fn text(shape: Shape) -> String {
         // A group that writes nothing leaves no row of its own; its id is named so that the parameters stay the same.
         let _ = write!(
             sql,
-            " SELECT (SELECT coalesce(array_agg(c), '{{}}') FROM ok), clock_timestamp(), ${GROUP_ID}::uuid"
+            " SELECT (SELECT coalesce(array_agg(c), '{{}}') FROM ok), clock_timestamp(), ${GROUP_ID}::uuid, ${HISTORY}::bytea"
         );
         return sql;
     }
     let _ = write!(
         sql,
-        ", noted AS (INSERT INTO write_groups (group_id, components, commit_time) \
-         SELECT ${GROUP_ID}::uuid, coalesce(array_agg(c), '{{}}'), clock_timestamp() FROM ok RETURNING components) \
+        ", noted AS (INSERT INTO write_groups (group_id, components, commit_time, history) \
+         SELECT ${GROUP_ID}::uuid, coalesce(array_agg(c), '{{}}'), clock_timestamp(), ${HISTORY}::bytea FROM ok RETURNING components) \
          SELECT (SELECT components FROM noted), clock_timestamp(), ${GROUP_ID}::uuid",
     );
     for (name, c) in proving {

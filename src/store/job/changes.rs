@@ -40,15 +40,28 @@ pub struct JobsWithHistory {
     pub now: Timestamp,
 }
 
-/// Jobs of which history was written by transactions since an earlier read.
+/// Jobs of which history was written.
 #[derive(Debug)]
-pub struct Written {
-    /// Each with its newest revision, and whether it was created by these transactions.
-    pub jobs: Vec<(JobKey, i64, bool)>,
-    /// The transaction id from which the next read goes on.
+pub struct WrittenJobs {
+    /// Each with the newest version that was written, and whether the job was created then.
+    pub jobs: HashMap<JobKey, (i64, bool)>,
+    /// The transaction to continue from.
     pub next: i64,
-    /// Whether there were more events than `limit`.
+    /// Whether more was written than was asked for.
     pub is_cut: bool,
+}
+
+/// Bytes of one job in `write_groups.history`: namespace, uid and version, big-endian.
+pub const HISTORY_ENTRY_BYTES: usize = 28;
+
+/// The jobs and versions in the history of a group.
+fn history_entries(bytes: &[u8]) -> impl Iterator<Item = (JobKey, i64)> {
+    bytes.chunks_exact(HISTORY_ENTRY_BYTES).filter_map(|entry| {
+        let (namespace, rest) = entry.split_first_chunk()?;
+        let (uid, version) = rest.split_first_chunk()?;
+        let key = JobKey { namespace: NamespaceId(i32::from_be_bytes(*namespace)), uid: Uuid::from_bytes(*uid) };
+        Some((key, i64::from_be_bytes(version.try_into().ok()?)))
+    })
 }
 
 impl Store {
@@ -119,17 +132,25 @@ impl Store {
         Ok(JobsWithHistory { jobs: changes.into_iter().map(|changes| (changes.job.key, changes)).collect(), now })
     }
 
-    /// Jobs of which finished transactions from `xid` on wrote history, at most `limit` events.
-    pub async fn jobs_since(&self, xid: i64, limit: u32) -> Result<Written> {
+    /// Jobs of which finished transactions from `xid` on wrote history, in at most `groups` groups with `jobs` entries in all. Groups are remembered for
+    /// ten minutes.
+    pub async fn jobs_since(&self, xid: i64, groups: u32, jobs: u32) -> Result<WrittenJobs> {
         let client = self.reserved.get().await?;
-        let rows = client.rows(include_str!("../sql/job/jobs_since.sql"), &[&xid, &i64::from(limit)]).await;
+        let max_bytes = i64::from(jobs) * HISTORY_ENTRY_BYTES as i64;
+        // One more group tells whether there are more.
+        let params: [&(dyn ToSql + Sync); 3] = [&xid, &(i64::from(groups) + 1), &max_bytes];
+        let rows = client.rows(include_str!("../sql/job/jobs_since.sql"), &params).await;
         let rows = rows.map_err(|error| unavailable(&error))?;
-        let job = |row: &Row| {
-            let key = JobKey { namespace: NamespaceId(row.get::<_, Option<i32>>(2)?), uid: row.get(3) };
-            Some((key, row.get(4), row.get(5)))
-        };
-        let (next, is_cut) = rows.first().map_or((xid, false), |row| (row.get(0), row.get(1)));
-        Ok(Written { jobs: rows.iter().filter_map(job).collect(), next, is_cut })
+        let next = rows.first().map_or(xid, |row| row.get(0));
+        let bytes = rows.last().and_then(|row| row.get::<_, Option<i64>>(1)).unwrap_or(0);
+        let is_cut = rows.len() > groups as usize || bytes > max_bytes;
+        let mut jobs: HashMap<JobKey, (i64, bool)> = HashMap::default();
+        for (key, version) in rows.iter().filter_map(|row| row.get::<_, Option<&[u8]>>(2)).flat_map(history_entries) {
+            let (newest, is_new) = jobs.entry(key).or_insert((version, false));
+            *newest = version.max(*newest);
+            *is_new |= version == 1;
+        }
+        Ok(WrittenJobs { jobs, next, is_cut })
     }
 }
 

@@ -1,18 +1,15 @@
--- jobs_since: jobs of which transactions from $1 on wrote history, at most $2 events: the newest revision of each and whether it was created
--- then. Only transactions below the oldest one that still runs are read, so that none is missed that commits later; the next read begins
--- there. The index on xid is a range index over the same expression; partitions of days long past are not read.
+-- jobs_since: the history that groups of transactions from $1 on wrote, oldest first, with the sum of its bytes up to each group: at most $2 groups,
+-- and those beyond $3 bytes without their history. Only transactions below the oldest that still runs are read, so none is missed that
+-- commits later; the next read continues there.
 WITH horizon AS MATERIALIZED (
-    SELECT (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint AS xid
+    SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xid
 ), written AS MATERIALIZED (
-    SELECT e.namespace_id, e.job_uid, e.revision
-    FROM job_events e, horizon h
-    WHERE ((e.xid::text)::bigint) >= $1 AND ((e.xid::text)::bigint) < h.xid AND e.event_time >= now() - interval '2 days'
+    SELECT g.history, sum(octet_length(g.history)) OVER (ORDER BY g.xid ROWS UNBOUNDED PRECEDING) AS bytes
+    FROM write_groups g
+    WHERE g.xid >= ($1::int8::text)::xid8 AND g.xid < (SELECT xid FROM horizon) AND g.history IS NOT NULL
+    ORDER BY g.xid
     LIMIT $2
 )
-SELECT h.xid, (SELECT count(*) >= $2 AND $2 > 0 FROM written), w.namespace_id, w.job_uid, w.revision, w.is_new
+SELECT (h.xid::text)::int8, w.bytes, CASE WHEN w.bytes <= $3 THEN w.history END
 FROM horizon h
-LEFT JOIN (
-    SELECT namespace_id, job_uid, max(revision) AS revision, bool_or(revision = 1) AS is_new
-    FROM written
-    GROUP BY namespace_id, job_uid
-) w ON true
+LEFT JOIN written w ON true
