@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::world::Key;
+use crate::error::Error;
 use crate::store::held::Tables;
 
 /// Which tables were held when it was last looked; the lanes of a server share it. Remembered until the locking lane, where all who need
@@ -14,6 +15,23 @@ impl HeldTables {
     /// What a look found.
     pub fn set(&self, tables: &[Tables]) {
         self.0.store(tables.iter().fold(0, |bits, tables| bits | *tables as u8), Ordering::Relaxed);
+    }
+
+    /// A group was written, so the table that every group is written to is free.
+    pub fn note_write(&self) {
+        if self.stops_all() {
+            self.0.fetch_and(!(Tables::WriteGroups as u8), Ordering::Relaxed);
+        }
+    }
+
+    /// The error for writes that found a lock each time.
+    pub fn error(&self) -> Error {
+        if self.stops_all() { Error::StoreReadOnly } else { Error::Conflict }
+    }
+
+    /// Whether the table that every group is written to is held.
+    fn stops_all(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & Tables::WriteGroups as u8 != 0
     }
 
     /// Whether no table is held, which is usual.

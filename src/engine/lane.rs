@@ -197,7 +197,10 @@ impl Lane {
             }
         }
         match &ended {
-            Ended::Applied(_) if round.writes() => self.shared.last_write.done(),
+            Ended::Applied(_) if round.writes() => {
+                self.shared.last_write.done();
+                self.shared.held_tables.note_write();
+            }
             Ended::Failed(_) | Ended::Lost => self.shared.last_write.failed(),
             Ended::Applied(_) | Ended::Beaten | Ended::Held | Ended::Poisoned(_) => {}
         }

@@ -137,7 +137,7 @@ impl Round {
                 shared.rivals.seen();
                 let stale = self.forget(shared, |_| true);
                 let group = self.decided.into_iter().map(|one| one.pending).chain(self.waiting);
-                again(group, stale, &Error::Conflict)
+                again(group, stale, &shared.held_tables.error())
             }
             Ended::Poisoned(what) => self.bisected(shared, &what),
             Ended::Failed(error) => self.failed(shared, &error),
