@@ -7,6 +7,7 @@ mod new_jobs;
 mod permits;
 pub mod raw;
 mod records;
+mod required;
 mod steering;
 mod work;
 

@@ -26,6 +26,15 @@ pub struct Policy {
     pub breaker: Option<BreakerPolicy>,
 }
 
+impl Policy {
+    /// The largest amount of a shared claim that can ever be granted. None: there is no such limit.
+    pub fn largest(&self) -> Option<i64> {
+        let capacity = self.capacity.filter(|capacity| *capacity > 0);
+        let highest = self.adaptive.as_ref().map(|adaptive| adaptive.max);
+        capacity.into_iter().chain(highest).chain(self.rates.iter().map(|rate| rate.burst)).min()
+    }
+}
+
 /// A rate: `amount` tokens in each `per`, of which at most `burst` gather while nobody takes them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RatePolicy {

@@ -45,10 +45,7 @@ impl Resource {
 
     /// The largest amount of a shared claim that can ever be had. None: there is no such limit.
     pub fn largest(&self) -> Option<i64> {
-        let policy = self.policy.as_ref()?;
-        let capacity = policy.capacity.filter(|capacity| *capacity > 0);
-        let highest = policy.adaptive.as_ref().map(|adaptive| adaptive.max);
-        capacity.into_iter().chain(highest).chain(policy.rates.iter().map(|rate| rate.burst)).min()
+        self.policy.as_ref()?.largest()
     }
 
     /// Whether a claim fits now, if nobody is before it.

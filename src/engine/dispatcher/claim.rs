@@ -115,7 +115,7 @@ impl Dispatcher {
     /// The part of the stages that this server prefers. None: it takes them in order, since no other server takes them.
     fn share(&self) -> Option<Share> {
         let shared = self.engine.shared();
-        let is_contended = shared.heads.lock().contention.is_recent();
+        let is_contended = shared.heads.lock().lost_races.is_recent();
         is_contended.then(|| Share::of(shared.permits.server, &shared.permits.servers())).flatten()
     }
 

@@ -7,16 +7,16 @@
 //! **Invariants.** Bounded in queues, stages and notes; what is dropped is read again. Nothing rests on a head: the lease operation proves its job.
 
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use foldhash::{HashMap, HashSet};
 use lru::LruCache;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::head::Head;
-use super::share::Contention;
+use super::share::LostRaces;
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::job::{Changes, Job};
 use crate::domain::permit::ResourceKey;
@@ -60,7 +60,7 @@ pub struct Inner {
     /// What was noted since the read in flight began. None: there is none.
     notes: Option<Vec<Note>>,
     /// Lost races.
-    pub contention: Contention,
+    pub lost_races: LostRaces,
 }
 
 impl Default for Inner {
@@ -72,7 +72,7 @@ impl Default for Inner {
             dirty: HashSet::default(),
             later: HashMap::default(),
             notes: None,
-            contention: Contention::default(),
+            lost_races: LostRaces::default(),
         }
     }
 }
@@ -146,7 +146,7 @@ impl Heads {
             let ended = inner.in_hand.remove(&stage.id()).unwrap_or(true);
             if lost {
                 self.figures.races_lost.inc();
-                inner.contention.seen();
+                inner.lost_races.note();
                 inner.apply(Note::ended(&stage));
             } else if !ended {
                 inner.apply(Note::Added(stage));
@@ -163,7 +163,7 @@ impl Heads {
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.inner.lock()
     }
 }
 

@@ -168,7 +168,7 @@ impl Dispatcher {
         }
         for (resource, reason) in &reply.blocked {
             shared.permits.denied(*resource, *reason);
-            shared.permits.holds_up_stages(*resource);
+            shared.permits.note_blocked_stage(*resource);
         }
         // Those that wait for a permit are known to: their commit has noted it.
         let lost = others.len() > reply.blocked.len();

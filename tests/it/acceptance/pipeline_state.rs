@@ -16,10 +16,10 @@ const STAGES: [&str; 7] = ["script", "voice", "images", "music", "captions", "mi
 async fn seven_stages_completed_in_parallel_keep_every_artifact() {
     let server = Server::start().await;
     let job = server.api.submit(new_job("film", STAGES.map(new_stage).to_vec())).await;
-    assert_eq!(job.revision, 1);
+    assert_eq!(job.version, 1);
     let leases = server.api.lease_now("default", 100).await;
     assert_eq!(leases.len(), 7);
-    let before = server.api.job("film").await.revision;
+    let before = server.api.job("film").await.version;
 
     // Each from a connection of its own, at the same moment.
     let completions = leases.into_iter().map(async |lease| {
@@ -34,9 +34,9 @@ async fn seven_stages_completed_in_parallel_keep_every_artifact() {
         assert_eq!(artifacts, struct_of(json!({ "url": format!("s3://film/{name}"), "size": 1_024 })), "{name}");
     }
     assert_eq!(job.progress, 1.0);
-    let revisions: BTreeSet<i64> = completions.iter().map(|response| response.applied_revision).collect();
-    assert_eq!(revisions, (before + 1..=before + 7).collect(), "one revision for each");
-    assert_eq!(job.revision, before + 7);
+    let versions: BTreeSet<i64> = completions.iter().map(|response| response.applied_job_version).collect();
+    assert_eq!(versions, (before + 1..=before + 7).collect(), "one version for each");
+    assert_eq!(job.version, before + 7);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,14 +55,14 @@ async fn the_version_grows_by_exactly_one_per_committed_update() {
         ok(server.api.workers().update_stage_progress(request).await)
     });
     let updates = join_all(updates).await;
-    let revisions: BTreeSet<i64> = updates.iter().map(|response| response.applied_revision).collect();
-    assert_eq!(revisions, (before.revision + 1..=before.revision + 40).collect());
+    let versions: BTreeSet<i64> = updates.iter().map(|response| response.applied_job_version).collect();
+    assert_eq!(versions, (before.version + 1..=before.version + 40).collect());
     let versions: BTreeSet<i64> =
         updates.iter().filter_map(|response| response.stage.as_ref()).map(|stage| stage.version).collect();
     let first = stage(&before, "render").version;
     assert!(versions.iter().all(|version| (first + 1..=first + 40).contains(version)), "{versions:?}");
     let after = server.api.job("film").await;
-    assert_eq!((after.revision, stage(&after, "render").version), (before.revision + 40, first + 40));
+    assert_eq!((after.version, stage(&after, "render").version), (before.version + 40, first + 40));
 }
 
 #[tokio::test]
@@ -75,10 +75,10 @@ async fn update_without_effect_makes_no_version() {
     for progress in [0.5, 0.2, 0.0] {
         let response = server.api.progress(&lease, progress).await;
         assert!(!response.applied);
-        assert_eq!((response.applied_revision, response.job_revision), (0, before.revision));
+        assert_eq!((response.applied_job_version, response.job_version), (0, before.version));
     }
     let status = server.api.renew_lease(&lease, Some(0.3)).await;
-    assert_eq!(status.job_revision, before.revision);
+    assert_eq!(status.job_version, before.version);
     assert_eq!(server.api.job("film").await, before_but_for_lease(&server, before).await);
 }
 
@@ -124,9 +124,9 @@ async fn stale_writer_gets_the_current_version() {
         };
         server.api.jobs().update_job(request).await
     };
-    let received = refused(update(job.revision).await, Code::Aborted, "VERSION_MISMATCH").metadata;
-    assert_eq!(received["actual"], (job.revision + 1).to_string());
-    assert_eq!(ok(update(job.revision + 1).await).applied_revision, job.revision + 2);
+    let received = refused(update(job.version).await, Code::Aborted, "VERSION_MISMATCH").metadata;
+    assert_eq!(received["actual"], (job.version + 1).to_string());
+    assert_eq!(ok(update(job.version + 1).await).applied_job_version, job.version + 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,7 +142,7 @@ async fn compare_and_set_loses_no_increment() {
                 let request = proto::UpdateJobRequest {
                     job_id: "film".to_owned(),
                     labels: labels(&[("count", &(count + 1).to_string())]),
-                    expected_version: Some(job.revision),
+                    expected_version: Some(job.version),
                     ..Default::default()
                 };
                 let answer = api.jobs().update_job(request).await;
@@ -157,7 +157,7 @@ async fn compare_and_set_loses_no_increment() {
     }));
     increments.await;
     let job = server.api.job("film").await;
-    assert_eq!((&*job.labels["count"], job.revision), ("40", 41));
+    assert_eq!((&*job.labels["count"], job.version), ("40", 41));
 }
 
 #[tokio::test]

@@ -38,9 +38,9 @@ async fn watch(api: &Api, job_id: &str) -> usize {
     while last.state() != JobState::Succeeded {
         let now = api.job(job_id).await;
         looks += 1;
-        assert!(now.revision >= last.revision, "{job_id}: {} after {}", now.revision, last.revision);
+        assert!(now.version >= last.version, "{job_id}: {} after {}", now.version, last.version);
         assert!(now.progress >= last.progress, "{job_id}: {} after {}", now.progress, last.progress);
-        assert!(now != last || now.revision == last.revision);
+        assert!(now != last || now.version == last.version);
         for (stage, before) in now.stages.iter().zip(&last.stages) {
             assert!(stage.version >= before.version);
             assert!(stage.attempt > before.attempt || stage.progress >= before.progress, "{job_id} {}", stage.name);
@@ -122,7 +122,7 @@ async fn heartbeats_keep_a_lease_beyond_its_first_end() {
         assert_eq!(server.api.lease_now("default", 1).await, [], "no other worker gets it");
     }
     let after = server.api.job("film").await;
-    assert_eq!(after.revision, before.revision, "renewals are no change");
+    assert_eq!(after.version, before.version, "renewals are no change");
     assert_eq!(server.api.complete(&lease, json!({ "ok": true })).await.stage.expect("a stage").attempt, 1);
 }
 
@@ -138,12 +138,12 @@ async fn heartbeats_never_overwrite_newer_values() {
     let stage = server.api.stage("film", "render").await;
     assert_eq!(stage.progress, 0.8);
     // A message is news, even with an old progress.
-    let beat = proto::LeaseBeat {
+    let beat = proto::LeaseRenewal {
         lease_token: lease.lease_token.clone(),
         progress: Some(0.2),
         message: Some("muxing".to_owned()),
     };
-    ok(server.api.workers().heartbeat(proto::HeartbeatRequest { beats: vec![beat] }).await);
+    ok(server.api.workers().heartbeat(proto::HeartbeatRequest { renewals: vec![beat] }).await);
     let after = server.api.stage("film", "render").await;
     assert_eq!((after.progress, &*after.message, after.version), (0.8, "muxing", stage.version + 1));
 }

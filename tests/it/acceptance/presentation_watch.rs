@@ -64,7 +64,7 @@ async fn client(servers: [Api; 2], job_id: String, number: usize) -> Vec<WatchMe
                 None => return seen,
             }
         }
-        (from, turn) = (watch.revision, turn + 1);
+        (from, turn) = (watch.version, turn + 1);
     }
 }
 
@@ -95,8 +95,8 @@ async fn five_presentations_are_seen_live_while_a_worker_is_killed() {
             .events(&id(n % PRESENTATIONS))
             .await
             .iter()
-            .filter(|event| event.revision > first.revision)
-            .map(|event| (event.revision, event.event_type()))
+            .filter(|event| event.version > first.version)
+            .map(|event| (event.version, event.event_type()))
             .collect();
         assert_eq!(state_changes(&seen), due);
         changes += seen.len() - 1;

@@ -17,8 +17,8 @@ async fn an_unknown_namespace_is_not_found() {
     refused(api.jobs().list_jobs(within("ghost", proto::ListJobsRequest::default())).await, missing.0, missing.1);
     let lease = proto::LeaseStagesRequest { worker_id: "w".into(), ..Default::default() };
     refused(api.workers().lease_stages(within("ghost", lease)).await, missing.0, missing.1);
-    let beat = proto::LeaseBeat { lease_token: scene.lease.lease_token.clone(), ..Default::default() };
-    let beats = proto::HeartbeatRequest { beats: vec![beat] };
+    let beat = proto::LeaseRenewal { lease_token: scene.lease.lease_token.clone(), ..Default::default() };
+    let beats = proto::HeartbeatRequest { renewals: vec![beat] };
     refused(api.workers().heartbeat(within("ghost", beats)).await, missing.0, missing.1);
     let complete = proto::CompleteStageRequest { target: token(&scene.lease), ..Default::default() };
     refused(api.workers().complete_stage(within("ghost", complete)).await, missing.0, missing.1);

@@ -51,12 +51,12 @@ async fn invalid_policies_are_refused_with_the_field() {
         ..Default::default()
     };
     let breaker = |breaker| proto::ResourcePolicy { breaker: Some(breaker), ..Default::default() };
-    let rates = vec![proto::RateLimit { amount: 1, per: seconds(1), burst: 0 }; 9];
+    let rates = vec![proto::RateLimit { tokens: 1, period: seconds(1), burst: 0 }; 9];
     let rows = vec![
         (of(capacity(-1)), "policy.capacity"),
         (of(capacity(1_000_001)), "policy.capacity"),
-        (of(rate(0, 1_000, 1)), "policy.rates[0].amount"),
-        (of(rate(1, 0, 1)), "policy.rates[0].per"),
+        (of(rate(0, 1_000, 1)), "policy.rates[0].tokens"),
+        (of(rate(1, 0, 1)), "policy.rates[0].period"),
         (of(rate(1, 1_000, -1)), "policy.rates[0].burst"),
         (of(proto::ResourcePolicy { rates, ..Default::default() }), "policy.rates"),
         (of(adaptive(5, 4)), "policy.adaptive.max"),

@@ -88,7 +88,7 @@ async fn fields_of_steering_requests_are_checked() {
 #[tokio::test]
 async fn a_stale_version_changes_nothing_in_any_rpc() {
     let scene = Scene::set().await;
-    let actual = scene.api.job("film").await.revision;
+    let actual = scene.api.job("film").await.version;
     macro_rules! stale {
         ($($rpc:ident $request:ident),*) => {$(
             for stale in [actual - 1, actual + 1, -1, i64::MAX] {
@@ -201,11 +201,11 @@ async fn page_tokens_continue_their_own_query_only() {
         states,
     };
     let of_stages = ok(api.jobs().list_stages(stages("film", "", Vec::new())).await).next_page_token;
-    let events = |job_id: &str, page_token: &str, from_revision| proto::ListJobEventsRequest {
+    let events = |job_id: &str, page_token: &str, from_version| proto::ListJobEventsRequest {
         job_id: job_id.to_owned(),
         page_size: 1,
         page_token: page_token.to_owned(),
-        from_revision,
+        from_version,
     };
     let of_events = ok(api.jobs().list_job_events(events("film", "", 0)).await).next_page_token;
     let list = |page_token: &str| proto::ListNamespacesRequest { page_size: 1, page_token: page_token.to_owned() };

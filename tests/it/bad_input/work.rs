@@ -52,15 +52,15 @@ async fn invalid_targets_are_refused_with_the_field() {
     let longer = format!("{}A", scene.lease.lease_token);
     for malformed in ["", "x", "not a token", &"A".repeat(100_000), cut, &longer, "\0", "ü"] {
         for (_, answer) in write(api, Some(malformed), None, None).await {
-            field(answer, "lease_token");
+            field(answer, "target.lease_token");
         }
     }
     for (named, path) in [
-        (("", "voice"), "stage_ref.job_id"),
-        (("film", ""), "stage_ref.stage_name"),
-        (("a/b", "voice"), "stage_ref.job_id"),
-        (("film", "a b"), "stage_ref.stage_name"),
-        (("film", "a\0"), "stage_ref.stage_name"),
+        (("", "voice"), "target.stage_ref.job_id"),
+        (("film", ""), "target.stage_ref.stage_name"),
+        (("a/b", "voice"), "target.stage_ref.job_id"),
+        (("film", "a b"), "target.stage_ref.stage_name"),
+        (("film", "a\0"), "target.stage_ref.stage_name"),
     ] {
         for (_, answer) in write(api, None, Some(named), None).await {
             field(answer, path);
@@ -172,15 +172,15 @@ async fn invalid_outcomes_and_progress_are_refused_with_the_field() {
     rows.push((progress(Some(0.5), "a\0b"), "message"));
     scene.refuses(rows, async |request| api.workers().update_stage_progress(request).await).await;
 
-    let beat = || proto::LeaseBeat { lease_token: held.lease_token.clone(), ..Default::default() };
-    let beats = |beats| proto::HeartbeatRequest { beats };
+    let beat = || proto::LeaseRenewal { lease_token: held.lease_token.clone(), ..Default::default() };
+    let beats = |beats| proto::HeartbeatRequest { renewals: beats };
     let rows = vec![
-        (beats(Vec::new()), "beats"),
-        (beats(vec![beat(); 1_001]), "beats"),
-        (beats(vec![beat(), proto::LeaseBeat { progress: Some(f64::NAN), ..beat() }]), "beats[1].progress"),
-        (beats(vec![proto::LeaseBeat { progress: Some(1.1), ..beat() }]), "beats[0].progress"),
-        (beats(vec![proto::LeaseBeat { message: Some(long.clone()), ..beat() }]), "beats[0].message"),
-        (beats(vec![beat(), beat(), proto::LeaseBeat::default()]), "beats[2].lease_token"),
+        (beats(Vec::new()), "renewals"),
+        (beats(vec![beat(); 1_001]), "renewals"),
+        (beats(vec![beat(), proto::LeaseRenewal { progress: Some(f64::NAN), ..beat() }]), "beats[1].progress"),
+        (beats(vec![proto::LeaseRenewal { progress: Some(1.1), ..beat() }]), "beats[0].progress"),
+        (beats(vec![proto::LeaseRenewal { message: Some(long.clone()), ..beat() }]), "beats[0].message"),
+        (beats(vec![beat(), beat(), proto::LeaseRenewal::default()]), "renewals[2].lease_token"),
     ];
     scene.refuses(rows, async |request| api.workers().heartbeat(request).await).await;
 

@@ -31,7 +31,7 @@ const KILLS: usize = 3;
 /// What a job holds, as far as these operations go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State {
-    revision: i64,
+    job_version: i64,
     label: String,
     /// The version of its stage.
     version: i64,
@@ -42,7 +42,7 @@ struct State {
 /// What a call came to.
 #[derive(Clone, Debug)]
 enum Reply {
-    /// It was done, at this revision.
+    /// It was done, at this job_version.
     Done(i64),
     /// Another version was there.
     Mismatch(i64),
@@ -53,7 +53,7 @@ enum Reply {
 #[derive(Clone, Debug)]
 enum Operation {
     Read(State),
-    /// Set the label if the job has a revision.
+    /// Set the label if the job has this version.
     SetLabel {
         expected: i64,
         label: String,
@@ -74,24 +74,24 @@ impl Specification for OneJob {
     type Operation = Operation;
 
     fn init() -> State {
-        State { revision: 1, label: String::new(), version: 1, message: String::new() }
+        State { job_version: 1, label: String::new(), version: 1, message: String::new() }
     }
 
     fn apply(operation: &Operation, state: &State) -> (bool, State) {
-        let revision = state.revision + 1;
+        let job_version = state.job_version + 1;
         let (received, current, expected, next) = match operation {
             Operation::Read(read) => return (read == state, state.clone()),
             Operation::SetLabel { expected, label, received } => {
-                (received, state.revision, *expected, State { revision, label: label.clone(), ..state.clone() })
+                (received, state.job_version, *expected, State { job_version, label: label.clone(), ..state.clone() })
             }
             Operation::SetMessage { expected, message, received } => {
                 let version = state.version + 1;
-                let next = State { revision, version, message: message.clone(), ..state.clone() };
+                let next = State { job_version, version, message: message.clone(), ..state.clone() };
                 (received, state.version, *expected, next)
             }
         };
         match received {
-            Reply::Done(applied) => (current == expected && *applied == next.revision, next),
+            Reply::Done(applied) => (current == expected && *applied == next.job_version, next),
             Reply::Mismatch(actual) => (current != expected && *actual == current, state.clone()),
             Reply::Unknown if current == expected => (true, next),
             Reply::Unknown => (true, state.clone()),
@@ -110,7 +110,7 @@ enum Noted {
 struct Record {
     events: Vec<(usize, Noted)>,
     operations: usize,
-    /// The newest revision and version of the stage that any client received, for the next to expect.
+    /// The newest version and version of the stage that any client received, for the next to expect.
     known: (i64, i64),
 }
 
@@ -145,16 +145,16 @@ impl Record {
             Noted::Answered(_) | Noted::Sent => None,
         };
         let newest = self.newest();
-        let older = self.events.iter().filter_map(done).filter(|state| state.revision < newest);
-        Operation::Read(older.max_by_key(|state| state.revision).unwrap_or_else(OneJob::init))
+        let older = self.events.iter().filter_map(done).filter(|state| state.job_version < newest);
+        Operation::Read(older.max_by_key(|state| state.job_version).unwrap_or_else(OneJob::init))
     }
 
-    /// The newest revision that any client received.
+    /// The newest version that any client received.
     fn newest(&self) -> i64 {
         let received = |(_, noted): &(usize, Noted)| match noted {
-            Noted::Answered(Operation::Read(state)) => state.revision,
-            Noted::Answered(Operation::SetLabel { received: Reply::Done(revision), .. }) => *revision,
-            Noted::Answered(Operation::SetMessage { received: Reply::Done(revision), .. }) => *revision,
+            Noted::Answered(Operation::Read(state)) => state.version,
+            Noted::Answered(Operation::SetLabel { received: Reply::Done(version), .. }) => *version,
+            Noted::Answered(Operation::SetMessage { received: Reply::Done(version), .. }) => *version,
             Noted::Answered(_) | Noted::Sent => 1,
         };
         self.events.iter().map(received).max().unwrap_or(1)
@@ -189,7 +189,7 @@ impl Scene {
     async fn operate(&self, id: String, job: usize) {
         let (job_id, record) = &self.jobs[job];
         let api = self.fleet.api();
-        let (number, (revision, version)) = {
+        let (number, (job_version, version)) = {
             let mut record = record.lock().expect("no panic");
             record.operations += 1;
             let number = record.operations - 1;
@@ -199,14 +199,14 @@ impl Scene {
         let operation = match rand::random_range(0..3) {
             0 => read(&api, job_id).await,
             1 => {
-                let expected = revision.max(1);
+                let expected = job_version.max(1);
                 let request = proto::UpdateJobRequest {
                     job_id: job_id.clone(),
                     labels: labels(&[("by", &id)]),
                     expected_version: Some(expected),
                     ..Default::default()
                 };
-                let received = reply_of(once(api.jobs().update_job(request)).await.map(|it| it.applied_revision));
+                let received = reply_of(once(api.jobs().update_job(request)).await.map(|it| it.applied_version));
                 received.map(|received| Operation::SetLabel { expected, label: id, received })
             }
             _ => {
@@ -218,7 +218,7 @@ impl Scene {
                     ..Default::default()
                 };
                 let answer = once(api.workers().update_stage_progress(request)).await;
-                let received = reply_of(answer.map(|it| it.applied_revision));
+                let received = reply_of(answer.map(|it| it.applied_job_version));
                 received.map(|received| Operation::SetMessage { expected, message: id, received })
             }
         };
@@ -229,11 +229,13 @@ impl Scene {
             return;
         };
         let (count, received) = match &operation {
-            Operation::Read(state) => (&self.counts.reads, (state.revision, state.version)),
-            Operation::SetLabel { received: Reply::Done(revision), .. } => (&self.counts.done, (*revision, 0)),
-            Operation::SetLabel { received: Reply::Mismatch(revision), .. } => (&self.counts.refused, (*revision, 0)),
-            Operation::SetMessage { expected, received: Reply::Done(revision), .. } => {
-                (&self.counts.done, (*revision, expected + 1))
+            Operation::Read(state) => (&self.counts.reads, (state.job_version, state.version)),
+            Operation::SetLabel { received: Reply::Done(job_version), .. } => (&self.counts.done, (*job_version, 0)),
+            Operation::SetLabel { received: Reply::Mismatch(job_version), .. } => {
+                (&self.counts.refused, (*job_version, 0))
+            }
+            Operation::SetMessage { expected, received: Reply::Done(job_version), .. } => {
+                (&self.counts.done, (*job_version, expected + 1))
             }
             Operation::SetMessage { received: Reply::Mismatch(version), .. } => (&self.counts.refused, (0, *version)),
             Operation::SetLabel { .. } | Operation::SetMessage { .. } => (&self.counts.unknown, (0, 0)),
@@ -263,12 +265,12 @@ async fn read(api: &Api, job_id: &str) -> Option<Operation> {
 fn state_of_job(job: &proto::Job) -> State {
     let main = stage(job, "main");
     let label = job.labels.get("by").cloned().unwrap_or_default();
-    State { revision: job.revision, label, version: main.version, message: main.message.clone() }
+    State { job_version: job.version, label, version: main.version, message: main.message.clone() }
 }
 
 fn reply_of(answer: Answer<i64>) -> Option<Reply> {
     match answer {
-        Answer::Done(revision) => Some(Reply::Done(revision)),
+        Answer::Done(job_version) => Some(Reply::Done(job_version)),
         Answer::Refused(refusal) => {
             assert_eq!(refusal.reason, "VERSION_MISMATCH", "{refusal:?}");
             Some(Reply::Mismatch(refusal.number("actual")))

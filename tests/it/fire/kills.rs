@@ -1,7 +1,7 @@
 //! Servers and Postgres killed under load: what was answered is there, once, and no fencing token is granted twice.
 //!
 //! Every write carries a `request_id` and is sent again until it has a reply. So at the end it is known of each whether it
-//! was done, and the database has to agree: no job but those acknowledged, as many revisions as changes were acknowledged,
+//! was done, and the database has to agree: no job but those acknowledged, as many versions as changes were acknowledged,
 //! and of each stage the end that was acknowledged.
 
 mod load;

@@ -43,7 +43,7 @@ impl Counts {
     fn note(&mut self, answer: Answer<proto::UpdateJobResponse>) {
         match answer {
             Answer::Done(answer) => {
-                assert!(self.received.insert(answer.applied_revision), "a revision was returned twice")
+                assert!(self.received.insert(answer.applied_version), "a version was returned twice")
             }
             Answer::Unknown(_) => self.unknown += 1,
             Answer::NotNow(_) => self.not_now += 1,
@@ -61,12 +61,12 @@ async fn round(proxy: &Proxy, behind: &Api, beside: &Api, job_id: &str, mode: Mo
         counts.note(update(beside, job_id).await);
         counts.note(update(behind, job_id).await);
     }
-    let before = beside.job(job_id).await.revision;
+    let before = beside.job(job_id).await.version;
     proxy.set(mode);
     let updates = join_all((0..UPDATES).map(|_| update(behind, job_id)));
     let cut = async {
         let started = Instant::now();
-        while beside.job(job_id).await.revision == before && started.elapsed() < COMMIT {}
+        while beside.job(job_id).await.version == before && started.elapsed() < COMMIT {}
         proxy.cut();
         started.elapsed() < COMMIT
     };
@@ -86,7 +86,7 @@ async fn run(mode: Mode) {
     for _ in 0..ROUNDS * scale() {
         round(&proxy, &behind.api, &beside.api, "job", mode, &mut counts).await;
     }
-    let growth = usize::try_from(beside.api.job("job").await.revision - 1).expect("not negative");
+    let growth = usize::try_from(beside.api.job("job").await.version - 1).expect("not negative");
     eprintln!(
         "replies lost ({mode:?}): in {} of {} rounds after a commit; the job grew by {growth}, {} updates were received so, \
          {} outcomes unknown, {} not done",

@@ -36,8 +36,9 @@ struct Counts {
 
 /// Sends the heartbeats of some leases until it is over. One that is not answered is sent again, to any server.
 async fn keep(fleet: &Fleet, leases: &[proto::Lease], counts: &Counts) {
-    let beat = |lease: &proto::Lease| proto::LeaseBeat { lease_token: lease.lease_token.clone(), ..Default::default() };
-    let request = proto::HeartbeatRequest { beats: leases.iter().map(beat).collect() };
+    let beat =
+        |lease: &proto::Lease| proto::LeaseRenewal { lease_token: lease.lease_token.clone(), ..Default::default() };
+    let request = proto::HeartbeatRequest { renewals: leases.iter().map(beat).collect() };
     let mut tick = tokio::time::interval(BEAT_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !counts.is_over.load(Ordering::Relaxed) {

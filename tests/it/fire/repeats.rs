@@ -30,9 +30,9 @@ async fn repeat_on_another_server_returns_the_first_result() {
         // Now the other server knows the job as it is, but has never heard of the request: by what it knows, the version
         // expected is long gone.
         let other = ok(second.api.jobs().update_job(update(&job_id, None)).await);
-        assert_eq!((received.applied_revision, other.applied_revision), (2, 3));
+        assert_eq!((received.applied_version, other.applied_version), (2, 3));
         let again = ok(second.api.jobs().update_job(request).await);
-        assert_eq!((again.replayed, again.applied, again.applied_revision), (true, true, 2));
+        assert_eq!((again.replayed, again.applied, again.applied_version), (true, true, 2));
         replayed += 1;
     }
     eprintln!("repeats: {replayed} of {jobs} got their first result from another server");
@@ -52,8 +52,8 @@ async fn concurrent_repeats_are_applied_once() {
                 async move { ok(jobs.update_job(request).await) }
             });
             let received = join_all(sent).await;
-            assert!(received.iter().all(|answer| answer.applied && answer.applied_revision == 2), "{received:?}");
-            assert_eq!(servers[1].api.job(&job_id).await.revision, 2);
+            assert!(received.iter().all(|answer| answer.applied && answer.applied_version == 2), "{received:?}");
+            assert_eq!(servers[1].api.job(&job_id).await.version, 2);
             received.iter().filter(|answer| !answer.replayed).count()
         }
     });

@@ -77,7 +77,7 @@ fn stage_of(lease: &proto::Lease) -> (String, String) {
     (lease.job_id.clone(), lease.stage_name.clone())
 }
 
-/// What a write under an old token came to: its revision if it was accepted.
+/// What a write under an old token came to: its version if it was accepted.
 async fn stale_write(api: &Api, lease: &proto::Lease, which: usize) -> Option<i64> {
     let mut workers = api.workers();
     let answer = match which {
@@ -85,30 +85,30 @@ async fn stale_write(api: &Api, lease: &proto::Lease, which: usize) -> Option<i6
             let (progress, message) = (Some(0.9), Some("stale".to_owned()));
             let request =
                 proto::UpdateStageProgressRequest { target: token(lease), progress, message, ..Default::default() };
-            workers.update_stage_progress(request).await.map(|it| it.map(|it| it.applied_revision))
+            workers.update_stage_progress(request).await.map(|it| it.map(|it| it.applied_job_version))
         }
         1 => {
             let artifacts = struct_of(json!({ "by": "stale" }));
             let request = proto::CompleteStageRequest { target: token(lease), artifacts, ..Default::default() };
-            workers.complete_stage(request).await.map(|it| it.map(|it| it.applied_revision))
+            workers.complete_stage(request).await.map(|it| it.map(|it| it.applied_job_version))
         }
         2 => {
             let failure = Some(failure(proto::FailureClass::ClientError));
             let request = proto::FailStageRequest { target: token(lease), failure, ..Default::default() };
-            workers.fail_stage(request).await.map(|it| it.map(|it| it.applied_revision))
+            workers.fail_stage(request).await.map(|it| it.map(|it| it.applied_job_version))
         }
         3 => {
             let request = proto::ReleaseStageRequest { target: token(lease), ..Default::default() };
-            workers.release_stage(request).await.map(|it| it.map(|it| it.applied_revision))
+            workers.release_stage(request).await.map(|it| it.map(|it| it.applied_job_version))
         }
         _ => {
             let stages = vec![new_stage(&format!("{}-stale", lease.stage_name))];
             let request = proto::AddStagesRequest { target: token(lease), stages, ..Default::default() };
-            workers.add_stages(request).await.map(|it| it.map(|it| it.applied_revision))
+            workers.add_stages(request).await.map(|it| it.map(|it| it.applied_job_version))
         }
     };
     match Answer::of(answer) {
-        Answer::Done(revision) => Some(revision),
+        Answer::Done(version) => Some(version),
         Answer::Refused(refusal) => {
             assert_eq!(refusal.reason, "LEASE_LOST", "{refusal:?}");
             None
@@ -175,7 +175,7 @@ async fn racing(apis: &[Api]) -> (usize, usize) {
                 ..Default::default()
             };
             match Answer::of(any(apis).workers().update_stage_progress(request).await) {
-                Answer::Done(answer) => accepted.push(answer.applied_revision),
+                Answer::Done(answer) => accepted.push(answer.applied_version),
                 Answer::Refused(refusal) if refusal.reason == "LEASE_LOST" => break,
                 Answer::NotNow(reason) if reason == "CONFLICT" => {}
                 other => panic!("{other:?}"),
@@ -187,9 +187,9 @@ async fn racing(apis: &[Api]) -> (usize, usize) {
     let (raced, new) = futures::join!(racing, lease(apis, "raced", RACED * STAGES, LONG));
     let taken = newest(&new);
     let (mut before, mut after) = (0, 0);
-    for (stage, revisions) in raced {
-        before += revisions.iter().filter(|revision| **revision < taken[&stage].job_revision).count();
-        after += revisions.iter().filter(|revision| **revision >= taken[&stage].job_revision).count();
+    for (stage, versions) in raced {
+        before += versions.iter().filter(|version| **version < taken[&stage].job_version).count();
+        after += versions.iter().filter(|version| **version >= taken[&stage].job_version).count();
     }
     (before, after)
 }

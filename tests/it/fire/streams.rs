@@ -1,6 +1,6 @@
 //! Watchers under fire: random disconnects and resumes on one server or another, servers and Postgres killed.
 //!
-//! Each watch checks every message by itself: revisions strictly increase, each change names the one before, progress never
+//! Each watch checks every message by itself: versions strictly increase, each change names the one before, progress never
 //! goes back, nothing comes after the end. When all is over, history says which changes of states there were, and each
 //! watcher must have received each change after its snapshot exactly once.
 
@@ -45,7 +45,7 @@ struct Scene {
 /// What one watcher received of one job.
 struct Record {
     job: String,
-    /// The revision of its snapshot.
+    /// The version of its snapshot.
     from: i64,
     state_changes: Vec<(i64, JobEventType)>,
 }
@@ -154,12 +154,12 @@ async fn watcher(scene: Arc<Scene>, job: String) -> Record {
             match watch.try_next().await {
                 Ok(Some(WatchMessage::Snapshot(job))) => {
                     assert_eq!(at, 0, "a snapshot without having asked for one");
-                    from = job.revision;
+                    from = job.version;
                 }
                 Ok(Some(WatchMessage::Change(change))) => {
                     scene.changes.fetch_add(1, Ordering::Relaxed);
                     if change.event_type() != JobEventType::Unspecified {
-                        state_changes.push((change.revision, change.event_type()));
+                        state_changes.push((change.version, change.event_type()));
                     }
                 }
                 Ok(Some(WatchMessage::Keepalive(_))) => {}
@@ -171,7 +171,7 @@ async fn watcher(scene: Arc<Scene>, job: String) -> Record {
                     break;
                 }
             }
-            at = watch.revision;
+            at = watch.version;
         }
         scene.disconnects.fetch_add(1, Ordering::Relaxed);
     }
@@ -235,7 +235,7 @@ async fn watchers_miss_no_change_and_see_no_older_revision() {
     let truth = history(any(&scene.fleet.apis())).await;
     for watcher in watchers {
         let record = tokio::time::timeout(PATIENCE, watcher).await.expect("the end in time").expect("no violation");
-        let due: Vec<_> = truth[&record.job].iter().copied().filter(|(revision, _)| *revision > record.from).collect();
+        let due: Vec<_> = truth[&record.job].iter().copied().filter(|(version, _)| *version > record.from).collect();
         report.state_changes += due.len();
         report.missing_or_twice += usize::from(record.state_changes != due);
     }
@@ -267,7 +267,7 @@ async fn history(api: &Api) -> BTreeMap<String, Vec<(i64, JobEventType)>> {
                 ..Default::default()
             };
             let page = ok(api.jobs().list_job_events(request).await);
-            events.extend(page.events.iter().map(|event| (event.revision, event.event_type())));
+            events.extend(page.events.iter().map(|event| (event.version, event.event_type())));
             page_token = page.next_page_token;
             if page_token.is_empty() {
                 break;

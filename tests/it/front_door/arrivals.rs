@@ -52,8 +52,8 @@ async fn calls_without_messages_do_not_block_other_clients() {
     let mut slowest = std::time::Duration::ZERO;
     for _ in 0..50 {
         let began = std::time::Instant::now();
-        let beats = vec![proto::LeaseBeat { lease_token: lease.lease_token.clone(), ..Default::default() }];
-        let statuses = ok(server.api.workers().heartbeat(proto::HeartbeatRequest { beats }).await).statuses;
+        let beats = vec![proto::LeaseRenewal { lease_token: lease.lease_token.clone(), ..Default::default() }];
+        let statuses = ok(server.api.workers().heartbeat(proto::HeartbeatRequest { renewals: beats }).await).statuses;
         assert_eq!(statuses[0].directive(), proto::LeaseDirective::Continue);
         server.api.submit(new_job(&unique(), vec![new_stage("voice")])).await;
         slowest = slowest.max(began.elapsed());

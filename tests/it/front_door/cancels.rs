@@ -14,7 +14,7 @@ async fn calls_cancelled_at_once_do_not_close_the_connection() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("voice")])).await;
     let mut wire = Wire::open(server.address).await;
-    let request = proto::WatchJobRequest { job_id: "film".to_owned(), from_revision: 0 };
+    let request = proto::WatchJobRequest { job_id: "film".to_owned(), from_version: 0 };
     let watch = [call(1, "/interlock.v1.JobService/WatchJob"), only_message(1, &request.encode_to_vec())].concat();
     wire.send(&watch).await;
     wire.sees("the snapshot", |seen| seen.data.contains_key(&1)).await;
@@ -56,5 +56,5 @@ async fn flood_of_cancelled_calls_closes_its_connection() {
     };
     let flooded = tokio::time::timeout(PATIENCE, flooding).await.expect("the connection is closed");
     println!("closed after {flooded:?} calls");
-    assert_eq!(server.api.job("film").await.revision, 1);
+    assert_eq!(server.api.job("film").await.version, 1);
 }

@@ -8,7 +8,7 @@ use crate::harness::*;
 /// A call of an honest client, and how long it took.
 async fn honest(api: &Api) -> Duration {
     let began = Instant::now();
-    assert_eq!(api.job("film").await.revision, 1);
+    assert_eq!(api.job("film").await.version, 1);
     began.elapsed()
 }
 
@@ -44,7 +44,7 @@ async fn floods_of_frames_close_their_connection_and_do_not_fill_the_log() {
         println!("{name}: closed after {:?}; honest calls took {slowest:?}, before {quiet:?}", began.elapsed());
     }
     honest(&program.api).await;
-    let line = "a connection was closed: it sent far more frames than its calls explain";
+    let line = "connection closed: it sent far more frames than its calls explain";
     eventually("a line", async || log.text().contains(line).then_some(())).await;
     let text = log.text();
     assert!(text.len() < 10_000, "{} bytes: {}", text.len(), &text[..text.len().min(2_000)]);

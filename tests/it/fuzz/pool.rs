@@ -29,7 +29,7 @@ pub enum Kind {
     /// The `kind` of a job.
     Sort,
     Label,
-    /// A number: a version, a revision or a fencing token.
+    /// A number: a version or a fencing token.
     Version,
 }
 
@@ -40,7 +40,7 @@ impl Kind {
             "job_id" => Kind::Job,
             "stage_name" | "from_stage" | "depends_on" | "required_by" => Kind::Stage,
             "queue" | "queues" => Kind::Queue,
-            "lease_token" | "fence" | "lease_fence" => Kind::Lease,
+            "lease_token" | "lease_fence" => Kind::Lease,
             "permit_token" | "permit_tokens" | "permit_fence" => Kind::Permit,
             "page_token" | "next_page_token" => Kind::Page,
             "key_id" => Kind::Credential,
@@ -56,7 +56,7 @@ impl Kind {
             "name" if message.contains("Namespace") => Kind::Namespace,
             "name" => Kind::Resource,
             "fencing_token" => Kind::Version,
-            _ if field.ends_with("version") || field.ends_with("revision") => Kind::Version,
+            _ if field.ends_with("version") => Kind::Version,
             _ => return None,
         };
         Some(kind)

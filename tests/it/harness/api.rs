@@ -125,8 +125,8 @@ impl Api {
 
     /// Renews one lease, with progress if given.
     pub async fn renew_lease(&self, lease: &proto::Lease, progress: Option<f64>) -> proto::LeaseStatus {
-        let beat = proto::LeaseBeat { lease_token: lease.lease_token.clone(), progress, message: None };
-        ok(self.workers().heartbeat(proto::HeartbeatRequest { beats: vec![beat] }).await).statuses.remove(0)
+        let beat = proto::LeaseRenewal { lease_token: lease.lease_token.clone(), progress, message: None };
+        ok(self.workers().heartbeat(proto::HeartbeatRequest { renewals: vec![beat] }).await).statuses.remove(0)
     }
 
     /// Reports progress by token.
@@ -158,8 +158,8 @@ impl Api {
 }
 
 /// The target of a request, out of the token of a lease.
-pub fn token<T: super::Target>(lease: &proto::Lease) -> Option<T> {
-    Some(T::of_token(&lease.lease_token))
+pub fn token(lease: &proto::Lease) -> Option<proto::StageTarget> {
+    Some(proto::StageTarget::leased(&lease.lease_token))
 }
 
 /// A request in a namespace.

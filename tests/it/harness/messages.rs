@@ -128,35 +128,17 @@ pub fn value_of(json: serde_json::Value) -> Value {
     Value { kind: Some(kind) }
 }
 
-/// The stage that a request means: each such request has a oneof of its own, with the same two ways.
-pub trait Target: Sized {
+/// The stage that a request means.
+pub struct Target;
+
+impl Target {
     /// By the token of a lease.
-    fn of_token(token: &str) -> Self;
-    /// The target that names a job and a stage.
-    fn of_ref(stage_ref: proto::StageRef) -> Self;
-    /// By job and stage name.
-    fn named(job_id: &str, stage_name: &str) -> Option<Self> {
-        Some(Self::of_ref(proto::StageRef { job_id: job_id.to_owned(), stage_name: stage_name.to_owned() }))
+    pub fn of_token(token: &str) -> proto::StageTarget {
+        proto::StageTarget::leased(token)
+    }
+
+    /// By job and stage name, as the field of a request.
+    pub fn named(job_id: &str, stage_name: &str) -> Option<proto::StageTarget> {
+        Some(proto::StageTarget::named(job_id, stage_name))
     }
 }
-
-macro_rules! targets {
-    ($($module:ident),+) => {$(
-        impl Target for proto::$module::Target {
-            fn of_token(token: &str) -> Self {
-                Self::LeaseToken(token.to_owned())
-            }
-            fn of_ref(stage_ref: proto::StageRef) -> Self {
-                Self::StageRef(stage_ref)
-            }
-        }
-    )+};
-}
-
-targets!(
-    update_stage_progress_request,
-    complete_stage_request,
-    fail_stage_request,
-    release_stage_request,
-    add_stages_request
-);

@@ -44,7 +44,7 @@ pub fn capacity(capacity: i64) -> proto::ResourcePolicy {
 
 /// So many in so many milliseconds, with a burst.
 pub fn rate(amount: i64, per_ms: i64, burst: i64) -> proto::ResourcePolicy {
-    let rate = proto::RateLimit { amount, per: millis(per_ms), burst };
+    let rate = proto::RateLimit { tokens: amount, period: millis(per_ms), burst };
     proto::ResourcePolicy { rates: vec![rate], ..Default::default() }
 }
 
@@ -98,6 +98,6 @@ impl Api {
 
     /// Waits until so many wait for a resource.
     pub async fn waits_for(&self, name: &str, waiting: i64) {
-        eventually("the line", async || (self.resource(name).await.waiting == waiting).then_some(())).await;
+        eventually("the line", async || (self.resource(name).await.waiter_count == waiting).then_some(())).await;
     }
 }

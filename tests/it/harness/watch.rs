@@ -19,8 +19,8 @@ pub enum WatchMessage {
 /// A watch of one job.
 pub struct Watch {
     stream: Streaming<proto::WatchJobResponse>,
-    /// The revision received last.
-    pub revision: i64,
+    /// The version received last.
+    pub version: i64,
     progress: f64,
     state: Option<JobState>,
     has_ended: bool,
@@ -33,8 +33,8 @@ impl WatchMessage {
             Update::Change(change) => {
                 WatchMessage::Change(Box::new(proto::JobChange::decode(change).expect("a change")))
             }
-            Update::Gap(gap) => WatchMessage::Gap(gap.oldest_revision),
-            Update::Keepalive(keepalive) => WatchMessage::Keepalive(keepalive.revision),
+            Update::Gap(gap) => WatchMessage::Gap(gap.oldest_version),
+            Update::Keepalive(keepalive) => WatchMessage::Keepalive(keepalive.version),
         }
     }
 
@@ -58,11 +58,11 @@ impl WatchMessage {
 }
 
 impl Watch {
-    /// Begins to watch after a revision, 0 for a snapshot.
-    pub async fn begin(api: &Api, job_id: &str, from_revision: i64) -> Result<Watch, Status> {
-        let request = proto::WatchJobRequest { job_id: job_id.to_owned(), from_revision };
+    /// Begins to watch after a version, 0 for a snapshot.
+    pub async fn begin(api: &Api, job_id: &str, from_version: i64) -> Result<Watch, Status> {
+        let request = proto::WatchJobRequest { job_id: job_id.to_owned(), from_version };
         let stream = api.jobs().watch_job(request).await?.into_inner();
-        Ok(Watch { stream, revision: from_revision, progress: 0.0, state: None, has_ended: false })
+        Ok(Watch { stream, version: from_version, progress: 0.0, state: None, has_ended: false })
     }
 
     /// The next message; `None` at the end.
@@ -79,18 +79,18 @@ impl Watch {
         let received = WatchMessage::of(response);
         match &received {
             WatchMessage::Snapshot(job) => {
-                assert!(job.revision > self.revision || self.revision == 0, "a step back: {received:?}");
-                self.revision = job.revision;
+                assert!(job.version > self.version || self.version == 0, "a step back: {received:?}");
+                self.version = job.version;
                 self.moves_on(job.state(), job.progress);
             }
             WatchMessage::Change(change) => {
-                assert_eq!(change.previous_revision, self.revision, "a hole: {change:?}");
-                assert!(change.revision > self.revision, "no step on: {change:?}");
-                self.revision = change.revision;
+                assert_eq!(change.previous_version, self.version, "a hole: {change:?}");
+                assert!(change.version > self.version, "no step on: {change:?}");
+                self.version = change.version;
                 self.moves_on(change.state(), change.progress);
             }
-            WatchMessage::Gap(_) => self.revision = 0,
-            WatchMessage::Keepalive(revision) => assert_eq!(*revision, self.revision),
+            WatchMessage::Gap(_) => self.version = 0,
+            WatchMessage::Keepalive(version) => assert_eq!(*version, self.version),
         }
         Ok(Some(received))
     }
@@ -125,10 +125,10 @@ fn is_terminal(state: JobState) -> bool {
     matches!(state, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
 }
 
-/// Revisions and types of the changes of states among the messages.
+/// Versions and types of the changes of states among the messages.
 pub fn state_changes(received: &[WatchMessage]) -> Vec<(i64, JobEventType)> {
     let change = |received: &WatchMessage| match received {
-        WatchMessage::Change(change) => Some((change.revision, change.event_type())),
+        WatchMessage::Change(change) => Some((change.version, change.event_type())),
         WatchMessage::Snapshot(_) | WatchMessage::Gap(_) | WatchMessage::Keepalive(_) => None,
     };
     received.iter().filter_map(change).filter(|(_, event)| *event != JobEventType::Unspecified).collect()

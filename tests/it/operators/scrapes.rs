@@ -114,7 +114,7 @@ async fn figures_are_those_of_get_statistics() {
     between("interlock_cache_hits_total", was.hits, is.hits);
     between("interlock_cache_misses_total", was.misses, is.misses);
     let (was, is) = (before.feed.expect("figures"), after.feed.expect("figures"));
-    between("interlock_changes_told_total", was.changes_told, is.changes_told);
+    between("interlock_changes_told_total", was.changes_sent, is.changes_sent);
     between("interlock_hints_received_total", was.hints_received, is.hints_received);
     let (was, is) = (before.permits.expect("figures"), after.permits.expect("figures"));
     between("interlock_permits_granted_total", was.granted, is.granted);

@@ -192,20 +192,19 @@ async fn commit_takes_every_kind_of_operation() {
     let film = api.job("film").await;
     assert_eq!((film.priority, film.context.clone()), (5, struct_of(json!({ "k": 1 }))));
     assert_eq!((state_of(&film, "b"), state_of(&film, "d")), (StageState::Ready, StageState::Ready));
-    assert_eq!((api.job("other").await.run, film.revision), (2, 2 + 7));
+    assert_eq!((api.job("other").await.run, film.version), (2, 2 + 7));
     let record = api.record("x").await;
     assert_eq!((record.version, fields_of(&record)), (1, json!({ "n": 5 })));
-    let revisions: Vec<i64> = api.events("film").await.iter().map(|event| event.revision).collect();
-    assert_eq!(revisions.last(), Some(&film.revision));
+    let versions: Vec<i64> = api.events("film").await.iter().map(|event| event.version).collect();
+    assert_eq!(versions.last(), Some(&film.version));
 }
 
 #[tokio::test]
 async fn a_job_that_is_new_can_end_or_be_paused_in_the_same_commit() {
     let server = Server::start().await;
     let api = &server.api;
-    let stage_ref = proto::StageRef { job_id: "done".to_owned(), stage_name: "s".to_owned() };
     let end = part(Operation::CompleteStage(proto::CompleteStageRequest {
-        target: Some(proto::complete_stage_request::Target::StageRef(stage_ref)),
+        target: Target::named("done", "s"),
         job_result: struct_of(json!({ "frames": 7 })),
         ..Default::default()
     }));

@@ -1,4 +1,4 @@
-//! The context of a job: fields that change by the same operations as those of a record, under the job's revisions.
+//! The context of a job: fields that change by the same operations as those of a record, under the job's versions.
 
 use interlock::proto::{DeleteJobRequest, FieldOperation, UpdateJobRequest};
 use serde_json::json;
@@ -11,22 +11,22 @@ fn change(job_id: &str, context_operations: Vec<FieldOperation>) -> UpdateJobReq
 }
 
 #[tokio::test]
-async fn a_context_changes_under_the_revisions_of_its_job() {
+async fn a_context_changes_under_the_versions_of_its_job() {
     let server = Server::start().await;
     let api = &server.api;
     api.submit(new_job("film", vec![new_stage("voice")])).await;
     assert_eq!(api.job("film").await.context, None);
     let update = change("film", vec![set("script", json!("Rain")), increment("drafts", 1.0)]);
     let first = ok(api.jobs().update_job(update).await);
-    assert_eq!((first.applied, first.applied_revision), (true, 2));
+    assert_eq!((first.applied, first.applied_version), (true, 2));
     let lease = api.lease("default").await;
     let both = UpdateJobRequest { priority: Some(7), ..change("film", vec![increment("drafts", 1.0)]) };
     let job = ok(api.jobs().update_job(both).await).job.expect("the job");
-    assert_eq!((job.revision, job.priority), (4, 7));
+    assert_eq!((job.version, job.priority), (4, 7));
     assert_eq!(job.context, struct_of(json!({ "script": "Rain", "drafts": 2 })));
     assert_eq!(job.context_versions.values().copied().collect::<Vec<_>>(), [4, 2]);
     let same = ok(api.jobs().update_job(change("film", vec![set("script", json!("Rain")), unset("none")])).await);
-    assert_eq!((same.applied, same.job.expect("the job").revision), (false, 4));
+    assert_eq!((same.applied, same.job.expect("the job").version), (false, 4));
 
     let mut stale = set("drafts", json!(0));
     stale.expected_field_version = Some(2);
@@ -56,7 +56,7 @@ async fn repeat_of_a_context_update_returns_the_first_response() {
     let once = UpdateJobRequest { request_id: request_id(), ..change("film", vec![append("log", &[json!("a")])]) };
     for replayed in [false, true] {
         let answer = ok(api.jobs().update_job(once.clone()).await);
-        assert_eq!((answer.replayed, answer.applied_revision), (replayed, 2));
+        assert_eq!((answer.replayed, answer.applied_version), (replayed, 2));
         assert_eq!(answer.job.expect("the job").context, struct_of(json!({ "log": ["a"] })));
     }
 }

@@ -32,9 +32,9 @@ async fn labels_and_priority_change_by_mask() {
 
     let response = update(proto::UpdateJobRequest { labels: labels(&[("c", "3")]), ..base() }).await;
     let job = response.job.expect("a job");
-    assert_eq!((job.labels, response.applied, response.applied_revision), (labels(&[("c", "3")]), true, 2));
+    assert_eq!((job.labels, response.applied, response.applied_version), (labels(&[("c", "3")]), true, 2));
     let same = update(proto::UpdateJobRequest { labels: labels(&[("c", "3")]), ..base() }).await;
-    assert_eq!((same.applied, same.applied_revision, same.job.expect("a job").revision), (false, 0, 2));
+    assert_eq!((same.applied, same.applied_version, same.job.expect("a job").version), (false, 0, 2));
     assert!(!update(base()).await.applied);
     let priority = update(proto::UpdateJobRequest {
         priority: Some(9),
@@ -45,7 +45,7 @@ async fn labels_and_priority_change_by_mask() {
     let job = priority.await.job.expect("a job");
     assert_eq!((job.priority, job.labels), (9, labels(&[("c", "3")])));
     let job = update(proto::UpdateJobRequest { update_mask: mask(&["*"]), ..base() }).await.job.expect("a job");
-    assert_eq!((job.priority, job.labels.len(), job.revision), (0, 0, 4));
+    assert_eq!((job.priority, job.labels.len(), job.version), (0, 0, 4));
 }
 
 #[tokio::test]
@@ -69,13 +69,13 @@ async fn cancel_ends_unstarted_stages_at_once() {
     server.api.submit(new_job("film", vec![new_stage("a"), new_stage_after("b", &["a"])])).await;
     let response = ok(server.api.jobs().cancel_job(cancel("film", 30_000)).await);
     let job = response.job.expect("a job");
-    assert_eq!((job.state(), response.applied, response.applied_revision), (JobState::Cancelled, true, 2));
+    assert_eq!((job.state(), response.applied, response.applied_version), (JobState::Cancelled, true, 2));
     assert_eq!((state_of(&job, "a"), state_of(&job, "b")), (StageState::Cancelled, StageState::Cancelled));
     assert_eq!(job.cancel_reason, "wrong film");
     assert!(job.end_time.is_some() && job.expire_time.is_some());
     assert_eq!(server.api.lease_now("default", 10).await, []);
     let again = ok(server.api.jobs().cancel_job(cancel("film", 0)).await);
-    assert_eq!((again.applied, again.job.expect("a job").revision), (false, 2));
+    assert_eq!((again.applied, again.job.expect("a job").version), (false, 2));
 }
 
 #[tokio::test]

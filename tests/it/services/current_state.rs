@@ -92,7 +92,7 @@ async fn refused_writes_of_jobs_and_stages_show_them() {
         ..Default::default()
     };
     let Some(State::Job(job)) = current(api.jobs().pause_job(pause).await) else { panic!("a job") };
-    assert_eq!((&*job.job_id, job.revision, job.stages.len()), ("film", api.job("film").await.revision, 0));
+    assert_eq!((&*job.job_id, job.version, job.stages.len()), ("film", api.job("film").await.version, 0));
     let lease = api.lease("default").await;
     let complete = proto::CompleteStageRequest {
         target: token(&lease),

@@ -1,6 +1,8 @@
 //! The grace after a start and after a loss of the database: what is from before is spared, and nothing else.
 
-use interlock::config::{Config, Span};
+use std::time::Duration;
+
+use interlock::config::Config;
 use interlock::proto::{self, StageSpec, StageState};
 
 use crate::harness::*;
@@ -51,7 +53,7 @@ async fn after_a_start_older_leases_get_the_grace_and_newer_ones_expire() {
     before.api.lease_for("old", 5).await;
     let renewed = before.api.lease_for("renewed", 5).await;
     let database = before.stop().await;
-    let server = Server::over(database.clone(), |config| config.reap_grace = Span::seconds(GRACE)).await;
+    let server = Server::over(database.clone(), |config| config.reap_grace = Duration::from_secs(GRACE)).await;
     database_found(&server.api, 0).await;
     are_over(&database, 2).await;
     server.api.lease_for("new", 1).await;
@@ -69,7 +71,7 @@ async fn after_a_start_older_permits_get_the_grace_and_newer_ones_expire() {
     acquire_for(&before.api, "old", 4).await;
     let renewed = acquire_for(&before.api, "renewed", 4).await;
     let database = before.stop().await;
-    let server = Server::over(database.clone(), |config| config.reap_grace = Span::seconds(GRACE)).await;
+    let server = Server::over(database.clone(), |config| config.reap_grace = Duration::from_secs(GRACE)).await;
     database_found(&server.api, 0).await;
     are_over(&database, 2).await;
     acquire_for(&server.api, "new", 1).await;
@@ -86,7 +88,7 @@ async fn after_a_start_older_permits_get_the_grace_and_newer_ones_expire() {
 async fn after_an_outage_older_leases_get_the_grace_and_newer_ones_expire() {
     let database = Database::fresh().await;
     let proxy = Proxy::to(&database).await;
-    let grace = |config: &mut Config| config.reap_grace = Span::seconds(GRACE);
+    let grace = |config: &mut Config| config.reap_grace = Duration::from_secs(GRACE);
     let server = Server::through(database.clone(), &proxy.url, grace).await;
     let rounds = database_found(&server.api, 0).await;
     server.api.submit(new_job("film", vec![queued("old"), queued("new")])).await;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use interlock::proto::{self, LeaseBeat, LeaseDirective, LeaseStatus, StageState};
+use interlock::proto::{self, LeaseDirective, LeaseRenewal, LeaseStatus, StageState};
 use serde_json::json;
 use tonic::Code;
 
@@ -14,12 +14,12 @@ use LeaseDirective::{Cancel, Continue, Lost, Pause};
 /// Makes all leases due for a renewal.
 const NEARLY_OVER: &str = "UPDATE leases SET expires_at = now() + interval '10 seconds'";
 
-fn quiet(lease: &proto::Lease) -> LeaseBeat {
-    LeaseBeat { lease_token: lease.lease_token.clone(), ..Default::default() }
+fn quiet(lease: &proto::Lease) -> LeaseRenewal {
+    LeaseRenewal { lease_token: lease.lease_token.clone(), ..Default::default() }
 }
 
-async fn beats(api: &Api, beats: Vec<LeaseBeat>) -> Vec<LeaseStatus> {
-    ok(api.workers().heartbeat(proto::HeartbeatRequest { beats }).await).statuses
+async fn beats(api: &Api, beats: Vec<LeaseRenewal>) -> Vec<LeaseStatus> {
+    ok(api.workers().heartbeat(proto::HeartbeatRequest { renewals: beats }).await).statuses
 }
 
 /// What the holders of leases hear.
@@ -71,7 +71,7 @@ async fn heartbeat_reports_a_cancel_made_on_another_server() {
         let cancelled = ok(elsewhere.jobs().cancel_job(cancel).await).job.expect("a job");
         let statuses = beats(api, leases.iter().map(quiet).collect()).await;
         for status in &statuses {
-            assert_eq!((status.directive(), status.job_revision), (Cancel, cancelled.revision));
+            assert_eq!((status.directive(), status.job_version), (Cancel, cancelled.version));
             assert_eq!(status.expire_time, cancelled.cancel_deadline_time, "no longer than the grace");
         }
         for lease in &leases {
@@ -106,7 +106,7 @@ async fn heartbeat_has_a_status_per_token() {
         use base64::engine::general_purpose::URL_SAFE_NO_PAD;
         let mut bytes = URL_SAFE_NO_PAD.decode(&leases[0].lease_token).expect("a token");
         bytes[byte] ^= 1;
-        LeaseBeat { lease_token: URL_SAFE_NO_PAD.encode(bytes), ..Default::default() }
+        LeaseRenewal { lease_token: URL_SAFE_NO_PAD.encode(bytes), ..Default::default() }
     };
     let mixed = vec![
         quiet(&leases[0]),
@@ -141,19 +141,19 @@ async fn a_thousand_leases_are_renewed_by_one_call() {
         api.submit(new_job(&format!("small-{i}"), many(1))).await;
     }
     let leases = lease_all(api, 1_000).await;
-    let revision = api.job("large").await.revision;
+    let version = api.job("large").await.version;
     sql(server.database.url()).await.batch_execute(NEARLY_OVER).await.expect("due");
     let statuses = beats(api, leases.iter().map(quiet).collect()).await;
     assert_eq!(statuses.len(), 1_000);
     assert!(statuses.iter().all(|status| status.directive() == Continue));
     assert!(statuses.iter().all(|status| status.ttl.as_ref().is_some_and(|ttl| ttl.seconds >= 80)));
     assert!(shortest(&server).await > 80.0, "all of them are stored");
-    assert_eq!(api.job("large").await.revision, revision, "a renewal is no revision");
+    assert_eq!(api.job("large").await.version, version, "a renewal is no version");
     let shown = api.stage("large", "s7").await.lease.expect("a lease").expire_time;
     let received = leases.iter().zip(&statuses).find(|(lease, _)| lease.job_id == "large" && lease.stage_name == "s7");
     assert_eq!(shown, received.expect("it was renewed").1.expire_time, "reads show the renewed end");
-    let request = proto::HeartbeatRequest { beats: leases.iter().chain(&leases[..1]).map(quiet).collect() };
-    field(api.workers().heartbeat(request).await, "beats");
+    let request = proto::HeartbeatRequest { renewals: leases.iter().chain(&leases[..1]).map(quiet).collect() };
+    field(api.workers().heartbeat(request).await, "renewals");
 }
 
 #[tokio::test]
@@ -164,27 +164,27 @@ async fn progress_is_written_once_per_job_and_only_where_it_is_new() {
     api.submit(new_job("a", many(5))).await;
     api.submit(new_job("b", many(1))).await;
     let leases = lease_all(api, 6).await;
-    let said = |progress, message: Option<&str>| -> Vec<LeaseBeat> {
+    let said = |progress, message: Option<&str>| -> Vec<LeaseRenewal> {
         let message = message.map(str::to_owned);
-        let beat = |lease| LeaseBeat { progress: Some(progress), message: message.clone(), ..quiet(lease) };
+        let beat = |lease| LeaseRenewal { progress: Some(progress), message: message.clone(), ..quiet(lease) };
         leases.iter().map(beat).collect()
     };
-    let revisions = async || (api.job("a").await.revision, api.job("b").await.revision);
-    let before = revisions().await;
+    let versions = async || (api.job("a").await.version, api.job("b").await.version);
+    let before = versions().await;
     let statuses = beats(api, said(0.5, Some("half"))).await;
-    assert_eq!(revisions().await, (before.0 + 1, before.1 + 1), "one revision for five stages");
+    assert_eq!(versions().await, (before.0 + 1, before.1 + 1), "one version for five stages");
     assert!(statuses.iter().all(|status| status.directive() == Continue));
-    let received: Vec<i64> = statuses.iter().map(|status| status.job_revision).collect();
+    let received: Vec<i64> = statuses.iter().map(|status| status.job_version).collect();
     assert!(received.contains(&(before.0 + 1)) && received.contains(&(before.1 + 1)), "{received:?}");
     for again in [said(0.5, Some("half")), said(0.25, None), said(0.5, None)] {
         beats(api, again).await;
-        assert_eq!(revisions().await, (before.0 + 1, before.1 + 1));
+        assert_eq!(versions().await, (before.0 + 1, before.1 + 1));
     }
     // Through another server, which knows nothing of the jobs, and then through the one whose knowledge is old.
     beats(&other.api, said(0.5, Some("half"))).await;
-    assert_eq!(revisions().await, (before.0 + 1, before.1 + 1));
+    assert_eq!(versions().await, (before.0 + 1, before.1 + 1));
     beats(&other.api, said(0.75, Some("more"))).await;
-    assert_eq!(revisions().await, (before.0 + 2, before.1 + 2));
+    assert_eq!(versions().await, (before.0 + 2, before.1 + 2));
     beats(api, said(0.5, Some("half"))).await;
     for (job_id, stages) in [("a", 5), ("b", 1)] {
         let job = api.job(job_id).await;
@@ -250,7 +250,7 @@ async fn locked_row_of_a_lease_blocks_no_other_renewal() {
     // For too long: a precise refusal, and the others are renewed all the same.
     foreign.batch_execute(NEARLY_OVER).await.expect("due");
     foreign.batch_execute("BEGIN; SELECT FROM leases WHERE stage_no = 7 FOR UPDATE").await.expect("held");
-    let request = proto::HeartbeatRequest { beats: leases.iter().map(quiet).collect() };
+    let request = proto::HeartbeatRequest { renewals: leases.iter().map(quiet).collect() };
     refused(api.workers().heartbeat(request).await, Code::Aborted, "CONFLICT");
     foreign.batch_execute("COMMIT").await.expect("free");
     let stale =

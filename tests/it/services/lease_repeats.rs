@@ -30,7 +30,7 @@ fn tokens(response: &proto::LeaseStagesResponse) -> BTreeSet<String> {
 }
 
 async fn release(api: &Api, lease_token: &str) {
-    let target = proto::release_stage_request::Target::LeaseToken(lease_token.to_owned());
+    let target = proto::StageTarget::leased(lease_token);
     let request = proto::ReleaseStageRequest { target: Some(target), ..Default::default() };
     ok(api.workers().release_stage(request).await);
 }

@@ -156,7 +156,7 @@ async fn workers_of_three_servers_share_a_limit_and_leave_no_stage_behind() {
     println!("{STAGES} stages in {:?}: {done:?}", begin.elapsed());
     assert_eq!(done.iter().sum::<usize>(), STAGES);
     let resource = a.api.resource("api").await;
-    assert_eq!((resource.in_use, resource.grants), (0, i64::try_from(STAGES).expect("few")));
+    assert_eq!((resource.in_use, resource.grant_count), (0, i64::try_from(STAGES).expect("few")));
     let ready: BTreeMap<String, ()> =
         a.column("SELECT queue FROM ready_stages").await.into_iter().map(|q| (q, ())).collect();
     assert!(ready.is_empty());

@@ -67,7 +67,7 @@ async fn each_outcome_has_a_result_of_its_own() {
     let repeats: Vec<_> = done.results.iter().map(|result| (result.applied, result.replayed)).collect();
     let (new, none) = ((true, false), (false, false));
     assert_eq!(repeats, [new, new, new, none, none, (true, true), none]);
-    assert_eq!(done.results[5].applied_revision, done.results[0].applied_revision);
+    assert_eq!(done.results[5].applied_job_version, done.results[0].applied_job_version);
     let job = server.api.job("film").await;
     assert_eq!(state_of(&job, "s3"), StageState::Running, "the refused one is still held");
     assert_eq!(state_of(&job, "s5"), StageState::Running, "and so is the one without an outcome");
@@ -110,12 +110,12 @@ async fn all_or_none_is_one_commit_and_its_repeat_is_answered() {
     let request = CompleteStagesRequest { request_id: request_id(), return_stages: true, ..all(outcomes.clone()) };
     let first = ok(server.api.workers().complete_stages(request.clone()).await);
     assert!(!first.replayed);
-    let revisions: Vec<_> = first.results.iter().map(|result| (result.applied, result.applied_revision)).collect();
-    assert_eq!(revisions, [(true, before.revision + 1), (true, before.revision + 2)]);
+    let versions: Vec<_> = first.results.iter().map(|result| (result.applied, result.applied_job_version)).collect();
+    assert_eq!(versions, [(true, before.version + 1), (true, before.version + 2)]);
     let again = ok(server.api.workers().complete_stages(request.clone()).await);
     assert!(again.replayed && again.results.iter().all(|result| result.replayed));
-    let again: Vec<_> = again.results.iter().map(|result| (result.applied, result.applied_revision)).collect();
-    assert_eq!(again, revisions);
+    let again: Vec<_> = again.results.iter().map(|result| (result.applied, result.applied_job_version)).collect();
+    assert_eq!(again, versions);
     let states: Vec<_> = first.results.iter().filter_map(|result| result.stage.as_ref()).map(|s| s.state()).collect();
     assert_eq!(states, [StageState::Succeeded, StageState::Failed]);
     let other = CompleteStagesRequest { outcomes: vec![completed(&leases[0])], ..request };
@@ -140,6 +140,6 @@ async fn an_outcome_with_a_request_id_is_replayed() {
     ok(server.api.workers().complete_stages(request.clone()).await);
     let again = ok(server.api.workers().complete_stages(request).await).results;
     assert_eq!(status_of(&again[0]), fine());
-    assert!(again[0].replayed && again[0].applied && again[0].applied_revision > 0);
+    assert!(again[0].replayed && again[0].applied && again[0].applied_job_version > 0);
     assert_eq!(status_of(&again[1]), refusal(Code::FailedPrecondition, "LEASE_LOST"));
 }

@@ -41,7 +41,7 @@ async fn a_permit_that_is_bound_to_a_lease_ends_with_it() {
     assert!(permit.grants[0].fencing_token > doc.grants[0].fencing_token);
     refused(api.permits().acquire_permit(bound(&one, "third")).await, Code::FailedPrecondition, "INVALID_TRANSITION");
     api.fail(&two, failure(FailureClass::ClientError)).await;
-    assert_eq!(api.resource("doc").await.permits, 0);
+    assert_eq!(api.resource("doc").await.permit_count, 0);
     assert!(!api.renew(&permit).await);
 }
 
@@ -91,7 +91,7 @@ async fn a_repeat_gets_the_permit_of_the_first_call() {
         AcquirePermitRequest { request_id: request_id(), ..super::super::harness::acquire_request(vec![claim("doc")]) };
     api.ask(denied.clone()).await.expect_err("held");
     let holder = api.resource("doc").await;
-    assert_eq!(holder.permits, 1);
+    assert_eq!(holder.permit_count, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,7 +128,7 @@ async fn acquire_cancelled_while_waiting_leaves_no_permit_and_no_waiter() {
     eventually("the resource is free", async || {
         let mut held = 0;
         for round in 0..20 {
-            held += server.api.resource(&format!("doc-{round}")).await.permits;
+            held += server.api.resource(&format!("doc-{round}")).await.permit_count;
         }
         // Beside the answers that may have reached their callers: the first of each round, and `doc`.
         (held <= received - 21).then_some(())
@@ -222,7 +222,7 @@ async fn stage_on_one_server_waits_for_a_lock_held_on_another() {
     assert_eq!((&*received.metadata["resource"], &*received.metadata["blocked_by"]), ("doc", "HELD"));
     a.api.complete(&lease, json!({})).await;
     ok(b.api.workers().start_stage(start).await);
-    assert_eq!(a.api.resource("doc").await.permits, 1);
+    assert_eq!(a.api.resource("doc").await.permit_count, 1);
 }
 
 #[tokio::test]
@@ -257,7 +257,7 @@ async fn resources_are_listed_watched_and_their_breakers_reset() {
     let api = &server.api;
     let watch = proto::WatchResourceRequest { name: "api-1".into() };
     let mut watch = ok(api.permits().watch_resource(watch).await);
-    assert!(matches!(watch.message().await.expect("a message").expect("one").update, Some(Update::Absent(_))));
+    assert!(matches!(watch.message().await.expect("a message").expect("one").update, Some(Update::Removal(_))));
     for i in 0..5 {
         let breaker = proto::CircuitBreaker { failure_threshold: Some(1), ..Default::default() };
         api.set_policy(&format!("api-{i}"), proto::ResourcePolicy { breaker: Some(breaker), ..capacity(2) }).await;
@@ -286,7 +286,7 @@ async fn resources_are_listed_watched_and_their_breakers_reset() {
     assert_eq!(resource.breaker_state(), proto::BreakerState::Closed);
     let audited = &resource.resets[0];
     assert_eq!((&*audited.requester, &*audited.reason), ("night shift", "the vendor is back"));
-    assert_eq!(audited.from(), proto::BreakerState::Open);
+    assert_eq!(audited.previous_state(), proto::BreakerState::Open);
     api.ask(acquire_request(vec![claim("api-1")])).await.expect("closed");
     let mut version = 0;
     loop {
@@ -294,7 +294,7 @@ async fn resources_are_listed_watched_and_their_breakers_reset() {
         let Some(Update::Resource(resource)) = received.expect("one").update else { continue };
         assert!(resource.version > version, "versions grow");
         version = resource.version;
-        if resource.resets.len() == 1 && resource.permits == 1 {
+        if resource.resets.len() == 1 && resource.permit_count == 1 {
             break;
         }
     }
@@ -310,17 +310,17 @@ async fn watch_of_a_resource_shows_writes_of_other_servers_and_its_deletion() {
         let received = tokio::time::timeout(PATIENCE, watch.message()).await.expect("in time").expect("a message");
         received.expect("one").update.expect("an update")
     };
-    assert!(matches!(next().await, Update::Absent(_)));
+    assert!(matches!(next().await, Update::Removal(_)));
     a.api.set_policy("api", capacity(2)).await;
     assert!(matches!(next().await, Update::Resource(resource) if resource.limit == Some(2)));
     let delete = proto::DeleteResourceRequest { name: "api".into(), ..Default::default() };
     ok(a.api.permits().delete_resource(delete).await);
-    assert!(matches!(next().await, Update::Absent(_)));
+    assert!(matches!(next().await, Update::Removal(_)));
     b.api.set_policy("api", capacity(3)).await;
     assert!(matches!(next().await, Update::Resource(resource) if resource.limit == Some(3)));
     let delete = proto::DeleteResourceRequest { name: "api".into(), ..Default::default() };
     ok(b.api.permits().delete_resource(delete).await);
-    assert!(matches!(next().await, Update::Absent(_)));
+    assert!(matches!(next().await, Update::Removal(_)));
 }
 
 #[tokio::test]
@@ -353,10 +353,10 @@ async fn stages_of_a_group_share_their_permits() {
         ..Default::default()
     };
     let parts = ok(api.workers().lease_stages(poll).await).leases;
-    assert_eq!((parts.len(), api.resource("gpu").await.in_use, api.resource("gpu").await.permits), (2, 3, 2));
+    assert_eq!((parts.len(), api.resource("gpu").await.in_use, api.resource("gpu").await.permit_count), (2, 3, 2));
     for (part, left) in parts.iter().zip([1, 0]) {
         api.complete(part, json!({})).await;
-        assert_eq!(api.resource("gpu").await.permits, left);
+        assert_eq!(api.resource("gpu").await.permit_count, left);
     }
     for doc in ["a", "b"] {
         api.submit(new_job(doc, (0..4).map(|i| slide(doc, i)).collect())).await;
@@ -376,7 +376,7 @@ async fn stages_of_a_group_share_their_permits() {
         async move { ok(api.workers().lease_stages(poll).await).leases }
     });
     for (i, lease) in leases.iter().enumerate() {
-        assert_eq!(api.resource("api").await.permits, 1, "held until the last has ended");
+        assert_eq!(api.resource("api").await.permit_count, 1, "held until the last has ended");
         if i == 2 {
             api.fail(lease, failure(FailureClass::ClientError)).await;
         } else {
@@ -389,7 +389,7 @@ async fn stages_of_a_group_share_their_permits() {
     for lease in &others {
         api.complete(lease, json!({})).await;
     }
-    assert_eq!((api.resource("api").await.permits, api.resource("api").await.grants), (0, 2));
+    assert_eq!((api.resource("api").await.permit_count, api.resource("api").await.grant_count), (0, 2));
     let counts = api.job_in(&leases[0].job_id, proto::JobState::Succeeded).await.stage_counts.expect("counts");
     assert_eq!((counts.succeeded, counts.failed), (3, 1));
 }

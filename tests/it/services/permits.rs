@@ -18,7 +18,7 @@ async fn a_lock_is_held_by_one_and_its_fencing_tokens_grow() {
     assert_eq!(denial.blockers[0].reason(), PermitBlockReason::Held);
     assert!(denial.retry_after.expect("the end of the permit").seconds <= 60);
     let held = api.resource("doc").await;
-    assert_eq!((held.permits, held.in_use, held.waiting, held.limit), (1, 1, 0, None));
+    assert_eq!((held.permit_count, held.in_use, held.waiter_count, held.limit), (1, 1, 0, None));
     assert_eq!(held.holders[0].holder, "worker");
     assert_eq!(held.denials["HELD"], 1);
     assert!(api.renew(&first).await);
@@ -92,7 +92,7 @@ async fn several_claims_are_granted_together_or_not_at_all() {
     );
     assert!(api.renew(&both).await);
     assert!(api.release(&both).await);
-    assert_eq!((api.resource("doc").await.permits, api.resource("api").await.in_use), (0, 0));
+    assert_eq!((api.resource("doc").await.permit_count, api.resource("api").await.in_use), (0, 0));
 }
 
 #[tokio::test]
@@ -237,5 +237,5 @@ async fn a_stage_is_leased_only_with_its_permits_and_gives_them_back() {
     assert_eq!(second.stage_name, "two");
     assert!(second.permits[0].fencing_token > first.permits[0].fencing_token);
     api.complete(&second, serde_json::json!({})).await;
-    assert_eq!(api.resource("doc").await.permits, 0);
+    assert_eq!(api.resource("doc").await.permit_count, 0);
 }

@@ -112,7 +112,7 @@ async fn history_has_each_change_and_its_author() {
             (E::CancelRequested, "client", S::Cancelled),
         ]
     );
-    assert!(events.is_sorted_by_key(|event| event.revision));
+    assert!(events.is_sorted_by_key(|event| event.version));
     let failed = &events[2].stage_changes[0];
     assert_eq!((&*failed.stage_name, failed.attempt, &*failed.worker_id), ("a", 1, "worker"));
     assert_eq!(failed.failure.as_ref().map(|failure| failure.failure_class()), Some(FailureClass::Timeout));
@@ -121,7 +121,7 @@ async fn history_has_each_change_and_its_author() {
     use proto::StageState::{Ready, Succeeded};
     assert_eq!(completed, [("a", Succeeded), ("b", Ready)]);
 
-    // In pages, and from a revision on.
+    // In pages, and from a version on.
     let mut page = proto::ListJobEventsRequest { job_id: id(), page_size: 4, ..Default::default() };
     let mut paged = Vec::new();
     loop {
@@ -134,7 +134,7 @@ async fn history_has_each_change_and_its_author() {
         page.page_token = response.next_page_token;
     }
     assert_eq!(paged, events);
-    let from = proto::ListJobEventsRequest { job_id: id(), from_revision: events[5].revision, ..Default::default() };
+    let from = proto::ListJobEventsRequest { job_id: id(), from_version: events[5].version, ..Default::default() };
     assert_eq!(ok(server.api.jobs().list_job_events(from).await).events, events[6..]);
 }
 
@@ -175,7 +175,7 @@ async fn explanations_name_the_reason_and_the_blocker() {
     let job = server.api.job("film").await;
     assert_eq!(until("runs"), stage(&job, "runs").lease.as_ref().and_then(|lease| lease.expire_time));
     assert_eq!(until("failed"), stage(&job, "failed").next_attempt_time);
-    assert_eq!(response.job_revision, job.revision);
+    assert_eq!(response.job_version, job.version);
 
     ok(server.api.jobs().pause_job(proto::PauseJobRequest { job_id: "film".into(), ..Default::default() }).await);
     let paused = reasons(&server.api, "film").await;

@@ -1,5 +1,7 @@
 //! Watches of records: as they are, then every change, through any server.
 
+use std::time::Duration;
+
 use interlock::proto::commit_operation::Operation;
 use interlock::proto::watch_records_response::Update;
 use interlock::proto::{self, WatchRecordsRequest, WatchedRecord};
@@ -98,7 +100,7 @@ async fn watch_of_records_sends_each_change() {
 
 #[tokio::test]
 async fn quiet_watch_of_records_sends_keepalives() {
-    let server = Server::with(|config| config.watch_keepalive = interlock::config::Span::seconds(1)).await;
+    let server = Server::with(|config| config.watch_keepalive = Duration::from_secs(1)).await;
     server.api.update_record("a", vec![set("n", json!(1))]).await;
     let mut watch = Watch::begin(&server.api, &[("a", 1)]).await;
     let message = tokio::time::timeout(PATIENCE, watch.0.message()).await.expect("in time").expect("no error");

@@ -81,9 +81,9 @@ async fn a_permit_beside_an_attempt_is_revoked_alone_and_one_of_an_attempt_is_no
     let of_stage = lease.permits[0].fencing_token;
     let answer = api.permits().revoke_permit(revocation("of the stage", of_stage)).await;
     refused(answer, Code::FailedPrecondition, "INVALID_TRANSITION");
-    assert_eq!(api.resource("of the stage").await.permits, 1);
+    assert_eq!(api.resource("of the stage").await.permit_count, 1);
     api.complete(&lease, serde_json::json!({})).await;
-    assert_eq!(api.resource("of the stage").await.permits, 0);
+    assert_eq!(api.resource("of the stage").await.permit_count, 0);
 }
 
 #[tokio::test]

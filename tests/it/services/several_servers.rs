@@ -28,7 +28,7 @@ async fn job_submitted_on_one_server_is_leased_on_another_and_completed_on_the_f
     assert!(!a.api.progress(&lease, 0.6).await.applied);
     let done = a.api.complete(&lease, json!({ "by": "a" })).await;
     assert!(b.api.complete(&lease, json!({ "by": "a" })).await.replayed);
-    assert_eq!(b.api.job("film").await.revision, done.job_revision);
+    assert_eq!(b.api.job("film").await.version, done.job_version);
 
     // Who waits at B for the end of the job hears of it, though A completes it.
     let waiting = tokio::spawn({
@@ -65,22 +65,22 @@ async fn concurrent_writes_of_one_job_through_two_servers_lose_no_update() {
     let workers = (0..6).map(async |i| {
         let api = if i % 2 == 0 { &a.api } else { &b.api };
         let other = if i % 2 == 0 { &b.api } else { &a.api };
-        let mut revisions = Vec::new();
+        let mut versions = Vec::new();
         loop {
             let leases = api.lease_now("default", 3).await;
             if leases.is_empty() && api.job("film").await.stage_counts.expect("counts").ready == 0 {
-                return revisions;
+                return versions;
             }
             for lease in leases {
                 assert_eq!(lease.fencing_token, 1, "{} was leased twice", lease.stage_name);
                 api.progress(&lease, 0.5).await;
                 let done = other.complete(&lease, json!({ "of": lease.stage_name })).await;
-                revisions.push(done.applied_revision);
+                versions.push(done.applied_job_version);
             }
         }
     });
-    let revisions = join_all(workers).await.concat();
-    assert_eq!((revisions.len(), revisions.iter().collect::<BTreeSet<_>>().len()), (60, 60));
+    let versions = join_all(workers).await.concat();
+    assert_eq!((versions.len(), versions.iter().collect::<BTreeSet<_>>().len()), (60, 60));
     for server in [&a, &b] {
         let job = server.api.job("film").await;
         assert_eq!((job.state(), job.progress), (JobState::Succeeded, 1.0));
@@ -99,16 +99,16 @@ async fn version_read_on_one_server_is_valid_on_another() {
     a.api.submit(new_job("film", Vec::new())).await;
     for round in 0..10 {
         let (writer, other) = if round % 2 == 0 { (&a, &b) } else { (&b, &a) };
-        let revision = other.api.job("film").await.revision;
+        let version = other.api.job("film").await.version;
         let update = |priority| proto::UpdateJobRequest {
             job_id: "film".into(),
             priority: Some(priority),
-            expected_version: Some(revision),
+            expected_version: Some(version),
             ..Default::default()
         };
         ok(writer.api.jobs().update_job(update(round + 1)).await);
         let received = refused(other.api.jobs().update_job(update(-1)).await, Code::Aborted, "VERSION_MISMATCH");
-        assert_eq!(received.metadata["actual"], (revision + 1).to_string());
+        assert_eq!(received.metadata["actual"], (version + 1).to_string());
     }
 }
 

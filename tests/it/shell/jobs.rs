@@ -61,7 +61,7 @@ async fn jobs_are_listed_shown_and_explained() {
     assert!(get.contains("state      RUNNING 0%\n") && get.contains("worker"), "{get}");
     let get = run(server.address, &["job", "get", "a", "--output", "json"]).await.json();
     assert_eq!(get["job"]["stages"][0]["lease"]["workerId"], "worker");
-    assert_eq!(get["job"]["revision"], "2");
+    assert_eq!(get["job"]["version"], "2");
 
     let explain = run(server.address, &["job", "explain", "a"]).await.ok();
     assert!(explain.starts_with("Stage \"s\" is running on worker \"worker\".\n"), "{explain}");

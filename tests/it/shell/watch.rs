@@ -8,18 +8,18 @@ use super::verb::{Running, run};
 use crate::harness::*;
 
 /// Reads a watch in JSON to its end and checks that each message goes on where the one before ended.
-async fn rest_without_a_hole(mut watch: Running, mut revision: i64) -> (i64, String) {
+async fn rest_without_a_hole(mut watch: Running, mut version: i64) -> (i64, String) {
     let mut state = String::new();
     while let Some(line) = watch.line().await {
         let message: Value = serde_json::from_str(&line).expect("JSON");
         let Some(change) = message.get("change") else { panic!("no change: {line}") };
         let number = |name: &str| change[name].as_str().and_then(|text| text.parse::<i64>().ok()).expect("a number");
-        assert_eq!(number("previousRevision"), revision, "{line}");
-        revision = number("revision");
+        assert_eq!(number("previousVersion"), version, "{line}");
+        version = number("version");
         state = change["state"].as_str().expect("a state").to_owned();
     }
     assert_eq!(watch.ended().await.code, Some(0));
-    (revision, state)
+    (version, state)
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn watch_resumes_after_a_drain_and_a_crash() {
     let program = Program::start(&database).await;
     relay.lead_to(Some(program.address));
     let line = watch.line_with("s0").await;
-    assert!(line.contains(r#""previousRevision":"1""#), "{line}");
+    assert!(line.contains(r#""previousVersion":"1""#), "{line}");
     watch.line_with("STAGE_STATE_SUCCEEDED").await;
 
     // Killed in the middle of it.
@@ -101,9 +101,9 @@ async fn watch_resumes_after_a_drain_and_a_crash() {
     for _ in 0..3 {
         server.api.complete(&server.api.lease("default").await, json!({})).await;
     }
-    let (revision, state) = rest_without_a_hole(watch, 3).await;
-    assert_eq!((revision, &*state), (9, "JOB_STATE_SUCCEEDED"));
-    assert_eq!(server.api.job_in("film", JobState::Succeeded).await.revision, 9);
+    let (version, state) = rest_without_a_hole(watch, 3).await;
+    assert_eq!((version, &*state), (9, "JOB_STATE_SUCCEEDED"));
+    assert_eq!(server.api.job_in("film", JobState::Succeeded).await.version, 9);
 }
 
 #[tokio::test]

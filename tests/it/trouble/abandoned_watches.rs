@@ -11,7 +11,7 @@ use crate::harness::*;
 const WATCHES: usize = 200;
 
 async fn watch(api: Api, job_id: String) {
-    let request = WatchJobRequest { job_id, from_revision: 0 };
+    let request = WatchJobRequest { job_id, from_version: 0 };
     let mut stream = ok(api.jobs().watch_job(request).await);
     let _first = stream.message().await;
 }

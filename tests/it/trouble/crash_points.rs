@@ -46,7 +46,7 @@ async fn a_crash_around_a_commit_applies_all_or_nothing_and_once() {
         let restarted = Program::start(&database).await;
         assert_eq!(count(&restarted.api).await, 2 + usize::from(applied), "{failpoints}");
         let first = ok(restarted.api.jobs().submit_job(request.clone()).await);
-        assert_eq!((first.replayed, first.applied_revision), (applied, 1), "{failpoints}");
+        assert_eq!((first.replayed, first.applied_version), (applied, 1), "{failpoints}");
         let again = ok(restarted.api.jobs().submit_job(request.clone()).await);
         assert!(again.replayed);
         assert_eq!(again.job.map(|job| job.job_id), first.job.map(|job| job.job_id), "{failpoints}");
@@ -122,14 +122,14 @@ async fn a_crash_in_the_contended_path_frees_the_rows() {
         let received = program.api.jobs().update_job(last.clone()).await;
         assert_eq!(received.is_ok(), failpoints.contains("lose"), "{failpoints}: {received:?}");
         let began = Instant::now();
-        let (job, revision) = (server.api.job("job").await, 3 + i64::from(applied));
-        assert_eq!((job.priority, job.revision), (if applied { 3 } else { 2 }, revision), "{failpoints}");
+        let (job, version) = (server.api.job("job").await, 3 + i64::from(applied));
+        assert_eq!((job.priority, job.version), (if applied { 3 } else { 2 }, version), "{failpoints}");
         let again = ok(server.api.jobs().update_job(last).await);
-        assert_eq!((again.replayed, again.applied_revision), (applied, 4), "{failpoints}");
+        assert_eq!((again.replayed, again.applied_version), (applied, 4), "{failpoints}");
         ok(server.api.jobs().update_job(update(5)).await);
         println!("{failpoints}: the row is free after {:?}", began.elapsed());
         assert!(began.elapsed() < FREED);
-        assert_eq!(server.api.job("job").await.revision, 5, "{failpoints}");
+        assert_eq!(server.api.job("job").await.version, 5, "{failpoints}");
     }
 }
 

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use interlock::config::Span;
 use interlock::proto::{self, LeaseDirective};
 use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -26,7 +25,7 @@ async fn prioritise(api: &Api, job_id: &str, priority: i32) -> (Result<i64, Stri
     };
     let began = Instant::now();
     let answer = api.jobs().update_job(request).await;
-    let answer = answer.map(|answer| answer.into_inner().applied_revision).map_err(|status| reason(&status).0);
+    let answer = answer.map(|answer| answer.into_inner().applied_version).map_err(|status| reason(&status).0);
     (answer, began.elapsed())
 }
 
@@ -115,7 +114,7 @@ async fn locked_row_blocks_no_other_contended_row() {
 async fn an_exhausted_pool_stops_neither_heartbeats_nor_writes() {
     let server = Server::with(|config| {
         config.pool_max = 2;
-        config.pool_wait = Span::seconds(2);
+        config.pool_acquire_timeout = Duration::from_secs(2);
     })
     .await;
     let api = &server.api;

@@ -44,6 +44,6 @@ async fn workers_of_two_servers_keep_the_same_rules() {
         println!("{done} of them here");
         assert!(done > 0);
         let resource = api.resource(DOCS_API).await;
-        assert_eq!((resource.in_use, resource.permits, resource.grants), (0, 0, 80));
+        assert_eq!((resource.in_use, resource.permit_count, resource.grant_count), (0, 0, 80));
     }
 }

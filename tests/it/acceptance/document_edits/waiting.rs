@@ -82,7 +82,7 @@ async fn blocked_slides_occupy_no_worker_and_other_work_overtakes() {
     }
     api.complete(&lease, serde_json::json!({})).await;
     api.job_in("doc-0", JobState::Succeeded).await;
-    assert_eq!(api.resource("doc-0").await.permits, 0);
+    assert_eq!(api.resource("doc-0").await.permit_count, 0);
     waits.sort_unstable();
     println!("from a free document to the next lease: median {:?}, longest {:?}", waits[7], waits[14]);
     assert!(waits[14] < SOON, "a slide that waits for a document is woken: {waits:?}");

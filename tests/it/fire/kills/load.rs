@@ -29,9 +29,9 @@ const STAGES: usize = 3;
 struct Replies {
     /// Jobs whose submission was acknowledged.
     submitted: BTreeSet<String>,
-    /// Of each counter, the revisions that acknowledged updates made.
+    /// Of each counter, the versions that acknowledged updates made.
     updates: BTreeMap<String, Vec<i64>>,
-    /// Revisions that acknowledged updates without a `request_id` made, and how many may have made one.
+    /// Versions that acknowledged updates without a `request_id` made, and how many may have made one.
     plain: Vec<i64>,
     plain_unknown: usize,
     /// Of each stage, the tokens that were granted.
@@ -171,7 +171,7 @@ async fn updater(scene: Arc<Scene>) {
         // Every other one expects the version received last. Sent again after it was applied, it must not be told that the version is
         // another now.
         let newest =
-            scene.tell(|received| received.updates.get(&job_id).and_then(|revisions| revisions.iter().max().copied()));
+            scene.tell(|received| received.updates.get(&job_id).and_then(|versions| versions.iter().max().copied()));
         let request = proto::UpdateJobRequest {
             job_id: job_id.clone(),
             labels: labels(&[("by", &unique())]),
@@ -187,7 +187,7 @@ async fn updater(scene: Arc<Scene>) {
                 scene.acknowledge(unknown);
                 scene.tell(|received| {
                     received.replayed += usize::from(answer.replayed);
-                    received.updates.entry(job_id).or_default().push(answer.applied_revision);
+                    received.updates.entry(job_id).or_default().push(answer.applied_version);
                 });
             }
             Err(refusal) => assert_eq!(refusal.reason, "VERSION_MISMATCH", "{refusal:?}"),
@@ -206,7 +206,7 @@ async fn plain_updater(scene: Arc<Scene>) {
         match once(scene.fleet.api().jobs().update_job(request)).await {
             Answer::Done(answer) => {
                 scene.acknowledge(0);
-                scene.tell(|received| received.plain.push(answer.applied_revision));
+                scene.tell(|received| received.plain.push(answer.applied_version));
             }
             Answer::Unknown(_) => scene.tell(|received| received.plain_unknown += 1),
             Answer::NotNow(_) => tokio::task::yield_now().await,
@@ -306,14 +306,14 @@ impl Report {
     }
 
     async fn compare_updates(&mut self, received: &Replies, api: &Api) {
-        for (job_id, revisions) in &received.updates {
-            let there: BTreeSet<i64> = (2..=api.job(job_id).await.revision).collect();
-            let acknowledged: BTreeSet<i64> = revisions.iter().copied().collect();
-            // Two updates with the same revision mean that one was lost.
-            self.lost += acknowledged.difference(&there).count() + revisions.len() - acknowledged.len();
+        for (job_id, versions) in &received.updates {
+            let there: BTreeSet<i64> = (2..=api.job(job_id).await.version).collect();
+            let acknowledged: BTreeSet<i64> = versions.iter().copied().collect();
+            // Two updates with the same version mean that one was lost.
+            self.lost += acknowledged.difference(&there).count() + versions.len() - acknowledged.len();
             self.twice += there.difference(&acknowledged).count();
         }
-        let growth = usize::try_from(api.job(PLAIN).await.revision - 1).expect("not negative");
+        let growth = usize::try_from(api.job(PLAIN).await.version - 1).expect("not negative");
         let acknowledged = received.plain.iter().collect::<BTreeSet<_>>().len();
         self.lost += received.plain.len() - acknowledged + acknowledged.saturating_sub(growth);
         self.twice += growth.saturating_sub(acknowledged + received.plain_unknown);

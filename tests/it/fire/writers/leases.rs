@@ -70,8 +70,8 @@ pub async fn work(scene: Arc<Scene>, queue: String, floor: Floor) {
         };
         // Stages of one job come in one commit.
         let made: BTreeSet<(usize, i64)> =
-            leases.iter().map(|lease| (number[&*lease.job_id], lease.job_revision)).collect();
-        made.into_iter().for_each(|(job, revision)| scene.ledger.applied(job, revision, sent));
+            leases.iter().map(|lease| (number[&*lease.job_id], lease.job_version)).collect();
+        made.into_iter().for_each(|(job, version)| scene.ledger.applied(job, version, sent));
         leases.iter().for_each(|lease| floor.take(lease));
         for lease in leases {
             work_on(&scene, &lease, number[&*lease.job_id], &floor).await;
@@ -82,9 +82,9 @@ pub async fn work(scene: Arc<Scene>, queue: String, floor: Floor) {
 /// A renewal, progress, and an end; each is sent until it is applied.
 async fn work_on(scene: &Scene, lease: &proto::Lease, job: usize, floor: &Floor) {
     let api = scene.api();
-    let beat = proto::LeaseBeat { lease_token: lease.lease_token.clone(), ..Default::default() };
+    let beat = proto::LeaseRenewal { lease_token: lease.lease_token.clone(), ..Default::default() };
     if let Answer::Done(answer) =
-        answer_of(scene, api.workers().heartbeat(proto::HeartbeatRequest { beats: vec![beat] }).await)
+        answer_of(scene, api.workers().heartbeat(proto::HeartbeatRequest { renewals: vec![beat] }).await)
     {
         scene.heartbeats.fetch_add(1, Ordering::Relaxed);
         if answer.statuses[0].directive() != LeaseDirective::Continue {
@@ -95,7 +95,7 @@ async fn work_on(scene: &Scene, lease: &proto::Lease, job: usize, floor: &Floor)
     let request = proto::UpdateStageProgressRequest { target: token(lease), progress: Some(0.5), ..Default::default() };
     if let Answer::Done(answer) = answer_of(scene, scene.api().workers().update_stage_progress(request).await) {
         assert!(answer.applied);
-        scene.ledger.applied(job, answer.applied_revision, sent);
+        scene.ledger.applied(job, answer.applied_version, sent);
     }
     floor.leave(lease);
     let completes = rand::random_range(0..6) == 0;
@@ -104,13 +104,13 @@ async fn work_on(scene: &Scene, lease: &proto::Lease, job: usize, floor: &Floor)
         let mut workers = scene.api().workers();
         let answer = if completes {
             let request = proto::CompleteStageRequest { target: token(lease), ..Default::default() };
-            answer_of(scene, workers.complete_stage(request).await).map(|answer| answer.applied_revision)
+            answer_of(scene, workers.complete_stage(request).await).map(|answer| answer.applied_job_version)
         } else {
             let request = proto::ReleaseStageRequest { target: token(lease), ..Default::default() };
-            answer_of(scene, workers.release_stage(request).await).map(|answer| answer.applied_revision)
+            answer_of(scene, workers.release_stage(request).await).map(|answer| answer.applied_job_version)
         };
         match answer {
-            Answer::Done(revision) => return scene.ledger.applied(job, revision, sent),
+            Answer::Done(version) => return scene.ledger.applied(job, version, sent),
             Answer::NotNow(_) => {}
             Answer::Refused(_) | Answer::Unknown(_) => return,
         }

@@ -78,8 +78,8 @@ async fn tokens_of_another_namespace_are_refused() {
     let done = proto::CompleteStageRequest { target: token(&lease), ..Default::default() };
     let stolen = api.workers().complete_stage(keyed_within(&key, "mine", done)).await;
     refused(stolen, Code::FailedPrecondition, "LEASE_LOST");
-    let beat = proto::LeaseBeat { lease_token: lease.lease_token.clone(), ..Default::default() };
-    let beats = proto::HeartbeatRequest { beats: vec![beat] };
+    let beat = proto::LeaseRenewal { lease_token: lease.lease_token.clone(), ..Default::default() };
+    let beats = proto::HeartbeatRequest { renewals: vec![beat] };
     let statuses = ok(api.workers().heartbeat(keyed_within(&key, "mine", beats)).await).statuses;
     assert_eq!(statuses[0].directive(), proto::LeaseDirective::Lost, "{statuses:?}");
     let release = api.permits().release_permit(keyed_within(&key, "mine", release_of(&permit))).await;

@@ -79,7 +79,8 @@ impl Scene {
 
     /// Gives a key another secret; the one before it stays valid for so many milliseconds.
     pub async fn rotate(&self, key: &Key, grace: i64) -> Key {
-        let request = proto::RotateKeyRequest { key_id: key.id.clone(), grace: millis(grace), ..Default::default() };
+        let request =
+            proto::RotateKeyRequest { key_id: key.id.clone(), grace_period: millis(grace), ..Default::default() };
         let token = ok(self.open.api.admin().rotate_key(request).await).bearer_token;
         Key { token, ..key.clone() }
     }

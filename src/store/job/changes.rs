@@ -1,0 +1,149 @@
+//! Changes of jobs since a revision: their state and their history, read in one snapshot.
+
+use std::sync::Arc;
+
+use foldhash::HashMap;
+use postgres_types::ToSql;
+use tokio_postgres::{IsolationLevel, Row};
+use uuid::Uuid;
+
+use crate::domain::event::JobEvent;
+use crate::domain::id::{JobKey, NamespaceId};
+use crate::domain::job::Job;
+use crate::domain::time::Timestamp;
+use crate::error::Result;
+use crate::store::job::queries::event;
+use crate::store::pg::connection::{DbError, Run, unavailable};
+use crate::store::{Store, load};
+
+/// A job and its history since a revision.
+#[derive(Clone, Debug)]
+pub struct JobChanges {
+    /// The job as of the snapshot.
+    pub job: Arc<Job>,
+    /// The events since the revision, in order.
+    pub events: Vec<Arc<JobEvent>>,
+    /// Whether there can be more events than were read.
+    pub has_more: bool,
+    /// The revision of the oldest event that history still has. None: not read, or there is none.
+    pub oldest: Option<i64>,
+    /// When the snapshot was read, by the database's clock.
+    pub now: Timestamp,
+}
+
+/// Several jobs with their history since known revisions.
+#[derive(Clone, Debug)]
+pub struct Changes {
+    /// The jobs that exist.
+    pub jobs: HashMap<JobKey, JobChanges>,
+    /// When the snapshot was read, by the database's clock.
+    pub now: Timestamp,
+}
+
+/// Jobs of which history was written by transactions since an earlier read.
+#[derive(Debug)]
+pub struct Written {
+    /// Each with its newest revision, and whether it was created by these transactions.
+    pub jobs: Vec<(JobKey, i64, bool)>,
+    /// The transaction id from which the next read goes on.
+    pub next: i64,
+    /// Whether there were more events than `limit`.
+    pub is_cut: bool,
+}
+
+impl Store {
+    /// A job with at most `limit` events after a revision. None: there is no such job.
+    pub async fn changes_after(&self, key: JobKey, revision: i64, limit: u32) -> Result<Option<JobChanges>> {
+        let mut client = self.reads.get().await?;
+        let in_use = client.in_use();
+        let read = async {
+            let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+            let snapshot = snapshot.start().await?;
+            let Some(job) = load::jobs(&snapshot, &[key], &HashMap::default()).await?.remove(&key) else {
+                return Ok(None);
+            };
+            let (since, most) = (job.meta.create_time, i64::from(limit));
+            let of_job: [&(dyn ToSql + Sync); 3] = [&key.namespace.0, &key.uid, &since];
+            let newer: [&(dyn ToSql + Sync); 5] = [&key.namespace.0, &key.uid, &since, &revision, &most];
+            let (now, oldest, rows) = futures::try_join!(
+                load::clock(&snapshot),
+                snapshot.rows(include_str!("../sql/history/oldest_event.sql"), &of_job),
+                snapshot.rows(include_str!("../sql/history/list_events.sql"), &newer),
+            )?;
+            snapshot.commit().await?;
+            Ok(Some((job, oldest.first().and_then(|row| row.get(0)), rows, now)))
+        };
+        let read = read.await;
+        in_use.done();
+        let read = read.map_err(|error: DbError| unavailable(&error))?;
+        let Some((job, oldest, rows, now)) = read else { return Ok(None) };
+        let events = rows.iter().map(|row| event(row, 0).map(Arc::new)).collect::<Result<Vec<_>>>()?;
+        let has_more = events.len() >= limit as usize;
+        Ok(Some(JobChanges { job, events, has_more, oldest, now }))
+    }
+
+    /// Several jobs, with history of those that are known. If that takes more than `limit` events, all come without history, and `has_more` says
+    /// so.
+    pub async fn changes_since(
+        &self,
+        keys: &[JobKey],
+        known: &HashMap<JobKey, Arc<Job>>,
+        limit: u32,
+    ) -> Result<Changes> {
+        // Watches of changes by other servers do not wait for users' reads.
+        let mut client = self.reserved.get().await?;
+        let in_use = client.in_use();
+        let read = async {
+            let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+            let snapshot = snapshot.start().await?;
+            let (now, found) = futures::try_join!(load::clock(&snapshot), load::jobs(&snapshot, keys, known))?;
+            let (with_history, without): (Vec<_>, Vec<_>) =
+                found.into_values().partition(|job| known.contains_key(&job.key));
+            let rows = newer_events(&snapshot, &with_history, known, limit).await?;
+            snapshot.commit().await?;
+            Ok((now, with_history, without, rows))
+        };
+        let read = read.await;
+        in_use.done();
+        let (now, mut jobs, without, rows) = read.map_err(|error: DbError| unavailable(&error))?;
+        let is_full = rows.len() >= limit as usize;
+        jobs.extend(without);
+        let of = |job| JobChanges { job, events: Vec::new(), has_more: is_full, oldest: None, now };
+        let mut changes: Vec<JobChanges> = jobs.into_iter().map(of).collect();
+        for row in rows.iter().filter(|_| !is_full) {
+            let i: i32 = row.get(0);
+            if let Some(of) = usize::try_from(i - 1).ok().and_then(|i| changes.get_mut(i)) {
+                of.events.push(Arc::new(event(row, 1)?));
+            }
+        }
+        Ok(Changes { jobs: changes.into_iter().map(|changes| (changes.job.key, changes)).collect(), now })
+    }
+
+    /// Jobs of which finished transactions from `xid` on wrote history, at most `limit` events.
+    pub async fn jobs_since(&self, xid: i64, limit: u32) -> Result<Written> {
+        let client = self.reserved.get().await?;
+        let rows = client.rows(include_str!("../sql/job/jobs_since.sql"), &[&xid, &i64::from(limit)]).await;
+        let rows = rows.map_err(|error| unavailable(&error))?;
+        let job = |row: &Row| {
+            let key = JobKey { namespace: NamespaceId(row.get::<_, Option<i32>>(2)?), uid: row.get(3) };
+            Some((key, row.get(4), row.get(5)))
+        };
+        let (next, is_cut) = rows.first().map_or((xid, false), |row| (row.get(0), row.get(1)));
+        Ok(Written { jobs: rows.iter().filter_map(job).collect(), next, is_cut })
+    }
+}
+
+async fn newer_events(
+    snapshot: &impl Run,
+    jobs: &[Arc<Job>],
+    known: &HashMap<JobKey, Arc<Job>>,
+    limit: u32,
+) -> std::result::Result<Vec<Row>, DbError> {
+    let namespaces: Vec<i32> = jobs.iter().map(|job| job.key.namespace.0).collect();
+    let uids: Vec<Uuid> = jobs.iter().map(|job| job.key.uid).collect();
+    let since: Vec<Timestamp> = jobs.iter().map(|job| job.meta.create_time).collect();
+    let revisions: Vec<i64> = jobs.iter().map(|job| known.get(&job.key).map_or(0, |known| known.revision)).collect();
+    let limit = i64::from(limit);
+    let params: [&(dyn ToSql + Sync); 5] = [&namespaces, &uids, &since, &revisions, &limit];
+    snapshot.rows(include_str!("../sql/history/load_events.sql"), &params).await
+}

@@ -1,0 +1,5 @@
+//! Resources with their permits and wait queues: loads, reads, and the rows that a commit writes.
+
+pub(super) mod load;
+pub mod queries;
+pub(super) mod write;
