@@ -109,8 +109,9 @@ async fn lease(
         let before = renewals.len();
         for reply in futures::future::join_all(polls).await {
             let granted = reply?.into_inner().leases.into_iter();
-            renewals
-                .extend(granted.map(|lease| proto::LeaseRenewal { lease_token: lease.lease_token, ..Default::default() }));
+            renewals.extend(
+                granted.map(|lease| proto::LeaseRenewal { lease_token: lease.lease_token, ..Default::default() }),
+            );
         }
         anyhow::ensure!(renewals.len() > before, "only {before} of {leases} stages were leased");
     }

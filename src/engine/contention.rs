@@ -4,8 +4,8 @@
 //! expire by themselves. Only speed rests on them: each commit proves the versions that it stands on (optimistic concurrency control, Kung
 //! and Robinson 1981).
 
-use std::sync::atomic::{AtomicU8, Ordering};
 use parking_lot::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use foldhash::HashMap;
@@ -192,13 +192,13 @@ impl Contention {
 
     #[cfg(test)]
     fn now(&self) -> Instant {
-        Instant::now() + *self.ahead.lock().expect("no panic")
+        Instant::now() + *self.ahead.lock()
     }
 
     /// Lets time pass in a simulation.
     #[cfg(test)]
     pub fn advance(&self, by: Duration) {
-        *self.ahead.lock().expect("no panic") += by;
+        *self.ahead.lock() += by;
     }
 
     fn lock(&self) -> MutexGuard<'_, Marks> {

@@ -16,7 +16,6 @@ use super::traced::GroupSpan;
 use super::work::{Work, reply_all, retry};
 use crate::error::Error;
 use crate::failpoint;
-use crate::feed::follow::FollowedRecords;
 use crate::figures::Sparse;
 use crate::figures::writer::LaneFigures;
 use crate::operation;

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
-
 use super::EngineSettings;
 use super::cache::Cache;
 use super::clock::Clock;

@@ -17,7 +17,7 @@ use crate::dev::TestDatabase;
 use crate::domain::audit::Actor;
 use crate::domain::field_op::{FieldChange, FieldOp};
 use crate::domain::id::{JobKey, LeaseToken, Name, NamespaceId};
-use crate::domain::job::{Hold, JobState};
+use crate::domain::job::{JobState, StageCredential};
 use crate::domain::json::Document;
 use crate::domain::record::RecordKey;
 use crate::domain::refusal::Refusal;
@@ -32,7 +32,8 @@ use crate::operation::end_stage::{End, EndStage};
 use crate::operation::heartbeat::RenewLeases;
 use crate::operation::reap::Reap;
 use crate::operation::submit_jobs::SubmitJobs;
-use crate::operation::update_progress::{Target, UpdateProgress};
+use crate::operation::target::StageTarget;
+use crate::operation::update_progress::UpdateProgress;
 use crate::operation::update_records::{RecordUpdate, UpdateRecords};
 use crate::proto;
 use crate::rpc::convert::path::Path;
@@ -100,7 +101,8 @@ impl Server {
 
     async fn complete(&self, leased: &Leased) -> Result<Reply, Error> {
         let token = leased.job.stages[leased.stage_no].token(leased.job.key.uid).expect("a lease");
-        let target = Target { key: leased.job.key, job_id: Name::from(""), hold: Hold::Token(token) };
+        let target =
+            StageTarget { key: leased.job.key, job_id: Name::from(""), credential: StageCredential::Token(token) };
         let artifacts = Some(Document::from_checked(r#"{"url":"a"}"#));
         let end = End::Complete { artifacts, job_result: None, message: None, add_stages: Vec::new() };
         self.engine
@@ -181,8 +183,9 @@ async fn job_recreated_by_another_server_has_all_its_stages() {
     let (a, b) = (server(&database), server(&database));
     let key = JobKey::of(DEFAULT, "film-1");
     let note = |server: &Server, message: &str| {
-        let hold = Hold::Name("voice".into());
-        let (target, message) = (Target { key, job_id: "film-1".into(), hold }, Some(Name::from(message)));
+        let hold = StageCredential::Name("voice".into());
+        let (target, message) =
+            (StageTarget { key, job_id: "film-1".into(), credential: hold }, Some(Name::from(message)));
         let update = UpdateProgress { target, progress: Some(0.5), message, expected_version: None, request: None };
         let engine = server.engine.clone();
         async move { engine.execute(update, None).await }
@@ -254,7 +257,7 @@ fn fenced_update(leased: &Leased) -> Commit {
     let update = UpdateRecords { updates: vec![update], list: None, request: None };
     Commit {
         parts: vec![Part { operation: Box::new(update), path: "operations[0]".to_owned() }],
-        lease_fence: Some((leased.job.key, Hold::Token(token(leased)))),
+        lease_fence: Some((leased.job.key, StageCredential::Token(token(leased)))),
         permit_fence: None,
         namespace: DEFAULT,
         request: None,

@@ -19,8 +19,8 @@ mod peers;
 mod shared_read;
 
 use foldhash::HashSet;
+use parking_lot::Mutex;
 use std::sync::Arc;
-use parking_lot::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::id::{JobKey, Name, NamespaceId};
-use crate::domain::job::{Changes, Job};
+use crate::domain::job::{Job, JobChanges};
 use crate::domain::ready::ReadyStage;
 use crate::domain::time::Timestamp;
 use crate::figures::feed::FeedFigures;
@@ -126,12 +126,6 @@ impl Feed {
     }
 }
 
-impl Default for Hub {
-    fn default() -> Self {
-        Self::new(FeedSettings::default())
-    }
-}
-
 impl Hub {
     /// A hub without watches.
     pub fn new(settings: FeedSettings) -> Self {
@@ -153,7 +147,7 @@ impl Hub {
     }
 
     /// Publishes a job that this server committed. `base`: the job before; None: it is new.
-    pub fn publish(&self, base: Option<&Arc<Job>>, job: &Arc<Job>, changes: &Changes, now: Timestamp) {
+    pub fn publish(&self, base: Option<&Arc<Job>>, job: &Arc<Job>, changes: &JobChanges, now: Timestamp) {
         let from = base.map_or(0, |base| base.revision);
         if from == job.revision {
             // Only leases were extended.
@@ -288,5 +282,10 @@ impl Hub {
     }
 }
 
+/// With the settings of a server, for tests.
 #[cfg(test)]
-mod tests;
+impl Default for Hub {
+    fn default() -> Self {
+        Self::new((&crate::config::Config::default()).into())
+    }
+}

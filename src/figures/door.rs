@@ -64,6 +64,11 @@ pub enum Closed {
     Flooded,
 }
 
+impl Closed {
+    /// How many reasons there are.
+    pub const COUNT: usize = CLOSED.len();
+}
+
 /// Values of the label, in the order of [`Closed`].
 const CLOSED: &[&str] =
     &["server_full", "address_full", "handshakes_full", "handshake_failed", "silent", "idle", "flooded"];

@@ -9,7 +9,7 @@ use super::queues::{AttemptEnd, CLASSES, Queues};
 use super::{Counter, Histogram, Labelled, Page, Sparse};
 use crate::domain::event::{EventKind, JobEvent, StageChange};
 use crate::domain::id::StageNo;
-use crate::domain::job::{Changes, Job, JobPhase};
+use crate::domain::job::{Job, JobChanges, JobPhase};
 use crate::domain::stage::StagePhase;
 use crate::domain::time::Timestamp;
 
@@ -62,7 +62,7 @@ struct Before {
 
 impl JobFigures {
     /// Counts the changes of a job by one commit. `base`: the job before; None: it is new.
-    pub fn note(&self, base: Option<&Job>, job: &Job, changes: &Changes) {
+    pub fn note(&self, base: Option<&Job>, job: &Job, changes: &JobChanges) {
         if changes.events.is_empty() {
             return;
         }
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
     use crate::domain::failure::FailureClass::{Network, RateLimited};
     use crate::operation::tests::bench::Bench;
-    use crate::operation::tests::build::{Wish, secs, stage};
+    use crate::operation::tests::build::{BuildStage, secs, stage};
 
     /// All figures as text, without those that are 0.
     fn page(figures: &Arc<JobFigures>) -> Vec<String> {
@@ -219,7 +219,7 @@ mod tests {
             stage("d").after(&["a", "c"]),
         ]);
         let note_last = |bench: &Bench, base: Option<Arc<Job>>, since: usize| {
-            let changes = Changes { events: bench.events[since..].to_vec(), ..Changes::default() };
+            let changes = JobChanges { events: bench.events[since..].to_vec(), ..JobChanges::default() };
             alone.note(base.as_deref(), &bench.job(), &changes);
         };
         note_last(&bench, None, 0);
@@ -272,7 +272,7 @@ mod tests {
             step(&mut bench);
             note_last(&bench, Some(base), since);
         }
-        let changes = Changes { events: bench.events.clone(), ..Changes::default() };
+        let changes = JobChanges { events: bench.events.clone(), ..JobChanges::default() };
         together.note(None, &bench.job(), &changes);
         let counted = page(&alone);
         assert_eq!(counted, page(&together));

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 /// Length of an interval.
 pub const INTERVAL: Duration = Duration::from_secs(10);
 

@@ -7,7 +7,7 @@
 use super::permits::expect_permit;
 use super::{Operation, Reply, Weight, decide_audited};
 use crate::domain::id::{JobKey, NamespaceId};
-use crate::domain::job::{Hold, Job};
+use crate::domain::job::{Job, StageCredential};
 use crate::domain::permit::PermitToken;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
@@ -23,7 +23,7 @@ pub struct Part {
 pub struct Commit {
     pub parts: Vec<Part>,
     /// The lease that must be held. None: no lease is needed.
-    pub lease_fence: Option<(JobKey, Hold)>,
+    pub lease_fence: Option<(JobKey, StageCredential)>,
     /// The permit that must be held. None: no permit is needed.
     pub permit_fence: Option<PermitToken>,
     pub namespace: NamespaceId,
@@ -60,7 +60,7 @@ impl Operation for Commit {
 
     fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         if let Some((job, hold)) = &self.lease_fence {
-            overlay.job(*job).ok_or(Refusal::LeaseLost)?.running(hold)?;
+            overlay.job(*job).ok_or(Refusal::LeaseLost)?.running_stage(hold)?;
         }
         if let Some(token) = self.permit_fence {
             expect_permit(overlay, self.namespace, token)?;
@@ -83,7 +83,7 @@ fn only_once(operation: &dyn Operation, reply: Reply) -> Result<Reply, Refusal> 
         return Ok(reply);
     }
     let ended =
-        |job: &Job, no: u32| job.stages[no].refuses("already ended with this outcome, so this commit may be a repeat");
+        |job: &Job, no: u32| job.stages[no].refusal("already ended with this outcome, so this commit may be a repeat");
     match (reply.jobs.first(), reply.stages.first()) {
         (Some(job), Some(no)) => Err(ended(job, *no)),
         // An operation without stages released a permit.

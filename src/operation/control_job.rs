@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::{Operation, Reply, Weight, commit_job, existing};
 use crate::domain::field_op::FieldOp;
 use crate::domain::id::{JobKey, Name};
-use crate::domain::job::Edit;
+use crate::domain::job::JobTx;
 use crate::domain::record::{Record, RecordKey};
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{Refusal, expect_version};
 use crate::domain::request::RequestIdentity;
 use crate::operation::overlay::{Key, Overlay};
 
@@ -54,7 +54,7 @@ pub struct ControlJob {
 }
 
 impl Control {
-    fn apply(&self, edit: &mut Edit) -> Result<(), Refusal> {
+    fn apply(&self, edit: &mut JobTx) -> Result<(), Refusal> {
         match self {
             Self::Update { labels, priority, .. } => {
                 edit.update(labels.clone(), *priority);
@@ -78,7 +78,7 @@ impl ControlJob {
     }
 
     /// Changes the context: a record beside the job, whose versions are the job's revisions.
-    fn change_context(&self, overlay: &mut Overlay, edit: &mut Edit) -> Result<(), Refusal> {
+    fn change_context(&self, overlay: &mut Overlay, edit: &mut JobTx) -> Result<(), Refusal> {
         let (operations, key, now) = (self.context(), RecordKey::context(self.key), overlay.now());
         if operations.is_empty() {
             return Ok(());
@@ -129,7 +129,7 @@ impl Operation for ControlJob {
 
     fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         let job = existing(overlay, self.key, &self.job_id)?;
-        job.expect_revision(self.expected_revision)?;
+        expect_version(job.revision, self.expected_revision)?;
         let mut edit = overlay.begin_job(&job);
         self.control.apply(&mut edit)?;
         self.change_context(overlay, &mut edit)?;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Operation, Reply, Weight};
 use crate::domain::access::{NamespacePattern, Role};
 use crate::domain::audit::AuditEntry;
-use crate::domain::credential::{ApiKey, KeyId, KeyState, MAX_KEYS, Previous, Proof, SecretHash};
+use crate::domain::credential::{ApiKey, KeyId, KeyState, MAX_KEYS, PreviousSecret, Proof, SecretHash};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
 use crate::domain::time::Timestamp;
@@ -181,7 +181,7 @@ impl Operation for RotateKey {
         let Proof::Secret { hash, .. } = key.proof else {
             return Err(refuse("CERTIFICATE", "has no secret to rotate; the authority issues another certificate"));
         };
-        let previous = (!self.grace.is_zero()).then(|| Previous { hash, until: now.after(self.grace) });
+        let previous = (!self.grace.is_zero()).then(|| PreviousSecret { hash, until: now.after(self.grace) });
         let proof = Proof::Secret { hash: self.hash, previous };
         let key = overlay.put_key(ApiKey { proof, ..(*key).clone() });
         Ok(Reply::about_key(key, true))

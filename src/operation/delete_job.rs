@@ -7,7 +7,7 @@ use crate::domain::audit::AuditEntry;
 use crate::domain::id::{JobKey, Name};
 use crate::domain::job::Job;
 use crate::domain::record::RecordKey;
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{Refusal, expect_version};
 use crate::domain::request::RequestIdentity;
 use crate::operation::overlay::{Key, NamespaceChange, Overlay};
 
@@ -42,9 +42,9 @@ impl Operation for DeleteJob {
 
     fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         let job = existing(overlay, self.key, &self.job_id)?;
-        job.expect_revision(self.expected_revision)?;
+        expect_version(job.revision, self.expected_revision)?;
         if !job.state.is_terminal() {
-            return Err(job.refuses("can only be deleted after it ended"));
+            return Err(job.refusal("can only be deleted after it ended"));
         }
         delete(overlay, &job);
         Ok(Reply::about((job, true)))

@@ -1,9 +1,9 @@
 //! Deletes a record.
 
-use super::update_records::{expect_version, not_found};
+use super::update_records::not_found;
 use super::{Operation, RecordOutcome, Reply};
 use crate::domain::record::RecordKey;
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{Refusal, expect_version};
 use crate::domain::request::RequestIdentity;
 use crate::operation::overlay::{Key, Overlay};
 
@@ -30,7 +30,7 @@ impl Operation for DeleteRecord {
 
     fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         let record = overlay.record(&self.key).ok_or_else(|| not_found(&self.key))?;
-        expect_version(&record, self.expected_version)?;
+        expect_version(record.version, self.expected_version)?;
         overlay.delete_record(&self.key);
         Ok(Reply { records: vec![RecordOutcome { record, applied: true }], applied: true, ..Reply::default() })
     }

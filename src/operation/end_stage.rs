@@ -2,14 +2,13 @@
 
 use uuid::Uuid;
 
-use super::start_stage::expect_version;
-use super::update_progress::Target;
+use super::target::StageTarget;
 use super::{Operation, Reply, Weight, commit_job};
 use crate::domain::failure::FailureReport;
 use crate::domain::id::Name;
-use crate::domain::job::{Hold, Job};
+use crate::domain::job::{Job, StageCredential};
 use crate::domain::json::Document;
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{Refusal, expect_version};
 use crate::domain::request::RequestIdentity;
 use crate::domain::stage::NewStage;
 use crate::operation::overlay::{Key, Overlay};
@@ -42,7 +41,7 @@ pub enum End {
 /// The end of one attempt.
 #[derive(Debug)]
 pub struct EndStage {
-    pub target: Target,
+    pub target: StageTarget,
     pub end: End,
     /// Digest of the request, by which a repeat is recognised.
     pub digest: Uuid,
@@ -54,7 +53,7 @@ pub struct EndStage {
 impl EndStage {
     /// Whether this is a repeat of the request that ended the stage, with the same token.
     fn is_repeat(&self, job: &Job) -> bool {
-        let Hold::Token(token) = self.target.hold else { return false };
+        let StageCredential::Token(token) = self.target.credential else { return false };
         job.stages.get(token.stage_no).is_some_and(|stage| {
             stage.is_newest(&token) && stage.phase().is_terminal() && stage.outcome_digest == Some(self.digest)
         })
@@ -101,20 +100,20 @@ impl Operation for EndStage {
 
     fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         let job = self.target.job(overlay)?;
-        let hold = &self.target.hold;
-        let stage = job.held(hold)?;
+        let credential = &self.target.credential;
+        let stage = job.verified_stage(credential)?;
         if self.is_repeat(&job) {
             return Ok(Reply::about_stage(stage.no, (job.clone(), false)));
         }
-        expect_version(stage, self.expected_version)?;
+        expect_version(stage.version, self.expected_version)?;
         let mut edit = overlay.begin_job(&job);
         let no = match &self.end {
             End::Complete { artifacts, job_result, message, add_stages } => {
                 let (artifacts, job_result) = (artifacts.clone(), job_result.clone());
-                edit.complete_adding(hold, add_stages, artifacts, job_result, message.clone(), self.digest)?
+                edit.complete_adding(credential, add_stages, artifacts, job_result, message.clone(), self.digest)?
             }
-            End::Fail { report, jitter } => edit.fail(hold, report.clone(), *jitter, self.digest)?,
-            End::Release => edit.release(hold)?,
+            End::Fail { report, jitter } => edit.fail(credential, report.clone(), *jitter, self.digest)?,
+            End::Release => edit.release(credential)?,
         };
         Ok(Reply::about_stage(no, commit_job(overlay, &job, edit)))
     }

@@ -1,6 +1,6 @@
 //! A running stage adds stages to its job.
 
-use super::update_progress::Target;
+use super::target::StageTarget;
 use super::{Operation, Reply, Weight, commit_job};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
@@ -10,7 +10,7 @@ use crate::operation::overlay::{Key, Overlay};
 #[derive(Debug)]
 pub struct AddStages {
     /// The running stage that adds them.
-    pub target: Target,
+    pub target: StageTarget,
     pub stages: Vec<NewStage>,
     pub request: Option<RequestIdentity>,
 }
@@ -41,7 +41,7 @@ impl Operation for AddStages {
 
     fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         let job = self.target.job(overlay)?;
-        let by = job.running(&self.target.hold)?.no;
+        let by = job.running_stage(&self.target.credential)?.no;
         let mut edit = overlay.begin_job(&job);
         let stages = edit.add_stages(by, &self.stages, "stages")?;
         let (job, applied) = commit_job(overlay, &job, edit);

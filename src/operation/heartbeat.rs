@@ -4,7 +4,7 @@
 
 use super::{Operation, Reply, Weight, commit_job};
 use crate::domain::id::{JobKey, LeaseToken, Name, NamespaceId};
-use crate::domain::job::Hold;
+use crate::domain::job::StageCredential;
 use crate::domain::lease::LeaseKey;
 use crate::domain::refusal::Refusal;
 use crate::operation::overlay::{Key, Overlay};
@@ -104,7 +104,7 @@ impl Operation for NoteProgress {
         let mut edit = overlay.begin_job(&job);
         let mut noted = Vec::with_capacity(self.notes.len());
         for note in &self.notes {
-            noted.extend(edit.progress(&Hold::Token(note.token), note.progress, note.message.clone()).ok());
+            noted.extend(edit.progress(&StageCredential::Token(note.token), note.progress, note.message.clone()).ok());
         }
         if noted.is_empty() {
             return Err(Refusal::LeaseLost);

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::permits::stages::acquire;
 use super::{Operation, Reply, commit_job};
 use crate::domain::id::{JobKey, StageNo};
-use crate::domain::job::Grant;
+use crate::domain::job::LeaseRequest;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{RequestIdentity, RequestRecord};
 use crate::operation::overlay::{Key, Overlay};
@@ -19,7 +19,7 @@ use crate::operation::overlay::{Key, Overlay};
 pub struct LeaseStages {
     pub key: JobKey,
     /// Stages, each with a lease that has a secret of its own.
-    pub stages: Vec<(StageNo, Grant)>,
+    pub stages: Vec<(StageNo, LeaseRequest)>,
     /// The id of the permits that the stages share if they are leased as a group. None: each has its own.
     pub group: Option<Uuid>,
     /// Request keys under which the leases are remembered, one for each stage; see `RequestKey::slot`. Empty: the call has no `request_id`.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::domain::audit::AuditEntry;
 use crate::domain::credential::ApiKey;
 use crate::domain::id::{JobKey, StageNo};
-use crate::domain::job::{Edit, Job};
+use crate::domain::job::{Job, JobTx};
 use crate::domain::lease::StoredLease;
 use crate::domain::permit::resource::Resource;
 use crate::domain::permit::{BlockReason, ResourceKey};
@@ -39,6 +39,7 @@ pub mod redeliver_leases;
 pub mod return_current;
 pub mod start_stage;
 pub mod submit_jobs;
+pub mod target;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod update_progress;
@@ -262,11 +263,11 @@ fn existing(overlay: &mut Overlay, key: JobKey, job_id: &str) -> Result<Arc<Job>
 }
 
 /// Writes a changed job, and releases the permits of the attempts that ended. Returns the job, and whether it has a new revision.
-fn commit_job(overlay: &mut Overlay, before: &Arc<Job>, edit: Edit) -> (Arc<Job>, bool) {
-    let given_up = permits::stages::given_up(&edit);
+fn commit_job(overlay: &mut Overlay, before: &Arc<Job>, edit: JobTx) -> (Arc<Job>, bool) {
+    let released = permits::stages::released(&edit);
     let kept = overlay.write_job(before, edit);
-    if !given_up.is_empty() {
-        permits::stages::give_back(overlay, before.key.namespace, given_up);
+    if !released.is_empty() {
+        permits::stages::release_all(overlay, before.key.namespace, released);
     }
     kept
 }

@@ -4,9 +4,9 @@ use uuid::Uuid;
 
 use super::{Operation, Reply, Weight};
 use crate::domain::audit::AuditEntry;
-use crate::domain::current::Current;
+use crate::domain::current::ComparedState;
 use crate::domain::id::JobKey;
-use crate::domain::job::Hold;
+use crate::domain::job::StageCredential;
 use crate::domain::record::RecordKey;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
@@ -18,7 +18,7 @@ pub enum Shown {
     Record(RecordKey),
     Job(JobKey),
     /// A stage of a job.
-    Stage(JobKey, Hold),
+    Stage(JobKey, StageCredential),
 }
 
 /// Decides like the operation in it.
@@ -52,14 +52,14 @@ impl ReturnCurrent {
 }
 
 impl Shown {
-    fn look(&self, overlay: &mut Overlay) -> Option<Current> {
+    fn look(&self, overlay: &mut Overlay) -> Option<ComparedState> {
         match self {
-            Self::Record(key) => overlay.record(key).map(Current::Record),
-            Self::Job(key) => overlay.job(*key).map(Current::Job),
+            Self::Record(key) => overlay.record(key).map(ComparedState::Record),
+            Self::Job(key) => overlay.job(*key).map(ComparedState::Job),
             Self::Stage(key, hold) => {
                 let job = overlay.job(*key)?;
-                let no = job.held(hold).ok()?.no;
-                Some(Current::Stage(job, no))
+                let no = job.verified_stage(hold).ok()?.no;
+                Some(ComparedState::Stage(job, no))
             }
         }
     }

@@ -5,10 +5,10 @@ use uuid::Uuid;
 use super::permits::stages::acquire;
 use super::{Operation, Reply, commit_job, existing};
 use crate::domain::id::{JobKey, Name};
-use crate::domain::job::{Grant, Hold};
-use crate::domain::refusal::Refusal;
+use crate::domain::job::{LeaseRequest, StageCredential};
+use crate::domain::refusal::{Refusal, expect_version};
 use crate::domain::request::RequestIdentity;
-use crate::domain::stage::{Stage, StagePhase};
+use crate::domain::stage::StagePhase;
 use crate::operation::overlay::{Key, Overlay};
 
 #[derive(Debug)]
@@ -18,22 +18,12 @@ pub struct StartStage {
     pub job_id: Name,
     pub stage_name: Name,
     /// The lease that is requested. None: the attempt has no lease.
-    pub grant: Option<Grant>,
+    pub grant: Option<LeaseRequest>,
     /// The id of the permits that the attempt gets.
     pub permit_id: Uuid,
     /// The version the stage must have. None: any.
     pub expected_version: Option<i64>,
     pub request: Option<RequestIdentity>,
-}
-
-/// Refuses unless `expected`, where given, is the stage's version.
-pub(super) fn expect_version(stage: &Stage, expected: Option<i64>) -> Result<(), Refusal> {
-    match expected {
-        Some(expected) if expected != stage.version => {
-            Err(Refusal::VersionMismatch { expected, actual: stage.version })
-        }
-        Some(_) | None => Ok(()),
-    }
 }
 
 impl Operation for StartStage {
@@ -56,10 +46,10 @@ impl Operation for StartStage {
 
     fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         let job = existing(overlay, self.key, &self.job_id)?;
-        let stage = job.held(&Hold::Name(self.stage_name.clone()))?;
-        expect_version(stage, self.expected_version)?;
+        let stage = job.verified_stage(&StageCredential::Name(self.stage_name.clone()))?;
+        expect_version(stage.version, self.expected_version)?;
         let mut permits = Vec::new();
-        if stage.phase() == StagePhase::Ready && job.state.hands_out() {
+        if stage.phase() == StagePhase::Ready && job.state.allows_leases() {
             let worker = self.grant.as_ref().map_or_else(|| "".into(), |grant| grant.worker_id.clone());
             let now = overlay.now();
             permits =

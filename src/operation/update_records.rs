@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Operation, RecordOutcome, Reply, Weight};
 use crate::domain::field_op::FieldOp;
 use crate::domain::record::{Record, RecordKey};
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{Refusal, expect_version};
 use crate::domain::request::RequestIdentity;
 use crate::operation::overlay::{Key, Overlay};
 
@@ -50,7 +50,7 @@ impl RecordUpdate {
             }
             None => Arc::new(Record::new(self.key.clone(), now)),
         };
-        expect_version(&base, self.expected_version)?;
+        expect_version(base.version, self.expected_version)?;
         match Record::apply(&base, &self.operations, base.version + 1, now, "operations")? {
             Some(record) => {
                 let record = Arc::new(record);
@@ -65,16 +65,6 @@ impl RecordUpdate {
 /// The refusal for a record that does not exist.
 pub(super) fn not_found(key: &RecordKey) -> Refusal {
     Refusal::RecordNotFound { collection: key.collection.to_string(), record_id: key.record_id.to_string() }
-}
-
-/// Refuses unless `expected`, where given, is the record's version.
-pub(super) fn expect_version(record: &Record, expected: Option<i64>) -> Result<(), Refusal> {
-    match expected {
-        Some(expected) if expected != record.version => {
-            Err(Refusal::VersionMismatch { expected, actual: record.version })
-        }
-        Some(_) | None => Ok(()),
-    }
 }
 
 impl Operation for UpdateRecords {

@@ -14,7 +14,7 @@ use super::{job_writes, permit_writes, stage_writes};
 use crate::admission::{Access, RoleDenial};
 use crate::domain::documents::JobDocuments;
 use crate::domain::id::{JobKey, NamespaceId};
-use crate::domain::job::{Hold, Job};
+use crate::domain::job::{Job, StageCredential};
 use crate::domain::record::{Record, RecordKey};
 use crate::domain::refusal::Refusal;
 use crate::error::Result;
@@ -33,7 +33,7 @@ use crate::proto::commit_operation::Operation as Asked;
 enum Subject {
     Job,
     Permit,
-    Stage(Hold),
+    Stage(StageCredential),
     Record { key: RecordKey, omit_fields: bool },
 }
 
@@ -203,21 +203,21 @@ fn operation(namespace: NamespaceId, asked: Asked) -> Read {
         Asked::CompleteStage(request) => {
             let mut request = without_request_id(request)?;
             let digest = digest::content(&mut request);
-            about_stage(stage_writes::completion(namespace, &request, digest)?, |end| &end.target.hold)
+            about_stage(stage_writes::completion(namespace, &request, digest)?, |end| &end.target.credential)
         }
         Asked::FailStage(request) => {
             let mut request = without_request_id(request)?;
             let digest = digest::content(&mut request);
-            about_stage(stage_writes::failure(namespace, &request, digest)?, |end| &end.target.hold)
+            about_stage(stage_writes::failure(namespace, &request, digest)?, |end| &end.target.credential)
         }
         Asked::ReleaseStage(request) => {
             let mut request = without_request_id(request)?;
             let digest = digest::content(&mut request);
-            about_stage(stage_writes::release(namespace, &request, digest)?, |end| &end.target.hold)
+            about_stage(stage_writes::release(namespace, &request, digest)?, |end| &end.target.credential)
         }
         Asked::UpdateStageProgress(request) => {
             about_stage(stage_writes::progress(namespace, &without_request_id(request)?)?, |progress| {
-                &progress.target.hold
+                &progress.target.credential
             })
         }
         Asked::ReleasePermit(request) => {
@@ -271,7 +271,7 @@ fn about_job(operation: impl Operation) -> Read {
     Ok((Box::new(operation), Subject::Job))
 }
 
-fn about_stage<O: Operation>(operation: O, hold: impl Fn(&O) -> &Hold) -> Read {
+fn about_stage<O: Operation>(operation: O, hold: impl Fn(&O) -> &StageCredential) -> Read {
     let subject = Subject::Stage(hold(&operation).clone());
     Ok((Box::new(operation), subject))
 }

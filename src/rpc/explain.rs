@@ -57,7 +57,7 @@ fn blocked<'a>(
     let mut claims = stage.spec.permits.iter().zip(wanted(job, stage));
     claims.find_map(|(claim, key)| {
         let resource = resources.get(&key)?;
-        if resource.never(claim).is_some() {
+        if resource.why_impossible(claim).is_some() {
             return Some((&*claim.resource, None));
         }
         resource.fits(claim, now).err().map(|block| (&*claim.resource, block.until))

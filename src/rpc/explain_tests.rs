@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::failure::{FailureClass, FailureReport};
 use crate::domain::id::NamespaceId;
-use crate::domain::job::{Edit, Grant, Hold};
+use crate::domain::job::{JobTx, LeaseRequest, StageCredential};
 use crate::rpc::convert::path::Path;
 use crate::rpc::convert::submit;
 
@@ -28,14 +28,14 @@ fn chain() -> Arc<Job> {
     submitted(proto::SubmitJobRequest { stages: vec![spec("cut", &[]), spec("mix", &["cut"])], ..Default::default() })
 }
 
-fn edited(job: &Arc<Job>, change: impl FnOnce(&mut Edit)) -> Arc<Job> {
-    let mut edit = Edit::begin(job.clone(), NOW);
+fn edited(job: &Arc<Job>, change: impl FnOnce(&mut JobTx)) -> Arc<Job> {
+    let mut edit = JobTx::begin(job.clone(), NOW);
     change(&mut edit);
     edit.finish().expect("it changes the job").0
 }
 
 fn leased(job: &Arc<Job>) -> Arc<Job> {
-    let grant = Grant { worker_id: "w-1".into(), secret: Uuid::from_u128(9), duration: None, queue: None };
+    let grant = LeaseRequest { worker_id: "w-1".into(), secret: Uuid::from_u128(9), duration: None, queue: None };
     edited(job, |edit| edit.lease(0, &grant, Vec::new()).expect("ready"))
 }
 
@@ -79,7 +79,7 @@ fn a_running_stage_names_its_worker_and_ended_ones_are_left_out() {
     assert_eq!((&*explanation.headline, explanation.job_version), ("Stage \"cut\" is running on worker \"w-1\".", 2));
     let token = running.stages[0].token(running.key.uid).expect("leased");
     let done = edited(&running, |edit| {
-        edit.complete(&Hold::Token(token), None, None, None, Uuid::nil()).expect("held");
+        edit.complete(&StageCredential::Token(token), None, None, None, Uuid::nil()).expect("held");
     });
     assert_eq!(
         reasons(&explain(&done, &busy, &HashMap::default(), NOW)),
@@ -95,7 +95,7 @@ fn pauses_backoffs_and_start_times_say_what_is_waited_for() {
     assert_eq!(explanation.headline, "The job is paused until it is resumed.");
 
     let running = leased(&chain());
-    let hold = Hold::Token(running.stages[0].token(running.key.uid).expect("leased"));
+    let hold = StageCredential::Token(running.stages[0].token(running.key.uid).expect("leased"));
     let class = FailureClass::RateLimited;
     let retry_after = Some(Duration::from_secs(200));
     let report = FailureReport { class, code: String::new(), message: String::new(), retry_after, details: None };

@@ -60,7 +60,7 @@ pub(super) async fn renew(caller: &Caller, renewals: Vec<worker::Renewal>) -> Re
 /// The revision at which, as far as is remembered, the job says already what a renewal has to tell. None: it may be news.
 fn known_at(caller: &Caller, renewal: &worker::Renewal) -> Option<i64> {
     let job = caller.services.engine.shared().cache.get::<Job>(&Key::Job(renewal.key))?;
-    let stage = job.leased(&renewal.token)?;
+    let stage = job.leased_stage(&renewal.token)?;
     let has_progress = renewal.progress.is_none_or(|progress| progress <= stage.progress);
     let has_message = renewal.message.is_none() || renewal.message == stage.message;
     (has_progress && has_message).then_some(job.revision)
@@ -101,7 +101,7 @@ async fn note(
 fn settle(leases: &mut [Option<StoredLease>], renewals: &[worker::Renewal], noted: Vec<(Places, Option<Arc<Job>>)>) {
     for (places, job) in noted {
         for place in places {
-            let job = job.as_ref().filter(|job| job.leased(&renewals[place].token).is_some());
+            let job = job.as_ref().filter(|job| job.leased_stage(&renewals[place].token).is_some());
             match (job, &mut leases[place]) {
                 (Some(job), Some(lease)) if job.revision > lease.job_revision => {
                     (lease.job_state, lease.job_revision) = (job.state, job.revision);

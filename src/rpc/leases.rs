@@ -15,7 +15,7 @@ use super::limits::REPLY_BYTES;
 use super::page::Budget;
 use super::stage_writes::{load_stage, recorded};
 use crate::domain::id::{JobKey, Name, StageNo};
-use crate::domain::job::{Grant, Hold, Job};
+use crate::domain::job::{Job, LeaseRequest, StageCredential};
 use crate::domain::request::RequestRecord;
 use crate::engine::dispatcher::{Leased, Leases, Poll, PollEnd};
 use crate::error::{Error, Result};
@@ -90,14 +90,15 @@ pub(super) async fn load_leases(caller: &Caller, leased: &[Leased]) -> Result<Ve
 pub async fn start_stage(caller: Caller, mut request: proto::StartStageRequest) -> Result<proto::StartStageResponse> {
     let identity = identity(caller.namespace, &mut request)?;
     let worker::Start { stage, worker_id, lease_duration } = worker::start(caller.namespace, &request)?;
-    let grant = lease_duration.map(|duration| Grant {
+    let grant = lease_duration.map(|duration| LeaseRequest {
         worker_id: worker_id.clone(),
         secret: Uuid::new_v4(),
         duration: Some(duration),
         queue: None,
     });
     let wants_lease = grant.is_some();
-    let shown = request.return_current.then(|| Shown::Stage(stage.key, Hold::Name(stage.stage_name.clone())));
+    let shown =
+        request.return_current.then(|| Shown::Stage(stage.key, StageCredential::Name(stage.stage_name.clone())));
     let operation = StartStage {
         key: stage.key,
         job_id: stage.job_id,

@@ -16,7 +16,7 @@ use super::page::Budget;
 use super::record_writes::in_a_message;
 use super::stage_writes::{self, StageWrite};
 use crate::domain::id::JobKey;
-use crate::domain::job::{Hold, Job};
+use crate::domain::job::{Job, StageCredential};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestRecord;
 use crate::error::Result;
@@ -114,7 +114,11 @@ async fn all_or_none(
 }
 
 /// An outcome as a part of a commit, and its stage.
-fn part(caller: &Caller, index: usize, outcome: proto::StageOutcome) -> std::result::Result<(Part, Hold), Refusal> {
+fn part(
+    caller: &Caller,
+    index: usize,
+    outcome: proto::StageOutcome,
+) -> std::result::Result<(Part, StageCredential), Refusal> {
     let root = Path::Root;
     let list = root.field("outcomes");
     let at = list.index(index);
@@ -126,7 +130,7 @@ fn part(caller: &Caller, index: usize, outcome: proto::StageOutcome) -> std::res
     }
     let path = path.to_string();
     let end = stage_writes::outcome(caller.namespace, asked).map_err(|refusal| refusal.at(index, path.clone()))?;
-    let hold = end.target.hold.clone();
+    let hold = end.target.credential.clone();
     Ok((Part { operation: Box::new(end), path }, hold))
 }
 
@@ -148,7 +152,11 @@ fn has_request_id(asked: &Outcome) -> bool {
 }
 
 /// The results of a repeated call, by the stages as they are now.
-async fn applied_before(caller: &Caller, stages: &[Hold], record: &RequestRecord) -> Result<Vec<StageWrite>> {
+async fn applied_before(
+    caller: &Caller,
+    stages: &[StageCredential],
+    record: &RequestRecord,
+) -> Result<Vec<StageWrite>> {
     let keys: Vec<JobKey> = record.jobs.iter().map(|uid| caller.key(*uid)).collect();
     let jobs: HashMap<JobKey, Arc<Job>> = caller.services.store.jobs(&keys).await.map_err(after_commit)?;
     let written = stages.iter().zip(&keys).enumerate().map(|(index, (hold, key))| {

@@ -11,7 +11,7 @@ use super::convert::{document, failure, stage as convert, submit, worker};
 use super::limits::{ARTIFACTS_BYTES, REPLY_BYTES, RESULT_BYTES};
 use super::page::Budget;
 use crate::domain::id::{Name, NamespaceId, StageNo};
-use crate::domain::job::{Hold, Job};
+use crate::domain::job::{Job, StageCredential};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{RequestIdentity, RequestRecord};
 use crate::domain::retry::RetryPolicy;
@@ -21,13 +21,14 @@ use crate::operation::Reply;
 use crate::operation::end_stage::{End, EndStage};
 use crate::operation::grow_job::AddStages;
 use crate::operation::return_current::Shown;
-use crate::operation::update_progress::{Target, UpdateProgress};
+use crate::operation::target::StageTarget;
+use crate::operation::update_progress::UpdateProgress;
 use crate::proto;
 
-impl From<worker::Target> for Target {
+impl From<worker::Target> for StageTarget {
     fn from(target: worker::Target) -> Self {
         let job_id = target.job_id.unwrap_or_else(|| "".into());
-        Self { key: target.key, job_id, hold: target.hold }
+        Self { key: target.key, job_id, credential: target.hold }
     }
 }
 
@@ -54,7 +55,7 @@ impl StageWrite {
     }
 
     /// The result of a repeat, by the job as it is now.
-    pub(super) fn applied_before(job: Option<&Arc<Job>>, hold: &Hold, applied_job_version: i64) -> Self {
+    pub(super) fn applied_before(job: Option<&Arc<Job>>, hold: &StageCredential, applied_job_version: i64) -> Self {
         let at = job.and_then(|job| Some((job.clone(), job.stage_of(hold)?.no)));
         Self { at, applied: applied_job_version > 0, replayed: true, applied_job_version }
     }
@@ -211,8 +212,8 @@ pub(super) fn addition(
 }
 
 /// The stage to return if its version is refused.
-fn shown(target: &Target) -> Shown {
-    Shown::Stage(target.key, target.hold.clone())
+fn shown(target: &StageTarget) -> Shown {
+    Shown::Stage(target.key, target.credential.clone())
 }
 
 pub async fn update_stage_progress(

@@ -1,10 +1,5 @@
 //! The statements of an aggregate: how it is loaded and locked, and what it adds to the plan of a commit.
 
-mod job;
-mod key_ring;
-mod record;
-mod resource;
-
 use std::sync::Arc;
 
 use foldhash::HashMap;

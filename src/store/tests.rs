@@ -13,7 +13,7 @@ use super::table::{JOBS, RECORDS, RESOURCES};
 use crate::config::Config;
 use crate::dev::{Durability, TestCluster, TestDatabase};
 use crate::domain::id::NamespaceId;
-use crate::domain::ready::{Place, ReadyStage};
+use crate::domain::ready::{ReadyPosition, ReadyStage};
 
 /// A migrated database of one's own.
 pub(crate) async fn database() -> TestDatabase {
@@ -159,7 +159,7 @@ async fn migration_13_keeps_ready_stages_that_were_reserved() {
     client.batch_execute(rows).await.expect("rows of the twelfth version");
     migrate(&target).await.expect("the migrations run");
     let store = Store::new(target.clone(), (&Config::default()).into()).expect("a pool");
-    let from = Place::FRONT;
+    let from = ReadyPosition::FRONT;
     let range = HeadRange { namespace: NamespaceId(1), queue: "default".into(), alone: false, from, limit: 100 };
     let found = store.ready_heads(&[range]).await.expect("a read").remove(0);
     let order: Vec<u32> = found.iter().map(|stage| stage.stage_no).collect();

@@ -11,11 +11,11 @@ use super::BackgroundJob;
 use super::due::execute_all;
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::permit::ResourceKey;
-use crate::domain::permit::line::{StagePlace, Wake};
+use crate::domain::permit::wait_queue::{StageWaiters, StageWakeUp};
 use crate::engine::Engine;
 use crate::engine::permits::loops;
 use crate::error::Result;
-use crate::operation::permits::wake::LeadLine;
+use crate::operation::permits::wake::SyncStageHead;
 use crate::store::permits::{StageLine, WakeUp};
 
 /// Maximum number of lines in one run. A walk over more takes several runs.
@@ -48,7 +48,7 @@ impl StageLines {
 
     /// The operation that a line with a place needs. None: the line has changed since it was last observed, so it is being served, and the
     /// stage at its head still has the priority of its place.
-    fn lead(&mut self, line: &StageLine, place: &StagePlace) -> Option<LeadLine> {
+    fn lead(&mut self, line: &StageLine, place: &StageWaiters) -> Option<SyncStageHead> {
         let now = LineObservation { version: line.version, head: line.head, is_led: false };
         let before = self.observed.get(&line.key).copied();
         let is_unchanged = before.is_some_and(|before| LineObservation { is_led: false, ..before } == now);
@@ -56,7 +56,7 @@ impl StageLines {
         self.observed.put(line.key, LineObservation { is_led: is_unchanged, ..now });
         let (job, stage_no) = line.head;
         let is_due = is_unchanged && !is_led || line.priority != place.priority;
-        is_due.then_some(LeadLine { key: line.key, job, stage_no })
+        is_due.then_some(SyncStageHead { key: line.key, job, stage_no })
     }
 
     /// Lets one stage be picked of each line without a place, and one of each queue where the queues of woken stages have no workers; none
@@ -84,8 +84,8 @@ impl BackgroundJob for StageLines {
         let (mut leads, mut lost) = (Vec::new(), Vec::new());
         for line in &lines {
             match &line.place {
-                Some(place) if place.wake == Wake::None => leads.extend(self.lead(line, place)),
-                Some(place) if place.wake == Wake::Idle => lost.push(line),
+                Some(place) if place.wake == StageWakeUp::None => leads.extend(self.lead(line, place)),
+                Some(place) if place.wake == StageWakeUp::Idle => lost.push(line),
                 // The stored alarm of the resource ends this wake-up.
                 Some(_) => {}
                 None => lost.push(line),

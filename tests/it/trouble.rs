@@ -7,7 +7,7 @@ mod cancelled;
 mod crash_points;
 mod health;
 mod leadership;
-mod load;
+pub mod load;
 mod locked_records;
 mod locked_rows;
 mod migrations;

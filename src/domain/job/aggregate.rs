@@ -1,6 +1,6 @@
 //! A job as an aggregate: its stages and leases are below it.
 
-use super::{Changes, Job};
+use super::{Job, JobChanges};
 use crate::domain::aggregate::{Aggregate, Effects};
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::time::Timestamp;
@@ -9,14 +9,14 @@ use crate::domain::time::Timestamp;
 #[derive(Clone, Debug, Default)]
 pub struct JobEffects {
     /// Rows below the job that changed, documents and history.
-    pub changes: Changes,
+    pub changes: JobChanges,
     /// Whether the job is new under an id that the server generated, so that no other job can have it.
     pub has_generated_id: bool,
 }
 
 impl Effects for JobEffects {
     fn merge(&mut self, later: Self) {
-        self.changes.absorb(later.changes);
+        self.changes.merge(later.changes);
         self.has_generated_id |= later.has_generated_id;
     }
 }

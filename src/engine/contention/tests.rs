@@ -107,7 +107,7 @@ fn operations_are_blocked_by_rows_and_by_tables_of_their_kind() {
     contention.set_tables(&[Tables::Records, Tables::Jobs]);
     let blocked = contention.blocked(keys.iter());
     assert!(blocked.has_tables() && contention.needs_blocked_table(keys.iter()));
-    assert!(!contention.needs_blocked_table([&Key::KeyRing].into_iter()));
+    assert!(!contention.needs_blocked_table([&Key::KeyRing(())].into_iter()));
     contention.set_tables(&[]);
     assert!(!contention.has_blocked_tables() && !contention.needs_blocked_table(keys.iter()));
 }

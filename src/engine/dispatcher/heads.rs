@@ -18,9 +18,9 @@ use tokio::time::Instant;
 use super::head::Head;
 use super::share::LostRaces;
 use crate::domain::id::{JobKey, StageNo};
-use crate::domain::job::{Changes, Job};
+use crate::domain::job::{Job, JobChanges};
 use crate::domain::permit::ResourceKey;
-use crate::domain::ready::{Place, ReadyChange, ReadyStage};
+use crate::domain::ready::{ReadyChange, ReadyPosition, ReadyStage};
 use crate::domain::stage::Stage;
 use crate::domain::time::Timestamp;
 use crate::feed::QueueKey;
@@ -92,7 +92,7 @@ impl Note {
 }
 
 /// A job before and after a commit, and what changed. No job after: it was deleted.
-pub type Committed<'a> = (Option<&'a Job>, Option<&'a Job>, &'a Changes);
+pub type Committed<'a> = (Option<&'a Job>, Option<&'a Job>, &'a JobChanges);
 
 impl Heads {
     /// Notes what a commit at a moment did to jobs. `has_line`: whether stages wait for a resource, so that new ones may wait behind them.
@@ -212,7 +212,7 @@ impl Inner {
     }
 
     /// Takes a stage in hand.
-    pub fn pick(&mut self, queue: &QueueKey, alone: bool, place: Place) -> Option<ReadyStage> {
+    pub fn pick(&mut self, queue: &QueueKey, alone: bool, place: ReadyPosition) -> Option<ReadyStage> {
         let stage = self.queues.peek_mut(queue)?.window(alone).take(place)?;
         self.stages -= 1;
         self.in_hand.insert(stage.id(), false);

@@ -22,7 +22,7 @@ fn queue() -> QueueKey {
 }
 
 fn range(limit: usize) -> HeadRange {
-    HeadRange { namespace: NamespaceId(1), queue: "default".into(), alone: false, from: Place::FRONT, limit }
+    HeadRange { namespace: NamespaceId(1), queue: "default".into(), alone: false, from: ReadyPosition::FRONT, limit }
 }
 
 /// Heads that know one queue with some stages.

@@ -27,12 +27,12 @@ use uuid::Uuid;
 
 use super::Engine;
 use crate::domain::id::{LeaseToken, Name, NamespaceId, StageNo};
-use crate::domain::job::{Hold, Job};
+use crate::domain::job::{Job, StageCredential};
 use crate::domain::request::RequestIdentity;
 use crate::error::{Error, Result};
 use crate::feed::QueueKey;
 use crate::operation::end_stage::{End, EndStage};
-use crate::operation::update_progress::Target;
+use crate::operation::target::StageTarget;
 use crate::spans;
 use waiting::{Waiter, Waiting};
 
@@ -258,7 +258,8 @@ impl Drop for Leases {
 }
 
 async fn release(engine: &Engine, job: &Job, token: LeaseToken, expected_version: Option<i64>) -> Result<()> {
-    let target = Target { key: job.key, job_id: job.meta.job_id.clone(), hold: Hold::Token(token) };
+    let target =
+        StageTarget { key: job.key, job_id: job.meta.job_id.clone(), credential: StageCredential::Token(token) };
     let digest = Uuid::nil();
     let give_back = EndStage { target, end: End::Release, digest, expected_version, request: None };
     engine.execute(give_back, None).await.map(drop)

@@ -13,7 +13,7 @@ use super::share::Share;
 use super::window::LEFT_FOR;
 use super::{Poll, PollEnd};
 use crate::domain::id::NamespaceId;
-use crate::domain::ready::{Place, ReadyStage};
+use crate::domain::ready::{ReadyPosition, ReadyStage};
 use crate::domain::request::RequestKey;
 use crate::error::Result;
 use crate::feed::QueueKey;
@@ -201,7 +201,7 @@ fn take(waiter: &Waiter, heads: &mut Heads, share: Option<&Share>) -> (Vec<Ready
     let queues = super::queues(poll);
     let most = wanted(poll).min(heads.room());
     let (mut stages, mut cut) = (Vec::new(), Vec::new());
-    let mut next: BinaryHeap<Reverse<(Place, usize, bool)>> = BinaryHeap::with_capacity(queues.len());
+    let mut next: BinaryHeap<Reverse<(ReadyPosition, usize, bool)>> = BinaryHeap::with_capacity(queues.len());
     let any = waiter.once;
     for (at, queue) in queues.iter().enumerate() {
         for alone in [true, false] {
@@ -240,7 +240,7 @@ fn look(
     (queue, at, alone): (&QueueKey, usize, bool),
     (share, any): (Option<&Share>, bool),
     cut: &mut Vec<QueueKey>,
-) -> Option<Reverse<(Place, usize, bool)>> {
+) -> Option<Reverse<(ReadyPosition, usize, bool)>> {
     let window = heads.known(queue)?.window(alone);
     let next = window.next(share, any);
     if next.is_none() && window.first().is_none() && window.is_cut() {

@@ -95,5 +95,5 @@ impl Lane {
 
 /// The outcome of a group that has nothing to write or to prove.
 fn settled() -> CommitOutcome {
-    CommitOutcome::Applied(Committed { components: Vec::new(), told: None })
+    CommitOutcome::Applied(Committed { components: Vec::new(), clock: None })
 }

@@ -9,7 +9,7 @@ use super::Lane;
 use crate::engine::round::CommitOutcome;
 use crate::failpoint;
 use crate::store::commit::Committed;
-use crate::store::commit::settle::settle;
+use crate::store::commit::resolve::resolve_commit;
 use crate::store::connection::Explained;
 
 /// Time after which the outcome stays unknown.
@@ -27,8 +27,8 @@ impl Lane {
             if failpoint::hit("settle") {
                 self.connection.discard();
             } else if let Ok(open) = self.connection.open().await {
-                match timeout(ATTEMPT_TIMEOUT, settle(&open.client, group_id)).await {
-                    Ok(Ok(Some(components))) => return CommitOutcome::Applied(Committed { components, told: None }),
+                match timeout(ATTEMPT_TIMEOUT, resolve_commit(&open.client, group_id)).await {
+                    Ok(Ok(Some(components))) => return CommitOutcome::Applied(Committed { components, clock: None }),
                     // It was not committed and never will be.
                     Ok(Ok(None)) => return CommitOutcome::Conflict,
                     Ok(Err(error)) => {

@@ -10,13 +10,13 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::config::Config;
 use crate::domain::audit::Actor;
 use crate::domain::field_op::{FieldChange, FieldOp};
 use crate::domain::id::NamespaceId;
 use crate::domain::namespace::Namespace;
 use crate::domain::record::{Record, RecordKey};
 use crate::domain::time::Timestamp;
-use crate::engine::EngineSettings;
 use crate::engine::contention::ContentionLevel;
 use crate::engine::loading::Basis;
 use crate::engine::queue::Ticket;
@@ -30,7 +30,6 @@ use crate::operation::update_records::{RecordUpdate, UpdateRecords};
 use crate::store::Store;
 use crate::store::commit::CommitMode;
 use crate::store::connection::Target;
-use crate::store::pool::PoolSettings;
 use database::{Database, Session};
 
 const SEEDS: u64 = 150;
@@ -97,8 +96,8 @@ fn key(record: usize) -> RecordKey {
 impl Server {
     fn new() -> Self {
         let target = Target::parse("postgres://nowhere.invalid/none").expect("an address");
-        let store = Store::new(target, PoolSettings::default()).expect("a pool");
-        let shared = Arc::new(Shared::new(store, Arc::new(Hub::default()), EngineSettings::default()));
+        let store = Store::new(target, (&Config::default()).into()).expect("a pool");
+        let shared = Arc::new(Shared::new(store, Arc::new(Hub::default()), (&Config::default()).into()));
         let queue = Arc::new(Queue::new(1_000, 64 << 20));
         let lane = |id| Simulated { lane: Lane::new(id, shared.clone(), queue.clone()), todo: Vec::new(), sent: None };
         let lanes = LaneId::ALL.into_iter().map(lane).collect();

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{Signal, Wait};
 use crate::domain::audit::Actor;
 use crate::domain::id::{LeaseToken, Name, NamespaceId};
-use crate::domain::permit::{Blocker, Claim, Granted, ResourceKey};
+use crate::domain::permit::{Blocker, Granted, PermitClaim, ResourceKey};
 use crate::domain::request::RequestIdentity;
 use crate::engine::Engine;
 use crate::error::{Error, Result, WriteOutcome, after_commit};
@@ -32,7 +32,7 @@ pub struct AcquireRequest {
     /// The requester, for the audit log.
     pub actor: Actor,
     /// The amount of each resource; each resource once.
-    pub claims: Vec<Claim>,
+    pub claims: Vec<PermitClaim>,
     /// Time from the grant to the expiry.
     pub ttl: Duration,
     /// Time that the caller waits for the grant. Zero: it does not wait.

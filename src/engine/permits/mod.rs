@@ -22,8 +22,8 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::domain::permit::breaker::BreakerPhase;
-use crate::domain::permit::line::{StagePlace, Wake};
 use crate::domain::permit::resource::Resource;
+use crate::domain::permit::wait_queue::{StageWaiters, StageWakeUp};
 use crate::domain::permit::{BlockReason, ResourceKey};
 use crate::domain::time::Timestamp;
 use crate::feed::Hub;
@@ -34,7 +34,7 @@ use crate::operation::overlay::Spared;
 use crate::store::permits::WakeUp;
 use breakers::Breakers;
 use timers::Timers;
-pub use waits::{Signal, Waits};
+pub use waits::{Signal, Wait, Waits};
 
 /// Resources with waiting stages that are remembered. At others a lease of each new stage is tried before the stage waits.
 const MAX_WITH_STAGES: usize = 100_000;
@@ -86,7 +86,7 @@ impl Permits {
 
     /// What decisions may know beside the state that they stand on.
     pub fn cluster(&self, spared: Spared) -> ClusterView {
-        ClusterView { spared, ..lock(&self.cluster).clone() }
+        ClusterView { spared, ..self.cluster.lock().clone() }
     }
 
     /// Sets the servers that live at a moment, and whether one of them is older than jobs in one row.
@@ -161,8 +161,8 @@ impl Permits {
 
     fn signal_waits(&self, hub: &Hub, before: Option<&Arc<Resource>>, after: &Arc<Resource>) {
         let waited_elsewhere = before.is_some_and(|before| {
-            let left = before.line.values().filter(|waiter| waiter.server != self.server);
-            left.into_iter().any(|waiter| !after.line.contains_key(&waiter.place()))
+            let left = before.wait_queue.values().filter(|waiter| waiter.server != self.server);
+            left.into_iter().any(|waiter| !after.wait_queue.contains_key(&waiter.position()))
         });
         if waited_elsewhere {
             hub.publish_grants();
@@ -174,8 +174,8 @@ impl Permits {
         for permit in after.held_permits().filter(|permit| is_new(&permit.id)) {
             self.waits.granted(after, permit);
         }
-        for (place, waiter) in before.into_iter().flat_map(|before| &before.line) {
-            if !after.line.contains_key(place) && !after.permits.contains_key(&waiter.id) {
+        for (place, waiter) in before.into_iter().flat_map(|before| &before.wait_queue) {
+            if !after.wait_queue.contains_key(place) && !after.permits.contains_key(&waiter.id) {
                 self.waits.check(&waiter.id);
             }
         }
@@ -230,16 +230,20 @@ impl Permits {
 }
 
 /// The wake-up of stages that follows from a commit. None: there is none.
-fn wake_up(was: Option<StagePlace>, after: &Resource, now: Timestamp) -> Option<WakeUp> {
+fn wake_up(was: Option<StageWaiters>, after: &Resource, now: Timestamp) -> Option<WakeUp> {
     let stages = after.state.stages.filter(|stages| Some(*stages) != was)?;
-    let room = || after.room(&after.claim_of_stages(&stages), now);
+    let room = || after.headroom(&after.claim_of_stages(&stages), now);
     let (count, every_queue) = match stages.wake {
-        Wake::Woken { .. } => (room(), stages.every_queue_until.is_some_and(|until| until > now)),
+        StageWakeUp::Woken { .. } => (room(), stages.every_queue_until.is_some_and(|until| until > now)),
         // None of those that were woken was leased.
-        Wake::Idle => (room(), true),
+        StageWakeUp::Idle => (room(), true),
         // Others wait behind the stages, which were not seen for a while.
-        Wake::None if was == Some(StagePlace { seen: was?.seen, ..stages }) && !after.line.is_empty() => (0, false),
-        Wake::None => return None,
+        StageWakeUp::None
+            if was == Some(StageWaiters { seen: was?.seen, ..stages }) && !after.wait_queue.is_empty() =>
+        {
+            (0, false)
+        }
+        StageWakeUp::None => return None,
     };
     Some(WakeUp { stages: count, largest: after.largest(), every_queue, arrival: Some(stages.arrival) })
 }

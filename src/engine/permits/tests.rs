@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::id::{Name, NamespaceId};
-use crate::domain::permit::Claim;
-use crate::domain::permit::line::Waiter;
-use crate::domain::permit::resource::Terms;
+use crate::domain::permit::PermitClaim;
+use crate::domain::permit::resource::PermitTerms;
+use crate::domain::permit::wait_queue::Waiter;
 
 const NOW: Timestamp = Timestamp(1_000_000);
 
@@ -25,15 +25,16 @@ fn next(before: &Resource) -> Resource {
     after
 }
 
-fn claim(name: &str) -> Claim {
-    Claim { resource: name.into(), amount: 1, mode: None }
+fn claim(name: &str) -> PermitClaim {
+    PermitClaim { resource: name.into(), amount: 1, mode: None }
 }
 
 /// The resource after a grant that expires at a moment.
 fn granted(before: &Resource, id: Uuid, expires_at: Timestamp) -> Resource {
     let mut after = next(before);
     let ttl = Duration::from_secs(10);
-    let terms = Terms { id, all: Vec::new(), holder: Name::from("h"), ttl, expires_at: Some(expires_at), lease: None };
+    let terms =
+        PermitTerms { id, all: Vec::new(), holder: Name::from("h"), ttl, expires_at: Some(expires_at), lease: None };
     after.grant(&claim(&before.name), terms, NOW);
     after
 }
@@ -52,7 +53,7 @@ fn waiting(before: &Resource, id: Uuid, server: Uuid) -> Resource {
         ttl: Duration::from_secs(10),
         lease: None,
     };
-    after.join_line(&Arc::new(waiter));
+    after.enqueue(&Arc::new(waiter));
     after
 }
 

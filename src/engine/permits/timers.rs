@@ -1,7 +1,7 @@
 //! Moments at which something becomes due at a resource by the clock alone: a permit expires, a rate or a breaker lets the next through.
 
-use std::collections::BTreeSet;
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 
 use foldhash::HashMap;
 use tokio::sync::Notify;

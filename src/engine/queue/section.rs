@@ -5,9 +5,9 @@
 //! ahead waits for; so lanes do not invalidate each other's decisions, and no operation is overtaken for ever. Only speed rests on
 //! that: each commit proves what it stood on, as between servers.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use parking_lot::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use foldhash::HashSet;

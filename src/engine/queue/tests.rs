@@ -7,12 +7,12 @@ use super::*;
 use crate::domain::audit::Actor;
 use crate::domain::field_op::{FieldChange, FieldOp};
 use crate::domain::id::{JobKey, LeaseToken, NamespaceId};
-use crate::domain::job::Hold;
+use crate::domain::job::StageCredential;
 use crate::domain::json::Document;
 use crate::domain::record::RecordKey;
 use crate::operation::end_stage::{End, EndStage};
 use crate::operation::heartbeat::RenewLeases;
-use crate::operation::update_progress::Target;
+use crate::operation::target::StageTarget;
 use crate::operation::update_records::{RecordUpdate, UpdateRecords};
 
 const FIRST: LaneId = LaneId::ALL[0];
@@ -31,7 +31,7 @@ fn update(first: usize, count: usize) -> Pending {
 fn urgent(job: u128) -> Pending {
     let token = LeaseToken { job_uid: Uuid::from_u128(job), stage_no: 0, fencing_token: 1, secret: Uuid::nil() };
     let key = JobKey { namespace: NamespaceId(1), uid: token.job_uid };
-    let target = Target { key, job_id: "".into(), hold: Hold::Token(token) };
+    let target = StageTarget { key, job_id: "".into(), credential: StageCredential::Token(token) };
     let end = EndStage { target, end: End::Release, digest: Uuid::nil(), expected_version: None, request: None };
     Pending::new(Box::new(end), Actor::Server).0
 }

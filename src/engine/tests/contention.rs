@@ -13,12 +13,12 @@ async fn two_servers_lose_no_update_of_one_job() {
     let key = JobKey::of(DEFAULT, "hot");
     let writers = (0..64).map(|i| {
         let server = &servers[i % 2];
-        let hold = Hold::Name(stages[i % 8].as_str().into());
+        let hold = StageCredential::Name(stages[i % 8].as_str().into());
         async move {
             let mut applied = 0;
             for step in 0..20 {
                 let progress = Some(f64::from(step * 64 + i32::try_from(i).expect("small")) / 2_000.0);
-                let target = Target { key, job_id: "hot".into(), hold: hold.clone() };
+                let target = StageTarget { key, job_id: "hot".into(), credential: hold.clone() };
                 let message = Some(Name::from(format!("{i}-{step}")));
                 let update = UpdateProgress { target, progress, message, expected_version: None, request: None };
                 applied += i64::from(server.engine.execute(update, None).await.expect("no conflict shows").applied);

@@ -6,10 +6,10 @@ pub(super) mod matching;
 pub mod watcher;
 
 use foldhash::HashMap;
+use parking_lot::Mutex;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use parking_lot::Mutex;
 
 use lru::LruCache;
 use tokio::sync::Notify;
@@ -200,7 +200,7 @@ mod tests {
 
     use super::*;
     use crate::operation::tests::bench::Bench;
-    use crate::operation::tests::build::{Wish, stage};
+    use crate::operation::tests::build::{BuildStage, stage};
 
     fn taken(board: &Board) -> Option<BoardChanges> {
         board.changed().now_or_never()

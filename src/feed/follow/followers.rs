@@ -1,8 +1,8 @@
 //! The keys of one kind that are followed on this server, each with its newest published version and the watches that follow it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Arc;
 use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use foldhash::{HashMap, HashSet};
 use tokio::sync::Notify;

@@ -1,16 +1,15 @@
 //! Random commits to a few keys, published in any order or not at all, beside watches that read at any moment.
 
-use std::sync::Arc;
 use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use proptest::prelude::*;
 
 use super::*;
-use crate::feed::FeedSettings;
+use crate::config::Config;
 use crate::store::connection::Target;
-use crate::store::pool::PoolSettings;
 
 const KEYS: usize = 2;
 /// Approximate size of each state: a few of them use up what may be held.
@@ -126,8 +125,8 @@ impl Scene {
         Self {
             database: Arc::default(),
             followers: Arc::default(),
-            hub: Arc::new(Hub::new(FeedSettings::default())),
-            store: Store::new(target, PoolSettings::default()).expect("a pool"),
+            hub: Arc::new(Hub::new((&Config::default()).into())),
+            store: Store::new(target, (&Config::default()).into()).expect("a pool"),
             late: Vec::new(),
             now: 0,
         }

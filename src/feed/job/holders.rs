@@ -3,9 +3,9 @@
 //! **Invariants.** A held lease costs one entry of a map, and a commit looks into the map only if it changes the state of a job. A notice that is
 //! lost does no harm: the next heartbeat of the holder is answered with the same.
 
+use parking_lot::Mutex;
 use std::mem::discriminant;
 use std::sync::Arc;
-use parking_lot::Mutex;
 
 use foldhash::{HashMap, HashSet};
 use tokio::sync::Notify;
@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
     use crate::operation::tests::bench::Bench;
-    use crate::operation::tests::build::{Wish, stage};
+    use crate::operation::tests::build::{BuildStage, stage};
 
     #[test]
     fn sessions_are_notified_of_changed_states_while_they_hold_a_lease_of_the_job() {

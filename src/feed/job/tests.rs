@@ -11,7 +11,7 @@ use crate::domain::event::JobEvent;
 use crate::domain::failure::FailureClass;
 use crate::domain::job::Job;
 use crate::operation::tests::bench::Bench;
-use crate::operation::tests::build::{Wish, key, stage};
+use crate::operation::tests::build::{BuildStage, key, stage};
 
 const STAGES: usize = 3;
 

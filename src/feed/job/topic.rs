@@ -3,10 +3,10 @@
 //! A watch is a revision in this log and the steps it took to send next, so one whose client does not read costs next to nothing. A watch that falls
 //! behind the beginning of the log reads history.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use tokio::sync::watch;
 

@@ -1,7 +1,7 @@
 //! The topics of the jobs that are followed on this server.
 
-use std::sync::Arc;
 use parking_lot::Mutex;
+use std::sync::Arc;
 
 use foldhash::HashMap;
 use tokio::sync::watch;
@@ -10,7 +10,7 @@ use super::step::RevisionRange;
 use super::topic::Topic;
 use crate::domain::id::JobKey;
 use crate::domain::time::Timestamp;
-use crate::feed::{Hub};
+use crate::feed::Hub;
 
 /// The topics by job.
 #[derive(Default)]

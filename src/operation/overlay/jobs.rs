@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Overlay;
 use crate::domain::id::JobKey;
-use crate::domain::job::{Changes, Edit, Job, JobEffects};
+use crate::domain::job::{Job, JobChanges, JobEffects, JobTx};
 
 impl Overlay {
     /// A job. None: there is none, or it was not loaded.
@@ -13,12 +13,12 @@ impl Overlay {
     }
 
     /// Begins to change a job.
-    pub fn begin_job(&self, job: &Arc<Job>) -> Edit {
-        Edit::begin(job.clone(), self.now())
+    pub fn begin_job(&self, job: &Arc<Job>) -> JobTx {
+        JobTx::begin(job.clone(), self.now())
     }
 
     /// Writes a changed job. Returns it, and whether it has a new revision.
-    pub fn write_job(&mut self, before: &Arc<Job>, edit: Edit) -> (Arc<Job>, bool) {
+    pub fn write_job(&mut self, before: &Arc<Job>, edit: JobTx) -> (Arc<Job>, bool) {
         match edit.finish() {
             None => (before.clone(), false),
             Some((job, changes)) => {
@@ -30,7 +30,7 @@ impl Overlay {
     }
 
     /// Writes a new job; `has_generated_id` if the server generated its id, so that no other job can have it.
-    pub fn insert_job(&mut self, mut job: Arc<Job>, changes: Changes, has_generated_id: bool) {
+    pub fn insert_job(&mut self, mut job: Arc<Job>, changes: JobChanges, has_generated_id: bool) {
         if self.cluster().has_older_servers {
             Arc::make_mut(&mut job).has_stage_rows = true;
         }

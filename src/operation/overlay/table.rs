@@ -63,6 +63,7 @@ impl<A: Aggregate> AggregateTable<A> {
     }
 
     /// All that the group changes.
+    #[cfg(test)]
     pub fn changes(&self) -> impl ExactSizeIterator<Item = (&A::Key, &Change<A>)> {
         self.changed.iter()
     }

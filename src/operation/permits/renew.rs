@@ -1,4 +1,4 @@
-//! Extends a permit.
+//! RenewPermit: extends a permit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,18 +8,18 @@ use crate::domain::permit::resource::Resource;
 use crate::domain::permit::{Granted, Permit, PermitToken, ResourceKey};
 use crate::domain::refusal::Refusal;
 use crate::operation::overlay::{Key, Overlay};
-use crate::operation::permits::desk::Desk;
+use crate::operation::permits::resource_tx::ResourceTx;
 use crate::operation::permits::{PermitReply, expect_permit};
 use crate::operation::{Operation, Reply};
 
-/// Extends one permit at all of its resources. One whose time is up stays its holder's as long as nobody has taken it.
+/// Extends a permit at all of its resources. An expired permit can be renewed until it was ended for another waiter.
 #[derive(Debug)]
 pub struct RenewPermit {
-    /// The caller's namespace.
+    /// Namespace of the call.
     pub namespace: NamespaceId,
-    /// Which permit.
+    /// Token of the permit.
     pub token: PermitToken,
-    /// How long it lasts from now on, if that is not as before.
+    /// New time to live. `None`: as before.
     pub ttl: Option<Duration>,
 }
 
@@ -38,7 +38,7 @@ impl Operation for RenewPermit {
 
     fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         let keys = expect_permit(overlay, self.namespace, self.token)?;
-        self.correct(overlay, &keys);
+        self.write_with_resource(overlay, &keys);
         let mut granted = Vec::with_capacity(keys.len());
         for key in keys {
             let resource = overlay.resource(key).ok_or(Refusal::PermitLost)?;
@@ -49,28 +49,28 @@ impl Operation for RenewPermit {
 }
 
 impl RenewPermit {
-    /// What the permit alone cannot tell is written with its resource: that it will last longer than it was acquired for, and that the
-    /// clock has stepped back.
-    fn correct(&self, overlay: &mut Overlay, keys: &[ResourceKey]) {
-        let mut desk = Desk::new(overlay, self.namespace);
-        let now = desk.now;
+    /// Writes the resource too, if the permit's row alone cannot store the renewal: it lasts longer than ever before, or
+    /// the clock stepped back.
+    fn write_with_resource(&self, overlay: &mut Overlay, keys: &[ResourceKey]) {
+        let mut tx = ResourceTx::new(overlay, self.namespace);
+        let now = tx.now;
         for key in keys {
-            let found = desk.overlay.resource(*key);
+            let found = tx.overlay.resource(*key);
             let is_longer = |permit: &Arc<Permit>| self.ttl.is_some_and(|ttl| ttl > permit.longest());
             let longer =
                 found.as_ref().and_then(|resource| resource.held_permit(&self.token.id)).cloned().filter(is_longer);
             if longer.is_none() && found.is_none_or(|resource| !resource.is_ahead(now)) {
                 continue;
             }
-            let Some(resource) = desk.get(*key) else { continue };
+            let Some(resource) = tx.get(*key) else { continue };
             if let (Some(permit), Some(renewed_for)) = (longer, self.ttl) {
                 let expires_at = resource.held_permit(&permit.id).and_then(|permit| permit.expires_at);
                 let permit = Permit { renewed_for, expires_at, ..Permit::clone(&permit) };
                 resource.permits.insert(permit.id, permit.into());
-                desk.changed(*key);
+                tx.mark_changed(*key);
             }
         }
-        desk.close();
+        tx.finish();
     }
 
     fn renew(&self, overlay: &mut Overlay, resource: &Resource) -> Option<Granted> {
@@ -78,7 +78,7 @@ impl RenewPermit {
         let ttl = self.ttl.unwrap_or(permit.ttl);
         let end = overlay.now().after(ttl);
         let mut expires_at = permit.expires_at;
-        // Two thirds of its time are enough to write only every third of it.
+        // A permit is written at most three times per time to live: not while more than two thirds of it remain.
         if expires_at.is_some_and(|at| at < end && (self.ttl.is_some() || overlay.now().until(at) < ttl * 2 / 3)) {
             expires_at = Some(end);
             let mut renewed = resource.clone();

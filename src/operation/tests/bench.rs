@@ -11,7 +11,7 @@ use super::committed::Committed;
 use crate::domain::event::JobEvent;
 use crate::domain::failure::{FailureClass, FailureReport};
 use crate::domain::id::{LeaseToken, Name, StageNo};
-use crate::domain::job::{Grant, Hold, Job, JobState, NewJob};
+use crate::domain::job::{Job, JobState, LeaseRequest, NewJob, StageCredential};
 use crate::domain::namespace::Namespace;
 use crate::domain::permit::ResourceKey;
 use crate::domain::permit::resource::Resource;
@@ -28,7 +28,8 @@ use crate::operation::overlay::{Change, Key, NamespaceChange, Overlay};
 use crate::operation::reap::Reap;
 use crate::operation::start_stage::StartStage;
 use crate::operation::submit_jobs::SubmitJobs;
-use crate::operation::update_progress::{Target, UpdateProgress};
+use crate::operation::target::StageTarget;
+use crate::operation::update_progress::UpdateProgress;
 use crate::operation::wake::Wake;
 use crate::operation::{Operation, Reply, decide};
 use crate::store::commit::Plan;
@@ -40,7 +41,7 @@ pub type Outcome = Result<Reply, Refusal>;
 pub struct Bench {
     pub now: Timestamp,
     pub committed: Committed,
-    /// The whole history.
+    /// All events so far.
     pub events: Vec<JobEvent>,
     /// The rows of the job, as plans have written them.
     tables: JobTables,
@@ -226,9 +227,9 @@ impl Bench {
         self.tables.has_result
     }
 
-    pub fn grant(&mut self, duration: Option<Duration>) -> Grant {
+    pub fn grant(&mut self, duration: Option<Duration>) -> LeaseRequest {
         self.secrets += 1;
-        Grant { worker_id: "worker".into(), secret: Uuid::from_u128(self.secrets), duration, queue: None }
+        LeaseRequest { worker_id: "worker".into(), secret: Uuid::from_u128(self.secrets), duration, queue: None }
     }
 
     pub fn submit(&mut self, job: NewJob) -> Outcome {
@@ -249,7 +250,7 @@ impl Bench {
         self.poll(no, None).expect("the stage can be leased")
     }
 
-    pub fn start(&mut self, name: &str, grant: Option<Grant>) -> Outcome {
+    pub fn start(&mut self, name: &str, grant: Option<LeaseRequest>) -> Outcome {
         let (job_id, stage_name) = (JOB_ID.into(), name.into());
         self.run(&StartStage {
             key: key(),
@@ -262,42 +263,47 @@ impl Bench {
         })
     }
 
-    pub fn end(&mut self, hold: impl Into<Hold>, end: End, digest: u128) -> Outcome {
+    pub fn end(&mut self, credential: impl Into<StageCredential>, end: End, digest: u128) -> Outcome {
         let digest = Uuid::from_u128(digest);
-        self.run(&EndStage { target: target(hold), end, digest, expected_version: None, request: None })
+        self.run(&EndStage { target: target(credential), end, digest, expected_version: None, request: None })
     }
 
-    pub fn complete(&mut self, hold: impl Into<Hold>) -> Outcome {
-        self.end(hold, complete(Vec::new()), 1)
+    pub fn complete(&mut self, credential: impl Into<StageCredential>) -> Outcome {
+        self.end(credential, complete(Vec::new()), 1)
     }
 
-    pub fn complete_adding(&mut self, hold: impl Into<Hold>, add_stages: Vec<NewStage>) -> Outcome {
-        self.end(hold, complete(add_stages), 1)
+    pub fn complete_adding(&mut self, credential: impl Into<StageCredential>, add_stages: Vec<NewStage>) -> Outcome {
+        self.end(credential, complete(add_stages), 1)
     }
 
-    pub fn fail(&mut self, hold: impl Into<Hold>, class: FailureClass) -> Outcome {
-        self.report(hold, super::build::report(class), 0.0)
+    pub fn fail(&mut self, credential: impl Into<StageCredential>, class: FailureClass) -> Outcome {
+        self.report(credential, super::build::report(class), 0.0)
     }
 
-    pub fn report(&mut self, hold: impl Into<Hold>, report: FailureReport, jitter: f64) -> Outcome {
-        self.end(hold, End::Fail { report, jitter }, 2)
+    pub fn report(&mut self, credential: impl Into<StageCredential>, report: FailureReport, jitter: f64) -> Outcome {
+        self.end(credential, End::Fail { report, jitter }, 2)
     }
 
-    pub fn release(&mut self, hold: impl Into<Hold>) -> Outcome {
-        self.end(hold, End::Release, 3)
+    pub fn release(&mut self, credential: impl Into<StageCredential>) -> Outcome {
+        self.end(credential, End::Release, 3)
     }
 
-    pub fn add(&mut self, hold: impl Into<Hold>, stages: Vec<NewStage>) -> Outcome {
-        self.run(&AddStages { target: target(hold), stages, request: None })
+    pub fn add(&mut self, credential: impl Into<StageCredential>, stages: Vec<NewStage>) -> Outcome {
+        self.run(&AddStages { target: target(credential), stages, request: None })
     }
 
-    pub fn progress(&mut self, hold: impl Into<Hold>, progress: Option<f64>, message: Option<&str>) -> Outcome {
+    pub fn progress(
+        &mut self,
+        credential: impl Into<StageCredential>,
+        progress: Option<f64>,
+        message: Option<&str>,
+    ) -> Outcome {
         let message = message.map(Name::from);
-        let target = target(hold);
+        let target = target(credential);
         self.run(&UpdateProgress { target, progress, message, expected_version: None, request: None })
     }
 
-    pub fn beat(&mut self, token: LeaseToken) -> Outcome {
+    pub fn heartbeat(&mut self, token: LeaseToken) -> Outcome {
         self.run(&RenewLeases { namespace: NAMESPACE, tokens: vec![token] })
     }
 
@@ -356,20 +362,20 @@ impl Bench {
     }
 }
 
-impl From<LeaseToken> for Hold {
+impl From<LeaseToken> for StageCredential {
     fn from(token: LeaseToken) -> Self {
         Self::Token(token)
     }
 }
 
-impl From<&str> for Hold {
+impl From<&str> for StageCredential {
     fn from(name: &str) -> Self {
         Self::Name(name.into())
     }
 }
 
-pub fn target(hold: impl Into<Hold>) -> Target {
-    Target { key: key(), job_id: JOB_ID.into(), hold: hold.into() }
+pub fn target(credential: impl Into<StageCredential>) -> StageTarget {
+    StageTarget { key: key(), job_id: JOB_ID.into(), credential: credential.into() }
 }
 
 pub fn complete(add_stages: Vec<NewStage>) -> End {

@@ -128,7 +128,7 @@ fn a_rotation_keeps_the_secret_before_it_for_the_grace() {
 }
 
 #[test]
-fn what_has_ended_or_has_no_secret_is_not_rotated() {
+fn an_ended_key_or_a_certificate_cannot_be_rotated() {
     let mut bench = bench();
     bench.run(&certificate(1)).expect("created");
     bench.run(&with_secret(2)).expect("created");
@@ -188,7 +188,7 @@ fn keys_are_bounded_and_retired_long_after_their_end() {
 }
 
 #[test]
-fn only_what_was_applied_is_noted_for_the_audit_log() {
+fn the_audit_log_contains_applied_operations_only() {
     let mut bench = bench();
     bench.run(&with_secret(1)).expect("created");
     let noted = |operation: &dyn Operation| {

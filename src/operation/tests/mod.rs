@@ -23,4 +23,4 @@ mod replans;
 mod requests;
 mod reruns;
 mod retries;
-mod stage_lines;
+mod stage_queues;

@@ -80,7 +80,7 @@ pub(super) fn count(count: u32) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::retry::Budget;
+    use crate::domain::retry::RetryBudget;
     use crate::domain::time::Timestamp;
 
     fn refused(given: &proto::Failure) -> String {
@@ -125,7 +125,7 @@ mod tests {
             stage_name: "tts".to_owned(),
             attempt: 2,
             max_attempts: 3,
-            budget: Some(Budget { class: Some(FailureClass::RateLimited), used: 1, max: 50 }),
+            budget: Some(RetryBudget { class: Some(FailureClass::RateLimited), used: 1, max: 50 }),
             retry_wait: Some(Duration::from_millis(7_250)),
             failure_time: Timestamp(1_000_000),
         };

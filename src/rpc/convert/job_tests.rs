@@ -11,7 +11,7 @@ use super::*;
 use crate::domain::documents::LeaseDocuments;
 use crate::domain::failure::{FailureClass, FailureReport};
 use crate::domain::id::{NamespaceId, StageNo};
-use crate::domain::job::{Edit, Grant, Hold};
+use crate::domain::job::{JobTx, LeaseRequest, StageCredential};
 use crate::domain::json::Document;
 use crate::domain::time::Timestamp;
 use crate::rpc::convert::path::Path;
@@ -37,14 +37,14 @@ fn chain() -> Vec<proto::StageSpec> {
     vec![spec("cut", &[]), spec("mix", &["cut"])]
 }
 
-fn edited(job: &Arc<Job>, change: impl FnOnce(&mut Edit)) -> Arc<Job> {
-    let mut edit = Edit::begin(job.clone(), NOW);
+fn edited(job: &Arc<Job>, change: impl FnOnce(&mut JobTx)) -> Arc<Job> {
+    let mut edit = JobTx::begin(job.clone(), NOW);
     change(&mut edit);
     edit.finish().expect("it changes the job").0
 }
 
 fn leased(job: &Arc<Job>, no: StageNo) -> Arc<Job> {
-    let grant = Grant {
+    let grant = LeaseRequest {
         worker_id: "w".into(),
         secret: Uuid::from_u128(9),
         duration: Some(Duration::from_secs(60)),
@@ -85,7 +85,7 @@ fn a_lease_holds_all_that_the_work_needs() {
     let started = leased(&submitted(chain()), 0);
     let token = started.stages[0].token(started.key.uid).expect("leased");
     let done = edited(&started, |edit| {
-        edit.complete(&Hold::Token(token), None, None, None, Uuid::nil()).expect("held");
+        edit.complete(&StageCredential::Token(token), None, None, None, Uuid::nil()).expect("held");
     });
     let ready = leased(&done, 1);
     let artifacts = BTreeMap::from([(0, Document::from_checked("{\"file\":\"x\"}"))]);
@@ -123,7 +123,7 @@ fn holders_hear_what_their_job_wants() {
         details: None,
     };
     let failed = edited(&running, |edit| {
-        edit.fail(&Hold::Token(token), report, 0.0, Uuid::nil()).expect("held");
+        edit.fail(&StageCredential::Token(token), report, 0.0, Uuid::nil()).expect("held");
     });
     assert_eq!(directive(&failed), proto::LeaseDirective::Lost as i32);
     let message = job(&failed, &JobDocuments::default()).expect("valid");

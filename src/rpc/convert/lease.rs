@@ -6,7 +6,7 @@ use crate::domain::documents::LeaseDocuments;
 use crate::domain::id::{LeaseToken, StageNo};
 use crate::domain::job::{Job, JobState};
 use crate::domain::lease::StoredLease;
-use crate::domain::permit::{Claim, HeldPermit, ResourceKey};
+use crate::domain::permit::{HeldPermit, PermitClaim, ResourceKey};
 use crate::domain::stage::Stage;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
@@ -46,11 +46,11 @@ pub fn lease(job: &Job, stage: &Stage, documents: &LeaseDocuments, now: Timestam
 
 /// The permits of a running attempt, in the order of its claims. Those that it acquired by itself it knows already.
 fn permits(stage: &Stage) -> Vec<proto::PermitGrant> {
-    let grant = |(claim, held): (&Claim, &HeldPermit)| proto::PermitGrant {
+    let grant = |(claim, held): (&PermitClaim, &HeldPermit)| proto::PermitGrant {
         resource: claim.resource.to_string(),
         fencing_token: held.fencing_token,
     };
-    let of = |claim: &Claim| {
+    let of = |claim: &PermitClaim| {
         let uid = ResourceKey::uid_of(&claim.resource);
         stage.permits().iter().find(move |held| held.resource == uid)
     };
@@ -100,7 +100,7 @@ pub fn status(lease: &StoredLease, now: Timestamp) -> proto::LeaseStatus {
 
 /// The status of a lease by what its job says; of one that the job does not hold any more: lost.
 pub fn status_in(job: &Job, token: &LeaseToken, now: Timestamp) -> proto::LeaseStatus {
-    let Some(lease) = job.leased(token).and_then(|stage| stage.lease()) else { return lost() };
+    let Some(lease) = job.leased_stage(token).and_then(|stage| stage.lease()) else { return lost() };
     let stored = StoredLease {
         secret: token.secret,
         fencing_token: Some(token.fencing_token),

@@ -8,7 +8,8 @@ use super::path::Path;
 use super::{text, time, worker};
 use crate::domain::id::{LeaseToken, Name, NamespaceId};
 use crate::domain::permit::{
-    Blocker, Claim, Granted, MAX_AMOUNT, MAX_CLAIMS, MAX_NAME, Mode, Outcome, PermitToken, ResourceKey,
+    Blocker, Granted, MAX_AMOUNT, MAX_CLAIMS, MAX_NAME, PermitClaim, PermitMode, PermitOutcome, PermitToken,
+    ResourceKey,
 };
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
@@ -27,7 +28,7 @@ pub fn name(given: &str, path: &Path) -> Result<Name, Refusal> {
 }
 
 /// Claims, each of another resource.
-pub fn claims(given: &[proto::PermitClaim], path: &Path) -> Result<Vec<Claim>, Refusal> {
+pub fn claims(given: &[proto::PermitClaim], path: &Path) -> Result<Vec<PermitClaim>, Refusal> {
     if given.len() > MAX_CLAIMS {
         return Err(path.refuse(format!("has {} claims, {MAX_CLAIMS} are allowed", given.len())));
     }
@@ -44,7 +45,7 @@ pub fn claims(given: &[proto::PermitClaim], path: &Path) -> Result<Vec<Claim>, R
     Ok(claims)
 }
 
-fn claim(given: &proto::PermitClaim, path: &Path) -> Result<Claim, Refusal> {
+fn claim(given: &proto::PermitClaim, path: &Path) -> Result<PermitClaim, Refusal> {
     let resource = name(&given.resource, &path.field("resource"))?;
     let amount = if given.amount == 0 { 1 } else { given.amount };
     if !(1..=MAX_AMOUNT).contains(&amount) {
@@ -52,16 +53,16 @@ fn claim(given: &proto::PermitClaim, path: &Path) -> Result<Claim, Refusal> {
     }
     let mode = match proto::PermitMode::try_from(given.mode) {
         Ok(proto::PermitMode::Unspecified) => None,
-        Ok(proto::PermitMode::Exclusive) => Some(Mode::Exclusive),
-        Ok(proto::PermitMode::Shared) => Some(Mode::Shared),
+        Ok(proto::PermitMode::Exclusive) => Some(PermitMode::Exclusive),
+        Ok(proto::PermitMode::Shared) => Some(PermitMode::Shared),
         Err(_) => return Err(path.field("mode").unknown(given.mode)),
     };
-    Ok(Claim { resource, amount, mode })
+    Ok(PermitClaim { resource, amount, mode })
 }
 
 /// An AcquirePermit, without its `request_id`.
-pub struct Wish {
-    pub claims: Vec<Claim>,
+pub struct BuildStage {
+    pub claims: Vec<PermitClaim>,
     pub ttl: Duration,
     pub wait: Duration,
     pub holder: Name,
@@ -70,7 +71,7 @@ pub struct Wish {
 }
 
 /// Checks an AcquirePermit and fills in its defaults.
-pub fn wish(given: &proto::AcquirePermitRequest) -> Result<Wish, Refusal> {
+pub fn wish(given: &proto::AcquirePermitRequest) -> Result<BuildStage, Refusal> {
     let root = Path::Root;
     let path = root.field("claims");
     if given.claims.is_empty() {
@@ -93,7 +94,7 @@ pub fn wish(given: &proto::AcquirePermitRequest) -> Result<Wish, Refusal> {
         return Err(path.outside("-1,000 to 1,000", given.priority));
     }
     let (ttl, wait) = (ttl.unwrap_or(usual), wait.unwrap_or_default());
-    Ok(Wish { claims, ttl, wait, holder, priority: given.priority, lease })
+    Ok(BuildStage { claims, ttl, wait, holder, priority: given.priority, lease })
 }
 
 /// A permit token; an empty one is refused.
@@ -105,10 +106,10 @@ pub fn token(given: &str, path: &Path) -> Result<PermitToken, Refusal> {
 }
 
 /// The outcome of the use of a permit. None: success.
-pub fn outcome(given: Option<&proto::PermitOutcome>, path: &Path) -> Result<Outcome, Refusal> {
-    let Some(given) = given else { return Ok(Outcome::default()) };
+pub fn outcome(given: Option<&proto::PermitOutcome>, path: &Path) -> Result<PermitOutcome, Refusal> {
+    let Some(given) = given else { return Ok(PermitOutcome::default()) };
     let (latency, retry_after) = (path.field("latency"), path.field("retry_after"));
-    Ok(Outcome {
+    Ok(PermitOutcome {
         class: match given.failure_class {
             0 => None,
             number => Some(class(number, &path.field("failure_class"))?),
@@ -122,12 +123,12 @@ pub fn outcome(given: Option<&proto::PermitOutcome>, path: &Path) -> Result<Outc
 pub fn permit(
     namespace: NamespaceId,
     id: uuid::Uuid,
-    claims: &[Claim],
+    claims: &[PermitClaim],
     granted: &[Granted],
     now: Timestamp,
 ) -> proto::Permit {
     let first = claims.first().map(|claim| ResourceKey::of(namespace, &claim.resource).uid).unwrap_or_default();
-    let of = |claim: &Claim| granted.iter().find(|granted| granted.resource == claim.resource);
+    let of = |claim: &PermitClaim| granted.iter().find(|granted| granted.resource == claim.resource);
     let grant = |granted: &Granted| proto::PermitGrant {
         resource: granted.resource.to_string(),
         fencing_token: granted.fencing_token,
@@ -168,8 +169,8 @@ pub fn denial(blockers: &[Blocker], now: Timestamp) -> proto::PermitDenial {
 }
 
 /// The claims as messages.
-pub fn claims_to_proto(claims: &[Claim]) -> Vec<proto::PermitClaim> {
-    let to_proto = |claim: &Claim| proto::PermitClaim {
+pub fn claims_to_proto(claims: &[PermitClaim]) -> Vec<proto::PermitClaim> {
+    let to_proto = |claim: &PermitClaim| proto::PermitClaim {
         resource: claim.resource.to_string(),
         amount: claim.amount,
         mode: claim.mode.map_or(0, |mode| mode as i32),

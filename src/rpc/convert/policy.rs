@@ -167,7 +167,7 @@ pub fn resource(resource: &Resource, denials: &[u64; BlockReason::ALL.len()], no
         limit: resource.limit(),
         in_use: resource.in_use(),
         permit_count: length(resource.held()),
-        waiter_count: length(resource.line.len()),
+        waiter_count: length(resource.wait_queue.len()),
         stages_waiting: state.stages.is_some(),
         available_tokens: tokens.map(|(rate, bucket)| bucket.available(rate, now)).collect(),
         breaker_state: resource.breaker_phase(now),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::civil::{self, DateTime};
+
 use super::path::Path;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
@@ -11,6 +13,8 @@ const MICROS: i64 = 1_000_000;
 const YEARS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// The shape of date and time in RFC 3339, see [`has_shape`].
+const DATE_TIME: &str = "0000-00-00T00:00:00";
 /// The smallest duration that is more than nothing here.
 const TICK: Duration = Duration::from_micros(1);
 
@@ -129,79 +133,48 @@ pub fn timestamp(at: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: at.0.div_euclid(MICROS), nanos: i32::try_from(nanos).unwrap_or(0) }
 }
 
-/// A moment written as RFC 3339, such as `2026-01-31T08:00:00.5+01:00`; `None` if it is none.
+/// Parses an RFC 3339 timestamp such as `2026-01-31T08:00:00.5+01:00`; digits beyond microseconds are cut off. `None`: the text is not one, or
+/// lies outside of the years 1 to 9999. Stricter than jiff: a zone is required, and a leap second (60) is refused.
 pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
-    if !text.is_ascii() || text.len() < "2026-01-31T08:00:00Z".len() {
+    let (date_time, rest) = text.split_at_checked(DATE_TIME.len())?;
+    let zone_at = rest.find(['Z', 'z', '+', '-'])?;
+    let (fraction, zone) = rest.split_at(zone_at);
+    let is_fraction = |digits: &[u8]| (1..=9).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    if !has_shape(date_time, DATE_TIME)
+        || date_time.ends_with("60")
+        || !(fraction.is_empty() || fraction.as_bytes().strip_prefix(b".").is_some_and(is_fraction))
+    {
         return None;
     }
-    let (date_time, rest) = text.split_at("2026-01-31T08:00:00".len());
-    let bytes = date_time.as_bytes();
-    let fixed = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
-    if fixed.iter().any(|&(at, sign)| bytes[at] != sign) || !b"Tt ".contains(&bytes[10]) {
-        return None;
-    }
-    let year = number(&date_time[..4])?;
-    let month = number(&date_time[5..7]).filter(|month| (1..=12).contains(month))?;
-    let day = number(&date_time[8..10]).filter(|day| (1..=days_in(year, month)).contains(day))?;
-    let hour = number(&date_time[11..13]).filter(|hour| *hour < 24)?;
-    let minute = number(&date_time[14..16]).filter(|minute| *minute < 60)?;
-    let second = number(&date_time[17..19]).filter(|second| *second < 60)?;
-    let (micros, zone) = fraction(rest)?;
-    let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second - offset(zone)?;
-    (year >= 1 && YEARS.contains(&seconds)).then(|| Timestamp(seconds * MICROS + micros))
+    let local: DateTime = text[..DATE_TIME.len() + zone_at].parse().ok()?;
+    let since_1970 = local.duration_since(civil::date(1970, 1, 1).at(0, 0, 0, 0));
+    let micros = i64::try_from(since_1970.as_nanos().div_euclid(1_000)).ok()?;
+    let at = Timestamp(micros - offset_seconds(zone)? * MICROS);
+    (local.year() >= 1 && is_representable(at)).then_some(at)
 }
 
-/// Microseconds of a fraction such as `.25`, cut off after six digits, and what follows it.
-fn fraction(text: &str) -> Option<(i64, &str)> {
-    let Some(digits) = text.strip_prefix('.') else { return Some((0, text)) };
-    let end = digits.bytes().position(|b| !b.is_ascii_digit())?;
-    let (digits, zone) = digits.split_at(end);
-    if digits.is_empty() || digits.len() > 9 {
-        return None;
-    }
-    let micros = format!("{digits:0<6}");
-    Some((number(&micros[..6])?, zone))
-}
-
-/// Seconds east of UTC.
-fn offset(zone: &str) -> Option<i64> {
-    if zone == "Z" || zone == "z" {
+/// The offset from UTC in seconds, positive east of it: `Z` or `+01:00`.
+fn offset_seconds(zone: &str) -> Option<i64> {
+    if zone.eq_ignore_ascii_case("Z") {
         return Some(0);
     }
-    let bytes = zone.as_bytes();
-    if bytes.len() != 6 || bytes[3] != b':' {
+    let (sign, time) = zone.split_at_checked(1)?;
+    if !has_shape(time, "00:00") {
         return None;
     }
-    let hours = number(&zone[1..3]).filter(|hours| *hours < 24)?;
-    let minutes = number(&zone[4..6]).filter(|minutes| *minutes < 60)?;
-    match bytes[0] {
-        b'+' => Some(hours * 3_600 + minutes * 60),
-        b'-' => Some(-(hours * 3_600 + minutes * 60)),
-        _ => None,
-    }
+    let (hours, minutes): (i64, i64) = (time[..2].parse().ok()?, time[3..].parse().ok()?);
+    let seconds = hours * 3_600 + minutes * 60;
+    (hours < 24 && minutes < 60).then_some(if sign == "-" { -seconds } else { seconds })
 }
 
-/// Digits only: no sign, no space.
-fn number(digits: &str) -> Option<i64> {
-    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
-}
-
-fn days_in(year: i64, month: i64) -> i64 {
-    let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-    match month {
-        2 if leap => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Days from 1970-01-01 in the Gregorian calendar: years are counted from March, so that the leap day is the last.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+/// Whether a text has a digit wherever `shape` has `0`, a separator of date and time where it has `T`, and else the same characters.
+fn has_shape(text: &str, shape: &str) -> bool {
+    let fits = |(byte, shape): (u8, u8)| match shape {
+        b'0' => byte.is_ascii_digit(),
+        b'T' => b"Tt ".contains(&byte),
+        _ => byte == shape,
+    };
+    text.len() == shape.len() && text.bytes().zip(shape.bytes()).all(fits)
 }
 
 #[cfg(test)]
@@ -282,6 +255,15 @@ mod tests {
             "0000-01-01T00:00:00Z",
             "0001-01-01T00:00:00+01:00",
             "2026-01-31T08:00:0üZ",
+            "2026-01-31T08:00:00,5Z",
+            "2026-01-31T08:00:00-24:00",
+            "2026-01-31T08:00:00+01",
+            "2026-01-31T08:00:00+01:00:30",
+            "2026-01-31T08:00:00Z[UTC]",
+            "2026-01-31T08:60:00Z",
+            "2026-00-31T08:00:00Z",
+            "2026-01-31_08:00:00Z",
+            "9999-12-31T23:59:59-00:01",
         ] {
             assert_eq!(parse_rfc3339(text), None, "{text}");
         }

@@ -7,7 +7,7 @@ use super::path::Path;
 use super::record::bounded;
 use super::{text, time};
 use crate::domain::id::{JobKey, LeaseToken, Name, NamespaceId};
-use crate::domain::job::Hold;
+use crate::domain::job::StageCredential;
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::DEFAULT_QUEUE;
 use crate::proto;
@@ -22,7 +22,7 @@ pub struct Target {
     /// The job's id, where the caller named it; a token does not hold it.
     pub job_id: Option<Name>,
     /// How the stage is named: by the token of its lease, or by name.
-    pub hold: Hold,
+    pub hold: StageCredential,
 }
 
 /// Reads the `target` of a request.
@@ -33,11 +33,11 @@ pub fn target(namespace: NamespaceId, given: Option<&proto::StageTarget>) -> Res
         None => Err(path.refuse("is required: set lease_token or stage_ref")),
         Some(StageTarget::LeaseToken(token)) => {
             let (key, token) = lease_token(namespace, token, &path)?;
-            Ok(Target { key, job_id: None, hold: Hold::Token(token) })
+            Ok(Target { key, job_id: None, hold: StageCredential::Token(token) })
         }
         Some(StageTarget::StageRef(stage)) => {
             let stage = stage_ref(namespace, Some(stage), &path)?;
-            Ok(Target { key: stage.key, job_id: Some(stage.job_id), hold: Hold::Name(stage.stage_name) })
+            Ok(Target { key: stage.key, job_id: Some(stage.job_id), hold: StageCredential::Name(stage.stage_name) })
         }
     }
 }
@@ -51,9 +51,9 @@ fn lease_token(namespace: NamespaceId, given: &str, path: &Path) -> Result<(JobK
 }
 
 /// The `lease_fence` of a Commit.
-pub fn lease_fence(namespace: NamespaceId, given: &str, path: &Path) -> Result<(JobKey, Hold), Refusal> {
+pub fn lease_fence(namespace: NamespaceId, given: &str, path: &Path) -> Result<(JobKey, StageCredential), Refusal> {
     let token = parse(given, path)?;
-    Ok((JobKey { namespace, uid: token.job_uid }, Hold::Token(token)))
+    Ok((JobKey { namespace, uid: token.job_uid }, StageCredential::Token(token)))
 }
 
 /// A lease token; an empty one is refused.
@@ -248,11 +248,11 @@ mod tests {
         let by_token = target(NAMESPACE, Some(&proto::StageTarget::leased(token.to_string())));
         let by_token = by_token.expect("valid");
         assert_eq!(by_token.key, JobKey { namespace: NAMESPACE, uid: token.job_uid });
-        assert!(matches!(by_token.hold, Hold::Token(held) if held == token));
+        assert!(matches!(by_token.hold, StageCredential::Token(held) if held == token));
         let stage = proto::StageTarget::named("film-1", "tts");
         let by_name = target(NAMESPACE, Some(&stage)).expect("valid");
         assert_eq!(by_name.key, JobKey::of(NAMESPACE, "film-1"));
-        assert!(matches!(by_name.hold, Hold::Name(name) if &*name == "tts"));
+        assert!(matches!(by_name.hold, StageCredential::Name(name) if &*name == "tts"));
     }
 
     #[test]

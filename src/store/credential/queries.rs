@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_postgres::Row;
 
 use crate::domain::access::{NamespacePattern, RateLimits, Role, Roles};
-use crate::domain::credential::{ApiKey, KeyChanges, KeyId, Previous, Proof, SecretHash};
+use crate::domain::credential::{ApiKey, KeyChanges, KeyId, PreviousSecret, Proof, SecretHash};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 use crate::store::Store;
@@ -113,7 +113,7 @@ fn proof(row: &Row, at: usize) -> Proof {
     match hash(at) {
         Some(newest) => {
             let until: Option<Timestamp> = row.get(at + 2);
-            let previous = hash(at + 1).zip(until).map(|(hash, until)| Previous { hash, until });
+            let previous = hash(at + 1).zip(until).map(|(hash, until)| PreviousSecret { hash, until });
             Proof::Secret { hash: newest, previous }
         }
         None => Proof::Certificate(row.get::<_, Option<&str>>(at + 3).unwrap_or_default().into()),

@@ -18,7 +18,7 @@ use crate::store::{Store, load};
 
 /// A job and its history since a revision.
 #[derive(Clone, Debug)]
-pub struct JobChanges {
+pub struct JobWithHistory {
     /// The job as of the snapshot.
     pub job: Arc<Job>,
     /// The events since the revision, in order.
@@ -33,9 +33,9 @@ pub struct JobChanges {
 
 /// Several jobs with their history since known revisions.
 #[derive(Clone, Debug)]
-pub struct Changes {
+pub struct JobsWithHistory {
     /// The jobs that exist.
-    pub jobs: HashMap<JobKey, JobChanges>,
+    pub jobs: HashMap<JobKey, JobWithHistory>,
     /// When the snapshot was read, by the database's clock.
     pub now: Timestamp,
 }
@@ -53,7 +53,7 @@ pub struct Written {
 
 impl Store {
     /// A job with at most `limit` events after a revision. None: there is no such job.
-    pub async fn changes_after(&self, key: JobKey, revision: i64, limit: u32) -> Result<Option<JobChanges>> {
+    pub async fn changes_after(&self, key: JobKey, revision: i64, limit: u32) -> Result<Option<JobWithHistory>> {
         let mut client = self.reads.get().await?;
         let in_use = client.in_use();
         let read = async {
@@ -79,7 +79,7 @@ impl Store {
         let Some((job, oldest, rows, now)) = read else { return Ok(None) };
         let events = rows.iter().map(|row| event(row, 0).map(Arc::new)).collect::<Result<Vec<_>>>()?;
         let has_more = events.len() >= limit as usize;
-        Ok(Some(JobChanges { job, events, has_more, oldest, now }))
+        Ok(Some(JobWithHistory { job, events, has_more, oldest, now }))
     }
 
     /// Several jobs, with history of those that are known. If that takes more than `limit` events, all come without history, and `has_more` says
@@ -89,7 +89,7 @@ impl Store {
         keys: &[JobKey],
         known: &HashMap<JobKey, Arc<Job>>,
         limit: u32,
-    ) -> Result<Changes> {
+    ) -> Result<JobsWithHistory> {
         // Watches of changes by other servers do not wait for users' reads.
         let mut client = self.reserved.get().await?;
         let in_use = client.in_use();
@@ -108,15 +108,15 @@ impl Store {
         let (now, mut jobs, without, rows) = read.map_err(|error: DbError| unavailable(&error))?;
         let is_full = rows.len() >= limit as usize;
         jobs.extend(without);
-        let of = |job| JobChanges { job, events: Vec::new(), has_more: is_full, oldest: None, now };
-        let mut changes: Vec<JobChanges> = jobs.into_iter().map(of).collect();
+        let of = |job| JobWithHistory { job, events: Vec::new(), has_more: is_full, oldest: None, now };
+        let mut changes: Vec<JobWithHistory> = jobs.into_iter().map(of).collect();
         for row in rows.iter().filter(|_| !is_full) {
             let i: i32 = row.get(0);
             if let Some(of) = usize::try_from(i - 1).ok().and_then(|i| changes.get_mut(i)) {
                 of.events.push(Arc::new(event(row, 1)?));
             }
         }
-        Ok(Changes { jobs: changes.into_iter().map(|changes| (changes.job.key, changes)).collect(), now })
+        Ok(JobsWithHistory { jobs: changes.into_iter().map(|changes| (changes.job.key, changes)).collect(), now })
     }
 
     /// Jobs of which finished transactions from `xid` on wrote history, at most `limit` events.

@@ -2,7 +2,7 @@
 
 use crate::domain::event::{JobEvent, StageChange};
 use crate::domain::id::JobKey;
-use crate::domain::job::Changes;
+use crate::domain::job::JobChanges;
 use crate::domain::stage::Stage;
 use crate::store::commit::columns::*;
 use crate::store::commit::owned;
@@ -10,7 +10,7 @@ use crate::store::commit::plan::stage_no;
 use crate::store::job::write::text;
 use crate::store::pg::types::JsonText;
 
-pub(in crate::store) fn spec_row(c: i32, key: JobKey, stage: &Stage, changes: &Changes) -> SpecRow {
+pub(in crate::store) fn spec_row(c: i32, key: JobKey, stage: &Stage, changes: &JobChanges) -> SpecRow {
     SpecRow {
         c,
         namespace_id: key.namespace.0,

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::domain::failure::{Failure, FailureClass, FailureReport};
 use crate::domain::id::{JobKey, NamespaceId, StageNo};
-use crate::domain::job::{Changes, Job, JobMeta, JobState, Tally};
+use crate::domain::job::{Job, JobChanges, JobMeta, JobState, Tally};
 use crate::domain::permit::HeldPermit;
 use crate::domain::retry::{FailureCounts, RetryPolicy};
 use crate::domain::stage::{Attempt, DependsWhen, Lease, OnFailure, Parent, Stage, StageSpec, StageState};
@@ -184,7 +184,8 @@ async fn a_job_is_the_same_whether_it_is_one_row_or_has_rows_for_its_stages() {
             let uid = Uuid::from_u128(i as u128 * 2 + u128::from(has_stage_rows));
             let key = JobKey { uid, ..job.key };
             let job = Job { key, has_stage_rows, ..job.clone() };
-            let changes = Changes { stages: job.stages.iter().map(|stage| stage.no).collect(), ..Changes::default() };
+            let changes =
+                JobChanges { stages: job.stages.iter().map(|stage| stage.no).collect(), ..JobChanges::default() };
             let c = i32::try_from(written.len()).expect("few jobs");
             plan.key_share_namespaces.push(NamespaceRow { c, namespace_id: 1 });
             plan.write_job(c, None, &job, &changes, Timestamp(0));

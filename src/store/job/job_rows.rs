@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::domain::failure::Failure;
 use crate::domain::id::StageNo;
-use crate::domain::job::{Changes, Job, JobPhase, JobState};
+use crate::domain::job::{Job, JobChanges, JobPhase, JobState};
 use crate::domain::json::Document;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::time::Timestamp;
@@ -69,7 +69,7 @@ fn labels(job: &Job) -> JsonText {
     JsonText::of(&*job.labels)
 }
 
-pub(in crate::store) fn new_job(c: i32, job: &Job, changes: &Changes) -> NewJobRow {
+pub(in crate::store) fn new_job(c: i32, job: &Job, changes: &JobChanges) -> NewJobRow {
     let (state, grace_until) = state(job);
     // Columns of a job that is stored in one row; other jobs have rows for their stages and documents.
     let own = in_row::is_in_row(job).then_some((job, changes));
@@ -109,7 +109,7 @@ pub(in crate::store) fn new_job(c: i32, job: &Job, changes: &Changes) -> NewJobR
     }
 }
 
-pub(in crate::store) fn changed_job(c: i32, base: &Job, job: &Job, changes: &Changes) -> ChangedJob {
+pub(in crate::store) fn changed_job(c: i32, base: &Job, job: &Job, changes: &JobChanges) -> ChangedJob {
     let (state, grace_until) = state(job);
     let own = in_row::is_in_row(job).then_some((job, changes));
     let is_respecified =

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::store::Store;
 use crate::store::job::in_row;
 use crate::store::job::job_rows::FAILING;
-use crate::store::load;
+use crate::store::job::load::root;
 use crate::store::page::{self, ColumnBounds, MAX_LOOKED_AT, PageParts, PageQuery, Values, any_of, behind};
 use crate::store::pg::connection::{Transaction, unavailable};
 
@@ -91,7 +91,7 @@ fn summary(row: &Row) -> Job {
             }
         }
     }
-    Job { tally: Tally::of_counts(tally), ..load::root(key, row, None) }
+    Job { tally: Tally::of_counts(tally), ..root(key, row, None) }
 }
 
 impl Section {

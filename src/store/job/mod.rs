@@ -13,6 +13,7 @@ pub(super) mod load_leases;
 pub(super) mod partitions;
 mod queries;
 pub mod ready;
+mod stored;
 #[cfg(test)]
 pub mod tables;
 mod write;

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::store::job::in_row;
 use crate::store::job::lease_reads::Documents;
+use crate::store::job::load::renewed;
 use crate::store::load;
 use crate::store::load::number;
 use crate::store::pg::connection::{Run, unavailable};
@@ -88,7 +89,7 @@ impl Store {
                 snapshot.rows(include_str!("../sql/lease/load_leases.sql"), &own),
             )?;
             snapshot.commit().await?;
-            Ok(jobs.remove(&key).map(|job| load::renewed(job, &leases)))
+            Ok(jobs.remove(&key).map(|job| renewed(job, &leases)))
         };
         let read = read.await;
         in_use.done();

@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::domain::id::{JobKey, Name, NamespaceId};
-use crate::domain::ready::{Place, ReadyStage};
+use crate::domain::ready::{ReadyPosition, ReadyStage};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 use crate::store::Store;
@@ -22,7 +22,7 @@ pub struct HeadRange {
     /// Whether stages that are leased alone are read, or the others.
     pub alone: bool,
     /// The position from which stages are read.
-    pub from: Place,
+    pub from: ReadyPosition,
     /// Stages at most, 1 to 2,000.
     pub limit: usize,
 }

@@ -1,7 +1,7 @@
 //! The rows of a changed job: the difference between the job as it was loaded and as it was decided, one net effect per row.
 
 use crate::domain::id::{JobKey, StageNo};
-use crate::domain::job::{Changes, Job};
+use crate::domain::job::{Job, JobChanges};
 use crate::domain::json::Document;
 use crate::domain::lease::LeaseKey;
 use crate::domain::permit::ResourceKey;
@@ -21,7 +21,7 @@ use crate::store::pg::types::JsonText;
 impl Plan {
     /// Writes a job that is new (`base` is `None`) or changed. The insert fails for the whole group if the id of a new job is used; where
     /// that may be so, its component checks it first, see [`Self::check_absent_job`].
-    pub fn write_job(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes, now: Timestamp) {
+    pub fn write_job(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &JobChanges, now: Timestamp) {
         let Some(base) = base else {
             self.insert_jobs.push(new_job(c, job, changes));
             self.write_children(c, None, job, changes, now);
@@ -109,7 +109,7 @@ impl Plan {
         });
     }
 
-    fn write_children(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes, now: Timestamp) {
+    fn write_children(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &JobChanges, now: Timestamp) {
         match base.filter(|base| in_row::is_in_row(base)) {
             _ if in_row::is_in_row(job) => {}
             Some(base) => self.move_to_rows(c, base, job, changes),
@@ -129,7 +129,7 @@ impl Plan {
     }
 
     /// Rows below a job that has some.
-    fn write_stage_rows(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes) {
+    fn write_stage_rows(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &JobChanges) {
         for &no in &changes.stages {
             self.write_stage(c, base, job, &job.stages[no], changes);
         }
@@ -148,7 +148,7 @@ impl Plan {
 
     /// Rows of a job that was kept in one row and has grown. What only the database has of it (inputs, payload, result, artifacts) is
     /// copied there, unless it changes too.
-    fn move_to_rows(&mut self, c: i32, base: &Job, job: &Job, changes: &Changes) {
+    fn move_to_rows(&mut self, c: i32, base: &Job, job: &Job, changes: &JobChanges) {
         let (namespace_id, job_uid) = ids(job.key);
         for stage in job.stages.iter() {
             self.insert_stages.push(stage_row(c, job.key, stage));
@@ -168,7 +168,7 @@ impl Plan {
         }
     }
 
-    fn write_stage(&mut self, c: i32, base: Option<&Job>, job: &Job, stage: &Stage, changes: &Changes) {
+    fn write_stage(&mut self, c: i32, base: Option<&Job>, job: &Job, stage: &Stage, changes: &JobChanges) {
         let row = stage_row(c, job.key, stage);
         if is_old(base, stage.no) {
             self.update_stages.push(row);
@@ -181,7 +181,7 @@ impl Plan {
         self.insert_specs.push(spec_row(c, job.key, stage, changes));
     }
 
-    fn write_leases(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes) {
+    fn write_leases(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &JobChanges) {
         let (namespace_id, job_uid) = ids(job.key);
         for &no in &changes.stages {
             let stage = &job.stages[no];
@@ -214,7 +214,7 @@ impl Plan {
         }
     }
 
-    fn write_ready(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes, now: Timestamp) {
+    fn write_ready(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &JobChanges, now: Timestamp) {
         let (namespace_id, job_uid) = ids(job.key);
         for stage in job.stages_to_look_at(base, changes) {
             let rows = match job.ready_change(base, stage) {
@@ -244,7 +244,7 @@ impl Plan {
         }
     }
 
-    fn write_documents(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &Changes) {
+    fn write_documents(&mut self, c: i32, base: Option<&Job>, job: &Job, changes: &JobChanges) {
         let (namespace_id, job_uid) = ids(job.key);
         let result = changes.result.as_ref().map(|result| result.as_ref().map(text));
         match (base, changes.payload.as_ref().map(text), result) {

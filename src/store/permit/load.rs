@@ -7,8 +7,8 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::domain::id::NamespaceId;
-use crate::domain::permit::line::Waiter;
 use crate::domain::permit::resource::Resource;
+use crate::domain::permit::wait_queue::Waiter;
 use crate::domain::permit::{Permit, ResourceKey};
 use crate::domain::time::Timestamp;
 use crate::store::load::parsed;
@@ -38,7 +38,7 @@ fn resource(row: &Row) -> Resource {
     let line: Vec<(Uuid, Waiter)> = row.get::<_, Option<JsonText>>(10).map(|text| parsed(&text)).unwrap_or_default();
     for (id, waiter) in line {
         let waiter = Waiter { id, ..waiter };
-        resource.line.insert(waiter.place(), Arc::new(waiter));
+        resource.wait_queue.insert(waiter.position(), Arc::new(waiter));
     }
     resource.derive();
     resource

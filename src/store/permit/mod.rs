@@ -2,4 +2,5 @@
 
 pub(super) mod load;
 pub mod queries;
+mod stored;
 pub(super) mod write;

@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
 use crate::domain::permit::ResourceKey;
-use crate::domain::permit::line::StagePlace;
 use crate::domain::permit::policy::Policy;
 use crate::domain::permit::resource::{KEPT_FOR, Resource};
+use crate::domain::permit::wait_queue::StageWaiters;
 use crate::domain::ready::ReadyStage;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
@@ -56,7 +56,7 @@ pub struct StageLine {
     /// The version of the resource. None: there is no such resource.
     pub version: Option<i64>,
     /// The entry that the stages share in the wait queue of the resource. None: they have none.
-    pub place: Option<StagePlace>,
+    pub place: Option<StageWaiters>,
     /// The largest amount that the policy of the resource can ever grant. None: there is no such limit.
     pub largest: Option<i64>,
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::domain::id::StageNo;
 use crate::domain::job::Job;
-use crate::domain::permit::line::Waiter;
 use crate::domain::permit::resource::Resource;
-use crate::domain::permit::{Claim, Mode, Permit, ResourceKey};
+use crate::domain::permit::wait_queue::Waiter;
+use crate::domain::permit::{Permit, PermitClaim, PermitMode, ResourceKey};
 use crate::domain::time::Timestamp;
 use crate::store::commit::columns::*;
 use crate::store::commit::owned;
@@ -93,15 +93,15 @@ impl Plan {
 
     fn write_line(&mut self, c: i32, key: ResourceKey, base: Option<&Resource>, after: Option<&Resource>) {
         let (namespace_id, resource_uid) = ids(key);
-        let waited = |place| base.is_some_and(|base| base.line.contains_key(place));
-        let line = after.into_iter().flat_map(|after| &after.line);
+        let waited = |place| base.is_some_and(|base| base.wait_queue.contains_key(place));
+        let line = after.into_iter().flat_map(|after| &after.wait_queue);
         for (_, waiter) in line.filter(|(place, _)| !waited(*place)) {
             let Waiter { id: permit_id, .. } = **waiter;
             let waiter = JsonText::of(&**waiter);
             self.insert_waiters.push(WaiterRow { c, namespace_id, resource_uid, permit_id, waiter });
         }
-        let waits = |place| after.is_some_and(|after| after.line.contains_key(place));
-        for (_, waiter) in base.into_iter().flat_map(|base| &base.line).filter(|(place, _)| !waits(*place)) {
+        let waits = |place| after.is_some_and(|after| after.wait_queue.contains_key(place));
+        for (_, waiter) in base.into_iter().flat_map(|base| &base.wait_queue).filter(|(place, _)| !waits(*place)) {
             self.delete_waiters.push(permit_id(c, key, waiter.id));
         }
     }
@@ -143,8 +143,8 @@ impl Plan {
 }
 
 /// The amount of a claim as a ready stage has it. None: 1, or the whole resource.
-pub(in crate::store) fn stored_amount(claim: &Claim) -> Option<i64> {
-    (claim.amount > 1 && claim.mode != Some(Mode::Exclusive)).then_some(claim.amount)
+pub(in crate::store) fn stored_amount(claim: &PermitClaim) -> Option<i64> {
+    (claim.amount > 1 && claim.mode != Some(PermitMode::Exclusive)).then_some(claim.amount)
 }
 
 fn ids(key: ResourceKey) -> (i32, uuid::Uuid) {

@@ -2,7 +2,7 @@
 //! each change of a record writes all of them.
 
 use crate::domain::record::Field;
-use crate::domain::short::{IN_PLACE, Short};
+use crate::domain::short::Short;
 
 /// The largest number of digits of a version.
 const DIGITS: usize = 20;
@@ -16,7 +16,7 @@ pub fn text<'a>(
 ) -> String {
     let value = |field: &Field| if is_apart(field) { 0 } else { field.value.len() };
     let bytes = |(name, field): (&Short, &Field)| name.len() + value(field) + DIGITS + AROUND;
-    let mut text = Text { bytes: vec![0; fields.clone().map(bytes).sum::<usize>() + 2 + IN_PLACE], end: 0 };
+    let mut text = Text { bytes: vec![0; fields.clone().map(bytes).sum::<usize>() + 2], end: 0 };
     text.byte(b'{');
     for (i, (name, field)) in fields.enumerate() {
         if i > 0 {
@@ -28,7 +28,7 @@ pub fn text<'a>(
         text.number(field.version.unsigned_abs());
         if !is_apart(field) {
             text.byte(b',');
-            text.short(field.value.as_short());
+            text.put(field.value.as_str().as_bytes());
         }
         text.byte(b']');
     }
@@ -37,8 +37,7 @@ pub fn text<'a>(
     String::from_utf8(text.bytes).expect("it is made of texts")
 }
 
-/// A text of which `end` bytes are written. What stands in place is copied with the bytes behind it, as many as there always are, and
-/// then written over: a copy of a known length takes no call.
+/// A text of which `end` bytes are written.
 struct Text {
     bytes: Vec<u8>,
     end: usize,
@@ -55,16 +54,6 @@ impl Text {
         self.end += bytes.len();
     }
 
-    fn short(&mut self, text: &Short) {
-        match text.padded() {
-            Some((bytes, len)) => {
-                self.bytes[self.end..self.end + IN_PLACE].copy_from_slice(bytes);
-                self.end += len;
-            }
-            None => self.put(text.as_bytes()),
-        }
-    }
-
     /// A name as JSON; most need no escapes.
     fn name(&mut self, name: &Short) {
         if name.as_bytes().iter().any(|&b| b < 0x20 || b == b'"' || b == b'\\') {
@@ -73,7 +62,7 @@ impl Text {
             return self.put(name.as_bytes());
         }
         self.byte(b'"');
-        self.short(name);
+        self.put(name.as_bytes());
         self.byte(b'"');
     }
 

@@ -4,4 +4,5 @@ mod fields_text;
 pub(super) mod list;
 pub(super) mod load;
 mod queries;
+mod stored;
 mod write;

@@ -126,7 +126,7 @@ async fn stale_writer_gets_the_current_version() {
     };
     let received = refused(update(job.version).await, Code::Aborted, "VERSION_MISMATCH").metadata;
     assert_eq!(received["actual"], (job.version + 1).to_string());
-    assert_eq!(ok(update(job.version + 1).await).applied_job_version, job.version + 2);
+    assert_eq!(ok(update(job.version + 1).await).applied_version, job.version + 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -194,7 +194,9 @@ async fn a_field_is_required_if_and_only_if_its_absence_is_refused() {
                     refused_ones += 1;
                 }
                 None => {
-                    let is_bad = answer.as_ref().is_err_and(|status| reason(status).0 == "INVALID_FIELD");
+                    let is_bad = answer
+                        .as_ref()
+                        .is_err_and(|status| crate::trouble::load::reason(status).0 == "InvalidArgument INVALID_FIELD");
                     assert!(!is_bad, "{context}: {answer:?}");
                     accepted += 1;
                 }

@@ -175,7 +175,7 @@ async fn racing(apis: &[Api]) -> (usize, usize) {
                 ..Default::default()
             };
             match Answer::of(any(apis).workers().update_stage_progress(request).await) {
-                Answer::Done(answer) => accepted.push(answer.applied_version),
+                Answer::Done(answer) => accepted.push(answer.applied_job_version),
                 Answer::Refused(refusal) if refusal.reason == "LEASE_LOST" => break,
                 Answer::NotNow(reason) if reason == "CONFLICT" => {}
                 other => panic!("{other:?}"),

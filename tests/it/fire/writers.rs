@@ -93,7 +93,7 @@ async fn write_once(scene: &Scene, writer: usize, call: usize) {
                 ..Default::default()
             };
             match Answer::of(api.workers().update_stage_progress(request).await) {
-                Answer::Done(answer) => scene.ledger.applied(job, answer.applied_version, sent),
+                Answer::Done(answer) => scene.ledger.applied(job, answer.applied_job_version, sent),
                 other => scene.note(other.nothing()),
             }
         }

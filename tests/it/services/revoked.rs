@@ -30,7 +30,7 @@ async fn revoked_permit_is_lost_at_all_its_resources_and_granted_to_the_waiter()
         let received = ok(b.api.permits().revoke_permit(request.clone()).await);
         assert_eq!((received.applied, received.replayed), (true, replayed));
         let resource = received.resource.expect("the resource");
-        assert_eq!(resource.permits, 0);
+        assert_eq!(resource.permit_count, 0);
         let audited = &resource.revocations[0];
         assert_eq!((&*audited.requester, &*audited.reason), ("night shift", "its holder is stuck"));
         assert_eq!((audited.fencing_token, &*audited.holder), (stuck.grants[0].fencing_token, "worker"));

@@ -133,7 +133,7 @@ async fn repeat_after_a_restart_returns_the_current_job() {
     let server = Server::over(server.stop().await, |_| {}).await;
     let again = ok(server.api.workers().complete_stage(complete.clone()).await);
     assert!(again.replayed && again.applied && !first.replayed);
-    assert_eq!(again.applied_version, first.applied_version);
+    assert_eq!(again.applied_job_version, first.applied_job_version);
     assert_eq!(again.stage.expect("a stage").artifacts, complete.artifacts);
     let again = ok(server.api.jobs().submit_job(request.clone()).await);
     assert_eq!((again.replayed, again.applied_version), (true, 1));

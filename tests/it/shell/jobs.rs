@@ -97,12 +97,12 @@ async fn jobs_are_cancelled_and_retried() {
 async fn failures_are_one_line_and_an_exit_code() {
     let server = Server::start().await;
     let failed = async |arguments: &[&str], code| run(server.address, arguments).await.failed(code);
-    let missing = "error: NOT_FOUND / JOB_NOT_FOUND: there is no job \"nope\"";
+    let missing = "error: NOT_FOUND / JOB_NOT_FOUND: job \"nope\" does not exist";
     for verb in ["get", "watch", "cancel", "retry", "explain"] {
         assert_eq!(failed(&["job", verb, "nope"], 3).await, missing);
     }
     let elsewhere = failed(&["job", "list", "--namespace", "nope"], 3).await;
-    assert_eq!(elsewhere, "error: NOT_FOUND / NAMESPACE_NOT_FOUND: there is no namespace \"nope\"");
+    assert_eq!(elsewhere, "error: NOT_FOUND / NAMESPACE_NOT_FOUND: namespace \"nope\" does not exist");
     let submit =
         async |stages: &str, code| failed(&["job", "submit", "--kind", "film", "--stages", stages], code).await;
     let field = submit(r#"[{"name":"a"},{"name":"b","depends_on":["c"]}]"#, 3).await;

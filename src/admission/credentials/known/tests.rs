@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicI64;
 
 use super::*;
 use crate::domain::access::{NamespacePattern, RateLimits, Role, Roles};
-use crate::domain::credential::{Previous, Secret};
+use crate::domain::credential::{PreviousSecret, Secret};
 
 const OLD: [u8; 32] = [1; 32];
 const NEW: [u8; 32] = [2; 32];
@@ -86,7 +86,7 @@ fn with_secret(number: u64, secret: [u8; 32]) -> ApiKey {
 }
 
 fn rotated(number: u64, secret: [u8; 32], before: [u8; 32], until: i64) -> ApiKey {
-    let previous = Some(Previous { hash: hash(before), until: seconds(until) });
+    let previous = Some(PreviousSecret { hash: hash(before), until: seconds(until) });
     key(number, Proof::Secret { hash: hash(secret), previous })
 }
 

@@ -94,13 +94,13 @@ impl Database {
                 self.records.insert(key.clone(), after);
             }
         }
-        CommitOutcome::Applied(Committed { components: applied, told: None })
+        CommitOutcome::Applied(Committed { components: applied, clock: None })
     }
 
     /// The outcome of a group whose connection was lost. If it was not committed, it never will be.
     pub fn resolve(&mut self, group_id: Uuid) -> CommitOutcome {
         match self.groups.entry(group_id).or_insert(None) {
-            Some(components) => CommitOutcome::Applied(Committed { components: components.clone(), told: None }),
+            Some(components) => CommitOutcome::Applied(Committed { components: components.clone(), clock: None }),
             None => CommitOutcome::Conflict,
         }
     }

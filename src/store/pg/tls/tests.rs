@@ -4,8 +4,8 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{ServerName, UnixTime};
 
-use super::connection::Target;
 use super::*;
+use crate::store::pg::connection::Target;
 
 fn settings(sslmode: &str, sslrootcert: &str) -> Result<TlsSettings, String> {
     let some = |text: &str| Some(text.to_owned());

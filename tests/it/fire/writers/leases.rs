@@ -95,7 +95,7 @@ async fn work_on(scene: &Scene, lease: &proto::Lease, job: usize, floor: &Floor)
     let request = proto::UpdateStageProgressRequest { target: token(lease), progress: Some(0.5), ..Default::default() };
     if let Answer::Done(answer) = answer_of(scene, scene.api().workers().update_stage_progress(request).await) {
         assert!(answer.applied);
-        scene.ledger.applied(job, answer.applied_version, sent);
+        scene.ledger.applied(job, answer.applied_job_version, sent);
     }
     floor.leave(lease);
     let completes = rand::random_range(0..6) == 0;

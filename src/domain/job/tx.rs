@@ -1,4 +1,4 @@
-//! The workbench of one operation on one job: a private copy, what was touched, and what history shall say.
+//! The changes of one operation to one job: a private copy, the changed rows, and the event for history.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,37 +8,37 @@ use crate::domain::event::{EventKind, JobEvent, StageChange};
 use crate::domain::id::{Name, StageNo};
 use crate::domain::json::Document;
 use crate::domain::permit::ResourceKey;
-use crate::domain::stage::{Stage, StageState};
+use crate::domain::stage::{Stage, StagePhase, StageState};
 use crate::domain::time::Timestamp;
 
-/// What an edit, or several on one job, left for the database beside the job itself.
+/// Changes of one job, beside the job itself, for the database; of one or several transactions.
 #[derive(Clone, Debug, Default)]
-pub struct Changes {
-    /// Stages whose row changed.
+pub struct JobChanges {
+    /// Stages with a changed row.
     pub stages: BTreeSet<StageNo>,
-    /// Stages whose dependencies changed after their creation.
+    /// Stages with dependencies that changed after their creation.
     pub rewired: BTreeSet<StageNo>,
-    /// Stages whose lease was extended by a repeated delivery.
+    /// Stages with a lease that a repeated delivery extended.
     pub renewed: BTreeSet<StageNo>,
-    /// Ready stages that wait for a resource until they are woken; that alone is no new revision.
+    /// Ready stages that wait for a resource until they are woken. This alone makes no new revision.
     pub blocked: BTreeMap<StageNo, ResourceKey>,
-    /// Artifacts that were set, or removed by a new run.
+    /// Artifacts that were set. `None`: removed by a new run.
     pub artifacts: BTreeMap<StageNo, Option<Document>>,
-    /// Stages that were added again as something else.
+    /// Stages that were added again with another spec.
     pub renewed_specs: BTreeSet<StageNo>,
-    /// Inputs of new stages, and of those that were added again.
+    /// Inputs of new stages, and of stages that were added again. `None`: removed.
     pub inputs: BTreeMap<StageNo, Option<Document>>,
-    /// The payload of a new job.
+    /// Payload of a new job.
     pub payload: Option<Document>,
-    /// A result that was set, or removed by a new run.
+    /// Result that was set. `Some(None)`: removed by a new run. `None`: unchanged.
     pub result: Option<Option<Document>>,
-    /// History, one per revision in which a state changed.
+    /// Events, one per revision in which a state changed.
     pub events: Vec<JobEvent>,
 }
 
-impl Changes {
-    /// Adds those of a later edit of the same job.
-    pub fn absorb(&mut self, later: Changes) {
+impl JobChanges {
+    /// Adds the changes of a later transaction on the same job.
+    pub fn merge(&mut self, later: JobChanges) {
         self.stages.extend(later.stages);
         self.rewired.extend(later.rewired);
         self.renewed.extend(later.renewed);
@@ -52,50 +52,51 @@ impl Changes {
     }
 }
 
-/// One operation's changes to one job. Dropped, it leaves no trace.
+/// Transaction of one operation on one job. Dropping it discards the changes.
 #[derive(Debug)]
-pub struct Edit {
-    /// The job as changed so far; its revision is already the one it will have.
+pub struct JobTx {
+    /// Job with the changes so far. Its revision is already the new one.
     pub job: Job,
-    /// When, for what is kept: never before the job's creation.
+    /// Time of the change, for stored times and history: never before the job's create time.
     pub now: Timestamp,
-    /// The database's clock, from which what is to come is counted. It may have stepped back since the job's creation.
+    /// Database clock, from which timers are set. It may have stepped back since the job's creation.
     pub clock: Timestamp,
     base: Arc<Job>,
-    changes: Changes,
+    changes: JobChanges,
     touched: bool,
     kind: Option<EventKind>,
     worker_id: Option<Name>,
 }
 
-impl Edit {
-    /// Begins to change a job at a moment; that of its creation, where that is later. Servers know the database's clock by lower bounds,
-    /// so one may be behind that which created the job; but history that is older than the job counts as an earlier job's.
+impl JobTx {
+    /// Starts a transaction at `now`, or at the job's create time if that is later. Servers know lower bounds of the database clock, so
+    /// this server may be behind the one that created the job; but history before the create time would count as that of an earlier job
+    /// with the same id.
     pub fn begin(base: Arc<Job>, now: Timestamp) -> Self {
         let mut job = Job::clone(&base);
         let (now, clock) = (now.max(job.meta.create_time), now);
         job.revision += 1;
-        Self { job, now, clock, base, changes: Changes::default(), touched: false, kind: None, worker_id: None }
+        Self { job, now, clock, base, changes: JobChanges::default(), touched: false, kind: None, worker_id: None }
     }
 
-    /// Says what history shall call this; the first word stands.
-    pub(super) fn record(&mut self, kind: EventKind) {
+    /// Sets the kind of the event for history. The first call counts.
+    pub(super) fn record_event(&mut self, kind: EventKind) {
         self.touched = true;
         self.kind.get_or_insert(kind);
     }
 
-    /// Says that the worker who holds a stage did it.
-    pub(super) fn by_holder(&mut self, no: StageNo) {
+    /// Sets the worker of the event to the one that holds the stage.
+    pub(super) fn record_worker(&mut self, no: StageNo) {
         self.worker_id = self.job.stages[no].lease().map(|lease| lease.worker_id.clone());
     }
 
     /// Marks the job's own row as changed.
-    pub(super) fn touch(&mut self) {
+    pub(super) fn mark_changed(&mut self) {
         self.touched = true;
     }
 
-    /// Changes a stage; its version grows with the first change of this edit.
-    pub(super) fn alter(&mut self, no: StageNo, change: impl FnOnce(&mut Stage)) {
+    /// Changes a stage. The first change in this transaction increments its version.
+    pub(super) fn update_stage(&mut self, no: StageNo, change: impl FnOnce(&mut Stage)) {
         self.touched = true;
         let revision = self.job.revision;
         let first = self.changes.stages.insert(no);
@@ -109,34 +110,35 @@ impl Edit {
         self.job.tally.add(stage);
     }
 
-    /// Puts a stage into a state.
-    pub(super) fn enter(&mut self, no: StageNo, state: StageState) {
+    /// Sets the state of a stage.
+    pub(super) fn set_stage_state(&mut self, no: StageNo, state: StageState) {
+        debug_assert!(!self.job.stages[no].phase().is_terminal(), "a stage that ended changes only by starting over");
         let now = self.now;
-        self.alter(no, |stage| {
+        self.update_stage(no, |stage| {
             stage.end_time = state.phase().is_terminal().then_some(now);
             stage.state = state;
         });
     }
 
-    pub(super) fn changes(&mut self) -> &mut Changes {
+    pub(super) fn changes(&mut self) -> &mut JobChanges {
         &mut self.changes
     }
 
-    /// Stages of attempts that held permits and have changed: as they were, and as they are now.
-    pub fn with_permits(&self) -> impl Iterator<Item = (&Stage, &Stage)> {
+    /// Changed stages with an attempt that held permits: before and after this transaction.
+    pub fn stages_with_permits(&self) -> impl Iterator<Item = (&Stage, &Stage)> {
         let both = |no: &StageNo| Some((&**self.base.stages.get(*no)?, &self.job.stages[*no]));
         self.changes.stages.iter().filter_map(both).filter(|(was, _)| !was.permits().is_empty())
     }
 
-    /// Ends the edit: the job, and what else is to be stored; `None` if nothing changed.
-    pub fn finish(mut self) -> Option<(Arc<Job>, Changes)> {
+    /// Ends the transaction. Returns the job and the changes to store. `None`: nothing changed.
+    pub fn finish(mut self) -> Option<(Arc<Job>, JobChanges)> {
         if !self.touched {
             self.job.revision = self.base.revision;
             let is_blocked = !self.changes.blocked.is_empty();
             return is_blocked.then(|| (Arc::new(self.job), self.changes));
         }
         if self.job.state.is_active() {
-            // A high-water mark: a stage that is tried again, or a new one, does not set the job back.
+            // Progress of a job does not decrease: neither a retried stage nor a new one lowers it.
             self.job.progress = self.job.progress.max(self.job.tally.progress());
         } else if self.job.state == JobState::Succeeded {
             self.job.progress = 1.0;
@@ -145,7 +147,33 @@ impl Edit {
             let event = self.event(kind);
             self.changes.events.push(event);
         }
+        if cfg!(debug_assertions) {
+            self.check_invariants();
+        }
         Some((Arc::new(self.job), self.changes))
+    }
+
+    /// Panics if a decision broke an invariant of the job or of a changed stage. Only for debug builds. Its cost depends on the changed stages,
+    /// not on all of them.
+    fn check_invariants(&self) {
+        let (job, base) = (&self.job, &self.base);
+        assert_eq!(job.revision, base.revision + 1, "a transaction makes one revision");
+        assert_eq!(job.tally.total() as usize, job.stages.len(), "the tally counts every stage once");
+        assert!(!job.state.is_terminal() || job.tally.open() == 0, "an ended job has no open stage");
+        if job.run == base.run {
+            assert!(job.progress >= base.progress, "progress does not decrease within a run");
+            assert!(!base.state.is_terminal() || job.state == base.state, "an ended run keeps its state");
+        }
+        for &no in &self.changes.stages {
+            let (stage, before) = (&job.stages[no], base.stages.get(no));
+            assert_eq!(stage.version, before.map_or(0, |before| before.version) + 1, "a change makes one version");
+            assert!(
+                before.is_none_or(|before| before.fencing_token <= stage.fencing_token),
+                "fencing tokens only grow"
+            );
+            assert_eq!(stage.pending, job.pending_of(stage), "pending counts the open dependencies");
+            assert!(stage.phase() != StagePhase::Ready || stage.pending == 0, "a ready stage has no open dependency");
+        }
     }
 
     fn event(&self, kind: EventKind) -> JobEvent {

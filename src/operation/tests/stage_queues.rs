@@ -5,15 +5,15 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::bench::Bench;
-use super::build::{NAMESPACE, Wish, key, secs, stage};
+use super::build::{BuildStage, NAMESPACE, key, secs, stage};
 use crate::domain::id::StageNo;
-use crate::domain::permit::line::{StagePlace, Wake};
-use crate::domain::permit::{Claim, Outcome as Use, PermitToken, ResourceKey};
+use crate::domain::permit::wait_queue::{StageWaiters, StageWakeUp};
+use crate::domain::permit::{PermitClaim, PermitOutcome, PermitToken, ResourceKey};
 use crate::operation::control_job::Control;
 use crate::operation::permits::PermitReply;
 use crate::operation::permits::acquire::AcquirePermit;
 use crate::operation::permits::release::ReleasePermit;
-use crate::operation::permits::wake::{ClearStages, LeadLine, WakeResource};
+use crate::operation::permits::wake::{ClearStages, SyncStageHead, WakeResource};
 
 fn lock() -> ResourceKey {
     ResourceKey::of(NAMESPACE, "lock")
@@ -21,7 +21,7 @@ fn lock() -> ResourceKey {
 
 /// A job of stages that each need the lock.
 fn bench(stages: usize) -> Bench {
-    let claim = Claim { resource: "lock".into(), amount: 1, mode: None };
+    let claim = PermitClaim { resource: "lock".into(), amount: 1, mode: None };
     let needs = |i: usize| stage(&format!("s{i}")).spec(|spec| spec.permits = vec![claim.clone()]);
     Bench::with((0..stages).map(needs).collect())
 }
@@ -35,7 +35,7 @@ fn ask(bench: &mut Bench, caller: u128, wait: Duration) -> PermitReply {
     let acquire = AcquirePermit {
         namespace: NAMESPACE,
         id: permit(caller),
-        claims: vec![Claim { resource: "lock".into(), amount: 1, mode: None }],
+        claims: vec![PermitClaim { resource: "lock".into(), amount: 1, mode: None }],
         ttl: secs(600),
         wait,
         holder: "caller".into(),
@@ -48,15 +48,15 @@ fn ask(bench: &mut Bench, caller: u128, wait: Duration) -> PermitReply {
 
 fn release(bench: &mut Bench, caller: u128) {
     let token = PermitToken { namespace: NAMESPACE, resource: lock().uid, id: permit(caller) };
-    let release = ReleasePermit { namespace: NAMESPACE, token, outcome: Use::default(), request: None };
+    let release = ReleasePermit { namespace: NAMESPACE, token, outcome: PermitOutcome::default(), request: None };
     assert!(bench.run(&release).expect("held").applied);
 }
 
-fn place(bench: &Bench) -> Option<StagePlace> {
+fn place(bench: &Bench) -> Option<StageWaiters> {
     bench.resource(lock()).and_then(|resource| resource.state.stages)
 }
 
-fn wake_of(bench: &Bench) -> Wake {
+fn wake_of(bench: &Bench) -> StageWakeUp {
     place(bench).expect("a place").wake
 }
 
@@ -69,27 +69,27 @@ fn is_leased(bench: &mut Bench, no: StageNo) -> bool {
 }
 
 #[test]
-fn stages_that_wait_change_nothing_until_there_is_room() {
+fn waiting_stages_write_nothing_until_there_is_headroom() {
     let mut bench = bench(2);
     ask(&mut bench, 1, Duration::ZERO);
     assert!(!is_leased(&mut bench, 0));
     let version = bench.resource(lock()).expect("there").version;
-    assert_eq!(wake_of(&bench), Wake::None);
+    assert_eq!(wake_of(&bench), StageWakeUp::None);
     // Another one that waits is no change, nor is the passing of time.
     assert!(!is_leased(&mut bench, 1));
     bench.pass(secs(4));
     assert!(!due(&mut bench, false));
     assert_eq!(bench.resource(lock()).expect("there").version, version);
     release(&mut bench, 1);
-    assert_eq!(wake_of(&bench), Wake::Woken { until: bench.now.after(secs(2)) });
-    // Nobody else comes before a worker had the time to take one.
+    assert_eq!(wake_of(&bench), StageWakeUp::Woken { until: bench.now.after(secs(2)) });
+    // No other waiter is served before a worker had time to take one.
     assert!(matches!(ask(&mut bench, 2, Duration::ZERO), PermitReply::Denied(_)));
     assert!(is_leased(&mut bench, 0));
-    assert_eq!(wake_of(&bench), Wake::None, "the next is woken when there is room again");
+    assert_eq!(wake_of(&bench), StageWakeUp::None, "the next is woken when there is room again");
 }
 
 #[test]
-fn stages_that_no_worker_takes_are_idle_and_hold_up_nobody() {
+fn woken_stages_without_workers_become_idle_and_block_no_waiter() {
     let mut bench = bench(1);
     ask(&mut bench, 1, Duration::ZERO);
     assert!(!is_leased(&mut bench, 0));
@@ -99,22 +99,22 @@ fn stages_that_no_worker_takes_are_idle_and_hold_up_nobody() {
     assert_eq!(bench.resource(lock()).expect("there").wakes_at(bench.now), Some(until));
     bench.pass(secs(2));
     assert!(due(&mut bench, false));
-    assert_eq!(wake_of(&bench), Wake::Idle);
+    assert_eq!(wake_of(&bench), StageWakeUp::Idle);
     assert!(place(&bench).expect("a place").every_queue_until.is_some());
     assert_eq!(bench.resource(lock()).expect("there").held(), 1, "the caller behind has it");
     release(&mut bench, 2);
-    assert_eq!(wake_of(&bench), Wake::Idle, "they can be picked already");
+    assert_eq!(wake_of(&bench), StageWakeUp::Idle, "they can be picked already");
     assert_eq!(bench.resource(lock()).expect("there").wakes_at(bench.now), None, "nothing is to come");
     assert!(matches!(ask(&mut bench, 3, Duration::ZERO), PermitReply::Granted(_)));
     // A worker comes, and it waits again.
     assert!(!is_leased(&mut bench, 0));
-    assert_eq!(wake_of(&bench), Wake::None);
+    assert_eq!(wake_of(&bench), StageWakeUp::None);
     release(&mut bench, 3);
     assert!(is_leased(&mut bench, 0));
 }
 
 #[test]
-fn a_place_at_which_nobody_is_left_is_given_up() {
+fn an_entry_without_stages_is_removed() {
     let mut bench = bench(1);
     ask(&mut bench, 1, Duration::ZERO);
     assert!(!is_leased(&mut bench, 0));
@@ -122,9 +122,9 @@ fn a_place_at_which_nobody_is_left_is_given_up() {
     // Where others wait behind it, it is looked at after a while.
     assert_eq!(ask(&mut bench, 2, secs(60)), PermitReply::Waiting);
     bench.pass(secs(30));
-    assert_eq!(bench.resource(lock()).expect("there").wakes_at(seen.seen), Some(seen.check_at()));
+    assert_eq!(bench.resource(lock()).expect("there").wakes_at(seen.seen), Some(seen.recheck_at()));
     assert!(due(&mut bench, false));
-    assert_eq!(place(&bench).expect("a place"), StagePlace { seen: bench.now, ..seen });
+    assert_eq!(place(&bench).expect("a place"), StageWaiters { seen: bench.now, ..seen });
     let clear = |arrival| ClearStages { key: lock(), arrival };
     assert!(!bench.run(&clear(bench.now)).expect("never refused").applied, "that of another time stays");
     assert!(bench.run(&clear(seen.arrival)).expect("never refused").applied);
@@ -132,23 +132,23 @@ fn a_place_at_which_nobody_is_left_is_given_up() {
 }
 
 #[test]
-fn an_alarm_that_was_stored_for_nothing_is_moved_on_once() {
+fn an_outdated_stored_timer_is_rewritten_once() {
     let mut bench = bench(1);
     ask(&mut bench, 1, Duration::ZERO);
     assert!(!is_leased(&mut bench, 0));
-    assert!(due(&mut bench, true), "its alarm is stored anew");
+    assert!(due(&mut bench, true), "its timer is stored again");
     bench.pass(secs(700));
     // Now it is due: the holder is late, and somebody waits.
     assert!(due(&mut bench, false));
-    assert!(matches!(wake_of(&bench), Wake::Woken { .. }));
+    assert!(matches!(wake_of(&bench), StageWakeUp::Woken { .. }));
 }
 
 #[test]
-fn the_place_follows_the_stage_at_the_head() {
+fn the_entry_of_stages_follows_the_stage_at_the_head() {
     let mut bench = bench(2);
     ask(&mut bench, 1, Duration::ZERO);
     assert!(!is_leased(&mut bench, 0));
-    let lead = LeadLine { key: lock(), job: key(), stage_no: 1 };
+    let lead = SyncStageHead { key: lock(), job: key(), stage_no: 1 };
     assert!(!bench.run(&lead).expect("never refused").applied, "it asks for the same");
     bench.control(Control::Update { priority: Some(7), labels: None, context: Vec::new() }).expect("it can be changed");
     assert!(bench.run(&lead).expect("never refused").applied);

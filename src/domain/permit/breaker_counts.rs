@@ -1,4 +1,4 @@
-//! What a closed breaker counts: failures in a row, calls of the last while, and who failed.
+//! Counts of a closed breaker: consecutive failures, calls in a sliding window, and the reporters of failures.
 
 use std::time::Duration;
 
@@ -8,29 +8,29 @@ use super::breaker::is_zero;
 use super::policy::BreakerPolicy;
 use crate::domain::time::Timestamp;
 
-/// How many slots a window is divided into.
+/// Number of slots that a window is divided into.
 const SLOTS: u64 = 10;
-/// How many failing reporters are remembered, which bounds `min_reporters`.
+/// Maximum number of remembered reporters, which bounds `min_reporters`.
 const MOST_REPORTERS: usize = 16;
 
-/// The counts. Those of the window are kept only where the policy has a share of failures.
+/// Counts since the breaker closed. Those of the window are kept only if the policy has a failure ratio.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Tally {
+pub(super) struct BreakerCounts {
     /// Failures since the last success.
     #[serde(rename = "n", default, skip_serializing_if = "is_zero")]
     streak: u32,
-    /// Counts of the window, oldest first: at most `SLOTS`.
+    /// Slots of the window, oldest first, at most `SLOTS`.
     #[serde(rename = "w", default, skip_serializing_if = "Vec::is_empty")]
-    slots: Vec<Slot>,
-    /// Who failed in the streak or in the window: at most `MOST_REPORTERS`, those who failed last.
+    slots: Vec<WindowSlot>,
+    /// Reporters of failures in the streak or in the window: the latest `MOST_REPORTERS`.
     #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
-    reporters: Vec<Reporter>,
+    reporters: Vec<FailedReporter>,
 }
 
-/// The calls of a tenth of the window.
+/// Calls of a tenth of the window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Slot {
-    /// The end of its first call.
+struct WindowSlot {
+    /// End of the first call in the slot.
     #[serde(rename = "t")]
     at: Timestamp,
     #[serde(rename = "o", default, skip_serializing_if = "is_zero")]
@@ -40,20 +40,20 @@ struct Slot {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Reporter {
-    /// The caller's hash of it.
+struct FailedReporter {
+    /// Hash of the reporter's name.
     #[serde(rename = "h")]
     hash: u64,
-    /// Its last failure.
+    /// Time of its last failure.
     #[serde(rename = "t")]
     at: Timestamp,
-    /// Whether it failed since the last success.
+    /// Whether it reported a failure since the last success.
     #[serde(rename = "s", default, skip_serializing_if = "std::ops::Not::not")]
     in_streak: bool,
 }
 
-impl Tally {
-    /// Counts a call that answered or failed.
+impl BreakerCounts {
+    /// Counts a call that succeeded or failed.
     pub(super) fn note(&mut self, policy: &BreakerPolicy, failed: bool, reporter: u64, now: Timestamp) {
         if failed {
             self.streak = self.streak.saturating_add(1);
@@ -69,7 +69,7 @@ impl Tally {
         self.reporters.retain(|known| known.in_streak || (policy.failure_ratio.is_some() && known.at > since));
     }
 
-    /// Whether there is enough of failures, and from enough reporters.
+    /// Whether the breaker has to open: enough failures from enough reporters.
     pub(super) fn opens(&self, policy: &BreakerPolicy, now: Timestamp) -> bool {
         let quorum = usize::try_from(policy.min_reporters).unwrap_or(MOST_REPORTERS).clamp(1, MOST_REPORTERS);
         let in_row = policy.failure_threshold > 0
@@ -78,7 +78,7 @@ impl Tally {
         in_row || policy.failure_ratio.is_some_and(|ratio| self.exceeds(policy, ratio, quorum, now))
     }
 
-    /// Forgets what the new policy has no use for.
+    /// Drops counts that the new policy does not use.
     pub(super) fn adopt(&mut self, new: &BreakerPolicy) {
         if new.failure_ratio.is_none() {
             self.slots.clear();
@@ -86,7 +86,7 @@ impl Tally {
         }
     }
 
-    /// The clock stepped back: all calls were earlier.
+    /// Moves all times back by a step of the clock.
     pub(super) fn step_back(&mut self, by: Duration) {
         for at in
             self.slots.iter_mut().map(|slot| &mut slot.at).chain(self.reporters.iter_mut().map(|known| &mut known.at))
@@ -102,7 +102,7 @@ impl Tally {
             calls += u64::from(slot.ok) + u64::from(slot.failed);
             failures += u64::from(slot.failed);
         }
-        // A ratio that is not a number exceeds nothing. Counts are far below what a float holds exactly.
+        // A ratio of NaN is never exceeded. Counts are far below 2^53, so they are exact as floats.
         failures > 0
             && calls >= u64::from(policy.min_calls)
             && failures as f64 >= ratio * calls as f64
@@ -116,13 +116,13 @@ impl Tally {
             return;
         }
         if self.reporters.len() >= MOST_REPORTERS {
-            // Who is in the streak failed after all others did, and by that many the quorum is reached anyway.
+            // Reporters in the streak are replaced last: they failed after all others, and so many of them reach any quorum.
             let oldest = self.reporters.iter().enumerate().min_by_key(|(_, known)| (known.in_streak, known.at));
             if let Some((oldest, _)) = oldest {
                 self.reporters.swap_remove(oldest);
             }
         }
-        self.reporters.push(Reporter { hash, at: now, in_streak: true });
+        self.reporters.push(FailedReporter { hash, at: now, in_streak: true });
     }
 
     fn note_in_window(&mut self, policy: &BreakerPolicy, failed: bool, now: Timestamp) {
@@ -130,10 +130,10 @@ impl Tally {
         self.slots.retain(|slot| slot.at > since);
         // Rounded up, so that no more than `SLOTS` begin within a window.
         let width = Duration::from_micros(window_micros(policy).div_ceil(SLOTS));
-        // By a clock that went back, the last slot goes on.
+        // If the clock stepped back, the last slot is used.
         let fits = self.slots.last().is_some_and(|slot| now < slot.at.after(width));
         if !fits {
-            self.slots.push(Slot { at: now, ok: 0, failed: 0 });
+            self.slots.push(WindowSlot { at: now, ok: 0, failed: 0 });
         }
         if let Some(slot) = self.slots.last_mut() {
             let count = if failed { &mut slot.failed } else { &mut slot.ok };
@@ -146,7 +146,7 @@ fn window_micros(policy: &BreakerPolicy) -> u64 {
     u64::try_from(policy.window.as_micros()).unwrap_or(u64::MAX).max(1)
 }
 
-/// What happened then or earlier is out of the window.
+/// Begin of the window: calls at this time or earlier are outside of it.
 fn window_begin(policy: &BreakerPolicy, now: Timestamp) -> Timestamp {
     Timestamp(now.0.saturating_sub(i64::try_from(window_micros(policy)).unwrap_or(i64::MAX)))
 }
