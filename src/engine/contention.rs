@@ -12,6 +12,7 @@ use foldhash::HashMap;
 use tokio::time::Instant;
 
 use crate::domain::job::Job;
+use crate::error::Error;
 use crate::operation::overlay::{Key, match_key};
 use crate::store::aggregate::Stored;
 use crate::store::commit::CommitMode;
@@ -148,6 +149,23 @@ impl Contention {
     /// them there.
     pub fn set_tables(&self, tables: &[Tables]) {
         self.tables.store(tables.iter().fold(0, |bits, tables| bits | *tables as u8), Ordering::Relaxed);
+    }
+
+    /// Notes that a group was written, so that no other session holds the table that every group is written to.
+    pub fn note_write(&self) {
+        if self.stops_all_writes() {
+            self.tables.fetch_and(!(Tables::WriteGroups as u8), Ordering::Relaxed);
+        }
+    }
+
+    /// The error for operations that met a lock or another writer in each round.
+    pub fn error(&self) -> Error {
+        if self.stops_all_writes() { Error::StoreReadOnly } else { Error::Conflict }
+    }
+
+    /// Whether another session holds the table that every group is written to.
+    fn stops_all_writes(&self) -> bool {
+        self.tables.load(Ordering::Relaxed) & Tables::WriteGroups as u8 != 0
     }
 
     /// Whether another session holds a table; false is usual.

@@ -127,7 +127,10 @@ impl Lane {
             | CommitOutcome::Failed(_) => {}
         }
         match &outcome {
-            CommitOutcome::Applied(_) if round.writes() => self.shared.last_write.succeeded(),
+            CommitOutcome::Applied(_) if round.writes() => {
+                self.shared.last_write.succeeded();
+                self.shared.contention.note_write();
+            }
             CommitOutcome::Failed(_) | CommitOutcome::Indeterminate => self.shared.last_write.failed(),
             CommitOutcome::Applied(_)
             | CommitOutcome::Conflict

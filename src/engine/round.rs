@@ -126,7 +126,7 @@ impl Round {
             CommitOutcome::Conflict | CommitOutcome::Blocked => {
                 shared.contention.note_other_writer();
                 let stale = self.forget(shared, |_| true);
-                retry(self.into_group(), stale, &Error::Conflict)
+                retry(self.into_group(), stale, &shared.contention.error())
             }
             CommitOutcome::InvalidData(what) => self.bisect(shared, &what),
             CommitOutcome::Failed(error) => self.fail(shared, &error),

@@ -20,6 +20,8 @@ pub enum Tables {
     Credentials = 32,
     /// Entries of the audit log.
     AuditLog = 64,
+    /// The outcomes of groups, which every commit writes.
+    WriteGroups = 128,
 }
 
 impl Tables {
@@ -34,6 +36,7 @@ impl Tables {
             "namespaces" => Some(Self::Namespaces),
             "key_ring" | "api_keys" => Some(Self::Credentials),
             "audit_events" => Some(Self::AuditLog),
+            "write_groups" => Some(Self::WriteGroups),
             _ => None,
         }
     }

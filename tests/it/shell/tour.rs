@@ -2,20 +2,21 @@
 //!
 //! Only places and ports are other ones, and each `…` is the token that an earlier answer gave.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
-use crate::harness::{PATIENCE, unique};
+use crate::harness::PATIENCE;
 
-const README: &str = include_str!("../../../README.md");
-const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_interlock");
 
+/// A server makes a Postgres first, which takes long on a busy machine.
+const STARTUP: Duration = Duration::from_secs(120);
 /// What README calls the places of a test.
 const README_PROGRAM: &str = "target/debug/interlock";
 const README_DATA: &str = "/var/lib/interlock/data";
@@ -25,9 +26,15 @@ const README_ADDRESS: &str = "127.0.0.1:50051";
 /// Methods whose calls go on until the caller ends them.
 const STREAMS: [&str; 3] = ["JobService/WatchJob", "JobService/WatchJobs", "RecordService/WatchRecords"];
 
+/// A document of the repository. Read when the test runs, so that changing it builds nothing.
+fn document(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("a document")
+}
+
 /// The shell blocks of the tour: how to begin with TLS and a key, and the tour itself.
 fn blocks() -> (String, String) {
-    let (_, section) = README.split_once("## Five minutes with grpcurl\n").expect("README has the tour");
+    let readme = document("README.md");
+    let (_, section) = readme.split_once("## Five minutes with grpcurl\n").expect("README has the tour");
     let (section, _) = section.split_once("\n## ").expect("a section follows");
     let mut blocks = section.split("```sh\n").skip(1).map(|rest| rest.split_once("```").expect("an end").0.to_owned());
     let both = (blocks.next().expect("the first block"), blocks.next().expect("the second block"));
@@ -58,10 +65,11 @@ fn replaced(text: &str, from: &str, to: &str) -> String {
     text.replace(from, to)
 }
 
-/// `interlock dev` over a data directory of its own; both go with the test.
+/// `interlock dev --ephemeral`, whose data goes with it.
 struct Dev {
     child: Child,
-    directory: PathBuf,
+    /// The data directory.
+    data: String,
     address: String,
     /// The commands that it suggests.
     suggestions: Vec<String>,
@@ -73,12 +81,10 @@ struct Dev {
 impl Dev {
     /// Starts it with README's flags.
     async fn start(flags: &[&str]) -> Dev {
-        let directory = std::env::temp_dir().join(format!("interlock-tour-{}", unique()));
         let mut child = Command::new(PROGRAM)
             .arg("dev")
             .args(flags)
-            .args(["--listen", "127.0.0.1:0", "--metrics-listen", "off", "--data-dir"])
-            .arg(directory.join("data"))
+            .args(["--ephemeral", "--listen", "127.0.0.1:0", "--metrics-listen", "off"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -88,7 +94,7 @@ impl Dev {
         let mut lines = Vec::new();
         while !lines.iter().any(|line: &String| line.starts_with("Ctrl-C")) {
             let mut line = String::new();
-            let read = tokio::time::timeout(PATIENCE, stdout.read_line(&mut line)).await.expect("a banner in time");
+            let read = tokio::time::timeout(STARTUP, stdout.read_line(&mut line)).await.expect("a banner in time");
             assert_ne!(read.expect("text"), 0, "the program ended: {lines:?}");
             lines.push(line.trim().to_owned());
         }
@@ -97,23 +103,20 @@ impl Dev {
             address: after("listening on ").expect("the line for programs"),
             authority: after("trust  "),
             suggestions: lines.iter().filter(|line| line.starts_with("grpcurl ")).cloned().collect(),
+            data: after("data   ")
+                .and_then(|line| Some(line.split_once(" (")?.0.to_owned()))
+                .expect("its data directory"),
             child,
-            directory,
             _stdout: stdout,
         }
     }
 
-    fn data(&self) -> PathBuf {
-        self.directory.join("data")
-    }
-
-    /// Drains it, and removes its data.
+    /// Drains it.
     async fn stop(mut self) {
         let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         kill_process(pid.expect("it runs"), Signal::TERM).expect("it runs");
         let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends in time");
         assert!(status.expect("its status").success());
-        std::fs::remove_dir_all(&self.directory).expect("our own");
     }
 }
 
@@ -254,14 +257,15 @@ async fn tour_of_readme_works_over_tls_with_a_key() {
     let flags = start.strip_prefix(&format!("{README_PROGRAM} dev ")).expect("README starts a server").split(' ');
     let dev = Dev::start(&flags.collect::<Vec<_>>()).await;
     let authority = dev.authority.clone().expect("its output says where ca.pem is");
-    let key = replaced(&replaced(key, README_PROGRAM, PROGRAM), README_DATA, &dev.data().to_string_lossy());
+    let key = replaced(&replaced(key, README_PROGRAM, PROGRAM), README_DATA, &dev.data);
     let key = Shell::new(key, &dev).run("echo \"$KEY\"").await;
     let alias = replaced(alias, README_AUTHORITY, &authority);
     let mut shell = Shell::new(format!("KEY='{}'\n{alias}", key.trim()), &dev);
     walk(&mut shell, &commands(&tour)[1..]).await;
 
     // The call without reflection that the operator's page has.
-    let (_, call) = OPERATIONS.split_once("\ngrpcurl -cacert ca.pem").expect("the page calls grpcurl");
+    let operations = document("docs/operations.md");
+    let (_, call) = operations.split_once("\ngrpcurl -cacert ca.pem").expect("the page calls grpcurl");
     let (call, _) = call.split_once("   #").expect("a remark behind it");
     let call = replaced(call, "interlock.example.com:50051", &dev.address);
     let command = format!("INTERLOCK_API_KEY='{}'; grpcurl -cacert {authority}{call}", key.trim());

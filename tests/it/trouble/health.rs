@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use interlock::dev::Durability;
+use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use super::load::health;
@@ -20,6 +21,8 @@ async fn server_without_writes_is_not_serving() {
     let foreign = sql(server.database.url()).await;
     foreign.batch_execute("BEGIN; LOCK TABLE write_groups IN SHARE MODE").await.expect("a lock");
     becomes(&server.api, ServingStatus::NotServing).await;
+    let submit = server.api.jobs().submit_job(new_job("meanwhile", vec![new_stage("s")])).await;
+    refused(submit, Code::Unavailable, "STORE_UNAVAILABLE");
     foreign.batch_execute("ROLLBACK").await.expect("no lock");
     becomes(&server.api, ServingStatus::Serving).await;
     server.api.submit(new_job("after", vec![new_stage("s")])).await;
