@@ -15,6 +15,8 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 CLIENT := clients/python
 TYPESCRIPT := clients/typescript
 GO_CLIENT := clients/go
+# README's tour is walked with it.
+GRPCURL := $(TARGET_DIR)/tools/grpcurl
 comma := ,
 # Places where tests crash the server. Everything here that is not `run` and `bench` is built with them, so that it is built once.
 FAILPOINTS := --features failpoints
@@ -47,18 +49,21 @@ bench-startup: rust postgres $(VENV)/ready
 	cargo build --quiet --release
 	PYTHONPATH=$(CLIENT) $(VENV)/bin/python tests/startup.py $(TARGET_DIR)/release/interlock
 
-deps: rust postgres poolers media $(VENV)/ready proto/lint/node_modules/.ready $(TYPESCRIPT)/node_modules/.ready
+deps: rust postgres poolers $(GRPCURL) media $(VENV)/ready proto/lint/node_modules/.ready $(TYPESCRIPT)/node_modules/.ready
 
 rust-check: rust
 	cargo fmt --check
 	cargo clippy --quiet --all-targets $(FAILPOINTS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --document-private-items $(FAILPOINTS)
 
-rust-test: rust postgres poolers
+rust-test: rust postgres poolers $(GRPCURL)
 	cargo test --quiet $(FAILPOINTS)
 
 proto-check: proto/lint/node_modules/.ready
 	cd proto/lint && npm run --silent lint
+	@tag=$$(git describe --tags --abbrev=0 2>/dev/null) || { echo "no tag to compare the protos with"; exit 0; }; \
+	repository=$$(git rev-parse --path-format=absolute --git-common-dir); \
+	cd proto/lint && npm run --silent breaking -- --against "$$repository#tag=$$tag,subdir=proto"
 
 python-check: $(VENV)/ready
 	cd $(CLIENT) && $(CURDIR)/$(VENV)/bin/ruff format --quiet --check . && $(CURDIR)/$(VENV)/bin/ruff check --quiet .
@@ -120,6 +125,10 @@ node:
 
 go:
 	@command -v go >/dev/null || { echo "Go is missing, for its client: https://go.dev/dl"; exit 1; }
+
+$(GRPCURL): | go
+	@echo "installing grpcurl, for the test of README's tour"
+	GOBIN=$(abspath $(@D)) go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
 
 $(VENV)/installed: $(CLIENT)/requirements.txt | python
 	$(PYTHON) -m venv $(VENV)

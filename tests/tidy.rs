@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "tidy/circles.rs"]
+mod circles;
+
 /// Lines a file may have: one room.
 const MAX_LINES: usize = 400;
 
@@ -34,8 +37,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("admission", &["figures", "domain", "proto", "spans"]),
     ("rpc", &["admission", "task", "operation", "engine", "feed", "store", "figures", "domain", "proto", "error"]),
     ("task", &["operation", "engine", "feed", "store", "figures", "domain", "error"]),
-    // Operations and the engine know each other: one decides, the other brings the world.
-    ("operation", &["engine", "domain"]),
+    ("operation", &["domain"]),
     ("engine", &["operation", "feed", "store", "figures", "domain", "error", "failpoint", "spans"]),
     ("feed", &["store", "figures", "domain", "error"]),
     ("store", &["figures", "domain", "error", "failpoint"]),
@@ -50,6 +52,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("codec", &[]),
     ("proto", &["codec"]),
 ];
+
+/// Rooms that still have circles of more than two files. None is added; one that has none any more is taken out.
+const HAVE_CIRCLES: &[&str] = &["bench", "cli", "domain", "engine", "feed", "server", "store", "task"];
 
 /// Words that only some rooms may say, and which those are.
 const ONLY_IN: &[(&str, &[&str])] = &[
@@ -145,6 +150,14 @@ fn calls_go_downhill() {
                 assert!(fine, "{}:{line}: {room} looks into {used}", path.display());
             }
         }
+    }
+}
+
+#[test]
+fn no_more_than_two_files_import_each_other_in_a_circle() {
+    for circle in circles::larger_circles(&files("src", "rs")) {
+        let room = room(&circle[0]);
+        assert!(HAVE_CIRCLES.contains(&room.as_str()), "{} files import each other: {circle:?}", circle.len());
     }
 }
 

@@ -127,7 +127,7 @@ const BATCHES: &[(&str, &str)] = &[
     ("BatchWriteRecords", "updates"),
     ("Commit", "operations"),
     ("CompleteStages", "outcomes"),
-    ("Heartbeat", "beats"),
+    ("Heartbeat", "renewals"),
     ("RenewPermits", "permit_tokens"),
 ];
 

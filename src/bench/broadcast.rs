@@ -50,32 +50,32 @@ pub async fn serve(config: &Config, announce: impl FnOnce(std::net::SocketAddr))
 }
 
 async fn produce(sender: broadcast::Sender<proto::WatchJobResponse>) {
-    let mut revision = 0;
+    let mut version = 0;
     loop {
         if sender.receiver_count() == 0 || sender.len() + BURST > CAPACITY / 2 {
             tokio::time::sleep(PAUSE).await;
             continue;
         }
         for _ in 0..BURST {
-            revision += 1;
+            version += 1;
             // Nobody listens any more: nothing is lost.
-            let _ = sender.send(change(revision));
+            let _ = sender.send(change(version));
         }
         tokio::task::yield_now().await;
     }
 }
 
 /// What the server tells of a step of progress.
-fn change(revision: i64) -> proto::WatchJobResponse {
+fn change(version: i64) -> proto::WatchJobResponse {
     let stage = proto::Stage {
         name: "s3".to_owned(),
         queue: "default".to_owned(),
         state: proto::StageState::Running.into(),
-        version: revision,
+        version,
         attempt: 1,
         max_attempts: 3,
         progress: 0.5,
-        message: format!("{revision} by 64"),
+        message: format!("{version} by 64"),
         start_time: Some(std::time::SystemTime::now().into()),
         weight: 1.0,
         direct: true,
@@ -85,8 +85,8 @@ fn change(revision: i64) -> proto::WatchJobResponse {
     };
     let change = proto::JobChange {
         job_id: "hot-0".to_owned(),
-        revision,
-        previous_revision: revision - 1,
+        version,
+        previous_version: version - 1,
         state: proto::JobState::Running.into(),
         progress: 0.5,
         stages: vec![stage],

@@ -28,8 +28,8 @@ pub struct Counters {
 /// What is stored of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Stored {
-    /// The sum of all revisions.
-    pub revisions: i64,
+    /// The sum of all versions.
+    pub versions: i64,
     /// Jobs.
     pub jobs: i64,
     /// Succeeded stages.
@@ -71,7 +71,7 @@ impl Database {
             + (SELECT count(*) FROM jobs j, json_array_elements(j.stages::json) s WHERE s ->> 'state' = '5' AND j.kind = $1)";
         let rows = self.client.rows(sql, &[&kind]).await?;
         let row = rows.first().context("Postgres tells nothing")?;
-        Ok(Stored { revisions: row.get(0), jobs: row.get(1), done: row.get(2) })
+        Ok(Stored { versions: row.get(0), jobs: row.get(1), done: row.get(2) })
     }
 
     /// Leases of jobs of a kind that have not expired.

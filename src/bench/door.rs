@@ -62,7 +62,7 @@ async fn in_turn(scene: &Scene<'_>, variants: &[Variant], in_flight: usize) -> a
         }
     }
     if let (Some(before), Some(after)) = (before, scene.stored().await?) {
-        let stored = after.revisions - before.revisions;
+        let stored = after.versions - before.versions;
         anyhow::ensure!(stored == acknowledged, "{acknowledged} updates were acknowledged, {stored} are stored");
     }
     let tell = |(variant, of_variant): (&Variant, &Vec<Run>)| {

@@ -210,7 +210,7 @@ impl Worker {
 }
 
 fn completion(lease: proto::Lease) -> proto::CompleteStageRequest {
-    let target = Some(proto::complete_stage_request::Target::LeaseToken(lease.lease_token));
+    let target = Some(proto::StageTarget::leased(lease.lease_token));
     proto::CompleteStageRequest { target, ..Default::default() }
 }
 

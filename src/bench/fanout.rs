@@ -104,12 +104,12 @@ impl Scene<'_> {
             ..Row::blank(&self.name, "interlock", self.watchers)
         };
         let (told, skipped) = (watchers.received(), watchers.skipped());
-        eprintln!("{}: {told} changes told, and {skipped} revisions together with later ones", self.name);
+        eprintln!("{}: {told} changes told, and {skipped} versions together with later ones", self.name);
         watchers.end().await?;
         Ok(row)
     }
 
-    /// Sends updates at the rate for so long; the newest revision at the end.
+    /// Sends updates at the rate for so long; the newest version at the end.
     async fn send(&self, run: Duration) -> anyhow::Result<tokio::task::JoinHandle<anyhow::Result<i64>>> {
         let channels: Vec<KeyedChannel> = channels(&self.server.address, IN_FLIGHT).await?;
         let call = update_call(self.prefix, self.jobs as u64, self.watchers);
@@ -129,7 +129,7 @@ impl Scene<'_> {
                     if let Ok(reply) = call(channel, number).await
                         && jobs == 1
                     {
-                        newest.fetch_max(reply.job_revision, Ordering::Relaxed);
+                        newest.fetch_max(reply.job_version, Ordering::Relaxed);
                     }
                     drop(place);
                 });
@@ -213,26 +213,26 @@ async fn never_read(address: &Address, job_id: &str) -> anyhow::Result<Vec<tonic
     let channel = address.clone().with_stream_window(DEAF_WINDOW).connect().await?;
     let mut streams = Vec::with_capacity(DEAF);
     for _ in 0..DEAF {
-        let request = proto::WatchJobRequest { job_id: job_id.to_owned(), from_revision: 0 };
+        let request = proto::WatchJobRequest { job_id: job_id.to_owned(), from_version: 0 };
         streams.push(JobServiceClient::new(channel.clone()).watch_job(request).await?.into_inner());
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     Ok(streams)
 }
 
-/// All reconnect at once after an old revision.
+/// All reconnect at once after an old version.
 async fn reconnect(server: &Server, prefix: &str) -> anyhow::Result<Row> {
     let job_id = format!("{prefix}-0");
     let channel = channels(&server.address, 1).await?.remove(0);
     let mut jobs = JobServiceClient::new(channel.clone());
     let job = proto::GetJobRequest { job_id: job_id.clone() };
-    let from = jobs.get_job(job).await?.into_inner().job.map_or(0, |job| job.revision);
+    let from = jobs.get_job(job).await?.into_inner().job.map_or(0, |job| job.version);
     let mut newest = from;
     for _ in 0..MISSED / 2 {
         let pause = proto::PauseJobRequest { job_id: job_id.clone(), ..Default::default() };
         jobs.pause_job(pause).await?;
         let resume = proto::ResumeJobRequest { job_id: job_id.clone(), ..Default::default() };
-        newest = jobs.resume_job(resume).await?.into_inner().job.map_or(0, |job| job.revision);
+        newest = jobs.resume_job(resume).await?.into_inner().job.map_or(0, |job| job.version);
     }
     let reads = histories_read(channel.clone()).await?;
     let began = Instant::now();

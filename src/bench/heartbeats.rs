@@ -99,7 +99,7 @@ async fn lease(
         wait: Some(prost_types::Duration { seconds: 10, nanos: 0 }),
         ..Default::default()
     };
-    let mut beats: Vec<proto::LeaseBeat> = Vec::with_capacity(leases);
+    let mut beats: Vec<proto::LeaseRenewal> = Vec::with_capacity(leases);
     while beats.len() < leases {
         let missing = (leases - beats.len()).div_ceil(PER_CALL).min(IN_FLIGHT);
         let polls = channels.iter().cycle().take(missing).map(|channel| {
@@ -109,13 +109,14 @@ async fn lease(
         let before = beats.len();
         for reply in futures::future::join_all(polls).await {
             let granted = reply?.into_inner().leases.into_iter();
-            beats
-                .extend(granted.map(|lease| proto::LeaseBeat { lease_token: lease.lease_token, ..Default::default() }));
+            beats.extend(
+                granted.map(|lease| proto::LeaseRenewal { lease_token: lease.lease_token, ..Default::default() }),
+            );
         }
         anyhow::ensure!(beats.len() > before, "only {before} of {leases} stages were leased");
     }
     beats.truncate(leases);
-    Ok(beats.chunks(PER_CALL).map(|beats| proto::HeartbeatRequest { beats: beats.to_vec() }).collect())
+    Ok(beats.chunks(PER_CALL).map(|beats| proto::HeartbeatRequest { renewals: beats.to_vec() }).collect())
 }
 
 /// Sends one Heartbeat, and counts if it was refused and how many of its leases are lost.

@@ -225,8 +225,8 @@ async fn write(channel: KeyedChannel, namespace: &str) -> Code {
 async fn beats(channel: KeyedChannel, namespace: String, run: Duration) -> usize {
     let (began, mut refused) = (Instant::now(), 0);
     while began.elapsed() < run {
-        let beat = proto::LeaseBeat { lease_token: "none".to_owned(), ..Default::default() };
-        let request = within(&namespace, proto::HeartbeatRequest { beats: vec![beat] });
+        let beat = proto::LeaseRenewal { lease_token: "none".to_owned(), ..Default::default() };
+        let request = within(&namespace, proto::HeartbeatRequest { renewals: vec![beat] });
         let answer = WorkerServiceClient::new(channel.clone()).heartbeat(request).await;
         refused += usize::from(answer.is_err_and(|status| status.code() == Code::ResourceExhausted));
         tokio::time::sleep(BEAT_EVERY).await;

@@ -67,7 +67,7 @@ async fn prepare(scene: &Scene<'_>, url: &str) -> anyhow::Result<()> {
 async fn set_policies(scene: &Scene<'_>) -> anyhow::Result<()> {
     let mut client = PermitServiceClient::new(channels(&scene.pair.ours.address, 1).await?.remove(0));
     let second = Some(prost_types::Duration { seconds: 1, nanos: 0 });
-    let rate = proto::RateLimit { amount: 1_000_000, per: second, burst: 1_000_000 };
+    let rate = proto::RateLimit { tokens: 1_000_000, period: second, burst: 1_000_000 };
     let limit = proto::ResourcePolicy { capacity: Some(CAPACITY), ..Default::default() };
     for (kind, policy) in [("limit", limit.clone()), ("rate", proto::ResourcePolicy { rates: vec![rate], ..limit })] {
         let name = format!("{}.{kind}", scene.name);

@@ -103,9 +103,8 @@ pub fn update_call(
     move |channel: KeyedChannel, n: u64| {
         // The jobs are spread, so that neighbours in time are not neighbours in the table.
         let (job, stage) = ((n * 7_919) % jobs, (n / jobs) % STAGES);
-        let stage_ref = proto::StageRef { job_id: format!("{prefix}-{job}"), stage_name: format!("s{stage}") };
         let update = proto::UpdateStageProgressRequest {
-            target: Some(proto::update_stage_progress_request::Target::StageRef(stage_ref)),
+            target: Some(proto::StageTarget::named(format!("{prefix}-{job}"), format!("s{stage}"))),
             progress: Some((n as f64 / 1e9).min(1.0)),
             // Always news, also where the progress is not.
             message: Some(format!("{n} by {in_flight}")),
@@ -143,7 +142,7 @@ async fn update_at(
     let (pairs, applied) = scene.compare(sides, in_flight, applied(update_call(prefix, jobs, in_flight))).await?;
     let after = scene.stored().await?;
     if let (Some(before), Some(after)) = (before, after) {
-        let stored = after.revisions - before.revisions;
+        let stored = after.versions - before.versions;
         anyhow::ensure!(stored == applied, "{applied} updates were acknowledged, {stored} are stored");
     }
     Ok(scene.summary(name, in_flight, &pairs))

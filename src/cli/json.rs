@@ -67,12 +67,12 @@ mod tests {
 
     #[test]
     fn encoded_fields_show_what_is_in_them() {
-        let job = proto::Job { job_id: "film".to_owned(), revision: 7, progress: 0.5, ..Default::default() };
+        let job = proto::Job { job_id: "film".to_owned(), version: 7, progress: 0.5, ..Default::default() };
         let update = proto::watch_job_response::Update::Snapshot(job.encode_to_vec().into());
         let response = proto::WatchJobResponse { update: Some(update) };
-        let expected = json!({ "snapshot": { "jobId": "film", "revision": "7", "progress": 0.5 } });
+        let expected = json!({ "snapshot": { "jobId": "film", "version": "7", "progress": 0.5 } });
         assert_eq!(value(&response).expect("JSON"), expected);
-        assert_eq!(text(&response).expect("JSON"), r#"{"snapshot":{"jobId":"film","revision":"7","progress":0.5}}"#);
+        assert_eq!(text(&response).expect("JSON"), r#"{"snapshot":{"jobId":"film","version":"7","progress":0.5}}"#);
     }
 
     #[test]

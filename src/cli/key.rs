@@ -163,8 +163,8 @@ impl Named {
 
 impl Rotate {
     async fn run(self, admin: &Admin, output: Output) -> anyhow::Result<()> {
-        let (key_id, grace) = (self.key.key_id, self.grace.map(duration));
-        let answer = admin.rotate_key(proto::RotateKeyRequest { key_id, grace, ..Default::default() }).await?;
+        let (key_id, grace_period) = (self.key.key_id, self.grace.map(duration));
+        let answer = admin.rotate_key(proto::RotateKeyRequest { key_id, grace_period, ..Default::default() }).await?;
         if output == Output::Json {
             return Ok(say(json::text(&answer)?)?);
         }

@@ -10,6 +10,7 @@
 //! `event` is what history keeps of them; `documents` is what travels beside a job; `query` and `record_query` are what lists are asked for; `ready` is the order in which stages are leased; `refusal` is every way to say no.
 
 pub mod access;
+pub mod aggregate;
 pub mod audit;
 pub mod credential;
 pub mod current;

@@ -3,6 +3,8 @@
 //! **Invariants.** A record is within the limits below. `version` grows by one per change, and a field that changed has
 //! the record's version; so a field's version never comes back, not even after the field was gone for a while.
 
+mod aggregate;
+
 use std::cmp::Ordering;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::ops::Deref;

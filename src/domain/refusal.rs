@@ -94,8 +94,8 @@ pub enum Refusal {
         /// How many there may be.
         limit: usize,
     },
-    /// A watch shall begin after a revision that the job has not come to.
-    #[error("the job has not come to revision {from}, it is at {actual}")]
+    /// A watch asked for the changes after a version that the job does not have yet.
+    #[error("from_version is {from}, but the job is at version {actual}: watch again without it")]
     RevisionInFuture {
         /// What the caller named.
         from: i64,
@@ -215,7 +215,7 @@ pub enum Refusal {
         current: Current,
     },
     /// The `request_id` was used for something else.
-    #[error("the request_id was used before with another content")]
+    #[error("the request_id was used before with other content or for another rpc: use a new UUID for a new request")]
     RequestIdReused,
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::world::Key;
+use crate::domain::job::Job;
+use crate::operation::overlay::{Key, match_key};
+use crate::store::aggregate::Stored;
 use crate::store::held::Tables;
 
 /// Which tables were held when it was last looked; the lanes of a server share it. Remembered until the locking lane, where all who need
@@ -29,17 +31,14 @@ impl HeldTables {
 
 /// The tables of a key, a bit each.
 fn tables(key: &Key) -> u8 {
-    match key {
-        Key::Job(_) | Key::Lease(_) => Tables::Jobs as u8,
-        Key::Record(_) => Tables::Records as u8,
-        Key::Resource(_) => Tables::Resources as u8,
+    match_key!(key, A, _ => A::TABLES as u8,
+        Key::Lease(_) => Job::TABLES as u8,
         Key::Request(_) => Tables::Requests as u8,
         Key::Namespace(_) => Tables::Namespaces as u8,
-        Key::KeyRing => Tables::Credentials as u8,
         Key::AuditLog => Tables::AuditLog as u8,
         // Whether a namespace is empty is asked of all that can be in it.
         Key::NamespaceName(_) => {
             Tables::Namespaces as u8 | Tables::Jobs as u8 | Tables::Records as u8 | Tables::Resources as u8
         }
-    }
+    )
 }

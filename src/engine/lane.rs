@@ -18,15 +18,15 @@ use uuid::Uuid;
 
 use super::loading::{begin, load};
 use super::queue::{Pending, Queue, Side};
-use super::roots::{Roots, is_root};
+use super::roots::Roots;
 use super::round::{COMMIT_TIMEOUT, Ended, Round, Wanted, Work};
 use super::shared::Shared;
 use super::traced::GroupSpan;
 use super::undone::{Undone, away, unread};
-use super::world::Key;
 use crate::error::Error;
 use crate::failpoint;
 use crate::figures::writer::{LaneFigures, LaneKind};
+use crate::operation::overlay::Key;
 use crate::store::commit::settle::settle;
 use crate::store::commit::{CommitError, Committed};
 use crate::store::connection::{Explained, Lane as Connection, Open, is_lock_timeout};
@@ -282,7 +282,7 @@ impl Lane {
             if self.held.len() >= MAX_HELD {
                 self.held.clear();
             }
-            self.held.extend(waiting().flat_map(Pending::keys).filter(|key| is_root(key)).cloned());
+            self.held.extend(waiting().flat_map(Pending::keys).filter(|key| key.is_root()).cloned());
             return work;
         }
         self.wait_in_queue(work, |_| {}).await

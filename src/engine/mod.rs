@@ -1,6 +1,6 @@
 //! The one way to write: operations are decided on cached state, committed in groups, answered after the commit.
 //!
-//! Layout: `world` is what a decision sees; `group` turns decided operations into components and those into a plan; `lane`
+//! Layout: `group` finds the components of decided operations, `planning` plans their commit, `install` does what follows from it; `lane`
 //! runs groups over one connection, one `round` at a time; `queue` is the bounded wait before a lane, by the `pace` that was measured; `cache` and `clock` are shared by the lanes;
 //! `permits` is what follows from commits of resources; `dispatcher` hands ready stages to waiting workers. [`Engine`] is the door.
 //!
@@ -13,11 +13,13 @@ pub mod dispatcher;
 pub mod grace;
 pub mod group;
 mod held;
+mod install;
 mod lane;
 mod last_write;
 mod loading;
 mod pace;
 pub mod permits;
+mod planning;
 mod queue;
 mod recent;
 mod roots;
@@ -25,7 +27,6 @@ mod round;
 mod shared;
 mod traced;
 mod undone;
-pub mod world;
 
 use std::sync::Arc;
 use std::time::Duration;

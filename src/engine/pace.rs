@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::group::MAX_GROUP_ROWS;
+use crate::operation::MAX_GROUP_ROWS;
 
 /// Work that may wait before the lanes of small operations, as time. Beyond it new work is refused.
 pub const MAX_WAIT: Duration = Duration::from_millis(250);

@@ -17,11 +17,10 @@ use tokio::sync::Notify;
 
 use super::group::{MAX_GROUP_BYTES, MAX_GROUP_OPERATIONS};
 use super::pace::Pace;
-use super::roots::is_root;
-use super::world::Key;
 use crate::domain::id::NamespaceId;
 use crate::error::{Error, Result};
 use crate::operation::Weight;
+use crate::operation::overlay::Key;
 pub use pending::{Pending, Ticket};
 use share::{Amount, Shares};
 
@@ -378,7 +377,7 @@ impl Inner {
 
 /// Those of some keys whose rows a group locks to write them.
 fn roots(keys: &[Key]) -> impl Iterator<Item = &Key> {
-    keys.iter().filter(|key| is_root(key))
+    keys.iter().filter(|key| key.is_root())
 }
 
 #[cfg(test)]

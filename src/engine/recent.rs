@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
 
-use super::world::Key;
+use crate::operation::overlay::Key;
 
 /// How many keys are remembered at most; more are not taken in until old ones have gone, which costs their operations a
 /// round more.

@@ -6,20 +6,19 @@ use foldhash::{HashSet, HashSetExt};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::cache::Cached;
 use super::group::{Components, Decided};
+use super::install::install;
 use super::loading::Basis;
 use super::queue::Pending;
-use super::roots::is_root;
 use super::shared::Shared;
 use super::traced::GroupSpan;
-use super::world::{Key, World};
 use crate::error::Error;
 use crate::failpoint;
 use crate::feed::follow::FollowedRecords;
 use crate::figures::Sparse;
 use crate::figures::writer::LaneFigures;
 use crate::operation;
+use crate::operation::overlay::{Key, Overlay};
 use crate::store::commit::{CommitError, Committed, Prepared};
 use crate::store::connection::{Fault, Run};
 
@@ -58,7 +57,7 @@ pub struct Round {
     decided: Vec<Decided>,
     /// Operations that cannot be in one group with earlier ones.
     waiting: Vec<Pending>,
-    world: World,
+    overlay: Overlay,
     components: Components,
     /// What was read for this round.
     fresh: HashSet<Key>,
@@ -68,22 +67,22 @@ pub struct Round {
 impl Round {
     /// Decides a group in the order of its arrival. `alone` is whether nobody else is known to write what this server writes.
     pub fn decide(group: Vec<Pending>, basis: Basis, alone: bool, span: GroupSpan) -> Self {
-        let mut world = World::new(basis.loaded, basis.now, basis.surroundings);
+        let mut overlay = Overlay::new(basis.tables, basis.loaded, basis.now, basis.cluster);
         let mut decided = Vec::with_capacity(group.len());
         let mut waiting = Vec::new();
         for mut pending in group {
-            let outcome = operation::decide(&*pending.operation, &mut world);
-            let trace = world.end_operation(outcome.is_ok());
-            if trace.must_wait || !trace.missing.is_empty() {
-                pending.was_blind = !trace.missing.is_empty();
-                pending.more.extend(trace.missing);
+            let outcome = operation::decide(&*pending.operation, &mut overlay);
+            let access = overlay.end_operation(outcome.is_ok());
+            if access.needs_next_group || !access.unloaded.is_empty() {
+                pending.was_blind = !access.unloaded.is_empty();
+                pending.more.extend(access.unloaded);
                 waiting.push(pending);
             } else {
-                decided.push(Decided { pending, outcome, trace });
+                decided.push(Decided { pending, outcome, access });
             }
         }
-        let components = Components::of(&decided, &world, &basis.fresh, alone);
-        Self { decided, waiting, world, components, fresh: basis.fresh, span }
+        let components = Components::of(&decided, &overlay, &basis.fresh, alone);
+        Self { decided, waiting, overlay, components, fresh: basis.fresh, span }
     }
 
     /// Whether the database need not be asked at all.
@@ -158,7 +157,7 @@ impl Round {
     ) -> Vec<Work> {
         let guarded = self.components.plan.components();
         let held = |c: &i32| holds.contains(c) || !guarded.contains(c);
-        self.install(shared, held);
+        install(shared, &self.overlay, &self.components.of_key, held);
         let stale = self.forget(shared, |c| !held(c));
         let mut beaten = Vec::new();
         for (one, c) in self.decided.into_iter().zip(&self.components.of_operation) {
@@ -169,19 +168,19 @@ impl Round {
                 continue;
             }
             figures.conflicts.inc();
-            if one.trace.written.iter().any(is_root) {
+            if one.access.written.iter().any(Key::is_root) {
                 shared.rivals.seen();
             }
             // Beaten although it was just read: somebody else is writing it all the time. Beaten on what was remembered: it
             // is enough to look again.
-            let rivalled = one.trace.written.iter().any(|key| self.fresh.contains(key));
+            let rivalled = one.access.written.iter().any(|key| self.fresh.contains(key));
             match pass_aside.filter(|_| rivalled) {
                 Some(pass_aside) => {
-                    shared.contended.mark(one.trace.written.iter().filter(|key| !matches!(key, Key::Request(_))));
+                    shared.contended.mark(one.access.written.iter().filter(|key| !matches!(key, Key::Request(_))));
                     pass_aside(one.pending);
                 }
                 None => {
-                    shared.visited.mark(one.trace.written.iter().filter(|key| is_root(key)));
+                    shared.visited.mark(one.access.written.iter().filter(|key| key.is_root()));
                     beaten.push(one.pending);
                 }
             }
@@ -190,83 +189,14 @@ impl Round {
         again(beaten.into_iter(), stale, &Error::Conflict)
     }
 
-    /// Puts what was committed into the cache and tells who waits for it.
-    fn install(&self, shared: &Shared, held: impl Fn(&i32) -> bool) {
-        for (key, c) in &self.components.of_key {
-            if !held(c) {
-                continue;
-            }
-            match key {
-                Key::Job(job) => match self.world.drafts.get(job).map(|draft| (&draft.job, &draft.changes)) {
-                    Some((Some(job), changes)) => {
-                        shared.cache.put(key.clone(), Cached::Job(job.clone()));
-                        let base = self.world.loaded.jobs.get(&job.key).and_then(Option::as_ref);
-                        shared.jobs.note(base.map(|base| &**base), job, changes);
-                        shared.hub.publish(base, job, changes, self.world.now());
-                    }
-                    Some((None, _)) => {
-                        shared.cache.remove(key);
-                        shared.hub.publish_deletion(*job);
-                    }
-                    None => {}
-                },
-                Key::Record(record) => {
-                    if let Some(after) = self.world.records.get(record) {
-                        match after {
-                            Some(record) => shared.cache.put(key.clone(), Cached::Record(record.clone())),
-                            None => shared.cache.remove(key),
-                        }
-                        shared.hub.publish_state::<FollowedRecords>(record, after.as_ref());
-                    }
-                }
-                Key::Resource(resource) => {
-                    if let Some(after) = self.world.resources.get(resource) {
-                        match after {
-                            Some(resource) => shared.cache.put(key.clone(), Cached::Resource(resource.clone())),
-                            None => shared.cache.remove(key),
-                        }
-                        let before = self.world.loaded.resources.get(resource).and_then(Option::as_ref);
-                        shared.permits.note(&shared.hub, *resource, before, after.as_ref(), self.world.now());
-                    }
-                }
-                Key::Request(request) => {
-                    if let Some(record) = self.world.remembered.get(request) {
-                        shared.cache.put(key.clone(), Cached::Request(record.clone()));
-                    }
-                }
-                // Rare enough to be loaded again.
-                Key::Namespace(id) if self.world.namespaces.contains_key(id) => shared.cache.remove(key),
-                Key::KeyRing => {
-                    if let Some(ring) = &self.world.key_ring {
-                        shared.cache.put(Key::KeyRing, Cached::KeyRing(ring.clone()));
-                    }
-                }
-                Key::Lease(lease) => {
-                    if let Some(renewed) = self.world.leases.get(lease) {
-                        shared.cache.renew(*lease, renewed);
-                    }
-                }
-                Key::Namespace(_) | Key::NamespaceName(_) | Key::AuditLog => {}
-            }
-        }
-        let keys = self.components.of_key.iter().filter(|(_, c)| held(c)).map(|(key, _)| key);
-        let jobs = keys.filter_map(|key| {
-            let Key::Job(key) = key else { return None };
-            let draft = self.world.drafts.get(key)?;
-            let base = self.world.loaded.jobs.get(key).and_then(Option::as_ref);
-            Some((base.map(|base| &**base), draft.job.as_deref(), &draft.changes))
-        });
-        shared.heads.note(jobs, self.world.now(), &|key| shared.permits.has_line(&key));
-    }
-
     /// Drops keys of some components from the cache, and everything those components read besides.
     fn forget(&self, shared: &Shared, which: impl Fn(&i32) -> bool) -> HashSet<Key> {
         let bound = self.components.of_key.iter().filter(|(_, c)| which(c)).map(|(key, _)| key.clone());
         let read = self.decided.iter().zip(&self.components.of_operation).filter(|(_, c)| which(c));
-        let stale: HashSet<Key> = bound.chain(read.flat_map(|(one, _)| one.trace.read.iter().cloned())).collect();
+        let stale: HashSet<Key> = bound.chain(read.flat_map(|(one, _)| one.access.read.iter().cloned())).collect();
         for key in &stale {
             // What is known of a root saves loading all of it again; only its being current is in doubt.
-            if !is_root(key) {
+            if !key.is_root() {
                 shared.cache.remove(key);
             }
         }

@@ -56,7 +56,6 @@ pub(super) fn release(
     Ok(ReleasePermit { namespace, token, outcome, request: None })
 }
 
-/// ReleasePermit.
 pub async fn release_permit(
     caller: Caller,
     mut request: proto::ReleasePermitRequest,
@@ -71,7 +70,6 @@ pub async fn release_permit(
     Ok(proto::ReleasePermitResponse { applied: reply.applied, replayed: reply.replayed.is_some() })
 }
 
-/// UpdateResource.
 pub async fn update_resource(
     caller: Caller,
     mut request: proto::UpdateResourceRequest,
@@ -83,11 +81,10 @@ pub async fn update_resource(
     let change = Change::SetPolicy(policy.map(Arc::new));
     let operation = change_resource(&caller, name.clone(), change, request.expected_version)?;
     let reply = caller.execute(ChangeResource { request: identity, ..operation }).await?;
-    let resource = told(&caller, &name, &reply).await?;
+    let resource = resource_after(&caller, &name, &reply).await?;
     Ok(proto::UpdateResourceResponse { resource, applied: reply.applied, replayed: reply.replayed.is_some() })
 }
 
-/// DeleteResource.
 pub async fn delete_resource(
     caller: Caller,
     mut request: proto::DeleteResourceRequest,
@@ -99,7 +96,6 @@ pub async fn delete_resource(
     Ok(proto::DeleteResourceResponse { replayed: reply.replayed.is_some() })
 }
 
-/// ResetBreaker.
 pub async fn reset_breaker(
     caller: Caller,
     mut request: proto::ResetBreakerRequest,
@@ -112,11 +108,10 @@ pub async fn reset_breaker(
     tracing::info!(resource = %name, %requester, %reason, "a breaker is closed by hand");
     let operation = change_resource(&caller, name.clone(), Change::ResetBreaker { requester, reason }, None)?;
     let reply = caller.execute(ChangeResource { request: identity, ..operation }).await?;
-    let resource = told(&caller, &name, &reply).await?;
+    let resource = resource_after(&caller, &name, &reply).await?;
     Ok(proto::ResetBreakerResponse { resource, replayed: reply.replayed.is_some() })
 }
 
-/// RevokePermit.
 pub async fn revoke_permit(
     caller: Caller,
     mut request: proto::RevokePermitRequest,
@@ -126,7 +121,7 @@ pub async fn revoke_permit(
     let resource = convert::name(&request.resource, &root.field("resource"))?;
     let fencing_token = request.fencing_token;
     if fencing_token < 1 {
-        return Err(root.field("fencing_token").refuse("must be 1 or more").into());
+        return Err(root.field("fencing_token").outside("1 or more", request.fencing_token).into());
     }
     let requester = text::worker_id(&request.requester, &root.field("requester"))?;
     let reason: String = text::prose(&request.reason, limits::MESSAGE_BYTES, &root.field("reason"))?;
@@ -139,7 +134,7 @@ pub async fn revoke_permit(
         let holder = revocations.rev().find(|one| one.fencing_token == fencing_token).map(|one| &*one.holder);
         tracing::info!(resource = %name, fencing_token, holder, requester = %by, reason = %why, "a permit was revoked");
     }
-    let resource = told(&caller, &name, &reply).await?;
+    let resource = resource_after(&caller, &name, &reply).await?;
     Ok(proto::RevokePermitResponse { resource, applied: reply.applied, replayed: reply.replayed.is_some() })
 }
 
@@ -157,7 +152,7 @@ fn change_resource(
 }
 
 /// The resource that was changed; in a replay, as it is now.
-async fn told(caller: &Caller, name: &Name, reply: &Reply) -> Result<Option<proto::Resource>> {
+async fn resource_after(caller: &Caller, name: &Name, reply: &Reply) -> Result<Option<proto::Resource>> {
     let key = ResourceKey::of(caller.namespace, name);
     let resource: Option<Arc<Resource>> = match &reply.replayed {
         Some(_) => caller.services.store.resources(&[key]).await.map_err(after_commit)?.remove(&key),

@@ -13,7 +13,7 @@ use crate::proto::{self, watch_job_response, watch_jobs_response};
 /// WatchJob.
 pub async fn watch_job(caller: Caller, request: proto::WatchJobRequest) -> Result<Messages<proto::WatchJobResponse>> {
     let named = steer::named_job(caller.namespace, &request.job_id)?;
-    let from = steer::from_revision(request.from_revision)?;
+    let from = steer::from_version(request.from_version)?;
     let services = &caller.services;
     Ok(messages(JobWatcher::begin(&services.hub, &services.watch_store, named.key, named.job_id, from).await?))
 }
@@ -49,8 +49,8 @@ fn job_response(update: JobUpdate) -> Result<proto::WatchJobResponse> {
     let update = match update {
         JobUpdate::Snapshot(snapshot) => Update::Snapshot(change::snapshot(&snapshot)?),
         JobUpdate::Step(step) => Update::Change(change::change(&step)?),
-        JobUpdate::Gap { oldest } => Update::Gap(proto::WatchGap { oldest_revision: oldest }),
-        JobUpdate::Keepalive(revision) => Update::Keepalive(proto::WatchKeepalive { revision }),
+        JobUpdate::Gap { oldest } => Update::Gap(proto::WatchGap { oldest_version: oldest }),
+        JobUpdate::Keepalive(revision) => Update::Keepalive(proto::WatchKeepalive { version: revision }),
     };
     Ok(proto::WatchJobResponse { update: Some(update) })
 }
@@ -61,12 +61,12 @@ fn jobs_response(update: BoardUpdate) -> Result<proto::WatchJobsResponse> {
         BoardUpdate::Job(job) => Update::Job(convert::summary(&job, &JobDocuments::default())?),
         BoardUpdate::Step(step) => Update::Change(change::change(&step)?),
         BoardUpdate::Removal { job, revision, deleted } => {
-            Update::Removal(proto::WatchRemoval { job_id: job.meta.job_id.to_string(), revision, deleted })
+            Update::Removal(proto::JobRemoval { job_id: job.meta.job_id.to_string(), version: revision, deleted })
         }
         BoardUpdate::CaughtUp(jobs) => {
             Update::CaughtUp(proto::WatchCaughtUp { jobs: i32::try_from(jobs).unwrap_or(i32::MAX) })
         }
-        BoardUpdate::Keepalive => Update::Keepalive(proto::WatchKeepalive { revision: 0 }),
+        BoardUpdate::Keepalive => Update::Keepalive(proto::WatchKeepalive { version: 0 }),
     };
     Ok(proto::WatchJobsResponse { update: Some(update) })
 }

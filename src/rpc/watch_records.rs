@@ -66,7 +66,7 @@ impl MessageSource for StateWatcher<FollowedRecords> {
                 record_id: key.record_id.to_string(),
                 version: previous_version,
             }),
-            StateUpdate::Keepalive => Update::Keepalive(proto::WatchKeepalive { revision: 0 }),
+            StateUpdate::Keepalive => Update::Keepalive(proto::WatchKeepalive { version: 0 }),
         };
         Ok(Some(proto::WatchRecordsResponse { update: Some(update) }))
     }
@@ -83,7 +83,7 @@ fn change(record: &Record, previous_version: i64, previous: &BTreeMap<Short, i64
         ..Default::default()
     };
     for (name, field) in record.fields.iter().filter(|(_, field)| field.version > previous_version) {
-        change.fields.insert(name.to_string(), document::told(&field.value)?);
+        change.fields.insert(name.to_string(), document::value_to_proto(&field.value)?);
         change.field_versions.insert(name.to_string(), field.version);
     }
     let removed = previous.keys().filter(|name| !record.fields.contains_key(name));

@@ -40,8 +40,8 @@ impl MessageSource for ResourceWatch {
             StateUpdate::New(resource) | StateUpdate::Changed { state: resource, .. } => {
                 Update::Resource(self.to_proto(&resource).await?)
             }
-            StateUpdate::Absent { .. } => Update::Absent(proto::ResourceAbsent {}),
-            StateUpdate::Keepalive => Update::Keepalive(proto::WatchKeepalive { revision: 0 }),
+            StateUpdate::Absent { .. } => Update::Removal(proto::ResourceRemoval {}),
+            StateUpdate::Keepalive => Update::Keepalive(proto::WatchKeepalive { version: 0 }),
         };
         Ok(Some(proto::WatchResourceResponse { update: Some(update) }))
     }

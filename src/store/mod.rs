@@ -2,6 +2,7 @@
 //!
 //! SQL stands in files under `sql/`, one statement (or one part of the commit statement) each.
 
+pub mod aggregate;
 pub mod audit;
 pub mod changes;
 pub mod commit;

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use super::BackgroundJob;
 use crate::domain::time::Timestamp;
 use crate::engine::Engine;
-use crate::engine::grace::Spared;
 use crate::error::{Error, Result};
 use crate::figures::sparse::INTERVAL;
 use crate::operation::Operation;
+use crate::operation::overlay::Spared;
 use crate::operation::reap::Reap;
 use crate::operation::wake::Wake;
 

@@ -147,8 +147,8 @@ async fn keep(channel: KeyedChannel, token: String, i: usize, stop: Arc<AtomicBo
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !stop.load(Ordering::Relaxed) {
         tick.tick().await;
-        let beat = proto::LeaseBeat { lease_token: token.clone(), ..Default::default() };
-        let request = proto::HeartbeatRequest { beats: vec![beat] };
+        let beat = proto::LeaseRenewal { lease_token: token.clone(), ..Default::default() };
+        let request = proto::HeartbeatRequest { renewals: vec![beat] };
         let sent = Instant::now();
         let reply = WorkerServiceClient::new(channel.clone()).heartbeat(request).await;
         beats.push((sent.elapsed(), reply.as_ref().map_or_else(tonic::Status::code, |_| Code::Ok)));

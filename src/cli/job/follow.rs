@@ -42,8 +42,8 @@ pub enum Unpacked {
 pub struct Follow {
     client: Client,
     job_id: String,
-    /// The revision told last; 0 asks for a snapshot.
-    revision: i64,
+    /// The version told last; 0 asks for a snapshot.
+    version: i64,
     retry: Retry,
     stream: Option<(Streaming<proto::WatchJobResponse>, Instant)>,
     pause: Option<Duration>,
@@ -55,7 +55,7 @@ impl Follow {
     /// Of a job that may not be there, on a server that may not be there.
     pub fn new(client: Client, job_id: String, patience: &Patience) -> Self {
         let retry = Retry::new(patience);
-        Self { client, job_id, revision: 0, retry, stream: None, pause: None, has_begun: false }
+        Self { client, job_id, version: 0, retry, stream: None, pause: None, has_begun: false }
     }
 
     /// Of a job that is known to be there.
@@ -76,8 +76,8 @@ impl Follow {
                 self.has_begun = true;
                 self.retry.works();
                 match &unpacked {
-                    Unpacked::Snapshot(job) => self.revision = job.revision,
-                    Unpacked::Change(change) => self.revision = change.revision,
+                    Unpacked::Snapshot(job) => self.version = job.version,
+                    Unpacked::Change(change) => self.version = change.version,
                     Unpacked::Gap { .. } | Unpacked::Keepalive => {}
                 }
                 Ok(News::Told(response, unpacked))
@@ -101,7 +101,7 @@ impl Follow {
 
     async fn read(&mut self) -> Result<(proto::WatchJobResponse, Unpacked), Status> {
         if self.stream.is_none() {
-            let request = proto::WatchJobRequest { job_id: self.job_id.clone(), from_revision: self.revision };
+            let request = proto::WatchJobRequest { job_id: self.job_id.clone(), from_version: self.version };
             let mut jobs = self.client.jobs();
             let opening = tokio::time::timeout(OPENING, jobs.watch_job(self.client.open(request)));
             let stream = opening.await.map_err(|_| Status::unavailable("no answer in time"))??.into_inner();
@@ -126,7 +126,7 @@ impl Follow {
         }
         // This server knows less than the one before, which can only have been lost: begin anew.
         if status.code() == Code::OutOfRange {
-            self.revision = 0;
+            self.version = 0;
         }
         let wait = self.retry.after(status).ok_or_else(failed)?;
         self.pause = Some(wait);
@@ -139,7 +139,7 @@ fn unpack(response: &proto::WatchJobResponse) -> Result<Unpacked, prost::DecodeE
     Ok(match &response.update {
         Some(Update::Snapshot(job)) => Unpacked::Snapshot(Box::new(proto::Job::decode(job.clone())?)),
         Some(Update::Change(change)) => Unpacked::Change(Box::new(proto::JobChange::decode(change.clone())?)),
-        Some(Update::Gap(gap)) => Unpacked::Gap { oldest: gap.oldest_revision },
+        Some(Update::Gap(gap)) => Unpacked::Gap { oldest: gap.oldest_version },
         // One that a newer server sends is nothing that this program knows of.
         Some(Update::Keepalive(_)) | None => Unpacked::Keepalive,
     })

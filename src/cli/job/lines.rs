@@ -17,7 +17,7 @@ pub fn snapshot(job: &proto::Job, picture: &Picture) -> String {
         .map(|(state, count)| format!("{count} {}", stage_state(state).to_lowercase()))
         .collect();
     let total = picture.counts().iter().map(|(_, count)| count).sum();
-    line(job.revision, picture, &format!("{}: {}", count(total, "stage"), states.join(", ")))
+    line(job.version, picture, &format!("{}: {}", count(total, "stage"), states.join(", ")))
 }
 
 /// What came next.
@@ -33,12 +33,12 @@ pub fn change(change: &proto::JobChange, picture: &Picture) -> String {
     if picture.has_ended() {
         parts.extend(change.failure.as_ref().map(|told| format!("failed by {}", failure(told))));
     }
-    line(change.revision, picture, &parts.join("; "))
+    line(change.version, picture, &parts.join("; "))
 }
 
-fn line(revision: i64, picture: &Picture, news: &str) -> String {
+fn line(version: i64, picture: &Picture, news: &str) -> String {
     let (state, done) = (job_state(picture.state), percent(picture.progress));
-    plain(format!("{revision:>5}  {state:<10} {done:>4}  {news}").trim_end())
+    plain(format!("{version:>5}  {state:<10} {done:>4}  {news}").trim_end())
 }
 
 /// A stage that changed. A step of progress says how far; a change of state says into which.
@@ -78,7 +78,7 @@ mod tests {
     fn told(event: JobEventType, stages: Vec<proto::Stage>) -> String {
         let state = JobState::Running.into();
         let news = proto::JobChange {
-            revision: 7,
+            version: 7,
             state,
             progress: 0.25,
             event_type: event.into(),

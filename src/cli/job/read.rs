@@ -147,7 +147,7 @@ fn facts(job: &proto::Job) -> Vec<(&'static str, String)> {
         ("state", format!("{} {}", job_state(job.state()), percent(job.progress))),
         ("failure", job.failure.as_ref().map(failure).unwrap_or_default()),
         ("cancelled", job.cancel_reason.clone()),
-        ("revision", format!("{}, run {}", job.revision, job.run)),
+        ("version", format!("{}, run {}", job.version, job.run)),
         ("priority", if job.priority == 0 { String::new() } else { job.priority.to_string() }),
         ("labels", labels.join(" ")),
         ("payload", document("payload")),

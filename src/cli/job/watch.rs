@@ -101,7 +101,7 @@ impl View {
                 Unpacked::Snapshot(job) => say(lines::snapshot(job, picture))?,
                 Unpacked::Change(change) => say(lines::change(change, picture))?,
                 Unpacked::Gap { oldest } => {
-                    say(format!("       what came before revision {oldest} is not known any more"))?
+                    say(format!("       what came before version {oldest} is not known any more"))?
                 }
                 Unpacked::Keepalive => {}
             },

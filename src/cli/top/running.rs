@@ -65,7 +65,7 @@ impl Running {
     fn change(&mut self, change: proto::JobChange) {
         let Some(running) = self.jobs.get_mut(&change.job_id) else { return };
         let job = &mut running.job;
-        (job.state, job.revision, job.progress) = (change.state, change.revision, change.progress);
+        (job.state, job.version, job.progress) = (change.state, change.version, change.progress);
         job.run = change.run;
         job.stage_counts = change.stage_counts.or(job.stage_counts);
         job.failure = change.failure;
@@ -103,7 +103,7 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::{WatchCaughtUp, WatchRemoval};
+    use crate::proto::{JobRemoval, WatchCaughtUp};
 
     fn told(running: &mut Running, update: Update) {
         running.update(proto::WatchJobsResponse { update: Some(update) });
@@ -139,7 +139,7 @@ mod tests {
         let first = running.first(1).next().expect("a job").whole();
         assert_eq!((first.stages.len(), &*first.stages[0].name, first.progress), (1, "y", 0.5));
 
-        told(&mut running, Update::Removal(WatchRemoval { job_id: "b".into(), ..Default::default() }));
+        told(&mut running, Update::Removal(JobRemoval { job_id: "b".into(), ..Default::default() }));
         assert_eq!(running.count(), 1);
         told(&mut running, change("b", vec![]));
         assert_eq!(running.count(), 1);

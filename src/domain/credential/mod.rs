@@ -3,6 +3,7 @@
 //! A secret is compared by its SHA-256 in constant time and stored nowhere. It has 256 random bits, so a slow hash would add nothing. No `Debug`
 //! of a type here shows a secret or a hash.
 
+mod aggregate;
 mod key_ring;
 mod key_text;
 

@@ -3,6 +3,7 @@
 //! **Invariants.** A terminal job has only terminal stages. `tally` and `graph` follow from the stages. Within a run
 //! `progress` never decreases and a terminal state is final. `revision` grows by one per edit, however much it changes.
 
+mod aggregate;
 mod control;
 mod edit;
 mod fanout;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+pub use aggregate::JobEffects;
 pub use edit::{Changes, Edit};
 pub use fanout::NewJob;
 pub use run::{Grant, Hold};

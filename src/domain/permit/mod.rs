@@ -6,6 +6,7 @@
 //! clock that stepped back makes necessary.
 
 pub mod adaptive_limit;
+mod aggregate;
 pub mod audit;
 pub mod breaker;
 mod learner;

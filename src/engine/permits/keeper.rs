@@ -8,11 +8,11 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::permit::ResourceKey;
+use crate::domain::permit::resource::Resource;
 use crate::engine::Engine;
-use crate::engine::cache::Cached;
-use crate::engine::world::Key;
 use crate::error::Result;
 use crate::failpoint;
+use crate::operation::overlay::Key;
 use crate::operation::permits::wake::{ClearStages, WakeResource};
 use crate::store::permits::{StagesPicked, WakeUp};
 
@@ -74,7 +74,7 @@ async fn serve_alarms(engine: &Engine) {
 /// The alarm of a resource at which nothing was to do yet.
 fn set_again(engine: &Engine, key: ResourceKey) {
     let shared = engine.shared();
-    if let Some(Cached::Resource(resource)) = shared.cache.get(&Key::Resource(key)) {
+    if let Some(resource) = shared.cache.get::<Resource>(&Key::Resource(key)) {
         let now = engine.now();
         let at = resource.wakes_at(now).map(|at| at.max(now.after(AGAIN_AFTER)));
         shared.permits.alarms.set(key, at);

@@ -19,8 +19,6 @@ use lru::LruCache;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::grace::Spared;
-use super::world::Surroundings;
 use crate::domain::permit::breaker::BreakerPhase;
 use crate::domain::permit::line::{StagePlace, Wake};
 use crate::domain::permit::resource::Resource;
@@ -29,6 +27,8 @@ use crate::domain::time::Timestamp;
 use crate::feed::Hub;
 use crate::feed::follow::FollowedResources;
 use crate::figures::permits::PermitFigures;
+use crate::operation::overlay::ClusterView;
+use crate::operation::overlay::Spared;
 use crate::store::permits::WakeUp;
 use alarms::Alarms;
 use breakers::Breakers;
@@ -57,7 +57,7 @@ pub struct Permits {
     /// Resources for which stages wait, as far as commits of this server know.
     lines: Mutex<HashSet<ResourceKey>>,
     denials: Mutex<LruCache<ResourceKey, [u64; BlockReason::ALL.len()]>>,
-    surroundings: Mutex<Surroundings>,
+    cluster: Mutex<ClusterView>,
 }
 
 impl Permits {
@@ -78,39 +78,34 @@ impl Permits {
             lines: Mutex::default(),
             denials: Mutex::new(LruCache::new(MAX_COUNTED)),
             // Until others are heard of they may be of any version.
-            surroundings: Mutex::new(Surroundings {
-                server,
-                servers,
-                has_older_servers: true,
-                ..Surroundings::default()
-            }),
+            cluster: Mutex::new(ClusterView { server, servers, has_older_servers: true, ..ClusterView::default() }),
         }
     }
 
     /// What decisions know of what is around them.
-    pub fn surroundings(&self, spared: Spared) -> Surroundings {
-        Surroundings { spared, ..lock(&self.surroundings).clone() }
+    pub fn cluster(&self, spared: Spared) -> ClusterView {
+        ClusterView { spared, ..lock(&self.cluster).clone() }
     }
 
     /// Says which servers are there at a moment, and whether one of them is older than jobs in one row.
     pub fn set_servers(&self, mut servers: HashSet<Uuid>, has_older: bool, now: Timestamp) {
         servers.insert(self.server);
-        let mut surroundings = lock(&self.surroundings);
-        surroundings.as_of = Some(now);
-        surroundings.has_older_servers = has_older;
-        if *surroundings.servers != servers {
-            surroundings.servers = Arc::new(servers);
+        let mut cluster = lock(&self.cluster);
+        cluster.as_of = Some(now);
+        cluster.has_older_servers = has_older;
+        if *cluster.servers != servers {
+            cluster.servers = Arc::new(servers);
         }
     }
 
     /// The servers that are there, this one among them.
     pub fn servers(&self) -> Arc<HashSet<Uuid>> {
-        lock(&self.surroundings).servers.clone()
+        lock(&self.cluster).servers.clone()
     }
 
     /// Whether other servers are there.
     pub fn has_others(&self) -> bool {
-        lock(&self.surroundings).servers.len() > 1
+        lock(&self.cluster).servers.len() > 1
     }
 
     /// Notes a committed resource: what it was before, and what it is now.

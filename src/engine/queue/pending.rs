@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use crate::domain::audit::Actor;
 use crate::domain::id::NamespaceId;
 use crate::engine::traced::Traced;
-use crate::engine::world::Key;
 use crate::error::Result;
+use crate::operation::overlay::Key;
 use crate::operation::{self, Operation, Reply, Weight};
 
 /// From so many rows on an operation is a batch.

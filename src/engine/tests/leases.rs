@@ -1,8 +1,8 @@
 //! Leases that are renewed without their job.
 
 use super::*;
-use crate::engine::cache::Cached;
-use crate::engine::world::Key;
+use crate::domain::job::Job;
+use crate::operation::overlay::Key;
 
 impl Server {
     async fn reap(&self, leased: &Leased) -> Result<Reply, Error> {
@@ -46,6 +46,6 @@ async fn heartbeats_neither_load_jobs_nor_have_them_cached() {
     a.engine.execute(beat(&leased), None).await.expect("held");
     session(&database).await.batch_execute("UPDATE leases SET expires_at = now()").await.expect("due");
     let renewed = a.engine.execute(beat(&leased), None).await.expect("held").leases.remove(0).expect("held");
-    let Some(Cached::Job(job)) = a.engine.shared().cache.get(&Key::Job(leased.job.key)) else { panic!("it is cached") };
+    let Some(job) = a.engine.shared().cache.get::<Job>(&Key::Job(leased.job.key)) else { panic!("it is cached") };
     assert_eq!(job.stages[0].lease().map(|lease| lease.expires_at), Some(renewed.expires_at));
 }

@@ -15,8 +15,8 @@ use crate::domain::permit::resource::Terms;
 use crate::domain::permit::{Bound, Claim, Granted, MAX_HOLDERS, MAX_OF_ATTEMPT, ResourceKey};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
-use crate::engine::world::{Key, World};
-use crate::operation::{Operation, Reply, Weight, keep};
+use crate::operation::overlay::{Key, Overlay};
+use crate::operation::{Operation, Reply, Weight, commit_job};
 
 /// A wish for a permit of one or several resources.
 #[derive(Debug)]
@@ -47,9 +47,9 @@ impl AcquirePermit {
     }
 
     /// Who will hold it; refused if the lease that it is bound to is lost.
-    fn holder(&self, world: &mut World) -> Result<Name, Refusal> {
+    fn holder(&self, overlay: &mut Overlay) -> Result<Name, Refusal> {
         let Some((key, token)) = self.job().zip(self.lease) else { return Ok(self.holder.clone()) };
-        let job = world.job(key).ok_or(Refusal::LeaseLost)?;
+        let job = overlay.job(key).ok_or(Refusal::LeaseLost)?;
         let stage = job.running(&Hold::Token(token))?;
         if stage.permits().len() + self.claims.len() > MAX_OF_ATTEMPT {
             let why = format!("an attempt of a stage can hold {MAX_OF_ATTEMPT} permits");
@@ -60,12 +60,12 @@ impl AcquirePermit {
     }
 
     /// Notes with the attempt what it holds from now on. The job is looked at anew: whoever was served beside may be of it too.
-    fn bind(&self, world: &mut World, granted: &[Granted]) {
+    fn bind(&self, overlay: &mut Overlay, granted: &[Granted]) {
         let Some((key, token)) = self.job().zip(self.lease) else { return };
-        let Some(job) = world.job(key) else { return };
-        let mut edit = world.edit(&job);
+        let Some(job) = overlay.job(key) else { return };
+        let mut edit = overlay.begin_job(&job);
         edit.bind(token.stage_no, held(self.id, granted));
-        keep(world, &job, edit);
+        commit_job(overlay, &job, edit);
     }
 }
 
@@ -89,7 +89,7 @@ impl Operation for AcquirePermit {
         self.request
     }
 
-    fn names(&self) -> Vec<Uuid> {
+    fn remembered_ids(&self) -> Vec<Uuid> {
         vec![self.id]
     }
 
@@ -98,12 +98,12 @@ impl Operation for AcquirePermit {
         self.lease.is_some()
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        if !world.has_namespace(self.namespace) {
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        if !overlay.has_namespace(self.namespace) {
             return Err(Refusal::NamespaceNotFound { name: String::new() });
         }
-        let holder = self.holder(world)?;
-        let mut desk = Desk::new(world, self.namespace);
+        let holder = self.holder(overlay)?;
+        let mut desk = Desk::new(overlay, self.namespace);
         let now = desk.now;
         let mut arrival = now;
         for (i, claim) in self.claims.iter().enumerate() {
@@ -125,7 +125,7 @@ impl Operation for AcquirePermit {
             let terms = Terms { id: self.id, all, holder, ttl: self.ttl, expires_at, lease };
             let granted = desk.grant(&self.claims, &terms);
             desk.close();
-            self.bind(world, &granted);
+            self.bind(overlay, &granted);
             PermitReply::Granted(granted)
         } else if self.wait.is_zero() {
             desk.close();
@@ -133,7 +133,7 @@ impl Operation for AcquirePermit {
         } else {
             let waiter = Arc::new(Waiter {
                 id: self.id,
-                server: desk.world.surroundings().server,
+                server: desk.overlay.cluster().server,
                 claims: self.claims.clone(),
                 priority: self.priority,
                 arrival,

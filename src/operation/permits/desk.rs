@@ -19,8 +19,8 @@ use crate::domain::permit::resource::{Resource, Terms};
 use crate::domain::permit::step_back::SLACK;
 use crate::domain::permit::{Block, Blocker, Claim, Granted, HeldPermit, ResourceKey};
 use crate::domain::time::Timestamp;
-use crate::engine::world::World;
-use crate::operation::keep;
+use crate::operation::commit_job;
+use crate::operation::overlay::Overlay;
 
 /// How long a permit lasts that was granted to a waiter of another server, until that server has said that somebody is there.
 pub const CLAIM_FOR: Duration = Duration::from_secs(5);
@@ -29,7 +29,7 @@ const NEW_FOR: Duration = Duration::from_secs(3);
 
 /// The workbench.
 pub struct Desk<'w> {
-    pub world: &'w mut World,
+    pub overlay: &'w mut Overlay,
     pub now: Timestamp,
     namespace: NamespaceId,
     pub(super) open: BTreeMap<ResourceKey, Open>,
@@ -47,15 +47,15 @@ pub(super) struct Open {
 pub type Blocked = Vec<(ResourceKey, Blocker)>;
 
 impl<'w> Desk<'w> {
-    pub fn new(world: &'w mut World, namespace: NamespaceId) -> Self {
-        let now = world.now();
-        Self { world, now, namespace, open: BTreeMap::new() }
+    pub fn new(overlay: &'w mut Overlay, namespace: NamespaceId) -> Self {
+        let now = overlay.now();
+        Self { overlay, now, namespace, open: BTreeMap::new() }
     }
 
     /// A resource that is there.
     pub fn get(&mut self, key: ResourceKey) -> Option<&mut Resource> {
         if !self.open.contains_key(&key) {
-            let mut resource = Resource::clone(&*self.world.resource(key)?);
+            let mut resource = Resource::clone(&*self.overlay.resource(key)?);
             let is_ahead = resource.is_ahead(self.now);
             if is_ahead {
                 resource.step_back(self.now);
@@ -69,7 +69,7 @@ impl<'w> Desk<'w> {
     pub fn get_or_new(&mut self, name: &Name) -> &mut Resource {
         let key = ResourceKey::of(self.namespace, name);
         if self.get(key).is_none() {
-            let floor = self.world.namespace(self.namespace).map_or(0, |namespace| namespace.fencing_floor);
+            let floor = self.overlay.namespace(self.namespace).map_or(0, |namespace| namespace.fencing_floor);
             let resource = Resource::new(key, name.clone(), floor, self.now);
             self.open.insert(key, Open { resource, is_changed: false, is_due: false });
         }
@@ -87,7 +87,7 @@ impl<'w> Desk<'w> {
     /// Takes permits from those whose time is up: all, if somebody needs the room, else those that are of no use even to a holder
     /// who is late. The commit proves that their time is up. True if there were any.
     pub fn expire(&mut self, key: ResourceKey, is_needed: bool) -> bool {
-        let (now, spared) = (self.now, self.world.surroundings().spared);
+        let (now, spared) = (self.now, self.overlay.cluster().spared);
         let Some(resource) = self.get(key) else { return false };
         let is_spared = |id: &Uuid| spared.spares(resource.permits[id].held_since());
         let expired: Vec<Uuid> = resource.expired(now, is_needed).into_iter().filter(|id| !is_spared(id)).collect();
@@ -95,7 +95,7 @@ impl<'w> Desk<'w> {
             resource.lose(id, now);
         }
         for id in &expired {
-            self.world.require_permit_expired(key, *id);
+            self.overlay.require_permit_expired(key, *id);
         }
         if !expired.is_empty() {
             self.changed(key);
@@ -208,13 +208,13 @@ impl<'w> Desk<'w> {
                 open.is_due = false;
             }
             self.serve(key);
-            if self.world.is_blind() {
+            if self.overlay.needs_more_keys() {
                 return;
             }
         }
     }
 
-    /// Serves the lines and puts what changed into the world. Whether anything did.
+    /// Serves the lines and puts what changed into the overlay. Whether anything did.
     pub fn close(mut self) -> bool {
         self.settle();
         let (now, mut any) = (self.now, false);
@@ -222,7 +222,7 @@ impl<'w> Desk<'w> {
             if is_changed {
                 resource.version += 1;
                 resource.update_time = resource.update_time.max(now);
-                self.world.put_resource(resource);
+                self.overlay.put_resource(resource);
                 any = true;
             }
         }
@@ -246,7 +246,7 @@ impl<'w> Desk<'w> {
                     served = Some(waiter.place());
                     let is_held_up = !self.serve_waiter(&waiter)
                         && self.open.get(&key).is_some_and(|open| open.resource.holds_up(&waiter, self.now));
-                    if is_held_up || self.world.is_blind() {
+                    if is_held_up || self.overlay.needs_more_keys() {
                         return;
                     }
                 }
@@ -274,14 +274,14 @@ impl<'w> Desk<'w> {
             return self.leave(waiter);
         }
         let blocked = self.blocked(&waiter.claims, waiter.place(), false);
-        if !blocked.is_empty() || self.world.is_blind() {
+        if !blocked.is_empty() || self.overlay.needs_more_keys() {
             for (key, _) in blocked {
                 self.join_line(key, waiter);
             }
             return false;
         }
         self.leave(waiter);
-        let is_ours = waiter.server == self.world.surroundings().server;
+        let is_ours = waiter.server == self.overlay.cluster().server;
         let lasts = if is_ours { waiter.ttl } else { waiter.ttl.min(CLAIM_FOR) };
         let terms = Terms {
             id: waiter.id,
@@ -298,7 +298,7 @@ impl<'w> Desk<'w> {
 
     /// Whether a waiter's server is not there any more. Of one that started a short time ago this server may not know yet.
     fn is_orphan(&self, waiter: &Waiter) -> bool {
-        let around = self.world.surroundings();
+        let around = self.overlay.cluster();
         // One that came later than it is came before the clock stepped back; who is there is known since then.
         let is_ahead = waiter.arrival > self.now.after(SLACK);
         let is_recent = |as_of: Timestamp| as_of.after(SLACK) > self.now && as_of <= self.now.after(SLACK);
@@ -309,17 +309,17 @@ impl<'w> Desk<'w> {
 
     fn has_lease(&mut self, waiter: &Waiter) -> bool {
         let Some(token) = waiter.lease_token() else { return true };
-        let job = self.world.job(JobKey { namespace: self.namespace, uid: token.job_uid });
-        self.world.is_blind() || job.is_some_and(|job| job.running(&Hold::Token(token)).is_ok())
+        let job = self.overlay.job(JobKey { namespace: self.namespace, uid: token.job_uid });
+        self.overlay.needs_more_keys() || job.is_some_and(|job| job.running(&Hold::Token(token)).is_ok())
     }
 
     fn bind(&mut self, waiter: &Waiter, granted: &[Granted]) {
         let Some(token) = waiter.lease_token() else { return };
         let key = JobKey { namespace: self.namespace, uid: token.job_uid };
-        let Some(job) = self.world.job(key) else { return };
-        let mut edit = self.world.edit(&job);
+        let Some(job) = self.overlay.job(key) else { return };
+        let mut edit = self.overlay.begin_job(&job);
         edit.bind(token.stage_no, held(waiter.id, granted));
-        keep(self.world, &job, edit);
+        commit_job(self.overlay, &job, edit);
     }
 }
 

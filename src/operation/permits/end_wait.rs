@@ -9,7 +9,7 @@ use super::{PermitReply, keys};
 use crate::domain::id::NamespaceId;
 use crate::domain::permit::{Claim, Granted, Outcome, Permit, ResourceKey};
 use crate::domain::refusal::Refusal;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 use crate::operation::permits::release::unbind;
 use crate::operation::{Operation, Reply};
 
@@ -52,8 +52,8 @@ impl Operation for EndWait {
         true
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let mut desk = Desk::new(world, self.namespace);
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let mut desk = Desk::new(overlay, self.namespace);
         let now = desk.now;
         let mut granted = Vec::new();
         let mut bound = None;
@@ -91,7 +91,7 @@ impl Operation for EndWait {
         if granted.is_empty() {
             let blocked = desk.blocked(&self.claims, (Reverse(0), now, Uuid::max()), false);
             desk.close();
-            unbind(world, self.namespace, bound, &self.id);
+            unbind(overlay, self.namespace, bound, &self.id);
             return Ok(Reply { permit: Some(PermitReply::Denied(told(blocked))), ..Reply::default() });
         }
         desk.close();

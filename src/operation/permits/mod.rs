@@ -20,7 +20,7 @@ pub mod wake;
 use crate::domain::id::NamespaceId;
 use crate::domain::permit::{Blocker, Granted, PermitToken, ResourceKey};
 use crate::domain::refusal::Refusal;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
 /// What became of a wish for a permit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,15 +40,15 @@ fn keys<'a>(namespace: NamespaceId, names: impl Iterator<Item = &'a str>) -> Vec
 
 /// The permit of a token is held at all of its resources, and stays so until what stands on this is committed. Returns which these are.
 pub(super) fn expect_permit(
-    world: &mut World,
+    overlay: &mut Overlay,
     namespace: NamespaceId,
     token: PermitToken,
 ) -> Result<Vec<ResourceKey>, Refusal> {
-    let resource = world.resource(token.key()).ok_or(Refusal::PermitLost)?;
+    let resource = overlay.resource(token.key()).ok_or(Refusal::PermitLost)?;
     let permit = resource.held_permit(&token.id).filter(|_| token.namespace == namespace);
     let keys = permit.ok_or(Refusal::PermitLost)?.keys(token.key());
     for key in &keys {
-        let resource = world.resource(*key);
+        let resource = overlay.resource(*key);
         if resource.is_none_or(|resource| resource.held_permit(&token.id).is_none()) {
             return Err(Refusal::PermitLost);
         }

@@ -7,8 +7,8 @@ use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::permit::{Bound, Outcome, PermitToken};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
-use crate::engine::world::{Key, World};
-use crate::operation::{Operation, Reply, keep};
+use crate::operation::overlay::{Key, Overlay};
+use crate::operation::{Operation, Reply, commit_job};
 
 /// Gives a permit back, with what came of its use.
 #[derive(Debug)]
@@ -44,12 +44,12 @@ impl Operation for ReleasePermit {
         self.request
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         if self.token.namespace != self.namespace {
             return Err(Refusal::PermitLost);
         }
         let id = self.token.id;
-        let mut desk = Desk::new(world, self.namespace);
+        let mut desk = Desk::new(overlay, self.namespace);
         let first = desk.get(self.token.key()).and_then(|resource| resource.permits.get(&id).cloned());
         // What is not known any more was released: one that was lost is remembered for a while.
         let Some(permit) = first else { return Ok(Reply::default()) };
@@ -63,19 +63,19 @@ impl Operation for ReleasePermit {
             }
         }
         desk.close();
-        unbind(world, self.namespace, permit.lease, &id);
-        Ok(Reply { resource: world.resource(self.token.key()), applied: true, ..Reply::default() })
+        unbind(overlay, self.namespace, permit.lease, &id);
+        Ok(Reply { resource: overlay.resource(self.token.key()), applied: true, ..Reply::default() })
     }
 }
 
 /// The attempt that a permit was bound to no longer holds it.
-pub(super) fn unbind(world: &mut World, namespace: NamespaceId, bound: Option<Bound>, id: &Uuid) {
+pub(super) fn unbind(overlay: &mut Overlay, namespace: NamespaceId, bound: Option<Bound>, id: &Uuid) {
     let Some(bound) = bound else { return };
-    let Some(job) = world.job(JobKey { namespace, uid: bound.job_uid }) else { return };
+    let Some(job) = overlay.job(JobKey { namespace, uid: bound.job_uid }) else { return };
     let holds = job.stages.get(bound.stage_no).is_some_and(|stage| stage.permits().iter().any(|held| held.id == *id));
     if holds {
-        let mut edit = world.edit(&job);
+        let mut edit = overlay.begin_job(&job);
         edit.unbind(bound.stage_no, id);
-        keep(world, &job, edit);
+        commit_job(overlay, &job, edit);
     }
 }

@@ -7,7 +7,7 @@ use crate::domain::id::NamespaceId;
 use crate::domain::permit::resource::Resource;
 use crate::domain::permit::{Granted, Permit, PermitToken, ResourceKey};
 use crate::domain::refusal::Refusal;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 use crate::operation::permits::desk::Desk;
 use crate::operation::permits::{PermitReply, expect_permit};
 use crate::operation::{Operation, Reply};
@@ -36,13 +36,13 @@ impl Operation for RenewPermit {
         true
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let keys = expect_permit(world, self.namespace, self.token)?;
-        self.correct(world, &keys);
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let keys = expect_permit(overlay, self.namespace, self.token)?;
+        self.correct(overlay, &keys);
         let mut granted = Vec::with_capacity(keys.len());
         for key in keys {
-            let resource = world.resource(key).ok_or(Refusal::PermitLost)?;
-            granted.push(self.renew(world, &resource).ok_or(Refusal::PermitLost)?);
+            let resource = overlay.resource(key).ok_or(Refusal::PermitLost)?;
+            granted.push(self.renew(overlay, &resource).ok_or(Refusal::PermitLost)?);
         }
         Ok(Reply { permit: Some(PermitReply::Granted(granted)), applied: true, ..Reply::default() })
     }
@@ -51,11 +51,11 @@ impl Operation for RenewPermit {
 impl RenewPermit {
     /// What the permit alone cannot tell is written with its resource: that it will last longer than it was acquired for, and that the
     /// clock has stepped back.
-    fn correct(&self, world: &mut World, keys: &[ResourceKey]) {
-        let mut desk = Desk::new(world, self.namespace);
+    fn correct(&self, overlay: &mut Overlay, keys: &[ResourceKey]) {
+        let mut desk = Desk::new(overlay, self.namespace);
         let now = desk.now;
         for key in keys {
-            let found = desk.world.resource(*key);
+            let found = desk.overlay.resource(*key);
             let is_longer = |permit: &Arc<Permit>| self.ttl.is_some_and(|ttl| ttl > permit.longest());
             let longer =
                 found.as_ref().and_then(|resource| resource.held_permit(&self.token.id)).cloned().filter(is_longer);
@@ -73,17 +73,17 @@ impl RenewPermit {
         desk.close();
     }
 
-    fn renew(&self, world: &mut World, resource: &Resource) -> Option<Granted> {
+    fn renew(&self, overlay: &mut Overlay, resource: &Resource) -> Option<Granted> {
         let permit = resource.held_permit(&self.token.id)?;
         let ttl = self.ttl.unwrap_or(permit.ttl);
-        let end = world.now().after(ttl);
+        let end = overlay.now().after(ttl);
         let mut expires_at = permit.expires_at;
         // Two thirds of its time are enough to write only every third of it.
-        if expires_at.is_some_and(|at| at < end && (self.ttl.is_some() || world.now().until(at) < ttl * 2 / 3)) {
+        if expires_at.is_some_and(|at| at < end && (self.ttl.is_some() || overlay.now().until(at) < ttl * 2 / 3)) {
             expires_at = Some(end);
             let mut renewed = resource.clone();
             renewed.permits.insert(permit.id, Permit { expires_at, ..Permit::clone(permit) }.into());
-            world.put_resource(renewed);
+            overlay.put_resource(renewed);
         }
         let fencing_token = permit.fencing_token;
         Some(Granted { key: resource.key, resource: resource.name.clone(), fencing_token, expires_at })

@@ -11,7 +11,7 @@ use crate::domain::permit::policy::Policy;
 use crate::domain::permit::resource::{Reset, Resource};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
-use crate::engine::world::{Key, NamespaceEffect, World};
+use crate::operation::overlay::{Key, NamespaceChange, Overlay};
 use crate::operation::{Operation, Reply};
 
 /// What shall happen.
@@ -48,8 +48,8 @@ pub struct ChangeResource {
 }
 
 impl ChangeResource {
-    fn existing(&self, world: &mut World) -> Result<Arc<Resource>, Refusal> {
-        let resource = world.resource(self.key);
+    fn existing(&self, overlay: &mut Overlay) -> Result<Arc<Resource>, Refusal> {
+        let resource = overlay.resource(self.key);
         let resource = resource.ok_or_else(|| Refusal::ResourceNotFound { name: self.resource.to_string() })?;
         self.expect_version(resource.version)?;
         Ok(resource)
@@ -62,11 +62,11 @@ impl ChangeResource {
         }
     }
 
-    fn set_policy(&self, world: &mut World, policy: Option<&Arc<Policy>>) -> Result<Reply, Refusal> {
-        if !world.has_namespace(self.key.namespace) {
+    fn set_policy(&self, overlay: &mut Overlay, policy: Option<&Arc<Policy>>) -> Result<Reply, Refusal> {
+        if !overlay.has_namespace(self.key.namespace) {
             return Err(Refusal::NamespaceNotFound { name: String::new() });
         }
-        let mut desk = Desk::new(world, self.key.namespace);
+        let mut desk = Desk::new(overlay, self.key.namespace);
         let now = desk.now;
         let resource = desk.get_or_new(&self.resource);
         self.expect_version(resource.version)?;
@@ -80,12 +80,12 @@ impl ChangeResource {
             desk.changed(self.key);
         }
         let applied = desk.close();
-        Ok(self.told(world, applied))
+        Ok(self.told(overlay, applied))
     }
 
-    fn reset_breaker(&self, world: &mut World, requester: &Name, reason: &str) -> Result<Reply, Refusal> {
-        self.existing(world)?;
-        let mut desk = Desk::new(world, self.key.namespace);
+    fn reset_breaker(&self, overlay: &mut Overlay, requester: &Name, reason: &str) -> Result<Reply, Refusal> {
+        self.existing(overlay)?;
+        let mut desk = Desk::new(overlay, self.key.namespace);
         let now = desk.now;
         let resource = desk.get_or_new(&self.resource);
         let from = resource.breaker_phase(now);
@@ -96,29 +96,29 @@ impl ChangeResource {
         }
         desk.changed(self.key);
         let applied = desk.close();
-        Ok(self.told(world, applied))
+        Ok(self.told(overlay, applied))
     }
 
     /// Its numbers go on above the floor of its namespace.
-    fn delete(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let resource = self.existing(world)?;
+    fn delete(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let resource = self.existing(overlay)?;
         // Holders who are late are in nobody's way.
-        let mut desk = Desk::new(world, self.key.namespace);
+        let mut desk = Desk::new(overlay, self.key.namespace);
         desk.expire(self.key, true);
         let held = desk.get(self.key).map_or(0, |resource| resource.held());
         if held > 0 || resource.is_awaited() {
             return Err(Refusal::ResourceInUse { name: resource.name.to_string() });
         }
-        world.delete_resource(self.key);
+        overlay.delete_resource(self.key);
         let (namespace, highest) = (self.key.namespace, resource.fencing_token);
-        if world.namespace(namespace).is_some_and(|namespace| namespace.fencing_floor < highest) {
-            world.change_namespace(namespace, NamespaceEffect::Raise(highest));
+        if overlay.namespace(namespace).is_some_and(|namespace| namespace.fencing_floor < highest) {
+            overlay.change_namespace(namespace, NamespaceChange::RaiseFloor(highest));
         }
         Ok(Reply { resource: Some(resource), applied: true, ..Reply::default() })
     }
 
-    fn told(&self, world: &mut World, applied: bool) -> Reply {
-        Reply { resource: world.resource(self.key), applied, ..Reply::default() }
+    fn told(&self, overlay: &mut Overlay, applied: bool) -> Reply {
+        Reply { resource: overlay.resource(self.key), applied, ..Reply::default() }
     }
 }
 
@@ -160,13 +160,13 @@ impl Operation for ChangeResource {
         matches!(self.change, Change::SetPolicy(_) | Change::ResetBreaker { .. })
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         match &self.change {
-            Change::SetPolicy(policy) => self.set_policy(world, policy.as_ref()),
-            Change::ResetBreaker { requester, reason } => self.reset_breaker(world, requester, reason),
-            Change::Delete => self.delete(world),
-            Change::Forget => match world.resource(self.key).filter(|resource| resource.policy.is_none()) {
-                Some(_) => self.delete(world),
+            Change::SetPolicy(policy) => self.set_policy(overlay, policy.as_ref()),
+            Change::ResetBreaker { requester, reason } => self.reset_breaker(overlay, requester, reason),
+            Change::Delete => self.delete(overlay),
+            Change::Forget => match overlay.resource(self.key).filter(|resource| resource.policy.is_none()) {
+                Some(_) => self.delete(overlay),
                 None => Ok(Reply::default()),
             },
         }

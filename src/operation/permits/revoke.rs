@@ -10,7 +10,7 @@ use crate::domain::permit::resource::{Resource, Revocation};
 use crate::domain::permit::{Permit, ResourceKey};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 use crate::operation::{Operation, Reply};
 
 /// Revokes a permit at all of its resources; callers that wait get them in the same commit.
@@ -71,13 +71,13 @@ impl Operation for RevokePermit {
         true
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         let not_found = || Refusal::ResourceNotFound { name: self.resource.to_string() };
-        let resource = world.resource(self.key).ok_or_else(not_found)?;
+        let resource = overlay.resource(self.key).ok_or_else(not_found)?;
         let Some(permit) = self.permit(&resource)? else {
             return Ok(Reply { resource: Some(resource), ..Reply::default() });
         };
-        let mut desk = Desk::new(world, self.key.namespace);
+        let mut desk = Desk::new(overlay, self.key.namespace);
         let revocation = Revocation {
             at: desk.now,
             requester: self.requester.clone(),
@@ -91,7 +91,7 @@ impl Operation for RevokePermit {
             }
         }
         desk.close();
-        unbind(world, self.key.namespace, permit.lease, &permit.id);
-        Ok(Reply { resource: world.resource(self.key), applied: true, ..Reply::default() })
+        unbind(overlay, self.key.namespace, permit.lease, &permit.id);
+        Ok(Reply { resource: overlay.resource(self.key), applied: true, ..Reply::default() })
     }
 }

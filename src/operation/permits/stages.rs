@@ -14,12 +14,12 @@ use crate::domain::permit::resource::Terms;
 use crate::domain::permit::{Blocker, Claim, HeldPermit, Outcome, ResourceKey};
 use crate::domain::stage::{Stage, StagePhase};
 use crate::domain::time::Timestamp;
-use crate::engine::world::World;
+use crate::operation::overlay::Overlay;
 
 /// Gets the permits of a stage, or says what it waits for. `id` is that of the permits; stages of one group come with the same one, and
 /// share what others of them hold already; `own` is the stage's alone.
 pub fn acquire(
-    world: &mut World,
+    overlay: &mut Overlay,
     job: &Job,
     stage: &Stage,
     worker: &Name,
@@ -29,7 +29,7 @@ pub fn acquire(
     if claims.is_empty() {
         return Ok(Vec::new());
     }
-    let mut desk = Desk::new(world, job.key.namespace);
+    let mut desk = Desk::new(overlay, job.key.namespace);
     // Permits of one id are one permit at each resource, so who needs another amount there has permits of its own.
     let id = if claims.iter().any(|claim| is_other(&mut desk, claim, &id)) { own } else { id };
     let (shared, wanted): (Vec<Claim>, Vec<Claim>) =
@@ -106,8 +106,8 @@ pub fn given_up(edit: &Edit) -> Vec<(HeldPermit, Outcome)> {
 }
 
 /// Gives them back. What is not held any more, because it was released by itself or has expired, is passed over.
-pub fn give_back(world: &mut World, namespace: NamespaceId, given_up: Vec<(HeldPermit, Outcome)>) {
-    let mut desk = Desk::new(world, namespace);
+pub fn give_back(overlay: &mut Overlay, namespace: NamespaceId, given_up: Vec<(HeldPermit, Outcome)>) {
+    let mut desk = Desk::new(overlay, namespace);
     let now = desk.now;
     for (permit, outcome) in given_up {
         let key = ResourceKey { namespace, uid: permit.resource };

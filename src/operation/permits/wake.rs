@@ -8,7 +8,7 @@ use crate::domain::permit::ResourceKey;
 use crate::domain::permit::resource::Resource;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 use crate::operation::{Operation, Reply};
 
 /// Looks whether something is due at a resource, and serves its line.
@@ -34,8 +34,8 @@ impl Operation for WakeResource {
         true
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let mut desk = Desk::new(world, self.key.namespace);
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let mut desk = Desk::new(overlay, self.key.namespace);
         desk.drop_gone(self.key);
         desk.look(self.key);
         desk.settle();
@@ -67,8 +67,8 @@ impl Operation for ClearStages {
         vec![Key::Resource(self.key)]
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let mut desk = Desk::new(world, self.key.namespace);
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let mut desk = Desk::new(overlay, self.key.namespace);
         desk.no_stage_waits(self.key, self.arrival);
         let applied = desk.close();
         Ok(Reply { applied, ..Reply::default() })
@@ -96,13 +96,13 @@ impl Operation for LeadLine {
         vec![Key::Resource(self.key), Key::Job(self.job)]
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let Some(job) = world.job(self.job) else { return Ok(Reply::default()) };
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let Some(job) = overlay.job(self.job) else { return Ok(Reply::default()) };
         let stage = job.stages.get(self.stage_no).filter(|stage| job.is_leasable(stage));
         let Some(claim) = stage.and_then(|stage| claim_of(&job, &stage.spec.permits, self.key)) else {
             return Ok(Reply::default());
         };
-        let mut desk = Desk::new(world, self.key.namespace);
+        let mut desk = Desk::new(overlay, self.key.namespace);
         desk.stage_leads(&job, claim);
         desk.look(self.key);
         let applied = desk.close();

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::build::{JOB_ID, NAMESPACE, key, leases};
+use super::build::{JOB_ID, NAMESPACE, key};
 use super::checks;
+use super::committed::Committed;
 use crate::domain::event::JobEvent;
 use crate::domain::failure::{FailureClass, FailureReport};
-use crate::domain::id::{JobKey, LeaseToken, Name, StageNo};
+use crate::domain::id::{LeaseToken, Name, StageNo};
 use crate::domain::job::{Grant, Hold, Job, JobState, NewJob};
 use crate::domain::namespace::Namespace;
 use crate::domain::permit::ResourceKey;
@@ -17,13 +18,13 @@ use crate::domain::permit::resource::Resource;
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::{NewStage, Stage, StagePhase};
 use crate::domain::time::Timestamp;
-use crate::engine::world::{Draft, Key, Loaded, NamespaceEffect, Surroundings, World};
 use crate::operation::control_job::{Control, ControlJob};
 use crate::operation::delete_job::DeleteJob;
 use crate::operation::end_stage::{End, EndStage};
 use crate::operation::grow_job::AddStages;
 use crate::operation::heartbeat::RenewLeases;
 use crate::operation::lease_stages::LeaseStages;
+use crate::operation::overlay::{Change, Key, NamespaceChange, Overlay};
 use crate::operation::reap::Reap;
 use crate::operation::start_stage::StartStage;
 use crate::operation::submit_jobs::SubmitJobs;
@@ -38,7 +39,7 @@ pub type Outcome = Result<Reply, Refusal>;
 /// What is committed, and the clock.
 pub struct Bench {
     pub now: Timestamp,
-    pub committed: Loaded,
+    pub committed: Committed,
     /// The whole history.
     pub events: Vec<JobEvent>,
     /// The rows of the job, as plans have written them.
@@ -50,7 +51,7 @@ impl Bench {
     /// Another bench with the same state, to try something else on.
     pub fn fork(&self) -> Self {
         let (events, tables) = (self.events.clone(), self.tables.clone());
-        Self { now: self.now, committed: self.copy(), events, tables, secrets: self.secrets }
+        Self { now: self.now, committed: self.committed.clone(), events, tables, secrets: self.secrets }
     }
 
     pub fn empty() -> Self {
@@ -63,7 +64,7 @@ impl Bench {
             holds_anything: false,
             create_time: now,
         };
-        let mut committed = Loaded::default();
+        let mut committed = Committed::default();
         committed.namespaces.insert(NAMESPACE, Some(Arc::new(namespace)));
         Self { now, committed, events: Vec::new(), tables: Tables::default(), secrets: 0 }
     }
@@ -88,89 +89,85 @@ impl Bench {
     pub fn group(&mut self, operations: &[&dyn Operation]) -> Vec<Outcome> {
         let mut answers: Vec<Option<Outcome>> = operations.iter().map(|_| None).collect();
         while answers.iter().any(Option::is_none) {
-            let mut world = World::new(self.copy(), self.now, Surroundings::default());
+            let mut overlay = self.overlay();
             let before = answers.iter().flatten().count();
             for (operation, answer) in operations.iter().zip(&mut answers).filter(|(_, answer)| answer.is_none()) {
-                *answer = self.decide(*operation, &mut world);
+                *answer = self.decide(*operation, &mut overlay);
             }
             assert!(answers.iter().flatten().count() > before, "somebody must go first");
-            self.install(world);
+            self.install(overlay);
         }
         answers.into_iter().flatten().collect()
     }
 
-    fn decide(&mut self, operation: &dyn Operation, world: &mut World) -> Option<Outcome> {
-        let (job, drafted) = (world.job(key()), world.drafts.len());
-        world.end_operation(false);
-        let (outcome, trace) = loop {
-            let outcome = decide(operation, world);
-            let trace = world.end_operation(outcome.is_ok());
-            if trace.missing.is_empty() {
-                break (outcome, trace);
+    fn decide(&mut self, operation: &dyn Operation, overlay: &mut Overlay) -> Option<Outcome> {
+        let (job, drafted) = (overlay.job(key()), overlay.tables.jobs.changes().len());
+        overlay.end_operation(false);
+        let (outcome, access) = loop {
+            let outcome = decide(operation, overlay);
+            let access = overlay.end_operation(outcome.is_ok());
+            if access.unloaded.is_empty() {
+                break (outcome, access);
             }
             // All that is there was loaded.
-            for missing in trace.missing {
+            for missing in access.unloaded {
                 match missing {
-                    Key::Resource(key) => world.loaded.resources.insert(key, None).is_none(),
+                    Key::Resource(key) => overlay.tables.resources.load(key, None),
                     other => panic!("{other:?} was not loaded"),
                 };
             }
         };
-        if trace.must_wait {
+        if access.needs_next_group {
             return None;
         }
-        for (key, no, secret) in &trace.expired {
+        for (key, no, secret) in &access.expired {
             let lease = self.committed.jobs[key].as_ref().and_then(|job| job.stages[*no].lease().cloned());
             let expired = lease.is_some_and(|lease| lease.expires_at <= self.now);
             assert!(expired, "lease {secret} of stage {no} is taken although it is known to last");
         }
-        let after = world.job(key());
-        world.end_operation(false);
+        let after = overlay.job(key());
+        overlay.end_operation(false);
         if outcome.is_err() {
-            assert!(trace.written.is_empty() && world.drafts.len() == drafted, "a refusal leaves no trace");
+            assert!(
+                access.written.is_empty() && overlay.tables.jobs.changes().len() == drafted,
+                "a refusal leaves no access"
+            );
         }
-        let events = world.drafts.get(&key()).map_or(&[][..], |draft| &draft.changes.events);
+        let change = overlay.tables.jobs.change(&key());
+        let events = change.map_or(&[][..], |change| &change.effects.changes.events);
         checks::step(operation.name(), job.as_deref(), after.as_deref(), &outcome, events, self.now);
         Some(outcome)
     }
 
-    /// What a group is given: the committed state, shared.
-    pub fn copy(&self) -> Loaded {
-        let mut jobs = self.committed.jobs.clone();
-        jobs.entry(key()).or_default();
-        Loaded {
-            resources: self.committed.resources.clone(),
-            leases: jobs.values().flatten().flat_map(|job| leases(job)).collect(),
-            jobs,
-            records: self.committed.records.clone(),
-            requests: self.committed.requests.clone(),
-            namespaces: self.committed.namespaces.clone(),
-            names: self.committed.names.clone(),
-            key_ring: self.committed.key_ring.clone(),
-        }
+    /// What a group begins with: the committed state.
+    pub fn overlay(&self) -> Overlay {
+        self.committed.overlay(self.now)
     }
 
-    fn install(&mut self, world: World) {
-        for (key, draft) in world.drafts {
-            self.events.extend(draft.changes.events.iter().cloned());
-            self.write(&world.loaded, key, &draft);
-            self.committed.jobs.insert(key, draft.job);
+    fn install(&mut self, overlay: Overlay) {
+        for (key, change) in overlay.tables.jobs.changes() {
+            self.events.extend(change.effects.changes.events.iter().cloned());
+            self.write(overlay.tables.jobs.base(key), change);
+            self.committed.jobs.insert(*key, change.after.clone());
         }
-        for (key, renewed) in world.leases {
+        for (key, renewed) in overlay.leases {
             let job = self.committed.jobs.get_mut(&key.job).and_then(Option::as_mut).expect("what is renewed is there");
             Job::renew_lease(job, key.stage_no, renewed.secret, renewed.expires_at);
             self.tables.renew(key, renewed.secret, renewed.expires_at);
         }
-        self.committed.resources.extend(world.resources);
-        self.committed.key_ring = world.key_ring.or(self.committed.key_ring.take());
-        for (key, record) in world.remembered {
+        let resources = overlay.tables.resources.changes();
+        self.committed.resources.extend(resources.map(|(key, change)| (*key, change.after.clone())));
+        if let Some(change) = overlay.tables.key_ring.change(&()) {
+            self.committed.key_ring = change.after.clone();
+        }
+        for (key, record) in overlay.remembered {
             self.committed.requests.insert(key, Some(record));
         }
-        for (id, effect) in world.namespaces {
+        for (id, effect) in overlay.namespaces {
             let namespace = self.committed.namespaces.get_mut(&id).expect("it was loaded");
             match effect {
-                NamespaceEffect::Delete => *namespace = None,
-                NamespaceEffect::Raise(floor) => {
+                NamespaceChange::Delete => *namespace = None,
+                NamespaceChange::RaiseFloor(floor) => {
                     let raised = Arc::make_mut(namespace.as_mut().expect("it is there"));
                     raised.fencing_floor = raised.fencing_floor.max(floor);
                     raised.version += 1;
@@ -180,14 +177,13 @@ impl Bench {
     }
 
     /// What the store would write, and whether it is the job again.
-    fn write(&mut self, loaded: &Loaded, key: JobKey, draft: &Draft) {
-        let base = loaded.jobs.get(&key).cloned().flatten();
-        let Some(job) = &draft.job else {
+    fn write(&mut self, base: Option<&Arc<Job>>, change: &Change<Job>) {
+        let Some(job) = &change.after else {
             self.tables = Tables::default();
             return;
         };
         let mut plan = Plan::default();
-        plan.write_job(0, base.as_deref(), job, &draft.changes, self.now);
+        plan.write_job(0, base.map(|base| &**base), job, &change.effects.changes, self.now);
         self.tables.apply(&plan);
         self.tables.check(job);
     }

@@ -8,7 +8,6 @@ use crate::domain::access::{NamespacePattern, RateLimits, Role, Roles};
 use crate::domain::credential::{ApiKey, KeyId, KeyRing, KeyState, MAX_KEYS, Proof, Secret, SecretHash};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
-use crate::engine::world::{Surroundings, World};
 use crate::operation::credential::{CreateKey, Expiry, KEPT, RetireKeys, RevokeKey, RotateKey};
 use crate::operation::{Operation, decide};
 
@@ -193,9 +192,9 @@ fn only_what_was_applied_is_noted_for_the_audit_log() {
     let mut bench = bench();
     bench.run(&with_secret(1)).expect("created");
     let noted = |operation: &dyn Operation| {
-        let mut world = World::new(bench.copy(), bench.now, Surroundings::default());
-        let outcome = decide(operation, &mut world);
-        world.end_operation(outcome.is_ok()).audit.into_iter().map(|entry| entry.method).collect::<Vec<_>>()
+        let mut overlay = bench.overlay();
+        let outcome = decide(operation, &mut overlay);
+        overlay.end_operation(outcome.is_ok()).audit.into_iter().map(|entry| entry.method).collect::<Vec<_>>()
     };
     assert_eq!(noted(&with_secret(2)), ["AdminService/CreateKey"]);
     assert_eq!(noted(&rotate(1, 0)), ["AdminService/RotateKey"]);

@@ -7,6 +7,7 @@ pub mod bench;
 pub mod build;
 mod cancelling;
 mod checks;
+mod committed;
 mod credentials;
 mod direct;
 mod failing;

@@ -17,7 +17,7 @@ use crate::rpc::page::Budget;
 /// The lease of a stage that was just leased; `now` is the database's.
 pub fn lease(job: &Job, stage: &Stage, documents: &LeaseDocuments, now: Timestamp) -> Result<proto::Lease> {
     let (Some(lease), Some(token)) = (stage.lease(), stage.token(job.key.uid)) else {
-        return Err(Error::bug("a stage without a lease is told as leased"));
+        return Err(Error::bug("a stage without a lease was returned as leased"));
     };
     let (dependencies, dependencies_truncated) = dependencies(job, stage, documents)?;
     Ok(proto::Lease {
@@ -35,12 +35,12 @@ pub fn lease(job: &Job, stage: &Stage, documents: &LeaseDocuments, now: Timestam
         expire_time: Some(time::timestamp(job.lease_end(lease))),
         ttl: Some(time::duration(now.until(job.lease_end(lease)))),
         heartbeat_interval: Some(time::duration(lease.heartbeat_interval())),
-        job_revision: job.revision,
+        job_version: job.revision,
         labels: job.labels.as_ref().clone(),
         group_key: stage.spec.group_key.as_deref().unwrap_or_default().to_owned(),
         dependencies_truncated,
         permits: permits(stage),
-        alone: stage.is_suspect(),
+        isolated: stage.is_suspect(),
     })
 }
 
@@ -94,7 +94,7 @@ pub fn status(lease: &StoredLease, now: Timestamp) -> proto::LeaseStatus {
         directive: directive as i32,
         expire_time: Some(time::timestamp(lease.end())),
         ttl: Some(time::duration(now.until(lease.end()))),
-        job_revision: lease.job_revision,
+        job_version: lease.job_revision,
     }
 }
 
@@ -114,5 +114,5 @@ pub fn status_in(job: &Job, token: &LeaseToken, now: Timestamp) -> proto::LeaseS
 
 /// The status of a lease that is not held.
 pub fn lost() -> proto::LeaseStatus {
-    proto::LeaseStatus { directive: proto::LeaseDirective::Lost as i32, expire_time: None, ttl: None, job_revision: 0 }
+    proto::LeaseStatus { directive: proto::LeaseDirective::Lost as i32, expire_time: None, ttl: None, job_version: 0 }
 }

@@ -15,10 +15,10 @@ use crate::domain::time::Timestamp;
 use crate::proto;
 use crate::rpc::limits;
 
-/// How long a permit lasts where nothing is said.
+/// The duration of a permit without `ttl`.
 const DEFAULT_TTL: Duration = Duration::from_secs(60);
 
-/// The name of a resource, which has to be given.
+/// The name of a resource; an empty one is refused.
 pub fn name(given: &str, path: &Path) -> Result<Name, Refusal> {
     if given.is_empty() {
         return Err(path.missing());
@@ -48,18 +48,18 @@ fn claim(given: &proto::PermitClaim, path: &Path) -> Result<Claim, Refusal> {
     let resource = name(&given.resource, &path.field("resource"))?;
     let amount = if given.amount == 0 { 1 } else { given.amount };
     if !(1..=MAX_AMOUNT).contains(&amount) {
-        return Err(path.field("amount").refuse("must be 1 to 1,000,000"));
+        return Err(path.field("amount").outside("1 to 1,000,000", amount));
     }
     let mode = match proto::PermitMode::try_from(given.mode) {
         Ok(proto::PermitMode::Unspecified) => None,
         Ok(proto::PermitMode::Exclusive) => Some(Mode::Exclusive),
         Ok(proto::PermitMode::Shared) => Some(Mode::Shared),
-        Err(_) => return Err(path.field("mode").refuse("is not a mode")),
+        Err(_) => return Err(path.field("mode").unknown(given.mode)),
     };
     Ok(Claim { resource, amount, mode })
 }
 
-/// A wish for a permit, without its `request_id`.
+/// An AcquirePermit, without its `request_id`.
 pub struct Wish {
     pub claims: Vec<Claim>,
     pub ttl: Duration,
@@ -69,7 +69,7 @@ pub struct Wish {
     pub lease: Option<LeaseToken>,
 }
 
-/// Reads an AcquirePermit.
+/// Checks an AcquirePermit and fills in its defaults.
 pub fn wish(given: &proto::AcquirePermitRequest) -> Result<Wish, Refusal> {
     let root = Path::Root;
     let path = root.field("claims");
@@ -90,13 +90,13 @@ pub fn wish(given: &proto::AcquirePermitRequest) -> Result<Wish, Refusal> {
     let holder = text::line(&given.holder, limits::WORKER_ID_BYTES, &path)?;
     let path = root.field("priority");
     if !(-limits::PRIORITY..=limits::PRIORITY).contains(&given.priority) {
-        return Err(path.refuse("must be -1,000 to 1,000"));
+        return Err(path.outside("-1,000 to 1,000", given.priority));
     }
     let (ttl, wait) = (ttl.unwrap_or(usual), wait.unwrap_or_default());
     Ok(Wish { claims, ttl, wait, holder, priority: given.priority, lease })
 }
 
-/// A permit token, which has to be given.
+/// A permit token; an empty one is refused.
 pub fn token(given: &str, path: &Path) -> Result<PermitToken, Refusal> {
     if given.is_empty() {
         return Err(path.empty());
@@ -104,7 +104,7 @@ pub fn token(given: &str, path: &Path) -> Result<PermitToken, Refusal> {
     PermitToken::parse(given).ok_or_else(|| path.refuse("is not a permit token"))
 }
 
-/// What came of a permit; success where nothing is said.
+/// The outcome of the use of a permit. None: success.
 pub fn outcome(given: Option<&proto::PermitOutcome>, path: &Path) -> Result<Outcome, Refusal> {
     let Some(given) = given else { return Ok(Outcome::default()) };
     let (latency, retry_after) = (path.field("latency"), path.field("retry_after"));
@@ -141,7 +141,7 @@ pub fn permit(
     }
 }
 
-/// What a renewed permit's holder hears.
+/// The status of a permit that was renewed.
 pub fn renewed(granted: &[Granted], now: Timestamp) -> proto::PermitStatus {
     let end = granted.iter().filter_map(|granted| granted.expires_at).min();
     proto::PermitStatus {
@@ -151,25 +151,28 @@ pub fn renewed(granted: &[Granted], now: Timestamp) -> proto::PermitStatus {
     }
 }
 
-/// Why there is no permit.
+/// The denial of a permit by these blockers.
 pub fn denial(blockers: &[Blocker], now: Timestamp) -> proto::PermitDenial {
     let after = |blocker: &Blocker| blocker.block.until.map(|until| now.until(until));
-    let told = |blocker: &Blocker| proto::PermitBlocker {
+    let to_proto = |blocker: &Blocker| proto::PermitBlocker {
         resource: blocker.resource.to_string(),
         reason: blocker.block.reason as i32,
         retry_after: after(blocker).map(time::duration),
     };
     let all = blockers.iter().map(after).collect::<Option<Vec<Duration>>>();
     let retry_after = all.and_then(|all| all.into_iter().max());
-    proto::PermitDenial { blockers: blockers.iter().map(told).collect(), retry_after: retry_after.map(time::duration) }
+    proto::PermitDenial {
+        blockers: blockers.iter().map(to_proto).collect(),
+        retry_after: retry_after.map(time::duration),
+    }
 }
 
-/// Claims for the wire.
-pub fn told(claims: &[Claim]) -> Vec<proto::PermitClaim> {
-    let told = |claim: &Claim| proto::PermitClaim {
+/// The claims as messages.
+pub fn claims_to_proto(claims: &[Claim]) -> Vec<proto::PermitClaim> {
+    let to_proto = |claim: &Claim| proto::PermitClaim {
         resource: claim.resource.to_string(),
         amount: claim.amount,
         mode: claim.mode.map_or(0, |mode| mode as i32),
     };
-    claims.iter().map(told).collect()
+    claims.iter().map(to_proto).collect()
 }

@@ -73,7 +73,8 @@ fn rule(given: &proto::RetryRule, path: &Path) -> Result<RetryRule, Refusal> {
     if given.failure_class == 0 {
         return Err(class_path.missing());
     }
-    let class = FailureClass::from_number(given.failure_class).ok_or_else(|| class_path.refuse("is not known"))?;
+    let class =
+        FailureClass::from_number(given.failure_class).ok_or_else(|| class_path.unknown(given.failure_class))?;
     Ok(RetryRule {
         class,
         retryable: given.retryable,
@@ -90,14 +91,14 @@ fn attempts(given: Option<i32>, path: &Path) -> Result<Option<u32>, Refusal> {
     let attempts = u32::try_from(given).ok().filter(|attempts| (1..=ATTEMPTS).contains(attempts));
     match attempts {
         Some(attempts) => Ok(Some(attempts)),
-        None => Err(path.field("max_attempts").refuse(format!("must be 1 to {ATTEMPTS}"))),
+        None => Err(path.field("max_attempts").outside(format_args!("1 to {ATTEMPTS}"), given)),
     }
 }
 
 fn multiplier(given: Option<f64>, path: &Path) -> Result<Option<f64>, Refusal> {
     match given {
         // NaN is in no range.
-        Some(given) if !(1.0..=10.0).contains(&given) => Err(path.field("multiplier").refuse("must be 1 to 10")),
+        Some(given) if !(1.0..=10.0).contains(&given) => Err(path.field("multiplier").outside("1 to 10", given)),
         given => Ok(given),
     }
 }

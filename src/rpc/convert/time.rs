@@ -17,9 +17,9 @@ const TICK: Duration = Duration::from_micros(1);
 /// Which durations a field takes, and how the refusal says it.
 #[derive(Clone, Copy, Debug)]
 pub struct Range {
-    /// The shortest.
+    /// The shortest duration that is accepted.
     pub min: Duration,
-    /// The longest.
+    /// The longest duration that is accepted.
     pub max: Duration,
     says: &'static str,
 }
@@ -39,7 +39,7 @@ pub const KEY_TTL: Range =
     Range { min: Duration::from_secs(1), max: DAY.saturating_mul(3_650), says: "1 s to 3,650 days" };
 /// How long the token before a rotation stays valid.
 pub const ROTATION_GRACE: Range = Range { min: Duration::ZERO, max: DAY.saturating_mul(7), says: "0 to 7 days" };
-/// The same where nobody says.
+/// The default of the same.
 pub const DEFAULT_ROTATION_GRACE: Duration = HOUR;
 /// In which the tokens of a rate come.
 pub const RATE_PER: Range = Range { min: Duration::from_millis(1), max: DAY, says: "1 ms to 24 hours" };
@@ -62,17 +62,27 @@ pub const JITTER: Range = Range { min: Duration::ZERO, max: HOUR, says: "0 to 1 
 
 /// The domain's duration; what is finer than a microsecond is rounded up, so that nothing positive becomes zero.
 pub fn parse_duration(given: &prost_types::Duration, range: Range, path: &Path) -> Result<Duration, Refusal> {
-    let says = || path.refuse(format!("must be {}", range.says));
-    let seconds = u64::try_from(given.seconds).map_err(|_| says())?;
-    let nanos = u32::try_from(given.nanos).map_err(|_| says())?;
+    let outside = || path.outside(range.says, shown(given));
+    let seconds = u64::try_from(given.seconds).map_err(|_| outside())?;
+    let nanos = u32::try_from(given.nanos).map_err(|_| outside())?;
     if nanos > 999_999_999 {
         return Err(path.refuse("nanos must be 0 to 999,999,999"));
     }
     let duration = Duration::from_secs(seconds).saturating_add(Duration::from_micros(u64::from(nanos.div_ceil(1_000))));
     if duration < range.min || duration > range.max {
-        return Err(says());
+        return Err(outside());
     }
     Ok(duration)
+}
+
+/// A duration as errors show it, such as `1.5 s`.
+fn shown(given: &prost_types::Duration) -> String {
+    let sign = if given.seconds < 0 || given.nanos < 0 { "-" } else { "" };
+    let fraction = format!("{:09}", given.nanos.unsigned_abs());
+    match fraction.trim_end_matches('0') {
+        "" => format!("{sign}{} s", given.seconds.unsigned_abs()),
+        fraction => format!("{sign}{}.{fraction} s", given.seconds.unsigned_abs()),
+    }
 }
 
 /// As [`parse_duration`], where there may be none.
@@ -106,14 +116,14 @@ pub fn is_representable(at: Timestamp) -> bool {
     YEARS.contains(&at.0.div_euclid(MICROS))
 }
 
-/// The wire's duration.
+/// A duration as a message.
 pub fn duration(duration: Duration) -> prost_types::Duration {
     // Durations here are those of limits and of differences of database times, far below what an i64 counts.
     let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     prost_types::Duration { seconds, nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0) }
 }
 
-/// The wire's moment.
+/// A time as a message.
 pub fn timestamp(at: Timestamp) -> prost_types::Timestamp {
     let nanos = at.0.rem_euclid(MICROS) * 1_000;
     prost_types::Timestamp { seconds: at.0.div_euclid(MICROS), nanos: i32::try_from(nanos).unwrap_or(0) }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashSet};
 
 use crate::domain::id::{JobKey, LeaseToken, NamespaceId};
+use crate::domain::job::Job;
 use crate::engine::Engine;
-use crate::engine::cache::Cached;
 use crate::engine::dispatcher::{Leased, Leases};
-use crate::engine::world::Key;
 use crate::feed::job::holders::HolderInbox;
+use crate::operation::overlay::Key;
 use crate::proto::LeaseDirective;
 
 /// The leases that were sent on a stream and have no outcome yet. Those that the worker has not confirmed are released when this is dropped.
@@ -75,10 +75,8 @@ impl Held {
         self.leases.insert(token, one);
         self.engine.shared().hub.holders.add(key, &self.inbox);
         // What was committed before this is heard of is not told.
-        match self.engine.shared().cache.get(&Key::Job(key)) {
-            Some(Cached::Job(job)) => std::mem::discriminant(&job.state) != state,
-            Some(_) | None => false,
-        }
+        let job = self.engine.shared().cache.get::<Job>(&Key::Job(key));
+        job.is_some_and(|job| std::mem::discriminant(&job.state) != state)
     }
 
     /// The worker has received so many leases.

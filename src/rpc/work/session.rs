@@ -23,10 +23,10 @@ use crate::feed::KeepaliveTimer;
 use crate::proto;
 use crate::rpc::caller::Caller;
 use crate::rpc::limits::OUTCOMES_PER_CALL;
-use crate::rpc::stage_writes::Written;
+use crate::rpc::stage_writes::StageWrite;
 use crate::rpc::{heartbeat, outcomes};
 
-/// Outcomes and beats without a result beyond which nothing more is read.
+/// Outcomes and renewals without a result beyond which nothing more is read.
 const UNANSWERED_ITEMS: usize = 1_000;
 /// Bytes of them, as they came.
 const UNANSWERED_BYTES: usize = 1 << 20;
@@ -238,7 +238,7 @@ impl Session {
 
     /// Takes a message into work.
     fn take(&mut self, message: Message) -> std::result::Result<(), Refusal> {
-        let Message { capacity, leases_received, outcomes, beats, bytes } = message;
+        let Message { capacity, leases_received, outcomes, renewals, bytes } = message;
         if let Some(received) = leases_received {
             let sent = self.held.sent();
             if received > sent {
@@ -255,9 +255,9 @@ impl Session {
             self.capacity = capacity;
         }
         let tokens: Vec<Option<LeaseToken>> = outcomes.iter().map(token_of).collect();
-        let beaten = beats.iter().map(|beat| &beat.token);
-        tokens.iter().flatten().chain(beaten).for_each(|token| self.held.confirm(token));
-        let items = outcomes.len() + beats.len();
+        let renewed = renewals.iter().map(|renewal| &renewal.token);
+        tokens.iter().flatten().chain(renewed).for_each(|token| self.held.confirm(token));
+        let items = outcomes.len() + renewals.len();
         self.unanswered_items += items;
         self.unanswered_bytes += bytes;
         let (caller, charge) = (self.caller.clone(), self.charge.clone());
@@ -265,12 +265,12 @@ impl Session {
             if let Some(charge) = charge {
                 charge.take(items.max(1)).await;
             }
-            let beaten: Vec<LeaseToken> = beats.iter().map(|beat| beat.token).collect();
-            let (written, renewed) = join(outcomes::each(&caller, outcomes), heartbeat::renew(&caller, beats)).await;
+            let renewed_tokens: Vec<LeaseToken> = renewals.iter().map(|renewal| renewal.token).collect();
+            let (written, renewed) = join(outcomes::each(&caller, outcomes), heartbeat::renew(&caller, renewals)).await;
             let ended = tokens.into_iter().zip(&written).filter_map(|(token, written)| token.filter(|_| ends(written)));
             let ended = ended.collect();
-            // Beats that failed are not answered: the worker beats again.
-            let statuses = beaten.into_iter().zip(renewed.unwrap_or_default()).collect();
+            // Renewals that failed have no status: the worker sends them again.
+            let statuses = renewed_tokens.into_iter().zip(renewed.unwrap_or_default()).collect();
             Ok(Handled { results: outcomes::results(written, None)?, statuses, ended, items, bytes })
         }));
         Ok(())
@@ -325,7 +325,7 @@ async fn done<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
 }
 
 /// Whether the lease of an outcome has ended.
-fn ends(written: &Result<Written>) -> bool {
+fn ends(written: &Result<StageWrite>) -> bool {
     matches!(written, Ok(_) | Err(Error::Refused(Refusal::LeaseLost | Refusal::InvalidTransition { .. })))
 }
 

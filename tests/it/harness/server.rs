@@ -23,7 +23,7 @@ impl Database {
         Database::fresh_in(TestCluster::shared().await.expect("a Postgres")).await
     }
 
-    /// One on a Postgres that nobody else uses, for tests that do harm to it.
+    /// One on a Postgres of its own, for tests that do harm to it.
     pub async fn on_own_cluster(durability: Durability) -> (Database, TestCluster) {
         let cluster = TestCluster::own(durability).await.expect("a Postgres");
         (Database::fresh_in(&cluster).await, cluster)
@@ -42,7 +42,6 @@ impl Database {
         Database(Arc::new(cluster.database(migrate).await.expect("a copy of the template")))
     }
 
-    /// Its connection URL.
     pub fn url(&self) -> &str {
         self.0.url()
     }
@@ -140,7 +139,6 @@ impl Server {
         address
     }
 
-    /// Begins the drain.
     pub fn begin_stop(&self) {
         self.shutdown.cancel();
     }

@@ -13,7 +13,7 @@ async fn becomes(api: &Api, status: ServingStatus) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_can_write_nothing_is_not_serving() {
+async fn server_without_writes_is_not_serving() {
     let server = Server::start().await;
     becomes(&server.api, ServingStatus::Serving).await;
     // Everything can be read, and nothing written: each group leaves a row there.
@@ -26,7 +26,7 @@ async fn a_server_that_can_write_nothing_is_not_serving() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_gets_no_further_connection_goes_on_serving() {
+async fn server_at_the_connection_limit_of_postgres_keeps_serving() {
     /// Longer than a write stands for those to come, so that an idle server has to find out.
     const LOOKS: usize = 6;
     let (database, cluster) = Database::on_own_cluster(Durability::None).await;

@@ -50,7 +50,7 @@ impl Session {
                     return Err(Error::bug("a repeat without a request_id"));
                 }
             };
-            let told = leases::told(&caller, leases.items()).await?;
+            let told = leases::load_leases(&caller, leases.items()).await?;
             Ok((leases, told))
         }));
     }
@@ -73,7 +73,7 @@ impl Session {
         let mut changed = HashSet::default();
         for (leased, lease) in leases.hand_over(told.len()).into_iter().zip(&told) {
             let key = leased.job.key;
-            if self.held.send(leased, lease.alone) {
+            if self.held.send(leased, lease.isolated) {
                 changed.insert(key);
             }
         }

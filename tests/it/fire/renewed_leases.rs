@@ -1,4 +1,4 @@
-//! Leases that are kept by heartbeats through several servers, which are killed in turn: none of them is lost, and those of silent workers are
+//! Leases that are renewed through several servers, which are killed one after the other: none of them is lost, and those of silent workers are
 //! taken all the while.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -36,8 +36,9 @@ struct Counts {
 
 /// Sends the heartbeats of some leases until it is over. One that is not answered is sent again, to any server.
 async fn keep(fleet: &Fleet, leases: &[proto::Lease], counts: &Counts) {
-    let beat = |lease: &proto::Lease| proto::LeaseBeat { lease_token: lease.lease_token.clone(), ..Default::default() };
-    let request = proto::HeartbeatRequest { beats: leases.iter().map(beat).collect() };
+    let beat =
+        |lease: &proto::Lease| proto::LeaseRenewal { lease_token: lease.lease_token.clone(), ..Default::default() };
+    let request = proto::HeartbeatRequest { renewals: leases.iter().map(beat).collect() };
     let mut tick = tokio::time::interval(BEAT_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !counts.is_over.load(Ordering::Relaxed) {
@@ -58,7 +59,7 @@ async fn keep(fleet: &Fleet, leases: &[proto::Lease], counts: &Counts) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kept_leases_outlive_their_servers_and_silent_ones_do_not() {
+async fn renewed_leases_outlive_their_servers_and_silent_ones_expire() {
     let cluster = interlock::dev::TestCluster::own(Durability::Full).await.expect("a Postgres");
     let fleet = Fleet::start(Database::fresh_in(&cluster).await, SERVERS).await;
     let (api, counts) = (fleet.api(), Counts::default());

@@ -65,7 +65,7 @@ async fn pause(api: &Api, job_id: &str, paused: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stages_that_wait_cause_no_commit_and_hide_no_other() {
+async fn blocked_stages_cause_no_commit_and_hide_no_other_stage() {
     const WAITING: usize = 2_000;
     let server = Server::start().await;
     let api = &server.api;
@@ -117,7 +117,7 @@ async fn stages_that_wait_cause_no_commit_and_hide_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_lines_of_many_resources_cost_nothing_and_all_go_on() {
+async fn idle_wait_queues_of_many_resources_cost_nothing_and_all_proceed() {
     const LOCKS: usize = 100;
     let server = Server::start().await;
     let api = &server.api;
@@ -146,7 +146,7 @@ async fn idle_lines_of_many_resources_cost_nothing_and_all_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rate_lets_waiting_stages_through_in_order_and_few_commits() {
+async fn rate_grants_blocked_stages_in_order_and_in_few_commits() {
     const STAGES: usize = 60;
     let server = Server::start().await;
     let api = &server.api;
@@ -170,13 +170,13 @@ async fn a_rate_lets_waiting_stages_through_in_order_and_few_commits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_breaker_lets_one_waiting_stage_try_and_then_all() {
+async fn breaker_grants_one_blocked_stage_as_a_probe_and_then_all() {
     let server = Server::start().await;
     let api = &server.api;
     let breaker =
         proto::CircuitBreaker { failure_threshold: Some(1), open_duration: millis(500), ..Default::default() };
     api.set_policy("api", proto::ResourcePolicy { breaker: Some(breaker), ..capacity(10) }).await;
-    let permit = api.ask(wish(vec![claim("api")])).await.expect("closed");
+    let permit = api.ask(acquire_request(vec![claim("api")])).await.expect("closed");
     api.release_failed(&permit, FailureClass::ServerError).await;
     submit(api, "job", 8, &claim("api")).await;
     assert!(api.lease_now("default", 8).await.is_empty(), "it is open");
@@ -217,11 +217,11 @@ async fn a_raised_limit_is_used_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_can_never_be_had_waits_for_another_policy_and_holds_up_nobody() {
+async fn claim_beyond_the_capacity_waits_for_another_policy_and_blocks_no_other() {
     let server = Server::start().await;
     let api = &server.api;
     api.set_policy("api", capacity(4)).await;
-    let held = api.ask(wish(vec![claim("api")])).await.expect("room");
+    let held = api.ask(acquire_request(vec![claim("api")])).await.expect("room");
     submit(api, "big", 1, &amount("api", 4)).await;
     assert!(api.lease_now("default", 1).await.is_empty());
     api.set_policy("api", capacity(2)).await;
@@ -242,7 +242,7 @@ async fn what_can_never_be_had_waits_for_another_policy_and_holds_up_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_that_wait_are_paused_cancelled_and_moved_ahead() {
+async fn blocked_jobs_can_be_paused_cancelled_and_prioritised() {
     let server = Server::start().await;
     let api = &server.api;
     let held = api.acquire("lock").await;
@@ -273,11 +273,11 @@ async fn jobs_that_wait_are_paused_cancelled_and_moved_ahead() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stages_behind_one_that_was_cancelled_get_what_is_left() {
+async fn stages_behind_a_cancelled_one_get_the_free_capacity() {
     let server = Server::start().await;
     let api = &server.api;
     api.set_policy("api", capacity(4)).await;
-    let held = api.ask(wish(vec![claim("api")])).await.expect("room");
+    let held = api.ask(acquire_request(vec![claim("api")])).await.expect("room");
     submit(api, "big", 1, &amount("api", 4)).await;
     assert!(api.lease_now("default", 1).await.is_empty());
     submit(api, "small", 2, &claim("api")).await;
@@ -287,27 +287,27 @@ async fn stages_behind_one_that_was_cancelled_get_what_is_left() {
     for _ in before..2 {
         api.lease("default").await;
     }
-    // Callers too, behind a place at which nobody stands any more.
+    // Callers too, behind a place that was left.
     let late = api.ask(patient(vec![claim("api")])).await.expect("room");
     api.release(&late).await;
     api.release(&held).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_and_stages_take_turns_in_the_order_of_their_arrival() {
+async fn callers_and_stages_are_served_in_the_order_of_their_arrival() {
     let server = Server::start().await;
     let api = &server.api;
     let held = api.acquire("lock").await;
     submit(api, "job", 3, &claim("lock")).await;
     assert!(api.lease_now("default", 3).await.is_empty());
     all_wait(&server, 3).await;
-    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let (received, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let worker = tokio::spawn({
-        let (api, told) = (api.clone(), told.clone());
+        let (api, received) = (api.clone(), received.clone());
         async move {
             for _ in 0..3 {
                 let lease = api.lease("default").await;
-                told.send("stage").expect("the test goes on");
+                received.send("stage").expect("the test goes on");
                 api.complete(&lease, json!({})).await;
             }
         }
@@ -315,10 +315,10 @@ async fn callers_and_stages_take_turns_in_the_order_of_their_arrival() {
     api.polls_wait(1).await;
     let mut callers = Vec::new();
     for waiting in 1..=2 {
-        let (api, told) = (api.clone(), told.clone());
+        let (api, received) = (api.clone(), received.clone());
         callers.push(tokio::spawn(async move {
             let permit = api.acquire("lock").await;
-            told.send("caller").expect("the test goes on");
+            received.send("caller").expect("the test goes on");
             api.release(&permit).await;
         }));
         server.api.waits_for("lock", waiting).await;

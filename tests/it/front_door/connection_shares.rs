@@ -36,7 +36,7 @@ async fn connect_from_elsewhere(server: SocketAddr) -> Api {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_of_idle_connections_leaves_places_to_other_addresses() {
+async fn idle_connections_of_one_address_leave_places_to_others() {
     let open = Server::start().await;
     let server = Server::over(open.database.clone(), |config| {
         config.auth = Some(Auth::Required);
@@ -85,7 +85,7 @@ async fn connections_that_carried_a_valid_call_do_not_count_towards_the_share_of
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_of_handshakes_leaves_room_to_other_addresses() {
+async fn handshakes_of_one_address_leave_places_to_others() {
     let authority = Authority::new("one");
     let files = Files::of(&authority);
     let server = Server::over(Database::fresh().await, |config| files.name_in(config)).await;

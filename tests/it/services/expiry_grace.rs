@@ -39,11 +39,13 @@ async fn is_running(api: &Api, name: &str) -> bool {
 
 /// What is free, for so many seconds.
 async fn acquire_for(api: &Api, resource: &str, ttl: u64) -> proto::Permit {
-    api.ask(proto::AcquirePermitRequest { ttl: seconds(ttl), ..wish(vec![claim(resource)]) }).await.expect("free")
+    api.ask(proto::AcquirePermitRequest { ttl: seconds(ttl), ..acquire_request(vec![claim(resource)]) })
+        .await
+        .expect("free")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_start_leases_from_before_are_spared_and_newer_ones_expire() {
+async fn after_a_start_older_leases_get_the_grace_and_newer_ones_expire() {
     let before = Server::start().await;
     before.api.submit(new_job("film", vec![queued("old"), queued("renewed"), queued("new")])).await;
     before.api.lease_for("old", 5).await;
@@ -56,13 +58,13 @@ async fn after_a_start_leases_from_before_are_spared_and_newer_ones_expire() {
     assert_eq!(server.api.lease("new").await.attempt, 2, "it moves as soon as it has expired");
     assert!(is_running(&server.api, "old").await && is_running(&server.api, "renewed").await);
     // Once it is renewed it is as good as new: its holder was there.
-    assert_eq!(server.api.beat(&renewed, None).await.directive(), proto::LeaseDirective::Continue);
+    assert_eq!(server.api.renew_lease(&renewed, None).await.directive(), proto::LeaseDirective::Continue);
     assert_eq!(server.api.lease("renewed").await.attempt, 2);
     assert!(is_running(&server.api, "old").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_start_permits_from_before_are_spared_and_newer_ones_expire() {
+async fn after_a_start_older_permits_get_the_grace_and_newer_ones_expire() {
     let before = Server::start().await;
     acquire_for(&before.api, "old", 4).await;
     let renewed = acquire_for(&before.api, "renewed", 4).await;
@@ -73,15 +75,15 @@ async fn after_a_start_permits_from_before_are_spared_and_newer_ones_expire() {
     acquire_for(&server.api, "new", 1).await;
     server.api.acquire("new").await;
     for resource in ["old", "renewed"] {
-        server.api.ask(wish(vec![claim(resource)])).await.expect_err("spared");
+        server.api.ask(acquire_request(vec![claim(resource)])).await.expect_err("spared");
     }
     assert!(server.api.renew(&renewed).await);
     server.api.acquire("renewed").await;
-    server.api.ask(wish(vec![claim("old")])).await.expect_err("spared");
+    server.api.ask(acquire_request(vec![claim("old")])).await.expect_err("spared");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_loss_of_the_database_leases_from_before_are_spared_and_newer_ones_expire() {
+async fn after_an_outage_older_leases_get_the_grace_and_newer_ones_expire() {
     let database = Database::fresh().await;
     let proxy = Proxy::to(&database).await;
     let grace = |config: &mut Config| config.reap_grace = Span::seconds(GRACE);

@@ -1,4 +1,4 @@
-//! A record's row that a foreign session holds: its writers wait for a while, in bounded time; nobody else does.
+//! A record's row that a foreign session holds: its writers wait for a bounded time; other writes do not wait.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::harness::*;
 const LOCK: &str = "BEGIN; SELECT * FROM records WHERE record_id = 'locked' FOR UPDATE";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_held_record_holds_up_nobody_else() {
+async fn locked_record_blocks_no_other_write() {
     let server = Server::start().await;
     let api = &server.api;
     for record_id in ["locked", "free"] {
@@ -19,7 +19,7 @@ async fn a_held_record_holds_up_nobody_else() {
     }
     let foreign = sql(server.database.url()).await;
     foreign.batch_execute(LOCK).await.expect("a lock");
-    // A batch with it is told so as a whole; nothing of it is done.
+    // A batch with it is refused as a whole; nothing of it is applied.
     let updates = ["free", "locked"].map(|record_id| update(record_id, vec![increment("n", 100.0)])).to_vec();
     let held = async {
         let batch = BatchUpdateRecordsRequest { updates, ..Default::default() };

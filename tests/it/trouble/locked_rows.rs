@@ -11,7 +11,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use super::load::{health, reason};
 use crate::harness::*;
 
-/// What is not held up answers within this, on a busy machine too.
+/// Calls that are not blocked are answered within this, on a busy machine too.
 const AT_ONCE: Duration = Duration::from_millis(1_500);
 /// Ten seconds, and a machine with other things to do.
 const ROUNDS: Duration = Duration::from_secs(20);
@@ -26,12 +26,12 @@ async fn prioritise(api: &Api, job_id: &str, priority: i32) -> (Result<i64, Stri
     };
     let began = Instant::now();
     let answer = api.jobs().update_job(request).await;
-    let answer = answer.map(|answer| answer.into_inner().applied_revision).map_err(|status| reason(&status).0);
+    let answer = answer.map(|answer| answer.into_inner().applied_version).map_err(|status| reason(&status).0);
     (answer, began.elapsed())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_a_foreign_session_holds_holds_up_nobody_else() {
+async fn row_locked_by_a_foreign_session_blocks_no_other_write() {
     let server = Server::start().await;
     let api = &server.api;
     for job_id in ["locked", "free"] {
@@ -42,7 +42,7 @@ async fn a_row_that_a_foreign_session_holds_holds_up_nobody_else() {
     let foreign = sql(server.database.url()).await;
     let lock = "BEGIN; SELECT * FROM jobs WHERE job_id = 'locked' FOR UPDATE";
 
-    // Held for long: the write is told so, in bounded time.
+    // Locked for long: the write fails in bounded time.
     foreign.batch_execute(lock).await.expect("a lock");
     let held = prioritise(api, "locked", 5);
     let beside = async {
@@ -51,7 +51,7 @@ async fn a_row_that_a_foreign_session_holds_holds_up_nobody_else() {
             let (answer, took) = prioritise(api, "free", priority).await;
             assert!(answer.is_ok(), "{answer:?}");
             let began = Instant::now();
-            assert_eq!(api.beat(&lease, None).await.directive(), LeaseDirective::Continue);
+            assert_eq!(api.renew_lease(&lease, None).await.directive(), LeaseDirective::Continue);
             assert_eq!(api.job("locked").await.priority, 0, "reads see what is committed");
             slowest = slowest.max(took).max(began.elapsed());
             assert_eq!(health(api).await, ServingStatus::Serving);
@@ -59,7 +59,7 @@ async fn a_row_that_a_foreign_session_holds_holds_up_nobody_else() {
         slowest
     };
     let ((answer, took), slowest) = futures::join!(held, beside);
-    println!("a held row: {answer:?} after {took:?}; beside it 100 writes, beats and reads, slowest {slowest:?}");
+    println!("a held row: {answer:?} after {took:?}; beside it 100 writes, renewals and reads, slowest {slowest:?}");
     assert_eq!(answer, Err("Aborted CONFLICT".to_owned()));
     assert!(took < ROUNDS, "{took:?}");
     assert!(slowest < AT_ONCE, "{slowest:?}");
@@ -80,7 +80,7 @@ async fn a_row_that_a_foreign_session_holds_holds_up_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_held_row_holds_up_no_other_contended_rows() {
+async fn locked_row_blocks_no_other_contended_row() {
     let server = Server::start().await;
     let other = server.beside().await;
     let api = &server.api;
@@ -107,7 +107,7 @@ async fn a_held_row_holds_up_no_other_contended_rows() {
         assert_eq!(answer, Err("Aborted CONFLICT".to_owned()));
         assert!(took < ROUNDS, "{took:?}");
     }
-    // Once two seconds, until it is known whose row is held.
+    // Once two seconds, until it is known which row is locked.
     assert!(slowest < Duration::from_secs(4), "{slowest:?}");
 }
 
@@ -147,7 +147,7 @@ async fn an_exhausted_pool_stops_neither_heartbeats_nor_writes() {
     let (mut beats, mut slowest) = (0, Duration::ZERO);
     while Instant::now() < until {
         let began = Instant::now();
-        assert_eq!(api.beat(&lease, None).await.directive(), LeaseDirective::Continue);
+        assert_eq!(api.renew_lease(&lease, None).await.directive(), LeaseDirective::Continue);
         api.submit(new_job("", vec![new_stage("s")])).await;
         assert_eq!(health(api).await, ServingStatus::Serving);
         slowest = slowest.max(began.elapsed());
@@ -183,7 +183,7 @@ async fn an_exhausted_pool_stops_neither_heartbeats_nor_writes() {
 const DUE: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_exhausted_pool_stops_neither_polls_nor_what_is_due() {
+async fn an_exhausted_pool_stops_neither_polls_nor_timers() {
     let server = Server::with(|config| config.pool_max = 2).await;
     let api = &server.api;
     api.submit(new_job("read", vec![new_stage("s")])).await;
@@ -255,7 +255,7 @@ async fn beside<T>(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_held_table_of_records_holds_up_neither_jobs_nor_heartbeats() {
+async fn locked_table_of_records_blocks_neither_jobs_nor_heartbeats() {
     let server = Server::start().await;
     let api = &server.api;
     api.submit(new_job("leased", vec![new_stage("s")])).await;
@@ -268,7 +268,7 @@ async fn a_held_table_of_records_holds_up_neither_jobs_nor_heartbeats() {
     };
     let call = async |_| {
         api.submit(new_job("", vec![new_stage("later")])).await;
-        assert_eq!(api.beat(&lease, None).await.directive(), LeaseDirective::Continue);
+        assert_eq!(api.renew_lease(&lease, None).await.directive(), LeaseDirective::Continue);
         assert_eq!(health(api).await, ServingStatus::Serving);
     };
     for mode in ["ACCESS EXCLUSIVE", "SHARE"] {
@@ -278,7 +278,7 @@ async fn a_held_table_of_records_holds_up_neither_jobs_nor_heartbeats() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_held_table_of_jobs_holds_up_neither_records_nor_permits() {
+async fn locked_table_of_jobs_blocks_neither_records_nor_permits() {
     let server = Server::start().await;
     let api = &server.api;
     let submit = async |_| api.jobs().submit_job(new_job("", vec![new_stage("s")])).await;
@@ -295,7 +295,7 @@ async fn a_held_table_of_jobs_holds_up_neither_records_nor_permits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_held_audit_log_or_table_of_keys_holds_up_only_who_writes_it() {
+async fn locked_audit_log_or_table_of_keys_blocks_only_its_writers() {
     let server = Server::start().await;
     let api = &server.api;
     let create = async |i: usize| {
@@ -319,10 +319,11 @@ async fn a_held_audit_log_or_table_of_keys_holds_up_only_who_writes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_held_table_of_permits_holds_up_neither_jobs_nor_records() {
+async fn locked_table_of_permits_blocks_neither_jobs_nor_records() {
     let server = Server::start().await;
     let api = &server.api;
-    let acquire = async |i: usize| api.permits().acquire_permit(wish(vec![claim(&format!("lock-{i}"))])).await;
+    let acquire =
+        async |i: usize| api.permits().acquire_permit(acquire_request(vec![claim(&format!("lock-{i}"))])).await;
     let call = async |_| {
         api.submit(new_job("", vec![new_stage("s")])).await;
         api.update_record("free", vec![increment("n", 1.0)]).await;

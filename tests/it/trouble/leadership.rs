@@ -9,7 +9,7 @@ use crate::harness::*;
 
 /// Enough that two servers at work would both get hold of some.
 const STAGES: usize = 40;
-/// A turn lasts three seconds and is asked for each second; the rest is for a busy machine.
+/// A leadership lasts three seconds and is renewed each second; the rest is for a busy machine.
 const TAKEN_OVER: Duration = Duration::from_secs(10);
 
 /// How much a background loop of a server dealt with.
@@ -65,7 +65,7 @@ async fn one_of_two_servers_does_the_background_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_server_takes_over_from_one_that_is_killed() {
+async fn another_server_takes_over_the_background_work_of_a_killed_one() {
     let database = Database::fresh().await;
     let (one, two) = (Program::start(&database).await, Program::start(&database).await);
     expire(&one.api, "before").await;
@@ -81,7 +81,7 @@ async fn another_server_takes_over_from_one_that_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_ends_gives_its_turn_up() {
+async fn server_that_ends_gives_up_its_leadership() {
     let one = Server::start().await;
     let url = one.database.url().to_owned();
     let turns = sql(&url).await;
