@@ -82,3 +82,16 @@ impl DatabaseFigures {
         page.show("database_failovers", "Times at which another host took the writes", &self.failovers);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_to_another_host_than_before_are_failovers() {
+        let figures = DatabaseFigures::default();
+        let is_another: Vec<bool> = [1, 1, 0, 0, 1].into_iter().map(|host| figures.connected(host)).collect();
+        assert_eq!(is_another, [false, false, true, false, true]);
+        assert_eq!((figures.connects.get(), figures.failovers.get()), (5, 2));
+    }
+}

@@ -122,3 +122,26 @@ impl DoorFigures {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_unknown_reasons_are_counted_as_other_and_each_closed_has_its_label() {
+        let (figures, mut page) = (DoorFigures::default(), Page::default());
+        figures.refused("CONFLICT");
+        figures.refused("a reason of tomorrow");
+        figures.closed(Closed::Flooded);
+        figures.show(&mut page);
+        let text = page.render().expect("text");
+        for line in [
+            r#"interlock_refusals_total{reason="CONFLICT"} 1"#,
+            r#"interlock_refusals_total{reason="OTHER"} 1"#,
+            r#"interlock_connections_closed_total{reason="flooded"} 1"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+        assert_eq!(Closed::Flooded as usize, CLOSED.len() - 1);
+    }
+}

@@ -37,26 +37,16 @@ pub struct StageLines {
     engine: Engine,
     /// The last line of the run before. None: the walk begins.
     after: Option<ResourceKey>,
-    observed: LruCache<ResourceKey, LineObservation>,
+    observed: ObservedLines,
 }
+
+/// The lines of the last runs, as they were observed.
+struct ObservedLines(LruCache<ResourceKey, LineObservation>);
 
 impl StageLines {
     /// Begins a walk.
     pub fn new(engine: Engine) -> Self {
-        Self { engine, after: None, observed: LruCache::new(REMEMBERED) }
-    }
-
-    /// The operation that a line with a place needs. None: the line has changed since it was last observed, so it is being served, and the
-    /// stage at its head still has the priority of its place.
-    fn lead(&mut self, line: &StageLine, place: &StageWaiters) -> Option<SyncStageHead> {
-        let now = LineObservation { version: line.version, head: line.head, is_led: false };
-        let before = self.observed.get(&line.key).copied();
-        let is_unchanged = before.is_some_and(|before| LineObservation { is_led: false, ..before } == now);
-        let is_led = before.is_some_and(|before| before.is_led) && is_unchanged;
-        self.observed.put(line.key, LineObservation { is_led: is_unchanged, ..now });
-        let (job, stage_no) = line.head;
-        let is_due = is_unchanged && !is_led || line.priority != place.priority;
-        is_due.then_some(SyncStageHead { key: line.key, job, stage_no })
+        Self { engine, after: None, observed: ObservedLines(LruCache::new(REMEMBERED)) }
     }
 
     /// Lets one stage be picked of each line without a place, and one of each queue where the queues of woken stages have no workers; none
@@ -74,6 +64,21 @@ impl StageLines {
     }
 }
 
+impl ObservedLines {
+    /// The operation that a line with a place needs. None: the line has changed since it was last observed, so it is being served, and the
+    /// stage at its head still has the priority of its place.
+    fn lead(&mut self, line: &StageLine, place: &StageWaiters) -> Option<SyncStageHead> {
+        let now = LineObservation { version: line.version, head: line.head, is_led: false };
+        let before = self.0.get(&line.key).copied();
+        let is_unchanged = before.is_some_and(|before| LineObservation { is_led: false, ..before } == now);
+        let is_led = before.is_some_and(|before| before.is_led) && is_unchanged;
+        self.0.put(line.key, LineObservation { is_led: is_unchanged, ..now });
+        let (job, stage_no) = line.head;
+        let is_due = is_unchanged && !is_led || line.priority != place.priority;
+        is_due.then_some(SyncStageHead { key: line.key, job, stage_no })
+    }
+}
+
 impl BackgroundJob for StageLines {
     const NAME: &'static str = "stage_lines";
     const EVERY: Duration = Duration::from_secs(1);
@@ -84,7 +89,7 @@ impl BackgroundJob for StageLines {
         let (mut leads, mut lost) = (Vec::new(), Vec::new());
         for line in &lines {
             match &line.place {
-                Some(place) if place.wake == StageWakeUp::None => leads.extend(self.lead(line, place)),
+                Some(place) if place.wake == StageWakeUp::None => leads.extend(self.observed.lead(line, place)),
                 Some(place) if place.wake == StageWakeUp::Idle => lost.push(line),
                 // The stored alarm of the resource ends this wake-up.
                 Some(_) => {}
@@ -93,5 +98,37 @@ impl BackgroundJob for StageLines {
         }
         self.wake(&lost).await?;
         execute_all(&self.engine, leads.into_iter()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::NamespaceId;
+    use crate::operation::tests::build::key;
+
+    fn line(version: i64, priority: i32) -> StageLine {
+        let key_of_resource = ResourceKey { namespace: NamespaceId(1), uid: uuid::Uuid::nil() };
+        StageLine {
+            key: key_of_resource,
+            head: (key(), 0),
+            priority,
+            version: Some(version),
+            place: None,
+            largest: None,
+        }
+    }
+
+    #[test]
+    fn a_line_is_led_once_after_it_was_observed_unchanged_or_when_its_priority_differs() {
+        let place = r#"{"priority":5,"arrival":1,"amount":1,"mode":"SHARED","seen":1}"#;
+        let place: StageWaiters = serde_json::from_str(place).expect("a stored place");
+        let mut observed = ObservedLines(LruCache::new(REMEMBERED));
+        let mut is_led = |version, priority| observed.lead(&line(version, priority), &place).is_some();
+        assert!(!is_led(1, 5), "it may be served at this moment");
+        assert!(is_led(1, 5), "it did not change between two runs");
+        assert!(!is_led(1, 5), "it was led");
+        assert!(!is_led(2, 5) && is_led(2, 5), "the resource has changed");
+        assert!(is_led(3, 6), "the head has another priority");
     }
 }

@@ -188,15 +188,24 @@ impl Reader {
         Self { watcher: watcher.expect("no failure"), sent }
     }
 
-    /// Takes all updates there are. Every update has to be update, and to follow from the one before.
+    /// Takes all updates there are. Every update has to be news, and to follow from the one before.
     async fn read(&mut self) {
-        // Reads run in tasks of their own, so the watch is polled until they can do no more.
-        for _ in 0..20 {
-            while let Some(update) = self.watcher.next().now_or_never() {
-                self.take(update.expect("no failure"));
+        while let Some(update) = self.next().await {
+            self.take(update);
+        }
+    }
+
+    /// The next update. None: there is none.
+    async fn next(&mut self) -> Option<StateUpdate<Versions>> {
+        let mut next = Box::pin(self.watcher.next());
+        // Reads run in tasks of their own, which are done before these have yielded so often. An update must not be dropped half-way.
+        for _ in 0..50 {
+            if let Some(update) = (&mut next).now_or_never() {
+                return Some(update.expect("no failure"));
             }
             tokio::task::yield_now().await;
         }
+        None
     }
 
     fn take(&mut self, update: StateUpdate<Versions>) {
