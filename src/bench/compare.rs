@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::BenchSettings;
 use super::address::KeyedChannel;
-use super::database::{Counters, Database, Stored};
+use super::database::{Counters, Database, StoredCounts};
 use super::load::{Sample, channels, closed_loop};
 use super::report::Row;
 use super::servers::{Pair, Server};
@@ -100,7 +100,7 @@ impl Scene<'_> {
     }
 
     /// What is stored of this run, where it can be seen.
-    pub async fn stored(&self) -> anyhow::Result<Option<Stored>> {
+    pub async fn stored(&self) -> anyhow::Result<Option<StoredCounts>> {
         match &self.database {
             Some(database) => database.stored(&self.name).await.map(Some),
             None => Ok(None),

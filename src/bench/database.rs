@@ -27,7 +27,7 @@ pub struct Counters {
 
 /// What is stored of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Stored {
+pub struct StoredCounts {
     /// The sum of all versions.
     pub versions: i64,
     /// Number of jobs.
@@ -64,14 +64,14 @@ impl Database {
     }
 
     /// What is stored of the jobs of a kind: what acknowledged calls must show up in.
-    pub async fn stored(&self, kind: &str) -> anyhow::Result<Stored> {
+    pub async fn stored(&self, kind: &str) -> anyhow::Result<StoredCounts> {
         let sql = "SELECT (SELECT coalesce(sum(revision), 0)::int8 FROM jobs WHERE kind = $1), \
             (SELECT count(*) FROM jobs WHERE kind = $1), (SELECT count(*) FROM stages s \
             JOIN jobs j USING (namespace_id, job_uid) WHERE s.state = 5 AND j.kind = $1) \
             + (SELECT count(*) FROM jobs j, json_array_elements(j.stages::json) s WHERE s ->> 'state' = '5' AND j.kind = $1)";
         let rows = self.client.rows(sql, &[&kind]).await?;
         let row = rows.first().context("Postgres tells nothing")?;
-        Ok(Stored { versions: row.get(0), jobs: row.get(1), done: row.get(2) })
+        Ok(StoredCounts { versions: row.get(0), jobs: row.get(1), done: row.get(2) })
     }
 
     /// Leases of jobs of a kind that have not expired.

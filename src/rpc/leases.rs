@@ -38,7 +38,7 @@ pub async fn lease_stages(
 async fn lease_until(
     caller: Caller,
     mut request: proto::LeaseStagesRequest,
-    wanted: worker::LeaseRequest,
+    wanted: worker::LeaseParameters,
 ) -> Result<(proto::LeaseStagesResponse, Leases)> {
     // A repeat may have another wait: a caller that only wants to know its leases need not wait.
     request.wait = None;

@@ -19,7 +19,7 @@ use crate::operation::Reply;
 use crate::operation::permits::PermitReply;
 use crate::operation::permits::release::ReleasePermit;
 use crate::operation::permits::renew::RenewPermit;
-use crate::operation::permits::resource::{Change, ChangeResource};
+use crate::operation::permits::resource::{ChangeResource, ResourceChange};
 use crate::operation::permits::revoke::RevokePermit;
 use crate::proto;
 
@@ -78,7 +78,7 @@ pub async fn update_resource(
     let root = Path::Root;
     let name = convert::name(&request.name, &root.field("name"))?;
     let policy = request.policy.as_ref().map(|given| policy::policy(given, &root.field("policy"))).transpose()?;
-    let change = Change::SetPolicy(policy.map(Arc::new));
+    let change = ResourceChange::SetPolicy(policy.map(Arc::new));
     let operation = change_resource(&caller, name.clone(), change, request.expected_version)?;
     let reply = caller.execute(ChangeResource { request: identity, ..operation }).await?;
     let resource = resource_after(&caller, &name, &reply).await?;
@@ -91,7 +91,7 @@ pub async fn delete_resource(
 ) -> Result<proto::DeleteResourceResponse> {
     let identity = identity(caller.namespace, &mut request)?;
     let name = convert::name(&request.name, &Path::Root.field("name"))?;
-    let operation = change_resource(&caller, name, Change::Delete, request.expected_version)?;
+    let operation = change_resource(&caller, name, ResourceChange::Delete, request.expected_version)?;
     let reply = caller.execute(ChangeResource { request: identity, ..operation }).await?;
     Ok(proto::DeleteResourceResponse { replayed: reply.replayed.is_some() })
 }
@@ -106,7 +106,7 @@ pub async fn reset_breaker(
     let requester = text::worker_id(&request.requester, &root.field("requester"))?;
     let reason: String = text::prose(&request.reason, limits::MESSAGE_BYTES, &root.field("reason"))?;
     tracing::info!(resource = %name, %requester, %reason, "a breaker is closed by hand");
-    let operation = change_resource(&caller, name.clone(), Change::ResetBreaker { requester, reason }, None)?;
+    let operation = change_resource(&caller, name.clone(), ResourceChange::ResetBreaker { requester, reason }, None)?;
     let reply = caller.execute(ChangeResource { request: identity, ..operation }).await?;
     let resource = resource_after(&caller, &name, &reply).await?;
     Ok(proto::ResetBreakerResponse { resource, replayed: reply.replayed.is_some() })
@@ -141,7 +141,7 @@ pub async fn revoke_permit(
 fn change_resource(
     caller: &Caller,
     resource: Name,
-    change: Change,
+    change: ResourceChange,
     expected_version: Option<i64>,
 ) -> std::result::Result<ChangeResource, Refusal> {
     if expected_version.is_some_and(|expected| expected < 0) {

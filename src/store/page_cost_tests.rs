@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::connection::Client;
 use super::cost_tests::pages;
-use super::job::list::{self as list_jobs, Section};
+use super::job::list::{self as list_jobs, OrderSection};
 use super::page::{MAX_LOOKED_AT, PageQuery, Values, WALK_SETUP};
 use super::record::list as list_records;
 use super::tests::sql_files;
@@ -60,17 +60,17 @@ fn jobs() -> Vec<PageStatement> {
                 let order = JobOrder { field, descending };
                 let query =
                     JobQuery { filter: JobFilter { clauses: clauses.clone() }, order, after: None, limit: LIMIT };
-                for section in Section::of_order(order) {
+                for section in OrderSection::of_order(order) {
                     let at = |value| JobCursor { value, created: Some(1_700_000_000_000_000), job_id: "job-9".into() };
                     let values = [Some(0), None, Some(1), Some(-1), Some(1_700_000_000_000_000)];
-                    let after = values.map(at).into_iter().find(|at| Section::of_cursor(field, at) == *section);
+                    let after = values.map(at).into_iter().find(|at| OrderSection::of_cursor(field, at) == *section);
                     for after in [None, after] {
                         // None: the section has no such job.
                         let namespace = NamespaceId(1);
                         let made = list_jobs::section_walk(namespace, &query, *section, after.as_ref(), LIMIT as usize);
                         let Some(PageQuery { sql, values }) = made else { continue };
                         // Of a section that has no index of its own, rows of others are passed over.
-                        let all = clauses.is_empty() && *section == Section::All;
+                        let all = clauses.is_empty() && *section == OrderSection::All;
                         let bound = if all { PAGE } else { PAGE + LOOKED_AT };
                         let what = format!("list_jobs {filter} {order:?} {section:?} {after:?}");
                         statements.push(PageStatement { what, sql, values, bound });

@@ -6,7 +6,7 @@ use super::BackgroundJob;
 use super::due::execute_all;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::operation::permits::resource::{Change, ChangeResource};
+use crate::operation::permits::resource::{ChangeResource, ResourceChange};
 use crate::operation::permits::wake::WakeResource;
 use crate::store::walk::Walk;
 
@@ -84,7 +84,7 @@ impl BackgroundJob for IdleResources {
         let forget = |key| ChangeResource {
             key,
             resource: "".into(),
-            change: Change::Forget,
+            change: ResourceChange::Forget,
             expected_version: None,
             request: None,
         };

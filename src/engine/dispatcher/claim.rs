@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
-use super::heads::Inner as Heads;
+use super::heads::HeadTable;
 use super::leasing::InHand;
 use super::share::Share;
 use super::waiting::{Line, Served, Waiter};
@@ -206,7 +206,7 @@ struct Reads<'a> {
 
 impl Reads<'_> {
     /// What is to be read of one queue.
-    fn of(&self, queue: &QueueKey, heads: &mut Heads, line: &Line) -> Vec<HeadRange> {
+    fn of(&self, queue: &QueueKey, heads: &mut HeadTable, line: &Line) -> Vec<HeadRange> {
         let servers = self.share.map_or(1, Share::servers);
         let wanted = (line.stages * servers).min(MAX_ROWS / 2);
         let polls = line.polls().min(MAX_ROWS / 2);

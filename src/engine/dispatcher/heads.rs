@@ -43,12 +43,12 @@ pub type WindowKey = (QueueKey, bool);
 pub struct Heads {
     /// What was read and lost.
     pub figures: DispatchFigures,
-    inner: Mutex<Inner>,
+    inner: Mutex<HeadTable>,
     stirred: Notify,
 }
 
 /// What [`Heads`] protects.
-pub struct Inner {
+pub struct HeadTable {
     queues: LruCache<QueueKey, Head>,
     stages: usize,
     /// Picked stages whose lease is neither committed nor refused; whether they can be leased no longer.
@@ -63,7 +63,7 @@ pub struct Inner {
     pub lost_races: LostRaces,
 }
 
-impl Default for Inner {
+impl Default for HeadTable {
     fn default() -> Self {
         Self {
             queues: LruCache::new(MAX_QUEUES),
@@ -119,7 +119,7 @@ impl Heads {
         });
     }
 
-    fn change(&self, change: impl FnOnce(&mut Inner)) {
+    fn change(&self, change: impl FnOnce(&mut HeadTable)) {
         let mut inner = self.lock();
         change(&mut inner);
         let stirs = !inner.dirty.is_empty();
@@ -162,12 +162,12 @@ impl Heads {
         }
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub fn lock(&self) -> MutexGuard<'_, HeadTable> {
         self.inner.lock()
     }
 }
 
-impl Inner {
+impl HeadTable {
     /// The head of a queue, from now on known.
     pub fn head(&mut self, queue: &QueueKey) -> &mut Head {
         if !self.queues.contains(queue) {

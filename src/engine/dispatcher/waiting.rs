@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::heads::Inner as Heads;
+use super::heads::HeadTable;
 use super::share::Share;
 use super::window::LEFT_FOR;
 use super::{Poll, PollEnd};
@@ -142,7 +142,7 @@ impl Waiting {
     /// it; these queues are returned.
     pub fn assign(
         &mut self,
-        heads: &mut Heads,
+        heads: &mut HeadTable,
         queues: &[QueueKey],
         share: Option<&Share>,
         partial: bool,
@@ -196,7 +196,7 @@ impl Waiting {
 
 /// The first stages for a poll, and the queues whose next stage is not known. A stage that is leased alone comes first or not at all, and
 /// with no other; of those with a group key, a poll that wants one group gets all that are known of the first one's group.
-fn take(waiter: &Waiter, heads: &mut Heads, share: Option<&Share>) -> (Vec<ReadyStage>, Vec<QueueKey>) {
+fn take(waiter: &Waiter, heads: &mut HeadTable, share: Option<&Share>) -> (Vec<ReadyStage>, Vec<QueueKey>) {
     let poll = &waiter.poll;
     let queues = super::queues(poll);
     let most = wanted(poll).min(heads.room());
@@ -236,7 +236,7 @@ fn take(waiter: &Waiter, heads: &mut Heads, share: Option<&Share>) -> (Vec<Ready
 
 /// The next stage of a window. Where it is not known the queue is noted as `cut`.
 fn look(
-    heads: &mut Heads,
+    heads: &mut HeadTable,
     (queue, at, alone): (&QueueKey, usize, bool),
     (share, any): (Option<&Share>, bool),
     cut: &mut Vec<QueueKey>,

@@ -23,7 +23,7 @@ async fn lease_renewed_by_another_session_is_not_reaped_and_causes_no_conflict()
     other.batch_execute("UPDATE leases SET expires_at = now() + interval '1 hour'").await.expect("renewed");
     let reaped = a.reap(&leased).await.expect("decided on the row, not refused by the commit again and again");
     assert!(!reaped.applied && a.engine.shared().figures.conflicts() == 0);
-    other.batch_execute("UPDATE leases SET expires_at = now()").await.expect("expired");
+    other.batch_execute("UPDATE leases SET expires_at = now() - interval '1 second'").await.expect("expired");
     assert!(a.reap(&leased).await.expect("decided").applied);
     assert!(matches!(a.engine.execute(renewal(&leased), None).await, Err(Error::Refused(Refusal::LeaseLost))));
 }

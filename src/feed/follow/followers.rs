@@ -172,19 +172,19 @@ impl<K: FollowedKind> KeyTable<K> {
         is_new && self.changed.insert(key.clone())
     }
 
-    /// Notes what a watch has read, if nothing is known.
+    /// Notes what a watch has read, if nothing is known of the key, or only that it did not exist: it was created again without a publication then, and
+    /// its next deletion has to be news.
     fn observe(&mut self, key: &K::Key, known: StateVersion, read: &StateRead<K::State>) {
-        if !self.followed.get(key).is_some_and(|followed| matches!(followed.newest, Newest::Unknown)) {
-            return;
-        }
-        self.set(
-            key,
-            match read {
-                StateRead::Missing => Newest::Absent,
-                StateRead::Unchanged => Newest::Version(known, None),
-                StateRead::Changed(state) => Newest::of::<K>(Some(state)),
-            },
-        );
+        let Some(followed) = self.followed.get(key) else { return };
+        let newest = match (&followed.newest, read) {
+            (Newest::Version(..), _) | (Newest::Absent, StateRead::Missing) => return,
+            (Newest::Unknown, StateRead::Missing) => Newest::Absent,
+            (Newest::Unknown | Newest::Absent, StateRead::Unchanged) => Newest::Version(known, None),
+            (Newest::Unknown, StateRead::Changed(state)) => Newest::of::<K>(Some(state)),
+            // The read may be older than the deletion, so the state is not held for other watches. The next poll tells.
+            (Newest::Absent, StateRead::Changed(state)) => Newest::Version(K::version(state), None),
+        };
+        self.set(key, newest);
     }
 
     fn set(&mut self, key: &K::Key, mut newest: Newest<K::State>) {

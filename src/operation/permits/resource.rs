@@ -14,9 +14,9 @@ use crate::domain::request::RequestIdentity;
 use crate::operation::overlay::{Key, NamespaceChange, Overlay};
 use crate::operation::{Operation, Reply};
 
-/// Change of a resource.
+/// ResourceChange of a resource.
 #[derive(Debug)]
-pub enum Change {
+pub enum ResourceChange {
     /// Sets the policy. `None`: makes it a lock.
     SetPolicy(Option<Arc<Policy>>),
     /// Closes the circuit breaker.
@@ -40,7 +40,7 @@ pub struct ChangeResource {
     /// Name of the resource. Empty: only an existing resource can be changed.
     pub resource: Name,
     /// The change to apply.
-    pub change: Change,
+    pub change: ResourceChange,
     /// Version that the caller expects. 0: the resource is expected to be missing. `None`: any.
     pub expected_version: Option<i64>,
     /// Identity of the request. `None`: the caller gave no `request_id`.
@@ -118,25 +118,25 @@ impl ChangeResource {
 impl Operation for ChangeResource {
     fn name(&self) -> &'static str {
         match self.change {
-            Change::SetPolicy(_) => "update_resource",
-            Change::ResetBreaker { .. } => "reset_breaker",
-            Change::Delete => "delete_resource",
-            Change::Forget => "forget_resource",
+            ResourceChange::SetPolicy(_) => "update_resource",
+            ResourceChange::ResetBreaker { .. } => "reset_breaker",
+            ResourceChange::Delete => "delete_resource",
+            ResourceChange::Forget => "forget_resource",
         }
     }
 
     fn audit(&self) -> Option<AuditEntry> {
         let entry = |method| AuditEntry::new(method, &self.resource).within(self.key.namespace);
         match &self.change {
-            Change::SetPolicy(policy) => {
+            ResourceChange::SetPolicy(policy) => {
                 let policy = policy.as_ref().and_then(|policy| serde_json::to_value(&**policy).ok());
                 Some(entry("PermitService/UpdateResource").with("policy", policy))
             }
-            Change::ResetBreaker { requester, reason } => Some(
+            ResourceChange::ResetBreaker { requester, reason } => Some(
                 entry("PermitService/ResetBreaker").with("requester", &**requester).with("reason", reason.as_str()),
             ),
-            Change::Delete => Some(entry("PermitService/DeleteResource")),
-            Change::Forget => None,
+            ResourceChange::Delete => Some(entry("PermitService/DeleteResource")),
+            ResourceChange::Forget => None,
         }
     }
 
@@ -150,15 +150,15 @@ impl Operation for ChangeResource {
 
     fn is_urgent(&self) -> bool {
         // Operators make few calls, and need them most under load.
-        matches!(self.change, Change::SetPolicy(_) | Change::ResetBreaker { .. })
+        matches!(self.change, ResourceChange::SetPolicy(_) | ResourceChange::ResetBreaker { .. })
     }
 
     fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         match &self.change {
-            Change::SetPolicy(policy) => self.set_policy(overlay, policy.as_ref()),
-            Change::ResetBreaker { requester, reason } => self.reset_breaker(overlay, requester, reason),
-            Change::Delete => self.delete(overlay),
-            Change::Forget => match overlay.resource(self.key).filter(|resource| resource.policy.is_none()) {
+            ResourceChange::SetPolicy(policy) => self.set_policy(overlay, policy.as_ref()),
+            ResourceChange::ResetBreaker { requester, reason } => self.reset_breaker(overlay, requester, reason),
+            ResourceChange::Delete => self.delete(overlay),
+            ResourceChange::Forget => match overlay.resource(self.key).filter(|resource| resource.policy.is_none()) {
                 Some(_) => self.delete(overlay),
                 None => Ok(Reply::default()),
             },

@@ -16,7 +16,7 @@ use crate::operation::permits::PermitReply;
 use crate::operation::permits::acquire::AcquirePermit;
 use crate::operation::permits::release::ReleasePermit;
 use crate::operation::permits::renew::RenewPermit;
-use crate::operation::permits::resource::{Change, ChangeResource};
+use crate::operation::permits::resource::{ChangeResource, ResourceChange};
 use crate::operation::permits::wake::WakeResource;
 
 fn key() -> ResourceKey {
@@ -27,13 +27,13 @@ fn token(id: u128) -> PermitToken {
     PermitToken { namespace: NAMESPACE, resource: key().uid, id: Uuid::from_u128(id) }
 }
 
-fn change(bench: &mut Bench, change: Change) -> Outcome {
+fn change(bench: &mut Bench, change: ResourceChange) -> Outcome {
     bench.run(&ChangeResource { key: key(), resource: "doc".into(), change, expected_version: None, request: None })
 }
 
 fn with_policy(policy: Policy) -> Bench {
     let mut bench = Bench::empty();
-    change(&mut bench, Change::SetPolicy(Some(Arc::new(policy)))).expect("set");
+    change(&mut bench, ResourceChange::SetPolicy(Some(Arc::new(policy)))).expect("set");
     bench
 }
 
@@ -131,9 +131,9 @@ fn a_permit_that_is_not_renewed_ends_after_ten_minutes() {
 fn a_resource_that_only_late_holders_hold_can_be_deleted() {
     let mut bench = Bench::empty();
     take(&mut bench, 1);
-    assert!(matches!(change(&mut bench, Change::Delete), Err(Refusal::ResourceInUse { .. })));
+    assert!(matches!(change(&mut bench, ResourceChange::Delete), Err(Refusal::ResourceInUse { .. })));
     bench.pass(secs(1));
-    change(&mut bench, Change::Delete).expect("deleted");
+    change(&mut bench, ResourceChange::Delete).expect("deleted");
     assert!(!renews(&mut bench, 1));
 }
 

@@ -21,7 +21,7 @@ use crate::operation::permits::acquire::AcquirePermit;
 use crate::operation::permits::end_wait::{EndWait, WhenGranted};
 use crate::operation::permits::release::ReleasePermit;
 use crate::operation::permits::renew::RenewPermit;
-use crate::operation::permits::resource::{Change, ChangeResource};
+use crate::operation::permits::resource::{ChangeResource, ResourceChange};
 use crate::operation::permits::wake::WakeResource;
 
 /// A lock, a limit of three, and a rate.
@@ -82,7 +82,7 @@ impl Fleet {
 
     fn set_policy(&mut self, name: &str, policy: Policy) {
         let key = ResourceKey::of(NAMESPACE, name);
-        let change = Change::SetPolicy(Some(Arc::new(policy)));
+        let change = ResourceChange::SetPolicy(Some(Arc::new(policy)));
         let set = ChangeResource { key, resource: name.into(), change, expected_version: None, request: None };
         self.run(&set).expect("it can be set");
     }
@@ -131,7 +131,7 @@ impl Fleet {
 
     fn recreate(&mut self, name: &'static str) {
         let key = ResourceKey::of(NAMESPACE, name);
-        let change = Change::Delete;
+        let change = ResourceChange::Delete;
         let delete = ChangeResource { key, resource: name.into(), change, expected_version: None, request: None };
         self.next += 1;
         let claims = vec![PermitClaim { resource: name.into(), amount: 1, mode: None }];

@@ -110,7 +110,7 @@ pub fn start(namespace: NamespaceId, request: &proto::StartStageRequest) -> Resu
 
 /// The parameters of a LeaseStages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseRequest {
+pub struct LeaseParameters {
     /// The name of the worker.
     pub worker_id: Name,
     /// The queues to lease from, each once; at least one.
@@ -126,7 +126,7 @@ pub struct LeaseRequest {
 }
 
 /// Checks a LeaseStages and fills in its defaults.
-pub fn lease_request(request: &proto::LeaseStagesRequest) -> Result<LeaseRequest, Refusal> {
+pub fn lease_request(request: &proto::LeaseStagesRequest) -> Result<LeaseParameters, Refusal> {
     let root = Path::Root;
     let max_stages = match u32::try_from(request.max_stages) {
         Ok(0) => 1,
@@ -136,7 +136,7 @@ pub fn lease_request(request: &proto::LeaseStagesRequest) -> Result<LeaseRequest
             return Err(root.field("max_stages").outside(allowed, request.max_stages));
         }
     };
-    Ok(LeaseRequest {
+    Ok(LeaseParameters {
         worker_id: text::worker_id(&request.worker_id, &root.field("worker_id"))?,
         queues: queues(&request.queues, &root.field("queues"))?,
         max_stages,

@@ -18,7 +18,7 @@ use crate::store::pg::connection::{Transaction, unavailable};
 
 /// A part of an order of jobs that one index has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) enum Section {
+pub(in crate::store) enum OrderSection {
     /// All jobs, by creation.
     All,
     /// Jobs that have ended, by their end.
@@ -53,9 +53,9 @@ impl Store {
 /// Walks through the sections of the order from the end of the page before.
 async fn walk(snapshot: &Transaction<'_>, namespace: NamespaceId, query: &JobQuery) -> Result<JobPage> {
     let limit = query.limit as usize;
-    let sections = Section::of_order(query.order);
+    let sections = OrderSection::of_order(query.order);
     let first = query.after.as_ref().map_or(0, |after| {
-        let section = Section::of_cursor(query.order.field, after);
+        let section = OrderSection::of_cursor(query.order.field, after);
         sections.iter().position(|one| *one == section).unwrap_or(0)
     });
     let (mut jobs, mut after) = (Vec::new(), query.after.as_ref());
@@ -94,7 +94,7 @@ fn summary(row: &Row) -> Job {
     Job { tally: Tally::of_counts(tally), ..root(key, row, None) }
 }
 
-impl Section {
+impl OrderSection {
     pub(in crate::store) fn of_order(order: JobOrder) -> &'static [Self] {
         match (order.field, order.descending) {
             (OrderField::CreateTime, _) => &[Self::All],
@@ -201,7 +201,7 @@ impl Section {
 pub(in crate::store) fn section_walk(
     namespace: NamespaceId,
     query: &JobQuery,
-    section: Section,
+    section: OrderSection,
     after: Option<&JobCursor>,
     limit: usize,
 ) -> Option<PageQuery> {
