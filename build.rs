@@ -6,13 +6,16 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use prost_types::field_descriptor_proto::Type;
+use protox::Compiler;
 
 /// The import root of all protos.
 const ROOT: &str = "proto";
-/// The folder of our own package; only this is watched, so that tools beside it trigger no rebuild.
+/// The folder of our own package.
 const PACKAGE: &str = "proto/interlock/v1";
+/// The packages of others that ours uses. Only these and our own are watched, so that tools beside them trigger no rebuild.
+const OTHERS: &str = "proto/google";
 
-/// Fields whose messages are encoded once for many streams.
+/// Message fields that are encoded once for many streams.
 const SHARED: &[&str] = &[
     ".interlock.v1.WatchJobResponse.snapshot",
     ".interlock.v1.WatchJobResponse.change",
@@ -22,6 +25,7 @@ const SHARED: &[&str] = &[
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed={PACKAGE}");
+    println!("cargo:rerun-if-changed={OTHERS}");
     // They are embedded by a macro, which cargo does not see through.
     println!("cargo:rerun-if-changed=migrations");
 
@@ -35,9 +39,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The order of a directory is the file system's; the output shall not depend on it.
     files.sort();
 
-    let mut descriptors = protox::compile(&files, [ROOT])?;
-    let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("interlock.v1.bin"), descriptors.encode_to_vec())?;
+    let mut compiler = Compiler::new([ROOT])?;
+    compiler.include_imports(true).include_source_info(true).open_files(&files)?;
+    // As bytes, they keep the options that are extensions, such as google.api.field_behavior; decoded, they lose them.
+    let served = compiler.encode_file_descriptor_set();
+    let mut descriptors = FileDescriptorSet::decode(served.as_slice())?;
+    fs::write(PathBuf::from(env::var("OUT_DIR")?).join("interlock.v1.bin"), served)?;
 
     share_encodings(&mut descriptors)?;
     // With their names, messages find their descriptors.

@@ -1,7 +1,8 @@
-//! What is served: opens the store, starts engine and loops, builds the services, and takes them down again in order.
+//! Starts the parts of a server (store, engine, loops, services) and stops them in order.
 
 mod figures;
 mod health;
+mod settings;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,18 +13,17 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::admission::{ClassRate, ClientRates, KnownKeys, Methods, Overload, RateLimiter, Statistics};
-use crate::config::{CallRate, Config};
+use crate::admission::{KnownKeys, Methods, Overload, RateLimiter, Statistics};
+use crate::config::Config;
 use crate::domain::time::Timestamp;
+use crate::engine::Engine;
 use crate::engine::dispatcher::Dispatcher;
-use crate::engine::{Engine, EngineSettings};
-use crate::feed::{Feed, FeedSettings, Hub};
+use crate::feed::{Feed, Hub};
 use crate::rpc::{Namespaces, OperatorCalls, Services, operator_calls, routes};
 use crate::server::Operators;
 use crate::store::Store;
 use crate::store::connection::Target;
-use crate::store::pool::PoolSettings;
-use crate::task::{Loops, TaskSettings};
+use crate::task::BackgroundJobs;
 use crate::{credentials, engine, proto, server, store};
 
 /// The file descriptor sets of everything that is served: they drive reflection and the table of known methods.
@@ -34,9 +34,9 @@ const DESCRIPTORS: &[&[u8]] = &[
     tonic_types::pb::FILE_DESCRIPTOR_SET,
 ];
 
-/// A started application.
+/// The running parts of a server, without its listener.
 pub struct App {
-    /// Every service.
+    /// Routes of all services.
     pub routes: Routes,
     /// Shared with the admission layers, which fill it.
     pub statistics: Arc<Statistics>,
@@ -44,20 +44,20 @@ pub struct App {
     pub credentials: Option<Arc<KnownKeys>>,
     /// Shared with the admission layers, which charge calls to it.
     pub rate_limiter: Arc<RateLimiter>,
-    /// What the port for operators shows.
+    /// Content of the metrics port.
     pub operators: Arc<Operators>,
     engine: Engine,
     namespaces: Arc<Namespaces>,
-    loops: Arc<Loops>,
+    loops: Arc<BackgroundJobs>,
     dispatching: JoinHandle<()>,
     keeping: JoinHandle<()>,
-    /// Reads credentials.
+    /// Task that reads changed credentials. None: credentials are not required.
     reading: Option<JoinHandle<()>>,
     feed: Feed,
 }
 
 /// Opens the store, migrates it, starts the engine and its tasks, and builds the services. `shutdown` is cancelled when
-/// the drain begins: health turns to NOT_SERVING, and who waits is answered.
+/// the drain begins: health turns to NOT_SERVING, and waiting calls are answered.
 ///
 /// # Errors
 /// When the database cannot be reached or migrated.
@@ -65,20 +65,16 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
     let target = Target::parse(database_url).context("the database URL cannot be read")?;
     store::migrate::migrate(&target).await.context("the database cannot be reached or migrated")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), database = target.name(), "starting");
-    let store = Store::new(target, pool_settings(config)).context("the connection pool cannot be made")?;
-    let hub = Arc::new(Hub::new(feed_settings(config)));
+    let store = Store::new(target, config.into()).context("the connection pool cannot be made")?;
+    let hub = Arc::new(Hub::new(config.into()));
     let feed = Feed::start(&hub, &store);
-    let engine = Engine::start(store.clone(), hub.clone(), engine_settings(config));
+    let engine = Engine::start(store.clone(), hub.clone(), config.into());
     let dispatcher = Arc::new(Dispatcher::new(engine.clone()));
     let dispatching = tokio::spawn(dispatcher.clone().run(shutdown.clone()));
-    let keeping = tokio::spawn(engine::permits::keeper::keep(engine.clone(), shutdown.clone()));
-    let tasks = TaskSettings {
-        reap_grace: config.reap_grace.get(),
-        history_days: i32::try_from(config.history_days).unwrap_or(i32::MAX),
-    };
-    let loops = Arc::new(Loops::start(&engine, tasks, &shutdown));
+    let keeping = tokio::spawn(engine::permits::loops::run(engine.clone(), shutdown.clone()));
+    let loops = Arc::new(BackgroundJobs::start(&engine, config.into(), &shutdown));
     let statistics = Arc::new(Statistics::new(methods()?));
-    let rate_limiter = Arc::new(RateLimiter::new(client_rates(config)));
+    let rate_limiter = Arc::new(RateLimiter::new(config.into()));
     let namespaces = Arc::new(Namespaces::new(store.clone()));
     let started = SystemTime::now();
     let (serving, is_serving) = watch::channel(false);
@@ -133,19 +129,19 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
 }
 
 impl App {
-    /// Whether new work is refused now, for the admission layers.
+    /// The check for overload, for the admission layers.
     pub fn overload(&self) -> Overload {
         let (engine, namespaces) = (self.engine.clone(), self.namespaces.clone());
         Arc::new(move |namespace| engine.overload(namespaces.remembered(namespace)))
     }
 
-    /// All rpcs inside this process, called by an operator who has the database itself.
+    /// All rpcs inside this process, for operators with access to the database.
     pub fn operator_calls(&self) -> OperatorCalls {
         operator_calls(self.routes.clone())
     }
 
-    /// Takes the rest down after the last call was answered: who claims work, the loops, and last the engine, which
-    /// finishes what it has taken.
+    /// Stops the rest after the last call was answered: dispatcher, loops, and last the engine, which finishes the operations that it
+    /// has accepted.
     pub async fn stop(self) {
         let _ended = self.dispatching.await;
         let _ended = self.keeping.await;
@@ -155,16 +151,16 @@ impl App {
         self.loops.ended().await;
         let shared = self.engine.shared();
         if let Err(error) = shared.store.leave_servers(shared.permits.server).await {
-            // The others find out by themselves.
-            tracing::debug!(%error, "this server's leaving was not told");
+            // The other servers notice by themselves.
+            tracing::debug!(%error, "other servers were not notified of the shutdown");
         }
         self.engine.drain().await;
-        // Last: what the engine still committed is told.
+        // Last, so that commits of the drain are published.
         self.feed.stop().await;
     }
 }
 
-/// A memory of credentials that goes by the clock of the database.
+/// Known credentials, which expire by the clock of the database.
 fn known_keys(engine: &Engine) -> Arc<KnownKeys> {
     let engine = engine.clone();
     Arc::new(KnownKeys::new(Arc::new(move || match engine.shared().clock.now() {
@@ -174,7 +170,7 @@ fn known_keys(engine: &Engine) -> Arc<KnownKeys> {
     })))
 }
 
-/// The time by the clock of this machine.
+/// Current time by the clock of this machine.
 fn now_here() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp(0).after(since)
@@ -184,48 +180,6 @@ fn methods() -> anyhow::Result<Methods> {
     let reflection =
         [tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET, tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET];
     Methods::from_descriptors(&[DESCRIPTORS, &reflection].concat()).context("reading our own descriptors")
-}
-
-fn client_rates(config: &Config) -> ClientRates {
-    let rate = |rate: CallRate| rate.get().map(|(items, period)| ClassRate { items, period });
-    ClientRates {
-        read: rate(config.rate_limit_read),
-        write: rate(config.rate_limit_write),
-        watch: rate(config.rate_limit_watch),
-        essential: rate(config.rate_limit_essential),
-    }
-}
-
-fn pool_settings(config: &Config) -> PoolSettings {
-    PoolSettings {
-        max_connections: config.pool_max as usize,
-        min_connections: config.pool_min as usize,
-        wait: config.pool_wait.get(),
-        command_timeout: config.statement_timeout.get(),
-        max_uses: usize::try_from(config.connection_max_queries).unwrap_or(usize::MAX),
-        max_idle: config.connection_max_idle.get(),
-        ..PoolSettings::default()
-    }
-}
-
-fn feed_settings(config: &Config) -> FeedSettings {
-    FeedSettings {
-        keepalive: config.watch_keepalive.get(),
-        conflate: config.watch_conflation,
-        listen: !config.no_listen,
-        ..FeedSettings::default()
-    }
-}
-
-fn engine_settings(config: &Config) -> EngineSettings {
-    let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-    EngineSettings {
-        queue_operations: config.queue_operations as usize,
-        queue_bytes: bytes(config.queue_bytes.get()),
-        queue_wait: config.queue_wait.get(),
-        cache_entries: config.cache_entries as usize,
-        cache_bytes: bytes(config.cache_bytes.get()),
-    }
 }
 
 /// Brings the schema of a database up to date.

@@ -1,4 +1,4 @@
-//! Keeps the credentials that a server knows up to date: a round every two seconds, and at once where a call shows an unknown one.
+//! Reads changed credentials: one round every two seconds, and at once if a call presents an unknown one.
 //!
 //! While the database cannot be read, what is known goes on and expires as it would. Nothing can be revoked then either, and a server that alone
 //! cannot reach the database can serve nothing but its own figures.
@@ -9,20 +9,20 @@ use std::time::{Duration, Instant};
 use crate::admission::{FailureReason, KnownKeys};
 use crate::store::Store;
 
-/// Between two rounds. With what a round may take, a revoked key is refused within five seconds.
+/// Interval of rounds. With the timeout of a round, a revoked key is refused within five seconds.
 const ROUND_EVERY: Duration = Duration::from_secs(2);
-/// Between two rounds that were asked for: four a second, whatever strangers send.
+/// Minimum interval of rounds that calls request: at most four per second, whatever callers send.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
-/// How long a round may take. One that takes longer is given up, and the next begins.
+/// Timeout of a round.
 const ROUND_LIMIT: Duration = Duration::from_secs(2);
-/// How often all credentials are read, and not only those that changed.
+/// Interval of reading all credentials, not only changed ones.
 const WHOLE_EVERY: Duration = Duration::from_secs(60);
-/// How often it is noted which keys were used. The store notes each once an hour at most.
+/// Interval of storing which keys were used. The store writes each key at most once per hour.
 const NOTE_EVERY: Duration = Duration::from_secs(60);
-/// Between two log lines about refused calls.
+/// Minimum interval of log lines about refused calls.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// Reads credentials for as long as it is polled: calls that end during a drain are held to them too.
+/// Reads credentials until it is dropped, also during a drain, because calls still end then.
 pub async fn keep(known: Arc<KnownKeys>, store: Store) {
     let mut keeper = Keeper::new(known, store);
     loop {
@@ -32,7 +32,7 @@ pub async fn keep(known: Arc<KnownKeys>, store: Store) {
         keeper.log_failures();
         tokio::time::sleep(SHORTEST_PAUSE.saturating_sub(began.elapsed())).await;
         let rest = ROUND_EVERY.saturating_sub(began.elapsed());
-        // That nobody asked is the usual case.
+        // Usually no call waits, and the timer starts the round.
         let _asked = tokio::time::timeout(rest, keeper.known.round_wanted()).await;
     }
 }
@@ -42,11 +42,11 @@ struct Keeper {
     store: Store,
     noted: Instant,
     logged: Option<Instant>,
-    /// Failures that the log has told of.
-    told: [u64; FailureReason::ALL.len()],
-    /// Since when rounds have failed. None: the last one succeeded.
+    /// Failures by reason at the last log line.
+    logged_counts: [u64; FailureReason::ALL.len()],
+    /// Start of the current series of failed rounds. None: the last round succeeded.
     failing_since: Option<Instant>,
-    /// When all credentials were last read.
+    /// Time at which all credentials were last read.
     read_whole: Option<Instant>,
     has_loaded: bool,
 }
@@ -58,7 +58,7 @@ impl Keeper {
             store,
             noted: Instant::now(),
             logged: None,
-            told: Default::default(),
+            logged_counts: Default::default(),
             failing_since: None,
             read_whole: None,
             has_loaded: false,
@@ -114,17 +114,17 @@ impl Keeper {
         }
     }
 
-    /// One line in a while for all calls that were refused.
+    /// Logs refused calls by reason, at most one line per interval.
     fn log_failures(&mut self) {
         let counts = self.known.failures().counts();
-        if counts == self.told || self.logged.is_some_and(|logged| logged.elapsed() < LOG_EVERY) {
+        if counts == self.logged_counts || self.logged.is_some_and(|logged| logged.elapsed() < LOG_EVERY) {
             return;
         }
-        let news = FailureReason::ALL.iter().zip(counts.iter().zip(&self.told));
+        let news = FailureReason::ALL.iter().zip(counts.iter().zip(&self.logged_counts));
         let news = news.filter(|(_, (now, before))| now > before);
         let news: Vec<_> = news.map(|(reason, (now, before))| format!("{} {}", now - before, reason.name())).collect();
         let last_address = self.known.failures().last_address().map(tracing::field::display);
         tracing::warn!(last_address, "calls were refused for their credential: {}", news.join(", "));
-        (self.logged, self.told) = (Some(Instant::now()), counts);
+        (self.logged, self.logged_counts) = (Some(Instant::now()), counts);
     }
 }

@@ -1,4 +1,4 @@
-//! The one error of the crate below the edge: why a call was not answered with what it asked for.
+//! The error type of the crate below the rpc layer: why a call failed.
 //! `rpc::status` maps it to a gRPC status; nothing else does.
 
 use std::time::Duration;
@@ -10,62 +10,62 @@ use crate::domain::refusal::Refusal;
 /// Whether a write that failed can have been applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteOutcome {
-    /// Surely not.
+    /// The write was not applied and will not be.
     NotApplied,
-    /// It may have been; the same `request_id` tells.
+    /// The write may have been applied; a retry with the same `request_id` finds out.
     Unknown,
 }
 
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum Error {
-    /// The decision said no; nothing was changed.
+    /// The operation was refused; nothing was changed.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// Other writers were faster each time.
+    /// Every attempt lost to a concurrent write.
     #[error("other writers changed the same rows each time")]
     Conflict,
-    /// A bounded queue is full, or the wait in it was too long.
+    /// A bounded queue is full, or the wait in it timed out.
     #[error("the server is overloaded: {why}")]
     Overloaded {
-        /// Which bound was reached.
+        /// The bound that was reached.
         why: &'static str,
-        /// When it is worth trying again.
+        /// Delay after which a retry makes sense.
         retry_after: Duration,
     },
-    /// The caller's deadline passed.
+    /// The deadline of the call passed.
     #[error("the deadline passed")]
     DeadlineExceeded(WriteOutcome),
-    /// The database cannot be reached or refuses; nothing was committed.
+    /// The database cannot be reached or refuses connections; nothing was committed.
     #[error("the database is not available")]
     StoreUnavailable,
-    /// The database is there and takes no writes, as a standby does; nothing was committed.
+    /// The database accepts no writes, like a standby; nothing was committed.
     #[error("the database takes no writes")]
     StoreReadOnly,
-    /// The server is going away and takes no new work.
+    /// The server drains and accepts no new work.
     #[error("the server is draining")]
     Draining,
-    /// The connection was lost during a commit and its outcome could not be found out.
+    /// The connection was lost during a commit, and the outcome is unknown.
     #[error("the outcome of the write is not known")]
     OutcomeUnknown,
-    /// A page token that is none of ours, or of another query.
+    /// A page token that is invalid or belongs to another query.
     #[error("{path}: {why}")]
     InvalidCursor {
-        /// The field.
+        /// Path of the field.
         path: &'static str,
         /// What is wrong with it.
         why: &'static str,
     },
-    /// A fault in the server; what is known of it is in the log under this id.
+    /// A bug in the server; the log has details under this id.
     #[error("internal error {id}")]
     Bug {
-        /// Opaque, also in the log.
+        /// Opaque id, also in the log.
         id: uuid::Uuid,
     },
 }
 
 impl Error {
-    /// Logs a fault of ours and gives it an id that the caller may quote.
+    /// Logs a bug of the server under a new id that the caller can quote.
     pub fn bug(what: impl std::fmt::Display) -> Self {
         let id = uuid::Uuid::new_v4();
         tracing::error!(%id, %what, "internal error");
@@ -73,5 +73,22 @@ impl Error {
     }
 }
 
-/// A result of the crate.
+/// The error for a caller whose write was committed when something after it failed. Errors that say that nothing was applied become
+/// [`Error::OutcomeUnknown`].
+pub fn after_commit(error: Error) -> Error {
+    match error {
+        Error::StoreUnavailable
+        | Error::StoreReadOnly
+        | Error::Overloaded { .. }
+        | Error::Conflict
+        | Error::Draining => Error::OutcomeUnknown,
+        Error::Refused(_)
+        | Error::DeadlineExceeded(_)
+        | Error::OutcomeUnknown
+        | Error::InvalidCursor { .. }
+        | Error::Bug { .. } => error,
+    }
+}
+
+/// Result with the error of the crate.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -4,26 +4,28 @@
 //! calls in; `rpc` turns messages into operations and results into messages; `operation` decides, in the `engine`, on what
 //! the `store` has loaded; `domain` is what it decides about; `feed` tells who waits. `task` does what is due by the clock.
 //! `figures` are what all of them count; `config`, `telemetry`, `spans`, `failpoint` and `dev` (a private Postgres) stand beside.
+//!
+//! Modules are public if the program or `tests/it` uses them.
 
 pub mod admission;
 pub mod app;
-pub mod bench;
+mod bench;
 pub mod cli;
-pub mod codec;
+mod codec;
 pub mod config;
-pub mod credentials;
+mod credentials;
 pub mod dev;
 pub mod domain;
-pub mod engine;
-pub mod error;
+mod engine;
+mod error;
 pub mod failpoint;
-pub mod feed;
-pub mod figures;
-pub mod operation;
+mod feed;
+mod figures;
+mod operation;
 pub mod proto;
-pub mod rpc;
+mod rpc;
 pub mod server;
-pub mod spans;
+mod spans;
 pub mod store;
-pub mod task;
-pub mod telemetry;
+mod task;
+mod telemetry;

@@ -4,6 +4,7 @@
 //! expired deadline with CANCELLED and which leaves several bounds open (see `connection`).
 
 mod begun;
+mod closed;
 mod connection;
 mod idle;
 mod metered;
@@ -35,14 +36,15 @@ use crate::config::Config;
 use crate::figures::Sparse;
 use crate::figures::door::Closed;
 use crate::spans::Sampler;
+use closed::ClosedConnections;
 pub use idle::IdleLimits;
 pub use operators::{Operators, serve_operators};
-use places::{Full, Place, Places};
-pub use tls::Tls;
+use places::{ConnectionPlace, Full, Places};
+pub use tls::ServerTls;
 
 /// How long to wait after a failed accept. It fails when file descriptors have run out, and at once again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How long connections get to end once they were told to end now.
+/// Time that connections get to close after they were cut off.
 const FORCED_LIMIT: Duration = Duration::from_secs(2);
 /// How long nothing must be in flight until a drain counts as done: the last answers have reached their clients.
 const QUIET: Duration = Duration::from_secs(1);
@@ -53,7 +55,7 @@ const ARRIVAL_BYTES_PER_SECOND: u32 = 128 << 10;
 /// Between two looks at what is in flight.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 
-/// The bounds of serving; see [`crate::config::Layer`] for reasons.
+/// The bounds of serving; see [`Config`] for reasons.
 #[derive(Clone)]
 #[allow(missing_docs, reason = "the names are those of the settings")]
 pub struct Options {
@@ -64,12 +66,12 @@ pub struct Options {
     pub max_connection_age: Option<Duration>,
     /// How long a connection may carry no calls.
     pub idle: IdleLimits,
-    pub max_call: Duration,
+    pub default_deadline: Duration,
     pub arrival: ArrivalLimits,
     pub drain_timeout: Duration,
     pub statistics: Arc<Statistics>,
-    /// None: plaintext.
-    pub tls: Option<Arc<Tls>>,
+    /// TLS acceptor. None: plaintext.
+    pub tls: Option<Arc<ServerTls>>,
     /// How often a client may call.
     pub rate_limiter: Arc<RateLimiter>,
     /// Whether new work is refused now.
@@ -93,17 +95,17 @@ impl Options {
                 per_connection: config.watch_streams_per_connection,
             },
             max_connections: config.max_connections,
-            max_connection_age: config.max_connection_age.map(crate::config::Span::get),
+            max_connection_age: config.max_connection_age,
             idle: IdleLimits::default(),
-            max_call: config.max_call.get(),
+            default_deadline: config.default_deadline,
             arrival: ArrivalLimits {
                 message_bytes: admission::MESSAGE_LIMIT_BYTES,
                 calls: config.max_in_flight as usize,
-                bytes: usize::try_from(config.arriving_bytes.get()).unwrap_or(usize::MAX),
+                bytes: usize::try_from(config.arriving_bytes.as_u64()).unwrap_or(usize::MAX),
                 time: ARRIVAL_TIME,
                 bytes_per_second: ARRIVAL_BYTES_PER_SECOND,
             },
-            drain_timeout: config.drain_timeout.get(),
+            drain_timeout: config.drain_timeout,
             statistics,
             tls: None,
             rate_limiter: Arc::new(RateLimiter::new(ClientRates::default())),
@@ -127,7 +129,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let stack = stack(&options, shutdown.clone(), routes.prepare());
 
-    let bounds = connection::Bounds::new(&options, shutdown.clone());
+    let bounds = connection::ConnectionBounds::new(&options, shutdown.clone());
     if let Some(tls) = options.tls.clone() {
         tokio::spawn(tls.keep(options.statistics.door.certificate_expires.clone(), shutdown.clone()));
     }
@@ -194,7 +196,7 @@ where
         // While the writer is behind, new work is refused before its message is read.
         .layer(admission::shed(Arc::clone(&options.overload)))
         // DEADLINE_EXCEEDED in time, streams included; handlers see the exact deadline.
-        .layer(admission::deadline(options.max_call))
+        .layer(admission::deadline(options.default_deadline))
         // Messages that are too large, cut off or never sent fail with our errors. A call without its message gets no further.
         .layer(admission::arrival(options.arrival))
         // A credential that was revoked while the message arrived permits nothing.
@@ -212,39 +214,32 @@ where
 /// Gives each connection a place, or closes it.
 struct Door {
     places: Arc<Places>,
-    statistics: Arc<Statistics>,
-    /// Lines about connections that were closed.
-    full: Sparse,
+    closed: ClosedConnections,
 }
 
 impl Door {
     fn new(options: &Options) -> Door {
-        let places = Places::new(options.max_connections);
-        Door { places, statistics: Arc::clone(&options.statistics), full: Sparse::default() }
+        Door { places: Places::new(options.max_connections), closed: ClosedConnections::new(&options.statistics) }
     }
 
-    fn place_for(&self, stream: &TcpStream) -> Option<Place> {
+    fn place_for(&self, stream: &TcpStream) -> Option<ConnectionPlace> {
         let address = stream.peer_addr().ok().map(|peer| peer.ip());
         let full = match self.places.take(address) {
             Ok(place) => return Some(place),
             Err(full) => full,
         };
-        let (reason, what) = match full {
+        let (reason, why) = match full {
             Full::Server => (Closed::ServerFull, "--max-connections are open"),
             Full::Address => {
                 (Closed::AddressFull, "its address has its share of --max-connections without a valid call")
             }
         };
-        self.statistics.door.closed(reason);
-        if let Some(suppressed) = self.full.pass() {
-            let peer = address.map(tracing::field::display);
-            tracing::warn!(peer, suppressed, "a connection was closed: {what}");
-        }
+        self.closed.warn(reason, address, why);
         None
     }
 }
 
-async fn drain(connections: &TaskTracker, bounds: &connection::Bounds, options: &Options) {
+async fn drain(connections: &TaskTracker, bounds: &connection::ConnectionBounds, options: &Options) {
     connections.close();
     tracing::info!(connections = connections.len(), "draining");
     tokio::select! {
@@ -264,8 +259,7 @@ async fn drain(connections: &TaskTracker, bounds: &connection::Bounds, options: 
     let _ = tokio::time::timeout(FORCED_LIMIT, connections.wait()).await;
 }
 
-/// Waits until no call has been in flight for a while; by then watches have been told to go elsewhere, except those that nobody
-/// reads, to which nothing can be said. A connection closes when its client has confirmed that it is to
+/// Waits until no call has been in flight for [`QUIET`]. By then watches have ended, except those with a client that does not read. A connection closes when its client has confirmed that it is to
 /// close, which a hanging client never does; with nothing left to answer there is no reason to wait for it.
 async fn all_answered(statistics: &Statistics) {
     loop {

@@ -1,5 +1,5 @@
-//! Spans of traces: their names and attributes. Where they go is decided by `telemetry`; while traces are off none is made, and asking for
-//! one costs a load and a comparison.
+//! Names and attributes of the spans of traces. `telemetry` exports them; while traces are off none is made, at the cost of a load and a
+//! comparison.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use uuid::Uuid;
 /// The target of all spans. Logs leave it out, traces take nothing else.
 pub const TARGET: &str = "interlock::spans";
 
-/// Decides by the headers of a call whether it is traced. None: it is not.
+/// Decides by the headers of a call whether it is traced. None: it is not traced.
 pub type Sampler = Arc<dyn Fn(&HeaderMap) -> Option<Sampled> + Send + Sync>;
 
-/// A call that is to be traced.
+/// A traced call.
 pub struct Sampled {
-    /// Whether its caller asks for that; else it belongs to the share that is traced by setting.
+    /// Whether the caller requested the trace; else the call is part of the sampled share.
     pub is_callers_choice: bool,
-    /// Puts its span where it belongs.
+    /// Makes its span a child of the caller's.
     pub set_parent: SetParent,
 }
 
@@ -30,7 +30,7 @@ pub fn are_on() -> bool {
     tracing::enabled!(target: TARGET, Level::INFO)
 }
 
-/// The span of the call that is handled now. None: it is not traced.
+/// The span of the current call. None: it is not traced.
 pub fn current_call() -> Option<Span> {
     if !are_on() {
         return None;
@@ -61,12 +61,12 @@ pub fn call(path: &str) -> Span {
     )
 }
 
-/// The time that an operation of a call waits before a lane takes it.
+/// Time that an operation waits in the queue.
 pub fn queue_wait(call: &Span, operation: &str) -> Span {
     tracing::info_span!(target: TARGET, parent: call, "queue wait", interlock.operation = operation)
 }
 
-/// The time in which a lane decides and commits an operation of a call, as part of a group.
+/// Time in which a lane decides and commits an operation, as part of a group.
 pub fn commit(call: &Span, operation: &str, lane: &str, group_id: Uuid) -> Span {
     tracing::info_span!(
         target: TARGET,
@@ -94,7 +94,7 @@ pub fn group(lane: &str, group_id: Uuid, operations: usize, rows: usize) -> Span
     )
 }
 
-/// Reading what a group stands on.
+/// Time in which a group loads its rows.
 pub fn load(group: &Span) -> Span {
     child(
         group,
@@ -102,7 +102,7 @@ pub fn load(group: &Span) -> Span {
     )
 }
 
-/// The statement that proves and writes a group.
+/// Time of the commit statement of a group.
 pub fn write(group: &Span) -> Span {
     child(
         group,

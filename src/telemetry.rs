@@ -1,5 +1,5 @@
-//! Logs: what the filter lets through, as text or JSON, to standard error. Standard output belongs to what a verb prints. And traces, if they
-//! are asked for (see [`traces`]).
+//! Logs: what the filter lets through, as text or JSON, to standard error. Standard output is for the output of commands. And traces, if
+//! they are configured (see [`traces`]).
 
 pub mod traces;
 
@@ -36,7 +36,7 @@ pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same, and traces if the settings ask for them: what a server starts with.
+/// Starts logs, and traces if they are configured.
 ///
 /// # Errors
 /// When the filter cannot be read, or the collector's URL cannot be used.

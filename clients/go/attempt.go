@@ -112,7 +112,7 @@ func (a *Attempt) interval() time.Duration {
 	return max(50*time.Millisecond, a.Lease.GetHeartbeatInterval().AsDuration())
 }
 
-// next is when the lease needs a beat.
+// next is when the lease needs a renewal.
 func (a *Attempt) next() time.Time {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
@@ -125,24 +125,24 @@ func (a *Attempt) next() time.Time {
 	return a.due
 }
 
-// take is the beat to send now.
-func (a *Attempt) take(now time.Time) *pb.LeaseBeat {
+// take is the renewal to send now.
+func (a *Attempt) take(now time.Time) *pb.LeaseRenewal {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
-	beat := &pb.LeaseBeat{LeaseToken: a.Lease.GetLeaseToken(), Progress: a.progress, Message: a.message}
+	renewal := &pb.LeaseRenewal{LeaseToken: a.Lease.GetLeaseToken(), Progress: a.progress, Message: a.message}
 	a.progress, a.message, a.had = nil, nil, now
-	return beat
+	return renewal
 }
 
 // missed takes back what could not be sent; whether the lease has ended.
-func (a *Attempt) missed(beat *pb.LeaseBeat, now time.Time) bool {
+func (a *Attempt) missed(renewal *pb.LeaseRenewal, now time.Time) bool {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
 	if a.progress == nil {
-		a.progress = beat.Progress
+		a.progress = renewal.Progress
 	}
 	if a.message == nil {
-		a.message = beat.Message
+		a.message = renewal.Message
 	}
 	a.due, a.had = now.Add(heartbeatPause), now.Add(heartbeatPause)
 	return !now.Before(a.expires)
@@ -169,13 +169,13 @@ func endRequest(token string, outcome any, err error, reason StopReason, stopped
 	case reason == StoppedLost:
 		return nil
 	case reason != "" && stopped:
-		return &pb.ReleaseStageRequest{Target: &pb.ReleaseStageRequest_LeaseToken{LeaseToken: token}}
+		return &pb.ReleaseStageRequest{Target: leased(token)}
 	}
 	return failRequest(token, failureOf(err))
 }
 
 func failRequest(token string, failure *pb.Failure) *pb.FailStageRequest {
-	return &pb.FailStageRequest{Target: &pb.FailStageRequest_LeaseToken{LeaseToken: token}, Failure: failure}
+	return &pb.FailStageRequest{Target: leased(token), Failure: failure}
 }
 
 func completion(token string, outcome any) (proto.Message, error) {
@@ -184,7 +184,7 @@ func completion(token string, outcome any) (proto.Message, error) {
 		done = &Completion{Artifacts: outcome}
 	}
 	request := &pb.CompleteStageRequest{
-		Target:    &pb.CompleteStageRequest_LeaseToken{LeaseToken: token},
+		Target:    leased(token),
 		AddStages: done.AddStages,
 	}
 	var err error
@@ -208,4 +208,9 @@ func completion(token string, outcome any) (proto.Message, error) {
 		return nil, err
 	}
 	return &pb.CommitRequest{Operations: operations}, nil
+}
+
+// leased names the stage that is leased under a token.
+func leased(token string) *pb.StageTarget {
+	return &pb.StageTarget{Target: &pb.StageTarget_LeaseToken{LeaseToken: token}}
 }

@@ -135,10 +135,10 @@ func TestWatchAndWorkerGoOnAtAnotherServerWhenTheirsIsKilled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if update.Gap || update.Job.GetRevision() <= last {
+		if update.Gap || update.Job.GetVersion() <= last {
 			t.Fatal(update)
 		}
-		last = update.Job.GetRevision()
+		last = update.Job.GetVersion()
 		states = append(states, strings.TrimPrefix(update.Job.GetState().String(), "JOB_STATE_"))
 		if update.Job.GetProgress() == 0.5 {
 			first.kill()
@@ -146,7 +146,7 @@ func TestWatchAndWorkerGoOnAtAnotherServerWhenTheirsIsKilled(t *testing.T) {
 		}
 	}
 	job = must[*pb.Job](t)(steady.GetJob(bounded(t), job.GetJobId()))
-	if last != job.GetRevision() || states[len(states)-1] != "SUCCEEDED" || job.GetStages()[0].GetAttempt() != 1 {
+	if last != job.GetVersion() || states[len(states)-1] != "SUCCEEDED" || job.GetStages()[0].GetAttempt() != 1 {
 		t.Fatal(states, job)
 	}
 }
@@ -276,7 +276,7 @@ func TestResponsesBecomeFailures(t *testing.T) {
 
 func TestManyOutcomesWithoutAllOrNoneHaveRequestIDsOfTheirOwn(t *testing.T) {
 	c := client(t, shared.address)
-	complete := &pb.CompleteStageRequest{Target: &pb.CompleteStageRequest_LeaseToken{LeaseToken: "no token"}}
+	complete := &pb.CompleteStageRequest{Target: &pb.StageTarget{Target: &pb.StageTarget_LeaseToken{LeaseToken: "no token"}}}
 	outcome := &pb.StageOutcome{Outcome: &pb.StageOutcome_CompleteStage{CompleteStage: complete}}
 	request := &pb.CompleteStagesRequest{Outcomes: []*pb.StageOutcome{outcome}}
 	response := must[*pb.CompleteStagesResponse](t)(interlock.Call(bounded(t), c, c.Workers.CompleteStages, request))

@@ -60,8 +60,8 @@ var (
 	ErrInvalidTransition error = &Error{Code: codes.FailedPrecondition, Reason: "INVALID_TRANSITION"}
 	// ErrVersionMismatch: read again and decide again; Metadata["actual"] is the version it has.
 	ErrVersionMismatch error = &Error{Code: codes.Aborted, Reason: "VERSION_MISMATCH"}
-	// ErrRevisionInFuture: the job is another one of the same id.
-	ErrRevisionInFuture error = &Error{Code: codes.OutOfRange, Reason: "REVISION_IN_FUTURE"}
+	// ErrVersionInFuture: the job is another one of the same id.
+	ErrVersionInFuture error = &Error{Code: codes.OutOfRange, Reason: "VERSION_IN_FUTURE"}
 	// ErrConflict: the call lost to concurrent writes, and all retries are spent.
 	ErrConflict error = &Error{Code: codes.Aborted, Reason: "CONFLICT"}
 	// ErrPermitDenied: the permit was not granted within the wait. errors.As with *PermitDenied has what blocks it.

@@ -8,8 +8,6 @@ buf=../../proto/lint/node_modules/.bin/buf
 rm -rf interlockv1
 "$buf" generate ../../proto --path ../../proto/interlock --template '{
   "version": "v2",
-  "managed": {"enabled": true, "override": [
-    {"file_option": "go_package", "path": "interlock/v1", "value": "'"$module"'/interlockv1;interlockv1"}]},
   "plugins": [
     {"local": ["go", "tool", "protoc-gen-go"], "out": ".", "opt": "module='"$module"'"},
     {"local": ["go", "tool", "protoc-gen-go-grpc"], "out": ".", "opt": "module='"$module"'"}]}'

@@ -16,8 +16,8 @@ import (
 
 // WatchOptions say how long a watch goes on without news. The zero value has the defaults.
 type WatchOptions struct {
-	// FromRevision is the last revision that is known. 0: the job is read first.
-	FromRevision int64
+	// FromVersion is the last version that is known. 0: the job is read first.
+	FromVersion int64
 	// Silence is the time without an update or a sign of life after which a stream is given up and resumed. 0: 60 s, three
 	// times the server's keepalive.
 	Silence time.Duration
@@ -31,7 +31,7 @@ type JobUpdate struct {
 	Job *pb.Job
 	// Change is what led to it. Nil: the job was read as a whole.
 	Change *pb.JobChange
-	// Gap says that changes of state can be missing between the update before, or FromRevision, and this one.
+	// Gap says that changes of state can be missing between the update before, or FromVersion, and this one.
 	Gap bool
 }
 
@@ -43,7 +43,7 @@ func IsTerminal(state pb.JobState) bool {
 
 // Watch follows a job to its end, as in `for update, err := range client.Watch(ctx, id, interlock.WatchOptions{})`. The first
 // update is the job as it is, each further one the job after what came next: every change of a state, and the newest
-// progress. The last one is the terminal one. A stream that breaks is resumed, on any server, from the last revision; none
+// progress. The last one is the terminal one. A stream that breaks is resumed, on any server, from the last version; none
 // comes twice. An error ends it: that of a job that is missing (ErrNotFound), the cause of the context, or the last failure
 // once resuming failed for Patience.
 //
@@ -57,7 +57,7 @@ func (c *Client) Watch(ctx context.Context, jobID string, options WatchOptions) 
 		options.Patience = 2 * time.Minute
 	}
 	return func(yield func(JobUpdate, error) bool) {
-		at := &position{job: &pb.Job{JobId: jobID, Revision: options.FromRevision, StagesTruncated: options.FromRevision > 0}}
+		at := &position{job: &pb.Job{JobId: jobID, Version: options.FromVersion, StagesTruncated: options.FromVersion > 0}}
 		retry, failingSince, hasWorked := 0, time.Time{}, false
 		for {
 			worked, isOver, err := c.watchOnce(ctx, at, options.Silence, yield)
@@ -100,7 +100,7 @@ func (c *Client) watchOnce(
 	defer cancel(nil)
 	silent := time.AfterFunc(silence, func() { cancel(errBroken) })
 	defer silent.Stop()
-	stream, err := c.Jobs.WatchJob(ctx, &pb.WatchJobRequest{JobId: at.job.GetJobId(), FromRevision: at.from()})
+	stream, err := c.Jobs.WatchJob(ctx, &pb.WatchJobRequest{JobId: at.job.GetJobId(), FromVersion: at.from()})
 	if err != nil {
 		return false, false, fromRPC(err, nil)
 	}
@@ -166,12 +166,12 @@ func (p *position) from() int64 {
 	if p.mustReread {
 		return 0
 	}
-	return p.job.GetRevision()
+	return p.job.GetVersion()
 }
 
-// canEnd says whether the end of the updates can be true: the job has ended, or its revision alone is known.
+// canEnd says whether the end of the updates can be true: the job has ended, or its version alone is known.
 func (p *position) canEnd() bool {
-	isUnknown := p.job.GetRevision() > 0 && p.job.GetState() == pb.JobState_JOB_STATE_UNSPECIFIED
+	isUnknown := p.job.GetVersion() > 0 && p.job.GetState() == pb.JobState_JOB_STATE_UNSPECIFIED
 	return IsTerminal(p.job.GetState()) || isUnknown
 }
 
@@ -185,8 +185,8 @@ func (p *position) take(response *pb.WatchJobResponse) (*JobUpdate, error) {
 	case *pb.WatchJobResponse_Gap:
 		p.gap = true
 	case *pb.WatchJobResponse_Keepalive:
-		if update.Keepalive.GetRevision() > p.job.GetRevision() {
-			return nil, p.lose("revision %d was never sent", update.Keepalive.GetRevision())
+		if update.Keepalive.GetVersion() > p.job.GetVersion() {
+			return nil, p.lose("version %d was never sent", update.Keepalive.GetVersion())
 		}
 	}
 	return nil, nil
@@ -199,27 +199,27 @@ func (p *position) lose(format string, values ...any) error {
 }
 
 func (p *position) snapshot(job *pb.Job) (*JobUpdate, error) {
-	before := p.job.GetRevision()
-	if job.GetRevision() < before {
+	before := p.job.GetVersion()
+	if job.GetVersion() < before {
 		return nil, &Error{
-			Code: codes.OutOfRange, Reason: "REVISION_IN_FUTURE",
-			Message:  fmt.Sprintf("the job is at revision %d, after %d: it is another job of the same id", job.GetRevision(), before),
-			Metadata: map[string]string{"actual": fmt.Sprint(job.GetRevision()), "outcome": "NOT_APPLIED"},
+			Code: codes.OutOfRange, Reason: "VERSION_IN_FUTURE",
+			Message:  fmt.Sprintf("the job is at version %d, after %d: it is another job of the same id", job.GetVersion(), before),
+			Metadata: map[string]string{"actual": fmt.Sprint(job.GetVersion()), "outcome": "NOT_APPLIED"},
 		}
 	}
 	p.job, p.mustReread = job, false
-	if job.GetRevision() == before {
+	if job.GetVersion() == before {
 		return nil, nil
 	}
 	return p.update(nil), nil
 }
 
 func (p *position) change(change *pb.JobChange) (*JobUpdate, error) {
-	if change.GetRevision() <= p.job.GetRevision() {
+	if change.GetVersion() <= p.job.GetVersion() {
 		return nil, nil
 	}
-	if change.GetPreviousRevision() != p.job.GetRevision() {
-		return nil, p.lose("revision %d was never sent", change.GetPreviousRevision())
+	if change.GetPreviousVersion() != p.job.GetVersion() {
+		return nil, p.lose("version %d was never sent", change.GetPreviousVersion())
 	}
 	job := proto.Clone(p.job).(*pb.Job)
 	if change.GetRun() != job.GetRun() {
@@ -229,7 +229,7 @@ func (p *position) change(change *pb.JobChange) (*JobUpdate, error) {
 	}
 	// History that older servers wrote lacks the progress.
 	job.Progress = max(job.GetProgress(), change.GetProgress())
-	job.Run, job.Revision, job.State, job.Failure = change.GetRun(), change.GetRevision(), change.GetState(), change.GetFailure()
+	job.Run, job.Version, job.State, job.Failure = change.GetRun(), change.GetVersion(), change.GetState(), change.GetFailure()
 	if change.GetStageCounts() != nil {
 		job.StageCounts = change.GetStageCounts()
 	}

@@ -73,17 +73,17 @@ func (w *Worker) Run(ctx context.Context, handler Handler) error {
 		w.Queues = []string{"default"}
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	beating := make(chan struct{})
+	renewing := make(chan struct{})
 	go func() {
-		defer close(beating)
-		w.beat(background)
+		defer close(renewing)
+		w.keepLeases(background)
 	}()
 	w.Client.log.Info("interlock: the worker takes stages", "worker", w.ID, "queues", w.Queues)
 	err := w.takeWork(ctx, background, handler)
 	w.giveBack(background)
 	w.drain()
 	stop()
-	<-beating
+	<-renewing
 	w.Client.log.Info("interlock: the worker has stopped", "worker", w.ID)
 	return err
 }
@@ -167,7 +167,7 @@ func (w *Worker) giveBack(ctx context.Context) {
 	response, err := Call(ctx, w.Client, w.Client.Workers.LeaseStages, w.request)
 	w.request = nil
 	for _, lease := range response.GetLeases() {
-		target := &pb.ReleaseStageRequest_LeaseToken{LeaseToken: lease.GetLeaseToken()}
+		target := leased(lease.GetLeaseToken())
 		_, failed := Call(ctx, w.Client, w.Client.Workers.ReleaseStage, &pb.ReleaseStageRequest{Target: target})
 		err = errors.Join(err, failed)
 	}
@@ -291,8 +291,8 @@ func (w *Worker) await(wait time.Duration) bool {
 	return true
 }
 
-// beat keeps the leases alive until the context is done. What is due goes into one call.
-func (w *Worker) beat(ctx context.Context) {
+// keepLeases keeps the leases alive until the context is done. What is due goes into one call.
+func (w *Worker) keepLeases(ctx context.Context) {
 	for ctx.Err() == nil {
 		var due []*Attempt
 		next := time.Now().Add(time.Hour)
@@ -323,7 +323,7 @@ func (w *Worker) renew(ctx context.Context, attempts []*Attempt) {
 	limit := time.Hour
 	request := &pb.HeartbeatRequest{}
 	for _, attempt := range attempts {
-		request.Beats = append(request.Beats, attempt.take(sent))
+		request.Renewals = append(request.Renewals, attempt.take(sent))
 		limit = min(limit, attempt.interval())
 	}
 	limited, cancel := context.WithTimeout(ctx, limit)
@@ -334,7 +334,7 @@ func (w *Worker) renew(ctx context.Context, attempts []*Attempt) {
 	}
 	for place, attempt := range attempts {
 		if place >= len(response.GetStatuses()) {
-			if attempt.missed(request.GetBeats()[place], time.Now()) {
+			if attempt.missed(request.GetRenewals()[place], time.Now()) {
 				attempt.stop(StoppedLost)
 			}
 			continue
@@ -366,7 +366,7 @@ func (w *Worker) count() int { return len(w.attempts()) }
 
 func (w *Worker) isAlone() bool {
 	for _, attempt := range w.attempts() {
-		if attempt.Lease.GetAlone() {
+		if attempt.Lease.GetIsolated() {
 			return true
 		}
 	}

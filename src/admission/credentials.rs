@@ -1,7 +1,7 @@
 //! Who may call: the credential of each call is checked here, and whether it permits the method.
 //!
 //! A credential is an API key in `authorization`, or without that header the client certificate of the connection. The namespace of the call is
-//! checked where it is resolved, so that one which the credential does not cover is not told from one that does not exist. The header goes no
+//! checked where it is resolved, so that one that the credential does not cover looks like one that does not exist. The header goes no
 //! further than this.
 
 mod figures;
@@ -24,8 +24,8 @@ use super::{
 };
 use crate::domain::credential::{KeyState, KeyText};
 pub use figures::{FailureReason, Failures};
-pub use known::{Clock, KnownKeys};
-use known::{Found, Session, Shown};
+pub use known::{DatabaseClock, KnownKeys};
+use known::{KeyLookup, KeySession, ShownCredential};
 
 /// The scheme of `authorization`, in any case of letters, and what divides it from the key.
 const SCHEME: &[u8] = b"bearer ";
@@ -36,7 +36,7 @@ const MISSING: &str =
     "no credential: send an API key as the metadata `authorization: Bearer il_…`, or show a client certificate";
 const MALFORMED: &str =
     "the metadata `authorization` must be `Bearer` and an API key, `il_`, 8 characters, `_` and 43 characters";
-/// One sentence for both, so that nobody learns which ids exist.
+/// One message for unknown ids and wrong secrets, so that it does not reveal which ids exist.
 const UNKNOWN: &str = "there is no such API key, or its secret is another one";
 const UNKNOWN_CERTIFICATE: &str =
     "no credential has a name of the client certificate: an administrator creates one with `certificate_name`";
@@ -47,7 +47,7 @@ pub(super) const ENDED: &str =
 const UNAVAILABLE: &str =
     "the credential cannot be checked now: the database cannot be read, or too many unknown ones are shown";
 
-/// Lets calls in whose credential permits them. None: no credential is required, and what is shown is ignored.
+/// Admits calls that their credential permits. None: no credential is required, and one that is presented is ignored.
 pub fn credentials<S>(known: Option<Arc<KnownKeys>>) -> LayerFn<impl Fn(S) -> Guarded<S> + Clone> {
     layer_fn(move |inner| Guarded { inner, known: known.clone() })
 }
@@ -112,12 +112,12 @@ fn denied(denial: &RoleDenial) -> Status {
 }
 
 /// What a call shows.
-fn shown<B>(request: &Request<B>) -> Result<Shown, Failure> {
+fn shown<B>(request: &Request<B>) -> Result<ShownCredential, Failure> {
     let mut headers = request.headers().get_all(header::AUTHORIZATION).iter();
     match (headers.next(), headers.next()) {
-        (Some(header), None) => bearer(header).map(Shown::Key).ok_or(Failure::Malformed),
+        (Some(header), None) => bearer(header).map(ShownCredential::Key).ok_or(Failure::Malformed),
         (Some(_), Some(_)) => Err(Failure::Malformed),
-        (None, _) => peer::of(request).certificate.map(Shown::Certificate).ok_or(Failure::Missing),
+        (None, _) => peer::of(request).certificate.map(ShownCredential::Certificate).ok_or(Failure::Missing),
     }
 }
 
@@ -129,23 +129,23 @@ fn bearer(header: &HeaderValue) -> Option<KeyText> {
 
 /// Whether a call shows a credential that is known and valid now. What it permits is not looked at.
 pub(super) fn shows_valid<B>(known: &KnownKeys, request: &Request<B>) -> bool {
-    shown(request).is_ok_and(|shown| matches!(known.find(&shown), Found::Valid(_)))
+    shown(request).is_ok_and(|shown| matches!(known.find(&shown), KeyLookup::Valid(_)))
 }
 
 /// What was found, as a session or a failure. None: it may be a new credential.
-fn judged(found: Found) -> Option<Result<Session, Failure>> {
+fn judged(found: KeyLookup) -> Option<Result<KeySession, Failure>> {
     match found {
-        Found::Valid(session) => Some(Ok(session)),
-        Found::Ended(state) => Some(Err(Failure::Ended(state))),
-        Found::WrongSecret => Some(Err(Failure::WrongSecret)),
-        Found::Unknown => None,
+        KeyLookup::Valid(session) => Some(Ok(session)),
+        KeyLookup::Ended(state) => Some(Err(Failure::Ended(state))),
+        KeyLookup::WrongSecret => Some(Err(Failure::WrongSecret)),
+        KeyLookup::Unknown => None,
     }
 }
 
 /// The same after the credentials were read again.
-async fn judged_after_round(known: &KnownKeys, shown: &Shown) -> Result<Session, Failure> {
+async fn judged_after_round(known: &KnownKeys, shown: &ShownCredential) -> Result<KeySession, Failure> {
     let found = known.find_after_round(shown).await.ok_or(Failure::Unavailable)?;
-    let is_certificate = matches!(shown, Shown::Certificate(_));
+    let is_certificate = matches!(shown, ShownCredential::Certificate(_));
     judged(found).unwrap_or(Err(Failure::Unknown { is_certificate }))
 }
 
@@ -203,7 +203,7 @@ fn let_in<S, B>(
     inner: &mut S,
     known: &Arc<KnownKeys>,
     method: Method,
-    judged: Result<Session, Failure>,
+    judged: Result<KeySession, Failure>,
     mut request: Request<B>,
 ) -> GuardedCall<S::Future>
 where

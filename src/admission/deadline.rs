@@ -1,4 +1,4 @@
-//! The client's deadline, and a cap where it set none.
+//! The client's deadline, and a default where it set none.
 //!
 //! A handler sees the exact [`Deadline`] and can answer more precisely than this layer: that nothing was applied. So the
 //! layer waits a moment longer before it answers in the handler's place, and then the outcome of a write is open. The
@@ -24,20 +24,19 @@ pub struct Deadline(pub Instant);
 
 /// What a handler gets to answer by itself, so that its more precise answer wins.
 const GRACE: Duration = Duration::from_millis(5);
-/// Nobody waits longer, and arithmetic with instants stays far from its limits.
+/// Maximum timeout, so that arithmetic with instants cannot overflow.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Enforces deadlines; `longest_call` is for calls that come without one, and then bounds the time until the response
-/// begins, not that of a stream.
-pub fn deadline<S>(longest_call: Duration) -> LayerFn<impl Fn(S) -> Timed<S> + Clone> {
-    layer_fn(move |inner| Timed { inner, longest_call })
+/// Enforces deadlines. `default_timeout` holds for calls without one, until the response begins: streams may last longer.
+pub fn deadline<S>(default_timeout: Duration) -> LayerFn<impl Fn(S) -> Timed<S> + Clone> {
+    layer_fn(move |inner| Timed { inner, default_timeout })
 }
 
-/// See [`deadline`].
+/// The service of [`deadline`].
 #[derive(Debug, Clone)]
 pub struct Timed<S> {
     inner: S,
-    longest_call: Duration,
+    default_timeout: Duration,
 }
 
 impl<S: Inner<B>, B> tower::Service<Request<B>> for Timed<S> {
@@ -59,7 +58,7 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Timed<S> {
             let status = exceeded(Outcome::NotApplied);
             return Box::pin(async move { Ok(status.into_http()) });
         }
-        let deadline = Instant::now() + timeout.unwrap_or(self.longest_call);
+        let deadline = Instant::now() + timeout.unwrap_or(self.default_timeout);
         request.extensions_mut().insert(Deadline(deadline));
         let answer = self.inner.call(request);
         Box::pin(async move {

@@ -16,10 +16,10 @@ use tower::layer::{LayerFn, layer_fn};
 use super::ended::EndedBody;
 use super::{Answer, Inner, Outcome, methods, refusal};
 
-/// At once nearly: another server is there, or this one is when it has restarted.
+/// Retry delay of ended watches: short, because another server, or this one after its restart, can serve them.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// How long a watch goes on after the drain began: its last news, such as NOT_SERVING, may still be on the way to it.
+/// Time that watches continue after the drain began: last messages, such as NOT_SERVING, may still be on their way.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Ends watches with UNAVAILABLE, DRAINING once `draining` is cancelled.
@@ -27,7 +27,7 @@ pub fn end_watches<S>(draining: CancellationToken) -> LayerFn<impl Fn(S) -> Drai
     layer_fn(move |inner| Drained { inner, draining: draining.clone() })
 }
 
-/// See [`end_watches`].
+/// The service of [`end_watches`].
 #[derive(Debug, Clone)]
 pub struct Drained<S> {
     inner: S,

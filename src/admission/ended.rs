@@ -1,4 +1,4 @@
-//! A response whose stream is ended from outside, with a status.
+//! A response stream that can be ended from outside, with a status.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -21,12 +21,12 @@ pub(super) struct EndedBody {
 type Ending = Pin<Box<dyn Future<Output = Status> + Send>>;
 
 impl EndedBody {
-    /// What is ready to be sent is sent first.
+    /// Ends the stream after the frames that are ready.
     pub(super) fn after_what_is_ready(inner: tonic::body::Body, ending: Ending) -> EndedBody {
         EndedBody { inner: Some(inner), at_once: false, ending }
     }
 
-    /// Nothing is sent any more, however much is ready.
+    /// Ends the stream at once; frames that are ready are dropped.
     pub(super) fn at_once(inner: tonic::body::Body, ending: Ending) -> EndedBody {
         EndedBody { inner: Some(inner), at_once: true, ending }
     }
@@ -56,7 +56,7 @@ impl Body for EndedBody {
         {
             return Poll::Ready(frame);
         }
-        // Looked at once in each poll: it is done only once.
+        // `ending` must not be polled again after it is ready.
         if self.at_once { Poll::Pending } else { self.poll_ending(context) }
     }
 

@@ -1,7 +1,7 @@
 //! How many calls may be in flight at once; watches have a budget of their own, see `streams`.
 //!
-//! Nobody waits here: waiting with a bound on time and memory is the engine's queue. Beyond the limit a call is refused
-//! at once and told when to come back. A share of the places is kept for calls that keep accepted work going, so that an
+//! Calls do not wait here: waiting with a bound on time and memory is the engine's queue. Beyond the limit a call is refused
+//! at once, with a retry delay. A share of the places is reserved for calls that keep accepted work going, so that an
 //! overload of new work never costs a lease; health checks need no place, and streams without a credential have a few of their own. Of the others each
 //! connection and each namespace has its share, see `shares` and `namespace`.
 
@@ -18,14 +18,14 @@ use http_body::{Body, Frame, SizeHint};
 use tonic::{Code, Status};
 use tower::layer::{LayerFn, layer_fn};
 
-use super::namespace::{self, Counts};
+use super::namespace::{self, NamespaceCounts};
 use super::open_streams::{OpenPlace, OpenStreams};
 use super::shares::{self, ConnectionShare};
 use super::streams::{StreamLimits, StreamPlace, Streams};
 use super::{Access, Answer, Inner, Outcome, methods, refusal};
 use crate::domain::short::Short;
 
-/// One place in so many is kept for essential calls.
+/// One place of this many is reserved for essential calls.
 const KEPT_SHARE: u32 = 8;
 /// Calls of a connection that may be in flight in any case, if there is a place.
 const ALWAYS: u32 = 16;
@@ -46,7 +46,7 @@ pub fn in_flight_limit<S>(limit: u32, watches: StreamLimits) -> LayerFn<impl Fn(
     })
 }
 
-/// See [`in_flight_limit`].
+/// The service of [`in_flight_limit`].
 #[derive(Debug, Clone)]
 pub struct Limited<S> {
     inner: S,
@@ -60,7 +60,7 @@ pub struct Limited<S> {
 #[derive(Debug, Default)]
 struct Calls {
     in_flight: AtomicU32,
-    by_namespace: Counts,
+    by_namespace: NamespaceCounts,
 }
 
 /// What a call holds until it has been answered to the end.
@@ -80,7 +80,7 @@ struct Place {
 }
 
 impl Place {
-    /// A place of so many, or why there is none. A share is not asked for where the call has to pass.
+    /// Takes one of `limit` places, or returns the refusal. `has_share` false: the shares of connection and namespace are not checked.
     fn take<B>(calls: &Arc<Calls>, limit: u32, request: &Request<B>, has_share: bool) -> Result<Place, Status> {
         let taken = calls
             .in_flight

@@ -151,7 +151,7 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        // Not the inner's word: an empty request must be polled once, to be told what it lacks.
+        // Not the answer of `inner`: an empty request must be polled once, for its error.
         self.has_ended && self.whole.is_none()
     }
 

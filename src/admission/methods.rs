@@ -15,7 +15,7 @@ use super::Access;
 pub enum CallClass {
     /// Reads, calls of unknown methods included.
     Read,
-    /// Writes.
+    /// Methods that write.
     Write,
     /// Streams that are opened and go on until somebody ends them.
     Watch,
@@ -68,7 +68,7 @@ pub struct Method {
 }
 
 impl Method {
-    /// A method of which nothing is known, so nothing is demanded of its messages. Its position is nobody's.
+    /// An unknown method. Its messages are not checked, and its position is that of no known method.
     const UNKNOWN: Method = Method {
         index: usize::MAX,
         is_known: false,
@@ -100,7 +100,7 @@ impl Method {
     }
 }
 
-/// All known methods.
+/// The methods of all served descriptors.
 #[derive(Debug)]
 pub struct Methods {
     by_path: HashMap<String, Method>,
@@ -118,7 +118,7 @@ const NEW_WORK: &[&str] =
 /// The verbs of methods that change nothing. `Check` and `ServerReflectionInfo` are health's and reflection's.
 const READS: &[&str] =
     &["Get", "List", "BatchGet", "Watch", "Wait", "Query", "Search", "Explain", "Check", "ServerReflection"];
-/// Methods whose requests hold several items, and the field of the request that holds them. A rate limit charges each item. LeaseStages is one:
+/// Methods with several items per request, and the field that holds them. A rate limit charges each item. LeaseStages is one:
 /// what it hands out is known only afterwards, and the end of each attempt is charged.
 const BATCHES: &[(&str, &str)] = &[
     ("BatchSubmitJobs", "jobs"),
@@ -127,7 +127,7 @@ const BATCHES: &[(&str, &str)] = &[
     ("BatchWriteRecords", "updates"),
     ("Commit", "operations"),
     ("CompleteStages", "outcomes"),
-    ("Heartbeat", "beats"),
+    ("Heartbeat", "renewals"),
     ("RenewPermits", "permit_tokens"),
 ];
 
@@ -135,7 +135,7 @@ impl Methods {
     /// Reads encoded file descriptor sets.
     ///
     /// # Errors
-    /// When one is not a file descriptor set.
+    /// If the bytes are no file descriptor set.
     pub fn from_descriptors(descriptors: &[&[u8]]) -> Result<Methods, prost::DecodeError> {
         let mut methods = Methods { by_path: HashMap::new(), paths: Vec::new() };
         for encoded in descriptors {

@@ -1,4 +1,4 @@
-//! What every call passes on its way in and out, as tower layers: statistics, panics, protocol errors, credentials, rate limits, deadlines,
+//! The tower layers that every call passes on its way in and out: statistics, panics, protocol errors, credentials, rate limits, deadlines,
 //! arrival of messages, the in-flight limit, draining. `server` puts them in order.
 //!
 //! Invariants:
@@ -36,7 +36,7 @@ use std::convert::Infallible;
 use futures::future::BoxFuture;
 
 pub use arrival::{ArrivalLimits, arrival};
-pub use credentials::{Clock, FailureReason, Failures, KnownKeys, credentials};
+pub use credentials::{DatabaseClock, FailureReason, Failures, KnownKeys, credentials};
 pub use deadline::{Deadline, deadline};
 pub use drain::end_watches;
 pub use limit::in_flight_limit;
@@ -50,23 +50,23 @@ pub use rate::{
     ClassFigures, ClassRate, ClientFigures, ClientRates, RateFigures, RateLimiter, StreamCharge, rate_limit,
     rate_limit_items,
 };
-pub use refusal::{DOMAIN, Outcome, Refusal, refusal};
+pub use refusal::{DOMAIN, Outcome, RefusalBuilder, refusal};
 pub use revoked::refuse_revoked;
 pub use roles::{Access, RoleDenial};
 pub use sent::UntilSent;
 pub use shares::ConnectionShare;
 pub use shed::{Overload, shed};
-pub use statistics::{BUCKETS, CODES, MethodSnapshot, Snapshot, Statistics, statistics};
+pub use statistics::{BUCKETS, CODES, CallSnapshot, MethodSnapshot, Statistics, statistics};
 pub use streams::StreamLimits;
 pub use trace::{note_principal, trace_calls};
 
-/// A response as all layers know it. One body type for all lets a layer answer by itself.
+/// The response type of all layers. One body type lets a layer answer by itself.
 pub type Response = http::Response<tonic::body::Body>;
 
-/// What a layer's future gives: errors are responses too.
+/// The future of a layer; errors are responses too.
 type Answer = BoxFuture<'static, Result<Response, Infallible>>;
 
-/// What every layer asks of the service below it.
+/// The service below a layer.
 trait Inner<B>: tower::Service<http::Request<B>, Response = Response, Error = Infallible, Future: Send + 'static> {}
 
 impl<S, B> Inner<B> for S where

@@ -1,11 +1,11 @@
-//! The namespace that a call names, before anybody has looked whether it exists, and what each has taken of a server.
+//! The namespace that a call names, whether or not it exists, and the share that each has of a server.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::sync::{Mutex, MutexGuard};
 
 use foldhash::fast::RandomState;
 use http::Request;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::short::Short;
 
@@ -40,12 +40,12 @@ pub fn fair_share(limit: u32, taken: u32, own: u32) -> u32 {
 
 /// How many of something each namespace has. One that has none takes no memory.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(super) struct NamespaceCounts {
     hasher: RandomState,
     shards: [Mutex<HashMap<Short, u32, RandomState>>; SHARDS],
 }
 
-impl Counts {
+impl NamespaceCounts {
     /// Adds one. Returns how many there were.
     pub(super) fn add(&self, namespace: &Short) -> u32 {
         let mut counts = self.shard(namespace);
@@ -54,7 +54,7 @@ impl Counts {
         *count - 1
     }
 
-    /// Takes one away.
+    /// Subtracts one; a count of 0 is removed.
     pub(super) fn remove(&self, namespace: &Short) {
         let mut counts = self.shard(namespace);
         let Some(count) = counts.get_mut(namespace) else { return };
@@ -66,7 +66,7 @@ impl Counts {
 
     fn shard(&self, namespace: &Short) -> MutexGuard<'_, HashMap<Short, u32, RandomState>> {
         let shard = self.hasher.hash_one(namespace) % SHARDS as u64;
-        self.shards[shard as usize].lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.shards[shard as usize].lock()
     }
 }
 
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn counts_come_back() {
-        let counts = Counts::default();
+        let counts = NamespaceCounts::default();
         let (a, b) = (Short::from("a"), Short::from("b"));
         assert_eq!((counts.add(&a), counts.add(&a), counts.add(&b)), (0, 1, 0));
         counts.remove(&a);
@@ -106,6 +106,6 @@ mod tests {
         for namespace in [&a, &a, &b] {
             counts.remove(namespace);
         }
-        assert!(counts.shards.iter().all(|shard| shard.lock().expect("no panic").is_empty()));
+        assert!(counts.shards.iter().all(|shard| shard.lock().is_empty()));
     }
 }

@@ -24,7 +24,7 @@ pub fn catch_panics<S>() -> LayerFn<impl Fn(S) -> Caught<S> + Clone> {
     layer_fn(|inner| Caught { inner })
 }
 
-/// See [`catch_panics`].
+/// The service of [`catch_panics`].
 #[derive(Debug, Clone)]
 pub struct Caught<S> {
     inner: S,
@@ -41,8 +41,7 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Caught<S> {
 
     fn call(&mut self, request: Request<B>) -> Answer {
         let path = request.uri().path().to_owned();
-        // What the panic left half done is dropped with the call, or belongs to whoever poisons it; nothing of it is
-        // looked at here again.
+        // State that the panic left half done is dropped with the call; nothing of it is used here again.
         let called = std::panic::catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
         Box::pin(async move {
             let answered = match called {
@@ -61,7 +60,7 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Caught<S> {
     }
 }
 
-/// A response whose panics become its last frame.
+/// A response that ends with an INTERNAL status if polling it panics.
 struct CaughtBody {
     /// `None` once it has panicked: it must not be polled again.
     inner: Option<tonic::body::Body>,

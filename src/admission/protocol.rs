@@ -19,7 +19,7 @@ pub fn protocol_errors<S>() -> LayerFn<impl Fn(S) -> Translated<S> + Clone> {
     layer_fn(|inner| Translated { inner })
 }
 
-/// See [`protocol_errors`].
+/// The service of [`protocol_errors`].
 #[derive(Debug, Clone)]
 pub struct Translated<S> {
     inner: S,

@@ -31,7 +31,7 @@ pub(super) use bucket::Bucket;
 pub use bucket::ClassRate;
 use bucket::{RateClock, Shortage};
 pub use clients::ClientRates;
-use clients::{Client, Clients};
+use clients::{Clients, RateClient};
 use figures::ClassCounters;
 pub use figures::{ClassFigures, ClientFigures, RateFigures};
 
@@ -61,7 +61,7 @@ impl<C: RateClock> RateLimiter<C> {
     }
 
     /// The client that a call is charged to. None: nothing limits it.
-    fn client<B>(&self, request: &Request<B>) -> Option<Arc<Client<C>>> {
+    fn client<B>(&self, request: &Request<B>) -> Option<Arc<RateClient<C>>> {
         match peer::principal(request) {
             Some(principal) if self.is_off && principal.rates == Default::default() => None,
             Some(principal) => Some(self.clients.principal(principal)),
@@ -74,13 +74,13 @@ impl<C: RateClock> RateLimiter<C> {
     }
 
     /// Charges the first item of a call. What is left; None: there is no limit.
-    fn charge_first(&self, client: &Client<C>, class: CallClass) -> Result<Option<u32>, Status> {
+    fn charge_first(&self, client: &RateClient<C>, class: CallClass) -> Result<Option<u32>, Status> {
         let taken = client.bucket(class).map(|bucket| bucket.take_one()).transpose();
         taken.map_err(|shortage| self.refuse(client, class, 1, shortage))
     }
 
     /// Charges the other items of a batch, and counts it as accepted.
-    fn charge_rest(&self, client: &Client<C>, class: CallClass, items: u32) -> Result<Option<u32>, Status> {
+    fn charge_rest(&self, client: &RateClient<C>, class: CallClass, items: u32) -> Result<Option<u32>, Status> {
         let Some(bucket) = client.bucket(class) else { return Ok(None) };
         let all = NonZeroU32::new(items).unwrap_or(NonZeroU32::MIN);
         let left = bucket.take_rest(all).map_err(|shortage| self.refuse(client, class, items, shortage))?;
@@ -88,7 +88,7 @@ impl<C: RateClock> RateLimiter<C> {
         Ok(left)
     }
 
-    fn refuse(&self, client: &Client<C>, class: CallClass, items: u32, shortage: Shortage) -> Status {
+    fn refuse(&self, client: &RateClient<C>, class: CallClass, items: u32, shortage: Shortage) -> Status {
         client.note_refused(class);
         self.counters[class as usize].note_refused();
         limited(class, items, shortage)
@@ -126,7 +126,7 @@ fn limited(class: CallClass, items: u32, shortage: Shortage) -> Status {
 pub struct StreamCharge(Arc<dyn Fn() -> Option<Duration> + Send + Sync>);
 
 impl StreamCharge {
-    fn new<C: RateClock>(client: Arc<Client<C>>) -> Self {
+    fn new<C: RateClock>(client: Arc<RateClient<C>>) -> Self {
         Self(Arc::new(move || {
             let taken = client.bucket(CallClass::Essential)?.take_one();
             taken.err().and_then(|shortage| shortage.wait)
@@ -144,7 +144,7 @@ impl StreamCharge {
 }
 
 /// The client of a batch, for the charge of its other items.
-struct Charged<C: RateClock>(Arc<Client<C>>);
+struct Charged<C: RateClock>(Arc<RateClient<C>>);
 
 impl<C: RateClock> Clone for Charged<C> {
     fn clone(&self) -> Self {
@@ -263,14 +263,14 @@ where
 /// A call that was charged, or refused. Tells its client what is left.
 #[derive(Debug)]
 pub enum ChargedCall<F> {
-    /// It goes on.
+    /// The call was let through and runs.
     Called {
         /// The answer of the services below.
         answer: F,
         /// Tokens that were left.
         left: Option<u32>,
     },
-    /// It does not.
+    /// The call was refused.
     Refused(Option<Response>),
 }
 

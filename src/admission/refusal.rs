@@ -12,22 +12,22 @@ use crate::figures::door::REASON_HEADER;
 
 /// The domain of every `ErrorInfo`.
 pub const DOMAIN: &str = "interlock";
-/// The trailer by which gRPC's own retry logic in clients is told when to come back.
+/// Trailer with the retry delay for gRPC's own retry logic in clients.
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// Whether a refused write may have happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It did not, and will not.
+    /// The write was not applied and will not be.
     NotApplied,
-    /// It may have; the same request_id tells.
+    /// The write may have been applied; a retry with the same request_id finds out.
     Unknown,
 }
 
 /// An error under construction.
 #[derive(Debug)]
 #[must_use]
-pub struct Refusal {
+pub struct RefusalBuilder {
     code: Code,
     reason: &'static str,
     message: String,
@@ -37,12 +37,12 @@ pub struct Refusal {
 }
 
 /// Begins an error: status code, the reason that programs look at, and a sentence for people.
-pub fn refusal(code: Code, reason: &'static str, outcome: Outcome, message: impl Into<String>) -> Refusal {
+pub fn refusal(code: Code, reason: &'static str, outcome: Outcome, message: impl Into<String>) -> RefusalBuilder {
     let outcome = match outcome {
         Outcome::NotApplied => "NOT_APPLIED",
         Outcome::Unknown => "UNKNOWN",
     };
-    Refusal {
+    RefusalBuilder {
         code,
         reason,
         message: message.into(),
@@ -52,7 +52,7 @@ pub fn refusal(code: Code, reason: &'static str, outcome: Outcome, message: impl
     }
 }
 
-impl Refusal {
+impl RefusalBuilder {
     /// Adds an entry to the metadata of the `ErrorInfo`.
     pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
         self.metadata.insert(key.to_owned(), value.into());
@@ -71,7 +71,7 @@ impl Refusal {
         self
     }
 
-    /// As a gRPC status.
+    /// Converts to a gRPC status.
     pub fn into_status(self) -> Status {
         let mut details = ErrorDetails::new();
         details.set_error_info(self.reason, DOMAIN, self.metadata);
@@ -81,7 +81,7 @@ impl Refusal {
         let mut status = Status::with_error_details(self.code, self.message, details);
         status.metadata_mut().insert(REASON_HEADER, MetadataValue::from_static(self.reason));
         if let Some(delay) = self.retry_after {
-            // Rounded up: who comes back after so many milliseconds is not too early.
+            // Rounded up, so that a retry is not too early.
             let milliseconds = u64::try_from(delay.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
             status.metadata_mut().insert(PUSHBACK, MetadataValue::from(milliseconds));
         } else if self.never_retry {
@@ -90,7 +90,7 @@ impl Refusal {
         status
     }
 
-    /// As a whole response.
+    /// Converts to an HTTP response.
     pub fn into_response(self) -> Response {
         self.into_status().into_http()
     }

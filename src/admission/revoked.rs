@@ -1,4 +1,4 @@
-//! Refuses calls whose credential ended while their message was on its way: a message may take its time, and what is executed then is executed
+//! Refuses calls if their credential ended while the message was arriving: a message may take its time, and what is executed then is executed
 //! under a credential that is valid then.
 
 use std::convert::Infallible;

@@ -1,4 +1,4 @@
-//! What each method requires of its caller: one table, by full path. A method that is not in it is refused to everybody.
+//! What each method requires of its caller: one table, by full path. A method that is not in it is always refused.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use crate::domain::access::{Principal, Role, Roles};
 /// What a method requires of its caller where credentials are required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Nothing.
+    /// No credential.
     Open,
     /// A valid credential with any role.
     AnyRole,
@@ -15,7 +15,7 @@ pub enum Access {
     OneOf(Roles),
     /// One of these roles, in all namespaces: the method is about the whole server.
     Everywhere(Roles),
-    /// The method is not in the table: nobody may call it.
+    /// The method is not in the table and is always refused.
     Denied,
 }
 
@@ -41,7 +41,7 @@ const fn one_of(roles: &[Role]) -> Access {
     Access::OneOf(set)
 }
 
-/// All methods.
+/// The required access of each method, by full path.
 const TABLE: &[(&str, Access)] = &[
     // Balancers look at the health and have no key. Whether reflection is served at all is a setting.
     ("/grpc.health.v1.Health/Check", Access::Open),
@@ -114,7 +114,7 @@ const TABLE: &[(&str, Access)] = &[
 /// Why a principal may not call a method.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleDenial {
-    /// Whom the call was made as.
+    /// Principal of the call.
     pub principal: std::sync::Arc<str>,
     /// The roles any of which would be enough, by name, with commas between. Empty: none is.
     pub roles: String,
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(listed.len(), TABLE.len(), "a path is listed twice");
         let served = served();
         let forgotten: Vec<_> = served.difference(&listed).collect();
-        assert!(forgotten.is_empty(), "nobody may call {forgotten:?}: which roles do they need?");
+        assert!(forgotten.is_empty(), "no role may call {forgotten:?}: add them to the table");
         // `List` came with a later version of the health protocol.
         let unknown: Vec<_> = listed.difference(&served).filter(|path| !path.starts_with("/grpc.health")).collect();
         assert!(unknown.is_empty(), "{unknown:?} are in the table, and no descriptor has them");

@@ -1,24 +1,26 @@
-//! What must be undone unless the answer that tells of it was sent to its end.
+//! Effects that are reverted unless the response that reports them was sent in full.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-/// Goes with a response, in its extensions. When the last byte was handed to the connection, it is told so; if the caller
-/// has gone before, it is dropped, and with it what it holds, which undoes itself.
+use parking_lot::Mutex;
+
+/// A callback in the extensions of a response. It runs when the last byte was handed to the connection. If the caller disconnects before, it is
+/// dropped with the values it owns, which revert the effect in `Drop`.
 #[derive(Clone)]
 pub struct UntilSent(Arc<Mutex<Option<Sent>>>);
 
 type Sent = Box<dyn FnOnce() + Send>;
 
 impl UntilSent {
-    /// Something with what to do once the answer was sent.
+    /// `sent` runs once the response was sent in full.
     pub fn new(sent: impl FnOnce() + Send + 'static) -> Self {
         Self(Arc::new(Mutex::new(Some(Box::new(sent)))))
     }
 
-    /// The answer was sent.
+    /// Runs the callback, once.
     pub fn sent(&self) {
-        let sent = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let sent = self.0.lock().take();
         if let Some(sent) = sent {
             sent();
         }

@@ -16,7 +16,7 @@ use tower::layer::{LayerFn, layer_fn};
 
 use super::{Inner, Outcome, methods, namespace, refusal};
 
-/// Says when a refused call is worth trying again, if new work of the namespace of this name is refused now.
+/// Returns the retry delay if new work of the named namespace is refused now.
 pub type Overload = Arc<dyn Fn(&str) -> Option<Duration> + Send + Sync>;
 
 /// Refuses new work with RESOURCE_EXHAUSTED, OVERLOADED while `overload` says so.

@@ -44,7 +44,7 @@ struct Counters {
 
 /// All counters at about one moment.
 #[derive(Debug, Clone)]
-pub struct Snapshot {
+pub struct CallSnapshot {
     /// One entry for each method that was called at least once.
     pub methods: Vec<MethodSnapshot>,
 }
@@ -74,9 +74,9 @@ impl Statistics {
     }
 
     /// Reads all counters. They are read one after the other while calls go on, so sums may be off by those.
-    pub fn snapshot(&self) -> Snapshot {
+    pub fn snapshot(&self) -> CallSnapshot {
         let methods = self.methods.paths().iter().zip(&self.counters);
-        Snapshot {
+        CallSnapshot {
             methods: methods
                 .map(|(path, counters)| counters.snapshot(path))
                 .filter(|method| method.started > 0)
@@ -188,7 +188,7 @@ pub fn statistics<S>(statistics: Arc<Statistics>) -> LayerFn<impl Fn(S) -> Count
     layer_fn(move |inner| Counted { inner, statistics: Arc::clone(&statistics) })
 }
 
-/// See [`statistics`].
+/// The service of [`statistics`].
 #[derive(Debug, Clone)]
 pub struct Counted<S> {
     inner: S,
@@ -227,11 +227,11 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Counted<S> {
     }
 }
 
-/// A response whose trailers end the observation.
+/// A response that ends the observation with its trailers.
 struct CountedBody {
     inner: tonic::body::Body,
     observation: Option<Observation>,
-    /// Undone if this body goes before its end.
+    /// Reverted if this body is dropped before its end.
     until_sent: Option<UntilSent>,
 }
 

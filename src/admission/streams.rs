@@ -4,11 +4,12 @@
 //! workers from their calls, nor busy workers close the pages. Of all watches each namespace has its share, see `namespace`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use http::Request;
+use parking_lot::{Mutex, MutexGuard};
 use tonic::{Code, Status};
 
 use super::shares::{self, ConnectionShare};
@@ -20,11 +21,11 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Watches that may be open at once.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamLimits {
-    /// In all.
+    /// On the whole server.
     pub total: u32,
-    /// Of one namespace.
+    /// In one namespace.
     pub per_namespace: u32,
-    /// On one connection.
+    /// On one connection of HTTP/2.
     pub per_connection: u32,
 }
 
@@ -78,7 +79,7 @@ impl Streams {
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.open.lock()
     }
 }
 

@@ -3,7 +3,7 @@
 //! Which calls are traced is the [`Sampler`]'s to say, before anything is made for a call: one that is not traced costs a look at one header.
 //!
 //! **Bound.** A span costs memory and a place in the queue to the collector, so strangers may not ask for as many as they like: of calls
-//! without a valid credential [`STRANGERS`] are traced. Where no credential is required that holds for calls whose caller asks for a trace;
+//! without a valid credential [`STRANGERS`] are traced. Where no credential is required, the limit holds for calls that ask for a trace;
 //! what is traced by setting is the operator's choice.
 
 use std::convert::Infallible;
@@ -32,10 +32,13 @@ const STRANGERS: u32 = 200;
 
 /// Makes the spans. Belongs outside of all layers that refuse calls, so that refused ones are seen. `known`: the credentials that calls need;
 /// None: they need none.
-pub fn trace_calls<S>(sampler: Sampler, known: Option<Arc<KnownKeys>>) -> LayerFn<impl Fn(S) -> Traced<S> + Clone> {
+pub fn trace_calls<S>(
+    sampler: Sampler,
+    known: Option<Arc<KnownKeys>>,
+) -> LayerFn<impl Fn(S) -> TracedCalls<S> + Clone> {
     let strangers = Bucket::new(ClassRate::per_second(STRANGERS), DefaultClock::default());
     let choice = Arc::new(Choice { sampler, known, strangers });
-    layer_fn(move |inner| Traced { inner, choice: Arc::clone(&choice) })
+    layer_fn(move |inner| TracedCalls { inner, choice: Arc::clone(&choice) })
 }
 
 /// Decides which calls are traced.
@@ -72,14 +75,14 @@ pub fn note_principal<B>(request: Request<B>) -> Request<B> {
     request
 }
 
-/// See [`trace_calls`].
+/// The service of [`trace_calls`].
 #[derive(Clone)]
-pub struct Traced<S> {
+pub struct TracedCalls<S> {
     inner: S,
     choice: Arc<Choice>,
 }
 
-impl<S: Inner<B>, B> tower::Service<Request<B>> for Traced<S> {
+impl<S: Inner<B>, B> tower::Service<Request<B>> for TracedCalls<S> {
     type Response = super::Response;
     type Error = Infallible;
     type Future = Answer;
@@ -106,7 +109,7 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Traced<S> {
 }
 
 fn begin<B>(request: &Request<B>) -> Span {
-    // A path that nobody serves is a stranger's text.
+    // The path of an unknown method is arbitrary text of the caller.
     let span = spans::call(if methods::of(request).is_known { request.uri().path() } else { "unknown" });
     if let Some(address) = peer::of(request).address {
         span.record("network.peer.address", tracing::field::display(address));
@@ -156,7 +159,7 @@ fn is_fault(code: Code) -> bool {
     }
 }
 
-/// A response whose trailers end the span. One that is dropped before ends it too: as CANCELLED, which is what its client sees or wanted.
+/// A response that ends the span with its trailers, or as CANCELLED when it is dropped before them.
 struct TracedBody {
     inner: tonic::body::Body,
     /// None once the call has ended.

@@ -1,4 +1,4 @@
-//! The page of all figures: what each part counts, and what is measured when somebody asks.
+//! The metrics page: counters of all parts, and values that are measured per request.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use crate::figures::writer::LaneKind;
 use crate::figures::{Page, Samples};
 use crate::rpc::code_name;
 use crate::store::Store;
-use crate::task::Loops;
+use crate::task::BackgroundJobs;
 
-/// Resources that are named as having an open breaker; the others are only counted.
+/// Maximum number of resources with an open breaker that get a label; the others are only counted.
 const MAX_RESOURCES: usize = 50;
 /// Every second bucket of the durations of calls is shown, from 128 µs on.
 const FIRST_BUCKET: usize = 7;
 
-/// What the page is about.
+/// The parts that the page reads.
 pub(super) struct Parts {
     pub engine: Engine,
     pub store: Store,
@@ -29,12 +29,12 @@ pub(super) struct Parts {
     pub dispatcher: Arc<Dispatcher>,
     pub statistics: Arc<Statistics>,
     pub rate_limiter: Arc<RateLimiter>,
-    pub loops: Arc<Loops>,
+    pub loops: Arc<BackgroundJobs>,
     pub serving: watch::Receiver<bool>,
     pub started: SystemTime,
 }
 
-/// All figures of a server.
+/// The page of a server.
 pub(super) fn page(parts: Parts) -> Page {
     let mut page = Page::default();
     let shared = parts.engine.shared().clone();
@@ -62,7 +62,7 @@ pub(super) fn page(parts: Parts) -> Page {
     page.measure(move |samples| permits(samples, &shared));
     parts.hub.figures.show(&mut page);
     let hub = parts.hub;
-    page.measure(move |samples| samples.gauge("topics", "Jobs that somebody follows", hub.followed().len() as f64));
+    page.measure(move |samples| samples.gauge("topics", "Jobs that somebody follows", hub.followed_jobs() as f64));
     let loops = parts.loops;
     page.measure(move |samples| background(samples, &loops));
     page
@@ -161,11 +161,11 @@ fn permits(samples: &mut Samples<'_>, shared: &crate::engine::Shared) -> fmt::Re
     samples.gauges("breaker_open", "1 for each resource whose breaker is open or half open, for at most 50", rows)
 }
 
-fn background(samples: &mut Samples<'_>, loops: &Loops) -> fmt::Result {
-    let turn = f64::from(u8::from(loops.has_turn()));
+fn background(samples: &mut Samples<'_>, loops: &BackgroundJobs) -> fmt::Result {
+    let turn = f64::from(u8::from(loops.is_leader()));
     samples.gauge("background_turn", "1 on the server that does what concerns all servers, else 0", turn)?;
     let each = loops.snapshot();
-    let counted = |value: fn(&crate::task::LoopFigures) -> u64| {
+    let counted = |value: fn(&crate::task::BackgroundJobFigures) -> u64| {
         each.iter().map(move |figures| ([("loop", figures.name)], value(figures)))
     };
     samples.counters("loop_runs", "How often a background loop looked", counted(|it| it.runs))?;

@@ -1,4 +1,4 @@
-//! Whether the server does what it is there for: told to the health service, to the operators' port, and to the log when it changes.
+//! Whether the server can write: reported to the health service, the metrics port and, when it changes, the log.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::engine::Engine;
 use crate::store::Store;
 use crate::store::health::Health;
 
-/// How often it is looked at.
+/// Interval of the check.
 const EVERY: Duration = Duration::from_secs(1);
-/// An overload is over when nothing was refused for so long.
+/// Time without a refusal after which an overload has ended.
 const CALM: Duration = Duration::from_secs(5);
 
-/// Looks at the health and tells of it.
+/// Checks the health and reports it.
 pub(super) struct Reporter {
     pub health: HealthReporter,
     pub engine: Engine,
@@ -27,7 +27,7 @@ pub(super) struct Reporter {
     pub shutdown: CancellationToken,
 }
 
-/// A service as the health service knows it; empty for the server as a whole.
+/// Service names for the health service; the empty name is the server as a whole.
 fn full_name(service: &str) -> String {
     if service.is_empty() { String::new() } else { format!("interlock.v1.{service}") }
 }
@@ -38,9 +38,9 @@ impl Reporter {
         let names =
             ["", "JobService", "WorkerService", "RecordService", "PermitService", "TransactionService", "AdminService"]
                 .map(full_name);
-        let (mut told, mut log) = (None, Log::new(&self.engine));
+        let (mut reported, mut log) = (None, Log::new(&self.engine));
         loop {
-            // The drain does not wait for a look that is under way: watchers of the health hear of it before they are ended.
+            // The drain does not wait for a running check: watchers of the health are notified before they are ended.
             let ready = tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => false,
@@ -48,13 +48,13 @@ impl Reporter {
             };
             let drains = self.shutdown.is_cancelled();
             let serves = ready && !drains;
-            if told != Some(serves) {
+            if reported != Some(serves) {
                 let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
                 for name in &names {
                     self.health.set_service_status(name, status).await;
                 }
                 self.serving.send_replace(serves);
-                told = Some(serves);
+                reported = Some(serves);
             }
             if drains {
                 return;
@@ -78,9 +78,9 @@ impl Reporter {
     }
 }
 
-/// What the log is told: changes of the health, and overload as an episode.
+/// Log lines about changes of health, and about overload as an episode.
 struct Log {
-    /// Whether it was ready when last looked at, and since when.
+    /// Readiness at the last check, and since when.
     ready: Option<(bool, Instant)>,
     rejected: u64,
     overload: Option<Overload>,
@@ -89,7 +89,7 @@ struct Log {
 struct Overload {
     began: Instant,
     last: Instant,
-    /// Operations that were rejected before it.
+    /// Operations that were rejected before the episode.
     rejected_before: u64,
 }
 

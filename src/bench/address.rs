@@ -49,7 +49,7 @@ impl Address {
     }
 }
 
-/// A connection whose calls carry the key of its server, if it has one.
+/// A connection that adds the API key of its server to all calls, if there is one.
 #[derive(Clone, Debug)]
 pub struct KeyedChannel {
     channel: Channel,

@@ -28,7 +28,7 @@ use crate::domain::id::{JobKey, NamespaceId};
 use crate::proto;
 use crate::server;
 use crate::store::connection::Target;
-use permits::Permits;
+use permits::BaselinePermits;
 pub use permits::TABLES as PERMIT_TABLES;
 
 const POOL: usize = 20;
@@ -49,7 +49,7 @@ pub async fn serve(
     let pool = Pool::builder(manager).max_size(POOL).build()?;
     let routes = Routes::new(Workers(pool.clone()))
         .add_service(Records(pool.clone()))
-        .add_service(Permits(pool.clone()))
+        .add_service(BaselinePermits(pool.clone()))
         .add_service(Jobs(pool));
     let listener = TcpListener::bind(config.listen).await?;
     announce(listener.local_addr()?);
@@ -141,14 +141,14 @@ async fn update_progress(
     pool: &Pool,
     request: proto::UpdateStageProgressRequest,
 ) -> anyhow::Result<proto::UpdateStageProgressResponse> {
-    let Some(proto::update_stage_progress_request::Target::StageRef(target)) = request.target else {
+    let Some(proto::stage_target::Target::StageRef(target)) = request.target.and_then(|target| target.target) else {
         anyhow::bail!("the comparison knows stages by name only");
     };
     let uid = JobKey::of(NamespaceId(1), &target.job_id).uid;
     let mut client = pool.get().await?;
     let transaction = client.transaction().await?;
     let lock = transaction.prepare_cached(LOCK).await?;
-    let revision: i64 = transaction.query_one(&lock, &[&uid]).await?.get::<_, i64>(0) + 1;
+    let job_version: i64 = transaction.query_one(&lock, &[&uid]).await?.get::<_, i64>(0) + 1;
     let stages = transaction.prepare_cached(STAGES).await?;
     let stages = transaction.query(&stages, &[&uid, &target.stage_name]).await?;
     let wanted = stages.iter().find(|row| row.get(3));
@@ -161,17 +161,17 @@ async fn update_progress(
     let (set_stage, set_job) =
         (transaction.prepare_cached(SET_STAGE).await?, transaction.prepare_cached(SET_JOB).await?);
     let message = request.message.unwrap_or_default();
-    let stage_params: [&(dyn postgres_types::ToSql + Sync); 5] = [&uid, &no, &revision, &progress, &message];
-    let job_params: [&(dyn postgres_types::ToSql + Sync); 3] = [&uid, &revision, &mean];
+    let stage_params: [&(dyn postgres_types::ToSql + Sync); 5] = [&uid, &no, &job_version, &progress, &message];
+    let job_params: [&(dyn postgres_types::ToSql + Sync); 3] = [&uid, &job_version, &mean];
     futures::try_join!(transaction.execute(&set_stage, &stage_params), transaction.execute(&set_job, &job_params))?;
     transaction.commit().await?;
     let stage = proto::Stage { name: target.stage_name, version: version + 1, progress, message, ..Default::default() };
     Ok(proto::UpdateStageProgressResponse {
         stage: Some(stage),
-        job_revision: revision,
+        job_version,
         applied: true,
         replayed: false,
-        applied_revision: revision,
+        applied_job_version: job_version,
     })
 }
 
@@ -211,6 +211,6 @@ async fn submit(pool: &Pool, request: proto::SubmitJobRequest) -> anyhow::Result
         transaction.execute(&statements[4], &alone),
     )?;
     transaction.commit().await?;
-    let job = proto::Job { job_id, kind: request.kind, revision: 1, run: 1, ..Default::default() };
-    Ok(proto::SubmitJobResponse { job: Some(job), replayed: false, applied_revision: 1 })
+    let job = proto::Job { job_id, kind: request.kind, version: 1, run: 1, ..Default::default() };
+    Ok(proto::SubmitJobResponse { job: Some(job), replayed: false, applied_version: 1 })
 }

@@ -32,7 +32,7 @@ const BURST: usize = 32;
 /// Between two looks whether the slowest reader has come on.
 const PAUSE: Duration = Duration::from_micros(500);
 
-type Told = Result<proto::WatchJobResponse, Status>;
+type BroadcastItem = Result<proto::WatchJobResponse, Status>;
 
 /// Serves it until a signal.
 ///
@@ -50,32 +50,32 @@ pub async fn serve(config: &Config, announce: impl FnOnce(std::net::SocketAddr))
 }
 
 async fn produce(sender: broadcast::Sender<proto::WatchJobResponse>) {
-    let mut revision = 0;
+    let mut version = 0;
     loop {
         if sender.receiver_count() == 0 || sender.len() + BURST > CAPACITY / 2 {
             tokio::time::sleep(PAUSE).await;
             continue;
         }
         for _ in 0..BURST {
-            revision += 1;
-            // Nobody listens any more: nothing is lost.
-            let _ = sender.send(change(revision));
+            version += 1;
+            // No receiver is left: nothing is lost.
+            let _ = sender.send(change(version));
         }
         tokio::task::yield_now().await;
     }
 }
 
 /// What the server tells of a step of progress.
-fn change(revision: i64) -> proto::WatchJobResponse {
+fn change(version: i64) -> proto::WatchJobResponse {
     let stage = proto::Stage {
         name: "s3".to_owned(),
         queue: "default".to_owned(),
         state: proto::StageState::Running.into(),
-        version: revision,
+        version,
         attempt: 1,
         max_attempts: 3,
         progress: 0.5,
-        message: format!("{revision} by 64"),
+        message: format!("{version} by 64"),
         start_time: Some(std::time::SystemTime::now().into()),
         weight: 1.0,
         direct: true,
@@ -85,8 +85,8 @@ fn change(revision: i64) -> proto::WatchJobResponse {
     };
     let change = proto::JobChange {
         job_id: "hot-0".to_owned(),
-        revision,
-        previous_revision: revision - 1,
+        version,
+        previous_version: version - 1,
         state: proto::JobState::Running.into(),
         progress: 0.5,
         stages: vec![stage],
@@ -124,17 +124,17 @@ struct Watch(broadcast::Sender<proto::WatchJobResponse>);
 
 impl ServerStreamingService<proto::WatchJobRequest> for Watch {
     type Response = proto::WatchJobResponse;
-    type ResponseStream = Pin<Box<dyn Stream<Item = Told> + Send>>;
+    type ResponseStream = Pin<Box<dyn Stream<Item = BroadcastItem> + Send>>;
     type Future = BoxFuture<'static, Result<Response<Self::ResponseStream>, Status>>;
 
     fn call(&mut self, _: tonic::Request<proto::WatchJobRequest>) -> Self::Future {
         let receiver = self.0.subscribe();
         Box::pin(async move {
-            let told = stream::unfold(receiver, |mut receiver| async move {
-                let told = receiver.recv().await.map_err(|error| Status::data_loss(error.to_string()));
-                Some((told, receiver))
+            let responses = stream::unfold(receiver, |mut receiver| async move {
+                let response = receiver.recv().await.map_err(|error| Status::data_loss(error.to_string()));
+                Some((response, receiver))
             });
-            Ok(Response::new(Box::pin(told) as Self::ResponseStream))
+            Ok(Response::new(Box::pin(responses) as Self::ResponseStream))
         })
     }
 }

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use super::Settings;
+use super::BenchSettings;
 use super::address::KeyedChannel;
-use super::database::{Counters, Database, Stored};
+use super::database::{Counters, Database, StoredCounts};
 use super::load::{Sample, channels, closed_loop};
 use super::report::Row;
 use super::servers::{Pair, Server};
 
 /// What a workload works with.
 pub struct Scene<'a> {
-    pub settings: &'a Settings,
+    pub settings: &'a BenchSettings,
     pub pair: Pair,
     /// To see what is stored; not there if only the address of a server is known.
     pub database: Option<Database>,
@@ -20,7 +20,7 @@ pub struct Scene<'a> {
 }
 
 /// One run of one variant, with what it cost.
-pub struct Run {
+pub struct MeasuredRun {
     pub sample: Sample,
     server_cpu_us: f64,
     postgres_cpu_us: f64,
@@ -29,20 +29,20 @@ pub struct Run {
 }
 
 /// One of two that are compared.
-pub struct Side<'a> {
+pub struct ComparedSide<'a> {
     pub server: &'a Server,
     pub channels: Vec<KeyedChannel>,
 }
 
 /// A run of ours, and of what stands beside it.
-pub type Runs = (Run, Option<Run>);
+pub type Runs = (MeasuredRun, Option<MeasuredRun>);
 
 impl Scene<'_> {
     /// Ours, and the comparison if there is one.
-    pub async fn sides(&self, in_flight: usize) -> anyhow::Result<(Side<'_>, Option<Side<'_>>)> {
-        let ours = Side::of(&self.pair.ours, in_flight).await?;
+    pub async fn sides(&self, in_flight: usize) -> anyhow::Result<(ComparedSide<'_>, Option<ComparedSide<'_>>)> {
+        let ours = ComparedSide::of(&self.pair.ours, in_flight).await?;
         let theirs = match &self.pair.baseline {
-            Some(server) => Some(Side::of(server, in_flight).await?),
+            Some(server) => Some(ComparedSide::of(server, in_flight).await?),
             None => None,
         };
         Ok((ours, theirs))
@@ -51,7 +51,7 @@ impl Scene<'_> {
     /// Runs the variants in turn; returns the pairs, and how many calls changed something in all.
     pub async fn compare<C, F>(
         &self,
-        (ours, theirs): &(Side<'_>, Option<Side<'_>>),
+        (ours, theirs): &(ComparedSide<'_>, Option<ComparedSide<'_>>),
         in_flight: usize,
         call: C,
     ) -> anyhow::Result<(Vec<Runs>, i64)>
@@ -63,7 +63,7 @@ impl Scene<'_> {
         for i in 0..=self.settings.pairs {
             // The first pair warms up: it counts for what is stored, not for how fast.
             let run = if i == 0 { self.settings.run.min(Duration::from_millis(500)) } else { self.settings.run };
-            let once = async |side: &Side<'_>| {
+            let once = async |side: &ComparedSide<'_>| {
                 self.costed(side.server, closed_loop(&side.channels, in_flight, run, call.clone())).await
             };
             let a = once(ours).await?;
@@ -84,13 +84,13 @@ impl Scene<'_> {
         &self,
         server: &Server,
         work: impl Future<Output = anyhow::Result<Sample>>,
-    ) -> anyhow::Result<Run> {
+    ) -> anyhow::Result<MeasuredRun> {
         let (server_before, postgres_before) = (server.cpu_us(), self.pair.postgres_cpu_us());
         let before = self.counters().await?;
         let sample = work.await?;
         let after = self.counters().await?;
         let calls = sample.calls.max(1) as f64;
-        Ok(Run {
+        Ok(MeasuredRun {
             server_cpu_us: (server.cpu_us() - server_before) / calls,
             postgres_cpu_us: (self.pair.postgres_cpu_us() - postgres_before) / calls,
             wal_bytes: (after.wal_bytes - before.wal_bytes) / calls,
@@ -100,7 +100,7 @@ impl Scene<'_> {
     }
 
     /// What is stored of this run, where it can be seen.
-    pub async fn stored(&self) -> anyhow::Result<Option<Stored>> {
+    pub async fn stored(&self) -> anyhow::Result<Option<StoredCounts>> {
         match &self.database {
             Some(database) => database.stored(&self.name).await.map(Some),
             None => Ok(None),
@@ -131,7 +131,7 @@ impl Scene<'_> {
         if ours.ratio.is_none() {
             return vec![ours];
         }
-        let theirs: Vec<&Run> = pairs.iter().filter_map(|(_, b)| b.as_ref()).collect();
+        let theirs: Vec<&MeasuredRun> = pairs.iter().filter_map(|(_, b)| b.as_ref()).collect();
         let mut theirs = row(name, "per request", in_flight, &theirs);
         (theirs.ratio, theirs.spread) = (Some(1.0), Some((1.0, 1.0)));
         theirs.memory_bytes = self.pair.baseline.as_ref().map_or(0, Server::memory_bytes);
@@ -139,16 +139,16 @@ impl Scene<'_> {
     }
 }
 
-impl<'a> Side<'a> {
+impl<'a> ComparedSide<'a> {
     /// A server with connections for so many calls in flight.
-    pub async fn of(server: &'a Server, in_flight: usize) -> anyhow::Result<Side<'a>> {
-        Ok(Side { server, channels: channels(&server.address, in_flight).await? })
+    pub async fn of(server: &'a Server, in_flight: usize) -> anyhow::Result<ComparedSide<'a>> {
+        Ok(ComparedSide { server, channels: channels(&server.address, in_flight).await? })
     }
 }
 
 /// The median of some runs.
-pub fn row(name: &str, variant: &str, in_flight: usize, runs: &[&Run]) -> Row {
-    let median = |value: &dyn Fn(&Run) -> f64| {
+pub fn row(name: &str, variant: &str, in_flight: usize, runs: &[&MeasuredRun]) -> Row {
+    let median = |value: &dyn Fn(&MeasuredRun) -> f64| {
         let mut values: Vec<f64> = runs.iter().map(|run| value(run)).collect();
         values.sort_by(f64::total_cmp);
         values.get(values.len() / 2).copied().unwrap_or(0.0)

@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use crate::store::connection::{Client, Run, Target};
 
-/// Settings without which an acknowledgement means nothing.
+/// BenchSettings without which an acknowledgement means nothing.
 const DURABLE: &[&str] = &["fsync", "full_page_writes", "synchronous_commit"];
 
 /// A connection for looking.
@@ -21,23 +21,23 @@ pub struct Database {
 pub struct Counters {
     /// Bytes of the write-ahead log.
     pub wal_bytes: f64,
-    /// Committed transactions.
+    /// Transactions committed so far.
     pub commits: f64,
 }
 
 /// What is stored of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Stored {
-    /// The sum of all revisions.
-    pub revisions: i64,
-    /// Jobs.
+pub struct StoredCounts {
+    /// The sum of all versions.
+    pub versions: i64,
+    /// Number of jobs.
     pub jobs: i64,
-    /// Succeeded stages.
+    /// Number of succeeded stages.
     pub done: i64,
 }
 
 impl Database {
-    /// Connects.
+    /// Connects to the database.
     pub async fn connect(url: &str) -> anyhow::Result<Self> {
         Ok(Self { client: Target::parse(url)?.connect("SET timezone = 'UTC'").await? })
     }
@@ -54,7 +54,7 @@ impl Database {
         Ok(settings)
     }
 
-    /// The counters now.
+    /// Reads the counters.
     pub async fn counters(&self) -> anyhow::Result<Counters> {
         let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::float8, \
             (SELECT sum(xact_commit) FROM pg_stat_database)::float8";
@@ -64,14 +64,14 @@ impl Database {
     }
 
     /// What is stored of the jobs of a kind: what acknowledged calls must show up in.
-    pub async fn stored(&self, kind: &str) -> anyhow::Result<Stored> {
+    pub async fn stored(&self, kind: &str) -> anyhow::Result<StoredCounts> {
         let sql = "SELECT (SELECT coalesce(sum(revision), 0)::int8 FROM jobs WHERE kind = $1), \
             (SELECT count(*) FROM jobs WHERE kind = $1), (SELECT count(*) FROM stages s \
             JOIN jobs j USING (namespace_id, job_uid) WHERE s.state = 5 AND j.kind = $1) \
             + (SELECT count(*) FROM jobs j, json_array_elements(j.stages::json) s WHERE s ->> 'state' = '5' AND j.kind = $1)";
         let rows = self.client.rows(sql, &[&kind]).await?;
         let row = rows.first().context("Postgres tells nothing")?;
-        Ok(Stored { revisions: row.get(0), jobs: row.get(1), done: row.get(2) })
+        Ok(StoredCounts { versions: row.get(0), jobs: row.get(1), done: row.get(2) })
     }
 
     /// Leases of jobs of a kind that have not expired.

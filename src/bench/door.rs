@@ -2,7 +2,7 @@
 //!
 //! All three are there all the time, over one database, and each has jobs of its own, so that none reads what another has written.
 
-use super::compare::{Run, Scene, row};
+use super::compare::{MeasuredRun, Scene, row};
 use super::load::{channels, closed_loop};
 use super::report::Row;
 use super::servers::{Demands, Server};
@@ -47,7 +47,7 @@ pub async fn door(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
 async fn in_turn(scene: &Scene<'_>, variants: &[Variant], in_flight: usize) -> anyhow::Result<Vec<Row>> {
     let before = scene.stored().await?;
     let mut acknowledged = 0;
-    let mut runs: Vec<Vec<Run>> = variants.iter().map(|_| Vec::new()).collect();
+    let mut runs: Vec<Vec<MeasuredRun>> = variants.iter().map(|_| Vec::new()).collect();
     for round in 0..=scene.settings.pairs {
         for (variant, runs) in variants.iter().zip(&mut runs) {
             let channels = channels(&variant.server.address, in_flight).await?;
@@ -62,10 +62,10 @@ async fn in_turn(scene: &Scene<'_>, variants: &[Variant], in_flight: usize) -> a
         }
     }
     if let (Some(before), Some(after)) = (before, scene.stored().await?) {
-        let stored = after.revisions - before.revisions;
+        let stored = after.versions - before.versions;
         anyhow::ensure!(stored == acknowledged, "{acknowledged} updates were acknowledged, {stored} are stored");
     }
-    let tell = |(variant, of_variant): (&Variant, &Vec<Run>)| {
+    let tell = |(variant, of_variant): (&Variant, &Vec<MeasuredRun>)| {
         let mut row = row("update many jobs", variant.name, in_flight, &of_variant.iter().collect::<Vec<_>>());
         let both = of_variant.iter().zip(&runs[0]);
         row.set_ratios(both.map(|(run, plain)| run.sample.per_second() / plain.sample.per_second()));

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::compare::{Run, Scene, row};
+use super::compare::{MeasuredRun, Scene, row};
 use super::load::{Sample, channels};
 use super::plain_queue;
 use super::report::Row;
@@ -47,7 +47,7 @@ const PLAIN: [(i64, usize, &str); 2] = [(100, 4, "plain ×100"), (1, 16, "plain 
 pub async fn drain(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let settings = scene.settings;
     let stages = (settings.stages / settings.pairs).next_multiple_of(UNIT);
-    let mut runs: Vec<Vec<Run>> = Vec::new();
+    let mut runs: Vec<Vec<MeasuredRun>> = Vec::new();
     for pair in 0..settings.pairs {
         let mut of_pair = Vec::new();
         for (way, _) in WAYS {
@@ -64,7 +64,7 @@ pub async fn drain(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let variants = WAYS.iter().map(|(_, name)| *name).chain(PLAIN.iter().map(|(.., name)| *name));
     let mut rows = Vec::new();
     for (i, variant) in variants.enumerate() {
-        let of_variant: Vec<&Run> = runs.iter().filter_map(|pair| pair.get(i)).collect();
+        let of_variant: Vec<&MeasuredRun> = runs.iter().filter_map(|pair| pair.get(i)).collect();
         if of_variant.is_empty() {
             continue;
         }
@@ -79,7 +79,7 @@ pub async fn drain(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-async fn ours(scene: &Scene<'_>, way: Way, stages: usize, pair: usize) -> anyhow::Result<Run> {
+async fn ours(scene: &Scene<'_>, way: Way, stages: usize, pair: usize) -> anyhow::Result<MeasuredRun> {
     let queue = format!("{}-{}-{pair}", scene.name, way as usize);
     submit(scene, &queue, stages).await?;
     scene.settle().await?;
@@ -94,7 +94,7 @@ async fn ours(scene: &Scene<'_>, way: Way, stages: usize, pair: usize) -> anyhow
     Ok(run)
 }
 
-async fn plain(scene: &Scene<'_>, url: &str, how: (i64, usize), stages: usize) -> anyhow::Result<Run> {
+async fn plain(scene: &Scene<'_>, url: &str, how: (i64, usize), stages: usize) -> anyhow::Result<MeasuredRun> {
     plain_queue::prepare(url, stages).await?;
     scene.settle().await?;
     let run = scene.costed(&scene.pair.ours, plain_queue::drain(url, how.1, how.0)).await?;
@@ -184,7 +184,7 @@ impl Worker {
         let mut responses = self.client.work(ReceiverStream::new(messages)).await?.into_inner();
         let mut received = 0;
         while !self.is_done() {
-            // The last stages may be another worker's, which nobody tells.
+            // Another worker may hold the last stages; its completions are not announced.
             let pause = std::time::Duration::from_millis(20);
             let Ok(response) = tokio::time::timeout(pause, responses.message()).await else { continue };
             let response = response?.context("the stream has ended")?;
@@ -210,7 +210,7 @@ impl Worker {
 }
 
 fn completion(lease: proto::Lease) -> proto::CompleteStageRequest {
-    let target = Some(proto::complete_stage_request::Target::LeaseToken(lease.lease_token));
+    let target = Some(proto::StageTarget::leased(lease.lease_token));
     proto::CompleteStageRequest { target, ..Default::default() }
 }
 

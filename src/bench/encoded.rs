@@ -1,4 +1,4 @@
-//! Calls whose requests were encoded beforehand: what a caller does to make them is no part of what is measured, and on two cores the
+//! Calls with requests that were encoded beforehand: the work of a caller to make them is no part of what is measured, and on two cores the
 //! server would pay for it.
 
 use bytes::{Buf, BufMut, Bytes};
@@ -11,18 +11,18 @@ use tonic_prost::ProstCodec;
 
 use super::address::KeyedChannel;
 
-/// An encoded message.
+/// The bytes of an encoded request.
 #[derive(Clone, Debug, Default)]
-pub struct Encoded(Bytes);
+pub struct EncodedRequest(Bytes);
 
-impl Encoded {
+impl EncodedRequest {
     /// Encodes a message once.
     pub fn of(message: &impl Message) -> Self {
         Self(message.encode_to_vec().into())
     }
 }
 
-impl Message for Encoded {
+impl Message for EncodedRequest {
     fn encode_raw(&self, buf: &mut impl BufMut) {
         buf.put_slice(&self.0);
     }
@@ -48,12 +48,12 @@ impl Message for Encoded {
 }
 
 /// Calls `path`, `/package.Service/Method`.
-pub async fn call<R>(channel: KeyedChannel, path: &'static str, request: Encoded) -> Result<R, Status>
+pub async fn call<R>(channel: KeyedChannel, path: &'static str, request: EncodedRequest) -> Result<R, Status>
 where
     R: Message + Default + Send + Sync + 'static,
 {
     let mut grpc = Grpc::new(channel);
     grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-    let codec = ProstCodec::<Encoded, R>::default();
+    let codec = ProstCodec::<EncodedRequest, R>::default();
     grpc.unary(Request::new(request), PathAndQuery::from_static(path), codec).await.map(tonic::Response::into_inner)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::sync::Semaphore;
 
-use super::Settings;
+use super::BenchSettings;
 use super::address::{Address, KeyedChannel};
 use super::compare;
 use super::load::{channels, closed_loop};
@@ -30,7 +30,7 @@ const DEAF: usize = 200;
 const DEAF_WINDOW: u32 = 1_024;
 const LISTENING: usize = 20;
 const SENDING: usize = 32;
-/// Each step of progress is told to everybody, which no user needs.
+/// Merging is off: every update of progress goes to every watcher, which no user needs.
 const EVERY_STEP: &[&str] = &["serve", "--watch-conflation", "false", "--watch-streams-per-connection", "600"];
 
 /// One run: watchers of jobs, and changes per second.
@@ -43,7 +43,7 @@ struct Scene<'a> {
     rate: u32,
 }
 
-/// All runs.
+/// Runs all variants.
 pub async fn fanout(scene: &compare::Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let (settings, ours) = (scene.settings, &scene.pair.ours);
     let database_url = settings.database_url.as_deref();
@@ -80,7 +80,7 @@ pub async fn fanout(scene: &compare::Scene<'_>) -> anyhow::Result<Vec<Row>> {
 }
 
 impl Scene<'_> {
-    async fn run(self, settings: &Settings) -> anyhow::Result<Row> {
+    async fn run(self, settings: &BenchSettings) -> anyhow::Result<Row> {
         let names: Vec<String> = (0..self.jobs).map(|i| format!("{}-{i}", self.prefix)).collect();
         let mut watchers = Watchers::begin(&self.server.address, self.watchers, &names, 0).await?;
         let warm_up = Duration::from_millis(500);
@@ -103,13 +103,13 @@ impl Scene<'_> {
             memory_bytes: self.server.memory_bytes(),
             ..Row::blank(&self.name, "interlock", self.watchers)
         };
-        let (told, skipped) = (watchers.received(), watchers.skipped());
-        eprintln!("{}: {told} changes told, and {skipped} revisions together with later ones", self.name);
+        let (received, skipped) = (watchers.received(), watchers.skipped());
+        eprintln!("{}: {received} changes received, {skipped} versions merged into later ones", self.name);
         watchers.end().await?;
         Ok(row)
     }
 
-    /// Sends updates at the rate for so long; the newest revision at the end.
+    /// Sends updates at the rate for so long; the newest version at the end.
     async fn send(&self, run: Duration) -> anyhow::Result<tokio::task::JoinHandle<anyhow::Result<i64>>> {
         let channels: Vec<KeyedChannel> = channels(&self.server.address, IN_FLIGHT).await?;
         let call = update_call(self.prefix, self.jobs as u64, self.watchers);
@@ -129,7 +129,7 @@ impl Scene<'_> {
                     if let Ok(reply) = call(channel, number).await
                         && jobs == 1
                     {
-                        newest.fetch_max(reply.job_revision, Ordering::Relaxed);
+                        newest.fetch_max(reply.job_version, Ordering::Relaxed);
                     }
                     drop(place);
                 });
@@ -141,7 +141,7 @@ impl Scene<'_> {
 }
 
 /// What a plain broadcast delivers to as many.
-async fn limit(settings: &Settings, broadcast: &Server) -> anyhow::Result<Row> {
+async fn limit(settings: &BenchSettings, broadcast: &Server) -> anyhow::Result<Row> {
     let watchers = Watchers::begin(&broadcast.address, MANY, &["hot-0".to_owned()], 0).await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
     watchers.forget_latencies();
@@ -174,7 +174,7 @@ async fn idle(server: &Server, prefix: &str) -> anyhow::Result<Row> {
 }
 
 /// What watchers who never read cost the others: updates and news beside none and beside [`DEAF`] of them, in turn.
-async fn deaf(settings: &Settings, server: &Server, prefix: &str) -> anyhow::Result<Vec<Row>> {
+async fn deaf(settings: &BenchSettings, server: &Server, prefix: &str) -> anyhow::Result<Vec<Row>> {
     let names = [format!("{prefix}-0")];
     let mut watchers = Watchers::begin(&server.address, LISTENING, &names, 0).await?;
     let senders = channels(&server.address, SENDING).await?;
@@ -213,26 +213,26 @@ async fn never_read(address: &Address, job_id: &str) -> anyhow::Result<Vec<tonic
     let channel = address.clone().with_stream_window(DEAF_WINDOW).connect().await?;
     let mut streams = Vec::with_capacity(DEAF);
     for _ in 0..DEAF {
-        let request = proto::WatchJobRequest { job_id: job_id.to_owned(), from_revision: 0 };
+        let request = proto::WatchJobRequest { job_id: job_id.to_owned(), from_version: 0 };
         streams.push(JobServiceClient::new(channel.clone()).watch_job(request).await?.into_inner());
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     Ok(streams)
 }
 
-/// All reconnect at once after an old revision.
+/// All reconnect at once after an old version.
 async fn reconnect(server: &Server, prefix: &str) -> anyhow::Result<Row> {
     let job_id = format!("{prefix}-0");
     let channel = channels(&server.address, 1).await?.remove(0);
     let mut jobs = JobServiceClient::new(channel.clone());
     let job = proto::GetJobRequest { job_id: job_id.clone() };
-    let from = jobs.get_job(job).await?.into_inner().job.map_or(0, |job| job.revision);
+    let from = jobs.get_job(job).await?.into_inner().job.map_or(0, |job| job.version);
     let mut newest = from;
     for _ in 0..MISSED / 2 {
         let pause = proto::PauseJobRequest { job_id: job_id.clone(), ..Default::default() };
         jobs.pause_job(pause).await?;
         let resume = proto::ResumeJobRequest { job_id: job_id.clone(), ..Default::default() };
-        newest = jobs.resume_job(resume).await?.into_inner().job.map_or(0, |job| job.revision);
+        newest = jobs.resume_job(resume).await?.into_inner().job.map_or(0, |job| job.version);
     }
     let reads = histories_read(channel.clone()).await?;
     let began = Instant::now();

@@ -1,4 +1,4 @@
-//! Live leases that are kept by heartbeats: each beaten every ten seconds in an open loop, then as fast as the server can.
+//! Heartbeats of live leases: each renewed every ten seconds in an open loop, then as fast as the server can.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,20 +24,20 @@ const LEASE: i64 = 90;
 const EVERY: Duration = Duration::from_secs(10);
 /// Calls in flight at full speed, and while leases are granted.
 const IN_FLIGHT: usize = 16;
-/// How many times as long as a usual run the open loop takes, so that each lease is beaten twice by default.
+/// How many times as long as a usual run the open loop takes, so that each lease is renewed twice by default.
 const OPEN_LOOP_RUNS: u32 = 10;
 
 /// One call for each hundred leases.
 type Calls = Arc<Vec<proto::HeartbeatRequest>>;
 
-/// What came of the beats beside their latency.
+/// Failures of the heartbeats.
 #[derive(Default)]
 struct Failures {
     refused: AtomicU64,
     lost: AtomicU64,
 }
 
-/// Beats half of `--stages` live leases every ten seconds, then at full speed; one row for each load.
+/// Renews half of `--stages` live leases every ten seconds, then at full speed; one row for each load.
 pub async fn heartbeats(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let server = &scene.pair.ours;
     let channels = channels(&server.address, IN_FLIGHT * 64).await?;
@@ -46,7 +46,7 @@ pub async fn heartbeats(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let failures = Arc::new(Failures::default());
     // All are fresh when it begins, however long it took to grant them.
     for request in calls.iter() {
-        let _refused = beat(channels[0].clone(), request.clone(), &failures).await;
+        let _refused = heartbeat(channels[0].clone(), request.clone(), &failures).await;
     }
     let mut rows = Vec::new();
     let run = scene.settings.run * OPEN_LOOP_RUNS;
@@ -58,7 +58,7 @@ pub async fn heartbeats(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
             move |channel: KeyedChannel, n: u64| {
                 let (request, failures) =
                     (calls[usize::try_from(n).unwrap_or(0) % calls.len()].clone(), failures.clone());
-                async move { Ok(beat(channel, request, &failures).await.is_ok()) }
+                async move { Ok(heartbeat(channel, request, &failures).await.is_ok()) }
             }
         };
         let work = async {
@@ -70,7 +70,7 @@ pub async fn heartbeats(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     }
     rows.iter_mut().for_each(|row| row.memory_bytes = server.memory_bytes());
     let lost = failures.lost.load(Ordering::Relaxed);
-    anyhow::ensure!(lost == 0, "{lost} beats were failures LOST although their leases were kept");
+    anyhow::ensure!(lost == 0, "{lost} leases were reported LOST although they were renewed in time");
     if let Some(database) = &scene.database {
         let live = database.live_leases(&scene.name).await?;
         anyhow::ensure!(live == leases as i64, "{live} of {leases} leases are stored as live");
@@ -99,27 +99,28 @@ async fn lease(
         wait: Some(prost_types::Duration { seconds: 10, nanos: 0 }),
         ..Default::default()
     };
-    let mut beats: Vec<proto::LeaseBeat> = Vec::with_capacity(leases);
-    while beats.len() < leases {
-        let missing = (leases - beats.len()).div_ceil(PER_CALL).min(IN_FLIGHT);
+    let mut renewals: Vec<proto::LeaseRenewal> = Vec::with_capacity(leases);
+    while renewals.len() < leases {
+        let missing = (leases - renewals.len()).div_ceil(PER_CALL).min(IN_FLIGHT);
         let polls = channels.iter().cycle().take(missing).map(|channel| {
             let (mut client, poll) = (WorkerServiceClient::new(channel.clone()), poll.clone());
             async move { client.lease_stages(poll).await }
         });
-        let before = beats.len();
+        let before = renewals.len();
         for reply in futures::future::join_all(polls).await {
             let granted = reply?.into_inner().leases.into_iter();
-            beats
-                .extend(granted.map(|lease| proto::LeaseBeat { lease_token: lease.lease_token, ..Default::default() }));
+            renewals.extend(
+                granted.map(|lease| proto::LeaseRenewal { lease_token: lease.lease_token, ..Default::default() }),
+            );
         }
-        anyhow::ensure!(beats.len() > before, "only {before} of {leases} stages were leased");
+        anyhow::ensure!(renewals.len() > before, "only {before} of {leases} stages were leased");
     }
-    beats.truncate(leases);
-    Ok(beats.chunks(PER_CALL).map(|beats| proto::HeartbeatRequest { beats: beats.to_vec() }).collect())
+    renewals.truncate(leases);
+    Ok(renewals.chunks(PER_CALL).map(|beats| proto::HeartbeatRequest { renewals: beats.to_vec() }).collect())
 }
 
 /// Sends one Heartbeat, and counts if it was refused and how many of its leases are lost.
-async fn beat(
+async fn heartbeat(
     channel: KeyedChannel,
     request: proto::HeartbeatRequest,
     failures: &Failures,
@@ -133,7 +134,7 @@ async fn beat(
     Ok(())
 }
 
-/// Beats each lease at its time, whether or not earlier calls were answered. Latencies count from then.
+/// Renews each lease when it is due, whether or not earlier calls were answered. Latencies count from the due time.
 async fn open_loop(
     channels: &[KeyedChannel],
     calls: &Calls,
@@ -151,9 +152,9 @@ async fn open_loop(
             let (channel, request) =
                 (channels[sent as usize % channels.len()].clone(), calls[sent as usize % calls.len()].clone());
             let failures = failures.clone();
-            tasks.push(tokio::spawn(
-                async move { beat(channel, request, &failures).await.ok().map(|()| due.elapsed()) },
-            ));
+            tasks.push(tokio::spawn(async move {
+                heartbeat(channel, request, &failures).await.ok().map(|()| due.elapsed())
+            }));
             sent += 1;
         }
     }
@@ -169,11 +170,11 @@ async fn open_loop(
     Ok(sample)
 }
 
-fn tell(workload: &str, in_flight: usize, runs: &[&super::compare::Run], failures: &Failures) -> Row {
+fn tell(workload: &str, in_flight: usize, runs: &[&super::compare::MeasuredRun], failures: &Failures) -> Row {
     let row = row(workload, "interlock", in_flight, runs);
     let cores = |us: f64| us * row.per_second / 1e4;
     eprintln!(
-        "{workload}: {:.0} beats/s in calls of {PER_CALL}, p50 {:.1} ms, p99 {:.1} ms; {} calls refused so far; server {:.0} % and Postgres {:.0} % of \
+        "{workload}: {:.0} renewals/s in calls of {PER_CALL}, p50 {:.1} ms, p99 {:.1} ms; {} calls refused so far; server {:.0} % and Postgres {:.0} % of \
          a core, {:.0} transactions/s",
         row.per_second,
         f64::from(row.p50_us) / 1_000.0,

@@ -1,6 +1,6 @@
 //! Rate limits under load: clients that call at their rate, then at twice their rate, and beside them some that stay below it.
 //!
-//! With `--target` the server must have `--rate-limit-write 20/s --rate-limit-essential 20/s`. Clients are told apart by namespace. What each got, what was refused and what honest clients waited is told; what was refused is compared with
+//! With `--target` the server must have `--rate-limit-write 20/s --rate-limit-essential 20/s`. Clients are distinguished by namespace. The throughput of each, refusals and latencies of well-behaved clients are reported; what was refused is compared with
 //! what the server counted.
 
 use std::convert::Infallible;
@@ -28,7 +28,7 @@ use crate::proto::worker_service_client::WorkerServiceClient;
 
 /// Clients that call as often as they may, or twice as often.
 const CLIENTS: usize = 100;
-/// Clients that stay below their rate, whose latencies are looked at.
+/// Clients that stay below their rate; their latencies are measured.
 const HONEST: usize = 10;
 /// Writes a second that a client may make, and those of an honest one.
 const RATE: u32 = 20;
@@ -56,11 +56,11 @@ struct Outcome {
     refused: usize,
     /// Writes that failed otherwise.
     failed: usize,
-    beats_refused: usize,
+    heartbeats_refused: usize,
     took: Duration,
 }
 
-/// Both phases.
+/// Runs both phases.
 pub async fn limits(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let (none, layer) = (cost(false).await, cost(true).await);
     eprintln!("limits: the layer costs {:.0} ns a call ({layer:.0} ns with it, {none:.0} ns without)", layer - none);
@@ -86,18 +86,18 @@ pub async fn limits(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
         let clients = clients.chain(honest.iter().map(|name| (name, HONEST_RATE)));
         let outcomes = phase(&channels, clients, run).await?;
         let (loud, well) = outcomes.split_at(CLIENTS);
-        let told = tell(multiple, loud, well);
+        let row = tell(multiple, loud, well);
         let refused: usize = outcomes.iter().map(|outcome| outcome.refused).sum();
         let counted = refusals(&channels[0]).await? - before;
         anyhow::ensure!(
             i64::try_from(refused)? == counted,
             "{refused} calls were refused, and the server counted {counted}"
         );
-        let ratio = quiet_p99.map(|quiet: u32| f64::from(told.p99_us) / f64::from(quiet.max(1)));
-        quiet_p99.get_or_insert(told.p99_us);
+        let ratio = quiet_p99.map(|quiet: u32| f64::from(row.p99_us) / f64::from(quiet.max(1)));
+        quiet_p99.get_or_insert(row.p99_us);
         let cpu_us = (server.cpu_us() - cpu_before)
             / outcomes.iter().map(|it| it.accepted + it.refused).sum::<usize>().max(1) as f64;
-        rows.push(Row { ratio, memory_bytes: server.memory_bytes(), server_cpu_us: cpu_us, ..told });
+        rows.push(Row { ratio, memory_bytes: server.memory_bytes(), server_cpu_us: cpu_us, ..row });
         // All buckets are full again.
         tokio::time::sleep(Duration::from_secs(3)).await;
     }
@@ -178,7 +178,7 @@ async fn client(channel: KeyedChannel, namespace: String, rate: f64, i: usize, r
     let (began, mut calls) = (Instant::now(), JoinSet::new());
     let mut tick = tokio::time::interval(every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let beats = tokio::spawn(beats(channel.clone(), namespace.clone(), run));
+    let heartbeats = tokio::spawn(heartbeats(channel.clone(), namespace.clone(), run));
     while began.elapsed() < run {
         tick.tick().await;
         let (channel, namespace) = (channel.clone(), namespace.clone());
@@ -203,7 +203,7 @@ async fn client(channel: KeyedChannel, namespace: String, rate: f64, i: usize, r
             Ok(_) | Err(_) => outcome.failed += 1,
         }
     }
-    outcome.beats_refused = beats.await.unwrap_or(usize::MAX);
+    outcome.heartbeats_refused = heartbeats.await.unwrap_or(usize::MAX);
     outcome
 }
 
@@ -222,11 +222,11 @@ async fn write(channel: KeyedChannel, namespace: &str) -> Code {
 }
 
 /// Heartbeats of a lease that is lost, which the server answers all the same. How many were refused.
-async fn beats(channel: KeyedChannel, namespace: String, run: Duration) -> usize {
+async fn heartbeats(channel: KeyedChannel, namespace: String, run: Duration) -> usize {
     let (began, mut refused) = (Instant::now(), 0);
     while began.elapsed() < run {
-        let beat = proto::LeaseBeat { lease_token: "none".to_owned(), ..Default::default() };
-        let request = within(&namespace, proto::HeartbeatRequest { beats: vec![beat] });
+        let beat = proto::LeaseRenewal { lease_token: "none".to_owned(), ..Default::default() };
+        let request = within(&namespace, proto::HeartbeatRequest { renewals: vec![beat] });
         let answer = WorkerServiceClient::new(channel.clone()).heartbeat(request).await;
         refused += usize::from(answer.is_err_and(|status| status.code() == Code::ResourceExhausted));
         tokio::time::sleep(BEAT_EVERY).await;
@@ -267,7 +267,7 @@ fn tell(multiple: f64, loud: &[Outcome], well: &[Outcome]) -> Row {
         most * 100.0,
         sum(loud, &|outcome| outcome.refused),
         sum(loud, &|outcome| outcome.failed),
-        sum(loud, &|outcome| outcome.beats_refused),
+        sum(loud, &|outcome| outcome.heartbeats_refused),
         well.len(),
         sum(well, &|outcome| outcome.accepted),
         sum(well, &|outcome| outcome.refused),

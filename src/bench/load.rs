@@ -12,7 +12,7 @@ const PER_CONNECTION: usize = 64;
 /// What one run gave.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
-    /// Acknowledged calls.
+    /// Number of acknowledged calls.
     pub calls: u64,
     /// Acknowledged calls that changed something.
     pub applied: u64,

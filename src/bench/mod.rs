@@ -34,7 +34,7 @@ use anyhow::Context;
 use compare::Scene;
 use database::Database;
 
-use crate::dev::{Durability, Options, Postgres, Storage};
+use crate::dev::{Durability, Postgres, PostgresOptions, Storage};
 pub use address::Address;
 pub use baseline::serve as serve_baseline;
 pub use broadcast::serve as serve_broadcast;
@@ -42,7 +42,7 @@ pub use report::Row;
 pub use servers::Demands;
 use servers::Pair;
 
-/// What is measured.
+/// A workload of `interlock bench`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
     /// SubmitJob, one stage each.
@@ -55,7 +55,7 @@ pub enum Workload {
     Contention,
     /// UpdateStageProgress on many jobs through two servers at random, beside one server.
     Servers,
-    /// Changes told to 100 and 2,000 watchers.
+    /// Changes sent to 100 and 2,000 watchers.
     Fanout,
     /// UpdateRecord on many records and on one, and batches of a hundred.
     Records,
@@ -65,7 +65,7 @@ pub enum Workload {
     Overload,
     /// UpdateStageProgress on a server without TLS, on one with it, and on one that requires API keys too.
     Door,
-    /// Live leases, each beaten every ten seconds, then as fast as possible.
+    /// Live leases, each renewed every ten seconds, then as fast as possible.
     Heartbeats,
     /// Clients at their rate and at twice their rate, beside some that stay below it.
     Limits,
@@ -73,8 +73,8 @@ pub enum Workload {
 
 /// How it is measured.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// What.
+pub struct BenchSettings {
+    /// Workload to run.
     pub workload: Workload,
     /// How long one run of one variant takes.
     pub run: Duration,
@@ -97,14 +97,14 @@ pub struct Settings {
     /// The database of the server, once it runs or if it is known.
     pub database_url: Option<String>,
     /// Where the private Postgres keeps its data and finds its binaries.
-    pub postgres: Options,
+    pub postgres: PostgresOptions,
 }
 
 /// Runs one workload and prints what it found.
 ///
 /// # Errors
 /// When a server cannot be started, or when what was acknowledged is not what is stored.
-pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
+pub async fn run(mut settings: BenchSettings) -> anyhow::Result<()> {
     let rows = match &settings.target {
         Some(target) => {
             let pair = Pair::beside(target, settings.database_url.as_deref()).await?;
@@ -117,7 +117,7 @@ pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
 }
 
 /// With a Postgres and servers that are started for it.
-async fn on_our_own(settings: &mut Settings) -> anyhow::Result<Vec<Row>> {
+async fn on_our_own(settings: &mut BenchSettings) -> anyhow::Result<Vec<Row>> {
     settings.postgres.durability = Durability::Full;
     settings.postgres.settings.extend(postgres_settings(settings.slow_fsync));
     anyhow::ensure!(
@@ -136,7 +136,7 @@ async fn on_our_own(settings: &mut Settings) -> anyhow::Result<Vec<Row>> {
     measured
 }
 
-async fn measure(settings: &Settings, pair: Pair, data_dir: Option<&Path>) -> anyhow::Result<Vec<Row>> {
+async fn measure(settings: &BenchSettings, pair: Pair, data_dir: Option<&Path>) -> anyhow::Result<Vec<Row>> {
     let database = match &settings.database_url {
         Some(url) => Some(Database::connect(url).await?),
         None => None,
@@ -170,7 +170,7 @@ async fn measure(settings: &Settings, pair: Pair, data_dir: Option<&Path>) -> an
     rows
 }
 
-impl Settings {
+impl BenchSettings {
     /// The calls in flight that a workload has, or the number that was asked for.
     fn in_flight(&self, usual: &[usize]) -> Vec<usize> {
         self.in_flight.map_or_else(|| usual.to_vec(), |in_flight| vec![in_flight])

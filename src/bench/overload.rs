@@ -19,7 +19,7 @@ use bystanders::{Bystanders, Seen};
 
 use super::address::KeyedChannel;
 use super::compare::Scene;
-use super::encoded::{Encoded, call};
+use super::encoded::{EncodedRequest, call};
 use super::load::{Sample, channels, closed_loop, micros};
 use super::report::Row;
 use crate::proto;
@@ -42,7 +42,7 @@ type Answered = (Duration, Code);
 pub async fn overload(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let address = &scene.pair.ours.address;
     let channels = channels(address, CONNECTIONS * 64).await?;
-    let request = Encoded::of(&job(&scene.name, STAGES));
+    let request = EncodedRequest::of(&job(&scene.name, STAGES));
     let submit = {
         let request = request.clone();
         move |channel: KeyedChannel, _: u64| {
@@ -53,7 +53,7 @@ pub async fn overload(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let peak = closed_loop(&channels, AT_PEAK, scene.settings.run.max(Duration::from_secs(3)), submit).await?;
     let mut rows = vec![row("peak", AT_PEAK, &peak, peak.per_second(), scene)];
     for multiple in [1.0, 3.0, 10.0] {
-        // Of a queue of their own: stages whose leases ran out in the run before are leased alone.
+        // In a queue of their own: stages with a lease that expired in the run before are leased alone.
         let bystanders = Bystanders::start(address, &format!("{}-{multiple}", scene.name), &request).await?;
         let began = Instant::now();
         let rate = peak.per_second() * multiple;
@@ -70,13 +70,13 @@ fn job(name: &str, stages: usize) -> proto::SubmitJobRequest {
     proto::SubmitJobRequest { kind: name.to_owned(), stages: (0..stages).map(stage).collect(), ..Default::default() }
 }
 
-async fn submit(channel: KeyedChannel, request: Encoded) -> Result<(), Status> {
-    let _reply: Encoded = call(channel, "/interlock.v1.JobService/SubmitJob", request).await?;
+async fn submit(channel: KeyedChannel, request: EncodedRequest) -> Result<(), Status> {
+    let _reply: EncodedRequest = call(channel, "/interlock.v1.JobService/SubmitJob", request).await?;
     Ok(())
 }
 
 /// Submits at a rate for so long, then waits for the last answers.
-async fn open_loop(channels: &[KeyedChannel], request: &Encoded, rate: f64, run: Duration) -> Vec<Answered> {
+async fn open_loop(channels: &[KeyedChannel], request: &EncodedRequest, rate: f64, run: Duration) -> Vec<Answered> {
     let answered = Arc::new(Mutex::new(Vec::new()));
     let places = Arc::new(Semaphore::new(MAX_UNANSWERED));
     let mut tick = tokio::time::interval(Duration::from_millis(1));

@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 
 use super::address::KeyedChannel;
 use super::baseline::PERMIT_TABLES;
-use super::compare::{Runs, Scene, Side};
+use super::compare::{ComparedSide, Runs, Scene};
 use super::load::{channels, closed_loop};
 use super::raw;
 use super::report::Row;
@@ -67,7 +67,7 @@ async fn prepare(scene: &Scene<'_>, url: &str) -> anyhow::Result<()> {
 async fn set_policies(scene: &Scene<'_>) -> anyhow::Result<()> {
     let mut client = PermitServiceClient::new(channels(&scene.pair.ours.address, 1).await?.remove(0));
     let second = Some(prost_types::Duration { seconds: 1, nanos: 0 });
-    let rate = proto::RateLimit { amount: 1_000_000, per: second, burst: 1_000_000 };
+    let rate = proto::RateLimit { tokens: 1_000_000, period: second, burst: 1_000_000 };
     let limit = proto::ResourcePolicy { capacity: Some(CAPACITY), ..Default::default() };
     for (kind, policy) in [("limit", limit.clone()), ("rate", proto::ResourcePolicy { rates: vec![rate], ..limit })] {
         let name = format!("{}.{kind}", scene.name);
@@ -113,7 +113,7 @@ async fn beside_advisory(
     in_flight: usize,
 ) -> anyhow::Result<Vec<Row>> {
     let mut pairs = Vec::<Runs>::new();
-    let ours = Side::of(&scene.pair.ours, in_flight).await?;
+    let ours = ComparedSide::of(&scene.pair.ours, in_flight).await?;
     let mut fairness = Vec::new();
     for i in 0..=scene.settings.pairs {
         let run = if i == 0 { scene.settings.run.min(Duration::from_millis(500)) } else { scene.settings.run };

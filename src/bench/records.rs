@@ -9,7 +9,7 @@ use tonic::Status;
 
 use super::address::KeyedChannel;
 use super::compare::{Runs, Scene};
-use super::encoded::{Encoded, call};
+use super::encoded::{EncodedRequest, call};
 use super::load::{Sample, channels, closed_loop};
 use super::raw;
 use super::report::Row;
@@ -173,14 +173,14 @@ struct Outcome {
 
 /// Requests for numbers from 0 on; after the last one they begin again.
 #[derive(Clone)]
-struct Requests(Arc<[Encoded]>);
+struct Requests(Arc<[EncodedRequest]>);
 
 impl Requests {
     fn of<M: Message>(count: u64, request: impl Fn(u64) -> M) -> Self {
-        Self((0..count).map(|n| Encoded::of(&request(n))).collect())
+        Self((0..count).map(|n| EncodedRequest::of(&request(n))).collect())
     }
 
-    fn at(&self, n: u64) -> Encoded {
+    fn at(&self, n: u64) -> EncodedRequest {
         self.0[(n % self.0.len() as u64) as usize].clone()
     }
 }

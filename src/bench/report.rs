@@ -2,14 +2,14 @@
 
 use serde::Serialize;
 
-/// One figure.
+/// One row of the report.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// What was done, for example `update many jobs`.
     pub workload: String,
     /// `interlock`, or what stands beside it.
     pub variant: String,
-    /// Calls in flight.
+    /// Number of concurrent calls.
     pub in_flight: usize,
     /// Acknowledged per second, the median of the runs.
     pub per_second: f64,
@@ -23,7 +23,7 @@ pub struct Row {
     pub postgres_cpu_us: f64,
     /// Bytes of Postgres' log per operation.
     pub wal_bytes: f64,
-    /// Commits per operation.
+    /// Transactions committed per operation.
     pub commits: f64,
     /// Ours to the other of the same pair, the median of the pairs; 1 for the other.
     pub ratio: Option<f64>,
@@ -86,7 +86,7 @@ pub fn heading(settings: &[(String, String)], probe: Option<&str>) {
     }
 }
 
-/// Prints the rows.
+/// Prints the rows as a table or as JSON.
 pub fn print(rows: &[Row], json: bool) {
     if json {
         match serde_json::to_string_pretty(&Document { rows }) {

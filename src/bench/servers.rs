@@ -1,4 +1,4 @@
-//! The two servers that are compared, each a process of its own, so that their CPU can be told from the load's.
+//! The two servers that are compared, each a process of its own, so that their CPU is measured apart from the load's.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -16,7 +16,7 @@ const RATE_LIMITS: [&str; 4] =
 
 /// A server in a process of its own.
 pub struct Server {
-    /// Where it listens.
+    /// Address that it listens on.
     pub address: Address,
     /// Its process, if it is ours.
     child: Option<Child>,
@@ -63,7 +63,7 @@ impl Drop for Certificate {
 
 /// Ours and the comparison, over one database.
 pub struct Pair {
-    /// The real server.
+    /// The server that is measured.
     pub ours: Server,
     /// A transaction per request; it needs to know the database.
     pub baseline: Option<Server>,
@@ -71,7 +71,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Starts both. `postgres` is the process whose children's CPU counts as Postgres'.
+    /// Starts both. `postgres` is the postmaster: the CPU of its children counts as that of Postgres.
     pub async fn start(url: &str, postgres: Option<i32>, demands: Demands) -> anyhow::Result<Self> {
         let ours = Server::demanding(url, demands).await.context("the server does not start")?;
         let baseline = Server::start(&["bench", "baseline"], url).await.context("the comparison does not start")?;

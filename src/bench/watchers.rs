@@ -1,4 +1,4 @@
-//! Watchers for a bench: they check the chain of revisions of every message, count, and note how late it came.
+//! Watchers for a bench: they check the chain of versions of every message, count, and note how late it came.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -17,40 +17,40 @@ use crate::proto::{self, watch_job_response::Update};
 const PER_CONNECTION: usize = 500;
 /// The latency of one message in so many is noted.
 const SAMPLED: u64 = 8;
-/// How finely latencies are told apart, and up to how many such steps.
+/// Resolution of the latency histogram, and its number of steps.
 const STEP_US: u64 = 20;
 const STEPS: usize = 100_000;
-/// How long it may take until all have begun, or have come to a revision.
+/// How long it may take until all have begun, or have come to a version.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is read of a [`proto::JobChange`]; the rest is skipped, so that the load generator takes less of the machine.
 #[derive(Clone, PartialEq, Message)]
 struct Link {
     #[prost(int64, tag = "2")]
-    revision: i64,
+    version: i64,
     #[prost(int64, tag = "3")]
-    previous_revision: i64,
+    previous_version: i64,
     #[prost(message, optional, tag = "8")]
     change_time: Option<prost_types::Timestamp>,
 }
 
 /// What all watchers count.
-pub struct Counts {
+pub struct WatchCounts {
     begun: AtomicU64,
     received: AtomicU64,
     skipped: AtomicU64,
     latencies: Vec<AtomicU64>,
 }
 
-/// Watchers at work.
+/// Running watchers.
 pub struct Watchers {
     tasks: JoinSet<anyhow::Result<()>>,
-    counts: Arc<Counts>,
+    counts: Arc<WatchCounts>,
     newest: Vec<Arc<AtomicI64>>,
 }
 
 impl Watchers {
-    /// Begins so many watches, of the jobs in turn, each after a revision (0: with a snapshot), and waits until all have begun.
+    /// Begins so many watches, of the jobs in turn, each after a version (0: with a snapshot), and waits until all have begun.
     pub async fn begin(address: &Address, count: usize, jobs: &[String], from: i64) -> anyhow::Result<Self> {
         let mut channels = Vec::new();
         for _ in 0..count.div_ceil(PER_CONNECTION) {
@@ -73,7 +73,7 @@ impl Watchers {
         self.counts.received.load(Ordering::Relaxed)
     }
 
-    /// Revisions so far that were told together with later ones.
+    /// Versions so far that were merged into later ones.
     pub fn skipped(&self) -> u64 {
         self.counts.skipped.load(Ordering::Relaxed)
     }
@@ -95,11 +95,11 @@ impl Watchers {
         self.counts.latencies.iter().for_each(|count| count.store(0, Ordering::Relaxed));
     }
 
-    /// Waits until all have come to a revision.
-    pub async fn until_all_at(&mut self, revision: i64) -> anyhow::Result<()> {
+    /// Waits until all have come to a version.
+    pub async fn until_all_at(&mut self, version: i64) -> anyhow::Result<()> {
         let newest = self.newest.clone();
-        let are_there = || newest.iter().all(|newest| newest.load(Ordering::Relaxed) >= revision);
-        self.until("all watchers have come to the newest revision", are_there).await
+        let are_there = || newest.iter().all(|newest| newest.load(Ordering::Relaxed) >= version);
+        self.until("all watchers have come to the newest version", are_there).await
     }
 
     /// Fails if a watch has ended, which none does by itself unless it found a fault.
@@ -110,7 +110,7 @@ impl Watchers {
         }
     }
 
-    /// Ends all.
+    /// Ends all watchers.
     pub async fn end(mut self) -> anyhow::Result<()> {
         self.check()?;
         self.tasks.shutdown().await;
@@ -128,14 +128,14 @@ impl Watchers {
     }
 }
 
-impl Default for Counts {
+impl Default for WatchCounts {
     fn default() -> Self {
         let latencies = (0..STEPS).map(|_| AtomicU64::new(0)).collect();
         Self { begun: AtomicU64::new(0), received: AtomicU64::new(0), skipped: AtomicU64::new(0), latencies }
     }
 }
 
-impl Counts {
+impl WatchCounts {
     fn note(&self, link: &Link) {
         if !self.received.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLED) {
             return;
@@ -152,35 +152,33 @@ async fn watch(
     channel: KeyedChannel,
     job_id: String,
     from: i64,
-    counts: Arc<Counts>,
+    counts: Arc<WatchCounts>,
     newest: Arc<AtomicI64>,
 ) -> anyhow::Result<()> {
-    let request = proto::WatchJobRequest { job_id, from_revision: from };
+    let request = proto::WatchJobRequest { job_id, from_version: from };
     let mut stream = JobServiceClient::new(channel).watch_job(request).await?.into_inner();
     counts.begun.fetch_add(1, Ordering::Relaxed);
-    let mut revision = from;
+    let mut version = from;
     while let Some(response) = stream.message().await? {
         match response.update {
             Some(Update::Change(change)) => {
                 let link = Link::decode(change)?;
                 // One who begins in the middle of the broadcast it is compared with takes what comes first.
                 anyhow::ensure!(
-                    link.previous_revision == revision || revision == 0,
-                    "a hole: {revision} was told, then {} after {}",
-                    link.revision,
-                    link.previous_revision
+                    link.previous_version == version || version == 0,
+                    "a gap: {version} was received, then {} after {}",
+                    link.version,
+                    link.previous_version
                 );
-                counts
-                    .skipped
-                    .fetch_add((link.revision - link.previous_revision - 1).unsigned_abs(), Ordering::Relaxed);
+                counts.skipped.fetch_add((link.version - link.previous_version - 1).unsigned_abs(), Ordering::Relaxed);
                 counts.note(&link);
-                revision = link.revision;
+                version = link.version;
             }
-            Some(Update::Snapshot(job)) => revision = Snapshot::decode(job)?.revision,
-            Some(Update::Gap(_)) => anyhow::bail!("a gap after {revision}"),
+            Some(Update::Snapshot(job)) => version = Snapshot::decode(job)?.version,
+            Some(Update::Gap(_)) => anyhow::bail!("a gap after {version}"),
             Some(Update::Keepalive(_)) | None => {}
         }
-        newest.store(revision, Ordering::Relaxed);
+        newest.store(version, Ordering::Relaxed);
     }
     Ok(())
 }
@@ -189,5 +187,5 @@ async fn watch(
 #[derive(Clone, PartialEq, Message)]
 struct Snapshot {
     #[prost(int64, tag = "4")]
-    revision: i64,
+    version: i64,
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::Context;
 
 use super::address::KeyedChannel;
-use super::compare::{Scene, Side};
+use super::compare::{ComparedSide, Scene};
 use super::load::channels;
 use super::report::Row;
 use super::servers::Server;
@@ -72,10 +72,10 @@ pub async fn servers(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let second = Server::start(&["serve"], database_url).await?;
     let mut rows = Vec::new();
     for in_flight in scene.settings.in_flight(&[64, 512]) {
-        let alone = Side::of(&scene.pair.ours, in_flight).await?;
+        let alone = ComparedSide::of(&scene.pair.ours, in_flight).await?;
         let other = channels(&second.address, in_flight).await?;
         let both = alone.channels.iter().zip(&other).flat_map(|(a, b)| [a.clone(), b.clone()]).collect();
-        let sides = (Side { server: &scene.pair.ours, channels: both }, Some(alone));
+        let sides = (ComparedSide { server: &scene.pair.ours, channels: both }, Some(alone));
         let mut both = update_at(scene, &sides, "two servers", &prefix, MANY, in_flight).await?;
         both[1].variant = "one server".to_owned();
         rows.extend(both);
@@ -103,9 +103,8 @@ pub fn update_call(
     move |channel: KeyedChannel, n: u64| {
         // The jobs are spread, so that neighbours in time are not neighbours in the table.
         let (job, stage) = ((n * 7_919) % jobs, (n / jobs) % STAGES);
-        let stage_ref = proto::StageRef { job_id: format!("{prefix}-{job}"), stage_name: format!("s{stage}") };
         let update = proto::UpdateStageProgressRequest {
-            target: Some(proto::update_stage_progress_request::Target::StageRef(stage_ref)),
+            target: Some(proto::StageTarget::named(format!("{prefix}-{job}"), format!("s{stage}"))),
             progress: Some((n as f64 / 1e9).min(1.0)),
             // Always news, also where the progress is not.
             message: Some(format!("{n} by {in_flight}")),
@@ -133,7 +132,7 @@ pub fn applied(
 
 async fn update_at(
     scene: &Scene<'_>,
-    sides: &(Side<'_>, Option<Side<'_>>),
+    sides: &(ComparedSide<'_>, Option<ComparedSide<'_>>),
     name: &str,
     prefix: &str,
     jobs: u64,
@@ -143,13 +142,13 @@ async fn update_at(
     let (pairs, applied) = scene.compare(sides, in_flight, applied(update_call(prefix, jobs, in_flight))).await?;
     let after = scene.stored().await?;
     if let (Some(before), Some(after)) = (before, after) {
-        let stored = after.revisions - before.revisions;
+        let stored = after.versions - before.versions;
         anyhow::ensure!(stored == applied, "{applied} updates were acknowledged, {stored} are stored");
     }
     Ok(scene.summary(name, in_flight, &pairs))
 }
 
-/// Jobs whose stages are all being run by name. Returns how their ids begin; `name` tells apart those of one run.
+/// Submits jobs and runs all their stages by name. Returns how their ids begin; `name` distinguishes those of one run.
 pub async fn prepare(scene: &Scene<'_>, name: &str, jobs: u64) -> anyhow::Result<String> {
     let channel = channels(&scene.pair.ours.address, 1).await?.remove(0);
     let prefix = format!("{}-{}-of-{jobs}", scene.name, name.replace(' ', "-"));

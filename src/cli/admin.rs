@@ -6,22 +6,22 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
 
-use super::client::{Client, Connection};
+use super::client::{ApiClient, Connection};
 use super::failure::Failed;
 use crate::app::{self, App};
-use crate::config::{Config, DatabaseUrl, Layer};
+use crate::config::{Config, DatabaseUrl};
 use crate::proto::admin_service_client::AdminServiceClient;
 use crate::proto::*;
 use crate::telemetry;
 
-/// For an answer where there is no server that bounds it.
+/// Deadline of calls on a database, where no server bounds them.
 const CALL: Duration = Duration::from_secs(45);
 
-/// Which server, or which database.
+/// The server or the database to administer.
 #[derive(Debug, Args)]
-pub struct Access {
-    /// Works on this Postgres, as a URL or as `key=value` pairs, and asks no server: for the first key, or when no key is left. Migrates it where
-    /// necessary. Better given by the environment than by a flag, which other users of the machine can see.
+pub struct AdminAccess {
+    /// Work on this Postgres, as a URL or as `key=value` pairs, without a server: for the first key, or when no key is left. The schema is migrated
+    /// if necessary. Prefer the environment variable: other users of the machine can see flags.
     #[arg(
         long,
         env = "INTERLOCK_DATABASE_URL",
@@ -35,11 +35,11 @@ pub struct Access {
     pub connection: Connection,
 }
 
-/// What answers the calls of an operator.
+/// The target of an operator's calls.
 pub enum Admin {
-    /// A server.
-    Server(Client),
-    /// The rpcs in this process, over a database.
+    /// Through a running server.
+    Server(ApiClient),
+    /// Through the rpc code in this process, on a database.
     Database(Box<Local>),
 }
 
@@ -49,8 +49,8 @@ pub struct Local {
     shutdown: CancellationToken,
 }
 
-impl Access {
-    /// Opens the way. The database wins where both are named.
+impl AdminAccess {
+    /// Connects to the server, or to the database if one is given.
     ///
     /// # Errors
     /// If the flags make no sense, or the database cannot be reached or migrated.
@@ -64,8 +64,14 @@ impl Access {
 
 impl Local {
     async fn start(url: &DatabaseUrl) -> anyhow::Result<Self> {
-        let config = Config { pool_min: 1, pool_max: 5, log: "error".to_owned(), ..Config::default() };
-        let config = Config::load_over(config, &Layer::default(), Some(url))?;
+        let config = Config {
+            database_url: Some(url.clone()),
+            pool_min: 1,
+            pool_max: 5,
+            log: "error".to_owned(),
+            ..Config::default()
+        };
+        let config = config.validated()?;
         telemetry::start(&config.log, config.log_format)?;
         let shutdown = CancellationToken::new();
         let app = app::start(&config, config.require_database_url()?.expose(), shutdown.clone()).await;
@@ -84,7 +90,7 @@ macro_rules! calls {
                 /// If the call is refused or cannot be made.
                 pub async fn $method(&self, message: $request) -> Result<$response, Failed> {
                     match self {
-                        Self::Server(client) => client.told(client.admin().$method(client.ask(message)).await),
+                        Self::Server(client) => client.message(client.admin().$method(client.ask(message)).await),
                         Self::Database(local) => {
                             let mut request = Request::new(message);
                             request.set_timeout(CALL);

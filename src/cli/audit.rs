@@ -1,41 +1,41 @@
-//! `interlock audit`: who changed what.
+//! `interlock audit`: lists the audit log.
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::admin::{Access, Admin};
+use super::admin::{Admin, AdminAccess};
 use super::text::{say, table, time, width};
 use super::{Output, json};
 use crate::proto::{AuditEvent, ListAuditEventsRequest, ListAuditEventsResponse};
 
-/// Entries on a page.
+/// Page size of the list.
 const PAGE: u32 = 1_000;
 
-/// Show what operators changed, on a server or on the database alone.
+/// Show the audit log, through a server or from the database.
 #[derive(Debug, Args)]
 pub struct Audit {
     #[command(flatten)]
-    access: Access,
+    access: AdminAccess,
     #[command(subcommand)]
     verb: Verb,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// List what operators changed, the newest first.
+    /// List entries of the audit log, the newest first.
     List(List),
 }
 
 #[derive(Debug, Args)]
 struct List {
-    /// Only what this principal did, such as `key:abcd1234` [default: all].
+    /// Only entries of this principal, such as `key:abcd1234` [default: all].
     #[arg(long, default_value = "", hide_default_value = true)]
     principal: String,
-    /// Only calls of this rpc, such as `AdminService/CreateKey` [default: all].
+    /// Only entries of this rpc, such as `AdminService/CreateKey` [default: all].
     #[arg(long, default_value = "", hide_default_value = true)]
     method: String,
-    /// How many at most.
+    /// Maximum number of entries.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
 }

@@ -1,4 +1,4 @@
-//! `interlock bench`: figures beside a transaction per request, on a private and durable Postgres.
+//! `interlock bench`: measures the server against one transaction per request, on a private and durable Postgres.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::Database;
 use super::client::{Credentials, endpoint};
 use super::failure::Failed;
-use crate::bench::{Address, Demands, Settings, Workload, run, serve_baseline, serve_broadcast};
-use crate::config::{Config, DatabaseUrl, Host, Layer};
-use crate::dev::{Durability, Options, Storage};
+use crate::bench::{Address, BenchSettings, Demands, Workload, run, serve_baseline, serve_broadcast};
+use crate::config::{Config, DatabaseUrl, Host, Overrides};
+use crate::dev::{Durability, PostgresOptions, Storage};
 use crate::telemetry;
 
-/// The verb's own settings.
+/// Flags of `interlock bench`.
 #[derive(Debug, Args)]
 pub(super) struct Bench {
     #[command(subcommand)]
@@ -25,68 +25,68 @@ enum Which {
     Submit(How),
     /// UpdateStageProgress on many jobs and on one.
     Update(How),
-    /// Lease and complete until nothing is left, by single calls, CompleteStages and Work streams, beside a plain table with SKIP LOCKED.
+    /// Lease and complete until nothing is left, by single calls, CompleteStages and Work streams, against a plain table with SKIP LOCKED.
     Drain(How),
     /// From 1 to 1,024 writers on one job.
     Contention(How),
-    /// UpdateStageProgress on many jobs through two servers at random, beside one server.
+    /// UpdateStageProgress on many jobs through two servers at random, against one server.
     Servers(How),
-    /// Changes told to 100 and 2,000 watchers, beside a plain broadcast; then all resume at once.
+    /// Changes sent to 100 and 2,000 watchers, against a plain broadcast; then all resume at once.
     Fanout(How),
-    /// UpdateRecord on many records and on one, and batches of a hundred, beside raw SQL too.
+    /// UpdateRecord on many records and on one, and batches of a hundred, also against raw SQL.
     Records(How),
-    /// AcquirePermit and ReleasePermit of locks, a limit and a rate, beside a row lock per call and advisory locks.
+    /// AcquirePermit and ReleasePermit of locks, a limit and a rate, against a row lock per call and advisory locks.
     Permits(How),
-    /// SubmitJob of 60 stages in an open loop at 1, 3 and 10 times the peak rate, with heartbeats beside it.
+    /// SubmitJob of 60 stages in an open loop at 1, 3 and 10 times the peak rate, with heartbeats meanwhile.
     Overload(How),
-    /// UpdateStageProgress on a server without TLS, on one with it, and on one that requires API keys too.
+    /// UpdateStageProgress on a server without TLS, with TLS, and with TLS and API keys.
     Door(How),
-    /// 100,000 live leases, each beaten every 10 s in calls of 100, then as fast as possible.
+    /// 100,000 live leases, each renewed every 10 s in calls of 100, then as fast as possible.
     Heartbeats(How),
-    /// 100 clients at their rate limit and at twice of it, with heartbeats, beside 10 clients that stay below it; and what the limit costs a call.
+    /// 100 clients at their rate limit and at twice of it, with heartbeats, together with 10 clients below it; and the cost of the limit per call.
     Limits(How),
-    /// The broadcast that watching is compared with; started by it.
+    /// The broadcast that watches are compared with; started by `fanout`.
     #[command(hide = true)]
     Broadcast(Box<Baseline>),
-    /// The server that the others are compared with; started by them.
+    /// The server that the other workloads are compared with; started by them.
     #[command(hide = true)]
     Baseline(Box<Baseline>),
 }
 
 #[derive(Debug, Args)]
 struct How {
-    /// Seconds that one run of one variant takes.
+    /// Duration of one run of one variant in seconds.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// Runs of each variant, in turn; the median pair is told.
+    /// Number of runs of each variant, alternating; the median pair is reported.
     #[arg(long, default_value_t = 5)]
     pairs: usize,
-    /// Stages to drain in each variant, all runs together, in whole 2,000 a run; half of them are leased where heartbeats are measured.
+    /// Stages to drain per variant, all runs together, rounded to 2,000 per run; for `heartbeats` half of them are leased.
     #[arg(long, default_value_t = 200_000)]
     stages: usize,
-    /// Stages of each job that is drained: 1, 10 or 100.
+    /// Stages per drained job: 1, 10 or 100.
     #[arg(long, default_value_t = 100)]
     stages_per_job: usize,
-    /// Calls in flight, instead of those that the workload goes through.
+    /// Number of concurrent calls, instead of the steps of the workload.
     #[arg(long, value_name = "COUNT")]
     in_flight: Option<usize>,
-    /// Let Postgres wait a millisecond more before each flush of its log, as on a slower disk.
+    /// Delay each flush of the log of Postgres by a millisecond, as on a slower disk.
     #[arg(long, conflicts_with = "target")]
     slow_fsync: bool,
-    /// Let the server that is started speak TLS, with a certificate that is made for it; what it is compared with does not.
+    /// Start the server with TLS and a temporary certificate; the server it is compared with has none.
     #[arg(long, conflicts_with = "target")]
     tls: bool,
-    /// Let the server that is started require an API key, which is created for it.
+    /// Start the server with required API keys, and create one.
     #[arg(long, conflicts_with = "target")]
     require_key: bool,
-    /// Measure a server that runs already, as host:port, http://host:port or https://host:port, instead of starting one. Its default
-    /// namespace gets jobs of the kind `bench-…`, which stay.
+    /// Measure a running server, as host:port, http://host:port or https://host:port, instead of starting one. Jobs of kind `bench-…` are left
+    /// behind in its default namespace.
     #[arg(long, value_name = "ADDRESS")]
     target: Option<String>,
-    /// The database of that server: with it the comparison runs too, and what was acknowledged is looked up.
+    /// Database of that server: with it the comparison runs too, and acknowledged writes are looked up.
     #[arg(long, value_name = "URL", requires = "target")]
     database: Option<DatabaseUrl>,
-    /// How the figures are printed.
+    /// Output format of the figures.
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
     #[command(flatten)]
@@ -104,7 +104,7 @@ struct Baseline {
     #[command(flatten)]
     database: Database,
     #[command(flatten)]
-    settings: Layer,
+    settings: Overrides,
 }
 
 impl Bench {
@@ -136,14 +136,14 @@ impl How {
         anyhow::ensure!(self.in_flight.is_none_or(|n| (1..=10_000).contains(&n)), "--in-flight is 1 to 10,000");
         anyhow::ensure!([1, 10, 100].contains(&self.stages_per_job), "--stages-per-job is 1, 10 or 100");
         let host = Host::from_environment();
-        let postgres = Options {
+        let postgres = PostgresOptions {
             storage: Storage::Ephemeral { cache: host.cache_dir(), parent: host.temporary_dir },
             postgres_bin: host.postgres_bin,
             search_path: host.search_path,
             durability: Durability::Full,
             settings: Vec::new(),
         };
-        let settings = Settings {
+        let settings = BenchSettings {
             workload,
             run: Duration::from_secs_f64(self.seconds),
             pairs: self.pairs,
@@ -161,7 +161,7 @@ impl How {
     }
 }
 
-/// The address of a server that runs already, with what is shown to it.
+/// Reads the address of a running server, with the credentials for it.
 fn address(target: &str, credentials: &Credentials) -> Result<Address, Failed> {
     let (_, endpoint, authorization) = endpoint("--target", target, credentials)?;
     let address = Address::new(endpoint);

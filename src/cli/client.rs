@@ -1,4 +1,4 @@
-//! The way from a verb to a server: which one, whose jobs, TLS and the API key, and calls with a bound.
+//! The connection from a command to a server: address, namespace, TLS, API key and deadlines.
 
 mod credentials;
 
@@ -18,23 +18,23 @@ pub use credentials::Credentials;
 
 /// The server of `interlock dev`.
 const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
-/// The metadata that chooses the namespace.
+/// Metadata key of the namespace.
 const NAMESPACE: &str = "interlock-namespace";
-/// The metadata that carries the API key.
+/// Metadata key of the API key.
 const AUTHORIZATION: &str = "authorization";
-/// For a connection to come about.
+/// Connect timeout.
 const CONNECT: Duration = Duration::from_secs(5);
-/// For an answer. Long enough for a server that waits for its database.
+/// Default deadline of a call: long enough for a server that waits for its database.
 const CALL: Duration = Duration::from_secs(45);
-/// A connection that is silent for so long, while calls are open, is asked whether it lives.
+/// HTTP/2 ping after this much silence while calls are open.
 const KEEPALIVE: Duration = Duration::from_secs(20);
-/// After which it counts as dead.
+/// Time without an answer to the ping after which the connection is dropped.
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
 
-/// Which server, and how its answers are shown.
+/// Flags of all commands that call a server.
 #[derive(Clone, Debug, Args)]
 pub struct Connection {
-    /// The server, as http://HOST:PORT or https://HOST:PORT; http where neither is said.
+    /// Server to call, as http://HOST:PORT or https://HOST:PORT; HOST:PORT means http.
     #[arg(
         long,
         env = "INTERLOCK_SERVER",
@@ -44,7 +44,7 @@ pub struct Connection {
         help_heading = "Server"
     )]
     server: String,
-    /// Whose jobs.
+    /// Namespace of the jobs.
     #[arg(
         long,
         env = "INTERLOCK_NAMESPACE",
@@ -54,19 +54,19 @@ pub struct Connection {
         help_heading = "Server"
     )]
     namespace: String,
-    /// For people or, as protobuf's JSON with one object a line, for programs.
+    /// Output format: a table for people, or protobuf JSON with one object per line for programs.
     #[arg(long, value_enum, default_value_t = Output::Table, global = true, help_heading = "Server")]
     pub output: Output,
     #[command(flatten)]
     credentials: Credentials,
 }
 
-/// A server, connected to when it is first called and again whenever the connection was lost.
+/// A client of one server. It connects with the first call, and again when the connection was lost.
 #[derive(Clone, Debug)]
-pub struct Client {
-    /// As errors call it.
+pub struct ApiClient {
+    /// URL of the server, for error messages.
     pub server: String,
-    /// As it was chosen.
+    /// Namespace of the calls.
     pub namespace: String,
     channel: Channel,
     metadata: MetadataValue<Ascii>,
@@ -75,27 +75,27 @@ pub struct Client {
 }
 
 impl Connection {
-    /// Whether no other server was named than the one that is meant if none is.
+    /// Whether `--server` is the default.
     pub fn is_default(&self) -> bool {
         self.server == DEFAULT_SERVER
     }
 
-    /// Whether a client certificate is shown to the server.
+    /// Whether a client certificate is presented.
     pub fn shows_certificate(&self) -> bool {
         self.credentials.shows_certificate()
     }
 
-    /// A client, which has not connected yet.
+    /// Returns a client that has not connected yet.
     ///
     /// # Errors
-    /// If the flags make no sense.
-    pub fn client(&self) -> Result<Client, Failed> {
+    /// If a flag is invalid.
+    pub fn client(&self) -> Result<ApiClient, Failed> {
         let (server, endpoint, authorization) = endpoint("--server", &self.server, &self.credentials)?;
         let endpoint =
             endpoint.connect_timeout(CONNECT).http2_keep_alive_interval(KEEPALIVE).keep_alive_timeout(KEEPALIVE_ANSWER);
         let metadata = MetadataValue::try_from(&self.namespace)
             .map_err(|_| Failed::usage(format!("--namespace: {:?} cannot be a namespace", self.namespace)))?;
-        Ok(Client {
+        Ok(ApiClient {
             server,
             namespace: self.namespace.clone(),
             channel: endpoint.connect_lazy(),
@@ -105,35 +105,35 @@ impl Connection {
     }
 }
 
-impl Client {
-    /// Its jobs.
+impl ApiClient {
+    /// ApiClient of the job service.
     pub fn jobs(&self) -> JobServiceClient<Channel> {
         JobServiceClient::new(self.channel.clone())
     }
 
-    /// The connection, for services that are not ours.
+    /// The channel, for services of other packages (health, reflection).
     pub fn channel(&self) -> Channel {
         self.channel.clone()
     }
 
-    /// The server itself.
+    /// ApiClient of the admin service.
     pub fn admin(&self) -> AdminServiceClient<Channel> {
         AdminServiceClient::new(self.channel.clone())
     }
 
-    /// A request that is answered in time or fails.
+    /// A request with the default deadline.
     pub fn ask<T>(&self, message: T) -> Request<T> {
         self.ask_within(CALL, message)
     }
 
-    /// The same with another bound.
+    /// A request with its own deadline.
     pub fn ask_within<T>(&self, bound: Duration, message: T) -> Request<T> {
         let mut request = self.open(message);
         request.set_timeout(bound);
         request
     }
 
-    /// A request whose answer has no end in time.
+    /// A request without deadline, for streams.
     pub fn open<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().insert(NAMESPACE, self.metadata.clone());
@@ -143,19 +143,19 @@ impl Client {
         request
     }
 
-    /// The message of an answer, or an error for a person.
+    /// The message of a response.
     ///
     /// # Errors
-    /// If it is one.
-    pub fn told<T>(&self, answer: Result<Response<T>, Status>) -> Result<T, Failed> {
+    /// The status of a failed call, as one line with exit code and advice.
+    pub fn message<T>(&self, answer: Result<Response<T>, Status>) -> Result<T, Failed> {
         answer.map(Response::into_inner).map_err(|status| Failed::call(&self.server, &status))
     }
 }
 
-/// A server as a flag names it: its URL, the endpoint with TLS if it is https, and the value of `authorization`.
+/// Reads the address in `flag`: its URL, the endpoint (TLS if https) and the value of `authorization`.
 ///
 /// # Errors
-/// If the flags make no sense.
+/// If a flag is invalid.
 pub fn endpoint(
     flag: &str,
     server: &str,
@@ -180,7 +180,7 @@ pub fn endpoint(
     Ok((server, endpoint, authorization))
 }
 
-/// Whether a URL leads to this machine alone.
+/// Whether a URL names this machine by a loopback name or address.
 fn is_loopback(url: &http::Uri) -> bool {
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())

@@ -7,30 +7,30 @@ use std::process::Command;
 use anyhow::{Context, bail};
 use clap::Args;
 
-/// Where the Python client and its demo are in a checkout.
+/// Directory of the Python client and its demo in a checkout.
 const CLIENT: &str = "clients/python";
-/// What makes a directory the one that is looked for.
+/// File by which that directory is recognised.
 const LANDMARK: &str = "demo/__main__.py";
-/// Where `make` keeps the interpreter that has all the demo needs.
+/// Interpreter that `make demo` sets up.
 const VENV_PYTHON: &str = ".venv/bin/python";
 
-/// Make a narrated film of seven scenes with three Python workers, on a server that runs.
+/// Make a narrated film of seven scenes with three Python workers, on a running server.
 #[derive(Debug, Args)]
 pub struct Demo {
-    /// The server, as HOST:PORT or a URL that begins with https://.
+    /// Server address, as HOST:PORT or a URL that begins with https://.
     #[arg(long, env = "INTERLOCK_SERVER", value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
     address: String,
-    /// Where the film goes [default: demo-output].
+    /// Output directory of the film [default: demo-output].
     #[arg(long, value_name = "DIRECTORY")]
     output: Option<PathBuf>,
-    /// The interpreter, with the packages of clients/python/requirements.txt [default: .venv/bin/python of the checkout,
+    /// Python interpreter with the packages of clients/python/requirements.txt [default: .venv/bin/python of the checkout,
     /// which `make demo` sets up].
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,
 }
 
 impl Demo {
-    /// Becomes the demo; comes back only if that fails.
+    /// Replaces this process by the demo. Returns only if that fails.
     pub(super) fn run(self) -> anyhow::Result<()> {
         let near = [std::env::current_dir(), std::env::current_exe()];
         let Some(checkout) = near.iter().flatten().find_map(|start| checkout_above(start)) else {
@@ -52,7 +52,7 @@ impl Demo {
     }
 }
 
-/// The checkout that a path is in.
+/// Root of the checkout that contains a path.
 fn checkout_above(path: &Path) -> Option<PathBuf> {
     let is_checkout = |directory: &&Path| directory.join(CLIENT).join(LANDMARK).is_file();
     path.ancestors().find(is_checkout).map(Path::to_owned)

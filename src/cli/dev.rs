@@ -3,41 +3,51 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Arg, Args};
 
 use super::{Listening, run_server};
-use crate::config::{Config, Host, Layer};
-use crate::dev::{DevCertificate, Durability, Options, Postgres, Storage, certificate};
-use crate::server::Tls;
+use crate::config::{Config, Host, Overrides};
+use crate::dev::{DevCertificate, Durability, Postgres, PostgresOptions, Storage, certificate};
+use crate::server::ServerTls;
 use crate::telemetry;
 
-/// Run a server with a Postgres of its own: everything that is needed to try it.
+/// Defaults that differ from `interlock serve`: only its developer calls this server.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("reflection", "true"),
+    ("log", "warn"),
+    ("rate_limit_read", "off"),
+    ("rate_limit_write", "off"),
+    ("rate_limit_watch", "off"),
+    ("rate_limit_essential", "off"),
+];
+
+/// Run a server with a Postgres of its own, to try it.
 #[derive(Debug, Args)]
+#[command(mut_args(with_own_default))]
 pub struct Dev {
-    /// Where the data is kept [default: /var/lib/interlock/data for root, else interlock in the user's data directory].
+    /// Data directory [default: /var/lib/interlock/data for root, else interlock in the user's data directory].
     #[arg(long, env = "INTERLOCK_DATA_DIR", value_name = "DIRECTORY", conflicts_with = "ephemeral")]
     data_dir: Option<PathBuf>,
-    /// Keep nothing: the data is removed at the end.
+    /// Remove the data at the end.
     #[arg(long)]
     ephemeral: bool,
-    /// The directory of the Postgres binaries (INTERLOCK_POSTGRES_BIN) [default: the newest that is installed].
+    /// Directory of the Postgres binaries (INTERLOCK_POSTGRES_BIN) [default: the newest installed version].
     #[arg(long, value_name = "DIRECTORY")]
     postgres_bin: Option<PathBuf>,
-    /// Serve over TLS, with a certificate for localhost by an authority that is made for this user once; the banner says how to trust it.
+    /// Serve over TLS, with a certificate for localhost by a private authority of this user; the banner says how to trust it.
     #[arg(long, conflicts_with = "tls_cert")]
     tls: bool,
     #[command(flatten)]
-    settings: Layer,
+    settings: Overrides,
 }
 
 impl Dev {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let defaults = Config { reflection: true, log: "warn".to_owned(), ..Config::default().without_rate_limits() };
-        let config = Config::load_over(defaults, &self.settings, None)?;
+        let config = Config::load(&self.settings, None)?;
         let traces = telemetry::start_with_traces(&config)?;
         let host = Host::from_environment();
         let own = if self.tls { Some(own_certificate(&host)?) } else { None };
-        let tls = own.as_ref().map(|own| Tls::from_pem(&own.certificate, &own.key)).transpose()?;
+        let tls = own.as_ref().map(|own| ServerTls::from_pem(&own.certificate, &own.key)).transpose()?;
         let postgres = Postgres::start(self.options(host)?).await?;
         let database_url = postgres.database_url();
         let encryption = match &own {
@@ -57,14 +67,14 @@ impl Dev {
         served
     }
 
-    fn options(&self, host: Host) -> anyhow::Result<Options> {
+    fn options(&self, host: Host) -> anyhow::Result<PostgresOptions> {
         let storage = if self.ephemeral {
             Storage::Ephemeral { cache: host.cache_dir(), parent: host.temporary_dir }
         } else {
             let default = || host.data_dir().context("no home directory: set --data-dir");
             Storage::Persistent(self.data_dir.clone().map_or_else(default, Ok)?)
         };
-        Ok(Options {
+        Ok(PostgresOptions {
             postgres_bin: self.postgres_bin.clone().or(host.postgres_bin),
             search_path: host.search_path,
             storage,
@@ -74,6 +84,11 @@ impl Dev {
     }
 }
 
+fn with_own_default(arg: Arg) -> Arg {
+    let own = DEFAULTS.iter().find(|(name, _)| arg.get_id() == name);
+    own.map_or(arg.clone(), |(_, default)| arg.default_value(default))
+}
+
 fn own_certificate(host: &Host) -> anyhow::Result<DevCertificate> {
     let directory = host
         .authority_dir()
@@ -81,17 +96,17 @@ fn own_certificate(host: &Host) -> anyhow::Result<DevCertificate> {
     Ok(certificate(&directory)?)
 }
 
-/// How the server speaks.
+/// Encryption of the port.
 #[derive(Clone, Copy)]
 enum Encryption<'a> {
     Plaintext,
-    /// With the certificate that the settings name.
+    /// TLS with the certificate of the settings.
     Certificate,
-    /// With a certificate by the authority in this file.
+    /// TLS with a certificate by the authority in this file.
     OwnAuthority(&'a Path),
 }
 
-/// What a person sees first. The first line is for programs: tests and scripts look for it.
+/// The text at the start. The first line is for programs: tests and scripts look for it.
 fn banner(
     Listening { calls: address, metrics }: Listening,
     config: &Config,
@@ -150,7 +165,26 @@ Ctrl-C drains and stops; a second one stops at once.
 mod tests {
     use std::net::SocketAddr;
 
+    use clap::FromArgMatches;
+
     use super::*;
+    use crate::config::CallRate;
+
+    #[test]
+    fn dev_serves_reflection_without_rate_limits_unless_told_otherwise() {
+        let parse = |arguments: &[&str]| {
+            let command = Dev::augment_args(clap::Command::new("dev")).no_binary_name(true);
+            let matches = command.try_get_matches_from(arguments).expect("valid flags");
+            let dev = Dev::from_arg_matches(&matches).expect("valid flags");
+            Config::load(&dev.settings, None).expect("valid settings")
+        };
+        let config = parse(&[]);
+        assert!(config.reflection);
+        assert_eq!((config.log.as_str(), config.rate_limit_write), ("warn", CallRate::OFF));
+        let config = parse(&["--reflection=false", "--log", "debug", "--rate-limit-write", "5/s"]);
+        assert!(!config.reflection);
+        assert_eq!((config.log.as_str(), config.rate_limit_write), ("debug", CallRate::per_second(5)));
+    }
 
     #[test]
     fn the_banner_begins_with_the_line_for_programs() {

@@ -1,4 +1,4 @@
-//! `interlock doctor`: looks at a database and at a server, and says what is wrong and what to do about it. It changes nothing.
+//! `interlock doctor`: checks a database and a server, and says what is wrong and what to do about it. It changes nothing.
 
 mod access;
 mod certificate;
@@ -14,26 +14,27 @@ use clap::Args;
 
 use super::client::Connection;
 use super::{Database, Output, text};
+use crate::config::Config;
 use crate::store::connection::Target;
 use finding::{Finding, Level};
 
-/// Look for what is wrong with a database and a server, and say what to do. Changes nothing.
+/// Check a database and a server, and say what to do about each finding. Changes nothing.
 ///
-/// Looks at the database of --database-url, if one is given, and at the server of --server. Without --server it looks at
-/// http://127.0.0.1:50051; if a database is given and no server is there, that is no finding.
+/// Checks the database of --database-url, if one is given, and the server of --server. Without --server it is http://127.0.0.1:50051; if a
+/// database is given and no server answers there, that is no finding.
 #[derive(Debug, Args)]
 pub struct Doctor {
     #[command(flatten)]
     database: Database,
     #[command(flatten)]
     connection: Connection,
-    /// The pool of each server (`--pool-max`), for the number of connections that Postgres must have room for.
-    #[arg(long, env = "INTERLOCK_POOL_MAX", value_name = "COUNT", default_value_t = 20)]
+    /// Pool size of each server (`--pool-max`), to compute how many connections Postgres must allow.
+    #[arg(long, env = "INTERLOCK_POOL_MAX", value_name = "COUNT", default_value_t = Config::default().pool_max)]
     pool_max: u32,
 }
 
 impl Doctor {
-    /// Exits with 1 if a finding is FAIL.
+    /// Runs all checks. The exit code is 1 if a finding is FAIL.
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let mut findings = Vec::new();
         if let Some(url) = &self.database.database_url {

@@ -1,4 +1,4 @@
-//! How a verb ends: the exit codes, and errors as one line for a person.
+//! How a command ends: exit codes, and errors as one line.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -8,29 +8,29 @@ use tonic_types::StatusExt;
 
 use super::text::plain;
 
-/// Exit codes of the verbs that ask a server. They are part of what scripts rely on.
+/// Exit codes of the commands that call a server. Scripts rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// A job that was watched did not succeed.
     NotSucceeded = 1,
-    /// A flag or a document makes no sense; clap ends with the same.
+    /// A flag or a document is invalid; clap exits with the same code.
     Usage = 2,
-    /// The server said no.
+    /// The server refused the call.
     Refused = 3,
     /// The server cannot be reached, or cannot serve now.
     Unreachable = 4,
 }
 
-/// Why a verb did not do what it was asked.
+/// Why a command failed.
 #[derive(Debug)]
 pub struct Failed {
-    /// How the program ends.
+    /// Exit code of the program.
     pub exit: Exit,
     line: String,
 }
 
 impl Failed {
-    /// A flag or a document that makes no sense.
+    /// An invalid flag or document.
     pub fn usage(line: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, line: line.into() }
     }
@@ -40,16 +40,16 @@ impl Failed {
         Self { exit: Exit::Unreachable, line: line.into() }
     }
 
-    /// What a call of a server came to.
+    /// A call that failed.
     pub fn call(server: &str, status: &Status) -> Self {
-        let failed = Self { exit: exit_of(status), line: told(server, status) };
+        let failed = Self { exit: exit_of(status), line: error_line(server, status) };
         match advice(server, status) {
             Some(advice) => failed.advise(advice),
             None => failed,
         }
     }
 
-    /// The same with advice.
+    /// The same error with advice, after a semicolon.
     pub fn advise(mut self, advice: &str) -> Self {
         self.line = format!("{}; {advice}", self.line);
         self
@@ -70,7 +70,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The reason that one of our servers gave; none if the call did not come that far.
+/// The `ErrorInfo` reason of an Interlock server. None: the call did not reach one.
 pub fn reason(status: &Status) -> Option<String> {
     status.get_error_details().error_info().map(|info| info.reason.clone())
 }
@@ -86,8 +86,8 @@ fn exit_of(status: &Status) -> Exit {
     }
 }
 
-/// Status, reason and what is wrong, in one line. Where a field is wrong, the message begins with its path.
-pub fn told(server: &str, status: &Status) -> String {
+/// Status code, reason and message in one line. The message of an invalid field begins with its path.
+pub fn error_line(server: &str, status: &Status) -> String {
     let code = code_name(status.code());
     match reason(status) {
         Some(reason) => plain(&format!("{code} / {reason}: {}", status.message())),
@@ -95,7 +95,7 @@ pub fn told(server: &str, status: &Status) -> String {
     }
 }
 
-/// What lies at the bottom of an error of the connection: "connection refused" and not "transport error".
+/// The deepest cause of a connection error: "connection refused", not "transport error".
 fn root_cause(status: &Status) -> String {
     let Some(cause) = causes(status).last() else {
         // A status shows itself with its code, which stands in the line already.
@@ -109,7 +109,7 @@ fn causes(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'st
     std::iter::successors(std::error::Error::source(status), |error| error.source())
 }
 
-/// The first cause of a kind. Errors of the system and of HTTP/2 keep another one for themselves.
+/// The first cause of type `T`. I/O and HTTP/2 errors hold another error inside, which is searched too.
 fn cause<T: std::error::Error + 'static>(status: &Status) -> Option<&T> {
     causes(status).find_map(|error| {
         let kept = || {
@@ -120,7 +120,7 @@ fn cause<T: std::error::Error + 'static>(status: &Status) -> Option<&T> {
     })
 }
 
-/// What to do about an error of credentials or TLS. None: it is another one.
+/// What to do about an error of credentials or TLS. None: the error is of another kind.
 fn advice(server: &str, status: &Status) -> Option<&'static str> {
     use rustls::{AlertDescription, CertificateError, Error};
     if status.code() == Code::Unauthenticated {
@@ -162,7 +162,7 @@ fn advice(server: &str, status: &Status) -> Option<&'static str> {
     })
 }
 
-/// As the protos write it, such as `NOT_FOUND`.
+/// The code as in the protos, such as `NOT_FOUND`.
 fn code_name(code: Code) -> String {
     let mut name = String::new();
     for letter in format!("{code:?}").chars() {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn exit_codes_tell_no_from_not_there() {
+    fn exit_codes_distinguish_refused_from_unreachable() {
         let exit = |status: &Status| Failed::call("", status).exit;
         assert_eq!(exit(&refused(Code::NotFound, "JOB_NOT_FOUND", "")), Exit::Refused);
         assert_eq!(exit(&refused(Code::Internal, "INTERNAL", "")), Exit::Refused);

@@ -1,4 +1,4 @@
-//! `interlock job`: what authors and operators do with jobs.
+//! `interlock job`: the commands about jobs.
 
 mod bars;
 mod details;
@@ -18,9 +18,9 @@ use clap::{Args, Subcommand};
 
 use super::client::Connection;
 
-/// Submit, look at and steer jobs of a server that runs.
+/// Submit, list, show, watch, cancel and retry jobs of a running server.
 #[derive(Debug, Args)]
-pub struct Job {
+pub struct JobCommand {
     #[command(flatten)]
     connection: Connection,
     #[command(subcommand)]
@@ -29,23 +29,23 @@ pub struct Job {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Submit a job.
+    /// Submit a new job.
     Submit(submit::Submit),
     /// List jobs, the newest first.
     List(read::List),
     /// Show a job, its stages and the details of their failures, such as tracebacks.
     Get(read::Named),
-    /// Follow a job to its end; the exit code tells how it ended.
-    Watch(watch::Watch),
-    /// Cancel a job.
-    Cancel(steer::Cancel),
-    /// Run a job that has ended once more.
-    Retry(steer::Retry),
-    /// Say why a job does not move, or what it does.
+    /// Follow a job to its end; the exit code is 1 if it did not succeed.
+    Watch(watch::WatchCommand),
+    /// Cancel a job; its workers get time to stop.
+    Cancel(steer::CancelCommand),
+    /// Run a job again that has ended.
+    Retry(steer::RetryCommand),
+    /// Explain what a job waits for, or what it does.
     Explain(read::Named),
 }
 
-impl Job {
+impl JobCommand {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let (client, output) = (self.connection.client()?, self.connection.output);
         match self.verb {

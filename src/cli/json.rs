@@ -1,4 +1,4 @@
-//! Messages as protobuf's JSON, by the descriptors that the server serves too.
+//! Messages as protobuf JSON, by the descriptors of the build.
 
 use std::sync::LazyLock;
 
@@ -18,15 +18,15 @@ fn descriptor<T: Name>() -> MessageDescriptor {
     POOL.get_message_by_name(&name).unwrap_or_else(|| panic!("{name} has a descriptor"))
 }
 
-/// A message as one line. Names are in camelCase, 64-bit numbers are strings, and what has its default is left out.
+/// A message as one line of JSON. Names are in camelCase, 64-bit numbers are strings, and default values are left out.
 ///
 /// # Errors
-/// If the message is none, which would be a bug of the server.
+/// If the bytes are not a valid message, which would be a bug of the server.
 pub fn text(message: &impl Name) -> anyhow::Result<String> {
     Ok(serde_json::to_string(&dynamic(message)?)?)
 }
 
-/// The same as a value, to be put into something larger.
+/// A message as a JSON value, to embed it.
 ///
 /// # Errors
 /// As [`text`].
@@ -34,15 +34,15 @@ pub fn value(message: &impl Name) -> anyhow::Result<serde_json::Value> {
     Ok(serde_json::to_value(dynamic(message)?)?)
 }
 
-/// By way of its bytes: fields that hold encoded messages then show what is in them.
+/// Decoded from its bytes, so that fields with encoded messages show their content.
 fn dynamic<T: Name>(message: &T) -> Result<DynamicMessage, prost::DecodeError> {
     DynamicMessage::decode(descriptor::<T>(), message.encode_to_vec().as_slice())
 }
 
-/// Reads a message out of JSON, with names in camelCase or snake_case.
+/// Reads a message from JSON, with names in camelCase or snake_case.
 ///
 /// # Errors
-/// What is wrong with it, beginning with the path to where it is, which starts at `root`.
+/// What is wrong, after the path to it, which starts at `root`.
 pub fn read<'a, T: Name + Default>(root: &str, json: impl Deserializer<'a>) -> Result<T, String> {
     let mut track = Track::new();
     let message =
@@ -67,12 +67,12 @@ mod tests {
 
     #[test]
     fn encoded_fields_show_what_is_in_them() {
-        let job = proto::Job { job_id: "film".to_owned(), revision: 7, progress: 0.5, ..Default::default() };
+        let job = proto::Job { job_id: "film".to_owned(), version: 7, progress: 0.5, ..Default::default() };
         let update = proto::watch_job_response::Update::Snapshot(job.encode_to_vec().into());
         let response = proto::WatchJobResponse { update: Some(update) };
-        let expected = json!({ "snapshot": { "jobId": "film", "revision": "7", "progress": 0.5 } });
+        let expected = json!({ "snapshot": { "jobId": "film", "version": "7", "progress": 0.5 } });
         assert_eq!(value(&response).expect("JSON"), expected);
-        assert_eq!(text(&response).expect("JSON"), r#"{"snapshot":{"jobId":"film","revision":"7","progress":0.5}}"#);
+        assert_eq!(text(&response).expect("JSON"), r#"{"snapshot":{"jobId":"film","version":"7","progress":0.5}}"#);
     }
 
     #[test]

@@ -1,95 +1,94 @@
-//! `interlock key`: who may call a server.
+//! `interlock key`: creates, lists, revokes and rotates API keys.
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::admin::{Access, Admin};
-use super::text::{plain, say, table, time, width};
+use super::admin::{Admin, AdminAccess};
+use super::text::{duration, plain, say, table, time, width};
 use super::{Output, json};
-use crate::config::Span;
 use crate::proto::{self, ApiKey, ApiKeyState};
 
-/// Keys on a page.
+/// Page size of the list.
 const PAGE: i32 = 1_000;
 
-/// Create, list, revoke and rotate API keys, on a server or on the database alone.
+/// Create, list, revoke and rotate API keys, through a server or in the database.
 #[derive(Debug, Args)]
-pub struct Key {
+pub struct KeyCommand {
     #[command(flatten)]
-    access: Access,
+    access: AdminAccess,
     #[command(subcommand)]
     verb: Verb,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Create a key and print its token, once.
+    /// Create a key and print its token, which is not shown again.
     Create(Create),
     /// List keys, the newest first.
     List,
     /// Revoke a key; all servers refuse it within 5 seconds.
     Revoke(Named),
-    /// Give a key another token and print it, once.
+    /// Replace the token of a key and print it; the token is not shown again.
     Rotate(Rotate),
 }
 
-/// What a key permits; every role includes `read`, `admin` includes all.
+/// Roles of a key; every role includes `read`, `admin` includes all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum RoleName {
-    /// Read and watch.
+    /// Read and watch everything.
     Read = 1,
     /// Submit jobs and control them, write records, hold permits.
     Submit = 2,
     /// Lease stages and end attempts, write records, hold permits.
     Work = 3,
-    /// Set policies of resources, reset breakers, revoke permits, delete what others made.
+    /// Set policies of resources, reset breakers, revoke permits, delete data of others.
     Operate = 4,
-    /// Everything, namespaces and API keys included.
+    /// Everything, including namespaces and API keys.
     Admin = 5,
 }
 
 #[derive(Debug, Args)]
 struct Create {
-    /// What the key is for.
+    /// Description of the key.
     #[arg(long)]
     label: String,
-    /// What it permits; several by repeating the flag or with commas.
+    /// Role of the key; repeat the flag or separate by commas for several.
     #[arg(long = "role", value_name = "ROLE", value_enum, value_delimiter = ',', required = true)]
     roles: Vec<RoleName>,
-    /// Where it is valid: names of namespaces, or beginnings of names followed by `*`; `*` for all. Several with commas.
+    /// Namespaces in which the key is valid, separated by commas: a name, a prefix followed by `*`, or `*` for all.
     #[arg(long, value_name = "NAME", value_delimiter = ',', required = true)]
     namespaces: Vec<String>,
-    /// How long it is valid, such as `90d` [default: until it is revoked].
-    #[arg(long, value_name = "TIME")]
-    ttl: Option<Span>,
-    /// The name in client certificates that it is for, instead of a token.
+    /// Lifetime of the key, such as `90d` [default: until it is revoked].
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    ttl: Option<prost_types::Duration>,
+    /// Name in client certificates that stands for the key, instead of a token.
     #[arg(long, value_name = "NAME")]
     certificate_name: Option<String>,
     #[command(flatten)]
     rates: Rates,
 }
 
-/// How often a key may be used.
+/// Rate limits of a key.
 #[derive(Debug, Args)]
 struct Rates {
-    /// Reads a second, such as `500` or `500/s` [default: as the server says].
+    /// Reads per second, such as `500` or `500/s` [default: the limit of the server].
     #[arg(long, value_name = "CALLS", value_parser = rate)]
     rate_limit_read: Option<i32>,
-    /// Writes a second, each item of a batch counted [default: as the server says].
+    /// Writes per second; a batch counts its items [default: the limit of the server].
     #[arg(long, value_name = "CALLS", value_parser = rate)]
     rate_limit_write: Option<i32>,
-    /// Watches opened a second [default: as the server says].
+    /// Watches opened per second [default: the limit of the server].
     #[arg(long, value_name = "CALLS", value_parser = rate)]
     rate_limit_watch: Option<i32>,
-    /// Heartbeats, ends of attempts, renewals and releases a second [default: as the server says].
+    /// Heartbeats, ends of attempts, renewals and releases per second [default: the limit of the server].
     #[arg(long, value_name = "CALLS", value_parser = rate)]
     rate_limit_essential: Option<i32>,
 }
 
 #[derive(Debug, Args)]
 struct Named {
-    /// The key's id: the 8 characters after `il_`.
+    /// Id of the key: the 8 characters after `il_`.
     #[arg(value_name = "ID")]
     key_id: String,
 }
@@ -98,12 +97,12 @@ struct Named {
 struct Rotate {
     #[command(flatten)]
     key: Named,
-    /// How long the token before stays valid, 0s to 7d [default: 1h].
-    #[arg(long, value_name = "TIME")]
-    grace: Option<Span>,
+    /// Time that the previous token stays valid, 0s to 7d [default: 1h].
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    grace: Option<prost_types::Duration>,
 }
 
-impl Key {
+impl KeyCommand {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let admin = self.access.open().await?;
         let output = self.access.connection.output;
@@ -130,7 +129,7 @@ impl Create {
             label: self.label,
             roles: self.roles.iter().map(|role| *role as i32).collect(),
             namespaces: self.namespaces,
-            ttl: self.ttl.map(duration),
+            ttl: self.ttl,
             rate_limits: (rates != proto::KeyRateLimits::default()).then_some(rates),
             certificate_name: self.certificate_name,
             ..Default::default()
@@ -163,8 +162,8 @@ impl Named {
 
 impl Rotate {
     async fn run(self, admin: &Admin, output: Output) -> anyhow::Result<()> {
-        let (key_id, grace) = (self.key.key_id, self.grace.map(duration));
-        let answer = admin.rotate_key(proto::RotateKeyRequest { key_id, grace, ..Default::default() }).await?;
+        let (key_id, grace_period) = (self.key.key_id, self.grace);
+        let answer = admin.rotate_key(proto::RotateKeyRequest { key_id, grace_period, ..Default::default() }).await?;
         if output == Output::Json {
             return Ok(say(json::text(&answer)?)?);
         }
@@ -193,7 +192,7 @@ async fn list(admin: &Admin, output: Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a key is, and its token as the last line.
+/// Prints a key, with its token as the last line.
 fn show(key: Option<&ApiKey>, token: &str) -> anyhow::Result<()> {
     let Some(key) = key else { return Ok(()) };
     let or = |text: String, other: &str| if text.is_empty() { other.to_owned() } else { text };
@@ -240,7 +239,7 @@ fn roles(key: &ApiKey) -> String {
     names.collect::<Vec<_>>().join(" ")
 }
 
-/// A key's state without its prefix.
+/// The state of a key without the prefix of the enum.
 fn state(state: ApiKeyState) -> &'static str {
     let name = state.as_str_name();
     name.strip_prefix("API_KEY_STATE_").unwrap_or(name)
@@ -249,14 +248,7 @@ fn state(state: ApiKeyState) -> &'static str {
 /// Reads `500` or `500/s`.
 fn rate(text: &str) -> Result<i32, String> {
     let number = text.strip_suffix("/s").unwrap_or(text);
-    number.parse().map_err(|_| format!("{text:?} is no number of calls a second, such as `500` or `500/s`"))
-}
-
-fn duration(span: Span) -> prost_types::Duration {
-    prost_types::Duration {
-        seconds: i64::try_from(span.get().as_secs()).unwrap_or(i64::MAX),
-        nanos: i32::try_from(span.get().subsec_nanos()).unwrap_or_default(),
-    }
+    number.parse().map_err(|_| format!("{text:?} is not a number of calls per second, such as `500` or `500/s`"))
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! `interlock migrate`
+//! `interlock migrate`: brings the schema up to date and exits.
 
 use clap::Args;
 
 use super::Database;
-use crate::config::{Config, Layer};
+use crate::config::{Config, Overrides};
 use crate::{app, telemetry};
 
 /// Bring the schema of a database up to date, and end.
@@ -12,7 +12,7 @@ pub struct Migrate {
     #[command(flatten)]
     database: Database,
     #[command(flatten)]
-    settings: Layer,
+    settings: Overrides,
 }
 
 impl Migrate {

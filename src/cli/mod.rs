@@ -1,4 +1,4 @@
-//! The command line: one verb per file.
+//! The command line: one command per file.
 
 mod admin;
 mod audit;
@@ -41,51 +41,51 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Run a server with a Postgres of its own: everything that is needed to try it.
+    /// Run a server with a Postgres of its own, to try it.
     Dev(Box<dev::Dev>),
     /// Run a server over an existing Postgres.
     Serve(Box<serve::Serve>),
-    /// Measure the server beside a transaction per request.
+    /// Measure the server against one transaction per request.
     Bench(bench::Bench),
-    /// Bring the schema of a database up to date, and end.
+    /// Migrate the schema of a database, and exit.
     Migrate(Box<migrate::Migrate>),
-    /// Make a narrated film of seven scenes with three Python workers, on a server that runs.
+    /// Make a narrated film of seven scenes with three Python workers, on a running server.
     Demo(demo::Demo),
-    /// Submit, look at and steer jobs of a server that runs.
-    Job(Box<job::Job>),
-    /// Look for what is wrong with a database and a server, and say what to do.
+    /// Submit, list, show, watch, cancel and retry jobs of a running server.
+    Job(Box<job::JobCommand>),
+    /// Check a database and a server, and say what to do about each finding.
     Doctor(Box<doctor::Doctor>),
-    /// Show what runs now, by queue, worker and job.
+    /// Show running stages by queue, worker and job.
     Top(Box<top::Top>),
-    /// Create, list, revoke and rotate API keys, on a server or on the database alone.
-    Key(Box<key::Key>),
-    /// Show what operators changed, on a server or on the database alone.
+    /// Create, list, revoke and rotate API keys, through a server or in the database.
+    Key(Box<key::KeyCommand>),
+    /// Show the audit log, through a server or from the database.
     Audit(Box<audit::Audit>),
 }
 
-/// How answers are shown.
+/// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// For people.
+    /// Aligned columns, for people.
     Table,
-    /// For programs, one object a line.
+    /// One JSON object per line, for programs.
     Json,
 }
 
-/// Which database.
+/// The database of the command.
 #[derive(Debug, Args)]
 struct Database {
-    /// The Postgres to use, as a URL or as `key=value` pairs; several hosts may be named, and the primary among them is
-    /// found. Better given by the environment than by a flag, which other users of the machine can see.
+    /// Postgres database, as a URL or as `key=value` pairs. Of several hosts the primary is used. Prefer the environment variable: other users of
+    /// the machine can see flags.
     #[arg(long, env = "INTERLOCK_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<DatabaseUrl>,
 }
 
 impl Cli {
-    /// Runs the verb to its end, and tells a person what it could not do.
+    /// Runs the command, and prints why it failed.
     pub fn run(self) -> ExitCode {
         self.verb().unwrap_or_else(|error| {
-            // Who reads has seen enough, as in `interlock job list | head`.
+            // The reader has closed the pipe, as in `interlock job list | head`.
             if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
                 return ExitCode::SUCCESS;
             }
@@ -114,22 +114,22 @@ impl Cli {
             }
             .map(|()| ExitCode::SUCCESS)
         });
-        // What still runs then is nothing that anybody waits for.
+        // No one waits for tasks that still run then.
         runtime.shutdown_timeout(std::time::Duration::from_secs(1));
         result
     }
 }
 
-/// Where a server listens.
+/// Addresses that a server listens on.
 #[derive(Clone, Copy, Debug)]
 struct Listening {
-    /// For calls.
+    /// Address for gRPC calls.
     calls: SocketAddr,
-    /// For operators; `None`: nowhere.
+    /// Address of the metrics port. None: off.
     metrics: Option<SocketAddr>,
 }
 
-/// Binds the port for operators. The usual one may be taken by another server of this machine: then there is none.
+/// Binds the metrics port. None: it is off, or the usual port is taken by another server of this machine.
 async fn bind_metrics(listen: MetricsListen) -> anyhow::Result<Option<TcpListener>> {
     let Some(address) = listen.address() else { return Ok(None) };
     match TcpListener::bind(address).await {
@@ -142,18 +142,17 @@ async fn bind_metrics(listen: MetricsListen) -> anyhow::Result<Option<TcpListene
     }
 }
 
-/// Serves until a signal, then drains. Without `tls` that is handed in, it is what the settings say. `announce` gets the addresses once calls
-/// are accepted.
+/// Serves until a signal, then drains. `tls` None: TLS as in the settings. `announce` is called with the addresses once connections are accepted.
 async fn run_server(
     config: &Config,
     database_url: &str,
-    tls: Option<Arc<server::Tls>>,
+    tls: Option<Arc<server::ServerTls>>,
     traces: Option<Traces>,
     announce: impl FnOnce(Listening),
 ) -> anyhow::Result<()> {
     let tls = match tls {
         Some(tls) => Some(tls),
-        None => server::Tls::from_config(config)?,
+        None => server::ServerTls::from_config(config)?,
     };
     config.check_exposure(tls.is_some())?;
     if !config.is_loopback() && tls.is_none() {
@@ -179,7 +178,7 @@ async fn run_server(
         max_in_flight = config.max_in_flight,
         max_connections = config.max_connections,
         queue_operations = config.queue_operations,
-        cache_bytes = config.cache_bytes.get(),
+        cache_bytes = config.cache_bytes.as_u64(),
         "listening"
     );
     // To the end of the drain, so that it can be watched.

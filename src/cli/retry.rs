@@ -1,4 +1,4 @@
-//! How often and for how long a verb that watches tries again.
+//! Retries of commands that watch: how often, and for how long.
 
 use std::time::{Duration, Instant};
 
@@ -6,24 +6,22 @@ use clap::Args;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::config::Span;
-
-/// The longest first wait.
+/// Maximum delay before the first retry.
 const FIRST: Duration = Duration::from_millis(100);
-/// The longest of all.
+/// Maximum delay.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// How long a watch that broke off is tried again.
+/// Flags for the retries of a watch.
 #[derive(Debug, Args)]
 pub struct Patience {
-    /// A watch that breaks off goes on by itself, and gives up when nothing has worked for so long.
-    #[arg(long, value_name = "TIME", default_value = "60s")]
-    retry_for: Span,
+    /// Time without success after which a watch that broke off is not retried any more.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    retry_for: Duration,
 }
 
-/// Waits that double, with jitter, until nothing has worked for too long.
+/// Exponential backoff with jitter, until nothing has worked for too long.
 #[derive(Debug)]
-pub struct Retry {
+pub struct RetrySchedule {
     bound: Duration,
     failing: Option<Failing>,
 }
@@ -34,24 +32,24 @@ struct Failing {
     ceiling: Duration,
 }
 
-impl Retry {
-    /// As patient as somebody is.
+impl RetrySchedule {
+    /// A schedule without failures so far.
     pub fn new(patience: &Patience) -> Self {
-        Self { bound: patience.retry_for.get(), failing: None }
+        Self { bound: patience.retry_for, failing: None }
     }
 
-    /// Something worked.
+    /// Notes a success: the next failure starts with the first delay.
     pub fn works(&mut self) {
         self.failing = None;
     }
 
-    /// How long to wait after a failure; `None` if it is time to give up, or if trying again does not mend it.
+    /// Delay before the next retry. None: the time is over, or a retry cannot mend the failure.
     pub fn after(&mut self, status: &Status) -> Option<Duration> {
         let asked = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
         self.wait(Instant::now(), rand::random(), asked).filter(|_| may_pass(status))
     }
 
-    /// `draw` is a random number from 0 to 1, `asked` what the server asked for.
+    /// `draw` is a random number from 0 to 1, `asked` the delay that the server asked for.
     fn wait(&mut self, now: Instant, draw: f64, asked: Option<Duration>) -> Option<Duration> {
         let failing = self.failing.get_or_insert(Failing { since: now, ceiling: FIRST });
         let left = self.bound.checked_sub(now.duration_since(failing.since)).filter(|left| !left.is_zero())?;
@@ -62,7 +60,7 @@ impl Retry {
     }
 }
 
-/// Whether trying again can help.
+/// Whether a retry can succeed.
 fn may_pass(status: &Status) -> bool {
     match status.code() {
         Code::Unavailable
@@ -89,8 +87,8 @@ fn may_pass(status: &Status) -> bool {
 mod tests {
     use super::*;
 
-    fn patient(seconds: u64) -> Retry {
-        Retry::new(&Patience { retry_for: Span::seconds(seconds) })
+    fn patient(seconds: u64) -> RetrySchedule {
+        RetrySchedule::new(&Patience { retry_for: Duration::from_secs(seconds) })
     }
 
     #[test]

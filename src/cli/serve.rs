@@ -1,9 +1,9 @@
-//! `interlock serve`
+//! `interlock serve`: a server over an existing Postgres.
 
 use clap::Args;
 
 use super::{Database, run_server};
-use crate::config::{Config, Layer};
+use crate::config::{Config, Overrides};
 use crate::telemetry;
 
 /// Run a server over an existing Postgres.
@@ -12,7 +12,7 @@ pub struct Serve {
     #[command(flatten)]
     database: Database,
     #[command(flatten)]
-    settings: Layer,
+    settings: Overrides,
 }
 
 impl Serve {

@@ -1,4 +1,4 @@
-//! Text for people: tables, percentages, and words that others have chosen.
+//! Text for people: tables, percentages, durations, and text from others without control characters.
 
 use std::io::{self, Write};
 
@@ -8,47 +8,56 @@ use prost_types::Timestamp;
 
 use crate::proto::{JobState, StageState};
 
-/// One line on the standard output. Who reads it may have gone, which is why this does not panic.
+/// Prints a line on the standard output. Unlike `println!` it does not panic if the reader has closed the pipe.
 ///
 /// # Errors
-/// If it cannot be written.
+/// If the output cannot be written.
 pub fn say(line: impl AsRef<str>) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{}", line.as_ref())
 }
 
-/// Without the control characters by which a message of a worker could steer a terminal.
+/// Reads a duration of the command line, such as `90d` or `1h 30m`.
+///
+/// # Errors
+/// If the text is no duration, or one that a message cannot hold.
+pub fn duration(text: &str) -> Result<prost_types::Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    duration.try_into().map_err(|_| "more than 315,576,000,000 seconds".to_owned())
+}
+
+/// Replaces control characters, by which a message of a worker could control the terminal.
 pub fn plain(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
-/// Whole percent, rounded down: 100 % is only what is done.
+/// Whole percent, rounded down: 100 % only when done.
 pub fn percent(progress: f64) -> String {
     format!("{:.0}%", (progress.clamp(0.0, 1.0) * 100.0).floor())
 }
 
-/// A job's state without its prefix.
+/// The state of a job without the prefix of the enum.
 pub fn job_state(state: JobState) -> &'static str {
     let name = state.as_str_name();
     name.strip_prefix("JOB_STATE_").unwrap_or(name)
 }
 
-/// A stage's state without its prefix.
+/// The state of a stage without the prefix of the enum.
 pub fn stage_state(state: StageState) -> &'static str {
     let name = state.as_str_name();
     name.strip_prefix("STAGE_STATE_").unwrap_or(name)
 }
 
-/// RFC 3339 in whole seconds; nothing for no time.
+/// RFC 3339 in whole seconds; empty for None.
 pub fn time(time: Option<Timestamp>) -> String {
     time.map(|time| Timestamp { nanos: 0, ..time }.to_string()).unwrap_or_default()
 }
 
-/// So many of a thing, as in `1 stage` and `2 stages`.
+/// A number with its noun, as `1 stage` and `2 stages`.
 pub fn count(count: usize, thing: &str) -> String {
     if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
-/// Seconds as people say them.
+/// A duration in its largest units.
 pub fn seconds(seconds: i64) -> String {
     match seconds.max(0) {
         seconds @ 0..=119 => format!("{seconds} s"),
@@ -57,13 +66,13 @@ pub fn seconds(seconds: i64) -> String {
     }
 }
 
-/// The width of the terminal; none if the output goes elsewhere, where nothing is cut off.
+/// Width of the terminal. None: the output is no terminal, and lines are not truncated.
 pub fn width() -> Option<usize> {
     let term = Term::stdout();
     term.is_term().then(|| usize::from(term.size().1))
 }
 
-/// The lines of a table with a head, without borders, each cut to a width if there is one.
+/// The lines of a table with a header and without borders, truncated to `width`. None: not truncated.
 pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>, width: Option<usize>) -> Vec<String> {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING).set_header(head.to_vec());

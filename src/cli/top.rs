@@ -16,25 +16,25 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tonic::{Code, Status};
 
-use self::feed::News;
-use self::figures::Figures;
+use self::feed::WatchEvent;
+use self::figures::StatisticsLine;
 use self::running::Running;
-use super::client::{Client, Connection};
+use super::client::{ApiClient, Connection};
 use super::failure::Failed;
 use super::retry::Patience;
 use super::text::say;
 use super::{Output, json};
 use crate::proto::{self, StageState};
 
-/// Between two drawings, and two looks at the server's figures.
+/// Interval of drawing and of reading the server's statistics.
 const EVERY: Duration = Duration::from_secs(1);
-/// Jobs whose stages are asked for at once, and in one tick.
+/// Maximum number of jobs whose stages are listed per tick, all at once.
 const LOOKS: usize = 8;
-/// For each of these questions, which are asked again anyway.
+/// Deadline of these calls, which are repeated with each tick anyway.
 const ANSWER: Duration = Duration::from_secs(2);
-/// For the first answers, without which there is nothing to show.
+/// Deadline of the first answers, without which there is nothing to show.
 const FIRST: Duration = Duration::from_secs(15);
-/// The most stages of a job that are asked for.
+/// Maximum number of stages listed of a job.
 const STAGES: i32 = 1_000;
 
 /// Show what runs now, by queue, worker and job, once a second until it is interrupted.
@@ -42,10 +42,10 @@ const STAGES: i32 = 1_000;
 pub struct Top {
     #[command(flatten)]
     connection: Connection,
-    /// Show it once and end. So it is, too, where the output is no terminal or JSON.
+    /// Print once and exit. The default where the output is JSON or no terminal.
     #[arg(long)]
     once: bool,
-    /// The stages of how many jobs are looked at, those that run longest first.
+    /// Number of jobs whose stages are shown, the longest running first.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=200))]
     jobs: u16,
     #[command(flatten)]
@@ -55,35 +55,35 @@ pub struct Top {
 impl Top {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let client = self.connection.client()?;
-        let news = feed::start(&client, &self.patience);
+        let events = feed::start(&client, &self.patience);
         let top = Looker { client, limit: usize::from(self.jobs), running: Running::default() };
         let is_table = self.connection.output == Output::Table;
         if is_table && !self.once && Term::stdout().is_term() {
-            top.live(news).await?;
+            top.live(events).await?;
         } else {
-            top.once(news, is_table).await?;
+            top.once(events, is_table).await?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Looks at a server.
+/// Reads the state of a server.
 struct Looker {
-    client: Client,
-    /// The stages of how many jobs are looked at.
+    client: ApiClient,
+    /// Number of jobs whose stages are shown.
     limit: usize,
     running: Running,
 }
 
 impl Looker {
-    async fn once(mut self, mut news: mpsc::Receiver<News>, is_table: bool) -> anyhow::Result<()> {
+    async fn once(mut self, mut events: mpsc::Receiver<WatchEvent>, is_table: bool) -> anyhow::Result<()> {
         let caught_up = async {
             while !self.running.is_caught_up {
-                match news.recv().await {
-                    Some(News::Told(update)) => self.running.update(*update),
-                    Some(News::Failed(failed)) => return Err(failed),
-                    Some(News::Began) => self.running = Running::default(),
-                    Some(News::Broken(_)) => {}
+                match events.recv().await {
+                    Some(WatchEvent::Response(update)) => self.running.update(*update),
+                    Some(WatchEvent::Failed(failed)) => return Err(failed),
+                    Some(WatchEvent::Started) => self.running = Running::default(),
+                    Some(WatchEvent::Interrupted(_)) => {}
                     None => return Ok(()),
                 }
             }
@@ -94,7 +94,7 @@ impl Looker {
         while self.look(FIRST).await? > 0 {}
         let statistics = self.statistics(FIRST).await?;
         if is_table {
-            let figures = Figures::of(&statistics, None);
+            let figures = StatisticsLine::of(&statistics, None);
             for line in screen::lines(&self.running, self.limit, &self.client, &figures, None, super::text::width()) {
                 say(line)?;
             }
@@ -112,7 +112,7 @@ impl Looker {
         Ok(say(shown.to_string())?)
     }
 
-    async fn live(mut self, mut news: mpsc::Receiver<News>) -> anyhow::Result<()> {
+    async fn live(mut self, mut events: mpsc::Receiver<WatchEvent>) -> anyhow::Result<()> {
         let term = Term::buffered_stdout();
         term.clear_screen()?;
         let mut tick = tokio::time::interval(EVERY);
@@ -121,21 +121,21 @@ impl Looker {
         let mut before = None;
         loop {
             tokio::select! {
-                told = news.recv() => match told {
-                    Some(News::Began) => self.running = Running::default(),
-                    Some(News::Told(update)) => {
+                event = events.recv() => match event {
+                    Some(WatchEvent::Started) => self.running = Running::default(),
+                    Some(WatchEvent::Response(update)) => {
                         trouble = None;
                         self.running.update(*update);
                     }
-                    Some(News::Broken(why)) => trouble = Some(why),
-                    Some(News::Failed(failed)) => return Err(failed.into()),
+                    Some(WatchEvent::Interrupted(why)) => trouble = Some(why),
+                    Some(WatchEvent::Failed(failed)) => return Err(failed.into()),
                     None => return Ok(()),
                 },
                 _ = tick.tick() => {
-                    // What fails here is asked again at the next tick; the watch tells of trouble.
+                    // A failure here is retried with the next tick; the watch reports that the server is away.
                     let _left = self.look(ANSWER).await;
                     let statistics = self.statistics(ANSWER).await.unwrap_or_default();
-                    let figures = Figures::of(&statistics, before.as_ref());
+                    let figures = StatisticsLine::of(&statistics, before.as_ref());
                     before = Some(statistics);
                     self.draw(&term, &figures, trouble.as_deref())?;
                 }
@@ -143,7 +143,7 @@ impl Looker {
         }
     }
 
-    fn draw(&self, term: &Term, figures: &Figures, trouble: Option<&str>) -> anyhow::Result<()> {
+    fn draw(&self, term: &Term, figures: &StatisticsLine, trouble: Option<&str>) -> anyhow::Result<()> {
         let (height, width) = term.size();
         let lines = screen::lines(&self.running, self.limit, &self.client, figures, trouble, Some(usize::from(width)));
         term.move_cursor_to(0, 0)?;
@@ -155,7 +155,7 @@ impl Looker {
         Ok(term.flush()?)
     }
 
-    /// Asks for the running stages of some jobs of which they are not known; says of how many they were asked.
+    /// Lists the running stages of jobs of which they are not known yet. Returns the number of these jobs.
     async fn look(&mut self, bound: Duration) -> Result<usize, Failed> {
         let unknown = self.running.unknown(self.limit, LOOKS);
         let client = &self.client;
@@ -172,7 +172,7 @@ impl Looker {
         for (job_id, answer) in unknown.iter().zip(answers) {
             let stages = match answer {
                 Ok(answer) => answer.into_inner().stages,
-                // It has gone meanwhile, as the watch will tell.
+                // The job was deleted meanwhile; the watch will say so.
                 Err(status) if status.code() == Code::NotFound => Vec::new(),
                 Err(status) => return Err(Failed::call(&self.client.server, &status)),
             };
@@ -181,12 +181,12 @@ impl Looker {
         Ok(unknown.len())
     }
 
-    /// The figures of the server; none for a key that may see its own namespaces alone.
+    /// The statistics of the server; empty for a key that may see its own namespaces only.
     async fn statistics(&self, bound: Duration) -> Result<proto::GetStatisticsResponse, Failed> {
         let request = self.client.ask_within(bound, proto::GetStatisticsRequest {});
         match self.client.admin().get_statistics(request).await {
             Err(status) if status.code() == Code::PermissionDenied => Ok(proto::GetStatisticsResponse::default()),
-            answer => self.client.told(answer),
+            answer => self.client.message(answer),
         }
     }
 }

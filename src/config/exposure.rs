@@ -1,16 +1,16 @@
-//! Whether others than this machine can reach the server, and what must be set then.
+//! Whether other machines can reach the server, and which settings that requires.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Config, Error};
+use super::{Config, ConfigError};
 
 /// Whether calls need a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Auth {
-    /// No call does; one that is shown is ignored.
+    /// Calls need no credential; one that is presented is ignored.
     Off,
-    /// All do, but health checks and reflection.
+    /// All calls need one, except health checks and reflection.
     Required,
 }
 
@@ -20,8 +20,7 @@ impl Config {
         self.listen.ip().to_canonical().is_loopback()
     }
 
-    /// Whether calls need a credential. Unless it is set, they do where others than this machine can connect, and where authorities of client
-    /// certificates are named.
+    /// Whether calls need a credential. If `auth` is unset, they do unless the address is loopback and no `tls_client_ca` is set.
     pub fn requires_credentials(&self) -> bool {
         let default = if self.is_loopback() && self.tls_client_ca.is_none() { Auth::Off } else { Auth::Required };
         self.auth.unwrap_or(default) == Auth::Required
@@ -30,8 +29,8 @@ impl Config {
     /// Refuses to listen beyond loopback without TLS and credentials, unless `insecure` says so.
     ///
     /// # Errors
-    /// When something is missing; the message says what to add.
-    pub fn check_exposure(&self, has_tls: bool) -> Result<(), Error> {
+    /// If TLS or credentials are missing; the message says what to add.
+    pub fn check_exposure(&self, has_tls: bool) -> Result<(), ConfigError> {
         let has_credentials = self.requires_credentials();
         if self.is_loopback() || self.insecure || has_tls && has_credentials {
             return Ok(());
@@ -43,7 +42,7 @@ impl Config {
         if !has_credentials {
             missing.push("remove --auth off, or everybody can do everything");
         }
-        Err(Error::Invalid(format!(
+        Err(ConfigError::Invalid(format!(
             "listen {} can be reached from other machines: {}; or add --insecure if something else protects it, such as a \
              private network or a proxy with TLS",
             self.listen,

@@ -1,4 +1,4 @@
-//! What the machine and the user's environment say: places, and where programs are.
+//! Directories and programs of this machine, from the environment of the user.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 pub struct Host {
     /// `INTERLOCK_POSTGRES_BIN`: the directory of the Postgres binaries.
     pub postgres_bin: Option<PathBuf>,
-    /// `PATH`.
+    /// The `PATH` variable, to find the Postgres binaries.
     pub search_path: Option<OsString>,
     /// The directory for temporary files.
     pub temporary_dir: PathBuf,
@@ -19,7 +19,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Looks once.
+    /// Reads the environment of this process.
     pub fn from_environment() -> Host {
         let path = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let directory = |name| {
@@ -39,7 +39,7 @@ impl Host {
         }
     }
 
-    /// Where `interlock dev` keeps its data unless told: a system place for root, because Postgres then runs as a user
+    /// Default data directory of `interlock dev`: a system directory for root, because Postgres then runs as a user
     /// who cannot enter root's home; else among the user's own data. `None` without a home.
     pub fn data_dir(&self) -> Option<PathBuf> {
         if self.is_root {
@@ -50,13 +50,13 @@ impl Host {
         Some(base.join("interlock"))
     }
 
-    /// Where the certificate authority of `interlock dev --tls` is kept: beside the data, since Postgres' user need not read it. `None` without a
-    /// home.
+    /// Directory of the certificate authority of `interlock dev --tls`: beside the data, since the user of Postgres need not read it. None: there
+    /// is no home directory.
     pub fn authority_dir(&self) -> Option<PathBuf> {
         self.data_dir().map(|data| data.with_file_name("interlock-tls"))
     }
 
-    /// Where what can be made again is kept.
+    /// Directory for data that can be made again.
     pub fn cache_dir(&self) -> PathBuf {
         if self.is_root {
             return PathBuf::from("/var/lib/interlock/cache");

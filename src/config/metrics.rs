@@ -1,4 +1,4 @@
-//! Where figures are shown.
+//! Address of the metrics port.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -6,19 +6,19 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The address of the port for operators; written as an address, or `off`.
+/// Address of the metrics port, `off` or `usual`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricsListen {
-    /// None.
+    /// No metrics port.
     Off,
-    /// This one, which has to be free.
+    /// This address, which must be free.
     At(SocketAddr),
-    /// The usual one; off if another process has it.
+    /// The default address; off if another process has it.
     Usual,
 }
 
 impl MetricsListen {
-    /// The usual address.
+    /// The default address.
     pub fn usual() -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 9_464))
     }

@@ -35,9 +35,9 @@ pub enum AuthorityError {
     /// The directory or a file in it.
     #[error("{}: {error}", path.display())]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// What failed.
+        /// Error of the operating system.
         error: io::Error,
     },
     /// Making or reading certificates.

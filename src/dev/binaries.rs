@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::Error;
+use super::DevError;
 
 /// Where Debian and Ubuntu keep one directory per major version.
 const VERSIONED: &str = "/usr/lib/postgresql";
@@ -16,7 +16,7 @@ const VERSIONED: &str = "/usr/lib/postgresql";
 #[derive(Debug, Clone)]
 pub(super) struct Binaries {
     directory: PathBuf,
-    /// For example 15.
+    /// Major version, such as 15.
     pub(super) major: u32,
     /// The whole version text; two builds with the same text can share a template.
     pub(super) version: String,
@@ -28,15 +28,15 @@ impl Binaries {
         named: Option<&Path>,
         search_path: Option<&OsStr>,
         wanted_major: Option<u32>,
-    ) -> Result<Binaries, Error> {
+    ) -> Result<Binaries, DevError> {
         let directory = match named {
             Some(directory) => Some(directory.to_path_buf()).filter(|path| is_complete(path)),
             None => versioned(Path::new(VERSIONED), wanted_major)
                 .or_else(|| std::env::split_paths(search_path?).find(|path| is_complete(path))),
         };
-        let directory = directory.ok_or_else(|| Error::NoBinaries { looked_in: named.map(Path::to_path_buf) })?;
+        let directory = directory.ok_or_else(|| DevError::NoBinaries { looked_in: named.map(Path::to_path_buf) })?;
         let version = read_version(&directory.join("postgres"))?;
-        let major = parse_major(&version).ok_or_else(|| Error::NoBinaries { looked_in: Some(directory.clone()) })?;
+        let major = parse_major(&version).ok_or_else(|| DevError::NoBinaries { looked_in: Some(directory.clone()) })?;
         Ok(Binaries { directory, major, version })
     }
 
@@ -70,11 +70,11 @@ fn is_complete(directory: &Path) -> bool {
     ["postgres", "initdb"].iter().all(|name| directory.join(name).is_file())
 }
 
-fn read_version(postgres: &Path) -> Result<String, Error> {
+fn read_version(postgres: &Path) -> Result<String, DevError> {
     let output = Command::new(postgres)
         .arg("--version")
         .output()
-        .map_err(Error::system(format!("run {}", postgres.display())))?;
+        .map_err(DevError::system(format!("run {}", postgres.display())))?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 

@@ -5,26 +5,26 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 
-use super::Error;
+use super::DevError;
 
 /// Connects and drives the connection in a task that ends with the client.
 pub(super) async fn connect(config: &Config) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
-            tracing::debug!(error = told(&error), "a connection of the Postgres launcher ended");
+            tracing::debug!(error = error_text(&error), "a connection of the Postgres launcher ended");
         }
     });
     Ok(client)
 }
 
 /// What Postgres said, where it said something: by itself the driver says `db error` of that.
-pub(super) fn told(error: &tokio_postgres::Error) -> String {
+pub(super) fn error_text(error: &tokio_postgres::Error) -> String {
     error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// Creates a database unless it exists.
-pub(super) async fn ensure_database(client: &Client, name: &str) -> Result<(), Error> {
+pub(super) async fn ensure_database(client: &Client, name: &str) -> Result<(), DevError> {
     let exists = client.query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&name]).await?;
     if exists.is_some() {
         return Ok(());
@@ -37,7 +37,7 @@ pub(super) async fn ensure_database(client: &Client, name: &str) -> Result<(), E
 
 /// Copies a database. Postgres refuses while anybody is connected to the original, and a client that has gone may
 /// still have a backend for a moment, so this waits for them to be gone.
-pub(super) async fn copy_database(client: &Client, from: &str, to: &str) -> Result<(), Error> {
+pub(super) async fn copy_database(client: &Client, from: &str, to: &str) -> Result<(), DevError> {
     let statement = format!("CREATE DATABASE {} TEMPLATE {}", quote(to), quote(from));
     for _ in 0..1_000 {
         let users: i64 =
@@ -51,7 +51,7 @@ pub(super) async fn copy_database(client: &Client, from: &str, to: &str) -> Resu
 }
 
 /// Drops a database and throws out whoever is connected to it.
-pub(super) async fn drop_database(client: &Client, name: &str) -> Result<(), Error> {
+pub(super) async fn drop_database(client: &Client, name: &str) -> Result<(), DevError> {
     let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quote(name));
     Ok(client.batch_execute(&statement).await?)
 }

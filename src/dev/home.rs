@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::binaries::Binaries;
 use super::identity::Identity;
-use super::{Error, Options, Storage};
+use super::{DevError, PostgresOptions, Storage};
 
 /// The superuser of the cluster and the name of its first database.
 pub(super) const USER: &str = "interlock";
@@ -24,7 +24,7 @@ const EPHEMERAL_PREFIX: &str = "interlock-ephemeral-";
 /// How long the lock may take. A process that its holder forks has a share in it until it executes its program, so a lock
 /// that was just released can still be held for a moment.
 const LOCK_LIMIT: Duration = Duration::from_millis(500);
-/// Between two tries.
+/// Interval of attempts to take the lock.
 const LOCK_POLL: Duration = Duration::from_millis(5);
 /// The room for a path in a unix socket address, its end mark included, less one to be safe everywhere.
 const SOCKET_PATH_LIMIT: usize = 107;
@@ -45,7 +45,7 @@ pub(super) struct Home {
 
 impl Home {
     /// Takes the directory and makes sure of a cluster in it. Blocks; `initdb` takes most of a second.
-    pub(super) fn open(options: &Options) -> Result<Home, Error> {
+    pub(super) fn open(options: &PostgresOptions) -> Result<Home, DevError> {
         let identity = Identity::choose()?;
         let (directory, cache) = match &options.storage {
             Storage::Persistent(directory) => (absolute(directory)?, None),
@@ -60,7 +60,7 @@ impl Home {
         let written_by = major_of(&directory.join("cluster"));
         let binaries = Binaries::find(options.postgres_bin.as_deref(), options.search_path.as_deref(), written_by)?;
         if let Some(written_by) = written_by.filter(|major| *major != binaries.major) {
-            return Err(Error::OtherVersion { directory, written_by, found: binaries.major });
+            return Err(DevError::OtherVersion { directory, written_by, found: binaries.major });
         }
         let home = Home {
             socket_directory: directory.join("socket"),
@@ -90,7 +90,7 @@ impl Home {
         &self.socket_directory
     }
 
-    /// What Postgres says.
+    /// Path of the log of Postgres.
     pub(super) fn log(&self) -> PathBuf {
         self.directory.join("postgres.log")
     }
@@ -101,10 +101,10 @@ impl Home {
         self.identity.command(&program, &self.directory)
     }
 
-    fn prepare(&self, cache: Option<&Path>, search_path: Option<&std::ffi::OsStr>) -> Result<(), Error> {
+    fn prepare(&self, cache: Option<&Path>, search_path: Option<&std::ffi::OsStr>) -> Result<(), DevError> {
         let socket = self.socket_directory.join(format!(".s.PGSQL.{PORT}"));
         if socket.as_os_str().len() >= SOCKET_PATH_LIMIT {
-            return Err(Error::SocketPath(socket));
+            return Err(DevError::SocketPath(socket));
         }
         self.identity.create_private_directory(&self.socket_directory)?;
         if self.is_fresh {
@@ -121,7 +121,7 @@ impl Home {
 
     /// Runs `initdb` beside the target and moves the result there, so that an interrupted run leaves nothing behind
     /// that looks like a cluster.
-    fn initialise(&self, target: &Path) -> Result<(), Error> {
+    fn initialise(&self, target: &Path) -> Result<(), DevError> {
         let parent = target.parent().unwrap_or(&self.directory);
         let unfinished = parent.join(format!("unfinished-{}", uuid::Uuid::new_v4().simple()));
         let mut command = self.command("initdb");
@@ -136,12 +136,12 @@ impl Home {
             // Nothing is lost by leaving it, were that to fail as well.
             let _ = std::fs::remove_dir_all(&unfinished);
         }
-        moved.map_err(Error::system(format!("create {}", target.display())))
+        moved.map_err(DevError::system(format!("create {}", target.display())))
     }
 
     /// The initialised cluster that ephemeral ones are copied from, made on first use. Two processes may make it at
     /// once; the rename decides, and the loser uses the winner's.
-    fn template(&self, cache: &Path) -> Result<PathBuf, Error> {
+    fn template(&self, cache: &Path) -> Result<PathBuf, DevError> {
         self.identity.create_private_directory(cache)?;
         let template = cache.join(template_name(&self.binaries.version));
         if !template.is_dir() {
@@ -155,7 +155,7 @@ impl Home {
 
     /// Copies with the system's `cp`, run as Postgres's user, so that every file gets the right owner and a file system
     /// that can share blocks does.
-    fn copy(&self, from: &Path, to: &Path, search_path: Option<&std::ffi::OsStr>) -> Result<(), Error> {
+    fn copy(&self, from: &Path, to: &Path, search_path: Option<&std::ffi::OsStr>) -> Result<(), DevError> {
         let mut command = self.identity.command(Path::new("cp"), &self.directory);
         command.env("PATH", search_path.unwrap_or("/usr/bin:/bin".as_ref()));
         run("cp", command.arg("-Rp").arg(from).arg(to))
@@ -172,34 +172,34 @@ impl Drop for Home {
 }
 
 /// Runs a program to its end and keeps what it said for the error.
-pub(super) fn run(name: &'static str, command: &mut Command) -> Result<(), Error> {
+pub(super) fn run(name: &'static str, command: &mut Command) -> Result<(), DevError> {
     let place = command.get_current_dir().unwrap_or(Path::new(".")).display();
     // As root this fails where Postgres's user may not enter a directory further up.
     let doing = format!("run {name} in {place} as the user who is to own the data");
-    let output = command.output().map_err(Error::system(doing))?;
+    let output = command.output().map_err(DevError::system(doing))?;
     if output.status.success() {
         return Ok(());
     }
-    Err(Error::Program {
+    Err(DevError::Program {
         program: name,
         status: output.status,
         output: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
     })
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, Error> {
-    std::path::absolute(path).map_err(Error::system(format!("use the path {}", path.display())))
+fn absolute(path: &Path) -> Result<PathBuf, DevError> {
+    std::path::absolute(path).map_err(DevError::system(format!("use the path {}", path.display())))
 }
 
 /// The lock is the kernel's, so it ends with its holder, however that dies.
-fn take_lock(directory: &Path) -> Result<File, Error> {
+fn take_lock(directory: &Path) -> Result<File, DevError> {
     let path = directory.join("lock");
     let file = File::options()
         .create(true)
         .truncate(false)
         .write(true)
         .open(&path)
-        .map_err(Error::system(format!("open {}", path.display())))?;
+        .map_err(DevError::system(format!("open {}", path.display())))?;
     let deadline = Instant::now() + LOCK_LIMIT;
     loop {
         match file.try_lock() {
@@ -208,10 +208,10 @@ fn take_lock(directory: &Path) -> Result<File, Error> {
                 std::thread::sleep(LOCK_POLL);
             }
             Err(TryLockError::WouldBlock) => {
-                return Err(Error::InUse { directory: directory.to_path_buf(), by: "another interlock".to_owned() });
+                return Err(DevError::InUse { directory: directory.to_path_buf(), by: "another interlock".to_owned() });
             }
             Err(TryLockError::Error(error)) => {
-                return Err(Error::system(format!("lock {}", path.display()))(error));
+                return Err(DevError::system(format!("lock {}", path.display()))(error));
             }
         }
     }
@@ -230,7 +230,7 @@ fn template_name(version: &str) -> String {
     format!("template-{name}")
 }
 
-/// Removes what killed processes left: ephemeral directories whose lock nobody holds.
+/// Removes ephemeral directories that killed processes left: those without a holder of the lock.
 fn sweep(parent: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else {
         return;

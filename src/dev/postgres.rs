@@ -2,16 +2,16 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::process::Signal;
 use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 
 use super::home::{Home, PORT, USER};
 use super::process::Process;
-use super::{Durability, Error, Options, database};
+use super::{DevError, Durability, PostgresOptions, database};
 
 /// How long a start may take. Recovery after a crash is the slow case, and it says that it is under way.
 const READY_LIMIT: Duration = Duration::from_secs(120);
@@ -19,7 +19,7 @@ const READY_LIMIT: Duration = Duration::from_secs(120);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// How long the killed may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
-/// How long an earlier server, whose interlock was killed a moment ago, may take to finish its shutdown.
+/// Maximum wait for the shutdown of an earlier Postgres whose launcher was killed.
 const PREDECESSOR_LIMIT: Duration = Duration::from_secs(20);
 /// Between two looks whether Postgres is ready.
 const POLL: Duration = Duration::from_millis(4);
@@ -40,9 +40,9 @@ impl Postgres {
     /// answers.
     ///
     /// # Errors
-    /// Those of [`Error`]; a message names what to do.
-    pub async fn start(options: Options) -> Result<Postgres, Error> {
-        let Options { durability, settings, .. } = options.clone();
+    /// See [`DevError`]; the message says what to do.
+    pub async fn start(options: PostgresOptions) -> Result<Postgres, DevError> {
+        let PostgresOptions { durability, settings, .. } = options.clone();
         let (home, process) = blocking(move || {
             let home = Home::open(&options)?;
             wait_for_predecessor(&home)?;
@@ -87,7 +87,7 @@ impl Postgres {
         self.home.directory()
     }
 
-    /// What Postgres says.
+    /// Path of the log of Postgres.
     pub fn log(&self) -> std::path::PathBuf {
         self.home.log()
     }
@@ -122,10 +122,10 @@ impl Postgres {
     /// Starts it again in the same place after [`stop`](Self::stop) or [`kill`](Self::kill), and waits until it answers.
     ///
     /// # Errors
-    /// As for [`Postgres::start`]; [`Error::InUse`] when it still runs.
-    pub async fn start_again(&self) -> Result<(), Error> {
+    /// As for [`Postgres::start`]; [`DevError::InUse`] when it still runs.
+    pub async fn start_again(&self) -> Result<(), DevError> {
         if self.with_process(Process::status).is_none() {
-            return Err(Error::InUse {
+            return Err(DevError::InUse {
                 directory: self.home.directory().to_path_buf(),
                 by: "the Postgres that was to be started again".to_owned(),
             });
@@ -135,9 +135,11 @@ impl Postgres {
         let give_up = Instant::now() + KILL_LIMIT;
         loop {
             let process = spawn(&self.home, self.durability, &self.settings)?;
-            *self.process.lock().unwrap_or_else(PoisonError::into_inner) = process;
+            *self.process.lock() = process;
             match self.wait_ready().await {
-                Err(Error::Program { output, .. }) if output.contains("still in use") && Instant::now() < give_up => {
+                Err(DevError::Program { output, .. })
+                    if output.contains("still in use") && Instant::now() < give_up =>
+                {
                     tokio::time::sleep(POLL).await;
                 }
                 other => return other,
@@ -146,7 +148,7 @@ impl Postgres {
     }
 
     pub(super) fn with_process<T>(&self, look: impl FnOnce(&Process) -> T) -> T {
-        look(&self.process.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&self.process.lock())
     }
 
     async fn end_with(&self, signal: Signal, limit: Duration) {
@@ -169,7 +171,7 @@ impl Postgres {
     }
 
     /// Connects until it works, the server ends or the time is over; then makes sure of the main database.
-    async fn wait_ready(&self) -> Result<(), Error> {
+    async fn wait_ready(&self) -> Result<(), DevError> {
         let deadline = Instant::now() + READY_LIMIT;
         let config = self.config_of("postgres");
         loop {
@@ -178,14 +180,14 @@ impl Postgres {
                 Err(error) => error,
             };
             if let Some(status) = self.with_process(Process::status) {
-                return Err(Error::Program { program: "postgres", status, output: tail(&self.home.log()) });
+                return Err(DevError::Program { program: "postgres", status, output: tail(&self.home.log()) });
             }
             let may_pass = error.code().is_none() || error.code() == Some(&SqlState::CANNOT_CONNECT_NOW);
             if !may_pass {
                 return Err(error.into());
             }
             if Instant::now() >= deadline {
-                return Err(Error::NotReady { seconds: READY_LIMIT.as_secs(), last: database::told(&error) });
+                return Err(DevError::NotReady { seconds: READY_LIMIT.as_secs(), last: database::error_text(&error) });
             }
             tokio::time::sleep(POLL).await;
         }
@@ -209,7 +211,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let process = self.process.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let process = self.process.get_mut();
         if process.status().is_some() {
             return;
         }
@@ -227,17 +229,19 @@ impl Drop for Postgres {
 }
 
 /// Runs blocking work beside the async threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, DevError> + Send + 'static,
+) -> Result<T, DevError> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(std::io::Error::other)
-        .map_err(Error::system("prepare the data directory"))?
+        .map_err(DevError::system("prepare the data directory"))?
 }
 
-fn spawn(home: &Home, durability: Durability, settings: &[(String, String)]) -> Result<Process, Error> {
+fn spawn(home: &Home, durability: Durability, settings: &[(String, String)]) -> Result<Process, DevError> {
     // Truncated by each start: it is there to explain why this one failed.
-    let log = File::create(home.log()).map_err(Error::system("create the Postgres log"))?;
-    let error_log = log.try_clone().map_err(Error::system("open the Postgres log"))?;
+    let log = File::create(home.log()).map_err(DevError::system("create the Postgres log"))?;
+    let error_log = log.try_clone().map_err(DevError::system("open the Postgres log"))?;
     let sockets = home.socket_directory().to_string_lossy().replace('"', "\"\"");
     let mut command = home.command("postgres");
     command.arg("-D").arg(home.cluster());
@@ -268,13 +272,13 @@ fn spawn(home: &Home, durability: Durability, settings: &[(String, String)]) -> 
         set(name, value);
     }
     command.stdin(std::process::Stdio::null()).stdout(log).stderr(error_log);
-    Process::spawn(command).map_err(Error::system("start Postgres"))
+    Process::spawn(command).map_err(DevError::system("start Postgres"))
 }
 
 /// The lock is ours, but the Postgres of an interlock that was killed may still be writing its last checkpoint, and a
-/// postmaster.pid may be left whose number belongs to somebody else by now, which Postgres would take for a live
+/// postmaster.pid may be left whose number belongs to another process by now, which Postgres would take for a live
 /// server. A server is recognised by its working directory, which is the cluster.
-fn wait_for_predecessor(home: &Home) -> Result<(), Error> {
+fn wait_for_predecessor(home: &Home) -> Result<(), DevError> {
     let pid_file = home.cluster().join("postmaster.pid");
     let deadline = Instant::now() + PREDECESSOR_LIMIT;
     while let Ok(text) = std::fs::read_to_string(&pid_file) {
@@ -283,7 +287,7 @@ fn wait_for_predecessor(home: &Home) -> Result<(), Error> {
         match std::fs::read_link(format!("/proc/{pid}/cwd")) {
             Ok(directory) if Some(&directory) == cluster.canonicalize().ok().as_ref() => {
                 if Instant::now() >= deadline {
-                    return Err(Error::InUse {
+                    return Err(DevError::InUse {
                         directory: home.directory().to_path_buf(),
                         by: format!("Postgres process {pid}"),
                     });
@@ -291,7 +295,7 @@ fn wait_for_predecessor(home: &Home) -> Result<(), Error> {
                 std::thread::sleep(POLL);
             }
             _ if Path::new("/proc/self/cwd").exists() => {
-                return std::fs::remove_file(&pid_file).map_err(Error::system("remove a stale postmaster.pid"));
+                return std::fs::remove_file(&pid_file).map_err(DevError::system("remove a stale postmaster.pid"));
             }
             // Without /proc it is Postgres's own guess that counts.
             _ => return Ok(()),

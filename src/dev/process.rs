@@ -12,9 +12,10 @@
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 /// A running or ended child. Dropping it does not stop the child.
@@ -49,12 +50,12 @@ impl Process {
 
     /// The process id while it runs.
     pub(super) fn pid(&self) -> Option<Pid> {
-        *self.pid.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.pid.lock()
     }
 
     /// Sends a signal; nothing happens when the child has ended.
     pub(super) fn signal(&self, signal: Signal) {
-        let pid = self.pid.lock().unwrap_or_else(PoisonError::into_inner);
+        let pid = self.pid.lock();
         if let Some(pid) = *pid {
             // The child is ours and not reaped while the lock is held, so the only failure is that it is a zombie.
             let _ = rustix::process::kill_process(pid, signal);
@@ -65,7 +66,7 @@ impl Process {
     ///
     /// Killing the parent alone would leave its children running for a moment, attached to the shared memory.
     pub(super) fn kill_tree(&self) {
-        let pid = self.pid.lock().unwrap_or_else(PoisonError::into_inner);
+        let pid = self.pid.lock();
         if let Some(pid) = *pid {
             // Stopped first, so that it neither forks another child nor reacts to the death of one.
             let _ = rustix::process::kill_process(pid, Signal::STOP);
@@ -109,14 +110,14 @@ fn fork(mut command: Command) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Waits without reaping first, so that nobody signals a process id that has already been given away.
+/// Waits without reaping first, so that no signal goes to a process id that was reused.
 fn reap(mut child: Child, pid: Pid, shared: &Mutex<Option<Pid>>) -> ExitStatus {
     while let Err(error) = rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
         if error != rustix::io::Errno::INTR {
             break;
         }
     }
-    let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut shared = shared.lock();
     *shared = None;
     // It has ended, so this does not wait; were the status lost, that it ended is what matters.
     child.wait().unwrap_or_default()

@@ -4,12 +4,13 @@
 //! Nothing here is durable. Tests that stop or kill Postgres take a cluster of their own: [`TestCluster::own`].
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-use super::{Durability, Error, Options, Postgres, Storage, database};
+use super::{DevError, Durability, Postgres, PostgresOptions, Storage, database};
 use crate::config::Host;
 
 /// The migrated database that tests get copies of.
@@ -41,7 +42,7 @@ impl TestCluster {
     ///
     /// # Errors
     /// As for [`Postgres::start`].
-    pub async fn shared() -> Result<&'static TestCluster, Error> {
+    pub async fn shared() -> Result<&'static TestCluster, DevError> {
         SHARED.get_or_try_init(|| TestCluster::own(Durability::None)).await
     }
 
@@ -49,7 +50,7 @@ impl TestCluster {
     ///
     /// # Errors
     /// As for [`Postgres::start`].
-    pub async fn own(durability: Durability) -> Result<TestCluster, Error> {
+    pub async fn own(durability: Durability) -> Result<TestCluster, DevError> {
         TestCluster::own_with(durability, &[]).await
     }
 
@@ -57,7 +58,7 @@ impl TestCluster {
     ///
     /// # Errors
     /// As for [`Postgres::start`].
-    pub async fn own_with(durability: Durability, settings: &[(&str, &str)]) -> Result<TestCluster, Error> {
+    pub async fn own_with(durability: Durability, settings: &[(&str, &str)]) -> Result<TestCluster, DevError> {
         let mut options = test_options(durability);
         options.settings.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let postgres = Postgres::start(options).await?;
@@ -78,10 +79,10 @@ impl TestCluster {
     where
         M: FnOnce(String) -> F,
         F: Future<Output = Result<(), E>>,
-        E: From<Error>,
+        E: From<DevError>,
     {
         // A connection per call: tests have runtimes of their own, and a connection does not survive its runtime.
-        let client = database::connect(&self.postgres.config_of("postgres")).await.map_err(Error::from)?;
+        let client = database::connect(&self.postgres.config_of("postgres")).await.map_err(DevError::from)?;
         self.template
             .get_or_try_init(|| async {
                 // A failed attempt may have left half a template.
@@ -90,7 +91,7 @@ impl TestCluster {
                 migrate(self.postgres.database_url_of(TEMPLATE)).await
             })
             .await?;
-        let finished = std::mem::take(&mut *self.finished.lock().unwrap_or_else(PoisonError::into_inner));
+        let finished = std::mem::take(&mut *self.finished.lock());
         for name in finished {
             database::drop_database(&client, &name).await?;
         }
@@ -101,7 +102,7 @@ impl TestCluster {
 }
 
 impl TestDatabase {
-    /// The connection URL.
+    /// Connection URL of this database.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -109,13 +110,13 @@ impl TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        self.finished.lock().unwrap_or_else(PoisonError::into_inner).push(std::mem::take(&mut self.name));
+        self.finished.lock().push(std::mem::take(&mut self.name));
     }
 }
 
-fn test_options(durability: Durability) -> Options {
+fn test_options(durability: Durability) -> PostgresOptions {
     let host = Host::from_environment();
-    Options {
+    PostgresOptions {
         storage: Storage::Ephemeral { cache: host.cache_dir(), parent: host.temporary_dir },
         postgres_bin: host.postgres_bin,
         search_path: host.search_path,

@@ -14,9 +14,9 @@ impl Scratch {
         Scratch(std::env::temp_dir().join(name))
     }
 
-    fn options(&self) -> Options {
+    fn options(&self) -> PostgresOptions {
         let host = Host::from_environment();
-        Options {
+        PostgresOptions {
             postgres_bin: host.postgres_bin,
             search_path: host.search_path,
             storage: Storage::Persistent(self.0.clone()),
@@ -98,8 +98,8 @@ async fn a_directory_has_one_owner() {
     let scratch = Scratch::new();
     let first = Postgres::start(scratch.options()).await.expect("a start");
     let error = Postgres::start(scratch.options()).await.expect_err("it is in use");
-    assert!(matches!(error, Error::InUse { .. }), "{error}");
-    assert!(matches!(first.start_again().await, Err(Error::InUse { .. })));
+    assert!(matches!(error, DevError::InUse { .. }), "{error}");
+    assert!(matches!(first.start_again().await, Err(DevError::InUse { .. })));
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn data_of_another_version_is_refused_by_name() {
     std::fs::create_dir_all(scratch.0.join("cluster")).expect("a directory");
     std::fs::write(scratch.0.join("cluster/PG_VERSION"), "9\n").expect("a file");
     let error = Postgres::start(scratch.options()).await.expect_err("another version");
-    assert!(matches!(error, Error::OtherVersion { written_by: 9, .. }), "{error}");
+    assert!(matches!(error, DevError::OtherVersion { written_by: 9, .. }), "{error}");
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn a_path_too_long_for_a_socket_is_refused_by_name() {
     let mut scratch = Scratch::new();
     scratch.0 = scratch.0.join("x".repeat(100));
     let error = Postgres::start(scratch.options()).await.expect_err("a long path");
-    assert!(matches!(error, Error::SocketPath(_)), "{error}");
+    assert!(matches!(error, DevError::SocketPath(_)), "{error}");
     scratch.0.pop();
 }
 
@@ -148,7 +148,7 @@ async fn others_cannot_open_the_socket() {
 async fn each_test_gets_its_own_copy_of_the_migrated_database() {
     // Its own: the template of the shared one is made by whoever comes first, and shall hold our real schema.
     let cluster = TestCluster::own(Durability::None).await.expect("a cluster");
-    let migrate = async |url: String| -> Result<(), Error> {
+    let migrate = async |url: String| -> Result<(), DevError> {
         let client = database::connect(&url.parse().expect("a URL")).await?;
         Ok(client.batch_execute("CREATE TABLE thing (id bigint)").await?)
     };

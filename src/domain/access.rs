@@ -1,8 +1,8 @@
-//! Who may do what: roles, the namespaces that they hold in, and the principal that a call is made as.
+//! Authorization: roles, the namespaces that they are valid in, and the principal of a call.
 
 use std::sync::Arc;
 
-/// What a credential permits. A method of the server requires one of the roles listed for it.
+/// A permission of a credential. Each rpc requires one of the roles listed for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Role {
@@ -22,7 +22,7 @@ impl Role {
     /// All roles, in the order of their numbers.
     pub const ALL: [Self; 5] = [Self::Read, Self::Submit, Self::Work, Self::Operate, Self::Admin];
 
-    /// The name, as in flags and errors.
+    /// Name of the role in flags and errors.
     pub fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -33,7 +33,7 @@ impl Role {
         }
     }
 
-    /// The role of a name.
+    /// Parses the name of a role. `None`: there is no such role.
     pub fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.name() == name)
     }
@@ -44,21 +44,21 @@ impl Role {
 pub struct Roles(u8);
 
 impl Roles {
-    /// No role.
+    /// The set without any role.
     pub const NONE: Self = Self(0);
 
-    /// The same set with one more role.
+    /// This set with one more role.
     #[must_use]
     pub const fn with(self, role: Role) -> Self {
         Self(self.0 | 1 << role as u8)
     }
 
-    /// Whether the set holds this role itself.
+    /// Whether the set contains this very role.
     pub fn contains(self, role: Role) -> bool {
         self.0 & 1 << role as u8 != 0
     }
 
-    /// Whether the set permits what this role permits: admin includes every role, and every role includes read.
+    /// Whether the set permits what `role` permits: admin includes every role, and every role includes read.
     pub fn permits(self, role: Role) -> bool {
         self.contains(role) || self.contains(Role::Admin) || role == Role::Read && self != Self::NONE
     }
@@ -75,17 +75,17 @@ impl FromIterator<Role> for Roles {
     }
 }
 
-/// The namespaces that a credential is valid in: one by its name, or all whose names begin with a prefix.
+/// Namespaces that a credential is valid in: one name, or all names with a prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum NamespacePattern {
-    /// This one.
+    /// The namespace with this name.
     Exact(Arc<str>),
-    /// All whose names begin so. Empty: all.
+    /// All namespaces with names that begin with this text. Empty: all namespaces.
     Prefix(Arc<str>),
 }
 
 impl NamespacePattern {
-    /// Reads `name` or `prefix*`. None if it is neither.
+    /// Parses `name` or `prefix*`. `None`: the text is neither.
     pub fn parse(text: &str) -> Option<Self> {
         let (name, is_prefix) = text.strip_suffix('*').map_or((text, false), |prefix| (prefix, true));
         let is_name = name.len() <= 63 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
@@ -96,7 +96,7 @@ impl NamespacePattern {
         }
     }
 
-    /// Whether it covers the namespace of this name.
+    /// Whether the pattern covers the namespace of this name.
     pub fn covers(&self, namespace: &str) -> bool {
         match self {
             Self::Exact(name) => &**name == namespace,
@@ -114,39 +114,39 @@ impl std::fmt::Display for NamespacePattern {
     }
 }
 
-/// Calls a second that a credential may make, by class. None: the server's default.
+/// Calls per second that a credential may make, by class. `None`: the server's default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateLimits {
-    /// Reads.
+    /// Calls that only read.
     pub read: Option<u32>,
-    /// Writes; a batch counts its items.
+    /// Calls that write; a batch counts its items.
     pub write: Option<u32>,
-    /// Watches opened.
+    /// Watches that are opened.
     pub watch: Option<u32>,
     /// Heartbeats, ends of attempts, renewals and releases.
     pub essential: Option<u32>,
 }
 
-/// Whom a call is made as, once its credential was checked.
+/// Identity of a caller, after its credential was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// `key:` and the id of an API key, or `cert:` and the name in a client certificate. Not secret. In audits, metrics and logs.
+    /// `key:` and the id of an API key, or `cert:` and the name in a client certificate. Not secret: audits, metrics and logs contain it.
     pub name: Arc<str>,
-    /// What it may do.
+    /// Roles of the credential.
     pub roles: Roles,
-    /// Where.
+    /// Namespaces that the credential is valid in.
     pub namespaces: Arc<[NamespacePattern]>,
-    /// How often.
+    /// Rate limits of the credential.
     pub rates: RateLimits,
 }
 
 impl Principal {
-    /// Whether it is valid in the namespace of this name.
+    /// Whether the credential is valid in the namespace of this name.
     pub fn covers(&self, namespace: &str) -> bool {
         self.namespaces.iter().any(|pattern| pattern.covers(namespace))
     }
 
-    /// Whether it is valid in all namespaces, those that do not exist yet included.
+    /// Whether the credential is valid in all namespaces, those that do not exist yet included.
     pub fn covers_all(&self) -> bool {
         self.namespaces.iter().any(|pattern| matches!(pattern, NamespacePattern::Prefix(prefix) if prefix.is_empty()))
     }

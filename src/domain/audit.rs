@@ -1,4 +1,4 @@
-//! The audit log: who changed what by the rpcs of operators.
+//! Audit log: which principal changed what by the rpcs of operators.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,15 +8,15 @@ use super::access::{Principal, Role};
 use super::id::{Name, NamespaceId};
 use super::time::Timestamp;
 
-/// Who asks for a write.
+/// Origin of a write.
 #[derive(Clone, Debug, Default)]
 pub enum Actor {
     /// The server itself: a background loop, or what follows from a write.
     #[default]
     Server,
-    /// A principal whose credential was checked, or an operator who has the database itself.
+    /// A principal with a checked credential, or an operator with access to the database.
     Principal(Arc<Principal>),
-    /// A caller without a credential, where none is required. None: its address is not known.
+    /// A caller without a credential, on a server that requires none. `None`: its address is not known.
     Anonymous(Option<IpAddr>),
 }
 
@@ -31,45 +31,45 @@ impl fmt::Display for Actor {
     }
 }
 
-/// What an operation tells the audit log of itself. Who asked for it and when is added where it is committed.
+/// Entry that an operation adds to the audit log. Principal and time are added when it is committed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuditEntry {
-    /// The rpc, as in `AdminService/CreateKey`.
+    /// Name of the rpc, such as `AdminService/CreateKey`.
     pub method: &'static str,
-    /// The namespace that the change is in. None: it is in none.
+    /// Namespace of the change. `None`: the change is in no namespace.
     pub namespace: Option<NamespaceId>,
-    /// What was changed: the name or id, as the rpc has it.
+    /// Name or id of what was changed, as in the request.
     pub target: String,
-    /// What else is worth knowing: an object without secrets.
+    /// Further details: a JSON object without secrets.
     pub details: serde_json::Value,
-    /// Whether it is noted only where an operator asked for it: others do the same in the course of work.
+    /// Whether the entry is written only for operators, because others make the same call in the course of work.
     pub of_operators_alone: bool,
 }
 
 impl AuditEntry {
-    /// An entry without details.
+    /// Makes an entry without details.
     pub fn new(method: &'static str, target: impl fmt::Display) -> Self {
         let details = serde_json::Value::Object(serde_json::Map::new());
         Self { method, namespace: None, target: target.to_string(), details, of_operators_alone: false }
     }
 
-    /// In a namespace.
+    /// Sets the namespace of the entry.
     pub fn within(self, namespace: NamespaceId) -> Self {
         Self { namespace: Some(namespace), ..self }
     }
 
-    /// Noted only if a caller with the role operate or admin asked for it.
+    /// Makes the entry one that is written only if the caller has the role operate or admin.
     pub fn of_operators_alone(self) -> Self {
         Self { of_operators_alone: true, ..self }
     }
 
-    /// Whether it is noted if this one asked for it.
+    /// Whether the entry is written for a request of this actor.
     pub fn is_noted_of(&self, actor: &Actor) -> bool {
         !self.of_operators_alone
             || matches!(actor, Actor::Principal(principal) if principal.roles.permits(Role::Operate))
     }
 
-    /// With a detail.
+    /// Adds one member to the details.
     pub fn with(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
         if let Some(details) = self.details.as_object_mut() {
             details.insert(name.to_owned(), value.into());
@@ -78,34 +78,34 @@ impl AuditEntry {
     }
 }
 
-/// An entry of the audit log, as it is stored.
+/// Stored entry of the audit log.
 #[derive(Clone, Debug)]
 pub struct AuditEvent {
-    /// Tells apart entries of one moment.
+    /// Id that makes entries of the same time unique.
     pub id: i64,
-    /// When it was decided.
+    /// Time of the decision.
     pub time: Timestamp,
-    /// Who: see [`Actor`].
+    /// Text form of the [`Actor`].
     pub principal: Name,
-    /// The rpc.
+    /// Name of the rpc.
     pub method: Name,
-    /// The name of the namespace. None: it is in none.
+    /// Name of the namespace. `None`: the change was in no namespace.
     pub namespace: Option<Name>,
-    /// What was changed.
+    /// Name or id of what was changed.
     pub target: String,
-    /// What else is known, as a JSON object.
+    /// Further details, as a JSON object.
     pub details: super::json::Document,
 }
 
-/// Which entries are asked for. None: all.
+/// Filter of audit entries. `None`: all.
 #[derive(Clone, Debug, Default)]
 pub struct AuditQuery {
-    /// Of this principal.
+    /// Entries of this principal only.
     pub principal: Option<String>,
-    /// Of this rpc.
+    /// Entries of this rpc only.
     pub method: Option<String>,
-    /// Not before this moment.
+    /// Entries at or after this time only.
     pub since: Option<Timestamp>,
-    /// Before this moment.
+    /// Entries before this time only.
     pub until: Option<Timestamp>,
 }

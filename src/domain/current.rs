@@ -1,4 +1,4 @@
-//! What a refused compare-and-set shows, so that a retry needs no read.
+//! The stored state that a refused compare-and-set returns, so that a retry needs no read.
 
 use std::sync::Arc;
 
@@ -6,19 +6,19 @@ use super::id::StageNo;
 use super::job::Job;
 use super::record::Record;
 
-/// The state that a version was compared with.
+/// State with the version that was compared with the expected one.
 #[derive(Clone, Debug)]
-pub enum Current {
+pub enum ComparedState {
     /// A record with its fields.
     Record(Arc<Record>),
-    /// A job.
+    /// A job with its stages.
     Job(Arc<Job>),
     /// A stage of a job.
     Stage(Arc<Job>, StageNo),
 }
 
-impl PartialEq for Current {
-    /// Versions tell states of one thing apart.
+impl PartialEq for ComparedState {
+    /// States are equal if key and version are.
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Record(one), Self::Record(other)) => (&one.key, one.version) == (&other.key, other.version),

@@ -1,4 +1,4 @@
-//! What is stored beside a job and loaded only for those who ask: the users' own documents.
+//! Documents of callers that are stored beside a job and loaded only when a request needs them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,26 +7,26 @@ use super::id::StageNo;
 use super::json::Document;
 use super::record::Record;
 
-/// The documents of a job, as far as they were loaded.
+/// Documents of a job. Empty fields: not loaded, or not set.
 #[derive(Clone, Debug, Default)]
 pub struct JobDocuments {
-    /// What was submitted.
+    /// Payload that was submitted with the job.
     pub payload: Option<Document>,
-    /// What a completion has set.
+    /// Result that a completion has set.
     pub result: Option<Document>,
-    /// What completed stages have produced.
+    /// Artifacts of completed stages, by stage number.
     pub artifacts: BTreeMap<StageNo, Document>,
-    /// The fields that updates have changed.
+    /// Context of the job: the record that UpdateJob changes.
     pub context: Option<Arc<Record>>,
 }
 
-/// The documents that a worker gets with a lease.
+/// Documents that a worker receives with a lease.
 #[derive(Clone, Debug, Default)]
 pub struct LeaseDocuments {
-    /// The job's payload.
+    /// Payload of the job.
     pub payload: Option<Document>,
-    /// The stage's input.
+    /// Input of the leased stage.
     pub input: Option<Document>,
-    /// What the stages it depends on have produced.
+    /// Artifacts of the stages that the leased stage depends on, by stage number.
     pub artifacts: BTreeMap<StageNo, Document>,
 }

@@ -1,8 +1,8 @@
-//! When two values are equal: the one notion for everything that compares values.
+//! Equality of JSON values, the same for everything that compares values.
 //!
-//! Null, bools and texts are equal to themselves, numbers if they are the same number (0 and −0 are), lists if their elements are
-//! in order, objects if their members are. Filters of lists say the same in SQL. Values are compact JSON text with sorted keys, so
-//! two of them are compared side by side, up to the first difference, without parsing.
+//! Null, bools and texts are equal to themselves. Numbers are equal if they are the same double (0 and −0 are), lists if their elements are
+//! equal in order, objects if their members are. Filters of lists do the same in SQL. Values are compact JSON text with sorted keys, so two
+//! of them are compared token by token up to the first difference, without parsing.
 
 /// Whether two values are equal.
 pub fn equal(a: &str, b: &str) -> bool {
@@ -23,7 +23,7 @@ pub fn equal(a: &str, b: &str) -> bool {
     }
 }
 
-/// The elements of a list, as text.
+/// Splits the text of a list into the texts of its elements.
 pub fn elements(list: &str) -> Vec<&str> {
     let inside = &list[1..list.len() - 1];
     let (bytes, mut at, mut begin, mut depth) = (inside.as_bytes(), 0, 0, 0usize);
@@ -47,7 +47,7 @@ pub fn elements(list: &str) -> Vec<&str> {
     elements
 }
 
-/// How long the text is that something begins with, quotes included.
+/// Length in bytes of the JSON string at the beginning of `bytes`, with its quotes.
 fn text_length(bytes: &[u8]) -> usize {
     let mut at = 1;
     while at < bytes.len() && bytes[at] != b'"' {
@@ -56,13 +56,13 @@ fn text_length(bytes: &[u8]) -> usize {
     (at + 1).min(bytes.len())
 }
 
-/// How long the number is that something begins with.
+/// Length in bytes of the number at the beginning of `bytes`.
 fn number_length(bytes: &[u8]) -> usize {
     let is_part = |byte: &&u8| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9');
     bytes.iter().take_while(is_part).count()
 }
 
-/// Whether both are numbers, and the same one.
+/// Whether both texts are numbers, and the same one.
 fn is_same_number(one: &[u8], other: &[u8]) -> bool {
     let number = |bytes| std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<f64>().ok());
     number(one).zip(number(other)).is_some_and(|(one, other)| one == other)
@@ -73,7 +73,7 @@ mod tests {
     use super::{elements, equal};
 
     #[test]
-    fn values_are_equal_by_what_they_say() {
+    fn equality_ignores_how_numbers_are_written() {
         for (a, b) in [
             ("0", "-0.0"),
             ("1e-5", "0.00001"),

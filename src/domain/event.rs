@@ -1,4 +1,4 @@
-//! What history keeps of each revision in which a state changed.
+//! History of a job: one event for each revision in which a state changed.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::job::JobPhase;
 use super::stage::StagePhase;
 use super::time::Timestamp;
 
-/// What happened. The numbers are those of the wire and of the database.
+/// Kind of an event. Numbers are those of the wire and of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // The proto documents each.
 pub enum EventKind {
@@ -61,36 +61,36 @@ impl EventKind {
     }
 }
 
-/// A stage that entered a state.
+/// A stage that entered another state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StageChange {
-    /// Which stage.
+    /// Number of the stage in the job.
     pub stage_no: StageNo,
-    /// Its name.
+    /// Name of the stage.
     pub stage_name: Name,
-    /// The state it entered.
+    /// State that the stage entered.
     pub phase: StagePhase,
-    /// Its attempt.
+    /// Attempt of the stage, from 1.
     pub attempt: u32,
-    /// Its version; 0 in history that was written before it was kept.
+    /// Version of the stage; 0 in events of servers that did not store it yet.
     #[serde(default)]
     pub version: i64,
-    /// Its progress, 0 to 1.
+    /// Progress of the stage, 0 to 1.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub progress: f64,
-    /// The last message about it.
+    /// Last message of the worker. `None`: there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<Name>,
-    /// The end of its backoff.
+    /// End of the backoff. `None`: the stage is not in backoff.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// Its fencing token, where somebody holds it.
+    /// Fencing token of the attempt. `None`: no worker holds the stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fencing_token: Option<i64>,
-    /// Who got its lease, or had it before, where somebody did.
+    /// Worker that was granted the lease or lost it. `None`: there was no lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker_id: Option<Name>,
-    /// Why, where it failed.
+    /// Failure that this revision recorded. `None`: the stage did not fail in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Arc<Failure>>,
 }
@@ -99,23 +99,23 @@ fn is_zero(progress: &f64) -> bool {
     *progress == 0.0
 }
 
-/// One revision of history.
+/// Event of one revision.
 #[derive(Clone, Debug)]
 pub struct JobEvent {
-    /// The job's revision after it.
+    /// Revision of the job after the event.
     pub revision: i64,
-    /// The job's run.
+    /// Run of the job, from 1.
     pub run: i32,
-    /// When, by the database's clock.
+    /// Time of the event by the database's clock.
     pub event_time: Timestamp,
-    /// What happened.
+    /// Kind of the event.
     pub kind: EventKind,
-    /// The job's state after it.
+    /// State of the job after the event.
     pub job_phase: JobPhase,
-    /// The job's progress after it, 0 to 1; unknown in history that was written before it was kept.
+    /// Progress of the job after the event, 0 to 1. `None`: a server wrote it that did not store progress yet.
     pub progress: Option<f64>,
-    /// The worker who caused it, where one did.
+    /// Worker that caused the event. `None`: no worker did.
     pub worker_id: Option<Name>,
-    /// The stages whose state changed; not listed for a submission, where all are new.
+    /// Stages that changed their state. Empty for a submission, in which all stages are new.
     pub stages: Vec<StageChange>,
 }

@@ -1,12 +1,12 @@
-//! Why an attempt did not succeed.
+//! Failures: classes, reports of workers, and what the server records.
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-use super::retry::Budget;
+use super::retry::RetryBudget;
 use super::time::Timestamp;
 
-/// What kind of failure it was; the retry policy decides by it. The numbers are those of the wire and of the database.
+/// Class of a failure, by which the retry policy decides. Numbers are those of the wire and of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum FailureClass {
@@ -14,17 +14,17 @@ pub enum FailureClass {
     ServerError = 1,
     /// The called service asked to slow down (HTTP 429).
     RateLimited = 2,
-    /// The call did not get through.
+    /// The called service was not reached.
     Network = 3,
-    /// The call was wrong (HTTP 4xx); the same call will be wrong again.
+    /// The call was invalid (HTTP 4xx); repeating it fails again.
     ClientError = 4,
-    /// It took too long.
+    /// The attempt or the call took too long.
     Timeout = 5,
-    /// Somebody decided that it shall stop.
+    /// The attempt was cancelled.
     Cancelled = 6,
-    /// A fault in the worker itself.
+    /// A defect of the worker itself.
     Internal = 7,
-    /// The holder fell silent. Only the server says this.
+    /// The lease expired without a heartbeat. Set by the server only.
     LeaseExpired = 8,
 }
 
@@ -41,7 +41,7 @@ impl FailureClass {
         Self::LeaseExpired,
     ];
 
-    /// The class of a number.
+    /// The class with this number. `None`: there is no such class.
     pub fn from_number(number: i32) -> Option<Self> {
         Self::ALL.into_iter().find(|class| *class as i32 == number)
     }
@@ -50,41 +50,41 @@ impl FailureClass {
 /// A failure as a worker reports it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FailureReport {
-    /// What kind of failure.
+    /// Class of the failure.
     pub class: FailureClass,
-    /// The vendor's or worker's own code.
+    /// Error code of the called service or of the worker. Empty: none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub code: String,
-    /// For a person.
+    /// Description for people. Empty: none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// How long the vendor asked to wait.
+    /// Wait that the called service asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<Duration>,
-    /// Anything else, as the text of a JSON object.
+    /// Further details, as the text of a JSON object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<String>,
 }
 
-/// A recorded failure: the report, and what the server made of it.
+/// A recorded failure: the report, and what the server decided on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What the worker said, or the server about a silent one.
+    /// Report of the worker, or of the server if the worker sent none.
     #[serde(flatten)]
     pub report: FailureReport,
-    /// The stage that failed.
+    /// Name of the stage. Empty: the failure is of the job as a whole.
     pub stage_name: String,
-    /// Which attempt it was, from 1.
+    /// Attempt that failed, from 1; 0 for a failure of the job as a whole.
     pub attempt: u32,
-    /// How many attempts the policy allowed in all, as things stood then.
+    /// Attempts that the policy allowed in total at that time.
     pub max_attempts: u32,
-    /// The budget it counts against; `None` where it is not of an attempt, or older than budgets.
+    /// Budget that the failure counts against. `None`: it is not of an attempt, or a server wrote it that had no budgets yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub budget: Option<Budget>,
-    /// The wait before the next attempt; `None` where there is none.
+    pub budget: Option<RetryBudget>,
+    /// Wait before the next attempt. `None`: there is no further attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_wait: Option<Duration>,
-    /// When it was recorded, microseconds since 1970.
+    /// Time of the record; stored as microseconds since 1970.
     #[serde(with = "micros")]
     pub failure_time: Timestamp,
 }

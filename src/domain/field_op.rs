@@ -1,55 +1,55 @@
-//! What can happen to a field of a record. The rules for fields that are missing, or of another type, stand in the proto.
+//! Operations on a field of a record. The proto documents the rules for missing fields and fields of another type.
 //!
-//! Values are kept as JSON text. Operations that only need to know the type look at the first character, and an append adds to
-//! the text, and a comparison goes along two texts; only a merge reads the value.
+//! Values are stored as JSON text. The type follows from the first character, an append adds to the text, and a comparison walks along two
+//! texts. Only a merge parses the value.
 
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
 use super::equality::{elements, equal};
-use super::record::{Fault, Json};
+use super::record::{FieldError, Json};
 use super::short::Short;
 
-/// Up to here every whole number is a double of its own.
+/// 2^53: every whole number up to it is exact as a double.
 pub const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// One change of one field.
+/// One operation on one field.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FieldOp {
-    /// Which field.
+    /// Name of the field.
     pub field: Short,
-    /// What shall happen to it.
+    /// Change of the field.
     pub change: FieldChange,
-    /// The version of the field that the caller knows; 0 if it is to be missing.
+    /// Version of the field that the caller expects. 0: the field is expected to be missing. `None`: any.
     pub expected_version: Option<i64>,
 }
 
-/// What shall happen to a field. Numbers are finite.
+/// Change of a field. Numbers are finite.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FieldChange {
-    /// It has this value.
+    /// Sets the field to this value.
     Set(Json),
-    /// It is gone.
+    /// Removes the field from the record.
     Unset,
-    /// This is added to it; at most ±[`EXACT`]. The result is exact or refused, but for the rounding of fractions.
+    /// Adds this number, at most ±[`EXACT`]. The result is exact or refused, except for the rounding of fractions.
     Increment(f64),
-    /// These elements are added at its end.
+    /// Appends these elements to a list.
     Append(Vec<Json>),
-    /// Those of these elements that it lacks are added at its end.
+    /// Appends those of these elements that the list does not contain.
     AddToSet(Vec<Json>),
-    /// All elements equal to one of these go.
+    /// Removes all elements that are equal to one of these.
     Remove(Vec<Json>),
-    /// It is at least this.
+    /// Raises the number to at least this.
     Maximum(f64),
-    /// It is at most this.
+    /// Lowers the number to at most this.
     Minimum(f64),
-    /// This object is merged into it.
+    /// Merges this object into the field, by RFC 7396 (JSON Merge Patch).
     Merge(Json),
 }
 
 impl FieldChange {
-    /// Bytes of the user's own that it carries.
+    /// Bytes of the caller's values in this change.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Set(value) | Self::Merge(value) => value.len(),
@@ -60,8 +60,8 @@ impl FieldChange {
         }
     }
 
-    /// The field's value after it; `None` if the field is not there.
-    pub fn apply(&self, before: Option<&Json>) -> Result<Option<Json>, Fault> {
+    /// Computes the new value of the field. `None`: the field is absent.
+    pub fn apply(&self, before: Option<&Json>) -> Result<Option<Json>, FieldError> {
         match self {
             Self::Set(value) => Ok(Some(value.clone())),
             Self::Unset => Ok(None),
@@ -76,9 +76,9 @@ impl FieldChange {
     }
 }
 
-/// The name of a value's type.
+/// Name of a value's type, with its article.
 fn type_of(value: &Json) -> &'static str {
-    match value.as_short().as_bytes().first() {
+    match value.as_str().as_bytes().first() {
         Some(b'{') => "an object",
         Some(b'[') => "a list",
         Some(b'"') => "a text",
@@ -88,26 +88,26 @@ fn type_of(value: &Json) -> &'static str {
     }
 }
 
-fn expect(value: &Json, needs: &'static str) -> Result<(), Fault> {
+fn expect(value: &Json, needs: &'static str) -> Result<(), FieldError> {
     let is = type_of(value);
-    if is == needs { Ok(()) } else { Err(Fault::WrongType { needs, is }) }
+    if is == needs { Ok(()) } else { Err(FieldError::WrongType { needs, is }) }
 }
 
-fn as_number(value: &Json) -> Result<f64, Fault> {
+fn as_number(value: &Json) -> Result<f64, FieldError> {
     expect(value, "a number")?;
     Ok(value.as_str().parse().expect("a checked value that begins like a number is one"))
 }
 
-/// Writes a finite number as JSON: whole ones without point and exponent, as far as doubles are exact there.
+/// Writes a finite number as JSON: whole numbers up to ±[`EXACT`] without point and exponent.
 pub fn write_number(text: &mut String, number: f64) {
     let whole = number.fract() == 0.0 && number.abs() <= EXACT && !(number == 0.0 && number.is_sign_negative());
     let written = if whole {
-        // Whole and at most 2⁵³, so nothing is cut off.
+        // Whole and at most 2^53, so the cast is exact.
         #[allow(clippy::cast_possible_truncation)]
         let number = number as i64;
         write!(text, "{number}")
     } else {
-        // The shortest text that gives the same double again.
+        // The shortest text that parses to the same double.
         write!(text, "{number:?}")
     };
     debug_assert!(written.is_ok(), "writing to a String does not fail");
@@ -123,12 +123,12 @@ fn digits(number: f64) -> String {
     text
 }
 
-/// The sum of two finite numbers. Refused: a sum beyond ±[`EXACT`]; a sum of whole numbers that no double is; an increment too small to
-/// change the number. A sum with a fraction is rounded to the nearest double, as always in IEEE 754.
-fn add(number: f64, by: f64) -> Result<f64, Fault> {
-    let limit = |why: String| Err(Fault::Limit(why));
+/// Adds two finite numbers. Refused: a sum beyond ±[`EXACT`], and an increment too small to change the number. A sum with a fraction is
+/// rounded to the nearest double (IEEE 754).
+fn add(number: f64, by: f64) -> Result<f64, FieldError> {
+    let limit = |why: String| Err(FieldError::Limit(why));
     let sum = number + by;
-    // Near the bound the sum may be rounded onto it: what was rounded away decides.
+    // A sum beyond the bound may be rounded to it, which the rounding error shows.
     let lost = rounded_away(number, by, sum);
     if sum.abs() > EXACT || (sum.abs() == EXACT && lost != 0.0 && (lost > 0.0) == (sum > 0.0)) {
         return limit(format!("the sum of {} and {} is beyond ±2^53", digits(number), digits(by)));
@@ -140,21 +140,21 @@ fn add(number: f64, by: f64) -> Result<f64, Fault> {
     Ok(sum)
 }
 
-/// The exact sum minus `sum`, its nearest double (TwoSum, Knuth, TAOCP 4.2.2).
+/// The exact sum minus `sum`, its nearest double (TwoSum: Knuth, TAOCP 4.2.2).
 fn rounded_away(a: f64, b: f64, sum: f64) -> f64 {
     let b_in_sum = sum - a;
     let a_in_sum = sum - b_in_sum;
     (a - a_in_sum) + (b - b_in_sum)
 }
 
-fn bounded(before: Option<&Json>, bound: f64, is_beyond: impl Fn(f64) -> bool) -> Result<Option<Json>, Fault> {
+fn bounded(before: Option<&Json>, bound: f64, is_beyond: impl Fn(f64) -> bool) -> Result<Option<Json>, FieldError> {
     match before {
         Some(before) if !is_beyond(as_number(before)?) => Ok(Some(before.clone())),
         Some(_) | None => Ok(Some(number(bound))),
     }
 }
 
-fn append(before: Option<&Json>, values: &[Json]) -> Result<Json, Fault> {
+fn append(before: Option<&Json>, values: &[Json]) -> Result<Json, FieldError> {
     let before = match before {
         Some(before) => {
             expect(before, "a list")?;
@@ -163,7 +163,7 @@ fn append(before: Option<&Json>, values: &[Json]) -> Result<Json, Fault> {
         None => "[]",
     };
     let mut text = String::with_capacity(before.len() + values.iter().map(|value| value.len() + 1).sum::<usize>());
-    // Compact, so nothing stands before the last bracket.
+    // The text is compact, so its last byte is the bracket.
     text.push_str(&before[..before.len() - 1]);
     for value in values {
         if text.len() > 1 {
@@ -175,7 +175,7 @@ fn append(before: Option<&Json>, values: &[Json]) -> Result<Json, Fault> {
     Ok(Json::from_checked(text))
 }
 
-fn add_to_set(before: Option<&Json>, values: &[Json]) -> Result<Json, Fault> {
+fn add_to_set(before: Option<&Json>, values: &[Json]) -> Result<Json, FieldError> {
     let there = before.map(as_list).transpose()?.unwrap_or_default();
     let mut new: Vec<Json> = Vec::new();
     for value in values {
@@ -187,7 +187,7 @@ fn add_to_set(before: Option<&Json>, values: &[Json]) -> Result<Json, Fault> {
     append(before, &new)
 }
 
-fn remove(before: Option<&Json>, values: &[Json]) -> Result<Option<Json>, Fault> {
+fn remove(before: Option<&Json>, values: &[Json]) -> Result<Option<Json>, FieldError> {
     let Some(before) = before else { return Ok(None) };
     let there = as_list(before)?;
     let stays = |element: &&&str| !values.iter().any(|gone| equal(element, gone.as_str()));
@@ -196,7 +196,7 @@ fn remove(before: Option<&Json>, values: &[Json]) -> Result<Option<Json>, Fault>
     Ok(Some(if unchanged { before.clone() } else { Json::from_checked(format!("[{}]", left.join(","))) }))
 }
 
-fn merge(before: Option<&Json>, patch: &Json) -> Result<Json, Fault> {
+fn merge(before: Option<&Json>, patch: &Json) -> Result<Json, FieldError> {
     let mut merged = match before {
         Some(before) => {
             expect(before, "an object")?;
@@ -212,7 +212,8 @@ fn merge(before: Option<&Json>, patch: &Json) -> Result<Json, Fault> {
     })
 }
 
-/// RFC 7396, as its pseudocode says it. How deep it goes is bounded by the patch, and so by the edge.
+/// Applies a JSON Merge Patch: the pseudocode of RFC 7396, section 2. The depth of the recursion is bounded by that of the patch, which is
+/// checked when the request is read.
 fn patch_into(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *target = patch;
@@ -231,7 +232,7 @@ fn patch_into(target: &mut Value, patch: Value) {
     }
 }
 
-fn as_list(value: &Json) -> Result<Vec<&str>, Fault> {
+fn as_list(value: &Json) -> Result<Vec<&str>, FieldError> {
     expect(value, "a list")?;
     Ok(elements(value.as_str()))
 }

@@ -1,49 +1,49 @@
-//! The fields of a record by name.
+//! Fields of a record, sorted by name.
 //!
-//! A change copies the record it is about, so copies have to be cheap: names and what they name are two vectors in the order of names,
-//! and versions of a record share the first, since names rarely change. A tree costs several times as much to copy and to drop, and
-//! finds a name among so few no faster.
+//! A change copies the whole record, so copies have to be cheap. Names and fields are two vectors in the order of names; versions of a
+//! record share the first, since names rarely change. A tree costs several times as much to copy and to drop, and is no faster to search
+//! for so few names.
 
 use std::sync::Arc;
 
 use super::record::Field;
 use super::short::Short;
 
-/// Fields, sorted by name, each name once.
+/// Fields, sorted by name; each name occurs once.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
     names: Arc<Vec<Short>>,
-    /// One for each name.
+    /// One field for each name.
     fields: Vec<Field>,
 }
 
 impl Fields {
-    /// How many there are.
+    /// Number of fields of the record.
     pub fn len(&self) -> usize {
         self.fields.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no fields.
     pub fn is_empty(&self) -> bool {
         self.fields.is_empty()
     }
 
-    /// The field of a name.
+    /// The field with this name.
     pub fn get(&self, name: &Short) -> Option<&Field> {
         self.place(name).ok().map(|place| &self.fields[place])
     }
 
-    /// The field of a name, to be changed.
+    /// The field with this name for a change.
     pub fn get_mut(&mut self, name: &Short) -> Option<&mut Field> {
         self.place(name).ok().map(|place| &mut self.fields[place])
     }
 
-    /// Whether there is a field of a name.
+    /// Whether there is a field with this name.
     pub fn contains_key(&self, name: &Short) -> bool {
         self.place(name).is_ok()
     }
 
-    /// Puts a field in the place of its name, whatever was there.
+    /// Stores a field under its name, and replaces the one that was there.
     pub fn insert(&mut self, name: &Short, field: Field) {
         match self.place(name) {
             Ok(place) => self.fields[place] = field,
@@ -54,7 +54,7 @@ impl Fields {
         }
     }
 
-    /// Takes a field away, if it is there.
+    /// Removes a field, if it is there.
     pub fn remove(&mut self, name: &Short) {
         if let Ok(place) = self.place(name) {
             Arc::make_mut(&mut self.names).remove(place);
@@ -62,12 +62,12 @@ impl Fields {
         }
     }
 
-    /// All of them, in the order of their names.
+    /// Names and fields in the order of names.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Short, &Field)> + Clone {
         self.names.iter().zip(&self.fields)
     }
 
-    /// All of them without their names, in the order of these.
+    /// Fields in the order of names.
     pub fn values(&self) -> impl ExactSizeIterator<Item = &Field> {
         self.fields.iter()
     }
@@ -78,7 +78,7 @@ impl Fields {
 }
 
 impl FromIterator<(Short, Field)> for Fields {
-    /// Of names that are all different.
+    /// Names have to be unique.
     fn from_iter<I: IntoIterator<Item = (Short, Field)>>(fields: I) -> Self {
         let mut fields: Vec<(Short, Field)> = fields.into_iter().collect();
         fields.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));

@@ -1,4 +1,4 @@
-//! Which stage waits for which: names, the arrows between stages in both directions, and who added whom.
+//! Graph of a job's stages: numbers by name, dependents of each stage, and children of stages that added others.
 
 use std::collections::HashMap;
 
@@ -7,31 +7,31 @@ use super::refusal::Refusal;
 use super::stage::NewStage;
 use super::stage_table::StageTable;
 
-/// Stages a job may have in all.
+/// Maximum number of stages of a job.
 pub const MAX_STAGES: usize = 10_000;
 
-/// The index over a job's stages; derived from them.
+/// Index over the stages of a job. Derived from them.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
     by_name: HashMap<Name, StageNo>,
     dependents: Vec<Vec<StageNo>>,
-    /// Of stages that added others.
+    /// Children of stages that added others.
     children: HashMap<StageNo, Vec<StageNo>>,
 }
 
-/// What the names in stages of a request stand for.
+/// Names in the stages of a request, resolved to numbers.
 #[derive(Debug, Default)]
 pub struct Wiring {
-    /// The number of each stage.
+    /// Number of each stage, in the order of the request.
     pub numbers: Vec<StageNo>,
-    /// For each stage, the numbers it says that it waits for.
+    /// For each stage, the numbers of its `depends_on`.
     pub depends_on: Vec<Vec<StageNo>>,
-    /// Stages that shall wait for one of the request: `(waiting, place in the request)`.
+    /// Stages that wait for a stage of the request: `(waiting stage, index in the request)`.
     pub required_by: Vec<(StageNo, usize)>,
 }
 
 impl Graph {
-    /// The index of stages that are known to be sound.
+    /// Builds the index of stages with valid dependencies.
     pub fn of(stages: &StageTable) -> Self {
         let mut graph = Self::default();
         for stage in stages.iter() {
@@ -48,39 +48,39 @@ impl Graph {
         graph
     }
 
-    /// The number of a name.
+    /// Number of the stage with this name.
     pub fn find(&self, name: &str) -> Option<StageNo> {
         self.by_name.get(name).copied()
     }
 
-    /// The stages that wait for one.
+    /// Stages that depend on a stage.
     pub fn dependents(&self, no: StageNo) -> &[StageNo] {
         self.dependents.get(no as usize).map_or(&[], Vec::as_slice)
     }
 
-    /// The stages that one has added.
+    /// Stages that a stage has added.
     pub fn children(&self, no: StageNo) -> &[StageNo] {
         self.children.get(&no).map_or(&[], Vec::as_slice)
     }
 
-    /// Notes that `parent` has added `child`.
+    /// Adds `child` to the children of `parent`.
     pub fn adopt(&mut self, parent: StageNo, child: StageNo) {
         self.children.entry(parent).or_default().push(child);
     }
 
-    /// Notes a stage that has the next number.
+    /// Adds a stage with the next number.
     pub fn add(&mut self, name: Name, no: StageNo) {
         self.by_name.insert(name, no);
         self.dependents.resize(self.dependents.len().max(no as usize + 1), Vec::new());
     }
 
-    /// Notes that `dependent` waits for `dependency`.
+    /// Adds `dependent` to the dependents of `dependency`.
     pub fn connect(&mut self, dependency: StageNo, dependent: StageNo) {
         self.dependents[dependency as usize].push(dependent);
     }
 
-    /// Resolves the names in stages of a request. `known` are the numbers of those that are in the job already, and may be; the others must
-    /// be new. `path` is the field that holds them.
+    /// Resolves the names in stages of a request. `known` are the numbers of stages that exist and may be added again; all others have to
+    /// be new. `path` is the request field that contains the stages, for errors.
     pub fn wire(&self, new: &[NewStage], known: &[Option<StageNo>], path: &str) -> Result<Wiring, Refusal> {
         let first = self.by_name.len();
         let total = first + known.iter().filter(|known| known.is_none()).count();
@@ -128,8 +128,8 @@ impl Graph {
     }
 }
 
-/// A stage out of `total` that waits for itself, if there is one, those that `suspects` names first. An arrow goes from a stage to one that
-/// waits for it.
+/// Finds a stage out of `total` on a dependency cycle, or behind one; stages in `suspects` first. An arrow is `(dependency, dependent)`.
+/// Topological sort by Kahn (1962): stages that are never freed remain.
 pub fn cycle(
     total: usize,
     arrows: &[(StageNo, StageNo)],

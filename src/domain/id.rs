@@ -1,4 +1,4 @@
-//! Identities: namespaces, jobs, stages and the lease tokens that prove ownership of them.
+//! Identities: namespaces, jobs, stages, and the lease tokens that prove ownership of a stage.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,36 +8,36 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// The number of a namespace in the database; its name is only at the edge.
+/// Number of a namespace in the database. Names are resolved to numbers when a request is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NamespaceId(pub i32);
 
-/// A job, wherever it is stored. The `uid` follows from the job's id, see [`JobKey::of`].
+/// Key of a job. The `uid` is computed from the job's id, see [`JobKey::of`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobKey {
-    /// Whose job it is.
+    /// Namespace of the job.
     pub namespace: NamespaceId,
-    /// The job in its namespace, 16 bytes whatever the length of its id.
+    /// Uid of the job in its namespace; 16 bytes for an id of any length.
     pub uid: Uuid,
 }
 
-/// The position of a stage in its job, from 0 in the order of arrival; never reused within a job.
+/// Number of a stage in its job, from 0 in the order in which stages were added; never reused within a job.
 pub type StageNo = u32;
 
 /// The longest job id, in bytes.
 pub const MAX_JOB_ID: usize = 128;
 
 impl JobKey {
-    /// The key of a job id. An id that is a version 7 UUID in its usual form (those we generate) is its own uid, which keeps
-    /// new rows next to each other in the indexes; any other is hashed into a version 8 UUID, so that the two
-    /// never meet and no second index is needed to find a job by its id.
+    /// Computes the key of a job id. An id that is a version 7 UUID in its canonical form (ids that the server generates) is its own uid,
+    /// which keeps new rows next to each other in the indexes. Any other id is hashed into a version 8 UUID. So the two kinds never
+    /// collide, and no second index is needed to find a job by its id.
     pub fn of(namespace: NamespaceId, job_id: &str) -> Self {
         let own = Uuid::try_parse(job_id).ok().filter(|uid| uid.get_version_num() == 7 && uid.to_string() == job_id);
         Self { namespace, uid: own.unwrap_or_else(|| hashed(job_id.as_bytes())) }
     }
 }
 
-/// A version 8 UUID that follows from some content: the first half of its SHA-256.
+/// Hashes content into a version 8 UUID: the first half of its SHA-256.
 pub fn hashed(content: &[u8]) -> Uuid {
     let digest = Sha256::digest(content);
     let mut bytes = [0u8; 16];
@@ -52,26 +52,26 @@ pub fn is_job_id(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
 }
 
-/// The proof that its bearer was given one attempt of one stage.
+/// Proof that its bearer was granted one attempt of one stage.
 ///
-/// It names the stage, so that no index over tokens is needed and a token of a finished or deleted job can be told
-/// from a forged one; the secret is compared with the stage's newest.
+/// The token names the stage, so that no index over tokens is needed and a token of a finished or deleted job differs from a forged one.
+/// The secret is compared with that of the stage's newest lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseToken {
-    /// The job, in the namespace of the call.
+    /// Uid of the job, in the namespace of the call.
     pub job_uid: Uuid,
-    /// The stage of the job.
+    /// Number of the stage in the job.
     pub stage_no: StageNo,
-    /// The stage's fencing token when this was granted.
+    /// Fencing token of the attempt.
     pub fencing_token: i64,
-    /// 128 random bits.
+    /// Secret of 122 random bits.
     pub secret: Uuid,
 }
 
 impl LeaseToken {
-    /// Reads the text form; `None` if it is none of ours.
+    /// Parses the text form. `None`: the text is not a lease token.
     pub fn parse(text: &str) -> Option<Self> {
-        // The length first: nobody's 4 MiB shall be decoded for nothing.
+        // Checks the length first, so that a text of 4 MiB is not decoded.
         let bytes: [u8; 44] =
             (text.len() == 59).then(|| URL_SAFE_NO_PAD.decode(text).ok()).flatten()?.try_into().ok()?;
         let (uid, rest) = bytes.split_first_chunk::<16>()?;
@@ -98,7 +98,7 @@ impl fmt::Display for LeaseToken {
     }
 }
 
-/// Short text that is shared by many owners: names, queues, worker ids.
+/// Short text shared by many owners: names, queues, worker ids.
 pub type Name = Arc<str>;
 
 #[cfg(test)]
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_survives_its_text_form() {
+    fn a_lease_token_round_trips_through_its_text() {
         let token =
             LeaseToken { job_uid: Uuid::now_v7(), stage_no: 9_999, fencing_token: i64::MAX, secret: Uuid::new_v4() };
         let text = token.to_string();
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_ours_and_of_others_never_share_a_uid() {
+    fn generated_and_chosen_job_ids_never_share_a_uid() {
         let namespace = NamespaceId(1);
         let own = Uuid::now_v7();
         assert_eq!(JobKey::of(namespace, &own.to_string()).uid, own);

@@ -1,4 +1,4 @@
-//! A lease as it is stored, which a heartbeat needs instead of the whole job.
+//! A stored lease, which a heartbeat reads instead of the whole job.
 
 use std::time::Duration;
 
@@ -9,65 +9,66 @@ use super::job::JobState;
 use super::stage::ends_too_far_ahead;
 use super::time::Timestamp;
 
-/// Where a lease is stored: a stage has at most one.
+/// Key of a lease: a stage has at most one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LeaseKey {
-    /// The job.
+    /// Key of the job.
     pub job: JobKey,
-    /// The stage.
+    /// Number of the stage in the job.
     pub stage_no: StageNo,
 }
 
 impl LeaseKey {
-    /// The lease that a token is about.
+    /// Key of the lease that a token was granted for.
     pub fn of(namespace: NamespaceId, token: &LeaseToken) -> Self {
         Self { job: JobKey { namespace, uid: token.job_uid }, stage_no: token.stage_no }
     }
 }
 
-/// A lease, and what its holder is told of the job.
+/// A lease, with the state of its job that heartbeat responses contain.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredLease {
-    /// The secret of the lease token.
+    /// Secret of the lease token.
     pub secret: Uuid,
-    /// The fencing token. None: a server of an earlier version granted it.
+    /// Fencing token. `None`: a server of an earlier version granted the lease.
     pub fencing_token: Option<i64>,
-    /// How long a heartbeat extends it.
+    /// Duration from a heartbeat to the expiry.
     pub duration: Duration,
-    /// When it ends unless it is renewed, or the job's grace ends before.
+    /// Expiry, unless the lease is renewed or the job's grace period ends earlier.
     pub expires_at: Timestamp,
-    /// The state of the job.
+    /// State of the job.
     pub job_state: JobState,
-    /// The revision of the job.
+    /// Revision of the job.
     pub job_revision: i64,
 }
 
 impl StoredLease {
-    /// Whether it was granted with this token.
+    /// Whether the lease was granted with this token.
     pub fn is_of(&self, token: &LeaseToken) -> bool {
         self.secret == token.secret
             && self.fencing_token.is_none_or(|fencing_token| fencing_token == token.fencing_token)
     }
 
-    /// When it ends unless it is renewed: with the grace of a job that is cancelled or has failed, if that is sooner.
+    /// Effective expiry: the end of the job's grace period, if the job was cancelled or has failed and that is earlier.
     pub fn end(&self) -> Timestamp {
         self.job_state.lease_end(self.expires_at)
     }
 
-    /// Whether it has not expired.
+    /// Whether the lease has not expired at `now`.
     pub fn lasts(&self, now: Timestamp) -> bool {
         self.expires_at > now
     }
 
-    /// The new `expires_at`, if a heartbeat renews it now. Two thirds of its time are enough to write only every third of it.
+    /// New `expires_at` of a heartbeat at `now`. `None`: the lease is not written, because more than two thirds of its duration remain, or
+    /// because the grace period has to end. So a lease is written at most three times per duration.
     pub fn renewal(&self, now: Timestamp) -> Option<Timestamp> {
         let renewed = self.job_state.lease_end(now.after(self.duration));
         let is_due = now.until(self.expires_at) < self.duration * 2 / 3;
         (is_due && renewed > self.expires_at).then_some(renewed)
     }
 
-    /// Brings back an end that lies further ahead than the lease lasts, because the clock stepped back. What is stored follows later (see
-    /// `task/step_back.rs`).
+    /// Lowers an expiry that lies further ahead than the duration allows, because the clock stepped back. The stored row
+    /// follows later, see `task/step_back.rs`.
     pub fn step_back(&mut self, now: Timestamp) {
         if ends_too_far_ahead(self.expires_at, self.duration, now) {
             self.expires_at = now.after(self.duration);
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_ends_too_far_ahead_is_brought_back_and_not_written() {
+    fn a_lease_that_expires_too_far_ahead_is_lowered_and_not_renewed() {
         let mut ahead = lease(3_600, JobState::Running);
         assert_eq!(ahead.renewal(NOW), None);
         ahead.step_back(NOW);
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_compared_whole() {
+    fn a_lease_compares_fencing_token_and_secret() {
         let token = |fencing_token, secret| LeaseToken { job_uid: Uuid::nil(), stage_no: 0, fencing_token, secret };
         let lease = lease(1, JobState::Running);
         assert!(lease.is_of(&token(2, Uuid::nil())));

@@ -1,15 +1,18 @@
-//! What Interlock knows about jobs, stages, leases and retries, as pure and synchronous state machines.
+//! Domain: jobs, stages, leases, retries, records, permits and credentials as pure, synchronous state machines.
 //!
-//! Nothing here does I/O, reads a clock or draws random numbers: the moment, the secrets and the jitter are
-//! arguments. So every transition can be replayed in a test, and decided again when another server was faster.
+//! Nothing here does I/O, reads a clock or draws random numbers: time, secrets and jitter are arguments. So every transition can be replayed in
+//! a test, and decided again after a concurrent write.
 //!
-//! Layout: `id` and `time` are the words everything speaks; `failure` and `retry` decide what an error leads to;
-//! `stage`, `stage_table` and `graph` are the parts of a [`job::Job`]; `lease` is a lease as it is stored; `job::Edit` holds the transitions;
-//! `access` is who may do what, `credential` how they prove it; `permit` are rights to use what must be shared with care; `record` are named `fields`, mostly of `short` texts, `field_op`
-//! what can happen to them, and `equality` when two values are equal;
-//! `event` is what history keeps of them; `documents` is what travels beside a job; `query` and `record_query` are what lists are asked for; `ready` is the order in which stages are leased; `refusal` is every way to say no.
+//! Layout of the modules:
+//! - `id`, `time`, `namespace`, `short`, `json`: identities and values that everything uses.
+//! - `job` (with [`job::JobTx`], which has the transitions), `stage`, `stage_table`, `graph`, `lease`, `failure`, `retry`, `event`, `ready`,
+//!   `documents`: jobs.
+//! - `record`, `fields`, `field_op`, `equality`: records. `permit`: resources and permits.
+//! - `access`, `credential`, `audit`: authorization. `request`: remembered requests.
+//! - `query`, `record_query`: queries of lists. `refusal`, `current`: refusals and the state that they return.
 
 pub mod access;
+pub mod aggregate;
 pub mod audit;
 pub mod credential;
 pub mod current;

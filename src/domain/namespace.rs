@@ -1,20 +1,21 @@
-//! A namespace: whose jobs they are. The row also carries the floor below which no fencing token is issued again.
+//! A namespace: keys of jobs, records and resources are unique within it. Its row carries the floor of fencing tokens.
 
 use super::id::{Name, NamespaceId};
 use super::time::Timestamp;
 
-/// One namespace.
+/// A namespace as it is stored.
 #[derive(Clone, Debug)]
 pub struct Namespace {
-    /// Its number in all keys.
+    /// Number of the namespace in all keys.
     pub id: NamespaceId,
-    /// Its name in metadata.
+    /// Name, as callers send it in metadata.
     pub name: Name,
     /// Grows by one with each change of the row.
     pub version: i64,
-    /// Stages that are created under a name a deleted job may have used start their fencing tokens above this.
+    /// Highest fencing token that a deleted job or resource may have used. Stages and resources created later start above it.
     pub fencing_floor: i64,
-    /// Whether it held anything but idle locks when it was loaded; only its deletion asks, and proves it again.
+    /// Whether it held anything but idle locks when it was loaded. Read only by the deletion of the namespace, which checks
+    /// it again at commit.
     pub holds_anything: bool,
     /// When it was created.
     pub create_time: Timestamp,

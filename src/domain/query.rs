@@ -1,4 +1,4 @@
-//! What a list of jobs is asked for, as plain values that the store turns into SQL with bound parameters.
+//! Queries of jobs, as plain values that the store turns into SQL with bound parameters.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::job::{Job, JobPhase};
 use super::time::Timestamp;
 
-/// How two values compare.
+/// Operator of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // The names say it.
 pub enum Comparison {
@@ -19,58 +19,58 @@ pub enum Comparison {
     GreaterOrEqual,
 }
 
-/// One comparison with a value. Where the field has no value, only [`Comparison::NotEqual`] holds.
+/// Comparison of a field with a value. If the field has no value, only [`Comparison::NotEqual`] holds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Test<T> {
-    /// How.
+    /// Operator of the comparison.
     pub comparison: Comparison,
-    /// With what.
+    /// Value on the right side.
     pub value: T,
 }
 
-/// A moment of a job that can be asked for, in the order in which they come.
+/// Time of a job that can be filtered by, in the order in which they occur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TimeField {
-    /// When it was submitted.
+    /// Time of the submission.
     Create,
-    /// When its first stage started.
+    /// Time at which the first stage started.
     Start,
-    /// When it ended.
+    /// Time at which the job ended.
     End,
 }
 
-/// A condition on one field: one of the alternatives has to hold.
+/// Condition on one field: one of the alternatives has to hold.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Clause {
-    /// The job is in one of these states, each listed once. Empty: no job is meant.
+    /// The state is one of these, each listed once. Empty: no job matches.
     State(Vec<JobPhase>),
-    /// The kind; texts compare by their bytes.
+    /// Comparisons of the kind, by bytes.
     Kind(Vec<Test<String>>),
-    /// The label of this key; texts compare by their bytes.
+    /// Comparisons of one label, by bytes.
     Label {
-        /// Which label.
+        /// Key of the label.
         key: String,
-        /// The alternatives.
+        /// Comparisons of which one has to hold.
         any_of: Vec<Test<String>>,
     },
-    /// A moment.
+    /// Comparisons of a time.
     Time {
-        /// Which.
+        /// The time that is compared.
         field: TimeField,
-        /// The alternatives.
+        /// Comparisons of which one has to hold.
         any_of: Vec<Test<Timestamp>>,
     },
 }
 
-/// Which jobs: those for which every clause holds.
+/// Filter of jobs: all clauses have to hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct JobFilter {
-    /// The conditions. Empty: all jobs.
+    /// Clauses of the filter. Empty: all jobs match.
     pub clauses: Vec<Clause>,
 }
 
 impl JobFilter {
-    /// Whether a job is meant; the same as the store finds out in SQL.
+    /// Whether a job matches. Has to agree with the SQL of the store.
     pub fn matches(&self, job: &Job) -> bool {
         self.clauses.iter().all(|clause| clause.matches(job))
     }
@@ -99,7 +99,7 @@ impl Clause {
 
 impl Test<String> {
     fn holds(&self, value: Option<&str>) -> bool {
-        // Texts of Rust compare by their bytes.
+        // Rust compares strings by bytes.
         self.comparison.holds(value, self.value.as_str())
     }
 }
@@ -119,7 +119,7 @@ impl Comparison {
 }
 
 impl JobOrder {
-    /// Where a list in this order stands at a job.
+    /// Cursor of a job in this order.
     pub fn cursor(&self, job: &Job) -> JobCursor {
         let value = match self.field {
             OrderField::CreateTime => Some(job.meta.create_time.0),
@@ -131,30 +131,30 @@ impl JobOrder {
 }
 
 impl JobCursor {
-    /// The place of a job, with a value of the order's field.
+    /// Cursor of a job with the given value of the ordered field.
     pub fn at(job: &Job, value: Option<i64>) -> Self {
         Self { value, created: Some(job.meta.create_time.0), job_id: job.meta.job_id.to_string() }
     }
 }
 
-/// By what jobs are ordered. Jobs of one priority, and those without an end, are in the order of their creation; then their id breaks ties. All of
-/// it in the same direction.
+/// Field that jobs are ordered by. Jobs of the same priority, and jobs without an end, are ordered by create time; ties are broken by id.
+/// All in the same direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OrderField {
-    /// When they were submitted.
+    /// Time of the submission.
     CreateTime,
-    /// When they ended; those that have not come last in either direction.
+    /// Time at which the job ended; jobs that have not ended come last in either direction.
     EndTime,
-    /// Their priority.
+    /// Priority of the job.
     Priority,
 }
 
-/// The order of a list of jobs.
+/// Order of a list of jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JobOrder {
-    /// By what.
+    /// Field that is ordered by.
     pub field: OrderField,
-    /// Whether the largest comes first.
+    /// Whether the largest value comes first.
     pub descending: bool,
 }
 
@@ -164,36 +164,36 @@ impl Default for JobOrder {
     }
 }
 
-/// Where a page of jobs ended; the next one starts behind it.
+/// Position at which a page of jobs ended; the next page starts after it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobCursor {
-    /// The last job's value of the order's field: microseconds since 1970, or the priority. `None`: it has none.
+    /// Value of the ordered field of the last job: microseconds since 1970, or the priority. `None`: the job has no value.
     pub value: Option<i64>,
-    /// When the last job was created, in microseconds since 1970. `None`: the token is of a version that did not say.
+    /// Create time of the last job, in microseconds since 1970. `None`: the page token is of a server that did not store it yet.
     #[serde(default)]
     pub created: Option<i64>,
-    /// The last job's id.
+    /// Id of the last job.
     pub job_id: String,
 }
 
 /// One page of a list of jobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobQuery {
-    /// Which jobs.
+    /// Filter of the list.
     pub filter: JobFilter,
-    /// In which order.
+    /// Order of the list.
     pub order: JobOrder,
-    /// Where the page before ended. `None`: the first page.
+    /// Position after which the page starts. `None`: the first page.
     pub after: Option<JobCursor>,
-    /// How many jobs at most.
+    /// Maximum number of jobs of the page.
     pub limit: u32,
 }
 
-/// A page of jobs, without their stages.
+/// Page of jobs without their stages.
 #[derive(Clone, Debug)]
 pub struct JobPage {
-    /// The jobs in order; there can be fewer than the limit although more match.
+    /// Jobs in order. There can be fewer than the limit although more match.
     pub jobs: Vec<Arc<Job>>,
-    /// Where the next page begins: behind the last job that was looked at. `None`: there is none.
+    /// Position after which the next page starts. `None`: this is the last page.
     pub next: Option<JobCursor>,
 }

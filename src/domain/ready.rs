@@ -1,7 +1,7 @@
-//! Stages that can be leased: their order in a queue, and what a change of a job does to them.
+//! Stages that can be leased: their order in a queue, and how a change of their job affects them.
 
 use super::id::{JobKey, Name, NamespaceId, StageNo};
-use super::job::{Changes, Job};
+use super::job::{Job, JobChanges};
 use super::permit::ResourceKey;
 use super::stage::Stage;
 use super::time::Timestamp;
@@ -10,84 +10,83 @@ use uuid::Uuid;
 /// A stage that can be leased.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadyStage {
-    /// The job.
+    /// Key of the job.
     pub key: JobKey,
-    /// The stage.
+    /// Number of the stage in the job.
     pub stage_no: StageNo,
-    /// The queue of the stage.
+    /// Queue that the stage waits in.
     pub queue: Name,
-    /// The priority of the job.
+    /// Priority of the job; higher is leased first.
     pub priority: i32,
     /// When the stage became ready.
     pub ready_at: Timestamp,
-    /// The group of the stage. None: it has none.
+    /// Group key of the stage. `None`: it is leased by itself.
     pub group_key: Option<Name>,
-    /// Whether it is leased alone, because its last attempt ended with the lease.
+    /// Whether it is leased without other stages of its group, because its last attempt lost its lease.
     pub alone: bool,
 }
 
-/// The position of a ready stage in its queue: the highest priority first, then the earliest ready time. The job's uid and the stage number
-/// make it unique.
+/// Position of a ready stage in its queue: highest priority first, then earliest ready time. Job uid and stage number make it unique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
-    /// The negated priority.
+pub struct ReadyPosition {
+    /// Negated priority, so that positions sort in ascending order.
     pub rank: i32,
     /// When the stage became ready.
     pub ready_at: Timestamp,
-    /// The job's uid.
+    /// Uid of the job.
     pub uid: Uuid,
-    /// The stage.
+    /// Number of the stage in the job.
     pub stage_no: StageNo,
 }
 
-impl Place {
-    /// The front of every queue.
+impl ReadyPosition {
+    /// Position before every stage of every queue.
     pub const FRONT: Self = Self { rank: -i32::MAX, ready_at: Timestamp(0), uid: Uuid::nil(), stage_no: 0 };
 }
 
 impl ReadyStage {
-    /// The position in its queue.
-    pub fn place(&self) -> Place {
-        Place { rank: -self.priority, ready_at: self.ready_at, uid: self.key.uid, stage_no: self.stage_no }
+    /// Position of the stage in its queue.
+    pub fn place(&self) -> ReadyPosition {
+        ReadyPosition { rank: -self.priority, ready_at: self.ready_at, uid: self.key.uid, stage_no: self.stage_no }
     }
 
-    /// The job and the stage.
+    /// Job and stage number.
     pub fn id(&self) -> (JobKey, StageNo) {
         (self.key, self.stage_no)
     }
 }
 
-/// What a committed change of a job means for the readiness of one stage.
+/// How a committed change of a job affects whether one of its stages can be leased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadyChange {
-    /// Nothing.
+    /// Readiness did not change.
     None,
-    /// A new stage, which no row can be of, becomes ready now.
+    /// A new stage is ready from now on. It has no row in `ready_stages` yet.
     Created,
-    /// It becomes ready now.
+    /// An existing stage is ready from now on.
     Became,
-    /// It was ready and is another stage now (added again); it is ready from now on.
+    /// A ready stage was added again with another spec; it is ready from now on.
     Replaced,
-    /// It stays ready since when it was, and its priority, or whether it is leased alone, changed.
+    /// It stays ready since the same time; its priority changed, or whether it is leased alone.
     Moved,
-    /// It can no longer be leased.
+    /// The stage can no longer be leased.
     Ended,
 }
 
 impl ReadyStage {
-    /// Its queue, with the namespace.
+    /// Queue of the stage with its namespace.
     pub fn queue_key(&self) -> (NamespaceId, Name) {
         (self.key.namespace, self.queue.clone())
     }
 }
 
 impl Job {
-    /// The queue of one of its stages, with the namespace.
+    /// Queue of a stage of this job with its namespace.
     pub fn queue_key(&self, stage: &Stage) -> (NamespaceId, Name) {
         (self.key.namespace, stage.spec.queue.clone())
     }
 
-    /// A stage of it that became ready at a moment.
+    /// Makes the queue entry of a stage that became ready at `ready_at`.
     pub fn ready_stage(&self, stage: &Stage, ready_at: Timestamp) -> ReadyStage {
         ReadyStage {
             key: self.key,
@@ -100,13 +99,13 @@ impl Job {
         }
     }
 
-    /// The resource in whose line a stage may wait from the beginning. None: it needs no permit.
+    /// Resource that a stage waits for before it was tried: that of its first claim. `None`: the stage needs no permit.
     pub fn first_resource(&self, stage: &Stage) -> Option<ResourceKey> {
         let first = stage.spec.permits.first()?;
         Some(ResourceKey::of(self.key.namespace, &first.resource))
     }
 
-    /// What the change from `base` to this job means for one of its stages.
+    /// Compares a stage in `base` and in this job.
     pub fn ready_change(&self, base: Option<&Job>, stage: &Stage) -> ReadyChange {
         let was = base.and_then(|base| Some((base, base.stages.get(stage.no)?)));
         let was_ready = was.is_some_and(|(base, was)| base.is_leasable(was));
@@ -122,15 +121,16 @@ impl Job {
         }
     }
 
-    /// The stages whose readiness the change from `base` to this job can have changed.
+    /// Stages that can have become ready, or stopped being ready, with the change from `base` to this job.
     pub fn stages_to_look_at<'a>(
         &'a self,
         base: Option<&Job>,
-        changes: &'a Changes,
+        changes: &'a JobChanges,
     ) -> impl Iterator<Item = &'a Stage> + use<'a> {
-        // A pause, a resumption or a new priority concerns all stages, not only those that changed.
-        let all =
-            base.is_some_and(|base| base.state.hands_out() != self.state.hands_out() || base.priority != self.priority);
+        // A pause, a resume or a new priority affects all stages, not only those that changed.
+        let all = base.is_some_and(|base| {
+            base.state.allows_leases() != self.state.allows_leases() || base.priority != self.priority
+        });
         let every = all.then(|| self.stages.iter().map(|stage| &**stage)).into_iter().flatten();
         let touched = (!all).then(|| changes.stages.iter().map(|no| &self.stages[*no])).into_iter().flatten();
         every.chain(touched)

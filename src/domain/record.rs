@@ -1,7 +1,9 @@
-//! A record: named fields, each with the version at which it last changed.
+//! A record: named fields, each with the version of its last change.
 //!
-//! **Invariants.** A record is within the limits below. `version` grows by one per change, and a field that changed has
-//! the record's version; so a field's version never comes back, not even after the field was gone for a while.
+//! **Invariants.** A record is within the limits below. `version` grows by one per change, and a changed field gets the record's version.
+//! So a field never gets a version again that it had before, not even after it was removed and set again.
+
+mod aggregate;
 
 use std::cmp::Ordering;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -19,45 +21,45 @@ use super::refusal::Refusal;
 use super::short::Short;
 use super::time::Timestamp;
 
-/// Fields of one record.
+/// Maximum number of fields of a record.
 pub const MAX_FIELDS: usize = 1_000;
-/// The value of a field, in bytes as JSON.
+/// Maximum size of a field's value, in bytes of JSON.
 pub const MAX_FIELD_BYTES: usize = 64 * 1024;
-/// All fields of a record, in bytes: names and values, and four bytes more for each.
+/// Maximum size of all fields of a record: bytes of names and values, and four more for each field.
 pub const MAX_RECORD_BYTES: usize = 1024 * 1024;
-/// The context of a job, in bytes as for a record.
+/// Maximum size of the context of a job, counted as for a record.
 pub const MAX_CONTEXT_BYTES: usize = 64 * 1024;
-/// Quotes, colon and comma around a field.
+/// Bytes of the quotes, colon and comma around a field.
 const FIELD_OVERHEAD: usize = 4;
 
-/// A record, wherever it is stored. It is looked up a dozen times on its way through a group, so it knows its hash.
+/// Key of a record. It stores its hash, since it is looked up about a dozen times while a group is decided and committed.
 #[derive(Clone, Debug)]
 pub struct RecordKey {
     hash: u64,
     name: RecordName,
 }
 
-/// What a record is called.
+/// Namespace, collection and id of a record.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RecordName {
-    /// Whose record it is.
+    /// Namespace of the record.
     pub namespace: NamespaceId,
-    /// Its collection; empty for the context of a job, which no caller can name.
+    /// Collection of the record. Empty: the context of a job, which callers cannot name.
     pub collection: Short,
-    /// Its id in the collection.
+    /// Id of the record in its collection.
     pub record_id: Short,
 }
 
 impl RecordKey {
-    /// The key of a record.
+    /// Makes the key of a record.
     pub fn new(namespace: NamespaceId, collection: Short, record_id: Short) -> Self {
-        // Seeded at random, so that nobody can choose names that meet in one place.
+        // Seeded at random, so that callers cannot choose names with colliding hashes.
         static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
         let name = RecordName { namespace, collection, record_id };
         Self { hash: SEED.hash_one(&name), name }
     }
 
-    /// The context of a job: a record that goes with it.
+    /// Key of the context of a job, which is a record that is deleted with the job.
     pub fn context(job: JobKey) -> Self {
         Self::new(job.namespace, "".into(), job.uid.to_string().into())
     }
@@ -90,7 +92,7 @@ impl PartialOrd for RecordKey {
 }
 
 impl Ord for RecordKey {
-    /// The order of names, the same on all servers: rows are locked in it.
+    /// The order of names. Rows are locked in this order, so it has to be the same on all servers.
     fn cmp(&self, other: &Self) -> Ordering {
         self.name.cmp(&other.name)
     }
@@ -102,32 +104,27 @@ impl Hash for RecordKey {
     }
 }
 
-/// The text of one JSON value of any type, compact and checked at the edge like a document.
+/// Text of one JSON value of any type, compact, with sorted keys, checked when the request is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Json(Short);
 
 impl Json {
-    /// Takes text that is known to be a JSON value.
+    /// Wraps text that was checked to be a JSON value.
     pub fn from_checked(text: impl Into<Short>) -> Self {
         Self(text.into())
     }
 
-    /// The text.
+    /// The JSON text as a string slice.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// The text as it is kept.
-    pub fn as_short(&self) -> &Short {
-        &self.0
-    }
-
-    /// How many bytes the text has.
+    /// Size in bytes of the JSON text.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether the text has no bytes, which no value has.
+    /// Whether the text has no bytes. False for every checked value.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -139,45 +136,45 @@ impl From<Document> for Json {
     }
 }
 
-/// One field.
+/// A field of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
-    /// The version of the record at which it last changed.
+    /// Version of the record at the last change of the field.
     pub version: i64,
-    /// Its value.
+    /// Value of the field.
     pub value: Json,
 }
 
-/// One record.
+/// A record with its fields.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// Where it is stored.
+    /// Key of the record.
     pub key: RecordKey,
-    /// Its fields by name.
+    /// Fields by their name.
     pub fields: Fields,
-    /// Grows by exactly one per committed change.
+    /// Version; grows by exactly one per committed change.
     pub version: i64,
-    /// What its fields have, as [`MAX_RECORD_BYTES`] counts; follows from the fields.
+    /// Size of all fields, counted as for [`MAX_RECORD_BYTES`]. Derived.
     pub bytes: usize,
-    /// When it was created.
+    /// Time of the creation.
     pub create_time: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     pub update_time: Timestamp,
 }
 
 impl Record {
-    /// An empty record at version 0, which nobody has seen.
+    /// Makes an empty record at version 0, which is not stored.
     pub fn new(key: RecordKey, now: Timestamp) -> Self {
         Self { key, fields: Fields::default(), version: 0, bytes: 0, create_time: now, update_time: now }
     }
 
-    /// Computes what follows from the fields, after they were loaded.
+    /// Computes the derived size, after the fields were loaded.
     pub fn derive(&mut self) {
         self.bytes = self.fields.iter().map(|(name, field)| cost(name, &field.value)).sum();
     }
 
-    /// Applies operations in order, all or none; `version` is what the record has afterwards. `path` is where the operations
-    /// stand in the request. `None` if they change nothing.
+    /// Applies operations in order, all or none. `version` is the record's version afterwards; `path` is the request field that contains
+    /// the operations, for errors. `None`: they change nothing.
     pub fn apply(
         base: &Arc<Record>,
         operations: &[FieldOp],
@@ -198,13 +195,13 @@ impl Record {
             record.apply_one(operation, version).map_err(|fault| fault.refusal(&format!("{path}[{i}]"), operation))?;
         }
         record.check_size(path)?;
-        // What was changed and changed back keeps its version.
+        // A field that was changed and changed back keeps its version.
         let mut changed = base.version == 0;
         for operation in operations {
             let before = base.fields.get(&operation.field);
             match record.fields.get_mut(&operation.field) {
                 Some(field) => match before.filter(|before| equal(before.value.as_str(), field.value.as_str())) {
-                    // The text may be another one, such as that of −0.
+                    // Equal values can have different texts, such as 0 and −0.
                     Some(before) => {
                         record.bytes = record.bytes + before.value.len() - field.value.len();
                         *field = before.clone();
@@ -214,13 +211,17 @@ impl Record {
                 None => changed |= before.is_some(),
             }
         }
+        debug_assert_eq!(
+            record.bytes,
+            record.fields.iter().map(|(name, field)| cost(name, &field.value)).sum::<usize>()
+        );
         record.version = version;
-        // Another server, whose clock was ahead, may have created it.
+        // A server with a clock that was ahead may have created the record.
         record.update_time = now.max(record.create_time);
         Ok(changed.then_some(record))
     }
 
-    fn apply_one(&mut self, operation: &FieldOp, version: i64) -> Result<(), Fault> {
+    fn apply_one(&mut self, operation: &FieldOp, version: i64) -> Result<(), FieldError> {
         let before = self.fields.get(&operation.field);
         let after = operation.change.apply(before.map(|field| &field.value))?;
         if let Some(before) = before {
@@ -228,7 +229,7 @@ impl Record {
         }
         match after {
             Some(value) if value.len() > MAX_FIELD_BYTES => {
-                Err(Fault::Limit(format!("the field would have more than {MAX_FIELD_BYTES} bytes as JSON")))
+                Err(FieldError::Limit(format!("the field would have more than {MAX_FIELD_BYTES} bytes as JSON")))
             }
             Some(value) => {
                 self.bytes += cost(&operation.field, &value);
@@ -242,7 +243,7 @@ impl Record {
         }
     }
 
-    /// Only the end counts: a field may be made before another one is removed.
+    /// Checks the size after all operations: one may set a field before another removes one.
     fn check_size(&self, path: &str) -> Result<(), Refusal> {
         let limit = |why: String| Err(Refusal::LimitExceeded { path: path.to_owned(), why });
         let max_bytes = self.key.max_bytes();
@@ -255,7 +256,7 @@ impl Record {
         Ok(())
     }
 
-    /// About how much memory it takes, in bytes, for the cache's bound.
+    /// Approximate memory in bytes, for the bound of the cache.
     pub fn weight_bytes(&self) -> usize {
         400 + self.key.collection.len() + self.key.record_id.len() + self.bytes + 120 * self.fields.len()
     }
@@ -265,21 +266,21 @@ fn cost(name: &Short, value: &Json) -> usize {
     name.len() + value.len() + FIELD_OVERHEAD
 }
 
-/// Why an operation cannot be applied to a field.
+/// Reason that an operation cannot be applied to a field.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum FieldError {
     /// The field has another type than the operation needs.
     WrongType {
-        /// What it needs.
+        /// Type that the operation needs.
         needs: &'static str,
-        /// What is there.
+        /// Type of the stored value.
         is: &'static str,
     },
-    /// The outcome would be too large.
+    /// The result would exceed a limit; the text says which.
     Limit(String),
 }
 
-impl Fault {
+impl FieldError {
     fn refusal(self, path: &str, operation: &FieldOp) -> Refusal {
         match self {
             Self::WrongType { needs, is } => {

@@ -1,4 +1,4 @@
-//! What a list of records is asked for, as plain values that the store turns into SQL with bound parameters.
+//! Queries of records, as plain values that the store turns into SQL with bound parameters.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use super::query::Test;
 use super::short::Short;
 use super::time::Timestamp;
 
-/// A value that a field can be compared with.
+/// Value that a field can be compared with.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)] // The names say it.
 pub enum Scalar {
@@ -17,79 +17,79 @@ pub enum Scalar {
     Text(String),
 }
 
-/// A moment of a record.
+/// Time of a record that can be filtered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordTime {
-    /// When it was created.
+    /// Time at which the record was created.
     Create,
-    /// When it last changed.
+    /// Time of the last change.
     Update,
 }
 
-/// A condition on one thing: one of the alternatives has to hold.
+/// Condition on one property: one of the alternatives has to hold.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RecordClause {
-    /// The record's id; texts compare by their bytes.
+    /// Comparisons of the record id, by bytes.
     RecordId(Vec<Test<String>>),
-    /// A moment.
+    /// Comparisons of a time.
     Time {
-        /// Which.
+        /// The time that is compared.
         field: RecordTime,
-        /// The alternatives.
+        /// Comparisons of which one has to hold.
         any_of: Vec<Test<Timestamp>>,
     },
-    /// The value of this field. One of another type than the value it is compared with differs from it, and holds in no other
-    /// comparison; null and bools are compared by `=` and `!=` only.
+    /// Comparisons of a field's value. If the field has another type than the value, only `!=` holds. Null and bools are compared by
+    /// `=` and `!=` only.
     Field {
-        /// Which field.
+        /// Name of the field.
         name: String,
-        /// The alternatives.
+        /// Comparisons of which one has to hold.
         any_of: Vec<Test<Scalar>>,
     },
 }
 
-/// By what records are ordered; their id breaks ties, in the same direction.
+/// Property that records are ordered by; ties are broken by record id, in the same direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordOrderField {
-    /// Their id.
+    /// Id of the record.
     RecordId,
-    /// When they were created.
+    /// Time at which the record was created.
     CreateTime,
-    /// When they last changed.
+    /// Time of the last change.
     UpdateTime,
 }
 
-/// The order of a list of records.
+/// Order of a list of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordOrder {
-    /// By what.
+    /// Property that is ordered by.
     pub field: RecordOrderField,
-    /// Whether the largest comes first.
+    /// Whether the largest value comes first.
     pub descending: bool,
 }
 
-/// Where a page of records ended; the next one starts behind it.
+/// Position at which a page of records ended; the next page starts after it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordCursor {
-    /// The last record's moment in microseconds since 1970, if the order is by one.
+    /// Time of the last record in microseconds since 1970. 0: the order is by record id.
     pub value: i64,
-    /// The last record's id.
+    /// Id of the last record.
     pub record_id: String,
 }
 
-/// One page of the records of a collection.
+/// One page of records of a collection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordQuery {
-    /// Whose.
+    /// Namespace of the records.
     pub namespace: NamespaceId,
-    /// Where.
+    /// Collection of the records.
     pub collection: Short,
-    /// Those for which all of these hold. Empty: all.
+    /// Clauses that all have to hold. Empty: all records match.
     pub clauses: Vec<RecordClause>,
-    /// In which order.
+    /// Order of the list.
     pub order: RecordOrder,
-    /// Where the page before ended. `None`: the first page.
+    /// Position after which the page starts. `None`: the first page.
     pub after: Option<RecordCursor>,
-    /// How many at most.
+    /// Maximum number of records of the page.
     pub limit: u32,
 }

@@ -27,7 +27,7 @@ fn record(fields: &[(&str, &str)]) -> Arc<Record> {
     Arc::new(Record::apply(&new, &operations, 1, NOW, "operations").expect("applied").expect("changed"))
 }
 
-fn after(before: Option<&str>, change: FieldChange) -> Result<Option<String>, Fault> {
+fn after(before: Option<&str>, change: FieldChange) -> Result<Option<String>, FieldError> {
     Ok(change.apply(before.map(json).as_ref())?.map(|value| value.as_str().to_owned()))
 }
 
@@ -62,13 +62,13 @@ fn each_operation_follows_its_rule() {
         ),
         (Some("{\"a\":[1]}"), Merge(json("{\"a\":[2]}")), Some("{\"a\":[2]}")),
     ] {
-        let told = format!("{before:?} {change:?}");
-        assert_eq!(after(before, change).expect(&told).as_deref(), expected, "{told}");
+        let case = format!("{before:?} {change:?}");
+        assert_eq!(after(before, change).expect(&case).as_deref(), expected, "{case}");
     }
 }
 
 #[test]
-fn nothing_is_converted() {
+fn an_operation_refuses_values_of_another_type() {
     use FieldChange::*;
     let values = ["null", "true", "1", "\"1\"", "[1]", "{\"a\":1}"];
     let fits = |change: &FieldChange| -> Vec<&str> {
@@ -118,7 +118,7 @@ fn an_increment_is_exact_or_refused() {
         let sum = add(before, by);
         match expected {
             Some(expected) => assert_eq!(sum, Ok(Some(expected.to_owned())), "{before} and {by}"),
-            None => assert!(matches!(sum, Err(Fault::Limit(_))), "{before} and {by}: {sum:?}"),
+            None => assert!(matches!(sum, Err(FieldError::Limit(_))), "{before} and {by}: {sum:?}"),
         }
     }
     let mut counted = 0;
@@ -140,10 +140,10 @@ fn numbers_beyond_exact_ones_are_kept_as_they_are() {
         (Some(far), Minimum(9_007_199_254_740_996.0), far),
         (Some("[1]"), Append(list(&["1e300"])), "[1,1e300]"),
     ] {
-        let told = format!("{before:?} {change:?}");
-        let value = after(before, change).expect(&told).expect(&told);
-        assert_eq!(value.parse::<f64>().ok(), expected.parse::<f64>().ok(), "{told}");
-        assert!(value.parse::<f64>().is_ok() || value == expected, "{told}");
+        let case = format!("{before:?} {change:?}");
+        let value = after(before, change).expect(&case).expect(&case);
+        assert_eq!(value.parse::<f64>().ok(), expected.parse::<f64>().ok(), "{case}");
+        assert!(value.parse::<f64>().is_ok() || value == expected, "{case}");
     }
     let merged = after(Some("{\"a\":1e300}"), Merge(json("{\"b\":9007199254740994.0}"))).expect("merged");
     let value: serde_json::Value = serde_json::from_str(&merged.expect("there")).expect("JSON");
@@ -151,7 +151,7 @@ fn numbers_beyond_exact_ones_are_kept_as_they_are() {
 }
 
 #[test]
-fn what_did_not_change_keeps_its_version() {
+fn an_unchanged_field_keeps_its_version() {
     let base = record(&[("a", "1"), ("b", "[1]")]);
     let apply = |operations: &[FieldOp]| Record::apply(&base, operations, 2, NOW, "operations").expect("applied");
     for same in [
@@ -170,7 +170,7 @@ fn what_did_not_change_keeps_its_version() {
 
 /// As filters have it, too.
 #[test]
-fn zero_and_minus_zero_are_one_value_everywhere() {
+fn zero_equals_minus_zero_in_every_operation() {
     let base = record(&[("n", "0"), ("l", "[0,-0.0,1]"), ("o", "{\"a\":-0.0,\"b\":1e-5}")]);
     let apply = |operations: &[FieldOp]| Record::apply(&base, operations, 2, NOW, "operations").expect("applied");
     for same in [
@@ -196,7 +196,7 @@ fn zero_and_minus_zero_are_one_value_everywhere() {
 }
 
 #[test]
-fn a_field_version_is_that_of_the_record_as_it_was() {
+fn expected_field_versions_are_compared_before_the_update() {
     let base = record(&[("a", "1")]);
     let expecting =
         |field, expected| FieldOp { expected_version: Some(expected), ..op(field, FieldChange::Increment(1.0)) };
@@ -235,7 +235,7 @@ fn limits_hold_at_the_end_of_an_update() {
 }
 
 #[test]
-fn nothing_happens_to_a_record_before_its_creation() {
+fn update_time_is_never_before_create_time() {
     let base = record(&[("a", "1")]);
     for (now, expected) in [(Timestamp(0), NOW), (NOW, NOW), (Timestamp(2), Timestamp(2))] {
         let changed =

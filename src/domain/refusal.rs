@@ -1,232 +1,240 @@
-//! Every way in which a decision says no. A refusal changes nothing.
+//! Refusals of operations. A refused operation changes nothing.
 
 use std::time::Duration;
 
 use thiserror::Error;
 
-use super::current::Current;
+use super::current::ComparedState;
 use super::id::Name;
 
-/// Why an operation was not applied.
+/// Reason that an operation was refused.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum Refusal {
-    /// A field of the request cannot be as it is; `path` is the field's path in the request.
+    /// A field of the request is invalid.
     #[error("{path}: {why}")]
     InvalidField {
-        /// For example `stages[3].depends_on[0]`.
+        /// Path of the field in the request, such as `stages[3].depends_on[0]`.
         path: String,
-        /// What is wrong with it, and what is allowed.
+        /// The value found and what is allowed.
         why: String,
     },
-    /// No such job in this namespace.
-    #[error("there is no job {job_id:?}")]
+    /// The job does not exist in this namespace.
+    #[error("job {job_id:?} does not exist")]
     JobNotFound {
-        /// As the caller named it.
+        /// Name or id as the caller wrote it.
         job_id: String,
     },
-    /// No such stage in the job.
+    /// The job has no stage with this name.
     #[error("job {job_id:?} has no stage {stage_name:?}")]
     StageNotFound {
-        /// The job.
+        /// Id of the job.
         job_id: String,
-        /// As the caller named it.
+        /// Name or id as the caller wrote it.
         stage_name: String,
     },
-    /// The id is taken.
-    #[error("job {job_id:?} exists already")]
+    /// A job with this id exists.
+    #[error("job {job_id:?} already exists")]
     JobAlreadyExists {
-        /// The id.
+        /// Id of the job.
         job_id: String,
     },
-    /// The job has a stage of this name already.
-    #[error("the job has a stage {stage_name:?} already")]
+    /// The job has a stage with this name.
+    #[error("the job already has a stage {stage_name:?}")]
     StageAlreadyExists {
-        /// The name.
+        /// Name of the stage.
         stage_name: String,
     },
     /// The namespace does not exist.
-    #[error("there is no namespace {name:?}")]
+    #[error("namespace {name:?} does not exist")]
     NamespaceNotFound {
-        /// Its name.
+        /// Name of the namespace.
         name: String,
     },
-    /// The name is taken.
-    #[error("namespace {name:?} exists already")]
+    /// A namespace with this name exists.
+    #[error("namespace {name:?} already exists")]
     NamespaceAlreadyExists {
-        /// Its name.
+        /// Name of the namespace.
         name: String,
     },
-    /// The namespace still holds jobs, or is the one that must stay.
+    /// The namespace is not empty, or is the default one.
     #[error("namespace {name:?} cannot be deleted: {why}")]
     NamespaceInUse {
-        /// Its name.
+        /// Name of the namespace.
         name: String,
-        /// What holds it.
+        /// What prevents the deletion.
         why: &'static str,
     },
-    /// The credential of the caller does not permit it.
+    /// The caller's credential does not permit the call.
     #[error("{why}")]
     RoleDenied {
-        /// Whom the call was made as.
+        /// Principal of the call.
         principal: Name,
-        /// The roles any of which would be enough, by name, with commas between. Empty: the namespace is the reason.
+        /// Names of the roles that are sufficient, separated by commas. Empty: the credential is not valid in the namespace.
         roles: String,
-        /// What the principal has and what it would need.
+        /// Roles or namespaces of the principal, and those that are required.
         why: String,
     },
-    /// No such API key.
-    #[error("there is no API key {key_id:?}")]
+    /// The API key does not exist.
+    #[error("API key {key_id:?} does not exist")]
     KeyNotFound {
-        /// As the caller named it.
+        /// Name or id as the caller wrote it.
         key_id: String,
     },
-    /// The id or the name in the certificate is taken.
-    #[error("{what} exists already")]
+    /// The id, or the name in the certificate, belongs to another key.
+    #[error("{what} already exists")]
     KeyAlreadyExists {
-        /// What it is taken by.
+        /// The existing key, for people.
         what: String,
     },
-    /// As many API keys are stored as there may be.
+    /// The maximum number of API keys is stored.
     #[error(
-        "{limit} API keys are stored, as many as there may be; a key is deleted 90 days after it expired or was revoked"
+        "{limit} API keys are stored, which is the maximum; a key is deleted 90 days after it expired or was revoked"
     )]
     TooManyKeys {
-        /// How many there may be.
+        /// Maximum number of API keys.
         limit: usize,
     },
-    /// A watch shall begin after a revision that the job has not come to.
-    #[error("the job has not come to revision {from}, it is at {actual}")]
+    /// A watch asked for the changes after a version that the job does not have yet.
+    #[error("from_version is {from}, but the job is at version {actual}: watch again without it")]
     RevisionInFuture {
-        /// What the caller named.
+        /// Revision in the request.
         from: i64,
-        /// What is stored.
+        /// Revision of the stored job.
         actual: i64,
     },
-    /// More jobs match than one stream may watch.
-    #[error("more than {limit} jobs match; a narrower filter is needed")]
+    /// More jobs match than one stream can watch.
+    #[error("more than {limit} jobs match, the maximum of one watch; use a narrower filter")]
     TooManyWatched {
-        /// How many may.
+        /// Maximum number of watched jobs.
         limit: usize,
     },
-    /// `expected_version` is not the current one.
+    /// The expected version is not the stored one.
     #[error("expected version {expected}, the current one is {actual}")]
     VersionMismatch {
-        /// What the caller based its request on.
+        /// Version that the caller expects.
         expected: i64,
-        /// What is stored.
+        /// Version that is stored.
         actual: i64,
     },
-    /// No such record in this namespace.
-    #[error("there is no record {record_id:?} in collection {collection:?}")]
+    /// The record does not exist in this namespace.
+    #[error("record {record_id:?} does not exist in collection {collection:?}")]
     RecordNotFound {
-        /// Where it was looked for.
+        /// Collection of the record.
         collection: String,
-        /// As the caller named it.
+        /// Name or id as the caller wrote it.
         record_id: String,
     },
-    /// `expected_field_version` is not the current one.
+    /// The expected version of a field is not the stored one.
     #[error("{path}: expected version {expected} of field {field:?}, the current one is {actual}")]
     FieldVersionMismatch {
-        /// The operation's path in the request.
+        /// Path of the operation in the request.
         path: String,
-        /// The field's name.
+        /// Name of the field.
         field: String,
-        /// What the caller based its request on; 0 if it expected no such field.
+        /// Version that the caller expects; 0: no such field.
         expected: i64,
-        /// What is stored; 0 if there is no such field.
+        /// Version that is stored; 0: no such field.
         actual: i64,
     },
     /// The field has another type than the operation needs.
     #[error("{path}: field {field:?} is {is}, the operation needs {needs}")]
     WrongType {
-        /// The operation's path in the request.
+        /// Path of the operation in the request.
         path: String,
-        /// The field's name.
+        /// Name of the field.
         field: String,
-        /// The type that the operation needs.
+        /// Type that the operation needs.
         needs: &'static str,
-        /// The type that is there.
+        /// Type of the stored value.
         is: &'static str,
     },
-    /// What is stored would grow beyond a limit.
+    /// The stored state would exceed a limit.
     #[error("{path}: {why}")]
     LimitExceeded {
-        /// The path of what makes it grow.
+        /// Path of the request field that exceeds the limit.
         path: String,
-        /// Which limit, and what is allowed.
+        /// The limit and the value found.
         why: String,
     },
-    /// The token is not the stage's newest: somebody else has the stage, or may have.
+    /// The lease token is not the newest of its stage: another worker has the stage, or may have it.
     #[error("the lease is lost: the token is not the newest of its stage")]
     LeaseLost,
-    /// The permit is not held, or is no longer.
+    /// The permit is not held, or not any more.
     #[error("the permit is lost: it has expired or was revoked, or is not one of this namespace")]
     PermitLost,
-    /// A stage cannot be started by name without the permits it needs.
-    #[error("stage {stage_name:?} needs a permit of {resource:?}, which is in use or closed: {reason}")]
+    /// A permit that the stage needs cannot be granted now.
+    #[error("stage {stage_name:?} needs a permit of {resource:?}, which cannot be granted now: {reason}")]
     PermitDenied {
-        /// The stage.
+        /// Name of the stage.
         stage_name: String,
-        /// What is in the way.
+        /// Name of the resource.
         resource: String,
-        /// The name of the reason on the wire, without its prefix.
+        /// Name of the reason on the wire, without its prefix.
         reason: &'static str,
-        /// When it is worth trying again, if that is known.
+        /// Time after which a retry can succeed. `None`: not known.
         retry_after: Option<Duration>,
     },
-    /// No such resource in this namespace.
-    #[error("there is no resource {name:?}: it was never used and has no policy")]
+    /// The resource does not exist in this namespace.
+    #[error("resource {name:?} does not exist: it was never used and has no policy")]
     ResourceNotFound {
-        /// As the caller named it.
+        /// Name or id as the caller wrote it.
         name: String,
     },
-    /// Permits of the resource are held, or somebody waits for one.
+    /// Permits of the resource are held or waited for.
     #[error("resource {name:?} cannot be deleted while permits of it are held or waited for")]
     ResourceInUse {
-        /// Its name.
+        /// Name of the resource.
         name: String,
     },
-    /// The state does not allow it.
+    /// The state does not allow the transition.
     #[error("{what} is {state} and {why}")]
     InvalidTransition {
-        /// The job or stage, for a person.
+        /// The job, stage or resource, for people.
         what: String,
-        /// The state's name on the wire, without its prefix.
+        /// Name of the state on the wire, without its prefix.
         state: &'static str,
-        /// Why that is in the way.
+        /// Why the state does not allow it.
         why: &'static str,
     },
-    /// One of several things that stand or fall together was refused.
+    /// One item of a request that is applied as a whole was refused.
     #[error("{path}: {refusal}")]
     At {
-        /// Its place among them, from 0.
+        /// Index of the item, from 0.
         index: usize,
-        /// Its path in the request; paths in the refusal itself are relative to it.
+        /// Path of the item in the request. Paths in `refusal` are relative to it.
         path: String,
-        /// Why.
+        /// The refusal of the item.
         refusal: Box<Refusal>,
     },
-    /// A version was not the expected one, and the caller asked for what is there.
+    /// The expected version is not the stored one, and the caller asked for the stored state.
     #[error("{refusal}")]
     WithCurrent {
-        /// Why.
+        /// The refusal of the request.
         refusal: Box<Refusal>,
-        /// What the version was compared with.
-        current: Current,
+        /// The stored state, for the response.
+        current: ComparedState,
     },
     /// The `request_id` was used for something else.
-    #[error("the request_id was used before with another content")]
+    #[error("the request_id was used before with other content or for another rpc: use a new UUID for a new request")]
     RequestIdReused,
 }
 
 impl Refusal {
-    /// A field that cannot be as it is.
+    /// Makes the refusal of an invalid field.
     pub fn field(path: impl Into<String>, why: impl Into<String>) -> Self {
         Self::InvalidField { path: path.into(), why: why.into() }
     }
 
-    /// This, as the refusal of one of several things.
+    /// Makes this the refusal of one item of a request.
     pub fn at(self, index: usize, path: impl Into<String>) -> Self {
         Self::At { index, path: path.into(), refusal: Box::new(self) }
+    }
+}
+
+/// Checks the version that the caller expects against the stored one. `None`: the caller expects none.
+pub fn expect_version(actual: i64, expected: Option<i64>) -> Result<(), Refusal> {
+    match expected {
+        Some(expected) if expected != actual => Err(Refusal::VersionMismatch { expected, actual }),
+        Some(_) | None => Ok(()),
     }
 }

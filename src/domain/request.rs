@@ -1,22 +1,22 @@
-//! The memory of requests that carried a `request_id`, so that a repeat is answered and not applied again.
+//! Requests that carried a `request_id`, as they are remembered: a repeat is answered and not applied again.
 
 use uuid::Uuid;
 
 use super::id::{NamespaceId, StageNo, hashed};
 
-/// Who repeats what: the identity of one mutation.
+/// Key of a remembered request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestKey {
-    /// The caller's namespace.
+    /// Namespace of the call.
     pub namespace: NamespaceId,
-    /// The caller's `request_id`.
+    /// The `request_id` that the caller chose.
     pub request_id: Uuid,
 }
 
 impl RequestKey {
-    /// Where the lease number `index` of a LeaseStages call is remembered, from 0. The first one is remembered under the `request_id`
-    /// itself, so that its use for another request is noticed; the others under ids that follow from it. A repeat that finds no
-    /// lease held any more is a new call and has the next `round`, from 0.
+    /// Key under which lease number `index` (from 0) of a LeaseStages call is remembered. The first lease is remembered under the
+    /// `request_id` itself, so that its use for another request is detected; the others under ids hashed from it. A repeat that finds none
+    /// of the leases held is a new call and uses the next `round` (from 0).
     pub fn slot(self, round: u32, index: u32) -> Self {
         if (round, index) == (0, 0) {
             return self;
@@ -29,29 +29,29 @@ impl RequestKey {
     }
 }
 
-/// What a caller asked under a `request_id`.
+/// Key and content of a request with a `request_id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestIdentity {
-    /// The namespace and the id.
+    /// Namespace and `request_id` of the call.
     pub key: RequestKey,
-    /// 128 bits of a digest over the rpc's name and the request's canonical content.
+    /// 122 bits of a digest over the name of the rpc and the canonical content of the request.
     pub digest: Uuid,
 }
 
-/// What is stored with the write of a request that carried an id. Only applied requests are remembered.
+/// Stored in the same commit as the write of a request with a `request_id`. Refused requests are not remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestRecord {
-    /// What was asked.
+    /// Digest of the request, see [`RequestIdentity::digest`].
     pub digest: Uuid,
-    /// The jobs that were written, in the order of the request.
+    /// Uids of the jobs that were written, in the order of the request, and of other things that a repeat has to find.
     pub jobs: Vec<Uuid>,
-    /// The stage, for requests about one.
+    /// Number of the stage. `None`: the request was not about one stage.
     pub stage_no: Option<StageNo>,
-    /// The revision of the (first) job, or the version of the (first) record, after the write.
+    /// Revision of the first job, or version of the first record, after the write.
     pub revision: i64,
-    /// For requests about several records, or several operations: the version of each after it, 0 where it changed nothing. For a
-    /// lease that LeaseStages granted: its fencing token.
+    /// For a request with several records or operations: the version of each after the write, 0 where nothing changed. For a lease that
+    /// LeaseStages granted: its fencing token.
     pub versions: Vec<i64>,
-    /// Whether anything changed; a no-op that was OK is remembered as one.
+    /// Whether anything changed. False: the request succeeded without a change.
     pub applied: bool,
 }

@@ -1,10 +1,11 @@
-//! The server decides whether and when a failed stage is tried again.
+//! Retries: whether and when a failed stage is attempted again.
 //!
-//! Each failed attempt counts against one budget of attempts: that of its class, where a rule gives the class `max_attempts` of its own,
-//! else the policy's, which all other classes share. The nth failure of a budget is followed by a wait of
-//! `initial_backoff · multiplier^(n − 1)`, at most `max_backoff`, plus a uniform jitter; a rate limit starts at twice the initial wait; the
-//! vendor's own `retry_after` replaces the base; a client error and a cancellation are never tried again; the first expired lease of a run is
-//! tried again at once.
+//! Each failed attempt counts against one budget: that of its class, where a rule gives the class a `max_attempts` of its own, else that of
+//! the policy, which all other classes share. The nth failure of a budget is followed by a wait of `initial_backoff · multiplier^(n − 1)`,
+//! at most `max_backoff`, plus a uniform jitter (exponential backoff with an added random part; compare "Exponential Backoff And Jitter",
+//! AWS Architecture Blog, 2015, where full jitter draws the whole wait). A rate limit starts at twice the initial wait. `retry_after` of
+//! the called service replaces the base. Client errors and cancellations are not retried unless a rule says so. The first expired lease of
+//! a run is retried at once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,45 +14,45 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::{FailureClass, FailureReport};
 
-/// The longest `retry_after` that is honoured.
+/// Longest `retry_after` that is honoured; a longer one is cut to it.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
-/// What a policy says about one class of failures; what is `None` is as in the policy itself.
+/// Rule of a policy for one class of failures. `None`: the policy's own value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetryRule {
-    /// For which failures.
+    /// Class that the rule is for.
     pub class: FailureClass,
-    /// Whether they are tried again at all.
+    /// Whether failures of the class are retried.
     pub retryable: Option<bool>,
-    /// Attempts that may fail with this class, counted apart from all others.
+    /// Attempts that may fail with this class, counted separately from all others.
     pub max_attempts: Option<u32>,
-    /// The wait after the first failure.
+    /// Wait after the first failure.
     pub initial_backoff: Option<Duration>,
-    /// By what the wait grows with each failure.
+    /// Factor by which the wait grows with each failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub multiplier: Option<f64>,
-    /// The longest wait before jitter.
+    /// Longest wait, without jitter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_backoff: Option<Duration>,
-    /// A uniformly random part of this is added to each wait.
+    /// Upper bound of the uniform random time that is added to each wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<Duration>,
 }
 
-/// When a failed stage is tried again. Defaults: 3 attempts, 1 s, doubling, at most 5 minutes, up to 1 s of jitter.
+/// Policy of retries. Defaults: 3 attempts, 1 s, doubling, at most 5 minutes, up to 1 s of jitter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetryPolicy {
-    /// Attempts that may fail with classes without attempts of their own: 1 to 100.
+    /// Attempts that may fail with classes that have no `max_attempts` of their own: 1 to 100.
     pub max_attempts: u32,
-    /// The wait after the first failure.
+    /// Wait after the first failure.
     pub initial_backoff: Duration,
-    /// By what the wait grows with each failure: 1 to 10.
+    /// Factor by which the wait grows with each failure: 1 to 10.
     pub multiplier: f64,
-    /// The longest wait before jitter.
+    /// Longest wait, without jitter.
     pub max_backoff: Duration,
-    /// A uniformly random part of this is added to each wait.
+    /// Upper bound of the uniform random time that is added to each wait.
     pub jitter: Duration,
-    /// Exceptions by class.
+    /// Rules that override the policy for a class.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RetryRule>,
 }
@@ -69,18 +70,18 @@ impl Default for RetryPolicy {
     }
 }
 
-/// Failed attempts of one run of a stage, by class. Those from before they were counted are in no class.
+/// Failed attempts of one run of a stage, by class. Failures recorded by servers that did not count classes yet are in no class.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct FailureCounts(BTreeMap<FailureClass, u32>);
 
 impl FailureCounts {
-    /// Whether none is counted.
+    /// Whether no failure is counted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Failures of a class.
+    /// Number of failures of a class.
     pub fn of(&self, class: FailureClass) -> u32 {
         self.0.get(&class).copied().unwrap_or(0)
     }
@@ -91,40 +92,40 @@ impl FailureCounts {
     }
 }
 
-/// The budget of attempts that a failure counts against.
+/// Budget of attempts that a failure counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Budget {
-    /// The class that the budget is for; `None`: it is the policy's, which the other classes share.
+pub struct RetryBudget {
+    /// Class that the budget is for. `None`: it is the policy's, which the other classes share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<FailureClass>,
-    /// Failed attempts of the run that count against it, this one included.
+    /// Failed attempts of the run that count against the budget, this one included.
     pub used: u32,
-    /// Failed attempts at which there is no further one.
+    /// Number of failed attempts after which there is no further attempt.
     pub max: u32,
 }
 
-/// What follows from a failed attempt.
+/// Decision on a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Verdict {
-    /// Try again after the wait; zero means at once.
+pub enum RetryDecision {
+    /// Attempt the stage again after this wait; zero: at once.
     Retry(Duration),
-    /// No further attempt.
+    /// Make no further attempt.
     GiveUp,
 }
 
 impl RetryPolicy {
-    /// The budget that a failure of a class counts against, as the last of `attempts` failed attempts, which are counted in `failures`.
-    pub fn budget(&self, class: FailureClass, attempts: u32, failures: &FailureCounts) -> Budget {
+    /// Computes the budget that a failure of a class counts against. It is the last of `attempts` failed attempts, which `failures` counts.
+    pub fn budget(&self, class: FailureClass, attempts: u32, failures: &FailureCounts) -> RetryBudget {
         match self.rule(class).and_then(|rule| rule.max_attempts) {
-            Some(max) => Budget { class: Some(class), used: failures.of(class), max },
+            Some(max) => RetryBudget { class: Some(class), used: failures.of(class), max },
             None => {
                 let used = attempts.saturating_sub(self.counted_apart(failures));
-                Budget { class: None, used, max: self.max_attempts }
+                RetryBudget { class: None, used, max: self.max_attempts }
             }
         }
     }
 
-    /// How many attempts there are in all, should all that follow fail with classes that share the policy's budget.
+    /// Attempts in total, if all that follow fail with classes that share the policy's budget.
     pub fn max_attempts(&self, failures: &FailureCounts) -> u32 {
         self.max_attempts + self.counted_apart(failures)
     }
@@ -134,24 +135,30 @@ impl RetryPolicy {
         apart.map(|rule| failures.of(rule.class)).sum()
     }
 
-    /// What follows from a failure that counts against a budget and is one of `failures`. `jitter` is a random number in `[0, 1)`.
-    pub fn verdict(&self, budget: &Budget, failures: &FailureCounts, failure: &FailureReport, jitter: f64) -> Verdict {
+    /// Decides on a failure that counts against a budget and is one of `failures`. `jitter` is a random number in `[0, 1)`.
+    pub fn verdict(
+        &self,
+        budget: &RetryBudget,
+        failures: &FailureCounts,
+        failure: &FailureReport,
+        jitter: f64,
+    ) -> RetryDecision {
         let rule = self.rule(failure.class);
         let retryable = rule
             .and_then(|rule| rule.retryable)
             .unwrap_or(!matches!(failure.class, FailureClass::ClientError | FailureClass::Cancelled));
         if !retryable || budget.used >= budget.max {
-            return Verdict::GiveUp;
+            return RetryDecision::GiveUp;
         }
         if failure.class == FailureClass::LeaseExpired && failures.of(failure.class) <= 1 {
-            return Verdict::Retry(Duration::ZERO);
+            return RetryDecision::Retry(Duration::ZERO);
         }
         let base = match failure.retry_after {
             Some(asked) => asked.min(MAX_RETRY_AFTER),
             None => self.backoff(budget.used, failure.class, rule),
         };
         let most = rule.and_then(|rule| rule.jitter).unwrap_or(self.jitter);
-        Verdict::Retry(base + most.mul_f64(jitter.clamp(0.0, 1.0)))
+        RetryDecision::Retry(base + most.mul_f64(jitter.clamp(0.0, 1.0)))
     }
 
     fn backoff(&self, failures: u32, class: FailureClass, rule: Option<&RetryRule>) -> Duration {
@@ -170,7 +177,7 @@ impl RetryPolicy {
         let multiplier = rule.and_then(|rule| rule.multiplier).unwrap_or(self.multiplier);
         let longest = rule.and_then(|rule| rule.max_backoff).unwrap_or(self.max_backoff);
         let seconds = initial.as_secs_f64() * multiplier.powi(exponent);
-        // A product beyond what a Duration holds is beyond the longest wait too.
+        // A product that a Duration cannot hold is longer than the longest wait too.
         Duration::try_from_secs_f64(seconds).map_or(longest, |wait| wait.min(longest))
     }
 

@@ -1,4 +1,4 @@
-//! One stage of a job: what it is, and where it stands.
+//! A stage of a job: its spec and its state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,160 +10,160 @@ use super::failure::{Failure, FailureClass};
 use super::id::{LeaseToken, Name, StageNo};
 use super::json::Document;
 use super::permit::step_back::SLACK;
-use super::permit::{Claim, HeldPermit};
+use super::permit::{HeldPermit, PermitClaim};
 use super::retry::{FailureCounts, RetryPolicy};
 use super::time::Timestamp;
 
 pub use super::stage_phase::StagePhase;
 
-/// The lease when neither stage nor request names one.
+/// Duration of a lease when neither stage nor request gives one.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(90);
-/// The longest time between two heartbeats of a lease.
+/// Longest time between two heartbeats of a lease.
 pub const MAX_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
-/// The name of the queue when none is given.
+/// Name of the queue when the stage gives none.
 pub const DEFAULT_QUEUE: &str = "default";
 
-/// What the end of dependencies must be like for a stage to become ready. Numbers are those of the wire.
+/// Condition on the dependencies of a stage for it to become ready. Numbers are those of the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum DependsWhen {
-    /// All succeeded; otherwise the stage is skipped.
+    /// All dependencies succeeded; otherwise the stage is skipped.
     #[default]
     AllSucceeded = 1,
-    /// All ended, however.
+    /// All dependencies ended, in any terminal state.
     AllFinished = 2,
 }
 
-/// What the failure of a stage means for its job. Numbers are those of the wire.
+/// Effect of a failed stage on its job. Numbers are those of the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum OnFailure {
-    /// The job fails.
+    /// The job fails too.
     #[default]
     FailJob = 1,
-    /// The job goes on without it.
+    /// The job continues without the stage.
     Continue = 2,
 }
 
-/// What was submitted of a stage and does not change.
+/// Immutable part of a stage, as it was submitted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageSpec {
-    /// Unique in the job.
+    /// Name, unique in the job.
     pub name: Name,
-    /// Which workers it is for.
+    /// Queue from which workers lease it.
     pub queue: Name,
-    /// What its dependencies must come to.
+    /// Condition on its dependencies.
     #[serde(default)]
     pub depends_when: DependsWhen,
-    /// What its failure comes to.
+    /// Effect of its failure on the job.
     #[serde(default)]
     pub on_failure: OnFailure,
-    /// Its share of the job's progress, 0 or more.
+    /// Weight in the job's progress, 0 or more.
     pub weight: f64,
-    /// When it is tried again. The usual policy is not stored, as most stages have it.
+    /// Retry policy. The default policy is not stored, since most stages have it.
     #[serde(default, skip_serializing_if = "is_usual")]
     pub retry: Arc<RetryPolicy>,
-    /// How long a lease lasts; beats what the worker asks for.
+    /// Duration of a lease, which takes precedence over what the worker asks for. `None`: the worker's, or [`DEFAULT_LEASE`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_duration: Option<Duration>,
-    /// How long one attempt may take in all, heartbeats or not.
+    /// Longest duration of one attempt, with heartbeats or without. `None`: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
-    /// Stages with one group key can be leased together.
+    /// Stages with the same group key can be leased together. `None`: the stage is leased by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_key: Option<Name>,
-    /// Run by its orchestrator by name, never leased to workers.
+    /// Whether its orchestrator runs it by name; such a stage is never leased to workers.
     #[serde(default)]
     pub direct: bool,
-    /// What each of its attempts needs.
+    /// Permits that each attempt needs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub permits: Vec<Claim>,
+    pub permits: Vec<PermitClaim>,
 }
 
 fn is_usual(retry: &RetryPolicy) -> bool {
     *retry == RetryPolicy::default()
 }
 
-/// A stage as it arrives, with dependencies by name.
+/// A stage of a request, with dependencies by name.
 #[derive(Clone, Debug)]
 pub struct NewStage {
-    /// What does not change.
+    /// Immutable part of the stage.
     pub spec: Arc<StageSpec>,
-    /// Whether it came without a retry policy of its own and takes its job's.
+    /// Whether the request gave no retry policy, so that the job's is used.
     pub inherits_retry: bool,
-    /// Names of stages it waits for.
+    /// Names of the stages that it waits for.
     pub depends_on: Vec<Name>,
-    /// Names of blocked stages that shall wait for it.
+    /// Names of blocked stages that wait for it from now on.
     pub required_by: Vec<Name>,
-    /// The worker's input.
+    /// Input for the worker. `None`: none.
     pub input: Option<Document>,
 }
 
-/// The right of one worker to one attempt, as far as the cache knows.
+/// Lease of one worker on one attempt, as last read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lease {
-    /// Who has it, by its own word.
+    /// Worker that holds it, as the worker names itself.
     pub worker_id: Name,
-    /// How long a heartbeat extends it.
+    /// Duration from a heartbeat to the expiry.
     pub duration: Duration,
-    /// A lower bound of the stored expiry: another server may have renewed it since.
+    /// Lower bound of the stored expiry: another server may have renewed the lease since.
     pub expires_at: Timestamp,
 }
 
 impl Lease {
-    /// How often its holder is asked to send a heartbeat.
+    /// Interval of heartbeats that the holder is asked for.
     pub fn heartbeat_interval(&self) -> Duration {
         (self.duration / 3).min(MAX_HEARTBEAT_INTERVAL)
     }
 
-    /// Whether it ends further ahead than it can: the clock stepped back since it was renewed.
+    /// Whether the expiry lies further ahead than the duration allows, because the clock stepped back after a renewal.
     pub fn is_ahead(&self, now: Timestamp) -> bool {
         ends_too_far_ahead(self.expires_at, self.duration, now)
     }
 }
 
-/// Whether a lease ends further ahead than one that is renewed now, by more than clocks may differ.
+/// Whether a lease expires later than one that is renewed at `now`, by more than the clocks of servers may differ.
 pub(super) fn ends_too_far_ahead(expires_at: Timestamp, duration: Duration, now: Timestamp) -> bool {
     expires_at > now.after(duration).after(SLACK)
 }
 
-/// A running attempt.
+/// An attempt that is running.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
-    /// Present where a worker holds it; an orchestrator that runs its own stage may do without.
+    /// Lease of the worker. `None`: an orchestrator runs the stage itself, without a lease.
     pub lease: Option<Lease>,
-    /// When it is revoked, heartbeats or not.
+    /// Time at which the attempt fails with TIMEOUT, with heartbeats or without. `None`: the stage has no timeout.
     pub deadline: Option<Timestamp>,
-    /// What it holds, and gives back when it ends.
+    /// Permits that it holds and releases when it ends.
     pub permits: Arc<[HeldPermit]>,
 }
 
-/// Where a stage stands.
+/// State of a stage.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StageState {
-    /// Waits for dependencies or for the job's start time.
+    /// It waits for dependencies or for the job's start time.
     Blocked,
-    /// Can be leased.
+    /// It can be leased.
     Ready,
-    /// An attempt is under way.
+    /// An attempt is running.
     Running(Attempt),
-    /// Waits for its next attempt.
+    /// It waits for its next attempt.
     Backoff {
-        /// When it becomes ready.
+        /// Time at which it becomes ready.
         until: Timestamp,
     },
-    /// Done.
+    /// Its last attempt was completed.
     Succeeded,
-    /// Given up.
+    /// Its last attempt failed and is not retried.
     Failed,
-    /// Ended by a cancellation.
+    /// A cancellation ended it.
     Cancelled,
-    /// Never started, because it no longer made sense.
+    /// It never started, because a dependency did not succeed or the job ended.
     Skipped,
 }
 
 impl StageState {
-    /// The state without what it carries.
+    /// State without its data.
     pub fn phase(&self) -> StagePhase {
         match self {
             Self::Blocked => StagePhase::Blocked,
@@ -178,62 +178,63 @@ impl StageState {
     }
 }
 
-/// The stage that added another one to the job, and may add it again.
+/// The stage that added another stage to the job, and may add it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parent {
-    /// The number of the stage that added it.
+    /// Number of the stage that added it.
     pub no: StageNo,
-    /// The parent's fencing token in the attempt that last named the stage; 0: its plan does not have the stage, or not yet in this run.
+    /// Fencing token of the parent's attempt that last named the stage. 0: the parent's plan does not contain the stage, or not
+    /// yet in this run.
     pub fencing_token: i64,
 }
 
-/// One stage.
+/// A stage with its state.
 #[derive(Clone, Debug)]
 pub struct Stage {
-    /// Its position in the job.
+    /// Number of the stage in the job.
     pub no: StageNo,
-    /// What was submitted; changes only where its parent adds the stage again.
+    /// Immutable part; replaced only when the parent adds the stage again.
     pub spec: Arc<StageSpec>,
-    /// The stage that added it; `None`: it was submitted with the job.
+    /// Stage that added it. `None`: it was submitted with the job.
     pub parent: Option<Parent>,
-    /// Of a stage with a parent, those that wait for it because it said so.
+    /// For a stage with a parent: stages that wait for it because its `required_by` named them.
     pub required_by: Arc<[StageNo]>,
-    /// Of a stage with a parent, a digest of what it was added as, to recognise the same again.
+    /// For a stage with a parent: digest of what it was added as, to detect that the same is added again.
     pub plan_digest: Option<Uuid>,
-    /// The stages it waits for.
+    /// Stages that it waits for.
     pub depends_on: Arc<[StageNo]>,
-    /// How many of those have not ended, and one more if its parent's plan does not have it; derived.
+    /// Number of dependencies that have not ended, plus one if the parent's plan does not contain the stage. Derived.
     pub pending: u32,
-    /// Where it stands.
+    /// State of the stage.
     pub state: StageState,
-    /// Grows by one with each change.
+    /// Version; grows by one with each revision of the job that changes the stage.
     pub version: i64,
-    /// The job's revision at its last change.
+    /// Revision of the job at the last change of the stage.
     pub changed_revision: i64,
-    /// Attempts begun in this run; a released one is given back.
+    /// Attempts started in this run; a released attempt is not counted.
     pub attempt: u32,
-    /// Attempts of this run that failed.
+    /// Failed attempts of this run, by class.
     pub failures: FailureCounts,
-    /// The newest fencing token granted, over all runs.
+    /// Newest fencing token over all runs.
     pub fencing_token: i64,
-    /// The secret of the newest lease token, while its bearer may still say something.
+    /// Secret of the newest lease token. `None`: no token is valid any more.
     pub token_secret: Option<Uuid>,
-    /// A digest of what completed or failed the stage for good, to recognise a repeat.
+    /// Digest of the request that completed or finally failed the stage, to detect its repeat.
     pub outcome_digest: Option<Uuid>,
-    /// 0 to 1; never decreases within an attempt.
+    /// Progress, 0 to 1; never decreases within an attempt.
     pub progress: f64,
-    /// The worker's last word.
+    /// Last message of the worker.
     pub message: Option<Name>,
-    /// The last failure.
+    /// Last failure of an attempt.
     pub failure: Option<Arc<Failure>>,
-    /// When its last attempt began.
+    /// Start of the last attempt.
     pub start_time: Option<Timestamp>,
-    /// When it ended.
+    /// Time at which the stage ended.
     pub end_time: Option<Timestamp>,
 }
 
 impl Stage {
-    /// A stage before anything happened.
+    /// Makes a blocked stage; its fencing tokens start above `fencing_floor`.
     pub fn new(no: StageNo, spec: Arc<StageSpec>, depends_on: Arc<[StageNo]>, fencing_floor: i64) -> Self {
         Self {
             no,
@@ -259,33 +260,33 @@ impl Stage {
         }
     }
 
-    /// The state without what it carries.
+    /// State without its data.
     pub fn phase(&self) -> StagePhase {
         self.state.phase()
     }
 
-    /// Whether its parent's plan does not have it: the parent has ended without naming it, or runs again and has not named it yet.
+    /// Whether the parent's plan does not contain it: the parent ended without naming it, or runs again and has not named it yet.
     pub fn is_unplanned(&self) -> bool {
         self.parent.is_some_and(|parent| parent.fencing_token == 0)
     }
 
-    /// Whether its parent took it back before it started: it is SKIPPED, and to all others as if it were not there.
+    /// Whether its parent withdrew it before it started: it is SKIPPED, and its dependents ignore it.
     pub fn is_withdrawn(&self) -> bool {
         self.phase() == StagePhase::Skipped && self.is_unplanned()
     }
 
-    /// Whether it ended other than well.
-    pub fn ended_badly(&self) -> bool {
+    /// Whether it failed, was cancelled or was skipped. False for a withdrawn stage.
+    pub fn ended_unsuccessfully(&self) -> bool {
         let badly = matches!(self.phase(), StagePhase::Failed | StagePhase::Cancelled | StagePhase::Skipped);
         badly && !self.is_withdrawn()
     }
 
-    /// Whether it has not ended, and no attempt of it has begun in this run.
+    /// Whether it has not ended and no attempt of it was started in this run.
     pub fn is_unstarted(&self) -> bool {
         self.attempt == 0 && matches!(self.phase(), StagePhase::Blocked | StagePhase::Ready)
     }
 
-    /// Makes it what it is before its first attempt. What is of the whole job's life stays: version, fencing token, plan.
+    /// Resets it to the state before its first attempt. Version, fencing token and plan are kept, since they count over all runs.
     pub fn start_over(&mut self) {
         self.state = StageState::Blocked;
         self.attempt = 0;
@@ -299,7 +300,7 @@ impl Stage {
         self.end_time = None;
     }
 
-    /// The lease of a running attempt.
+    /// Lease of the running attempt. `None`: there is no attempt, or it has no lease.
     pub fn lease(&self) -> Option<&Lease> {
         match &self.state {
             StageState::Running(attempt) => attempt.lease.as_ref(),
@@ -313,7 +314,7 @@ impl Stage {
         }
     }
 
-    /// The permits of a running attempt.
+    /// Permits of the running attempt.
     pub fn permits(&self) -> &[HeldPermit] {
         match &self.state {
             StageState::Running(attempt) => &attempt.permits,
@@ -327,7 +328,7 @@ impl Stage {
         }
     }
 
-    /// When something happens to it by itself: the end of a backoff or of an attempt's time.
+    /// Next timer of the stage: the end of its backoff or the deadline of its attempt.
     pub fn wakes_at(&self) -> Option<Timestamp> {
         match &self.state {
             StageState::Running(attempt) => attempt.deadline,
@@ -341,27 +342,27 @@ impl Stage {
         }
     }
 
-    /// How many attempts its policy allows in this run, as things stand: at least as many as there were.
+    /// Attempts that the policy allows in this run, at least as many as were started.
     pub fn max_attempts(&self) -> u32 {
         self.spec.retry.max_attempts(&self.failures).max(self.attempt)
     }
 
-    /// Whether its last attempt ended with the lease: its worker may have died of it, and is to have nothing else beside it.
+    /// Whether its last attempt lost its lease. Such a stage is leased alone, since it may be what crashed the worker.
     pub fn is_suspect(&self) -> bool {
         self.failure.as_ref().is_some_and(|failure| failure.report.class == FailureClass::LeaseExpired)
     }
 
-    /// What it counts for in its job's progress: ended stages count as done.
+    /// Progress that counts for the job, 0 to 1: 1 for a stage that ended.
     pub fn share(&self) -> f64 {
         if self.phase().is_terminal() { 1.0 } else { self.progress }
     }
 
-    /// Whether the token is the newest that was granted and still has a say.
+    /// Whether the token is the newest that was granted and is still valid.
     pub fn is_newest(&self, token: &LeaseToken) -> bool {
         self.fencing_token == token.fencing_token && self.token_secret == Some(token.secret)
     }
 
-    /// The token of its newest attempt.
+    /// Lease token of the newest attempt. `None`: no token is valid.
     pub fn token(&self, job_uid: Uuid) -> Option<LeaseToken> {
         let secret = self.token_secret?;
         Some(LeaseToken { job_uid, stage_no: self.no, fencing_token: self.fencing_token, secret })

@@ -1,8 +1,8 @@
-//! The states of a stage by name and number.
+//! States of a stage by name and number.
 
 use serde::{Deserialize, Serialize};
 
-/// The names of the states, numbered as on the wire and in the database.
+/// State of a stage without its data. Numbers are those of the wire and of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[allow(missing_docs)] // They are those of StageState.

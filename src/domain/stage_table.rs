@@ -1,4 +1,4 @@
-//! The stages of a job, cheap to copy: a change clones one chunk, not ten thousand stages.
+//! The stages of a job as a persistent vector: a change copies one chunk of 64, not up to 10,000 stages.
 
 use std::sync::Arc;
 
@@ -7,19 +7,19 @@ use super::stage::Stage;
 
 const CHUNK: usize = 64;
 
-/// Stages by number, without holes. Clones share what neither side has changed.
+/// Stages by number, without gaps. Clones share the chunks that neither side has changed.
 #[derive(Clone, Debug, Default)]
 pub struct StageTable {
     chunks: Vec<Arc<Vec<Arc<Stage>>>>,
 }
 
 impl StageTable {
-    /// How many there are.
+    /// Number of stages in the table.
     pub fn len(&self) -> usize {
         self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
     }
 
-    /// Whether there is none.
+    /// Whether there are no stages.
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
@@ -30,14 +30,14 @@ impl StageTable {
         self.chunks.get(index / CHUNK)?.get(index % CHUNK)
     }
 
-    /// The stage of a number, to change; what others share is copied first.
+    /// The stage with this number for a change; shared chunks are copied first.
     pub fn get_mut(&mut self, no: StageNo) -> Option<&mut Stage> {
         let index = no as usize;
         let chunk = Arc::make_mut(self.chunks.get_mut(index / CHUNK)?);
         chunk.get_mut(index % CHUNK).map(Arc::make_mut)
     }
 
-    /// Puts a stage at its number, which is in the table or the next one.
+    /// Stores a stage at its number, which is in the table or the next one.
     pub fn put(&mut self, stage: Arc<Stage>) {
         let index = stage.no as usize;
         if index / CHUNK == self.chunks.len() {
@@ -53,7 +53,7 @@ impl StageTable {
         }
     }
 
-    /// All stages in order.
+    /// All stages in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Stage>> {
         self.chunks.iter().flat_map(|chunk| chunk.iter())
     }

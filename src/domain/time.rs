@@ -1,27 +1,27 @@
-//! Moments of the database's clock, in whole microseconds.
+//! Times of the database's clock, in whole microseconds.
 
 use std::fmt;
 use std::time::Duration;
 
-/// A moment: microseconds since 1970-01-01 UTC by the database's clock (what `timestamptz` can hold).
+/// Microseconds since 1970-01-01 UTC by the database's clock; the range of `timestamptz`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The moment `wait` after this one; saturates at the end of time.
+    /// The time `wait` after this one; saturates at `i64::MAX`.
     pub fn after(self, wait: Duration) -> Self {
         let micros = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
         Self(self.0.saturating_add(micros))
     }
 
-    /// The moment `wait` before this one; saturates at the beginning of time.
+    /// The time `wait` before this one; saturates at `i64::MIN`.
     pub fn before(self, wait: Duration) -> Self {
         let micros = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
         Self(self.0.saturating_sub(micros))
     }
 
-    /// How long until `later`; zero if it has passed.
+    /// Duration until `later`; zero if `later` is earlier.
     pub fn until(self, later: Timestamp) -> Duration {
         Duration::from_micros(later.0.saturating_sub(self.0).try_into().unwrap_or(0))
     }

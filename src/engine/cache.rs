@@ -1,75 +1,97 @@
-//! What was last seen committed, bounded in entries and bytes. It is never trusted: every answer proves its versions.
+//! State that was last seen committed, bounded in entries and bytes. It may be stale: every commit checks the versions it rests on.
 
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::fast::RandomState;
 use lru::LruCache;
+use parking_lot::Mutex;
 
-use super::world::Key;
-use crate::domain::credential::KeyRing;
+use crate::domain::aggregate::{Aggregate, for_each_aggregate};
 use crate::domain::job::Job;
 use crate::domain::lease::{LeaseKey, StoredLease};
 use crate::domain::namespace::Namespace;
-use crate::domain::permit::resource::Resource;
-use crate::domain::record::Record;
 use crate::domain::request::RequestRecord;
 use crate::domain::time::Timestamp;
+use crate::operation::overlay::Key;
 
-/// One cached row with what is below it.
-#[derive(Clone, Debug)]
-pub enum Cached {
-    /// A job.
-    Job(Arc<Job>),
-    /// A record.
-    Record(Arc<Record>),
-    /// A resource.
-    Resource(Arc<Resource>),
-    /// A remembered request; it never changes.
-    Request(Arc<RequestRecord>),
-    /// A namespace.
-    Namespace(Arc<Namespace>),
-    /// The credentials.
-    KeyRing(Arc<KeyRing>),
+/// What can be cached.
+pub trait Cacheable: Sized {
+    /// As an entry of the cache.
+    fn to_cached(this: Arc<Self>) -> Cached;
+
+    /// Out of an entry of the cache. None: the entry is of another type.
+    fn of_cached(cached: &Cached) -> Option<&Arc<Self>>;
 }
 
-impl Cached {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Job(job) => job.weight_bytes(),
-            Self::Record(record) => record.weight_bytes(),
-            Self::Resource(resource) => resource.weight_bytes(),
-            Self::Request(record) => 200 + 16 * record.jobs.len() + 8 * record.versions.len(),
-            Self::Namespace(namespace) => 200 + namespace.name.len(),
-            Self::KeyRing(ring) => ring.weight_bytes(),
+macro_rules! define_cached {
+    ($($table:ident: $variant:ident, $aggregate:ty;)*) => {
+        /// One entry of the cache.
+        #[derive(Clone, Debug)]
+        pub enum Cached {
+            $(
+                #[doc = concat!("An aggregate, ", stringify!($variant), ".")]
+                $variant(Arc<$aggregate>),
+            )*
+            /// A remembered request; it never changes.
+            Request(Arc<RequestRecord>),
+            /// A namespace.
+            Namespace(Arc<Namespace>),
         }
-    }
 
-    /// Counts up from 1 in what was made at one time.
-    fn version(&self) -> i64 {
-        match self {
-            Self::Job(job) => job.revision,
-            Self::Record(record) => record.version,
-            Self::Resource(resource) => resource.version,
-            Self::Request(record) => record.revision,
-            Self::Namespace(namespace) => namespace.version,
-            Self::KeyRing(ring) => ring.version,
-        }
-    }
+        impl Cached {
+            fn weight_bytes(&self) -> usize {
+                match self {
+                    $(Self::$variant(aggregate) => Aggregate::weight_bytes(&**aggregate),)*
+                    Self::Request(record) => 200 + 16 * record.jobs.len() + 8 * record.versions.len(),
+                    Self::Namespace(namespace) => 200 + namespace.name.len(),
+                }
+            }
 
-    /// When it was made, where it can be made again under its key.
-    fn made(&self) -> Timestamp {
-        match self {
-            Self::Job(job) => job.meta.create_time,
-            Self::Record(record) => record.create_time,
-            Self::Resource(resource) => resource.create_time,
-            Self::Request(_) | Self::Namespace(_) | Self::KeyRing(_) => Timestamp(0),
+            /// Counts changes from 1. Of two entries with the same create time the higher one is newer.
+            fn version(&self) -> i64 {
+                match self {
+                    $(Self::$variant(aggregate) => Aggregate::version(&**aggregate),)*
+                    Self::Request(record) => record.revision,
+                    Self::Namespace(namespace) => namespace.version,
+                }
+            }
+
+            /// Zero for what cannot be created again under the same key.
+            fn create_time(&self) -> Timestamp {
+                match self {
+                    $(Self::$variant(aggregate) => Aggregate::create_time(&**aggregate),)*
+                    Self::Request(_) | Self::Namespace(_) => Timestamp(0),
+                }
+            }
         }
-    }
+
+        $(cacheable!($variant, $aggregate);)*
+    };
 }
 
-/// The least recently used goes first.
+macro_rules! cacheable {
+    ($variant:ident, $type:ty) => {
+        impl Cacheable for $type {
+            fn to_cached(this: Arc<Self>) -> Cached {
+                Cached::$variant(this)
+            }
+
+            fn of_cached(cached: &Cached) -> Option<&Arc<Self>> {
+                match cached {
+                    Cached::$variant(this) => Some(this),
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+for_each_aggregate!([define_cached]);
+cacheable!(Request, RequestRecord);
+cacheable!(Namespace, Namespace);
+
+/// Committed state by key. The least recently used entry is evicted first.
 pub struct Cache {
     inner: Mutex<Inner>,
     max_bytes: usize,
@@ -92,19 +114,22 @@ impl Inner {
     }
 }
 
-/// What the cache holds and did.
+/// Size of the cache, and counts since the server started.
 #[derive(Clone, Copy, Debug)]
-#[allow(missing_docs)] // The words say it.
 pub struct CacheFigures {
     pub entries: usize,
+    /// Sum of their weights.
     pub bytes: usize,
+    /// Lookups that found an entry.
     pub hits: u64,
+    /// Lookups that found none.
     pub misses: u64,
+    /// Entries removed because of a bound.
     pub evictions: u64,
 }
 
 impl Cache {
-    /// An empty cache with its bounds.
+    /// An empty cache of at most so many entries and bytes.
     pub fn new(max_entries: usize, max_bytes: usize) -> Self {
         Self {
             inner: Mutex::new(Inner { entries: LruCache::unbounded_with_hasher(RandomState::default()), bytes: 0 }),
@@ -116,21 +141,22 @@ impl Cache {
         }
     }
 
-    /// What is cached of a key.
-    pub fn get(&self, key: &Key) -> Option<Cached> {
-        let found = self.lock().entries.get(key).map(|(cached, _)| cached.clone());
+    /// The entry of a key. None: there is none.
+    pub fn get<T: Cacheable>(&self, key: &Key) -> Option<Arc<T>> {
+        let found = self.lock().entries.get(key).and_then(|(cached, _)| T::of_cached(cached)).cloned();
         let counter = if found.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
         found
     }
 
-    /// Keeps what was seen committed, unless something newer is cached already. Of two things under one key that were made at different
-    /// times nothing says which is the newer one (servers go by clocks of their own), so neither is kept.
-    pub fn put(&self, key: Key, cached: Cached) {
-        let bytes = cached.bytes();
+    /// Puts in what was seen committed, unless a newer version is there. Of two with different create times nothing tells which is the
+    /// newer one (servers have clocks of their own), so neither stays.
+    pub fn put<T: Cacheable>(&self, key: Key, value: Arc<T>) {
+        let cached = T::to_cached(value);
+        let bytes = cached.weight_bytes();
         let mut inner = self.lock();
         match inner.entries.get_mut(&key) {
-            Some((there, _)) if there.made() != cached.made() => return inner.remove(&key),
+            Some((there, _)) if there.create_time() != cached.create_time() => return inner.remove(&key),
             Some((there, _)) if there.version() > cached.version() => return,
             Some(entry) => {
                 let (_, freed) = std::mem::replace(entry, (cached, bytes));
@@ -148,19 +174,18 @@ impl Cache {
         }
     }
 
-    /// Notes how long a lease lasts now in what is cached of its job, so that answers about the job show it.
+    /// Updates the expiry of a lease in the entry of its job, so that responses about the job show it.
     pub fn renew(&self, key: LeaseKey, lease: &StoredLease) {
         if let Some((Cached::Job(job), _)) = self.lock().entries.peek_mut(&Key::Job(key.job)) {
             Job::renew_lease(job, key.stage_no, lease.secret, lease.expires_at);
         }
     }
 
-    /// Forgets a key.
+    /// Removes the entry of a key.
     pub fn remove(&self, key: &Key) {
         self.lock().remove(key);
     }
 
-    /// What it holds and did.
     pub fn figures(&self) -> CacheFigures {
         let inner = self.lock();
         CacheFigures {
@@ -172,7 +197,60 @@ impl Cache {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Inner> {
+        self.inner.lock()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::NamespaceId;
+    use crate::domain::record::{Record, RecordKey};
+
+    fn record(id: &str, version: i64, create_time: i64) -> (Key, Arc<Record>) {
+        let key = RecordKey::new(NamespaceId(1), "films".into(), id.into());
+        let record = Record { version, ..Record::new(key.clone(), Timestamp(create_time)) };
+        (Key::Record(key), Arc::new(record))
+    }
+
+    fn version(cache: &Cache, (key, _): &(Key, Arc<Record>)) -> Option<i64> {
+        cache.get::<Record>(key).map(|record| record.version)
+    }
+
+    #[test]
+    fn the_newer_version_stays() {
+        let cache = Cache::new(10, 1 << 20);
+        let (old, new) = (record("a", 1, 5), record("a", 2, 5));
+        for one in [&old, &new, &old] {
+            cache.put(one.0.clone(), one.1.clone());
+        }
+        assert_eq!(version(&cache, &new), Some(2));
+        assert!(cache.get::<Job>(&new.0).is_none(), "an entry has one type");
+    }
+
+    #[test]
+    fn of_two_records_created_at_different_times_neither_stays() {
+        let cache = Cache::new(10, 1 << 20);
+        let (first, second) = (record("a", 9, 5), record("a", 1, 6));
+        cache.put(first.0.clone(), first.1);
+        cache.put(second.0.clone(), second.1.clone());
+        assert_eq!((version(&cache, &second), cache.figures().bytes), (None, 0));
+    }
+
+    #[test]
+    fn the_least_recently_used_entry_is_evicted() {
+        let cache = Cache::new(2, 1 << 20);
+        let [a, b, c] = ["a", "b", "c"].map(|id| record(id, 1, 5));
+        cache.put(a.0.clone(), a.1.clone());
+        cache.put(b.0.clone(), b.1.clone());
+        assert_eq!(version(&cache, &a), Some(1));
+        cache.put(c.0.clone(), c.1.clone());
+        assert_eq!([&a, &b, &c].map(|one| version(&cache, one)), [Some(1), None, Some(1)]);
+        let figures = cache.figures();
+        assert_eq!((figures.entries, figures.evictions), (2, 1));
+        let small = Cache::new(2, 1);
+        small.put(a.0.clone(), a.1.clone());
+        assert_eq!((version(&small, &a), small.figures().bytes), (None, 0), "it is larger than the cache");
     }
 }

@@ -1,27 +1,28 @@
-//! The database's clock between its replies: the last time it told plus what has passed since, a lower bound.
+//! An estimate of the database's clock: the last reading plus the time since, a lower bound.
 //!
-//! It does not go back. What the database tells is as old as its way here was long, and a commit reads the clock before it waits for
-//! the disk: taken as it is, an answer that was held up would set this server behind what it has already written, and behind what
-//! others have. So of two bounds the higher one stays. An answer cannot be older than its question, though: one that is
-//! behind by more than that comes from a clock that was set back, or from another host's, and is believed.
+//! The estimate does not go back. A reading is as old as its way here was long, and a commit reads the clock before it waits for
+//! the disk: a late reading, taken as it is, would set this server behind what it and others have already written. So of two lower bounds the
+//! higher one stays. But a reading cannot be older than the question it answers. One that is behind by more than that comes from a clock that was
+//! set back, or from another host, and replaces the estimate.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::time::Timestamp;
 
-/// After this the clock is asked again before a decision.
+/// Age from which a reading is not used for a decision.
 const STALE_AFTER: Duration = Duration::from_secs(1);
-/// How old an answer may be of which nobody knows when it was asked for: no question is waited for longer than that.
+/// Age that a reading of unknown age may have: no statement is waited for longer.
 const MAX_AGE: Duration = Duration::from_secs(60);
-/// By how much the two clocks may differ without one of them having been set: the difference is run down.
+/// Difference of the two clocks up to which neither counts as set: the estimate is slowed down instead.
 const MAX_DRIFT: Duration = Duration::from_secs(1);
-/// A clock that is ahead of what it was last told loses one part in so many. Without that it would keep whatever this host's clock
-/// gains on the database's; a hundredth is more than any clock gains, and ten milliseconds between two readings at most.
+/// An estimate that is ahead of the last reading loses one part in this many. Otherwise it would keep whatever this host's clock gains on the
+/// database's; a hundredth is more than any clock gains, and at most 10 ms between two readings.
 const RUN_DOWN: u32 = 100;
 
-/// What is known at a moment of this host's clock.
+/// A time of the database's clock at a moment of this host's.
 #[derive(Clone, Copy, Debug)]
 struct Reading {
     now: Timestamp,
@@ -36,35 +37,33 @@ impl Reading {
     }
 }
 
-/// The last reading.
 #[derive(Debug, Default)]
 pub struct Clock {
     last: Mutex<Option<Reading>>,
-    /// How often the database's clock stepped back.
     steps: AtomicU64,
 }
 
 impl Clock {
-    /// Notes what the database just said, asked for nobody knows when.
-    pub fn observe(&self, told: Timestamp) {
+    /// Records a reading of unknown age, of at most a minute. Prefer [`Self::observe_answer`], which bounds the age by the round trip.
+    pub fn observe(&self, time: Timestamp) {
         let mut last = self.lock();
         let moment = Instant::now();
-        let reading = next(*last, told, MAX_AGE, moment);
+        let reading = next(*last, time, MAX_AGE, moment);
         self.count_step(*last, reading, moment);
         *last = Some(reading);
     }
 
-    /// Notes what the database said to a question that was sent at a moment. Returns the time as it is known now.
-    pub fn observe_answer(&self, told: Timestamp, asked: Instant) -> Timestamp {
+    /// Records a reading that was requested at `asked`. Returns the estimate after it.
+    pub fn observe_answer(&self, time: Timestamp, asked: Instant) -> Timestamp {
         let mut last = self.lock();
         let moment = Instant::now();
-        let reading = next(*last, told, moment.saturating_duration_since(asked), moment);
+        let reading = next(*last, time, moment.saturating_duration_since(asked), moment);
         self.count_step(*last, reading, moment);
         *last = Some(reading);
         reading.now
     }
 
-    /// The time, if it was read lately.
+    /// The estimate. None: the last reading is older than a second.
     pub fn fresh(&self) -> Option<Timestamp> {
         let last = self.lock();
         let moment = Instant::now();
@@ -72,14 +71,14 @@ impl Clock {
         last.filter(is_fresh).map(|last| last.estimate(moment))
     }
 
-    /// The time as far as it is known; the beginning of time before the first reading.
+    /// The estimate; zero before the first reading.
     pub fn now(&self) -> Timestamp {
-        // Below the lock, or a reading that comes in between would be told after what follows it.
+        // Under the lock, or a later reading could be returned before this one.
         let last = self.lock();
         last.map_or(Timestamp(0), |last| last.estimate(Instant::now()))
     }
 
-    /// How often the database's clock was seen to step back.
+    /// How often the database's clock stepped back.
     pub fn steps(&self) -> u64 {
         self.steps.load(Ordering::Relaxed)
     }
@@ -88,22 +87,22 @@ impl Clock {
         if let Some(last) = last.map(|last| last.estimate(moment)).filter(|last| *last > reading.now) {
             self.steps.fetch_add(1, Ordering::Relaxed);
             let by = reading.now.until(last);
-            tracing::warn!(?by, "the database's clock stepped back: what was to come is brought back by as much");
+            tracing::warn!(?by, "the database's clock stepped back; deadlines are moved back by as much");
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Reading>> {
-        self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.last.lock()
     }
 }
 
-/// The reading after an answer that is at most so old.
-fn next(last: Option<Reading>, told: Timestamp, age: Duration, moment: Instant) -> Reading {
+/// The reading after a new one of at most this age.
+fn next(last: Option<Reading>, time: Timestamp, age: Duration, moment: Instant) -> Reading {
     match last.map(|last| last.estimate(moment)) {
-        Some(estimate) if estimate > told && told.after(age).after(MAX_DRIFT) >= estimate => {
+        Some(estimate) if estimate > time && time.after(age).after(MAX_DRIFT) >= estimate => {
             Reading { now: estimate, at: moment, is_ahead: true }
         }
-        Some(_) | None => Reading { now: told, at: moment, is_ahead: false },
+        Some(_) | None => Reading { now: time, at: moment, is_ahead: false },
     }
 }
 
@@ -119,11 +118,11 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_was_held_up_does_not_set_it_back() {
+    fn a_late_reading_does_not_set_the_estimate_back() {
         let begin = Instant::now();
         let reading = next(None, START, NO_TIME, begin);
         for age in [millis(3), Duration::from_secs(29)] {
-            // Read at the beginning, told `age` later.
+            // Read at the beginning, received `age` later.
             let after = next(Some(reading), START, age, begin + age);
             assert_eq!(after.estimate(begin + age), START.after(age));
             assert!(after.estimate(begin + age + millis(1)) > after.estimate(begin + age));
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_higher_bound_stays() {
+    fn the_higher_of_two_bounds_stays() {
         let begin = Instant::now();
         let reading = next(None, START, NO_TIME, begin);
         let ahead = next(Some(reading), START.after(millis(7)), millis(9), begin + millis(5));
@@ -139,40 +138,40 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_is_followed() {
+    fn a_clock_that_was_set_back_replaces_the_estimate() {
         let begin = Instant::now();
         let reading = next(None, START, NO_TIME, begin);
-        let told = Timestamp(START.0 - 3_600_000_000);
-        assert_eq!(next(Some(reading), told, millis(2), begin).estimate(begin), told);
+        let time = Timestamp(START.0 - 3_600_000_000);
+        assert_eq!(next(Some(reading), time, millis(2), begin).estimate(begin), time);
         // An hour is more than any answer's age; two seconds are more than that of one which took two milliseconds.
-        assert_eq!(next(Some(reading), told, MAX_AGE, begin).estimate(begin), told);
+        assert_eq!(next(Some(reading), time, MAX_AGE, begin).estimate(begin), time);
         let slightly = Timestamp(START.0 - 2_000_000);
         assert_eq!(next(Some(reading), slightly, millis(2), begin).estimate(begin), slightly);
         assert_eq!(next(Some(reading), slightly, MAX_AGE, begin).estimate(begin), START);
     }
 
     #[test]
-    fn a_clock_that_gains_on_the_databases_is_run_down_and_never_goes_back() {
+    fn an_estimate_that_gains_on_the_database_is_slowed_down_and_never_goes_back() {
         let begin = Instant::now();
         // Half a second ahead to begin with, and faster than any clock that is slewed.
         let mut reading = next(None, START.after(millis(500)), NO_TIME, begin);
         let mut before = START;
         for second in 1..=120_u32 {
             let (moment, passed) = (begin + millis(1_000) * second, millis(1_000) * second);
-            let told = START.after(passed - passed / 1_000);
-            reading = next(Some(reading), told, millis(1), moment);
+            let time = START.after(passed - passed / 1_000);
+            reading = next(Some(reading), time, millis(1), moment);
             let estimate = reading.estimate(moment);
             assert!(estimate > before, "second {second}");
-            assert!(estimate >= told);
+            assert!(estimate >= time);
             before = estimate;
             if second > 60 {
-                assert!(told.until(estimate) <= millis(2), "{:?} in second {second}", told.until(estimate));
+                assert!(time.until(estimate) <= millis(2), "{:?} in second {second}", time.until(estimate));
             }
         }
     }
 
     #[test]
-    fn it_is_asked_again_after_a_while() {
+    fn a_reading_is_fresh_for_a_second() {
         let clock = Clock::default();
         assert_eq!((clock.now(), clock.fresh()), (Timestamp(0), None));
         assert_eq!(clock.observe_answer(START, Instant::now()), START);

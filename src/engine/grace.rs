@@ -1,35 +1,14 @@
-//! After a start, or a time without the database, holders could not renew what they have: for a while leases and permits from before are
-//! spared. What was granted or renewed since then has no part in it and expires as ever.
+//! Grace after a start or an outage of the database, when holders could not renew: for a while, leases and permits from before do not expire.
+//! What was granted or renewed since then expires as usual.
 
-use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
+
 use crate::domain::time::Timestamp;
+use crate::operation::overlay::Spared;
 
-/// Leases and permits that do not expire for now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Spared {
-    /// None of them.
-    #[default]
-    None,
-    /// Those that were granted or last renewed before a moment of the database's clock.
-    Before(Timestamp),
-    /// All: the database is away.
-    All,
-}
-
-impl Spared {
-    /// Whether one is spared that was granted or last renewed at a moment.
-    pub fn spares(self, held_since: Timestamp) -> bool {
-        match self {
-            Self::None => false,
-            Self::Before(moment) => held_since < moment,
-            Self::All => true,
-        }
-    }
-}
-
-/// Whom this server spares.
+/// Which leases and permits this server lets live beyond their expiry.
 #[derive(Debug, Default)]
 pub struct Grace {
     inner: Mutex<Inner>,
@@ -39,18 +18,18 @@ pub struct Grace {
 struct Inner {
     lasts: Duration,
     spared: Spared,
-    /// When the database was found.
+    /// When the outage ended. None: it has not.
     found: Option<Instant>,
 }
 
 impl Grace {
-    /// Begins as after a loss of the database; each grace lasts so long.
+    /// Begins as in an outage. Each grace lasts for `lasts` after its end; zero: there is none.
     pub fn begin(&self, lasts: Duration) {
         self.lock().lasts = lasts;
         self.lost();
     }
 
-    /// The database did not answer.
+    /// Notes that the database did not respond.
     pub fn lost(&self) {
         let mut inner = self.lock();
         if !inner.lasts.is_zero() {
@@ -58,7 +37,7 @@ impl Grace {
         }
     }
 
-    /// The database answered, at this moment of its clock.
+    /// Notes that the database responded, at this time of its clock.
     pub fn found(&self, now: Timestamp) {
         let mut inner = self.lock();
         if inner.spared == Spared::All {
@@ -67,7 +46,7 @@ impl Grace {
         }
     }
 
-    /// Who is spared now.
+    /// Leases and permits that are spared now.
     pub fn spared(&self) -> Spared {
         let mut inner = self.lock();
         let is_over = inner.found.is_some_and(|found| found.elapsed() >= inner.lasts);
@@ -77,14 +56,14 @@ impl Grace {
         inner.spared
     }
 
-    /// How much is left of the grace at most.
+    /// Longest time until the grace ends.
     pub fn remaining(&self) -> Duration {
         let inner = self.lock();
         inner.found.map_or(inner.lasts, |found| inner.lasts.saturating_sub(found.elapsed()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.inner.lock()
     }
 }
 
@@ -96,7 +75,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(3_600);
 
     #[test]
-    fn nobody_is_spared_without_a_grace() {
+    fn a_grace_of_zero_spares_none() {
         let grace = Grace::default();
         assert_eq!(grace.spared(), Spared::None);
         grace.begin(Duration::ZERO);
@@ -105,21 +84,21 @@ mod tests {
     }
 
     #[test]
-    fn after_a_loss_what_is_from_before_is_spared_and_nothing_else() {
+    fn an_outage_spares_what_is_from_before_its_end() {
         let grace = Grace::default();
         grace.begin(LONG);
-        assert!(grace.spared().spares(BACK), "until the database is found, all are");
+        assert!(grace.spared().spares(BACK), "all are spared until the database responds");
         grace.found(BACK);
         grace.found(Timestamp(2_000));
         assert!(grace.spared().spares(Timestamp(999)));
-        assert!(!grace.spared().spares(BACK), "the first answer counts");
+        assert!(!grace.spared().spares(BACK), "the first response counts");
         grace.lost();
         grace.found(Timestamp(3_000));
         assert!(grace.spared().spares(Timestamp(2_999)));
     }
 
     #[test]
-    fn a_grace_ends() {
+    fn a_grace_ends_and_begins_again() {
         let grace = Grace::default();
         grace.begin(Duration::from_nanos(1));
         grace.found(BACK);
@@ -127,6 +106,6 @@ mod tests {
             std::hint::spin_loop();
         }
         grace.lost();
-        assert_eq!(grace.spared(), Spared::All, "and begins again");
+        assert_eq!(grace.spared(), Spared::All);
     }
 }

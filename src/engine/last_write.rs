@@ -1,39 +1,55 @@
-//! When a write was last done, by which the health of the server is judged.
+//! The last write of the server, by which its health is judged.
 
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-/// For how long a write that was done stands for those to come.
+/// Time in which a write shows that others will succeed.
 const RECENT: Duration = Duration::from_secs(3);
 
-/// The last write of any lane.
+/// When a lane last committed a group. None: none yet, or the database failed since.
 #[derive(Default)]
 pub struct LastWrite(Mutex<Option<Instant>>);
 
 impl LastWrite {
-    /// A group was committed.
-    pub fn done(&self) {
+    /// Notes that a group was committed.
+    pub fn succeeded(&self) {
         *self.lock() = Some(Instant::now());
     }
 
-    /// A group was not committed, for want of the database: what was done before stands for nothing.
+    /// Notes that the database failed a group; writes before count no longer.
     pub fn failed(&self) {
         *self.lock() = None;
     }
 
-    /// Whether one was done a moment ago, and none failed since.
+    /// Whether a group was committed within [`RECENT`], and none failed since.
     pub fn is_recent(&self) -> bool {
-        self.lock().is_some_and(|done| done.elapsed() < RECENT)
+        self.lock().is_some_and(|written| written.elapsed() < RECENT)
     }
 
-    /// Whether one was done after a moment, and none failed since.
+    /// Whether a group was committed after a moment, and none failed since.
     pub fn is_after(&self, moment: Instant) -> bool {
-        self.lock().is_some_and(|done| moment < done)
+        self.lock().is_some_and(|written| moment < written)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0.lock()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_ends_what_earlier_writes_show() {
+        let last = LastWrite::default();
+        let start = Instant::now();
+        assert!(!last.is_recent() && !last.is_after(start));
+        last.succeeded();
+        assert!(last.is_recent() && last.is_after(start) && !last.is_after(Instant::now()));
+        last.failed();
+        assert!(!last.is_recent() && !last.is_after(start));
     }
 }

@@ -1,57 +1,56 @@
-//! Brings together what a group stands on: from the cache where it may, from the database where it must.
+//! Loads what a group depends on: from the cache where it may, from the database where it must.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use foldhash::{HashMap, HashSet};
 
-use super::cache::Cached;
+use super::cache::Cacheable;
+use super::contention::ContentionLevel;
 use super::roots::Roots;
 use super::round::Wanted;
 use super::shared::Shared;
-use super::world::{Key, Loaded, Surroundings};
-use crate::domain::credential::KeyRing;
-use crate::domain::id::{JobKey, Name, NamespaceId};
-use crate::domain::job::Job;
+use crate::domain::aggregate::{Aggregate, for_each_aggregate};
+use crate::domain::id::{Name, NamespaceId};
 use crate::domain::lease::{LeaseKey, StoredLease};
-use crate::domain::permit::ResourceKey;
-use crate::domain::permit::resource::Resource;
-use crate::domain::record::{Record, RecordKey};
+use crate::domain::namespace::Namespace;
 use crate::domain::request::{RequestKey, RequestRecord};
 use crate::domain::time::Timestamp;
 use crate::failpoint;
+use crate::operation::overlay::{AggregateTable, AggregateTables, ClusterView, Key, Keyed, Loaded, match_key};
+use crate::store::aggregate::Stored;
 use crate::store::connection::{Client, DbResult, Run, Transaction};
-use crate::store::credentials::changed_keys;
 use crate::store::load;
 
 /// The state of a group, how current it is, and when it is decided.
 pub struct Basis {
+    pub tables: AggregateTables,
     pub loaded: Loaded,
-    /// What was read for this group and not taken from memory.
+    /// Keys that were read from the database for this group, not taken from the cache.
     pub fresh: HashSet<Key>,
     pub now: Timestamp,
-    pub surroundings: Surroundings,
+    pub cluster: ClusterView,
 }
 
-/// What has to be asked.
+/// Aggregates of one kind that have to be read.
+struct Missing<A: Aggregate> {
+    keys: Vec<A::Key>,
+    /// What the cache has of them, perhaps stale.
+    known: HashMap<A::Key, Arc<A>>,
+}
+
+/// What else has to be read.
 #[derive(Default)]
-struct Missing {
-    jobs: Vec<JobKey>,
+struct MissingOthers {
     leases: Vec<LeaseKey>,
-    known: HashMap<JobKey, Arc<Job>>,
-    records: Vec<RecordKey>,
-    known_records: HashMap<RecordKey, Arc<Record>>,
-    resources: Vec<ResourceKey>,
     requests: Vec<RequestKey>,
     namespaces: Vec<NamespaceId>,
     names: Vec<Name>,
-    key_ring: bool,
-    known_key_ring: Option<Arc<KeyRing>>,
 }
 
-/// Loads what is `wanted`. With `trust` the cache is believed except about `stale` keys, new requests are taken to be new and
-/// ids of ours to be unused: the commit proves it. Keys that other servers write too are read, which saves a round that
-/// would be in vain. Without, all is read, as one does below a lock.
+/// Loads what is `wanted`. With `trust` the cache is used except for `stale` keys, new requests are taken to be new and
+/// generated ids to be unused: the commit checks it. Keys that other servers write too are read, which saves a round that
+/// would be lost. Without, all is read, as it is under a lock.
 pub async fn load(
     shared: &Shared,
     client: &impl Run,
@@ -59,83 +58,43 @@ pub async fn load(
     stale: &HashSet<Key>,
     trust: bool,
 ) -> DbResult<Basis> {
-    let mut loaded = Loaded::default();
-    loaded.records.reserve(wanted.keys.iter().filter(|key| matches!(key, Key::Record(_))).count());
-    let mut missing = Missing::default();
-    let nobody_visits = shared.visited.is_empty();
+    let (mut tables, mut loaded) = (AggregateTables::default(), Loaded::default());
+    tables.records.reserve(wanted.keys.iter().filter(|key| matches!(key, Key::Record(_))).count());
+    let (mut aggregates, mut others) = (MissingAggregates::default(), MissingOthers::default());
+    let any_foreign = shared.contention.has_any(ContentionLevel::Foreign);
     for &key in &wanted.keys {
-        let trust = trust && !stale.contains(key) && (nobody_visits || !shared.visited.has(key));
-        match key {
-            Key::Job(job) if trust && wanted.created.contains(key) => drop(loaded.jobs.insert(*job, None)),
-            // Never remembered: another server may have renewed it.
-            Key::Lease(lease) => missing.leases.push(*lease),
-            key => missing.look_up(shared, key, trust, &mut loaded),
-        }
+        let is_foreign = || any_foreign && shared.contention.is_at(ContentionLevel::Foreign, [key]);
+        let trust = trust && !stale.contains(key) && !is_foreign();
+        match_key!(key, A, id => if trust && wanted.created.contains(key) {
+                A::table_mut(&mut tables).load(id.clone(), None);
+            } else {
+                A::missing(&mut aggregates).look_up(shared, (key, id), trust, A::table_mut(&mut tables));
+            },
+            key => others.look_up(shared, key, trust, &mut loaded),
+        );
     }
     let clock = async {
         match shared.clock.fresh() {
             Some(now) if trust => Ok(now),
             Some(_) | None => {
                 let asked = Instant::now();
-                load::clock(client).await.map(|told| shared.clock.observe_answer(told, asked))
+                load::clock(client).await.map(|time| shared.clock.observe_answer(time, asked))
             }
         }
     };
-    // Sent one behind the other without waiting: one round trip.
-    let (now, jobs, leases, records, resources, requests, namespaces, key_ring) = futures::try_join!(
+    // Pipelined: one round trip.
+    let (now, found, leases, requests, namespaces) = futures::try_join!(
         clock,
-        missing.jobs(client),
-        missing.leases(client),
-        missing.records(client),
-        missing.resources(client),
-        missing.requests(client),
-        missing.namespaces(client),
-        missing.key_ring(client)
+        aggregates.load(client),
+        others.leases(client),
+        others.requests(client),
+        others.namespaces(client),
     )?;
-    for key in &missing.jobs {
-        let job = jobs.get(key).cloned();
-        match &job {
-            Some(job) => shared.cache.put(Key::Job(*key), Cached::Job(job.clone())),
-            None => shared.cache.remove(&Key::Job(*key)),
-        }
-        loaded.jobs.insert(*key, job);
-    }
+    let mut fresh = HashSet::default();
+    aggregates.install(found, shared, &mut tables, &mut fresh);
     loaded.leases = leases;
-    for key in &missing.records {
-        let record = records.get(key).cloned();
-        match &record {
-            Some(record) => shared.cache.put(Key::Record(key.clone()), Cached::Record(record.clone())),
-            None => shared.cache.remove(&Key::Record(key.clone())),
-        }
-        loaded.records.insert(key.clone(), record);
-    }
-    for key in &missing.resources {
-        let resource = resources.get(key).cloned();
-        match &resource {
-            Some(resource) => shared.cache.put(Key::Resource(*key), Cached::Resource(resource.clone())),
-            None => shared.cache.remove(&Key::Resource(*key)),
-        }
-        loaded.resources.insert(*key, resource);
-    }
-    for key in &missing.requests {
-        loaded.requests.insert(*key, requests.get(key).cloned());
-    }
-    for id in &missing.namespaces {
-        let found = namespaces.iter().find(|namespace| namespace.id == *id).cloned();
-        if let Some(namespace) = &found {
-            shared.cache.put(Key::Namespace(*id), Cached::Namespace(namespace.clone()));
-        }
-        loaded.namespaces.insert(*id, found);
-    }
-    if let Some(ring) = key_ring {
-        shared.cache.put(Key::KeyRing, Cached::KeyRing(ring.clone()));
-        loaded.key_ring = Some(ring);
-    }
-    for name in &missing.names {
-        let found = namespaces.iter().find(|namespace| namespace.name == *name).cloned();
-        loaded.names.insert(name.clone(), found);
-    }
-    Ok(Basis { loaded, fresh: missing.asked(), now, surroundings: shared.permits.surroundings(shared.grace.spared()) })
+    others.install(&requests, &namespaces, shared, &mut loaded, &mut fresh);
+    Ok(Basis { tables, loaded, fresh, now, cluster: shared.permits.cluster(shared.grace.spared()) })
 }
 
 /// Takes the locks of contended roots in a transaction, then loads what is below them: a statement of its own, which sees
@@ -155,111 +114,155 @@ pub async fn begin<'a>(
     Ok((transaction, basis))
 }
 
-impl Missing {
+impl<A: Aggregate> Default for Missing<A> {
+    fn default() -> Self {
+        Self { keys: Vec::new(), known: HashMap::default() }
+    }
+}
+
+impl<A: Keyed + Stored + Cacheable> Missing<A> {
+    /// Takes an aggregate from the cache, or notes that it has to be read.
+    fn look_up(&mut self, shared: &Shared, (key, id): (&Key, &A::Key), trust: bool, table: &mut AggregateTable<A>) {
+        let cached = shared.cache.get::<A>(key);
+        if trust && cached.is_some() {
+            return table.load(id.clone(), cached);
+        }
+        if let Some(cached) = cached {
+            self.known.insert(id.clone(), cached);
+        }
+        self.keys.push(id.clone());
+    }
+
+    async fn load(&self, client: &impl Run) -> DbResult<HashMap<A::Key, Arc<A>>> {
+        if self.keys.is_empty() { Ok(HashMap::default()) } else { A::load(client, &self.keys, &self.known).await }
+    }
+
+    fn install(
+        self,
+        mut found: HashMap<A::Key, Arc<A>>,
+        shared: &Shared,
+        table: &mut AggregateTable<A>,
+        fresh: &mut HashSet<Key>,
+    ) {
+        for id in self.keys {
+            let (key, found) = (A::to_key(id.clone()), found.remove(&id));
+            match &found {
+                Some(found) => shared.cache.put(key.clone(), found.clone()),
+                None => shared.cache.remove(&key),
+            }
+            table.load(id, found);
+            fresh.insert(key);
+        }
+    }
+}
+
+macro_rules! define_missing {
+    ($($table:ident: $variant:ident, $aggregate:ty;)*) => {
+        /// Aggregates that have to be read.
+        #[derive(Default)]
+        struct MissingAggregates {
+            $($table: Missing<$aggregate>,)*
+        }
+
+        /// Aggregates that were read; there is no entry for one that does not exist.
+        struct FoundAggregates {
+            $($table: HashMap<<$aggregate as Aggregate>::Key, Arc<$aggregate>>,)*
+        }
+
+        impl MissingAggregates {
+            async fn load(&self, client: &impl Run) -> DbResult<FoundAggregates> {
+                let ($($table,)*) = futures::try_join!($(self.$table.load(client),)*)?;
+                Ok(FoundAggregates { $($table,)* })
+            }
+
+            fn install(
+                self,
+                found: FoundAggregates,
+                shared: &Shared,
+                tables: &mut AggregateTables,
+                fresh: &mut HashSet<Key>,
+            ) {
+                $(self.$table.install(found.$table, shared, &mut tables.$table, fresh);)*
+            }
+        }
+
+        /// An aggregate with its place among those that have to be read.
+        trait Loadable: Keyed {
+            fn missing(missing: &mut MissingAggregates) -> &mut Missing<Self>;
+        }
+
+        $(
+            impl Loadable for $aggregate {
+                fn missing(missing: &mut MissingAggregates) -> &mut Missing<Self> {
+                    &mut missing.$table
+                }
+            }
+        )*
+    };
+}
+for_each_aggregate!([define_missing]);
+
+impl MissingOthers {
     fn look_up(&mut self, shared: &Shared, key: &Key, trust: bool, loaded: &mut Loaded) {
-        match (key, shared.cache.get(key)) {
-            (Key::Job(key), Some(Cached::Job(job))) if trust => {
-                loaded.jobs.insert(*key, Some(job));
-            }
-            (Key::Job(key), cached) => {
-                if let Some(Cached::Job(job)) = cached {
-                    self.known.insert(*key, job);
-                }
-                self.jobs.push(*key);
-            }
-            (Key::Record(key), Some(Cached::Record(record))) if trust => {
-                loaded.records.insert(key.clone(), Some(record));
-            }
-            (Key::Record(key), cached) => {
-                if let Some(Cached::Record(record)) = cached {
-                    self.known_records.insert(key.clone(), record);
-                }
-                self.records.push(key.clone());
-            }
-            (Key::Resource(key), Some(Cached::Resource(resource))) if trust => {
-                loaded.resources.insert(*key, Some(resource));
-            }
-            (Key::Resource(key), _) => self.resources.push(*key),
-            // What is remembered never changes, so the cache may be believed here.
-            (Key::Request(key), Some(Cached::Request(record))) => {
-                loaded.requests.insert(*key, Some(record));
-            }
-            (Key::Request(key), _) if trust => {
-                loaded.requests.insert(*key, None);
-            }
-            (Key::Request(key), _) => self.requests.push(*key),
-            (Key::Namespace(id), Some(Cached::Namespace(namespace))) if trust => {
-                loaded.namespaces.insert(*id, Some(namespace));
-            }
-            (Key::Namespace(id), _) => self.namespaces.push(*id),
-            (Key::NamespaceName(name), _) => self.names.push(name.clone()),
-            (Key::KeyRing, Some(Cached::KeyRing(ring))) if trust => loaded.key_ring = Some(ring),
-            // There is nothing to read, or it is read anyway.
-            (Key::AuditLog | Key::Lease(_), _) => {}
-            (Key::KeyRing, cached) => {
-                if let Some(Cached::KeyRing(ring)) = cached {
-                    self.known_key_ring = Some(ring);
-                }
-                self.key_ring = true;
-            }
+        match key {
+            // Never cached: another server may have renewed it.
+            Key::Lease(lease) => self.leases.push(*lease),
+            // What is remembered never changes, so the cache is current.
+            Key::Request(request) => match shared.cache.get::<RequestRecord>(key) {
+                Some(record) => drop(loaded.requests.insert(*request, Some(record))),
+                None if trust => drop(loaded.requests.insert(*request, None)),
+                None => self.requests.push(*request),
+            },
+            Key::Namespace(id) => match shared.cache.get::<Namespace>(key).filter(|_| trust) {
+                Some(namespace) => drop(loaded.namespaces.insert(*id, Some(namespace))),
+                None => self.namespaces.push(*id),
+            },
+            Key::NamespaceName(name) => self.names.push(name.clone()),
+            // There is nothing to read.
+            Key::AuditLog => {}
+            root => debug_assert!(!root.is_root(), "aggregates are looked up by their type"),
         }
     }
 
-    async fn jobs(&self, client: &impl Run) -> DbResult<HashMap<JobKey, Arc<Job>>> {
-        if self.jobs.is_empty() { Ok(HashMap::default()) } else { load::jobs(client, &self.jobs, &self.known).await }
+    fn install(
+        self,
+        requests: &HashMap<RequestKey, Arc<RequestRecord>>,
+        namespaces: &[Arc<Namespace>],
+        shared: &Shared,
+        loaded: &mut Loaded,
+        fresh: &mut HashSet<Key>,
+    ) {
+        for key in self.requests {
+            loaded.requests.insert(key, requests.get(&key).cloned());
+            fresh.insert(Key::Request(key));
+        }
+        for id in self.namespaces {
+            let found = namespaces.iter().find(|namespace| namespace.id == id).cloned();
+            if let Some(namespace) = &found {
+                shared.cache.put(Key::Namespace(id), namespace.clone());
+            }
+            loaded.namespaces.insert(id, found);
+            fresh.insert(Key::Namespace(id));
+        }
+        for name in self.names {
+            let found = namespaces.iter().find(|namespace| namespace.name == name).cloned();
+            loaded.names.insert(name.clone(), found);
+            fresh.insert(Key::NamespaceName(name));
+        }
     }
 
     async fn leases(&self, client: &impl Run) -> DbResult<HashMap<LeaseKey, StoredLease>> {
         if self.leases.is_empty() { Ok(HashMap::default()) } else { load::leases(client, &self.leases).await }
     }
 
-    async fn records(&self, client: &impl Run) -> DbResult<HashMap<RecordKey, Arc<Record>>> {
-        if self.records.is_empty() {
-            return Ok(HashMap::default());
-        }
-        load::records(client, &self.records, &self.known_records).await
-    }
-
-    async fn resources(&self, client: &impl Run) -> DbResult<HashMap<ResourceKey, Arc<Resource>>> {
-        if self.resources.is_empty() { Ok(HashMap::default()) } else { load::resources(client, &self.resources).await }
-    }
-
     async fn requests(&self, client: &impl Run) -> DbResult<HashMap<RequestKey, Arc<RequestRecord>>> {
         if self.requests.is_empty() { Ok(HashMap::default()) } else { load::requests(client, &self.requests).await }
     }
 
-    async fn namespaces(&self, client: &impl Run) -> DbResult<Vec<Arc<crate::domain::namespace::Namespace>>> {
+    async fn namespaces(&self, client: &impl Run) -> DbResult<Vec<Arc<Namespace>>> {
         if self.namespaces.is_empty() && self.names.is_empty() {
             return Ok(Vec::new());
         }
         load::namespaces(client, &self.namespaces, &self.names).await
-    }
-
-    /// The credentials, if they were asked for. Of those that are known only the changes are read.
-    async fn key_ring(&self, client: &impl Run) -> DbResult<Option<Arc<KeyRing>>> {
-        if !self.key_ring {
-            return Ok(None);
-        }
-        let mut ring = self.known_key_ring.clone().unwrap_or_default();
-        let changes = changed_keys(client, ring.version).await?;
-        if changes.is_whole || changes.version != ring.version {
-            Arc::make_mut(&mut ring).apply(changes);
-        }
-        Ok(Some(ring))
-    }
-
-    fn asked(self) -> HashSet<Key> {
-        let jobs = self.jobs.into_iter().map(Key::Job);
-        let records = self.records.into_iter().map(Key::Record);
-        let resources = self.resources.into_iter().map(Key::Resource);
-        let requests = self.requests.into_iter().map(Key::Request);
-        let namespaces = self.namespaces.into_iter().map(Key::Namespace);
-        jobs.chain(records)
-            .chain(resources)
-            .chain(requests)
-            .chain(namespaces)
-            .chain(self.names.into_iter().map(Key::NamespaceName))
-            .chain(self.key_ring.then_some(Key::KeyRing))
-            .collect()
     }
 }

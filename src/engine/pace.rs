@@ -1,25 +1,25 @@
-//! How fast lanes work off a queue, which bounds by time what may wait and how large a group may be.
+//! The speed of the lanes, which bounds by time what may wait and how large a group may be.
 //!
 //! A bound on the number of operations alone lets seconds of work wait when operations are large or the database is slow, as packets do in a
-//! large network buffer. The cure is that of CoDel (Nichols and Jacobson, 2012): measure the time in the queue, not its length.
+//! large network buffer. As in CoDel (Nichols and Jacobson, 2012), the time in the queue is bounded, not its length.
 
 use std::time::Duration;
 
-use super::group::MAX_GROUP_ROWS;
+use crate::operation::MAX_GROUP_ROWS;
 
-/// Work that may wait before the lanes of small operations, as time. Beyond it new work is refused.
+/// Work that may wait before the lanes of small operations, as time. Above it new work is refused.
 pub const MAX_WAIT: Duration = Duration::from_millis(250);
-/// The same before the lane of large operations: those who load by the batch send several at once and hold up nobody else.
+/// The same before the lane of large operations: clients that load in batches send several at once, and nothing else waits behind them.
 pub const MAX_BULK_WAIT: Duration = Duration::from_secs(5);
-/// How long committing one group should take at most: what arrives in between waits for it. Much smaller groups cost throughput.
+/// Time that committing one group should take at most, because what arrives meanwhile waits for it. Much smaller groups cost throughput.
 const MAX_GROUP_TIME: Duration = Duration::from_millis(50);
 /// Rows that a group may have at least, however slow the database is.
 const MIN_GROUP_ROWS: usize = 1_000;
-/// Smaller groups say little: most of their time is the round trip and the flush.
+/// Rows from which on a group is a sample: most of the time of smaller ones is the round trip and the flush.
 const MIN_SAMPLE_ROWS: usize = 250;
-/// What one sample counts for in the moving average.
+/// Weight of one sample in the moving average.
 const SAMPLE_SHARE: f64 = 0.2;
-/// Before the first sample: the order of magnitude of a small machine.
+/// The speed before the first sample: the order of magnitude of a small machine.
 const FIRST_ROWS_PER_SECOND: f64 = 100_000.0;
 
 /// Rows per second that one lane commits, as an exponential moving average.
@@ -36,12 +36,12 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Before the first sample. `max_wait` is how much work may wait, as time.
+    /// The pace before the first sample. `max_wait` is the work that may wait, as time.
     pub fn new(max_wait: Duration) -> Self {
         Self { rows_per_second: FIRST_ROWS_PER_SECOND, max_wait }
     }
 
-    /// Notes that a group of so many rows (see [`crate::operation::Weight`]) took so long from the queue to the replies.
+    /// Notes a group: its rows (see [`crate::operation::Weight`]), and its time from the queue to the replies.
     pub fn note(&mut self, rows: usize, took: Duration) {
         if rows >= MIN_SAMPLE_ROWS {
             let sample = rows as f64 / took.as_secs_f64().max(0.001);
@@ -49,7 +49,7 @@ impl Pace {
         }
     }
 
-    /// Rows that may wait: what is worked off in the longest wait, and one full group always.
+    /// Rows that may wait: those of `max_wait`, and one full group in any case.
     pub fn max_waiting_rows(&self) -> usize {
         self.rows_in(self.max_wait).max(MAX_GROUP_ROWS)
     }
@@ -59,7 +59,7 @@ impl Pace {
         self.rows_in(MAX_GROUP_TIME).clamp(MIN_GROUP_ROWS, MAX_GROUP_ROWS)
     }
 
-    /// How long so many rows take.
+    /// Time that a lane takes for some rows.
     pub fn time_for(&self, rows: usize) -> Duration {
         Duration::try_from_secs_f64(rows as f64 / self.rows_per_second.max(1.0)).unwrap_or(Duration::MAX)
     }

@@ -1,4 +1,4 @@
-//! One round of a group: decided operations, their components, and what becomes of each when the commit has ended.
+//! One round of a group: its decisions, its components, and what becomes of each component when the commit has ended.
 
 use std::time::Duration;
 
@@ -6,86 +6,76 @@ use foldhash::{HashSet, HashSetExt};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::cache::Cached;
+use super::contention::ContentionLevel;
 use super::group::{Components, Decided};
+use super::install::install;
 use super::loading::Basis;
 use super::queue::Pending;
-use super::roots::is_root;
 use super::shared::Shared;
 use super::traced::GroupSpan;
-use super::world::{Key, World};
+use super::work::{Work, reply_all, retry};
 use crate::error::Error;
 use crate::failpoint;
 use crate::figures::Sparse;
 use crate::figures::writer::LaneFigures;
 use crate::operation;
-use crate::store::commit::{CommitError, Committed, Prepared};
+use crate::operation::overlay::{Key, Overlay};
+use crate::store::commit::{CommitError, CommitMode, Committed, Prepared};
 use crate::store::connection::{Fault, Run};
 
-/// How often one operation is decided before it is told that others were faster.
-const MAX_ROUNDS: u32 = 6;
-/// How many keys beside its own an operation may turn out to need.
-const MAX_MORE: usize = 10_000;
-/// How long the commit of a group may take; beyond it the connection is given up and the outcome looked for.
+/// Time that the commit of a group may take. Then the connection is given up and the outcome looked up.
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Operations to be decided, and what must be loaded anew for it.
-#[derive(Default)]
-pub struct Work {
-    pub group: Vec<Pending>,
-    pub stale: HashSet<Key>,
-}
-
-/// How a group's commit ended.
-pub enum Ended {
-    /// The components that hold.
+/// How the commit of a group ended.
+pub enum CommitOutcome {
+    /// Some components were applied, or proved where they write nothing.
     Applied(Committed),
-    /// Surely nothing was written; it is worth deciding again on newer state.
-    Beaten,
-    /// The same, because another session held a row or a table.
-    Held,
-    /// Surely nothing was written, and trying again at once is no use.
+    /// Nothing was written, because another writer committed first.
+    Conflict,
+    /// Nothing was written, because another session held a row or a table.
+    Blocked,
+    /// Nothing was written, and a retry at once would fail too.
     Failed(Error),
-    /// Surely nothing was written, because the content of some row was refused.
-    Poisoned(String),
-    /// The connection was lost; it may have been written.
-    Lost,
+    /// Nothing was written, because Postgres refused the content of a row.
+    InvalidData(String),
+    /// The connection was lost; the group may have been written.
+    Indeterminate,
 }
 
 /// A decided group.
 pub struct Round {
     decided: Vec<Decided>,
-    /// Operations that cannot be in one group with earlier ones.
-    waiting: Vec<Pending>,
-    world: World,
+    /// Operations that could not be decided in this group.
+    undecided: Vec<Pending>,
+    overlay: Overlay,
     components: Components,
-    /// What was read for this round.
+    /// Keys that were read from the database for this round.
     fresh: HashSet<Key>,
     span: GroupSpan,
 }
 
 impl Round {
-    /// Decides a group in the order of its arrival. `alone` is whether nobody else is known to write what this server writes.
-    pub fn decide(group: Vec<Pending>, basis: Basis, alone: bool, span: GroupSpan) -> Self {
-        let mut world = World::new(basis.loaded, basis.now, basis.surroundings);
+    /// Decides a group in the order of its arrival.
+    pub fn decide(group: Vec<Pending>, basis: Basis, mode: CommitMode, span: GroupSpan) -> Self {
+        let mut overlay = Overlay::new(basis.tables, basis.loaded, basis.now, basis.cluster);
         let mut decided = Vec::with_capacity(group.len());
-        let mut waiting = Vec::new();
+        let mut undecided = Vec::new();
         for mut pending in group {
-            let outcome = operation::decide(&*pending.operation, &mut world);
-            let trace = world.end_operation(outcome.is_ok());
-            if trace.must_wait || !trace.missing.is_empty() {
-                pending.was_blind = !trace.missing.is_empty();
-                pending.more.extend(trace.missing);
-                waiting.push(pending);
+            let outcome = operation::decide(&*pending.operation, &mut overlay);
+            let access = overlay.end_operation(outcome.is_ok());
+            if access.needs_next_group || !access.unloaded.is_empty() {
+                pending.lacked_keys = !access.unloaded.is_empty();
+                pending.more_keys.extend(access.unloaded);
+                undecided.push(pending);
             } else {
-                decided.push(Decided { pending, outcome, trace });
+                decided.push(Decided { pending, outcome, access });
             }
         }
-        let components = Components::of(&decided, &world, &basis.fresh, alone);
-        Self { decided, waiting, world, components, fresh: basis.fresh, span }
+        let components = Components::of(&decided, &overlay, &basis.fresh, mode);
+        Self { decided, undecided, overlay, components, fresh: basis.fresh, span }
     }
 
-    /// Whether the database need not be asked at all.
+    /// Whether nothing has to be written or proved.
     pub fn is_settled(&self) -> bool {
         self.components.plan.is_empty()
     }
@@ -95,220 +85,159 @@ impl Round {
         self.components.writes
     }
 
-    /// Whether nothing but that writes are done is to be shown.
+    /// Whether all of it are probes of health.
     pub fn is_probe(&self) -> bool {
         self.decided.iter().all(|one| one.pending.operation.is_probe())
     }
 
     /// Sends the group to the database.
-    pub async fn commit(&self, client: &impl Run, prepared: &mut Prepared, group_id: Uuid) -> Ended {
+    pub async fn commit(&self, client: &impl Run, prepared: &mut Prepared, group_id: Uuid) -> CommitOutcome {
         let is_counted = !self.is_probe();
         if is_counted && failpoint::hit("before_commit") {
-            return Ended::Lost;
+            return CommitOutcome::Indeterminate;
         }
         let commit = self.components.plan.commit(client, prepared, group_id).instrument(self.span.write());
         match tokio::time::timeout(COMMIT_TIMEOUT, commit).await {
-            Ok(Ok(_)) if is_counted && failpoint::hit("after_commit") => Ended::Lost,
-            Ok(Ok(committed)) => Ended::Applied(committed),
+            Ok(Ok(_)) if is_counted && failpoint::hit("after_commit") => CommitOutcome::Indeterminate,
+            Ok(Ok(committed)) => CommitOutcome::Applied(committed),
             Ok(Err(error)) => error.into(),
-            Err(_) => Ended::Lost,
+            Err(_) => CommitOutcome::Indeterminate,
         }
     }
 
-    /// Installs what holds, answers everybody who can be answered, and returns what must be decided again. `pass_aside` takes
-    /// operations on rows that others are writing, where there is somebody to take them.
+    /// Installs the applied components in the cache, answers their operations, and returns the work that is left. `requeue` takes operations on rows
+    /// that another server is writing. None: such operations are decided again here.
     pub fn finish(
         self,
         (shared, figures): (&Shared, &LaneFigures),
-        ended: Ended,
-        pass_aside: Option<&dyn Fn(Pending)>,
+        outcome: CommitOutcome,
+        requeue: Option<&dyn Fn(Pending)>,
     ) -> Vec<Work> {
         figures.groups.inc();
         figures.group_sizes.observe(self.decided.len() as u64);
-        self.span.end(&ended);
-        match ended {
-            Ended::Applied(committed) => {
-                if let Some((now, asked)) = committed.told {
+        self.span.end(&outcome);
+        match outcome {
+            CommitOutcome::Applied(committed) => {
+                if let Some((now, asked)) = committed.clock {
                     shared.clock.observe_answer(now, asked);
                 }
-                self.applied((shared, figures), &committed.components.into_iter().collect(), pass_aside)
+                self.applied((shared, figures), &committed.components.into_iter().collect(), requeue)
             }
-            Ended::Beaten | Ended::Held => {
-                shared.rivals.seen();
+            CommitOutcome::Conflict | CommitOutcome::Blocked => {
+                shared.contention.note_other_writer();
                 let stale = self.forget(shared, |_| true);
-                let group = self.decided.into_iter().map(|one| one.pending).chain(self.waiting);
-                again(group, stale, &Error::Conflict)
+                retry(self.into_group(), stale, &shared.contention.error())
             }
-            Ended::Poisoned(what) => self.bisected(shared, &what),
-            Ended::Failed(error) => self.failed(shared, &error),
-            Ended::Lost if self.writes() => {
+            CommitOutcome::InvalidData(what) => self.bisect(shared, &what),
+            CommitOutcome::Failed(error) => self.fail(shared, &error),
+            CommitOutcome::Indeterminate if self.writes() => {
                 shared.figures.unknown.inc_by(self.decided.len() as u64);
-                self.failed(shared, &Error::OutcomeUnknown)
+                self.fail(shared, &Error::OutcomeUnknown)
             }
-            Ended::Lost => self.failed(shared, &Error::StoreUnavailable),
+            CommitOutcome::Indeterminate => self.fail(shared, &Error::StoreUnavailable),
         }
     }
 
     fn applied(
         self,
         (shared, figures): (&Shared, &LaneFigures),
-        holds: &HashSet<i32>,
-        pass_aside: Option<&dyn Fn(Pending)>,
+        applied: &HashSet<i32>,
+        requeue: Option<&dyn Fn(Pending)>,
     ) -> Vec<Work> {
         let guarded = self.components.plan.components();
-        let held = |c: &i32| holds.contains(c) || !guarded.contains(c);
-        self.install(shared, held);
-        let stale = self.forget(shared, |c| !held(c));
-        let mut beaten = Vec::new();
+        debug_assert!(applied.is_subset(&guarded), "only components of the group are applied");
+        let holds = |c: &i32| applied.contains(c) || !guarded.contains(c);
+        install(shared, &self.overlay, &self.components.of_key, holds);
+        let stale = self.forget(shared, |c| !holds(c));
+        let mut conflicting = Vec::new();
         for (one, c) in self.decided.into_iter().zip(&self.components.of_operation) {
-            if held(c) {
+            if holds(c) {
                 figures.operations.inc_by(u64::from(!one.pending.operation.is_probe()));
                 figures.refused.inc_by(u64::from(one.outcome.is_err()));
                 one.pending.answer(one.outcome.map_err(Error::from));
                 continue;
             }
             figures.conflicts.inc();
-            if one.trace.written.iter().any(is_root) {
-                shared.rivals.seen();
-            }
-            // Beaten although it was just read: somebody else is writing it all the time. Beaten on what was remembered: it
-            // is enough to look again.
-            let rivalled = one.trace.written.iter().any(|key| self.fresh.contains(key));
-            match pass_aside.filter(|_| rivalled) {
-                Some(pass_aside) => {
-                    shared.contended.mark(one.trace.written.iter().filter(|key| !matches!(key, Key::Request(_))));
-                    pass_aside(one.pending);
+            let written = &one.access.written;
+            // A conflict on what was read for this round: another server writes it all the time. On cached state: reading it is enough.
+            let was_read = written.iter().any(|key| self.fresh.contains(key));
+            match requeue.filter(|_| was_read) {
+                Some(requeue) => {
+                    shared
+                        .contention
+                        .mark(ContentionLevel::Hot, written.iter().filter(|key| !matches!(key, Key::Request(_))));
+                    requeue(one.pending);
                 }
                 None => {
-                    shared.visited.mark(one.trace.written.iter().filter(|key| is_root(key)));
-                    beaten.push(one.pending);
+                    shared.contention.mark(ContentionLevel::Foreign, written.iter().filter(|key| key.is_root()));
+                    conflicting.push(one.pending);
                 }
             }
         }
-        beaten.extend(self.waiting);
-        again(beaten.into_iter(), stale, &Error::Conflict)
+        conflicting.extend(self.undecided);
+        retry(conflicting, stale, &Error::Conflict)
     }
 
-    /// Puts what was committed into the cache and tells who waits for it.
-    fn install(&self, shared: &Shared, held: impl Fn(&i32) -> bool) {
-        for (key, c) in &self.components.of_key {
-            if !held(c) {
-                continue;
-            }
-            match key {
-                Key::Job(job) => match self.world.drafts.get(job).map(|draft| (&draft.job, &draft.changes)) {
-                    Some((Some(job), changes)) => {
-                        shared.cache.put(key.clone(), Cached::Job(job.clone()));
-                        let base = self.world.loaded.jobs.get(&job.key).and_then(Option::as_ref);
-                        shared.jobs.note(base.map(|base| &**base), job, changes);
-                        shared.hub.publish(base, job, changes, self.world.now());
-                    }
-                    Some((None, _)) => {
-                        shared.cache.remove(key);
-                        shared.hub.publish_deletion(*job);
-                    }
-                    None => {}
-                },
-                Key::Record(record) => {
-                    if let Some(after) = self.world.records.get(record) {
-                        match after {
-                            Some(record) => shared.cache.put(key.clone(), Cached::Record(record.clone())),
-                            None => shared.cache.remove(key),
-                        }
-                        let at = after.as_ref().map(|record| (record.version, record.create_time));
-                        shared.followers.note(record, at);
-                    }
-                }
-                Key::Resource(resource) => {
-                    if let Some(after) = self.world.resources.get(resource) {
-                        match after {
-                            Some(resource) => shared.cache.put(key.clone(), Cached::Resource(resource.clone())),
-                            None => shared.cache.remove(key),
-                        }
-                        let before = self.world.loaded.resources.get(resource).and_then(Option::as_ref);
-                        shared.permits.note(&shared.hub, *resource, before, after.as_ref(), self.world.now());
-                    }
-                }
-                Key::Request(request) => {
-                    if let Some(record) = self.world.remembered.get(request) {
-                        shared.cache.put(key.clone(), Cached::Request(record.clone()));
-                    }
-                }
-                // Rare enough to be loaded again.
-                Key::Namespace(id) if self.world.namespaces.contains_key(id) => shared.cache.remove(key),
-                Key::KeyRing => {
-                    if let Some(ring) = &self.world.key_ring {
-                        shared.cache.put(Key::KeyRing, Cached::KeyRing(ring.clone()));
-                    }
-                }
-                Key::Lease(lease) => {
-                    if let Some(renewed) = self.world.leases.get(lease) {
-                        shared.cache.renew(*lease, renewed);
-                    }
-                }
-                Key::Namespace(_) | Key::NamespaceName(_) | Key::AuditLog => {}
-            }
-        }
-        let keys = self.components.of_key.iter().filter(|(_, c)| held(c)).map(|(key, _)| key);
-        let jobs = keys.filter_map(|key| {
-            let Key::Job(key) = key else { return None };
-            let draft = self.world.drafts.get(key)?;
-            let base = self.world.loaded.jobs.get(key).and_then(Option::as_ref);
-            Some((base.map(|base| &**base), draft.job.as_deref(), &draft.changes))
-        });
-        shared.heads.note(jobs, self.world.now(), &|key| shared.permits.has_line(&key));
-    }
-
-    /// Drops keys of some components from the cache, and everything those components read besides.
+    /// Drops from the cache all that some components bound or read. Returns those keys, whose cached state must not be used.
     fn forget(&self, shared: &Shared, which: impl Fn(&i32) -> bool) -> HashSet<Key> {
         let bound = self.components.of_key.iter().filter(|(_, c)| which(c)).map(|(key, _)| key.clone());
         let read = self.decided.iter().zip(&self.components.of_operation).filter(|(_, c)| which(c));
-        let stale: HashSet<Key> = bound.chain(read.flat_map(|(one, _)| one.trace.read.iter().cloned())).collect();
+        let stale: HashSet<Key> = bound.chain(read.flat_map(|(one, _)| one.access.read.iter().cloned())).collect();
         for key in &stale {
-            // What is known of a root saves loading all of it again; only its being current is in doubt.
-            if !is_root(key) {
+            // Roots stay: of a known root only what changed has to be loaded.
+            if !key.is_root() {
                 shared.cache.remove(key);
             }
         }
         stale
     }
 
-    fn failed(self, shared: &Shared, error: &Error) -> Vec<Work> {
-        for (key, _) in &self.components.of_key {
-            shared.cache.remove(key);
-        }
-        for pending in self.decided.into_iter().map(|one| one.pending).chain(self.waiting) {
-            pending.answer(Err(error.clone()));
-        }
-        Vec::new()
+    /// Answers the whole group with an error. Nothing that it stood on is remembered.
+    fn fail(self, shared: &Shared, error: &Error) -> Vec<Work> {
+        self.drop_from_cache(shared);
+        reply_all(self.into_group(), error)
     }
 
-    /// Halves a group in which some row is refused, until that operation is alone. What it was decided on may be what is wrong, so it is
-    /// loaded again by whoever needs it next.
-    fn bisected(self, shared: &Shared, what: &str) -> Vec<Work> {
-        let mut group: Vec<Pending> = self.decided.into_iter().map(|one| one.pending).chain(self.waiting).collect();
-        if group.len() == 1 {
-            self.components.of_key.iter().for_each(|(key, _)| shared.cache.remove(key));
-            group.into_iter().for_each(|pending| pending.answer(Err(Error::bug(what))));
-            return Vec::new();
+    /// Halves a group in which some row is refused, until that operation is alone. Its state is loaded again by the next that needs it, because
+    /// that may be what is wrong.
+    fn bisect(self, shared: &Shared, what: &str) -> Vec<Work> {
+        if self.decided.len() + self.undecided.len() == 1 {
+            self.drop_from_cache(shared);
+            return reply_all(self.into_group(), &Error::bug(what));
         }
+        let mut group: Vec<Pending> = self.into_group().collect();
         let second = group.split_off(group.len() / 2);
         vec![Work { group: second, ..Work::default() }, Work { group, ..Work::default() }]
     }
+
+    fn drop_from_cache(&self, shared: &Shared) {
+        self.components.of_key.iter().for_each(|(key, _)| shared.cache.remove(key));
+    }
+
+    /// What its commit is about, for a simulated database.
+    #[cfg(test)]
+    pub fn decided_state(&self) -> (&Overlay, &Components, &HashSet<Key>) {
+        (&self.overlay, &self.components, &self.fresh)
+    }
+
+    /// All its operations, decided ones first.
+    fn into_group(self) -> impl Iterator<Item = Pending> {
+        self.decided.into_iter().map(|one| one.pending).chain(self.undecided)
+    }
 }
 
-impl From<Fault> for Ended {
+impl From<Fault> for CommitOutcome {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Beaten => Self::Beaten,
-            Fault::Held => Self::Held,
-            Fault::Poisoned(what) => Self::Poisoned(what),
+            Fault::Conflict => Self::Conflict,
+            Fault::Blocked => Self::Blocked,
+            Fault::InvalidData(what) => Self::InvalidData(what),
             Fault::Failed(error) => Self::Failed(error),
         }
     }
 }
 
-impl From<CommitError> for Ended {
+impl From<CommitError> for CommitOutcome {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::RolledBack(fault) => fault.into(),
@@ -317,33 +246,17 @@ impl From<CommitError> for Ended {
                 if let Some(suppressed) = LINES.pass() {
                     tracing::warn!(%error, suppressed, "the connection was lost during a commit");
                 }
-                Self::Lost
+                Self::Indeterminate
             }
         }
     }
-}
-
-/// Operations for another round, but for those that had enough of them.
-pub fn again(group: impl Iterator<Item = Pending>, stale: HashSet<Key>, spent: &Error) -> Vec<Work> {
-    let mut work = Work { group: Vec::new(), stale };
-    for mut pending in group {
-        // What is looked up is then here, so this comes to an end by itself; the bound is for what nobody has thought of.
-        let was_blind = std::mem::take(&mut pending.was_blind) && pending.more.len() <= MAX_MORE;
-        pending.rounds += u32::from(!was_blind);
-        if pending.rounds >= MAX_ROUNDS {
-            pending.answer(Err(spent.clone()));
-        } else {
-            work.group.push(pending);
-        }
-    }
-    if work.group.is_empty() { Vec::new() } else { vec![work] }
 }
 
 /// What a group may look at.
 pub struct Wanted<'a> {
     /// Everything.
     pub keys: HashSet<&'a Key>,
-    /// Jobs that the group makes under ids that nobody can have used.
+    /// Jobs that the group makes under ids that are certainly unused.
     pub created: HashSet<&'a Key>,
 }
 
@@ -362,12 +275,4 @@ impl<'a> Wanted<'a> {
         }
         wanted
     }
-}
-
-/// Answers a whole group with one error.
-pub fn fail(group: Vec<Pending>, error: &Error) -> Vec<Work> {
-    for pending in group {
-        pending.answer(Err(error.clone()));
-    }
-    Vec::new()
 }

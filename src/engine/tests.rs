@@ -1,5 +1,6 @@
-//! The engine over a real database: a job from its submission to its end, and what two engines do to one job.
+//! The engine over a real database: jobs from submission to end, and several engines that write the same rows.
 
+mod contention;
 mod leases;
 mod row_counts;
 
@@ -9,13 +10,14 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::Engine;
 use super::dispatcher::{Dispatcher, Leased, Poll, PollEnd};
-use super::{Engine, EngineSettings};
+use crate::config::Config;
 use crate::dev::TestDatabase;
 use crate::domain::audit::Actor;
 use crate::domain::field_op::{FieldChange, FieldOp};
 use crate::domain::id::{JobKey, LeaseToken, Name, NamespaceId};
-use crate::domain::job::{Hold, JobState};
+use crate::domain::job::{JobState, StageCredential};
 use crate::domain::json::Document;
 use crate::domain::record::RecordKey;
 use crate::domain::refusal::Refusal;
@@ -30,14 +32,14 @@ use crate::operation::end_stage::{End, EndStage};
 use crate::operation::heartbeat::RenewLeases;
 use crate::operation::reap::Reap;
 use crate::operation::submit_jobs::SubmitJobs;
-use crate::operation::update_progress::{Target, UpdateProgress};
+use crate::operation::target::StageTarget;
+use crate::operation::update_progress::UpdateProgress;
 use crate::operation::update_records::{RecordUpdate, UpdateRecords};
 use crate::proto;
 use crate::rpc::convert::path::Path;
 use crate::rpc::convert::submit;
 use crate::store::Store;
 use crate::store::connection::{Client, Target as Database};
-use crate::store::pool::PoolSettings;
 use crate::store::tests::database;
 
 const DEFAULT: NamespaceId = NamespaceId(1);
@@ -49,9 +51,9 @@ struct Server {
 }
 
 fn server(database: &TestDatabase) -> Server {
-    let target = Database::parse(database.url()).expect("our own URL");
-    let store = Store::new(target, PoolSettings::default()).expect("a pool");
-    let engine = Engine::start(store, Arc::new(Hub::default()), EngineSettings::default());
+    let (target, config) = (Database::parse(database.url()).expect("our own URL"), &Config::default());
+    let store = Store::new(target, config.into()).expect("a pool");
+    let engine = Engine::start(store, Arc::new(Hub::new(config.into())), config.into());
     let dispatcher = Arc::new(Dispatcher::new(engine.clone()));
     let shutdown = CancellationToken::new();
     tokio::spawn(dispatcher.clone().run(shutdown.clone()));
@@ -99,7 +101,8 @@ impl Server {
 
     async fn complete(&self, leased: &Leased) -> Result<Reply, Error> {
         let token = leased.job.stages[leased.stage_no].token(leased.job.key.uid).expect("a lease");
-        let target = Target { key: leased.job.key, job_id: Name::from(""), hold: Hold::Token(token) };
+        let target =
+            StageTarget { key: leased.job.key, job_id: Name::from(""), credential: StageCredential::Token(token) };
         let artifacts = Some(Document::from_checked(r#"{"url":"a"}"#));
         let end = End::Complete { artifacts, job_result: None, message: None, add_stages: Vec::new() };
         self.engine
@@ -109,7 +112,7 @@ impl Server {
 }
 
 #[tokio::test]
-async fn a_job_goes_from_its_submission_to_its_end() {
+async fn job_goes_from_submission_to_end() {
     let database = database().await;
     let server = server(&database);
     let submitted = server.submit("", &[("voice", &[]), ("render", &["voice"])], None).await.expect("submitted");
@@ -132,7 +135,7 @@ async fn a_job_goes_from_its_submission_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_repeated_request_is_answered_and_not_applied_again_on_any_server() {
+async fn repeated_request_is_answered_and_not_applied_again_on_any_server() {
     let database = database().await;
     let (a, b) = (server(&database), server(&database));
     let request = Some(Uuid::new_v4());
@@ -149,7 +152,7 @@ async fn a_repeated_request_is_answered_and_not_applied_again_on_any_server() {
 }
 
 #[tokio::test]
-async fn a_lease_that_another_server_renewed_is_not_reaped() {
+async fn lease_that_another_server_renewed_is_not_reaped() {
     let database = database().await;
     let server = server(&database);
     let client = server.engine.shared().store.target.connect("").await.expect("a connection");
@@ -159,7 +162,7 @@ async fn a_lease_that_another_server_renewed_is_not_reaped() {
         let stage = &leased.job.stages[leased.stage_no];
         let (lease, token_secret) = (stage.lease().expect("a lease"), stage.token_secret.expect("a lease"));
         if is_renewed {
-            // As another server does it: no revision tells of it.
+            // As another server does it: the revision stays the same.
             let renewal = "UPDATE leases SET expires_at = clock_timestamp() + interval '1 hour'";
             client.execute(renewal, &[]).await.expect("a lease");
         }
@@ -175,13 +178,14 @@ async fn a_lease_that_another_server_renewed_is_not_reaped() {
 }
 
 #[tokio::test]
-async fn a_job_that_another_server_made_anew_has_all_its_stages() {
+async fn job_recreated_by_another_server_has_all_its_stages() {
     let database = database().await;
     let (a, b) = (server(&database), server(&database));
     let key = JobKey::of(DEFAULT, "film-1");
     let note = |server: &Server, message: &str| {
-        let hold = Hold::Name("voice".into());
-        let (target, message) = (Target { key, job_id: "film-1".into(), hold }, Some(Name::from(message)));
+        let hold = StageCredential::Name("voice".into());
+        let (target, message) =
+            (StageTarget { key, job_id: "film-1".into(), credential: hold }, Some(Name::from(message)));
         let update = UpdateProgress { target, progress: Some(0.5), message, expected_version: None, request: None };
         let engine = server.engine.clone();
         async move { engine.execute(update, None).await }
@@ -195,13 +199,13 @@ async fn a_job_that_another_server_made_anew_has_all_its_stages() {
     let cancel = ControlJob { key, job_id: "film-1".into(), control: cancel, expected_revision: None, request: None };
     b.engine.execute(cancel, None).await.expect("cancelled");
     b.engine.execute_for(Actor::Anonymous(None), delete, None).await.expect("deleted");
-    b.submit("film-1", &[("voice", &[]), ("render", &[])], None).await.expect("submitted anew");
+    b.submit("film-1", &[("voice", &[]), ("render", &[])], None).await.expect("submitted again");
     let noted = note(&a, "four").await.expect("noted");
     assert_eq!((noted.jobs[0].revision, noted.jobs[0].stages.len()), (2, 2), "nothing of the old one");
 }
 
 #[tokio::test]
-async fn what_is_known_of_a_job_is_not_read_again_but_its_leases_are() {
+async fn read_of_a_cached_job_returns_only_leases_and_changes() {
     let database = database().await;
     let server = server(&database);
     let submitted = server.submit("", &[("voice", &[]), ("render", &[])], None).await.expect("submitted");
@@ -223,36 +227,6 @@ async fn what_is_known_of_a_job_is_not_read_again_but_its_leases_are() {
     assert!(newer.revision > known.revision && newer.stages[leased.stage_no].lease().is_none());
 }
 
-#[tokio::test]
-async fn two_servers_lose_no_update_of_one_job() {
-    let database = database().await;
-    let servers = [server(&database), server(&database)];
-    let stages: Vec<String> = (0..8).map(|i| format!("s{i}")).collect();
-    let specs: Vec<(&str, &[&str])> = stages.iter().map(|name| (name.as_str(), &[][..])).collect();
-    servers[0].submit("hot", &specs, None).await.expect("submitted");
-    let key = JobKey::of(DEFAULT, "hot");
-    let writers = (0..64).map(|i| {
-        let server = &servers[i % 2];
-        let hold = Hold::Name(stages[i % 8].as_str().into());
-        async move {
-            let mut applied = 0;
-            for step in 0..20 {
-                let progress = Some(f64::from(step * 64 + i32::try_from(i).expect("small")) / 2_000.0);
-                let target = Target { key, job_id: "hot".into(), hold: hold.clone() };
-                let message = Some(Name::from(format!("{i}-{step}")));
-                let update = UpdateProgress { target, progress, message, expected_version: None, request: None };
-                applied += i64::from(server.engine.execute(update, None).await.expect("no conflict shows").applied);
-            }
-            applied
-        }
-    });
-    let applied: i64 = futures::future::join_all(writers).await.into_iter().sum();
-    let (job, _) = servers[1].engine.shared().store.job(key).await.expect("a read").expect("the job");
-    assert_eq!(job.revision, 1 + applied);
-    assert_eq!(applied, 64 * 20);
-    assert_eq!(job.stages.iter().map(|stage| stage.version - 1).sum::<i64>(), applied);
-}
-
 fn record(i: usize) -> RecordKey {
     RecordKey::new(DEFAULT, "films".into(), format!("r{i}").into())
 }
@@ -268,53 +242,22 @@ impl Server {
     }
 }
 
-#[tokio::test]
-async fn of_a_group_with_a_stale_record_nothing_is_written_before_it_is_decided_again() {
-    let database = database().await;
-    let (a, b) = (server(&database), server(&database));
-    let about = || a.engine.shared().rivals.are_about();
-    a.add(0..20).await.expect("made");
-    assert!(!about(), "nobody else was seen, so that updates are their own proof");
-    for round in 1..=3 {
-        b.add(std::iter::once(3)).await.expect("added");
-        // One batch that the other server got ahead of, and others that are in its group or are not.
-        let (batch, others) = (a.add(0..10), (10..20).map(|i| a.add(std::iter::once(i))));
-        let (batch, others) = futures::join!(batch, futures::future::join_all(others));
-        let written: Vec<_> =
-            others.into_iter().chain([batch]).flat_map(|reply| reply.expect("added").records).collect();
-        for outcome in &written {
-            let by_b = i64::from(outcome.record.key == record(3));
-            assert_eq!(outcome.record.version, 1 + round * (1 + by_b), "{:?}", outcome.record.key);
-        }
-        assert_eq!(written.len(), 20);
-        assert!(about(), "the other server was noticed");
-    }
-    let keys: Vec<RecordKey> = (0..20).map(record).collect();
-    let stored = b.engine.shared().store.records(&keys).await.expect("a read");
-    for (i, key) in keys.iter().enumerate() {
-        let expected = if i == 3 { 7 } else { 4 };
-        let found = &stored[key];
-        let n = found.fields.get(&"n".into()).expect("a field").value.as_str().to_owned();
-        assert_eq!((found.version, n), (expected, expected.to_string()), "{key:?}");
-    }
-}
-
 fn token(leased: &Leased) -> LeaseToken {
     leased.job.stages[leased.stage_no].token(leased.job.key.uid).expect("a lease")
 }
 
-fn beat(leased: &Leased) -> RenewLeases {
+fn renewal(leased: &Leased) -> RenewLeases {
     RenewLeases { namespace: DEFAULT, tokens: vec![token(leased)] }
 }
 
-/// A change of a record that is wanted only for who holds a lease.
+/// A change of a record that is refused unless a lease is held.
 fn fenced_update(leased: &Leased) -> Commit {
     let one = FieldOp { field: "n".into(), change: FieldChange::Increment(1.0), expected_version: None };
     let update = RecordUpdate { key: record(0), operations: vec![one], expected_version: None, allow_missing: true };
     let update = UpdateRecords { updates: vec![update], list: None, request: None };
     Commit {
         parts: vec![Part { operation: Box::new(update), path: "operations[0]".to_owned() }],
-        lease_fence: Some((leased.job.key, Hold::Token(token(leased)))),
+        lease_fence: Some((leased.job.key, StageCredential::Token(token(leased)))),
         permit_fence: None,
         namespace: DEFAULT,
         request: None,
@@ -322,35 +265,35 @@ fn fenced_update(leased: &Leased) -> Commit {
 }
 
 #[tokio::test]
-async fn a_fence_holds_whoever_else_looks_at_the_job_in_the_same_group() {
+async fn fence_holds_beside_any_other_reader_of_the_job_in_its_group() {
     let database = database().await;
     let (a, b) = (server(&database), server(&database));
-    // A heartbeat that only looks, and one that extends its lease, which is no revision either.
+    // A heartbeat that only reads its lease, and one that extends it; neither changes the revision.
     for duration in [Duration::from_secs(3_600), Duration::from_millis(1)] {
         a.submit("", &[("voice", &[]), ("render", &[])], None).await.expect("submitted");
         let lost = a.lease(Duration::from_secs(20)).await.remove(0);
         let held = a.lease_for(Duration::from_secs(20), Some(duration)).await.remove(0);
-        // This server still remembers the job with both leases.
+        // Server a still has the job with both leases in its cache.
         b.complete(&lost).await.expect("completed elsewhere");
-        let beat = beat(&held);
+        let renewal = renewal(&held);
         let commit = fenced_update(&lost);
-        let (beat, commit) = futures::join!(a.engine.execute(beat, None), a.engine.execute(commit, None));
-        beat.expect("its lease is there");
+        let (renewal, commit) = futures::join!(a.engine.execute(renewal, None), a.engine.execute(commit, None));
+        renewal.expect("its lease is there");
         assert!(matches!(commit, Err(Error::Refused(_))), "{commit:?}");
         assert!(a.engine.shared().store.records(&[record(0)]).await.expect("a read").is_empty());
         b.complete(&held).await.expect("completed");
     }
 }
 
-/// Somebody who is no server.
+/// A session that is no server.
 async fn session(database: &TestDatabase) -> Client {
     let target = Database::parse(database.url()).expect("our own URL");
     target.connect("").await.expect("Postgres listens")
 }
 
 impl Server {
-    /// Waits until something was passed on to the contended lane.
-    async fn passed_on(&self) {
+    /// Waits until an operation was requeued before the locking lane.
+    async fn requeued(&self) {
         while self.engine.shared().figures.contended.get() == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -358,25 +301,7 @@ impl Server {
 }
 
 #[tokio::test]
-async fn what_is_passed_on_during_a_drain_is_still_done() {
-    let database = database().await;
-    let server = server(&database);
-    // So many that they do not go by the main lane.
-    server.add(0..1_200).await.expect("made");
-    let other = session(&database).await;
-    other.batch_execute("BEGIN; SELECT FROM records WHERE record_id = 'r7' FOR UPDATE").await.expect("held");
-    let release = async {
-        server.passed_on().await;
-        other.batch_execute("COMMIT").await.expect("released");
-    };
-    let all = async { futures::join!(server.add(0..1_200), server.engine.drain(), release) };
-    let (added, (), ()) = tokio::time::timeout(Duration::from_secs(20), all).await.expect("in time");
-    assert!(added.expect("added").records.iter().all(|outcome| outcome.record.version == 2));
-    assert!(matches!(server.add(0..1).await, Err(Error::Draining)));
-}
-
-#[tokio::test]
-async fn a_fence_waits_for_who_is_about_to_end_the_lease_beside_a_renewal_too() {
+async fn fence_waits_for_an_uncommitted_write_of_its_job_beside_a_renewal() {
     let database = database().await;
     let a = server(&database);
     a.submit("", &[("voice", &[]), ("render", &[])], None).await.expect("submitted");
@@ -384,17 +309,17 @@ async fn a_fence_waits_for_who_is_about_to_end_the_lease_beside_a_renewal_too() 
     let renewed = a.lease_for(Duration::from_secs(20), Some(Duration::from_millis(1))).await.remove(0);
     let other = session(&database).await;
     let ending = "BEGIN; UPDATE jobs SET revision = revision + 1";
-    other.batch_execute(ending).await.expect("somebody is about to write the job");
+    other.batch_execute(ending).await.expect("an uncommitted write of the job");
 
     let both =
-        futures::future::join(a.engine.execute(beat(&renewed), None), a.engine.execute(fenced_update(&fence), None));
+        futures::future::join(a.engine.execute(renewal(&renewed), None), a.engine.execute(fenced_update(&fence), None));
     let mut both = std::pin::pin!(tokio::time::timeout(Duration::from_secs(20), both));
     tokio::select! {
         _done = &mut both => panic!("the fence was read and not kept"),
-        () = a.passed_on() => {}
+        () = a.requeued() => {}
     }
     assert!(a.engine.shared().store.records(&[record(0)]).await.expect("a read").is_empty());
-    other.batch_execute("ROLLBACK").await.expect("it thought better of it");
-    let (renewal, commit) = both.await.expect("in time");
-    assert!(renewal.is_ok() && commit.expect("still fenced").applied);
+    other.batch_execute("ROLLBACK").await.expect("rolled back");
+    let (renewed, commit) = both.await.expect("in time");
+    assert!(renewed.is_ok() && commit.expect("still fenced").applied);
 }

@@ -1,22 +1,22 @@
-//! The spans of writes: those of an operation whose call is traced, and that of the group it is committed in.
+//! Spans of writes: two for each operation of a traced call, and one for the group that it is committed in.
 
 use tracing::Span;
 use uuid::Uuid;
 
 use super::queue::Pending;
-use super::round::Ended;
+use super::round::CommitOutcome;
 use crate::operation::Operation;
 use crate::spans;
 
 /// The spans of one operation of a traced call.
 pub struct Traced {
     call: Span,
-    /// What happens to it now: it waits, or it is decided and committed.
+    /// Its phase: the wait in the queue, or its share of a commit.
     phase: Span,
 }
 
 impl Traced {
-    /// An operation that begins to wait. None: the call that is handled now is not traced, or there is none.
+    /// Begins the span of an operation's wait. None: this task handles no traced call.
     pub fn begin(operation: &dyn Operation) -> Option<Box<Self>> {
         let call = spans::current_call()?;
         let phase = spans::queue_wait(&call, operation.name());
@@ -44,30 +44,30 @@ impl GroupSpan {
         Self(span)
     }
 
-    /// A span for reading what the group stands on.
+    /// The span of loading the state of the group.
     pub fn load(&self) -> Span {
         spans::load(&self.0)
     }
 
-    /// A span for its statement.
+    /// The span of the commit statement.
     pub fn write(&self) -> Span {
         spans::write(&self.0)
     }
 
     /// Notes how the commit ended.
-    pub fn end(&self, ended: &Ended) {
+    pub fn end(&self, outcome: &CommitOutcome) {
         if self.0.is_disabled() {
             return;
         }
-        let (outcome, is_fault) = match ended {
-            Ended::Applied(_) => ("applied", false),
-            Ended::Beaten => ("beaten", false),
-            Ended::Held => ("held", false),
-            Ended::Failed(_) => ("failed", true),
-            Ended::Poisoned(_) => ("refused by the database", true),
-            Ended::Lost => ("unknown", true),
+        let (label, is_fault) = match outcome {
+            CommitOutcome::Applied(_) => ("applied", false),
+            CommitOutcome::Conflict => ("conflict", false),
+            CommitOutcome::Blocked => ("blocked", false),
+            CommitOutcome::Failed(_) => ("failed", true),
+            CommitOutcome::InvalidData(_) => ("invalid data", true),
+            CommitOutcome::Indeterminate => ("unknown", true),
         };
-        self.0.record("interlock.outcome", outcome);
+        self.0.record("interlock.outcome", label);
         if is_fault {
             self.0.record("otel.status_code", "ERROR");
         }

@@ -1,50 +1,52 @@
-//! One read of many things for many who each ask for one of them.
+//! One read of many values for many requests, each of which is for one value or a few.
 //!
-//! After a restart thousands of watches begin at once, each with a snapshot of another job. Read one by one they would take a connection and
-//! a handful of round trips each.
+//! After a restart thousands of watches begin at once, each with a snapshot of another job. Read one by one, each snapshot would take a
+//! connection and several round trips.
 
 use std::collections::VecDeque;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use foldhash::HashMap;
 use futures::future::join_all;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::lock;
 use crate::error::{Error, Result};
 
-/// Keys that one read is for at most. Snapshots of large jobs are megabytes.
-const MAX_KEYS: usize = 32;
-/// Reads at once at most.
+/// Maximum number of reads at once.
 const MAX_READS: usize = 4;
 
-/// Collects requests for values by key, and reads many at once. An answer is shared by all who asked for its key before its read began, so that
-/// nobody gets a value older than the request. A request whose caller has gone leaves the queue without being read, and a read ends when all it was for
-/// have gone.
+/// Collects requests for values by key, and reads many keys at once. A value is shared by all requests for its key from before the read began, so none
+/// of them gets a value older than itself. A request whose caller has gone is not read, and a read ends when the callers of all its requests have gone.
 pub struct Batch<K, V> {
-    queue: Mutex<Queue<K, V>>,
+    /// Maximum number of keys in one read.
+    max_keys: usize,
+    queue: Mutex<RequestQueue<K, V>>,
 }
 
-type Answer<V> = Result<Option<V>>;
+/// The value of a key. None: there is none.
+type ReadValue<V> = Result<Option<V>>;
 
-struct Queue<K, V> {
+struct RequestQueue<K, V> {
     /// Keys in the order of their first request.
     order: VecDeque<K>,
-    requests: HashMap<K, Vec<oneshot::Sender<Answer<V>>>>,
-    /// Tasks that read now.
+    requests: HashMap<K, Vec<oneshot::Sender<ReadValue<V>>>>,
+    /// Number of tasks that read now.
     readers: usize,
 }
 
-/// One reading task. Dropped before its queue is empty, it has panicked or was aborted.
-struct Reader<K, V> {
+/// A task that reads until the queue is empty. Dropped before that, it has panicked or was aborted.
+struct BatchReader<K, V> {
     batch: Arc<Batch<K, V>>,
     is_done: bool,
 }
 
-impl<K, V> Default for Batch<K, V> {
-    fn default() -> Self {
-        Self { queue: Mutex::new(Queue { order: VecDeque::new(), requests: HashMap::default(), readers: 0 }) }
+impl<K, V> Batch<K, V> {
+    /// No requests yet; a read takes `max_keys` keys at most.
+    pub fn new(max_keys: usize) -> Self {
+        let queue = RequestQueue { order: VecDeque::new(), requests: HashMap::default(), readers: 0 };
+        Self { max_keys, queue: Mutex::new(queue) }
     }
 }
 
@@ -53,42 +55,74 @@ where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + 'static,
 {
-    /// The value of a key as a read finds it that begins after this call; `None` if it finds none. `read` is for all who wait now.
+    /// The value of a key, by a read that begins after this call. None: there is none. `read` is used for other requests that wait, too.
     ///
     /// # Errors
-    /// Those of the read. They are shared by all it was for.
-    pub async fn ask<F>(self: &Arc<Self>, key: K, read: impl Fn(Vec<K>) -> F + Send + Sync + 'static) -> Answer<V>
+    /// Those of the read. All its requests share them.
+    pub async fn ask<F>(
+        self: &Arc<Self>,
+        key: K,
+        read: impl Fn(Vec<K>) -> F + Clone + Send + Sync + 'static,
+    ) -> ReadValue<V>
     where
         F: Future<Output = Result<HashMap<K, V>>> + Send,
     {
-        let (sender, receiver) = oneshot::channel();
-        let reader = lock(&self.queue).add(key, sender).then(|| Reader { batch: self.clone(), is_done: false });
-        if let Some(reader) = reader {
+        let mut answers = self.ask_all(vec![key], read).await?;
+        Ok(answers.pop().flatten())
+    }
+
+    /// The values of several keys, in their order; see [`Self::ask`].
+    ///
+    /// # Errors
+    /// Those of the reads.
+    pub async fn ask_all<F>(
+        self: &Arc<Self>,
+        keys: Vec<K>,
+        read: impl Fn(Vec<K>) -> F + Clone + Send + Sync + 'static,
+    ) -> Result<Vec<Option<V>>>
+    where
+        F: Future<Output = Result<HashMap<K, V>>> + Send,
+    {
+        let mut answers = Vec::with_capacity(keys.len());
+        let mut readers = Vec::new();
+        {
+            let mut queue = self.queue.lock();
+            for key in keys {
+                let (sender, receiver) = oneshot::channel();
+                answers.push(receiver);
+                if queue.add(key, sender, self.max_keys) {
+                    readers.push(BatchReader { batch: self.clone(), is_done: false });
+                }
+            }
+        }
+        for reader in readers {
+            let read = read.clone();
             tokio::spawn(async move { reader.read_all(read).await });
         }
-        // The task answers, unless it panicked or the runtime is going down.
-        receiver.await.unwrap_or(Err(Error::StoreUnavailable))
+        // The tasks answer, unless one panicked or the runtime is going down.
+        let answer = |answer: std::result::Result<ReadValue<V>, _>| answer.unwrap_or(Err(Error::StoreUnavailable));
+        join_all(answers).await.into_iter().map(answer).collect()
     }
 }
 
-impl<K: Clone + Eq + Hash, V> Queue<K, V> {
-    /// Adds a request. True if a task shall begin to read.
-    fn add(&mut self, key: K, sender: oneshot::Sender<Answer<V>>) -> bool {
+impl<K: Clone + Eq + Hash, V> RequestQueue<K, V> {
+    /// Adds a request. Returns whether another task has to begin to read.
+    fn add(&mut self, key: K, sender: oneshot::Sender<ReadValue<V>>, max_keys: usize) -> bool {
         let requests = self.requests.entry(key.clone()).or_default();
         if requests.is_empty() {
             self.order.push_back(key);
         }
         requests.push(sender);
-        let begins = self.readers < MAX_READS && (self.readers == 0 || self.order.len() > MAX_KEYS);
+        let begins = self.readers < MAX_READS && (self.readers == 0 || self.order.len() > max_keys);
         self.readers += usize::from(begins);
         begins
     }
 
-    /// The next keys for which somebody still waits. With none left the reader who asks is counted out, under the same lock in which
-    /// [`Queue::add`] decides whether another is needed.
-    fn take(&mut self) -> Vec<(K, Vec<oneshot::Sender<Answer<V>>>)> {
+    /// Takes the next keys whose callers still wait. If there is none the reader is counted out, under the lock in which
+    /// [`RequestQueue::add`] decides whether another one is needed.
+    fn take(&mut self, max_keys: usize) -> Vec<(K, Vec<oneshot::Sender<ReadValue<V>>>)> {
         let mut taken = Vec::new();
-        while taken.len() < MAX_KEYS {
+        while taken.len() < max_keys {
             let Some(key) = self.order.pop_front() else { break };
             let mut waiting = self.requests.remove(&key).unwrap_or_default();
             waiting.retain(|sender| !sender.is_closed());
@@ -101,18 +135,18 @@ impl<K: Clone + Eq + Hash, V> Queue<K, V> {
     }
 }
 
-impl<K, V> Reader<K, V>
+impl<K, V> BatchReader<K, V>
 where
     K: Clone + Eq + Hash,
     V: Clone,
 {
-    /// Reads until nobody waits any more.
+    /// Reads until the queue is empty.
     async fn read_all<F>(mut self, read: impl Fn(Vec<K>) -> F)
     where
         F: Future<Output = Result<HashMap<K, V>>>,
     {
         loop {
-            let mut taken = lock(&self.batch.queue).take();
+            let mut taken = self.batch.queue.lock().take(self.batch.max_keys);
             if taken.is_empty() {
                 self.is_done = true;
                 return;
@@ -133,15 +167,15 @@ where
     }
 }
 
-impl<K, V> Drop for Reader<K, V> {
+impl<K, V> Drop for BatchReader<K, V> {
     fn drop(&mut self) {
         if self.is_done {
             return;
         }
-        let mut queue = lock(&self.batch.queue);
+        let mut queue = self.batch.queue.lock();
         queue.readers -= 1;
         if queue.readers == 0 {
-            // Nobody would read these; without their senders those who wait hear that the store is not available.
+            // These would never be read. Without their senders, the callers get STORE_UNAVAILABLE.
             queue.order.clear();
             queue.requests.clear();
         }
@@ -156,10 +190,15 @@ mod tests {
 
     use super::*;
 
+    /// Keys in one read.
+    const MAX_KEYS: usize = 32;
+
     type Reads = Arc<(AtomicUsize, AtomicUsize, Semaphore)>;
 
     /// A read that waits for a permit of the semaphore, then counts itself and its keys.
-    fn read(reads: Reads) -> impl Fn(Vec<u32>) -> futures::future::BoxFuture<'static, Result<HashMap<u32, u32>>> {
+    fn read(
+        reads: Reads,
+    ) -> impl Fn(Vec<u32>) -> futures::future::BoxFuture<'static, Result<HashMap<u32, u32>>> + Clone {
         move |keys| {
             let reads = reads.clone();
             Box::pin(async move {
@@ -172,9 +211,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_requests_share_few_reads_and_each_gets_its_own_value() {
-        let (reads, batch): (Reads, Arc<Batch<u32, u32>>) =
-            (Arc::new((AtomicUsize::new(0), AtomicUsize::new(0), Semaphore::new(1_000))), Arc::default());
+    async fn requests_share_few_reads_and_each_gets_the_value_of_its_key() {
+        let (reads, batch): (Reads, Arc<Batch<u32, u32>>) = (
+            Arc::new((AtomicUsize::new(0), AtomicUsize::new(0), Semaphore::new(1_000))),
+            Arc::new(Batch::new(MAX_KEYS)),
+        );
         let ask = |key: u32| {
             let (batch, reads) = (batch.clone(), read(reads.clone()));
             async move { (key, batch.ask(key, reads).await) }
@@ -185,19 +226,19 @@ mod tests {
         let (count, keys) = (reads.0.load(Ordering::Relaxed), reads.1.load(Ordering::Relaxed));
         assert!(count <= 500 / MAX_KEYS + MAX_READS + 1, "{count} reads");
         assert_eq!(keys, 500, "a key asked for twice is read once");
-        assert_eq!(lock(&batch.queue).readers, 0);
+        assert_eq!(batch.queue.lock().readers, 0);
     }
 
     #[tokio::test]
-    async fn requests_of_callers_who_have_gone_are_not_read() {
+    async fn requests_of_callers_that_have_gone_are_not_read() {
         let (reads, batch): (Reads, Arc<Batch<u32, u32>>) =
-            (Arc::new((AtomicUsize::new(0), AtomicUsize::new(0), Semaphore::new(0))), Arc::default());
+            (Arc::new((AtomicUsize::new(0), AtomicUsize::new(0), Semaphore::new(0))), Arc::new(Batch::new(MAX_KEYS)));
         let ask = |key: u32| {
             let (batch, reads) = (batch.clone(), read(reads.clone()));
             tokio::spawn(async move { batch.ask(key, reads).await })
         };
         let gone: Vec<_> = (0..1_000).map(ask).collect();
-        while lock(&batch.queue).order.len() < 1_000 - MAX_READS * MAX_KEYS {
+        while batch.queue.lock().order.len() < 1_000 - MAX_READS * MAX_KEYS {
             tokio::task::yield_now().await;
         }
         gone.iter().for_each(tokio::task::JoinHandle::abort);
@@ -209,12 +250,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_a_read_that_panicked_nobody_waits_for_ever() {
-        let batch: Arc<Batch<u32, u32>> = Arc::default();
+    async fn requests_of_a_read_that_panics_fail_and_later_ones_are_read() {
+        let batch: Arc<Batch<u32, u32>> = Arc::new(Batch::new(MAX_KEYS));
         let panics = |_: Vec<u32>| async { panic!("a fault") };
         let asked = [batch.ask(1, panics), batch.ask(2, panics)];
         assert!(join_all(asked).await.iter().all(|answer| *answer == Err(Error::StoreUnavailable)));
-        assert_eq!(lock(&batch.queue).readers, 0);
+        assert_eq!(batch.queue.lock().readers, 0);
         assert_eq!(batch.ask(1, |_| async { Ok(HashMap::default()) }).await, Ok(None));
     }
 }

@@ -1,127 +1,123 @@
-//! What happens after a commit, and only then: who waits is told.
+//! What happens after a commit: watches and waiting calls are woken, on this server and on others.
 //!
-//! Layout: `step` is one piece of news; `topic` is the log of one watched job; `watcher` reads it for one stream; `board` is what
-//! changes among all jobs, for `board_watcher`; `coalesce` makes one read of many of the same thing, `batch` one of many of different things,
-//! `matching` lists the jobs of a filter for `board_watcher`; `hint` is what servers tell each other and `remote` what is done about it. [`Hub`] is where commits come in.
+//! Layout: `job` are watches of one job, which send every step; `board` are watches of all jobs that match a filter; `follow` are watches of
+//! records and resources, which send the newest version. All of them follow keys, get what lanes publish after a commit, are woken together, and
+//! share their reads: `shared_read` is one read of the same thing, `batch` one read of many things. `peers` are the other servers: hints and
+//! polls. `keepalive` and `open_watch` are what all streams have. [`Hub`] is where commits come in.
 //!
-//! **Invariants.** A watcher holds a revision and what it is about to say, a page at most, so that one who does not read costs
-//! next to nothing; it never stands still with a lock or a connection. Nothing rests on a hint: a
-//! lost one costs time, never truth, because everybody who waits is also looked after by a poll. Lanes only put into the
-//! hub; waking, encoding and sending is done by others.
+//! **Invariants.** A watch holds a revision and what it is about to send, a page at most, so one whose client does not read costs next to
+//! nothing; it never waits for its client with a lock or a connection. Hints may be lost: that costs time, never a change, because a poll
+//! finds all that is followed. Lanes only put into the hub; waking, encoding and sending is done by other tasks.
 
 mod batch;
 pub mod board;
-pub mod board_watcher;
-mod coalesce;
-mod figures;
-pub mod hint;
-pub mod holders;
-mod matching;
-mod quiet;
-pub mod remote;
-pub mod step;
-pub mod topic;
-pub mod watcher;
+pub mod follow;
+pub mod job;
+mod keepalive;
+mod open_watch;
+mod peers;
+mod shared_read;
 
-use foldhash::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use foldhash::HashSet;
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::id::{JobKey, Name, NamespaceId};
-use crate::domain::job::{Changes, Job};
+use crate::domain::job::{Job, JobChanges};
 use crate::domain::ready::ReadyStage;
 use crate::domain::time::Timestamp;
 use crate::figures::feed::FeedFigures;
 use crate::store::Store;
-pub use coalesce::detached;
-pub use quiet::Quiet;
-
 use batch::Batch;
 use board::Boards;
-use hint::Outgoing;
-use holders::Holders;
-use matching::Matching;
-use remote::Remote;
-use step::Span;
-use topic::Topic;
-use watcher::Snapshot;
+use board::matching::MatchingJobs;
+use follow::{AllFollowers, FollowedKind};
+use job::holders::LeaseHolders;
+use job::reads::JobSnapshot;
+use job::step::RevisionRange;
+use job::topic::Topic;
+pub use job::topics::TopicFollower;
+use job::topics::Topics;
+pub use keepalive::KeepaliveTimer;
+use peers::Peers;
+use peers::hint::OutgoingHints;
 
 /// A queue of a namespace.
 pub type QueueKey = (NamespaceId, Name);
 
-/// How the feed goes about it.
+/// Settings of the feed.
 #[derive(Clone, Debug)]
 pub struct FeedSettings {
-    /// Watchers are woken at most this often, and more rarely if they are thousands; what comes in between is told together.
+    /// Minimum time between two updates of a watch. Longer where thousands are woken; commits in between are sent together.
     pub tick: Duration,
-    /// After so long without news a watcher hears that the stream lives.
+    /// Time without an update after which a watch sends a keepalive.
     pub keepalive: Duration,
-    /// Whether steps of progress are merged for watchers who are behind.
+    /// Whether consecutive steps of progress are merged for watches that are behind.
     pub conflate: bool,
-    /// Whether servers tell each other of commits (LISTEN and NOTIFY). If not, they find out by polling.
+    /// Whether servers send each other hints of commits (LISTEN and NOTIFY). If not, they find commits of others by polls.
     pub listen: bool,
 }
 
-impl Default for FeedSettings {
-    fn default() -> Self {
-        Self { tick: Duration::from_millis(4), keepalive: Duration::from_secs(20), conflate: true, listen: true }
-    }
-}
+/// Approximate cost of waking one watch. With thousands of them ticks are longer, so that they take no more than a share of the machine.
+const COST_OF_WAKING: Duration = Duration::from_micros(5);
+/// Maximum length of a tick.
+const MAX_TICK: Duration = Duration::from_millis(50);
+/// Maximum number of snapshots in one read. Those of large jobs are megabytes.
+const SNAPSHOTS_PER_READ: usize = 32;
 
-/// What waking one watcher costs, roughly: with thousands of them ticks are longer, so that more is told at once and a
-/// crowd costs no more than a share of the machine.
-const WAKING: Duration = Duration::from_micros(5);
-/// The longest that news wait for company.
-const LONGEST_TICK: Duration = Duration::from_millis(50);
-
-/// Tells who waits on this server of commits.
-#[derive(Default)]
+/// Takes what lanes publish after a commit to the watches and waiting calls of this server, and to the other servers.
 pub struct Hub {
-    /// How it goes about it.
+    /// The settings.
     pub settings: FeedSettings,
-    /// What it did.
+    /// Counts of what was published and sent.
     pub figures: Arc<FeedFigures>,
-    topics: Mutex<HashMap<JobKey, Followed>>,
-    dirty: Mutex<Vec<Arc<Topic>>>,
+    /// The sessions that hold leases on this server.
+    pub holders: LeaseHolders,
+    topics: Topics,
     boards: Boards,
-    /// The sessions that hold leases here.
-    pub holders: Holders,
-    /// Jobs as they are, for watches that begin.
-    snapshots: Arc<Batch<JobKey, Arc<Snapshot>>>,
-    matching: Matching,
-    stir: Notify,
+    followers: AllFollowers,
+    /// Reads of jobs for watches that begin.
+    snapshots: Arc<Batch<JobKey, Arc<JobSnapshot>>>,
+    /// Lists of jobs for watches that begin.
+    matching: MatchingJobs,
+    /// Something was published that has to be announced.
+    published: Notify,
+    /// Queues with stages that can be leased, for the dispatcher.
     ready: Mutex<HashSet<QueueKey>>,
-    ready_hint: Notify,
-    grants: Notify,
-    outgoing: Outgoing,
+    ready_added: Notify,
+    /// Another server granted permits to waiters of this one.
+    granted: Notify,
+    outgoing: OutgoingHints,
 }
 
-/// What keeps a hub going.
+/// The tasks of the feed.
 pub struct Feed {
     end: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Feed {
-    /// Starts to wake who waits, to talk with other servers, and to look at what they did.
+    /// Starts the tasks that wake watches, exchange hints and poll for commits of other servers.
     pub fn start(hub: &Arc<Hub>, store: &Store) -> Self {
         let end = CancellationToken::new();
-        let remote = Arc::new(Remote::new(hub.clone(), store.clone()));
+        let peers = Arc::new(Peers::new(hub.clone(), store.clone()));
         let mut tasks = vec![tokio::spawn(hub.clone().announce(end.clone()))];
         if hub.settings.listen {
-            let (remote, end) = (remote.clone(), end.clone());
-            tasks.push(tokio::spawn(async move { remote.talk(end).await }));
+            let (peers, end) = (peers.clone(), end.clone());
+            tasks.push(tokio::spawn(async move { peers.exchange_hints(end).await }));
         }
         let ends = end.clone();
-        tasks.push(tokio::spawn(async move { remote.look(ends).await }));
+        tasks.push(tokio::spawn(async move { peers.follow(ends).await }));
+        tasks.extend(AllFollowers::start_polls(hub, store, &end));
         Self { end, tasks }
     }
 
-    /// Ends it all.
+    /// Ends the tasks.
     pub async fn stop(self) {
         self.end.cancel();
         for task in self.tasks {
@@ -130,227 +126,166 @@ impl Feed {
     }
 }
 
-/// A topic and how many follow it.
-struct Followed {
-    topic: Arc<Topic>,
-    followers: usize,
-}
-
-/// Follows one job; when the last follower of a job goes, nothing of it is kept.
-pub struct Follower {
-    hub: Arc<Hub>,
-    /// The job.
-    pub topic: Arc<Topic>,
-    heard: watch::Receiver<()>,
-}
-
 impl Hub {
-    /// A hub that nobody follows yet.
+    /// A hub without watches.
     pub fn new(settings: FeedSettings) -> Self {
-        Self { settings, ..Self::default() }
+        Self {
+            settings,
+            figures: Arc::default(),
+            holders: LeaseHolders::default(),
+            topics: Topics::default(),
+            boards: Boards::default(),
+            followers: AllFollowers::default(),
+            snapshots: Arc::new(Batch::new(SNAPSHOTS_PER_READ)),
+            matching: MatchingJobs::default(),
+            published: Notify::new(),
+            ready: Mutex::default(),
+            ready_added: Notify::new(),
+            granted: Notify::new(),
+            outgoing: OutgoingHints::default(),
+        }
     }
 
-    /// Tells of a committed job: what it was before, and what changed.
-    pub fn publish(&self, base: Option<&Arc<Job>>, job: &Arc<Job>, changes: &Changes, now: Timestamp) {
+    /// Publishes a job that this server committed. `base`: the job before; None: it is new.
+    pub fn publish(&self, base: Option<&Arc<Job>>, job: &Arc<Job>, changes: &JobChanges, now: Timestamp) {
         let from = base.map_or(0, |base| base.revision);
         if from == job.revision {
             // Only leases were extended.
             return;
         }
-        if let Some(topic) = self.topic(&job.key) {
+        if let Some(topic) = self.topics.get(&job.key) {
             let events = changes.events.iter().cloned().map(Arc::new).collect();
             let stages = changes.stages.iter().copied().collect();
-            self.add(topic, Span { from, job: job.clone(), events, stages, is_copy: false }, now);
+            let range = RevisionRange { from, job: job.clone(), events, stages, is_copy: false };
+            self.announce_if(self.topics.publish(topic, range, now));
         }
         self.holders.note_commit(base, job);
-        self.tell_boards(job);
+        self.announce_if(self.boards.publish(job.key, Some(job)));
         let ready = job
             .stages_to_look_at(base.map(|base| &**base), changes)
             .filter(|stage| job.is_leasable(stage))
             .map(|stage| job.queue_key(stage));
-        self.outgoing.note(job.key, job.revision, ready);
+        self.outgoing.add_job(job.key, job.revision, ready);
     }
 
-    /// Tells of what another server did to a job that is followed here.
-    pub fn publish_remote(&self, span: Span, now: Timestamp) {
-        self.tell_boards(&span.job);
-        if let Some(topic) = self.topic(&span.job.key) {
-            self.add(topic, span, now);
+    /// Publishes changes that were read from the database, of a job that another server committed.
+    fn publish_read(&self, range: RevisionRange, now: Timestamp) {
+        self.announce_if(self.boards.publish(range.job.key, Some(&range.job)));
+        if let Some(topic) = self.topics.get(&range.job.key) {
+            self.announce_if(self.topics.publish(topic, range, now));
         }
     }
 
-    /// Tells that there is work in these queues that was not made ready by commits of this server, or was before.
-    pub fn publish_ready(&self, queues: Vec<QueueKey>) {
-        if !queues.is_empty() {
-            lock(&self.ready).extend(queues);
-            self.ready_hint.notify_one();
+    /// Publishes a job that a call has read, if it is newer than what is known of it.
+    pub fn publish_found(&self, job: &Arc<Job>, now: Timestamp) {
+        if let Some(topic) = self.topics.get(&job.key) {
+            topic.observe(job);
+            if topic.head() < job.revision {
+                self.announce_if(self.topics.publish(topic, RevisionRange::unknown(job.clone()), now));
+            }
         }
     }
 
-    /// Tells other servers that stages can be picked again.
-    pub fn publish_woken(&self, stages: &[ReadyStage]) {
-        self.outgoing.note_queues(stages.iter().map(|stage| stage.queue_key()));
-    }
-
-    /// Tells the other servers that somebody who waits there was granted a permit.
-    pub fn announce_grants(&self) {
-        self.outgoing.note_grant();
-    }
-
-    /// Notes that another server has granted permits to somebody who waits.
-    pub fn note_grants(&self) {
-        self.grants.notify_one();
-    }
-
-    /// Waits until another server has granted permits to somebody who waits.
-    pub async fn grants_heard(&self) {
-        self.grants.notified().await;
-    }
-
-    /// Tells that a job was deleted by a commit of this server.
+    /// Publishes the deletion of a job that this server committed.
     pub fn publish_deletion(&self, key: JobKey) {
-        self.outgoing.note(key, i64::MAX, std::iter::empty());
+        self.outgoing.add_job(key, i64::MAX, std::iter::empty());
         self.publish_absence(key);
     }
 
-    /// Tells that a job is gone: who follows it stops.
-    pub fn publish_absence(&self, key: JobKey) {
-        self.end_topic(key);
-        if self.boards.note(key, None) {
-            self.stir.notify_one();
-        }
+    /// Ends the watches of a job that does not exist.
+    fn publish_absence(&self, key: JobKey) {
+        self.announce_if(self.topics.end(key));
+        self.announce_if(self.boards.publish(key, None));
     }
 
-    /// The same, as seen by somebody who looked for the job of this topic: one that was made since is not meant.
-    pub fn publish_absence_of(&self, topic: &Arc<Topic>) {
-        if self.topic(&topic.key).is_some_and(|found| Arc::ptr_eq(&found, topic)) {
+    /// Ends the watches of a topic whose job was not found. A topic of a job that was submitted since then is left alone.
+    fn publish_absence_of(&self, topic: &Arc<Topic>) {
+        if self.topics.get(&topic.key).is_some_and(|found| Arc::ptr_eq(&found, topic)) {
             self.publish_absence(topic.key);
         }
     }
 
-    fn end_topic(&self, key: JobKey) {
-        let followed = lock(&self.topics).remove(&key);
-        if let Some(followed) = followed
-            && followed.topic.end()
-        {
-            self.stir(followed.topic);
+    /// Makes the watches of all jobs list them again.
+    fn publish_all_jobs(&self) {
+        self.announce_if(self.boards.publish_all());
+    }
+
+    /// Publishes a committed state of a kind that is followed by key. None: the key was deleted.
+    pub fn publish_state<K: FollowedKind>(&self, key: &K::Key, state: Option<&Arc<K::State>>) {
+        self.announce_if(K::followers(self).publish(key, state));
+    }
+
+    /// Publishes queues with stages that became ready without a commit of this server, or were ready before.
+    pub fn publish_ready(&self, queues: Vec<QueueKey>) {
+        if !queues.is_empty() {
+            self.ready.lock().extend(queues);
+            self.ready_added.notify_one();
         }
     }
 
-    /// Begins to follow a job.
-    pub fn follow(self: &Arc<Self>, key: JobKey) -> Follower {
-        let mut topics = lock(&self.topics);
-        let new = || Followed { topic: Arc::new(Topic::new(key)), followers: 0 };
-        let followed = topics.entry(key).or_insert_with(new);
-        followed.followers += 1;
-        let topic = followed.topic.clone();
-        let heard = topic.subscribe();
-        Follower { hub: self.clone(), topic, heard }
+    /// Publishes to other servers that stages can be picked again.
+    pub fn publish_woken(&self, stages: &[ReadyStage]) {
+        self.outgoing.add_queues(stages.iter().map(|stage| stage.queue_key()));
     }
 
-    /// The topics that somebody follows.
-    pub fn followed(&self) -> Vec<Arc<Topic>> {
-        lock(&self.topics).values().map(|followed| followed.topic.clone()).collect()
+    /// Publishes to other servers that permits were granted to their waiters.
+    pub fn publish_grants(&self) {
+        self.outgoing.add_grant();
     }
 
-    /// The topic of a job, if somebody follows it.
-    pub fn topic(&self, key: &JobKey) -> Option<Arc<Topic>> {
-        lock(&self.topics).get(key).map(|followed| followed.topic.clone())
-    }
-
-    /// Waits until it is told that there is work, and says in which queues.
+    /// Waits until there are queues with stages that were published as ready, and takes them.
     pub async fn ready(&self) -> HashSet<QueueKey> {
         loop {
-            let hint = self.ready_hint.notified();
-            let ready = std::mem::take(&mut *lock(&self.ready));
+            let added = self.ready_added.notified();
+            let ready = std::mem::take(&mut *self.ready.lock());
             if !ready.is_empty() {
                 return ready;
             }
-            hint.await;
+            added.await;
         }
     }
 
-    /// Wakes who has something to hear, once per tick, until it is told to end. The first news after a rest goes out at once.
-    pub async fn announce(self: Arc<Self>, end: CancellationToken) {
+    /// Waits until another server has granted permits to waiters of this one.
+    pub async fn granted(&self) {
+        self.granted.notified().await;
+    }
+
+    /// Begins to follow a job.
+    pub fn follow(self: &Arc<Self>, key: JobKey) -> TopicFollower {
+        TopicFollower::begin(self, key)
+    }
+
+    /// Number of jobs that are followed.
+    pub fn followed_jobs(&self) -> usize {
+        self.topics.len()
+    }
+
+    fn announce_if(&self, is_needed: bool) {
+        if is_needed {
+            self.published.notify_one();
+        }
+    }
+
+    /// Wakes the watches of what was published, once in each tick, until `end` is cancelled. What is published after a pause is announced at
+    /// once.
+    async fn announce(self: Arc<Self>, end: CancellationToken) {
         loop {
             tokio::select! {
                 () = end.cancelled() => return,
-                () = self.stir.notified() => {}
+                () = self.published.notified() => {}
             }
-            let dirty = std::mem::take(&mut *lock(&self.dirty));
-            let woken: usize = dirty.iter().map(|topic| topic.announce()).sum();
+            let woken = self.topics.announce() + self.followers.announce();
             self.boards.announce();
-            let rest = WAKING * u32::try_from(woken).unwrap_or(u32::MAX);
-            tokio::time::sleep(rest.clamp(self.settings.tick, LONGEST_TICK)).await;
-        }
-    }
-
-    /// Tells of a job that somebody has just read, if it is newer than what was told.
-    pub fn learn(&self, job: &Arc<Job>, now: Timestamp) {
-        if let Some(topic) = self.topic(&job.key) {
-            topic.observe(job);
-            if topic.head() < job.revision {
-                self.add(topic, Span::unknown(job.clone()), now);
-            }
-        }
-    }
-
-    fn add(&self, topic: Arc<Topic>, span: Span, now: Timestamp) {
-        if !topic.is_of(&span.job) {
-            // Made anew after a deletion, of which this server may hear in any order.
-            if topic.newest().is_some_and(|newest| newest.meta.create_time < span.job.meta.create_time) {
-                self.end_topic(topic.key);
-            }
-        } else if topic.add(span, now) {
-            self.stir(topic);
-        }
-    }
-
-    fn stir(&self, topic: Arc<Topic>) {
-        lock(&self.dirty).push(topic);
-        self.stir.notify_one();
-    }
-
-    /// Tells those who look at all jobs that anything may have changed.
-    pub fn let_boards_look(&self) {
-        if self.boards.note_loss() {
-            self.stir.notify_one();
-        }
-    }
-
-    fn tell_boards(&self, job: &Arc<Job>) {
-        if self.boards.note(job.key, Some(job)) {
-            self.stir.notify_one();
+            let pause = COST_OF_WAKING * u32::try_from(woken).unwrap_or(u32::MAX);
+            tokio::time::sleep(pause.clamp(self.settings.tick, MAX_TICK)).await;
         }
     }
 }
 
-impl Follower {
-    /// Waits until there may be something new.
-    pub async fn heard(&mut self) {
-        // The topic holds the other end as long as this follower holds the topic.
-        let _open = self.heard.changed().await;
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        let mut topics = lock(&self.hub.topics);
-        let key = self.topic.key;
-        // After a deletion the entry can be of another topic.
-        let Some(followed) = topics.get_mut(&key).filter(|found| Arc::ptr_eq(&found.topic, &self.topic)) else {
-            return;
-        };
-        followed.followers -= 1;
-        if followed.followers == 0 {
-            topics.remove(&key);
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
+/// With the settings of a server, for tests.
 #[cfg(test)]
-mod tests;
+impl Default for Hub {
+    fn default() -> Self {
+        Self::new((&crate::config::Config::default()).into())
+    }
+}

@@ -1,8 +1,8 @@
-//! How ready stages are found and leased.
+//! Figures of the dispatcher: how ready stages are found.
 
 use super::{Counter, Page};
 
-/// Figures of the dispatcher; all only grow.
+/// Figures of the dispatcher. All of them only grow.
 #[derive(Debug, Default)]
 pub struct DispatchFigures {
     /// Statements that read heads of queues.
@@ -11,19 +11,19 @@ pub struct DispatchFigures {
     pub fronts: Counter,
     /// Stages that were read.
     pub stages: Counter,
-    /// Picked stages that turned out to be leased by another server, or not to be ready any more.
+    /// Picked stages that another server leased first, or that were no longer ready.
     pub races_lost: Counter,
 }
 
 impl DispatchFigures {
-    /// Puts them on a page.
+    /// Adds the figures to a page.
     pub fn show(&self, page: &mut Page) {
         page.show("ready_reads", "Statements that read ready stages", &self.reads);
         page.show("ready_fronts_read", "Queues that were read from their fronts", &self.fronts);
         page.show("ready_stages_read", "Ready stages that were read", &self.stages);
         page.show(
             "lease_races_lost",
-            "Picked stages that another server leased first, or that were not ready any more",
+            "Picked stages that another server leased first, or that were no longer ready",
             &self.races_lost,
         );
     }

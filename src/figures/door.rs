@@ -1,11 +1,11 @@
-//! Calls that are refused, by the reason that their callers are told; and when the certificate that callers see expires.
+//! Figures of the front door: errors by reason, connections, and the expiry of the server's certificate.
 
 use super::{Counter, Gauge, Labelled, Page};
 
-/// Metadata in which who makes an error names its reason for the layer that counts it, which takes it out again: it never leaves the server.
+/// Metadata in which the maker of an error names its reason for the layer that counts it. That layer removes it, so it never leaves the server.
 pub const REASON_HEADER: &str = "interlock-counted-reason";
 
-/// Reasons of errors, as in `ErrorInfo`. What is not among them counts as the last.
+/// Reasons of errors, as in `ErrorInfo`. Any other reason is counted as the last one.
 pub const REASONS: &[&str] = &[
     "INVALID_FIELD",
     "REQUEST_ID_REUSED",
@@ -45,26 +45,31 @@ pub const REASONS: &[&str] = &[
     "OTHER",
 ];
 
-/// Why the server closed a connection that its client may have wanted to keep.
+/// Why the server closed a connection before its client did.
 #[derive(Clone, Copy, Debug)]
 pub enum Closed {
-    /// All places were taken.
+    /// The server had its maximum number of connections.
     ServerFull,
-    /// Its address had its share of the places.
+    /// The address had its maximum number of connections.
     AddressFull,
-    /// Too many TLS handshakes were going on, in all or at its address.
+    /// Too many TLS handshakes were under way, in all or from the address.
     HandshakesFull,
-    /// Its TLS handshake failed, or it spoke what the port does not.
+    /// The TLS handshake failed, or the client spoke another protocol.
     HandshakeFailed,
-    /// Nothing was said in time for the first bytes.
+    /// The client did not send its first bytes in time.
     Silent,
-    /// It carried no calls.
+    /// The connection had no calls for too long.
     Idle,
-    /// It sent far more frames than its calls explain.
+    /// The client sent far more frames than its calls need.
     Flooded,
 }
 
-/// The values of the label, in the order of [`Closed`].
+impl Closed {
+    /// How many reasons there are.
+    pub const COUNT: usize = CLOSED.len();
+}
+
+/// Values of the label, in the order of [`Closed`].
 const CLOSED: &[&str] =
     &["server_full", "address_full", "handshakes_full", "handshake_failed", "silent", "idle", "flooded"];
 
@@ -73,9 +78,9 @@ const CLOSED: &[&str] =
 pub struct DoorFigures {
     refused: Labelled<Counter>,
     closed: Labelled<Counter>,
-    /// Connections that are open now.
+    /// Number of open connections.
     pub connections: Gauge,
-    /// When the certificate that callers see expires, as seconds since 1970; 0: there is none.
+    /// Expiry of the server's certificate, in seconds since 1970. 0: there is none.
     pub certificate_expires: Gauge,
 }
 
@@ -88,7 +93,7 @@ impl Default for DoorFigures {
 }
 
 impl DoorFigures {
-    /// Counts a call that was refused.
+    /// Counts a call that ended with an error.
     pub fn refused(&self, reason: &str) {
         let place = REASONS.iter().position(|known| *known == reason);
         self.refused.at(place.unwrap_or(REASONS.len() - 1)).inc();
@@ -99,7 +104,7 @@ impl DoorFigures {
         self.closed.at(reason as usize).inc();
     }
 
-    /// Puts them on a page.
+    /// Adds the figures to a page.
     pub fn show(&self, page: &mut Page) {
         page.show("refusals", "Calls that ended with an error, by the reason in its ErrorInfo", &self.refused);
         page.show("connections", "Connections of callers that are open", &self.connections);
@@ -111,9 +116,32 @@ impl DoorFigures {
         let expires = self.certificate_expires.clone();
         page.measure(move |samples| {
             let known = Some(expires.get()).filter(|expires| *expires > 0);
-            let help = "When the certificate that callers see expires, as seconds since 1970; absent without one";
+            let help = "Expiry of the server's certificate, in seconds since 1970; absent without one";
             let none: [(&str, &str); 0] = [];
             samples.gauges_in_seconds("certificate_expiry", help, known.map(|expires| (none, expires as f64)))
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_unknown_reasons_are_counted_as_other_and_each_closed_has_its_label() {
+        let (figures, mut page) = (DoorFigures::default(), Page::default());
+        figures.refused("CONFLICT");
+        figures.refused("a reason of tomorrow");
+        figures.closed(Closed::Flooded);
+        figures.show(&mut page);
+        let text = page.render().expect("text");
+        for line in [
+            r#"interlock_refusals_total{reason="CONFLICT"} 1"#,
+            r#"interlock_refusals_total{reason="OTHER"} 1"#,
+            r#"interlock_connections_closed_total{reason="flooded"} 1"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+        assert_eq!(Closed::Flooded as usize, CLOSED.len() - 1);
     }
 }

@@ -1,4 +1,4 @@
-//! What became of jobs and attempts, read off committed changes.
+//! Figures of jobs and attempts, counted from committed changes.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use super::queues::{AttemptEnd, CLASSES, Queues};
 use super::{Counter, Histogram, Labelled, Page, Sparse};
 use crate::domain::event::{EventKind, JobEvent, StageChange};
 use crate::domain::id::StageNo;
-use crate::domain::job::{Changes, Job, JobPhase};
+use crate::domain::job::{Job, JobChanges, JobPhase};
 use crate::domain::stage::StagePhase;
 use crate::domain::time::Timestamp;
 
-/// How jobs end, in the order of [`end_place`].
+/// Ends of jobs in labels, in the order of [`end_place`].
 const JOB_ENDS: &[&str] = &["succeeded", "failed", "cancelled"];
-/// How attempts end, in the order of [`AttemptEnd::place`], all failures together.
+/// Ends of attempts in labels, in the order of [`AttemptEnd::place`], with one value for all failures.
 const ATTEMPT_ENDS: &[&str] = &["succeeded", "released", "cancelled", "failed"];
-/// Lines about failed jobs in each interval.
+/// Maximum number of log lines about failed jobs in each interval.
 const FAILED_LINES: u32 = 5;
 
-/// Figures of jobs; all only grow.
+/// Figures of jobs. All of them only grow.
 #[derive(Debug)]
 pub struct JobFigures {
-    /// Figures by queue.
+    /// The figures of each queue.
     pub queues: Queues,
     submitted: Counter,
     ended: Labelled<Counter>,
@@ -52,7 +52,7 @@ impl Default for JobFigures {
     }
 }
 
-/// A stage between two changes.
+/// A stage before a change.
 #[derive(Clone, Copy)]
 struct Before {
     phase: StagePhase,
@@ -61,8 +61,8 @@ struct Before {
 }
 
 impl JobFigures {
-    /// Counts what a commit did to a job: what it was before, what it is now, and what changed. Once for each commit.
-    pub fn note(&self, base: Option<&Job>, job: &Job, changes: &Changes) {
+    /// Counts the changes of a job by one commit. `base`: the job before; None: it is new.
+    pub fn note(&self, base: Option<&Job>, job: &Job, changes: &JobChanges) {
         if changes.events.is_empty() {
             return;
         }
@@ -87,7 +87,7 @@ impl JobFigures {
         let began = change.attempt > before.attempt;
         let runs = change.phase == StagePhase::Running;
         self.attempts_started.inc_by(u64::from(began));
-        // One that was completed without having been started began and ended at once.
+        // A stage that was completed without a lease began and ended at once.
         if !runs && (began || before.phase == StagePhase::Running) {
             self.attempt_ended(job, event, change, before);
         }
@@ -133,7 +133,7 @@ impl JobFigures {
             let failure = stage.failure.as_ref()?;
             Some((&stage.stage_name, stage.attempt, failure.report.class, &failure.report.code))
         });
-        // Not the worker's message: what it says of its input is for those who may read the job.
+        // Without the worker's message: it may quote the input, which only readers of the job may see.
         tracing::info!(
             job_id = %job.meta.job_id,
             kind = %job.meta.kind,
@@ -147,14 +147,14 @@ impl JobFigures {
         );
     }
 
-    /// Says in the log how many failed jobs had no line of their own, if that has not been said.
-    pub fn say_unsaid(&self) {
-        if let Some(count) = self.failed_lines.unsaid() {
+    /// Logs the number of failed jobs that had no line, if no line since then has said it.
+    pub fn log_suppressed(&self) {
+        if let Some(count) = self.failed_lines.take_suppressed() {
             tracing::info!(count, "more jobs FAILED");
         }
     }
 
-    /// Puts them on a page, but for those by queue.
+    /// Adds the figures to a page, except those by queue.
     pub fn show(&self, page: &mut Page) {
         page.show("jobs_submitted", "Jobs that were submitted", &self.submitted);
         page.show("jobs_ended", "Jobs that ended, by state", &self.ended);
@@ -195,9 +195,9 @@ mod tests {
     use super::*;
     use crate::domain::failure::FailureClass::{Network, RateLimited};
     use crate::operation::tests::bench::Bench;
-    use crate::operation::tests::build::{Wish, secs, stage};
+    use crate::operation::tests::build::{BuildStage, secs, stage};
 
-    /// All that is counted of attempts and jobs, as text.
+    /// All figures as text, without those that are 0.
     fn page(figures: &Arc<JobFigures>) -> Vec<String> {
         let mut page = Page::default();
         figures.show(&mut page);
@@ -208,9 +208,9 @@ mod tests {
         text.lines().filter(|line| !line.ends_with(" 0") && !line.starts_with('#')).map(str::to_owned).collect()
     }
 
-    /// A history with every way in which an attempt ends: what each commit did is counted alone, and all of it at once, as in a group.
+    /// A history with every end of an attempt is counted commit by commit, and at once as in a group.
     #[test]
-    fn what_is_counted_does_not_depend_on_groups() {
+    fn counts_do_not_depend_on_how_changes_are_grouped() {
         let (alone, together) = (Arc::new(JobFigures::default()), Arc::new(JobFigures::default()));
         let mut bench = Bench::with(vec![
             stage("a").attempts(5),
@@ -219,7 +219,7 @@ mod tests {
             stage("d").after(&["a", "c"]),
         ]);
         let note_last = |bench: &Bench, base: Option<Arc<Job>>, since: usize| {
-            let changes = Changes { events: bench.events[since..].to_vec(), ..Changes::default() };
+            let changes = JobChanges { events: bench.events[since..].to_vec(), ..JobChanges::default() };
             alone.note(base.as_deref(), &bench.job(), &changes);
         };
         note_last(&bench, None, 0);
@@ -272,7 +272,7 @@ mod tests {
             step(&mut bench);
             note_last(&bench, Some(base), since);
         }
-        let changes = Changes { events: bench.events.clone(), ..Changes::default() };
+        let changes = JobChanges { events: bench.events.clone(), ..JobChanges::default() };
         together.note(None, &bench.job(), &changes);
         let counted = page(&alone);
         assert_eq!(counted, page(&together));

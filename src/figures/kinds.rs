@@ -1,4 +1,4 @@
-//! Histograms of atomics, and figures with one label whose values are fixed.
+//! Histograms of atomics, and figures with one label of fixed values.
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,33 +28,33 @@ pub const LONG: &[u64] = &[
     14_400_000_000,
     86_400_000_000,
 ];
-/// The same, fewer: for histograms of which there is one for each queue.
+/// Bounds of durations in microseconds, from ten milliseconds to an hour: few, for histograms that exist once for each queue.
 pub const COARSE: &[u64] = &[10_000, 100_000, 1_000_000, 10_000_000, 60_000_000, 600_000_000, 3_600_000_000];
-/// Bounds of sizes of groups.
+/// Bounds of the number of operations in a group.
 pub const SIZES: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024];
 
-/// What the sum and the bounds of a histogram are divided by to have its base unit.
+/// Microseconds in a second, the base unit of durations.
 const MICROS: f64 = 1_000_000.0;
 
-/// Counts observations by size. Observing is two atomic additions; the library's own histogram takes a lock.
+/// Counts observations by value. An observation is two atomic additions; the library's own histogram takes a lock.
 #[derive(Clone)]
 pub struct Histogram(Arc<Observed>);
 
 struct Observed {
     bounds: &'static [u64],
-    /// One more than bounds: the last is for what is above all of them.
+    /// Number of observations up to each bound and above the one before. The last count is of those above all bounds.
     counts: Box<[AtomicU64]>,
     sum: AtomicU64,
     per_unit: f64,
 }
 
 impl Histogram {
-    /// Of durations; the bounds are in microseconds, the base unit is the second.
+    /// A histogram of durations. `bounds` are in microseconds, the base unit is the second.
     pub fn of_durations(bounds: &'static [u64]) -> Self {
         Self::new(bounds, MICROS)
     }
 
-    /// Of numbers.
+    /// A histogram of numbers, which have no unit.
     pub fn of_numbers(bounds: &'static [u64]) -> Self {
         Self::new(bounds, 1.0)
     }
@@ -64,32 +64,32 @@ impl Histogram {
         Self(Arc::new(Observed { bounds, counts, sum: AtomicU64::new(0), per_unit }))
     }
 
-    /// Counts a duration.
+    /// Adds an observation that is a duration.
     pub fn took(&self, duration: Duration) {
         self.observe(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// Counts a number, or a duration in microseconds.
+    /// Adds an observation: a number, or a duration in microseconds.
     pub fn observe(&self, value: u64) {
         let place = self.0.bounds.partition_point(|bound| *bound < value);
         self.0.counts[place].fetch_add(1, Ordering::Relaxed);
         self.0.sum.fetch_add(value, Ordering::Relaxed);
     }
 
-    /// How many were observed.
+    /// Number of observations.
     pub fn count(&self) -> u64 {
         self.0.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
-    /// The observations by bucket, not added up, and their sum in the base unit.
+    /// The upper bound and count of each bucket (not cumulative), and the sum of the observations in the base unit.
     pub(super) fn read(&self) -> (Vec<(f64, u64)>, f64) {
         let upper = self.0.bounds.iter().map(|bound| *bound as f64 / self.0.per_unit).chain([f64::INFINITY]);
         let counts = self.0.counts.iter().map(|count| count.load(Ordering::Relaxed));
         (upper.zip(counts).collect(), self.0.sum.load(Ordering::Relaxed) as f64 / self.0.per_unit)
     }
 
-    /// Adds all that another one with the same bounds has observed.
-    pub(super) fn absorb(&self, other: &Self) {
+    /// Adds all observations of another histogram with the same bounds.
+    pub(super) fn add_all(&self, other: &Self) {
         for (mine, theirs) in self.0.counts.iter().zip(&other.0.counts) {
             mine.fetch_add(theirs.load(Ordering::Relaxed), Ordering::Relaxed);
         }
@@ -119,7 +119,7 @@ impl EncodeMetric for Histogram {
     }
 }
 
-/// One figure for each value of a label. All values are known from the start, so that finding one is an index.
+/// One figure for each value of a label. All values are known from the start, so a figure is found by its index.
 #[derive(Clone, Debug)]
 pub struct Labelled<M> {
     key: &'static str,
@@ -127,27 +127,27 @@ pub struct Labelled<M> {
 }
 
 impl<M> Labelled<M> {
-    /// A figure for each of these values of the label.
+    /// Makes a figure for each value of the label `key`.
     pub fn new(key: &'static str, values: &[&'static str], make: impl Fn() -> M) -> Self {
         Self { key, each: values.iter().map(|value| (*value, make())).collect() }
     }
 
-    /// The figure of the value at a place.
+    /// The figure of the value at an index.
     ///
     /// # Panics
-    /// If there are not so many values.
-    pub fn at(&self, place: usize) -> &M {
-        &self.each[place].1
+    /// If there is no such value.
+    pub fn at(&self, index: usize) -> &M {
+        &self.each[index].1
     }
 
-    /// All, with their values.
+    /// All figures, each with its value of the label.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &M)> {
         self.each.iter().map(|(value, figure)| (*value, figure))
     }
 }
 
 impl Labelled<super::Counter> {
-    /// The sum of all.
+    /// The sum of all counters.
     pub fn sum(&self) -> u64 {
         self.iter().map(|(_, counter)| counter.get()).sum()
     }
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_histogram_counts_each_observation_in_one_bucket() {
+    fn histogram_counts_each_observation_in_one_bucket() {
         let histogram = Histogram::of_durations(&[1_000, 2_000_000]);
         for micros in [0, 1_000, 1_001, 2_000_000, 2_000_001, 5_000_000] {
             histogram.observe(micros);
@@ -183,7 +183,7 @@ mod tests {
         let (buckets, sum) = histogram.read();
         assert_eq!(buckets, [(0.001, 2), (2.0, 2), (f64::INFINITY, 2)]);
         assert!((sum - 9.002_002).abs() < 1e-9, "{sum}");
-        histogram.absorb(&histogram.clone());
+        histogram.add_all(&histogram.clone());
         assert_eq!(histogram.count(), 12);
     }
 

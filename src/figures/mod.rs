@@ -1,11 +1,11 @@
-//! All figures of a server: the counters, gauges and histograms that its parts update, and the page that shows them.
+//! Figures: the counters, gauges and histograms that the parts of a server update, and the page that shows them.
 //!
-//! Layout: `kinds` are histograms and sets of labelled figures; one file for each part that counts (`writer`, `feed`, `permits`, `jobs`,
-//! `queues`, `database`, `door`); `page` renders them all in the OpenMetrics text format; `sparse` bounds log lines.
+//! Layout: `kinds` are histograms and figures with a label; one file for each part that counts (`writer`, `feed`, `permits`, `jobs`, `queues`,
+//! `dispatch`, `database`, `door`); `page` renders all in the OpenMetrics text format; `sparse` bounds log lines.
 //!
-//! **Invariants.** Counting takes no lock and makes no label: sets of labels are fixed, and resolved when a part starts. A job, a record or
-//! a worker is never a label; queues are capped ([`queues::MAX_QUEUES`]). Whatever happens to a job is counted after its commit, once, by the
-//! server that committed it. `GetStatistics` reads the same figures.
+//! **Invariants.** Counting takes no lock and makes no label: the values of labels are fixed, and resolved when a part starts. A job, a record or
+//! a worker is never a label; queues are limited to [`queues::MAX_QUEUES`]. A change of a job is counted once, after its commit, by the server that
+//! committed it. `GetStatistics` reads the same figures.
 
 pub mod database;
 pub mod dispatch;

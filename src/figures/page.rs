@@ -1,4 +1,4 @@
-//! The page that a scraper reads: every figure in the OpenMetrics text format, with its help and unit.
+//! The page for scrapers: all figures in the OpenMetrics text format, each with its help and unit.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-/// What all names begin with.
+/// Prefix of all names.
 const PREFIX: &str = "interlock";
 /// The content type of the page.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -26,17 +26,17 @@ impl Default for Page {
 }
 
 impl Page {
-    /// Shows a figure. The name has neither prefix nor unit nor `_total`; the help is a sentence without its full stop.
+    /// Adds a figure. `name` is without prefix, unit and `_total`; `help` is a sentence without its full stop.
     pub fn show(&mut self, name: &str, help: &str, figure: &(impl Metric + Clone)) {
         self.0.register(name, help, figure.clone());
     }
 
-    /// Shows a figure in seconds, whose name gets this unit.
+    /// Adds a figure in seconds; the unit is appended to `name`.
     pub fn show_seconds(&mut self, name: &str, help: &str, figure: &(impl Metric + Clone)) {
         self.0.register_with_unit(name, help, Unit::Seconds, figure.clone());
     }
 
-    /// Shows what is only known when it is asked for.
+    /// Adds figures that are measured for each page.
     pub fn measure(&mut self, measure: impl Fn(&mut Samples<'_>) -> fmt::Result + Send + Sync + 'static) {
         self.0.register_collector(Box::new(Measured(measure)));
     }
@@ -44,7 +44,7 @@ impl Page {
     /// The text of the page now.
     ///
     /// # Errors
-    /// None in practice: writing to a string does not fail.
+    /// Those of a measurement. Writing to a string does not fail.
     pub fn render(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         text::encode(&mut text, &self.0)?;
@@ -70,18 +70,18 @@ impl<F: Fn(&mut Samples<'_>) -> fmt::Result + Send + Sync + 'static> Collector f
 pub struct Samples<'a>(DescriptorEncoder<'a>);
 
 impl Samples<'_> {
-    /// A figure that goes up and down.
+    /// Writes a gauge without labels.
     pub fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
         self.0.encode_descriptor(name, &sentence(help), None, MetricType::Gauge)?.encode_gauge(&value)
     }
 
-    /// A figure that only grows.
+    /// Writes a counter without labels.
     pub fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let mut encoder = self.0.encode_descriptor(name, &sentence(help), None, MetricType::Counter)?;
         encoder.encode_counter::<[(&str, &str); 0], _, f64>(&value, None)
     }
 
-    /// Gauges with labels.
+    /// Writes a gauge for each set of labels.
     pub fn gauges<'l, const N: usize>(
         &mut self,
         name: &str,
@@ -91,7 +91,7 @@ impl Samples<'_> {
         self.family((name, help, None), MetricType::Gauge, values, |mut encoder, value| encoder.encode_gauge(&value))
     }
 
-    /// Gauges in seconds with labels.
+    /// Writes a gauge in seconds for each set of labels.
     pub fn gauges_in_seconds<'l, const N: usize>(
         &mut self,
         name: &str,
@@ -102,7 +102,7 @@ impl Samples<'_> {
         self.family(named, MetricType::Gauge, values, |mut encoder, value| encoder.encode_gauge(&value))
     }
 
-    /// Counters with labels.
+    /// Writes a counter for each set of labels.
     pub fn counters<'l, const N: usize>(
         &mut self,
         name: &str,
@@ -114,7 +114,7 @@ impl Samples<'_> {
         })
     }
 
-    /// Histograms in seconds with labels: upper bounds with counts that are not added up, and the sum.
+    /// Writes a histogram in seconds for each set of labels: upper bound and count of each bucket (not cumulative), and the sum.
     pub fn histograms<'l, const N: usize>(
         &mut self,
         name: &str,
@@ -143,7 +143,7 @@ impl Samples<'_> {
     }
 }
 
-/// What the library does itself for figures that are registered.
+/// A help text with its full stop, which the library adds for registered figures.
 fn sentence(help: &str) -> String {
     format!("{help}.")
 }

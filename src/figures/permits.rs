@@ -1,4 +1,4 @@
-//! What commits of resources did.
+//! Figures of permits and breakers, counted from committed resources.
 
 use super::{Counter, Labelled, Page, Sparse};
 use crate::domain::failure::FailureClass;
@@ -21,24 +21,24 @@ const OUTCOMES: &[&str] = &[
     "lease_expired",
 ];
 
-/// Figures of permits; all only grow.
+/// Figures of permits. All of them only grow.
 #[derive(Debug)]
 pub struct PermitFigures {
     /// Permits of single resources that were granted.
     pub granted: Counter,
-    /// Those that ended, however.
+    /// Permits of single resources that ended for any reason.
     pub ended: Counter,
-    /// Those that were lost: they expired, or were revoked.
+    /// Permits of single resources that expired or were revoked.
     pub lost: Counter,
     released: Labelled<Counter>,
     /// Ready stages that were woken because a resource had room for them.
     pub stages_called: Counter,
-    /// Moments at which something was due at a resource that somebody waits for.
+    /// Alarms of resources that became due.
     pub alarms: Counter,
     /// Denials by reason, in the order of [`BlockReason::ALL`].
     pub denied: Labelled<Counter>,
     breakers: Labelled<Counter>,
-    /// Lines about breakers that open.
+    /// Log lines about breakers that open.
     pub opened: Sparse,
 }
 
@@ -60,7 +60,7 @@ impl Default for PermitFigures {
 }
 
 impl PermitFigures {
-    /// Counts a permit whose holder has released it, with how its use failed; `None`: it succeeded.
+    /// Counts a permit that its holder released. `class`: the failure of its use; None: it succeeded.
     pub fn released(&self, class: Option<FailureClass>) {
         self.released.at(class.map_or(0, |class| class as usize)).inc();
     }
@@ -70,19 +70,19 @@ impl PermitFigures {
         self.breakers.at(place(phase)).inc();
     }
 
-    /// Puts them on a page.
+    /// Adds the figures to a page.
     pub fn show(&self, page: &mut Page) {
         page.show("permits_granted", "Permits of single resources that were granted", &self.granted);
-        page.show("permits_ended", "Permits of single resources that ended, however", &self.ended);
+        page.show("permits_ended", "Permits of single resources that ended for any reason", &self.ended);
         page.show("permits_lost", "Permits of single resources that expired or were revoked", &self.lost);
-        page.show("permits_released", "Permits that ReleasePermit ended, by the outcome it told", &self.released);
+        page.show("permits_released", "Permits that ReleasePermit ended, by the outcome it reported", &self.released);
         page.show("permits_denied", "Requests for a permit that were not granted at once, by reason", &self.denied);
         page.show(
             "permit_stages_called",
             "Ready stages that were woken because a resource had room for them",
             &self.stages_called,
         );
-        page.show("permit_alarms", "Moments at which something was due at a resource", &self.alarms);
+        page.show("permit_alarms", "Alarms of resources that became due", &self.alarms);
         page.show("breaker_changes", "Circuit breakers that entered a state, by state", &self.breakers);
     }
 }

@@ -1,11 +1,12 @@
-//! Figures by queue, of at most so many queues; the others count together.
+//! Figures by queue, for at most [`MAX_QUEUES`] queues; all other queues are counted together.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
+use parking_lot::{Mutex, RwLock};
 
 use super::kinds::COARSE;
 use super::page::Samples;
@@ -13,30 +14,30 @@ use super::{Counter, Histogram};
 use crate::domain::failure::FailureClass;
 use crate::domain::id::{Name, NamespaceId};
 
-/// Queues with figures of their own, over all namespaces: those that were seen first since the start.
+/// Maximum number of queues with their own figures, over all namespaces: the first ones since the start.
 pub const MAX_QUEUES: usize = 200;
-/// What is counted together beyond that, as namespace and as queue.
+/// Label of all other queues, as namespace and as queue.
 const OTHER: &str = "other";
-/// Bytes of the name of a queue in a label; a longer one is cut and gets a hash.
+/// Maximum length of a label in bytes. A longer name is cut and gets a hash.
 const MAX_LABEL: usize = 48;
-/// What was found out about ready stages is shown for so long.
+/// How long a count of ready stages is shown.
 const SHOWN_FOR: Duration = Duration::from_secs(60);
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptEnd {
-    /// Its stage is done.
+    /// The stage succeeded.
     Succeeded,
-    /// It was given back by its holder, or by a change of the job.
+    /// The holder released it, or a change of the job ended it.
     Released,
-    /// Its job was cancelled.
+    /// The job was cancelled, or the stage was skipped.
     Cancelled,
-    /// It failed.
+    /// The attempt failed with this class.
     Failed(FailureClass),
 }
 
 impl AttemptEnd {
-    /// Each of them.
+    /// All ends, in the order of [`Self::place`].
     pub const ALL: [AttemptEnd; 11] = [
         Self::Succeeded,
         Self::Released,
@@ -51,7 +52,7 @@ impl AttemptEnd {
         Self::Failed(FailureClass::LeaseExpired),
     ];
 
-    /// Its place among them.
+    /// Index in [`Self::ALL`].
     pub fn place(self) -> usize {
         match self {
             Self::Succeeded => 0,
@@ -61,7 +62,7 @@ impl AttemptEnd {
         }
     }
 
-    /// The label of its state.
+    /// Value of the label `state`.
     pub fn state(self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",
@@ -71,7 +72,7 @@ impl AttemptEnd {
         }
     }
 
-    /// The label of its failure class; empty where it did not fail.
+    /// Value of the label `class`. Empty: the attempt did not fail.
     pub fn class(self) -> &'static str {
         match self {
             Self::Failed(class) => class_name(class),
@@ -80,11 +81,11 @@ impl AttemptEnd {
     }
 }
 
-/// The names of the failure classes in labels, in the order of their numbers.
+/// Names of the failure classes in labels, in the order of their numbers.
 pub const CLASSES: &[&str] =
     &["server_error", "rate_limited", "network", "client_error", "timeout", "cancelled", "internal", "lease_expired"];
 
-/// The name of a failure class in labels.
+/// Name of a failure class in labels.
 pub fn class_name(class: FailureClass) -> &'static str {
     CLASSES[class as usize - 1]
 }
@@ -93,7 +94,7 @@ pub fn class_name(class: FailureClass) -> &'static str {
 #[derive(Clone, Debug)]
 pub struct QueueFigures {
     ended: Arc<[Counter]>,
-    /// How long its stages were ready before they were leased.
+    /// Time from when stages became ready until they were leased.
     pub ready_waits: Histogram,
 }
 
@@ -110,24 +111,24 @@ impl QueueFigures {
         self.ended[end.place()].inc();
     }
 
-    fn absorb(&self, other: &Self) {
+    fn add_all(&self, other: &Self) {
         for (mine, theirs) in self.ended.iter().zip(&*other.ended) {
             mine.inc_by(theirs.get());
         }
-        self.ready_waits.absorb(&other.ready_waits);
+        self.ready_waits.add_all(&other.ready_waits);
     }
 }
 
-/// What waits in a queue, as a server found that looked for all.
+/// The ready stages of a queue, as the leader counted them.
 #[derive(Clone, Debug)]
 pub struct ReadyQueue {
-    /// Its namespace.
+    /// Name of the namespace.
     pub namespace: String,
-    /// The queue.
+    /// Name of the queue.
     pub queue: String,
-    /// Ready stages, counted up to a bound.
+    /// Number of ready stages, counted up to a bound.
     pub stages: u64,
-    /// How long the oldest of those that were counted has been ready.
+    /// Time for which the oldest counted stage has been ready.
     pub oldest: Duration,
 }
 
@@ -141,7 +142,7 @@ pub struct Queues {
 }
 
 impl Queues {
-    /// The figures of a queue; those of all others where there are too many.
+    /// The figures of a queue. Beyond [`MAX_QUEUES`], those of all other queues.
     pub fn of(&self, namespace: NamespaceId, queue: &Name) -> QueueFigures {
         let key = (namespace, queue.clone());
         if let Some(found) = read(&self.each).get(&key) {
@@ -150,14 +151,14 @@ impl Queues {
         if read(&self.each).len() >= MAX_QUEUES {
             return self.other.clone();
         }
-        let mut each = self.each.write().unwrap_or_else(PoisonError::into_inner);
+        let mut each = self.each.write();
         if each.len() >= MAX_QUEUES && !each.contains_key(&key) {
             return self.other.clone();
         }
         each.entry(key).or_default().clone()
     }
 
-    /// Namespaces of queues whose names are not known: until they are, their queues are not shown.
+    /// Namespaces of queues for which [`Self::name`] has set no name. Their queues are not shown.
     pub fn unnamed(&self) -> Vec<NamespaceId> {
         let names = read(&self.names);
         let mut unnamed: Vec<NamespaceId> = read(&self.each).keys().map(|(namespace, _)| *namespace).collect();
@@ -167,26 +168,26 @@ impl Queues {
         unnamed
     }
 
-    /// Notes the names of namespaces; one that is gone has its number.
+    /// Sets the names of namespaces.
     pub fn name(&self, namespaces: impl IntoIterator<Item = (NamespaceId, String)>) {
-        self.names.write().unwrap_or_else(PoisonError::into_inner).extend(namespaces);
+        self.names.write().extend(namespaces);
     }
 
-    /// The name of a namespace, if it is known.
+    /// The name of a namespace. None: it is not known.
     pub fn namespace(&self, id: NamespaceId) -> Option<String> {
         read(&self.names).get(&id).cloned()
     }
 
-    /// Notes what waits in queues now, at most [`MAX_QUEUES`] of them.
+    /// Sets the counts of ready stages, of at most [`MAX_QUEUES`] queues.
     pub fn note_ready(&self, mut ready: Vec<ReadyQueue>) {
         ready.truncate(MAX_QUEUES);
-        *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), ready));
+        *self.ready.lock() = Some((Instant::now(), ready));
     }
 
-    /// Writes them. Queues with one name, as of a namespace that was made again, are one.
+    /// Writes the figures. Queues of the same name are added up: a namespace can be created again under its name.
     ///
     /// # Errors
-    /// As of the writer.
+    /// Those of the writer.
     pub fn sample(&self, samples: &mut Samples<'_>) -> fmt::Result {
         let all = self.merged();
         let ended = all.iter().flat_map(|((namespace, queue), figures)| {
@@ -208,7 +209,7 @@ impl Queues {
                 ([("namespace", &**namespace), ("queue", &**queue)], figures.ready_waits.read())
             });
         samples.histograms("ready_wait", "How long stages were ready before they were leased, by queue", waits)?;
-        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ready = self.ready.lock().clone();
         let ready = ready.filter(|(noted, _)| noted.elapsed() < SHOWN_FOR).map_or_else(Vec::new, |(_, ready)| ready);
         let mut merged: BTreeMap<(String, String), (u64, Duration)> = BTreeMap::new();
         for queue in ready {
@@ -219,7 +220,7 @@ impl Queues {
         let rows: Vec<_> = merged.iter().map(|(key, found)| (labelled(key), *found)).collect();
         samples.gauges(
             "ready_stages",
-            "Stages that can be leased, by queue, counted up to 10,000 (with 200 queues up to 500) by the server that has the turn",
+            "Stages that can be leased, by queue, counted up to 10,000 (with 200 queues up to 500) by the leader",
             rows.iter().map(|((namespace, queue), (stages, _))| {
                 ([("namespace", &**namespace), ("queue", &**queue)], *stages as f64)
             }),
@@ -241,13 +242,13 @@ impl Queues {
             .iter()
             .filter_map(|((namespace, queue), figures)| Some(((label(names.get(namespace)?), label(queue)), figures)));
         for (key, figures) in named.chain([((OTHER.to_owned(), OTHER.to_owned()), &self.other)]) {
-            merged.entry(key).or_default().absorb(figures);
+            merged.entry(key).or_default().add_all(figures);
         }
         merged
     }
 }
 
-/// A name as a label: cut, with a hash of all of it, where it is long.
+/// A name as a label. A long one is cut, and ends with a hash of the whole name.
 fn label(name: &str) -> String {
     if name.len() <= MAX_LABEL {
         return name.to_owned();
@@ -257,8 +258,8 @@ fn label(name: &str) -> String {
     format!("{}…{hash:08x}", &name[..end])
 }
 
-fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
+fn read<T>(lock: &RwLock<T>) -> parking_lot::RwLockReadGuard<'_, T> {
+    lock.read()
 }
 
 #[cfg(test)]
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn every_end_has_its_place() {
+    fn each_end_has_its_index() {
         for (place, end) in AttemptEnd::ALL.into_iter().enumerate() {
             assert_eq!(end.place(), place);
         }
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn queues_beyond_the_cap_count_together() {
+    fn queues_beyond_the_limit_are_counted_together() {
         let queues = Arc::new(Queues::default());
         for n in 0..10_000 {
             queues.of(NamespaceId(1), &format!("{}{n}", "q\"\\\n".repeat(40)).into()).ended(AttemptEnd::Succeeded);
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn namespaces_with_one_name_are_one() {
+    fn namespaces_of_the_same_name_are_added_up() {
         let queues = Arc::new(Queues::default());
         for id in [1, 2] {
             queues.of(NamespaceId(id), &"q".into()).ended(AttemptEnd::Failed(FailureClass::Network));

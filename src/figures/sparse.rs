@@ -1,20 +1,21 @@
-//! Log lines that strangers or workers can cause: a few in a while stand for all.
+//! Bounds the log lines that callers can cause: a few in each interval, with the number of those left out.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The interval in which so many lines of one kind are let through.
+use parking_lot::Mutex;
+
+/// Length of an interval.
 pub const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Lets one line, or a few, through in each interval and counts the others.
+/// Passes a bounded number of log lines in each interval, and counts the others.
 #[derive(Debug)]
 pub struct Sparse {
     lines: u32,
-    state: Mutex<State>,
+    state: Mutex<IntervalState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct IntervalState {
     began: Option<Instant>,
     passed: u32,
     suppressed: u64,
@@ -27,23 +28,23 @@ impl Default for Sparse {
 }
 
 impl Sparse {
-    /// Lets so many lines through in each interval.
+    /// Passes `lines` lines in each interval.
     pub const fn of(lines: u32) -> Self {
-        Self { lines, state: Mutex::new(State { began: None, passed: 0, suppressed: 0 }) }
+        Self { lines, state: Mutex::new(IntervalState { began: None, passed: 0, suppressed: 0 }) }
     }
 
-    /// How many lines were suppressed since the last one; `None` if this one is suppressed too.
+    /// Asks to log a line. Returns the number of lines that were suppressed before it. None: this line is suppressed, too.
     pub fn pass(&self) -> Option<u64> {
         self.pass_at(Instant::now())
     }
 
-    /// How many lines were suppressed, once the interval in which that happened is over and if no line said so since.
-    pub fn unsaid(&self) -> Option<u64> {
-        self.unsaid_at(Instant::now())
+    /// Takes the number of lines that were suppressed. None: there are none, or their interval is not over.
+    pub fn take_suppressed(&self) -> Option<u64> {
+        self.take_suppressed_at(Instant::now())
     }
 
     fn pass_at(&self, now: Instant) -> Option<u64> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         if state.is_over(now) {
             (state.began, state.passed) = (Some(now), 0);
         }
@@ -55,13 +56,13 @@ impl Sparse {
         Some(std::mem::take(&mut state.suppressed))
     }
 
-    fn unsaid_at(&self, now: Instant) -> Option<u64> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    fn take_suppressed_at(&self, now: Instant) -> Option<u64> {
+        let mut state = self.state.lock();
         (state.suppressed > 0 && state.is_over(now)).then(|| std::mem::take(&mut state.suppressed))
     }
 }
 
-impl State {
+impl IntervalState {
     fn is_over(&self, now: Instant) -> bool {
         self.began.is_none_or(|began| now.duration_since(began) >= INTERVAL)
     }
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_in_an_interval_tells_of_the_others() {
+    fn a_line_has_the_number_of_lines_suppressed_before_it() {
         let (sparse, start) = (Sparse::default(), Instant::now());
         assert_eq!(sparse.pass_at(start), Some(0));
         assert!((0..5).all(|_| sparse.pass_at(start).is_none()));
@@ -81,13 +82,13 @@ mod tests {
     }
 
     #[test]
-    fn several_lines_in_an_interval_and_what_they_did_not_say() {
+    fn suppressed_lines_can_be_taken_once_after_their_interval() {
         let (sparse, start) = (Sparse::of(3), Instant::now());
         assert!((0..3).all(|_| sparse.pass_at(start) == Some(0)));
         assert!((0..4).all(|_| sparse.pass_at(start).is_none()));
-        assert_eq!(sparse.unsaid_at(start), None, "the next line may still say it");
-        assert_eq!(sparse.unsaid_at(start + INTERVAL), Some(4));
-        assert_eq!(sparse.unsaid_at(start + INTERVAL), None);
+        assert_eq!(sparse.take_suppressed_at(start), None, "a line in this interval may still have the number");
+        assert_eq!(sparse.take_suppressed_at(start + INTERVAL), Some(4));
+        assert_eq!(sparse.take_suppressed_at(start + INTERVAL), None);
         assert_eq!(sparse.pass_at(start + INTERVAL), Some(0));
     }
 }

@@ -1,37 +1,37 @@
-//! What the lanes commit.
+//! Figures of the lanes.
 
 use super::kinds::{SHORT, SIZES};
 use super::{Counter, Histogram, Labelled, Page};
 
-/// The label of a lane.
+/// Label of the kind of a lane.
 const LANE: &str = "lane";
-/// The kinds of lanes, in the order of [`LaneKind`].
+/// Names of the kinds of lanes, in the order of [`LaneKind`].
 const LANES: &[&str] = &["main", "bulk", "locking", "leases"];
 
-/// Which lane.
+/// The kind of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaneKind {
-    /// The three that share the main queue.
+    /// The three lanes that share the main queue.
     Main = 0,
-    /// The one for large operations.
+    /// The lane for large operations.
     Bulk = 1,
-    /// The one that locks rows first: contended keys.
+    /// The lane for contended keys, which locks rows first.
     Locking = 2,
-    /// The one for heartbeats.
+    /// The lane for heartbeats.
     Leases = 3,
 }
 
 impl LaneKind {
-    /// All, in the order of their numbers.
+    /// All kinds, in the order of their numbers.
     pub const ALL: [LaneKind; 4] = [Self::Main, Self::Bulk, Self::Locking, Self::Leases];
 
-    /// The name in figures.
+    /// Name in labels.
     pub fn name(self) -> &'static str {
         LANES[self as usize]
     }
 }
 
-/// Figures of all lanes; all only grow.
+/// Figures of all lanes. All of them only grow.
 #[derive(Debug)]
 pub struct WriterFigures {
     groups: Labelled<Counter>,
@@ -41,30 +41,30 @@ pub struct WriterFigures {
     group_sizes: Labelled<Histogram>,
     commits: Labelled<Histogram>,
     queue_waits: Labelled<Histogram>,
-    /// Operations that were passed on to the locking lane.
+    /// Operations that were moved to the locking lane.
     pub contended: Counter,
-    /// Operations that were refused because too much work waits.
+    /// Operations that were refused with OVERLOADED.
     pub rejected: Counter,
-    /// Operations of which it is not known whether they were applied.
+    /// Operations that ended with OUTCOME_UNKNOWN.
     pub unknown: Counter,
 }
 
-/// The figures of one kind of lane, resolved.
+/// The figures of one kind of lane.
 #[derive(Clone, Debug)]
 pub struct LaneFigures {
-    /// Groups that ended, however.
+    /// Groups that ended for any reason.
     pub groups: Counter,
     /// Operations that were answered, refusals included.
     pub operations: Counter,
-    /// Operations that their decision refused.
+    /// Operations that were refused by their decision.
     pub refused: Counter,
-    /// Operations that were decided again because another writer was faster.
+    /// Operations that were decided again because they lost to a concurrent write.
     pub conflicts: Counter,
-    /// Operations of each group that was decided.
+    /// Number of operations in each group.
     pub group_sizes: Histogram,
-    /// How long each commit took, from sending the group to its answer.
+    /// Duration of each commit, from sending the group to the result.
     pub commits: Histogram,
-    /// How long each operation waited in the queue before a lane took it.
+    /// Time that each operation waited in the queue.
     pub queue_waits: Histogram,
 }
 
@@ -102,36 +102,36 @@ impl WriterFigures {
         }
     }
 
-    /// Groups of all lanes.
+    /// Number of groups of all lanes.
     pub fn groups(&self) -> u64 {
         self.groups.sum()
     }
 
-    /// Operations that were answered, of all lanes.
+    /// Number of operations of all lanes that were answered.
     pub fn operations(&self) -> u64 {
         self.operations.sum()
     }
 
-    /// Operations that were decided again, of all lanes.
+    /// Number of operations of all lanes that were decided again.
     pub fn conflicts(&self) -> u64 {
         self.conflicts.sum()
     }
 
-    /// Puts them on a page.
+    /// Adds the figures to a page.
     pub fn show(&self, page: &mut Page) {
         page.show("groups", "Groups of writes that were sent to the database, by lane", &self.groups);
         page.show("operations", "Operations that were answered, refusals included, by lane", &self.operations);
         page.show("operations_refused", "Operations that their decision refused, by lane", &self.refused);
         page.show(
             "conflicts",
-            "Operations that were decided again because another writer was faster, by lane",
+            "Operations that were decided again because they lost to a concurrent write, by lane",
             &self.conflicts,
         );
         page.show("group_size", "Operations in a group, by lane", &self.group_sizes);
-        page.show_seconds("commit_duration", "How long the commit of a group took, by lane", &self.commits);
-        page.show_seconds("queue_wait", "How long an operation waited before a lane took it", &self.queue_waits);
-        page.show("operations_contended", "Operations that took the path for contended keys", &self.contended);
+        page.show_seconds("commit_duration", "Duration of the commit of a group, by lane", &self.commits);
+        page.show_seconds("queue_wait", "Time that an operation waited before a lane took it", &self.queue_waits);
+        page.show("operations_contended", "Operations that were moved to the lane for contended keys", &self.contended);
         page.show("operations_rejected", "Operations that were refused as OVERLOADED", &self.rejected);
-        page.show("operations_unknown", "Operations whose outcome could not be found out", &self.unknown);
+        page.show("operations_unknown", "Operations that ended with OUTCOME_UNKNOWN", &self.unknown);
     }
 }

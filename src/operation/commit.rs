@@ -1,37 +1,32 @@
-//! Several operations as one, all or nothing, if wanted only for who holds a lease.
+//! Several operations as one, all or nothing, and optionally only while a lease or a permit is held.
 //!
-//! Each operation is decided by its own rules on what the ones before it have left, in one layer of the world: so all they touch
-//! is one component, and is committed as a whole or not at all. The fence is a root that is read; where nothing of its job is
-//! written, the commit locks it at the revision at which the lease was seen.
+//! Each operation is decided by its own rules on what the ones before it have left, behind one savepoint of the overlay. So all keys they use are
+//! one component, which is committed as a whole or not at all. The job or resource of a fence is read; if nothing of it is written, the commit
+//! locks it at the version at which the lease or permit was seen.
 
 use super::permits::expect_permit;
 use super::{Operation, Reply, Weight, decide_audited};
 use crate::domain::id::{JobKey, NamespaceId};
-use crate::domain::job::{Hold, Job};
+use crate::domain::job::{Job, StageCredential};
 use crate::domain::permit::PermitToken;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
-/// One of the operations.
 pub struct Part {
-    /// What it does; without a `request_id` of its own.
+    /// Has no `request_id` of its own.
     pub operation: Box<dyn Operation>,
-    /// Where it stands in the request.
+    /// The field of the request that holds it, such as `operations[2]`.
     pub path: String,
 }
 
-/// All of them.
 pub struct Commit {
-    /// In order.
     pub parts: Vec<Part>,
-    /// The lease without which nothing is done.
-    pub lease_fence: Option<(JobKey, Hold)>,
-    /// The permit without which nothing is done.
+    /// The lease that must be held. None: no lease is needed.
+    pub lease_fence: Option<(JobKey, StageCredential)>,
+    /// The permit that must be held. None: no permit is needed.
     pub permit_fence: Option<PermitToken>,
-    /// The caller's namespace.
     pub namespace: NamespaceId,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -63,16 +58,16 @@ impl Operation for Commit {
         self.request
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         if let Some((job, hold)) = &self.lease_fence {
-            world.job(*job).ok_or(Refusal::LeaseLost)?.running(hold)?;
+            overlay.job(*job).ok_or(Refusal::LeaseLost)?.running_stage(hold)?;
         }
         if let Some(token) = self.permit_fence {
-            expect_permit(world, self.namespace, token)?;
+            expect_permit(overlay, self.namespace, token)?;
         }
         let mut reply = Reply::default();
         for (index, part) in self.parts.iter().enumerate() {
-            let done = decide_audited(&*part.operation, world).and_then(|done| only_once(&*part.operation, done));
+            let done = decide_audited(&*part.operation, overlay).and_then(|done| only_once(&*part.operation, done));
             let done = done.map_err(|refusal| refusal.at(index, part.path.clone()))?;
             reply.applied |= done.applied;
             reply.parts.push(done);
@@ -81,16 +76,17 @@ impl Operation for Commit {
     }
 }
 
-/// Alone, the end of an attempt that was told before is answered again. Here the rest was done with it, and would be done a second
-/// time.
+/// Refuses an end of an attempt that was recorded before. Outside of a commit it gets the same response again; here the other operations were
+/// committed with it, and would be applied a second time.
 fn only_once(operation: &dyn Operation, reply: Reply) -> Result<Reply, Refusal> {
     if reply.applied || !operation.ends_attempt() {
         return Ok(reply);
     }
-    let ended = |job: &Job, no: u32| job.stages[no].refuses("was told the same before, so this commit may be a repeat");
+    let ended =
+        |job: &Job, no: u32| job.stages[no].refusal("already ended with this outcome, so this commit may be a repeat");
     match (reply.jobs.first(), reply.stages.first()) {
         (Some(job), Some(no)) => Err(ended(job, *no)),
-        // Without a stage it was a permit.
+        // An operation without stages released a permit.
         (_, _) => Err(Refusal::PermitLost),
     }
 }

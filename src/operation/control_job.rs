@@ -1,65 +1,60 @@
-//! What a person does to a job: update, cancel, pause, resume, run again.
+//! Controls a job: update, cancel, pause, resume, retry.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Operation, Reply, Weight, existing, keep};
+use super::{Operation, Reply, Weight, commit_job, existing};
 use crate::domain::field_op::FieldOp;
 use crate::domain::id::{JobKey, Name};
-use crate::domain::job::Edit;
+use crate::domain::job::JobTx;
 use crate::domain::record::{Record, RecordKey};
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{Refusal, expect_version};
 use crate::domain::request::RequestIdentity;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
-/// What shall happen.
 #[derive(Debug)]
 pub enum Control {
-    /// Sets labels and priority, those that are given.
+    /// Sets labels, priority and context; what is `None` or empty stays.
     Update {
-        /// All labels anew.
+        /// Replaces all labels.
         labels: Option<Arc<BTreeMap<String, String>>>,
-        /// −1,000 to 1,000.
+        /// From −1,000 to 1,000; higher is first.
         priority: Option<i32>,
-        /// What shall happen to the fields of its context, in order.
+        /// Operations on fields of the job's context, in order.
         context: Vec<FieldOp>,
     },
-    /// Asks everybody to stop.
+    /// Cancels the job: holders of leases are asked to stop.
     Cancel {
-        /// How long holders may go on.
+        /// Time that holders have to stop.
         grace: Duration,
-        /// What the caller said.
+        /// Shown in the job. None: no reason.
         reason: Option<Name>,
     },
-    /// Hands out nothing.
+    /// Stages are not leased until the job is resumed.
     Pause,
-    /// Hands out again.
+    /// Stages are leased again.
     Resume,
-    /// Runs what did not succeed again.
+    /// Begins a new run of the stages that did not succeed.
     Retry {
-        /// This stage and what follows it too.
+        /// A stage that runs again too, with all stages behind it. None: only those that did not succeed.
         from_stage: Option<Name>,
     },
 }
 
-/// One of them, for one job.
 #[derive(Debug)]
 pub struct ControlJob {
-    /// Which job.
     pub key: JobKey,
-    /// As the caller named it.
+    /// The id as the caller gave it, for errors.
     pub job_id: Name,
-    /// What shall happen.
     pub control: Control,
-    /// The job's revision that the caller knows.
+    /// The revision the job must have. None: any.
     pub expected_revision: Option<i64>,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
 impl Control {
-    fn apply(&self, edit: &mut Edit) -> Result<(), Refusal> {
+    fn apply(&self, edit: &mut JobTx) -> Result<(), Refusal> {
         match self {
             Self::Update { labels, priority, .. } => {
                 edit.update(labels.clone(), *priority);
@@ -74,7 +69,7 @@ impl Control {
 }
 
 impl ControlJob {
-    /// Changes to the job's context, where there are any.
+    /// Operations on the job's context. Empty: none.
     fn context(&self) -> &[FieldOp] {
         match &self.control {
             Control::Update { context, .. } => context,
@@ -83,17 +78,17 @@ impl ControlJob {
     }
 
     /// Changes the context: a record beside the job, whose versions are the job's revisions.
-    fn change_context(&self, world: &mut World, edit: &mut Edit) -> Result<(), Refusal> {
-        let (operations, key, now) = (self.context(), RecordKey::context(self.key), world.now());
+    fn change_context(&self, overlay: &mut Overlay, edit: &mut JobTx) -> Result<(), Refusal> {
+        let (operations, key, now) = (self.context(), RecordKey::context(self.key), overlay.now());
         if operations.is_empty() {
             return Ok(());
         }
-        let base = world.record(&key).unwrap_or_else(|| Arc::new(Record::new(key, now)));
+        let base = overlay.record(&key).unwrap_or_else(|| Arc::new(Record::new(key, now)));
         let changed = Record::apply(&base, operations, edit.job.revision, now, "context_operations")?;
-        // One that stays empty need not be made.
+        // An empty context is not stored.
         if let Some(record) = changed.filter(|record| base.version > 0 || !record.fields.is_empty()) {
             edit.context_changed();
-            world.put_record(Arc::new(record));
+            overlay.put_record(Arc::new(record));
         }
         Ok(())
     }
@@ -124,7 +119,7 @@ impl Operation for ControlJob {
     }
 
     fn is_urgent(&self) -> bool {
-        // They take load away.
+        // Cancelling and pausing reduce load.
         matches!(self.control, Control::Cancel { .. } | Control::Pause)
     }
 
@@ -132,12 +127,12 @@ impl Operation for ControlJob {
         self.request
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let job = existing(world, self.key, &self.job_id)?;
-        job.expect_revision(self.expected_revision)?;
-        let mut edit = world.edit(&job);
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let job = existing(overlay, self.key, &self.job_id)?;
+        expect_version(job.revision, self.expected_revision)?;
+        let mut edit = overlay.begin_job(&job);
         self.control.apply(&mut edit)?;
-        self.change_context(world, &mut edit)?;
-        Ok(Reply::about(keep(world, &job, edit)))
+        self.change_context(overlay, &mut edit)?;
+        Ok(Reply::about(commit_job(overlay, &job, edit)))
     }
 }

@@ -8,36 +8,31 @@ use uuid::Uuid;
 use super::{Operation, Reply, Weight};
 use crate::domain::access::{NamespacePattern, Role};
 use crate::domain::audit::AuditEntry;
-use crate::domain::credential::{ApiKey, KeyId, KeyState, MAX_KEYS, Previous, Proof, SecretHash};
+use crate::domain::credential::{ApiKey, KeyId, KeyState, MAX_KEYS, PreviousSecret, Proof, SecretHash};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
 use crate::domain::time::Timestamp;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
-/// How long credentials are kept after they expired or were revoked.
+/// Time after which an expired or revoked credential is deleted.
 pub const KEPT: Duration = Duration::from_secs(90 * 24 * 3_600);
-/// Credentials that one operation retires at most.
+/// Most credentials that one operation deletes.
 const MAX_RETIRED: usize = 500;
 
 /// When a credential expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
-    /// Never.
     Never,
-    /// At a moment.
     At(Timestamp),
-    /// So long after it is created.
+    /// A time after its creation.
     After(Duration),
 }
 
-/// Creates a credential.
 #[derive(Debug)]
 pub struct CreateKey {
-    /// The credential. Its versions and times are set by the decision.
+    /// The decision sets versions and times.
     pub key: ApiKey,
-    /// When it expires.
     pub expiry: Expiry,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -47,14 +42,14 @@ impl Operation for CreateKey {
     }
 
     fn keys(&self) -> Vec<Key> {
-        vec![Key::KeyRing]
+        vec![Key::KeyRing(())]
     }
 
     fn request(&self) -> Option<RequestIdentity> {
         self.request
     }
 
-    fn names(&self) -> Vec<Uuid> {
+    fn remembered_ids(&self) -> Vec<Uuid> {
         vec![self.key.id.to_uuid()]
     }
 
@@ -72,8 +67,8 @@ impl Operation for CreateKey {
         })
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let (ring, now) = (world.key_ring(), world.now());
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let (ring, now) = (overlay.key_ring(), overlay.now());
         let exists = |what: String| Refusal::KeyAlreadyExists { what };
         if ring.get(self.key.id).is_some() {
             return Err(exists(format!("API key {}", self.key.id)));
@@ -94,17 +89,15 @@ impl Operation for CreateKey {
             Expiry::At(at) => Some(at),
             Expiry::After(ttl) => Some(now.after(ttl)),
         };
-        let key = world.put_key(ApiKey { create_time: now, expire_time, ..self.key.clone() });
+        let key = overlay.put_key(ApiKey { create_time: now, expire_time, ..self.key.clone() });
         Ok(Reply::about_key(key, true))
     }
 }
 
-/// Revokes a credential, for ever.
+/// Revokes a credential. It cannot be activated again.
 #[derive(Debug)]
 pub struct RevokeKey {
-    /// Which.
     pub id: KeyId,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -114,19 +107,19 @@ impl Operation for RevokeKey {
     }
 
     fn keys(&self) -> Vec<Key> {
-        vec![Key::KeyRing]
+        vec![Key::KeyRing(())]
     }
 
     fn request(&self) -> Option<RequestIdentity> {
         self.request
     }
 
-    fn names(&self) -> Vec<Uuid> {
+    fn remembered_ids(&self) -> Vec<Uuid> {
         vec![self.id.to_uuid()]
     }
 
     fn is_urgent(&self) -> bool {
-        // It matters most when somebody floods the server with a stolen key.
+        // It must get through while a stolen key is used to flood the server.
         true
     }
 
@@ -134,12 +127,12 @@ impl Operation for RevokeKey {
         Some(AuditEntry::new("AdminService/RevokeKey", self.id))
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let key = existing(world, self.id)?;
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let key = existing(overlay, self.id)?;
         if key.revoke_time.is_some() {
             return Ok(Reply::about_key(key, false));
         }
-        let key = world.put_key(ApiKey { revoke_time: Some(world.now()), ..(*key).clone() });
+        let key = overlay.put_key(ApiKey { revoke_time: Some(overlay.now()), ..(*key).clone() });
         Ok(Reply::about_key(key, true))
     }
 }
@@ -147,13 +140,11 @@ impl Operation for RevokeKey {
 /// Gives an API key another secret.
 #[derive(Debug)]
 pub struct RotateKey {
-    /// Which.
     pub id: KeyId,
-    /// Of the new secret.
+    /// Hash of the new secret.
     pub hash: SecretHash,
-    /// How long the secret before it stays valid. Zero: not at all.
+    /// Time for which the old secret stays valid. Zero: it ends at once.
     pub grace: Duration,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -163,14 +154,14 @@ impl Operation for RotateKey {
     }
 
     fn keys(&self) -> Vec<Key> {
-        vec![Key::KeyRing]
+        vec![Key::KeyRing(())]
     }
 
     fn request(&self) -> Option<RequestIdentity> {
         self.request
     }
 
-    fn names(&self) -> Vec<Uuid> {
+    fn remembered_ids(&self) -> Vec<Uuid> {
         vec![self.id.to_uuid()]
     }
 
@@ -178,8 +169,8 @@ impl Operation for RotateKey {
         Some(AuditEntry::new("AdminService/RotateKey", self.id).with("grace_seconds", self.grace.as_secs_f64()))
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let (key, now) = (existing(world, self.id)?, world.now());
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let (key, now) = (existing(overlay, self.id)?, overlay.now());
         let refuse = |state, why| Refusal::InvalidTransition { what: format!("API key {}", self.id), state, why };
         match key.state(now) {
             KeyState::Active => {}
@@ -190,9 +181,9 @@ impl Operation for RotateKey {
         let Proof::Secret { hash, .. } = key.proof else {
             return Err(refuse("CERTIFICATE", "has no secret to rotate; the authority issues another certificate"));
         };
-        let previous = (!self.grace.is_zero()).then(|| Previous { hash, until: now.after(self.grace) });
+        let previous = (!self.grace.is_zero()).then(|| PreviousSecret { hash, until: now.after(self.grace) });
         let proof = Proof::Secret { hash: self.hash, previous };
-        let key = world.put_key(ApiKey { proof, ..(*key).clone() });
+        let key = overlay.put_key(ApiKey { proof, ..(*key).clone() });
         Ok(Reply::about_key(key, true))
     }
 }
@@ -211,20 +202,20 @@ impl Operation for RetireKeys {
     }
 
     fn keys(&self) -> Vec<Key> {
-        vec![Key::KeyRing]
+        vec![Key::KeyRing(())]
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let (ring, now) = (world.key_ring(), world.now());
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let (ring, now) = (overlay.key_ring(), overlay.now());
         let is_old = |key: &&Arc<ApiKey>| key.ended(now).is_some_and(|ended| ended.after(KEPT) <= now);
         let ids: Vec<KeyId> = ring.iter().filter(is_old).take(MAX_RETIRED).map(|key| key.id).collect();
         if !ids.is_empty() {
-            world.delete_keys(&ids);
+            overlay.delete_keys(&ids);
         }
         Ok(Reply { applied: !ids.is_empty(), ..Reply::default() })
     }
 }
 
-fn existing(world: &mut World, id: KeyId) -> Result<Arc<ApiKey>, Refusal> {
-    world.key_ring().get(id).cloned().ok_or_else(|| Refusal::KeyNotFound { key_id: id.to_string() })
+fn existing(overlay: &mut Overlay, id: KeyId) -> Result<Arc<ApiKey>, Refusal> {
+    overlay.key_ring().get(id).cloned().ok_or_else(|| Refusal::KeyNotFound { key_id: id.to_string() })
 }

@@ -1,4 +1,4 @@
-//! Deletes an ended job and all below it; its history stays.
+//! Deletes an ended job with its stages, documents and context. Its history stays.
 
 use std::sync::Arc;
 
@@ -7,20 +7,17 @@ use crate::domain::audit::AuditEntry;
 use crate::domain::id::{JobKey, Name};
 use crate::domain::job::Job;
 use crate::domain::record::RecordKey;
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{Refusal, expect_version};
 use crate::domain::request::RequestIdentity;
-use crate::engine::world::{Key, NamespaceEffect, World};
+use crate::operation::overlay::{Key, NamespaceChange, Overlay};
 
-/// Deletes one job.
 #[derive(Debug)]
 pub struct DeleteJob {
-    /// Which job.
     pub key: JobKey,
-    /// As the caller named it.
+    /// The id as the caller gave it, for errors.
     pub job_id: Name,
-    /// The job's revision that the caller knows.
+    /// The revision the job must have. None: any.
     pub expected_revision: Option<i64>,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -30,7 +27,7 @@ impl Operation for DeleteJob {
     }
 
     fn audit(&self) -> Option<AuditEntry> {
-        // Whoever submits jobs deletes them in the course of work, by the thousand.
+        // Submitters delete jobs by the thousand; the audit log notes what operators delete.
         let entry = AuditEntry::new("JobService/DeleteJob", &self.job_id).within(self.key.namespace);
         Some(entry.of_operators_alone())
     }
@@ -43,33 +40,33 @@ impl Operation for DeleteJob {
         self.request
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let job = existing(world, self.key, &self.job_id)?;
-        job.expect_revision(self.expected_revision)?;
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let job = existing(overlay, self.key, &self.job_id)?;
+        expect_version(job.revision, self.expected_revision)?;
         if !job.state.is_terminal() {
-            return Err(job.refuses("can only be deleted after it ended"));
+            return Err(job.refusal("can only be deleted after it ended"));
         }
-        delete(world, &job);
+        delete(overlay, &job);
         Ok(Reply::about((job, true)))
     }
 }
 
-/// What a deletion looks at.
+/// Keys that a deletion reads.
 pub(super) fn keys(key: JobKey) -> Vec<Key> {
     vec![Key::Job(key), Key::Namespace(key.namespace), Key::Record(RecordKey::context(key))]
 }
 
-/// Removes a job with its context. Its id can be used again, so no token below those it granted is ever granted in its namespace. The floor
-/// soon stands at the usual number of attempts and rises no more.
-pub(super) fn delete(world: &mut World, job: &Arc<Job>) {
-    world.delete(job.key);
+/// Deletes a job with its context. Its id can be used again, so the namespace's fencing floor rises to the highest token it granted: tokens of a
+/// new job are higher. The floor soon reaches the usual number of attempts and stays there.
+pub(super) fn delete(overlay: &mut Overlay, job: &Arc<Job>) {
+    overlay.delete_job(job.key);
     let context = RecordKey::context(job.key);
-    if world.record(&context).is_some() {
-        world.delete_record(&context);
+    if overlay.record(&context).is_some() {
+        overlay.delete_record(&context);
     }
     let highest = job.stages.iter().map(|stage| stage.fencing_token).max().unwrap_or(0);
     let namespace = job.key.namespace;
-    if world.namespace(namespace).is_some_and(|namespace| namespace.fencing_floor < highest) {
-        world.change_namespace(namespace, NamespaceEffect::Raise(highest));
+    if overlay.namespace(namespace).is_some_and(|namespace| namespace.fencing_floor < highest) {
+        overlay.change_namespace(namespace, NamespaceChange::RaiseFloor(highest));
     }
 }

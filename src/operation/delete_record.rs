@@ -1,20 +1,17 @@
 //! Deletes a record.
 
-use super::update_records::{expect_version, not_found};
+use super::update_records::not_found;
 use super::{Operation, RecordOutcome, Reply};
 use crate::domain::record::RecordKey;
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{Refusal, expect_version};
 use crate::domain::request::RequestIdentity;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
-/// Deletes one record.
 #[derive(Debug)]
 pub struct DeleteRecord {
-    /// Which record.
     pub key: RecordKey,
-    /// The record's version that the caller knows.
+    /// The version the record must have. None: any.
     pub expected_version: Option<i64>,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -31,10 +28,10 @@ impl Operation for DeleteRecord {
         self.request
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let record = world.record(&self.key).ok_or_else(|| not_found(&self.key))?;
-        expect_version(&record, self.expected_version)?;
-        world.delete_record(&self.key);
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let record = overlay.record(&self.key).ok_or_else(|| not_found(&self.key))?;
+        expect_version(record.version, self.expected_version)?;
+        overlay.delete_record(&self.key);
         Ok(Reply { records: vec![RecordOutcome { record, applied: true }], applied: true, ..Reply::default() })
     }
 }

@@ -1,63 +1,59 @@
-//! Ends an attempt: completes, fails or gives back a stage.
+//! Ends an attempt: completes, fails or releases a stage.
 
 use uuid::Uuid;
 
-use super::start_stage::expect_version;
-use super::update_progress::Target;
-use super::{Operation, Reply, Weight, keep};
+use super::target::StageTarget;
+use super::{Operation, Reply, Weight, commit_job};
 use crate::domain::failure::FailureReport;
 use crate::domain::id::Name;
-use crate::domain::job::{Hold, Job};
+use crate::domain::job::{Job, StageCredential};
 use crate::domain::json::Document;
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{Refusal, expect_version};
 use crate::domain::request::RequestIdentity;
 use crate::domain::stage::NewStage;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
-/// How it ended.
+/// How a worker ended its attempt.
 #[derive(Debug)]
 pub enum End {
-    /// Well.
+    /// The stage succeeded.
     Complete {
-        /// What it made.
+        /// Output stored with the stage, at most 64 KiB of JSON. None: no output.
         artifacts: Option<Document>,
-        /// The job's result, if this stage knows it.
+        /// Result of the job. None: the job's result stays as it is.
         job_result: Option<Document>,
-        /// A last word.
+        /// Message shown with the stage. None: the message stays as it is.
         message: Option<Name>,
-        /// Stages that it adds with its own end.
+        /// Stages added to the job in the same revision.
         add_stages: Vec<NewStage>,
     },
-    /// Badly.
+    /// The attempt failed; the stage's `RetryPolicy` decides whether it is retried.
     Fail {
-        /// What went wrong.
+        /// Class and details of the failure.
         report: FailureReport,
-        /// A random number in `[0, 1)` for the wait.
+        /// Uniform random number in [0, 1) for the backoff, drawn by the caller so that `decide` is deterministic.
         jitter: f64,
     },
-    /// Not at all: the attempt is given back.
+    /// The worker returned the stage; the attempt is not counted.
     Release,
 }
 
 /// The end of one attempt.
 #[derive(Debug)]
 pub struct EndStage {
-    /// Whose.
-    pub target: Target,
-    /// How.
+    pub target: StageTarget,
     pub end: End,
-    /// A digest of what was said, to recognise a repeat.
+    /// Digest of the request, by which a repeat is recognised.
     pub digest: Uuid,
-    /// The stage's version that the caller knows.
+    /// The version the stage must have. None: any.
     pub expected_version: Option<i64>,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
 impl EndStage {
-    /// Whether this is what already ended the stage, said again with the same token.
+    /// Whether this is a repeat of the request that ended the stage, with the same token.
     fn is_repeat(&self, job: &Job) -> bool {
-        let Hold::Token(token) = self.target.hold else { return false };
+        let StageCredential::Token(token) = self.target.credential else { return false };
         job.stages.get(token.stage_no).is_some_and(|stage| {
             stage.is_newest(&token) && stage.phase().is_terminal() && stage.outcome_digest == Some(self.digest)
         })
@@ -102,23 +98,23 @@ impl Operation for EndStage {
         self.request
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let job = self.target.job(world)?;
-        let hold = &self.target.hold;
-        let stage = job.held(hold)?;
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let job = self.target.job(overlay)?;
+        let credential = &self.target.credential;
+        let stage = job.verified_stage(credential)?;
         if self.is_repeat(&job) {
             return Ok(Reply::about_stage(stage.no, (job.clone(), false)));
         }
-        expect_version(stage, self.expected_version)?;
-        let mut edit = world.edit(&job);
+        expect_version(stage.version, self.expected_version)?;
+        let mut edit = overlay.begin_job(&job);
         let no = match &self.end {
             End::Complete { artifacts, job_result, message, add_stages } => {
                 let (artifacts, job_result) = (artifacts.clone(), job_result.clone());
-                edit.complete_adding(hold, add_stages, artifacts, job_result, message.clone(), self.digest)?
+                edit.complete_adding(credential, add_stages, artifacts, job_result, message.clone(), self.digest)?
             }
-            End::Fail { report, jitter } => edit.fail(hold, report.clone(), *jitter, self.digest)?,
-            End::Release => edit.release(hold)?,
+            End::Fail { report, jitter } => edit.fail(credential, report.clone(), *jitter, self.digest)?,
+            End::Release => edit.release(credential)?,
         };
-        Ok(Reply::about_stage(no, keep(world, &job, edit)))
+        Ok(Reply::about_stage(no, commit_job(overlay, &job, edit)))
     }
 }

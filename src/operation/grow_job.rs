@@ -1,20 +1,17 @@
 //! A running stage adds stages to its job.
 
-use super::update_progress::Target;
-use super::{Operation, Reply, Weight, keep};
+use super::target::StageTarget;
+use super::{Operation, Reply, Weight, commit_job};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
 use crate::domain::stage::NewStage;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
-/// Fans out.
 #[derive(Debug)]
 pub struct AddStages {
-    /// The running stage that asks.
-    pub target: Target,
-    /// What is added.
+    /// The running stage that adds them.
+    pub target: StageTarget,
     pub stages: Vec<NewStage>,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -38,16 +35,16 @@ impl Operation for AddStages {
     }
 
     fn is_urgent(&self) -> bool {
-        // The attempt that adds them is under way.
+        // A running attempt waits for it.
         true
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let job = self.target.job(world)?;
-        let by = job.running(&self.target.hold)?.no;
-        let mut edit = world.edit(&job);
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let job = self.target.job(overlay)?;
+        let by = job.running_stage(&self.target.credential)?.no;
+        let mut edit = overlay.begin_job(&job);
         let stages = edit.add_stages(by, &self.stages, "stages")?;
-        let (job, applied) = keep(world, &job, edit);
+        let (job, applied) = commit_job(overlay, &job, edit);
         Ok(Reply { jobs: vec![job], stages, applied, ..Reply::default() })
     }
 }

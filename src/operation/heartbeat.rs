@@ -1,21 +1,20 @@
-//! A worker is alive: its leases are extended when enough of them is used up, and progress is noted beside it.
+//! Heartbeats of workers: renewals of leases, and progress.
 //!
-//! Renewals and progress are operations of their own: a renewal needs the row of the lease alone, progress needs the job.
+//! They are two operations: a renewal needs only the row of the lease, progress needs the job.
 
-use super::{Operation, Reply, Weight, keep};
+use super::{Operation, Reply, Weight, commit_job};
 use crate::domain::id::{JobKey, LeaseToken, Name, NamespaceId};
-use crate::domain::job::Hold;
+use crate::domain::job::StageCredential;
 use crate::domain::lease::LeaseKey;
 use crate::domain::refusal::Refusal;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
-/// Bytes of a token in the queue.
+/// Bytes that a token counts in the queue.
 const TOKEN_BYTES: usize = 64;
 
 /// Renews the leases of one Heartbeat.
 #[derive(Debug)]
 pub struct RenewLeases {
-    /// The namespace of the jobs.
     pub namespace: NamespaceId,
     /// The leases, in the order of the request. One can occur several times.
     pub tokens: Vec<LeaseToken>,
@@ -42,17 +41,17 @@ impl Operation for RenewLeases {
         true
     }
 
-    /// A lease that is not held is `None` in the reply; if none is, that is a refusal.
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let now = world.now();
+    /// A lease that is not held is `None` in the reply. If none of them is held, the operation is refused.
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let now = overlay.now();
         let mut reply = Reply { leases: Vec::with_capacity(self.tokens.len()), ..Reply::default() };
         for token in &self.tokens {
             let key = LeaseKey::of(self.namespace, token);
-            let mut lease = world.lease(key).filter(|lease| lease.is_of(token));
+            let mut lease = overlay.lease(key).filter(|lease| lease.is_of(token));
             if let Some(lease) = &mut lease {
                 if let Some(expires_at) = lease.renewal(now) {
                     lease.expires_at = expires_at;
-                    world.renew_lease(key, lease.clone());
+                    overlay.renew_lease(key, lease.clone());
                 }
                 lease.step_back(now);
             }
@@ -62,23 +61,21 @@ impl Operation for RenewLeases {
     }
 }
 
-/// What the holder of a lease says of its attempt.
+/// Progress of one attempt.
 #[derive(Clone, Debug)]
 pub struct Note {
-    /// The lease.
     pub token: LeaseToken,
-    /// 0 to 1. None: as before.
+    /// From 0 to 1. None: unchanged.
     pub progress: Option<f64>,
-    /// At most 1 KiB. None: as before.
+    /// At most 1 KiB. None: unchanged.
     pub message: Option<Name>,
 }
 
-/// Notes progress of stages of one job for the holders of their leases, as one revision.
+/// Sets the progress of several stages of one job, as one revision.
 #[derive(Debug)]
 pub struct NoteProgress {
-    /// The job.
     pub key: JobKey,
-    /// What is said, in the order of the request.
+    /// In the order of the request.
     pub notes: Vec<Note>,
 }
 
@@ -101,18 +98,18 @@ impl Operation for NoteProgress {
         true
     }
 
-    /// Stages whose lease is not held are left out; if none is held, that is a refusal.
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let job = world.job(self.key).ok_or(Refusal::LeaseLost)?;
-        let mut edit = world.edit(&job);
+    /// Stages whose lease is not held are left out. If none of the leases is held, the operation is refused.
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let job = overlay.job(self.key).ok_or(Refusal::LeaseLost)?;
+        let mut edit = overlay.begin_job(&job);
         let mut noted = Vec::with_capacity(self.notes.len());
         for note in &self.notes {
-            noted.extend(edit.progress(&Hold::Token(note.token), note.progress, note.message.clone()).ok());
+            noted.extend(edit.progress(&StageCredential::Token(note.token), note.progress, note.message.clone()).ok());
         }
         if noted.is_empty() {
             return Err(Refusal::LeaseLost);
         }
-        let (job, applied) = keep(world, &job, edit);
+        let (job, applied) = commit_job(overlay, &job, edit);
         Ok(Reply { jobs: vec![job], stages: noted, applied, ..Reply::default() })
     }
 }

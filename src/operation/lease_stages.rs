@@ -1,38 +1,37 @@
-//! Gives ready stages of one job to a worker.
+//! Leases ready stages of one job to a worker.
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::permits::stages::acquire;
-use super::{Operation, Reply, keep};
+use super::{Operation, Reply, commit_job};
 use crate::domain::id::{JobKey, StageNo};
-use crate::domain::job::Grant;
+use crate::domain::job::LeaseRequest;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{RequestIdentity, RequestRecord};
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
-/// Leases stages that the dispatcher has picked, each together with the permits it needs. Those that can no longer be leased are
-/// left out; those that have to wait for a permit are noted as such. If a call of the same `request_id` was granted a lease for one of
-/// its slots, nothing is leased and the reply is `replayed`.
+/// Leases stages that the dispatcher has picked, each together with the permits it needs. Stages that can no longer be leased are left out;
+/// stages that have to wait for a permit are marked as blocked. If a call with the same `request_id` was granted a lease for one of its slots,
+/// nothing is leased and the reply is `replayed`.
 #[derive(Debug)]
 pub struct LeaseStages {
-    /// Which job.
     pub key: JobKey,
-    /// Which stages, each with its own secret.
-    pub stages: Vec<(StageNo, Grant)>,
-    /// Of stages that are leased as a group, the id of the permits that they share.
+    /// Stages, each with a lease that has a secret of its own.
+    pub stages: Vec<(StageNo, LeaseRequest)>,
+    /// The id of the permits that the stages share if they are leased as a group. None: each has its own.
     pub group: Option<Uuid>,
-    /// Where each stage's lease is remembered, see `RequestKey::slot`. Empty: the call has no `request_id`.
+    /// Request keys under which the leases are remembered, one for each stage; see `RequestKey::slot`. Empty: the call has no `request_id`.
     pub slots: Vec<RequestIdentity>,
 }
 
 impl LeaseStages {
-    /// The lease of another call of the same `request_id`, if one has a slot of this one.
-    fn granted_before(&self, world: &mut World) -> Result<Option<Arc<RequestRecord>>, Refusal> {
+    /// The lease that an earlier call with the same `request_id` was granted for one of the slots. None: there is none.
+    fn granted_before(&self, overlay: &mut Overlay) -> Result<Option<Arc<RequestRecord>>, Refusal> {
         let mut found = None;
         for slot in &self.slots {
-            let Some(record) = world.request(slot.key) else { continue };
+            let Some(record) = overlay.request(slot.key) else { continue };
             if record.digest != slot.digest {
                 return Err(Refusal::RequestIdReused);
             }
@@ -53,31 +52,31 @@ impl Operation for LeaseStages {
     }
 
     fn is_urgent(&self) -> bool {
-        // Accepted work goes on before new work is accepted; workers bound it by their polls.
+        // Work that is accepted is done before new work is accepted; the polls of workers bound it.
         true
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        if let Some(record) = self.granted_before(world)? {
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        if let Some(record) = self.granted_before(overlay)? {
             return Ok(Reply { replayed: Some(record), ..Reply::default() });
         }
-        let Some(job) = world.job(self.key) else {
+        let Some(job) = overlay.job(self.key) else {
             return Ok(Reply::default());
         };
-        // First all permits: whoever is served beside may be an attempt of this very job.
+        // First all permits: a waiter that is served with them may be an attempt of this job, which changes the job.
         let mut had = Vec::with_capacity(self.stages.len());
         for (i, (no, grant)) in self.stages.iter().enumerate() {
             let Some(stage) = job.stages.get(*no).filter(|stage| job.is_leasable(stage)) else { continue };
-            // It may have been added again for another queue since it was picked.
+            // Since it was picked it may have been added again, to another queue.
             if grant.queue.as_ref().is_some_and(|queue| *queue != stage.spec.queue) {
                 continue;
             }
             let id = self.group.unwrap_or(grant.secret);
-            let permits = acquire(world, &job, stage, &grant.worker_id, (id, grant.secret));
+            let permits = acquire(overlay, &job, stage, &grant.worker_id, (id, grant.secret));
             had.push((*no, grant, self.slots.get(i), permits));
         }
-        let Some(job) = world.job(self.key) else { return Ok(Reply::default()) };
-        let mut edit = world.edit(&job);
+        let Some(job) = overlay.job(self.key) else { return Ok(Reply::default()) };
+        let mut edit = overlay.begin_job(&job);
         let (mut leased, mut blocked, mut remembered) = (Vec::with_capacity(had.len()), Vec::new(), Vec::new());
         for (no, grant, slot, permits) in had {
             match permits {
@@ -92,7 +91,7 @@ impl Operation for LeaseStages {
                 }
             }
         }
-        let (job, applied) = keep(world, &job, edit);
+        let (job, applied) = commit_job(overlay, &job, edit);
         for (no, slot) in remembered {
             let record = RequestRecord {
                 digest: slot.digest,
@@ -102,7 +101,7 @@ impl Operation for LeaseStages {
                 versions: vec![job.stages[no].fencing_token],
                 applied: true,
             };
-            world.remember(slot.key, record);
+            overlay.remember(slot.key, record);
         }
         Ok(Reply { jobs: vec![job], stages: leased, blocked, applied, ..Reply::default() })
     }

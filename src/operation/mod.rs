@@ -1,7 +1,8 @@
-//! One write per file: which keys it concerns, and a pure decision over them.
+//! Operations: one write per file, with the keys it needs and a pure decision.
 //!
-//! A decision looks at the world, the clock and the request, and refuses or changes the world. It may be taken several
-//! times, each time on newer state, so it draws nothing and remembers nothing: secrets and jitter are part of the operation.
+//! A decision reads the overlay, the clock and the request, and either refuses or writes to the overlay. It may run several times, each time on
+//! newer state, so it is deterministic and keeps nothing: secrets and jitter are part of the operation. `overlay` is what decisions see, with the
+//! keys of everything that can be read and written.
 
 use std::sync::Arc;
 
@@ -10,14 +11,14 @@ use uuid::Uuid;
 use crate::domain::audit::AuditEntry;
 use crate::domain::credential::ApiKey;
 use crate::domain::id::{JobKey, StageNo};
-use crate::domain::job::{Edit, Job};
+use crate::domain::job::{Job, JobTx};
 use crate::domain::lease::StoredLease;
 use crate::domain::permit::resource::Resource;
 use crate::domain::permit::{BlockReason, ResourceKey};
 use crate::domain::record::Record;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{RequestIdentity, RequestRecord};
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 use permits::PermitReply;
 
 pub mod commit;
@@ -30,6 +31,7 @@ pub mod grow_job;
 pub mod heartbeat;
 pub mod lease_stages;
 pub mod namespace;
+pub mod overlay;
 pub mod permits;
 pub mod probe;
 pub mod reap;
@@ -37,149 +39,147 @@ pub mod redeliver_leases;
 pub mod return_current;
 pub mod start_stage;
 pub mod submit_jobs;
+pub mod target;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod update_progress;
 pub mod update_records;
 pub mod wake;
 
-/// How much an operation is: what queues and groups are bounded by.
+/// Most rows of a group, about. An operation that writes more is committed alone.
+pub const MAX_GROUP_ROWS: usize = 2_000 * 4;
+
+/// Size of an operation, which queues and groups bound.
 #[derive(Clone, Copy, Debug)]
 pub struct Weight {
-    /// Rows it will write, about.
+    /// About how many rows it writes.
     pub rows: usize,
-    /// Bytes of the user's objects that it carries.
+    /// Bytes of user objects in it.
     pub bytes: usize,
 }
 
 impl Weight {
-    /// Of an operation that touches a handful of rows.
+    /// An operation that writes a handful of rows.
     pub const SMALL: Self = Self { rows: 6, bytes: 512 };
 
-    /// Both together.
     pub fn plus(self, other: Self) -> Self {
         Self { rows: self.rows + other.rows, bytes: self.bytes + other.bytes }
     }
 }
 
-/// A write.
 pub trait Operation: Send + Sync + 'static {
-    /// What it is called in logs and metrics.
+    /// Name in logs and metrics.
     fn name(&self) -> &'static str;
 
-    /// Everything it may look at, so that it is loaded.
+    /// Keys that it may read or write, so that they are loaded. If it turns out to need more, it is decided again with them.
     fn keys(&self) -> Vec<Key>;
 
-    /// Whether it makes this job under an id that nobody can have used, so that nothing need be looked up.
+    /// Whether it inserts this job under an id that the server generated, so that it need not be looked up.
     fn creates(&self, _key: &JobKey) -> bool {
         false
     }
 
-    /// How much it is.
     fn weight(&self) -> Weight {
         Weight::SMALL
     }
 
-    /// Whether it keeps work alive (a heartbeat, the end of an attempt) and may use the queue's last tenth.
+    /// Whether accepted work depends on it, as on a heartbeat or the end of an attempt. Then it goes first and may use the last tenth of the queue.
     fn is_urgent(&self) -> bool {
         false
     }
 
-    /// Whether it looks at leases alone, not at their jobs. Such operations have a lane of their own, since in one statement with what grants or
-    /// ends a lease they would write its row twice.
+    /// Whether it needs only leases, not their jobs. Such operations have a lane of their own: in one statement with an operation that grants or ends
+    /// the lease they would write its row twice.
     fn only_leases(&self) -> bool {
         false
     }
 
-    /// Whether it ends an attempt; one that then changes nothing was told before.
+    /// Whether it ends an attempt. If it then changes nothing, it is a repeat.
     fn ends_attempt(&self) -> bool {
         false
     }
 
-    /// Whether it is committed although it changes nothing, to show that writes are done. Tests count without it.
+    /// Whether it is the probe of health, which is committed although it changes nothing. Figures and fail points leave it out.
     fn is_probe(&self) -> bool {
         false
     }
 
-    /// The caller's `request_id`, if it gave one.
+    /// The caller's `request_id` with a digest of the request. None: the caller gave none.
     fn request(&self) -> Option<RequestIdentity> {
         None
     }
 
-    /// Things that it makes or changes beside jobs, which a repeat has to find.
-    fn names(&self) -> Vec<Uuid> {
+    /// Ids of what it creates or changes beside jobs, which are remembered with the request so that a repeat finds them.
+    fn remembered_ids(&self) -> Vec<Uuid> {
         Vec::new()
     }
 
-    /// What the audit log notes of it once it was applied. None: it needs neither the role operate nor admin.
+    /// Entry of the audit log once it is applied. None: it needs neither the role operate nor admin.
     fn audit(&self) -> Option<AuditEntry> {
         None
     }
 
-    /// Looks at the world and refuses, or changes it.
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal>;
+    /// Reads the overlay, and either refuses or writes to it.
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal>;
 }
 
-/// What became of one update of a record.
+/// Outcome of one update of a record.
 #[derive(Clone, Debug)]
 pub struct RecordOutcome {
-    /// The record as the update left it; as it was, where it was deleted.
+    /// The record after the update; if it was deleted, before it.
     pub record: Arc<Record>,
-    /// Whether it changed anything.
+    /// Whether the update changed anything.
     pub applied: bool,
 }
 
 impl RecordOutcome {
-    /// The version that the update made; 0 if it changed nothing.
+    /// The version after the update; 0 if it changed nothing.
     pub fn applied_version(&self) -> i64 {
         if self.applied { self.record.version } else { 0 }
     }
 }
 
-/// The answer to an applied operation.
+/// The result of an operation that was not refused. A list is in the order of the request.
 #[derive(Clone, Debug, Default)]
 pub struct Reply {
-    /// The jobs as the operation left them, in the order of the request; empty for a repeat.
+    /// Jobs after the operation; empty for a repeat.
     pub jobs: Vec<Arc<Job>>,
-    /// The stages it was about.
+    /// Stages that it changed or was asked to change.
     pub stages: Vec<StageNo>,
-    /// What became of each update of a record, in the order of the request.
+    /// Outcomes of updates of records.
     pub records: Vec<RecordOutcome>,
-    /// For a heartbeat: each lease as it is stored, in the order of the request. None: it is not held.
+    /// Leases of a heartbeat as they are stored. None: the lease is not held.
     pub leases: Vec<Option<StoredLease>>,
-    /// What became of a wish for a permit.
+    /// Outcome of a request for a permit.
     pub permit: Option<PermitReply>,
-    /// The resource it was about, after it.
+    /// The resource after the operation. None: there is none, or it was about none.
     pub resource: Option<Arc<Resource>>,
-    /// The credential it was about, after it.
+    /// The credential after the operation.
     pub key: Option<Arc<ApiKey>>,
-    /// What ready stages wait for that could not be had without a permit, one for each.
+    /// For each ready stage that was blocked, the resource and why its permit was not granted.
     pub blocked: Vec<(ResourceKey, BlockReason)>,
-    /// For a commit of several operations: the reply of each, in order; the lists above are empty then.
+    /// Replies to the operations of a commit; the lists above are empty then.
     pub parts: Vec<Reply>,
-    /// Whether anything changed.
+    /// Whether the operation changed anything.
     pub applied: bool,
-    /// For a repeated `request_id`: what the first one did. Nothing was changed now.
+    /// For a repeated `request_id`, what is remembered of the first request. Nothing is changed then.
     pub replayed: Option<Arc<RequestRecord>>,
 }
 
 impl Reply {
-    /// About one job.
     pub fn about((job, applied): (Arc<Job>, bool)) -> Self {
         Self { jobs: vec![job], applied, ..Self::default() }
     }
 
-    /// About one stage of a job.
     pub fn about_stage(no: StageNo, (job, applied): (Arc<Job>, bool)) -> Self {
         Self { jobs: vec![job], stages: vec![no], applied, ..Self::default() }
     }
 
-    /// About one credential.
     pub fn about_key(key: Arc<ApiKey>, applied: bool) -> Self {
         Self { key: Some(key), applied, ..Self::default() }
     }
 
-    /// The revision of the first job, or the version of the first record or of the resource, after it.
+    /// The revision of the first job, or else the version of the first record, or else of the resource. 0: there are none.
     pub fn revision(&self) -> i64 {
         let job = self.jobs.first().map(|job| job.revision);
         let record = || self.records.first().map(|outcome| outcome.record.version);
@@ -187,12 +187,12 @@ impl Reply {
         job.or_else(record).or_else(resource).unwrap_or(0)
     }
 
-    /// Whether a repeat of the request shall get this. A denial of a permit it shall not: by then there may be one.
+    /// Whether it is remembered for repeats of the request. A denied permit is not: a repeat may be granted one.
     fn is_final(&self) -> bool {
         !matches!(self.permit, Some(PermitReply::Denied(_)))
     }
 
-    /// For a reply about several things, what [`RequestRecord::versions`] says. A single version is the revision.
+    /// The value of [`RequestRecord::versions`]. Empty if there is one version, which is the revision.
     fn versions(&self) -> Vec<i64> {
         match &*self.records {
             [] => self.parts.iter().map(|part| if part.applied { part.revision() } else { 0 }).collect(),
@@ -201,7 +201,7 @@ impl Reply {
         }
     }
 
-    fn record(&self, identity: RequestIdentity) -> RequestRecord {
+    fn to_request_record(&self, identity: RequestIdentity) -> RequestRecord {
         RequestRecord {
             digest: identity.digest,
             jobs: self
@@ -218,7 +218,7 @@ impl Reply {
     }
 }
 
-/// Everything an operation may look at, its `request_id` included, and the audit log if it may add to it.
+/// All keys that an operation may read or write, its `request_id` and the audit log included.
 pub fn keys(operation: &dyn Operation) -> Vec<Key> {
     let mut keys = operation.keys();
     keys.extend(operation.request().map(|identity| Key::Request(identity.key)));
@@ -226,49 +226,48 @@ pub fn keys(operation: &dyn Operation) -> Vec<Key> {
     keys
 }
 
-/// Decides an operation, or answers it from memory where its `request_id` was applied before.
-pub fn decide(operation: &dyn Operation, world: &mut World) -> Result<Reply, Refusal> {
+/// Decides an operation, or replays the response if its `request_id` was applied before.
+pub fn decide(operation: &dyn Operation, overlay: &mut Overlay) -> Result<Reply, Refusal> {
     let Some(identity) = operation.request() else {
-        return decide_audited(operation, world);
+        return decide_audited(operation, overlay);
     };
-    if let Some(record) = world.request(identity.key) {
+    if let Some(record) = overlay.request(identity.key) {
         if record.digest != identity.digest {
             return Err(Refusal::RequestIdReused);
         }
         return Ok(Reply { applied: record.applied, replayed: Some(record), ..Reply::default() });
     }
-    let reply = decide_audited(operation, world)?;
+    let reply = decide_audited(operation, overlay)?;
     if reply.is_final() {
-        let mut record = reply.record(identity);
-        record.jobs.extend(operation.names());
-        world.remember(identity.key, record);
+        let mut record = reply.to_request_record(identity);
+        record.jobs.extend(operation.remembered_ids());
+        overlay.remember(identity.key, record);
     }
     Ok(reply)
 }
 
-/// Decides an operation, and notes what the audit log shall know of it if it was applied.
-fn decide_audited(operation: &dyn Operation, world: &mut World) -> Result<Reply, Refusal> {
-    let reply = operation.decide(world)?;
+/// Decides an operation, and adds its entry of the audit log if it was applied.
+fn decide_audited(operation: &dyn Operation, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+    let reply = operation.decide(overlay)?;
     if reply.applied
         && let Some(entry) = operation.audit()
     {
-        world.audit(entry);
+        overlay.audit(entry);
     }
     Ok(reply)
 }
 
-/// The job of a key, or the refusal that names it as the caller did.
-fn existing(world: &mut World, key: JobKey, job_id: &str) -> Result<Arc<Job>, Refusal> {
-    world.job(key).ok_or_else(|| Refusal::JobNotFound { job_id: job_id.to_owned() })
+/// Reads a job, or refuses with the job's id as the caller gave it.
+fn existing(overlay: &mut Overlay, key: JobKey, job_id: &str) -> Result<Arc<Job>, Refusal> {
+    overlay.job(key).ok_or_else(|| Refusal::JobNotFound { job_id: job_id.to_owned() })
 }
 
-/// Keeps an edit of a job, and gives back the permits of the attempts that it ended. Returns the job after it, and whether anything
-/// changed.
-fn keep(world: &mut World, before: &Arc<Job>, edit: Edit) -> (Arc<Job>, bool) {
-    let given_up = permits::stages::given_up(&edit);
-    let kept = world.keep(before, edit);
-    if !given_up.is_empty() {
-        permits::stages::give_back(world, before.key.namespace, given_up);
+/// Writes a changed job, and releases the permits of the attempts that ended. Returns the job, and whether it has a new revision.
+fn commit_job(overlay: &mut Overlay, before: &Arc<Job>, edit: JobTx) -> (Arc<Job>, bool) {
+    let released = permits::stages::released(&edit);
+    let kept = overlay.write_job(before, edit);
+    if !released.is_empty() {
+        permits::stages::release_all(overlay, before.key.namespace, released);
     }
     kept
 }

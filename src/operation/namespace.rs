@@ -5,15 +5,12 @@ use crate::domain::audit::AuditEntry;
 use crate::domain::id::{Name, NamespaceId};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
-use crate::engine::group::MAX_GROUP_ROWS;
-use crate::engine::world::{Key, NamespaceEffect, World};
+use crate::operation::MAX_GROUP_ROWS;
+use crate::operation::overlay::{Key, NamespaceChange, Overlay};
 
-/// Creates a namespace.
 #[derive(Debug)]
 pub struct CreateNamespace {
-    /// Its name.
     pub name: Name,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -34,23 +31,20 @@ impl Operation for CreateNamespace {
         self.request
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        if world.namespace_named(&self.name).is_some() || world.creates_namespace(&self.name) {
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        if overlay.namespace_named(&self.name).is_some() || overlay.creates_namespace(&self.name) {
             return Err(Refusal::NamespaceAlreadyExists { name: self.name.to_string() });
         }
-        world.create_namespace(self.name.clone());
+        overlay.create_namespace(self.name.clone());
         Ok(Reply { applied: true, ..Reply::default() })
     }
 }
 
-/// Deletes a namespace that holds nothing but idle locks.
+/// Deletes a namespace that has nothing in it but idle resources.
 #[derive(Debug)]
 pub struct DeleteNamespace {
-    /// Its number.
     pub id: NamespaceId,
-    /// Its name.
     pub name: Name,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -63,7 +57,7 @@ impl Operation for DeleteNamespace {
         Some(AuditEntry::new("AdminService/DeleteNamespace", &self.name))
     }
 
-    /// It may delete many idle locks, and shall hold up nobody meanwhile.
+    /// It may delete many idle resources, so it is committed alone.
     fn weight(&self) -> Weight {
         Weight { rows: MAX_GROUP_ROWS + 1, ..Weight::SMALL }
     }
@@ -76,16 +70,16 @@ impl Operation for DeleteNamespace {
         self.request
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         let name = || self.name.to_string();
-        // One that was created since the caller looked is another one, whose number nobody has loaded.
-        let namespace = world.namespace_named(&self.name).filter(|namespace| namespace.id == self.id);
+        // One created after the caller read it is another namespace, with a number that was not loaded.
+        let namespace = overlay.namespace_named(&self.name).filter(|namespace| namespace.id == self.id);
         let namespace = namespace.ok_or_else(|| Refusal::NamespaceNotFound { name: name() })?;
         if namespace.holds_anything {
             let why = "it holds jobs, records, resources with a policy, permits or waiters";
             return Err(Refusal::NamespaceInUse { name: name(), why });
         }
-        world.change_namespace(self.id, NamespaceEffect::Delete);
+        overlay.change_namespace(self.id, NamespaceChange::Delete);
         Ok(Reply { applied: true, ..Reply::default() })
     }
 }

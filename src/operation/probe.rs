@@ -1,10 +1,10 @@
-//! A write of no consequence, which shows that writes are done.
+//! The probe of health: a commit that changes nothing, to show that commits succeed.
 
 use super::{Operation, Reply};
 use crate::domain::refusal::Refusal;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
-/// Commits nothing but the row that each group leaves for ten minutes.
+/// Writes only the row of its group, which every group leaves for ten minutes.
 #[derive(Debug)]
 pub struct Probe;
 
@@ -25,7 +25,7 @@ impl Operation for Probe {
         true
     }
 
-    fn decide(&self, _: &mut World) -> Result<Reply, Refusal> {
+    fn decide(&self, _: &mut Overlay) -> Result<Reply, Refusal> {
         Ok(Reply::default())
     }
 }

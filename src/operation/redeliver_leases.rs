@@ -1,16 +1,15 @@
-//! Gives leases of one job once more to the worker that was granted them and may not have got the reply.
+//! Delivers leases of one job again to the worker that was granted them and may not have received the response.
 
-use super::{Operation, Reply, keep};
+use super::{Operation, Reply, commit_job};
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::Stage;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
-/// Renews leases that are still held, and makes a new version of their stages: whoever was about to give one back because
-/// the first reply did not reach the worker expects the version of that reply, and is refused. Leases that have ended are left out.
+/// Renews leases that are still held, and gives their stages a new version. A release that the server sends because the first response did not
+/// reach the worker expects the version of that response, so it is refused. Leases that have ended are left out.
 #[derive(Debug)]
 pub struct RedeliverLeases {
-    /// The job.
     pub key: JobKey,
     /// Stages, each with the fencing token of its lease.
     pub leases: Vec<(StageNo, i64)>,
@@ -29,9 +28,9 @@ impl Operation for RedeliverLeases {
         true
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let Some(job) = world.job(self.key) else { return Ok(Reply::default()) };
-        let mut edit = world.edit(&job);
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let Some(job) = overlay.job(self.key) else { return Ok(Reply::default()) };
+        let mut edit = overlay.begin_job(&job);
         let mut held = Vec::with_capacity(self.leases.len());
         for &(no, fencing_token) in &self.leases {
             let is_held = |stage: &Stage| stage.fencing_token == fencing_token && stage.lease().is_some();
@@ -40,7 +39,7 @@ impl Operation for RedeliverLeases {
                 held.push(no);
             }
         }
-        let (job, applied) = keep(world, &job, edit);
+        let (job, applied) = commit_job(overlay, &job, edit);
         Ok(Reply { jobs: vec![job], stages: held, applied, ..Reply::default() })
     }
 }

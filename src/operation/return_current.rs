@@ -1,49 +1,46 @@
-//! An operation whose refusal by version brings the current state along: what was compared, of the same decision, with no read of its own.
+//! An operation whose refusal by version carries the current state, as of the same decision and without another read.
 
 use uuid::Uuid;
 
 use super::{Operation, Reply, Weight};
 use crate::domain::audit::AuditEntry;
-use crate::domain::current::Current;
+use crate::domain::current::ComparedState;
 use crate::domain::id::JobKey;
-use crate::domain::job::Hold;
+use crate::domain::job::StageCredential;
 use crate::domain::record::RecordKey;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
-/// What is shown where the version differs.
+/// State that is returned if its version differs.
 #[derive(Clone, Debug)]
 pub enum Shown {
-    /// This record.
     Record(RecordKey),
-    /// This job.
     Job(JobKey),
-    /// This stage of a job.
-    Stage(JobKey, Hold),
+    /// A stage of a job.
+    Stage(JobKey, StageCredential),
 }
 
-/// Decides as the operation does.
+/// Decides like the operation in it.
 pub struct ReturnCurrent {
-    /// What is decided.
     pub operation: Box<dyn Operation>,
-    /// What its refusal shows; of several things, by their places. None: nothing.
+    /// State that a refusal returns, one for each item of the request. None: none for that item.
     pub shown: Vec<Option<Shown>>,
 }
 
 impl ReturnCurrent {
-    /// An operation on one thing.
+    /// An operation on one item.
     pub fn of_one(operation: Box<dyn Operation>, shown: Option<Shown>) -> Self {
         Self { operation, shown: vec![shown] }
     }
 
-    fn show(&self, refusal: Refusal, index: usize, world: &mut World) -> Refusal {
+    fn show(&self, refusal: Refusal, index: usize, overlay: &mut Overlay) -> Refusal {
         match refusal {
             Refusal::At { index, path, refusal } => {
-                Refusal::At { index, path, refusal: Box::new(self.show(*refusal, index, world)) }
+                Refusal::At { index, path, refusal: Box::new(self.show(*refusal, index, overlay)) }
             }
             Refusal::VersionMismatch { .. } | Refusal::FieldVersionMismatch { .. } => {
-                let current = self.shown.get(index).and_then(Option::as_ref).and_then(|shown| shown.look(world));
+                let current = self.shown.get(index).and_then(Option::as_ref).and_then(|shown| shown.look(overlay));
                 match current {
                     Some(current) => Refusal::WithCurrent { refusal: Box::new(refusal), current },
                     None => refusal,
@@ -55,14 +52,14 @@ impl ReturnCurrent {
 }
 
 impl Shown {
-    fn look(&self, world: &mut World) -> Option<Current> {
+    fn look(&self, overlay: &mut Overlay) -> Option<ComparedState> {
         match self {
-            Self::Record(key) => world.record(key).map(Current::Record),
-            Self::Job(key) => world.job(*key).map(Current::Job),
+            Self::Record(key) => overlay.record(key).map(ComparedState::Record),
+            Self::Job(key) => overlay.job(*key).map(ComparedState::Job),
             Self::Stage(key, hold) => {
-                let job = world.job(*key)?;
-                let no = job.held(hold).ok()?.no;
-                Some(Current::Stage(job, no))
+                let job = overlay.job(*key)?;
+                let no = job.verified_stage(hold).ok()?.no;
+                Some(ComparedState::Stage(job, no))
             }
         }
     }
@@ -105,15 +102,15 @@ impl Operation for ReturnCurrent {
         self.operation.request()
     }
 
-    fn names(&self) -> Vec<Uuid> {
-        self.operation.names()
+    fn remembered_ids(&self) -> Vec<Uuid> {
+        self.operation.remembered_ids()
     }
 
     fn audit(&self) -> Option<AuditEntry> {
         self.operation.audit()
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        self.operation.decide(world).map_err(|refusal| self.show(refusal, 0, world))
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        self.operation.decide(overlay).map_err(|refusal| self.show(refusal, 0, overlay))
     }
 }

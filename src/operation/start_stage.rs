@@ -3,41 +3,27 @@
 use uuid::Uuid;
 
 use super::permits::stages::acquire;
-use super::{Operation, Reply, existing, keep};
+use super::{Operation, Reply, commit_job, existing};
 use crate::domain::id::{JobKey, Name};
-use crate::domain::job::{Grant, Hold};
-use crate::domain::refusal::Refusal;
+use crate::domain::job::{LeaseRequest, StageCredential};
+use crate::domain::refusal::{Refusal, expect_version};
 use crate::domain::request::RequestIdentity;
-use crate::domain::stage::{Stage, StagePhase};
-use crate::engine::world::{Key, World};
+use crate::domain::stage::StagePhase;
+use crate::operation::overlay::{Key, Overlay};
 
-/// An orchestrator takes a stage of its own job.
 #[derive(Debug)]
 pub struct StartStage {
-    /// Which job.
     pub key: JobKey,
-    /// As the caller named it.
+    /// The id as the caller gave it, for errors.
     pub job_id: Name,
-    /// Which stage.
     pub stage_name: Name,
-    /// The lease it wants, if it wants one.
-    pub grant: Option<Grant>,
-    /// The id of the permits that it needs.
+    /// The lease that is requested. None: the attempt has no lease.
+    pub grant: Option<LeaseRequest>,
+    /// The id of the permits that the attempt gets.
     pub permit_id: Uuid,
-    /// The stage's version that the caller knows.
+    /// The version the stage must have. None: any.
     pub expected_version: Option<i64>,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
-}
-
-/// Refuses unless `expected`, where given, is the stage's version.
-pub(super) fn expect_version(stage: &Stage, expected: Option<i64>) -> Result<(), Refusal> {
-    match expected {
-        Some(expected) if expected != stage.version => {
-            Err(Refusal::VersionMismatch { expected, actual: stage.version })
-        }
-        Some(_) | None => Ok(()),
-    }
 }
 
 impl Operation for StartStage {
@@ -54,20 +40,20 @@ impl Operation for StartStage {
     }
 
     fn is_urgent(&self) -> bool {
-        // Accepted work goes on before new work is accepted.
+        // Work that is accepted is done before new work is accepted.
         true
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let job = existing(world, self.key, &self.job_id)?;
-        let stage = job.held(&Hold::Name(self.stage_name.clone()))?;
-        expect_version(stage, self.expected_version)?;
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let job = existing(overlay, self.key, &self.job_id)?;
+        let stage = job.verified_stage(&StageCredential::Name(self.stage_name.clone()))?;
+        expect_version(stage.version, self.expected_version)?;
         let mut permits = Vec::new();
-        if stage.phase() == StagePhase::Ready && job.state.hands_out() {
+        if stage.phase() == StagePhase::Ready && job.state.allows_leases() {
             let worker = self.grant.as_ref().map_or_else(|| "".into(), |grant| grant.worker_id.clone());
-            let now = world.now();
+            let now = overlay.now();
             permits =
-                acquire(world, &job, stage, &worker, (self.permit_id, self.permit_id)).map_err(|(_, blocker)| {
+                acquire(overlay, &job, stage, &worker, (self.permit_id, self.permit_id)).map_err(|(_, blocker)| {
                     Refusal::PermitDenied {
                         stage_name: self.stage_name.to_string(),
                         resource: blocker.resource.to_string(),
@@ -76,10 +62,10 @@ impl Operation for StartStage {
                     }
                 })?;
         }
-        // Whoever was served beside may be an attempt of this very job.
-        let job = existing(world, self.key, &self.job_id)?;
-        let mut edit = world.edit(&job);
+        // A waiter that was served with it may be an attempt of this job, which has then changed.
+        let job = existing(overlay, self.key, &self.job_id)?;
+        let mut edit = overlay.begin_job(&job);
         let no = edit.start_by_name(&self.stage_name, self.grant.as_ref(), permits)?;
-        Ok(Reply::about_stage(no, keep(world, &job, edit)))
+        Ok(Reply::about_stage(no, commit_job(overlay, &job, edit)))
     }
 }

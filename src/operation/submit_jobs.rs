@@ -5,14 +5,12 @@ use crate::domain::id::JobKey;
 use crate::domain::job::NewJob;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
-/// New jobs, with the path of the field that holds each job's stages.
 #[derive(Debug)]
 pub struct SubmitJobs {
-    /// The jobs and, for each, the path of its stages in the request.
+    /// Each with the field of the request that holds its stages, for errors.
     pub jobs: Vec<(NewJob, String)>,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -51,22 +49,22 @@ impl Operation for SubmitJobs {
         self.request
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         let mut reply = Reply { applied: true, ..Reply::default() };
         for (new, path) in &self.jobs {
-            if world.job(new.key).is_some() {
+            if overlay.job(new.key).is_some() {
                 return Err(Refusal::JobAlreadyExists { job_id: new.meta.job_id.to_string() });
             }
-            if !world.has_namespace(new.key.namespace) {
+            if !overlay.has_namespace(new.key.namespace) {
                 return Err(Refusal::NamespaceNotFound { name: String::new() });
             }
-            // An id of ours was never used before; any other may have belonged to a deleted job, whose tokens must stay stale.
+            // An id that the server generated was never used before. Any other may have been that of a deleted job, whose tokens must stay stale.
             let floor = match new.is_generated {
                 true => 0,
-                false => world.namespace(new.key.namespace).map_or(0, |namespace| namespace.fencing_floor),
+                false => overlay.namespace(new.key.namespace).map_or(0, |namespace| namespace.fencing_floor),
             };
-            let (job, changes) = new.submit(world.now(), floor, path)?;
-            world.create(job.clone(), changes, new.is_generated);
+            let (job, changes) = new.submit(overlay.now(), floor, path)?;
+            overlay.insert_job(job.clone(), changes, new.is_generated);
             reply.jobs.push(job);
         }
         Ok(reply)

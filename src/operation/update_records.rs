@@ -6,34 +6,30 @@ use std::sync::Arc;
 use super::{Operation, RecordOutcome, Reply, Weight};
 use crate::domain::field_op::FieldOp;
 use crate::domain::record::{Record, RecordKey};
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{Refusal, expect_version};
 use crate::domain::request::RequestIdentity;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
-/// From here on a value has a row of its own, about.
+/// About the size, in bytes, from which a value has a row of its own.
 const LARGE_BYTES: usize = 256;
 
 /// One update of one record.
 #[derive(Debug)]
 pub struct RecordUpdate {
-    /// Which record.
     pub key: RecordKey,
-    /// What shall happen to its fields, in order.
+    /// Operations on its fields, in order.
     pub operations: Vec<FieldOp>,
-    /// The record's version that the caller knows; 0 if it is to be missing.
+    /// The version the record must have; 0: it must not exist. None: any.
     pub expected_version: Option<i64>,
-    /// Whether it may be created.
+    /// Whether the record is created if it does not exist.
     pub allow_missing: bool,
 }
 
-/// Updates, in order.
 #[derive(Debug)]
 pub struct UpdateRecords {
-    /// One or many.
     pub updates: Vec<RecordUpdate>,
-    /// The field of the request that holds them, if it is a batch: what is refused says which of them.
+    /// The field of the request that holds the batch; a refusal names it with the position. None: the request has one update.
     pub list: Option<&'static str>,
-    /// The caller's `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -44,21 +40,21 @@ impl RecordUpdate {
         Weight { rows: 2 + large, bytes: 256 + self.operations.iter().map(bytes).sum::<usize>() }
     }
 
-    fn decide(&self, world: &mut World) -> Result<RecordOutcome, Refusal> {
-        let now = world.now();
-        let base = match world.record(&self.key) {
+    fn decide(&self, overlay: &mut Overlay) -> Result<RecordOutcome, Refusal> {
+        let now = overlay.now();
+        let base = match overlay.record(&self.key) {
             Some(record) => record,
             None if !self.allow_missing => return Err(not_found(&self.key)),
-            None if !world.has_namespace(self.key.namespace) => {
+            None if !overlay.has_namespace(self.key.namespace) => {
                 return Err(Refusal::NamespaceNotFound { name: String::new() });
             }
             None => Arc::new(Record::new(self.key.clone(), now)),
         };
-        expect_version(&base, self.expected_version)?;
+        expect_version(base.version, self.expected_version)?;
         match Record::apply(&base, &self.operations, base.version + 1, now, "operations")? {
             Some(record) => {
                 let record = Arc::new(record);
-                world.put_record(record.clone());
+                overlay.put_record(record.clone());
                 Ok(RecordOutcome { record, applied: true })
             }
             None => Ok(RecordOutcome { record: base, applied: false }),
@@ -66,19 +62,9 @@ impl RecordUpdate {
     }
 }
 
-/// The refusal of a record that is not there.
+/// The refusal for a record that does not exist.
 pub(super) fn not_found(key: &RecordKey) -> Refusal {
     Refusal::RecordNotFound { collection: key.collection.to_string(), record_id: key.record_id.to_string() }
-}
-
-/// Refuses unless `expected`, where given, is the record's version.
-pub(super) fn expect_version(record: &Record, expected: Option<i64>) -> Result<(), Refusal> {
-    match expected {
-        Some(expected) if expected != record.version => {
-            Err(Refusal::VersionMismatch { expected, actual: record.version })
-        }
-        Some(_) | None => Ok(()),
-    }
 }
 
 impl Operation for UpdateRecords {
@@ -101,10 +87,10 @@ impl Operation for UpdateRecords {
         self.request
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         let mut reply = Reply::default();
         for (index, update) in self.updates.iter().enumerate() {
-            let outcome = update.decide(world).map_err(|refusal| match self.list {
+            let outcome = update.decide(overlay).map_err(|refusal| match self.list {
                 Some(list) => refusal.at(index, format!("{list}[{index}]")),
                 None => refusal,
             })?;

@@ -1,19 +1,18 @@
-//! Does what is due by the clock: delayed starts, backoffs, timeouts, the end of grace and of retention.
+//! Timers of jobs and stages: delayed starts, backoffs, timeouts, the end of grace and of retention.
 
 use super::delete_job::{delete, keys};
-use super::{Operation, Reply, keep};
+use super::{Operation, Reply, commit_job};
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::refusal::Refusal;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 
-/// Wakes a job, or one of its stages. If nothing is due any more, nothing happens.
+/// Handles what is due of a job, or of one of its stages. If nothing is due, nothing changes.
 #[derive(Debug)]
 pub struct Wake {
-    /// Which job.
     pub key: JobKey,
-    /// The stage, or the job itself.
+    /// The stage. None: the job itself.
     pub stage_no: Option<StageNo>,
-    /// A random number in `[0, 1)` for the wait after a timeout.
+    /// Uniform random number in [0, 1) for the backoff after a timeout, drawn by the caller so that `decide` is deterministic.
     pub jitter: f64,
 }
 
@@ -25,25 +24,25 @@ impl Operation for Wake {
     fn keys(&self) -> Vec<Key> {
         match self.stage_no {
             Some(_) => vec![Key::Job(self.key)],
-            // It may be that the job is to go.
+            // The job may be deleted.
             None => keys(self.key),
         }
     }
 
     fn is_urgent(&self) -> bool {
-        // The end of a wait or of an attempt. Jobs that start late, time out or are deleted can wait.
+        // A stage's backoff or timeout is urgent. Jobs that start late, time out or are deleted can wait.
         self.stage_no.is_some()
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let Some(job) = world.job(self.key) else {
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let Some(job) = overlay.job(self.key) else {
             return Ok(Reply::default());
         };
-        if self.stage_no.is_none() && job.expire_time.is_some_and(|at| at <= world.now()) {
-            delete(world, &job);
+        if self.stage_no.is_none() && job.expire_time.is_some_and(|at| at <= overlay.now()) {
+            delete(overlay, &job);
             return Ok(Reply::about((job, true)));
         }
-        let mut edit = world.edit(&job);
+        let mut edit = overlay.begin_job(&job);
         match self.stage_no {
             Some(no) => {
                 edit.step_back_stage(no);
@@ -54,6 +53,6 @@ impl Operation for Wake {
                 edit.wake_job();
             }
         }
-        Ok(Reply::about(keep(world, &job, edit)))
+        Ok(Reply::about(commit_job(overlay, &job, edit)))
     }
 }

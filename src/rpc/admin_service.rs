@@ -84,14 +84,14 @@ async fn create_namespace(caller: Caller, mut request: CreateNamespaceRequest) -
     let reply = caller.execute(operation).await?;
     caller.services.namespaces.forget(&name);
     let namespace = caller.services.store.namespace(&name).await.map_err(after_commit)?;
-    Ok(CreateNamespaceResponse { namespace: namespace.as_ref().map(told), replayed: reply.replayed.is_some() })
+    Ok(CreateNamespaceResponse { namespace: namespace.as_ref().map(to_proto), replayed: reply.replayed.is_some() })
 }
 
 async fn delete_namespace(caller: Caller, mut request: DeleteNamespaceRequest) -> Result<DeleteNamespaceResponse> {
     let identity = digest::identity(caller.namespace, &mut request)?;
     let name = name(&request.name)?;
     if &*name == DEFAULT_NAMESPACE {
-        return Err(Path::Root.field("name").refuse("the namespace default cannot be deleted").into());
+        return Err(Path::Root.field("name").refuse("must not be default, the namespace that always exists").into());
     }
     if !caller.covers(&name) {
         return Err(Refusal::NamespaceNotFound { name: name.to_string() }.into());
@@ -121,10 +121,10 @@ async fn list_namespaces(caller: Caller, request: ListNamespacesRequest) -> Resu
         Some(last) if !is_last => binding.token(&&*last.name)?,
         Some(_) | None => String::new(),
     };
-    Ok(ListNamespacesResponse { namespaces: found.iter().map(told).collect(), next_page_token })
+    Ok(ListNamespacesResponse { namespaces: found.iter().map(to_proto).collect(), next_page_token })
 }
 
-fn told(namespace: &Namespace) -> crate::proto::Namespace {
+fn to_proto(namespace: &Namespace) -> crate::proto::Namespace {
     crate::proto::Namespace {
         name: namespace.name.to_string(),
         create_time: Some(time::timestamp(namespace.create_time)),

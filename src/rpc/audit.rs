@@ -12,7 +12,6 @@ use crate::error::Result;
 use crate::proto;
 use crate::store::audit::AuditPlace;
 
-/// ListAuditEvents.
 pub async fn list_audit_events(
     caller: Caller,
     request: proto::ListAuditEventsRequest,

@@ -16,9 +16,9 @@ use crate::domain::audit::Actor;
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::Job;
 use crate::domain::refusal::Refusal;
-use crate::engine::cache::Cached;
-use crate::engine::world::Key;
+pub use crate::error::after_commit;
 use crate::error::{Error, Result};
+use crate::operation::overlay::Key;
 use crate::operation::return_current::{ReturnCurrent, Shown};
 use crate::operation::{Operation, Reply};
 
@@ -28,12 +28,12 @@ const ANSWER_TIME: Duration = Duration::from_millis(100);
 /// How long after the end of a wait the response comes at the latest.
 const AFTER_WAIT: Duration = Duration::from_millis(900);
 
-/// One call.
+/// A call: its namespace, its deadline, its caller, and the server that answers it.
 #[derive(Clone)]
 pub struct Caller {
-    /// What serves it.
+    /// The parts of the server.
     pub services: Arc<Services>,
-    /// Whose jobs it is about.
+    /// The namespace of the call.
     pub namespace: NamespaceId,
     /// When the answer has to be there.
     pub deadline: Option<Instant>,
@@ -86,7 +86,7 @@ where
     Ok(Response::new(rpc(caller, request.into_inner()).await?))
 }
 
-/// Who asks: the principal whose credential was checked, or whoever is at the other end of the connection.
+/// The principal of the credential, or the address of the connection where none is required.
 fn actor<Q>(request: &Request<Q>) -> Actor {
     match principal(request) {
         Some(principal) => Actor::Principal(principal.clone()),
@@ -109,7 +109,7 @@ fn name_of(metadata: &MetadataMap) -> std::result::Result<&str, Refusal> {
     let root = Path::Root;
     let path = root.field(NAMESPACE);
     let Some(value) = metadata.get(NAMESPACE) else { return Ok(DEFAULT_NAMESPACE) };
-    let name = value.to_str().map_err(|_| path.refuse("must match [A-Za-z0-9._-]{1,63}"))?;
+    let name = value.to_str().map_err(|_| path.refuse("must be ASCII and match [A-Za-z0-9._-]{1,63}"))?;
     text::namespace(name, &path)?;
     Ok(name)
 }
@@ -128,7 +128,7 @@ impl Caller {
         self.principal().is_none_or(|principal| principal.covers(namespace))
     }
 
-    /// Applies an operation.
+    /// Applies an operation before the deadline of the call.
     pub async fn execute(&self, operation: impl Operation) -> Result<Reply> {
         self.services.engine.execute_for(self.actor.clone(), operation, self.deadline).await
     }
@@ -148,10 +148,7 @@ impl Caller {
 
     /// A job with its stages, without documents, as it is stored; of one that the engine remembers only what is new is read.
     pub async fn find(&self, key: JobKey) -> Result<Option<Arc<Job>>> {
-        let known = match self.services.engine.shared().cache.get(&Key::Job(key)) {
-            Some(Cached::Job(job)) => Some(job),
-            Some(_) | None => None,
-        };
+        let known = self.services.engine.shared().cache.get(&Key::Job(key));
         self.services.store.job_since(key, known).await
     }
 
@@ -169,22 +166,6 @@ impl Caller {
         let end = Instant::now() + wait;
         let last = self.deadline.and_then(|deadline| deadline.checked_sub(ANSWER_TIME));
         last.map_or(end, |last| last.min(end))
-    }
-}
-
-/// What to say when a write was committed and the read for its answer failed: that nothing was applied would be wrong.
-pub fn after_commit(error: Error) -> Error {
-    match error {
-        Error::StoreUnavailable
-        | Error::StoreReadOnly
-        | Error::Overloaded { .. }
-        | Error::Conflict
-        | Error::Draining => Error::OutcomeUnknown,
-        Error::Refused(_)
-        | Error::DeadlineExceeded(_)
-        | Error::OutcomeUnknown
-        | Error::InvalidCursor { .. }
-        | Error::Bug { .. } => error,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Commit: the requests of other rpcs as the parts of one operation.
+//! Commit: the requests of other rpcs as the operations of one transaction.
 
 use foldhash::HashMap;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use super::{job_writes, permit_writes, stage_writes};
 use crate::admission::{Access, RoleDenial};
 use crate::domain::documents::JobDocuments;
 use crate::domain::id::{JobKey, NamespaceId};
-use crate::domain::job::{Hold, Job};
+use crate::domain::job::{Job, StageCredential};
 use crate::domain::record::{Record, RecordKey};
 use crate::domain::refusal::Refusal;
-use crate::engine::world::Key;
 use crate::error::Result;
 use crate::operation::commit::{Commit, Part};
 use crate::operation::control_job::Control;
 use crate::operation::delete_record::DeleteRecord;
+use crate::operation::overlay::Key;
 use crate::operation::return_current::{ReturnCurrent, Shown};
 use crate::operation::submit_jobs::SubmitJobs;
 use crate::operation::update_records::UpdateRecords;
@@ -29,17 +29,16 @@ use crate::operation::{Operation, Reply};
 use crate::proto;
 use crate::proto::commit_operation::Operation as Asked;
 
-/// What an operation is about, to tell of it.
+/// The resource that an operation changes, of which its result is made.
 enum Subject {
     Job,
     Permit,
-    Stage(Hold),
+    Stage(StageCredential),
     Record { key: RecordKey, omit_fields: bool },
 }
 
 type Read = std::result::Result<(Box<dyn Operation>, Subject), Refusal>;
 
-/// Commit.
 pub async fn commit(caller: Caller, mut request: proto::CommitRequest) -> Result<proto::CommitResponse> {
     let identity = identity(caller.namespace, &mut request)?;
     let root = Path::Root;
@@ -54,13 +53,13 @@ pub async fn commit(caller: Caller, mut request: proto::CommitRequest) -> Result
         .execute(Commit { parts, lease_fence, permit_fence, namespace: caller.namespace, request: identity })
         .await?;
     let results = match &reply.replayed {
-        Some(_) => told_again(&caller, &subjects, &reply).await?,
-        None => told(&subjects, &reply)?,
+        Some(_) => replayed_results(&caller, &subjects, &reply).await?,
+        None => results(&subjects, &reply)?,
     };
     Ok(proto::CommitResponse { results, replayed: reply.replayed.is_some() })
 }
 
-/// Each operation needs the role that it would need alone.
+/// Checks that the caller has the role that each operation's own rpc needs.
 fn permitted(caller: &Caller, operations: &[proto::CommitOperation]) -> std::result::Result<(), Refusal> {
     let Some(principal) = caller.principal() else { return Ok(()) };
     let asked = operations.iter().enumerate().filter_map(|(index, given)| Some((index, given.operation.as_ref()?)));
@@ -74,7 +73,7 @@ fn permitted(caller: &Caller, operations: &[proto::CommitOperation]) -> std::res
     Ok(())
 }
 
-/// The method that would do an operation alone.
+/// The operation's own rpc.
 fn method(asked: &Asked) -> &'static str {
     match asked {
         Asked::SubmitJob(_) => "/interlock.v1.JobService/SubmitJob",
@@ -182,7 +181,7 @@ fn operation(namespace: NamespaceId, asked: Asked) -> Read {
     let root = Path::Root;
     match asked {
         Asked::SubmitJob(request) => {
-            let request = alone(request)?;
+            let request = without_request_id(request)?;
             if request.validate_only {
                 return Err(root.field("validate_only").refuse("must be unset in a commit"));
             }
@@ -190,39 +189,41 @@ fn operation(namespace: NamespaceId, asked: Asked) -> Read {
             about_job(SubmitJobs { jobs: vec![(new, "stages".to_owned())], request: None })
         }
         Asked::UpdateRecord(request) => {
-            let request = alone(request)?;
+            let request = without_request_id(request)?;
             let update = record::update(namespace, &request, &root)?;
             let subject = Subject::Record { key: update.key.clone(), omit_fields: request.omit_fields };
             Ok((Box::new(UpdateRecords { updates: vec![update], list: None, request: None }), subject))
         }
         Asked::DeleteRecord(request) => {
-            let request = alone(request)?;
+            let request = without_request_id(request)?;
             let key = record::key(namespace, &request.collection, &request.record_id, &root)?;
             let subject = Subject::Record { key: key.clone(), omit_fields: true };
             Ok((Box::new(DeleteRecord { key, expected_version: request.expected_version, request: None }), subject))
         }
         Asked::CompleteStage(request) => {
-            let mut request = alone(request)?;
+            let mut request = without_request_id(request)?;
             let digest = digest::content(&mut request);
-            about_stage(stage_writes::completion(namespace, &request, digest)?, |end| &end.target.hold)
+            about_stage(stage_writes::completion(namespace, &request, digest)?, |end| &end.target.credential)
         }
         Asked::FailStage(request) => {
-            let mut request = alone(request)?;
+            let mut request = without_request_id(request)?;
             let digest = digest::content(&mut request);
-            about_stage(stage_writes::failure(namespace, &request, digest)?, |end| &end.target.hold)
+            about_stage(stage_writes::failure(namespace, &request, digest)?, |end| &end.target.credential)
         }
         Asked::ReleaseStage(request) => {
-            let mut request = alone(request)?;
+            let mut request = without_request_id(request)?;
             let digest = digest::content(&mut request);
-            about_stage(stage_writes::release(namespace, &request, digest)?, |end| &end.target.hold)
+            about_stage(stage_writes::release(namespace, &request, digest)?, |end| &end.target.credential)
         }
         Asked::UpdateStageProgress(request) => {
-            about_stage(stage_writes::progress(namespace, &alone(request)?)?, |progress| &progress.target.hold)
+            about_stage(stage_writes::progress(namespace, &without_request_id(request)?)?, |progress| {
+                &progress.target.credential
+            })
         }
         Asked::ReleasePermit(request) => {
-            Ok((Box::new(permit_writes::release(namespace, &alone(request)?)?), Subject::Permit))
+            Ok((Box::new(permit_writes::release(namespace, &without_request_id(request)?)?), Subject::Permit))
         }
-        Asked::AddStages(request) => about_job(stage_writes::addition(namespace, &alone(request)?)?),
+        Asked::AddStages(request) => about_job(stage_writes::addition(namespace, &without_request_id(request)?)?),
         Asked::UpdateJob(_) | Asked::CancelJob(_) | Asked::PauseJob(_) | Asked::ResumeJob(_) | Asked::RetryJob(_) => {
             steering(namespace, asked)
         }
@@ -232,24 +233,24 @@ fn operation(namespace: NamespaceId, asked: Asked) -> Read {
 fn steering(namespace: NamespaceId, asked: Asked) -> Read {
     let (job_id, expected, control) = match asked {
         Asked::UpdateJob(request) => {
-            let request = alone(request)?;
+            let request = without_request_id(request)?;
             (request.job_id.clone(), request.expected_version, job_writes::update(request)?)
         }
         Asked::CancelJob(request) => {
-            let request = alone(request)?;
+            let request = without_request_id(request)?;
             let control = job_writes::cancellation(&request)?;
             (request.job_id, request.expected_version, control)
         }
         Asked::PauseJob(request) => {
-            let request = alone(request)?;
+            let request = without_request_id(request)?;
             (request.job_id, request.expected_version, Control::Pause)
         }
         Asked::ResumeJob(request) => {
-            let request = alone(request)?;
+            let request = without_request_id(request)?;
             (request.job_id, request.expected_version, Control::Resume)
         }
         Asked::RetryJob(request) => {
-            let request = alone(request)?;
+            let request = without_request_id(request)?;
             let control = job_writes::another_run(&request)?;
             (request.job_id, request.expected_version, control)
         }
@@ -258,8 +259,8 @@ fn steering(namespace: NamespaceId, asked: Asked) -> Read {
     about_job(job_writes::steering(steer::named_job(namespace, &job_id)?, control, expected, None))
 }
 
-/// A request that is part of a commit, which alone can be repeated.
-fn alone<R: Repeatable>(mut request: R) -> std::result::Result<R, Refusal> {
+/// Refuses a `request_id` in an operation: that of the commit makes all of it safe to repeat.
+fn without_request_id<R: Repeatable>(mut request: R) -> std::result::Result<R, Refusal> {
     if request.request_id().is_none() {
         return Ok(request);
     }
@@ -270,13 +271,13 @@ fn about_job(operation: impl Operation) -> Read {
     Ok((Box::new(operation), Subject::Job))
 }
 
-fn about_stage<O: Operation>(operation: O, hold: impl Fn(&O) -> &Hold) -> Read {
+fn about_stage<O: Operation>(operation: O, hold: impl Fn(&O) -> &StageCredential) -> Read {
     let subject = Subject::Stage(hold(&operation).clone());
     Ok((Box::new(operation), subject))
 }
 
 /// Tells what was just done.
-fn told(subjects: &[Subject], reply: &Reply) -> Result<Vec<proto::CommitResult>> {
+fn results(subjects: &[Subject], reply: &Reply) -> Result<Vec<proto::CommitResult>> {
     let mut budget = Budget::new(limits::REPLY_BYTES);
     let mut results = Vec::with_capacity(subjects.len());
     for (subject, part) in subjects.iter().zip(&reply.parts) {
@@ -289,7 +290,7 @@ fn told(subjects: &[Subject], reply: &Reply) -> Result<Vec<proto::CommitResult>>
 }
 
 /// Tells what a remembered commit did, and what has become of it since.
-async fn told_again(caller: &Caller, subjects: &[Subject], reply: &Reply) -> Result<Vec<proto::CommitResult>> {
+async fn replayed_results(caller: &Caller, subjects: &[Subject], reply: &Reply) -> Result<Vec<proto::CommitResult>> {
     let Some(remembered) = &reply.replayed else { return Ok(Vec::new()) };
     let keys: Vec<JobKey> = remembered.jobs.iter().map(|uid| caller.key(*uid)).collect();
     let jobs: HashMap<JobKey, Arc<Job>> = caller.services.store.jobs(&keys).await.map_err(after_commit)?;
@@ -322,23 +323,23 @@ fn result(
     budget: &mut Budget,
 ) -> Result<proto::CommitResult> {
     let applied = applied_version > 0;
-    let mut told = proto::CommitResult { applied, applied_version, ..Default::default() };
+    let mut result = proto::CommitResult { applied, applied_version, ..Default::default() };
     match (subject, job, record) {
         (Subject::Job, Some(job), _) => {
             let summary = job::summary(job, &JobDocuments::default())?;
-            told.job = budget.takes(&summary).then_some(summary);
+            result.job = budget.takes(&summary).then_some(summary);
         }
         (Subject::Stage(hold), Some(job), _) => {
             if let Some(stage) = job.stage_of(hold) {
                 let message = stage::stage(job, stage, None, None)?;
-                told.stage = budget.takes(&message).then_some(message);
+                result.stage = budget.takes(&message).then_some(message);
             }
         }
         (Subject::Record { omit_fields: true, .. }, _, Some(record)) => {
-            told.record = Some(record::without_fields(record));
+            result.record = Some(record::without_fields(record));
         }
-        (Subject::Record { omit_fields: false, .. }, _, Some(record)) => told.record = Some(fitting(record, budget)?),
+        (Subject::Record { omit_fields: false, .. }, _, Some(record)) => result.record = Some(fitting(record, budget)?),
         (_, _, _) => {}
     }
-    Ok(told)
+    Ok(result)
 }

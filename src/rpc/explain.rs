@@ -16,14 +16,13 @@ use crate::domain::time::Timestamp;
 use crate::error::Result;
 use crate::proto::{self, StageWaitReason};
 
-/// After this a queue that nobody asks for counts as one without workers.
-const NOBODY: Duration = Duration::from_secs(60);
+/// A queue that no worker has polled for this long has no workers.
+const NO_WORKER_AFTER: Duration = Duration::from_secs(60);
 /// Resources that are looked at.
 const RESOURCES: usize = 1_000;
-/// How many stages are told at most.
-const TOLD: usize = 100;
+/// The most stages in a response.
+const MAX_STAGES: usize = 100;
 
-/// ExplainJob.
 pub async fn explain_job(caller: Caller, request: proto::ExplainJobRequest) -> Result<proto::ExplainJobResponse> {
     let named = steer::named_job(caller.namespace, &request.job_id)?;
     let job = existing(&caller, &named).await?;
@@ -38,7 +37,7 @@ pub async fn explain_job(caller: Caller, request: proto::ExplainJobRequest) -> R
     let mut keys: Vec<ResourceKey> = claims.flat_map(|stage| wanted(&job, stage)).collect();
     keys.sort_unstable();
     keys.dedup();
-    // Of very many, those of a part of the stages are told.
+    // Of very many stages, the permits of a part are looked up.
     keys.truncate(RESOURCES);
     let resources = if keys.is_empty() { HashMap::default() } else { services.store.resources(&keys).await? };
     Ok(explain(&job, &idle, &resources, now))
@@ -58,7 +57,7 @@ fn blocked<'a>(
     let mut claims = stage.spec.permits.iter().zip(wanted(job, stage));
     claims.find_map(|(claim, key)| {
         let resource = resources.get(&key)?;
-        if resource.never(claim).is_some() {
+        if resource.why_impossible(claim).is_some() {
             return Some((&*claim.resource, None));
         }
         resource.fits(claim, now).err().map(|block| (&*claim.resource, block.until))
@@ -74,7 +73,7 @@ struct Wait<'a> {
     until: Option<Timestamp>,
 }
 
-/// The explanation of a job at a moment; `idle` says for how long nobody has asked for work of a queue.
+/// The explanation of a job at a moment; `idle` is the time since a worker last polled a queue.
 pub fn explain(
     job: &Job,
     idle: &dyn Fn(&str) -> Duration,
@@ -87,17 +86,17 @@ pub fn explain(
     let mut waits = Vec::new();
     for stage in job.stages.iter() {
         let queue = &stage.spec.queue;
-        let is_abandoned = || *abandoned.entry(queue).or_insert_with(|| idle(queue) >= NOBODY);
+        let is_abandoned = || *abandoned.entry(queue).or_insert_with(|| idle(queue) >= NO_WORKER_AFTER);
         waits.extend(wait(job, stage, is_abandoned, &blocked));
     }
     proto::ExplainJobResponse {
         headline: headline(job, &waits, now),
-        stages: waits.iter().take(TOLD).map(told).collect(),
-        job_revision: job.revision,
+        stages: waits.iter().take(MAX_STAGES).map(to_proto).collect(),
+        job_version: job.revision,
     }
 }
 
-fn told(wait: &Wait) -> proto::StageExplanation {
+fn to_proto(wait: &Wait) -> proto::StageExplanation {
     proto::StageExplanation {
         stage_name: wait.stage_name.to_owned(),
         reason: wait.reason as i32,
@@ -189,8 +188,8 @@ fn sentence(wait: &Wait, running: usize, now: Timestamp) -> String {
     let left = until.map(|until| left(now, until)).unwrap_or_default();
     match reason {
         StageWaitReason::NoWorker => {
-            let seconds = NOBODY.as_secs();
-            format!("Stage {stage_name:?} is ready, but no worker has asked for queue {blocker:?} for {seconds} s.")
+            let seconds = NO_WORKER_AFTER.as_secs();
+            format!("Stage {stage_name:?} is ready, but no worker has polled queue {blocker:?} for {seconds} s.")
         }
         StageWaitReason::Running if running > 1 => format!("{running} stages are running."),
         StageWaitReason::Running if blocker.is_empty() => format!("Stage {stage_name:?} is running."),
@@ -199,7 +198,7 @@ fn sentence(wait: &Wait, running: usize, now: Timestamp) -> String {
             format!("Stage {stage_name:?} is ready and waits to be started by name.")
         }
         StageWaitReason::Queued => {
-            format!("Stage {stage_name:?} is ready and waits for its turn in queue {blocker:?}.")
+            format!("Stage {stage_name:?} is ready and waits for a worker of queue {blocker:?}.")
         }
         StageWaitReason::Permit if until.is_some() => {
             format!("Stage {stage_name:?} is ready and waits for a permit of {blocker:?}, for {left}.")

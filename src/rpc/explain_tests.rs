@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::failure::{FailureClass, FailureReport};
 use crate::domain::id::NamespaceId;
-use crate::domain::job::{Edit, Grant, Hold};
+use crate::domain::job::{JobTx, LeaseRequest, StageCredential};
 use crate::rpc::convert::path::Path;
 use crate::rpc::convert::submit;
 
@@ -28,14 +28,14 @@ fn chain() -> Arc<Job> {
     submitted(proto::SubmitJobRequest { stages: vec![spec("cut", &[]), spec("mix", &["cut"])], ..Default::default() })
 }
 
-fn edited(job: &Arc<Job>, change: impl FnOnce(&mut Edit)) -> Arc<Job> {
-    let mut edit = Edit::begin(job.clone(), NOW);
+fn edited(job: &Arc<Job>, change: impl FnOnce(&mut JobTx)) -> Arc<Job> {
+    let mut edit = JobTx::begin(job.clone(), NOW);
     change(&mut edit);
     edit.finish().expect("it changes the job").0
 }
 
 fn leased(job: &Arc<Job>) -> Arc<Job> {
-    let grant = Grant { worker_id: "w-1".into(), secret: Uuid::from_u128(9), duration: None, queue: None };
+    let grant = LeaseRequest { worker_id: "w-1".into(), secret: Uuid::from_u128(9), duration: None, queue: None };
     edited(job, |edit| edit.lease(0, &grant, Vec::new()).expect("ready"))
 }
 
@@ -43,39 +43,43 @@ fn busy(_queue: &str) -> Duration {
     Duration::ZERO
 }
 
-fn reasons(told: &proto::ExplainJobResponse) -> Vec<(&str, StageWaitReason, &str)> {
-    told.stages.iter().map(|stage| (&*stage.stage_name, stage.reason(), &*stage.blocker)).collect()
+fn reasons(explanation: &proto::ExplainJobResponse) -> Vec<(&str, StageWaitReason, &str)> {
+    explanation.stages.iter().map(|stage| (&*stage.stage_name, stage.reason(), &*stage.blocker)).collect()
 }
 
 #[test]
 fn what_is_ready_waits_for_its_turn_or_for_a_worker_at_all() {
-    let told = explain(&chain(), &busy, &HashMap::default(), NOW);
+    let explanation = explain(&chain(), &busy, &HashMap::default(), NOW);
     let (queued, dependency) = (StageWaitReason::Queued, StageWaitReason::Dependency);
-    assert_eq!(reasons(&told), [("cut", queued, "default"), ("mix", dependency, "cut")]);
-    assert_eq!(told.headline, "Stage \"cut\" is ready and waits for its turn in queue \"default\".");
-    let told = explain(&chain(), &|_| Duration::from_secs(60), &HashMap::default(), NOW);
-    assert_eq!(reasons(&told)[0].1, StageWaitReason::NoWorker);
-    assert!(told.headline.contains("no worker has asked for queue \"default\" for 60 s"), "{}", told.headline);
+    assert_eq!(reasons(&explanation), [("cut", queued, "default"), ("mix", dependency, "cut")]);
+    assert_eq!(explanation.headline, "Stage \"cut\" is ready and waits for a worker of queue \"default\".");
+    let explanation = explain(&chain(), &|_| Duration::from_secs(60), &HashMap::default(), NOW);
+    assert_eq!(reasons(&explanation)[0].1, StageWaitReason::NoWorker);
+    assert!(
+        explanation.headline.contains("no worker has polled queue \"default\" for 60 s"),
+        "{}",
+        explanation.headline
+    );
     let direct = proto::StageSpec { direct: true, ..spec("main", &[]) };
-    let told = explain(
+    let explanation = explain(
         &submitted(proto::SubmitJobRequest { stages: vec![direct], ..Default::default() }),
         &|_| Duration::MAX,
         &HashMap::default(),
         NOW,
     );
-    assert_eq!(reasons(&told), [("main", StageWaitReason::Queued, "")], "nobody polls for a direct stage");
+    assert_eq!(reasons(&explanation), [("main", StageWaitReason::Queued, "")], "no worker polls for a direct stage");
 }
 
 #[test]
 fn a_running_stage_names_its_worker_and_ended_ones_are_left_out() {
     let running = leased(&chain());
-    let told = explain(&running, &busy, &HashMap::default(), NOW);
-    assert_eq!(reasons(&told)[0], ("cut", StageWaitReason::Running, "w-1"));
-    assert_eq!(told.stages[0].until_time.map(|at| at.seconds), Some(1_700_000_090));
-    assert_eq!((&*told.headline, told.job_revision), ("Stage \"cut\" is running on worker \"w-1\".", 2));
+    let explanation = explain(&running, &busy, &HashMap::default(), NOW);
+    assert_eq!(reasons(&explanation)[0], ("cut", StageWaitReason::Running, "w-1"));
+    assert_eq!(explanation.stages[0].until_time.map(|at| at.seconds), Some(1_700_000_090));
+    assert_eq!((&*explanation.headline, explanation.job_version), ("Stage \"cut\" is running on worker \"w-1\".", 2));
     let token = running.stages[0].token(running.key.uid).expect("leased");
     let done = edited(&running, |edit| {
-        edit.complete(&Hold::Token(token), None, None, None, Uuid::nil()).expect("held");
+        edit.complete(&StageCredential::Token(token), None, None, None, Uuid::nil()).expect("held");
     });
     assert_eq!(
         reasons(&explain(&done, &busy, &HashMap::default(), NOW)),
@@ -86,51 +90,51 @@ fn a_running_stage_names_its_worker_and_ended_ones_are_left_out() {
 #[test]
 fn pauses_backoffs_and_start_times_say_what_is_waited_for() {
     let paused = edited(&chain(), |edit| edit.pause().expect("pending"));
-    let told = explain(&paused, &|_| Duration::MAX, &HashMap::default(), NOW);
-    assert_eq!(reasons(&told)[0].1, StageWaitReason::Paused);
-    assert_eq!(told.headline, "The job is paused until it is resumed.");
+    let explanation = explain(&paused, &|_| Duration::MAX, &HashMap::default(), NOW);
+    assert_eq!(reasons(&explanation)[0].1, StageWaitReason::Paused);
+    assert_eq!(explanation.headline, "The job is paused until it is resumed.");
 
     let running = leased(&chain());
-    let hold = Hold::Token(running.stages[0].token(running.key.uid).expect("leased"));
+    let hold = StageCredential::Token(running.stages[0].token(running.key.uid).expect("leased"));
     let class = FailureClass::RateLimited;
     let retry_after = Some(Duration::from_secs(200));
     let report = FailureReport { class, code: String::new(), message: String::new(), retry_after, details: None };
     let failed = edited(&running, |edit| {
         edit.fail(&hold, report, 0.0, Uuid::nil()).expect("held");
     });
-    let told = explain(&failed, &busy, &HashMap::default(), NOW);
-    assert_eq!(reasons(&told)[0].1, StageWaitReason::Backoff);
-    assert_eq!(told.headline, "Stage \"cut\" has failed and is tried again in 4 min.");
+    let explanation = explain(&failed, &busy, &HashMap::default(), NOW);
+    assert_eq!(reasons(&explanation)[0].1, StageWaitReason::Backoff);
+    assert_eq!(explanation.headline, "Stage \"cut\" has failed and is tried again in 4 min.");
 
     let start_time = Some(prost_types::Timestamp { seconds: 1_700_000_030, nanos: 0 });
-    let told = explain(
+    let explanation = explain(
         &submitted(proto::SubmitJobRequest { start_time, ..Default::default() }),
         &busy,
         &HashMap::default(),
         NOW,
     );
-    assert_eq!(reasons(&told), [("main", StageWaitReason::StartTime, "")]);
-    assert_eq!(told.stages[0].until_time, start_time);
-    assert_eq!(told.headline, "The job starts in 30 s.");
+    assert_eq!(reasons(&explanation), [("main", StageWaitReason::StartTime, "")]);
+    assert_eq!(explanation.stages[0].until_time, start_time);
+    assert_eq!(explanation.headline, "The job starts in 30 s.");
 }
 
 #[test]
 fn the_end_of_a_job_is_its_headline() {
     let cancelled = edited(&chain(), |edit| edit.cancel(Duration::from_secs(30), None).expect("pending"));
-    let told = explain(&cancelled, &busy, &HashMap::default(), NOW);
-    assert_eq!((&*told.headline, told.stages.len()), ("The job was cancelled.", 0));
+    let explanation = explain(&cancelled, &busy, &HashMap::default(), NOW);
+    assert_eq!((&*explanation.headline, explanation.stages.len()), ("The job was cancelled.", 0));
     let cancelling = edited(&leased(&chain()), |edit| edit.cancel(Duration::from_secs(30), None).expect("running"));
-    let told = explain(&cancelling, &busy, &HashMap::default(), NOW);
-    assert_eq!(told.headline, "The job is being cancelled; 1 stage may still run, 30 s at most.");
-    assert_eq!(reasons(&told), [("cut", StageWaitReason::Running, "w-1")]);
+    let explanation = explain(&cancelling, &busy, &HashMap::default(), NOW);
+    assert_eq!(explanation.headline, "The job is being cancelled; 1 stage may still run, 30 s at most.");
+    assert_eq!(reasons(&explanation), [("cut", StageWaitReason::Running, "w-1")]);
 }
 
 #[test]
 fn a_big_job_is_told_in_part() {
     let stages = (0..300).map(|i| spec(&format!("s{i}"), &[])).collect();
-    let told =
+    let explanation =
         explain(&submitted(proto::SubmitJobRequest { stages, ..Default::default() }), &busy, &HashMap::default(), NOW);
-    assert_eq!(told.stages.len(), 100);
+    assert_eq!(explanation.stages.len(), 100);
 }
 
 #[test]
@@ -139,12 +143,15 @@ fn a_paused_job_says_what_is_left_of_its_timeout() {
     let job = submitted(proto::SubmitJobRequest { timeout, ..Default::default() });
     let paused = edited(&job, |edit| edit.pause().expect("paused"));
     let much_later = NOW.after(Duration::from_secs(86_400));
-    let told = explain(&paused, &busy, &HashMap::default(), much_later);
-    assert_eq!(told.headline, "The job is paused until it is resumed. Its timeout stands still, with 10 min left.");
-    let running = edited(&leased(&job), |edit| edit.pause().expect("paused"));
-    let told = explain(&running, &busy, &HashMap::default(), much_later);
+    let explanation = explain(&paused, &busy, &HashMap::default(), much_later);
     assert_eq!(
-        told.headline,
+        explanation.headline,
+        "The job is paused until it is resumed. Its timeout stands still, with 10 min left."
+    );
+    let running = edited(&leased(&job), |edit| edit.pause().expect("paused"));
+    let explanation = explain(&running, &busy, &HashMap::default(), much_later);
+    assert_eq!(
+        explanation.headline,
         "The job is paused; 1 stage may still finish. Its timeout stands still, with 10 min left."
     );
 }

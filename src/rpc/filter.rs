@@ -35,7 +35,7 @@ pub fn filter(text: &str) -> Result<JobFilter, Refusal> {
 
 /// What comparisons of one language become.
 trait Clauses: Sized {
-    /// Reads one comparison.
+    /// Parses one comparison, such as `state = RUNNING`.
     fn comparison(parser: &mut Parser) -> Result<Self, Fault>;
 
     /// One of two clauses has to hold; `None` unless both are of one field.
@@ -55,7 +55,7 @@ impl Clauses for Clause {
 /// Reads the `filter` of a list.
 fn parse<C: Clauses>(text: &str) -> Result<Vec<C>, Refusal> {
     let refuse = |why: String| Path::Root.field("filter").refuse(why);
-    // Bytes first: nobody's 4 MiB shall be counted for nothing.
+    // Bytes first, so that characters of 4 MiB are not counted.
     if text.len() > 4 * FILTER_CHARACTERS || text.chars().count() > FILTER_CHARACTERS {
         return Err(refuse(format!("has more than {FILTER_CHARACTERS} characters")));
     }
@@ -82,7 +82,7 @@ pub fn order(text: &str) -> Result<JobOrder, Refusal> {
         (Some(field), Some(descending)) => Ok(JobOrder { field, descending }),
         _ => Err(Path::Root
             .field("order_by")
-            .refuse("must be create_time, end_time or priority, with desc after it for the largest first")),
+            .refuse("must be create_time, end_time or priority, followed by desc for descending order")),
     }
 }
 

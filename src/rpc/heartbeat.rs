@@ -11,58 +11,58 @@ use crate::domain::id::JobKey;
 use crate::domain::job::Job;
 use crate::domain::lease::StoredLease;
 use crate::domain::refusal::Refusal;
-use crate::engine::cache::Cached;
-use crate::engine::world::Key;
 use crate::error::{Error, Result};
 use crate::operation::heartbeat::{Note, NoteProgress, RenewLeases};
+use crate::operation::overlay::Key;
 use crate::proto;
 
-/// The places of beats in the request.
+/// The places of renewals in the request.
 type Places = Vec<usize>;
 
-/// Heartbeat.
 pub async fn heartbeat(caller: Caller, request: proto::HeartbeatRequest) -> Result<proto::HeartbeatResponse> {
-    let beats = worker::beats(caller.namespace, &request.beats)?;
-    let statuses = renew(&caller, beats).await?;
+    let renewals = worker::renewals(caller.namespace, &request.renewals)?;
+    let statuses = renew(&caller, renewals).await?;
     Ok(proto::HeartbeatResponse { statuses })
 }
 
-/// Renews leases and notes what their workers say; the statuses are in the order of the beats.
-pub(super) async fn renew(caller: &Caller, beats: Vec<worker::Beat>) -> Result<Vec<proto::LeaseStatus>> {
-    let renewal = RenewLeases { namespace: caller.namespace, tokens: beats.iter().map(|beat| beat.token).collect() };
+/// Renews leases and notes what their workers say; the statuses are in the order of the renewals.
+pub(super) async fn renew(caller: &Caller, renewals: Vec<worker::Renewal>) -> Result<Vec<proto::LeaseStatus>> {
+    let renewal =
+        RenewLeases { namespace: caller.namespace, tokens: renewals.iter().map(|renewal| renewal.token).collect() };
     let mut news: BTreeMap<JobKey, Places> = BTreeMap::new();
     let mut known = Vec::new();
-    for (place, beat) in beats.iter().enumerate().filter(|(_, beat)| beat.progress.is_some() || beat.message.is_some())
+    for (place, renewal) in
+        renewals.iter().enumerate().filter(|(_, renewal)| renewal.progress.is_some() || renewal.message.is_some())
     {
-        match known_at(caller, beat) {
+        match known_at(caller, renewal) {
             Some(revision) => known.push((place, revision)),
-            None => news.entry(beat.key).or_default().push(place),
+            None => news.entry(renewal.key).or_default().push(place),
         }
     }
-    let (leases, noted) = join(renewed(caller, renewal), note(caller, &beats, news)).await;
+    let (leases, noted) = join(renewed(caller, renewal), note(caller, &renewals, news)).await;
     let mut leases = leases?;
-    settle(&mut leases, &beats, noted?);
+    settle(&mut leases, &renewals, noted?);
     // What was known when the call came may have changed since.
     let mut news: BTreeMap<JobKey, Places> = BTreeMap::new();
     for (place, revision) in known {
         if leases[place].as_ref().is_some_and(|lease| lease.job_revision != revision) {
-            news.entry(beats[place].key).or_default().push(place);
+            news.entry(renewals[place].key).or_default().push(place);
         }
     }
-    let noted = note(caller, &beats, news).await?;
-    settle(&mut leases, &beats, noted);
+    let noted = note(caller, &renewals, news).await?;
+    settle(&mut leases, &renewals, noted);
     let now = caller.services.engine.now();
     let statuses =
         leases.iter().map(|lease| lease.as_ref().map_or_else(convert::lost, |lease| convert::status(lease, now)));
     Ok(statuses.collect())
 }
 
-/// The revision at which, as far as is remembered, the job says already what a beat has to tell. None: it may be news.
-fn known_at(caller: &Caller, beat: &worker::Beat) -> Option<i64> {
-    let Some(Cached::Job(job)) = caller.services.engine.shared().cache.get(&Key::Job(beat.key)) else { return None };
-    let stage = job.leased(&beat.token)?;
-    let has_progress = beat.progress.is_none_or(|progress| progress <= stage.progress);
-    let has_message = beat.message.is_none() || beat.message == stage.message;
+/// The revision at which, as far as is remembered, the job says already what a renewal has to tell. None: it may be news.
+fn known_at(caller: &Caller, renewal: &worker::Renewal) -> Option<i64> {
+    let job = caller.services.engine.shared().cache.get::<Job>(&Key::Job(renewal.key))?;
+    let stage = job.leased_stage(&renewal.token)?;
+    let has_progress = renewal.progress.is_none_or(|progress| progress <= stage.progress);
+    let has_message = renewal.message.is_none() || renewal.message == stage.message;
     (has_progress && has_message).then_some(job.revision)
 }
 
@@ -76,16 +76,16 @@ async fn renewed(caller: &Caller, renewal: RenewLeases) -> Result<Vec<Option<Sto
     }
 }
 
-/// Notes what beats say, job by job. Returns each job as it is then; none where no lease of it is held.
+/// Notes what renewals say, job by job. Returns each job as it is then; none where no lease of it is held.
 async fn note(
     caller: &Caller,
-    beats: &[worker::Beat],
+    renewals: &[worker::Renewal],
     news: BTreeMap<JobKey, Places>,
 ) -> Result<Vec<(Places, Option<Arc<Job>>)>> {
     let one = async |(key, places): (JobKey, Places)| {
         let note = |place: &usize| {
-            let beat = &beats[*place];
-            Note { token: beat.token, progress: beat.progress, message: beat.message.clone() }
+            let renewal = &renewals[*place];
+            Note { token: renewal.token, progress: renewal.progress, message: renewal.message.clone() }
         };
         let notes = places.iter().map(note).collect();
         match caller.execute(NoteProgress { key, notes }).await {
@@ -98,10 +98,10 @@ async fn note(
 }
 
 /// Brings leases up to the state of jobs that was read or written after them.
-fn settle(leases: &mut [Option<StoredLease>], beats: &[worker::Beat], noted: Vec<(Places, Option<Arc<Job>>)>) {
+fn settle(leases: &mut [Option<StoredLease>], renewals: &[worker::Renewal], noted: Vec<(Places, Option<Arc<Job>>)>) {
     for (places, job) in noted {
         for place in places {
-            let job = job.as_ref().filter(|job| job.leased(&beats[place].token).is_some());
+            let job = job.as_ref().filter(|job| job.leased_stage(&renewals[place].token).is_some());
             match (job, &mut leases[place]) {
                 (Some(job), Some(lease)) if job.revision > lease.job_revision => {
                     (lease.job_state, lease.job_revision) = (job.state, job.revision);

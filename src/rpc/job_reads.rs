@@ -21,7 +21,6 @@ use crate::proto;
 /// How many jobs' payloads are read at once for a list: a page ends at a size that is not known before they are read.
 const PAYLOADS_AT_ONCE: usize = 64;
 
-/// GetJob.
 pub async fn get_job(caller: Caller, request: proto::GetJobRequest) -> Result<proto::GetJobResponse> {
     let named = steer::named_job(caller.namespace, &request.job_id)?;
     let found = caller.services.store.job(named.key).await?;
@@ -29,7 +28,6 @@ pub async fn get_job(caller: Caller, request: proto::GetJobRequest) -> Result<pr
     Ok(proto::GetJobResponse { job: Some(convert::job(&job, &documents)?) })
 }
 
-/// GetStage.
 pub async fn get_stage(caller: Caller, request: proto::GetStageRequest) -> Result<proto::GetStageResponse> {
     let named = steer::named_job(caller.namespace, &request.job_id)?;
     let stage_name = steer::stage_name(&request.stage_name)?;
@@ -41,10 +39,9 @@ pub async fn get_stage(caller: Caller, request: proto::GetStageRequest) -> Resul
     let mut documents = caller.services.store.stage_documents(named.key, &[stage.no]).await?;
     let (input, artifacts) = documents.remove(&stage.no).unwrap_or_default();
     let stage = convert_stage::stage(&job, stage, artifacts.as_ref(), input.as_ref())?;
-    Ok(proto::GetStageResponse { stage: Some(stage), job_revision: job.revision })
+    Ok(proto::GetStageResponse { stage: Some(stage), job_version: job.revision })
 }
 
-/// ListStages.
 pub async fn list_stages(caller: Caller, request: proto::ListStagesRequest) -> Result<proto::ListStagesResponse> {
     let named = steer::named_job(caller.namespace, &request.job_id)?;
     let (query, binding) = list::stages(caller.namespace, &request)?;
@@ -61,16 +58,16 @@ pub async fn list_stages(caller: Caller, request: proto::ListStagesRequest) -> R
         done => caller.services.store.stage_documents(named.key, done).await?,
     };
     let mut budget = Budget::new(REPLY_BYTES);
-    let mut response = proto::ListStagesResponse { job_revision: job.revision, ..Default::default() };
+    let mut response = proto::ListStagesResponse { job_version: job.revision, ..Default::default() };
     let mut last = None;
     for stage in page {
         let artifacts = documents.get(&stage.no).and_then(|(_, artifacts)| artifacts.as_ref());
-        let told = convert_stage::stage(&job, stage, artifacts, None)?;
-        if !budget.takes(&told) {
+        let message = convert_stage::stage(&job, stage, artifacts, None)?;
+        if !budget.takes(&message) {
             is_last = false;
             break;
         }
-        response.stages.push(told);
+        response.stages.push(message);
         last = Some(stage.no);
     }
     if let (false, Some(last)) = (is_last, last) {
@@ -79,7 +76,6 @@ pub async fn list_stages(caller: Caller, request: proto::ListStagesRequest) -> R
     Ok(response)
 }
 
-/// ListJobs.
 pub async fn list_jobs(caller: Caller, request: proto::ListJobsRequest) -> Result<proto::ListJobsResponse> {
     let (query, binding) = list::jobs(caller.namespace, &request)?;
     let page = caller.services.store.list_jobs(caller.namespace, &query).await?;
@@ -96,7 +92,7 @@ pub async fn list_jobs(caller: Caller, request: proto::ListJobsRequest) -> Resul
 /// payloads shall not be in memory for a page that holds ten.
 async fn told_up_to_a_reply(caller: &Caller, jobs: &[Arc<Job>]) -> Result<Vec<proto::Job>> {
     let mut budget = Budget::new(REPLY_BYTES);
-    let mut told = Vec::with_capacity(jobs.len());
+    let mut summaries = Vec::with_capacity(jobs.len());
     for some in jobs.chunks(PAYLOADS_AT_ONCE) {
         let keys: Vec<JobKey> = some.iter().map(|job| job.key).collect();
         let documents = caller.services.store.list_job_payloads(&keys).await?;
@@ -104,15 +100,14 @@ async fn told_up_to_a_reply(caller: &Caller, jobs: &[Arc<Job>]) -> Result<Vec<pr
         for job in some {
             let summary = convert::summary(job, documents.get(&job.key).unwrap_or(&none))?;
             if !budget.takes(&summary) {
-                return Ok(told);
+                return Ok(summaries);
             }
-            told.push(summary);
+            summaries.push(summary);
         }
     }
-    Ok(told)
+    Ok(summaries)
 }
 
-/// ListJobEvents.
 pub async fn list_job_events(
     caller: Caller,
     request: proto::ListJobEventsRequest,
@@ -124,25 +119,24 @@ pub async fn list_job_events(
     let mut budget = Budget::new(REPLY_BYTES);
     let mut events = Vec::with_capacity(found.len());
     for one in found.iter().take(query.limit as usize) {
-        let told = event::event(one)?;
-        if !budget.takes(&told) {
+        let message = event::event(one)?;
+        if !budget.takes(&message) {
             break;
         }
-        events.push(told);
+        events.push(message);
     }
     let next_page_token = match events.last() {
-        Some(last) if events.len() < found.len() => binding.token(&last.revision)?,
+        Some(last) if events.len() < found.len() => binding.token(&last.version)?,
         Some(_) | None => String::new(),
     };
     Ok(proto::ListJobEventsResponse { events, next_page_token })
 }
 
-/// WaitJob. Who waits costs no query: after the first look it hears from the hub, which is followed before that look, so
-/// that nothing is missed in between.
+/// WaitJob. A wait costs one read: the job is followed from before that read, so no commit after it is missed.
 pub async fn wait_job(caller: Caller, request: proto::WaitJobRequest) -> Result<proto::WaitJobResponse> {
     let named = steer::named_job(caller.namespace, &request.job_id)?;
     let wait = steer::wait(request.wait.as_ref())?;
-    // Without a look at the job in time there is nothing to say about it.
+    // If the job was not read in time, there is nothing to answer.
     Caller::soon_after(wait, wait_for_end(&caller, &named, wait)).await.unwrap_or(Err(Error::StoreUnavailable))
 }
 
@@ -156,12 +150,12 @@ async fn wait_for_end(caller: &Caller, named: &steer::NamedJob, wait: Duration) 
         if terminal || end <= Instant::now() || caller.services.shutdown.is_cancelled() {
             return Ok(proto::WaitJobResponse { job: Some(convert::job(&job, &documents)?), terminal });
         }
-        // So that what the job did before this look is no news.
-        caller.services.hub.learn(&job, caller.services.engine.now());
+        // So that steps from before this read do not wake the wait.
+        caller.services.hub.publish_found(&job, caller.services.engine.now());
         drop((job, documents));
         let ended = async {
-            while !follower.topic.has_ended() {
-                follower.heard().await;
+            while !follower.has_ended() {
+                follower.changed().await;
             }
         };
         tokio::select! {

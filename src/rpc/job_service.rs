@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::caller::answer;
 use super::services::Services;
+use super::streams::Messages;
 use super::{explain, job_reads, job_writes, submit_jobs, watch};
 use crate::proto::job_service_server::JobService;
 use crate::proto::*;
@@ -69,13 +70,13 @@ impl JobService for JobRpcs {
         answer(&self.0, request, job_reads::wait_job).await
     }
 
-    type WatchJobStream = watch::Messages<WatchJobResponse>;
+    type WatchJobStream = Messages<WatchJobResponse>;
 
     async fn watch_job(&self, request: Request<WatchJobRequest>) -> Answer<Self::WatchJobStream> {
         answer(&self.0, request, watch::watch_job).await
     }
 
-    type WatchJobsStream = watch::Messages<WatchJobsResponse>;
+    type WatchJobsStream = Messages<WatchJobsResponse>;
 
     async fn watch_jobs(&self, request: Request<WatchJobsRequest>) -> Answer<Self::WatchJobsStream> {
         answer(&self.0, request, watch::watch_jobs).await

@@ -1,4 +1,4 @@
-//! The rpcs that steer a job. Each answers with the job as it is after the commit, read anew with its documents.
+//! The rpcs that change a job. Responses have the job as it is after the commit, read again with its documents.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ struct Steered {
     job: Option<proto::Job>,
     applied: bool,
     replayed: bool,
-    applied_revision: i64,
+    applied_version: i64,
 }
 
 /// How often the job is read for the answer; a connection that broke is replaced by then.
@@ -30,7 +30,7 @@ const READS: u32 = 6;
 /// Between two such reads, growing by as much each time.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The job after its commit. What was done shall not be told as unknown only because a connection broke just then.
+/// Loads the job after its commit. An error of this read does not make the outcome of the commit unknown.
 async fn read_back(caller: &Caller, key: JobKey) -> Result<Option<(Arc<Job>, JobDocuments)>> {
     for read in 1..READS {
         match caller.services.store.job(key).await {
@@ -102,55 +102,49 @@ async fn steered(
         (None, Some(job)) => Some(convert::job(job, &JobDocuments::default())?),
         (None, None) => None,
     };
-    let applied_revision = if reply.applied { revision } else { 0 };
-    Ok(Steered { job, applied: reply.applied, replayed, applied_revision })
+    let applied_version = if reply.applied { revision } else { 0 };
+    Ok(Steered { job, applied: reply.applied, replayed, applied_version })
 }
 
-/// UpdateJob.
 pub async fn update_job(caller: Caller, mut request: proto::UpdateJobRequest) -> Result<proto::UpdateJobResponse> {
     let identity = identity(caller.namespace, &mut request)?;
     let (job_id, expected) = (std::mem::take(&mut request.job_id), expected!(request));
     let control = update(request)?;
-    let Steered { job, applied, replayed, applied_revision } =
+    let Steered { job, applied, replayed, applied_version } =
         steered(&caller, &job_id, control, expected, identity).await?;
-    Ok(proto::UpdateJobResponse { job, applied, replayed, applied_revision })
+    Ok(proto::UpdateJobResponse { job, applied, replayed, applied_version })
 }
 
-/// CancelJob.
 pub async fn cancel_job(caller: Caller, mut request: proto::CancelJobRequest) -> Result<proto::CancelJobResponse> {
     let identity = identity(caller.namespace, &mut request)?;
     let (control, expected) = (cancellation(&request)?, expected!(request));
-    let Steered { job, applied, replayed, applied_revision } =
+    let Steered { job, applied, replayed, applied_version } =
         steered(&caller, &request.job_id, control, expected, identity).await?;
-    Ok(proto::CancelJobResponse { job, applied, replayed, applied_revision })
+    Ok(proto::CancelJobResponse { job, applied, replayed, applied_version })
 }
 
-/// PauseJob.
 pub async fn pause_job(caller: Caller, mut request: proto::PauseJobRequest) -> Result<proto::PauseJobResponse> {
     let identity = identity(caller.namespace, &mut request)?;
-    let Steered { job, applied, replayed, applied_revision } =
+    let Steered { job, applied, replayed, applied_version } =
         steered(&caller, &request.job_id, Control::Pause, expected!(request), identity).await?;
-    Ok(proto::PauseJobResponse { job, applied, replayed, applied_revision })
+    Ok(proto::PauseJobResponse { job, applied, replayed, applied_version })
 }
 
-/// ResumeJob.
 pub async fn resume_job(caller: Caller, mut request: proto::ResumeJobRequest) -> Result<proto::ResumeJobResponse> {
     let identity = identity(caller.namespace, &mut request)?;
-    let Steered { job, applied, replayed, applied_revision } =
+    let Steered { job, applied, replayed, applied_version } =
         steered(&caller, &request.job_id, Control::Resume, expected!(request), identity).await?;
-    Ok(proto::ResumeJobResponse { job, applied, replayed, applied_revision })
+    Ok(proto::ResumeJobResponse { job, applied, replayed, applied_version })
 }
 
-/// RetryJob.
 pub async fn retry_job(caller: Caller, mut request: proto::RetryJobRequest) -> Result<proto::RetryJobResponse> {
     let identity = identity(caller.namespace, &mut request)?;
     let control = another_run(&request)?;
-    let Steered { job, replayed, applied_revision, .. } =
+    let Steered { job, replayed, applied_version, .. } =
         steered(&caller, &request.job_id, control, expected!(request), identity).await?;
-    Ok(proto::RetryJobResponse { job, replayed, applied_revision })
+    Ok(proto::RetryJobResponse { job, replayed, applied_version })
 }
 
-/// DeleteJob.
 pub async fn delete_job(caller: Caller, mut request: proto::DeleteJobRequest) -> Result<proto::DeleteJobResponse> {
     let request_identity = identity(caller.namespace, &mut request)?;
     let steer::NamedJob { key, job_id } = steer::named_job(caller.namespace, &request.job_id)?;
@@ -158,9 +152,9 @@ pub async fn delete_job(caller: Caller, mut request: proto::DeleteJobRequest) ->
     let shown = request.return_current.then_some(Shown::Job(key));
     let operation = DeleteJob { key, job_id, expected_revision, request: request_identity };
     let reply = caller.execute_showing(operation, shown).await?;
-    let (replayed, applied_revision) = match &reply.replayed {
+    let (replayed, applied_version) = match &reply.replayed {
         Some(record) => (true, record.revision),
         None => (false, reply.jobs.first().map_or(0, |job| job.revision)),
     };
-    Ok(proto::DeleteJobResponse { replayed, applied_revision })
+    Ok(proto::DeleteJobResponse { replayed, applied_version })
 }

@@ -27,39 +27,40 @@ pub async fn create_key(caller: Caller, mut request: proto::CreateKeyRequest) ->
     let reply = caller.execute(CreateKey { key: new, expiry, request: request_identity }).await?;
     let replayed = reply.replayed.is_some();
     Ok(proto::CreateKeyResponse {
-        key: told(&caller, &reply).await?,
+        key: key_after(&caller, &reply).await?,
         bearer_token: if has_token && !replayed { text.expose() } else { String::new() },
         replayed,
     })
 }
 
-/// RevokeKey.
 pub async fn revoke_key(caller: Caller, mut request: proto::RevokeKeyRequest) -> Result<proto::RevokeKeyResponse> {
     let request_identity = identity(caller.namespace, &mut request)?;
     let operation = RevokeKey { id: key_id(&request.key_id)?, request: request_identity };
     let reply = caller.execute(operation).await?;
     let (applied, replayed) = (reply.applied, reply.replayed.is_some());
-    Ok(proto::RevokeKeyResponse { key: told(&caller, &reply).await?, applied, replayed })
+    Ok(proto::RevokeKeyResponse { key: key_after(&caller, &reply).await?, applied, replayed })
 }
 
-/// RotateKey.
 pub async fn rotate_key(caller: Caller, mut request: proto::RotateKeyRequest) -> Result<proto::RotateKeyResponse> {
     let request_identity = identity(caller.namespace, &mut request)?;
     let text = KeyText { id: key_id(&request.key_id)?, secret: new_secret() };
     let path = Path::Root;
-    let grace = time::parse_optional_duration(request.grace.as_ref(), time::ROTATION_GRACE, &path.field("grace"))?;
+    let grace = time::parse_optional_duration(
+        request.grace_period.as_ref(),
+        time::ROTATION_GRACE,
+        &path.field("grace_period"),
+    )?;
     let grace = grace.unwrap_or(time::DEFAULT_ROTATION_GRACE);
     let hash = SecretHash::of(&text.secret);
     let reply = caller.execute(RotateKey { id: text.id, hash, grace, request: request_identity }).await?;
     let replayed = reply.replayed.is_some();
     Ok(proto::RotateKeyResponse {
-        key: told(&caller, &reply).await?,
+        key: key_after(&caller, &reply).await?,
         bearer_token: if replayed { String::new() } else { text.expose() },
         replayed,
     })
 }
 
-/// ListKeys.
 pub async fn list_keys(caller: Caller, request: proto::ListKeysRequest) -> Result<proto::ListKeysResponse> {
     let limit = page::size(request.page_size)?;
     let binding = Binding::of("ListKeys", NamespaceId(0), &[]);
@@ -77,7 +78,7 @@ pub async fn list_keys(caller: Caller, request: proto::ListKeysRequest) -> Resul
         Some(_) | None => String::new(),
     };
     let now = caller.services.now().await?;
-    let keys = found.iter().map(|found| key::told(found, now)).collect();
+    let keys = found.iter().map(|found| key::to_proto(found, now)).collect();
     Ok(proto::ListKeysResponse { keys, next_page_token })
 }
 
@@ -95,8 +96,8 @@ fn key_id(given: &str) -> std::result::Result<KeyId, Refusal> {
     KeyId::parse(given).ok_or_else(|| path.refuse("must match [a-z0-9]{8}, as in `il_` + key_id + `_…`"))
 }
 
-/// The credential of a reply; in a replay, as it is now.
-async fn told(caller: &Caller, reply: &Reply) -> Result<Option<proto::ApiKey>> {
+/// The credential after a write; in a replay, as it is now. None: it has been deleted since.
+async fn key_after(caller: &Caller, reply: &Reply) -> Result<Option<proto::ApiKey>> {
     let found: Option<ApiKey> = match (&reply.key, &reply.replayed) {
         (Some(key), _) => Some((**key).clone()),
         (None, Some(record)) => match record.jobs.first().and_then(|name| KeyId::of_uuid(*name)) {
@@ -106,5 +107,5 @@ async fn told(caller: &Caller, reply: &Reply) -> Result<Option<proto::ApiKey>> {
         (None, None) => None,
     };
     let now = caller.services.engine.now();
-    Ok(found.map(|found| key::told(&found, now)))
+    Ok(found.map(|found| key::to_proto(&found, now)))
 }

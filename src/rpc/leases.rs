@@ -1,7 +1,7 @@
-//! The rpcs that give leases.
+//! The rpcs that grant leases.
 //!
-//! **Invariant.** A lease that does not reach its caller's reply is given back: where its documents cannot be read, where
-//! it does not fit, and where the caller goes away meanwhile.
+//! **Invariant.** A lease whose response does not reach its caller is released: if its documents cannot be read, if it does
+//! not fit into the response, and if the caller disconnects.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use super::convert::{lease as convert, stage as convert_stage, worker};
 use super::lease_repeats;
 use super::limits::REPLY_BYTES;
 use super::page::Budget;
-use super::stage_writes::{recorded, told_anew};
+use super::stage_writes::{load_stage, recorded};
 use crate::domain::id::{JobKey, Name, StageNo};
-use crate::domain::job::{Grant, Hold, Job};
+use crate::domain::job::{Job, LeaseRequest, StageCredential};
 use crate::domain::request::RequestRecord;
 use crate::engine::dispatcher::{Leased, Leases, Poll, PollEnd};
 use crate::error::{Error, Result};
@@ -23,34 +23,34 @@ use crate::operation::return_current::Shown;
 use crate::operation::start_stage::StartStage;
 use crate::proto;
 
-/// LeaseStages, with the leases to be handed over when the answer was sent.
+/// Answers LeaseStages, with the leases to hand over once the response is sent.
 pub async fn lease_stages(
     caller: Caller,
     request: proto::LeaseStagesRequest,
 ) -> Result<(proto::LeaseStagesResponse, Leases)> {
-    let wish = worker::lease_wish(&request)?;
+    let wanted = worker::lease_request(&request)?;
     let nothing = Leases::on_the_way(&caller.services.engine, Vec::new());
     // Leases that come too late are released with the future that has them.
-    let leased = Caller::soon_after(wish.wait, lease_wished(caller, request, wish)).await;
+    let leased = Caller::soon_after(wanted.wait, lease_until(caller, request, wanted)).await;
     leased.unwrap_or_else(|| Ok((proto::LeaseStagesResponse::default(), nothing)))
 }
 
-async fn lease_wished(
+async fn lease_until(
     caller: Caller,
     mut request: proto::LeaseStagesRequest,
-    wish: worker::LeaseWish,
+    wanted: worker::LeaseParameters,
 ) -> Result<(proto::LeaseStagesResponse, Leases)> {
-    // A repeat may wait for less: who wants to know what it has need not wait for more.
+    // A repeat may have another wait: a caller that only wants to know its leases need not wait.
     request.wait = None;
     let identity = identity(caller.namespace, &mut request)?;
     let poll = Poll {
         namespace: caller.namespace,
-        worker_id: wish.worker_id,
-        queues: wish.queues,
-        max_stages: wish.max_stages as usize,
-        wait: wish.wait,
-        lease_duration: wish.duration,
-        same_group: wish.same_group,
+        worker_id: wanted.worker_id,
+        queues: wanted.queues,
+        max_stages: wanted.max_stages as usize,
+        wait: wanted.wait,
+        lease_duration: wanted.duration,
+        same_group: wanted.same_group,
         deadline: caller.deadline,
         request: None,
     };
@@ -62,12 +62,12 @@ async fn lease_wished(
             PollEnd::GrantedBefore(_) | PollEnd::Superseded => return Err(Error::bug("a repeat without a request_id")),
         },
     };
-    let leases = told(&caller, leased.items()).await?;
+    let leases = load_leases(&caller, leased.items()).await?;
     Ok((proto::LeaseStagesResponse { leases, replayed }, leased))
 }
 
-/// The leases with their documents, as many as a reply holds.
-pub(super) async fn told(caller: &Caller, leased: &[Leased]) -> Result<Vec<proto::Lease>> {
+/// Loads the documents of leases. Returns as many leases as fit into a response.
+pub(super) async fn load_leases(caller: &Caller, leased: &[Leased]) -> Result<Vec<proto::Lease>> {
     if leased.is_empty() {
         return Ok(Vec::new());
     }
@@ -87,18 +87,18 @@ pub(super) async fn told(caller: &Caller, leased: &[Leased]) -> Result<Vec<proto
     Ok(leases)
 }
 
-/// StartStage.
 pub async fn start_stage(caller: Caller, mut request: proto::StartStageRequest) -> Result<proto::StartStageResponse> {
     let identity = identity(caller.namespace, &mut request)?;
     let worker::Start { stage, worker_id, lease_duration } = worker::start(caller.namespace, &request)?;
-    let grant = lease_duration.map(|duration| Grant {
+    let grant = lease_duration.map(|duration| LeaseRequest {
         worker_id: worker_id.clone(),
         secret: Uuid::new_v4(),
         duration: Some(duration),
         queue: None,
     });
     let wants_lease = grant.is_some();
-    let shown = request.return_current.then(|| Shown::Stage(stage.key, Hold::Name(stage.stage_name.clone())));
+    let shown =
+        request.return_current.then(|| Shown::Stage(stage.key, StageCredential::Name(stage.stage_name.clone())));
     let operation = StartStage {
         key: stage.key,
         job_id: stage.job_id,
@@ -127,16 +127,16 @@ pub async fn start_stage(caller: Caller, mut request: proto::StartStageRequest) 
     Ok(proto::StartStageResponse {
         stage: Some(convert_stage::stage(job, &job.stages[no], None, None)?),
         lease,
-        job_revision: job.revision,
+        job_version: job.revision,
         replayed: false,
-        applied_revision: job.revision,
+        applied_job_version: job.revision,
     })
 }
 
 async fn leased(caller: &Caller, job: &Arc<Job>, no: StageNo) -> Result<proto::Lease> {
     let leased = Leased { job: job.clone(), stage_no: no };
-    let told = told(caller, std::slice::from_ref(&leased)).await?;
-    told.into_iter().next().ok_or_else(|| Error::bug("a reply does not hold one lease"))
+    let leases = load_leases(caller, std::slice::from_ref(&leased)).await?;
+    leases.into_iter().next().ok_or_else(|| Error::bug("a reply does not hold one lease"))
 }
 
 /// The answer to a repeated StartStage; with the lease if `worker_id` asked for one and still has it.
@@ -145,16 +145,16 @@ async fn restarted(
     record: &RequestRecord,
     worker_id: Option<&Name>,
 ) -> Result<proto::StartStageResponse> {
-    let gone = proto::StartStageResponse { replayed: true, applied_revision: record.revision, ..Default::default() };
+    let gone = proto::StartStageResponse { replayed: true, applied_job_version: record.revision, ..Default::default() };
     let Some((job, no)) = recorded(caller, record).await? else { return Ok(gone) };
     let mut lease = None;
     if worker_id.is_some() && is_same_attempt(caller, &job, no, record, worker_id).await? {
         lease = Some(leased(caller, &job, no).await?);
     }
     Ok(proto::StartStageResponse {
-        stage: Some(told_anew(caller, &job, no).await?),
+        stage: Some(load_stage(caller, &job, no).await?),
         lease,
-        job_revision: job.revision,
+        job_version: job.revision,
         ..gone
     })
 }

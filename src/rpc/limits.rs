@@ -68,14 +68,14 @@ pub const JOBS_PER_BATCH: usize = 1_000;
 pub const STAGES_PER_LEASE_CALL: u32 = 100;
 /// Queues in one LeaseStages.
 pub const QUEUES_PER_LEASE_CALL: usize = 100;
-/// Beats in one Heartbeat.
-pub const BEATS_PER_HEARTBEAT: usize = 1_000;
+/// The most renewals in one Heartbeat.
+pub const RENEWALS_PER_HEARTBEAT: usize = 1_000;
 /// Outcomes in one CompleteStages, and in one message of a Work stream.
 pub const OUTCOMES_PER_CALL: usize = 500;
 /// Leases that a worker holds at once on a Work stream.
 pub const WORK_CAPACITY: usize = 1_000;
-/// Beats in one message of a Work stream.
-pub const BEATS_PER_WORK_MESSAGE: usize = 500;
+/// The most renewals in one message of a Work stream.
+pub const RENEWALS_PER_WORK_MESSAGE: usize = 500;
 /// The largest priority; its negative is the smallest.
 pub const PRIORITY: i32 = 1_000;
 /// The largest weight of a stage.

@@ -91,7 +91,7 @@ fn wanted(states: &[i32]) -> std::result::Result<BTreeSet<i32>, Refusal> {
     let path = root.field("states");
     for (i, &number) in states.iter().enumerate() {
         if StagePhase::from_number(number).is_none() {
-            return Err(path.index(i).refuse("is not a state of a stage"));
+            return Err(path.index(i).unknown(number));
         }
     }
     Ok(states.iter().copied().collect())
@@ -108,7 +108,7 @@ pub struct EventsQuery {
 
 /// Reads a ListJobEvents, but for its job; the cursor of its pages is the revision of the last event.
 pub fn events(namespace: NamespaceId, request: &proto::ListJobEventsRequest) -> Result<(EventsQuery, Binding)> {
-    let from = steer::from_revision(request.from_revision)?;
+    let from = steer::from_version(request.from_version)?;
     let binding = Binding::of("ListJobEvents", namespace, &[&request.job_id, &from.to_string()]);
     let cursor: Option<i64> = binding.cursor(&request.page_token)?;
     // A token cannot lead before what the request asks for.
@@ -173,12 +173,12 @@ mod tests {
 
     #[test]
     fn history_goes_on_behind_the_cursor() {
-        let mut request = proto::ListJobEventsRequest { from_revision: 5, ..Default::default() };
+        let mut request = proto::ListJobEventsRequest { from_version: 5, ..Default::default() };
         let (query, binding) = events(NAMESPACE, &request).expect("valid");
         assert_eq!(query.after, 5);
         request.page_token = binding.token(&9).expect("a token");
         assert_eq!(events(NAMESPACE, &request).map(|(query, _)| query.after), Ok(9));
-        request.from_revision = -1;
+        request.from_version = -1;
         assert!(events(NAMESPACE, &request).is_err());
     }
 }

@@ -1,10 +1,14 @@
 //! The edge between the wire and the domain: what callers write is checked and made into domain values here, and what
 //! the domain answers, refusals included, is made into messages and statuses.
 //!
-//! Layout: `services` is what serves every call, with the routes; `caller` is one call. `job_service`, `worker_service`, `record_service`, `permit_service`,
-//! `transaction_service` and `admin_service` say which function answers which rpc; `keys` and `audit` are its credentials and its log. `convert` turns messages into domain values and back; `filter`,
-//! `list` and `page` read what list calls carry; `limits` has every size that a caller can hit; `status` is the only map
-//! from [`crate::error::Error`] to a gRPC status. Nothing below this module knows a message of the protos.
+//! Layout: `services` holds the parts of the server that calls need; `caller` is one call. `job_service`, `worker_service`,
+//! `record_service`, `permit_service`, `transaction_service` and `admin_service` name the function that answers each rpc, and
+//! `routes` makes one router of them. `convert` turns messages into domain values and back; `filter`, `list` and `page` read
+//! the queries of lists; `limits` has every limit that a caller can meet; `status` is the only mapping from
+//! [`crate::error::Error`] to a gRPC status.
+//!
+//! **Invariants.** Nothing below this module uses a message of the protos. No two files import each other in a circle of more
+//! than two.
 
 mod acquire;
 mod admin_service;
@@ -33,10 +37,12 @@ mod permit_writes;
 mod record_reads;
 mod record_service;
 mod record_writes;
+mod routes;
 mod server_figures;
 mod services;
 mod stage_writes;
 pub mod status;
+mod streams;
 mod submit_jobs;
 mod transaction_service;
 mod watch;
@@ -47,8 +53,9 @@ mod worker_service;
 
 pub use namespaces::Namespaces;
 pub use operator::{OperatorCalls, operator_calls};
+pub use routes::routes;
 pub use server_figures::code_name;
-pub use services::{Services, routes};
+pub use services::Services;
 
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,14 @@
 //! The namespaces by name: a small bounded memory, so that a call costs no query for its namespace.
 //!
-//! **Invariants.** What is told is at most [`FRESH`] older than a query that confirmed it (plus the time of one query:
+//! **Invariants.** An answer is at most [`FRESH`] older than a query that confirmed it (plus the time of one query:
 //! one call renews an entry while others go on with what is known). A name that was not found is believed absent for
 //! [`ABSENT`] only. The memory never holds more than [`MAX_ENTRIES`] names, whatever strangers ask for.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::id::{Name, NamespaceId};
 use crate::domain::refusal::Refusal;
@@ -40,19 +40,19 @@ struct Entry {
     until: Instant,
 }
 
-/// What the memory says.
+/// The answer of the cache.
 #[derive(Debug, PartialEq, Eq)]
 enum Recall {
-    /// This is so.
+    /// The namespace exists, or does not.
     Known(Option<NamespaceId>),
-    /// This was so, and the caller shall find out whether it still is.
+    /// The namespace existed; the caller has to check whether it still does.
     Stale(NamespaceId),
-    /// Nothing is known.
+    /// The cache has no answer; the database has to be asked.
     Nothing,
 }
 
 impl Namespaces {
-    /// A directory that knows nothing yet.
+    /// An empty directory of namespaces.
     pub fn new(store: Store) -> Self {
         Self { store, known: Mutex::default() }
     }
@@ -93,7 +93,7 @@ impl Namespaces {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.known.lock()
     }
 }
 

@@ -14,9 +14,9 @@ use super::convert::record::bounded;
 use super::limits;
 use super::page::Budget;
 use super::record_writes::in_a_message;
-use super::stage_writes::{self, Written};
+use super::stage_writes::{self, StageWrite};
 use crate::domain::id::JobKey;
-use crate::domain::job::{Hold, Job};
+use crate::domain::job::{Job, StageCredential};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestRecord;
 use crate::error::Result;
@@ -24,7 +24,6 @@ use crate::operation::commit::{Commit, Part};
 use crate::proto;
 use crate::proto::stage_outcome::Outcome;
 
-/// CompleteStages.
 pub async fn complete_stages(
     caller: Caller,
     request: proto::CompleteStagesRequest,
@@ -48,11 +47,11 @@ fn check_count(request: &proto::CompleteStagesRequest) -> std::result::Result<()
 }
 
 /// Applies outcomes, each on its own, in one or a few groups. Returns what became of each, in their order.
-pub(super) async fn each(caller: &Caller, outcomes: Vec<proto::StageOutcome>) -> Vec<Result<Written>> {
+pub(super) async fn each(caller: &Caller, outcomes: Vec<proto::StageOutcome>) -> Vec<Result<StageWrite>> {
     join_all(outcomes.into_iter().map(|outcome| one(caller, outcome))).await
 }
 
-async fn one(caller: &Caller, outcome: proto::StageOutcome) -> Result<Written> {
+async fn one(caller: &Caller, outcome: proto::StageOutcome) -> Result<StageWrite> {
     let asked = outcome.outcome.ok_or_else(|| Path::Root.field("outcome").missing())?;
     let end = stage_writes::outcome(caller.namespace, asked)?;
     stage_writes::end(caller, end, None).await
@@ -60,7 +59,7 @@ async fn one(caller: &Caller, outcome: proto::StageOutcome) -> Result<Written> {
 
 /// The results of outcomes that were applied each on its own; with stages as long as they fit into a budget.
 pub(super) fn results(
-    written: Vec<Result<Written>>,
+    written: Vec<Result<StageWrite>>,
     mut stages: Option<&mut Budget>,
 ) -> Result<Vec<proto::StageOutcomeResult>> {
     let result = |written| match written {
@@ -73,17 +72,17 @@ pub(super) fn results(
     written.into_iter().map(result).collect()
 }
 
-fn ok(written: &Written, stages: Option<&mut Budget>) -> Result<proto::StageOutcomeResult> {
+fn ok(written: &StageWrite, stages: Option<&mut Budget>) -> Result<proto::StageOutcomeResult> {
     let mut stage = None;
     if let Some(budget) = stages {
         stage = written.bare_stage()?.filter(|stage| budget.takes(stage));
     }
     Ok(proto::StageOutcomeResult {
         status: Some(pb::Status { code: Code::Ok as i32, ..Default::default() }),
-        job_revision: written.job_revision(),
+        job_version: written.job_version(),
         applied: written.applied,
         replayed: written.replayed,
-        applied_revision: written.applied_revision,
+        applied_job_version: written.applied_job_version,
         stage,
     })
 }
@@ -106,7 +105,7 @@ async fn all_or_none(
     let reply = caller.execute(commit).await?;
     let written = match &reply.replayed {
         Some(record) => applied_before(caller, &ends, record).await?,
-        None => reply.parts.iter().map(Written::decided).collect::<Result<_>>()?,
+        None => reply.parts.iter().map(StageWrite::decided).collect::<Result<_>>()?,
     };
     let mut budget = Budget::new(limits::REPLY_BYTES);
     let stages = request.return_stages.then_some(&mut budget);
@@ -115,7 +114,11 @@ async fn all_or_none(
 }
 
 /// An outcome as a part of a commit, and its stage.
-fn part(caller: &Caller, index: usize, outcome: proto::StageOutcome) -> std::result::Result<(Part, Hold), Refusal> {
+fn part(
+    caller: &Caller,
+    index: usize,
+    outcome: proto::StageOutcome,
+) -> std::result::Result<(Part, StageCredential), Refusal> {
     let root = Path::Root;
     let list = root.field("outcomes");
     let at = list.index(index);
@@ -127,7 +130,7 @@ fn part(caller: &Caller, index: usize, outcome: proto::StageOutcome) -> std::res
     }
     let path = path.to_string();
     let end = stage_writes::outcome(caller.namespace, asked).map_err(|refusal| refusal.at(index, path.clone()))?;
-    let hold = end.target.hold.clone();
+    let hold = end.target.credential.clone();
     Ok((Part { operation: Box::new(end), path }, hold))
 }
 
@@ -148,14 +151,18 @@ fn has_request_id(asked: &Outcome) -> bool {
     }
 }
 
-/// What a remembered call did to each of its stages, which are read as they are now.
-async fn applied_before(caller: &Caller, stages: &[Hold], record: &RequestRecord) -> Result<Vec<Written>> {
+/// The results of a repeated call, by the stages as they are now.
+async fn applied_before(
+    caller: &Caller,
+    stages: &[StageCredential],
+    record: &RequestRecord,
+) -> Result<Vec<StageWrite>> {
     let keys: Vec<JobKey> = record.jobs.iter().map(|uid| caller.key(*uid)).collect();
     let jobs: HashMap<JobKey, Arc<Job>> = caller.services.store.jobs(&keys).await.map_err(after_commit)?;
     let written = stages.iter().zip(&keys).enumerate().map(|(index, (hold, key))| {
         let job = jobs.get(key);
-        let applied_revision = record.versions.get(index).copied().unwrap_or(record.revision);
-        Written::applied_before(job, hold, applied_revision)
+        let applied_job_version = record.versions.get(index).copied().unwrap_or(record.revision);
+        StageWrite::applied_before(job, hold, applied_job_version)
     });
     Ok(written.collect())
 }

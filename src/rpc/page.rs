@@ -27,7 +27,7 @@ pub fn size(page_size: i32) -> std::result::Result<u32, Refusal> {
     match u32::try_from(page_size) {
         Ok(0) => Ok(DEFAULT_PAGE_SIZE),
         Ok(size) => Ok(size.min(PAGE_SIZE)),
-        Err(_) => Err(Path::Root.field("page_size").refuse("must not be negative")),
+        Err(_) => Err(Path::Root.field("page_size").outside("0 or more", page_size)),
     }
 }
 
@@ -66,7 +66,9 @@ impl Binding {
         let bytes = bytes.ok_or_else(|| refuse("is not a page token"))?;
         let (binding, cursor) = bytes.split_first_chunk().ok_or_else(|| refuse("is not a page token"))?;
         if *binding != self.0 {
-            return Err(refuse("belongs to another query, whose fields have to stay as they were"));
+            return Err(refuse(
+                "is of another query: all fields but page_size must be as in the request that returned it",
+            ));
         }
         serde_json::from_slice(cursor).map(Some).map_err(|_| refuse("is not a page token"))
     }

@@ -13,7 +13,6 @@ use crate::domain::refusal::Refusal;
 use crate::error::{Error, Result};
 use crate::proto;
 
-/// GetResource.
 pub async fn get_resource(caller: Caller, request: proto::GetResourceRequest) -> Result<proto::GetResourceResponse> {
     let name = convert::name(&request.name, &Path::Root.field("name"))?;
     let key = ResourceKey::of(caller.namespace, &name);
@@ -30,7 +29,6 @@ struct Cursor {
     name: String,
 }
 
-/// ListResources.
 pub async fn list_resources(
     caller: Caller,
     request: proto::ListResourcesRequest,

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::caller::answer;
 use super::services::Services;
-use super::watch::Messages;
+use super::streams::Messages;
 use super::{acquire, permit_reads, permit_writes, watch_resource};
 use crate::admission::UntilSent;
 use crate::proto::permit_service_server::PermitService;

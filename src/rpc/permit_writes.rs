@@ -19,7 +19,7 @@ use crate::operation::Reply;
 use crate::operation::permits::PermitReply;
 use crate::operation::permits::release::ReleasePermit;
 use crate::operation::permits::renew::RenewPermit;
-use crate::operation::permits::resource::{Change, ChangeResource};
+use crate::operation::permits::resource::{ChangeResource, ResourceChange};
 use crate::operation::permits::revoke::RevokePermit;
 use crate::proto;
 
@@ -56,7 +56,6 @@ pub(super) fn release(
     Ok(ReleasePermit { namespace, token, outcome, request: None })
 }
 
-/// ReleasePermit.
 pub async fn release_permit(
     caller: Caller,
     mut request: proto::ReleasePermitRequest,
@@ -71,7 +70,6 @@ pub async fn release_permit(
     Ok(proto::ReleasePermitResponse { applied: reply.applied, replayed: reply.replayed.is_some() })
 }
 
-/// UpdateResource.
 pub async fn update_resource(
     caller: Caller,
     mut request: proto::UpdateResourceRequest,
@@ -80,26 +78,24 @@ pub async fn update_resource(
     let root = Path::Root;
     let name = convert::name(&request.name, &root.field("name"))?;
     let policy = request.policy.as_ref().map(|given| policy::policy(given, &root.field("policy"))).transpose()?;
-    let change = Change::SetPolicy(policy.map(Arc::new));
+    let change = ResourceChange::SetPolicy(policy.map(Arc::new));
     let operation = change_resource(&caller, name.clone(), change, request.expected_version)?;
     let reply = caller.execute(ChangeResource { request: identity, ..operation }).await?;
-    let resource = told(&caller, &name, &reply).await?;
+    let resource = resource_after(&caller, &name, &reply).await?;
     Ok(proto::UpdateResourceResponse { resource, applied: reply.applied, replayed: reply.replayed.is_some() })
 }
 
-/// DeleteResource.
 pub async fn delete_resource(
     caller: Caller,
     mut request: proto::DeleteResourceRequest,
 ) -> Result<proto::DeleteResourceResponse> {
     let identity = identity(caller.namespace, &mut request)?;
     let name = convert::name(&request.name, &Path::Root.field("name"))?;
-    let operation = change_resource(&caller, name, Change::Delete, request.expected_version)?;
+    let operation = change_resource(&caller, name, ResourceChange::Delete, request.expected_version)?;
     let reply = caller.execute(ChangeResource { request: identity, ..operation }).await?;
     Ok(proto::DeleteResourceResponse { replayed: reply.replayed.is_some() })
 }
 
-/// ResetBreaker.
 pub async fn reset_breaker(
     caller: Caller,
     mut request: proto::ResetBreakerRequest,
@@ -110,13 +106,12 @@ pub async fn reset_breaker(
     let requester = text::worker_id(&request.requester, &root.field("requester"))?;
     let reason: String = text::prose(&request.reason, limits::MESSAGE_BYTES, &root.field("reason"))?;
     tracing::info!(resource = %name, %requester, %reason, "a breaker is closed by hand");
-    let operation = change_resource(&caller, name.clone(), Change::ResetBreaker { requester, reason }, None)?;
+    let operation = change_resource(&caller, name.clone(), ResourceChange::ResetBreaker { requester, reason }, None)?;
     let reply = caller.execute(ChangeResource { request: identity, ..operation }).await?;
-    let resource = told(&caller, &name, &reply).await?;
+    let resource = resource_after(&caller, &name, &reply).await?;
     Ok(proto::ResetBreakerResponse { resource, replayed: reply.replayed.is_some() })
 }
 
-/// RevokePermit.
 pub async fn revoke_permit(
     caller: Caller,
     mut request: proto::RevokePermitRequest,
@@ -126,7 +121,7 @@ pub async fn revoke_permit(
     let resource = convert::name(&request.resource, &root.field("resource"))?;
     let fencing_token = request.fencing_token;
     if fencing_token < 1 {
-        return Err(root.field("fencing_token").refuse("must be 1 or more").into());
+        return Err(root.field("fencing_token").outside("1 or more", request.fencing_token).into());
     }
     let requester = text::worker_id(&request.requester, &root.field("requester"))?;
     let reason: String = text::prose(&request.reason, limits::MESSAGE_BYTES, &root.field("reason"))?;
@@ -139,14 +134,14 @@ pub async fn revoke_permit(
         let holder = revocations.rev().find(|one| one.fencing_token == fencing_token).map(|one| &*one.holder);
         tracing::info!(resource = %name, fencing_token, holder, requester = %by, reason = %why, "a permit was revoked");
     }
-    let resource = told(&caller, &name, &reply).await?;
+    let resource = resource_after(&caller, &name, &reply).await?;
     Ok(proto::RevokePermitResponse { resource, applied: reply.applied, replayed: reply.replayed.is_some() })
 }
 
 fn change_resource(
     caller: &Caller,
     resource: Name,
-    change: Change,
+    change: ResourceChange,
     expected_version: Option<i64>,
 ) -> std::result::Result<ChangeResource, Refusal> {
     if expected_version.is_some_and(|expected| expected < 0) {
@@ -157,7 +152,7 @@ fn change_resource(
 }
 
 /// The resource that was changed; in a replay, as it is now.
-async fn told(caller: &Caller, name: &Name, reply: &Reply) -> Result<Option<proto::Resource>> {
+async fn resource_after(caller: &Caller, name: &Name, reply: &Reply) -> Result<Option<proto::Resource>> {
     let key = ResourceKey::of(caller.namespace, name);
     let resource: Option<Arc<Resource>> = match &reply.replayed {
         Some(_) => caller.services.store.resources(&[key]).await.map_err(after_commit)?.remove(&key),

@@ -14,7 +14,6 @@ use crate::domain::refusal::Refusal;
 use crate::error::Result;
 use crate::proto;
 
-/// GetRecord.
 pub async fn get_record(caller: Caller, request: proto::GetRecordRequest) -> Result<proto::GetRecordResponse> {
     let key = convert::key(caller.namespace, &request.collection, &request.record_id, &Path::Root)?;
     let found = caller.services.store.records(std::slice::from_ref(&key)).await?;
@@ -24,7 +23,6 @@ pub async fn get_record(caller: Caller, request: proto::GetRecordRequest) -> Res
     Ok(proto::GetRecordResponse { record: Some(convert::record(record)?) })
 }
 
-/// BatchGetRecords.
 pub async fn batch_get_records(
     caller: Caller,
     request: proto::BatchGetRecordsRequest,
@@ -49,16 +47,15 @@ pub async fn batch_get_records(
     Ok(response)
 }
 
-/// ListRecords.
 pub async fn list_records(caller: Caller, request: proto::ListRecordsRequest) -> Result<proto::ListRecordsResponse> {
     let (query, binding) = list::records(caller.namespace, &request)?;
     let mut budget = Budget::new(limits::REPLY_BYTES);
     let mut response = proto::ListRecordsResponse::default();
     let take = |record: Record| {
-        let told = convert::record(&record)?;
-        let fits = budget.takes(&told);
+        let message = convert::record(&record)?;
+        let fits = budget.takes(&message);
         if fits {
-            response.records.push(told);
+            response.records.push(message);
         }
         Ok(fits)
     };

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::caller::answer;
 use super::services::Services;
-use super::watch::Messages;
+use super::streams::Messages;
 use super::{record_reads, record_writes, watch_records};
 use crate::proto::record_service_server::RecordService;
 use crate::proto::*;

@@ -1,4 +1,4 @@
-//! The rpcs that change records. The answer is made of what was decided; only a replay reads anything.
+//! The rpcs that change records. Responses are made of the decision; only a replay reads the store.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::operation::return_current::{ReturnCurrent, Shown};
 use crate::operation::update_records::{RecordUpdate, UpdateRecords};
 use crate::proto;
 
-/// What became of one update, before it is told.
+/// The result of one update.
 struct Written {
     /// `None`: a replay, and the record was deleted since.
     record: Option<Arc<Record>>,
@@ -37,8 +37,8 @@ impl Written {
         Self { record, applied, applied_version: outcome.applied_version(), replayed: false }
     }
 
-    /// The record for the wire, with its fields if they are wanted and still fit.
-    fn told(&self, omit_fields: bool, budget: &mut Budget) -> Result<Option<proto::Record>> {
+    /// The record as a message, with its fields if they are wanted and fit into the budget.
+    fn to_proto(&self, omit_fields: bool, budget: &mut Budget) -> Result<Option<proto::Record>> {
         let Some(record) = &self.record else { return Ok(None) };
         if omit_fields {
             return Ok(Some(convert::without_fields(record)));
@@ -47,13 +47,12 @@ impl Written {
     }
 }
 
-/// A record with its fields, or without them if they no longer fit into the reply.
+/// A record as a message, without its fields if they do not fit into the budget.
 pub(super) fn fitting(record: &Record, budget: &mut Budget) -> Result<proto::Record> {
-    let told = convert::record(record)?;
-    Ok(if budget.takes(&told) { told } else { convert::without_fields(record) })
+    let message = convert::record(record)?;
+    Ok(if budget.takes(&message) { message } else { convert::without_fields(record) })
 }
 
-/// UpdateRecord.
 pub async fn update_record(
     caller: Caller,
     mut request: proto::UpdateRecordRequest,
@@ -61,7 +60,7 @@ pub async fn update_record(
     let identity = identity(caller.namespace, &mut request)?;
     let update = convert::update(caller.namespace, &request, &Path::Root)?;
     let written = apply(&caller, update, identity, request.return_current).await?;
-    let record = written.told(request.omit_fields, &mut Budget::new(limits::REPLY_BYTES))?;
+    let record = written.to_proto(request.omit_fields, &mut Budget::new(limits::REPLY_BYTES))?;
     let Written { applied, replayed, applied_version, .. } = written;
     Ok(proto::UpdateRecordResponse { record, applied, replayed, applied_version })
 }
@@ -88,7 +87,6 @@ async fn apply(
     }
 }
 
-/// BatchUpdateRecords.
 pub async fn batch_update_records(
     caller: Caller,
     mut request: proto::BatchUpdateRecordsRequest,
@@ -114,14 +112,14 @@ pub async fn batch_update_records(
     let mut budget = Budget::new(limits::REPLY_BYTES);
     let mut results = Vec::with_capacity(written.len());
     for (written, request) in written.iter().zip(&request.updates) {
-        let record = written.told(request.omit_fields, &mut budget)?;
+        let record = written.to_proto(request.omit_fields, &mut budget)?;
         let (applied, applied_version) = (written.applied, written.applied_version);
         results.push(proto::RecordUpdateResult { record, applied, applied_version });
     }
     Ok(proto::BatchUpdateRecordsResponse { results, replayed: reply.replayed.is_some() })
 }
 
-/// What a remembered batch did to each of its records, which are read as they are now.
+/// The results of a repeated batch, with the records as they are now.
 async fn written_before(caller: &Caller, keys: &[RecordKey], record: &RequestRecord) -> Result<Vec<Written>> {
     let now = caller.services.store.records(keys).await.map_err(after_commit)?;
     let only = if record.applied { record.revision } else { 0 };
@@ -133,8 +131,8 @@ async fn written_before(caller: &Caller, keys: &[RecordKey], record: &RequestRec
     Ok(written.collect())
 }
 
-/// BatchWriteRecords. Updates of different records go side by side, and so into one group; those of one record follow each
-/// other.
+/// Answers BatchWriteRecords. Updates of different records run concurrently, so that they join one group; those of one record run
+/// in order.
 pub async fn batch_write_records(
     caller: Caller,
     request: proto::BatchWriteRecordsRequest,
@@ -172,7 +170,7 @@ fn result(written: Result<Written>, omit_fields: bool, budget: &mut Budget) -> R
     match written {
         Ok(written) => Ok(proto::RecordWriteResult {
             status: Some(pb::Status { code: Code::Ok as i32, ..Default::default() }),
-            record: written.told(omit_fields, budget)?,
+            record: written.to_proto(omit_fields, budget)?,
             applied: written.applied,
             replayed: written.replayed,
             applied_version: written.applied_version,
@@ -194,7 +192,6 @@ pub(super) fn in_a_message(status: &Status) -> pb::Status {
     })
 }
 
-/// DeleteRecord.
 pub async fn delete_record(
     caller: Caller,
     mut request: proto::DeleteRecordRequest,

@@ -16,12 +16,11 @@ use crate::domain::record::{MAX_CONTEXT_BYTES, MAX_FIELD_BYTES, MAX_FIELDS, MAX_
 use crate::domain::stage::DEFAULT_LEASE;
 use crate::figures::Counter;
 use crate::proto::*;
-use crate::task::LoopFigures;
+use crate::task::BackgroundJobFigures;
 
 /// What this server can do.
 const CAPABILITIES: [&str; 6] = ["admin", "jobs", "permits", "records", "transactions", "workers"];
 
-/// GetServerInfo.
 pub fn info() -> GetServerInfoResponse {
     let limits = ServerLimits {
         receive_bytes: i64::from(MESSAGE_LIMIT_BYTES),
@@ -34,10 +33,10 @@ pub fn info() -> GetServerInfoResponse {
         stages_per_job: small(MAX_STAGES),
         jobs_per_batch: small(limits::JOBS_PER_BATCH),
         stages_per_lease_call: small(limits::STAGES_PER_LEASE_CALL as usize),
-        beats_per_heartbeat: small(limits::BEATS_PER_HEARTBEAT),
+        renewals_per_heartbeat: small(limits::RENEWALS_PER_HEARTBEAT),
         page_size: small(limits::PAGE_SIZE as usize),
         filter_characters: small(limits::FILTER_CHARACTERS),
-        wait: Some(time::duration(time::WAIT.max)),
+        max_wait: Some(time::duration(time::WAIT.max)),
         min_lease_duration: Some(time::duration(time::LEASE_DURATION.min)),
         max_lease_duration: Some(time::duration(time::LEASE_DURATION.max)),
         default_lease_duration: Some(time::duration(DEFAULT_LEASE)),
@@ -65,7 +64,6 @@ pub fn info() -> GetServerInfoResponse {
     }
 }
 
-/// GetStatistics.
 pub fn statistics(services: &Services) -> GetStatisticsResponse {
     GetStatisticsResponse {
         start_time: Some(services.started.into()),
@@ -164,15 +162,15 @@ fn feed(services: &Services) -> FeedStatistics {
     let read = |counter: &Counter| count(counter.get());
     FeedStatistics {
         watchers: count(counters.watching()),
-        topics: figure(services.hub.followed().len()),
-        changes_told: read(&counters.steps_told),
-        snapshots_told: read(&counters.snapshots_told),
-        gaps_told: read(&counters.gaps_told),
+        topics: figure(services.hub.followed_jobs()),
+        changes_sent: read(&counters.steps_sent),
+        snapshots_sent: read(&counters.snapshots_sent),
+        gaps_sent: read(&counters.gaps_sent),
         snapshots_read: read(&counters.snapshots_read),
         histories_read: read(&counters.histories_read),
         hints_sent: read(&counters.hints_sent),
         hints_received: read(&counters.hints_received),
-        refreshed: read(&counters.refreshed),
+        jobs_refreshed: read(&counters.refreshed),
     }
 }
 
@@ -187,8 +185,8 @@ fn permits(services: &Services) -> PermitStatistics {
         lost: read(&figures.lost),
         denied: denied.filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect(),
         waiting: figure(permits.waits.len()),
-        stages_called: read(&figures.stages_called),
-        alarms: read(&figures.alarms),
+        stages_woken: read(&figures.stages_called),
+        timers_fired: read(&figures.alarms),
     }
 }
 
@@ -210,7 +208,7 @@ fn rate_limits(services: &Services) -> RateLimitStatistics {
     }
 }
 
-fn background(figures: &LoopFigures) -> LoopStatistics {
+fn background(figures: &BackgroundJobFigures) -> LoopStatistics {
     LoopStatistics {
         name: figures.name.to_owned(),
         runs: count(figures.runs),

@@ -1,4 +1,4 @@
-//! The rpcs that tell what became of an attempt, and that add stages to its job.
+//! The rpcs that report the progress and the end of an attempt, and that add stages to its job.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::convert::{document, failure, stage as convert, submit, worker};
 use super::limits::{ARTIFACTS_BYTES, REPLY_BYTES, RESULT_BYTES};
 use super::page::Budget;
 use crate::domain::id::{Name, NamespaceId, StageNo};
-use crate::domain::job::{Hold, Job};
+use crate::domain::job::{Job, StageCredential};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{RequestIdentity, RequestRecord};
 use crate::domain::retry::RetryPolicy;
@@ -21,46 +21,47 @@ use crate::operation::Reply;
 use crate::operation::end_stage::{End, EndStage};
 use crate::operation::grow_job::AddStages;
 use crate::operation::return_current::Shown;
-use crate::operation::update_progress::{Target, UpdateProgress};
+use crate::operation::target::StageTarget;
+use crate::operation::update_progress::UpdateProgress;
 use crate::proto;
 
-impl From<worker::Target> for Target {
+impl From<worker::Target> for StageTarget {
     fn from(target: worker::Target) -> Self {
         let job_id = target.job_id.unwrap_or_else(|| "".into());
-        Self { key: target.key, job_id, hold: target.hold }
+        Self { key: target.key, job_id, credential: target.hold }
     }
 }
 
-/// What became of a write of one stage.
-pub(super) struct Written {
+/// The result of a write of one stage.
+pub(super) struct StageWrite {
     /// The job as it is now, and the stage. None: the job has been deleted since.
     at: Option<(Arc<Job>, StageNo)>,
     /// Whether anything changed; of a replay, whether the first call changed anything.
     pub(super) applied: bool,
     /// Whether it had been applied before.
     pub(super) replayed: bool,
-    /// The job's revision that it made. 0: nothing changed.
-    pub(super) applied_revision: i64,
+    /// The job's version after the write. 0: nothing changed.
+    pub(super) applied_job_version: i64,
 }
 
-impl Written {
-    /// What the decision about a stage has left.
+impl StageWrite {
+    /// The result that a decision about a stage has.
     pub(super) fn decided(reply: &Reply) -> Result<Self> {
         let (Some(job), Some(&no)) = (reply.jobs.first(), reply.stages.first()) else {
             return Err(Error::bug("a stage was written without a job"));
         };
-        let applied_revision = if reply.applied { job.revision } else { 0 };
-        Ok(Self { at: Some((job.clone(), no)), applied: reply.applied, replayed: false, applied_revision })
+        let applied_job_version = if reply.applied { job.revision } else { 0 };
+        Ok(Self { at: Some((job.clone(), no)), applied: reply.applied, replayed: false, applied_job_version })
     }
 
-    /// What a remembered decision about a stage has left.
-    pub(super) fn applied_before(job: Option<&Arc<Job>>, hold: &Hold, applied_revision: i64) -> Self {
+    /// The result of a repeat, by the job as it is now.
+    pub(super) fn applied_before(job: Option<&Arc<Job>>, hold: &StageCredential, applied_job_version: i64) -> Self {
         let at = job.and_then(|job| Some((job.clone(), job.stage_of(hold)?.no)));
-        Self { at, applied: applied_revision > 0, replayed: true, applied_revision }
+        Self { at, applied: applied_job_version > 0, replayed: true, applied_job_version }
     }
 
-    /// The revision of the job now. 0: the job has been deleted since.
-    pub(super) fn job_revision(&self) -> i64 {
+    /// The version of the job now. 0: the job has been deleted since.
+    pub(super) fn job_version(&self) -> i64 {
         self.at.as_ref().map_or(0, |(job, _)| job.revision)
     }
 
@@ -70,7 +71,7 @@ impl Written {
         if self.applied && !self.replayed {
             return self.bare_stage();
         }
-        told_anew(caller, job, *no).await.map(Some)
+        load_stage(caller, job, *no).await.map(Some)
     }
 
     /// The stage now, without artifacts. None: the job has been deleted since.
@@ -80,25 +81,25 @@ impl Written {
     }
 }
 
-/// What became of a write of one stage, by the reply to it.
-async fn written(caller: &Caller, reply: &Reply) -> Result<Written> {
+/// The result of a write of one stage, by its reply.
+async fn written(caller: &Caller, reply: &Reply) -> Result<StageWrite> {
     if let Some(record) = &reply.replayed {
         let at = recorded(caller, record).await?;
-        let applied_revision = if record.applied { record.revision } else { 0 };
-        return Ok(Written { at, applied: record.applied, replayed: true, applied_revision });
+        let applied_job_version = if record.applied { record.revision } else { 0 };
+        return Ok(StageWrite { at, applied: record.applied, replayed: true, applied_job_version });
     }
-    Written::decided(reply)
+    StageWrite::decided(reply)
 }
 
-/// Ends an attempt. An end that changed nothing is the one that the same token has told before: a replay too, though no
-/// `request_id` says so.
-pub(super) async fn end(caller: &Caller, end: EndStage, shown: Option<Shown>) -> Result<Written> {
+/// Ends an attempt. An end that changes nothing was sent before with the same token and content: a replay too, even without a
+/// `request_id`.
+pub(super) async fn end(caller: &Caller, end: EndStage, shown: Option<Shown>) -> Result<StageWrite> {
     let reply = caller.execute_showing(end, shown).await?;
     let mut written = written(caller, &reply).await?;
     if !reply.applied && reply.replayed.is_none() {
         // Nothing changes a stage after its end.
         let changed = written.at.as_ref().map_or(0, |(job, no)| job.stages[*no].changed_revision);
-        (written.applied, written.replayed, written.applied_revision) = (true, true, changed);
+        (written.applied, written.replayed, written.applied_job_version) = (true, true, changed);
     }
     Ok(written)
 }
@@ -110,8 +111,8 @@ pub(super) async fn recorded(caller: &Caller, record: &RequestRecord) -> Result<
     Ok(job.filter(|job| job.stages.get(no).is_some()).map(|job| (job, no)))
 }
 
-/// A stage with its artifacts, which are read where there can be any.
-pub(super) async fn told_anew(caller: &Caller, job: &Job, no: StageNo) -> Result<proto::Stage> {
+/// Loads a stage with its artifacts.
+pub(super) async fn load_stage(caller: &Caller, job: &Job, no: StageNo) -> Result<proto::Stage> {
     let stage = &job.stages[no];
     let mut artifacts = None;
     if stage.phase() == StagePhase::Succeeded {
@@ -121,13 +122,13 @@ pub(super) async fn told_anew(caller: &Caller, job: &Job, no: StageNo) -> Result
     convert::stage(job, stage, artifacts.as_ref(), None)
 }
 
-/// What an UpdateStageProgress asks for.
+/// The operation of an UpdateStageProgress.
 pub(super) fn progress(
     namespace: NamespaceId,
     request: &proto::UpdateStageProgressRequest,
 ) -> std::result::Result<UpdateProgress, Refusal> {
     Ok(UpdateProgress {
-        target: worker::target(namespace, request.target.clone())?.into(),
+        target: worker::target(namespace, request.target.as_ref())?.into(),
         progress: worker::progress(request.progress, &Path::Root)?,
         message: worker::message(request.message.as_deref(), &Path::Root)?,
         expected_version: request.expected_version,
@@ -135,7 +136,7 @@ pub(super) fn progress(
     })
 }
 
-/// What a CompleteStage asks for.
+/// The operation of a CompleteStage.
 pub(super) fn completion(
     namespace: NamespaceId,
     request: &proto::CompleteStageRequest,
@@ -148,34 +149,34 @@ pub(super) fn completion(
         message: worker::message(request.message.as_deref(), &root)?,
         add_stages: new_stages(&request.add_stages, "add_stages")?,
     };
-    let target = worker::target(namespace, request.target.clone())?.into();
+    let target = worker::target(namespace, request.target.as_ref())?.into();
     Ok(EndStage { target, end, digest, expected_version: request.expected_version, request: None })
 }
 
-/// What a FailStage asks for.
+/// The operation of a FailStage.
 pub(super) fn failure(
     namespace: NamespaceId,
     request: &proto::FailStageRequest,
     digest: Uuid,
 ) -> std::result::Result<EndStage, Refusal> {
-    let told = request.failure.clone().unwrap_or_default();
-    let report = failure::report(&told, &Path::Root.field("failure"))?;
+    let reported = request.failure.clone().unwrap_or_default();
+    let report = failure::report(&reported, &Path::Root.field("failure"))?;
     let end = End::Fail { report, jitter: rand::random() };
-    let target = worker::target(namespace, request.target.clone())?.into();
+    let target = worker::target(namespace, request.target.as_ref())?.into();
     Ok(EndStage { target, end, digest, expected_version: request.expected_version, request: None })
 }
 
-/// What a ReleaseStage asks for.
+/// The operation of a ReleaseStage.
 pub(super) fn release(
     namespace: NamespaceId,
     request: &proto::ReleaseStageRequest,
     digest: Uuid,
 ) -> std::result::Result<EndStage, Refusal> {
-    let target = worker::target(namespace, request.target.clone())?.into();
+    let target = worker::target(namespace, request.target.as_ref())?.into();
     Ok(EndStage { target, end: End::Release, digest, expected_version: request.expected_version, request: None })
 }
 
-/// What one of many outcomes asks for.
+/// The operation of one of many outcomes.
 pub(super) fn outcome(
     namespace: NamespaceId,
     asked: proto::stage_outcome::Outcome,
@@ -198,24 +199,23 @@ pub(super) fn outcome(
     Ok(EndStage { request, ..end })
 }
 
-/// What an AddStages asks for.
+/// The operation of an AddStages.
 pub(super) fn addition(
     namespace: NamespaceId,
     request: &proto::AddStagesRequest,
 ) -> std::result::Result<AddStages, Refusal> {
-    let target = worker::target(namespace, request.target.clone())?.into();
+    let target = worker::target(namespace, request.target.as_ref())?.into();
     if request.stages.is_empty() {
         return Err(Path::Root.field("stages").missing());
     }
     Ok(AddStages { target, stages: new_stages(&request.stages, "stages")?, request: None })
 }
 
-/// What a refusal by the stage's version shows.
-fn shown(target: &Target) -> Shown {
-    Shown::Stage(target.key, target.hold.clone())
+/// The stage to return if its version is refused.
+fn shown(target: &StageTarget) -> Shown {
+    Shown::Stage(target.key, target.credential.clone())
 }
 
-/// UpdateStageProgress.
 pub async fn update_stage_progress(
     caller: Caller,
     mut request: proto::UpdateStageProgressRequest,
@@ -227,14 +227,13 @@ pub async fn update_stage_progress(
     let written = written(&caller, &reply).await?;
     Ok(proto::UpdateStageProgressResponse {
         stage: written.stage(&caller).await?,
-        job_revision: written.job_revision(),
+        job_version: written.job_version(),
         applied: written.applied,
         replayed: written.replayed,
-        applied_revision: written.applied_revision,
+        applied_job_version: written.applied_job_version,
     })
 }
 
-/// CompleteStage.
 pub async fn complete_stage(
     caller: Caller,
     mut request: proto::CompleteStageRequest,
@@ -249,14 +248,13 @@ pub async fn complete_stage(
     }
     Ok(proto::CompleteStageResponse {
         stage,
-        job_revision: written.job_revision(),
+        job_version: written.job_version(),
         applied: written.applied,
         replayed: written.replayed,
-        applied_revision: written.applied_revision,
+        applied_job_version: written.applied_job_version,
     })
 }
 
-/// FailStage.
 pub async fn fail_stage(caller: Caller, mut request: proto::FailStageRequest) -> Result<proto::FailStageResponse> {
     let (identity, digest) = identity_and_digest(caller.namespace, &mut request)?;
     let operation = failure(caller.namespace, &request, digest)?;
@@ -264,14 +262,13 @@ pub async fn fail_stage(caller: Caller, mut request: proto::FailStageRequest) ->
     let written = end(&caller, EndStage { request: identity, ..operation }, shown).await?;
     Ok(proto::FailStageResponse {
         stage: written.stage(&caller).await?,
-        job_revision: written.job_revision(),
+        job_version: written.job_version(),
         applied: written.applied,
         replayed: written.replayed,
-        applied_revision: written.applied_revision,
+        applied_job_version: written.applied_job_version,
     })
 }
 
-/// ReleaseStage.
 pub async fn release_stage(
     caller: Caller,
     mut request: proto::ReleaseStageRequest,
@@ -282,28 +279,27 @@ pub async fn release_stage(
     let written = end(&caller, EndStage { request: identity, ..operation }, shown).await?;
     Ok(proto::ReleaseStageResponse {
         stage: written.stage(&caller).await?,
-        job_revision: written.job_revision(),
+        job_version: written.job_version(),
         applied: written.applied,
         replayed: written.replayed,
-        applied_revision: written.applied_revision,
+        applied_job_version: written.applied_job_version,
     })
 }
 
-/// AddStages.
 pub async fn add_stages(caller: Caller, mut request: proto::AddStagesRequest) -> Result<proto::AddStagesResponse> {
     let identity = identity(caller.namespace, &mut request)?;
     let operation = addition(caller.namespace, &request)?;
     let names: Vec<Name> = operation.stages.iter().map(|stage| stage.spec.name.clone()).collect();
     let reply = caller.execute(AddStages { request: identity, ..operation }).await?;
-    let (job, applied_revision) = match (&reply.replayed, reply.jobs.first()) {
+    let (job, applied_job_version) = match (&reply.replayed, reply.jobs.first()) {
         (Some(record), _) => (recorded(&caller, record).await?.map(|(job, _)| job), record.revision),
         (None, job) => (job.cloned(), job.map_or(0, |job| job.revision)),
     };
     Ok(proto::AddStagesResponse {
         stages: job.as_deref().map(|job| added(job, &names)).transpose()?.unwrap_or_default(),
-        job_revision: job.map_or(0, |job| job.revision),
+        job_version: job.map_or(0, |job| job.revision),
         replayed: reply.replayed.is_some(),
-        applied_revision,
+        applied_job_version,
     })
 }
 
@@ -312,11 +308,11 @@ fn added(job: &Job, names: &[Name]) -> Result<Vec<proto::Stage>> {
     let mut budget = Budget::new(REPLY_BYTES);
     let mut stages = Vec::with_capacity(names.len());
     for stage in names.iter().filter_map(|name| job.stage_named(name)) {
-        let told = convert::stage(job, stage, None, None)?;
-        if !budget.takes(&told) {
+        let message = convert::stage(job, stage, None, None)?;
+        if !budget.takes(&message) {
             break;
         }
-        stages.push(told);
+        stages.push(message);
     }
     Ok(stages)
 }

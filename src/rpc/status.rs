@@ -1,4 +1,4 @@
-//! The only map from [`Error`] to a gRPC status.
+//! The only mapping from [`Error`] to a gRPC status.
 //!
 //! **Invariants.** Every status carries `ErrorInfo` with our domain, a reason and the `outcome`. All text is cut to what
 //! fits into trailers, since many clients drop a call whose trailers exceed 8 KiB. `RetryInfo` and the pushback trailer
@@ -32,7 +32,7 @@ const MESSAGE_BYTES: usize = 768;
 /// The longest value of metadata and the longest field path, in bytes.
 const VALUE_BYTES: usize = 256;
 
-/// Why a call failed, for programs. The names are part of the contract.
+/// The reason of an error, for programs. The names are part of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // The protos document each.
 pub enum Reason {
@@ -49,7 +49,7 @@ pub enum Reason {
     StageAlreadyExists,
     NamespaceAlreadyExists,
     NamespaceNotEmpty,
-    RevisionInFuture,
+    VersionInFuture,
     StreamLimit,
     VersionMismatch,
     WrongType,
@@ -86,7 +86,7 @@ impl Reason {
             Self::StageAlreadyExists => "STAGE_ALREADY_EXISTS",
             Self::NamespaceAlreadyExists => "NAMESPACE_ALREADY_EXISTS",
             Self::NamespaceNotEmpty => "NAMESPACE_NOT_EMPTY",
-            Self::RevisionInFuture => "REVISION_IN_FUTURE",
+            Self::VersionInFuture => "VERSION_IN_FUTURE",
             Self::StreamLimit => "STREAM_LIMIT",
             Self::VersionMismatch => "VERSION_MISMATCH",
             Self::WrongType => "WRONG_TYPE",
@@ -108,19 +108,19 @@ impl Reason {
     }
 }
 
-/// What a client's own, automatic retries shall do.
+/// What the automatic retries of a client may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Retry {
-    /// Nothing is said; the code speaks for itself.
+    /// No retry information: the code alone decides.
     Unsaid,
-    /// The same call can succeed after this.
+    /// The same call can succeed after this time.
     After(Duration),
-    /// Only who knows that the call carried a `request_id` may send it again.
+    /// Retry only if the call carried a `request_id`.
     Forbidden,
 }
 
-/// A status in the making.
-struct Answer {
+/// The parts of a status.
+struct StatusBuilder {
     code: Code,
     reason: Reason,
     outcome: WriteOutcome,
@@ -129,16 +129,16 @@ struct Answer {
     violation: Option<(String, String)>,
 }
 
-impl Answer {
-    /// A call that changed nothing and would not if it were repeated.
-    fn no(code: Code, reason: Reason) -> Self {
+impl StatusBuilder {
+    /// The status of a call that changed nothing, and that the same call would get again.
+    fn refused(code: Code, reason: Reason) -> Self {
         let (retry, outcome) = (Retry::Unsaid, WriteOutcome::NotApplied);
         Self { code, reason, outcome, retry, metadata: Vec::new(), violation: None }
     }
 
-    /// A call that changed nothing and can be repeated.
-    fn later(code: Code, reason: Reason, wait: Duration) -> Self {
-        Self { retry: Retry::After(wait), ..Self::no(code, reason) }
+    /// The status of a call that changed nothing and can succeed when it is repeated after `wait`.
+    fn retry_after(code: Code, reason: Reason, wait: Duration) -> Self {
+        Self { retry: Retry::After(wait), ..Self::refused(code, reason) }
     }
 
     fn with(mut self, key: &'static str, value: impl ToString) -> Self {
@@ -146,12 +146,12 @@ impl Answer {
         self
     }
 
-    /// Names the field that is in the way of a request that could be right at another time.
+    /// Adds the path of a field whose value is valid, but not in the current state.
     fn because_of(self, path: &str, why: &str) -> Self {
         Self { violation: Some((path.to_owned(), why.to_owned())), ..self }.with("path", path)
     }
 
-    /// As the answer about one of several things, whose paths begin with `path`.
+    /// The same status as that of one of several items; field paths start with `path`.
     fn within(mut self, index: usize, path: &str) -> Self {
         if let Some((inner, _)) = &mut self.violation {
             *inner = if inner.is_empty() { path.to_owned() } else { format!("{path}.{inner}") };
@@ -168,115 +168,123 @@ impl Answer {
 
     fn field(path: &str, why: &str) -> Self {
         let violation = Some((path.to_owned(), why.to_owned()));
-        Self { violation, ..Self::no(Code::InvalidArgument, Reason::InvalidField) }.with("field", path)
+        Self { violation, ..Self::refused(Code::InvalidArgument, Reason::InvalidField) }.with("field", path)
     }
 
     fn of(error: &Error) -> Self {
         match error {
             Error::Refused(refusal) => Self::of_refusal(refusal),
-            Error::Conflict => Self::later(Code::Aborted, Reason::Conflict, CONFLICT_WAIT),
+            Error::Conflict => Self::retry_after(Code::Aborted, Reason::Conflict, CONFLICT_WAIT),
             Error::Overloaded { retry_after, .. } => {
-                Self::later(Code::ResourceExhausted, Reason::Overloaded, *retry_after)
+                Self::retry_after(Code::ResourceExhausted, Reason::Overloaded, *retry_after)
             }
             Error::DeadlineExceeded(outcome) => {
-                Self { outcome: *outcome, ..Self::no(Code::DeadlineExceeded, Reason::DeadlineExceeded) }
+                Self { outcome: *outcome, ..Self::refused(Code::DeadlineExceeded, Reason::DeadlineExceeded) }
             }
             Error::StoreUnavailable | Error::StoreReadOnly => {
-                Self::later(Code::Unavailable, Reason::StoreUnavailable, OUTAGE_WAIT)
+                Self::retry_after(Code::Unavailable, Reason::StoreUnavailable, OUTAGE_WAIT)
             }
-            Error::Draining => Self::later(Code::Unavailable, Reason::Draining, OUTAGE_WAIT),
+            Error::Draining => Self::retry_after(Code::Unavailable, Reason::Draining, OUTAGE_WAIT),
             // UNAVAILABLE is what clients repeat by themselves, and without a request_id that could apply it twice.
             Error::OutcomeUnknown => Self {
                 outcome: WriteOutcome::Unknown,
                 retry: Retry::Forbidden,
-                ..Self::no(Code::Unavailable, Reason::OutcomeUnknown)
+                ..Self::refused(Code::Unavailable, Reason::OutcomeUnknown)
             },
             Error::InvalidCursor { path, why } => Self::field(path, why),
             // Where a bug struck is not known here, so neither is whether it was before the commit.
-            Error::Bug { id } => Self { outcome: WriteOutcome::Unknown, ..Self::no(Code::Internal, Reason::Internal) }
-                .with("error_id", id),
+            Error::Bug { id } => {
+                Self { outcome: WriteOutcome::Unknown, ..Self::refused(Code::Internal, Reason::Internal) }
+                    .with("error_id", id)
+            }
         }
     }
 
     fn of_refusal(refusal: &Refusal) -> Self {
         match refusal {
             Refusal::InvalidField { path, why } => Self::field(path, why),
-            Refusal::JobNotFound { job_id } => Self::no(Code::NotFound, Reason::JobNotFound).with("job_id", job_id),
-            Refusal::RecordNotFound { collection, record_id } => Self::no(Code::NotFound, Reason::RecordNotFound)
+            Refusal::JobNotFound { job_id } => {
+                Self::refused(Code::NotFound, Reason::JobNotFound).with("job_id", job_id)
+            }
+            Refusal::RecordNotFound { collection, record_id } => Self::refused(Code::NotFound, Reason::RecordNotFound)
                 .with("collection", collection)
                 .with("record_id", record_id),
             Refusal::FieldVersionMismatch { path, field, expected, actual } => {
-                Self::no(Code::Aborted, Reason::VersionMismatch)
+                Self::refused(Code::Aborted, Reason::VersionMismatch)
                     .because_of(path, &refusal.to_string())
                     .with("field", field)
                     .with("expected", expected)
                     .with("actual", actual)
             }
-            Refusal::WrongType { path, field, needs, is } => Self::no(Code::FailedPrecondition, Reason::WrongType)
+            Refusal::WrongType { path, field, needs, is } => Self::refused(Code::FailedPrecondition, Reason::WrongType)
                 .because_of(path, &format!("the field is {is}, the operation needs {needs}"))
                 .with("field", field)
                 .with("expected", needs)
                 .with("actual", is),
             Refusal::LimitExceeded { path, why } => {
-                Self::no(Code::FailedPrecondition, Reason::LimitExceeded).because_of(path, why)
+                Self::refused(Code::FailedPrecondition, Reason::LimitExceeded).because_of(path, why)
             }
             Refusal::At { index, path, refusal } => Self::of_refusal(refusal).within(*index, path),
             Refusal::WithCurrent { refusal, .. } => Self::of_refusal(refusal),
-            Refusal::StageNotFound { job_id, stage_name } => {
-                Self::no(Code::NotFound, Reason::StageNotFound).with("job_id", job_id).with("stage_name", stage_name)
-            }
+            Refusal::StageNotFound { job_id, stage_name } => Self::refused(Code::NotFound, Reason::StageNotFound)
+                .with("job_id", job_id)
+                .with("stage_name", stage_name),
             Refusal::NamespaceNotFound { name } => {
-                Self::no(Code::NotFound, Reason::NamespaceNotFound).with("namespace", name)
+                Self::refused(Code::NotFound, Reason::NamespaceNotFound).with("namespace", name)
             }
             Refusal::JobAlreadyExists { job_id } => {
-                Self::no(Code::AlreadyExists, Reason::JobAlreadyExists).with("job_id", job_id)
+                Self::refused(Code::AlreadyExists, Reason::JobAlreadyExists).with("job_id", job_id)
             }
             Refusal::StageAlreadyExists { stage_name } => {
-                Self::no(Code::AlreadyExists, Reason::StageAlreadyExists).with("stage_name", stage_name)
+                Self::refused(Code::AlreadyExists, Reason::StageAlreadyExists).with("stage_name", stage_name)
             }
             Refusal::NamespaceAlreadyExists { name } => {
-                Self::no(Code::AlreadyExists, Reason::NamespaceAlreadyExists).with("namespace", name)
+                Self::refused(Code::AlreadyExists, Reason::NamespaceAlreadyExists).with("namespace", name)
             }
             Refusal::NamespaceInUse { name, .. } => {
-                Self::no(Code::FailedPrecondition, Reason::NamespaceNotEmpty).with("namespace", name)
+                Self::refused(Code::FailedPrecondition, Reason::NamespaceNotEmpty).with("namespace", name)
             }
-            Refusal::RoleDenied { principal, roles, .. } => {
-                Self::no(Code::PermissionDenied, Reason::RoleDenied).with("principal", principal).with("roles", roles)
+            Refusal::RoleDenied { principal, roles, .. } => Self::refused(Code::PermissionDenied, Reason::RoleDenied)
+                .with("principal", principal)
+                .with("roles", roles),
+            Refusal::KeyNotFound { key_id } => {
+                Self::refused(Code::NotFound, Reason::KeyNotFound).with("key_id", key_id)
             }
-            Refusal::KeyNotFound { key_id } => Self::no(Code::NotFound, Reason::KeyNotFound).with("key_id", key_id),
-            Refusal::KeyAlreadyExists { .. } => Self::no(Code::AlreadyExists, Reason::KeyAlreadyExists),
+            Refusal::KeyAlreadyExists { .. } => Self::refused(Code::AlreadyExists, Reason::KeyAlreadyExists),
             Refusal::TooManyKeys { limit } => {
-                Self::no(Code::FailedPrecondition, Reason::LimitExceeded).with("limit", limit)
+                Self::refused(Code::FailedPrecondition, Reason::LimitExceeded).with("limit", limit)
             }
-            Refusal::RevisionInFuture { from, actual } => {
-                Self::no(Code::OutOfRange, Reason::RevisionInFuture).with("from_revision", from).with("actual", actual)
-            }
+            Refusal::RevisionInFuture { from, actual } => Self::refused(Code::OutOfRange, Reason::VersionInFuture)
+                .with("from_version", from)
+                .with("actual", actual),
             Refusal::TooManyWatched { limit } => {
-                Self::no(Code::ResourceExhausted, Reason::StreamLimit).with("limit", limit)
+                Self::refused(Code::ResourceExhausted, Reason::StreamLimit).with("limit", limit)
             }
             Refusal::VersionMismatch { expected, actual } => {
-                Self::no(Code::Aborted, Reason::VersionMismatch).with("expected", expected).with("actual", actual)
+                Self::refused(Code::Aborted, Reason::VersionMismatch).with("expected", expected).with("actual", actual)
             }
-            Refusal::LeaseLost => Self::no(Code::FailedPrecondition, Reason::LeaseLost),
-            Refusal::PermitLost => Self::no(Code::FailedPrecondition, Reason::PermitLost),
+            Refusal::LeaseLost => Self::refused(Code::FailedPrecondition, Reason::LeaseLost),
+            Refusal::PermitLost => Self::refused(Code::FailedPrecondition, Reason::PermitLost),
             Refusal::PermitDenied { stage_name, resource, reason, retry_after } => {
                 let (code, why) = (Code::FailedPrecondition, Reason::PermitDenied);
-                let answer = retry_after.map_or_else(|| Self::no(code, why), |wait| Self::later(code, why, wait));
+                let answer =
+                    retry_after.map_or_else(|| Self::refused(code, why), |wait| Self::retry_after(code, why, wait));
                 answer.with("stage_name", stage_name).with("resource", resource).with("blocked_by", reason)
             }
             Refusal::ResourceNotFound { name } => {
-                Self::no(Code::NotFound, Reason::ResourceNotFound).with("resource", name)
+                Self::refused(Code::NotFound, Reason::ResourceNotFound).with("resource", name)
             }
             Refusal::ResourceInUse { name } => {
-                Self::no(Code::FailedPrecondition, Reason::ResourceInUse).with("resource", name)
+                Self::refused(Code::FailedPrecondition, Reason::ResourceInUse).with("resource", name)
             }
             Refusal::InvalidTransition { state, .. } => {
-                Self::no(Code::FailedPrecondition, Reason::InvalidTransition).with("state", state)
+                Self::refused(Code::FailedPrecondition, Reason::InvalidTransition).with("state", state)
             }
             Refusal::RequestIdReused => {
-                let why = "was used before with another content or for another rpc".to_owned();
+                let why = "was used before with other content or for another rpc: use a new UUID for a new request"
+                    .to_owned();
                 let violation = Some(("request_id".to_owned(), why));
-                Self { violation, ..Self::no(Code::InvalidArgument, Reason::RequestIdReused) }
+                Self { violation, ..Self::refused(Code::InvalidArgument, Reason::RequestIdReused) }
             }
         }
     }
@@ -313,7 +321,7 @@ impl Answer {
 
 /// The status that tells an error to its caller.
 pub fn status(error: &Error) -> Status {
-    let answer = Answer::of(error);
+    let answer = StatusBuilder::of(error);
     let message = cut(&error.to_string(), MESSAGE_BYTES);
     let status = Status::with_error_details_and_metadata(answer.code, message, answer.details(), answer.trailers());
     match error {

@@ -49,7 +49,7 @@ fn table() -> Vec<(Error, Code, &'static str, &'static str, Option<&'static str>
         (refused(Refusal::KeyAlreadyExists { what: name() }), AlreadyExists, "KEY_ALREADY_EXISTS", not, None),
         (refused(Refusal::TooManyKeys { limit: 1 }), FailedPrecondition, "LIMIT_EXCEEDED", not, None),
         (refused(Refusal::VersionMismatch { expected: 3, actual: 4 }), Aborted, "VERSION_MISMATCH", not, None),
-        (refused(Refusal::RevisionInFuture { from: 9, actual: 4 }), OutOfRange, "REVISION_IN_FUTURE", not, None),
+        (refused(Refusal::RevisionInFuture { from: 9, actual: 4 }), OutOfRange, "VERSION_IN_FUTURE", not, None),
         (refused(Refusal::TooManyWatched { limit: 1 }), ResourceExhausted, "STREAM_LIMIT", not, None),
         (refused(Refusal::LeaseLost), FailedPrecondition, "LEASE_LOST", not, None),
         (
@@ -109,8 +109,8 @@ fn every_error_has_its_code_reason_outcome_and_retry() {
         assert_eq!(info.metadata["outcome"], outcome, "{error:?}");
         let trailer = status.metadata().get(PUSHBACK).map(|value| value.to_str().expect("ASCII"));
         assert_eq!(trailer, pushback, "{error:?}");
-        let told = details.retry_info().and_then(|info| info.retry_delay).map(|wait| wait.as_millis().to_string());
-        assert_eq!(told.as_deref(), pushback.filter(|text| *text != "-1"), "{error:?}");
+        let sent = details.retry_info().and_then(|info| info.retry_delay).map(|wait| wait.as_millis().to_string());
+        assert_eq!(sent.as_deref(), pushback.filter(|text| *text != "-1"), "{error:?}");
     }
 }
 

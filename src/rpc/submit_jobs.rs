@@ -28,28 +28,28 @@ pub async fn submit_job(caller: Caller, mut request: proto::SubmitJobRequest) ->
     new.payload = document::optional(payload.as_ref(), limits::PAYLOAD_BYTES, &root.field("payload"))?;
     if validate_only {
         let job = proto::Job { payload, ..as_it_would_be(&caller, &new).await? };
-        return Ok(proto::SubmitJobResponse { job: Some(job), replayed: false, applied_revision: 0 });
+        return Ok(proto::SubmitJobResponse { job: Some(job), replayed: false, applied_version: 0 });
     }
     let reply = caller.execute(SubmitJobs { jobs: vec![(new, "stages".to_owned())], request: identity }).await?;
     if let Some(record) = &reply.replayed {
         return replayed(&caller, record).await.map_err(after_commit);
     }
     let job = reply.jobs.first().ok_or_else(|| crate::error::Error::bug("a submission without a job"))?;
-    let told = proto::Job { payload, ..convert::job(job, &JobDocuments::default())? };
-    Ok(proto::SubmitJobResponse { job: Some(told), replayed: false, applied_revision: job.revision })
+    let message = proto::Job { payload, ..convert::job(job, &JobDocuments::default())? };
+    Ok(proto::SubmitJobResponse { job: Some(message), replayed: false, applied_version: job.revision })
 }
 
-/// The job that a request would make. Nothing is written, so it has no revision, and no id that the server would choose.
+/// The job that a request would create: without a version, and without an id that the server would choose.
 async fn as_it_would_be(caller: &Caller, new: &NewJob) -> Result<proto::Job> {
     let now = caller.services.now().await?;
     let (job, _) = new.submit(now, 0, "stages")?;
-    let mut told = proto::Job { revision: 0, ..convert::job(&job, &JobDocuments::default())? };
+    let mut message = proto::Job { version: 0, ..convert::job(&job, &JobDocuments::default())? };
     if new.is_generated {
-        told.job_id.clear();
+        message.job_id.clear();
     } else if caller.find(new.key).await?.is_some() {
-        return Err(Refusal::JobAlreadyExists { job_id: told.job_id }.into());
+        return Err(Refusal::JobAlreadyExists { job_id: message.job_id }.into());
     }
-    Ok(told)
+    Ok(message)
 }
 
 async fn replayed(caller: &Caller, record: &RequestRecord) -> Result<proto::SubmitJobResponse> {
@@ -58,10 +58,9 @@ async fn replayed(caller: &Caller, record: &RequestRecord) -> Result<proto::Subm
         None => None,
     };
     let job = found.map(|(job, documents)| convert::job(&job, &documents)).transpose()?;
-    Ok(proto::SubmitJobResponse { job, replayed: true, applied_revision: record.revision })
+    Ok(proto::SubmitJobResponse { job, replayed: true, applied_version: record.revision })
 }
 
-/// BatchSubmitJobs.
 pub async fn batch_submit_jobs(
     caller: Caller,
     mut request: proto::BatchSubmitJobsRequest,
@@ -73,7 +72,7 @@ pub async fn batch_submit_jobs(
     let jobs = news.into_iter().enumerate().map(with_path).collect();
     let reply = caller.execute(SubmitJobs { jobs, request: identity }).await?;
     let Some(record) = &reply.replayed else {
-        let jobs = told(reply.jobs.iter().map(|job| Ok(job.as_ref())))?;
+        let jobs = summaries(reply.jobs.iter().map(|job| Ok(job.as_ref())))?;
         return Ok(proto::BatchSubmitJobsResponse { jobs, replayed: false });
     };
     let keys: Vec<JobKey> = record.jobs.iter().map(|uid| caller.key(*uid)).collect();
@@ -82,22 +81,22 @@ pub async fn batch_submit_jobs(
         // The uid of a job without a chosen id is its id.
         found.get(key).map(Arc::as_ref).ok_or_else(|| id.unwrap_or_else(|| key.uid.to_string()))
     });
-    Ok(proto::BatchSubmitJobsResponse { jobs: told(jobs)?, replayed: true })
+    Ok(proto::BatchSubmitJobsResponse { jobs: summaries(jobs)?, replayed: true })
 }
 
-/// All jobs of a batch in order, without payload; those that are gone by their ids. So many labels that the reply would be too
-/// large for its client are left out: what the client has sent, it knows.
-fn told<'a>(jobs: impl Iterator<Item = std::result::Result<&'a Job, String>>) -> Result<Vec<proto::Job>> {
+/// Summaries of the jobs of a batch, in order; a job that was deleted has only its id. Labels beyond the size of a response are
+/// left out: the client sent them itself.
+fn summaries<'a>(jobs: impl Iterator<Item = std::result::Result<&'a Job, String>>) -> Result<Vec<proto::Job>> {
     let mut budget = Budget::new(limits::REPLY_BYTES);
-    let told = jobs.map(|job| {
-        let mut told = match job {
+    let summaries = jobs.map(|job| {
+        let mut message = match job {
             Ok(job) => convert::summary(job, &JobDocuments::default())?,
             Err(job_id) => proto::Job { job_id, ..Default::default() },
         };
-        if !budget.takes(&told) {
-            told.labels.clear();
+        if !budget.takes(&message) {
+            message.labels.clear();
         }
-        Ok(told)
+        Ok(message)
     });
-    told.collect()
+    summaries.collect()
 }

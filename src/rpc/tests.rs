@@ -22,13 +22,14 @@ use super::worker_service::WorkerRpcs;
 use super::{Namespaces, Services};
 use crate::admission::UntilSent;
 use crate::admission::{ClientRates, Methods, RateLimiter, Statistics, protocol_errors};
+use crate::config::Config;
 use crate::dev::TestDatabase;
 use crate::domain::id::NamespaceId;
-use crate::domain::record::RecordKey;
+use crate::domain::record::{Record, RecordKey};
+use crate::engine::Engine;
 use crate::engine::dispatcher::Dispatcher;
-use crate::engine::world::Key;
-use crate::engine::{Engine, EngineSettings};
 use crate::feed::{Feed, FeedSettings, Hub};
+use crate::operation::overlay::Key;
 use crate::proto::admin_service_server::AdminService as _;
 use crate::proto::job_service_server::{JobService as _, JobServiceServer};
 use crate::proto::record_service_server::RecordService as _;
@@ -36,37 +37,36 @@ use crate::proto::worker_service_server::WorkerService as _;
 use crate::proto::*;
 use crate::store::Store;
 use crate::store::connection::Target;
-use crate::store::pool::PoolSettings;
 use crate::store::tests::database;
-use crate::task::{Loops, TaskSettings};
+use crate::task::BackgroundJobs;
 
 struct Server {
     services: Arc<Services>,
     jobs: JobRpcs,
     workers: WorkerRpcs,
     admin: AdminRpcs,
-    /// Wakes who waits.
+    /// Wakes calls that wait for a commit.
     _feed: Feed,
     _database: TestDatabase,
 }
 
 async fn server() -> Server {
-    server_with(FeedSettings::default()).await
+    server_with((&Config::default()).into()).await
 }
 
 async fn server_with(settings: FeedSettings) -> Server {
     let database = database().await;
-    let store = Store::new(Target::parse(database.url()).expect("our own URL"), PoolSettings::default());
+    let store = Store::new(Target::parse(database.url()).expect("our own URL"), (&Config::default()).into());
     let store = store.expect("a pool");
     let hub = Arc::new(Hub::new(settings));
     let feed = Feed::start(&hub, &store);
-    let engine = Engine::start(store.clone(), hub.clone(), EngineSettings::default());
+    let engine = Engine::start(store.clone(), hub.clone(), (&Config::default()).into());
     let dispatcher = Arc::new(Dispatcher::new(engine.clone()));
     let shutdown = CancellationToken::new();
     tokio::spawn(dispatcher.clone().run(shutdown.clone()));
     let methods = Methods::from_descriptors(&[FILE_DESCRIPTOR_SET]).expect("our own descriptors");
     let services = Arc::new(Services {
-        loops: Arc::new(Loops::start(&engine, TaskSettings::default(), &shutdown)),
+        loops: Arc::new(BackgroundJobs::start(&engine, (&Config::default()).into(), &shutdown)),
         namespaces: Arc::new(Namespaces::new(store.clone())),
         statistics: Arc::new(Statistics::new(methods)),
         rate_limiter: Arc::new(RateLimiter::new(ClientRates::default())),
@@ -136,7 +136,7 @@ impl Server {
 
 fn done(lease: &Lease, add_stages: Vec<StageSpec>) -> CompleteStageRequest {
     CompleteStageRequest {
-        target: Some(complete_stage_request::Target::LeaseToken(lease.lease_token.clone())),
+        target: Some(StageTarget::leased(lease.lease_token.clone())),
         artifacts: object("file", "a"),
         job_result: object("made", "yes"),
         add_stages,
@@ -150,7 +150,7 @@ async fn a_job_is_submitted_done_and_waited_for() {
     let submitted = server.submit(film("film-1", "")).await.expect("submitted");
     let job = submitted.job.expect("a job");
     assert_eq!(
-        (job.payload.clone(), job.stages.len(), submitted.applied_revision),
+        (job.payload.clone(), job.stages.len(), submitted.applied_version),
         (object("title", "Metropolis"), 2, 1)
     );
     assert_eq!(server.job("film-1").await.expect("a job"), job, "an answer from memory is that of the database");
@@ -164,7 +164,10 @@ async fn a_job_is_submitted_done_and_waited_for() {
     let stage = first.stage.clone().expect("a stage");
     assert_eq!((stage.state(), stage.artifacts, first.applied), (StageState::Succeeded, object("file", "a"), true));
     let again = server.complete(done(&lease, vec![spec("extra", &["cut"])])).await.expect("a repeat");
-    assert_eq!((again.stage, again.replayed, again.applied_revision), (first.stage, true, first.applied_revision));
+    assert_eq!(
+        (again.stage, again.replayed, again.applied_job_version),
+        (first.stage, true, first.applied_job_version)
+    );
 
     let waiting = server.jobs.wait_job(Request::new(WaitJobRequest { job_id: "film-1".into(), wait: None }));
     let working = async {
@@ -183,7 +186,7 @@ async fn a_job_is_submitted_done_and_waited_for() {
     let page = server.jobs.list_job_events(Request::new(request.clone())).await.expect("history").into_inner();
     let next = ListJobEventsRequest { page_token: page.next_page_token, ..request };
     let page = server.jobs.list_job_events(Request::new(next)).await.expect("history").into_inner();
-    assert_eq!(page.events.iter().map(|event| event.revision).collect::<Vec<_>>(), [3, 4]);
+    assert_eq!(page.events.iter().map(|event| event.version).collect::<Vec<_>>(), [3, 4]);
 }
 
 #[tokio::test]
@@ -192,7 +195,7 @@ async fn a_repeat_changes_nothing_and_says_so() {
     let id = Uuid::new_v4().to_string();
     let first = server.submit(film("", &id)).await.expect("submitted");
     let again = server.submit(film("", &id)).await.expect("replayed");
-    assert_eq!((again.job, again.replayed, again.applied_revision), (first.job.clone(), true, 1));
+    assert_eq!((again.job, again.replayed, again.applied_version), (first.job.clone(), true, 1));
     let reused = server.submit(film("other", &id)).await.expect_err("another content");
     assert_eq!(reason(&reused), "REQUEST_ID_REUSED");
 
@@ -215,7 +218,7 @@ async fn what_is_only_validated_is_not_there() {
     let server = server().await;
     let only = |job_id: &str| SubmitJobRequest { validate_only: true, ..film(job_id, "") };
     let job = server.submit(only("film-1")).await.expect("valid").job.expect("a job");
-    assert_eq!((job.revision, job.stages.len(), &*job.job_id), (0, 2, "film-1"));
+    assert_eq!((job.version, job.stages.len(), &*job.job_id), (0, 2, "film-1"));
     assert!(job.create_time.is_some_and(|at| at.seconds > 1_700_000_000), "by the database's clock");
     assert_eq!(server.job("film-1").await.expect_err("not stored").code(), Code::NotFound);
     server.submit(film("film-1", "")).await.expect("submitted");
@@ -260,21 +263,26 @@ async fn a_wait_is_over_before_its_deadline_and_a_lost_lease_is_a_status() {
     assert!(!waited.terminal && tokio::time::Instant::now() < deadline);
 
     let lease = server.lease().await;
-    let beat = |lease_token: &str| LeaseBeat { lease_token: lease_token.to_owned(), ..Default::default() };
+    let renewal = |lease_token: &str| LeaseRenewal { lease_token: lease_token.to_owned(), ..Default::default() };
     let stranger = crate::domain::id::LeaseToken {
         job_uid: Uuid::new_v4(),
         stage_no: 0,
         fencing_token: 1,
         secret: Uuid::new_v4(),
     };
-    let beats = vec![beat(&stranger.to_string()), beat(&lease.lease_token)];
-    let statuses = server.workers.heartbeat(Request::new(HeartbeatRequest { beats })).await.expect("told").into_inner();
+    let renewals = vec![renewal(&stranger.to_string()), renewal(&lease.lease_token)];
+    let statuses = server
+        .workers
+        .heartbeat(Request::new(HeartbeatRequest { renewals: renewals }))
+        .await
+        .expect("statuses")
+        .into_inner();
     let directives: Vec<_> = statuses.statuses.iter().map(LeaseStatus::directive).collect();
     assert_eq!(directives, [LeaseDirective::Lost, LeaseDirective::Continue]);
 
     let add = |name: &str, required_by: &[&str]| {
         let required_by = required_by.iter().map(|name| (*name).to_owned()).collect();
-        let target = Some(add_stages_request::Target::LeaseToken(lease.lease_token.clone()));
+        let target = Some(StageTarget::leased(lease.lease_token.clone()));
         let stages = vec![StageSpec { required_by, ..spec(name, &[]) }];
         Request::new(AddStagesRequest { target, stages, ..Default::default() })
     };
@@ -341,10 +349,10 @@ async fn a_message_that_is_nested_too_deep_is_the_callers_mistake() {
 }
 
 #[tokio::test]
-async fn a_deletion_is_told_although_somebody_puts_what_was_deleted_back_into_memory() {
+async fn a_watch_sends_a_deletion_even_if_the_cache_gets_the_deleted_record_back() {
     // Watchers look into memory this long after they were woken.
     let tick = Duration::from_millis(50);
-    let server = server_with(FeedSettings { tick, ..FeedSettings::default() }).await;
+    let server = server_with(FeedSettings { tick, ..FeedSettings::from(&Config::default()) }).await;
     let records = RecordRpcs(server.services.clone());
     let (collection, record_id) = (String::from("films"), String::from("metropolis"));
     let update = UpdateRecordRequest {
@@ -361,16 +369,16 @@ async fn a_deletion_is_told_although_somebody_puts_what_was_deleted_back_into_me
     records.update_record(Request::new(update)).await.expect("made");
     let watched = WatchedRecord { collection: collection.clone(), record_id: record_id.clone(), ..Default::default() };
     let request = WatchRecordsRequest { records: vec![watched] };
-    let mut told = records.watch_records(Request::new(request)).await.expect("a stream").into_inner();
+    let mut stream = records.watch_records(Request::new(request)).await.expect("a stream").into_inner();
     let mut next = async || {
-        let next = tokio::time::timeout(Duration::from_secs(10), told.next()).await.expect("in time");
+        let next = tokio::time::timeout(Duration::from_secs(10), stream.next()).await.expect("in time");
         next.expect("a message").expect("no error").update.expect("an update")
     };
     assert!(matches!(next().await, watch_records_response::Update::Record(_)));
 
     let key = Key::Record(RecordKey::new(NamespaceId(1), (&*collection).into(), (&*record_id).into()));
     let cache = &server.services.engine.shared().cache;
-    let before = cache.get(&key).expect("what was written");
+    let before = cache.get::<Record>(&key).expect("what was written");
     let delete = DeleteRecordRequest { collection, record_id, ..Default::default() };
     records.delete_record(Request::new(delete)).await.expect("deleted");
     // As a lane does that read it before.

@@ -1,33 +1,21 @@
-//! The rpcs that stream: what the feed tells, as messages.
-
-use std::pin::Pin;
-
-use futures::stream::{self, Stream};
-use tonic::Status;
+//! WatchJob and WatchJobs: every step of one job, or of all jobs that match a filter.
 
 use super::caller::Caller;
 use super::convert::{change, job as convert, steer};
 use super::filter;
+use super::streams::{MessageSource, Messages, messages};
 use crate::domain::documents::JobDocuments;
 use crate::error::Result;
-use crate::feed::board_watcher::{BoardNews, BoardWatcher};
-use crate::feed::watcher::{News, Watcher};
+use crate::feed::board::watcher::{BoardUpdate, BoardWatcher};
+use crate::feed::job::watcher::{JobUpdate, JobWatcher};
 use crate::proto::{self, watch_job_response, watch_jobs_response};
-
-/// What a streaming rpc answers with.
-pub type Messages<M> = Pin<Box<dyn Stream<Item = std::result::Result<M, Status>> + Send>>;
 
 /// WatchJob.
 pub async fn watch_job(caller: Caller, request: proto::WatchJobRequest) -> Result<Messages<proto::WatchJobResponse>> {
     let named = steer::named_job(caller.namespace, &request.job_id)?;
-    let from = steer::from_revision(request.from_revision)?;
+    let from = steer::from_version(request.from_version)?;
     let services = &caller.services;
-    let watcher = Watcher::begin(&services.hub, &services.watch_store, named.key, named.job_id, from).await?;
-    let messages = stream::try_unfold(watcher, |mut watcher| async move {
-        let next = watcher.next().await.map_err(Status::from)?;
-        Ok(next.map(news).transpose()?.map(|message| (message, watcher)))
-    });
-    Ok(Box::pin(messages))
+    Ok(messages(JobWatcher::begin(&services.hub, &services.watch_store, named.key, named.job_id, from).await?))
 }
 
 /// WatchJobs.
@@ -37,37 +25,48 @@ pub async fn watch_jobs(
 ) -> Result<Messages<proto::WatchJobsResponse>> {
     let filter = filter::filter(&request.filter)?;
     let services = &caller.services;
-    let watcher = BoardWatcher::begin(&services.hub, &services.watch_store, caller.namespace, filter).await?;
-    let messages = stream::try_unfold(watcher, |mut watcher| async move {
-        let next = watcher.next().await.map_err(Status::from)?;
-        Ok(Some((board_news(next)?, watcher)))
-    });
-    Ok(Box::pin(messages))
+    Ok(messages(BoardWatcher::begin(&services.hub, &services.watch_store, caller.namespace, filter).await?))
 }
 
-fn news(news: News) -> Result<proto::WatchJobResponse> {
+impl MessageSource for JobWatcher {
+    type Message = proto::WatchJobResponse;
+
+    async fn next(&mut self) -> Result<Option<Self::Message>> {
+        JobWatcher::next(self).await?.map(job_response).transpose()
+    }
+}
+
+impl MessageSource for BoardWatcher {
+    type Message = proto::WatchJobsResponse;
+
+    async fn next(&mut self) -> Result<Option<Self::Message>> {
+        BoardWatcher::next(self).await.and_then(jobs_response).map(Some)
+    }
+}
+
+fn job_response(update: JobUpdate) -> Result<proto::WatchJobResponse> {
     use watch_job_response::Update;
-    let update = match news {
-        News::Snapshot(snapshot) => Update::Snapshot(change::snapshot(&snapshot)?),
-        News::Step(step) => Update::Change(change::change(&step)?),
-        News::Gap { oldest } => Update::Gap(proto::WatchGap { oldest_revision: oldest }),
-        News::Keepalive(revision) => Update::Keepalive(proto::WatchKeepalive { revision }),
+    let update = match update {
+        JobUpdate::Snapshot(snapshot) => Update::Snapshot(change::snapshot(&snapshot)?),
+        JobUpdate::Step(step) => Update::Change(change::change(&step)?),
+        JobUpdate::Gap { oldest } => Update::Gap(proto::WatchGap { oldest_version: oldest }),
+        JobUpdate::Keepalive(revision) => Update::Keepalive(proto::WatchKeepalive { version: revision }),
     };
     Ok(proto::WatchJobResponse { update: Some(update) })
 }
 
-fn board_news(news: BoardNews) -> Result<proto::WatchJobsResponse> {
+fn jobs_response(update: BoardUpdate) -> Result<proto::WatchJobsResponse> {
     use watch_jobs_response::Update;
-    let update = match news {
-        BoardNews::Job(job) => Update::Job(convert::summary(&job, &JobDocuments::default())?),
-        BoardNews::Step(step) => Update::Change(change::change(&step)?),
-        BoardNews::Removal { job, revision, deleted } => {
-            Update::Removal(proto::WatchRemoval { job_id: job.meta.job_id.to_string(), revision, deleted })
+    let update = match update {
+        BoardUpdate::Job(job) => Update::Job(convert::summary(&job, &JobDocuments::default())?),
+        BoardUpdate::Step(step) => Update::Change(change::change(&step)?),
+        BoardUpdate::Removal { job, revision, deleted } => {
+            Update::Removal(proto::JobRemoval { job_id: job.meta.job_id.to_string(), version: revision, deleted })
         }
-        BoardNews::CaughtUp(jobs) => {
+        BoardUpdate::CaughtUp(jobs) => {
             Update::CaughtUp(proto::WatchCaughtUp { jobs: i32::try_from(jobs).unwrap_or(i32::MAX) })
         }
-        BoardNews::Keepalive => Update::Keepalive(proto::WatchKeepalive { revision: 0 }),
+        BoardUpdate::Keepalive => Update::Keepalive(proto::WatchKeepalive { version: 0 }),
     };
     Ok(proto::WatchJobsResponse { update: Some(update) })
 }

@@ -1,4 +1,4 @@
-//! Work: the session of one worker as a stream. Leases go out while there is room, outcomes and beats come in and are acknowledged in
+//! Work: the session of one worker as a stream. Leases go out while there is room, outcomes and renewals come in and are acknowledged in
 //! order. Each is the operation that its unary rpc would execute.
 //!
 //! Layout: this file begins a stream and reads its messages; `session` is the loop of one stream; `held` is which leases its worker holds.
@@ -20,14 +20,15 @@ use tonic::{Code, Status, Streaming};
 use super::caller::Caller;
 use super::convert::path::Path;
 use super::convert::worker;
-use super::limits::{BEATS_PER_WORK_MESSAGE, OUTCOMES_PER_CALL, WORK_CAPACITY};
-use super::watch::Messages;
+use super::limits::{OUTCOMES_PER_CALL, RENEWALS_PER_WORK_MESSAGE, WORK_CAPACITY};
+use super::streams::Messages;
 use crate::admission::StreamCharge;
 use crate::domain::id::{LeaseToken, Name, NamespaceId};
 use crate::domain::refusal::Refusal;
 use crate::error::{Error, Result};
 use crate::proto;
 use crate::proto::stage_outcome::Outcome;
+use crate::proto::stage_target::Target;
 use session::Session;
 
 /// Responses that wait for their reader.
@@ -45,7 +46,7 @@ struct Message {
     capacity: Option<usize>,
     leases_received: Option<i64>,
     outcomes: Vec<proto::StageOutcome>,
-    beats: Vec<worker::Beat>,
+    renewals: Vec<worker::Renewal>,
     /// Bytes on the wire.
     bytes: usize,
 }
@@ -59,7 +60,6 @@ pub async fn first(inbound: &mut Streaming<proto::WorkRequest>) -> std::result::
     }
 }
 
-/// Work.
 pub async fn work(
     mut caller: Caller,
     charge: Option<StreamCharge>,
@@ -111,14 +111,14 @@ fn message(namespace: NamespaceId, given: proto::WorkRequest) -> std::result::Re
         return Err(root.field("leases_received").refuse("must not be negative"));
     }
     at_most(given.outcomes.len(), OUTCOMES_PER_CALL, "outcomes")?;
-    at_most(given.beats.len(), BEATS_PER_WORK_MESSAGE, "beats")?;
-    let beats = worker::each_beat(namespace, &given.beats)?;
-    Ok(Message { capacity, leases_received: given.leases_received, outcomes: given.outcomes, beats, bytes })
+    at_most(given.renewals.len(), RENEWALS_PER_WORK_MESSAGE, "renewals")?;
+    let renewals = worker::each_renewal(namespace, &given.renewals)?;
+    Ok(Message { capacity, leases_received: given.leases_received, outcomes: given.outcomes, renewals, bytes })
 }
 
 fn capacity(given: i32) -> std::result::Result<usize, Refusal> {
     let capacity = usize::try_from(given).ok().filter(|capacity| *capacity <= WORK_CAPACITY);
-    capacity.ok_or_else(|| Path::Root.field("capacity").refuse(format!("must be 0 to {WORK_CAPACITY}")))
+    capacity.ok_or_else(|| Path::Root.field("capacity").outside(format_args!("0 to {WORK_CAPACITY}"), given))
 }
 
 fn at_most(given: usize, most: usize, list: &str) -> std::result::Result<(), Refusal> {
@@ -130,20 +130,13 @@ fn at_most(given: usize, most: usize, list: &str) -> std::result::Result<(), Ref
 
 /// The lease that an outcome is about. None: it names its stage, or is malformed.
 fn token_of(outcome: &proto::StageOutcome) -> Option<LeaseToken> {
-    use proto::{complete_stage_request, fail_stage_request, release_stage_request};
-    let text = match outcome.outcome.as_ref()? {
-        Outcome::CompleteStage(request) => match request.target.as_ref()? {
-            complete_stage_request::Target::LeaseToken(token) => token,
-            complete_stage_request::Target::StageRef(_) => return None,
-        },
-        Outcome::FailStage(request) => match request.target.as_ref()? {
-            fail_stage_request::Target::LeaseToken(token) => token,
-            fail_stage_request::Target::StageRef(_) => return None,
-        },
-        Outcome::ReleaseStage(request) => match request.target.as_ref()? {
-            release_stage_request::Target::LeaseToken(token) => token,
-            release_stage_request::Target::StageRef(_) => return None,
-        },
+    let target = match outcome.outcome.as_ref()? {
+        Outcome::CompleteStage(request) => &request.target,
+        Outcome::FailStage(request) => &request.target,
+        Outcome::ReleaseStage(request) => &request.target,
     };
-    LeaseToken::parse(text)
+    match target.as_ref()?.target.as_ref()? {
+        Target::LeaseToken(token) => LeaseToken::parse(token),
+        Target::StageRef(_) => None,
+    }
 }

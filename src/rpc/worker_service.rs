@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::caller::answer;
 use super::services::Services;
-use super::watch::Messages;
+use super::streams::Messages;
 use super::{heartbeat, leases, outcomes, stage_writes, work};
 use crate::admission::{StreamCharge, UntilSent};
 use crate::proto::worker_service_server::WorkerService;
@@ -22,10 +22,10 @@ type Answer<A> = Result<Response<A>, Status>;
 impl WorkerService for WorkerRpcs {
     async fn lease_stages(&self, request: Request<LeaseStagesRequest>) -> Answer<LeaseStagesResponse> {
         let (message, leased) = answer(&self.0, request, leases::lease_stages).await?.into_inner();
-        let told = message.leases.len();
+        let count = message.leases.len();
         let mut response = Response::new(message);
         // Until then its caller may go away without them.
-        response.extensions_mut().insert(UntilSent::new(move || drop(leased.hand_over(told))));
+        response.extensions_mut().insert(UntilSent::new(move || drop(leased.hand_over(count))));
         Ok(response)
     }
 

@@ -1,4 +1,4 @@
-//! A stream of which the first bytes were read already, to see what the peer speaks.
+//! A stream whose first bytes were read already, to detect the protocol.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -8,17 +8,17 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::connection::PREFACE;
 
-/// Gives the first bytes, then what follows them.
+/// Yields the first bytes again, then the rest of the stream.
 #[derive(Debug)]
 pub(super) struct Begun<S> {
     stream: S,
     first: [u8; PREFACE.len()],
-    /// Those of the first bytes that were not given yet.
+    /// First bytes that were not yielded yet.
     left: std::ops::Range<usize>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Begun<S> {
-    /// Reads until the peer has said enough to tell which protocol it speaks. None: it left before. Up to there hyper has no timeout; after it,
+    /// Reads until the protocol is known. None: the peer closed the connection before. Up to there hyper has no timeout; after it,
     /// pings (HTTP/2) and the header timeout (HTTP/1) find silent peers.
     pub(super) async fn read(mut stream: S) -> Option<Self> {
         let (mut first, mut length) = ([0; PREFACE.len()], 0);

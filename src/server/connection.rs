@@ -4,7 +4,7 @@
 //! sizes, flow-control windows (so memory), frames that no call explains (see `metered`), and, where asked for, age.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -21,15 +21,15 @@ use tower::ServiceBuilder;
 
 use super::Options;
 use super::begun::Begun;
+use super::closed::ClosedConnections;
 use super::idle::{Ending, Idle, IdleLimits};
 use super::metered::{CALLS_PER_POLL, Metered, ReadQuota};
-use super::places::{Place, Places};
-use super::tls::{Presented, Tls};
+use super::places::{ConnectionPlace, Places};
+use super::tls::{Presented, ServerTls};
 use crate::admission::{ConnectionShare, Peer, Response, Statistics};
-use crate::figures::Sparse;
 use crate::figures::door::Closed;
 
-/// What HTTP/2 clients say first.
+/// First bytes of an HTTP/2 client.
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A client that says nothing for this long has no call to make.
 const FIRST_BYTES_LIMIT: Duration = Duration::from_secs(10);
@@ -49,33 +49,30 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 const SEND_BUFFER_BYTES: usize = 256 << 10;
 /// Metadata is keys, tokens and trace ids.
 const HEADER_LIMIT_BYTES: u32 = 16 << 10;
-/// After a connection has been told its age, its calls get this long.
+/// Time that calls get to end after a connection has reached its maximum age.
 const AGE_GRACE: Duration = Duration::from_secs(60);
 
-/// What every connection is bounded by.
+/// Limits and shared state of all connections.
 #[derive(Debug, Clone)]
-pub(super) struct Bounds {
+pub(super) struct ConnectionBounds {
     max_concurrent_streams: u32,
     max_age: Option<Duration>,
     idle: IdleLimits,
-    /// No new calls; those in flight may end.
+    /// Cancelled when the drain begins: no new calls, those in flight may end.
     draining: CancellationToken,
-    /// The end, now.
+    /// Cancelled to close connections at once.
     pub(super) cut_off: CancellationToken,
-    /// None: plaintext.
-    tls: Option<Arc<Tls>>,
-    /// TLS handshakes that go on.
+    /// TLS acceptor. None: plaintext.
+    tls: Option<Arc<ServerTls>>,
+    /// Places of running TLS handshakes.
     handshaking: Arc<Places>,
     statistics: Arc<Statistics>,
-    /// Lines about floods.
-    floods: Arc<Sparse>,
-    /// Lines about handshakes that failed, and clients of the other kind.
-    handshakes: Arc<Sparse>,
+    closed: ClosedConnections,
 }
 
-impl Bounds {
-    pub(super) fn new(options: &Options, draining: CancellationToken) -> Bounds {
-        Bounds {
+impl ConnectionBounds {
+    pub(super) fn new(options: &Options, draining: CancellationToken) -> ConnectionBounds {
+        ConnectionBounds {
             max_concurrent_streams: options.max_concurrent_streams,
             max_age: options.max_connection_age,
             idle: options.idle,
@@ -84,14 +81,13 @@ impl Bounds {
             tls: options.tls.clone(),
             handshaking: Places::new(MAX_HANDSHAKES),
             statistics: Arc::clone(&options.statistics),
-            floods: Arc::default(),
-            handshakes: Arc::default(),
+            closed: ClosedConnections::new(&options.statistics),
         }
     }
 }
 
 /// Serves a connection to its end. `place` is given back then.
-pub(super) async fn serve<S>(stream: TcpStream, place: Place, service: S, bounds: Bounds)
+pub(super) async fn serve<S>(stream: TcpStream, place: ConnectionPlace, service: S, bounds: ConnectionBounds)
 where
     S: tower::Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>
         + Clone
@@ -103,12 +99,11 @@ where
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
     let address = stream.peer_addr().ok();
-    let statistics = Arc::clone(&bounds.statistics);
-    statistics.door.connections.inc();
+    let _open = OpenConnection::count(&bounds.statistics);
     let begun = tokio::select! {
         () = bounds.draining.cancelled() => None,
         begun = tokio::time::timeout(FIRST_BYTES_LIMIT, begin(stream, &bounds, address)) => begun.unwrap_or_else(|_| {
-            bounds.statistics.door.closed(Closed::Silent);
+            bounds.closed.count(Closed::Silent);
             None
         }),
     };
@@ -125,27 +120,37 @@ where
             Box::pin(run(*stream, place, peer, valid_for, service, bounds)).await;
         }
     }
-    statistics.door.connections.dec();
 }
 
-/// A connection whose client has begun to speak HTTP.
+/// Counts a connection as open until it is dropped.
+struct OpenConnection(Arc<Statistics>);
+
+impl OpenConnection {
+    fn count(statistics: &Arc<Statistics>) -> Self {
+        statistics.door.connections.inc();
+        Self(Arc::clone(statistics))
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.door.connections.dec();
+    }
+}
+
+/// A connection on which HTTP has begun.
 enum Transport {
     Plain(Begun<TcpStream>),
     Tls(Box<Begun<TlsStream<TcpStream>>>, Option<Presented>),
 }
 
 /// Shakes hands if this server speaks TLS, and waits for the first bytes. None: the client left, or speaks what this port does not.
-async fn begin(stream: TcpStream, bounds: &Bounds, address: Option<SocketAddr>) -> Option<Transport> {
+async fn begin(stream: TcpStream, bounds: &ConnectionBounds, address: Option<SocketAddr>) -> Option<Transport> {
     let mut first = [0];
     if stream.peek(&mut first).await.ok()? == 0 {
         return None;
     }
-    let close = |reason: Closed, what: &str| {
-        bounds.statistics.door.closed(reason);
-        if let Some(suppressed) = bounds.handshakes.pass() {
-            tracing::warn!(peer = address.map(tracing::field::display), suppressed, "a connection was closed: {what}");
-        }
-    };
+    let close = |reason: Closed, why: &str| bounds.closed.warn(reason, address, why);
     match (&bounds.tls, first == [TLS_HANDSHAKE]) {
         (None, false) => Begun::read(stream).await.map(Transport::Plain),
         (None, true) => {
@@ -179,11 +184,11 @@ async fn begin(stream: TcpStream, bounds: &Bounds, address: Option<SocketAddr>) 
 /// Serves what follows the first bytes, for as long as the client's certificate is valid if it presented one.
 async fn run<T, S>(
     stream: Begun<T>,
-    mut place: Place,
+    mut place: ConnectionPlace,
     peer: Peer,
     valid_for: Option<Duration>,
     service: S,
-    bounds: Bounds,
+    bounds: ConnectionBounds,
 ) where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     S: tower::Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>
@@ -224,7 +229,7 @@ async fn run<T, S>(
                     tracing::debug!(%error, "a connection ended");
                 }
                 if quota.has_flooded() {
-                    tell_of_flood(&bounds, address);
+                    bounds.closed.warn(Closed::Flooded, address, "it sent far more frames than its calls explain");
                 }
                 return;
             }
@@ -236,25 +241,17 @@ async fn run<T, S>(
                 if ending == Ending::Close {
                     return;
                 }
-                bounds.statistics.door.closed(Closed::Idle);
+                bounds.closed.count(Closed::Idle);
             }
             () = bounds.cut_off.cancelled() => return,
         }
-        // Drain, age or no calls: the client is told to take its next calls elsewhere.
+        // Drain, age or no calls: GOAWAY sends the next calls elsewhere.
         is_leaving = true;
         connection.as_mut().graceful_shutdown();
     }
 }
 
-fn tell_of_flood(bounds: &Bounds, address: Option<IpAddr>) {
-    bounds.statistics.door.closed(Closed::Flooded);
-    if let Some(suppressed) = bounds.floods.pass() {
-        let peer = address.map(tracing::field::display);
-        tracing::warn!(peer, suppressed, "a connection was closed: it sent far more frames than its calls explain");
-    }
-}
-
-fn builder(bounds: &Bounds) -> Builder<TokioExecutor> {
+fn builder(bounds: &ConnectionBounds) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(FIRST_BYTES_LIMIT);
     builder

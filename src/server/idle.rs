@@ -1,7 +1,7 @@
-//! Ends connections that carry no calls, so that nobody holds places of the server with them.
+//! Ends connections that carry no calls, so that idle clients do not take the places of others.
 //!
 //! What counts is a call with a valid credential; where none is required, any call but health checks and reflection, which never need one. A client that
-//! still wants the connection is told to open another (GOAWAY), as it does by itself with its next call.
+//! still wants the connection opens another after GOAWAY, as it does by itself with its next call.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use tokio::time::{Instant, Sleep};
 
 use crate::admission::ConnectionShare;
 
-/// How long a connection may carry no calls.
+/// Timeouts of a connection without calls.
 #[derive(Clone, Copy, Debug)]
 pub struct IdleLimits {
-    /// From its beginning to its first call.
+    /// Time from the connect to the first call.
     pub before_first_call: Duration,
-    /// After its last call has ended. It is looked at once in this time, so it takes twice as long at most.
+    /// Time after the last call has ended. Checked once per period, so it takes at most twice as long.
     pub after_last_call: Duration,
-    /// From GOAWAY to the end, for clients that do not close. A call that came in the meantime is answered first.
+    /// Time from GOAWAY to the close, for clients that do not close by themselves. A call that arrives meanwhile is answered first.
     pub goodbye: Duration,
 }
 
@@ -31,21 +31,21 @@ impl Default for IdleLimits {
     }
 }
 
-/// What is to be done with a connection that carries no calls.
+/// The next step to end a connection without calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// Ask its client to close it.
+    /// Ask the client to close it (GOAWAY).
     Ask,
-    /// Close it: the client was asked.
+    /// Close it; the client was asked before.
     Close,
 }
 
-/// Watches one connection.
+/// Timer of one connection.
 #[derive(Debug)]
 pub(super) struct Idle {
     limits: IdleLimits,
     share: ConnectionShare,
-    /// Calls admitted when it was last looked at.
+    /// Calls admitted at the last check.
     seen: u64,
     is_asked: bool,
     next_look: Pin<Box<Sleep>>,
@@ -69,7 +69,7 @@ impl Idle {
         }
     }
 
-    /// What is to be done now, and when to look again.
+    /// The next step, if any, and the time until the next check.
     fn look(&mut self) -> (Option<Ending>, Duration) {
         let admitted = self.share.admitted();
         let is_active = admitted != self.seen || self.share.is_busy();

@@ -228,7 +228,7 @@ impl Frames {
     }
 }
 
-/// A token bucket.
+/// Token bucket of the frames of a connection.
 #[derive(Debug)]
 struct Tokens {
     left: u32,

@@ -1,11 +1,11 @@
-//! The port for operators: figures for a scraper, and whether the process lives and serves.
+//! The metrics port: /metrics for scrapers, /healthz and /readyz.
 //!
-//! Plain HTTP/1.1 without credentials: what is there holds no secret, and no name of a job, a record or a worker. It listens on loopback unless
-//! told otherwise. It is bounded: connections, the time of each, one request a connection, one page made at a time.
+//! Plain HTTP/1.1 without credentials: what is there holds no secret, and no name of a job, a record or a worker. By default it listens on
+//! loopback. It is bounded: connections, the time of each, one request a connection, one page made at a time.
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -21,20 +22,20 @@ use tokio_util::sync::CancellationToken;
 use crate::figures::page::CONTENT_TYPE;
 use crate::figures::{Page, Sparse};
 
-/// Connections at once. Beyond it new ones wait in the kernel for those before them.
+/// Maximum number of connections. Further ones wait in the kernel.
 const MAX_CONNECTIONS: usize = 16;
-/// How long one connection may take in all.
+/// Maximum lifetime of a connection.
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
-/// How long the request line and the headers may take.
+/// Timeout for the request line and the headers.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
-/// What is buffered of a request, at most: its line and its headers.
+/// Maximum size of request line and headers.
 const REQUEST_BYTES: usize = 16 << 10;
-/// A page is shown again for so long: however many scrape, ten pages are made in a second at most.
+/// Age up to which a page is served again: at most ten pages are made per second, however many scrape.
 const PAGE_KEPT: Duration = Duration::from_millis(100);
-/// After a failed accept.
+/// Pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What operators ask for.
+/// The content of the metrics port.
 pub struct Operators {
     page: Page,
     /// Whether the health service says SERVING.
@@ -43,7 +44,7 @@ pub struct Operators {
 }
 
 impl Operators {
-    /// What is shown: a page, and whether the server serves.
+    /// `page` is /metrics, `serving` the answer of /readyz.
     pub fn new(page: Page, serving: watch::Receiver<bool>) -> Self {
         Self { page, serving, last: Mutex::default() }
     }
@@ -69,9 +70,9 @@ impl Operators {
         }
     }
 
-    /// The page, made by one caller for all who ask at the same time.
+    /// The page, rendered once for all requests at the same time.
     fn text(&self) -> Option<Bytes> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         if let Some((made, text)) = last.as_ref().filter(|(made, _)| made.elapsed() < PAGE_KEPT) {
             let _age = made;
             return Some(text.clone());
@@ -82,12 +83,12 @@ impl Operators {
     }
 }
 
-/// Serves operators until `end`.
+/// Serves the metrics port until `end`.
 pub async fn serve_operators(listener: TcpListener, operators: Arc<Operators>, end: CancellationToken) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let failed = Sparse::default();
     loop {
-        // First a place: who waits for one waits in the kernel's bounded queue.
+        // A place first: further connections wait in the bounded queue of the kernel.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let accepted = tokio::select! {
             () = end.cancelled() => return,
@@ -119,7 +120,7 @@ fn serve_one(stream: TcpStream, operators: Arc<Operators>) -> impl Future<Output
     let service = service_fn(move |request: Request<Incoming>| {
         let operators = Arc::clone(&operators);
         async move {
-            // Making a page takes milliseconds of a thread that others need too.
+            // Rendering a page blocks a thread for milliseconds.
             let answer = tokio::task::spawn_blocking(move || operators.answer(&request)).await;
             Ok::<_, Infallible>(answer.unwrap_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR, "a fault\n")))
         }

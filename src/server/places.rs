@@ -10,7 +10,9 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::admission::{fair_share, network_of};
 
@@ -29,9 +31,9 @@ struct Taken {
 
 /// A taken place; dropping gives it back.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionPlace {
     places: Arc<Places>,
-    /// The network whose share it counts towards. None: no longer any.
+    /// Network that this place is counted for. None: it counts for none any more.
     network: Option<u128>,
 }
 
@@ -49,8 +51,8 @@ impl Places {
         Arc::new(Places { limit, taken: Mutex::default() })
     }
 
-    /// A place for a peer at this address. Those whose address is not known share one.
-    pub(super) fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Place, Full> {
+    /// Takes a place for a peer at this address. Peers without a known address count as one network.
+    pub(super) fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Result<ConnectionPlace, Full> {
         let network = address.map_or(0, network_of);
         let mut taken = self.lock();
         if taken.total >= self.limit {
@@ -62,11 +64,11 @@ impl Places {
         }
         taken.total += 1;
         *taken.by_network.entry(network).or_default() += 1;
-        Ok(Place { places: Arc::clone(self), network: Some(network) })
+        Ok(ConnectionPlace { places: Arc::clone(self), network: Some(network) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock()
     }
 }
 
@@ -80,7 +82,7 @@ impl Taken {
     }
 }
 
-impl Place {
+impl ConnectionPlace {
     /// Counts towards the share of its address no longer.
     pub(super) fn leave_share(&mut self) {
         if let Some(network) = self.network.take() {
@@ -89,7 +91,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPlace {
     fn drop(&mut self) {
         self.leave_share();
         self.places.lock().total -= 1;
@@ -107,7 +109,7 @@ mod tests {
     }
 
     /// Takes places at an address until there is none.
-    fn greedy(places: &Arc<Places>, address: u32) -> (Vec<Place>, Full) {
+    fn greedy(places: &Arc<Places>, address: u32) -> (Vec<ConnectionPlace>, Full) {
         let mut held = Vec::new();
         loop {
             match places.take(at(address)) {
@@ -134,7 +136,7 @@ mod tests {
     #[test]
     fn the_limit_holds_however_many_addresses_there_are() {
         let places = Places::new(100);
-        let held: Vec<Place> = (0..1_000).filter_map(|address| places.take(at(address)).ok()).collect();
+        let held: Vec<ConnectionPlace> = (0..1_000).filter_map(|address| places.take(at(address)).ok()).collect();
         assert_eq!(held.len(), 100);
         assert_eq!(places.take(at(5_000)).map(drop), Err(Full::Server));
     }
@@ -160,7 +162,8 @@ mod tests {
     fn an_ipv6_network_has_one_share() {
         let places = Places::new(100);
         let address = |text: &str| Some(text.parse().expect("an address"));
-        let held: Vec<Place> = (0..200).map_while(|i| places.take(address(&format!("2001:db8::{i:x}"))).ok()).collect();
+        let held: Vec<ConnectionPlace> =
+            (0..200).map_while(|i| places.take(address(&format!("2001:db8::{i:x}"))).ok()).collect();
         assert_eq!(held.len(), 88, "all but an eighth");
         assert!(places.take(address("2001:db8:0:1::1")).is_ok());
     }

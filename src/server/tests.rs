@@ -44,7 +44,7 @@ async fn an_expired_deadline_is_deadline_exceeded() {
 
 #[tokio::test]
 async fn without_a_deadline_the_cap_applies() {
-    let server = Server::start_with(|options| options.max_call = Duration::from_millis(20)).await;
+    let server = Server::start_with(|options| options.default_deadline = Duration::from_millis(20)).await;
     let result = server.call("UpdateForever", small()).await;
     assert_status(result, Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "UNKNOWN");
 }
@@ -182,7 +182,7 @@ async fn malformed_requests_are_the_callers_mistake() {
         assert_eq!(status.code(), code, "{name}: {status:?}");
         assert_eq!(reason_and_outcome(&status).1, "NOT_APPLIED", "{name}");
     }
-    let (_, status) = raw(&server, request("/test.Nobody/Home", &[])).await;
+    let (_, status) = raw(&server, request("/test.Unknown/Method", &[])).await;
     let status = status.expect("a status");
     assert_eq!(status.code(), Code::Unimplemented);
     assert_eq!(reason_and_outcome(&status).0, "UNIMPLEMENTED");

@@ -11,10 +11,11 @@ mod files;
 mod names;
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use parking_lot::{Mutex, RwLock};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -39,7 +40,7 @@ const WARN_EVERY: Duration = Duration::from_secs(86_400);
 
 /// What connections are accepted with.
 #[derive(Debug)]
-pub struct Tls {
+pub struct ServerTls {
     /// None: the certificate was handed in and stays.
     files: Option<Files>,
     current: RwLock<Current>,
@@ -61,17 +62,17 @@ struct Current {
     expires: SystemTime,
 }
 
-impl Tls {
+impl ServerTls {
     /// What the settings name. None: they name no certificate.
     ///
     /// # Errors
     /// When a file cannot be read, or certificate and key do not fit each other; the message names the file.
-    pub fn from_config(config: &Config) -> anyhow::Result<Option<Arc<Tls>>> {
+    pub fn from_config(config: &Config) -> anyhow::Result<Option<Arc<ServerTls>>> {
         let (Some(certificate), Some(key)) = (&config.tls_cert, &config.tls_key) else { return Ok(None) };
         let files =
             Files { certificate: certificate.clone(), key: key.clone(), client_ca: config.tls_client_ca.clone() };
         let pem = files.read()?;
-        let tls = Tls::new(Some(files), pem)?;
+        let tls = ServerTls::new(Some(files), pem)?;
         Ok(Some(Arc::new(tls)))
     }
 
@@ -79,14 +80,14 @@ impl Tls {
     ///
     /// # Errors
     /// When they cannot be read or do not fit each other.
-    pub fn from_pem(certificate: &str, key: &str) -> anyhow::Result<Arc<Tls>> {
+    pub fn from_pem(certificate: &str, key: &str) -> anyhow::Result<Arc<ServerTls>> {
         let pem = Pem { certificate: certificate.into(), key: key.into(), client_ca: None };
-        Ok(Arc::new(Tls::new(None, pem)?))
+        Ok(Arc::new(ServerTls::new(None, pem)?))
     }
 
-    fn new(files: Option<Files>, pem: Pem) -> anyhow::Result<Tls> {
+    fn new(files: Option<Files>, pem: Pem) -> anyhow::Result<ServerTls> {
         let current = RwLock::new(Current::of(&pem)?);
-        Ok(Tls { files, current, last_pem: Mutex::new(pem) })
+        Ok(ServerTls { files, current, last_pem: Mutex::new(pem) })
     }
 
     /// When the certificate in use expires.
@@ -140,7 +141,7 @@ impl Tls {
     /// Takes new files into use if they have changed.
     fn look(&self) {
         let Some(files) = &self.files else { return };
-        let mut last = self.last_pem.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last_pem.lock();
         let new = match files.read() {
             Ok(pem) if pem == *last => return,
             Ok(pem) => pem,
@@ -151,7 +152,7 @@ impl Tls {
         };
         match Current::of(&new) {
             Ok(current) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+                *self.current.write() = current;
                 tracing::info!("the TLS certificate was replaced; open connections keep the one before");
             }
             // Certificate and key are two files: in between they do not fit each other.
@@ -161,7 +162,7 @@ impl Tls {
     }
 
     fn current(&self) -> Current {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.read().clone()
     }
 }
 

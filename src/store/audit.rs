@@ -11,14 +11,14 @@ use crate::domain::json::Document;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-/// Entries that one page looks at: no index serves its filters by principal and rpc.
+/// Entries that are read for one page at most: no index serves filters by principal and rpc.
 const MAX_LOOK: i64 = 10_000;
 
-/// A place in the audit log: the moment of an entry and its id.
+/// A position in the audit log: time and id of an entry.
 pub type AuditPlace = (Timestamp, i64);
 
 impl Store {
-    /// Entries of the audit log, the newest first, behind a place. Also the place behind which the next page begins; None: there is none.
+    /// Entries of the audit log, newest first, behind a position; and the position behind which the next page begins. None: there is no next page.
     pub async fn audit_events(
         &self,
         query: &AuditQuery,
@@ -28,7 +28,7 @@ impl Store {
         let client = self.reads.get().await?;
         let (time, id) = after.unzip();
         let AuditQuery { principal, method, since, until } = query;
-        let sql = include_str!("sql/list_audit_events.sql");
+        let sql = include_str!("sql/audit/list_audit_events.sql");
         let one_more = i64::from(limit) + 1;
         let params: [&(dyn ToSql + Sync); 8] = [&time, &id, principal, method, since, until, &one_more, &MAX_LOOK];
         let rows = client.rows(sql, &params).await.map_err(|error| unavailable(&error))?;
@@ -43,7 +43,7 @@ impl Store {
     }
 }
 
-/// None: the row tells of the next page alone.
+/// The entry of a row. None: the row has only the position of the next page.
 fn event(row: &Row) -> Option<AuditEvent> {
     Some(AuditEvent {
         id: row.get::<_, Option<i64>>(2)?,

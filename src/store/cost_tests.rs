@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::connection::{Client, READER_SETUP, Target, WRITER_SETUP};
-use super::tests::database;
+use super::tests::{database, sql_files, statements};
 use super::{commit, page_cost_tests};
 
 /// Tables as after months: of each kind far more rows than any statement returns. Nothing is due.
@@ -46,7 +46,7 @@ const LARGE_TABLES: &str = "
     INSERT INTO permits SELECT namespace_id, resource_uid, gen_random_uuid(), now() + interval '1 hour', '{}' FROM resources;
     INSERT INTO permit_waiters SELECT namespace_id, resource_uid, gen_random_uuid(), '{}' FROM resources;
     INSERT INTO requests SELECT 1, gen_random_uuid(), gen_random_uuid(), '', 0, 1, true, now() FROM generate_series(1, 60000) i;
-    INSERT INTO write_groups SELECT gen_random_uuid(), '{}', now() FROM generate_series(1, 60000) i;
+    INSERT INTO write_groups SELECT gen_random_uuid(), '{}', now(), (i::text)::xid8, '\\x00' FROM generate_series(1, 60000) i;
     INSERT INTO job_events (namespace_id, job_uid, revision, event_time, run, kind, job_state, stages)
     SELECT namespace_id, job_uid, no, now(), 1, 1, 1, '[]' FROM jobs, generate_series(1, 2) no;
     INSERT INTO namespaces (name) SELECT 'n' || i FROM generate_series(1, 5000) i;
@@ -78,7 +78,7 @@ const TABLES: &[&str] = &[
 ];
 
 /// A statement of `sql/`, values for its parameters, and how many pages it may touch.
-type Statement = (&'static str, &'static str, u64);
+type CostedStatement = (&'static str, &'static str, u64);
 
 const KEY: &str = "'{1}', '{00000000-0000-8000-8000-000000000007}'";
 const SMALL: &str = "'{1}', '{50000000-0000-8000-8000-000000000007}'";
@@ -86,7 +86,7 @@ const SMALL: &str = "'{1}', '{50000000-0000-8000-8000-000000000007}'";
 const LOOK: u64 = 80;
 
 /// Every statement that runs while nothing unusual happens.
-const STATEMENTS: &[Statement] = &[
+const STATEMENTS: &[CostedStatement] = &[
     ("due_jobs", "500", 10),
     ("due_stages", "500", 10),
     ("due_resources", "500", 10),
@@ -173,7 +173,8 @@ const STATEMENTS: &[Statement] = &[
     // 200 queues, each found by the index, and up to 500 stages of each.
     ("ready_queues", "200, 100000", 5_000),
     ("names_of_namespaces", "'{1}'", 10),
-    ("settle_group", "gen_random_uuid()", 30),
+    ("jobs_since", "1, 100, 1000000", 120),
+    ("resolve_commit", "gen_random_uuid()", 30),
     ("take_turn", "'x', '00000000-0000-8000-8000-000000000001', 3", 10),
 ];
 
@@ -181,7 +182,6 @@ const STATEMENTS: &[Statement] = &[
 const MAY_GROW: &[(&str, &str)] = &[
     ("idle_resources", "bounded by a walk, but looks below each lock that it finds idle"),
     ("held_tables", "reads the locks of the database, and only after a statement has waited in vain"),
-    ("jobs_since", "reads the history of the moment, found by a range index over its days"),
     ("inspect_indexes", "`interlock doctor`, once for each run of the program"),
     ("inspect_instance", "the same"),
     ("inspect_schema", "the same"),
@@ -193,9 +193,7 @@ const MAY_GROW: &[(&str, &str)] = &[
 ];
 
 /// The pages that a statement touched, and its plan. What it did is undone.
-async fn touched(client: &Client, name: &str, values: &str) -> (u64, String) {
-    let path = format!("{}/src/store/sql/{name}.sql", env!("CARGO_MANIFEST_DIR"));
-    let sql = std::fs::read_to_string(path).expect("a statement of ours");
+async fn touched(client: &Client, (name, sql): (&str, &str), values: &str) -> (u64, String) {
     let call = if values.is_empty() { "costed".to_owned() } else { format!("costed({values})") };
     let explain = "EXPLAIN (ANALYZE, BUFFERS, COSTS off, TIMING off, SUMMARY off)";
     let all = format!("BEGIN; PREPARE costed AS {sql}; {explain} EXECUTE {call}; ROLLBACK; DEALLOCATE costed");
@@ -228,9 +226,9 @@ async fn check(client: &Client, statistics: &str) {
 
 /// The statements that touch more pages than they may.
 async fn above(client: &Client) -> Vec<(&'static str, String)> {
-    let mut above = Vec::new();
+    let (mut above, statements) = (Vec::new(), statements());
     for (name, values, bound) in STATEMENTS {
-        let (pages, plan) = touched(client, name, values).await;
+        let (pages, plan) = touched(client, (name, &statements[*name]), values).await;
         if pages > *bound {
             above.push((*name, format!("{name} touched {pages} pages, more than {bound}:\n{plan}")));
         }
@@ -325,13 +323,7 @@ async fn churn_under_an_old_snapshot(target: &Target, client: &Client) {
 
 #[test]
 fn every_statement_has_a_bound_or_a_reason() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/sql");
-    let names = std::fs::read_dir(folder).expect("the folder of the SQL").filter_map(|entry| {
-        let path = entry.expect("a file").path();
-        path.extension().is_some_and(|extension| extension == "sql").then_some(path)
-    });
-    let names: BTreeSet<String> =
-        names.filter_map(|path| path.file_stem().and_then(|name| name.to_str()).map(str::to_owned)).collect();
+    let names: BTreeSet<String> = statements().into_keys().collect();
     let listed: BTreeSet<String> = STATEMENTS
         .iter()
         .map(|(name, ..)| *name)
@@ -351,20 +343,16 @@ async fn no_index_condition_is_volatile() {
     let rows = client.query(indexed, &[]).await.expect("the columns of indexes");
     let columns: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
     assert!(columns.contains("wakes_at") && columns.contains("create_time"), "{columns:?}");
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/sql");
     // Parts of the commit statement find rows by their keys, and read the clock after they have locked them.
-    for folder in [folder.to_owned(), format!("{folder}/pages")] {
-        for entry in std::fs::read_dir(folder).expect("the folder of the SQL") {
-            let path = entry.expect("a file").path();
-            let Some("sql") = path.extension().and_then(|extension| extension.to_str()) else { continue };
-            let sql = std::fs::read_to_string(&path).expect("text");
-            let condition = sql.split_once("WHERE").map_or("", |(_, condition)| condition);
-            let words: Vec<&str> = condition.split_whitespace().collect();
-            for three in words.windows(3).filter(|three| three[2].contains("clock_timestamp()")) {
-                let column = three[0].trim_start_matches('(').split('.').next_back().unwrap_or_default();
-                let compares = ["<", "<=", ">", ">=", "="].contains(&three[1]);
-                assert!(!(compares && columns.contains(column)), "{}: {}", path.display(), three.join(" "));
-            }
+    let pages = sql_files(2).into_iter().filter(|path| path.iter().any(|folder| folder == "pages"));
+    for path in sql_files(1).into_iter().chain(pages) {
+        let sql = std::fs::read_to_string(&path).expect("text");
+        let condition = sql.split_once("WHERE").map_or("", |(_, condition)| condition);
+        let words: Vec<&str> = condition.split_whitespace().collect();
+        for three in words.windows(3).filter(|three| three[2].contains("clock_timestamp()")) {
+            let column = three[0].trim_start_matches('(').split('.').next_back().unwrap_or_default();
+            let compares = ["<", "<=", ">", ">=", "="].contains(&three[1]);
+            assert!(!(compares && columns.contains(column)), "{}: {}", path.display(), three.join(" "));
         }
     }
 }

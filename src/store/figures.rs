@@ -1,4 +1,4 @@
-//! What is looked up for figures alone: bounded, and by indexes.
+//! Reads for metrics: bounded, and by indexes.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use crate::domain::id::NamespaceId;
 use crate::error::Result;
 use crate::figures::queues::{MAX_QUEUES, ReadyQueue};
 
-/// Ready stages that are counted at most, in all queues; of one queue at most a tenth of it.
+/// Ready stages that are counted at most, in all queues together; in one queue at most a tenth of that.
 const MAX_COUNTED: i64 = 100_000;
 
 impl Store {
-    /// What waits in queues, at most [`MAX_QUEUES`] of them in the order of their names.
+    /// The number and age of ready stages of the first [`MAX_QUEUES`] queues, in the order of their names.
     pub async fn ready_queues(&self) -> Result<Vec<ReadyQueue>> {
         let queues = i64::try_from(MAX_QUEUES).unwrap_or(i64::MAX);
-        let rows = self.background(include_str!("sql/ready_queues.sql"), &[&queues, &MAX_COUNTED]).await?;
+        let rows = self.background(include_str!("sql/ready/ready_queues.sql"), &[&queues, &MAX_COUNTED]).await?;
         let queue = |row: &tokio_postgres::Row| ReadyQueue {
             namespace: row.get(0),
             queue: row.get(1),
@@ -24,10 +24,10 @@ impl Store {
         Ok(rows.iter().map(queue).collect())
     }
 
-    /// The names of namespaces; those that are gone are absent.
+    /// The names of namespaces; deleted ones are absent.
     pub async fn names_of_namespaces(&self, ids: &[NamespaceId]) -> Result<Vec<(NamespaceId, String)>> {
         let ids: Vec<i32> = ids.iter().map(|id| id.0).collect();
-        let rows = self.background(include_str!("sql/names_of_namespaces.sql"), &[&ids]).await?;
+        let rows = self.background(include_str!("sql/namespace/names_of_namespaces.sql"), &[&ids]).await?;
         Ok(rows.iter().map(|row| (NamespaceId(row.get(0)), row.get(1))).collect())
     }
 }

@@ -1,200 +1,29 @@
-//! Loads what decisions need: jobs with their stages and leases, records, remembered requests, namespaces.
-
-mod leases;
-mod permits;
-mod records;
+//! Loads for decisions, under one name for all aggregates, and what their decoders share.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use foldhash::{HashMap, HashMapExt};
-use postgres_types::ToSql;
+use foldhash::HashMap;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-pub use leases::leases;
-pub use permits::{lock_resources, resources};
-pub use records::{Look, lock_records, look_at_records, records};
+pub use super::job::load::{jobs, lock_jobs};
+pub use super::job::load_leases::leases;
+pub use super::namespace::namespaces;
+pub use super::permit::load::{lock_resources, resources};
+pub use super::record::load::{Look, lock_records, look_at_records, records};
 
-use super::commit::FAILING;
 use super::connection::{DbResult, Run};
-use super::in_row::{self, StoredSpec, StoredStage};
 use super::types::JsonText;
-use crate::domain::id::{JobKey, Name, NamespaceId, StageNo};
-use crate::domain::job::{Job, JobMeta, JobPhase, JobState, Tally};
-use crate::domain::namespace::Namespace;
+use crate::domain::id::NamespaceId;
 use crate::domain::request::{RequestKey, RequestRecord};
-use crate::domain::stage::{Lease, Stage, StageState};
-use crate::domain::stage_table::StageTable;
 use crate::domain::time::Timestamp;
 
-/// Loads jobs as they are now. What is already `known` of one saves loading its unchanged stages. Missing jobs are absent.
-pub async fn jobs(
-    client: &impl Run,
-    keys: &[JobKey],
-    known: &HashMap<JobKey, Arc<Job>>,
-) -> DbResult<HashMap<JobKey, Arc<Job>>> {
-    let namespaces: Vec<i32> = keys.iter().map(|key| key.namespace.0).collect();
-    let uids: Vec<Uuid> = keys.iter().map(|key| key.uid).collect();
-    let revisions: Vec<i64> = keys.iter().map(|key| known.get(key).map_or(0, |job| job.revision)).collect();
-    let made: Vec<Timestamp> =
-        keys.iter().map(|key| known.get(key).map_or(Timestamp(0), |job| job.meta.create_time)).collect();
-    let params: [&(dyn ToSql + Sync); 4] = [&namespaces, &uids, &revisions, &made];
-    let rows = client.rows(include_str!("sql/load_jobs.sql"), &params).await?;
-    let mut loaded: HashMap<JobKey, Job> = HashMap::with_capacity(keys.len());
-    let mut unchanged = Vec::new();
-    for row in &rows {
-        let key = JobKey { namespace: NamespaceId(row.get(1)), uid: row.get(2) };
-        // Leases renewed meanwhile need no look: what is known of an expiry is a lower bound.
-        if known.get(&key).is_some_and(|known| is_current(known, row)) {
-            unchanged.push(key);
-            continue;
-        }
-        let job = loaded.entry(key).or_insert_with(|| {
-            let mut job = root(key, row, known.get(&key));
-            job.has_stage_rows = row.get::<_, Option<&str>>(51).is_none();
-            put_own_stages(&mut job, row);
-            job
-        });
-        if !job.has_stage_rows {
-            put_lease(job, row);
-        } else if row.get::<_, Option<i32>>(24).is_some() {
-            let stage = Arc::new(stage(row));
-            debug_assert!(stage.no as usize <= job.stages.len(), "stages come in order");
-            job.stages.put(stage);
-        }
-    }
-    let derived = loaded.into_iter().map(|(key, mut job)| {
-        job.derive();
-        (key, Arc::new(job))
-    });
-    Ok(derived.chain(unchanged.into_iter().filter_map(|key| Some((key, known.get(&key)?.clone())))).collect())
-}
-
-/// Whether what is known of a job is what a row of its root says.
-fn is_current(known: &Job, row: &Row) -> bool {
-    known.revision == row.get::<_, i64>(5) && known.meta.create_time == row.get::<_, Timestamp>(16)
-}
-
-/// A root from the columns that load_jobs and list_jobs begin with; its stages are those that are `known`.
-pub(super) fn root(key: JobKey, row: &Row, known: Option<&Arc<Job>>) -> Job {
-    let timeout_left: Option<i64> = row.get("timeout_left_us");
-    let labels: Option<JsonText> = row.get(10);
-    let failure: Option<JsonText> = row.get(11);
-    let timeout: Option<i64> = row.get(21);
-    let retry: Option<JsonText> = row.get(23);
-    Job {
-        key,
-        meta: Arc::new(JobMeta {
-            job_id: row.get::<_, &str>(3).into(),
-            kind: row.get::<_, &str>(4).into(),
-            create_time: row.get(16),
-            delayed_until: row.get(17),
-            timeout: timeout.map(micros),
-            retention: micros(row.get(22)),
-            retry: Arc::new(retry.map(|text| parsed(&text)).unwrap_or_default()),
-        }),
-        labels: Arc::new(labels.map(|text| parsed(&text)).unwrap_or_default()),
-        priority: row.get(8),
-        revision: row.get(5),
-        run: row.get(6),
-        state: job_state(row.get(7), row.get(13), timeout_left.map(micros)),
-        progress: row.get(9),
-        failure: failure.map(|text| Arc::new(parsed(&text))),
-        cancel_reason: row.get::<_, Option<&str>>(12).map(Into::into),
-        opens_at: row.get(14),
-        times_out_at: row.get(15),
-        start_time: row.get(18),
-        end_time: row.get(19),
-        expire_time: row.get(20),
-        has_stage_rows: false,
-        // A job that was deleted and created again under its id shares nothing with what is known of the old one.
-        stages: known
-            .filter(|known| known.meta.create_time == row.get::<_, Timestamp>(16))
-            .map_or_else(StageTable::default, |known| known.stages.clone()),
-        graph: Arc::default(),
-        tally: Tally::default(),
-    }
-}
-
-/// A stage that has a row of its own.
-fn stage(row: &Row) -> Stage {
-    let failure: Option<JsonText> = row.get(34);
-    let message: Option<&str> = row.get(33);
-    let spec = StoredSpec {
-        spec: Arc::new(parsed(&row.get(38))),
-        depends_on: parsed::<Vec<StageNo>>(&row.get(39)).into(),
-        parent_no: row.get::<_, Option<i32>>(45).map(number),
-        required_by: row.get::<_, Option<JsonText>>(47).map(|text| parsed(&text)).unwrap_or_default(),
-        plan_digest: row.get(48),
-    };
-    let stored = StoredStage {
-        state: row.get(27),
-        version: row.get(25),
-        changed_revision: row.get(26),
-        attempt: number(row.get(28)),
-        fencing_token: row.get(29),
-        token_secret: row.get(30),
-        outcome_digest: row.get(31),
-        progress: row.get(32),
-        message: message.map(Into::into),
-        failure: failure.map(|text| Arc::new(parsed(&text))),
-        wakes_at: row.get(35),
-        start_time: row.get(36),
-        end_time: row.get(37),
-        permits: row.get::<_, Option<JsonText>>(43).map(|text| parsed(&text)).unwrap_or_default(),
-        failures: row.get::<_, Option<JsonText>>(44).map(|text| parsed(&text)).unwrap_or_default(),
-        parent_token: row.get(46),
-    };
-    stored.with(number(row.get(24)), spec, lease(row))
-}
-
-/// Puts the stages into a job that holds them in its own row.
-fn put_own_stages(job: &mut Job, row: &Row) {
-    let (specs, stages): (Option<&str>, Option<&str>) = (row.get(50), row.get(51));
-    if let Some((specs, stages)) = specs.zip(stages) {
-        in_row::parsed(specs, stages).into_iter().for_each(|stage| job.stages.put(Arc::new(stage)));
-    }
-}
-
-/// Gives a stage that a job holds in its own row its lease.
-fn put_lease(job: &mut Job, row: &Row) {
-    let no: Option<i32> = row.get(24);
-    if let Some(no) = no
-        && let Some(stage) = job.stages.get_mut(number(no))
-        && let StageState::Running(attempt) = &mut stage.state
-    {
-        attempt.lease = lease(row);
-    }
-}
-
-fn lease(row: &Row) -> Option<Lease> {
-    let worker_id: Option<&str> = row.get(40);
-    Some(Lease { worker_id: worker_id?.into(), duration: micros(row.get(41)), expires_at: row.get(42) })
-}
-
-/// A job with its leases as they are stored.
-pub(super) fn renewed(mut job: Arc<Job>, leases: &[Row]) -> Arc<Job> {
-    for row in leases {
-        Job::renew_lease(&mut job, number(row.get(0)), row.get(1), row.get(2));
-    }
-    job
-}
-
-/// Takes the locks of jobs, in key order; waits for them or fails where somebody has one.
-pub async fn lock_jobs(client: &impl Run, keys: &[JobKey], wait: bool) -> DbResult<()> {
-    let namespaces: Vec<i32> = keys.iter().map(|key| key.namespace.0).collect();
-    let uids: Vec<Uuid> = keys.iter().map(|key| key.uid).collect();
-    let sql = if wait { include_str!("sql/lock_jobs.sql") } else { include_str!("sql/try_lock_jobs.sql") };
-    client.rows(sql, &[&namespaces, &uids]).await?;
-    Ok(())
-}
-
-/// What is remembered of requests; new ones are absent.
+/// Remembered requests by key; new ones are absent.
 pub async fn requests(client: &impl Run, keys: &[RequestKey]) -> DbResult<HashMap<RequestKey, Arc<RequestRecord>>> {
     let namespaces: Vec<i32> = keys.iter().map(|key| key.namespace.0).collect();
     let ids: Vec<Uuid> = keys.iter().map(|key| key.request_id).collect();
-    let rows = client.rows(include_str!("sql/load_requests.sql"), &[&namespaces, &ids]).await?;
+    let rows = client.rows(include_str!("sql/request/load_requests.sql"), &[&namespaces, &ids]).await?;
     let record = |row: &Row| {
         let uids: &[u8] = row.get(3);
         let (uids, _) = uids.as_chunks::<16>();
@@ -215,59 +44,19 @@ fn versions(bytes: &[u8]) -> Vec<i64> {
     bytes.as_chunks::<8>().0.iter().map(|bytes| i64::from_be_bytes(*bytes)).collect()
 }
 
-/// Namespaces by number or name; unknown ones are absent. Whether it holds anything is looked up of all if one is asked for by name, and
-/// else taken to be so.
-pub async fn namespaces(client: &impl Run, ids: &[NamespaceId], names: &[Name]) -> DbResult<Vec<Arc<Namespace>>> {
-    let ids: Vec<i32> = ids.iter().map(|id| id.0).collect();
-    let names: Vec<&str> = names.iter().map(|name| &**name).collect();
-    let sql = match &*names {
-        [] => include_str!("sql/find_namespaces.sql"),
-        _ => include_str!("sql/load_namespaces.sql"),
-    };
-    let rows = client.rows(sql, &[&ids, &names]).await?;
-    Ok(rows.iter().map(|row| Arc::new(namespace(row))).collect())
-}
-
-pub(super) fn namespace(row: &Row) -> Namespace {
-    Namespace {
-        id: NamespaceId(row.get(0)),
-        name: row.get::<_, &str>(1).into(),
-        version: row.get(2),
-        fencing_floor: row.get(3),
-        create_time: row.get(4),
-        holds_anything: row.get(5),
-    }
-}
-
-fn job_state(number: i16, grace_until: Option<Timestamp>, timeout_left: Option<Duration>) -> JobState {
-    let deadline = grace_until.unwrap_or(Timestamp(0));
-    if number == FAILING {
-        return JobState::Failing { deadline };
-    }
-    match JobPhase::from_number(number.into()).expect("a CHECK keeps states in range") {
-        JobPhase::Pending => JobState::Pending,
-        JobPhase::Running => JobState::Running,
-        JobPhase::Paused => JobState::Paused { timeout_left },
-        JobPhase::Cancelling => JobState::Cancelling { deadline },
-        JobPhase::Succeeded => JobState::Succeeded,
-        JobPhase::Failed => JobState::Failed,
-        JobPhase::Cancelled => JobState::Cancelled,
-    }
-}
-
-pub(super) fn number(number: i32) -> u32 {
+pub(in crate::store) fn number(number: i32) -> u32 {
     u32::try_from(number).expect("we store no negative numbers")
 }
 
-fn micros(micros: i64) -> Duration {
+pub(in crate::store) fn micros(micros: i64) -> Duration {
     Duration::from_micros(micros.unsigned_abs())
 }
 
-pub(super) fn parsed<T: serde::de::DeserializeOwned>(text: &JsonText) -> T {
+pub(in crate::store) fn parsed<T: serde::de::DeserializeOwned>(text: &JsonText) -> T {
     serde_json::from_str(&text.0).expect("we read back what we wrote")
 }
 
-/// The database's clock.
+/// The time by the database's clock, read by the statement.
 pub async fn clock(client: &impl Run) -> DbResult<Timestamp> {
     let rows = client.rows("SELECT clock_timestamp()", &[]).await?;
     Ok(rows.first().map_or(Timestamp(0), |row| row.get(0)))

@@ -1,71 +1,57 @@
-//! The only place that knows Postgres: connections, the group commit, loads, queries and migrations.
+//! The only module that uses Postgres: connections, the group commit, loads, queries and migrations.
 //!
-//! SQL stands in files under `sql/`, one statement (or one part of the commit statement) each.
+//! SQL stands in files under `sql/`, one statement each, in a folder for each aggregate. The parts of the commit statement are in `commit/` of these
+//! folders. `sql/template/` has the statements that differ between aggregates by table and key only.
 
+pub mod aggregate;
 pub mod audit;
-pub mod changes;
 pub mod commit;
-pub mod connection;
-pub mod credentials;
+pub mod credential;
 pub mod due;
 mod figures;
-pub mod health;
-pub mod held;
-mod in_row;
-#[cfg(test)]
-mod in_row_tests;
-pub mod inspect;
-mod lease_reads;
-mod list_jobs;
-mod list_records;
-pub mod listen;
+pub mod job;
 pub mod load;
-pub mod migrate;
-pub mod no_connection;
+mod namespace;
 mod page;
-pub mod partitions;
-pub mod permits;
-pub mod pool;
-mod queries;
-pub mod reader;
-pub mod ready;
-mod records;
-mod sessions;
-mod target;
-mod target_hosts;
-pub mod target_text;
-mod tls;
-pub mod types;
-pub mod walk;
+pub mod permit;
+mod pg;
+pub mod record;
+mod server;
+mod table;
 
 use std::sync::Arc;
+
+pub use credential as credentials;
+pub use job::{changes, ready};
+pub use permit::queries as permits;
+pub use pg::{connection, health, held, inspect, listen, migrate, no_connection, pool, target_text, types, walk};
 
 use connection::Target;
 use health::Pulse;
 use pool::{PoolFigures, PoolSettings, ReadPool};
 
-/// Connections that users' reads cannot use up: one for the dispatcher's look, the others for what it hands out and for the loops.
+/// Connections that users' reads cannot use up: for the dispatcher, the documents of its leases, and background jobs.
 const RESERVED: usize = 4;
 
-/// The database, as the engine and the readers use it.
+/// The database: where it is, and pools of connections for reads.
 #[derive(Clone)]
 pub struct Store {
-    /// Where it is, for connections of one's own.
+    /// Where the database is, for callers that need a connection of their own.
     pub target: Target,
-    /// Connections for reads.
+    /// Connections for reads of users.
     pub reads: ReadPool,
-    /// A few more for what must go on while reads use up theirs: the dispatcher, the loops, and what workers get with leases.
+    /// Connections for work that must not wait for reads of users: the dispatcher, background jobs, and documents of leases.
     reserved: ReadPool,
-    /// Half of these, for what calls look up there: it keeps the others from nothing.
+    /// Half of `reserved`, for lookups of calls, so that they cannot use up all of it.
     repeats: ReadPool,
-    /// One for credentials: a revoked key is refused within seconds, however busy the others are.
+    /// One connection for credentials: a revoked key is refused within seconds, however busy the other connections are.
     credentials: ReadPool,
     pulse: Arc<tokio::sync::Mutex<Pulse>>,
-    lease_reads: Arc<lease_reads::LeaseReads>,
+    lease_reads: Arc<job::lease_reads::LeaseReads>,
 }
 
 impl Store {
-    /// Opens nothing yet; connections are made as they are needed.
+    /// A store that opens connections as they are needed.
     pub fn new(target: Target, settings: PoolSettings) -> Result<Self, deadpool::managed::BuildError> {
         let reserved =
             ReadPool::new(&target, PoolSettings { max_connections: RESERVED, min_connections: 1, ..settings.clone() })?;
@@ -76,22 +62,27 @@ impl Store {
         Ok(Self { target, reads, reserved, repeats, credentials, pulse: Arc::default(), lease_reads: Arc::default() })
     }
 
-    /// The same database for reads of watches, which begin by the thousand after a restart: they use half of the connections at most.
+    /// The same database for reads of watches, which may use half of the connections at most: thousands of watches begin after a restart.
     pub fn for_watches(&self) -> Self {
         Self { reads: self.reads.share((self.reads.max_connections() / 2).max(1)), ..self.clone() }
     }
 
-    /// What each pool of connections is doing now, by name.
+    /// The same database for background work: its reads use connections that reads of calls cannot use up.
+    pub fn for_background(&self) -> Self {
+        Self { reads: self.reserved.clone(), ..self.clone() }
+    }
+
+    /// The figures of each pool, by name.
     pub fn pools(&self) -> [(&'static str, PoolFigures); 2] {
         [("reads", self.reads.figures()), ("reserved", self.reserved.figures())]
     }
 
-    /// Closes connections that have been idle for too long; returns how many.
+    /// Closes connections that have been idle for longer than `max_idle`; returns how many.
     pub fn retire_idle(&self) -> usize {
         self.reads.retire_idle() + self.reserved.retire_idle() + self.credentials.retire_idle()
     }
 
-    /// Uses none of the connections again that are there now.
+    /// Closes all connections that exist now after their current use.
     fn renew(&self) {
         self.reads.renew();
         self.reserved.renew();

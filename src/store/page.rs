@@ -1,21 +1,20 @@
-//! What pages of lists have in common: a page is one walk along an index, which ends when the page is full or a bounded number of rows was
-//! looked at.
+//! Pages of lists: a page is one walk along an index, which ends when the page is full or a bounded number of rows was read.
 //!
-//! **Invariants.** No page reads a number of rows that grows with the table. Where the filter has no index, rows that do not match are looked
-//! at and passed over, and the place of the last one is where the next page begins.
+//! **Invariant.** No page reads a number of rows that grows with the table. Where the filter has no index, rows that do not match are read and
+//! skipped, and the next page begins behind the last row that was read.
 
 use postgres_types::ToSql;
-use tokio_postgres::IsolationLevel;
+use tokio_postgres::{IsolationLevel, Row};
 
 use super::connection::{Transaction, unavailable};
-use super::reader::Reader;
+use super::pg::reader::Reader;
 use crate::domain::query::{Comparison, Test};
 use crate::error::Result;
 
-/// Rows that one walk looks at, at most. 2,000 rows in random order take about 10 ms from the page cache of the operating system.
+/// Rows that one walk reads, at most. 2,000 rows in random order take about 10 ms from the page cache of the operating system.
 pub(super) const MAX_LOOKED_AT: i64 = 2_000;
 
-/// Whatever statistics the planner has, a walk goes along the index of its order and never sorts what it could walk.
+/// Settings by which a walk follows the index of its order and never sorts, whatever statistics the planner has.
 pub(super) const WALK_SETUP: &str = "SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off; SET LOCAL enable_bitmapscan = off; \
     SET LOCAL enable_seqscan = off";
 
@@ -27,12 +26,61 @@ pub(super) async fn snapshot(client: &mut Reader) -> Result<Transaction<'_>> {
     Ok(snapshot)
 }
 
+/// What fills the braces of a statement in `sql/<aggregate>/pages`.
+pub(super) struct PageParts<'a> {
+    /// The condition on the index that is walked along.
+    pub(super) range: String,
+    /// The conditions on a row of the page. Empty: every row.
+    pub(super) filter: Vec<String>,
+    /// The columns of the order. Together they are unique.
+    pub(super) order: &'a [&'a str],
+    pub(super) descending: bool,
+    /// Rows that are read, at most.
+    pub(super) most: i64,
+    /// Rows of the page, at most.
+    pub(super) limit: usize,
+}
+
+/// A statement of a page, with every value bound and none spliced.
+pub(super) struct PageQuery {
+    pub(super) sql: String,
+    pub(super) values: Values,
+}
+
+impl PageQuery {
+    /// Fills a statement's braces. It returns one row more than the page has, which shows whether there is another page.
+    pub(super) fn of(template: &str, parts: PageParts<'_>, mut values: Values) -> Self {
+        let PageParts { range, filter, order, descending, most, limit } = parts;
+        let direction = if descending { "DESC" } else { "ASC" };
+        let order: Vec<String> = order.iter().map(|column| format!("{column} {direction}")).collect();
+        let limit = values.bind(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1));
+        let sql = template
+            .replace("{filter}", &if filter.is_empty() { "true".to_owned() } else { filter.join(" AND ") })
+            .replace("{range}", &range)
+            .replace("{order}", &order.join(", "))
+            .replace("{most}", &most.to_string())
+            .replace("{limit}", &limit);
+        Self { sql, values }
+    }
+
+    /// Its rows. It is not kept prepared: filters are of endless variety and would fill the connection's memory.
+    pub(super) async fn rows(&self, snapshot: &Transaction<'_>) -> Result<Vec<Row>> {
+        snapshot.query(&self.sql, &self.values.params()).await.map_err(|error| unavailable(&error))
+    }
+}
+
+/// The condition that a row comes behind one that has these values in the columns of the order.
+pub(super) fn behind(columns: &[&str], values: &[String], descending: bool) -> String {
+    let beyond = if descending { "<" } else { ">" };
+    format!("({}) {beyond} ({})", columns.join(", "), values.join(", "))
+}
+
 /// The values of a statement that is put together.
 #[derive(Default)]
 pub(super) struct Values(Vec<Box<dyn ToSql + Sync + Send>>);
 
 impl Values {
-    /// Binds a value and returns its place.
+    /// Binds a value and returns its parameter, such as `$3`.
     pub(super) fn bind(&mut self, value: impl ToSql + Sync + Send + 'static) -> String {
         self.0.push(Box::new(value));
         format!("${}", self.0.len())
@@ -44,23 +92,23 @@ impl Values {
     }
 }
 
-/// Between which values, both included, a column can be where all clauses hold.
+/// The smallest and largest value that a column can have where all clauses hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Bounds<T> {
-    /// The smallest. None: any.
+pub(super) struct ColumnBounds<T> {
+    /// The smallest value. None: no bound.
     pub(super) low: Option<T>,
-    /// The largest. None: any.
+    /// The largest value. None: no bound.
     pub(super) high: Option<T>,
 }
 
-impl<T> Default for Bounds<T> {
+impl<T> Default for ColumnBounds<T> {
     fn default() -> Self {
         Self { low: None, high: None }
     }
 }
 
-impl<T: Ord + Clone> Bounds<T> {
-    /// What the alternatives of one clause leave of the column they compare.
+impl<T: Ord + Clone> ColumnBounds<T> {
+    /// The bounds of a column that one of some alternatives compares.
     pub(super) fn of(any_of: &[Test<T>]) -> Self {
         let lows = any_of.iter().map(|test| match test.comparison {
             Comparison::Equal | Comparison::Greater | Comparison::GreaterOrEqual => Some(test.value.clone()),
@@ -76,7 +124,7 @@ impl<T: Ord + Clone> Bounds<T> {
         Self { low, high }
     }
 
-    /// Both have to hold.
+    /// The bounds where both hold.
     pub(super) fn and(self, other: Self) -> Self {
         let low = match (self.low, other.low) {
             (Some(one), Some(other)) => Some(one.max(other)),
@@ -101,7 +149,7 @@ impl<T: Ord + Clone> Bounds<T> {
     }
 }
 
-/// The comparison in SQL. A field without a value differs from every value, and holds in no other comparison.
+/// The operator of a comparison. A null differs from every value, and meets no other comparison.
 pub(super) fn operator(comparison: Comparison) -> &'static str {
     match comparison {
         Comparison::Equal => "=",
@@ -113,7 +161,7 @@ pub(super) fn operator(comparison: Comparison) -> &'static str {
     }
 }
 
-/// Whether any of some tests holds for an expression of an SQL type.
+/// The condition that an expression of an SQL type meets any of some tests.
 pub(super) fn any_of<T>(expression: &str, tests: &[Test<T>], sql_type: &str, values: &mut Values) -> String
 where
     T: postgres_types::ToSql + Sync + Send + Clone + 'static,
@@ -131,12 +179,12 @@ mod tests {
     fn of(tests: &[(Comparison, i64)]) -> (Option<i64>, Option<i64>) {
         let tests: Vec<Test<i64>> =
             tests.iter().map(|(comparison, value)| Test { comparison: *comparison, value: *value }).collect();
-        let Bounds { low, high } = Bounds::of(&tests);
+        let ColumnBounds { low, high } = ColumnBounds::of(&tests);
         (low, high)
     }
 
     #[test]
-    fn bounds_hold_all_that_an_alternative_lets_through() {
+    fn bounds_contain_every_value_that_an_alternative_allows() {
         use Comparison::*;
         assert_eq!(of(&[(Equal, 5)]), (Some(5), Some(5)));
         assert_eq!(of(&[(Equal, 5), (Equal, 2)]), (Some(2), Some(5)));
@@ -148,7 +196,7 @@ mod tests {
 
     #[test]
     fn bounds_of_several_clauses_are_the_narrowest() {
-        let bounds = |low, high| Bounds { low, high };
+        let bounds = |low, high| ColumnBounds { low, high };
         let narrow = bounds(Some(1), None).and(bounds(Some(3), Some(9))).and(bounds(None, Some(12)));
         assert_eq!(narrow, bounds(Some(3), Some(9)));
     }

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 
 use super::connection::Client;
 use super::cost_tests::pages;
-use super::list_jobs::{self, Section};
-use super::list_records;
-use super::page::{MAX_LOOKED_AT, Values, WALK_SETUP};
+use super::job::list::{self as list_jobs, OrderSection};
+use super::page::{MAX_LOOKED_AT, PageQuery, Values, WALK_SETUP};
+use super::record::list as list_records;
+use super::tests::sql_files;
 use crate::domain::id::NamespaceId;
 use crate::domain::job::JobPhase;
 use crate::domain::query::{Clause, Comparison, JobCursor, JobFilter, JobOrder, JobQuery, OrderField, Test, TimeField};
@@ -30,14 +31,14 @@ fn test<T>(comparison: Comparison, value: T) -> Test<T> {
 }
 
 /// A statement of a list, and how many pages it may touch.
-struct Statement {
+struct PageStatement {
     what: String,
     sql: String,
     values: Values,
     bound: u64,
 }
 
-fn jobs() -> Vec<Statement> {
+fn jobs() -> Vec<PageStatement> {
     let mut statements = Vec::new();
     let time = |field, comparison, at: i64| Clause::Time { field, any_of: vec![test(comparison, Timestamp(at))] };
     let filters = [
@@ -59,20 +60,20 @@ fn jobs() -> Vec<Statement> {
                 let order = JobOrder { field, descending };
                 let query =
                     JobQuery { filter: JobFilter { clauses: clauses.clone() }, order, after: None, limit: LIMIT };
-                for section in Section::of_order(order) {
+                for section in OrderSection::of_order(order) {
                     let at = |value| JobCursor { value, created: Some(1_700_000_000_000_000), job_id: "job-9".into() };
                     let values = [Some(0), None, Some(1), Some(-1), Some(1_700_000_000_000_000)];
-                    let after = values.map(at).into_iter().find(|at| Section::of_cursor(field, at) == *section);
+                    let after = values.map(at).into_iter().find(|at| OrderSection::of_cursor(field, at) == *section);
                     for after in [None, after] {
                         // None: the section has no such job.
                         let namespace = NamespaceId(1);
-                        let made = list_jobs::Query::of(namespace, &query, *section, after.as_ref(), LIMIT as usize);
-                        let Some(list_jobs::Query { sql, values }) = made else { continue };
+                        let made = list_jobs::section_walk(namespace, &query, *section, after.as_ref(), LIMIT as usize);
+                        let Some(PageQuery { sql, values }) = made else { continue };
                         // Of a section that has no index of its own, rows of others are passed over.
-                        let all = clauses.is_empty() && *section == Section::All;
+                        let all = clauses.is_empty() && *section == OrderSection::All;
                         let bound = if all { PAGE } else { PAGE + LOOKED_AT };
                         let what = format!("list_jobs {filter} {order:?} {section:?} {after:?}");
-                        statements.push(Statement { what, sql, values, bound });
+                        statements.push(PageStatement { what, sql, values, bound });
                     }
                 }
             }
@@ -81,7 +82,7 @@ fn jobs() -> Vec<Statement> {
     statements
 }
 
-fn records() -> Vec<Statement> {
+fn records() -> Vec<PageStatement> {
     let mut statements = Vec::new();
     let field = |name: &str, comparison, value| RecordClause::Field {
         name: name.to_owned(),
@@ -112,13 +113,13 @@ fn records() -> Vec<Statement> {
                         after,
                         limit: LIMIT,
                     };
-                    let list_records::Query { sql, values } = list_records::Query::walk(&query);
+                    let PageQuery { sql, values } = list_records::walk(&query);
                     let bound = if field == RecordOrderField::CreateTime && !clauses.is_empty() {
                         PAGE + LOOKED_AT
                     } else {
                         bound
                     };
-                    statements.push(Statement { what: format!("list_records {query:?}"), sql, values, bound });
+                    statements.push(PageStatement { what: format!("list_records {query:?}"), sql, values, bound });
                 }
             }
         }
@@ -133,10 +134,10 @@ fn records() -> Vec<Statement> {
     };
     // Both read as many records as are sorted, at most; the count reads no table where the index is all visible.
     let bound = list_records::MAX_SORTED as u64 * 5 / 4;
-    let list_records::Query { sql, values } = list_records::Query::sort(&query);
-    statements.push(Statement { what: "sort_records".to_owned(), sql, values, bound });
-    let list_records::Query { sql, values } = list_records::Query::count(&query);
-    statements.push(Statement { what: "count_records".to_owned(), sql, values, bound });
+    let PageQuery { sql, values } = list_records::sort(&query);
+    statements.push(PageStatement { what: "sort_records".to_owned(), sql, values, bound });
+    let PageQuery { sql, values } = list_records::count(&query);
+    statements.push(PageStatement { what: "count_records".to_owned(), sql, values, bound });
     statements
 }
 
@@ -144,7 +145,7 @@ fn records() -> Vec<Statement> {
 pub(super) async fn check(client: &Client, statistics: &str, versions: u64) {
     client.batch_execute(&format!("BEGIN; {WALK_SETUP}")).await.expect("the settings of a page");
     let mut above = Vec::new();
-    for Statement { what, sql, values, bound } in jobs().into_iter().chain(records()) {
+    for PageStatement { what, sql, values, bound } in jobs().into_iter().chain(records()) {
         let explain = format!("EXPLAIN (ANALYZE, BUFFERS, COSTS off, TIMING off, SUMMARY off) {sql}");
         let rows = client.query(&explain, &values.params()).await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
         let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
@@ -158,13 +159,10 @@ pub(super) async fn check(client: &Client, statistics: &str, versions: u64) {
 }
 
 #[test]
-fn every_statement_of_a_page_is_looked_at() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/sql/pages");
-    let names = std::fs::read_dir(folder).expect("the folder of the SQL").map(|entry| {
-        let path = entry.expect("a file").path();
-        path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned()
-    });
-    let names: BTreeSet<String> = names.collect();
+fn every_page_statement_has_a_bound() {
+    let pages = sql_files(2).into_iter().filter(|path| path.iter().any(|folder| folder == "pages"));
+    let names: BTreeSet<String> =
+        pages.map(|path| path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned()).collect();
     let looked_at: BTreeSet<String> = jobs()
         .into_iter()
         .chain(records())

@@ -19,7 +19,7 @@ const LARGE_JOB: &str = "
 const UNANALYZED: [&str; 5] = ["jobs", "stages", "stage_specs", "stage_artifacts", "leases"];
 
 /// A read, values for its parameters, and by which column (and those before it in the key) rows of which table are found.
-struct Read {
+struct PlannedRead {
     sql: &'static str,
     values: &'static str,
     found: &'static [(&'static str, &'static str)],
@@ -27,7 +27,7 @@ struct Read {
 
 macro_rules! read {
     ($name:literal, $values:expr, $found:expr) => {
-        Read { sql: include_str!(concat!("sql/", $name, ".sql")), values: $values, found: &$found }
+        PlannedRead { sql: include_str!(concat!("sql/", $name, ".sql")), values: $values, found: &$found }
     };
 }
 
@@ -43,36 +43,36 @@ macro_rules! jobs {
     };
 }
 
-const READS: &[Read] = &[
+const READS: &[PlannedRead] = &[
     read!(
-        "load_jobs",
+        "job/load_jobs",
         jobs!(", '{0}', '{2000-01-01}'"),
         [("jobs", "job_uid"), ("stages", "job_uid"), ("stage_specs", "stage_no"), ("leases", "stage_no")]
     ),
-    read!("load_documents", jobs!(""), [("job_documents", "job_uid")]),
-    read!("load_own_documents", jobs!(""), [("jobs", "job_uid")]),
-    read!("load_revisions", jobs!(""), [("jobs", "job_uid")]),
-    read!("load_requests", jobs!(""), [("requests", "request_id")]),
-    read!("load_artifacts", jobs!(""), [("stage_artifacts", "job_uid")]),
-    read!("find_leases", jobs!(", '{7}', '{0}'"), [("leases", "stage_no"), ("jobs", "job_uid")]),
-    read!("load_leases", job!(""), [("leases", "job_uid")]),
+    read!("job/load_documents", jobs!(""), [("job_documents", "job_uid")]),
+    read!("job/load_own_documents", jobs!(""), [("jobs", "job_uid")]),
+    read!("job/load_revisions", jobs!(""), [("jobs", "job_uid")]),
+    read!("request/load_requests", jobs!(""), [("requests", "request_id")]),
+    read!("job/load_artifacts", jobs!(""), [("stage_artifacts", "job_uid")]),
+    read!("lease/find_leases", jobs!(", '{7}', '{0}'"), [("leases", "stage_no"), ("jobs", "job_uid")]),
+    read!("lease/load_leases", job!(""), [("leases", "job_uid")]),
     read!(
-        "load_stage_documents",
+        "job/load_stage_documents",
         job!(", '{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}'"),
         [("stage_specs", "job_uid"), ("stage_artifacts", "stage_no")]
     ),
-    read!("load_lease_documents", jobs!(", '{0}'"), [("stage_specs", "stage_no"), ("stage_artifacts", "stage_no")]),
+    read!("job/load_lease_documents", jobs!(", '{0}'"), [("stage_specs", "stage_no"), ("stage_artifacts", "stage_no")]),
     read!(
-        "load_records",
+        "record/load_records",
         "'{1}', '{c}', '{r}', '{0}', '{2000-01-01}'",
         [("records", "record_id"), ("record_values", "record_id")]
     ),
-    read!("list_events", job!(", '2000-01-01', 0, 100"), [("job_events", "job_uid")]),
-    read!("load_events", jobs!(", '{2000-01-01}', '{0}', 100"), [("job_events", "job_uid")]),
-    read!("oldest_event", job!(", '2000-01-01'"), [("job_events", "job_uid")]),
+    read!("history/list_events", job!(", '2000-01-01', 0, 100"), [("job_events", "job_uid")]),
+    read!("history/load_events", jobs!(", '{2000-01-01}', '{0}', 100"), [("job_events", "job_uid")]),
+    read!("history/oldest_event", job!(", '2000-01-01'"), [("job_events", "job_uid")]),
 ];
 
-async fn plan(client: &Client, read: &Read) -> Vec<String> {
+async fn plan(client: &Client, read: &PlannedRead) -> Vec<String> {
     client.batch_execute(&format!("PREPARE read AS {}", read.sql)).await.expect("the statement");
     let rows =
         client.simple_query(&format!("EXPLAIN (COSTS off) EXECUTE read({})", read.values)).await.expect("a plan");
@@ -85,7 +85,7 @@ async fn plan(client: &Client, read: &Read) -> Vec<String> {
 }
 
 /// Looks at all scans of a plan: by the index that the primary key or history has, with a condition on the whole of what is known.
-fn check(read: &Read, plan: &[String]) {
+fn check(read: &PlannedRead, plan: &[String]) {
     let text = plan.join("\n");
     for (table, column) in read.found {
         // Partitions of history and their indexes begin with its name.
@@ -140,14 +140,14 @@ const LONG_QUEUE: &str = "
     ANALYZE ready_stages";
 
 #[tokio::test]
-async fn a_pick_reads_what_it_takes_and_not_the_rest_of_a_long_queue() {
+async fn pick_ready_reads_only_what_it_returns_of_a_long_queue() {
     let database = database().await;
     let target = Target::parse(database.url()).expect("our own URL");
     let client = target.connect(READER_SETUP).await.expect("Postgres listens");
     client.batch_execute(LONG_QUEUE).await.expect("the queue");
     let values = "'{1,1}', '{default,default}', '{t,f}', '{-7,0}', '{-infinity,2000-01-01}', \
         '{00000000-0000-0000-0000-000000000000,00000000-0000-8000-8000-000000000001}', '{0,50000}', '{1,10}'";
-    let pick = read!("pick_ready", values, []);
+    let pick = read!("ready/pick_ready", values, []);
     for setting in ["auto", "force_generic_plan"] {
         client.batch_execute(&format!("SET plan_cache_mode = {setting}")).await.expect("a setting");
         let text = plan(&client, &pick).await.join("\n");

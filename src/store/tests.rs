@@ -1,5 +1,7 @@
 //! Every statement is prepared against the migrated schema.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Store;
@@ -7,60 +9,85 @@ use super::connection::{Explained, Run, Target};
 use super::migrate::{migrate, migrate_to};
 use super::pool::PoolSettings;
 use super::ready::HeadRange;
+use super::table::{JOBS, RECORDS, RESOURCES};
+use crate::config::Config;
 use crate::dev::{Durability, TestCluster, TestDatabase};
 use crate::domain::id::NamespaceId;
-use crate::domain::ready::{Place, ReadyStage};
+use crate::domain::ready::{ReadyPosition, ReadyStage};
 
 /// A migrated database of one's own.
 pub(crate) async fn database() -> TestDatabase {
     let cluster = TestCluster::shared().await.expect("Postgres starts");
     let migrated = |url: String| async move {
         migrate(&Target::parse(&url).expect("our own URL")).await.expect("the migrations run");
-        Ok::<(), crate::dev::Error>(())
+        Ok::<(), crate::dev::DevError>(())
     };
     cluster.database(migrated).await.expect("a copy of the template")
 }
 
-/// Statements of `sql/` itself; those below are put together from parts, and tested where that is done.
+/// The statements of the store by name: the files of the aggregates' folders in `sql/`, and those of the template that locks rows. What is put
+/// together from parts (`commit/`, `pages/`) is tested where that is done.
+pub(super) fn statements() -> BTreeMap<String, String> {
+    let mut statements = BTreeMap::new();
+    for path in sql_files(1).into_iter().filter(|path| !path.iter().any(|folder| folder == "template")) {
+        let name = path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned();
+        let sql = std::fs::read_to_string(&path).expect("text");
+        assert!(sql.starts_with(&format!("-- {name}: ")), "{name} begins with its name and what it is for");
+        assert!(statements.insert(name, sql).is_none(), "{} has a name of its own", path.display());
+    }
+    for table in [&JOBS, &RECORDS, &RESOURCES] {
+        statements.insert(format!("lock_{}", table.name), table.lock_statement(true));
+        statements.insert(format!("try_lock_{}", table.name), table.lock_statement(false));
+    }
+    statements
+}
+
+/// The files below `sql/` that are so many folders deep.
+pub(super) fn sql_files(depth: usize) -> Vec<PathBuf> {
+    let mut level = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/sql")];
+    for _ in 0..=depth {
+        let entries =
+            |folder: PathBuf| std::fs::read_dir(folder).expect("a folder of SQL").map(|e| e.expect("an entry").path());
+        level = level.into_iter().filter(|path| path.is_dir()).flat_map(entries).collect();
+    }
+    level.retain(|path| path.extension().is_some_and(|extension| extension == "sql"));
+    assert!(!level.is_empty());
+    level
+}
+
 #[tokio::test]
 async fn every_statement_fits_the_schema() {
     let database = database().await;
     let client = Target::parse(database.url()).expect("our own URL").connect("").await.expect("Postgres listens");
-    let mut prepared = 0;
-    for entry in
-        std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/sql")).expect("the folder of the SQL")
-    {
-        let path = entry.expect("a file").path();
-        if path.extension().is_none_or(|extension| extension != "sql") {
-            continue;
-        }
-        let sql = std::fs::read_to_string(&path).expect("text");
-        let name = path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned();
-        assert!(sql.starts_with(&format!("-- {name}: ")), "{name} begins with its name and what it is for");
-        client.anew(&sql).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
-        prepared += 1;
+    let statements = statements();
+    for (name, sql) in &statements {
+        client.prepare_new(sql).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
     }
-    assert!(prepared > 15, "only {prepared} files were found");
+    assert!(statements.len() > 60, "only {} files were found", statements.len());
 }
 
 #[tokio::test]
-async fn logs_say_what_postgres_said() {
+async fn explained_errors_contain_what_postgres_returned() {
     let database = database().await;
     let client = Target::parse(database.url()).expect("our own URL").connect("").await.expect("Postgres listens");
     let error = client.batch_execute("SELECT round(1.5::float8, 1)").await.expect_err("no such function");
-    let told = Explained(&error).to_string();
+    let text = Explained(&error).to_string();
     let begins = "ERROR: function round(double precision, integer) does not exist (SQLSTATE 42883; hint: No function";
-    assert!(told.starts_with(begins), "{told}");
+    assert!(text.starts_with(begins), "{text}");
     let nowhere = Target::parse("host=/nowhere user=me").expect("pairs").connect("").await.map(drop);
-    let told = nowhere.expect_err("no database").to_string();
-    assert_eq!(told, "/nowhere:5432: error connecting to server: No such file or directory (os error 2)");
+    let text = nowhere.expect_err("no database").to_string();
+    assert_eq!(text, "/nowhere:5432: error connecting to server: No such file or directory (os error 2)");
 }
 
 #[tokio::test]
 async fn credentials_are_read_while_all_other_connections_are_in_use() {
     let database = database().await;
     let target = Target::parse(database.url()).expect("our own URL");
-    let few = PoolSettings { max_connections: 2, wait: Duration::from_millis(100), ..PoolSettings::default() };
+    let few = PoolSettings {
+        max_connections: 2,
+        acquire_timeout: Duration::from_millis(100),
+        ..PoolSettings::from(&Config::default())
+    };
     let store = Store::new(target, few).expect("a pool");
     let mut held = Vec::new();
     for pool in [&store.reads, &store.repeats, &store.reserved] {
@@ -74,7 +101,7 @@ async fn credentials_are_read_while_all_other_connections_are_in_use() {
 }
 
 #[tokio::test]
-async fn migrating_again_changes_nothing() {
+async fn second_migration_run_changes_nothing() {
     let database = database().await;
     let applied = migrate(&Target::parse(database.url()).expect("our own URL")).await.expect("a second run");
     assert_eq!(applied, Vec::<String>::new());
@@ -95,11 +122,11 @@ const SIXTH: &str = r#"
     SELECT namespace_id, job_uid, stage_no, 'default', 0, now() FROM stages"#;
 
 #[tokio::test]
-async fn the_seventh_migration_stops_timeouts_of_paused_jobs_and_marks_stages_that_are_leased_alone() {
+async fn migration_7_stops_timeouts_of_paused_jobs_and_marks_stages_that_are_leased_alone() {
     let cluster = TestCluster::own(Durability::None).await.expect("Postgres starts");
     let sixth = |url: String| async move {
         migrate_to(&Target::parse(&url).expect("our own URL"), 6).await;
-        Ok::<(), crate::dev::Error>(())
+        Ok::<(), crate::dev::DevError>(())
     };
     let database = cluster.database(sixth).await.expect("a copy of the template");
     let target = Target::parse(database.url()).expect("our own URL");
@@ -117,11 +144,11 @@ async fn the_seventh_migration_stops_timeouts_of_paused_jobs_and_marks_stages_th
 }
 
 #[tokio::test]
-async fn the_thirteenth_migration_keeps_ready_stages_whoever_had_reserved_them() {
+async fn migration_13_keeps_ready_stages_that_were_reserved() {
     let cluster = TestCluster::own(Durability::None).await.expect("Postgres starts");
     let twelfth = |url: String| async move {
         migrate_to(&Target::parse(&url).expect("our own URL"), 12).await;
-        Ok::<(), crate::dev::Error>(())
+        Ok::<(), crate::dev::DevError>(())
     };
     let database = cluster.database(twelfth).await.expect("a copy of the template");
     let target = Target::parse(database.url()).expect("our own URL");
@@ -131,8 +158,8 @@ async fn the_thirteenth_migration_keeps_ready_stages_whoever_had_reserved_them()
         FROM generate_series(0, 9) no, (VALUES (gen_random_uuid())) v(by)";
     client.batch_execute(rows).await.expect("rows of the twelfth version");
     migrate(&target).await.expect("the migrations run");
-    let store = Store::new(target.clone(), PoolSettings::default()).expect("a pool");
-    let from = Place::FRONT;
+    let store = Store::new(target.clone(), (&Config::default()).into()).expect("a pool");
+    let from = ReadyPosition::FRONT;
     let range = HeadRange { namespace: NamespaceId(1), queue: "default".into(), alone: false, from, limit: 100 };
     let found = store.ready_heads(&[range]).await.expect("a read").remove(0);
     let order: Vec<u32> = found.iter().map(|stage| stage.stage_no).collect();
@@ -141,10 +168,10 @@ async fn the_thirteenth_migration_keeps_ready_stages_whoever_had_reserved_them()
 }
 
 #[tokio::test]
-async fn partitions_wait_for_nobody_who_reads_history_for_long() {
+async fn partition_changes_do_not_wait_for_a_long_read_of_history() {
     let database = database().await;
     let target = Target::parse(database.url()).expect("our own URL");
-    let store = Store::new(target.clone(), PoolSettings::default()).expect("a pool");
+    let store = Store::new(target.clone(), (&Config::default()).into()).expect("a pool");
     let client = target.connect("").await.expect("Postgres listens");
     let last = "SELECT 'job_events_' || to_char((now() AT TIME ZONE 'UTC') + interval '7 days', 'YYYYMMDD')";
     let last: String = client.query_one(last, &[]).await.expect("a name").get(0);

@@ -1,50 +1,50 @@
-//! What is due by the clock: leases of silent workers, delayed starts, backoffs, timeouts, the ends of grace and retention.
+//! Background jobs for what is due by the clock: expired leases, delayed starts, backoffs, timeouts, ends of grace and retention.
 
 use std::time::{Duration, Instant};
 
-use super::Chore;
+use super::BackgroundJob;
 use crate::domain::time::Timestamp;
 use crate::engine::Engine;
-use crate::engine::grace::Spared;
 use crate::error::{Error, Result};
 use crate::figures::sparse::INTERVAL;
 use crate::operation::Operation;
+use crate::operation::overlay::Spared;
 use crate::operation::reap::Reap;
 use crate::operation::wake::Wake;
 
-/// What a loop takes at once.
+/// Maximum number of items in one run.
 const BATCH: i64 = 500;
-/// Leases whose check one statement postpones.
+/// Maximum number of leases whose check one statement postpones.
 const POSTPONED_BATCH: i64 = 2_000;
-/// Such statements in one run of the reaper.
+/// Maximum number of such statements in one run of the reaper.
 const POSTPONED_BATCHES: usize = 20;
-/// How long an expired lease that is exempt goes without another check.
+/// How long the check of an expired lease that is exempt is postponed.
 const EXEMPT_PAUSE: Duration = Duration::from_secs(5);
-/// Between two looks at all leases that are due for a check. Those in between begin where the last look ended: while an old snapshot is open,
-/// the index has an entry for each check there was.
-const WHOLE_LOOK_EVERY: Duration = Duration::from_secs(15);
-/// How much a look overlaps the one before, for leases that are committed a little later than they were granted.
+/// Time between two scans of all leases that are due for a check. Scans in between begin where the last one ended: while an old snapshot is
+/// open, the index has a dead entry for each check there was.
+const FULL_SCAN_EVERY: Duration = Duration::from_secs(15);
+/// Overlap of a scan with the one before, for leases that are committed a little later than they were granted.
 const OVERLAP: Duration = Duration::from_secs(2);
 
-/// Takes stages from workers that have fallen silent, but those that are spared for now.
+/// Ends expired leases, except those that are spared after a start or an outage.
 pub struct Reaper {
     engine: Engine,
-    /// When all leases were last looked at.
-    whole_look: Option<Instant>,
-    /// From when on leases can be due for a check. None: it is not known.
+    /// Start of the last scan of all leases. None: there was none.
+    full_scan: Option<Instant>,
+    /// No lease is due for a check before this time. None: not known, so all leases are scanned.
     due_since: Option<Timestamp>,
-    /// Leases that expired since the last line about them.
-    unsaid: usize,
-    said: Option<Instant>,
+    /// Number of leases that expired since the last log line about them.
+    unlogged: usize,
+    last_logged: Option<Instant>,
 }
 
 impl Reaper {
-    /// A reaper.
+    /// Begins with a scan of all leases.
     pub fn new(engine: Engine) -> Self {
-        Self { engine, whole_look: None, due_since: None, unsaid: 0, said: None }
+        Self { engine, full_scan: None, due_since: None, unlogged: 0, last_logged: None }
     }
 
-    /// Moves leases out of the way that are due for a check and have not expired, or are exempt. Returns whether there may be more.
+    /// Postpones the check of leases that have not expired, or are exempt. Returns whether more of them may be due.
     async fn postpone(&self, held_since: Option<Timestamp>) -> Result<bool> {
         let shared = self.engine.shared();
         let exempt = (held_since, shared.grace.remaining().min(EXEMPT_PAUSE));
@@ -57,29 +57,29 @@ impl Reaper {
         Ok(true)
     }
 
-    /// Begins with all leases now and then, and where it does not know better.
-    fn begin_look(&mut self, now: Timestamp) {
-        let is_whole_due = self.whole_look.is_none_or(|looked| looked.elapsed() >= WHOLE_LOOK_EVERY);
+    /// Decides whether this run scans all leases.
+    fn begin_scan(&mut self, now: Timestamp) {
+        let is_full_scan_due = self.full_scan.is_none_or(|began| began.elapsed() >= FULL_SCAN_EVERY);
         // The clock may have stepped back.
-        if is_whole_due || self.due_since.is_some_and(|since| since > now) {
+        if is_full_scan_due || self.due_since.is_some_and(|since| since > now) {
             self.due_since = None;
         }
         if self.due_since.is_none() {
-            self.whole_look = Some(Instant::now());
+            self.full_scan = Some(Instant::now());
         }
     }
 
-    /// One line in each interval, with the sum.
-    fn say(&mut self, reaped: usize) {
-        self.unsaid += reaped;
-        if self.unsaid > 0 && self.said.is_none_or(|said| said.elapsed() >= INTERVAL) {
-            tracing::info!(stages = self.unsaid, "leases expired: their workers sent no heartbeat in time");
-            (self.unsaid, self.said) = (0, Some(Instant::now()));
+    /// Logs one line in each interval, with the sum.
+    fn log(&mut self, reaped: usize) {
+        self.unlogged += reaped;
+        if self.unlogged > 0 && self.last_logged.is_none_or(|logged| logged.elapsed() >= INTERVAL) {
+            tracing::info!(stages = self.unlogged, "leases expired: their workers sent no heartbeat in time");
+            (self.unlogged, self.last_logged) = (0, Some(Instant::now()));
         }
     }
 }
 
-impl Chore for Reaper {
+impl BackgroundJob for Reaper {
     const NAME: &'static str = "reaper";
     const EVERY: Duration = Duration::from_millis(500);
     const FULL: usize = BATCH as usize;
@@ -92,7 +92,7 @@ impl Chore for Reaper {
             Spared::All => return Ok(0),
         };
         let now = self.engine.now();
-        self.begin_look(now);
+        self.begin_scan(now);
         let has_more = self.postpone(held_since).await.inspect_err(|_| shared.grace.lost())?;
         let due = shared.store.due_leases(held_since, self.due_since, BATCH).await;
         let due = due.inspect_err(|_| shared.grace.lost())?;
@@ -104,11 +104,11 @@ impl Chore for Reaper {
             jitter: rand::random(),
         });
         let reaped = execute_all(&self.engine, reaps).await?;
-        // What is left over is looked at again.
+        // Leases that were left over are scanned again.
         if reaped == found && found < Self::FULL && !has_more {
             self.due_since = Some(now.before(OVERLAP));
         }
-        self.say(reaped);
+        self.log(reaped);
         Ok(reaped)
     }
 
@@ -117,19 +117,18 @@ impl Chore for Reaper {
     }
 }
 
-/// Wakes jobs and stages when their time has come.
+/// Applies the timers of jobs and stages: delayed starts, backoffs, timeouts, ends of grace and retention.
 pub struct Scheduler {
     engine: Engine,
 }
 
 impl Scheduler {
-    /// A scheduler.
     pub fn new(engine: Engine) -> Self {
         Self { engine }
     }
 }
 
-impl Chore for Scheduler {
+impl BackgroundJob for Scheduler {
     const NAME: &'static str = "scheduler";
     const EVERY: Duration = Duration::from_millis(200);
     const FULL: usize = BATCH as usize;
@@ -141,8 +140,11 @@ impl Chore for Scheduler {
     }
 }
 
-/// Runs operations side by side, at most 500 at once, so that they share groups. Those that were refused have been overtaken, which is no
-/// fault.
+/// Executes operations at once, at most [`BATCH`] of them, so that they share groups. Returns how many changed something. A refusal is no
+/// failure: the state changed after it was found.
+///
+/// # Errors
+/// The first error of an operation that was not refused.
 pub(super) async fn execute_all(
     engine: &Engine,
     mut operations: impl Iterator<Item = impl Operation>,

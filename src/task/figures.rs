@@ -1,30 +1,29 @@
-//! Figures that have to be looked up: what waits in queues, the names of namespaces, which breakers are open.
+//! Background jobs that read what metrics show: ready stages by queue, names of namespaces, open breakers.
 
 use std::time::{Duration, Instant};
 
-use super::Chore;
+use super::BackgroundJob;
 use crate::domain::id::NamespaceId;
 use crate::domain::permit::ResourceKey;
 use crate::engine::Engine;
 use crate::error::Result;
 
-/// The share of the time that counting ready stages may take: one in so many.
-const REST: u32 = 100;
+/// Counting ready stages takes at most one part in this many of the time.
+const TIME_SHARE: u32 = 100;
 
-/// Counts what is ready, by queue, for all servers.
+/// Counts the ready stages of each queue, for all servers.
 pub struct ReadyQueues {
     engine: Engine,
     next: Instant,
 }
 
 impl ReadyQueues {
-    /// A counter that has not counted yet.
     pub fn new(engine: Engine) -> Self {
         Self { engine, next: Instant::now() }
     }
 }
 
-impl Chore for ReadyQueues {
+impl BackgroundJob for ReadyQueues {
     const NAME: &'static str = "ready_queues";
     const EVERY: Duration = Duration::from_secs(10);
 
@@ -35,27 +34,27 @@ impl Chore for ReadyQueues {
         }
         let shared = self.engine.shared();
         let ready = shared.store.ready_queues().await?;
-        // A slow database is asked less often.
-        self.next = began + began.elapsed() * REST;
+        // A slow count is repeated less often.
+        self.next = began + began.elapsed() * TIME_SHARE;
         let found = ready.len();
         shared.jobs.queues.note_ready(ready);
         Ok(found)
     }
 }
 
-/// Finds out what figures need to be shown, and says in the log what was not said yet.
-pub struct Figures {
+/// Reads what the figures of this server need to be shown, and logs lines that were held back.
+pub struct FigureReads {
     engine: Engine,
-    looked: Instant,
+    breakers_read: Instant,
 }
 
-/// Between two looks at open breakers, which another server may have closed.
+/// Time between two reads of open breakers, which another server may have closed.
 const BREAKERS_EVERY: Duration = Duration::from_secs(10);
 
-impl Figures {
-    /// One who has not looked yet.
+impl FigureReads {
+    /// Reads breakers for the first time after [`BREAKERS_EVERY`].
     pub fn new(engine: Engine) -> Self {
-        Self { engine, looked: Instant::now() }
+        Self { engine, breakers_read: Instant::now() }
     }
 
     async fn name_namespaces(&self) -> Result<usize> {
@@ -69,21 +68,21 @@ impl Figures {
         }
         let named = shared.store.names_of_namespaces(&unnamed).await?;
         let is_gone = |id: &&NamespaceId| named.iter().all(|(found, _)| found != *id);
-        // A deleted namespace is asked for only once.
+        // A deleted namespace gets a name too, so that it is not read again.
         let gone = unnamed.iter().filter(is_gone).map(|id| (*id, format!("deleted-{}", id.0)));
         let found = named.len();
         queues.name(gone.collect::<Vec<_>>().into_iter().chain(named));
         Ok(found)
     }
 
-    async fn look_at_breakers(&mut self) -> Result<()> {
+    async fn read_breakers(&mut self) -> Result<()> {
         let shared = self.engine.shared();
         let open: Vec<ResourceKey> = shared.permits.breakers.open().into_iter().map(|(key, _)| key).collect();
-        if open.is_empty() || self.looked.elapsed() < BREAKERS_EVERY {
+        if open.is_empty() || self.breakers_read.elapsed() < BREAKERS_EVERY {
             return Ok(());
         }
-        self.looked = Instant::now();
-        let found = shared.store.followed_resources(&open).await?;
+        self.breakers_read = Instant::now();
+        let found = shared.store.for_background().resources(&open).await?;
         for key in open {
             shared.permits.breakers.observe(key, found.get(&key).map(|resource| &**resource), self.engine.now());
         }
@@ -91,15 +90,15 @@ impl Figures {
     }
 }
 
-impl Chore for Figures {
+impl BackgroundJob for FigureReads {
     const NAME: &'static str = "figures";
     const EVERY: Duration = Duration::from_secs(1);
-    // Each server has figures of its own.
-    const BY_TURNS: bool = false;
+    // Each server has its own figures.
+    const SINGLETON: bool = false;
 
     async fn run(&mut self) -> Result<usize> {
-        self.engine.shared().jobs.say_unsaid();
-        self.look_at_breakers().await?;
+        self.engine.shared().jobs.log_suppressed();
+        self.read_breakers().await?;
         self.name_namespaces().await
     }
 }

@@ -1,36 +1,36 @@
-//! What keeps a server and its database tidy: old requests, history by days, idle connections.
+//! Background jobs that delete what is no longer needed: remembered requests, history, credentials that ended, idle connections.
 
 use std::time::Duration;
 
-use super::Chore;
+use super::BackgroundJob;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::operation::credential::{KEPT, RetireKeys};
 use crate::store::walk::Walk;
 
-/// Rows a sweep takes at once.
+/// Maximum number of rows that one statement deletes.
 const BATCH: i64 = 1_000;
-/// Looks for a round over all remembered requests, which lasts an hour then: they are kept for a day and up to an hour more.
-const REQUEST_LOOKS: i64 = 360;
-/// The same for outcomes of groups, which are kept for ten minutes and up to five more.
-const GROUP_LOOKS: i64 = 30;
+/// Runs for a walk over all remembered requests, which takes an hour: they are kept for a day and up to an hour more.
+const REQUEST_RUNS: i64 = 360;
+/// Runs for a walk over all outcomes of groups, which takes five minutes: they are kept for ten minutes and up to five more.
+const GROUP_RUNS: i64 = 30;
 
-/// Forgets requests and group outcomes that nobody can ask for any more.
-pub struct Forget {
+/// Deletes remembered requests, outcomes of groups and audit events that are older than they are kept.
+pub struct RequestCleaner {
     engine: Engine,
     requests: Walk,
     groups: Walk,
 }
 
-impl Forget {
-    /// A forgetter.
+impl RequestCleaner {
+    /// Begins both walks.
     pub fn new(engine: Engine) -> Self {
-        let (requests, groups) = (Walk::over("requests", REQUEST_LOOKS), Walk::over("write_groups", GROUP_LOOKS));
+        let (requests, groups) = (Walk::over("requests", REQUEST_RUNS), Walk::over("write_groups", GROUP_RUNS));
         Self { engine, requests, groups }
     }
 }
 
-impl Chore for Forget {
+impl BackgroundJob for RequestCleaner {
     const NAME: &'static str = "forget";
     const EVERY: Duration = Duration::from_secs(10);
 
@@ -42,25 +42,24 @@ impl Chore for Forget {
     }
 }
 
-/// Deletes credentials that ended long ago. That is an operation, since whoever creates one counts them.
-pub struct RetireEnded {
+/// Deletes credentials that ended long ago. That is an operation, because the creation of a credential counts them.
+pub struct EndedKeyCleaner {
     engine: Engine,
 }
 
-impl RetireEnded {
-    /// For the credentials of an engine.
+impl EndedKeyCleaner {
     pub fn new(engine: Engine) -> Self {
         Self { engine }
     }
 }
 
-impl Chore for RetireEnded {
+impl BackgroundJob for EndedKeyCleaner {
     const NAME: &'static str = "retire_keys";
     const EVERY: Duration = Duration::from_secs(3_600);
     const FULL: usize = 1;
 
     async fn run(&mut self) -> Result<usize> {
-        // There seldom is one, and nothing to do shall cost no group.
+        // There rarely is one, and a run without one should commit nothing.
         if !self.engine.shared().store.has_ended_keys(KEPT).await? {
             return Ok(0);
         }
@@ -69,18 +68,17 @@ impl Chore for RetireEnded {
 }
 
 /// Deletes history and request ids of deleted namespaces.
-pub struct Sweep {
+pub struct NamespaceCleaner {
     engine: Engine,
 }
 
-impl Sweep {
-    /// A sweeper.
+impl NamespaceCleaner {
     pub fn new(engine: Engine) -> Self {
         Self { engine }
     }
 }
 
-impl Chore for Sweep {
+impl BackgroundJob for NamespaceCleaner {
     const NAME: &'static str = "sweep";
     const EVERY: Duration = Duration::from_secs(5);
     const FULL: usize = BATCH as usize;
@@ -90,43 +88,42 @@ impl Chore for Sweep {
     }
 }
 
-/// Closes connections that nobody has used for long.
-pub struct Retire {
+/// Closes connections of the pools that were not used for long.
+pub struct IdleConnections {
     engine: Engine,
 }
 
-impl Retire {
-    /// One who looks after the pool.
+impl IdleConnections {
     pub fn new(engine: Engine) -> Self {
         Self { engine }
     }
 }
 
-impl Chore for Retire {
+impl BackgroundJob for IdleConnections {
     const NAME: &'static str = "retire";
     const EVERY: Duration = Duration::from_secs(60);
-    // Each server has a pool of its own.
-    const BY_TURNS: bool = false;
+    // Each server has its own pools.
+    const SINGLETON: bool = false;
 
     async fn run(&mut self) -> Result<usize> {
         Ok(self.engine.shared().store.retire_idle())
     }
 }
 
-/// Makes the partitions of the coming days and drops those of long ago.
+/// Creates the partitions of history for the coming days, and drops those that are older than history is kept.
 pub struct Partitions {
     engine: Engine,
     keep_days: i32,
 }
 
 impl Partitions {
-    /// A keeper of history.
+    /// Keeps history for `keep_days` days.
     pub fn new(engine: Engine, keep_days: i32) -> Self {
         Self { engine, keep_days }
     }
 }
 
-impl Chore for Partitions {
+impl BackgroundJob for Partitions {
     const NAME: &'static str = "partitions";
     const EVERY: Duration = Duration::from_secs(3_600);
 

@@ -1,4 +1,5 @@
-//! Lines of stages that nobody will wake: the server that was to wake them has gone, or the stage for which they waited has.
+//! Background job for lines of stages that no server will wake: the server that was to wake them was killed, or the stage at the head of the
+//! line has gone.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -6,77 +7,79 @@ use std::time::Duration;
 use foldhash::HashMap;
 use lru::LruCache;
 
-use super::Chore;
+use super::BackgroundJob;
 use super::due::execute_all;
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::permit::ResourceKey;
-use crate::domain::permit::line::{StagePlace, Wake};
+use crate::domain::permit::wait_queue::{StageWaiters, StageWakeUp};
 use crate::engine::Engine;
-use crate::engine::permits::keeper;
+use crate::engine::permits::loops;
 use crate::error::Result;
-use crate::operation::permits::wake::LeadLine;
+use crate::operation::permits::wake::SyncStageHead;
 use crate::store::permits::{StageLine, WakeUp};
 
-/// Lines that are looked at in one second. A round over more lasts longer.
+/// Maximum number of lines in one run. A walk over more takes several runs.
 const LINES: usize = 200;
-/// Lines whose last look is remembered.
+/// Number of lines whose last observation is remembered.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(20_000).expect("it is more than none");
 
-/// How a line was found.
+/// A line as it was observed by a run.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Look {
+struct LineObservation {
     version: Option<i64>,
     head: (JobKey, StageNo),
-    /// Its place is known to be that of the head.
+    /// Whether the place of the line is known to be that of its head.
     is_led: bool,
 }
 
-/// Looks at the lines of stages, some after the other. One look for each line, however many wait in it; and as long as nothing changes,
-/// nothing is written.
+/// Walks over the lines of stages. Each line costs one row, however many stages wait in it, and a line that needs nothing is not written.
 pub struct StageLines {
     engine: Engine,
-    /// The last one that was looked at. None: a round begins.
+    /// The last line of the run before. None: the walk begins.
     after: Option<ResourceKey>,
-    looks: LruCache<ResourceKey, Look>,
+    observed: ObservedLines,
 }
+
+/// The lines of the last runs, as they were observed.
+struct ObservedLines(LruCache<ResourceKey, LineObservation>);
 
 impl StageLines {
-    /// At the beginning of a round.
+    /// Begins a walk.
     pub fn new(engine: Engine) -> Self {
-        Self { engine, after: None, looks: LruCache::new(REMEMBERED) }
+        Self { engine, after: None, observed: ObservedLines(LruCache::new(REMEMBERED)) }
     }
 
-    /// The operation that a line needs which waits at a place: none if it has changed since the last look, for then it is served, unless the
-    /// stage at its head has another priority.
-    fn lead(&mut self, line: &StageLine, place: &StagePlace) -> Option<LeadLine> {
-        let look = Look { version: line.version, head: line.head, is_led: false };
-        let before = self.looks.get(&line.key).copied();
-        let stands_still = before.is_some_and(|before| Look { is_led: false, ..before } == look);
-        let is_led = before.is_some_and(|before| before.is_led) && stands_still;
-        self.looks.put(line.key, Look { is_led: stands_still, ..look });
-        let (job, stage_no) = line.head;
-        let is_due = stands_still && !is_led || line.priority != place.priority;
-        is_due.then_some(LeadLine { key: line.key, job, stage_no })
-    }
-
-    /// Lets one stage be picked of each line that has no place, and one of each queue where those that were woken have no workers; unless one can be
-    /// picked already. It will say by itself what it waits for.
+    /// Lets one stage be picked of each line without a place, and one of each queue where the queues of woken stages have no workers; none
+    /// where a stage can be picked already. A stage that is picked joins the line of the resource that blocks it.
     async fn wake(&self, lines: &[&StageLine]) -> Result<usize> {
-        let keys: Vec<ResourceKey> = lines.iter().map(|line| line.key).collect();
-        if keys.is_empty() {
+        if lines.is_empty() {
             return Ok(0);
         }
-        let resources = self.engine.shared().store.followed_resources(&keys).await?;
         let wake_up = |line: &&StageLine| {
-            let largest = resources.get(&line.key).and_then(|resource| resource.largest());
-            (line.key, WakeUp { stages: 1, largest, every_queue: line.place.is_some(), arrival: None })
+            let every_queue = line.place.is_some();
+            (line.key, WakeUp { stages: 1, largest: line.largest, every_queue, arrival: None })
         };
         let wake_ups: HashMap<ResourceKey, WakeUp> = lines.iter().map(wake_up).collect();
-        keeper::wake(&self.engine, &wake_ups).await.map(|found| found.len())
+        loops::wake(&self.engine, &wake_ups).await.map(|found| found.len())
     }
 }
 
-impl Chore for StageLines {
+impl ObservedLines {
+    /// The operation that a line with a place needs. None: the line has changed since it was last observed, so it is being served, and the
+    /// stage at its head still has the priority of its place.
+    fn lead(&mut self, line: &StageLine, place: &StageWaiters) -> Option<SyncStageHead> {
+        let now = LineObservation { version: line.version, head: line.head, is_led: false };
+        let before = self.0.get(&line.key).copied();
+        let is_unchanged = before.is_some_and(|before| LineObservation { is_led: false, ..before } == now);
+        let is_led = before.is_some_and(|before| before.is_led) && is_unchanged;
+        self.0.put(line.key, LineObservation { is_led: is_unchanged, ..now });
+        let (job, stage_no) = line.head;
+        let is_due = is_unchanged && !is_led || line.priority != place.priority;
+        is_due.then_some(SyncStageHead { key: line.key, job, stage_no })
+    }
+}
+
+impl BackgroundJob for StageLines {
     const NAME: &'static str = "stage_lines";
     const EVERY: Duration = Duration::from_secs(1);
 
@@ -86,14 +89,46 @@ impl Chore for StageLines {
         let (mut leads, mut lost) = (Vec::new(), Vec::new());
         for line in &lines {
             match &line.place {
-                Some(place) if place.wake == Wake::None => leads.extend(self.lead(line, place)),
-                Some(place) if place.wake == Wake::Idle => lost.push(line),
-                // There is an alarm at the end of its time.
+                Some(place) if place.wake == StageWakeUp::None => leads.extend(self.observed.lead(line, place)),
+                Some(place) if place.wake == StageWakeUp::Idle => lost.push(line),
+                // The stored alarm of the resource ends this wake-up.
                 Some(_) => {}
                 None => lost.push(line),
             }
         }
         self.wake(&lost).await?;
         execute_all(&self.engine, leads.into_iter()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::NamespaceId;
+    use crate::operation::tests::build::key;
+
+    fn line(version: i64, priority: i32) -> StageLine {
+        let key_of_resource = ResourceKey { namespace: NamespaceId(1), uid: uuid::Uuid::nil() };
+        StageLine {
+            key: key_of_resource,
+            head: (key(), 0),
+            priority,
+            version: Some(version),
+            place: None,
+            largest: None,
+        }
+    }
+
+    #[test]
+    fn a_line_is_led_once_after_it_was_observed_unchanged_or_when_its_priority_differs() {
+        let place = r#"{"priority":5,"arrival":1,"amount":1,"mode":"SHARED","seen":1}"#;
+        let place: StageWaiters = serde_json::from_str(place).expect("a stored place");
+        let mut observed = ObservedLines(LruCache::new(REMEMBERED));
+        let mut is_led = |version, priority| observed.lead(&line(version, priority), &place).is_some();
+        assert!(!is_led(1, 5), "it may be served at this moment");
+        assert!(is_led(1, 5), "it did not change between two runs");
+        assert!(!is_led(1, 5), "it was led");
+        assert!(!is_led(2, 5) && is_led(2, 5), "the resource has changed");
+        assert!(is_led(3, 6), "the head has another priority");
     }
 }

@@ -1,21 +1,24 @@
-//! Bounded loops: what is due by the clock, and what nobody else cleans up.
+//! Background jobs: what is due by the clock, and the clean-up that no call does.
 //!
-//! A loop looks, does at most so much, and rests. What concerns all servers one of them does, by turns. What it does to jobs are
-//! operations like any other, so that two at work would do no harm either: they are refused to all but one.
+//! A job runs once in each of its intervals, and a run is bounded. Of several servers only the leader runs singleton jobs. What jobs change
+//! are operations like any other, so two leaders at once do no harm: what one of them has done is refused to the other.
+//!
+//! Layout: `due` are leases, delayed starts, backoffs and timeouts; `permits`, `lines` and `step_back` look after resources and stored times;
+//! `housekeeping` deletes what is no longer needed; `figures` reads what metrics show; `leader_lease` says which server is the leader.
 
 mod due;
 mod figures;
-mod followed;
 mod housekeeping;
+mod leader_lease;
 mod lines;
 mod permits;
 mod step_back;
-mod turn;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -23,148 +26,140 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::time::Timestamp;
 use crate::engine::Engine;
 use crate::error::Result;
-use turn::Turn;
+use leader_lease::LeaderLease;
 
-/// How the loops go about it.
+/// Settings of the background jobs.
 #[derive(Clone, Debug)]
 pub struct TaskSettings {
-    /// For so long after a start or a loss of the database leases and permits from before it are spared: living holders renew first.
+    /// How long leases and permits from before a start or an outage of the database are spared, so that living holders renew first.
     pub reap_grace: Duration,
     /// Days for which history is kept.
     pub history_days: i32,
 }
 
-impl Default for TaskSettings {
-    fn default() -> Self {
-        Self { reap_grace: Duration::from_secs(30), history_days: 30 }
-    }
-}
-
-/// What one loop did since the start.
+/// Counts of one background job since the server started.
 #[derive(Clone, Debug)]
-pub struct LoopFigures {
-    /// Its name.
+pub struct BackgroundJobFigures {
+    /// Name of the job.
     pub name: &'static str,
-    /// How often it looked.
+    /// Number of runs.
     pub runs: u64,
-    /// How often that failed.
+    /// Number of runs that failed.
     pub failures: u64,
-    /// What it dealt with.
+    /// Number of items that the runs dealt with.
     pub items: u64,
-    /// When it last looked.
+    /// Start of the last run. None: it has not run yet.
     pub last_run: Option<Timestamp>,
 }
 
 #[derive(Default)]
-struct Counters {
+struct RunCounters {
     runs: AtomicU64,
     failures: AtomicU64,
     items: AtomicU64,
     last_run: AtomicI64,
 }
 
-/// The loops of a server.
-pub struct Loops {
-    counters: Vec<(&'static str, Arc<Counters>)>,
+/// The background jobs of a server.
+pub struct BackgroundJobs {
+    counters: Vec<(&'static str, Arc<RunCounters>)>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
-    turn: Arc<Turn>,
+    leader_lease: Arc<LeaderLease>,
 }
 
-/// A loop's work: looks once and says how much it did.
-pub(crate) trait Chore: Send + 'static {
-    /// What it is called.
+/// A job that runs at intervals.
+pub(crate) trait BackgroundJob: Send + 'static {
+    /// Name in statistics and metrics.
     const NAME: &'static str;
-    /// How long it rests.
+    /// Time between two runs.
     const EVERY: Duration;
 
-    /// Whether one server at a time does it for all.
-    const BY_TURNS: bool = true;
+    /// Whether the leader alone runs the job, for all servers. If not, every server runs it for itself.
+    const SINGLETON: bool = true;
 
-    /// Looks once, bounded; returns how much there was.
+    /// Runs once, bounded. Returns the number of items it dealt with.
     fn run(&mut self) -> impl Future<Output = Result<usize>> + Send;
 
-    /// So much at once means that there is more: no rest.
+    /// Number of items from which on a run has left some over, and the next run follows at once.
     const FULL: usize = usize::MAX;
 
-    /// It could not be found out whose turn it is: the database is away.
+    /// The leader could not be determined, because the database does not answer.
     fn interrupted(&mut self) {}
 }
 
-impl Loops {
-    /// Starts all loops; they end with `shutdown`.
+impl BackgroundJobs {
+    /// Starts all jobs. They end when `shutdown` is cancelled.
     pub fn start(engine: &Engine, settings: TaskSettings, shutdown: &CancellationToken) -> Self {
         engine.shared().grace.begin(settings.reap_grace);
-        let turn = Arc::new(Turn::new(engine.shared().store.clone()));
-        let mut loops = Self { counters: Vec::new(), tasks: Mutex::default(), turn };
-        loops.add(due::Reaper::new(engine.clone()), engine, shutdown);
-        loops.add(due::Scheduler::new(engine.clone()), engine, shutdown);
-        loops.add(followed::FollowedRecords::new(engine.clone()), engine, shutdown);
-        loops.add(followed::FollowedResources::new(engine.clone()), engine, shutdown);
-        loops.add(permits::Presence::new(engine.clone()), engine, shutdown);
-        loops.add(permits::PermitReaper::new(engine.clone()), engine, shutdown);
-        loops.add(permits::ForgottenPermits::new(engine.clone()), engine, shutdown);
-        loops.add(lines::StageLines::new(engine.clone()), engine, shutdown);
-        loops.add(permits::IdleResources::new(engine.clone()), engine, shutdown);
-        loops.add(step_back::StepBack::new(engine.clone()), engine, shutdown);
-        loops.add(housekeeping::Retire::new(engine.clone()), engine, shutdown);
-        loops.add(housekeeping::Forget::new(engine.clone()), engine, shutdown);
-        loops.add(housekeeping::RetireEnded::new(engine.clone()), engine, shutdown);
-        loops.add(housekeeping::Sweep::new(engine.clone()), engine, shutdown);
-        loops.add(housekeeping::Partitions::new(engine.clone(), settings.history_days), engine, shutdown);
-        loops.add(figures::ReadyQueues::new(engine.clone()), engine, shutdown);
-        loops.add(figures::Figures::new(engine.clone()), engine, shutdown);
-        loops
+        let leader_lease = Arc::new(LeaderLease::new(engine.shared().store.clone()));
+        let mut jobs = Self { counters: Vec::new(), tasks: Mutex::default(), leader_lease };
+        jobs.add(due::Reaper::new(engine.clone()), engine, shutdown);
+        jobs.add(due::Scheduler::new(engine.clone()), engine, shutdown);
+        jobs.add(permits::ServerPresence::new(engine.clone()), engine, shutdown);
+        jobs.add(permits::PermitReaper::new(engine.clone()), engine, shutdown);
+        jobs.add(permits::ForgottenPermits::new(engine.clone()), engine, shutdown);
+        jobs.add(lines::StageLines::new(engine.clone()), engine, shutdown);
+        jobs.add(permits::IdleResources::new(engine.clone()), engine, shutdown);
+        jobs.add(step_back::StepBack::new(engine.clone()), engine, shutdown);
+        jobs.add(housekeeping::IdleConnections::new(engine.clone()), engine, shutdown);
+        jobs.add(housekeeping::RequestCleaner::new(engine.clone()), engine, shutdown);
+        jobs.add(housekeeping::EndedKeyCleaner::new(engine.clone()), engine, shutdown);
+        jobs.add(housekeeping::NamespaceCleaner::new(engine.clone()), engine, shutdown);
+        jobs.add(housekeeping::Partitions::new(engine.clone(), settings.history_days), engine, shutdown);
+        jobs.add(figures::ReadyQueues::new(engine.clone()), engine, shutdown);
+        jobs.add(figures::FigureReads::new(engine.clone()), engine, shutdown);
+        jobs
     }
 
-    /// Whether this server does what concerns all, as far as it knows without asking.
-    pub fn has_turn(&self) -> bool {
-        self.turn.is_known_to_be_ours()
+    /// Whether this server was the leader when it last asked.
+    pub fn is_leader(&self) -> bool {
+        self.leader_lease.is_leader()
     }
 
-    fn add<C: Chore>(&mut self, mut chore: C, engine: &Engine, shutdown: &CancellationToken) {
-        let counters = Arc::new(Counters::default());
-        self.counters.push((C::NAME, counters.clone()));
-        let (engine, turn, shutdown) = (engine.clone(), self.turn.clone(), shutdown.clone());
+    fn add<J: BackgroundJob>(&mut self, mut job: J, engine: &Engine, shutdown: &CancellationToken) {
+        let counters = Arc::new(RunCounters::default());
+        self.counters.push((J::NAME, counters.clone()));
+        let (engine, leader_lease, shutdown) = (engine.clone(), self.leader_lease.clone(), shutdown.clone());
         let task = tokio::spawn(async move {
-            let mut rest = tokio::time::interval(C::EVERY);
-            rest.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut ticks = tokio::time::interval(J::EVERY);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
                     () = shutdown.cancelled() => return,
-                    _ = rest.tick() => {}
+                    _ = ticks.tick() => {}
                 }
-                while counters.count(once(&mut chore, &turn).await, engine.now(), C::NAME) >= C::FULL
+                while counters.count(run_once(&mut job, &leader_lease).await, engine.now(), J::NAME) >= J::FULL
                     && !shutdown.is_cancelled()
                 {}
             }
         });
-        self.tasks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(task);
+        self.tasks.lock().push(task);
     }
 
-    /// What each loop did.
-    pub fn snapshot(&self) -> Vec<LoopFigures> {
+    /// The counts of each job.
+    pub fn snapshot(&self) -> Vec<BackgroundJobFigures> {
         self.counters.iter().map(|(name, counters)| counters.figures(name)).collect()
     }
 
-    /// Waits until all have ended; they do after `shutdown`.
+    /// Waits until all jobs have ended, which they do after `shutdown` is cancelled.
     pub async fn ended(&self) {
-        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        let tasks = std::mem::take(&mut *self.tasks.lock());
         for task in tasks {
             let _ended = task.await;
         }
-        self.turn.give_up().await;
+        self.leader_lease.release().await;
     }
 }
 
-/// Looks once, if it is this server's turn.
-async fn once<C: Chore>(chore: &mut C, turn: &Turn) -> Result<usize> {
-    if C::BY_TURNS && !turn.is_ours().await.inspect_err(|_| chore.interrupted())? {
+/// Runs a job once, unless it is a singleton and another server is the leader.
+async fn run_once<J: BackgroundJob>(job: &mut J, leader_lease: &LeaderLease) -> Result<usize> {
+    if J::SINGLETON && !leader_lease.acquire().await.inspect_err(|_| job.interrupted())? {
         return Ok(0);
     }
-    chore.run().await
+    job.run().await
 }
 
-impl Counters {
+impl RunCounters {
     fn count(&self, outcome: Result<usize>, now: Timestamp, name: &'static str) -> usize {
         self.runs.fetch_add(1, Ordering::Relaxed);
         self.last_run.store(now.0, Ordering::Relaxed);
@@ -174,17 +169,17 @@ impl Counters {
                 items
             }
             Err(error) => {
-                // It comes back by itself, so a word in the log is enough.
-                tracing::debug!(%error, name, "a background loop could not do its work");
+                // The next run tries again.
+                tracing::debug!(%error, name, "a background job failed");
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 0
             }
         }
     }
 
-    fn figures(&self, name: &'static str) -> LoopFigures {
+    fn figures(&self, name: &'static str) -> BackgroundJobFigures {
         let last_run = self.last_run.load(Ordering::Relaxed);
-        LoopFigures {
+        BackgroundJobFigures {
             name,
             runs: self.runs.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),

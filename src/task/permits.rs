@@ -1,35 +1,34 @@
-//! Permits whose time is up, resources at which something is due; and which servers are there.
+//! Background jobs for permits and resources; and the presence of servers.
 
 use std::time::Duration;
 
-use super::Chore;
+use super::BackgroundJob;
 use super::due::execute_all;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::operation::permits::resource::{Change, ChangeResource};
+use crate::operation::permits::resource::{ChangeResource, ResourceChange};
 use crate::operation::permits::wake::WakeResource;
 use crate::store::walk::Walk;
 
-/// What a loop takes at once.
+/// Maximum number of resources in one run.
 const BATCH: i64 = 500;
-/// Looks for a round over all permits, which lasts a minute then.
-const PERMIT_LOOKS: i64 = 12;
-/// The same for all resources: an hour.
-const IDLE_LOOKS: i64 = 60;
+/// Runs for a walk over all permits, which takes a minute.
+const PERMIT_RUNS: i64 = 12;
+/// Runs for a walk over all resources, which takes an hour.
+const IDLE_RUNS: i64 = 60;
 
-/// A net below the alarms of the servers, which are lost with them.
+/// Wakes resources whose stored alarm is due. The alarms that servers hold in memory are earlier, but are lost when a server is killed.
 pub struct PermitReaper {
     engine: Engine,
 }
 
 impl PermitReaper {
-    /// A reaper.
     pub fn new(engine: Engine) -> Self {
         Self { engine }
     }
 }
 
-impl Chore for PermitReaper {
+impl BackgroundJob for PermitReaper {
     const NAME: &'static str = "permit_reaper";
     const EVERY: Duration = Duration::from_millis(500);
 
@@ -40,20 +39,20 @@ impl Chore for PermitReaper {
     }
 }
 
-/// Ends permits that were not renewed for ten minutes after they expired.
+/// Ends permits that were not renewed for ten minutes after they expired. Until then a permit ends only when its amount is needed.
 pub struct ForgottenPermits {
     engine: Engine,
     walk: Walk,
 }
 
 impl ForgottenPermits {
-    /// At the beginning of a round.
+    /// Begins a walk.
     pub fn new(engine: Engine) -> Self {
-        Self { engine, walk: Walk::over("permits", PERMIT_LOOKS) }
+        Self { engine, walk: Walk::over("permits", PERMIT_RUNS) }
     }
 }
 
-impl Chore for ForgottenPermits {
+impl BackgroundJob for ForgottenPermits {
     const NAME: &'static str = "forgotten_permits";
     const EVERY: Duration = Duration::from_secs(5);
 
@@ -70,13 +69,13 @@ pub struct IdleResources {
 }
 
 impl IdleResources {
-    /// At the beginning of a round.
+    /// Begins a walk.
     pub fn new(engine: Engine) -> Self {
-        Self { engine, walk: Walk::over("resources", IDLE_LOOKS) }
+        Self { engine, walk: Walk::over("resources", IDLE_RUNS) }
     }
 }
 
-impl Chore for IdleResources {
+impl BackgroundJob for IdleResources {
     const NAME: &'static str = "idle_resources";
     const EVERY: Duration = Duration::from_secs(60);
 
@@ -85,7 +84,7 @@ impl Chore for IdleResources {
         let forget = |key| ChangeResource {
             key,
             resource: "".into(),
-            change: Change::Forget,
+            change: ResourceChange::Forget,
             expected_version: None,
             request: None,
         };
@@ -93,23 +92,22 @@ impl Chore for IdleResources {
     }
 }
 
-/// Says that this server is there, and hears who else is. It also notices that the database is away, and that it is back: what was leased
-/// or permitted before is then spared for a while, since its holders renew first.
-pub struct Presence {
+/// Registers this server as present, and reads which others are. It also detects an outage of the database and its end: leases and permits
+/// from before are then spared for a while, so that their holders can renew first.
+pub struct ServerPresence {
     engine: Engine,
 }
 
-impl Presence {
-    /// Of a server that was just started.
+impl ServerPresence {
     pub fn new(engine: Engine) -> Self {
         Self { engine }
     }
 }
 
-impl Chore for Presence {
+impl BackgroundJob for ServerPresence {
     const NAME: &'static str = "presence";
     const EVERY: Duration = Duration::from_secs(1);
-    const BY_TURNS: bool = false;
+    const SINGLETON: bool = false;
 
     async fn run(&mut self) -> Result<usize> {
         let shared = self.engine.shared();

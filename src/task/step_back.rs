@@ -1,8 +1,8 @@
-//! What lies further ahead than it can, because the database's clock stepped back or another host's, which is slower, took over.
+//! Background job for stored times that lie too far ahead, after the database's clock stepped back or a host with a slower clock took over.
 
 use std::time::Duration;
 
-use super::Chore;
+use super::BackgroundJob;
 use super::due::execute_all;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -10,20 +10,20 @@ use crate::operation::permits::wake::WakeResource;
 use crate::operation::wake::Wake;
 use crate::store::walk::Walk;
 
-/// What one look takes at once of each table.
+/// Maximum number of rows of each table in one run.
 const BATCH: i64 = 500;
 
-/// Brings it back, where nobody comes by who would. See `domain/permit/step_back.rs`.
+/// Corrects stored times that no other write has corrected. See `domain/permit/step_back.rs`.
 pub struct StepBack {
     engine: Engine,
-    /// The steps of the clock that were dealt with; `None` before the first look.
+    /// Number of steps of the clock that were dealt with. None: no round has ended yet.
     steps: Option<u64>,
-    /// The steps that the round under way deals with. `None`: there is none.
-    round: Option<Round>,
+    /// The round under way.
+    round: Option<CorrectionRound>,
 }
 
-/// One round through all tables that have a time, a bounded number of pages at a time.
-struct Round {
+/// One walk over each table that stores times, a bounded number of pages in each run.
+struct CorrectionRound {
     steps: u64,
     resources: Walk,
     permits: Walk,
@@ -33,28 +33,28 @@ struct Round {
 }
 
 impl StepBack {
-    /// One who looks for it.
+    /// Begins with a round, since the clock may have stepped back before the start.
     pub fn new(engine: Engine) -> Self {
         Self { engine, steps: None, round: None }
     }
 }
 
-impl Chore for StepBack {
+impl BackgroundJob for StepBack {
     const NAME: &'static str = "step_back";
     const EVERY: Duration = Duration::from_secs(5);
     const FULL: usize = BATCH as usize;
 
     async fn run(&mut self) -> Result<usize> {
-        // Reads everything that has a time, so only after a step.
+        // A round reads whole tables, so there is one only after a step.
         let steps = self.engine.shared().clock.steps();
         if self.round.is_none() && Some(steps) == self.steps {
             return Ok(0);
         }
-        let round = self.round.get_or_insert_with(|| Round::new(steps));
+        let round = self.round.get_or_insert_with(|| CorrectionRound::new(steps));
         let place = round.place();
-        let changed = round.look(&self.engine).await?;
+        let changed = round.run(&self.engine).await?;
         if !round.is_over() {
-            // There is more: no rest, unless what was found cannot be changed now.
+            // The next run follows at once, unless nothing that was found can be changed now.
             let goes_on = changed > 0 || round.place() != place;
             return Ok(if goes_on { changed.max(Self::FULL) } else { 0 });
         }
@@ -64,8 +64,8 @@ impl Chore for StepBack {
     }
 }
 
-impl Round {
-    /// A round that takes as few looks as are bounded.
+impl CorrectionRound {
+    /// A round that takes as few runs as their bounds allow.
     fn new(steps: u64) -> Self {
         let over = |table| Walk::over(table, 1);
         Self {
@@ -86,13 +86,13 @@ impl Round {
         self.walks().into_iter().all(Walk::is_over)
     }
 
-    /// How far all of them have come.
+    /// Sum of the places of all walks.
     fn place(&self) -> i64 {
         self.walks().into_iter().map(Walk::place).sum()
     }
 
-    /// Looks at the next pages of each table that is not done. Returns how much was changed.
-    async fn look(&mut self, engine: &Engine) -> Result<usize> {
+    /// Reads the next pages of each walk that is not over. Returns how much was changed.
+    async fn run(&mut self, engine: &Engine) -> Result<usize> {
         let store = &engine.shared().store;
         let mut changed = 0;
         if !self.resources.is_over() {

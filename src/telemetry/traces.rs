@@ -1,10 +1,10 @@
 //! Traces, by OTLP over gRPC: which calls are traced, and how their spans reach a collector. The only place that knows OpenTelemetry.
 //!
-//! Spans wait in a bounded queue, which a thread of its own empties. A collector that is away or slow fills the queue; what does not fit is
-//! dropped, and no call waits.
+//! Spans wait in a bounded queue, which a separate thread sends. If the collector is away or slow, spans that do not fit are dropped; no call
+//! waits.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -20,6 +20,7 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Sampler as SdkSampler, SdkTracerProvider, SpanData,
     SpanExporter as Exporter,
 };
+use parking_lot::Mutex;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tracing::Subscriber;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -30,36 +31,36 @@ use uuid::Uuid;
 
 use crate::spans::{self, Sampled, Sampler, SetParent};
 
-/// Spans that wait to be sent, about 1 KiB each; further ones are dropped.
+/// Maximum number of spans in the queue, about 1 KiB each; further ones are dropped.
 const QUEUE_SPANS: usize = 4_096;
-/// Spans in one message, so that it stays below the 4 MiB that collectors take.
+/// Maximum number of spans in one message, so that it stays below the 4 MiB that collectors accept.
 const BATCH_SPANS: usize = 512;
-/// The longest time that a span waits for others to go with it.
+/// Maximum time that a span waits for others.
 const BATCH_DELAY: Duration = Duration::from_secs(1);
-/// As many links as a group has operations.
+/// Maximum number of links of a span: the operations of a group.
 const MAX_LINKS: u32 = 1_024;
-/// The time for one message.
+/// Timeout of one message.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The time for what still waits when the server stops.
+/// Timeout of the last messages when the server stops.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between two log lines about a collector that is away.
+/// Interval of log lines about a collector that is away.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The header of the W3C that names the caller's span.
+/// W3C header with the span of the caller.
 const TRACEPARENT: &str = "traceparent";
 
-/// The way to the collector.
+/// The connection to the collector.
 pub struct Traces {
     provider: SdkTracerProvider,
     ratio: f64,
 }
 
 impl Traces {
-    /// Opens the way to a collector; it is connected to with the first spans, and again whenever the connection was lost. `ratio` is the
+    /// Prepares the connection to a collector, which is made with the first spans, and again when it was lost. `ratio` is the
     /// share of calls without a traced caller that are traced, from 0 to 1.
     ///
     /// # Errors
-    /// When the endpoint is no URL, or the certificates of this machine cannot be read.
+    /// If the endpoint is no URL, or the certificates of this machine cannot be read.
     pub fn new(endpoint: &str, ratio: f64) -> anyhow::Result<Self> {
         let exporter = SpanExporter::builder()
             .with_tonic()
@@ -96,8 +97,7 @@ impl Traces {
             .with_filter(Targets::new().with_target(spans::TARGET, LevelFilter::INFO))
     }
 
-    /// Which calls are traced: those whose caller says so in `traceparent`, none whose caller says that it is not traced, and a share of the
-    /// others.
+    /// Decides which calls are traced: as the caller's `traceparent` says, and without one a random share.
     pub fn sampler(&self) -> Sampler {
         let (propagator, ratio) = (TraceContextPropagator::new(), self.ratio);
         Arc::new(move |headers| {
@@ -117,7 +117,7 @@ impl Traces {
         })
     }
 
-    /// Sends what still waits, for two seconds at most.
+    /// Sends the remaining spans, for at most two seconds.
     pub async fn stop(self) {
         let stop = move || self.provider.shutdown_with_timeout(FLUSH_TIMEOUT);
         if let Ok(Err(error)) = tokio::task::spawn_blocking(stop).await {
@@ -167,7 +167,7 @@ impl Extractor for Headers<'_> {
     }
 }
 
-/// An exporter whose failures are logged, once in [`LOG_INTERVAL`] for all of them.
+/// An exporter that logs its failures, at most one line per [`LOG_INTERVAL`].
 struct Reporting {
     exporter: SpanExporter,
     /// When a line was last written, and the spans that were lost since.
@@ -176,7 +176,7 @@ struct Reporting {
 
 impl Reporting {
     fn report(&self, spans: usize, error: &dyn fmt::Display) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         last.1 += spans;
         if last.0.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
             tracing::warn!(lost_spans = last.1, %error, "the collector of traces takes no spans; they are dropped");

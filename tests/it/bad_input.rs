@@ -7,6 +7,7 @@ mod new_jobs;
 mod permits;
 pub mod raw;
 mod records;
+mod required;
 mod steering;
 mod work;
 
@@ -54,7 +55,7 @@ impl Scene {
         ok(api.records().update_record(within("other", update("theirs", vec![increment("n", 1.0)]))).await);
         let permit = api.acquire("lock").await;
         api.set_policy("limit", capacity(3)).await;
-        ok(api.permits().acquire_permit(within("other", wish(vec![claim("lock")]))).await);
+        ok(api.permits().acquire_permit(within("other", acquire_request(vec![claim("lock")]))).await);
         let before = picture(&api).await;
         Scene { _server: server, api, lease, permit, before }
     }

@@ -14,7 +14,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use crate::harness::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_told_to_stop_finishes_what_it_has_begun() {
+async fn drain_finishes_calls_that_have_begun() {
     let database = Database::fresh().await;
     let program = Program::start(&database).await;
     let api = program.api.clone();
@@ -40,7 +40,7 @@ async fn a_server_that_is_told_to_stop_finishes_what_it_has_begun() {
         })
         .collect();
     api.polls_wait(10).await;
-    // Others write all the time; each notes what it was told.
+    // Others write all the time; each notes its replies.
     let next = Arc::new(AtomicUsize::new(0));
     let writers: Vec<_> = (0..8)
         .map(|_| {
@@ -56,7 +56,7 @@ async fn a_server_that_is_told_to_stop_finishes_what_it_has_begun() {
                     };
                     match api.workers().complete_stage(request).await {
                         Ok(_) => answered.push(name),
-                        // The connection takes no more calls, which is the client's own word; a new one finds nobody.
+                        // The connection takes no more calls, which is the client's own word; a new one finds no server.
                         Err(status) => {
                             let is_its_own = std::error::Error::source(&status).is_some();
                             assert!(is_its_own || status.code() == Code::Unavailable, "{status:?}");
@@ -71,9 +71,9 @@ async fn a_server_that_is_told_to_stop_finishes_what_it_has_begun() {
 
     let began = Instant::now();
     program.terminate();
-    let told = tokio::time::timeout(PATIENCE, health.message()).await.expect("news of the health in time");
-    let told = told.expect("no error").map(|status| status.status());
-    assert_eq!(told, Some(ServingStatus::NotServing));
+    let received = tokio::time::timeout(PATIENCE, health.message()).await.expect("news of the health in time");
+    let received = received.expect("no error").map(|status| status.status());
+    assert_eq!(received, Some(ServingStatus::NotServing));
     for poll in polls {
         assert_eq!(poll.await.expect("answered in good order"), []);
     }
@@ -108,7 +108,7 @@ async fn a_server_that_is_told_to_stop_finishes_what_it_has_begun() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_clients_stops_at_once() {
+async fn drain_without_clients_ends_at_once() {
     let database = Database::fresh().await;
     let program = Program::start(&database).await;
     program.api.submit(new_job("film", Vec::new())).await;

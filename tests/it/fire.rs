@@ -8,12 +8,12 @@
 mod answers;
 mod fleet;
 mod histories;
-mod kept_leases;
 mod kills;
 mod lost_replies;
 mod permit_histories;
 mod record_kills;
 mod records;
+mod renewed_leases;
 mod repeats;
 mod stopped_holders;
 mod stopped_workers;

@@ -3,10 +3,10 @@
 
 mod arrivals;
 mod cancels;
+mod connection_shares;
 pub mod credentials;
 mod floods;
 mod rates;
 mod shares;
-mod strangers;
 mod tls;
 mod wire;

@@ -1,6 +1,6 @@
 //! What all tests of the server stand on: servers over real databases, clients, messages, and waits with a deadline.
 //!
-//! Each test has a database of its own, so tests run side by side and in any order. Nobody sleeps for something to
+//! Each test has a database of its own, so tests run side by side and in any order. No test sleeps for something to
 //! happen: [`eventually`] looks again and again until it has, or until a deadline that only a broken server meets.
 
 mod api;
@@ -28,12 +28,12 @@ pub use program::{Log, Program};
 pub use proxy::{Mode, Proxy};
 pub use records::*;
 pub use server::{Database, Server, sql};
-pub use watch::{Told, Watch, state_changes};
+pub use watch::{Watch, WatchMessage, state_changes};
 pub use work::{Session, begin};
 
 /// Far beyond what anything here takes, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks.
+/// The pause between two looks at a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Looks until `look` finds something, and returns it.

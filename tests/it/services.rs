@@ -1,14 +1,15 @@
-//! What every rpc does, on its usual ways and on its edges; what it refuses stands in `bad_input`.
+//! What every rpc does, in usual and in edge cases; what it refuses is tested in `bad_input`.
 
 mod audits;
 mod budgets;
+mod cancelled_leases;
 mod clock_steps;
 mod commits;
 mod contexts;
 mod control;
 mod current_state;
+mod expiry_grace;
 mod fanout;
-mod gone_callers;
 mod heads;
 mod heartbeats;
 mod keys;
@@ -36,8 +37,7 @@ mod replans;
 mod revoked;
 mod runs;
 mod several_servers;
-mod spared;
-mod stage_lines;
+mod stage_queues;
 mod submission;
 mod timers;
 mod watching;

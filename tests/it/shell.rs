@@ -1,11 +1,13 @@
 //! The program itself: it starts, says where, answers, and leaves nothing behind. Below: the verbs that ask a server.
 
 mod doctor;
+mod doctor_states;
 mod jobs;
 mod keys;
 mod relay;
 mod secure;
 mod top;
+mod tour;
 mod verb;
 mod watch;
 
@@ -121,7 +123,7 @@ async fn dev_serves_health_and_reflection_and_stops_in_good_order() {
     let postgres = dev.postgres();
     assert_eq!(postgres.len(), 1);
     dev.signal(Signal::TERM);
-    // This blocks the runtime of the client, so that it hangs like one that was suspended. Nobody waits for it.
+    // This blocks the runtime of the client, so that it hangs like one that was suspended. No test waits for it.
     let stopping = Instant::now();
     let status = dev.child.wait().expect("its status");
     assert!(stopping.elapsed() < Duration::from_secs(15));

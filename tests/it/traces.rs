@@ -108,12 +108,12 @@ async fn a_refused_call_has_its_reason_and_an_untraced_one_no_span() {
     for request in [untraced.request(false, missing()), traced.request(true, missing())] {
         program.api.jobs().get_job(request).await.expect_err("there is no such job");
     }
-    let nobody = tonic::client::Grpc::new(program.api.channel.clone());
+    let unknown_method = tonic::client::Grpc::new(program.api.channel.clone());
     let path = || "/interlock.v1.JobService/Nothing".parse().expect("a path");
     let codec = tonic_prost::ProstCodec::<proto::GetJobRequest, proto::GetJobResponse>::default();
-    let mut nobody = nobody;
-    nobody.ready().await.expect("a connection");
-    nobody.unary(traced.request(true, missing()), path(), codec).await.expect_err("there is no such method");
+    let mut unknown_method = unknown_method;
+    unknown_method.ready().await.expect("a connection");
+    unknown_method.unary(traced.request(true, missing()), path(), codec).await.expect_err("there is no such method");
     program.terminate();
     assert_eq!(program.ended().await, Some(0));
 
@@ -155,7 +155,7 @@ async fn all_calls_of_one_group_are_its_links() {
 }
 
 #[tokio::test]
-async fn a_collector_that_is_away_costs_a_line_and_no_call() {
+async fn absent_collector_costs_a_log_line_and_no_call() {
     let database = Database::fresh().await;
     // A port that was free a moment ago.
     let nowhere = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
@@ -208,7 +208,7 @@ async fn callers_without_a_credential_get_a_bounded_number_of_traces() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn strangers_do_not_take_the_traces_of_those_who_have_a_credential() {
+async fn callers_without_a_credential_do_not_use_up_the_traces_of_others() {
     let (collector, url) = Collector::start().await;
     let open = Server::start().await;
     let settings = [

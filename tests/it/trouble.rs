@@ -6,14 +6,14 @@ mod cancelled;
 #[cfg(feature = "failpoints")]
 mod crash_points;
 mod health;
-mod held_records;
-mod held_up;
-mod load;
+mod leadership;
+pub mod load;
+mod locked_records;
+mod locked_rows;
 mod migrations;
 mod overloaded;
 mod poolers;
 mod postgres;
 mod postgres_tls;
 mod private;
-mod turns;
 mod waits;

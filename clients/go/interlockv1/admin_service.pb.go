@@ -4,11 +4,12 @@
 // 	protoc        (unknown)
 // source: interlock/v1/admin_service.proto
 
-// What operators ask a server, namespaces, API keys and the audit log.
+// Server information, namespaces, API keys and the audit log, for operators.
 
 package interlockv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -26,11 +27,11 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What a credential permits. Every role includes ROLE_READ; ROLE_ADMIN includes every role.
+// A set of permitted rpcs. Every role includes ROLE_READ; ROLE_ADMIN includes every role.
 type Role int32
 
 const (
-	// Not said. Not allowed in a request.
+	// Unspecified. Refused in a request.
 	Role_ROLE_UNSPECIFIED Role = 0
 	// Read and watch.
 	Role_ROLE_READ Role = 1
@@ -38,7 +39,7 @@ const (
 	Role_ROLE_SUBMIT Role = 2
 	// Lease stages and end attempts, write records, hold permits.
 	Role_ROLE_WORK Role = 3
-	// Set policies of resources, reset breakers, revoke permits, delete what others made.
+	// Set policies of resources, reset breakers, revoke permits, delete what other clients created.
 	Role_ROLE_OPERATE Role = 4
 	// Everything, namespaces and API keys included.
 	Role_ROLE_ADMIN Role = 5
@@ -95,11 +96,11 @@ func (Role) EnumDescriptor() ([]byte, []int) {
 type ApiKeyState int32
 
 const (
-	// Not said. Never in a response.
+	// Unspecified. Never in a response.
 	ApiKeyState_API_KEY_STATE_UNSPECIFIED ApiKeyState = 0
-	// It is.
+	// It is valid.
 	ApiKeyState_API_KEY_STATE_ACTIVE ApiKeyState = 1
-	// Its expire_time has come.
+	// Its expire_time has passed.
 	ApiKeyState_API_KEY_STATE_EXPIRED ApiKeyState = 2
 	// It was revoked.
 	ApiKeyState_API_KEY_STATE_REVOKED ApiKeyState = 3
@@ -148,7 +149,7 @@ func (ApiKeyState) EnumDescriptor() ([]byte, []int) {
 	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{1}
 }
 
-// Asks what the server is.
+// Request message of AdminService.GetServerInfo.
 type GetServerInfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -185,15 +186,15 @@ func (*GetServerInfoRequest) Descriptor() ([]byte, []int) {
 	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{0}
 }
 
-// What the server is.
+// Response message of AdminService.GetServerInfo.
 type GetServerInfoResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its version, as in `0.1.0`.
 	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
-	// What it accepts at most.
+	// The limits and defaults of requests.
 	Limits *ServerLimits `protobuf:"bytes,2,opt,name=limits,proto3" json:"limits,omitempty"`
-	// What it can do, as names in lower case: one for each service, such as `jobs`, `workers` or `admin`, and later
-	// ones for features that not all servers have. Names never change their meaning.
+	// The features of the server, as names in lower case: one for each service, such as `jobs`, `workers` or `admin`, and
+	// later ones for features that not all servers have. A name never changes its meaning.
 	Capabilities  []string `protobuf:"bytes,3,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -250,7 +251,7 @@ func (x *GetServerInfoResponse) GetCapabilities() []string {
 	return nil
 }
 
-// What a server accepts at most, and what it takes for granted.
+// The limits and defaults of a server.
 type ServerLimits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The largest message it receives, in bytes.
@@ -273,21 +274,21 @@ type ServerLimits struct {
 	JobsPerBatch int32 `protobuf:"varint,9,opt,name=jobs_per_batch,json=jobsPerBatch,proto3" json:"jobs_per_batch,omitempty"`
 	// The most leases in a LeaseStages.
 	StagesPerLeaseCall int32 `protobuf:"varint,10,opt,name=stages_per_lease_call,json=stagesPerLeaseCall,proto3" json:"stages_per_lease_call,omitempty"`
-	// The most beats in a Heartbeat.
-	BeatsPerHeartbeat int32 `protobuf:"varint,11,opt,name=beats_per_heartbeat,json=beatsPerHeartbeat,proto3" json:"beats_per_heartbeat,omitempty"`
+	// The most renewals in a Heartbeat.
+	RenewalsPerHeartbeat int32 `protobuf:"varint,11,opt,name=renewals_per_heartbeat,json=renewalsPerHeartbeat,proto3" json:"renewals_per_heartbeat,omitempty"`
 	// The largest page_size.
 	PageSize int32 `protobuf:"varint,12,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The longest filter, in characters.
 	FilterCharacters int32 `protobuf:"varint,13,opt,name=filter_characters,json=filterCharacters,proto3" json:"filter_characters,omitempty"`
 	// The longest `wait` that WaitJob, LeaseStages and AcquirePermit accept. It is cut to 55 s.
-	Wait *durationpb.Duration `protobuf:"bytes,14,opt,name=wait,proto3" json:"wait,omitempty"`
+	MaxWait *durationpb.Duration `protobuf:"bytes,14,opt,name=max_wait,json=maxWait,proto3" json:"max_wait,omitempty"`
 	// The shortest lease.
 	MinLeaseDuration *durationpb.Duration `protobuf:"bytes,15,opt,name=min_lease_duration,json=minLeaseDuration,proto3" json:"min_lease_duration,omitempty"`
 	// The longest lease.
 	MaxLeaseDuration *durationpb.Duration `protobuf:"bytes,16,opt,name=max_lease_duration,json=maxLeaseDuration,proto3" json:"max_lease_duration,omitempty"`
-	// How long a lease lasts if nobody says.
+	// The duration of a lease where neither stage nor worker sets one.
 	DefaultLeaseDuration *durationpb.Duration `protobuf:"bytes,17,opt,name=default_lease_duration,json=defaultLeaseDuration,proto3" json:"default_lease_duration,omitempty"`
-	// How long a job is kept after its end if nobody says.
+	// The time from a job's end to its deletion where the submitter sets none.
 	DefaultRetention *durationpb.Duration `protobuf:"bytes,18,opt,name=default_retention,json=defaultRetention,proto3" json:"default_retention,omitempty"`
 	// The most fields in a record.
 	FieldsPerRecord int32 `protobuf:"varint,19,opt,name=fields_per_record,json=fieldsPerRecord,proto3" json:"fields_per_record,omitempty"`
@@ -311,7 +312,7 @@ type ServerLimits struct {
 	ClaimsPerPermit int32 `protobuf:"varint,28,opt,name=claims_per_permit,json=claimsPerPermit,proto3" json:"claims_per_permit,omitempty"`
 	// The most permits in a RenewPermits.
 	PermitsPerRenewal int32 `protobuf:"varint,29,opt,name=permits_per_renewal,json=permitsPerRenewal,proto3" json:"permits_per_renewal,omitempty"`
-	// The most permits of one resource, and the most waiters in its line.
+	// The most permits of one resource, and the most callers in its wait queue.
 	PermitsPerResource int32 `protobuf:"varint,30,opt,name=permits_per_resource,json=permitsPerResource,proto3" json:"permits_per_resource,omitempty"`
 	// The longest name of a resource, in bytes.
 	ResourceNameBytes int32 `protobuf:"varint,31,opt,name=resource_name_bytes,json=resourceNameBytes,proto3" json:"resource_name_bytes,omitempty"`
@@ -423,9 +424,9 @@ func (x *ServerLimits) GetStagesPerLeaseCall() int32 {
 	return 0
 }
 
-func (x *ServerLimits) GetBeatsPerHeartbeat() int32 {
+func (x *ServerLimits) GetRenewalsPerHeartbeat() int32 {
 	if x != nil {
-		return x.BeatsPerHeartbeat
+		return x.RenewalsPerHeartbeat
 	}
 	return 0
 }
@@ -444,9 +445,9 @@ func (x *ServerLimits) GetFilterCharacters() int32 {
 	return 0
 }
 
-func (x *ServerLimits) GetWait() *durationpb.Duration {
+func (x *ServerLimits) GetMaxWait() *durationpb.Duration {
 	if x != nil {
-		return x.Wait
+		return x.MaxWait
 	}
 	return nil
 }
@@ -584,7 +585,7 @@ func (x *ServerLimits) GetWorkCapacity() int32 {
 	return 0
 }
 
-// Asks for the statistics of a server.
+// Request message of AdminService.GetStatistics.
 type GetStatisticsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -621,7 +622,7 @@ func (*GetStatisticsRequest) Descriptor() ([]byte, []int) {
 	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{3}
 }
 
-// The statistics of a server. Counters count from start_time and only grow; the rest is as of now.
+// Response message of AdminService.GetStatistics. Counters count from start_time and only grow; the rest is as of now.
 type GetStatisticsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// When the server started, by its own clock.
@@ -640,7 +641,7 @@ type GetStatisticsResponse struct {
 	Dispatcher *DispatcherStatistics `protobuf:"bytes,7,opt,name=dispatcher,proto3" json:"dispatcher,omitempty"`
 	// The background loops, by name.
 	Loops []*LoopStatistics `protobuf:"bytes,8,rep,name=loops,proto3" json:"loops,omitempty"`
-	// What watchers are told.
+	// The feed of changes to watchers.
 	Feed *FeedStatistics `protobuf:"bytes,9,opt,name=feed,proto3" json:"feed,omitempty"`
 	// Permits.
 	Permits *PermitStatistics `protobuf:"bytes,10,opt,name=permits,proto3" json:"permits,omitempty"`
@@ -757,13 +758,13 @@ func (x *GetStatisticsResponse) GetRateLimits() *RateLimitStatistics {
 	return nil
 }
 
-// What the rate limits of clients have done since the server started.
+// Calls by the outcome of the clients' rate limits, since the server started.
 type RateLimitStatistics struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Each class of calls.
 	Classes []*RateLimitClassStatistics `protobuf:"bytes,1,rep,name=classes,proto3" json:"classes,omitempty"`
-	// Clients whose calls were refused, by client and class, those with the most refusals first, at most 100. A client is forgotten when 10,000
-	// others have called since, and its refusals with it; those of the classes are exact.
+	// Clients whose calls were refused, by client and class, those with the most refusals first, at most 100. A client is
+	// forgotten when 10,000 others have called since, and its refusals with it; those of the classes are exact.
 	Clients       []*RateLimitClientStatistics `protobuf:"bytes,2,rep,name=clients,proto3" json:"clients,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -818,9 +819,9 @@ type RateLimitClassStatistics struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The class: `read`, `write`, `watch` or `essential` (heartbeats, ends of attempts, renewals and releases).
 	Class string `protobuf:"bytes,1,opt,name=class,proto3" json:"class,omitempty"`
-	// How many calls were within the rate of their client.
+	// Calls within the rate limit of their client.
 	Accepted int64 `protobuf:"varint,2,opt,name=accepted,proto3" json:"accepted,omitempty"`
-	// How many calls were refused as RATE_LIMITED.
+	// Calls refused as RATE_LIMITED.
 	Refused       int64 `protobuf:"varint,3,opt,name=refused,proto3" json:"refused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -884,7 +885,7 @@ type RateLimitClientStatistics struct {
 	Client string `protobuf:"bytes,1,opt,name=client,proto3" json:"client,omitempty"`
 	// The class, as in RateLimitClassStatistics.
 	Class string `protobuf:"bytes,2,opt,name=class,proto3" json:"class,omitempty"`
-	// How many calls were refused as RATE_LIMITED.
+	// Calls refused as RATE_LIMITED.
 	Refused       int64 `protobuf:"varint,3,opt,name=refused,proto3" json:"refused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -941,23 +942,23 @@ func (x *RateLimitClientStatistics) GetRefused() int64 {
 	return 0
 }
 
-// What this server did with permits since it started.
+// Permits on this server since it started.
 type PermitStatistics struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Permits of single resources that were granted by commits of this server.
 	Granted int64 `protobuf:"varint,1,opt,name=granted,proto3" json:"granted,omitempty"`
-	// Those that have ended, however.
+	// Permits that have ended, for any reason.
 	Ended int64 `protobuf:"varint,2,opt,name=ended,proto3" json:"ended,omitempty"`
-	// Those among them that were lost: expired without being renewed.
+	// Permits among them that were lost: expired without a renewal.
 	Lost int64 `protobuf:"varint,3,opt,name=lost,proto3" json:"lost,omitempty"`
 	// Denials by reason; the keys are those of PermitBlockReason without their prefix.
 	Denied map[string]int64 `protobuf:"bytes,4,rep,name=denied,proto3" json:"denied,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// Callers who wait here in a line now.
+	// Callers of AcquirePermit that wait on this server now.
 	Waiting int64 `protobuf:"varint,5,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	// Ready stages that were woken because a resource had room for them.
-	StagesCalled int64 `protobuf:"varint,6,opt,name=stages_called,json=stagesCalled,proto3" json:"stages_called,omitempty"`
-	// Moments at which something was due at a resource that somebody waits for.
-	Alarms        int64 `protobuf:"varint,7,opt,name=alarms,proto3" json:"alarms,omitempty"`
+	StagesWoken int64 `protobuf:"varint,6,opt,name=stages_woken,json=stagesWoken,proto3" json:"stages_woken,omitempty"`
+	// Timers that fired for a resource with waiters.
+	TimersFired   int64 `protobuf:"varint,7,opt,name=timers_fired,json=timersFired,proto3" json:"timers_fired,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1027,16 +1028,16 @@ func (x *PermitStatistics) GetWaiting() int64 {
 	return 0
 }
 
-func (x *PermitStatistics) GetStagesCalled() int64 {
+func (x *PermitStatistics) GetStagesWoken() int64 {
 	if x != nil {
-		return x.StagesCalled
+		return x.StagesWoken
 	}
 	return 0
 }
 
-func (x *PermitStatistics) GetAlarms() int64 {
+func (x *PermitStatistics) GetTimersFired() int64 {
 	if x != nil {
-		return x.Alarms
+		return x.TimersFired
 	}
 	return 0
 }
@@ -1044,13 +1045,13 @@ func (x *PermitStatistics) GetAlarms() int64 {
 // The calls of one rpc.
 type RpcStatistics struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which, as in `interlock.v1.JobService/GetJob`.
+	// The rpc, as in `interlock.v1.JobService/GetJob`.
 	Method string `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
-	// How many calls have ended, by the name of their gRPC status, such as `OK` or `NOT_FOUND`.
+	// Calls that have ended, by the name of their gRPC status, such as `OK` or `NOT_FOUND`.
 	Calls map[string]int64 `protobuf:"bytes,2,rep,name=calls,proto3" json:"calls,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// How many are under way.
+	// Calls in progress.
 	InFlight int64 `protobuf:"varint,3,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
-	// How long those that have ended took in the server, waits that were asked for included.
+	// Time in the server of the calls that have ended, including waits that the caller asked for.
 	Latency       *LatencyStatistics `protobuf:"bytes,4,opt,name=latency,proto3" json:"latency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1114,11 +1115,11 @@ func (x *RpcStatistics) GetLatency() *LatencyStatistics {
 	return nil
 }
 
-// How long something took, since the server started. Percentiles and the longest are upper bounds, at most twice as
-// long as the truth.
+// A distribution of durations since the server started. Percentiles and the maximum are upper bounds, at most twice the
+// true value.
 type LatencyStatistics struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many were measured.
+	// The number of durations.
 	Count int64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
 	// Their sum; divided by count it is the mean.
 	Sum *durationpb.Duration `protobuf:"bytes,2,opt,name=sum,proto3" json:"sum,omitempty"`
@@ -1209,13 +1210,13 @@ func (x *LatencyStatistics) GetMax() *durationpb.Duration {
 // The pool of database connections.
 type PoolStatistics struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many connections it may open.
+	// The most connections that it opens.
 	MaxConnections int64 `protobuf:"varint,1,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
-	// How many are open.
+	// Connections open now.
 	Connections int64 `protobuf:"varint,2,opt,name=connections,proto3" json:"connections,omitempty"`
-	// How many of them are idle.
+	// Open connections that are idle.
 	Idle int64 `protobuf:"varint,3,opt,name=idle,proto3" json:"idle,omitempty"`
-	// How many callers wait for one.
+	// Callers that wait for a connection.
 	Waiting       int64 `protobuf:"varint,4,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1282,17 +1283,17 @@ func (x *PoolStatistics) GetWaiting() int64 {
 // The writer, which commits many operations as one group.
 type WriterStatistics struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many groups it has committed.
+	// Groups committed.
 	Groups int64 `protobuf:"varint,1,opt,name=groups,proto3" json:"groups,omitempty"`
-	// How many operations it has answered, refusals included.
+	// Operations answered, including refusals.
 	Operations int64 `protobuf:"varint,2,opt,name=operations,proto3" json:"operations,omitempty"`
-	// How many operations wait for a group.
+	// Operations that wait for a group.
 	QueueDepth int64 `protobuf:"varint,3,opt,name=queue_depth,json=queueDepth,proto3" json:"queue_depth,omitempty"`
-	// How often an operation had to be decided again because another writer had changed what it stands on.
+	// Operations that were decided again because another writer had changed the data they depend on.
 	Conflicts int64 `protobuf:"varint,4,opt,name=conflicts,proto3" json:"conflicts,omitempty"`
-	// How many operations took the path for contended keys.
+	// Operations that took the path for contended keys.
 	Contended int64 `protobuf:"varint,5,opt,name=contended,proto3" json:"contended,omitempty"`
-	// How many operations were rejected as OVERLOADED, because the queue was full or the wait in it too long.
+	// Operations refused as OVERLOADED, because the queue was full or its wait too long.
 	Rejected      int64 `protobuf:"varint,6,opt,name=rejected,proto3" json:"rejected,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1373,15 +1374,15 @@ func (x *WriterStatistics) GetRejected() int64 {
 // A cache with bounds.
 type CacheStatistics struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many entries it has.
+	// Entries in the cache.
 	Entries int64 `protobuf:"varint,1,opt,name=entries,proto3" json:"entries,omitempty"`
-	// How large they are together, in bytes, as estimated for its bound.
+	// The size of all entries, in bytes, as estimated for the limit of the cache.
 	Bytes int64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	// How often something was found.
+	// Lookups that found an entry.
 	Hits int64 `protobuf:"varint,3,opt,name=hits,proto3" json:"hits,omitempty"`
-	// How often something was not found.
+	// Lookups that found none.
 	Misses int64 `protobuf:"varint,4,opt,name=misses,proto3" json:"misses,omitempty"`
-	// How many entries were dropped to stay within the bounds.
+	// Entries dropped to stay within the limits.
 	Evictions     int64 `protobuf:"varint,5,opt,name=evictions,proto3" json:"evictions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1455,7 +1456,7 @@ func (x *CacheStatistics) GetEvictions() int64 {
 // The dispatcher, which hands out leases to workers that wait.
 type DispatcherStatistics struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many LeaseStages calls wait for work.
+	// LeaseStages calls that wait for work.
 	WaitingPolls  int64 `protobuf:"varint,1,opt,name=waiting_polls,json=waitingPolls,proto3" json:"waiting_polls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1498,29 +1499,30 @@ func (x *DispatcherStatistics) GetWaitingPolls() int64 {
 	return 0
 }
 
-// What watchers are told. All but the first two count from the start of the server.
+// The feed of changes to watchers. All but the first two count from the start of the server.
 type FeedStatistics struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Watches that are open now, of single jobs and of all jobs of a filter.
 	Watchers int64 `protobuf:"varint,1,opt,name=watchers,proto3" json:"watchers,omitempty"`
-	// Jobs that somebody follows now.
+	// Jobs with at least one watcher or waiting caller now.
 	Topics int64 `protobuf:"varint,2,opt,name=topics,proto3" json:"topics,omitempty"`
-	// Changes that were told, once for each watcher.
-	ChangesTold int64 `protobuf:"varint,3,opt,name=changes_told,json=changesTold,proto3" json:"changes_told,omitempty"`
-	// Snapshots that were told, once for each watcher.
-	SnapshotsTold int64 `protobuf:"varint,4,opt,name=snapshots_told,json=snapshotsTold,proto3" json:"snapshots_told,omitempty"`
-	// Gaps that were told: history did not reach back.
-	GapsTold int64 `protobuf:"varint,5,opt,name=gaps_told,json=gapsTold,proto3" json:"gaps_told,omitempty"`
-	// Reads of snapshots from the database. One read is for all watches that begin at the same time, up to 32 jobs.
+	// Changes sent, counted once for each watcher.
+	ChangesSent int64 `protobuf:"varint,3,opt,name=changes_sent,json=changesSent,proto3" json:"changes_sent,omitempty"`
+	// Snapshots sent, counted once for each watcher.
+	SnapshotsSent int64 `protobuf:"varint,4,opt,name=snapshots_sent,json=snapshotsSent,proto3" json:"snapshots_sent,omitempty"`
+	// Gaps sent: the history no longer had the changes that a watcher asked for.
+	GapsSent int64 `protobuf:"varint,5,opt,name=gaps_sent,json=gapsSent,proto3" json:"gaps_sent,omitempty"`
+	// Reads of snapshots from the database. One read serves all watches that start at the same time, up to 32 jobs.
 	SnapshotsRead int64 `protobuf:"varint,6,opt,name=snapshots_read,json=snapshotsRead,proto3" json:"snapshots_read,omitempty"`
-	// Pieces of history that were read from the database for watchers who resumed or were slow. They are shared too.
+	// Reads of history from the database, for watchers that resumed or were slow. One read is shared by watchers of the
+	// same job.
 	HistoriesRead int64 `protobuf:"varint,7,opt,name=histories_read,json=historiesRead,proto3" json:"histories_read,omitempty"`
-	// Hints that were told to other servers.
+	// Hints of commits sent to other servers.
 	HintsSent int64 `protobuf:"varint,8,opt,name=hints_sent,json=hintsSent,proto3" json:"hints_sent,omitempty"`
-	// Hints that were heard, this server's own among them.
+	// Hints received, this server's own included.
 	HintsReceived int64 `protobuf:"varint,9,opt,name=hints_received,json=hintsReceived,proto3" json:"hints_received,omitempty"`
 	// Jobs that were read because another server changed them.
-	Refreshed     int64 `protobuf:"varint,10,opt,name=refreshed,proto3" json:"refreshed,omitempty"`
+	JobsRefreshed int64 `protobuf:"varint,10,opt,name=jobs_refreshed,json=jobsRefreshed,proto3" json:"jobs_refreshed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1569,23 +1571,23 @@ func (x *FeedStatistics) GetTopics() int64 {
 	return 0
 }
 
-func (x *FeedStatistics) GetChangesTold() int64 {
+func (x *FeedStatistics) GetChangesSent() int64 {
 	if x != nil {
-		return x.ChangesTold
+		return x.ChangesSent
 	}
 	return 0
 }
 
-func (x *FeedStatistics) GetSnapshotsTold() int64 {
+func (x *FeedStatistics) GetSnapshotsSent() int64 {
 	if x != nil {
-		return x.SnapshotsTold
+		return x.SnapshotsSent
 	}
 	return 0
 }
 
-func (x *FeedStatistics) GetGapsTold() int64 {
+func (x *FeedStatistics) GetGapsSent() int64 {
 	if x != nil {
-		return x.GapsTold
+		return x.GapsSent
 	}
 	return 0
 }
@@ -1618,9 +1620,9 @@ func (x *FeedStatistics) GetHintsReceived() int64 {
 	return 0
 }
 
-func (x *FeedStatistics) GetRefreshed() int64 {
+func (x *FeedStatistics) GetJobsRefreshed() int64 {
 	if x != nil {
-		return x.Refreshed
+		return x.JobsRefreshed
 	}
 	return 0
 }
@@ -1630,13 +1632,13 @@ type LoopStatistics struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name, such as `reaper`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// How many rounds it has made.
+	// Iterations that it has run.
 	Runs int64 `protobuf:"varint,2,opt,name=runs,proto3" json:"runs,omitempty"`
-	// How many of them failed.
+	// Iterations that failed.
 	Failures int64 `protobuf:"varint,3,opt,name=failures,proto3" json:"failures,omitempty"`
-	// How many things it has dealt with, such as leases reaped.
+	// Items processed, such as leases reaped.
 	Items int64 `protobuf:"varint,4,opt,name=items,proto3" json:"items,omitempty"`
-	// When it last ended a round, by the server's clock. Unset: it has not.
+	// When the last iteration ended, by the server's clock. Unset: none has ended.
 	LastRunTime   *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=last_run_time,json=lastRunTime,proto3" json:"last_run_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1712,7 +1714,7 @@ type Namespace struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name; matches `[A-Za-z0-9._-]{1,63}`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// When it was created.
+	// When it was created, by the database's clock.
 	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1762,7 +1764,7 @@ func (x *Namespace) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// Asks for a new namespace.
+// Request message of AdminService.CreateNamespace.
 type CreateNamespaceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name; matches `[A-Za-z0-9._-]{1,63}`. Required.
@@ -1817,7 +1819,7 @@ func (x *CreateNamespaceRequest) GetRequestId() string {
 	return ""
 }
 
-// The namespace that was created.
+// Response message of AdminService.CreateNamespace.
 type CreateNamespaceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The namespace. Unset in a replay if it has been deleted since.
@@ -1872,12 +1874,12 @@ func (x *CreateNamespaceResponse) GetReplayed() bool {
 	return false
 }
 
-// Asks for the namespaces.
+// Request message of AdminService.ListNamespaces.
 type ListNamespacesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many namespaces to answer with at most, not negative; more than 1,000 is taken as 1,000. Unset or 0: 50.
+	// The most namespaces in the page, not negative; values above 1,000 mean 1,000. Unset or 0: 50.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The `next_page_token` of the page before. Unset: the first page.
+	// The `next_page_token` of the previous page. Unset: the first page.
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1927,12 +1929,12 @@ func (x *ListNamespacesRequest) GetPageToken() string {
 	return ""
 }
 
-// A page of namespaces.
+// Response message of AdminService.ListNamespaces.
 type ListNamespacesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The namespaces, by name.
 	Namespaces []*Namespace `protobuf:"bytes,1,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
-	// Gives the next page. Empty: this was the last one.
+	// Token of the next page. Empty: this is the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1982,7 +1984,7 @@ func (x *ListNamespacesResponse) GetNextPageToken() string {
 	return ""
 }
 
-// Asks to delete a namespace.
+// Request message of AdminService.DeleteNamespace.
 type DeleteNamespaceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name. Required.
@@ -2037,7 +2039,7 @@ func (x *DeleteNamespaceRequest) GetRequestId() string {
 	return ""
 }
 
-// The namespace is gone.
+// Response message of AdminService.DeleteNamespace.
 type DeleteNamespaceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Whether the same request_id had been applied before and this call changed nothing.
@@ -2083,7 +2085,7 @@ func (x *DeleteNamespaceResponse) GetReplayed() bool {
 	return false
 }
 
-// How often a credential may be used, in calls a second, each 1 to 1,000,000. A burst may be twice that.
+// Rate limits of a credential, in calls per second, each 1 to 1,000,000. The burst is twice the rate.
 type KeyRateLimits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Reads. Unset: the default of the server.
@@ -2156,30 +2158,30 @@ func (x *KeyRateLimits) GetEssential() int32 {
 	return 0
 }
 
-// A credential: an API key, or the name in client certificates that stands for one.
+// A credential: an API key, or a name in client certificates.
 type ApiKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its id, 8 characters `[a-z0-9]`; part of the token, and not secret.
 	KeyId string `protobuf:"bytes,1,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
-	// What it is for.
+	// The purpose of the credential.
 	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
-	// Whether it is valid now.
+	// The state of the credential.
 	State ApiKeyState `protobuf:"varint,3,opt,name=state,proto3,enum=interlock.v1.ApiKeyState" json:"state,omitempty"`
-	// What it permits.
+	// The roles that it has.
 	Roles []Role `protobuf:"varint,4,rep,packed,name=roles,proto3,enum=interlock.v1.Role" json:"roles,omitempty"`
 	// The namespaces that it is valid in: names, or prefixes followed by `*`.
 	Namespaces []string `protobuf:"bytes,5,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
 	// The name in client certificates that it is for. Empty: it has a token.
 	CertificateName string `protobuf:"bytes,6,opt,name=certificate_name,json=certificateName,proto3" json:"certificate_name,omitempty"`
-	// How often it may be used. Unset: as the server's defaults say.
+	// The rate limits of the credential. Unset: the defaults of the server.
 	RateLimits *KeyRateLimits `protobuf:"bytes,7,opt,name=rate_limits,json=rateLimits,proto3" json:"rate_limits,omitempty"`
-	// When it was created.
+	// When it was created, by the database's clock.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// When it stops being valid. Unset: never.
+	// When it expires. Unset: never.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// When it was revoked. Unset: it was not.
+	// When it was revoked. Unset: it is not revoked.
 	RevokeTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=revoke_time,json=revokeTime,proto3" json:"revoke_time,omitempty"`
-	// When it was last used, accurate to an hour. Unset: it was not used.
+	// When it was last used, accurate to an hour. Unset: never.
 	LastUseTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=last_use_time,json=lastUseTime,proto3" json:"last_use_time,omitempty"`
 	// Until when the token before the last rotation is valid; may have passed. Unset: there is none.
 	GraceEndTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=grace_end_time,json=graceEndTime,proto3" json:"grace_end_time,omitempty"`
@@ -2310,23 +2312,23 @@ func (x *ApiKey) GetVersion() int64 {
 	return 0
 }
 
-// Asks for a new credential.
+// Request message of AdminService.CreateKey.
 type CreateKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What it is for, in one line of 1 to 128 bytes. Required.
+	// The purpose of the credential; one line of 1 to 128 bytes. Required.
 	Label string `protobuf:"bytes,1,opt,name=label,proto3" json:"label,omitempty"`
-	// What it shall permit, 1 to 5 roles. Required.
+	// The roles that it has, 1 to 5. Required.
 	Roles []Role `protobuf:"varint,2,rep,packed,name=roles,proto3,enum=interlock.v1.Role" json:"roles,omitempty"`
-	// The namespaces that it shall be valid in, 1 to 100: a name, a prefix followed by `*`, or `*` for all. Required.
+	// The namespaces in which it is valid, 1 to 100: a name, a prefix followed by `*`, or `*` for all. Required.
 	Namespaces []string `protobuf:"bytes,3,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
-	// When it stops being valid; must be in the future by the clock of the database. Unset: `ttl` says.
+	// When it expires; must be in the future by the database's clock. Unset: `ttl` applies.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// How long it is valid, 1 s to 3,650 days; excludes expire_time. Both unset: until it is revoked.
+	// How long it is valid, 1 s to 3,650 days; must be unset if expire_time is set. Both unset: until it is revoked.
 	Ttl *durationpb.Duration `protobuf:"bytes,5,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	// How often it may be used. Unset: as the server's defaults say.
+	// The rate limits of the credential. Unset: the defaults of the server.
 	RateLimits *KeyRateLimits `protobuf:"bytes,6,opt,name=rate_limits,json=rateLimits,proto3" json:"rate_limits,omitempty"`
-	// A name in client certificates: a URI, a DNS name or the common name, in one line of 1 to 255 bytes. Calls over
-	// connections with such a certificate then need no token. Unset: the credential has a token.
+	// A name in client certificates: a URI, a DNS name or the common name; one line of 1 to 255 bytes. Calls over
+	// connections with such a certificate need no token. Unset: the credential has a token.
 	CertificateName *string `protobuf:"bytes,7,opt,name=certificate_name,json=certificateName,proto3,oneof" json:"certificate_name,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId     *string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
@@ -2420,13 +2422,13 @@ func (x *CreateKeyRequest) GetRequestId() string {
 	return ""
 }
 
-// The credential that was created.
+// Response message of AdminService.CreateKey.
 type CreateKeyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The credential. Unset in a replay if it has been deleted since.
 	Key *ApiKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	// What calls carry as `authorization: Bearer TOKEN`: `il_`, the id, `_` and 43 characters. Only its hash is stored:
-	// keep it now. Empty in a replay, and for a certificate.
+	// The token, which calls carry as `authorization: Bearer TOKEN`: `il_`, the id, `_` and 43 characters. Only its hash
+	// is stored, so keep it now. Empty in a replay, and for a certificate.
 	BearerToken string `protobuf:"bytes,2,opt,name=bearer_token,json=bearerToken,proto3" json:"bearer_token,omitempty"`
 	// Whether the same request_id had been applied before and this call changed nothing.
 	Replayed      bool `protobuf:"varint,3,opt,name=replayed,proto3" json:"replayed,omitempty"`
@@ -2485,12 +2487,12 @@ func (x *CreateKeyResponse) GetReplayed() bool {
 	return false
 }
 
-// Asks for the credentials.
+// Request message of AdminService.ListKeys.
 type ListKeysRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many credentials to answer with at most, not negative; more than 1,000 is taken as 1,000. Unset or 0: 50.
+	// The most credentials in the page, not negative; values above 1,000 mean 1,000. Unset or 0: 50.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The `next_page_token` of the page before. Unset: the first page.
+	// The `next_page_token` of the previous page. Unset: the first page.
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2540,12 +2542,12 @@ func (x *ListKeysRequest) GetPageToken() string {
 	return ""
 }
 
-// A page of credentials.
+// Response message of AdminService.ListKeys.
 type ListKeysResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The credentials, the newest first.
 	Keys []*ApiKey `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
-	// Gives the next page. Empty: this was the last one.
+	// Token of the next page. Empty: this is the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2595,7 +2597,7 @@ func (x *ListKeysResponse) GetNextPageToken() string {
 	return ""
 }
 
-// Asks to revoke a credential.
+// Request message of AdminService.RevokeKey.
 type RevokeKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its id. Required.
@@ -2650,7 +2652,7 @@ func (x *RevokeKeyRequest) GetRequestId() string {
 	return ""
 }
 
-// The credential is revoked.
+// Response message of AdminService.RevokeKey.
 type RevokeKeyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The credential. Unset in a replay if it has been deleted since.
@@ -2714,13 +2716,13 @@ func (x *RevokeKeyResponse) GetReplayed() bool {
 	return false
 }
 
-// Asks for another token of an API key.
+// Request message of AdminService.RotateKey.
 type RotateKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its id. Required.
 	KeyId string `protobuf:"bytes,1,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
-	// How long the token before stays valid, 0 to 7 days. 0: it ends at once. Unset: 1 hour.
-	Grace *durationpb.Duration `protobuf:"bytes,2,opt,name=grace,proto3" json:"grace,omitempty"`
+	// How long the previous token stays valid, 0 to 7 days. 0: it ends at once. Unset: 1 hour.
+	GracePeriod *durationpb.Duration `protobuf:"bytes,2,opt,name=grace_period,json=gracePeriod,proto3" json:"grace_period,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId     *string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2764,9 +2766,9 @@ func (x *RotateKeyRequest) GetKeyId() string {
 	return ""
 }
 
-func (x *RotateKeyRequest) GetGrace() *durationpb.Duration {
+func (x *RotateKeyRequest) GetGracePeriod() *durationpb.Duration {
 	if x != nil {
-		return x.Grace
+		return x.GracePeriod
 	}
 	return nil
 }
@@ -2778,7 +2780,7 @@ func (x *RotateKeyRequest) GetRequestId() string {
 	return ""
 }
 
-// The API key with its new token.
+// Response message of AdminService.RotateKey.
 type RotateKeyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The key. Unset in a replay if it has been deleted since.
@@ -2842,12 +2844,12 @@ func (x *RotateKeyResponse) GetReplayed() bool {
 	return false
 }
 
-// Asks for entries of the audit log. Conditions that are set must all hold.
+// Request message of AdminService.ListAuditEvents. Conditions that are set must all hold.
 type ListAuditEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many entries to answer with at most, not negative; more than 1,000 is taken as 1,000. Unset or 0: 50.
+	// The most entries in the page, not negative; values above 1,000 mean 1,000. Unset or 0: 50.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The `next_page_token` of the page before. Unset: the first page.
+	// The `next_page_token` of the previous page. Unset: the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Only what this principal did, as in AuditEvent; at most 300 bytes. Empty: all.
 	Principal string `protobuf:"bytes,3,opt,name=principal,proto3" json:"principal,omitempty"`
@@ -2933,13 +2935,13 @@ func (x *ListAuditEventsRequest) GetEndTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// A page of the audit log.
+// Response message of AdminService.ListAuditEvents.
 type ListAuditEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The entries, the newest first. A page looks at 10,000 entries at most, so with `principal` or `method` it can hold fewer
-	// than asked for, even none, and not be the last.
+	// The entries, the newest first. A page reads at most 10,000 entries, so with `principal` or `method` it can have
+	// fewer than page_size, even none, and not be the last.
 	Events []*AuditEvent `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
-	// Gives the next page, which may be empty. Empty: this was the last one.
+	// Token of the next page, which can have no entries. Empty: this is the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2989,22 +2991,22 @@ func (x *ListAuditEventsResponse) GetNextPageToken() string {
 	return ""
 }
 
-// An entry of the audit log: one change by an operator. Entries are kept for 400 days. Of DeleteJob there are only those of
-// callers with the role operate or admin: whoever submits jobs deletes them in the course of work.
+// An entry of the audit log: one change by an operator. Entries are deleted after 400 days. DeleteJob has entries only
+// for callers with the role operate or admin, since submitters delete their jobs in the course of work.
 type AuditEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// When it was decided, by the clock of the database.
+	// When the change was decided, by the database's clock.
 	EventTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
-	// Who: `key:` and the id of an API key, `cert:` and the name in a client certificate, `anonymous@` and an address where
-	// no credential is required, or `operator@database` for who used the database itself.
+	// The caller: `key:` and the id of an API key, `cert:` and the name in a client certificate, `anonymous@` and an
+	// address where no credential is required, or `operator@database` for an operator with access to the database.
 	Principal string `protobuf:"bytes,2,opt,name=principal,proto3" json:"principal,omitempty"`
 	// The rpc, as in `AdminService/CreateKey`.
 	Method string `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
 	// The namespace that the change is in. Empty: it is in none.
 	Namespace string `protobuf:"bytes,4,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// What was changed: the name or id that the rpc was given.
+	// The resource that was changed: the name or id in the request.
 	Target string `protobuf:"bytes,5,opt,name=target,proto3" json:"target,omitempty"`
-	// What else is known of the change, for people: its fields may differ between versions. Never a secret.
+	// Further details, for people: the fields can differ between versions. Never a secret.
 	Details       *structpb.Struct `protobuf:"bytes,6,opt,name=details,proto3" json:"details,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3086,12 +3088,12 @@ var File_interlock_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_interlock_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	" interlock/v1/admin_service.proto\x12\finterlock.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n" +
+	" interlock/v1/admin_service.proto\x12\finterlock.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n" +
 	"\x14GetServerInfoRequest\"\x89\x01\n" +
 	"\x15GetServerInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x122\n" +
 	"\x06limits\x18\x02 \x01(\v2\x1a.interlock.v1.ServerLimitsR\x06limits\x12\"\n" +
-	"\fcapabilities\x18\x03 \x03(\tR\fcapabilities\"\xf0\v\n" +
+	"\fcapabilities\x18\x03 \x03(\tR\fcapabilities\"\xfd\v\n" +
 	"\fServerLimits\x12#\n" +
 	"\rreceive_bytes\x18\x01 \x01(\x03R\freceiveBytes\x12\x1d\n" +
 	"\n" +
@@ -3105,11 +3107,11 @@ const file_interlock_v1_admin_service_proto_rawDesc = "" +
 	"\x0estages_per_job\x18\b \x01(\x05R\fstagesPerJob\x12$\n" +
 	"\x0ejobs_per_batch\x18\t \x01(\x05R\fjobsPerBatch\x121\n" +
 	"\x15stages_per_lease_call\x18\n" +
-	" \x01(\x05R\x12stagesPerLeaseCall\x12.\n" +
-	"\x13beats_per_heartbeat\x18\v \x01(\x05R\x11beatsPerHeartbeat\x12\x1b\n" +
+	" \x01(\x05R\x12stagesPerLeaseCall\x124\n" +
+	"\x16renewals_per_heartbeat\x18\v \x01(\x05R\x14renewalsPerHeartbeat\x12\x1b\n" +
 	"\tpage_size\x18\f \x01(\x05R\bpageSize\x12+\n" +
-	"\x11filter_characters\x18\r \x01(\x05R\x10filterCharacters\x12-\n" +
-	"\x04wait\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12G\n" +
+	"\x11filter_characters\x18\r \x01(\x05R\x10filterCharacters\x124\n" +
+	"\bmax_wait\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\amaxWait\x12G\n" +
 	"\x12min_lease_duration\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\x10minLeaseDuration\x12G\n" +
 	"\x12max_lease_duration\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\x10maxLeaseDuration\x12O\n" +
 	"\x16default_lease_duration\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\x14defaultLeaseDuration\x12F\n" +
@@ -3159,15 +3161,15 @@ const file_interlock_v1_admin_service_proto_rawDesc = "" +
 	"\x19RateLimitClientStatistics\x12\x16\n" +
 	"\x06client\x18\x01 \x01(\tR\x06client\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x18\n" +
-	"\arefused\x18\x03 \x01(\x03R\arefused\"\xac\x02\n" +
+	"\arefused\x18\x03 \x01(\x03R\arefused\"\xb5\x02\n" +
 	"\x10PermitStatistics\x12\x18\n" +
 	"\agranted\x18\x01 \x01(\x03R\agranted\x12\x14\n" +
 	"\x05ended\x18\x02 \x01(\x03R\x05ended\x12\x12\n" +
 	"\x04lost\x18\x03 \x01(\x03R\x04lost\x12B\n" +
 	"\x06denied\x18\x04 \x03(\v2*.interlock.v1.PermitStatistics.DeniedEntryR\x06denied\x12\x18\n" +
-	"\awaiting\x18\x05 \x01(\x03R\awaiting\x12#\n" +
-	"\rstages_called\x18\x06 \x01(\x03R\fstagesCalled\x12\x16\n" +
-	"\x06alarms\x18\a \x01(\x03R\x06alarms\x1a9\n" +
+	"\awaiting\x18\x05 \x01(\x03R\awaiting\x12!\n" +
+	"\fstages_woken\x18\x06 \x01(\x03R\vstagesWoken\x12!\n" +
+	"\ftimers_fired\x18\a \x01(\x03R\vtimersFired\x1a9\n" +
 	"\vDeniedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xf7\x01\n" +
@@ -3209,20 +3211,20 @@ const file_interlock_v1_admin_service_proto_rawDesc = "" +
 	"\x06misses\x18\x04 \x01(\x03R\x06misses\x12\x1c\n" +
 	"\tevictions\x18\x05 \x01(\x03R\tevictions\";\n" +
 	"\x14DispatcherStatistics\x12#\n" +
-	"\rwaiting_polls\x18\x01 \x01(\x03R\fwaitingPolls\"\xdd\x02\n" +
+	"\rwaiting_polls\x18\x01 \x01(\x03R\fwaitingPolls\"\xe6\x02\n" +
 	"\x0eFeedStatistics\x12\x1a\n" +
 	"\bwatchers\x18\x01 \x01(\x03R\bwatchers\x12\x16\n" +
 	"\x06topics\x18\x02 \x01(\x03R\x06topics\x12!\n" +
-	"\fchanges_told\x18\x03 \x01(\x03R\vchangesTold\x12%\n" +
-	"\x0esnapshots_told\x18\x04 \x01(\x03R\rsnapshotsTold\x12\x1b\n" +
-	"\tgaps_told\x18\x05 \x01(\x03R\bgapsTold\x12%\n" +
+	"\fchanges_sent\x18\x03 \x01(\x03R\vchangesSent\x12%\n" +
+	"\x0esnapshots_sent\x18\x04 \x01(\x03R\rsnapshotsSent\x12\x1b\n" +
+	"\tgaps_sent\x18\x05 \x01(\x03R\bgapsSent\x12%\n" +
 	"\x0esnapshots_read\x18\x06 \x01(\x03R\rsnapshotsRead\x12%\n" +
 	"\x0ehistories_read\x18\a \x01(\x03R\rhistoriesRead\x12\x1d\n" +
 	"\n" +
 	"hints_sent\x18\b \x01(\x03R\thintsSent\x12%\n" +
-	"\x0ehints_received\x18\t \x01(\x03R\rhintsReceived\x12\x1c\n" +
-	"\trefreshed\x18\n" +
-	" \x01(\x03R\trefreshed\"\xaa\x01\n" +
+	"\x0ehints_received\x18\t \x01(\x03R\rhintsReceived\x12%\n" +
+	"\x0ejobs_refreshed\x18\n" +
+	" \x01(\x03R\rjobsRefreshed\"\xaa\x01\n" +
 	"\x0eLoopStatistics\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04runs\x18\x02 \x01(\x03R\x04runs\x12\x1a\n" +
@@ -3232,36 +3234,36 @@ const file_interlock_v1_admin_service_proto_rawDesc = "" +
 	"\tNamespace\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12;\n" +
 	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"_\n" +
-	"\x16CreateNamespaceRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\"\n" +
+	"createTime\"l\n" +
+	"\x16CreateNamespaceRequest\x12\x1a\n" +
+	"\x04name\x18\x01 \x01(\tB\x06\xe0A\x02\xe0A\x05R\x04name\x12'\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tH\x00R\trequestId\x88\x01\x01B\r\n" +
+	"request_id\x18\x02 \x01(\tB\x03\xe0A\x01H\x00R\trequestId\x88\x01\x01B\r\n" +
 	"\v_request_id\"l\n" +
 	"\x17CreateNamespaceResponse\x125\n" +
 	"\tnamespace\x18\x01 \x01(\v2\x17.interlock.v1.NamespaceR\tnamespace\x12\x1a\n" +
-	"\breplayed\x18\x02 \x01(\bR\breplayed\"S\n" +
-	"\x15ListNamespacesRequest\x12\x1b\n" +
-	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\"]\n" +
+	"\x15ListNamespacesRequest\x12 \n" +
+	"\tpage_size\x18\x01 \x01(\x05B\x03\xe0A\x01R\bpageSize\x12\"\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"y\n" +
+	"page_token\x18\x02 \x01(\tB\x03\xe0A\x01R\tpageToken\"y\n" +
 	"\x16ListNamespacesResponse\x127\n" +
 	"\n" +
 	"namespaces\x18\x01 \x03(\v2\x17.interlock.v1.NamespaceR\n" +
 	"namespaces\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"_\n" +
-	"\x16DeleteNamespaceRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\"\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"i\n" +
+	"\x16DeleteNamespaceRequest\x12\x17\n" +
+	"\x04name\x18\x01 \x01(\tB\x03\xe0A\x02R\x04name\x12'\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tH\x00R\trequestId\x88\x01\x01B\r\n" +
+	"request_id\x18\x02 \x01(\tB\x03\xe0A\x01H\x00R\trequestId\x88\x01\x01B\r\n" +
 	"\v_request_id\"5\n" +
 	"\x17DeleteNamespaceResponse\x12\x1a\n" +
-	"\breplayed\x18\x01 \x01(\bR\breplayed\"\xac\x01\n" +
-	"\rKeyRateLimits\x12\x17\n" +
-	"\x04read\x18\x01 \x01(\x05H\x00R\x04read\x88\x01\x01\x12\x19\n" +
-	"\x05write\x18\x02 \x01(\x05H\x01R\x05write\x88\x01\x01\x12\x19\n" +
-	"\x05watch\x18\x03 \x01(\x05H\x02R\x05watch\x88\x01\x01\x12!\n" +
-	"\tessential\x18\x04 \x01(\x05H\x03R\tessential\x88\x01\x01B\a\n" +
+	"\breplayed\x18\x01 \x01(\bR\breplayed\"\xc0\x01\n" +
+	"\rKeyRateLimits\x12\x1c\n" +
+	"\x04read\x18\x01 \x01(\x05B\x03\xe0A\x01H\x00R\x04read\x88\x01\x01\x12\x1e\n" +
+	"\x05write\x18\x02 \x01(\x05B\x03\xe0A\x01H\x01R\x05write\x88\x01\x01\x12\x1e\n" +
+	"\x05watch\x18\x03 \x01(\x05B\x03\xe0A\x01H\x02R\x05watch\x88\x01\x01\x12&\n" +
+	"\tessential\x18\x04 \x01(\x05B\x03\xe0A\x01H\x03R\tessential\x88\x01\x01B\a\n" +
 	"\x05_readB\b\n" +
 	"\x06_writeB\b\n" +
 	"\x06_watchB\f\n" +
@@ -3287,62 +3289,62 @@ const file_interlock_v1_admin_service_proto_rawDesc = "" +
 	"revokeTime\x12>\n" +
 	"\rlast_use_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vlastUseTime\x12@\n" +
 	"\x0egrace_end_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\fgraceEndTime\x12\x18\n" +
-	"\aversion\x18\r \x01(\x03R\aversion\"\x92\x03\n" +
-	"\x10CreateKeyRequest\x12\x14\n" +
-	"\x05label\x18\x01 \x01(\tR\x05label\x12(\n" +
-	"\x05roles\x18\x02 \x03(\x0e2\x12.interlock.v1.RoleR\x05roles\x12\x1e\n" +
+	"\aversion\x18\r \x01(\x03R\aversion\"\xcf\x03\n" +
+	"\x10CreateKeyRequest\x12\x1c\n" +
+	"\x05label\x18\x01 \x01(\tB\x06\xe0A\x02\xe0A\x05R\x05label\x120\n" +
+	"\x05roles\x18\x02 \x03(\x0e2\x12.interlock.v1.RoleB\x06\xe0A\x02\xe0A\x05R\x05roles\x12&\n" +
 	"\n" +
-	"namespaces\x18\x03 \x03(\tR\n" +
-	"namespaces\x12;\n" +
-	"\vexpire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\x12+\n" +
-	"\x03ttl\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12<\n" +
-	"\vrate_limits\x18\x06 \x01(\v2\x1b.interlock.v1.KeyRateLimitsR\n" +
-	"rateLimits\x12.\n" +
-	"\x10certificate_name\x18\a \x01(\tH\x00R\x0fcertificateName\x88\x01\x01\x12\"\n" +
+	"namespaces\x18\x03 \x03(\tB\x06\xe0A\x02\xe0A\x05R\n" +
+	"namespaces\x12C\n" +
+	"\vexpire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xe0A\x01\xe0A\x05R\n" +
+	"expireTime\x123\n" +
+	"\x03ttl\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\x06\xe0A\x01\xe0A\x05R\x03ttl\x12D\n" +
+	"\vrate_limits\x18\x06 \x01(\v2\x1b.interlock.v1.KeyRateLimitsB\x06\xe0A\x01\xe0A\x05R\n" +
+	"rateLimits\x126\n" +
+	"\x10certificate_name\x18\a \x01(\tB\x06\xe0A\x01\xe0A\x05H\x00R\x0fcertificateName\x88\x01\x01\x12'\n" +
 	"\n" +
-	"request_id\x18\b \x01(\tH\x01R\trequestId\x88\x01\x01B\x13\n" +
+	"request_id\x18\b \x01(\tB\x03\xe0A\x01H\x01R\trequestId\x88\x01\x01B\x13\n" +
 	"\x11_certificate_nameB\r\n" +
 	"\v_request_id\"z\n" +
 	"\x11CreateKeyResponse\x12&\n" +
 	"\x03key\x18\x01 \x01(\v2\x14.interlock.v1.ApiKeyR\x03key\x12!\n" +
 	"\fbearer_token\x18\x02 \x01(\tR\vbearerToken\x12\x1a\n" +
-	"\breplayed\x18\x03 \x01(\bR\breplayed\"M\n" +
-	"\x0fListKeysRequest\x12\x1b\n" +
-	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\breplayed\x18\x03 \x01(\bR\breplayed\"W\n" +
+	"\x0fListKeysRequest\x12 \n" +
+	"\tpage_size\x18\x01 \x01(\x05B\x03\xe0A\x01R\bpageSize\x12\"\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"d\n" +
+	"page_token\x18\x02 \x01(\tB\x03\xe0A\x01R\tpageToken\"d\n" +
 	"\x10ListKeysResponse\x12(\n" +
 	"\x04keys\x18\x01 \x03(\v2\x14.interlock.v1.ApiKeyR\x04keys\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\\\n" +
-	"\x10RevokeKeyRequest\x12\x15\n" +
-	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\"\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"f\n" +
+	"\x10RevokeKeyRequest\x12\x1a\n" +
+	"\x06key_id\x18\x01 \x01(\tB\x03\xe0A\x02R\x05keyId\x12'\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tH\x00R\trequestId\x88\x01\x01B\r\n" +
+	"request_id\x18\x02 \x01(\tB\x03\xe0A\x01H\x00R\trequestId\x88\x01\x01B\r\n" +
 	"\v_request_id\"q\n" +
 	"\x11RevokeKeyResponse\x12&\n" +
 	"\x03key\x18\x01 \x01(\v2\x14.interlock.v1.ApiKeyR\x03key\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\bR\aapplied\x12\x1a\n" +
-	"\breplayed\x18\x03 \x01(\bR\breplayed\"\x8d\x01\n" +
-	"\x10RotateKeyRequest\x12\x15\n" +
-	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12/\n" +
-	"\x05grace\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05grace\x12\"\n" +
+	"\breplayed\x18\x03 \x01(\bR\breplayed\"\xa9\x01\n" +
+	"\x10RotateKeyRequest\x12\x1a\n" +
+	"\x06key_id\x18\x01 \x01(\tB\x03\xe0A\x02R\x05keyId\x12A\n" +
+	"\fgrace_period\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\vgracePeriod\x12'\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tH\x00R\trequestId\x88\x01\x01B\r\n" +
+	"request_id\x18\x03 \x01(\tB\x03\xe0A\x01H\x00R\trequestId\x88\x01\x01B\r\n" +
 	"\v_request_id\"z\n" +
 	"\x11RotateKeyResponse\x12&\n" +
 	"\x03key\x18\x01 \x01(\v2\x14.interlock.v1.ApiKeyR\x03key\x12!\n" +
 	"\fbearer_token\x18\x02 \x01(\tR\vbearerToken\x12\x1a\n" +
-	"\breplayed\x18\x03 \x01(\bR\breplayed\"\xfc\x01\n" +
-	"\x16ListAuditEventsRequest\x12\x1b\n" +
-	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\breplayed\x18\x03 \x01(\bR\breplayed\"\x9a\x02\n" +
+	"\x16ListAuditEventsRequest\x12 \n" +
+	"\tpage_size\x18\x01 \x01(\x05B\x03\xe0A\x01R\bpageSize\x12\"\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x1c\n" +
-	"\tprincipal\x18\x03 \x01(\tR\tprincipal\x12\x16\n" +
-	"\x06method\x18\x04 \x01(\tR\x06method\x129\n" +
+	"page_token\x18\x02 \x01(\tB\x03\xe0A\x01R\tpageToken\x12!\n" +
+	"\tprincipal\x18\x03 \x01(\tB\x03\xe0A\x01R\tprincipal\x12\x1b\n" +
+	"\x06method\x18\x04 \x01(\tB\x03\xe0A\x01R\x06method\x12>\n" +
 	"\n" +
-	"start_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
-	"\bend_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"s\n" +
+	"start_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x01R\tstartTime\x12:\n" +
+	"\bend_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x01R\aendTime\"s\n" +
 	"\x17ListAuditEventsResponse\x120\n" +
 	"\x06events\x18\x01 \x03(\v2\x18.interlock.v1.AuditEventR\x06events\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe6\x01\n" +
@@ -3378,8 +3380,8 @@ const file_interlock_v1_admin_service_proto_rawDesc = "" +
 	"\bListKeys\x12\x1d.interlock.v1.ListKeysRequest\x1a\x1e.interlock.v1.ListKeysResponse\x12L\n" +
 	"\tRevokeKey\x12\x1e.interlock.v1.RevokeKeyRequest\x1a\x1f.interlock.v1.RevokeKeyResponse\x12L\n" +
 	"\tRotateKey\x12\x1e.interlock.v1.RotateKeyRequest\x1a\x1f.interlock.v1.RotateKeyResponse\x12^\n" +
-	"\x0fListAuditEvents\x12$.interlock.v1.ListAuditEventsRequest\x1a%.interlock.v1.ListAuditEventsResponseB\xa4\x01\n" +
-	"\x10com.interlock.v1B\x11AdminServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03IXX\xaa\x02\fInterlock.V1\xca\x02\fInterlock\\V1\xe2\x02\x18Interlock\\V1\\GPBMetadata\xea\x02\rInterlock::V1b\x06proto3"
+	"\x0fListAuditEvents\x12$.interlock.v1.ListAuditEventsRequest\x1a%.interlock.v1.ListAuditEventsResponseBf\n" +
+	"\finterlock.v1B\x11AdminServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_admin_service_proto_rawDescOnce sync.Once
@@ -3443,7 +3445,7 @@ var file_interlock_v1_admin_service_proto_goTypes = []any{
 }
 var file_interlock_v1_admin_service_proto_depIdxs = []int32{
 	4,  // 0: interlock.v1.GetServerInfoResponse.limits:type_name -> interlock.v1.ServerLimits
-	41, // 1: interlock.v1.ServerLimits.wait:type_name -> google.protobuf.Duration
+	41, // 1: interlock.v1.ServerLimits.max_wait:type_name -> google.protobuf.Duration
 	41, // 2: interlock.v1.ServerLimits.min_lease_duration:type_name -> google.protobuf.Duration
 	41, // 3: interlock.v1.ServerLimits.max_lease_duration:type_name -> google.protobuf.Duration
 	41, // 4: interlock.v1.ServerLimits.default_lease_duration:type_name -> google.protobuf.Duration
@@ -3488,7 +3490,7 @@ var file_interlock_v1_admin_service_proto_depIdxs = []int32{
 	27, // 43: interlock.v1.CreateKeyResponse.key:type_name -> interlock.v1.ApiKey
 	27, // 44: interlock.v1.ListKeysResponse.keys:type_name -> interlock.v1.ApiKey
 	27, // 45: interlock.v1.RevokeKeyResponse.key:type_name -> interlock.v1.ApiKey
-	41, // 46: interlock.v1.RotateKeyRequest.grace:type_name -> google.protobuf.Duration
+	41, // 46: interlock.v1.RotateKeyRequest.grace_period:type_name -> google.protobuf.Duration
 	27, // 47: interlock.v1.RotateKeyResponse.key:type_name -> interlock.v1.ApiKey
 	42, // 48: interlock.v1.ListAuditEventsRequest.start_time:type_name -> google.protobuf.Timestamp
 	42, // 49: interlock.v1.ListAuditEventsRequest.end_time:type_name -> google.protobuf.Timestamp

@@ -4,7 +4,7 @@
 // - protoc             (unknown)
 // source: interlock/v1/admin_service.proto
 
-// What operators ask a server, namespaces, API keys and the audit log.
+// Server information, namespaces, API keys and the audit log, for operators.
 
 package interlockv1
 
@@ -37,14 +37,14 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// For operators: what a server is and does, which namespaces and which API keys there are, and who changed what. These
-// rpcs ignore the namespace of the call. Errors that any rpc can give are explained in common.proto; each rpc names those it adds.
+// For operators: information about a server, namespaces, API keys and the audit log. These rpcs ignore the namespace of
+// the call. Errors that any rpc can return are explained in common.proto; each rpc lists those it adds.
 type AdminServiceClient interface {
-	// Says what the server that answers is: its version, its limits and what it can do.
+	// Returns the version, the limits and the capabilities of the server that answers.
 	// Errors: none of its own.
 	// Repeating: safe, it is a read.
 	GetServerInfo(ctx context.Context, in *GetServerInfoRequest, opts ...grpc.CallOption) (*GetServerInfoResponse, error)
-	// Reports the counters and gauges of the server that answers, since it started; other servers have their own. Needs
+	// Returns the counters and gauges of the server that answers, since it started; other servers have their own. Needs
 	// no database.
 	// Errors: none of its own.
 	// Repeating: safe, it is a read.
@@ -52,7 +52,7 @@ type AdminServiceClient interface {
 	// Creates a namespace.
 	// Errors: ALREADY_EXISTS / NAMESPACE_ALREADY_EXISTS. PERMISSION_DENIED / ROLE_DENIED also if the credential does not
 	// cover the name.
-	// Repeating: safe with a request_id; otherwise a repeat gives NAMESPACE_ALREADY_EXISTS.
+	// Repeating: safe with a request_id; otherwise a repeat is refused as NAMESPACE_ALREADY_EXISTS.
 	CreateNamespace(ctx context.Context, in *CreateNamespaceRequest, opts ...grpc.CallOption) (*CreateNamespaceResponse, error)
 	// Lists the namespaces that the credential covers by name, in pages; without credentials, all.
 	// Errors: a page token that is malformed is INVALID_ARGUMENT / INVALID_FIELD.
@@ -61,9 +61,9 @@ type AdminServiceClient interface {
 	// Deletes an empty namespace: one with no job, no record, no resource with a policy, no permit that is held and no
 	// caller that waits for one. Locks that are not held go with it, its history and request ids within seconds. Its name
 	// can be used again; fencing tokens go on above all that were granted under it. `default` cannot be deleted.
-	// Errors: NOT_FOUND / NAMESPACE_NOT_FOUND, FAILED_PRECONDITION / NAMESPACE_NOT_EMPTY; `default` is INVALID_ARGUMENT
-	// / INVALID_FIELD.
-	// Repeating: safe with a request_id; otherwise a repeat gives NAMESPACE_NOT_FOUND.
+	// Errors: NOT_FOUND / NAMESPACE_NOT_FOUND, FAILED_PRECONDITION / NAMESPACE_NOT_EMPTY; `default` is INVALID_ARGUMENT /
+	// INVALID_FIELD.
+	// Repeating: safe with a request_id; otherwise a repeat is refused as NAMESPACE_NOT_FOUND.
 	DeleteNamespace(ctx context.Context, in *DeleteNamespaceRequest, opts ...grpc.CallOption) (*DeleteNamespaceResponse, error)
 	// Creates a credential: an API key, whose text is in the response and is never shown again, or, with a
 	// `certificate_name`, one for client certificates with that name. At most 10,000 are stored; each is deleted 90 days
@@ -80,17 +80,18 @@ type AdminServiceClient interface {
 	// Revokes a credential, for ever. Within 5 s all servers refuse it, and end the watches and waiting calls that it let
 	// in.
 	// Errors: NOT_FOUND / KEY_NOT_FOUND.
-	// Repeating: safe; a key that is revoked already stays as it is, `applied` is false.
+	// Repeating: safe; a key that is already revoked is not changed and `applied` is false.
 	RevokeKey(ctx context.Context, in *RevokeKeyRequest, opts ...grpc.CallOption) (*RevokeKeyResponse, error)
-	// Gives an API key another token. The id, the roles and all else stay. The token before it stays valid for the
-	// `grace`; a token that an earlier rotation replaced ends at once.
+	// Issues a new token for an API key. The id, the roles and all else stay. The previous token is valid for another
+	// `grace_period`; a token that an earlier rotation replaced ends at once.
 	// Errors: NOT_FOUND / KEY_NOT_FOUND. FAILED_PRECONDITION / INVALID_TRANSITION: the key is revoked, has expired, or is
 	// one for certificates.
 	// Repeating: safe with a request_id; a replay has the key and no `bearer_token`: rotate again to get one. Without a
 	// request_id a repeat makes another token.
 	RotateKey(ctx context.Context, in *RotateKeyRequest, opts ...grpc.CallOption) (*RotateKeyResponse, error)
-	// Lists who changed what by DeleteJob and by rpcs that need the role operate or admin, the newest first, in pages. An
-	// entry is committed together with what it tells of, and is kept for 400 days. Calls that were refused or changed nothing have none.
+	// Lists changes by DeleteJob and by rpcs that need the role operate or admin, the newest first, in pages. An entry is
+	// committed together with its change and deleted after 400 days. Calls that were refused or changed nothing have no
+	// entry.
 	// Errors: a page token that is malformed is INVALID_ARGUMENT / INVALID_FIELD.
 	// Repeating: safe, it is a read.
 	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
@@ -208,14 +209,14 @@ func (c *adminServiceClient) ListAuditEvents(ctx context.Context, in *ListAuditE
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
 //
-// For operators: what a server is and does, which namespaces and which API keys there are, and who changed what. These
-// rpcs ignore the namespace of the call. Errors that any rpc can give are explained in common.proto; each rpc names those it adds.
+// For operators: information about a server, namespaces, API keys and the audit log. These rpcs ignore the namespace of
+// the call. Errors that any rpc can return are explained in common.proto; each rpc lists those it adds.
 type AdminServiceServer interface {
-	// Says what the server that answers is: its version, its limits and what it can do.
+	// Returns the version, the limits and the capabilities of the server that answers.
 	// Errors: none of its own.
 	// Repeating: safe, it is a read.
 	GetServerInfo(context.Context, *GetServerInfoRequest) (*GetServerInfoResponse, error)
-	// Reports the counters and gauges of the server that answers, since it started; other servers have their own. Needs
+	// Returns the counters and gauges of the server that answers, since it started; other servers have their own. Needs
 	// no database.
 	// Errors: none of its own.
 	// Repeating: safe, it is a read.
@@ -223,7 +224,7 @@ type AdminServiceServer interface {
 	// Creates a namespace.
 	// Errors: ALREADY_EXISTS / NAMESPACE_ALREADY_EXISTS. PERMISSION_DENIED / ROLE_DENIED also if the credential does not
 	// cover the name.
-	// Repeating: safe with a request_id; otherwise a repeat gives NAMESPACE_ALREADY_EXISTS.
+	// Repeating: safe with a request_id; otherwise a repeat is refused as NAMESPACE_ALREADY_EXISTS.
 	CreateNamespace(context.Context, *CreateNamespaceRequest) (*CreateNamespaceResponse, error)
 	// Lists the namespaces that the credential covers by name, in pages; without credentials, all.
 	// Errors: a page token that is malformed is INVALID_ARGUMENT / INVALID_FIELD.
@@ -232,9 +233,9 @@ type AdminServiceServer interface {
 	// Deletes an empty namespace: one with no job, no record, no resource with a policy, no permit that is held and no
 	// caller that waits for one. Locks that are not held go with it, its history and request ids within seconds. Its name
 	// can be used again; fencing tokens go on above all that were granted under it. `default` cannot be deleted.
-	// Errors: NOT_FOUND / NAMESPACE_NOT_FOUND, FAILED_PRECONDITION / NAMESPACE_NOT_EMPTY; `default` is INVALID_ARGUMENT
-	// / INVALID_FIELD.
-	// Repeating: safe with a request_id; otherwise a repeat gives NAMESPACE_NOT_FOUND.
+	// Errors: NOT_FOUND / NAMESPACE_NOT_FOUND, FAILED_PRECONDITION / NAMESPACE_NOT_EMPTY; `default` is INVALID_ARGUMENT /
+	// INVALID_FIELD.
+	// Repeating: safe with a request_id; otherwise a repeat is refused as NAMESPACE_NOT_FOUND.
 	DeleteNamespace(context.Context, *DeleteNamespaceRequest) (*DeleteNamespaceResponse, error)
 	// Creates a credential: an API key, whose text is in the response and is never shown again, or, with a
 	// `certificate_name`, one for client certificates with that name. At most 10,000 are stored; each is deleted 90 days
@@ -251,17 +252,18 @@ type AdminServiceServer interface {
 	// Revokes a credential, for ever. Within 5 s all servers refuse it, and end the watches and waiting calls that it let
 	// in.
 	// Errors: NOT_FOUND / KEY_NOT_FOUND.
-	// Repeating: safe; a key that is revoked already stays as it is, `applied` is false.
+	// Repeating: safe; a key that is already revoked is not changed and `applied` is false.
 	RevokeKey(context.Context, *RevokeKeyRequest) (*RevokeKeyResponse, error)
-	// Gives an API key another token. The id, the roles and all else stay. The token before it stays valid for the
-	// `grace`; a token that an earlier rotation replaced ends at once.
+	// Issues a new token for an API key. The id, the roles and all else stay. The previous token is valid for another
+	// `grace_period`; a token that an earlier rotation replaced ends at once.
 	// Errors: NOT_FOUND / KEY_NOT_FOUND. FAILED_PRECONDITION / INVALID_TRANSITION: the key is revoked, has expired, or is
 	// one for certificates.
 	// Repeating: safe with a request_id; a replay has the key and no `bearer_token`: rotate again to get one. Without a
 	// request_id a repeat makes another token.
 	RotateKey(context.Context, *RotateKeyRequest) (*RotateKeyResponse, error)
-	// Lists who changed what by DeleteJob and by rpcs that need the role operate or admin, the newest first, in pages. An
-	// entry is committed together with what it tells of, and is kept for 400 days. Calls that were refused or changed nothing have none.
+	// Lists changes by DeleteJob and by rpcs that need the role operate or admin, the newest first, in pages. An entry is
+	// committed together with its change and deleted after 400 days. Calls that were refused or changed nothing have no
+	// entry.
 	// Errors: a page token that is malformed is INVALID_ARGUMENT / INVALID_FIELD.
 	// Repeating: safe, it is a read.
 	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)

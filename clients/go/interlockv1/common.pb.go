@@ -4,59 +4,61 @@
 // 	protoc        (unknown)
 // source: interlock/v1/common.proto
 
-// What jobs, stages and workers share: how failures are classed and told, and how they are retried.
+// Types that jobs, stages and workers share: classes of failures, retry policies, references to stages; and the
+// conventions of all rpcs.
 //
 // Errors. Every rpc of this package that fails carries `google.rpc.ErrorInfo` with the domain `interlock`, a reason
-// and, in its metadata, `outcome`: NOT_APPLIED or UNKNOWN. Each rpc names its own reasons as `CODE / REASON`. These
-// can come from any rpc and are not repeated:
-// - INVALID_ARGUMENT / INVALID_FIELD: a field is malformed, missing, too large or out of range; `BadRequest` names
-//   it.
+// and, in its metadata, `outcome`: NOT_APPLIED or UNKNOWN. Each rpc lists its own reasons as `CODE / REASON`. These can
+// come from any rpc and are not listed again:
+// - INVALID_ARGUMENT / INVALID_FIELD: a field is malformed, missing, too large or out of range; `BadRequest` names it.
 // - UNAUTHENTICATED / CREDENTIAL_INVALID: credentials are required, and the call has none, or one that is malformed,
 //   unknown, expired or revoked. A wait or a stream ends so within 5 s after its credential did.
-// - PERMISSION_DENIED / ROLE_DENIED: the credential does not permit the method; the metadata say which `roles` would, any
-//   of them, and the `principal` that the call was made as. With `namespaces` = `*`, the role is needed in all.
+// - PERMISSION_DENIED / ROLE_DENIED: the credential does not permit the method; the metadata have `roles`, of which any
+//   one would, and the `principal` of the call. With `namespaces` = `*`, the role is needed in all namespaces.
 // - NOT_FOUND / NAMESPACE_NOT_FOUND: the namespace of the call does not exist, or the credential does not cover it.
-// - RESOURCE_EXHAUSTED / OVERLOADED: the server's queue is full, too many calls are in flight, or too many messages have
-//   not arrived in full, on the server, on the connection or of the namespace; `RetryInfo` says when to try again.
-// - RESOURCE_EXHAUSTED / RATE_LIMITED: the client calls more often than it may; a batch counts its items. `RetryInfo` says
-//   when the same call will pass, and the metadata `class` (read, write, watch or essential), `limit`, `burst` and
-//   `remaining`. Without `RetryInfo`: the batch exceeds the burst, so it will never pass. Accepted calls say in the
-//   response metadata `ratelimit-remaining` what is left, if there is a limit.
-// - DEADLINE_EXCEEDED / DEADLINE_EXCEEDED: the deadline passed, or the message took more than 10 s to arrive (larger ones
-//   have longer, if they come at 128 KiB/s or faster); `outcome` says whether a write may have happened.
+// - RESOURCE_EXHAUSTED / OVERLOADED: the server's queue is full, too many calls are in progress, or too many messages
+//   have arrived only in part, on the server, on the connection or in the namespace; `RetryInfo` has the time after
+//   which to retry.
+// - RESOURCE_EXHAUSTED / RATE_LIMITED: the client exceeds its rate limit; a batch counts its items. `RetryInfo` has the
+//   time after which the same call is accepted, and the metadata have `class` (read, write, watch or essential),
+//   `limit`, `burst` and `remaining`. Without `RetryInfo` the batch is larger than the burst and is never accepted.
+//   Where there is a limit, accepted calls return what is left in the response metadata `ratelimit-remaining`.
+// - DEADLINE_EXCEEDED / DEADLINE_EXCEEDED: the deadline passed, or the message took more than 10 s to arrive (larger
+//   ones have longer, if they arrive at 128 KiB/s or faster); `outcome` tells whether a write can have been applied.
 // - UNAVAILABLE / STORE_UNAVAILABLE or DRAINING: nothing was applied, try again.
 // - INTERNAL: a bug; the message holds an id that the server's log has too.
 //
 // And these from any rpc that has a `request_id`:
 // - INVALID_ARGUMENT / REQUEST_ID_REUSED: the id was used before with other content or for another rpc.
-// - ABORTED / CONFLICT: other writers were in the way and the server's own retries are spent; try again after a
-//   pause.
+// - ABORTED / CONFLICT: concurrent writers changed the same data, and the server's own retries are used up; retry after
+//   a pause.
 // - UNAVAILABLE / OUTCOME_UNKNOWN: the connection to the store was lost during the commit; repeat with the same
 //   request_id.
 //
-// Optional tokens and ids. One that is present and empty is INVALID_ARGUMENT / INVALID_FIELD with its path, never read as
-// unset: an empty text handed on by mistake, such as the token of a denied permit, must not take a fence away.
+// Optional tokens and ids. One that is present and empty is INVALID_ARGUMENT / INVALID_FIELD with its path, never read
+// as unset: otherwise an empty string passed by mistake, such as the token of a denied permit, would remove a fence.
 //
 // Repeating. A `request_id` makes any mutation safe to repeat: the first OK is stored with the write and kept for 24
-// hours; a repeat changes nothing, answers with the resource as it is now, with `applied_revision` of the first call,
-// and says `replayed`. Refusals are not stored.
+// hours. A repeat changes nothing and returns the resource as it is now, the `applied_version` of the first call, and
+// `replayed`. Refusals are not stored.
 //
-// Versions. ABORTED / VERSION_MISMATCH names `expected` and `actual`; a request with `return_current` also gets the current state, as a
-// detail `CurrentState`.
+// Versions. ABORTED / VERSION_MISMATCH names `expected` and `actual`; a request with `return_current` also gets the
+// current state, as a detail `CurrentState`.
 //
-// Pages. A list has more as long as there is a `next_page_token`; a page can be short, and even empty, before that.
+// Pages. A list has another page while `next_page_token` is set; pages before the last can be short, and even empty.
 //
 // Documents. A `google.protobuf.Struct` may be nested 32 levels deep, and holds no NaN, infinity or NUL character, and
 // no value without a kind. Its size is counted as compact JSON.
 //
-// Credentials. Where they are required, the call metadata `authorization` is `Bearer` and an API key; without it the client
-// certificate of the connection counts. Health checks and reflection need none.
+// Credentials. Where they are required, the call metadata `authorization` is `Bearer` and an API key; without it the
+// client certificate of the connection counts. Health checks and reflection need none.
 //
 // Namespace. The call metadata `interlock-namespace` chooses it; unset means `default`. It is never in a message.
 
 package interlockv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -74,31 +76,32 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What kind of failure ended an attempt; it decides whether and when the stage is tried again.
+// The class of a failure; it decides whether and when the stage is retried.
 type FailureClass int32
 
 const (
-	// Not said. Treated as FAILURE_CLASS_SERVER_ERROR.
+	// Unspecified. Treated as FAILURE_CLASS_SERVER_ERROR.
 	FailureClass_FAILURE_CLASS_UNSPECIFIED FailureClass = 0
 	// A called service failed (like HTTP 5xx). Retried after 1 s, then 2 s, by default.
 	FailureClass_FAILURE_CLASS_SERVER_ERROR FailureClass = 1
-	// A called service asked to slow down (like HTTP 429). Retried after 2 s, then 4 s, or after `retry_after`.
+	// A called service limited the rate (like HTTP 429). Retried after 2 s, then 4 s, or after `retry_after`.
 	FailureClass_FAILURE_CLASS_RATE_LIMITED FailureClass = 2
 	// A connection failed or broke. Retried like SERVER_ERROR.
 	FailureClass_FAILURE_CLASS_NETWORK FailureClass = 3
-	// The request itself was wrong (like HTTP 4xx). Not retried, unless a rule of the policy says so.
+	// The request to a called service was wrong (like HTTP 4xx). Not retried, unless a rule of the policy makes it
+	// retryable.
 	FailureClass_FAILURE_CLASS_CLIENT_ERROR FailureClass = 4
 	// Something took too long: a call of the worker, or the whole attempt (`StageSpec.timeout`). Retried like
 	// SERVER_ERROR.
 	FailureClass_FAILURE_CLASS_TIMEOUT FailureClass = 5
-	// Somebody decided that the work shall stop. Not retried, unless a rule of the policy says so. A worker that merely
-	// shuts down gives the stage back with ReleaseStage instead.
+	// The work was stopped on purpose. Not retried, unless a rule of the policy makes it retryable. A worker that merely
+	// shuts down releases the stage with ReleaseStage instead.
 	FailureClass_FAILURE_CLASS_CANCELLED FailureClass = 6
 	// A bug in the worker. Retried like SERVER_ERROR.
 	FailureClass_FAILURE_CLASS_INTERNAL FailureClass = 7
-	// The worker stopped renewing its lease. Only the server says this, in a request it is INVALID_FIELD. After the first
-	// such end in a run the stage is READY at once; from the second on it waits like after a SERVER_ERROR. The next
-	// attempt is leased alone, see LeaseStages.
+	// The worker stopped renewing its lease. Set by the server alone; INVALID_FIELD in a request. After the first such
+	// end in a run the stage is READY at once; from the second on it waits as after a SERVER_ERROR. The next attempt is
+	// leased in isolation, see `Lease.isolated`.
 	FailureClass_FAILURE_CLASS_LEASE_EXPIRED FailureClass = 8
 )
 
@@ -162,16 +165,16 @@ type Failure struct {
 	FailureClass FailureClass `protobuf:"varint,1,opt,name=failure_class,json=failureClass,proto3,enum=interlock.v1.FailureClass" json:"failure_class,omitempty"`
 	// A code of the caller's own choice, such as `503` or `voice_not_found`; at most 128 bytes. Unset: empty.
 	Code string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
-	// For people; at most 4 KiB, line breaks are fine. Unset: empty.
+	// A message for people; at most 4 KiB, line breaks are allowed. Unset: empty.
 	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
-	// How long the called service asked to wait, 0 to 24 hours. It replaces the computed backoff; jitter is still
-	// added, and `max_backoff` does not shorten it. Unset: the policy's backoff.
+	// The wait that the called service asked for, 0 to 24 hours. It replaces the computed backoff; jitter is still added,
+	// and `max_backoff` does not shorten it. Unset: the policy's backoff.
 	RetryAfter *durationpb.Duration `protobuf:"bytes,4,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
-	// Anything else that helps to understand it; at most 64 KiB as JSON. `interlock job get` shows a text under `traceback` line by
-	// line. Unset: none.
+	// Further details; at most 64 KiB as JSON. `interlock job get` prints a text under `traceback` line by line. Unset:
+	// none.
 	Details *structpb.Struct `protobuf:"bytes,5,opt,name=details,proto3" json:"details,omitempty"`
-	// Output only, ignored in requests: which attempt of the run failed, counted from 1 over all classes of failures. 0 if
-	// the failure is not of an attempt, such as the timeout of a job.
+	// Output only, ignored in requests: which attempt of the run failed, counted from 1 over all classes of failures. 0
+	// if the failure is not of an attempt, such as the timeout of a job.
 	Attempt int32 `protobuf:"varint,6,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// Output only, ignored in requests: `Stage.max_attempts` just after this failure; never less than `attempt`. 0 if not
 	// of an attempt.
@@ -318,26 +321,25 @@ func (x *Failure) GetBudgetMax() int32 {
 	return 0
 }
 
-// How failed attempts of a stage are repeated. Each failure counts against one budget of attempts: that of its class, if
-// a rule gives the class `max_attempts` of its own, else that of this policy, which all other classes share. The wait
-// after the nth failure of a budget is `min(max_backoff, initial_backoff * multiplier ^ (n - 1))` plus a uniformly
-// random time from 0 to `jitter`. Each value comes from the rule of the failure's class, else from this policy, else
-// from the default. Failures are counted within a run of the job; RetryJob starts again at 0, and a released attempt is
-// no failure.
+// The retry policy of a stage. Each failure counts against one budget of attempts: that of its class, if a rule gives
+// the class `max_attempts` of its own, else that of this policy, which all other classes share. The wait after the nth
+// failure of a budget is `min(max_backoff, initial_backoff * multiplier ^ (n - 1))` plus a uniformly random time from 0
+// to `jitter`. Each value comes from the rule of the failure's class, else from this policy, else from the default.
+// Failures are counted within a run of the job; RetryJob resets the counts, and a released attempt is no failure.
 type RetryPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many attempts may fail with the classes that share this budget before the stage has failed, 1 to 100; attempts
-	// that a rule's own budget counts are not among them. Unset or 0: 3.
+	// that count against a rule's own budget are not included. Unset or 0: 3.
 	MaxAttempts int32 `protobuf:"varint,1,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
 	// The wait after the first failure, 0 to 24 hours. Unset: 1 s, and 2 s for RATE_LIMITED.
 	InitialBackoff *durationpb.Duration `protobuf:"bytes,2,opt,name=initial_backoff,json=initialBackoff,proto3" json:"initial_backoff,omitempty"`
-	// What each wait is multiplied with to get the next, 1 to 10. Unset: 2.
+	// The factor by which the wait grows with each failure, 1 to 10. Unset: 2.
 	Multiplier *float64 `protobuf:"fixed64,3,opt,name=multiplier,proto3,oneof" json:"multiplier,omitempty"`
 	// The longest wait, 0 to 24 hours, jitter not counted. Unset: 5 minutes.
 	MaxBackoff *durationpb.Duration `protobuf:"bytes,4,opt,name=max_backoff,json=maxBackoff,proto3" json:"max_backoff,omitempty"`
 	// The longest random addition to a wait, 0 to 1 hour. Unset: 1 s.
 	Jitter *durationpb.Duration `protobuf:"bytes,5,opt,name=jitter,proto3" json:"jitter,omitempty"`
-	// What differs for single classes of failure; each class at most once. Unset: only the built-in differences.
+	// Rules for single classes of failure; each class at most once. Unset: only the built-in differences.
 	Rules         []*RetryRule `protobuf:"bytes,6,rep,name=rules,proto3" json:"rules,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -415,20 +417,20 @@ func (x *RetryPolicy) GetRules() []*RetryRule {
 	return nil
 }
 
-// What differs from the rest of a `RetryPolicy` for one class of failure. After the first LEASE_EXPIRED of a run there
-// is no wait, whatever its rule says.
+// The values of a `RetryPolicy` that differ for one class of failure. The first LEASE_EXPIRED of a run is retried
+// without a wait, whatever its rule sets.
 type RetryRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The class this rule is for. Required.
 	FailureClass FailureClass `protobuf:"varint,1,opt,name=failure_class,json=failureClass,proto3,enum=interlock.v1.FailureClass" json:"failure_class,omitempty"`
 	// Whether failures of this class are retried. Unset: true, but false for CLIENT_ERROR and CANCELLED.
 	Retryable *bool `protobuf:"varint,2,opt,name=retryable,proto3,oneof" json:"retryable,omitempty"`
-	// A budget for this class alone, for the count of attempts and for the growth of the wait: how many attempts may fail
-	// with this class before the stage has failed, 1 to 100. Unset: the class shares the budget of the policy.
+	// A separate budget for this class, for the number of attempts and for the growth of the wait: how many attempts may
+	// fail with this class before the stage has failed, 1 to 100. Unset: the class shares the budget of the policy.
 	MaxAttempts *int32 `protobuf:"varint,3,opt,name=max_attempts,json=maxAttempts,proto3,oneof" json:"max_attempts,omitempty"`
 	// The wait after the first failure, 0 to 24 hours. Unset: as in the policy.
 	InitialBackoff *durationpb.Duration `protobuf:"bytes,4,opt,name=initial_backoff,json=initialBackoff,proto3" json:"initial_backoff,omitempty"`
-	// What each wait is multiplied with to get the next, 1 to 10. Unset: as in the policy.
+	// The factor by which the wait grows with each failure, 1 to 10. Unset: as in the policy.
 	Multiplier *float64 `protobuf:"fixed64,5,opt,name=multiplier,proto3,oneof" json:"multiplier,omitempty"`
 	// The longest wait, 0 to 24 hours, jitter not counted. Unset: as in the policy.
 	MaxBackoff *durationpb.Duration `protobuf:"bytes,6,opt,name=max_backoff,json=maxBackoff,proto3" json:"max_backoff,omitempty"`
@@ -576,57 +578,57 @@ var File_interlock_v1_common_proto protoreflect.FileDescriptor
 
 const file_interlock_v1_common_proto_rawDesc = "" +
 	"\n" +
-	"\x19interlock/v1/common.proto\x12\finterlock.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x04\n" +
-	"\aFailure\x12?\n" +
-	"\rfailure_class\x18\x01 \x01(\x0e2\x1a.interlock.v1.FailureClassR\ffailureClass\x12\x12\n" +
-	"\x04code\x18\x02 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage\x12:\n" +
-	"\vretry_after\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"retryAfter\x121\n" +
-	"\adetails\x18\x05 \x01(\v2\x17.google.protobuf.StructR\adetails\x12\x18\n" +
-	"\aattempt\x18\x06 \x01(\x05R\aattempt\x12!\n" +
-	"\fmax_attempts\x18\a \x01(\x05R\vmaxAttempts\x128\n" +
+	"\x19interlock/v1/common.proto\x12\finterlock.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x04\n" +
+	"\aFailure\x12D\n" +
+	"\rfailure_class\x18\x01 \x01(\x0e2\x1a.interlock.v1.FailureClassB\x03\xe0A\x01R\ffailureClass\x12\x17\n" +
+	"\x04code\x18\x02 \x01(\tB\x03\xe0A\x01R\x04code\x12\x1d\n" +
+	"\amessage\x18\x03 \x01(\tB\x03\xe0A\x01R\amessage\x12?\n" +
+	"\vretry_after\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\n" +
+	"retryAfter\x126\n" +
+	"\adetails\x18\x05 \x01(\v2\x17.google.protobuf.StructB\x03\xe0A\x01R\adetails\x12\x1d\n" +
+	"\aattempt\x18\x06 \x01(\x05B\x03\xe0A\x03R\aattempt\x12&\n" +
+	"\fmax_attempts\x18\a \x01(\x05B\x03\xe0A\x03R\vmaxAttempts\x12=\n" +
 	"\n" +
-	"retry_wait\x18\b \x01(\v2\x19.google.protobuf.DurationR\tretryWait\x12=\n" +
-	"\ffailure_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\vfailureTime\x12\x1d\n" +
+	"retry_wait\x18\b \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x03R\tretryWait\x12B\n" +
+	"\ffailure_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\vfailureTime\x12\"\n" +
 	"\n" +
 	"stage_name\x18\n" +
-	" \x01(\tR\tstageName\x12=\n" +
-	"\fbudget_class\x18\v \x01(\x0e2\x1a.interlock.v1.FailureClassR\vbudgetClass\x12\x1f\n" +
-	"\vbudget_used\x18\f \x01(\x05R\n" +
-	"budgetUsed\x12\x1d\n" +
+	" \x01(\tB\x03\xe0A\x03R\tstageName\x12B\n" +
+	"\fbudget_class\x18\v \x01(\x0e2\x1a.interlock.v1.FailureClassB\x03\xe0A\x03R\vbudgetClass\x12$\n" +
+	"\vbudget_used\x18\f \x01(\x05B\x03\xe0A\x03R\n" +
+	"budgetUsed\x12\"\n" +
 	"\n" +
-	"budget_max\x18\r \x01(\x05R\tbudgetMax\"\xc6\x02\n" +
-	"\vRetryPolicy\x12!\n" +
-	"\fmax_attempts\x18\x01 \x01(\x05R\vmaxAttempts\x12B\n" +
-	"\x0finitial_backoff\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x0einitialBackoff\x12#\n" +
+	"budget_max\x18\r \x01(\x05B\x03\xe0A\x03R\tbudgetMax\"\xe4\x02\n" +
+	"\vRetryPolicy\x12&\n" +
+	"\fmax_attempts\x18\x01 \x01(\x05B\x03\xe0A\x01R\vmaxAttempts\x12G\n" +
+	"\x0finitial_backoff\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\x0einitialBackoff\x12(\n" +
 	"\n" +
-	"multiplier\x18\x03 \x01(\x01H\x00R\n" +
-	"multiplier\x88\x01\x01\x12:\n" +
-	"\vmax_backoff\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"maxBackoff\x121\n" +
-	"\x06jitter\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x06jitter\x12-\n" +
-	"\x05rules\x18\x06 \x03(\v2\x17.interlock.v1.RetryRuleR\x05rulesB\r\n" +
-	"\v_multiplier\"\x9d\x03\n" +
-	"\tRetryRule\x12?\n" +
-	"\rfailure_class\x18\x01 \x01(\x0e2\x1a.interlock.v1.FailureClassR\ffailureClass\x12!\n" +
-	"\tretryable\x18\x02 \x01(\bH\x00R\tretryable\x88\x01\x01\x12&\n" +
-	"\fmax_attempts\x18\x03 \x01(\x05H\x01R\vmaxAttempts\x88\x01\x01\x12B\n" +
-	"\x0finitial_backoff\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x0einitialBackoff\x12#\n" +
+	"multiplier\x18\x03 \x01(\x01B\x03\xe0A\x01H\x00R\n" +
+	"multiplier\x88\x01\x01\x12?\n" +
+	"\vmax_backoff\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\n" +
+	"maxBackoff\x126\n" +
+	"\x06jitter\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\x06jitter\x122\n" +
+	"\x05rules\x18\x06 \x03(\v2\x17.interlock.v1.RetryRuleB\x03\xe0A\x01R\x05rulesB\r\n" +
+	"\v_multiplier\"\xc0\x03\n" +
+	"\tRetryRule\x12D\n" +
+	"\rfailure_class\x18\x01 \x01(\x0e2\x1a.interlock.v1.FailureClassB\x03\xe0A\x02R\ffailureClass\x12&\n" +
+	"\tretryable\x18\x02 \x01(\bB\x03\xe0A\x01H\x00R\tretryable\x88\x01\x01\x12+\n" +
+	"\fmax_attempts\x18\x03 \x01(\x05B\x03\xe0A\x01H\x01R\vmaxAttempts\x88\x01\x01\x12G\n" +
+	"\x0finitial_backoff\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\x0einitialBackoff\x12(\n" +
 	"\n" +
-	"multiplier\x18\x05 \x01(\x01H\x02R\n" +
-	"multiplier\x88\x01\x01\x12:\n" +
-	"\vmax_backoff\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"maxBackoff\x121\n" +
-	"\x06jitter\x18\a \x01(\v2\x19.google.protobuf.DurationR\x06jitterB\f\n" +
+	"multiplier\x18\x05 \x01(\x01B\x03\xe0A\x01H\x02R\n" +
+	"multiplier\x88\x01\x01\x12?\n" +
+	"\vmax_backoff\x18\x06 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\n" +
+	"maxBackoff\x126\n" +
+	"\x06jitter\x18\a \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\x06jitterB\f\n" +
 	"\n" +
 	"_retryableB\x0f\n" +
 	"\r_max_attemptsB\r\n" +
-	"\v_multiplier\"@\n" +
-	"\bStageRef\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1d\n" +
+	"\v_multiplier\"J\n" +
+	"\bStageRef\x12\x1a\n" +
+	"\x06job_id\x18\x01 \x01(\tB\x03\xe0A\x02R\x05jobId\x12\"\n" +
 	"\n" +
-	"stage_name\x18\x02 \x01(\tR\tstageName*\x9d\x02\n" +
+	"stage_name\x18\x02 \x01(\tB\x03\xe0A\x02R\tstageName*\x9d\x02\n" +
 	"\fFailureClass\x12\x1d\n" +
 	"\x19FAILURE_CLASS_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aFAILURE_CLASS_SERVER_ERROR\x10\x01\x12\x1e\n" +
@@ -636,8 +638,8 @@ const file_interlock_v1_common_proto_rawDesc = "" +
 	"\x15FAILURE_CLASS_TIMEOUT\x10\x05\x12\x1b\n" +
 	"\x17FAILURE_CLASS_CANCELLED\x10\x06\x12\x1a\n" +
 	"\x16FAILURE_CLASS_INTERNAL\x10\a\x12\x1f\n" +
-	"\x1bFAILURE_CLASS_LEASE_EXPIRED\x10\bB\x9e\x01\n" +
-	"\x10com.interlock.v1B\vCommonProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03IXX\xaa\x02\fInterlock.V1\xca\x02\fInterlock\\V1\xe2\x02\x18Interlock\\V1\\GPBMetadata\xea\x02\rInterlock::V1b\x06proto3"
+	"\x1bFAILURE_CLASS_LEASE_EXPIRED\x10\bB`\n" +
+	"\finterlock.v1B\vCommonProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_common_proto_rawDescOnce sync.Once

@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: interlock/v1/error.proto
 
-// What errors carry beside the details of `google.rpc`.
+// Details of errors in addition to those of `google.rpc`.
 
 package interlockv1
 
@@ -23,8 +23,8 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// A detail of ABORTED / VERSION_MISMATCH where the request asked for it by `return_current`: the state that the expected version was
-// compared with, of the same decision. A retry can begin from it and needs no read.
+// A detail of ABORTED / VERSION_MISMATCH if the request set `return_current`: the state whose version was compared with
+// the expected one. A retry can start from it without a read.
 type CurrentState struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The state. Unset: it has more than 3 KiB, because many clients drop an error of more than 8 KiB; read it.
@@ -137,9 +137,9 @@ const file_interlock_v1_error_proto_rawDesc = "" +
 	"\x06record\x18\x01 \x01(\v2\x14.interlock.v1.RecordH\x00R\x06record\x12%\n" +
 	"\x03job\x18\x02 \x01(\v2\x11.interlock.v1.JobH\x00R\x03job\x12+\n" +
 	"\x05stage\x18\x03 \x01(\v2\x13.interlock.v1.StageH\x00R\x05stageB\a\n" +
-	"\x05stateB\x9d\x01\n" +
-	"\x10com.interlock.v1B\n" +
-	"ErrorProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03IXX\xaa\x02\fInterlock.V1\xca\x02\fInterlock\\V1\xe2\x02\x18Interlock\\V1\\GPBMetadata\xea\x02\rInterlock::V1b\x06proto3"
+	"\x05stateB_\n" +
+	"\finterlock.v1B\n" +
+	"ErrorProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_error_proto_rawDescOnce sync.Once

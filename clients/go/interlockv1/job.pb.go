@@ -9,6 +9,7 @@
 package interlockv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -26,11 +27,11 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Where a job stands. SUCCEEDED, FAILED and CANCELLED are terminal: within a run they never change again.
+// The state of a job. SUCCEEDED, FAILED and CANCELLED are terminal: within a run they never change again.
 type JobState int32
 
 const (
-	// Not used in replies.
+	// Never in a response.
 	JobState_JOB_STATE_UNSPECIFIED JobState = 0
 	// No stage has started yet.
 	JobState_JOB_STATE_PENDING JobState = 1
@@ -38,11 +39,11 @@ const (
 	JobState_JOB_STATE_RUNNING JobState = 2
 	// No stage is leased out; those that run may finish, timers go on, and the job ends if all its stages end.
 	JobState_JOB_STATE_PAUSED JobState = 3
-	// A cancel was asked for and lease holders have until `cancel_deadline_time` to stop. Always ends as CANCELLED.
+	// A cancel was requested, and lease holders have until `cancel_deadline_time` to stop. Always ends as CANCELLED.
 	JobState_JOB_STATE_CANCELLING JobState = 4
 	// All stages ended, and none failed that the job depends on. Terminal.
 	JobState_JOB_STATE_SUCCEEDED JobState = 5
-	// A stage with STAGE_ON_FAILURE_FAIL_JOB failed for good, or the job's timeout passed. Terminal.
+	// A stage with STAGE_ON_FAILURE_FAIL_JOB failed with no attempt left, or the job's timeout passed. Terminal.
 	JobState_JOB_STATE_FAILED JobState = 6
 	// The job was cancelled. Terminal.
 	JobState_JOB_STATE_CANCELLED JobState = 7
@@ -99,17 +100,17 @@ func (JobState) EnumDescriptor() ([]byte, []int) {
 	return file_interlock_v1_job_proto_rawDescGZIP(), []int{0}
 }
 
-// Where a stage stands. SUCCEEDED, FAILED, CANCELLED and SKIPPED are terminal: within a run they never change again.
+// The state of a stage. SUCCEEDED, FAILED, CANCELLED and SKIPPED are terminal: within a run they never change again.
 type StageState int32
 
 const (
-	// Not used in replies.
+	// Never in a response.
 	StageState_STAGE_STATE_UNSPECIFIED StageState = 0
 	// Waits for other stages, or for the start time of the job.
 	StageState_STAGE_STATE_BLOCKED StageState = 1
 	// Can be leased by a worker or started by name.
 	StageState_STAGE_STATE_READY StageState = 2
-	// An attempt is under way.
+	// An attempt is running.
 	StageState_STAGE_STATE_RUNNING StageState = 3
 	// An attempt failed and the next one waits for `next_attempt_time`.
 	StageState_STAGE_STATE_BACKOFF StageState = 4
@@ -119,8 +120,8 @@ const (
 	StageState_STAGE_STATE_FAILED StageState = 6
 	// Ended by a cancel of its job. Terminal.
 	StageState_STAGE_STATE_CANCELLED StageState = 7
-	// Never started, because a stage it depends on did not succeed, the job failed before, or the stage that added it no longer
-	// does (see AddStages). Terminal.
+	// Never started, because a stage it depends on did not succeed, the job failed before, or the stage that added it no
+	// longer does (see AddStages). Terminal.
 	StageState_STAGE_STATE_SKIPPED StageState = 8
 )
 
@@ -177,15 +178,16 @@ func (StageState) EnumDescriptor() ([]byte, []int) {
 	return file_interlock_v1_job_proto_rawDescGZIP(), []int{1}
 }
 
-// What the final failure of a stage, or its being skipped, means for its job.
+// The effect on the job if a stage fails with no attempt left, or is skipped.
 type StageOnFailure int32
 
 const (
-	// Not said: FAIL_JOB. Not used in replies.
+	// Unspecified: FAIL_JOB. Never in a response.
 	StageOnFailure_STAGE_ON_FAILURE_UNSPECIFIED StageOnFailure = 0
-	// The job fails: what has not started is skipped, holders are told to cancel, nothing is retried any more.
+	// The job fails: stages that have not started are skipped, lease holders get the directive CANCEL, and nothing is
+	// retried.
 	StageOnFailure_STAGE_ON_FAILURE_FAIL_JOB StageOnFailure = 1
-	// The job goes on, and can still succeed.
+	// The job continues, and can still succeed.
 	StageOnFailure_STAGE_ON_FAILURE_CONTINUE StageOnFailure = 2
 )
 
@@ -234,7 +236,7 @@ func (StageOnFailure) EnumDescriptor() ([]byte, []int) {
 type StageDependsWhen int32
 
 const (
-	// Not said: ALL_SUCCEEDED. Not used in replies.
+	// Unspecified: ALL_SUCCEEDED. Never in a response.
 	StageDependsWhen_STAGE_DEPENDS_WHEN_UNSPECIFIED StageDependsWhen = 0
 	// When all stages it depends on have succeeded. If one ends otherwise, this stage is skipped.
 	StageDependsWhen_STAGE_DEPENDS_WHEN_ALL_SUCCEEDED StageDependsWhen = 1
@@ -283,58 +285,59 @@ func (StageDependsWhen) EnumDescriptor() ([]byte, []int) {
 	return file_interlock_v1_job_proto_rawDescGZIP(), []int{3}
 }
 
-// A unit of work made of stages. Its id is unique within the namespace.
+// A unit of work that consists of stages. Its id is unique within the namespace.
 type Job struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id, chosen by the submitter or by the server; matches `[A-Za-z0-9._:-]{1,128}`.
 	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	// What sort of job it is, as submitted.
+	// The kind of the job, as submitted.
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
-	// Where it stands.
+	// State of the job.
 	State JobState `protobuf:"varint,3,opt,name=state,proto3,enum=interlock.v1.JobState" json:"state,omitempty"`
 	// Grows by exactly one with each committed change, from 1. This is what `expected_version` of job rpcs is compared
 	// with.
-	Revision int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
-	// Which run this is, from 1; RetryJob adds one.
+	Version int64 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`
+	// The number of the run, from 1; RetryJob starts the next.
 	Run int32 `protobuf:"varint,5,opt,name=run,proto3" json:"run,omitempty"`
 	// The weighted mean of the stages' progress, 0 to 1. Never decreases within a run.
 	Progress float64 `protobuf:"fixed64,6,opt,name=progress,proto3" json:"progress,omitempty"`
-	// How many stages are in each state.
+	// The number of stages in each state.
 	StageCounts *StageCounts `protobuf:"bytes,7,opt,name=stage_counts,json=stageCounts,proto3" json:"stage_counts,omitempty"`
 	// The stages in the order they were added, without `input`. Empty in ListJobs and BatchSubmitJobs.
 	Stages []*Stage `protobuf:"bytes,8,rep,name=stages,proto3" json:"stages,omitempty"`
-	// Whether `stages` is cut off because the reply would be larger than 3 MiB; ListStages has them all. Also true
+	// Whether `stages` is cut off because the response would be larger than 3 MiB; ListStages has them all. Also true
 	// where `stages` is left out by design.
 	StagesTruncated bool `protobuf:"varint,9,opt,name=stages_truncated,json=stagesTruncated,proto3" json:"stages_truncated,omitempty"`
 	// The labels, as submitted or updated.
 	Labels map[string]string `protobuf:"bytes,10,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The priority, -1000 to 1000; stages of jobs with a higher one are leased first. Default 0.
 	Priority int32 `protobuf:"varint,11,opt,name=priority,proto3" json:"priority,omitempty"`
-	// What was submitted as payload. Unset: none was; also unset in BatchSubmitJobs.
+	// The payload, as submitted. Unset: none; also unset in BatchSubmitJobs.
 	Payload *structpb.Struct `protobuf:"bytes,12,opt,name=payload,proto3" json:"payload,omitempty"`
-	// When it was submitted.
+	// When it was submitted, by the database's clock.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// When the first stage of this run started. Unset: none has.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// When it reached a terminal state. Unset: it has not.
+	// When it reached a terminal state. Unset: it has not ended.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// The result that a CompleteStage has set; the last one counts. Unset: none.
 	Result *structpb.Struct `protobuf:"bytes,16,opt,name=result,proto3" json:"result,omitempty"`
-	// Why it is FAILED, or about to be. Unset: it is not.
+	// The failure because of which the job is FAILED, or will be. Unset: none.
 	Failure *Failure `protobuf:"bytes,17,opt,name=failure,proto3" json:"failure,omitempty"`
 	// When it will be deleted: end_time plus the retention. Unset: it has not ended.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// How long a run may take, counted from the moment its first stage can start; while the job is PAUSED it stands still.
-	// Unset: as long as it wants.
+	// The longest time that a run may take, counted from the moment its first stage can start; it is suspended while the
+	// job is PAUSED. Unset: no limit.
 	Timeout *durationpb.Duration `protobuf:"bytes,19,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// When the leases that are left end, after a cancel or a failure of the job. Unset: nobody has been told to stop.
+	// When the leases still held end, after a cancel or a failure of the job. Unset: the job is neither cancelled nor
+	// failing.
 	CancelDeadlineTime *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=cancel_deadline_time,json=cancelDeadlineTime,proto3" json:"cancel_deadline_time,omitempty"`
-	// What CancelJob gave as its reason. Empty: none, or not cancelled.
+	// The reason given to CancelJob. Empty: none, or not cancelled.
 	CancelReason string `protobuf:"bytes,21,opt,name=cancel_reason,json=cancelReason,proto3" json:"cancel_reason,omitempty"`
-	// Fields that UpdateJob changes by operations, as those of a record; at most 64 KiB. Unset: there are none; also unset
-	// in ListJobs, and where a job is told in passing, as by BatchSubmitJobs or Commit.
+	// Fields that UpdateJob changes by operations, as those of a record; at most 64 KiB. Unset: none; also unset in
+	// ListJobs, BatchSubmitJobs, Commit and errors.
 	Context *structpb.Struct `protobuf:"bytes,22,opt,name=context,proto3" json:"context,omitempty"`
-	// For each field of the context, the revision of the job at which it last changed. This is what
+	// For each field of the context, the version of the job at which it last changed. This is what
 	// `expected_field_version` is compared with.
 	ContextVersions map[string]int64 `protobuf:"bytes,23,rep,name=context_versions,json=contextVersions,proto3" json:"context_versions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields   protoimpl.UnknownFields
@@ -392,9 +395,9 @@ func (x *Job) GetState() JobState {
 	return JobState_JOB_STATE_UNSPECIFIED
 }
 
-func (x *Job) GetRevision() int64 {
+func (x *Job) GetVersion() int64 {
 	if x != nil {
-		return x.Revision
+		return x.Version
 	}
 	return 0
 }
@@ -532,26 +535,26 @@ func (x *Job) GetContextVersions() map[string]int64 {
 	return nil
 }
 
-// How many stages of a job are in each state.
+// The number of stages of a job in each state.
 type StageCounts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// All stages.
 	Total int32 `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"`
-	// Those that are BLOCKED.
+	// Stages that are BLOCKED.
 	Blocked int32 `protobuf:"varint,2,opt,name=blocked,proto3" json:"blocked,omitempty"`
-	// Those that are READY.
+	// Stages that are READY.
 	Ready int32 `protobuf:"varint,3,opt,name=ready,proto3" json:"ready,omitempty"`
-	// Those that are RUNNING.
+	// Stages that are RUNNING.
 	Running int32 `protobuf:"varint,4,opt,name=running,proto3" json:"running,omitempty"`
-	// Those that are in BACKOFF.
+	// Stages in BACKOFF.
 	Backoff int32 `protobuf:"varint,5,opt,name=backoff,proto3" json:"backoff,omitempty"`
-	// Those that have SUCCEEDED.
+	// Stages that have SUCCEEDED.
 	Succeeded int32 `protobuf:"varint,6,opt,name=succeeded,proto3" json:"succeeded,omitempty"`
-	// Those that have FAILED.
+	// Stages that have FAILED.
 	Failed int32 `protobuf:"varint,7,opt,name=failed,proto3" json:"failed,omitempty"`
-	// Those that were CANCELLED.
+	// Stages that were CANCELLED.
 	Cancelled int32 `protobuf:"varint,8,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
-	// Those that were SKIPPED.
+	// Stages that were SKIPPED.
 	Skipped       int32 `protobuf:"varint,9,opt,name=skipped,proto3" json:"skipped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -657,7 +660,7 @@ type Stage struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The queue from which workers lease it.
 	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
-	// Where it stands.
+	// State of the stage.
 	State StageState `protobuf:"varint,3,opt,name=state,proto3,enum=interlock.v1.StageState" json:"state,omitempty"`
 	// Grows by exactly one with each committed change of this stage, from 1. This is what `expected_version` of stage
 	// rpcs is compared with. Renewing a lease does not change it.
@@ -665,45 +668,44 @@ type Stage struct {
 	// The attempt of this run that runs, or the last one that did, from 1, over all classes of failures. 0: it has not
 	// started. A released attempt is not counted.
 	Attempt int32 `protobuf:"varint,5,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// How many attempts there are in this run if all that follow fail with classes that share the policy's budget: its
-	// `max_attempts`, plus one for each failure that counted against a budget of its own class (RetryRule.max_attempts).
-	// Never less than `attempt`.
+	// The most attempts of this run, if all further failures share the policy's budget: its `max_attempts`, plus one for
+	// each failure that counted against a budget of its own class (RetryRule.max_attempts). Never less than `attempt`.
 	MaxAttempts int32 `protobuf:"varint,6,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
-	// How far the current attempt is, 0 to 1. Never decreases within an attempt; 1 once it has SUCCEEDED.
+	// The progress of the current attempt, 0 to 1. Never decreases within an attempt; 1 once it has SUCCEEDED.
 	Progress float64 `protobuf:"fixed64,7,opt,name=progress,proto3" json:"progress,omitempty"`
 	// The last message reported about the progress. Empty: none.
 	Message string `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`
-	// Who works on it. Unset: nobody holds a lease.
+	// The lease of the running attempt. Unset: the stage is not leased.
 	Lease *StageLease `protobuf:"bytes,9,opt,name=lease,proto3" json:"lease,omitempty"`
-	// What the stage has produced, as given to CompleteStage. Unset: nothing, or not completed.
+	// The artifacts given to CompleteStage. Unset: none, or not completed.
 	Artifacts *structpb.Struct `protobuf:"bytes,10,opt,name=artifacts,proto3" json:"artifacts,omitempty"`
 	// The stages it waits for.
 	DependsOn []string `protobuf:"bytes,11,rep,name=depends_on,json=dependsOn,proto3" json:"depends_on,omitempty"`
-	// How its last failed attempt failed. Unset: none has failed, or it succeeded later.
+	// The failure of its last failed attempt. Unset: none has failed, or it succeeded later.
 	Failure *Failure `protobuf:"bytes,12,opt,name=failure,proto3" json:"failure,omitempty"`
-	// When it can become ready: the end of its backoff, or the start time of a delayed job. Unset: no time is waited
-	// for.
+	// When it can become ready: the end of its backoff, or the start time of a delayed job. Unset: it does not wait for a
+	// time.
 	NextAttemptTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=next_attempt_time,json=nextAttemptTime,proto3" json:"next_attempt_time,omitempty"`
 	// When the current or last attempt started. Unset: none has.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// When it reached a terminal state. Unset: it has not.
+	// When it reached a terminal state. Unset: it has not ended.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// How much it counts in the job's progress, relative to the others; 0 or more.
+	// Its weight in the job's progress, relative to the other stages; 0 or more.
 	Weight float64 `protobuf:"fixed64,16,opt,name=weight,proto3" json:"weight,omitempty"`
 	// The group whose stages one worker can lease together. Empty: none.
 	GroupKey string `protobuf:"bytes,17,opt,name=group_key,json=groupKey,proto3" json:"group_key,omitempty"`
 	// Whether it is never leased to workers and only written by name.
 	Direct bool `protobuf:"varint,18,opt,name=direct,proto3" json:"direct,omitempty"`
-	// What its final failure means for the job.
+	// The effect on the job if it fails with no attempt left.
 	OnFailure StageOnFailure `protobuf:"varint,19,opt,name=on_failure,json=onFailure,proto3,enum=interlock.v1.StageOnFailure" json:"on_failure,omitempty"`
 	// When it becomes ready.
 	DependsWhen StageDependsWhen `protobuf:"varint,20,opt,name=depends_when,json=dependsWhen,proto3,enum=interlock.v1.StageDependsWhen" json:"depends_when,omitempty"`
-	// What was submitted as its input. Only in GetStage; unset elsewhere, or if there is none.
+	// The input, as submitted. Only in GetStage; unset elsewhere, or if there is none.
 	Input *structpb.Struct `protobuf:"bytes,21,opt,name=input,proto3" json:"input,omitempty"`
 	// The permits that an attempt needs. Empty: none.
 	Permits []*PermitClaim `protobuf:"bytes,22,rep,name=permits,proto3" json:"permits,omitempty"`
-	// The stage that added it to the job, and may add it again. Empty: it was submitted with the job, or added before servers kept
-	// this.
+	// The stage that added it to the job, and may add it again. Empty: it was submitted with the job, or added before
+	// servers kept this.
 	AddedBy       string `protobuf:"bytes,23,opt,name=added_by,json=addedBy,proto3" json:"added_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -900,12 +902,12 @@ func (x *Stage) GetAddedBy() string {
 	return ""
 }
 
-// The lease of a stage, as everybody may see it. The token that proves it is known to its holder alone.
+// The public part of a stage's lease. Only its holder has the token.
 type StageLease struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The worker that holds it, as it called itself.
 	WorkerId string `protobuf:"bytes,1,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
-	// When it ends unless it is renewed, by the database's clock.
+	// When the lease ends unless it is renewed, by the database's clock.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	// Strictly increases with each lease of the stage, across runs too; third parties can compare it.
 	FencingToken  int64 `protobuf:"varint,3,opt,name=fencing_token,json=fencingToken,proto3" json:"fencing_token,omitempty"`
@@ -974,28 +976,27 @@ type StageSpec struct {
 	// The names of the stages it waits for; all must be in the same request or in the job, and there may be no cycle.
 	// Unset: it can start at once.
 	DependsOn []string `protobuf:"bytes,3,rep,name=depends_on,json=dependsOn,proto3" json:"depends_on,omitempty"`
-	// What the worker gets to do the work; at most 64 KiB as JSON. Unset: none.
+	// The input of the work, returned with its lease; at most 64 KiB as JSON. Unset: none.
 	Input *structpb.Struct `protobuf:"bytes,4,opt,name=input,proto3" json:"input,omitempty"`
-	// How failed attempts are repeated. Unset: as the job says in `SubmitJobRequest.retry_policy`.
+	// The retry policy of the stage. Unset: `SubmitJobRequest.retry_policy`.
 	RetryPolicy *RetryPolicy `protobuf:"bytes,5,opt,name=retry_policy,json=retryPolicy,proto3" json:"retry_policy,omitempty"`
-	// How long a lease lasts without being renewed, 1 s to 24 hours. Unset: as the worker asks in LeaseStages.
+	// How long a lease lasts without a renewal, 1 s to 24 hours. Unset: the `lease_duration` of LeaseStages.
 	LeaseDuration *durationpb.Duration `protobuf:"bytes,6,opt,name=lease_duration,json=leaseDuration,proto3" json:"lease_duration,omitempty"`
-	// How long one attempt may take, more than 0 and up to 7 days; then its lease is revoked, however often it is
+	// The longest time that one attempt may take, more than 0 and up to 7 days; then its lease is revoked, even if it is
 	// renewed, and the attempt fails with FAILURE_CLASS_TIMEOUT. Unset: no limit.
 	Timeout *durationpb.Duration `protobuf:"bytes,7,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// How much it counts in the job's progress, relative to the others; 0 to 1,000,000. Unset: 1.
+	// Its weight in the job's progress, relative to the other stages; 0 to 1,000,000. Unset: 1.
 	Weight *float64 `protobuf:"fixed64,8,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
 	// When it becomes ready. Unset: ALL_SUCCEEDED.
 	DependsWhen StageDependsWhen `protobuf:"varint,9,opt,name=depends_when,json=dependsWhen,proto3,enum=interlock.v1.StageDependsWhen" json:"depends_when,omitempty"`
-	// What its final failure means for the job. Unset: FAIL_JOB.
+	// The effect on the job if it fails with no attempt left. Unset: FAIL_JOB.
 	OnFailure StageOnFailure `protobuf:"varint,10,opt,name=on_failure,json=onFailure,proto3,enum=interlock.v1.StageOnFailure" json:"on_failure,omitempty"`
-	// Stages of the namespace with the same queue and group key can be leased together
-	// (`LeaseStagesRequest.same_group`); at most 128 bytes. Unset: none.
+	// Stages of the namespace with the same queue and group key can be leased together (`LeaseStagesRequest.same_group`);
+	// at most 128 bytes. Unset: none.
 	GroupKey string `protobuf:"bytes,11,opt,name=group_key,json=groupKey,proto3" json:"group_key,omitempty"`
 	// If true, it is never leased to workers; an orchestrator starts and writes it by name. Unset: false.
 	Direct bool `protobuf:"varint,12,opt,name=direct,proto3" json:"direct,omitempty"`
-	// The names of stages of the job that are BLOCKED and shall wait for this one too; there may be no cycle. Unset:
-	// none.
+	// The names of BLOCKED stages of the job that must wait for this one too; there may be no cycle. Unset: none.
 	RequiredBy []string `protobuf:"bytes,13,rep,name=required_by,json=requiredBy,proto3" json:"required_by,omitempty"`
 	// Permits that an attempt needs, at most 32, each resource once: the stage is leased or started only together with
 	// them, they are released when the attempt ends, and its outcome is theirs. Unset: none.
@@ -1136,12 +1137,12 @@ var File_interlock_v1_job_proto protoreflect.FileDescriptor
 
 const file_interlock_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x16interlock/v1/job.proto\x12\finterlock.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19interlock/v1/common.proto\x1a\x19interlock/v1/permit.proto\"\xbf\t\n" +
+	"\x16interlock/v1/job.proto\x12\finterlock.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19interlock/v1/common.proto\x1a\x19interlock/v1/permit.proto\"\xbd\t\n" +
 	"\x03Job\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12,\n" +
-	"\x05state\x18\x03 \x01(\x0e2\x16.interlock.v1.JobStateR\x05state\x12\x1a\n" +
-	"\brevision\x18\x04 \x01(\x03R\brevision\x12\x10\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x16.interlock.v1.JobStateR\x05state\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\x03R\aversion\x12\x10\n" +
 	"\x03run\x18\x05 \x01(\x05R\x03run\x12\x1a\n" +
 	"\bprogress\x18\x06 \x01(\x01R\bprogress\x12<\n" +
 	"\fstage_counts\x18\a \x01(\v2\x19.interlock.v1.StageCountsR\vstageCounts\x12+\n" +
@@ -1214,26 +1215,26 @@ const file_interlock_v1_job_proto_rawDesc = "" +
 	"\tworker_id\x18\x01 \x01(\tR\bworkerId\x12;\n" +
 	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12#\n" +
-	"\rfencing_token\x18\x03 \x01(\x03R\ffencingToken\"\xeb\x04\n" +
-	"\tStageSpec\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05queue\x18\x02 \x01(\tR\x05queue\x12\x1d\n" +
+	"\rfencing_token\x18\x03 \x01(\x03R\ffencingToken\"\xb1\x05\n" +
+	"\tStageSpec\x12\x17\n" +
+	"\x04name\x18\x01 \x01(\tB\x03\xe0A\x02R\x04name\x12\x19\n" +
+	"\x05queue\x18\x02 \x01(\tB\x03\xe0A\x01R\x05queue\x12\"\n" +
 	"\n" +
-	"depends_on\x18\x03 \x03(\tR\tdependsOn\x12-\n" +
-	"\x05input\x18\x04 \x01(\v2\x17.google.protobuf.StructR\x05input\x12<\n" +
-	"\fretry_policy\x18\x05 \x01(\v2\x19.interlock.v1.RetryPolicyR\vretryPolicy\x12@\n" +
-	"\x0elease_duration\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\rleaseDuration\x123\n" +
-	"\atimeout\x18\a \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x1b\n" +
-	"\x06weight\x18\b \x01(\x01H\x00R\x06weight\x88\x01\x01\x12A\n" +
-	"\fdepends_when\x18\t \x01(\x0e2\x1e.interlock.v1.StageDependsWhenR\vdependsWhen\x12;\n" +
+	"depends_on\x18\x03 \x03(\tB\x03\xe0A\x01R\tdependsOn\x122\n" +
+	"\x05input\x18\x04 \x01(\v2\x17.google.protobuf.StructB\x03\xe0A\x01R\x05input\x12A\n" +
+	"\fretry_policy\x18\x05 \x01(\v2\x19.interlock.v1.RetryPolicyB\x03\xe0A\x01R\vretryPolicy\x12E\n" +
+	"\x0elease_duration\x18\x06 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\rleaseDuration\x128\n" +
+	"\atimeout\x18\a \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\atimeout\x12 \n" +
+	"\x06weight\x18\b \x01(\x01B\x03\xe0A\x01H\x00R\x06weight\x88\x01\x01\x12F\n" +
+	"\fdepends_when\x18\t \x01(\x0e2\x1e.interlock.v1.StageDependsWhenB\x03\xe0A\x01R\vdependsWhen\x12@\n" +
 	"\n" +
 	"on_failure\x18\n" +
-	" \x01(\x0e2\x1c.interlock.v1.StageOnFailureR\tonFailure\x12\x1b\n" +
-	"\tgroup_key\x18\v \x01(\tR\bgroupKey\x12\x16\n" +
-	"\x06direct\x18\f \x01(\bR\x06direct\x12\x1f\n" +
-	"\vrequired_by\x18\r \x03(\tR\n" +
-	"requiredBy\x123\n" +
-	"\apermits\x18\x0e \x03(\v2\x19.interlock.v1.PermitClaimR\apermitsB\t\n" +
+	" \x01(\x0e2\x1c.interlock.v1.StageOnFailureB\x03\xe0A\x01R\tonFailure\x12 \n" +
+	"\tgroup_key\x18\v \x01(\tB\x03\xe0A\x01R\bgroupKey\x12\x1b\n" +
+	"\x06direct\x18\f \x01(\bB\x03\xe0A\x01R\x06direct\x12$\n" +
+	"\vrequired_by\x18\r \x03(\tB\x03\xe0A\x01R\n" +
+	"requiredBy\x128\n" +
+	"\apermits\x18\x0e \x03(\v2\x19.interlock.v1.PermitClaimB\x03\xe0A\x01R\apermitsB\t\n" +
 	"\a_weight*\xcb\x01\n" +
 	"\bJobState\x12\x19\n" +
 	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
@@ -1262,8 +1263,8 @@ const file_interlock_v1_job_proto_rawDesc = "" +
 	"\x10StageDependsWhen\x12\"\n" +
 	"\x1eSTAGE_DEPENDS_WHEN_UNSPECIFIED\x10\x00\x12$\n" +
 	" STAGE_DEPENDS_WHEN_ALL_SUCCEEDED\x10\x01\x12#\n" +
-	"\x1fSTAGE_DEPENDS_WHEN_ALL_FINISHED\x10\x02B\x9b\x01\n" +
-	"\x10com.interlock.v1B\bJobProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03IXX\xaa\x02\fInterlock.V1\xca\x02\fInterlock\\V1\xe2\x02\x18Interlock\\V1\\GPBMetadata\xea\x02\rInterlock::V1b\x06proto3"
+	"\x1fSTAGE_DEPENDS_WHEN_ALL_FINISHED\x10\x02B]\n" +
+	"\finterlock.v1B\bJobProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_job_proto_rawDescOnce sync.Once

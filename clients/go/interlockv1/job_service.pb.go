@@ -9,6 +9,7 @@
 package interlockv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -27,11 +28,11 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What made a revision of a job.
+// The cause of a new version of a job.
 type JobEventType int32
 
 const (
-	// Not used in replies.
+	// Never in a response.
 	JobEventType_JOB_EVENT_TYPE_UNSPECIFIED JobEventType = 0
 	// The job was submitted.
 	JobEventType_JOB_EVENT_TYPE_SUBMITTED JobEventType = 1
@@ -41,15 +42,15 @@ const (
 	JobEventType_JOB_EVENT_TYPE_PAUSED JobEventType = 3
 	// Its pause was ended.
 	JobEventType_JOB_EVENT_TYPE_RESUMED JobEventType = 4
-	// A cancel was asked for.
+	// A cancel was requested.
 	JobEventType_JOB_EVENT_TYPE_CANCEL_REQUESTED JobEventType = 5
 	// The grace period of a cancel or of a failed job was over and the leases that were left ended.
-	JobEventType_JOB_EVENT_TYPE_GRACE_ENDED JobEventType = 6
+	JobEventType_JOB_EVENT_TYPE_GRACE_PERIOD_ENDED JobEventType = 6
 	// Another run was started.
 	JobEventType_JOB_EVENT_TYPE_RETRIED JobEventType = 7
 	// The job's timeout passed.
 	JobEventType_JOB_EVENT_TYPE_TIMED_OUT JobEventType = 8
-	// Waiting stages became ready because their backoff was over or their start time came.
+	// Waiting stages became ready because their backoff ended or their start time was reached.
 	JobEventType_JOB_EVENT_TYPE_STAGES_READY JobEventType = 9
 	// Stages were leased, or one was started by name.
 	JobEventType_JOB_EVENT_TYPE_STAGE_STARTED JobEventType = 10
@@ -57,7 +58,7 @@ const (
 	JobEventType_JOB_EVENT_TYPE_STAGE_COMPLETED JobEventType = 11
 	// An attempt of a stage failed, by report or by its timeout.
 	JobEventType_JOB_EVENT_TYPE_STAGE_FAILED JobEventType = 12
-	// A stage was given back.
+	// A stage was released.
 	JobEventType_JOB_EVENT_TYPE_STAGE_RELEASED JobEventType = 13
 	// The lease of a stage expired.
 	JobEventType_JOB_EVENT_TYPE_LEASE_EXPIRED JobEventType = 14
@@ -74,7 +75,7 @@ var (
 		3:  "JOB_EVENT_TYPE_PAUSED",
 		4:  "JOB_EVENT_TYPE_RESUMED",
 		5:  "JOB_EVENT_TYPE_CANCEL_REQUESTED",
-		6:  "JOB_EVENT_TYPE_GRACE_ENDED",
+		6:  "JOB_EVENT_TYPE_GRACE_PERIOD_ENDED",
 		7:  "JOB_EVENT_TYPE_RETRIED",
 		8:  "JOB_EVENT_TYPE_TIMED_OUT",
 		9:  "JOB_EVENT_TYPE_STAGES_READY",
@@ -86,22 +87,22 @@ var (
 		15: "JOB_EVENT_TYPE_STAGES_ADDED",
 	}
 	JobEventType_value = map[string]int32{
-		"JOB_EVENT_TYPE_UNSPECIFIED":      0,
-		"JOB_EVENT_TYPE_SUBMITTED":        1,
-		"JOB_EVENT_TYPE_UPDATED":          2,
-		"JOB_EVENT_TYPE_PAUSED":           3,
-		"JOB_EVENT_TYPE_RESUMED":          4,
-		"JOB_EVENT_TYPE_CANCEL_REQUESTED": 5,
-		"JOB_EVENT_TYPE_GRACE_ENDED":      6,
-		"JOB_EVENT_TYPE_RETRIED":          7,
-		"JOB_EVENT_TYPE_TIMED_OUT":        8,
-		"JOB_EVENT_TYPE_STAGES_READY":     9,
-		"JOB_EVENT_TYPE_STAGE_STARTED":    10,
-		"JOB_EVENT_TYPE_STAGE_COMPLETED":  11,
-		"JOB_EVENT_TYPE_STAGE_FAILED":     12,
-		"JOB_EVENT_TYPE_STAGE_RELEASED":   13,
-		"JOB_EVENT_TYPE_LEASE_EXPIRED":    14,
-		"JOB_EVENT_TYPE_STAGES_ADDED":     15,
+		"JOB_EVENT_TYPE_UNSPECIFIED":        0,
+		"JOB_EVENT_TYPE_SUBMITTED":          1,
+		"JOB_EVENT_TYPE_UPDATED":            2,
+		"JOB_EVENT_TYPE_PAUSED":             3,
+		"JOB_EVENT_TYPE_RESUMED":            4,
+		"JOB_EVENT_TYPE_CANCEL_REQUESTED":   5,
+		"JOB_EVENT_TYPE_GRACE_PERIOD_ENDED": 6,
+		"JOB_EVENT_TYPE_RETRIED":            7,
+		"JOB_EVENT_TYPE_TIMED_OUT":          8,
+		"JOB_EVENT_TYPE_STAGES_READY":       9,
+		"JOB_EVENT_TYPE_STAGE_STARTED":      10,
+		"JOB_EVENT_TYPE_STAGE_COMPLETED":    11,
+		"JOB_EVENT_TYPE_STAGE_FAILED":       12,
+		"JOB_EVENT_TYPE_STAGE_RELEASED":     13,
+		"JOB_EVENT_TYPE_LEASE_EXPIRED":      14,
+		"JOB_EVENT_TYPE_STAGES_ADDED":       15,
 	}
 )
 
@@ -132,13 +133,13 @@ func (JobEventType) EnumDescriptor() ([]byte, []int) {
 	return file_interlock_v1_job_service_proto_rawDescGZIP(), []int{0}
 }
 
-// Why a stage has not ended.
+// The reason why a stage has not ended.
 type StageWaitReason int32
 
 const (
-	// Not used in replies.
+	// Never in a response.
 	StageWaitReason_STAGE_WAIT_REASON_UNSPECIFIED StageWaitReason = 0
-	// It waits for another stage, named as `blocker`.
+	// It waits for another stage, which is the `blocker`.
 	StageWaitReason_STAGE_WAIT_REASON_DEPENDENCY StageWaitReason = 1
 	// Its last attempt failed and it waits until `until_time`.
 	StageWaitReason_STAGE_WAIT_REASON_BACKOFF StageWaitReason = 2
@@ -146,14 +147,14 @@ const (
 	StageWaitReason_STAGE_WAIT_REASON_START_TIME StageWaitReason = 3
 	// Its job is paused.
 	StageWaitReason_STAGE_WAIT_REASON_PAUSED StageWaitReason = 4
-	// It is ready, but no worker has asked for its queue, named as `blocker`, for 60 s.
+	// It is ready, but no worker has polled its queue, which is the `blocker`, for 60 s.
 	StageWaitReason_STAGE_WAIT_REASON_NO_WORKER StageWaitReason = 5
 	// It runs; `blocker` is the worker, and `until_time` the end of its lease.
 	StageWaitReason_STAGE_WAIT_REASON_RUNNING StageWaitReason = 6
-	// It is ready and waits for its turn: for a worker of its queue, named as `blocker`, or, if it is direct, to be
-	// started by name.
+	// It is ready and waits for a worker of its queue, which is the `blocker`; or, if it is direct, to be started by
+	// name.
 	StageWaitReason_STAGE_WAIT_REASON_QUEUED StageWaitReason = 7
-	// It is ready and waits for a permit of the resource that is named as `blocker`, until `until_time` where that is known.
+	// It is ready and waits for a permit of a resource, which is the `blocker`, until `until_time` if that is known.
 	StageWaitReason_STAGE_WAIT_REASON_PERMIT StageWaitReason = 8
 )
 
@@ -210,17 +211,17 @@ func (StageWaitReason) EnumDescriptor() ([]byte, []int) {
 	return file_interlock_v1_job_service_proto_rawDescGZIP(), []int{1}
 }
 
-// Asks for a new job.
+// Request message of JobService.SubmitJob.
 type SubmitJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call. Must be unset inside BatchSubmitJobs.
 	RequestId *string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
-	// The id of the new job; matches `[A-Za-z0-9._:-]{1,128}`. Present and empty:
-	// INVALID_ARGUMENT / INVALID_FIELD. Unset: the server chooses one.
+	// The id of the new job; matches `[A-Za-z0-9._:-]{1,128}`. Present and empty: INVALID_ARGUMENT / INVALID_FIELD.
+	// Unset: the server chooses one.
 	JobId *string `protobuf:"bytes,2,opt,name=job_id,json=jobId,proto3,oneof" json:"job_id,omitempty"`
-	// What sort of job it is, for workers, filters and people; matches `[A-Za-z0-9._:/-]{1,128}`. Required.
+	// The kind of the job, for workers, filters and people; matches `[A-Za-z0-9._:/-]{1,128}`. Required.
 	Kind string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
-	// What all stages of the job get to see; at most 256 KiB as JSON. Unset: none.
+	// The input of the whole job, returned with each of its leases; at most 256 KiB as JSON. Unset: none.
 	Payload *structpb.Struct `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
 	// Labels to find it by: at most 64, keys match `[A-Za-z0-9._/-]{1,63}`, values have at most 256 bytes. Unset: none.
 	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -232,12 +233,13 @@ type SubmitJobRequest struct {
 	Stages []*StageSpec `protobuf:"bytes,8,rep,name=stages,proto3" json:"stages,omitempty"`
 	// The retry policy of the stages that have none of their own. Unset: the defaults of `RetryPolicy`.
 	RetryPolicy *RetryPolicy `protobuf:"bytes,9,opt,name=retry_policy,json=retryPolicy,proto3" json:"retry_policy,omitempty"`
-	// How long a run may take, more than 0 and up to 365 days, counted from the moment its first stage can start; after
-	// that the job fails with FAILURE_CLASS_TIMEOUT. While the job is PAUSED it stands still. Unset: as long as it wants.
+	// The longest time that a run may take, more than 0 and up to 365 days, counted from the moment its first stage can
+	// start; after that the job fails with FAILURE_CLASS_TIMEOUT. It is suspended while the job is PAUSED. Unset: no
+	// limit.
 	Timeout *durationpb.Duration `protobuf:"bytes,10,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// How long it is kept after it has ended, 0 to 365 days. Unset: 7 days.
+	// The time from the end of the job to its deletion, 0 to 365 days. Unset: 7 days.
 	Retention *durationpb.Duration `protobuf:"bytes,11,opt,name=retention,proto3" json:"retention,omitempty"`
-	// If true, everything is checked, nothing is stored, and the reply shows the job as it would be, with revision 0
+	// If true, everything is checked, nothing is stored, and the response shows the job as it would be, with version 0
 	// and without an id that the server would choose. Must be unset inside BatchSubmitJobs.
 	ValidateOnly  bool `protobuf:"varint,12,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -358,17 +360,17 @@ func (x *SubmitJobRequest) GetValidateOnly() bool {
 	return false
 }
 
-// The job that was made.
+// Response message of JobService.SubmitJob.
 type SubmitJobResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job as it is now. Unset in a replay if it has been deleted since.
 	Job *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	// Whether the same request_id had been applied before and this call changed nothing.
 	Replayed bool `protobuf:"varint,2,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	// The job's revision that the first call made. 0 with validate_only.
-	AppliedRevision int64 `protobuf:"varint,3,opt,name=applied_revision,json=appliedRevision,proto3" json:"applied_revision,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The job's version after the first call. 0 with validate_only.
+	AppliedVersion int64 `protobuf:"varint,3,opt,name=applied_version,json=appliedVersion,proto3" json:"applied_version,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SubmitJobResponse) Reset() {
@@ -415,20 +417,20 @@ func (x *SubmitJobResponse) GetReplayed() bool {
 	return false
 }
 
-func (x *SubmitJobResponse) GetAppliedRevision() int64 {
+func (x *SubmitJobResponse) GetAppliedVersion() int64 {
 	if x != nil {
-		return x.AppliedRevision
+		return x.AppliedVersion
 	}
 	return 0
 }
 
-// Asks for many new jobs, all or none.
+// Request message of JobService.BatchSubmitJobs.
 type BatchSubmitJobsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId *string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
 	// The jobs, 1 to 1,000, with different ids where they have one; their own `request_id` and `validate_only` must be
-	// unset.
+	// unset. Required.
 	Jobs          []*SubmitJobRequest `protobuf:"bytes,2,rep,name=jobs,proto3" json:"jobs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -478,7 +480,7 @@ func (x *BatchSubmitJobsRequest) GetJobs() []*SubmitJobRequest {
 	return nil
 }
 
-// The jobs that were made.
+// Response message of JobService.BatchSubmitJobs.
 type BatchSubmitJobsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The jobs as they are now, in the order of the request, without stages and payload, and those beyond 3 MiB without
@@ -534,7 +536,7 @@ func (x *BatchSubmitJobsResponse) GetReplayed() bool {
 	return false
 }
 
-// Asks for one job.
+// Request message of JobService.GetJob.
 type GetJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job. Required.
@@ -580,7 +582,7 @@ func (x *GetJobRequest) GetJobId() string {
 	return ""
 }
 
-// One job.
+// Response message of JobService.GetJob.
 type GetJobResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job, with its stages up to 3 MiB.
@@ -626,7 +628,7 @@ func (x *GetJobResponse) GetJob() *Job {
 	return nil
 }
 
-// Asks for one stage.
+// Request message of JobService.GetStage.
 type GetStageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job. Required.
@@ -681,13 +683,13 @@ func (x *GetStageRequest) GetStageName() string {
 	return ""
 }
 
-// One stage.
+// Response message of JobService.GetStage.
 type GetStageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The stage, with its input.
 	Stage *Stage `protobuf:"bytes,1,opt,name=stage,proto3" json:"stage,omitempty"`
-	// The revision of its job at which it was read.
-	JobRevision   int64 `protobuf:"varint,2,opt,name=job_revision,json=jobRevision,proto3" json:"job_revision,omitempty"`
+	// The version of its job at which it was read.
+	JobVersion    int64 `protobuf:"varint,2,opt,name=job_version,json=jobVersion,proto3" json:"job_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -729,24 +731,24 @@ func (x *GetStageResponse) GetStage() *Stage {
 	return nil
 }
 
-func (x *GetStageResponse) GetJobRevision() int64 {
+func (x *GetStageResponse) GetJobVersion() int64 {
 	if x != nil {
-		return x.JobRevision
+		return x.JobVersion
 	}
 	return 0
 }
 
-// Asks for the stages of a job.
+// Request message of JobService.ListStages.
 type ListStagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job. Required.
 	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	// Only stages in one of these states. Unset: all.
 	States []StageState `protobuf:"varint,2,rep,packed,name=states,proto3,enum=interlock.v1.StageState" json:"states,omitempty"`
-	// How many stages to answer with at most, not negative; more than 1,000 is taken as 1,000. There can be fewer, also
-	// because a page has at most 3 MiB. Unset or 0: 50.
+	// The most stages in the page, not negative; values above 1,000 mean 1,000. There can be fewer, also because a page
+	// has at most 3 MiB. Unset or 0: 50.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The `next_page_token` of the page before, with the other fields unchanged but for page_size. Unset: the first
+	// The `next_page_token` of the previous page; all fields but page_size must be as in its request. Unset: the first
 	// page.
 	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -811,15 +813,15 @@ func (x *ListStagesRequest) GetPageToken() string {
 	return ""
 }
 
-// A page of stages.
+// Response message of JobService.ListStages.
 type ListStagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The stages, without input, in the order they were added.
 	Stages []*Stage `protobuf:"bytes,1,rep,name=stages,proto3" json:"stages,omitempty"`
-	// Gives the next page. Empty: this was the last one.
+	// Token of the next page. Empty: this is the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	// The revision of the job at which this page was read.
-	JobRevision   int64 `protobuf:"varint,3,opt,name=job_revision,json=jobRevision,proto3" json:"job_revision,omitempty"`
+	// The version of the job at which this page was read.
+	JobVersion    int64 `protobuf:"varint,3,opt,name=job_version,json=jobVersion,proto3" json:"job_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -868,30 +870,32 @@ func (x *ListStagesResponse) GetNextPageToken() string {
 	return ""
 }
 
-func (x *ListStagesResponse) GetJobRevision() int64 {
+func (x *ListStagesResponse) GetJobVersion() int64 {
 	if x != nil {
-		return x.JobRevision
+		return x.JobVersion
 	}
 	return 0
 }
 
-// Asks for jobs.
+// Request message of JobService.ListJobs.
 type ListJobsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which jobs: comparisons of `state`, `kind`, `labels.KEY`, `create_time`, `start_time` or `end_time` by `=`, `!=`,
-	// `<`, `<=`, `>`, `>=` (states by `=` and `!=` only, texts by their bytes), joined by AND; OR only between
-	// comparisons of one field, and tighter than AND. States are written without prefix, times as RFC 3339; values stand
-	// in quotes, or bare if they are plain. Where a job has no value, such as no label of the key, only `!=` holds. At
-	// most 2,000 characters. Example: `(state = RUNNING OR state = PAUSED) AND labels.customer = "acme"`. Unset: all.
+	// Filter: comparisons of `state`, `kind`, `labels.KEY`, `create_time`, `start_time` or `end_time` by `=`, `!=`, `<`,
+	// `<=`, `>`, `>=` (states by `=` and `!=` only, strings by their bytes), joined by AND; OR is allowed only between
+	// comparisons of one field, and binds tighter than AND. States are written without prefix, times as RFC 3339; values
+	// are quoted, or bare if they have only letters, digits and `._:/+-`. Where a job has no value, such as no label of
+	// the key, only `!=` matches. At most 2,000 characters. Example: `(state = RUNNING OR state = PAUSED) AND
+	// labels.customer = "acme"`. Unset: all jobs.
 	Filter string `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
-	// The order: `create_time`, `end_time` or `priority`, with ` desc` after it for the largest first. Jobs of one priority, and
-	// those without an end, are in the order of their `create_time`; job_id breaks ties. Unset: `create_time desc`.
+	// The order: `create_time`, `end_time` or `priority`, with ` desc` after it for the largest first. Jobs of one
+	// priority, and those without an end, are in the order of their `create_time`; job_id breaks ties. Unset:
+	// `create_time desc`.
 	OrderBy string `protobuf:"bytes,2,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
-	// How many jobs to answer with at most, not negative; more than 1,000 is taken as 1,000. There can be fewer, and even none, although
-	// more match: a page has at most 3 MiB and looks at a bounded number of jobs. There are more as long as there is a token.
-	// Unset or 0: 50.
+	// The most jobs in the page, not negative; values above 1,000 mean 1,000. There can be fewer, and even none, although
+	// more match: a page has at most 3 MiB and looks at a bounded number of jobs. Another page follows while
+	// `next_page_token` is set. Unset or 0: 50.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The `next_page_token` of the page before, with the other fields unchanged but for page_size. Unset: the first
+	// The `next_page_token` of the previous page; all fields but page_size must be as in its request. Unset: the first
 	// page.
 	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -956,12 +960,12 @@ func (x *ListJobsRequest) GetPageToken() string {
 	return ""
 }
 
-// A page of jobs.
+// Response message of JobService.ListJobs.
 type ListJobsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The jobs, without stages.
 	Jobs []*Job `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
-	// Gives the next page. Empty: this was the last one.
+	// Token of the next page. Empty: this is the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1011,7 +1015,7 @@ func (x *ListJobsResponse) GetNextPageToken() string {
 	return ""
 }
 
-// Asks to change a job.
+// Request message of JobService.UpdateJob.
 type UpdateJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job. Required.
@@ -1020,16 +1024,16 @@ type UpdateJobRequest struct {
 	Labels map[string]string `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The new priority, -1000 to 1000. Unset, but named in the mask: 0.
 	Priority *int32 `protobuf:"varint,3,opt,name=priority,proto3,oneof" json:"priority,omitempty"`
-	// What to change: `labels`, `priority`, or `*` for both. Unset: what is set in this request.
+	// The fields to change: `labels`, `priority`, or `*` for both. Unset: those that are set in this request.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,4,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
-	// Only if the job's revision is this one. Unset: whatever it is.
+	// The version that the job must have, otherwise ABORTED / VERSION_MISMATCH. Unset: not checked.
 	ExpectedVersion *int64 `protobuf:"varint,5,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId *string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
-	// What shall happen to the fields of the job's context, in this order, whatever the mask says; at most 1,000. Rules and
-	// limits are those of records, but for the size: at most 64 KiB in all. Unset: nothing.
+	// Operations on the fields of the job's context, applied in this order, independent of update_mask; at most 1,000.
+	// Rules and limits are those of records, but the context has at most 64 KiB in all. Unset: none.
 	ContextOperations []*FieldOperation `protobuf:"bytes,7,rep,name=context_operations,json=contextOperations,proto3" json:"context_operations,omitempty"`
-	// Whether a VERSION_MISMATCH brings the current job along, as a detail `CurrentState` of the error. Unset: it does not.
+	// Whether the error VERSION_MISMATCH carries the current job, as a detail `CurrentState`. Unset: it does not.
 	ReturnCurrent bool `protobuf:"varint,8,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1121,7 +1125,7 @@ func (x *UpdateJobRequest) GetReturnCurrent() bool {
 	return false
 }
 
-// The job that was changed.
+// Response message of JobService.UpdateJob.
 type UpdateJobResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job as it is now. Unset in a replay if it has been deleted since.
@@ -1130,10 +1134,10 @@ type UpdateJobResponse struct {
 	Applied bool `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"`
 	// Whether the same request_id had been applied before and this call changed nothing.
 	Replayed bool `protobuf:"varint,3,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	// The job's revision that this change made; in a replay, that the first call made. 0: nothing changed.
-	AppliedRevision int64 `protobuf:"varint,4,opt,name=applied_revision,json=appliedRevision,proto3" json:"applied_revision,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The job's version after this change; in a replay, after the first call. 0: nothing changed.
+	AppliedVersion int64 `protobuf:"varint,4,opt,name=applied_version,json=appliedVersion,proto3" json:"applied_version,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *UpdateJobResponse) Reset() {
@@ -1187,28 +1191,28 @@ func (x *UpdateJobResponse) GetReplayed() bool {
 	return false
 }
 
-func (x *UpdateJobResponse) GetAppliedRevision() int64 {
+func (x *UpdateJobResponse) GetAppliedVersion() int64 {
 	if x != nil {
-		return x.AppliedRevision
+		return x.AppliedVersion
 	}
 	return 0
 }
 
-// Asks to cancel a job.
+// Request message of JobService.CancelJob.
 type CancelJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job. Required.
 	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	// How long lease holders have to stop, 0 to 24 hours; at least half of it after they have heard. 0: leases end at once,
-	// and holders hear that theirs is lost. Unset: 30 s.
+	// How long lease holders have to stop, 0 to 24 hours; at least half of it remains when they get the directive CANCEL.
+	// 0: leases end at once, and holders get the directive LOST. Unset: 30 s.
 	GracePeriod *durationpb.Duration `protobuf:"bytes,2,opt,name=grace_period,json=gracePeriod,proto3" json:"grace_period,omitempty"`
-	// Why, for people; at most 1 KiB. Unset: empty.
+	// The reason, for people; at most 1 KiB. Unset: empty.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	// Only if the job's revision is this one. Unset: whatever it is.
+	// The version that the job must have, otherwise ABORTED / VERSION_MISMATCH. Unset: not checked.
 	ExpectedVersion *int64 `protobuf:"varint,4,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId *string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
-	// Whether a VERSION_MISMATCH brings the current job along, as a detail `CurrentState` of the error. Unset: it does not.
+	// Whether the error VERSION_MISMATCH carries the current job, as a detail `CurrentState`. Unset: it does not.
 	ReturnCurrent bool `protobuf:"varint,6,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1286,7 +1290,7 @@ func (x *CancelJobRequest) GetReturnCurrent() bool {
 	return false
 }
 
-// The job that was cancelled.
+// Response message of JobService.CancelJob.
 type CancelJobResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job as it is now. Unset in a replay if it has been deleted since.
@@ -1295,10 +1299,10 @@ type CancelJobResponse struct {
 	Applied bool `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"`
 	// Whether the same request_id had been applied before and this call changed nothing.
 	Replayed bool `protobuf:"varint,3,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	// The job's revision that this change made; in a replay, that the first call made. 0: nothing changed.
-	AppliedRevision int64 `protobuf:"varint,4,opt,name=applied_revision,json=appliedRevision,proto3" json:"applied_revision,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The job's version after this change; in a replay, after the first call. 0: nothing changed.
+	AppliedVersion int64 `protobuf:"varint,4,opt,name=applied_version,json=appliedVersion,proto3" json:"applied_version,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CancelJobResponse) Reset() {
@@ -1352,23 +1356,23 @@ func (x *CancelJobResponse) GetReplayed() bool {
 	return false
 }
 
-func (x *CancelJobResponse) GetAppliedRevision() int64 {
+func (x *CancelJobResponse) GetAppliedVersion() int64 {
 	if x != nil {
-		return x.AppliedRevision
+		return x.AppliedVersion
 	}
 	return 0
 }
 
-// Asks to pause a job.
+// Request message of JobService.PauseJob.
 type PauseJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job. Required.
 	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	// Only if the job's revision is this one. Unset: whatever it is.
+	// The version that the job must have, otherwise ABORTED / VERSION_MISMATCH. Unset: not checked.
 	ExpectedVersion *int64 `protobuf:"varint,2,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId *string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
-	// Whether a VERSION_MISMATCH brings the current job along, as a detail `CurrentState` of the error. Unset: it does not.
+	// Whether the error VERSION_MISMATCH carries the current job, as a detail `CurrentState`. Unset: it does not.
 	ReturnCurrent bool `protobuf:"varint,4,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1432,7 +1436,7 @@ func (x *PauseJobRequest) GetReturnCurrent() bool {
 	return false
 }
 
-// The job that was paused.
+// Response message of JobService.PauseJob.
 type PauseJobResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job as it is now. Unset in a replay if it has been deleted since.
@@ -1441,10 +1445,10 @@ type PauseJobResponse struct {
 	Applied bool `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"`
 	// Whether the same request_id had been applied before and this call changed nothing.
 	Replayed bool `protobuf:"varint,3,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	// The job's revision that this change made; in a replay, that the first call made. 0: nothing changed.
-	AppliedRevision int64 `protobuf:"varint,4,opt,name=applied_revision,json=appliedRevision,proto3" json:"applied_revision,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The job's version after this change; in a replay, after the first call. 0: nothing changed.
+	AppliedVersion int64 `protobuf:"varint,4,opt,name=applied_version,json=appliedVersion,proto3" json:"applied_version,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PauseJobResponse) Reset() {
@@ -1498,23 +1502,23 @@ func (x *PauseJobResponse) GetReplayed() bool {
 	return false
 }
 
-func (x *PauseJobResponse) GetAppliedRevision() int64 {
+func (x *PauseJobResponse) GetAppliedVersion() int64 {
 	if x != nil {
-		return x.AppliedRevision
+		return x.AppliedVersion
 	}
 	return 0
 }
 
-// Asks to end the pause of a job.
+// Request message of JobService.ResumeJob.
 type ResumeJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job. Required.
 	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	// Only if the job's revision is this one. Unset: whatever it is.
+	// The version that the job must have, otherwise ABORTED / VERSION_MISMATCH. Unset: not checked.
 	ExpectedVersion *int64 `protobuf:"varint,2,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId *string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
-	// Whether a VERSION_MISMATCH brings the current job along, as a detail `CurrentState` of the error. Unset: it does not.
+	// Whether the error VERSION_MISMATCH carries the current job, as a detail `CurrentState`. Unset: it does not.
 	ReturnCurrent bool `protobuf:"varint,4,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1578,7 +1582,7 @@ func (x *ResumeJobRequest) GetReturnCurrent() bool {
 	return false
 }
 
-// The job that goes on.
+// Response message of JobService.ResumeJob.
 type ResumeJobResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job as it is now. Unset in a replay if it has been deleted since.
@@ -1587,10 +1591,10 @@ type ResumeJobResponse struct {
 	Applied bool `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"`
 	// Whether the same request_id had been applied before and this call changed nothing.
 	Replayed bool `protobuf:"varint,3,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	// The job's revision that this change made; in a replay, that the first call made. 0: nothing changed.
-	AppliedRevision int64 `protobuf:"varint,4,opt,name=applied_revision,json=appliedRevision,proto3" json:"applied_revision,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The job's version after this change; in a replay, after the first call. 0: nothing changed.
+	AppliedVersion int64 `protobuf:"varint,4,opt,name=applied_version,json=appliedVersion,proto3" json:"applied_version,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ResumeJobResponse) Reset() {
@@ -1644,26 +1648,26 @@ func (x *ResumeJobResponse) GetReplayed() bool {
 	return false
 }
 
-func (x *ResumeJobResponse) GetAppliedRevision() int64 {
+func (x *ResumeJobResponse) GetAppliedVersion() int64 {
 	if x != nil {
-		return x.AppliedRevision
+		return x.AppliedVersion
 	}
 	return 0
 }
 
-// Asks for another run of a job.
+// Request message of JobService.RetryJob.
 type RetryJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job. Required.
 	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	// Do this stage again, whatever became of it, and all that depends on it, directly or not, besides what has not
-	// SUCCEEDED. Unset: only what has not SUCCEEDED.
+	// The stage to run again, whatever its state, with all that depends on it, directly or not, in addition to stages
+	// that have not SUCCEEDED. Unset: only stages that have not SUCCEEDED.
 	FromStage string `protobuf:"bytes,2,opt,name=from_stage,json=fromStage,proto3" json:"from_stage,omitempty"`
-	// Only if the job's revision is this one. Unset: whatever it is.
+	// The version that the job must have, otherwise ABORTED / VERSION_MISMATCH. Unset: not checked.
 	ExpectedVersion *int64 `protobuf:"varint,3,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId *string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
-	// Whether a VERSION_MISMATCH brings the current job along, as a detail `CurrentState` of the error. Unset: it does not.
+	// Whether the error VERSION_MISMATCH carries the current job, as a detail `CurrentState`. Unset: it does not.
 	ReturnCurrent bool `protobuf:"varint,5,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1734,17 +1738,17 @@ func (x *RetryJobRequest) GetReturnCurrent() bool {
 	return false
 }
 
-// The job in its new run.
+// Response message of JobService.RetryJob.
 type RetryJobResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job as it is now. Unset in a replay if it has been deleted since.
 	Job *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	// Whether the same request_id had been applied before and this call changed nothing.
 	Replayed bool `protobuf:"varint,2,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	// The job's revision that began the run; in a replay, that of the first call.
-	AppliedRevision int64 `protobuf:"varint,3,opt,name=applied_revision,json=appliedRevision,proto3" json:"applied_revision,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The job's version that began the run; in a replay, that of the first call.
+	AppliedVersion int64 `protobuf:"varint,3,opt,name=applied_version,json=appliedVersion,proto3" json:"applied_version,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RetryJobResponse) Reset() {
@@ -1791,23 +1795,23 @@ func (x *RetryJobResponse) GetReplayed() bool {
 	return false
 }
 
-func (x *RetryJobResponse) GetAppliedRevision() int64 {
+func (x *RetryJobResponse) GetAppliedVersion() int64 {
 	if x != nil {
-		return x.AppliedRevision
+		return x.AppliedVersion
 	}
 	return 0
 }
 
-// Asks to delete a job.
+// Request message of JobService.DeleteJob.
 type DeleteJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job. Required.
 	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	// Only if the job's revision is this one. Unset: whatever it is.
+	// The version that the job must have, otherwise ABORTED / VERSION_MISMATCH. Unset: not checked.
 	ExpectedVersion *int64 `protobuf:"varint,2,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId *string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
-	// Whether a VERSION_MISMATCH brings the current job along, as a detail `CurrentState` of the error. Unset: it does not.
+	// Whether the error VERSION_MISMATCH carries the current job, as a detail `CurrentState`. Unset: it does not.
 	ReturnCurrent bool `protobuf:"varint,4,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1871,15 +1875,15 @@ func (x *DeleteJobRequest) GetReturnCurrent() bool {
 	return false
 }
 
-// The job is gone.
+// Response message of JobService.DeleteJob.
 type DeleteJobResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Whether the same request_id had been applied before and this call changed nothing.
 	Replayed bool `protobuf:"varint,1,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	// The last revision the job had.
-	AppliedRevision int64 `protobuf:"varint,2,opt,name=applied_revision,json=appliedRevision,proto3" json:"applied_revision,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The last version the job had.
+	AppliedVersion int64 `protobuf:"varint,2,opt,name=applied_version,json=appliedVersion,proto3" json:"applied_version,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *DeleteJobResponse) Reset() {
@@ -1919,20 +1923,21 @@ func (x *DeleteJobResponse) GetReplayed() bool {
 	return false
 }
 
-func (x *DeleteJobResponse) GetAppliedRevision() int64 {
+func (x *DeleteJobResponse) GetAppliedVersion() int64 {
 	if x != nil {
-		return x.AppliedRevision
+		return x.AppliedVersion
 	}
 	return 0
 }
 
-// Asks to wait for the end of a job.
+// Request message of JobService.WaitJob.
 type WaitJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job. Required.
 	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	// How long to wait at most, 0 to 60 s; the call's deadline should be later. The response comes within a second after the wait, and the
-	// wait is 55 s at most, since proxies usually end a call after 60 s without a response: call again. Unset: 55 s.
+	// The longest time to wait, 0 to 60 s; the call's deadline should be later. The response comes within 1 s after the
+	// wait. Waits are cut to 55 s, since proxies usually end a call after 60 s without a response: call again. Unset: 55
+	// s.
 	Wait          *durationpb.Duration `protobuf:"bytes,2,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1982,12 +1987,12 @@ func (x *WaitJobRequest) GetWait() *durationpb.Duration {
 	return nil
 }
 
-// The job at the end of the wait.
+// Response message of JobService.WaitJob.
 type WaitJobResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job as it is now, with its stages up to 3 MiB.
 	Job *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
-	// Whether it has ended. False: the wait was over first; call again.
+	// Whether it has ended. False: the wait ended first; call again.
 	Terminal      bool `protobuf:"varint,2,opt,name=terminal,proto3" json:"terminal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2037,13 +2042,13 @@ func (x *WaitJobResponse) GetTerminal() bool {
 	return false
 }
 
-// Asks to watch a job.
+// Request message of JobService.WatchJob.
 type WatchJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job. Required.
 	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	// The last revision that is known: what came after it is told. Not negative. Unset or 0: begin with a snapshot.
-	FromRevision  int64 `protobuf:"varint,2,opt,name=from_revision,json=fromRevision,proto3" json:"from_revision,omitempty"`
+	// The last version that the caller has: only later changes are sent. Not negative. Unset or 0: start with a snapshot.
+	FromVersion   int64 `protobuf:"varint,2,opt,name=from_version,json=fromVersion,proto3" json:"from_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2085,17 +2090,17 @@ func (x *WatchJobRequest) GetJobId() string {
 	return ""
 }
 
-func (x *WatchJobRequest) GetFromRevision() int64 {
+func (x *WatchJobRequest) GetFromVersion() int64 {
 	if x != nil {
-		return x.FromRevision
+		return x.FromVersion
 	}
 	return 0
 }
 
-// One piece of news of a watched job.
+// Message of the stream that JobService.WatchJob returns.
 type WatchJobResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What it is.
+	// The kind of message.
 	//
 	// Types that are valid to be assigned to Update:
 	//
@@ -2186,23 +2191,23 @@ type isWatchJobResponse_Update interface {
 }
 
 type WatchJobResponse_Snapshot struct {
-	// The job as it is now, with its stages up to 3 MiB, as in GetJob. The first message unless from_revision was
-	// given; also after a gap.
+	// The job as it is now, with its stages up to 3 MiB, as in GetJob. The first message unless from_version was given;
+	// also after a gap.
 	Snapshot *Job `protobuf:"bytes,1,opt,name=snapshot,proto3,oneof"`
 }
 
 type WatchJobResponse_Change struct {
-	// What came next.
+	// The next change.
 	Change *JobChange `protobuf:"bytes,2,opt,name=change,proto3,oneof"`
 }
 
 type WatchJobResponse_Gap struct {
-	// History does not reach back to from_revision. A snapshot follows.
+	// History does not reach back to from_version. A snapshot follows.
 	Gap *WatchGap `protobuf:"bytes,3,opt,name=gap,proto3,oneof"`
 }
 
 type WatchJobResponse_Keepalive struct {
-	// Nothing was to be told for a while.
+	// Sent when there was nothing else to send for a while.
 	Keepalive *WatchKeepalive `protobuf:"bytes,4,opt,name=keepalive,proto3,oneof"`
 }
 
@@ -2214,10 +2219,10 @@ func (*WatchJobResponse_Gap) isWatchJobResponse_Update() {}
 
 func (*WatchJobResponse_Keepalive) isWatchJobResponse_Update() {}
 
-// Asks to watch jobs.
+// Request message of JobService.WatchJobs.
 type WatchJobsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which jobs, as in ListJobsRequest. Unset: all.
+	// Filter, as in ListJobsRequest. Unset: all jobs.
 	Filter        string `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2260,10 +2265,10 @@ func (x *WatchJobsRequest) GetFilter() string {
 	return ""
 }
 
-// One piece of news of the watched jobs.
+// Message of the stream that JobService.WatchJobs returns.
 type WatchJobsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What it is.
+	// The kind of message.
 	//
 	// Types that are valid to be assigned to Update:
 	//
@@ -2332,7 +2337,7 @@ func (x *WatchJobsResponse) GetChange() *JobChange {
 	return nil
 }
 
-func (x *WatchJobsResponse) GetRemoval() *WatchRemoval {
+func (x *WatchJobsResponse) GetRemoval() *JobRemoval {
 	if x != nil {
 		if x, ok := x.Update.(*WatchJobsResponse_Removal); ok {
 			return x.Removal
@@ -2369,22 +2374,22 @@ type WatchJobsResponse_Job struct {
 }
 
 type WatchJobsResponse_Change struct {
-	// What came next for a job that was told of.
+	// The next change of a job that was sent before.
 	Change *JobChange `protobuf:"bytes,2,opt,name=change,proto3,oneof"`
 }
 
 type WatchJobsResponse_Removal struct {
-	// A job that was told of is gone, or matches no more.
-	Removal *WatchRemoval `protobuf:"bytes,3,opt,name=removal,proto3,oneof"`
+	// A job that was sent before was deleted, or no longer matches.
+	Removal *JobRemoval `protobuf:"bytes,3,opt,name=removal,proto3,oneof"`
 }
 
 type WatchJobsResponse_CaughtUp struct {
-	// All jobs that matched at the beginning have been told of; from here on everything is new.
+	// All jobs that matched at the beginning have been sent; everything after this is new.
 	CaughtUp *WatchCaughtUp `protobuf:"bytes,4,opt,name=caught_up,json=caughtUp,proto3,oneof"`
 }
 
 type WatchJobsResponse_Keepalive struct {
-	// Nothing was to be told for a while. Its revision is 0.
+	// Sent when there was nothing else to send for a while. Its version is 0.
 	Keepalive *WatchKeepalive `protobuf:"bytes,5,opt,name=keepalive,proto3,oneof"`
 }
 
@@ -2398,33 +2403,33 @@ func (*WatchJobsResponse_CaughtUp) isWatchJobsResponse_Update() {}
 
 func (*WatchJobsResponse_Keepalive) isWatchJobsResponse_Update() {}
 
-// What became of a job between two revisions. A change of a state is never merged with another; steps of progress can
+// The changes of a job between two versions. A change of a state is never merged with another; steps of progress can
 // be.
 type JobChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job.
 	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	// The revision it tells of; always greater than the one told before.
-	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
-	// The revision told before this one on the stream, or from_revision. In between there were only steps of progress.
-	PreviousRevision int64 `protobuf:"varint,3,opt,name=previous_revision,json=previousRevision,proto3" json:"previous_revision,omitempty"`
-	// The job's state at this revision.
+	// The version after the change; always greater than that of the previous message.
+	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// The version of the previous message of the stream, or from_version. Versions in between changed progress only.
+	PreviousVersion int64 `protobuf:"varint,3,opt,name=previous_version,json=previousVersion,proto3" json:"previous_version,omitempty"`
+	// The job's state at this version.
 	State JobState `protobuf:"varint,4,opt,name=state,proto3,enum=interlock.v1.JobState" json:"state,omitempty"`
 	// The job's progress, 0 to 1. Never decreases within a run.
 	Progress float64 `protobuf:"fixed64,5,opt,name=progress,proto3" json:"progress,omitempty"`
-	// The stages that changed, as they are at this revision, without artifacts and input (GetStage has them). In changes
-	// told from history they also lack the times of their start and of their lease.
+	// The stages that changed, as of this version, without artifacts and input (GetStage returns them). Changes read from
+	// history also lack the start times and the leases of stages.
 	Stages []*Stage `protobuf:"bytes,6,rep,name=stages,proto3" json:"stages,omitempty"`
-	// What happened, where a state changed, or labels, priority or context (which GetJob has). UNSPECIFIED: only
-	// progress.
+	// The event, if a state, labels, priority or context changed (GetJob returns the latter three). UNSPECIFIED: only
+	// progress changed.
 	EventType JobEventType `protobuf:"varint,7,opt,name=event_type,json=eventType,proto3,enum=interlock.v1.JobEventType" json:"event_type,omitempty"`
-	// When it happened, by the database's clock; of progress, when this server heard of it.
+	// When it was committed, by the database's clock; for progress, when this server learned of it.
 	ChangeTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=change_time,json=changeTime,proto3" json:"change_time,omitempty"`
-	// Why the job is FAILED, or about to be. Unset: it is not.
+	// The failure because of which the job is FAILED, or will be. Unset: none.
 	Failure *Failure `protobuf:"bytes,9,opt,name=failure,proto3" json:"failure,omitempty"`
 	// The job's run.
 	Run int32 `protobuf:"varint,10,opt,name=run,proto3" json:"run,omitempty"`
-	// How many stages are in each state. Unset in changes told from history.
+	// The number of stages in each state. Unset in changes read from history.
 	StageCounts *StageCounts `protobuf:"bytes,11,opt,name=stage_counts,json=stageCounts,proto3" json:"stage_counts,omitempty"`
 	// Whether `stages` is cut off because the change would be larger than 3 MiB; ListStages has them all.
 	StagesTruncated bool `protobuf:"varint,12,opt,name=stages_truncated,json=stagesTruncated,proto3" json:"stages_truncated,omitempty"`
@@ -2469,16 +2474,16 @@ func (x *JobChange) GetJobId() string {
 	return ""
 }
 
-func (x *JobChange) GetRevision() int64 {
+func (x *JobChange) GetVersion() int64 {
 	if x != nil {
-		return x.Revision
+		return x.Version
 	}
 	return 0
 }
 
-func (x *JobChange) GetPreviousRevision() int64 {
+func (x *JobChange) GetPreviousVersion() int64 {
 	if x != nil {
-		return x.PreviousRevision
+		return x.PreviousVersion
 	}
 	return 0
 }
@@ -2546,14 +2551,14 @@ func (x *JobChange) GetStagesTruncated() bool {
 	return false
 }
 
-// History does not reach as far back as was asked: changes of state can be missing between from_revision and the
-// snapshot that follows.
+// The history no longer has the changes after from_version: changes of state can be missing between from_version and
+// the snapshot that follows.
 type WatchGap struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The oldest revision after which nothing is missing.
-	OldestRevision int64 `protobuf:"varint,1,opt,name=oldest_revision,json=oldestRevision,proto3" json:"oldest_revision,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The oldest version after which nothing is missing.
+	OldestVersion int64 `protobuf:"varint,1,opt,name=oldest_version,json=oldestVersion,proto3" json:"oldest_version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchGap) Reset() {
@@ -2586,19 +2591,19 @@ func (*WatchGap) Descriptor() ([]byte, []int) {
 	return file_interlock_v1_job_service_proto_rawDescGZIP(), []int{31}
 }
 
-func (x *WatchGap) GetOldestRevision() int64 {
+func (x *WatchGap) GetOldestVersion() int64 {
 	if x != nil {
-		return x.OldestRevision
+		return x.OldestVersion
 	}
 	return 0
 }
 
 // Comes when nothing else has for a while, so that proxies keep the stream open and readers know that it lives; every
-// 20 s unless the server is told otherwise.
+// 20 s unless the server is set otherwise.
 type WatchKeepalive struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The newest revision that was told.
-	Revision      int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The newest version that was sent.
+	Version       int64 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2633,40 +2638,40 @@ func (*WatchKeepalive) Descriptor() ([]byte, []int) {
 	return file_interlock_v1_job_service_proto_rawDescGZIP(), []int{32}
 }
 
-func (x *WatchKeepalive) GetRevision() int64 {
+func (x *WatchKeepalive) GetVersion() int64 {
 	if x != nil {
-		return x.Revision
+		return x.Version
 	}
 	return 0
 }
 
-// A job that is not told of any more.
-type WatchRemoval struct {
+// The end of the messages about a job.
+type JobRemoval struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job.
 	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	// Its last revision that was told.
-	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
-	// Whether it was deleted. False: it does not match any more.
+	// Its last version that was sent.
+	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// Whether it was deleted. False: it no longer matches.
 	Deleted       bool `protobuf:"varint,3,opt,name=deleted,proto3" json:"deleted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *WatchRemoval) Reset() {
-	*x = WatchRemoval{}
+func (x *JobRemoval) Reset() {
+	*x = JobRemoval{}
 	mi := &file_interlock_v1_job_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *WatchRemoval) String() string {
+func (x *JobRemoval) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*WatchRemoval) ProtoMessage() {}
+func (*JobRemoval) ProtoMessage() {}
 
-func (x *WatchRemoval) ProtoReflect() protoreflect.Message {
+func (x *JobRemoval) ProtoReflect() protoreflect.Message {
 	mi := &file_interlock_v1_job_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -2678,36 +2683,36 @@ func (x *WatchRemoval) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use WatchRemoval.ProtoReflect.Descriptor instead.
-func (*WatchRemoval) Descriptor() ([]byte, []int) {
+// Deprecated: Use JobRemoval.ProtoReflect.Descriptor instead.
+func (*JobRemoval) Descriptor() ([]byte, []int) {
 	return file_interlock_v1_job_service_proto_rawDescGZIP(), []int{33}
 }
 
-func (x *WatchRemoval) GetJobId() string {
+func (x *JobRemoval) GetJobId() string {
 	if x != nil {
 		return x.JobId
 	}
 	return ""
 }
 
-func (x *WatchRemoval) GetRevision() int64 {
+func (x *JobRemoval) GetVersion() int64 {
 	if x != nil {
-		return x.Revision
+		return x.Version
 	}
 	return 0
 }
 
-func (x *WatchRemoval) GetDeleted() bool {
+func (x *JobRemoval) GetDeleted() bool {
 	if x != nil {
 		return x.Deleted
 	}
 	return false
 }
 
-// The jobs that matched at the beginning have been told of.
+// All jobs that matched at the beginning have been sent.
 type WatchCaughtUp struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many.
+	// The number of jobs that were sent.
 	Jobs          int32 `protobuf:"varint,1,opt,name=jobs,proto3" json:"jobs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2750,17 +2755,17 @@ func (x *WatchCaughtUp) GetJobs() int32 {
 	return 0
 }
 
-// Asks for the history of a job.
+// Request message of JobService.ListJobEvents.
 type ListJobEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job. Required.
 	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	// Only events after this revision. Unset or 0: from the beginning.
-	FromRevision int64 `protobuf:"varint,2,opt,name=from_revision,json=fromRevision,proto3" json:"from_revision,omitempty"`
-	// How many events to answer with at most, not negative; more than 1,000 is taken as 1,000. There can be fewer, also
-	// because a page has at most 3 MiB. Unset or 0: 50.
+	// Only events after this version. Unset or 0: from the beginning.
+	FromVersion int64 `protobuf:"varint,2,opt,name=from_version,json=fromVersion,proto3" json:"from_version,omitempty"`
+	// The most events in the page, not negative; values above 1,000 mean 1,000. There can be fewer, also because a page
+	// has at most 3 MiB. Unset or 0: 50.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The `next_page_token` of the page before, with the other fields unchanged but for page_size. Unset: the first
+	// The `next_page_token` of the previous page; all fields but page_size must be as in its request. Unset: the first
 	// page.
 	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2804,9 +2809,9 @@ func (x *ListJobEventsRequest) GetJobId() string {
 	return ""
 }
 
-func (x *ListJobEventsRequest) GetFromRevision() int64 {
+func (x *ListJobEventsRequest) GetFromVersion() int64 {
 	if x != nil {
-		return x.FromRevision
+		return x.FromVersion
 	}
 	return 0
 }
@@ -2825,12 +2830,12 @@ func (x *ListJobEventsRequest) GetPageToken() string {
 	return ""
 }
 
-// A page of the history of a job.
+// Response message of JobService.ListJobEvents.
 type ListJobEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The events, in the order of their revisions. Revisions that only moved progress or set a message have no event.
+	// The events, in the order of their versions. Versions that only moved progress or set a message have no event.
 	Events []*JobEvent `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
-	// Gives the next page. Empty: this was the last one.
+	// Token of the next page. Empty: this is the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2883,20 +2888,20 @@ func (x *ListJobEventsResponse) GetNextPageToken() string {
 // One committed change of a job.
 type JobEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The revision that it made.
-	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The job's version after the change.
+	Version int64 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	// The run it belongs to.
 	Run int32 `protobuf:"varint,2,opt,name=run,proto3" json:"run,omitempty"`
 	// When it was committed, by the database's clock.
 	EventTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
-	// What happened.
+	// The event.
 	EventType JobEventType `protobuf:"varint,4,opt,name=event_type,json=eventType,proto3,enum=interlock.v1.JobEventType" json:"event_type,omitempty"`
 	// The job's state after it.
 	JobState JobState `protobuf:"varint,5,opt,name=job_state,json=jobState,proto3,enum=interlock.v1.JobState" json:"job_state,omitempty"`
 	// The stages whose state it changed, and how. Empty for SUBMITTED, where all stages are new.
 	StageChanges []*StageChange `protobuf:"bytes,6,rep,name=stage_changes,json=stageChanges,proto3" json:"stage_changes,omitempty"`
-	// Who did it: `worker:` and the worker_id for the holder of a lease, `client` for any other caller, `server` for
-	// what the server does by itself, such as expiry and timeouts.
+	// The origin of the change: `worker:` and the worker_id for the holder of a lease, `client` for any other caller,
+	// `server` for the server itself, as with expiry and timeouts.
 	Actor         string `protobuf:"bytes,7,opt,name=actor,proto3" json:"actor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2932,9 +2937,9 @@ func (*JobEvent) Descriptor() ([]byte, []int) {
 	return file_interlock_v1_job_service_proto_rawDescGZIP(), []int{37}
 }
 
-func (x *JobEvent) GetRevision() int64 {
+func (x *JobEvent) GetVersion() int64 {
 	if x != nil {
-		return x.Revision
+		return x.Version
 	}
 	return 0
 }
@@ -2981,7 +2986,7 @@ func (x *JobEvent) GetActor() string {
 	return ""
 }
 
-// What became of one stage in a change of its job.
+// The change of one stage in a change of its job.
 type StageChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The stage's name.
@@ -2992,7 +2997,7 @@ type StageChange struct {
 	Attempt int32 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// The worker that got or had the lease. Empty: none was involved.
 	WorkerId string `protobuf:"bytes,4,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
-	// How the attempt failed. Unset: it did not.
+	// The failure of the attempt. Unset: it did not fail.
 	Failure       *Failure `protobuf:"bytes,5,opt,name=failure,proto3" json:"failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3063,7 +3068,7 @@ func (x *StageChange) GetFailure() *Failure {
 	return nil
 }
 
-// Asks why a job is not moving.
+// Request message of JobService.ExplainJob.
 type ExplainJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job. Required.
@@ -3109,15 +3114,15 @@ func (x *ExplainJobRequest) GetJobId() string {
 	return ""
 }
 
-// Why a job is not moving, or what it is doing.
+// Response message of JobService.ExplainJob.
 type ExplainJobResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The one reason that counts most, as a sentence for people.
 	Headline string `protobuf:"bytes,1,opt,name=headline,proto3" json:"headline,omitempty"`
 	// The stages that have not ended, at most 100, in the order they were added. Empty: all have.
 	Stages []*StageExplanation `protobuf:"bytes,2,rep,name=stages,proto3" json:"stages,omitempty"`
-	// The revision of the job at which this was found.
-	JobRevision   int64 `protobuf:"varint,3,opt,name=job_revision,json=jobRevision,proto3" json:"job_revision,omitempty"`
+	// The version of the job at which this was found.
+	JobVersion    int64 `protobuf:"varint,3,opt,name=job_version,json=jobVersion,proto3" json:"job_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3166,21 +3171,21 @@ func (x *ExplainJobResponse) GetStages() []*StageExplanation {
 	return nil
 }
 
-func (x *ExplainJobResponse) GetJobRevision() int64 {
+func (x *ExplainJobResponse) GetJobVersion() int64 {
 	if x != nil {
-		return x.JobRevision
+		return x.JobVersion
 	}
 	return 0
 }
 
-// Why one stage has not ended.
+// The reason why one stage has not ended.
 type StageExplanation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The stage's name.
 	StageName string `protobuf:"bytes,1,opt,name=stage_name,json=stageName,proto3" json:"stage_name,omitempty"`
-	// What it waits for.
+	// What the stage waits for.
 	Reason StageWaitReason `protobuf:"varint,2,opt,name=reason,proto3,enum=interlock.v1.StageWaitReason" json:"reason,omitempty"`
-	// Whom or what it waits for; see the reason. Empty: nothing that has a name.
+	// The stage, worker, queue or resource that it waits for, by reason. Empty: none of these.
 	Blocker string `protobuf:"bytes,3,opt,name=blocker,proto3" json:"blocker,omitempty"`
 	// When that is over. Unset: not known.
 	UntilTime     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until_time,json=untilTime,proto3" json:"until_time,omitempty"`
@@ -3250,186 +3255,188 @@ var File_interlock_v1_job_service_proto protoreflect.FileDescriptor
 
 const file_interlock_v1_job_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1einterlock/v1/job_service.proto\x12\finterlock.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19interlock/v1/common.proto\x1a\x16interlock/v1/job.proto\x1a\x19interlock/v1/record.proto\"\x8b\x05\n" +
-	"\x10SubmitJobRequest\x12\"\n" +
+	"\x1einterlock/v1/job_service.proto\x12\finterlock.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19interlock/v1/common.proto\x1a\x16interlock/v1/job.proto\x1a\x19interlock/v1/record.proto\"\xdc\x05\n" +
+	"\x10SubmitJobRequest\x12'\n" +
 	"\n" +
-	"request_id\x18\x01 \x01(\tH\x00R\trequestId\x88\x01\x01\x12\x1a\n" +
-	"\x06job_id\x18\x02 \x01(\tH\x01R\x05jobId\x88\x01\x01\x12\x12\n" +
-	"\x04kind\x18\x03 \x01(\tR\x04kind\x121\n" +
-	"\apayload\x18\x04 \x01(\v2\x17.google.protobuf.StructR\apayload\x12B\n" +
-	"\x06labels\x18\x05 \x03(\v2*.interlock.v1.SubmitJobRequest.LabelsEntryR\x06labels\x12\x1a\n" +
-	"\bpriority\x18\x06 \x01(\x05R\bpriority\x129\n" +
+	"request_id\x18\x01 \x01(\tB\x03\xe0A\x01H\x00R\trequestId\x88\x01\x01\x12\"\n" +
+	"\x06job_id\x18\x02 \x01(\tB\x06\xe0A\x01\xe0A\x05H\x01R\x05jobId\x88\x01\x01\x12\x1a\n" +
+	"\x04kind\x18\x03 \x01(\tB\x06\xe0A\x02\xe0A\x05R\x04kind\x129\n" +
+	"\apayload\x18\x04 \x01(\v2\x17.google.protobuf.StructB\x06\xe0A\x01\xe0A\x05R\apayload\x12G\n" +
+	"\x06labels\x18\x05 \x03(\v2*.interlock.v1.SubmitJobRequest.LabelsEntryB\x03\xe0A\x01R\x06labels\x12\x1f\n" +
+	"\bpriority\x18\x06 \x01(\x05B\x03\xe0A\x01R\bpriority\x12A\n" +
 	"\n" +
-	"start_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12/\n" +
-	"\x06stages\x18\b \x03(\v2\x17.interlock.v1.StageSpecR\x06stages\x12<\n" +
-	"\fretry_policy\x18\t \x01(\v2\x19.interlock.v1.RetryPolicyR\vretryPolicy\x123\n" +
+	"start_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampB\x06\xe0A\x01\xe0A\x05R\tstartTime\x124\n" +
+	"\x06stages\x18\b \x03(\v2\x17.interlock.v1.StageSpecB\x03\xe0A\x01R\x06stages\x12D\n" +
+	"\fretry_policy\x18\t \x01(\v2\x19.interlock.v1.RetryPolicyB\x06\xe0A\x01\xe0A\x05R\vretryPolicy\x12;\n" +
 	"\atimeout\x18\n" +
-	" \x01(\v2\x19.google.protobuf.DurationR\atimeout\x127\n" +
-	"\tretention\x18\v \x01(\v2\x19.google.protobuf.DurationR\tretention\x12#\n" +
-	"\rvalidate_only\x18\f \x01(\bR\fvalidateOnly\x1a9\n" +
+	" \x01(\v2\x19.google.protobuf.DurationB\x06\xe0A\x01\xe0A\x05R\atimeout\x12?\n" +
+	"\tretention\x18\v \x01(\v2\x19.google.protobuf.DurationB\x06\xe0A\x01\xe0A\x05R\tretention\x12(\n" +
+	"\rvalidate_only\x18\f \x01(\bB\x03\xe0A\x01R\fvalidateOnly\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\r\n" +
 	"\v_request_idB\t\n" +
-	"\a_job_id\"\x7f\n" +
+	"\a_job_id\"}\n" +
 	"\x11SubmitJobResponse\x12#\n" +
 	"\x03job\x18\x01 \x01(\v2\x11.interlock.v1.JobR\x03job\x12\x1a\n" +
-	"\breplayed\x18\x02 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x03 \x01(\x03R\x0fappliedRevision\"\x7f\n" +
-	"\x16BatchSubmitJobsRequest\x12\"\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\x12'\n" +
+	"\x0fapplied_version\x18\x03 \x01(\x03R\x0eappliedVersion\"\x89\x01\n" +
+	"\x16BatchSubmitJobsRequest\x12'\n" +
 	"\n" +
-	"request_id\x18\x01 \x01(\tH\x00R\trequestId\x88\x01\x01\x122\n" +
-	"\x04jobs\x18\x02 \x03(\v2\x1e.interlock.v1.SubmitJobRequestR\x04jobsB\r\n" +
+	"request_id\x18\x01 \x01(\tB\x03\xe0A\x01H\x00R\trequestId\x88\x01\x01\x127\n" +
+	"\x04jobs\x18\x02 \x03(\v2\x1e.interlock.v1.SubmitJobRequestB\x03\xe0A\x02R\x04jobsB\r\n" +
 	"\v_request_id\"\\\n" +
 	"\x17BatchSubmitJobsResponse\x12%\n" +
 	"\x04jobs\x18\x01 \x03(\v2\x11.interlock.v1.JobR\x04jobs\x12\x1a\n" +
-	"\breplayed\x18\x02 \x01(\bR\breplayed\"&\n" +
-	"\rGetJobRequest\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"5\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\"+\n" +
+	"\rGetJobRequest\x12\x1a\n" +
+	"\x06job_id\x18\x01 \x01(\tB\x03\xe0A\x02R\x05jobId\"5\n" +
 	"\x0eGetJobResponse\x12#\n" +
-	"\x03job\x18\x01 \x01(\v2\x11.interlock.v1.JobR\x03job\"G\n" +
-	"\x0fGetStageRequest\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1d\n" +
+	"\x03job\x18\x01 \x01(\v2\x11.interlock.v1.JobR\x03job\"Q\n" +
+	"\x0fGetStageRequest\x12\x1a\n" +
+	"\x06job_id\x18\x01 \x01(\tB\x03\xe0A\x02R\x05jobId\x12\"\n" +
 	"\n" +
-	"stage_name\x18\x02 \x01(\tR\tstageName\"`\n" +
+	"stage_name\x18\x02 \x01(\tB\x03\xe0A\x02R\tstageName\"^\n" +
 	"\x10GetStageResponse\x12)\n" +
-	"\x05stage\x18\x01 \x01(\v2\x13.interlock.v1.StageR\x05stage\x12!\n" +
-	"\fjob_revision\x18\x02 \x01(\x03R\vjobRevision\"\x98\x01\n" +
-	"\x11ListStagesRequest\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x120\n" +
-	"\x06states\x18\x02 \x03(\x0e2\x18.interlock.v1.StageStateR\x06states\x12\x1b\n" +
-	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\x05stage\x18\x01 \x01(\v2\x13.interlock.v1.StageR\x05stage\x12\x1f\n" +
+	"\vjob_version\x18\x02 \x01(\x03R\n" +
+	"jobVersion\"\xac\x01\n" +
+	"\x11ListStagesRequest\x12\x1a\n" +
+	"\x06job_id\x18\x01 \x01(\tB\x03\xe0A\x02R\x05jobId\x125\n" +
+	"\x06states\x18\x02 \x03(\x0e2\x18.interlock.v1.StageStateB\x03\xe0A\x01R\x06states\x12 \n" +
+	"\tpage_size\x18\x03 \x01(\x05B\x03\xe0A\x01R\bpageSize\x12\"\n" +
 	"\n" +
-	"page_token\x18\x04 \x01(\tR\tpageToken\"\x8c\x01\n" +
+	"page_token\x18\x04 \x01(\tB\x03\xe0A\x01R\tpageToken\"\x8a\x01\n" +
 	"\x12ListStagesResponse\x12+\n" +
 	"\x06stages\x18\x01 \x03(\v2\x13.interlock.v1.StageR\x06stages\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12!\n" +
-	"\fjob_revision\x18\x03 \x01(\x03R\vjobRevision\"\x80\x01\n" +
-	"\x0fListJobsRequest\x12\x16\n" +
-	"\x06filter\x18\x01 \x01(\tR\x06filter\x12\x19\n" +
-	"\border_by\x18\x02 \x01(\tR\aorderBy\x12\x1b\n" +
-	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1f\n" +
+	"\vjob_version\x18\x03 \x01(\x03R\n" +
+	"jobVersion\"\x94\x01\n" +
+	"\x0fListJobsRequest\x12\x1b\n" +
+	"\x06filter\x18\x01 \x01(\tB\x03\xe0A\x01R\x06filter\x12\x1e\n" +
+	"\border_by\x18\x02 \x01(\tB\x03\xe0A\x01R\aorderBy\x12 \n" +
+	"\tpage_size\x18\x03 \x01(\x05B\x03\xe0A\x01R\bpageSize\x12\"\n" +
 	"\n" +
-	"page_token\x18\x04 \x01(\tR\tpageToken\"a\n" +
+	"page_token\x18\x04 \x01(\tB\x03\xe0A\x01R\tpageToken\"a\n" +
 	"\x10ListJobsResponse\x12%\n" +
 	"\x04jobs\x18\x01 \x03(\v2\x11.interlock.v1.JobR\x04jobs\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xff\x03\n" +
-	"\x10UpdateJobRequest\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12B\n" +
-	"\x06labels\x18\x02 \x03(\v2*.interlock.v1.UpdateJobRequest.LabelsEntryR\x06labels\x12\x1f\n" +
-	"\bpriority\x18\x03 \x01(\x05H\x00R\bpriority\x88\x01\x01\x12;\n" +
-	"\vupdate_mask\x18\x04 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
-	"updateMask\x12.\n" +
-	"\x10expected_version\x18\x05 \x01(\x03H\x01R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa7\x04\n" +
+	"\x10UpdateJobRequest\x12\x1a\n" +
+	"\x06job_id\x18\x01 \x01(\tB\x03\xe0A\x02R\x05jobId\x12G\n" +
+	"\x06labels\x18\x02 \x03(\v2*.interlock.v1.UpdateJobRequest.LabelsEntryB\x03\xe0A\x01R\x06labels\x12$\n" +
+	"\bpriority\x18\x03 \x01(\x05B\x03\xe0A\x01H\x00R\bpriority\x88\x01\x01\x12@\n" +
+	"\vupdate_mask\x18\x04 \x01(\v2\x1a.google.protobuf.FieldMaskB\x03\xe0A\x01R\n" +
+	"updateMask\x123\n" +
+	"\x10expected_version\x18\x05 \x01(\x03B\x03\xe0A\x01H\x01R\x0fexpectedVersion\x88\x01\x01\x12'\n" +
 	"\n" +
-	"request_id\x18\x06 \x01(\tH\x02R\trequestId\x88\x01\x01\x12K\n" +
-	"\x12context_operations\x18\a \x03(\v2\x1c.interlock.v1.FieldOperationR\x11contextOperations\x12%\n" +
-	"\x0ereturn_current\x18\b \x01(\bR\rreturnCurrent\x1a9\n" +
+	"request_id\x18\x06 \x01(\tB\x03\xe0A\x01H\x02R\trequestId\x88\x01\x01\x12P\n" +
+	"\x12context_operations\x18\a \x03(\v2\x1c.interlock.v1.FieldOperationB\x03\xe0A\x01R\x11contextOperations\x12*\n" +
+	"\x0ereturn_current\x18\b \x01(\bB\x03\xe0A\x01R\rreturnCurrent\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\v\n" +
 	"\t_priorityB\x13\n" +
 	"\x11_expected_versionB\r\n" +
-	"\v_request_id\"\x99\x01\n" +
+	"\v_request_id\"\x97\x01\n" +
 	"\x11UpdateJobResponse\x12#\n" +
 	"\x03job\x18\x01 \x01(\v2\x11.interlock.v1.JobR\x03job\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\bR\aapplied\x12\x1a\n" +
-	"\breplayed\x18\x03 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x04 \x01(\x03R\x0fappliedRevision\"\x9e\x02\n" +
-	"\x10CancelJobRequest\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12<\n" +
-	"\fgrace_period\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vgracePeriod\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\x12.\n" +
-	"\x10expected_version\x18\x04 \x01(\x03H\x00R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
+	"\breplayed\x18\x03 \x01(\bR\breplayed\x12'\n" +
+	"\x0fapplied_version\x18\x04 \x01(\x03R\x0eappliedVersion\"\xbc\x02\n" +
+	"\x10CancelJobRequest\x12\x1a\n" +
+	"\x06job_id\x18\x01 \x01(\tB\x03\xe0A\x02R\x05jobId\x12A\n" +
+	"\fgrace_period\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\vgracePeriod\x12\x1b\n" +
+	"\x06reason\x18\x03 \x01(\tB\x03\xe0A\x01R\x06reason\x123\n" +
+	"\x10expected_version\x18\x04 \x01(\x03B\x03\xe0A\x01H\x00R\x0fexpectedVersion\x88\x01\x01\x12'\n" +
 	"\n" +
-	"request_id\x18\x05 \x01(\tH\x01R\trequestId\x88\x01\x01\x12%\n" +
-	"\x0ereturn_current\x18\x06 \x01(\bR\rreturnCurrentB\x13\n" +
+	"request_id\x18\x05 \x01(\tB\x03\xe0A\x01H\x01R\trequestId\x88\x01\x01\x12*\n" +
+	"\x0ereturn_current\x18\x06 \x01(\bB\x03\xe0A\x01R\rreturnCurrentB\x13\n" +
 	"\x11_expected_versionB\r\n" +
-	"\v_request_id\"\x99\x01\n" +
+	"\v_request_id\"\x97\x01\n" +
 	"\x11CancelJobResponse\x12#\n" +
 	"\x03job\x18\x01 \x01(\v2\x11.interlock.v1.JobR\x03job\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\bR\aapplied\x12\x1a\n" +
-	"\breplayed\x18\x03 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x04 \x01(\x03R\x0fappliedRevision\"\xc7\x01\n" +
-	"\x0fPauseJobRequest\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12.\n" +
-	"\x10expected_version\x18\x02 \x01(\x03H\x00R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
+	"\breplayed\x18\x03 \x01(\bR\breplayed\x12'\n" +
+	"\x0fapplied_version\x18\x04 \x01(\x03R\x0eappliedVersion\"\xdb\x01\n" +
+	"\x0fPauseJobRequest\x12\x1a\n" +
+	"\x06job_id\x18\x01 \x01(\tB\x03\xe0A\x02R\x05jobId\x123\n" +
+	"\x10expected_version\x18\x02 \x01(\x03B\x03\xe0A\x01H\x00R\x0fexpectedVersion\x88\x01\x01\x12'\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tH\x01R\trequestId\x88\x01\x01\x12%\n" +
-	"\x0ereturn_current\x18\x04 \x01(\bR\rreturnCurrentB\x13\n" +
+	"request_id\x18\x03 \x01(\tB\x03\xe0A\x01H\x01R\trequestId\x88\x01\x01\x12*\n" +
+	"\x0ereturn_current\x18\x04 \x01(\bB\x03\xe0A\x01R\rreturnCurrentB\x13\n" +
 	"\x11_expected_versionB\r\n" +
-	"\v_request_id\"\x98\x01\n" +
+	"\v_request_id\"\x96\x01\n" +
 	"\x10PauseJobResponse\x12#\n" +
 	"\x03job\x18\x01 \x01(\v2\x11.interlock.v1.JobR\x03job\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\bR\aapplied\x12\x1a\n" +
-	"\breplayed\x18\x03 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x04 \x01(\x03R\x0fappliedRevision\"\xc8\x01\n" +
-	"\x10ResumeJobRequest\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12.\n" +
-	"\x10expected_version\x18\x02 \x01(\x03H\x00R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
+	"\breplayed\x18\x03 \x01(\bR\breplayed\x12'\n" +
+	"\x0fapplied_version\x18\x04 \x01(\x03R\x0eappliedVersion\"\xdc\x01\n" +
+	"\x10ResumeJobRequest\x12\x1a\n" +
+	"\x06job_id\x18\x01 \x01(\tB\x03\xe0A\x02R\x05jobId\x123\n" +
+	"\x10expected_version\x18\x02 \x01(\x03B\x03\xe0A\x01H\x00R\x0fexpectedVersion\x88\x01\x01\x12'\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tH\x01R\trequestId\x88\x01\x01\x12%\n" +
-	"\x0ereturn_current\x18\x04 \x01(\bR\rreturnCurrentB\x13\n" +
+	"request_id\x18\x03 \x01(\tB\x03\xe0A\x01H\x01R\trequestId\x88\x01\x01\x12*\n" +
+	"\x0ereturn_current\x18\x04 \x01(\bB\x03\xe0A\x01R\rreturnCurrentB\x13\n" +
 	"\x11_expected_versionB\r\n" +
-	"\v_request_id\"\x99\x01\n" +
+	"\v_request_id\"\x97\x01\n" +
 	"\x11ResumeJobResponse\x12#\n" +
 	"\x03job\x18\x01 \x01(\v2\x11.interlock.v1.JobR\x03job\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\bR\aapplied\x12\x1a\n" +
-	"\breplayed\x18\x03 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x04 \x01(\x03R\x0fappliedRevision\"\xe6\x01\n" +
-	"\x0fRetryJobRequest\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1d\n" +
+	"\breplayed\x18\x03 \x01(\bR\breplayed\x12'\n" +
+	"\x0fapplied_version\x18\x04 \x01(\x03R\x0eappliedVersion\"\xff\x01\n" +
+	"\x0fRetryJobRequest\x12\x1a\n" +
+	"\x06job_id\x18\x01 \x01(\tB\x03\xe0A\x02R\x05jobId\x12\"\n" +
 	"\n" +
-	"from_stage\x18\x02 \x01(\tR\tfromStage\x12.\n" +
-	"\x10expected_version\x18\x03 \x01(\x03H\x00R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
+	"from_stage\x18\x02 \x01(\tB\x03\xe0A\x01R\tfromStage\x123\n" +
+	"\x10expected_version\x18\x03 \x01(\x03B\x03\xe0A\x01H\x00R\x0fexpectedVersion\x88\x01\x01\x12'\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tH\x01R\trequestId\x88\x01\x01\x12%\n" +
-	"\x0ereturn_current\x18\x05 \x01(\bR\rreturnCurrentB\x13\n" +
+	"request_id\x18\x04 \x01(\tB\x03\xe0A\x01H\x01R\trequestId\x88\x01\x01\x12*\n" +
+	"\x0ereturn_current\x18\x05 \x01(\bB\x03\xe0A\x01R\rreturnCurrentB\x13\n" +
 	"\x11_expected_versionB\r\n" +
-	"\v_request_id\"~\n" +
+	"\v_request_id\"|\n" +
 	"\x10RetryJobResponse\x12#\n" +
 	"\x03job\x18\x01 \x01(\v2\x11.interlock.v1.JobR\x03job\x12\x1a\n" +
-	"\breplayed\x18\x02 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x03 \x01(\x03R\x0fappliedRevision\"\xc8\x01\n" +
-	"\x10DeleteJobRequest\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12.\n" +
-	"\x10expected_version\x18\x02 \x01(\x03H\x00R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\x12'\n" +
+	"\x0fapplied_version\x18\x03 \x01(\x03R\x0eappliedVersion\"\xdc\x01\n" +
+	"\x10DeleteJobRequest\x12\x1a\n" +
+	"\x06job_id\x18\x01 \x01(\tB\x03\xe0A\x02R\x05jobId\x123\n" +
+	"\x10expected_version\x18\x02 \x01(\x03B\x03\xe0A\x01H\x00R\x0fexpectedVersion\x88\x01\x01\x12'\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tH\x01R\trequestId\x88\x01\x01\x12%\n" +
-	"\x0ereturn_current\x18\x04 \x01(\bR\rreturnCurrentB\x13\n" +
+	"request_id\x18\x03 \x01(\tB\x03\xe0A\x01H\x01R\trequestId\x88\x01\x01\x12*\n" +
+	"\x0ereturn_current\x18\x04 \x01(\bB\x03\xe0A\x01R\rreturnCurrentB\x13\n" +
 	"\x11_expected_versionB\r\n" +
-	"\v_request_id\"Z\n" +
+	"\v_request_id\"X\n" +
 	"\x11DeleteJobResponse\x12\x1a\n" +
-	"\breplayed\x18\x01 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x02 \x01(\x03R\x0fappliedRevision\"V\n" +
-	"\x0eWaitJobRequest\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12-\n" +
-	"\x04wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"R\n" +
+	"\breplayed\x18\x01 \x01(\bR\breplayed\x12'\n" +
+	"\x0fapplied_version\x18\x02 \x01(\x03R\x0eappliedVersion\"`\n" +
+	"\x0eWaitJobRequest\x12\x1a\n" +
+	"\x06job_id\x18\x01 \x01(\tB\x03\xe0A\x02R\x05jobId\x122\n" +
+	"\x04wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\x04wait\"R\n" +
 	"\x0fWaitJobResponse\x12#\n" +
 	"\x03job\x18\x01 \x01(\v2\x11.interlock.v1.JobR\x03job\x12\x1a\n" +
-	"\bterminal\x18\x02 \x01(\bR\bterminal\"M\n" +
-	"\x0fWatchJobRequest\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12#\n" +
-	"\rfrom_revision\x18\x02 \x01(\x03R\ffromRevision\"\xea\x01\n" +
+	"\bterminal\x18\x02 \x01(\bR\bterminal\"U\n" +
+	"\x0fWatchJobRequest\x12\x1a\n" +
+	"\x06job_id\x18\x01 \x01(\tB\x03\xe0A\x02R\x05jobId\x12&\n" +
+	"\ffrom_version\x18\x02 \x01(\x03B\x03\xe0A\x01R\vfromVersion\"\xea\x01\n" +
 	"\x10WatchJobResponse\x12/\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x11.interlock.v1.JobH\x00R\bsnapshot\x121\n" +
 	"\x06change\x18\x02 \x01(\v2\x17.interlock.v1.JobChangeH\x00R\x06change\x12*\n" +
 	"\x03gap\x18\x03 \x01(\v2\x16.interlock.v1.WatchGapH\x00R\x03gap\x12<\n" +
 	"\tkeepalive\x18\x04 \x01(\v2\x1c.interlock.v1.WatchKeepaliveH\x00R\tkeepaliveB\b\n" +
-	"\x06update\"*\n" +
-	"\x10WatchJobsRequest\x12\x16\n" +
-	"\x06filter\x18\x01 \x01(\tR\x06filter\"\xa9\x02\n" +
+	"\x06update\"/\n" +
+	"\x10WatchJobsRequest\x12\x1b\n" +
+	"\x06filter\x18\x01 \x01(\tB\x03\xe0A\x01R\x06filter\"\xa7\x02\n" +
 	"\x11WatchJobsResponse\x12%\n" +
 	"\x03job\x18\x01 \x01(\v2\x11.interlock.v1.JobH\x00R\x03job\x121\n" +
-	"\x06change\x18\x02 \x01(\v2\x17.interlock.v1.JobChangeH\x00R\x06change\x126\n" +
-	"\aremoval\x18\x03 \x01(\v2\x1a.interlock.v1.WatchRemovalH\x00R\aremoval\x12:\n" +
+	"\x06change\x18\x02 \x01(\v2\x17.interlock.v1.JobChangeH\x00R\x06change\x124\n" +
+	"\aremoval\x18\x03 \x01(\v2\x18.interlock.v1.JobRemovalH\x00R\aremoval\x12:\n" +
 	"\tcaught_up\x18\x04 \x01(\v2\x1b.interlock.v1.WatchCaughtUpH\x00R\bcaughtUp\x12<\n" +
 	"\tkeepalive\x18\x05 \x01(\v2\x1c.interlock.v1.WatchKeepaliveH\x00R\tkeepaliveB\b\n" +
-	"\x06update\"\x86\x04\n" +
+	"\x06update\"\x82\x04\n" +
 	"\tJobChange\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\x12+\n" +
-	"\x11previous_revision\x18\x03 \x01(\x03R\x10previousRevision\x12,\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x03R\aversion\x12)\n" +
+	"\x10previous_version\x18\x03 \x01(\x03R\x0fpreviousVersion\x12,\n" +
 	"\x05state\x18\x04 \x01(\x0e2\x16.interlock.v1.JobStateR\x05state\x12\x1a\n" +
 	"\bprogress\x18\x05 \x01(\x01R\bprogress\x12+\n" +
 	"\x06stages\x18\x06 \x03(\v2\x13.interlock.v1.StageR\x06stages\x129\n" +
@@ -3441,28 +3448,29 @@ const file_interlock_v1_job_service_proto_rawDesc = "" +
 	"\x03run\x18\n" +
 	" \x01(\x05R\x03run\x12<\n" +
 	"\fstage_counts\x18\v \x01(\v2\x19.interlock.v1.StageCountsR\vstageCounts\x12)\n" +
-	"\x10stages_truncated\x18\f \x01(\bR\x0fstagesTruncated\"3\n" +
-	"\bWatchGap\x12'\n" +
-	"\x0foldest_revision\x18\x01 \x01(\x03R\x0eoldestRevision\",\n" +
-	"\x0eWatchKeepalive\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision\"[\n" +
-	"\fWatchRemoval\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x18\n" +
+	"\x10stages_truncated\x18\f \x01(\bR\x0fstagesTruncated\"1\n" +
+	"\bWatchGap\x12%\n" +
+	"\x0eoldest_version\x18\x01 \x01(\x03R\roldestVersion\"*\n" +
+	"\x0eWatchKeepalive\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x03R\aversion\"W\n" +
+	"\n" +
+	"JobRemoval\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x18\n" +
 	"\adeleted\x18\x03 \x01(\bR\adeleted\"#\n" +
 	"\rWatchCaughtUp\x12\x12\n" +
-	"\x04jobs\x18\x01 \x01(\x05R\x04jobs\"\x8e\x01\n" +
-	"\x14ListJobEventsRequest\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12#\n" +
-	"\rfrom_revision\x18\x02 \x01(\x03R\ffromRevision\x12\x1b\n" +
-	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\x04jobs\x18\x01 \x01(\x05R\x04jobs\"\xa0\x01\n" +
+	"\x14ListJobEventsRequest\x12\x1a\n" +
+	"\x06job_id\x18\x01 \x01(\tB\x03\xe0A\x02R\x05jobId\x12&\n" +
+	"\ffrom_version\x18\x02 \x01(\x03B\x03\xe0A\x01R\vfromVersion\x12 \n" +
+	"\tpage_size\x18\x03 \x01(\x05B\x03\xe0A\x01R\bpageSize\x12\"\n" +
 	"\n" +
-	"page_token\x18\x04 \x01(\tR\tpageToken\"o\n" +
+	"page_token\x18\x04 \x01(\tB\x03\xe0A\x01R\tpageToken\"o\n" +
 	"\x15ListJobEventsResponse\x12.\n" +
 	"\x06events\x18\x01 \x03(\v2\x16.interlock.v1.JobEventR\x06events\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb9\x02\n" +
-	"\bJobEvent\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x10\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb7\x02\n" +
+	"\bJobEvent\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x03R\aversion\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\x05R\x03run\x129\n" +
 	"\n" +
 	"event_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\x129\n" +
@@ -3477,28 +3485,29 @@ const file_interlock_v1_job_service_proto_rawDesc = "" +
 	"\x05state\x18\x02 \x01(\x0e2\x18.interlock.v1.StageStateR\x05state\x12\x18\n" +
 	"\aattempt\x18\x03 \x01(\x05R\aattempt\x12\x1b\n" +
 	"\tworker_id\x18\x04 \x01(\tR\bworkerId\x12/\n" +
-	"\afailure\x18\x05 \x01(\v2\x15.interlock.v1.FailureR\afailure\"*\n" +
-	"\x11ExplainJobRequest\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"\x8b\x01\n" +
+	"\afailure\x18\x05 \x01(\v2\x15.interlock.v1.FailureR\afailure\"/\n" +
+	"\x11ExplainJobRequest\x12\x1a\n" +
+	"\x06job_id\x18\x01 \x01(\tB\x03\xe0A\x02R\x05jobId\"\x89\x01\n" +
 	"\x12ExplainJobResponse\x12\x1a\n" +
 	"\bheadline\x18\x01 \x01(\tR\bheadline\x126\n" +
-	"\x06stages\x18\x02 \x03(\v2\x1e.interlock.v1.StageExplanationR\x06stages\x12!\n" +
-	"\fjob_revision\x18\x03 \x01(\x03R\vjobRevision\"\xbd\x01\n" +
+	"\x06stages\x18\x02 \x03(\v2\x1e.interlock.v1.StageExplanationR\x06stages\x12\x1f\n" +
+	"\vjob_version\x18\x03 \x01(\x03R\n" +
+	"jobVersion\"\xbd\x01\n" +
 	"\x10StageExplanation\x12\x1d\n" +
 	"\n" +
 	"stage_name\x18\x01 \x01(\tR\tstageName\x125\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x1d.interlock.v1.StageWaitReasonR\x06reason\x12\x18\n" +
 	"\ablocker\x18\x03 \x01(\tR\ablocker\x129\n" +
 	"\n" +
-	"until_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tuntilTime*\x8c\x04\n" +
+	"until_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tuntilTime*\x93\x04\n" +
 	"\fJobEventType\x12\x1e\n" +
 	"\x1aJOB_EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18JOB_EVENT_TYPE_SUBMITTED\x10\x01\x12\x1a\n" +
 	"\x16JOB_EVENT_TYPE_UPDATED\x10\x02\x12\x19\n" +
 	"\x15JOB_EVENT_TYPE_PAUSED\x10\x03\x12\x1a\n" +
 	"\x16JOB_EVENT_TYPE_RESUMED\x10\x04\x12#\n" +
-	"\x1fJOB_EVENT_TYPE_CANCEL_REQUESTED\x10\x05\x12\x1e\n" +
-	"\x1aJOB_EVENT_TYPE_GRACE_ENDED\x10\x06\x12\x1a\n" +
+	"\x1fJOB_EVENT_TYPE_CANCEL_REQUESTED\x10\x05\x12%\n" +
+	"!JOB_EVENT_TYPE_GRACE_PERIOD_ENDED\x10\x06\x12\x1a\n" +
 	"\x16JOB_EVENT_TYPE_RETRIED\x10\a\x12\x1c\n" +
 	"\x18JOB_EVENT_TYPE_TIMED_OUT\x10\b\x12\x1f\n" +
 	"\x1bJOB_EVENT_TYPE_STAGES_READY\x10\t\x12 \n" +
@@ -3540,8 +3549,8 @@ const file_interlock_v1_job_service_proto_rawDesc = "" +
 	"\tWatchJobs\x12\x1e.interlock.v1.WatchJobsRequest\x1a\x1f.interlock.v1.WatchJobsResponse0\x01\x12X\n" +
 	"\rListJobEvents\x12\".interlock.v1.ListJobEventsRequest\x1a#.interlock.v1.ListJobEventsResponse\x12O\n" +
 	"\n" +
-	"ExplainJob\x12\x1f.interlock.v1.ExplainJobRequest\x1a .interlock.v1.ExplainJobResponseB\xa2\x01\n" +
-	"\x10com.interlock.v1B\x0fJobServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03IXX\xaa\x02\fInterlock.V1\xca\x02\fInterlock\\V1\xe2\x02\x18Interlock\\V1\\GPBMetadata\xea\x02\rInterlock::V1b\x06proto3"
+	"ExplainJob\x12\x1f.interlock.v1.ExplainJobRequest\x1a .interlock.v1.ExplainJobResponseBd\n" +
+	"\finterlock.v1B\x0fJobServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_job_service_proto_rawDescOnce sync.Once
@@ -3593,7 +3602,7 @@ var file_interlock_v1_job_service_proto_goTypes = []any{
 	(*JobChange)(nil),               // 32: interlock.v1.JobChange
 	(*WatchGap)(nil),                // 33: interlock.v1.WatchGap
 	(*WatchKeepalive)(nil),          // 34: interlock.v1.WatchKeepalive
-	(*WatchRemoval)(nil),            // 35: interlock.v1.WatchRemoval
+	(*JobRemoval)(nil),              // 35: interlock.v1.JobRemoval
 	(*WatchCaughtUp)(nil),           // 36: interlock.v1.WatchCaughtUp
 	(*ListJobEventsRequest)(nil),    // 37: interlock.v1.ListJobEventsRequest
 	(*ListJobEventsResponse)(nil),   // 38: interlock.v1.ListJobEventsResponse
@@ -3651,7 +3660,7 @@ var file_interlock_v1_job_service_proto_depIdxs = []int32{
 	34, // 29: interlock.v1.WatchJobResponse.keepalive:type_name -> interlock.v1.WatchKeepalive
 	51, // 30: interlock.v1.WatchJobsResponse.job:type_name -> interlock.v1.Job
 	32, // 31: interlock.v1.WatchJobsResponse.change:type_name -> interlock.v1.JobChange
-	35, // 32: interlock.v1.WatchJobsResponse.removal:type_name -> interlock.v1.WatchRemoval
+	35, // 32: interlock.v1.WatchJobsResponse.removal:type_name -> interlock.v1.JobRemoval
 	36, // 33: interlock.v1.WatchJobsResponse.caught_up:type_name -> interlock.v1.WatchCaughtUp
 	34, // 34: interlock.v1.WatchJobsResponse.keepalive:type_name -> interlock.v1.WatchKeepalive
 	56, // 35: interlock.v1.JobChange.state:type_name -> interlock.v1.JobState

@@ -44,15 +44,15 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Jobs: submit them, read them, steer them. Errors that any rpc can give (INVALID_FIELD, NAMESPACE_NOT_FOUND,
-// OVERLOADED, DEADLINE_EXCEEDED, STORE_UNAVAILABLE, DRAINING and, for mutations, REQUEST_ID_REUSED, CONFLICT,
-// OUTCOME_UNKNOWN) are explained in common.proto; each rpc names those it adds. Reads are safe to repeat; so is every
-// mutation that carries a request_id.
+// Submits, reads and controls jobs. Errors that any rpc can return (INVALID_FIELD, NAMESPACE_NOT_FOUND, OVERLOADED,
+// DEADLINE_EXCEEDED, STORE_UNAVAILABLE, DRAINING and, for mutations, REQUEST_ID_REUSED, CONFLICT, OUTCOME_UNKNOWN) are
+// explained in common.proto; each rpc lists those it adds. Reads are safe to repeat; so is every mutation that carries
+// a request_id.
 type JobServiceClient interface {
 	// Creates a job with its stages. A job without stages gets one stage named `main`.
 	// Errors: ALREADY_EXISTS / JOB_ALREADY_EXISTS.
-	// Repeating: safe with a request_id. With a job_id alone a repeat gives JOB_ALREADY_EXISTS; with neither it makes a
-	// second job.
+	// Repeating: safe with a request_id. With a job_id alone a repeat is refused as JOB_ALREADY_EXISTS; with neither it
+	// creates a second job.
 	SubmitJob(ctx context.Context, in *SubmitJobRequest, opts ...grpc.CallOption) (*SubmitJobResponse, error)
 	// Creates up to 1,000 jobs, all or none.
 	// Errors: ALREADY_EXISTS / JOB_ALREADY_EXISTS if one of the ids exists.
@@ -70,85 +70,85 @@ type JobServiceClient interface {
 	// Errors: NOT_FOUND / JOB_NOT_FOUND; a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
 	// Repeating: safe, it is a read.
 	ListStages(ctx context.Context, in *ListStagesRequest, opts ...grpc.CallOption) (*ListStagesResponse, error)
-	// Lists jobs, without their stages, in pages. A page looks at up to 2,000 jobs in the order asked for, in each of its parts (with
-	// and without an end; above, at and below priority 0), so where few jobs match the filter, pages are short or empty and have a token
-	// to go on. Conditions on the time that the order is by are looked up and cost nothing. Each page is read for itself and begins behind the last job of the page before: with
-	// `end_time` or `priority` as the order, a job whose place changes between two pages can be missing or come twice. Jobs
-	// without an end come last in either direction, so a job that ends meanwhile is missing from pages by `end_time desc`, and
-	// from pages by `end_time` once these have come to the jobs without an end. By `create_time` each job that was there when
-	// the first page was read comes exactly once, unless it is deleted or no longer matches the filter.
-	// Errors: a malformed filter, an unknown order or a page token of another query is INVALID_ARGUMENT /
-	// INVALID_FIELD.
+	// Lists jobs, without their stages, in pages. A page reads at most 2,000 jobs in the requested order, in each of its
+	// parts (with and without an end; above, at and below priority 0), so where few jobs match the filter, pages are
+	// short or empty and have a token. Conditions on the time by which the list is ordered are looked up in an index.
+	// Each page is read on its own and starts after the last job of the previous page: ordered by `end_time` or
+	// `priority`, a job that moves between two pages can be missing or appear twice. Jobs without an end come last in
+	// either direction, so a job that ends meanwhile is missing from pages by `end_time desc`, and from pages by
+	// `end_time` once they have reached the jobs without an end. Ordered by `create_time`, each job that existed when the
+	// first page was read appears exactly once, unless it is deleted or stops matching the filter.
+	// Errors: a malformed filter, an unknown order or a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
 	// Repeating: safe, it is a read.
 	ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsResponse, error)
-	// Changes the labels, the priority or the context of a job, in any state; all of it is one revision. A new priority
+	// Changes the labels, the priority or the context of a job, in any state; all of it is one version. A new priority
 	// counts for stages that are leased from then on.
 	// Errors: NOT_FOUND / JOB_NOT_FOUND, ABORTED / VERSION_MISMATCH, and for the context FAILED_PRECONDITION / WRONG_TYPE
 	// or LIMIT_EXCEEDED.
-	// Repeating: safe for labels and priority; the same values again change nothing. For the context as UpdateRecord. With
-	// expected_version, give a request_id too.
+	// Repeating: safe for labels and priority; the same values again change nothing. For the context as UpdateRecord.
+	// With expected_version, set a request_id too.
 	UpdateJob(ctx context.Context, in *UpdateJobRequest, opts ...grpc.CallOption) (*UpdateJobResponse, error)
-	// Cancels a job. Stages that have not started are CANCELLED at once. If a worker holds a lease, the job is
-	// CANCELLING for the grace period: holders are told by their heartbeats, a completion still counts, then their
-	// leases end. A short grace period is extended until half of it is left after the next heartbeat of every holder: with
-	// heartbeats each 10 s, one of 2 s ends after 13.5 s. Job.cancel_deadline_time says when.
-	// Errors: NOT_FOUND / JOB_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / INVALID_TRANSITION if the
-	// job has SUCCEEDED or FAILED.
-	// Repeating: safe; a job that is CANCELLING or CANCELLED is left as it is, its first grace period stands.
+	// Cancels a job. Stages that have not started are CANCELLED at once. If a worker holds a lease, the job is CANCELLING
+	// for the grace period: holders get the directive CANCEL with their heartbeats, a completion still counts, then their
+	// leases end. A short grace period is extended until half of it is left after the next heartbeat of every holder:
+	// with heartbeats every 10 s, a grace period of 2 s ends after 13.5 s. `Job.cancel_deadline_time` is the end.
+	// Errors: NOT_FOUND / JOB_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / INVALID_TRANSITION if the job
+	// has SUCCEEDED or FAILED.
+	// Repeating: safe; a job that is CANCELLING or CANCELLED is not changed, and its first grace period remains.
 	CancelJob(ctx context.Context, in *CancelJobRequest, opts ...grpc.CallOption) (*CancelJobResponse, error)
-	// Pauses a job: nothing more of it is leased; holders hear PAUSE as an advice and may finish. The job's timeout stands
-	// still until ResumeJob; leases, timeouts of attempts, backoffs and the start time of a delayed job go on.
-	// Errors: NOT_FOUND / JOB_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / INVALID_TRANSITION if the
-	// job is CANCELLING or terminal.
+	// Pauses a job: no more of its stages are leased; holders get the directive PAUSE and may finish. The job's timeout
+	// is suspended until ResumeJob; leases, timeouts of attempts, backoffs and the start time of a delayed job are not.
+	// Errors: NOT_FOUND / JOB_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / INVALID_TRANSITION if the job
+	// is CANCELLING or terminal.
 	// Repeating: safe; a job that is PAUSED is left as it is.
 	PauseJob(ctx context.Context, in *PauseJobRequest, opts ...grpc.CallOption) (*PauseJobResponse, error)
-	// Ends a pause; the job is PENDING or RUNNING again, and what was left of its timeout begins to run.
-	// Errors: NOT_FOUND / JOB_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / INVALID_TRANSITION if the
-	// job is CANCELLING or terminal.
+	// Ends a pause: the job is PENDING or RUNNING again, and the rest of its timeout starts to run.
+	// Errors: NOT_FOUND / JOB_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / INVALID_TRANSITION if the job
+	// is CANCELLING or terminal.
 	// Repeating: safe; a job that is PENDING or RUNNING is left as it is.
 	ResumeJob(ctx context.Context, in *ResumeJobRequest, opts ...grpc.CallOption) (*ResumeJobResponse, error)
-	// Starts another run of a job that has ended: what has not SUCCEEDED, or a named stage with all that depends on it,
-	// is done again, with its attempts counted from 1. Fencing tokens go on. A named stage takes along what it has added, and so do
-	// those that depend on it. What a stage has added that runs again stays BLOCKED until that stage has named it again, and
-	// is SKIPPED if it does not (see AddStages).
+	// Starts another run of a job that has ended: stages that have not SUCCEEDED, or a named stage with all that depends
+	// on it, run again, with attempts counted from 1. Fencing tokens continue to increase. With a named stage, the stages
+	// that it has added run again too, and so do those added by its dependents. A stage that was added by one that runs
+	// again stays BLOCKED until that one adds it again, and is SKIPPED if it does not (see AddStages).
 	// Errors: NOT_FOUND / JOB_NOT_FOUND or STAGE_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION /
 	// INVALID_TRANSITION if the job is not terminal, or has SUCCEEDED and from_stage is unset.
-	// Repeating: safe with a request_id; otherwise a repeat gives INVALID_TRANSITION while the new run goes on, and
-	// starts one more after it has ended.
+	// Repeating: safe with a request_id; otherwise a repeat is refused as INVALID_TRANSITION while the new run is in
+	// progress, and starts another run after it has ended.
 	RetryJob(ctx context.Context, in *RetryJobRequest, opts ...grpc.CallOption) (*RetryJobResponse, error)
 	// Deletes a job that has ended, with its stages and its history.
-	// Errors: NOT_FOUND / JOB_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / INVALID_TRANSITION if the
-	// job is not terminal.
-	// Repeating: safe with a request_id; otherwise a repeat gives JOB_NOT_FOUND.
+	// Errors: NOT_FOUND / JOB_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / INVALID_TRANSITION if the job
+	// is not terminal.
+	// Repeating: safe with a request_id; otherwise a repeat is refused as JOB_NOT_FOUND.
 	DeleteJob(ctx context.Context, in *DeleteJobRequest, opts ...grpc.CallOption) (*DeleteJobResponse, error)
-	// Waits until a job is terminal, or until the wait is over, and answers with the job as it is then. That the wait
-	// is over is no error.
+	// Waits until a job is terminal, or until the wait is over, and returns the job as it is then. The end of the wait is
+	// no error.
 	// Errors: NOT_FOUND / JOB_NOT_FOUND, also if the job is deleted meanwhile.
 	// Repeating: safe, it is a read.
 	WaitJob(ctx context.Context, in *WaitJobRequest, opts ...grpc.CallOption) (*WaitJobResponse, error)
-	// Watches one job: a snapshot or the changes since a revision, then what is newer, until the job has ended. Revisions
-	// strictly increase, each change names the revision before it, every change of a state is told, and progress never
-	// decreases; steps of progress can be merged for a reader that is slow. The stream ends with OK after the change into
-	// a terminal state, also if the job was terminal from the beginning. If it ends otherwise, watch again with the last
-	// revision as from_revision, on any server.
-	// Errors: NOT_FOUND / JOB_NOT_FOUND, also if the job is deleted meanwhile; OUT_OF_RANGE / REVISION_IN_FUTURE if the
-	// job has not come to from_revision yet; RESOURCE_EXHAUSTED / STREAM_LIMIT; UNAVAILABLE / DRAINING or
-	// STORE_UNAVAILABLE: watch again.
+	// Watches one job: a snapshot, or the changes after a version, then new changes as they are committed, until the job
+	// has ended. Versions strictly increase, each change has the version of the previous one, every change of a state is
+	// sent, and progress never decreases; steps of progress can be merged for a slow reader. The stream ends with OK
+	// after the change into a terminal state, also if the job was terminal from the beginning. If it ends otherwise,
+	// watch again with the last version as from_version, on any server.
+	// Errors: NOT_FOUND / JOB_NOT_FOUND, also if the job is deleted meanwhile; OUT_OF_RANGE / VERSION_IN_FUTURE if the
+	// job does not have from_version yet; RESOURCE_EXHAUSTED / STREAM_LIMIT; UNAVAILABLE / DRAINING or STORE_UNAVAILABLE:
+	// watch again.
 	// Repeating: safe, it is a read.
 	WatchJob(ctx context.Context, in *WatchJobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchJobResponse], error)
-	// Watches all jobs of a filter, for dashboards: first those that match now, then their changes, jobs that begin to
-	// match, and jobs that cease to. For each job the promises of WatchJob hold from the moment it is told of. A stream
-	// that ends can be watched again, and begins with the jobs that match then.
+	// Watches all jobs that match a filter, for dashboards: first those that match now, then their changes, jobs that
+	// start to match, and jobs that stop matching. For each job the guarantees of WatchJob hold from its first message
+	// on. A stream that ended can be opened again; it starts with the jobs that match then.
 	// Errors: a malformed filter is INVALID_ARGUMENT / INVALID_FIELD; RESOURCE_EXHAUSTED / STREAM_LIMIT, also if more
 	// than 10,000 jobs match; UNAVAILABLE / DRAINING or STORE_UNAVAILABLE: watch again.
 	// Repeating: safe, it is a read.
 	WatchJobs(ctx context.Context, in *WatchJobsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchJobsResponse], error)
-	// Lists the durable history of a job: its changes of state, its attempts and their failures, oldest first, in
-	// pages. History is kept for 30 days, so the oldest events of an old job can be missing.
+	// Lists the durable history of a job: its changes of state, its attempts and their failures, oldest first, in pages.
+	// History is kept for 30 days, so the oldest events of an old job can be missing.
 	// Errors: NOT_FOUND / JOB_NOT_FOUND; a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
 	// Repeating: safe, it is a read.
 	ListJobEvents(ctx context.Context, in *ListJobEventsRequest, opts ...grpc.CallOption) (*ListJobEventsResponse, error)
-	// Says why a job is not moving, or what it is doing.
+	// Explains why a job is not progressing, or what it is doing.
 	// Errors: NOT_FOUND / JOB_NOT_FOUND.
 	// Repeating: safe, it is a read.
 	ExplainJob(ctx context.Context, in *ExplainJobRequest, opts ...grpc.CallOption) (*ExplainJobResponse, error)
@@ -354,15 +354,15 @@ func (c *jobServiceClient) ExplainJob(ctx context.Context, in *ExplainJobRequest
 // All implementations must embed UnimplementedJobServiceServer
 // for forward compatibility.
 //
-// Jobs: submit them, read them, steer them. Errors that any rpc can give (INVALID_FIELD, NAMESPACE_NOT_FOUND,
-// OVERLOADED, DEADLINE_EXCEEDED, STORE_UNAVAILABLE, DRAINING and, for mutations, REQUEST_ID_REUSED, CONFLICT,
-// OUTCOME_UNKNOWN) are explained in common.proto; each rpc names those it adds. Reads are safe to repeat; so is every
-// mutation that carries a request_id.
+// Submits, reads and controls jobs. Errors that any rpc can return (INVALID_FIELD, NAMESPACE_NOT_FOUND, OVERLOADED,
+// DEADLINE_EXCEEDED, STORE_UNAVAILABLE, DRAINING and, for mutations, REQUEST_ID_REUSED, CONFLICT, OUTCOME_UNKNOWN) are
+// explained in common.proto; each rpc lists those it adds. Reads are safe to repeat; so is every mutation that carries
+// a request_id.
 type JobServiceServer interface {
 	// Creates a job with its stages. A job without stages gets one stage named `main`.
 	// Errors: ALREADY_EXISTS / JOB_ALREADY_EXISTS.
-	// Repeating: safe with a request_id. With a job_id alone a repeat gives JOB_ALREADY_EXISTS; with neither it makes a
-	// second job.
+	// Repeating: safe with a request_id. With a job_id alone a repeat is refused as JOB_ALREADY_EXISTS; with neither it
+	// creates a second job.
 	SubmitJob(context.Context, *SubmitJobRequest) (*SubmitJobResponse, error)
 	// Creates up to 1,000 jobs, all or none.
 	// Errors: ALREADY_EXISTS / JOB_ALREADY_EXISTS if one of the ids exists.
@@ -380,85 +380,85 @@ type JobServiceServer interface {
 	// Errors: NOT_FOUND / JOB_NOT_FOUND; a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
 	// Repeating: safe, it is a read.
 	ListStages(context.Context, *ListStagesRequest) (*ListStagesResponse, error)
-	// Lists jobs, without their stages, in pages. A page looks at up to 2,000 jobs in the order asked for, in each of its parts (with
-	// and without an end; above, at and below priority 0), so where few jobs match the filter, pages are short or empty and have a token
-	// to go on. Conditions on the time that the order is by are looked up and cost nothing. Each page is read for itself and begins behind the last job of the page before: with
-	// `end_time` or `priority` as the order, a job whose place changes between two pages can be missing or come twice. Jobs
-	// without an end come last in either direction, so a job that ends meanwhile is missing from pages by `end_time desc`, and
-	// from pages by `end_time` once these have come to the jobs without an end. By `create_time` each job that was there when
-	// the first page was read comes exactly once, unless it is deleted or no longer matches the filter.
-	// Errors: a malformed filter, an unknown order or a page token of another query is INVALID_ARGUMENT /
-	// INVALID_FIELD.
+	// Lists jobs, without their stages, in pages. A page reads at most 2,000 jobs in the requested order, in each of its
+	// parts (with and without an end; above, at and below priority 0), so where few jobs match the filter, pages are
+	// short or empty and have a token. Conditions on the time by which the list is ordered are looked up in an index.
+	// Each page is read on its own and starts after the last job of the previous page: ordered by `end_time` or
+	// `priority`, a job that moves between two pages can be missing or appear twice. Jobs without an end come last in
+	// either direction, so a job that ends meanwhile is missing from pages by `end_time desc`, and from pages by
+	// `end_time` once they have reached the jobs without an end. Ordered by `create_time`, each job that existed when the
+	// first page was read appears exactly once, unless it is deleted or stops matching the filter.
+	// Errors: a malformed filter, an unknown order or a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
 	// Repeating: safe, it is a read.
 	ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error)
-	// Changes the labels, the priority or the context of a job, in any state; all of it is one revision. A new priority
+	// Changes the labels, the priority or the context of a job, in any state; all of it is one version. A new priority
 	// counts for stages that are leased from then on.
 	// Errors: NOT_FOUND / JOB_NOT_FOUND, ABORTED / VERSION_MISMATCH, and for the context FAILED_PRECONDITION / WRONG_TYPE
 	// or LIMIT_EXCEEDED.
-	// Repeating: safe for labels and priority; the same values again change nothing. For the context as UpdateRecord. With
-	// expected_version, give a request_id too.
+	// Repeating: safe for labels and priority; the same values again change nothing. For the context as UpdateRecord.
+	// With expected_version, set a request_id too.
 	UpdateJob(context.Context, *UpdateJobRequest) (*UpdateJobResponse, error)
-	// Cancels a job. Stages that have not started are CANCELLED at once. If a worker holds a lease, the job is
-	// CANCELLING for the grace period: holders are told by their heartbeats, a completion still counts, then their
-	// leases end. A short grace period is extended until half of it is left after the next heartbeat of every holder: with
-	// heartbeats each 10 s, one of 2 s ends after 13.5 s. Job.cancel_deadline_time says when.
-	// Errors: NOT_FOUND / JOB_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / INVALID_TRANSITION if the
-	// job has SUCCEEDED or FAILED.
-	// Repeating: safe; a job that is CANCELLING or CANCELLED is left as it is, its first grace period stands.
+	// Cancels a job. Stages that have not started are CANCELLED at once. If a worker holds a lease, the job is CANCELLING
+	// for the grace period: holders get the directive CANCEL with their heartbeats, a completion still counts, then their
+	// leases end. A short grace period is extended until half of it is left after the next heartbeat of every holder:
+	// with heartbeats every 10 s, a grace period of 2 s ends after 13.5 s. `Job.cancel_deadline_time` is the end.
+	// Errors: NOT_FOUND / JOB_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / INVALID_TRANSITION if the job
+	// has SUCCEEDED or FAILED.
+	// Repeating: safe; a job that is CANCELLING or CANCELLED is not changed, and its first grace period remains.
 	CancelJob(context.Context, *CancelJobRequest) (*CancelJobResponse, error)
-	// Pauses a job: nothing more of it is leased; holders hear PAUSE as an advice and may finish. The job's timeout stands
-	// still until ResumeJob; leases, timeouts of attempts, backoffs and the start time of a delayed job go on.
-	// Errors: NOT_FOUND / JOB_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / INVALID_TRANSITION if the
-	// job is CANCELLING or terminal.
+	// Pauses a job: no more of its stages are leased; holders get the directive PAUSE and may finish. The job's timeout
+	// is suspended until ResumeJob; leases, timeouts of attempts, backoffs and the start time of a delayed job are not.
+	// Errors: NOT_FOUND / JOB_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / INVALID_TRANSITION if the job
+	// is CANCELLING or terminal.
 	// Repeating: safe; a job that is PAUSED is left as it is.
 	PauseJob(context.Context, *PauseJobRequest) (*PauseJobResponse, error)
-	// Ends a pause; the job is PENDING or RUNNING again, and what was left of its timeout begins to run.
-	// Errors: NOT_FOUND / JOB_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / INVALID_TRANSITION if the
-	// job is CANCELLING or terminal.
+	// Ends a pause: the job is PENDING or RUNNING again, and the rest of its timeout starts to run.
+	// Errors: NOT_FOUND / JOB_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / INVALID_TRANSITION if the job
+	// is CANCELLING or terminal.
 	// Repeating: safe; a job that is PENDING or RUNNING is left as it is.
 	ResumeJob(context.Context, *ResumeJobRequest) (*ResumeJobResponse, error)
-	// Starts another run of a job that has ended: what has not SUCCEEDED, or a named stage with all that depends on it,
-	// is done again, with its attempts counted from 1. Fencing tokens go on. A named stage takes along what it has added, and so do
-	// those that depend on it. What a stage has added that runs again stays BLOCKED until that stage has named it again, and
-	// is SKIPPED if it does not (see AddStages).
+	// Starts another run of a job that has ended: stages that have not SUCCEEDED, or a named stage with all that depends
+	// on it, run again, with attempts counted from 1. Fencing tokens continue to increase. With a named stage, the stages
+	// that it has added run again too, and so do those added by its dependents. A stage that was added by one that runs
+	// again stays BLOCKED until that one adds it again, and is SKIPPED if it does not (see AddStages).
 	// Errors: NOT_FOUND / JOB_NOT_FOUND or STAGE_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION /
 	// INVALID_TRANSITION if the job is not terminal, or has SUCCEEDED and from_stage is unset.
-	// Repeating: safe with a request_id; otherwise a repeat gives INVALID_TRANSITION while the new run goes on, and
-	// starts one more after it has ended.
+	// Repeating: safe with a request_id; otherwise a repeat is refused as INVALID_TRANSITION while the new run is in
+	// progress, and starts another run after it has ended.
 	RetryJob(context.Context, *RetryJobRequest) (*RetryJobResponse, error)
 	// Deletes a job that has ended, with its stages and its history.
-	// Errors: NOT_FOUND / JOB_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / INVALID_TRANSITION if the
-	// job is not terminal.
-	// Repeating: safe with a request_id; otherwise a repeat gives JOB_NOT_FOUND.
+	// Errors: NOT_FOUND / JOB_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / INVALID_TRANSITION if the job
+	// is not terminal.
+	// Repeating: safe with a request_id; otherwise a repeat is refused as JOB_NOT_FOUND.
 	DeleteJob(context.Context, *DeleteJobRequest) (*DeleteJobResponse, error)
-	// Waits until a job is terminal, or until the wait is over, and answers with the job as it is then. That the wait
-	// is over is no error.
+	// Waits until a job is terminal, or until the wait is over, and returns the job as it is then. The end of the wait is
+	// no error.
 	// Errors: NOT_FOUND / JOB_NOT_FOUND, also if the job is deleted meanwhile.
 	// Repeating: safe, it is a read.
 	WaitJob(context.Context, *WaitJobRequest) (*WaitJobResponse, error)
-	// Watches one job: a snapshot or the changes since a revision, then what is newer, until the job has ended. Revisions
-	// strictly increase, each change names the revision before it, every change of a state is told, and progress never
-	// decreases; steps of progress can be merged for a reader that is slow. The stream ends with OK after the change into
-	// a terminal state, also if the job was terminal from the beginning. If it ends otherwise, watch again with the last
-	// revision as from_revision, on any server.
-	// Errors: NOT_FOUND / JOB_NOT_FOUND, also if the job is deleted meanwhile; OUT_OF_RANGE / REVISION_IN_FUTURE if the
-	// job has not come to from_revision yet; RESOURCE_EXHAUSTED / STREAM_LIMIT; UNAVAILABLE / DRAINING or
-	// STORE_UNAVAILABLE: watch again.
+	// Watches one job: a snapshot, or the changes after a version, then new changes as they are committed, until the job
+	// has ended. Versions strictly increase, each change has the version of the previous one, every change of a state is
+	// sent, and progress never decreases; steps of progress can be merged for a slow reader. The stream ends with OK
+	// after the change into a terminal state, also if the job was terminal from the beginning. If it ends otherwise,
+	// watch again with the last version as from_version, on any server.
+	// Errors: NOT_FOUND / JOB_NOT_FOUND, also if the job is deleted meanwhile; OUT_OF_RANGE / VERSION_IN_FUTURE if the
+	// job does not have from_version yet; RESOURCE_EXHAUSTED / STREAM_LIMIT; UNAVAILABLE / DRAINING or STORE_UNAVAILABLE:
+	// watch again.
 	// Repeating: safe, it is a read.
 	WatchJob(*WatchJobRequest, grpc.ServerStreamingServer[WatchJobResponse]) error
-	// Watches all jobs of a filter, for dashboards: first those that match now, then their changes, jobs that begin to
-	// match, and jobs that cease to. For each job the promises of WatchJob hold from the moment it is told of. A stream
-	// that ends can be watched again, and begins with the jobs that match then.
+	// Watches all jobs that match a filter, for dashboards: first those that match now, then their changes, jobs that
+	// start to match, and jobs that stop matching. For each job the guarantees of WatchJob hold from its first message
+	// on. A stream that ended can be opened again; it starts with the jobs that match then.
 	// Errors: a malformed filter is INVALID_ARGUMENT / INVALID_FIELD; RESOURCE_EXHAUSTED / STREAM_LIMIT, also if more
 	// than 10,000 jobs match; UNAVAILABLE / DRAINING or STORE_UNAVAILABLE: watch again.
 	// Repeating: safe, it is a read.
 	WatchJobs(*WatchJobsRequest, grpc.ServerStreamingServer[WatchJobsResponse]) error
-	// Lists the durable history of a job: its changes of state, its attempts and their failures, oldest first, in
-	// pages. History is kept for 30 days, so the oldest events of an old job can be missing.
+	// Lists the durable history of a job: its changes of state, its attempts and their failures, oldest first, in pages.
+	// History is kept for 30 days, so the oldest events of an old job can be missing.
 	// Errors: NOT_FOUND / JOB_NOT_FOUND; a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
 	// Repeating: safe, it is a read.
 	ListJobEvents(context.Context, *ListJobEventsRequest) (*ListJobEventsResponse, error)
-	// Says why a job is not moving, or what it is doing.
+	// Explains why a job is not progressing, or what it is doing.
 	// Errors: NOT_FOUND / JOB_NOT_FOUND.
 	// Repeating: safe, it is a read.
 	ExplainJob(context.Context, *ExplainJobRequest) (*ExplainJobResponse, error)

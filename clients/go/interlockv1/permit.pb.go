@@ -4,11 +4,12 @@
 // 	protoc        (unknown)
 // source: interlock/v1/permit.proto
 
-// What permits are: rights to use something that must be shared with care, and the rules by which they are given.
+// Permits and resources: locks, limits, rates and breakers, and their policies.
 
 package interlockv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -25,16 +26,16 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// How a permit uses its resource.
+// The mode in which a permit uses its resource.
 type PermitMode int32
 
 const (
 	// EXCLUSIVE on a resource without a policy, SHARED on one with a policy.
 	PermitMode_PERMIT_MODE_UNSPECIFIED PermitMode = 0
-	// Alone: nobody else holds a permit of the resource meanwhile, whatever its capacity.
+	// Exclusive: no other permit of the resource is held at the same time, whatever its capacity.
 	PermitMode_PERMIT_MODE_EXCLUSIVE PermitMode = 1
-	// Together with others, as many as the capacity allows. On a resource without a policy there is no limit to those who
-	// share it: it is a lock with readers and writers.
+	// Shared: permits are held at the same time, as many as the capacity allows. On a resource without a policy there is
+	// no limit: it is a readers-writer lock.
 	PermitMode_PERMIT_MODE_SHARED PermitMode = 2
 )
 
@@ -79,17 +80,17 @@ func (PermitMode) EnumDescriptor() ([]byte, []int) {
 	return file_interlock_v1_permit_proto_rawDescGZIP(), []int{0}
 }
 
-// What is in the way at a resource.
+// The reason why a resource cannot be granted now.
 type PermitBlockReason int32
 
 const (
-	// Not used in replies.
+	// Never in a response.
 	PermitBlockReason_PERMIT_BLOCK_REASON_UNSPECIFIED PermitBlockReason = 0
-	// Somebody holds it, or is before the caller in the line.
+	// It is held, or callers ahead in the wait queue claim it.
 	PermitBlockReason_PERMIT_BLOCK_REASON_HELD PermitBlockReason = 1
-	// All that may be used at once is in use, or asked for by who is before the caller in the line.
+	// The whole capacity is in use, or claimed by callers ahead in the wait queue.
 	PermitBlockReason_PERMIT_BLOCK_REASON_CAPACITY PermitBlockReason = 2
-	// There are no tokens left for now, or the vendor has asked to wait.
+	// There are not enough tokens now, or the vendor asked for a pause.
 	PermitBlockReason_PERMIT_BLOCK_REASON_RATE PermitBlockReason = 3
 	// The last grant was too short a time ago.
 	PermitBlockReason_PERMIT_BLOCK_REASON_INTERVAL PermitBlockReason = 4
@@ -144,7 +145,7 @@ func (PermitBlockReason) EnumDescriptor() ([]byte, []int) {
 	return file_interlock_v1_permit_proto_rawDescGZIP(), []int{1}
 }
 
-// Where a breaker stands.
+// The state of a breaker.
 type BreakerState int32
 
 const (
@@ -201,15 +202,15 @@ func (BreakerState) EnumDescriptor() ([]byte, []int) {
 	return file_interlock_v1_permit_proto_rawDescGZIP(), []int{2}
 }
 
-// What is asked of one resource.
+// The request for a permit of one resource.
 type PermitClaim struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The resource: any name, 1 to 256 bytes without control characters. It needs no set-up: without a policy it is a lock.
-	// Required.
+	// The resource: any name, 1 to 256 bytes without control characters. It needs no set-up: without a policy it is a
+	// lock. Required.
 	Resource string `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
-	// How much of its capacity, and how many of its tokens, 1 to 1,000,000. Unset or 0: 1.
+	// How much of its capacity, and how many of its tokens, the permit takes, 1 to 1,000,000. Unset or 0: 1.
 	Amount int64 `protobuf:"varint,2,opt,name=amount,proto3" json:"amount,omitempty"`
-	// How it is used. Unset: EXCLUSIVE on a resource without a policy, SHARED on one with a policy.
+	// The mode. Unset: EXCLUSIVE on a resource without a policy, SHARED on one with a policy.
 	Mode          PermitMode `protobuf:"varint,3,opt,name=mode,proto3,enum=interlock.v1.PermitMode" json:"mode,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -269,14 +270,16 @@ func (x *PermitClaim) GetMode() PermitMode {
 // The right to use one or several resources for a while.
 type Permit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Proves the permit to Interlock; opaque, at most 64 characters. Whoever has it can renew and release the permit.
+	// Proves the permit to Interlock; opaque, at most 64 characters. Any client that has it can renew and release the
+	// permit. Keep it secret.
 	PermitToken string `protobuf:"bytes,1,opt,name=permit_token,json=permitToken,proto3" json:"permit_token,omitempty"`
-	// What was granted, in the order of the claims.
+	// The grants, in the order of the claims.
 	Grants []*PermitGrant `protobuf:"bytes,2,rep,name=grants,proto3" json:"grants,omitempty"`
-	// When it ends unless it is renewed, by the database's clock. From then on it goes to the next caller that needs its room; until one
-	// does, its holder may still renew or release it, for ten minutes. Unset: it ends with the lease it is bound to.
+	// When it expires unless it is renewed, by the database's clock. From then on its capacity can be granted to another
+	// caller; until it is, the holder can still renew or release the permit, for ten minutes. Unset: it ends with the
+	// lease to which it is bound.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// How long that is from now; prefer it to expire_time, since clocks differ. Unset: as expire_time.
+	// The time from now to expire_time; prefer it to expire_time, since clocks differ. Unset: as expire_time.
 	Ttl           *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -395,12 +398,12 @@ func (x *PermitGrant) GetFencingToken() int64 {
 	return 0
 }
 
-// Why a permit was not granted.
+// The reasons why a permit was not granted.
 type PermitDenial struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The resources that are in the way, in the order of the claims.
+	// The resources that cannot be granted now, in the order of the claims.
 	Blockers []*PermitBlocker `protobuf:"bytes,1,rep,name=blockers,proto3" json:"blockers,omitempty"`
-	// When it is worth trying again: the longest of those of the blockers. Unset: that cannot be known.
+	// The time after which to retry: the longest of those of the blockers. Unset: not known.
 	RetryAfter    *durationpb.Duration `protobuf:"bytes,2,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -450,15 +453,15 @@ func (x *PermitDenial) GetRetryAfter() *durationpb.Duration {
 	return nil
 }
 
-// A resource that is in the way.
+// A resource that cannot be granted now.
 type PermitBlocker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource.
 	Resource string `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
-	// Why.
+	// The reason.
 	Reason PermitBlockReason `protobuf:"varint,2,opt,name=reason,proto3,enum=interlock.v1.PermitBlockReason" json:"reason,omitempty"`
-	// For RATE, INTERVAL and BREAKER_OPEN: when that is over. For HELD and CAPACITY: when the first permit expires, should nobody
-	// renew or release one before. Unset: not known.
+	// For RATE, INTERVAL and BREAKER_OPEN: the time until it can be granted. For HELD and CAPACITY: the time until the
+	// first permit expires, if none is renewed or released before. Unset: not known.
 	RetryAfter    *durationpb.Duration `protobuf:"bytes,3,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -515,17 +518,18 @@ func (x *PermitBlocker) GetRetryAfter() *durationpb.Duration {
 	return nil
 }
 
-// What came of the use of a permit. It drives the breaker and the adaptive limit of its resources.
+// The outcome of the use of a permit. It drives the breaker and the adaptive limit of its resources.
 type PermitOutcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How it failed. Unset: it succeeded. SERVER_ERROR, NETWORK and TIMEOUT count as failures of the resource; CLIENT_ERROR counts as
-	// success, for the service has answered; RATE_LIMITED lowers an adaptive limit and opens no breaker; CANCELLED and INTERNAL
-	// say nothing about it. LEASE_EXPIRED is said by the server alone.
+	// How it failed. Unset: it succeeded. SERVER_ERROR, NETWORK and TIMEOUT count as failures of the resource;
+	// CLIENT_ERROR counts as success, since the service has answered; RATE_LIMITED lowers an adaptive limit and opens no
+	// breaker; CANCELLED and INTERNAL count as neither. LEASE_EXPIRED is set by the server alone and INVALID_FIELD in a
+	// request.
 	FailureClass FailureClass `protobuf:"varint,1,opt,name=failure_class,json=failureClass,proto3,enum=interlock.v1.FailureClass" json:"failure_class,omitempty"`
-	// How long the use took, 0 to 24 hours. Unset: the time from the grant to the release.
+	// The duration of the use, 0 to 24 hours. Unset: the time from the grant to the release.
 	Latency *durationpb.Duration `protobuf:"bytes,2,opt,name=latency,proto3" json:"latency,omitempty"`
-	// How long the vendor asked to wait, 0 to 24 hours: a resource with an adaptive limit grants nothing until then. Unset: it did
-	// not.
+	// The wait that the vendor asked for, 0 to 24 hours: a resource with an adaptive limit grants nothing until then.
+	// Unset: none.
 	RetryAfter    *durationpb.Duration `protobuf:"bytes,3,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -585,7 +589,7 @@ func (x *PermitOutcome) GetRetryAfter() *durationpb.Duration {
 // The rules of a resource. All of them hold together; what is unset does not limit.
 type ResourcePolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How much may be in use at once, 0 to 1,000,000. 0 grants nothing. Unset: no limit, or that of `adaptive`.
+	// How much may be in use at once, 0 to 1,000,000. 0: nothing is granted. Unset: no limit, or that of `adaptive`.
 	Capacity *int64 `protobuf:"varint,1,opt,name=capacity,proto3,oneof" json:"capacity,omitempty"`
 	// A limit that is learned from the outcomes; at most `capacity`, where that is set too. Unset: none.
 	Adaptive *AdaptiveLimit `protobuf:"bytes,2,opt,name=adaptive,proto3" json:"adaptive,omitempty"`
@@ -664,14 +668,14 @@ func (x *ResourcePolicy) GetBreaker() *CircuitBreaker {
 	return nil
 }
 
-// So much per duration, as a bucket of tokens that fills steadily.
+// A token bucket: tokens are added steadily, and each grant takes as many as its claim's `amount`.
 type RateLimit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Tokens that come in each `per`, 1 to 1,000,000. Required.
-	Amount int64 `protobuf:"varint,1,opt,name=amount,proto3" json:"amount,omitempty"`
+	// Tokens added in each `period`, 1 to 1,000,000. Required.
+	Tokens int64 `protobuf:"varint,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
 	// The duration, 1 ms to 24 hours. Required.
-	Per *durationpb.Duration `protobuf:"bytes,2,opt,name=per,proto3" json:"per,omitempty"`
-	// Tokens that the bucket holds at most, 1 to 1,000,000: so many can be taken at once after a rest. Unset or 0: `amount`.
+	Period *durationpb.Duration `protobuf:"bytes,2,opt,name=period,proto3" json:"period,omitempty"`
+	// The most tokens that the bucket holds, 1 to 1,000,000: the largest burst after an idle time. Unset or 0: `tokens`.
 	Burst         int64 `protobuf:"varint,3,opt,name=burst,proto3" json:"burst,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -707,16 +711,16 @@ func (*RateLimit) Descriptor() ([]byte, []int) {
 	return file_interlock_v1_permit_proto_rawDescGZIP(), []int{7}
 }
 
-func (x *RateLimit) GetAmount() int64 {
+func (x *RateLimit) GetTokens() int64 {
 	if x != nil {
-		return x.Amount
+		return x.Tokens
 	}
 	return 0
 }
 
-func (x *RateLimit) GetPer() *durationpb.Duration {
+func (x *RateLimit) GetPeriod() *durationpb.Duration {
 	if x != nil {
-		return x.Per
+		return x.Period
 	}
 	return nil
 }
@@ -731,19 +735,20 @@ func (x *RateLimit) GetBurst() int64 {
 // A limit on how much is in use at once, which grows while calls succeed and shrinks when they do not.
 type AdaptiveLimit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The lowest limit, 1 to 1,000,000, at which it begins. Unset or 0: 1.
+	// The lowest limit, which is also the first, 1 to 1,000,000. Unset or 0: 1.
 	Min int64 `protobuf:"varint,1,opt,name=min,proto3" json:"min,omitempty"`
 	// The highest limit, `min` to 1,000,000. Required.
 	Max int64 `protobuf:"varint,2,opt,name=max,proto3" json:"max,omitempty"`
-	// By how much it grows in the time in which as many calls succeed as the limit allows, more than 0 and up to 1,000. Unset: 1.
+	// By how much it grows in the time in which as many calls succeed as the limit allows, more than 0 and up to 1,000.
+	// Unset: 1.
 	Increase *float64 `protobuf:"fixed64,3,opt,name=increase,proto3,oneof" json:"increase,omitempty"`
-	// By what it is multiplied on RATE_LIMITED, SERVER_ERROR, NETWORK, TIMEOUT or too high a latency, once for all calls that were
-	// under way; 0.01 to 0.99. Unset: 0.5.
+	// The factor by which the limit shrinks on RATE_LIMITED, SERVER_ERROR, NETWORK, TIMEOUT or a latency above the
+	// target, once for all calls in progress at that time; 0.01 to 0.99. Unset: 0.5.
 	Decrease *float64 `protobuf:"fixed64,4,opt,name=decrease,proto3,oneof" json:"decrease,omitempty"`
 	// A call that takes longer counts as too much, more than 0 and up to 24 hours. Unset: none does.
 	LatencyTarget *durationpb.Duration `protobuf:"bytes,5,opt,name=latency_target,json=latencyTarget,proto3" json:"latency_target,omitempty"`
-	// Whether a rate is learned too: from the first RATE_LIMITED on, grants are spread over time so that the vendor's limit is just
-	// kept, and the rate is raised slowly as long as it is. Unset: false.
+	// Whether a rate is learned too: from the first RATE_LIMITED on, grants are spread over time so that the vendor's
+	// limit is just met, and the rate is raised slowly while no more RATE_LIMITED comes. Unset: false.
 	LearnRate     bool `protobuf:"varint,6,opt,name=learn_rate,json=learnRate,proto3" json:"learn_rate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -821,7 +826,7 @@ func (x *AdaptiveLimit) GetLearnRate() bool {
 	return false
 }
 
-// When grants stop because calls fail, and how they begin again.
+// A circuit breaker: grants stop when calls fail, and start again after probes succeed.
 type CircuitBreaker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Failures in a row that open it, 0 to 1,000; 0: a row does not. Unset: 3.
@@ -832,18 +837,19 @@ type CircuitBreaker struct {
 	Window *durationpb.Duration `protobuf:"bytes,3,opt,name=window,proto3" json:"window,omitempty"`
 	// Calls that must be in the window before the share counts, 1 to 100,000. Unset: 10.
 	MinCalls *int32 `protobuf:"varint,4,opt,name=min_calls,json=minCalls,proto3,oneof" json:"min_calls,omitempty"`
-	// How many different holders must be among those who failed, 1 to 16: with 2, one sick worker alone does not open it.
+	// The fewest different holders among the failures that open it, 1 to 16: with 2, one faulty worker does not open it.
 	// Unset: 1.
 	MinReporters *int32 `protobuf:"varint,5,opt,name=min_reporters,json=minReporters,proto3,oneof" json:"min_reporters,omitempty"`
-	// How long it stays open, 1 ms to 24 hours. Unset: 60 s.
+	// How long it stays open before probes are granted, 1 ms to 24 hours. Unset: 60 s.
 	OpenDuration *durationpb.Duration `protobuf:"bytes,6,opt,name=open_duration,json=openDuration,proto3" json:"open_duration,omitempty"`
 	// By what that grows each time it opens again after a probe has failed, 1 to 10. Unset: 1.
 	OpenMultiplier *float64 `protobuf:"fixed64,7,opt,name=open_multiplier,json=openMultiplier,proto3,oneof" json:"open_multiplier,omitempty"`
-	// The longest it stays open, up to 24 hours. Unset: 1 hour.
+	// The longest time it stays open, up to 24 hours. Unset: 1 hour.
 	MaxOpenDuration *durationpb.Duration `protobuf:"bytes,8,opt,name=max_open_duration,json=maxOpenDuration,proto3" json:"max_open_duration,omitempty"`
-	// How many permits are given to try it when it was open long enough, 1 to 100; so many successes close it. Unset: 1.
+	// How many permits are granted to test the resource once it was open for the open duration, 1 to 100; as many
+	// successes close it. Unset: 1.
 	Probes *int32 `protobuf:"varint,9,opt,name=probes,proto3,oneof" json:"probes,omitempty"`
-	// What is granted while it is open: 0 nothing, 1 one permit at a time. Unset: 0.
+	// The most permits held at once while it is open: 0, or 1. Unset: 0.
 	OpenLimit     *int32 `protobuf:"varint,10,opt,name=open_limit,json=openLimit,proto3,oneof" json:"open_limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -949,49 +955,50 @@ func (x *CircuitBreaker) GetOpenLimit() int32 {
 	return 0
 }
 
-// Anything that must be shared with care.
+// A resource that clients share: a lock, or one with a policy.
 type Resource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Its rules. Unset: it is a lock.
 	Policy *ResourcePolicy `protobuf:"bytes,2,opt,name=policy,proto3" json:"policy,omitempty"`
-	// How much may be in use at once, now. Unset: no limit; for a lock, those who share it have none.
+	// How much may be in use at once, now. Unset: no limit; so for a lock in shared mode.
 	Limit *int64 `protobuf:"varint,3,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
-	// How much is in use: the amounts of all permits.
+	// How much is in use: the sum of the amounts of all permits.
 	InUse int64 `protobuf:"varint,4,opt,name=in_use,json=inUse,proto3" json:"in_use,omitempty"`
 	// Permits that are held.
-	Permits int64 `protobuf:"varint,5,opt,name=permits,proto3" json:"permits,omitempty"`
-	// Who waits in the line with AcquirePermit.
-	Waiting int64 `protobuf:"varint,6,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	PermitCount int64 `protobuf:"varint,5,opt,name=permit_count,json=permitCount,proto3" json:"permit_count,omitempty"`
+	// Callers in the wait queue of AcquirePermit.
+	WaiterCount int64 `protobuf:"varint,6,opt,name=waiter_count,json=waiterCount,proto3" json:"waiter_count,omitempty"`
 	// Whether ready stages wait for it.
 	StagesWaiting bool `protobuf:"varint,7,opt,name=stages_waiting,json=stagesWaiting,proto3" json:"stages_waiting,omitempty"`
 	// Tokens of each rate that can be taken now, in the order of the policy.
-	Tokens []int64 `protobuf:"varint,8,rep,packed,name=tokens,proto3" json:"tokens,omitempty"`
-	// Where the breaker stands.
+	AvailableTokens []int64 `protobuf:"varint,8,rep,packed,name=available_tokens,json=availableTokens,proto3" json:"available_tokens,omitempty"`
+	// State of the breaker.
 	BreakerState BreakerState `protobuf:"varint,9,opt,name=breaker_state,json=breakerState,proto3,enum=interlock.v1.BreakerState" json:"breaker_state,omitempty"`
 	// When the breaker lets probes through. Unset: it is not open.
 	BreakerOpenUntilTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=breaker_open_until_time,json=breakerOpenUntilTime,proto3" json:"breaker_open_until_time,omitempty"`
-	// Until when the vendor has asked to wait. Unset: it has not.
-	HoldUntilTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=hold_until_time,json=holdUntilTime,proto3" json:"hold_until_time,omitempty"`
+	// When the pause that the vendor asked for ends. Unset: there is none.
+	ThrottledUntilTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=throttled_until_time,json=throttledUntilTime,proto3" json:"throttled_until_time,omitempty"`
 	// The rate that was learned, in grants per second. Unset: none was.
 	LearnedRate *float64 `protobuf:"fixed64,12,opt,name=learned_rate,json=learnedRate,proto3,oneof" json:"learned_rate,omitempty"`
 	// Grants since it was created.
-	Grants int64 `protobuf:"varint,13,opt,name=grants,proto3" json:"grants,omitempty"`
-	// Denials by reason since this server started, by this server alone, of callers and of ready stages; the keys are those of PermitBlockReason without their
-	// prefix.
+	GrantCount int64 `protobuf:"varint,13,opt,name=grant_count,json=grantCount,proto3" json:"grant_count,omitempty"`
+	// Denials by reason since this server started, on this server, of callers and of ready stages; the keys are those of
+	// PermitBlockReason without their prefix.
 	Denials map[string]int64 `protobuf:"bytes,14,rep,name=denials,proto3" json:"denials,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// The newest fencing token.
 	FencingToken int64 `protobuf:"varint,15,opt,name=fencing_token,json=fencingToken,proto3" json:"fencing_token,omitempty"`
-	// Grows by exactly one with each committed change; renewals are none. This is what `expected_version` is compared with.
+	// Grows by exactly one with each committed change; renewals are none. This is what `expected_version` is compared
+	// with.
 	Version int64 `protobuf:"varint,16,opt,name=version,proto3" json:"version,omitempty"`
-	// Who holds it, at most 100.
+	// The permits held, at most 100 of them.
 	Holders []*PermitHolder `protobuf:"bytes,17,rep,name=holders,proto3" json:"holders,omitempty"`
 	// The last resets of the breaker, newest first, at most 10.
 	Resets []*BreakerReset `protobuf:"bytes,18,rep,name=resets,proto3" json:"resets,omitempty"`
-	// When it was used or given a policy for the first time.
+	// When it was first used or given a policy, by the database's clock.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// When it last changed.
+	// When it last changed, by the database's clock.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// The last permits that operators revoked, newest first, at most 10.
 	Revocations   []*PermitRevocation `protobuf:"bytes,21,rep,name=revocations,proto3" json:"revocations,omitempty"`
@@ -1057,16 +1064,16 @@ func (x *Resource) GetInUse() int64 {
 	return 0
 }
 
-func (x *Resource) GetPermits() int64 {
+func (x *Resource) GetPermitCount() int64 {
 	if x != nil {
-		return x.Permits
+		return x.PermitCount
 	}
 	return 0
 }
 
-func (x *Resource) GetWaiting() int64 {
+func (x *Resource) GetWaiterCount() int64 {
 	if x != nil {
-		return x.Waiting
+		return x.WaiterCount
 	}
 	return 0
 }
@@ -1078,9 +1085,9 @@ func (x *Resource) GetStagesWaiting() bool {
 	return false
 }
 
-func (x *Resource) GetTokens() []int64 {
+func (x *Resource) GetAvailableTokens() []int64 {
 	if x != nil {
-		return x.Tokens
+		return x.AvailableTokens
 	}
 	return nil
 }
@@ -1099,9 +1106,9 @@ func (x *Resource) GetBreakerOpenUntilTime() *timestamppb.Timestamp {
 	return nil
 }
 
-func (x *Resource) GetHoldUntilTime() *timestamppb.Timestamp {
+func (x *Resource) GetThrottledUntilTime() *timestamppb.Timestamp {
 	if x != nil {
-		return x.HoldUntilTime
+		return x.ThrottledUntilTime
 	}
 	return nil
 }
@@ -1113,9 +1120,9 @@ func (x *Resource) GetLearnedRate() float64 {
 	return 0
 }
 
-func (x *Resource) GetGrants() int64 {
+func (x *Resource) GetGrantCount() int64 {
 	if x != nil {
-		return x.Grants
+		return x.GrantCount
 	}
 	return 0
 }
@@ -1176,20 +1183,20 @@ func (x *Resource) GetRevocations() []*PermitRevocation {
 	return nil
 }
 
-// A permit as everybody may see it. The token that proves it is known to its holder alone.
+// The public part of a permit. Only its holder has the token.
 type PermitHolder struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Who, by its own word; for a permit of a stage, its worker.
+	// The name that the holder gave; for a permit of a stage, its worker.
 	Holder string `protobuf:"bytes,1,opt,name=holder,proto3" json:"holder,omitempty"`
-	// How it uses the resource.
+	// The mode of the permit.
 	Mode PermitMode `protobuf:"varint,2,opt,name=mode,proto3,enum=interlock.v1.PermitMode" json:"mode,omitempty"`
-	// How much.
+	// The amount of its claim.
 	Amount int64 `protobuf:"varint,3,opt,name=amount,proto3" json:"amount,omitempty"`
 	// The permit's fencing token.
 	FencingToken int64 `protobuf:"varint,4,opt,name=fencing_token,json=fencingToken,proto3" json:"fencing_token,omitempty"`
-	// When it was granted.
+	// When it was granted, by the database's clock.
 	GrantTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=grant_time,json=grantTime,proto3" json:"grant_time,omitempty"`
-	// When it ends unless it is renewed. Unset: with its lease.
+	// When it expires unless it is renewed. Unset: it ends with its lease.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	// Whether it is a probe of the breaker.
 	Probe         bool `protobuf:"varint,7,opt,name=probe,proto3" json:"probe,omitempty"`
@@ -1281,13 +1288,13 @@ type PermitRevocation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// When.
 	RevokeTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=revoke_time,json=revokeTime,proto3" json:"revoke_time,omitempty"`
-	// Who revoked it, by its own word.
+	// The name that the operator gave.
 	Requester string `protobuf:"bytes,2,opt,name=requester,proto3" json:"requester,omitempty"`
-	// Why, by its own word.
+	// The reason that the operator gave.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The permit's fencing token.
 	FencingToken int64 `protobuf:"varint,4,opt,name=fencing_token,json=fencingToken,proto3" json:"fencing_token,omitempty"`
-	// The permit's holder, by its own word.
+	// The name that the permit's holder gave.
 	Holder        string `protobuf:"bytes,5,opt,name=holder,proto3" json:"holder,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1358,17 +1365,17 @@ func (x *PermitRevocation) GetHolder() string {
 	return ""
 }
 
-// That somebody closed a breaker by hand.
+// A breaker that an operator closed.
 type BreakerReset struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// When.
 	ResetTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=reset_time,json=resetTime,proto3" json:"reset_time,omitempty"`
-	// Who, by its own word.
+	// The name that the operator gave.
 	Requester string `protobuf:"bytes,2,opt,name=requester,proto3" json:"requester,omitempty"`
-	// Why, by its own word.
+	// The reason that the operator gave.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Where the breaker stood.
-	From          BreakerState `protobuf:"varint,4,opt,name=from,proto3,enum=interlock.v1.BreakerState" json:"from,omitempty"`
+	PreviousState BreakerState `protobuf:"varint,4,opt,name=previous_state,json=previousState,proto3,enum=interlock.v1.BreakerState" json:"previous_state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1424,9 +1431,9 @@ func (x *BreakerReset) GetReason() string {
 	return ""
 }
 
-func (x *BreakerReset) GetFrom() BreakerState {
+func (x *BreakerReset) GetPreviousState() BreakerState {
 	if x != nil {
-		return x.From
+		return x.PreviousState
 	}
 	return BreakerState_BREAKER_STATE_UNSPECIFIED
 }
@@ -1435,11 +1442,11 @@ var File_interlock_v1_permit_proto protoreflect.FileDescriptor
 
 const file_interlock_v1_permit_proto_rawDesc = "" +
 	"\n" +
-	"\x19interlock/v1/permit.proto\x12\finterlock.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19interlock/v1/common.proto\"o\n" +
-	"\vPermitClaim\x12\x1a\n" +
-	"\bresource\x18\x01 \x01(\tR\bresource\x12\x16\n" +
-	"\x06amount\x18\x02 \x01(\x03R\x06amount\x12,\n" +
-	"\x04mode\x18\x03 \x01(\x0e2\x18.interlock.v1.PermitModeR\x04mode\"\xc8\x01\n" +
+	"\x19interlock/v1/permit.proto\x12\finterlock.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19interlock/v1/common.proto\"~\n" +
+	"\vPermitClaim\x12\x1f\n" +
+	"\bresource\x18\x01 \x01(\tB\x03\xe0A\x02R\bresource\x12\x1b\n" +
+	"\x06amount\x18\x02 \x01(\x03B\x03\xe0A\x01R\x06amount\x121\n" +
+	"\x04mode\x18\x03 \x01(\x0e2\x18.interlock.v1.PermitModeB\x03\xe0A\x01R\x04mode\"\xc8\x01\n" +
 	"\x06Permit\x12!\n" +
 	"\fpermit_token\x18\x01 \x01(\tR\vpermitToken\x121\n" +
 	"\x06grants\x18\x02 \x03(\v2\x19.interlock.v1.PermitGrantR\x06grants\x12;\n" +
@@ -1457,46 +1464,46 @@ const file_interlock_v1_permit_proto_rawDesc = "" +
 	"\bresource\x18\x01 \x01(\tR\bresource\x127\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x1f.interlock.v1.PermitBlockReasonR\x06reason\x12:\n" +
 	"\vretry_after\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"retryAfter\"\xc1\x01\n" +
-	"\rPermitOutcome\x12?\n" +
-	"\rfailure_class\x18\x01 \x01(\x0e2\x1a.interlock.v1.FailureClassR\ffailureClass\x123\n" +
-	"\alatency\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\alatency\x12:\n" +
-	"\vretry_after\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"retryAfter\"\x9c\x02\n" +
-	"\x0eResourcePolicy\x12\x1f\n" +
-	"\bcapacity\x18\x01 \x01(\x03H\x00R\bcapacity\x88\x01\x01\x127\n" +
-	"\badaptive\x18\x02 \x01(\v2\x1b.interlock.v1.AdaptiveLimitR\badaptive\x12-\n" +
-	"\x05rates\x18\x03 \x03(\v2\x17.interlock.v1.RateLimitR\x05rates\x12<\n" +
-	"\fmin_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\vminInterval\x126\n" +
-	"\abreaker\x18\x05 \x01(\v2\x1c.interlock.v1.CircuitBreakerR\abreakerB\v\n" +
-	"\t_capacity\"f\n" +
-	"\tRateLimit\x12\x16\n" +
-	"\x06amount\x18\x01 \x01(\x03R\x06amount\x12+\n" +
-	"\x03per\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03per\x12\x14\n" +
-	"\x05burst\x18\x03 \x01(\x03R\x05burst\"\xf0\x01\n" +
-	"\rAdaptiveLimit\x12\x10\n" +
-	"\x03min\x18\x01 \x01(\x03R\x03min\x12\x10\n" +
-	"\x03max\x18\x02 \x01(\x03R\x03max\x12\x1f\n" +
-	"\bincrease\x18\x03 \x01(\x01H\x00R\bincrease\x88\x01\x01\x12\x1f\n" +
-	"\bdecrease\x18\x04 \x01(\x01H\x01R\bdecrease\x88\x01\x01\x12@\n" +
-	"\x0elatency_target\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\rlatencyTarget\x12\x1d\n" +
+	"retryAfter\"\xd0\x01\n" +
+	"\rPermitOutcome\x12D\n" +
+	"\rfailure_class\x18\x01 \x01(\x0e2\x1a.interlock.v1.FailureClassB\x03\xe0A\x01R\ffailureClass\x128\n" +
+	"\alatency\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\alatency\x12?\n" +
+	"\vretry_after\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\n" +
+	"retryAfter\"\xb5\x02\n" +
+	"\x0eResourcePolicy\x12$\n" +
+	"\bcapacity\x18\x01 \x01(\x03B\x03\xe0A\x01H\x00R\bcapacity\x88\x01\x01\x12<\n" +
+	"\badaptive\x18\x02 \x01(\v2\x1b.interlock.v1.AdaptiveLimitB\x03\xe0A\x01R\badaptive\x122\n" +
+	"\x05rates\x18\x03 \x03(\v2\x17.interlock.v1.RateLimitB\x03\xe0A\x01R\x05rates\x12A\n" +
+	"\fmin_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\vminInterval\x12;\n" +
+	"\abreaker\x18\x05 \x01(\v2\x1c.interlock.v1.CircuitBreakerB\x03\xe0A\x01R\abreakerB\v\n" +
+	"\t_capacity\"{\n" +
+	"\tRateLimit\x12\x1b\n" +
+	"\x06tokens\x18\x01 \x01(\x03B\x03\xe0A\x02R\x06tokens\x126\n" +
+	"\x06period\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x02R\x06period\x12\x19\n" +
+	"\x05burst\x18\x03 \x01(\x03B\x03\xe0A\x01R\x05burst\"\x8e\x02\n" +
+	"\rAdaptiveLimit\x12\x15\n" +
+	"\x03min\x18\x01 \x01(\x03B\x03\xe0A\x01R\x03min\x12\x15\n" +
+	"\x03max\x18\x02 \x01(\x03B\x03\xe0A\x02R\x03max\x12$\n" +
+	"\bincrease\x18\x03 \x01(\x01B\x03\xe0A\x01H\x00R\bincrease\x88\x01\x01\x12$\n" +
+	"\bdecrease\x18\x04 \x01(\x01B\x03\xe0A\x01H\x01R\bdecrease\x88\x01\x01\x12E\n" +
+	"\x0elatency_target\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\rlatencyTarget\x12\"\n" +
 	"\n" +
-	"learn_rate\x18\x06 \x01(\bR\tlearnRateB\v\n" +
+	"learn_rate\x18\x06 \x01(\bB\x03\xe0A\x01R\tlearnRateB\v\n" +
 	"\t_increaseB\v\n" +
-	"\t_decrease\"\xd7\x04\n" +
-	"\x0eCircuitBreaker\x120\n" +
-	"\x11failure_threshold\x18\x01 \x01(\x05H\x00R\x10failureThreshold\x88\x01\x01\x12(\n" +
-	"\rfailure_ratio\x18\x02 \x01(\x01H\x01R\ffailureRatio\x88\x01\x01\x121\n" +
-	"\x06window\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06window\x12 \n" +
-	"\tmin_calls\x18\x04 \x01(\x05H\x02R\bminCalls\x88\x01\x01\x12(\n" +
-	"\rmin_reporters\x18\x05 \x01(\x05H\x03R\fminReporters\x88\x01\x01\x12>\n" +
-	"\ropen_duration\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\fopenDuration\x12,\n" +
-	"\x0fopen_multiplier\x18\a \x01(\x01H\x04R\x0eopenMultiplier\x88\x01\x01\x12E\n" +
-	"\x11max_open_duration\x18\b \x01(\v2\x19.google.protobuf.DurationR\x0fmaxOpenDuration\x12\x1b\n" +
-	"\x06probes\x18\t \x01(\x05H\x05R\x06probes\x88\x01\x01\x12\"\n" +
+	"\t_decrease\"\x89\x05\n" +
+	"\x0eCircuitBreaker\x125\n" +
+	"\x11failure_threshold\x18\x01 \x01(\x05B\x03\xe0A\x01H\x00R\x10failureThreshold\x88\x01\x01\x12-\n" +
+	"\rfailure_ratio\x18\x02 \x01(\x01B\x03\xe0A\x01H\x01R\ffailureRatio\x88\x01\x01\x126\n" +
+	"\x06window\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\x06window\x12%\n" +
+	"\tmin_calls\x18\x04 \x01(\x05B\x03\xe0A\x01H\x02R\bminCalls\x88\x01\x01\x12-\n" +
+	"\rmin_reporters\x18\x05 \x01(\x05B\x03\xe0A\x01H\x03R\fminReporters\x88\x01\x01\x12C\n" +
+	"\ropen_duration\x18\x06 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\fopenDuration\x121\n" +
+	"\x0fopen_multiplier\x18\a \x01(\x01B\x03\xe0A\x01H\x04R\x0eopenMultiplier\x88\x01\x01\x12J\n" +
+	"\x11max_open_duration\x18\b \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\x0fmaxOpenDuration\x12 \n" +
+	"\x06probes\x18\t \x01(\x05B\x03\xe0A\x01H\x05R\x06probes\x88\x01\x01\x12'\n" +
 	"\n" +
 	"open_limit\x18\n" +
-	" \x01(\x05H\x06R\topenLimit\x88\x01\x01B\x14\n" +
+	" \x01(\x05B\x03\xe0A\x01H\x06R\topenLimit\x88\x01\x01B\x14\n" +
 	"\x12_failure_thresholdB\x10\n" +
 	"\x0e_failure_ratioB\f\n" +
 	"\n" +
@@ -1504,22 +1511,23 @@ const file_interlock_v1_permit_proto_rawDesc = "" +
 	"\x0e_min_reportersB\x12\n" +
 	"\x10_open_multiplierB\t\n" +
 	"\a_probesB\r\n" +
-	"\v_open_limit\"\x8c\b\n" +
+	"\v_open_limit\"\xc4\b\n" +
 	"\bResource\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
 	"\x06policy\x18\x02 \x01(\v2\x1c.interlock.v1.ResourcePolicyR\x06policy\x12\x19\n" +
 	"\x05limit\x18\x03 \x01(\x03H\x00R\x05limit\x88\x01\x01\x12\x15\n" +
-	"\x06in_use\x18\x04 \x01(\x03R\x05inUse\x12\x18\n" +
-	"\apermits\x18\x05 \x01(\x03R\apermits\x12\x18\n" +
-	"\awaiting\x18\x06 \x01(\x03R\awaiting\x12%\n" +
-	"\x0estages_waiting\x18\a \x01(\bR\rstagesWaiting\x12\x16\n" +
-	"\x06tokens\x18\b \x03(\x03R\x06tokens\x12?\n" +
+	"\x06in_use\x18\x04 \x01(\x03R\x05inUse\x12!\n" +
+	"\fpermit_count\x18\x05 \x01(\x03R\vpermitCount\x12!\n" +
+	"\fwaiter_count\x18\x06 \x01(\x03R\vwaiterCount\x12%\n" +
+	"\x0estages_waiting\x18\a \x01(\bR\rstagesWaiting\x12)\n" +
+	"\x10available_tokens\x18\b \x03(\x03R\x0favailableTokens\x12?\n" +
 	"\rbreaker_state\x18\t \x01(\x0e2\x1a.interlock.v1.BreakerStateR\fbreakerState\x12Q\n" +
 	"\x17breaker_open_until_time\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\x14breakerOpenUntilTime\x12B\n" +
-	"\x0fhold_until_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\rholdUntilTime\x12&\n" +
-	"\flearned_rate\x18\f \x01(\x01H\x01R\vlearnedRate\x88\x01\x01\x12\x16\n" +
-	"\x06grants\x18\r \x01(\x03R\x06grants\x12=\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x14breakerOpenUntilTime\x12L\n" +
+	"\x14throttled_until_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x12throttledUntilTime\x12&\n" +
+	"\flearned_rate\x18\f \x01(\x01H\x01R\vlearnedRate\x88\x01\x01\x12\x1f\n" +
+	"\vgrant_count\x18\r \x01(\x03R\n" +
+	"grantCount\x12=\n" +
 	"\adenials\x18\x0e \x03(\v2#.interlock.v1.Resource.DenialsEntryR\adenials\x12#\n" +
 	"\rfencing_token\x18\x0f \x01(\x03R\ffencingToken\x12\x18\n" +
 	"\aversion\x18\x10 \x01(\x03R\aversion\x124\n" +
@@ -1551,13 +1559,13 @@ const file_interlock_v1_permit_proto_rawDesc = "" +
 	"\trequester\x18\x02 \x01(\tR\trequester\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12#\n" +
 	"\rfencing_token\x18\x04 \x01(\x03R\ffencingToken\x12\x16\n" +
-	"\x06holder\x18\x05 \x01(\tR\x06holder\"\xaf\x01\n" +
+	"\x06holder\x18\x05 \x01(\tR\x06holder\"\xc2\x01\n" +
 	"\fBreakerReset\x129\n" +
 	"\n" +
 	"reset_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tresetTime\x12\x1c\n" +
 	"\trequester\x18\x02 \x01(\tR\trequester\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\x12.\n" +
-	"\x04from\x18\x04 \x01(\x0e2\x1a.interlock.v1.BreakerStateR\x04from*\\\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12A\n" +
+	"\x0eprevious_state\x18\x04 \x01(\x0e2\x1a.interlock.v1.BreakerStateR\rpreviousState*\\\n" +
 	"\n" +
 	"PermitMode\x12\x1b\n" +
 	"\x17PERMIT_MODE_UNSPECIFIED\x10\x00\x12\x19\n" +
@@ -1574,8 +1582,8 @@ const file_interlock_v1_permit_proto_rawDesc = "" +
 	"\x19BREAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14BREAKER_STATE_CLOSED\x10\x01\x12\x16\n" +
 	"\x12BREAKER_STATE_OPEN\x10\x02\x12\x1b\n" +
-	"\x17BREAKER_STATE_HALF_OPEN\x10\x03B\x9e\x01\n" +
-	"\x10com.interlock.v1B\vPermitProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03IXX\xaa\x02\fInterlock.V1\xca\x02\fInterlock\\V1\xe2\x02\x18Interlock\\V1\\GPBMetadata\xea\x02\rInterlock::V1b\x06proto3"
+	"\x17BREAKER_STATE_HALF_OPEN\x10\x03B`\n" +
+	"\finterlock.v1B\vPermitProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_permit_proto_rawDescOnce sync.Once
@@ -1630,7 +1638,7 @@ var file_interlock_v1_permit_proto_depIdxs = []int32{
 	10, // 12: interlock.v1.ResourcePolicy.rates:type_name -> interlock.v1.RateLimit
 	19, // 13: interlock.v1.ResourcePolicy.min_interval:type_name -> google.protobuf.Duration
 	12, // 14: interlock.v1.ResourcePolicy.breaker:type_name -> interlock.v1.CircuitBreaker
-	19, // 15: interlock.v1.RateLimit.per:type_name -> google.protobuf.Duration
+	19, // 15: interlock.v1.RateLimit.period:type_name -> google.protobuf.Duration
 	19, // 16: interlock.v1.AdaptiveLimit.latency_target:type_name -> google.protobuf.Duration
 	19, // 17: interlock.v1.CircuitBreaker.window:type_name -> google.protobuf.Duration
 	19, // 18: interlock.v1.CircuitBreaker.open_duration:type_name -> google.protobuf.Duration
@@ -1638,7 +1646,7 @@ var file_interlock_v1_permit_proto_depIdxs = []int32{
 	9,  // 20: interlock.v1.Resource.policy:type_name -> interlock.v1.ResourcePolicy
 	2,  // 21: interlock.v1.Resource.breaker_state:type_name -> interlock.v1.BreakerState
 	18, // 22: interlock.v1.Resource.breaker_open_until_time:type_name -> google.protobuf.Timestamp
-	18, // 23: interlock.v1.Resource.hold_until_time:type_name -> google.protobuf.Timestamp
+	18, // 23: interlock.v1.Resource.throttled_until_time:type_name -> google.protobuf.Timestamp
 	17, // 24: interlock.v1.Resource.denials:type_name -> interlock.v1.Resource.DenialsEntry
 	14, // 25: interlock.v1.Resource.holders:type_name -> interlock.v1.PermitHolder
 	16, // 26: interlock.v1.Resource.resets:type_name -> interlock.v1.BreakerReset
@@ -1650,7 +1658,7 @@ var file_interlock_v1_permit_proto_depIdxs = []int32{
 	18, // 32: interlock.v1.PermitHolder.expire_time:type_name -> google.protobuf.Timestamp
 	18, // 33: interlock.v1.PermitRevocation.revoke_time:type_name -> google.protobuf.Timestamp
 	18, // 34: interlock.v1.BreakerReset.reset_time:type_name -> google.protobuf.Timestamp
-	2,  // 35: interlock.v1.BreakerReset.from:type_name -> interlock.v1.BreakerState
+	2,  // 35: interlock.v1.BreakerReset.previous_state:type_name -> interlock.v1.BreakerState
 	36, // [36:36] is the sub-list for method output_type
 	36, // [36:36] is the sub-list for method input_type
 	36, // [36:36] is the sub-list for extension type_name

@@ -9,6 +9,7 @@
 package interlockv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -25,26 +26,27 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Asks for a permit.
+// Request message of PermitService.AcquirePermit.
 type AcquirePermitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The resources, 1 to 32, each once.
+	// The resources, 1 to 32, each once. Required.
 	Claims []*PermitClaim `protobuf:"bytes,1,rep,name=claims,proto3" json:"claims,omitempty"`
-	// How long the permit lasts without being renewed, 1 s to 24 hours. Unset: 60 s; with `lease_token`: 24 hours, if the lease
-	// does not end before.
+	// How long the permit lasts without a renewal, 1 s to 24 hours. Unset: 60 s; with `lease_token`: 24 hours, if the
+	// lease does not end before.
 	Ttl *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	// How long to wait in line, 0 to 60 s; the call's deadline should be later. The response comes within a second after the wait, and the
-	// wait is 55 s at most, since proxies usually end a call after 60 s without a response: it is a denial then, and the place in the line is
-	// lost; call again. If the database does not respond in that time, it is UNAVAILABLE / OUTCOME_UNKNOWN, and a permit that is granted
-	// later is given back, unless the call had a request_id. Unset: answer at once.
+	// How long to wait in the queue, 0 to 60 s; the call's deadline should be later. The response comes within 1 s after
+	// the wait. Waits are cut to 55 s, since proxies usually end a call after 60 s without a response; the response is
+	// then a denial and the place in the queue is lost: call again. If the database does not respond in that time, the
+	// error is UNAVAILABLE / OUTCOME_UNKNOWN, and a permit that is granted later is released, unless the call had a
+	// request_id. Unset: no wait.
 	Wait *durationpb.Duration `protobuf:"bytes,3,opt,name=wait,proto3" json:"wait,omitempty"`
-	// Who asks, for people and for breakers that want several reporters; at most 128 bytes. Required, unless `lease_token` is
-	// given: then it is the worker.
+	// The name of the holder, shown to people and counted by breakers with `min_reporters`; at most 128 bytes. Required,
+	// unless `lease_token` is set: then it is the worker.
 	Holder string `protobuf:"bytes,4,opt,name=holder,proto3" json:"holder,omitempty"`
 	// Higher is served first, −1,000 to 1,000. Unset: 0.
 	Priority int32 `protobuf:"varint,5,opt,name=priority,proto3" json:"priority,omitempty"`
-	// Binds the permit to this lease: it ends with it at the latest. Present and empty: INVALID_ARGUMENT / INVALID_FIELD. Unset: it
-	// stands for itself.
+	// The lease to which the permit is bound: the permit ends with it at the latest. Present and empty: INVALID_ARGUMENT
+	// / INVALID_FIELD. Unset: bound to no lease.
 	LeaseToken *string `protobuf:"bytes,6,opt,name=lease_token,json=leaseToken,proto3,oneof" json:"lease_token,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId     *string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
@@ -131,10 +133,10 @@ func (x *AcquirePermitRequest) GetRequestId() string {
 	return ""
 }
 
-// A permit, or why there is none.
+// Response message of PermitService.AcquirePermit.
 type AcquirePermitResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One of them.
+	// The outcome.
 	//
 	// Types that are valid to be assigned to Result:
 	//
@@ -219,7 +221,7 @@ type AcquirePermitResponse_Permit struct {
 }
 
 type AcquirePermitResponse_Denial struct {
-	// What is in the way.
+	// The reasons why it was not granted.
 	Denial *PermitDenial `protobuf:"bytes,2,opt,name=denial,proto3,oneof"`
 }
 
@@ -227,12 +229,13 @@ func (*AcquirePermitResponse_Permit) isAcquirePermitResponse_Result() {}
 
 func (*AcquirePermitResponse_Denial) isAcquirePermitResponse_Result() {}
 
-// Asks to renew permits.
+// Request message of PermitService.RenewPermits.
 type RenewPermitsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tokens, 1 to 1,000.
+	// The tokens, 1 to 1,000. Required.
 	PermitTokens []string `protobuf:"bytes,1,rep,name=permit_tokens,json=permitTokens,proto3" json:"permit_tokens,omitempty"`
-	// How long each lasts from now on, 1 s to 24 hours. It never ends earlier than before. Unset: as it was acquired for.
+	// How long each permit lasts from now on, 1 s to 24 hours. A renewal never shortens a permit. Unset: the ttl with
+	// which it was acquired.
 	Ttl           *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -282,7 +285,7 @@ func (x *RenewPermitsRequest) GetTtl() *durationpb.Duration {
 	return nil
 }
 
-// The answer to a renewal.
+// Response message of PermitService.RenewPermits.
 type RenewPermitsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One for each token, in their order.
@@ -328,14 +331,14 @@ func (x *RenewPermitsResponse) GetStatuses() []*PermitStatus {
 	return nil
 }
 
-// What became of one permit.
+// The status of one permit after a renewal.
 type PermitStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Whether it is no longer held, or never was: stop at once.
 	Lost bool `protobuf:"varint,1,opt,name=lost,proto3" json:"lost,omitempty"`
-	// When it ends unless it is renewed, by the database's clock. Unset: it is lost, or ends with its lease.
+	// When it expires unless it is renewed, by the database's clock. Unset: it is lost, or ends with its lease.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// How long that is from now; prefer it to expire_time, since clocks differ. Unset: as expire_time.
+	// The time from now to expire_time; prefer it to expire_time, since clocks differ. Unset: as expire_time.
 	Ttl           *durationpb.Duration `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -392,12 +395,12 @@ func (x *PermitStatus) GetTtl() *durationpb.Duration {
 	return nil
 }
 
-// Asks to end a permit.
+// Request message of PermitService.ReleasePermit.
 type ReleasePermitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The token. Required.
 	PermitToken string `protobuf:"bytes,1,opt,name=permit_token,json=permitToken,proto3" json:"permit_token,omitempty"`
-	// What came of its use. Unset: success.
+	// The outcome of its use. Unset: success.
 	Outcome *PermitOutcome `protobuf:"bytes,2,opt,name=outcome,proto3" json:"outcome,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call, which changes nothing.
 	RequestId     *string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
@@ -456,7 +459,7 @@ func (x *ReleasePermitRequest) GetRequestId() string {
 	return ""
 }
 
-// That a permit has ended.
+// Response message of PermitService.ReleasePermit.
 type ReleasePermitResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Whether this call ended it; false if it was released before. In a replay: whether the first call did.
@@ -511,14 +514,15 @@ func (x *ReleasePermitResponse) GetReplayed() bool {
 	return false
 }
 
-// Asks to set the rules of a resource.
+// Request message of PermitService.UpdateResource.
 type UpdateResourceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource, 1 to 256 bytes without control characters. Required.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The rules. Unset: none, it is a lock.
 	Policy *ResourcePolicy `protobuf:"bytes,2,opt,name=policy,proto3" json:"policy,omitempty"`
-	// Only if the resource's version is this one; 0: only if it is not there. Unset: whatever it is.
+	// The version that the resource must have, otherwise ABORTED / VERSION_MISMATCH; 0: it must not exist. Unset: not
+	// checked.
 	ExpectedVersion *int64 `protobuf:"varint,3,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId     *string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
@@ -584,7 +588,7 @@ func (x *UpdateResourceRequest) GetRequestId() string {
 	return ""
 }
 
-// The resource whose rules were set.
+// Response message of PermitService.UpdateResource.
 type UpdateResourceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource; in a replay, as it is now, and unset if it was deleted since.
@@ -648,7 +652,7 @@ func (x *UpdateResourceResponse) GetReplayed() bool {
 	return false
 }
 
-// Asks for one resource.
+// Request message of PermitService.GetResource.
 type GetResourceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource. Required.
@@ -694,7 +698,7 @@ func (x *GetResourceRequest) GetName() string {
 	return ""
 }
 
-// One resource.
+// Response message of PermitService.GetResource.
 type GetResourceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource, with its holders.
@@ -740,14 +744,15 @@ func (x *GetResourceResponse) GetResource() *Resource {
 	return nil
 }
 
-// Asks for the resources of the namespace.
+// Request message of PermitService.ListResources.
 type ListResourcesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Only those whose names begin with this, at most 256 bytes. Unset: all.
+	// A prefix of the names, at most 256 bytes. Unset: all resources.
 	NamePrefix string `protobuf:"bytes,1,opt,name=name_prefix,json=namePrefix,proto3" json:"name_prefix,omitempty"`
-	// How many resources to answer with at most, not negative; more than 1,000 is taken as 1,000. Unset or 0: 50.
+	// The most resources in the page, not negative; values above 1,000 mean 1,000. Unset or 0: 50.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The `next_page_token` of the page before, with the other fields unchanged but for page_size. Unset: the first page.
+	// The `next_page_token` of the previous page; all fields but page_size must be as in its request. Unset: the first
+	// page.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -804,12 +809,12 @@ func (x *ListResourcesRequest) GetPageToken() string {
 	return ""
 }
 
-// A page of resources.
+// Response message of PermitService.ListResources.
 type ListResourcesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resources, without their holders.
 	Resources []*Resource `protobuf:"bytes,1,rep,name=resources,proto3" json:"resources,omitempty"`
-	// Gives the next page. Empty: this was the last one.
+	// Token of the next page. Empty: this is the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -859,12 +864,12 @@ func (x *ListResourcesResponse) GetNextPageToken() string {
 	return ""
 }
 
-// Asks to delete a resource.
+// Request message of PermitService.DeleteResource.
 type DeleteResourceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource. Required.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Only if the resource's version is this one. Unset: whatever it is.
+	// The version that the resource must have, otherwise ABORTED / VERSION_MISMATCH. Unset: not checked.
 	ExpectedVersion *int64 `protobuf:"varint,2,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId     *string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
@@ -923,7 +928,7 @@ func (x *DeleteResourceRequest) GetRequestId() string {
 	return ""
 }
 
-// That a resource was deleted.
+// Response message of PermitService.DeleteResource.
 type DeleteResourceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Whether the same request_id had been applied before and this call changed nothing.
@@ -969,7 +974,7 @@ func (x *DeleteResourceResponse) GetReplayed() bool {
 	return false
 }
 
-// Asks to watch a resource.
+// Request message of PermitService.WatchResource.
 type WatchResourceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource; it need not be there yet. Required.
@@ -1015,15 +1020,15 @@ func (x *WatchResourceRequest) GetName() string {
 	return ""
 }
 
-// What there is to say of a watched resource.
+// Message of the stream that PermitService.WatchResource returns.
 type WatchResourceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One of them.
+	// The outcome.
 	//
 	// Types that are valid to be assigned to Update:
 	//
 	//	*WatchResourceResponse_Resource
-	//	*WatchResourceResponse_Absent
+	//	*WatchResourceResponse_Removal
 	//	*WatchResourceResponse_Keepalive
 	Update        isWatchResourceResponse_Update `protobuf_oneof:"update"`
 	unknownFields protoimpl.UnknownFields
@@ -1076,10 +1081,10 @@ func (x *WatchResourceResponse) GetResource() *Resource {
 	return nil
 }
 
-func (x *WatchResourceResponse) GetAbsent() *ResourceAbsent {
+func (x *WatchResourceResponse) GetRemoval() *ResourceRemoval {
 	if x != nil {
-		if x, ok := x.Update.(*WatchResourceResponse_Absent); ok {
-			return x.Absent
+		if x, ok := x.Update.(*WatchResourceResponse_Removal); ok {
+			return x.Removal
 		}
 	}
 	return nil
@@ -1103,43 +1108,43 @@ type WatchResourceResponse_Resource struct {
 	Resource *Resource `protobuf:"bytes,1,opt,name=resource,proto3,oneof"`
 }
 
-type WatchResourceResponse_Absent struct {
-	// There is no such resource.
-	Absent *ResourceAbsent `protobuf:"bytes,2,opt,name=absent,proto3,oneof"`
+type WatchResourceResponse_Removal struct {
+	// The resource does not exist.
+	Removal *ResourceRemoval `protobuf:"bytes,2,opt,name=removal,proto3,oneof"`
 }
 
 type WatchResourceResponse_Keepalive struct {
-	// Nothing new; the stream lives.
+	// Sent when there was nothing else to send for a while.
 	Keepalive *WatchKeepalive `protobuf:"bytes,3,opt,name=keepalive,proto3,oneof"`
 }
 
 func (*WatchResourceResponse_Resource) isWatchResourceResponse_Update() {}
 
-func (*WatchResourceResponse_Absent) isWatchResourceResponse_Update() {}
+func (*WatchResourceResponse_Removal) isWatchResourceResponse_Update() {}
 
 func (*WatchResourceResponse_Keepalive) isWatchResourceResponse_Update() {}
 
-// That a resource is not there: it was never used, or was deleted.
-type ResourceAbsent struct {
+// The absence of a resource: it was never used, or was deleted.
+type ResourceRemoval struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *ResourceAbsent) Reset() {
-	*x = ResourceAbsent{}
+func (x *ResourceRemoval) Reset() {
+	*x = ResourceRemoval{}
 	mi := &file_interlock_v1_permit_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *ResourceAbsent) String() string {
+func (x *ResourceRemoval) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*ResourceAbsent) ProtoMessage() {}
+func (*ResourceRemoval) ProtoMessage() {}
 
-func (x *ResourceAbsent) ProtoReflect() protoreflect.Message {
+func (x *ResourceRemoval) ProtoReflect() protoreflect.Message {
 	mi := &file_interlock_v1_permit_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1151,19 +1156,19 @@ func (x *ResourceAbsent) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use ResourceAbsent.ProtoReflect.Descriptor instead.
-func (*ResourceAbsent) Descriptor() ([]byte, []int) {
+// Deprecated: Use ResourceRemoval.ProtoReflect.Descriptor instead.
+func (*ResourceRemoval) Descriptor() ([]byte, []int) {
 	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{17}
 }
 
-// Asks to close a breaker.
+// Request message of PermitService.ResetBreaker.
 type ResetBreakerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource. Required.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Who asks, for the record; 1 to 128 bytes. Required.
+	// The name of the operator, stored with the change; 1 to 128 bytes. Required.
 	Requester string `protobuf:"bytes,2,opt,name=requester,proto3" json:"requester,omitempty"`
-	// Why, for the record; at most 1 KiB. Unset: empty.
+	// The reason, stored with the change; at most 1 KiB. Unset: empty.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId     *string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
@@ -1229,7 +1234,7 @@ func (x *ResetBreakerRequest) GetRequestId() string {
 	return ""
 }
 
-// The resource whose breaker was closed.
+// Response message of PermitService.ResetBreaker.
 type ResetBreakerResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource; in a replay, as it is now, and unset if it was deleted since.
@@ -1284,16 +1289,16 @@ func (x *ResetBreakerResponse) GetReplayed() bool {
 	return false
 }
 
-// Asks to revoke a permit.
+// Request message of PermitService.RevokePermit.
 type RevokePermitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A resource of the permit; 1 to 256 bytes. Required.
 	Resource string `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
-	// The permit's fencing token at that resource, as `Resource.holders` tells it; from 1. Required.
+	// The permit's fencing token at that resource, as in `Resource.holders`; at least 1. Required.
 	FencingToken int64 `protobuf:"varint,2,opt,name=fencing_token,json=fencingToken,proto3" json:"fencing_token,omitempty"`
-	// Who asks, for the record; 1 to 128 bytes. Required.
+	// The name of the operator, stored with the change; 1 to 128 bytes. Required.
 	Requester string `protobuf:"bytes,3,opt,name=requester,proto3" json:"requester,omitempty"`
-	// Why, for the record; at most 1 KiB. Unset: empty.
+	// The reason, stored with the change; at most 1 KiB. Unset: empty.
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId     *string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
@@ -1366,7 +1371,7 @@ func (x *RevokePermitRequest) GetRequestId() string {
 	return ""
 }
 
-// The resource of which a permit was revoked.
+// Response message of PermitService.RevokePermit.
 type RevokePermitResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource; in a replay, as it is now, and unset if it was deleted since.
@@ -1434,85 +1439,85 @@ var File_interlock_v1_permit_service_proto protoreflect.FileDescriptor
 
 const file_interlock_v1_permit_service_proto_rawDesc = "" +
 	"\n" +
-	"!interlock/v1/permit_service.proto\x12\finterlock.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1einterlock/v1/job_service.proto\x1a\x19interlock/v1/permit.proto\"\xc2\x02\n" +
-	"\x14AcquirePermitRequest\x121\n" +
-	"\x06claims\x18\x01 \x03(\v2\x19.interlock.v1.PermitClaimR\x06claims\x12+\n" +
-	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12-\n" +
-	"\x04wait\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12\x16\n" +
-	"\x06holder\x18\x04 \x01(\tR\x06holder\x12\x1a\n" +
-	"\bpriority\x18\x05 \x01(\x05R\bpriority\x12$\n" +
-	"\vlease_token\x18\x06 \x01(\tH\x00R\n" +
-	"leaseToken\x88\x01\x01\x12\"\n" +
+	"!interlock/v1/permit_service.proto\x12\finterlock.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1einterlock/v1/job_service.proto\x1a\x19interlock/v1/permit.proto\"\xe5\x02\n" +
+	"\x14AcquirePermitRequest\x126\n" +
+	"\x06claims\x18\x01 \x03(\v2\x19.interlock.v1.PermitClaimB\x03\xe0A\x02R\x06claims\x120\n" +
+	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\x03ttl\x122\n" +
+	"\x04wait\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\x04wait\x12\x1b\n" +
+	"\x06holder\x18\x04 \x01(\tB\x03\xe0A\x01R\x06holder\x12\x1f\n" +
+	"\bpriority\x18\x05 \x01(\x05B\x03\xe0A\x01R\bpriority\x12)\n" +
+	"\vlease_token\x18\x06 \x01(\tB\x03\xe0A\x01H\x00R\n" +
+	"leaseToken\x88\x01\x01\x12'\n" +
 	"\n" +
-	"request_id\x18\a \x01(\tH\x01R\trequestId\x88\x01\x01B\x0e\n" +
+	"request_id\x18\a \x01(\tB\x03\xe0A\x01H\x01R\trequestId\x88\x01\x01B\x0e\n" +
 	"\f_lease_tokenB\r\n" +
 	"\v_request_id\"\xa3\x01\n" +
 	"\x15AcquirePermitResponse\x12.\n" +
 	"\x06permit\x18\x01 \x01(\v2\x14.interlock.v1.PermitH\x00R\x06permit\x124\n" +
 	"\x06denial\x18\x02 \x01(\v2\x1a.interlock.v1.PermitDenialH\x00R\x06denial\x12\x1a\n" +
 	"\breplayed\x18\x03 \x01(\bR\breplayedB\b\n" +
-	"\x06result\"g\n" +
-	"\x13RenewPermitsRequest\x12#\n" +
-	"\rpermit_tokens\x18\x01 \x03(\tR\fpermitTokens\x12+\n" +
-	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"N\n" +
+	"\x06result\"q\n" +
+	"\x13RenewPermitsRequest\x12(\n" +
+	"\rpermit_tokens\x18\x01 \x03(\tB\x03\xe0A\x02R\fpermitTokens\x120\n" +
+	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\x03ttl\"N\n" +
 	"\x14RenewPermitsResponse\x126\n" +
 	"\bstatuses\x18\x01 \x03(\v2\x1a.interlock.v1.PermitStatusR\bstatuses\"\x8c\x01\n" +
 	"\fPermitStatus\x12\x12\n" +
 	"\x04lost\x18\x01 \x01(\bR\x04lost\x12;\n" +
 	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12+\n" +
-	"\x03ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"\xa3\x01\n" +
-	"\x14ReleasePermitRequest\x12!\n" +
-	"\fpermit_token\x18\x01 \x01(\tR\vpermitToken\x125\n" +
-	"\aoutcome\x18\x02 \x01(\v2\x1b.interlock.v1.PermitOutcomeR\aoutcome\x12\"\n" +
+	"\x03ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"\xb2\x01\n" +
+	"\x14ReleasePermitRequest\x12&\n" +
+	"\fpermit_token\x18\x01 \x01(\tB\x03\xe0A\x02R\vpermitToken\x12:\n" +
+	"\aoutcome\x18\x02 \x01(\v2\x1b.interlock.v1.PermitOutcomeB\x03\xe0A\x01R\aoutcome\x12'\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tH\x00R\trequestId\x88\x01\x01B\r\n" +
+	"request_id\x18\x03 \x01(\tB\x03\xe0A\x01H\x00R\trequestId\x88\x01\x01B\r\n" +
 	"\v_request_id\"M\n" +
 	"\x15ReleasePermitResponse\x12\x18\n" +
 	"\aapplied\x18\x01 \x01(\bR\aapplied\x12\x1a\n" +
-	"\breplayed\x18\x02 \x01(\bR\breplayed\"\xd9\x01\n" +
-	"\x15UpdateResourceRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
-	"\x06policy\x18\x02 \x01(\v2\x1c.interlock.v1.ResourcePolicyR\x06policy\x12.\n" +
-	"\x10expected_version\x18\x03 \x01(\x03H\x00R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\"\xed\x01\n" +
+	"\x15UpdateResourceRequest\x12\x17\n" +
+	"\x04name\x18\x01 \x01(\tB\x03\xe0A\x02R\x04name\x129\n" +
+	"\x06policy\x18\x02 \x01(\v2\x1c.interlock.v1.ResourcePolicyB\x03\xe0A\x01R\x06policy\x123\n" +
+	"\x10expected_version\x18\x03 \x01(\x03B\x03\xe0A\x01H\x00R\x0fexpectedVersion\x88\x01\x01\x12'\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tH\x01R\trequestId\x88\x01\x01B\x13\n" +
+	"request_id\x18\x04 \x01(\tB\x03\xe0A\x01H\x01R\trequestId\x88\x01\x01B\x13\n" +
 	"\x11_expected_versionB\r\n" +
 	"\v_request_id\"\x82\x01\n" +
 	"\x16UpdateResourceResponse\x122\n" +
 	"\bresource\x18\x01 \x01(\v2\x16.interlock.v1.ResourceR\bresource\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\bR\aapplied\x12\x1a\n" +
-	"\breplayed\x18\x03 \x01(\bR\breplayed\"(\n" +
-	"\x12GetResourceRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"I\n" +
+	"\breplayed\x18\x03 \x01(\bR\breplayed\"-\n" +
+	"\x12GetResourceRequest\x12\x17\n" +
+	"\x04name\x18\x01 \x01(\tB\x03\xe0A\x02R\x04name\"I\n" +
 	"\x13GetResourceResponse\x122\n" +
-	"\bresource\x18\x01 \x01(\v2\x16.interlock.v1.ResourceR\bresource\"s\n" +
-	"\x14ListResourcesRequest\x12\x1f\n" +
-	"\vname_prefix\x18\x01 \x01(\tR\n" +
-	"namePrefix\x12\x1b\n" +
-	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\bresource\x18\x01 \x01(\v2\x16.interlock.v1.ResourceR\bresource\"\x82\x01\n" +
+	"\x14ListResourcesRequest\x12$\n" +
+	"\vname_prefix\x18\x01 \x01(\tB\x03\xe0A\x01R\n" +
+	"namePrefix\x12 \n" +
+	"\tpage_size\x18\x02 \x01(\x05B\x03\xe0A\x01R\bpageSize\x12\"\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tR\tpageToken\"u\n" +
+	"page_token\x18\x03 \x01(\tB\x03\xe0A\x01R\tpageToken\"u\n" +
 	"\x15ListResourcesResponse\x124\n" +
 	"\tresources\x18\x01 \x03(\v2\x16.interlock.v1.ResourceR\tresources\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa3\x01\n" +
-	"\x15DeleteResourceRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
-	"\x10expected_version\x18\x02 \x01(\x03H\x00R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb2\x01\n" +
+	"\x15DeleteResourceRequest\x12\x17\n" +
+	"\x04name\x18\x01 \x01(\tB\x03\xe0A\x02R\x04name\x123\n" +
+	"\x10expected_version\x18\x02 \x01(\x03B\x03\xe0A\x01H\x00R\x0fexpectedVersion\x88\x01\x01\x12'\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tH\x01R\trequestId\x88\x01\x01B\x13\n" +
+	"request_id\x18\x03 \x01(\tB\x03\xe0A\x01H\x01R\trequestId\x88\x01\x01B\x13\n" +
 	"\x11_expected_versionB\r\n" +
 	"\v_request_id\"4\n" +
 	"\x16DeleteResourceResponse\x12\x1a\n" +
-	"\breplayed\x18\x01 \x01(\bR\breplayed\"*\n" +
-	"\x14WatchResourceRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xcd\x01\n" +
+	"\breplayed\x18\x01 \x01(\bR\breplayed\"/\n" +
+	"\x14WatchResourceRequest\x12\x17\n" +
+	"\x04name\x18\x01 \x01(\tB\x03\xe0A\x02R\x04name\"\xd0\x01\n" +
 	"\x15WatchResourceResponse\x124\n" +
-	"\bresource\x18\x01 \x01(\v2\x16.interlock.v1.ResourceH\x00R\bresource\x126\n" +
-	"\x06absent\x18\x02 \x01(\v2\x1c.interlock.v1.ResourceAbsentH\x00R\x06absent\x12<\n" +
+	"\bresource\x18\x01 \x01(\v2\x16.interlock.v1.ResourceH\x00R\bresource\x129\n" +
+	"\aremoval\x18\x02 \x01(\v2\x1d.interlock.v1.ResourceRemovalH\x00R\aremoval\x12<\n" +
 	"\tkeepalive\x18\x03 \x01(\v2\x1c.interlock.v1.WatchKeepaliveH\x00R\tkeepaliveB\b\n" +
-	"\x06update\"\x10\n" +
-	"\x0eResourceAbsent\"\x92\x01\n" +
+	"\x06update\"\x11\n" +
+	"\x0fResourceRemoval\"\x92\x01\n" +
 	"\x13ResetBreakerRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\trequester\x18\x02 \x01(\tR\trequester\x12\x16\n" +
@@ -1522,14 +1527,14 @@ const file_interlock_v1_permit_service_proto_rawDesc = "" +
 	"\v_request_id\"f\n" +
 	"\x14ResetBreakerResponse\x122\n" +
 	"\bresource\x18\x01 \x01(\v2\x16.interlock.v1.ResourceR\bresource\x12\x1a\n" +
-	"\breplayed\x18\x02 \x01(\bR\breplayed\"\xbf\x01\n" +
-	"\x13RevokePermitRequest\x12\x1a\n" +
-	"\bresource\x18\x01 \x01(\tR\bresource\x12#\n" +
-	"\rfencing_token\x18\x02 \x01(\x03R\ffencingToken\x12\x1c\n" +
-	"\trequester\x18\x03 \x01(\tR\trequester\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\"\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\"\xd8\x01\n" +
+	"\x13RevokePermitRequest\x12\x1f\n" +
+	"\bresource\x18\x01 \x01(\tB\x03\xe0A\x02R\bresource\x12(\n" +
+	"\rfencing_token\x18\x02 \x01(\x03B\x03\xe0A\x02R\ffencingToken\x12!\n" +
+	"\trequester\x18\x03 \x01(\tB\x03\xe0A\x02R\trequester\x12\x1b\n" +
+	"\x06reason\x18\x04 \x01(\tB\x03\xe0A\x01R\x06reason\x12'\n" +
 	"\n" +
-	"request_id\x18\x05 \x01(\tH\x00R\trequestId\x88\x01\x01B\r\n" +
+	"request_id\x18\x05 \x01(\tB\x03\xe0A\x01H\x00R\trequestId\x88\x01\x01B\r\n" +
 	"\v_request_id\"\x80\x01\n" +
 	"\x14RevokePermitResponse\x122\n" +
 	"\bresource\x18\x01 \x01(\v2\x16.interlock.v1.ResourceR\bresource\x12\x18\n" +
@@ -1545,8 +1550,8 @@ const file_interlock_v1_permit_service_proto_rawDesc = "" +
 	"\x0eDeleteResource\x12#.interlock.v1.DeleteResourceRequest\x1a$.interlock.v1.DeleteResourceResponse\x12Z\n" +
 	"\rWatchResource\x12\".interlock.v1.WatchResourceRequest\x1a#.interlock.v1.WatchResourceResponse0\x01\x12U\n" +
 	"\fResetBreaker\x12!.interlock.v1.ResetBreakerRequest\x1a\".interlock.v1.ResetBreakerResponse\x12U\n" +
-	"\fRevokePermit\x12!.interlock.v1.RevokePermitRequest\x1a\".interlock.v1.RevokePermitResponseB\xa5\x01\n" +
-	"\x10com.interlock.v1B\x12PermitServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03IXX\xaa\x02\fInterlock.V1\xca\x02\fInterlock\\V1\xe2\x02\x18Interlock\\V1\\GPBMetadata\xea\x02\rInterlock::V1b\x06proto3"
+	"\fRevokePermit\x12!.interlock.v1.RevokePermitRequest\x1a\".interlock.v1.RevokePermitResponseBg\n" +
+	"\finterlock.v1B\x12PermitServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_permit_service_proto_rawDescOnce sync.Once
@@ -1579,7 +1584,7 @@ var file_interlock_v1_permit_service_proto_goTypes = []any{
 	(*DeleteResourceResponse)(nil), // 14: interlock.v1.DeleteResourceResponse
 	(*WatchResourceRequest)(nil),   // 15: interlock.v1.WatchResourceRequest
 	(*WatchResourceResponse)(nil),  // 16: interlock.v1.WatchResourceResponse
-	(*ResourceAbsent)(nil),         // 17: interlock.v1.ResourceAbsent
+	(*ResourceRemoval)(nil),        // 17: interlock.v1.ResourceRemoval
 	(*ResetBreakerRequest)(nil),    // 18: interlock.v1.ResetBreakerRequest
 	(*ResetBreakerResponse)(nil),   // 19: interlock.v1.ResetBreakerResponse
 	(*RevokePermitRequest)(nil),    // 20: interlock.v1.RevokePermitRequest
@@ -1610,7 +1615,7 @@ var file_interlock_v1_permit_service_proto_depIdxs = []int32{
 	29, // 12: interlock.v1.GetResourceResponse.resource:type_name -> interlock.v1.Resource
 	29, // 13: interlock.v1.ListResourcesResponse.resources:type_name -> interlock.v1.Resource
 	29, // 14: interlock.v1.WatchResourceResponse.resource:type_name -> interlock.v1.Resource
-	17, // 15: interlock.v1.WatchResourceResponse.absent:type_name -> interlock.v1.ResourceAbsent
+	17, // 15: interlock.v1.WatchResourceResponse.removal:type_name -> interlock.v1.ResourceRemoval
 	30, // 16: interlock.v1.WatchResourceResponse.keepalive:type_name -> interlock.v1.WatchKeepalive
 	29, // 17: interlock.v1.ResetBreakerResponse.resource:type_name -> interlock.v1.Resource
 	29, // 18: interlock.v1.RevokePermitResponse.resource:type_name -> interlock.v1.Resource
@@ -1658,7 +1663,7 @@ func file_interlock_v1_permit_service_proto_init() {
 	file_interlock_v1_permit_service_proto_msgTypes[13].OneofWrappers = []any{}
 	file_interlock_v1_permit_service_proto_msgTypes[16].OneofWrappers = []any{
 		(*WatchResourceResponse_Resource)(nil),
-		(*WatchResourceResponse_Absent)(nil),
+		(*WatchResourceResponse_Removal)(nil),
 		(*WatchResourceResponse_Keepalive)(nil),
 	}
 	file_interlock_v1_permit_service_proto_msgTypes[18].OneofWrappers = []any{}

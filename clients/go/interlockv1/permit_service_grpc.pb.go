@@ -37,38 +37,41 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Permits: locks, limits, rates and breakers that all workers share. Errors that any rpc can give (INVALID_FIELD,
-// NAMESPACE_NOT_FOUND, OVERLOADED, DEADLINE_EXCEEDED, STORE_UNAVAILABLE, DRAINING and, for mutations, REQUEST_ID_REUSED,
-// CONFLICT, OUTCOME_UNKNOWN) are explained in common.proto; each rpc names those it adds. Reads are safe to repeat; so
-// is every mutation that carries a request_id.
+// Locks, limits, rates and breakers that all clients share. Errors that any rpc can return (INVALID_FIELD,
+// NAMESPACE_NOT_FOUND, OVERLOADED, DEADLINE_EXCEEDED, STORE_UNAVAILABLE, DRAINING and, for mutations,
+// REQUEST_ID_REUSED, CONFLICT, OUTCOME_UNKNOWN) are explained in common.proto; each rpc lists those it adds. Reads are
+// safe to repeat; so is every mutation that carries a request_id.
 type PermitServiceClient interface {
-	// Asks for a permit of one resource or of several at once, all or none of them. If it cannot be had, the caller waits in
-	// line as long as it wants to: the higher priority first, then who came first, across servers; a caller that goes
-	// away leaves no trace. That it cannot be had is no error but a denial that says what is in the way.
-	// Errors: FAILED_PRECONDITION / LEASE_LOST if `lease_token` is given and not the newest of its stage; INVALID_ARGUMENT /
-	// INVALID_FIELD also for an amount that could never be had; FAILED_PRECONDITION / LIMIT_EXCEEDED if 10,000 wait in the line of
-	// a resource, or an attempt of a stage has 100 permits. A resource with 10,000 permits is denied as one without capacity.
-	// Repeating: safe with a request_id: a repeat gets the permit of the first call, if that has one; a request that was not
-	// granted is made again, with a new place in the line. Without one, a permit whose reply got lost is released when the server
-	// notices that the caller has gone, and expires otherwise.
+	// Acquires a permit of one resource or of several at once, all or none of them. If it cannot be granted, the caller
+	// waits in the queue of each resource for up to `wait`: higher priorities first, then in order of arrival, across
+	// servers; a caller that disconnects is removed. A permit that cannot be granted is no error: the response has a
+	// denial with the resources that block it.
+	// Errors: FAILED_PRECONDITION / LEASE_LOST if `lease_token` is set and not the newest of its stage; INVALID_ARGUMENT
+	// / INVALID_FIELD also for an amount above the capacity; FAILED_PRECONDITION / LIMIT_EXCEEDED if 10,000 callers wait
+	// for a resource, or an attempt of a stage has 100 permits. A resource with 10,000 permits is denied as one without
+	// capacity.
+	// Repeating: safe with a request_id: a repeat returns the permit of the first call if it was granted, and otherwise
+	// waits again, at the end of the queue. Without one, a permit whose response was lost is released when the server
+	// notices that the caller has disconnected, and expires otherwise.
 	// Cancelling: a caller that cancels the call, or whose deadline passes, does not know whether it was granted. To find
-	// out, call again with the same message and request_id, and release the permit if there is one; a reply with `replayed`
-	// is the first call's. Without that the permit is held until its ttl is over.
+	// out, call again with the same message and request_id, and release the permit if there is one; a response with
+	// `replayed` is the first call's. Without that the permit is held until its ttl is over.
 	AcquirePermit(ctx context.Context, in *AcquirePermitRequest, opts ...grpc.CallOption) (*AcquirePermitResponse, error)
-	// Renews many permits in one call. Each stands alone: the status of a lost permit says so, which is no error. A permit whose
-	// time is up is still renewed if no other caller has needed its room since, for ten minutes; the probe of a breaker is not.
+	// Renews many permits in one call, each on its own: a lost permit is reported in its status and is no error. A permit
+	// past its expiry is still renewed, for ten minutes, unless another caller has taken its capacity; the probe of a
+	// breaker is not.
 	// Errors: none of its own.
 	// Repeating: safe.
 	RenewPermits(ctx context.Context, in *RenewPermitsRequest, opts ...grpc.CallOption) (*RenewPermitsResponse, error)
-	// Ends a permit and says what came of its use. Who waits gets it in the same commit.
-	// Errors: FAILED_PRECONDITION / PERMIT_LOST if the permit was lost in the last ten minutes (of very many, those of last): taken after
-	// its time was up, or revoked; or is one of another namespace.
+	// Releases a permit and reports the outcome of its use. Waiting callers are granted the capacity in the same commit.
+	// Errors: FAILED_PRECONDITION / PERMIT_LOST if the permit was lost in the last ten minutes (of very many, those of
+	// last): taken after its time was up, or revoked; or is one of another namespace.
 	// Repeating: safe; a permit that was released before, or is not known, changes nothing.
 	ReleasePermit(ctx context.Context, in *ReleasePermitRequest, opts ...grpc.CallOption) (*ReleasePermitResponse, error)
-	// Sets the rules of a resource, and creates it if it is not there. They hold at once; permits that are held stay. What the
-	// breaker and the adaptive limit know is kept.
+	// Sets the policy of a resource, and creates the resource if it does not exist. The policy takes effect at once;
+	// permits that are held stay. The state of the breaker and of the adaptive limit is kept.
 	// Errors: ABORTED / VERSION_MISMATCH.
-	// Repeating: safe; the same rules again change nothing. With expected_version, give a request_id too.
+	// Repeating: safe; the same policy again changes nothing. With expected_version, set a request_id too.
 	UpdateResource(ctx context.Context, in *UpdateResourceRequest, opts ...grpc.CallOption) (*UpdateResourceResponse, error)
 	// Reads one resource.
 	// Errors: NOT_FOUND / RESOURCE_NOT_FOUND if it was never used and has no policy.
@@ -78,28 +81,29 @@ type PermitServiceClient interface {
 	// Errors: a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
 	// Repeating: safe, it is a read.
 	ListResources(ctx context.Context, in *ListResourcesRequest, opts ...grpc.CallOption) (*ListResourcesResponse, error)
-	// Deletes a resource that nobody uses. Fencing tokens of one that is made anew under its name go on above its own. Locks that
-	// were not used for a day are deleted by themselves.
-	// Errors: NOT_FOUND / RESOURCE_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / RESOURCE_IN_USE while permits
-	// are held that have not expired, or a caller waits.
-	// Repeating: safe with a request_id; otherwise a repeat gives RESOURCE_NOT_FOUND.
+	// Deletes a resource that is not in use. If a resource of this name is created again, its fencing tokens continue
+	// above the previous ones. Locks that were not used for a day are deleted automatically.
+	// Errors: NOT_FOUND / RESOURCE_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / RESOURCE_IN_USE while
+	// permits are held that have not expired, or a caller waits.
+	// Repeating: safe with a request_id; otherwise a repeat is refused as RESOURCE_NOT_FOUND.
 	DeleteResource(ctx context.Context, in *DeleteResourceRequest, opts ...grpc.CallOption) (*DeleteResourceResponse, error)
-	// Watches one resource, through any server: as it is, or that it is not there; then what becomes of it. Several changes can be
-	// told as one; the last always comes. The stream goes on until its reader ends it.
+	// Watches one resource, through any server: its current state or its absence, then its changes. Several changes can
+	// be merged into one message; the last one is always sent. The stream ends only when its reader ends it.
 	// Errors: RESOURCE_EXHAUSTED / STREAM_LIMIT.
 	// Repeating: safe, it is a read.
 	WatchResource(ctx context.Context, in *WatchResourceRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResourceResponse], error)
-	// Closes the breaker of a resource by hand and forgets what it has counted. Who did it and why is kept with the resource.
+	// Closes the breaker of a resource and clears its counts. The operator and the reason are stored with the resource.
 	// Errors: NOT_FOUND / RESOURCE_NOT_FOUND, FAILED_PRECONDITION / INVALID_TRANSITION if it has no breaker.
 	// Repeating: safe; it is noted once more.
 	ResetBreaker(ctx context.Context, in *ResetBreakerRequest, opts ...grpc.CallOption) (*ResetBreakerResponse, error)
-	// Revokes a permit for an operator, at all of its resources. Callers that wait are served in the same commit. The permit's holder
-	// learns it as from an expiry: its next RenewPermits says `lost`, ReleasePermit and a commit with the permit as its
-	// fence are PERMIT_LOST. A permit that is bound to a lease by `AcquirePermitRequest.lease_token` is revoked alone; the lease
-	// goes on. Who revoked it and why is kept with each resource and logged.
+	// Revokes a permit for an operator, at all of its resources. Waiting callers are granted the capacity in the same
+	// commit. The holder learns it as it would an expiry: its next RenewPermits returns `lost`, ReleasePermit and a
+	// commit with the permit as `permit_fence` are refused as PERMIT_LOST. A permit that is bound to a lease by
+	// `AcquirePermitRequest.lease_token` is revoked without the lease. The operator and the reason are stored with each
+	// resource and logged.
 	// Errors: NOT_FOUND / RESOURCE_NOT_FOUND; INVALID_ARGUMENT / INVALID_FIELD if the resource never granted the fencing
-	// token; FAILED_PRECONDITION / INVALID_TRANSITION if the permit came with the attempt of a stage (`StageSpec.permits`): it ends
-	// with the attempt, which CancelJob ends.
+	// token; FAILED_PRECONDITION / INVALID_TRANSITION if the permit belongs to the attempt of a stage
+	// (`StageSpec.permits`): it ends with the attempt, and CancelJob ends that.
 	// Repeating: safe; a permit that is not held any more changes nothing.
 	RevokePermit(ctx context.Context, in *RevokePermitRequest, opts ...grpc.CallOption) (*RevokePermitResponse, error)
 }
@@ -225,38 +229,41 @@ func (c *permitServiceClient) RevokePermit(ctx context.Context, in *RevokePermit
 // All implementations must embed UnimplementedPermitServiceServer
 // for forward compatibility.
 //
-// Permits: locks, limits, rates and breakers that all workers share. Errors that any rpc can give (INVALID_FIELD,
-// NAMESPACE_NOT_FOUND, OVERLOADED, DEADLINE_EXCEEDED, STORE_UNAVAILABLE, DRAINING and, for mutations, REQUEST_ID_REUSED,
-// CONFLICT, OUTCOME_UNKNOWN) are explained in common.proto; each rpc names those it adds. Reads are safe to repeat; so
-// is every mutation that carries a request_id.
+// Locks, limits, rates and breakers that all clients share. Errors that any rpc can return (INVALID_FIELD,
+// NAMESPACE_NOT_FOUND, OVERLOADED, DEADLINE_EXCEEDED, STORE_UNAVAILABLE, DRAINING and, for mutations,
+// REQUEST_ID_REUSED, CONFLICT, OUTCOME_UNKNOWN) are explained in common.proto; each rpc lists those it adds. Reads are
+// safe to repeat; so is every mutation that carries a request_id.
 type PermitServiceServer interface {
-	// Asks for a permit of one resource or of several at once, all or none of them. If it cannot be had, the caller waits in
-	// line as long as it wants to: the higher priority first, then who came first, across servers; a caller that goes
-	// away leaves no trace. That it cannot be had is no error but a denial that says what is in the way.
-	// Errors: FAILED_PRECONDITION / LEASE_LOST if `lease_token` is given and not the newest of its stage; INVALID_ARGUMENT /
-	// INVALID_FIELD also for an amount that could never be had; FAILED_PRECONDITION / LIMIT_EXCEEDED if 10,000 wait in the line of
-	// a resource, or an attempt of a stage has 100 permits. A resource with 10,000 permits is denied as one without capacity.
-	// Repeating: safe with a request_id: a repeat gets the permit of the first call, if that has one; a request that was not
-	// granted is made again, with a new place in the line. Without one, a permit whose reply got lost is released when the server
-	// notices that the caller has gone, and expires otherwise.
+	// Acquires a permit of one resource or of several at once, all or none of them. If it cannot be granted, the caller
+	// waits in the queue of each resource for up to `wait`: higher priorities first, then in order of arrival, across
+	// servers; a caller that disconnects is removed. A permit that cannot be granted is no error: the response has a
+	// denial with the resources that block it.
+	// Errors: FAILED_PRECONDITION / LEASE_LOST if `lease_token` is set and not the newest of its stage; INVALID_ARGUMENT
+	// / INVALID_FIELD also for an amount above the capacity; FAILED_PRECONDITION / LIMIT_EXCEEDED if 10,000 callers wait
+	// for a resource, or an attempt of a stage has 100 permits. A resource with 10,000 permits is denied as one without
+	// capacity.
+	// Repeating: safe with a request_id: a repeat returns the permit of the first call if it was granted, and otherwise
+	// waits again, at the end of the queue. Without one, a permit whose response was lost is released when the server
+	// notices that the caller has disconnected, and expires otherwise.
 	// Cancelling: a caller that cancels the call, or whose deadline passes, does not know whether it was granted. To find
-	// out, call again with the same message and request_id, and release the permit if there is one; a reply with `replayed`
-	// is the first call's. Without that the permit is held until its ttl is over.
+	// out, call again with the same message and request_id, and release the permit if there is one; a response with
+	// `replayed` is the first call's. Without that the permit is held until its ttl is over.
 	AcquirePermit(context.Context, *AcquirePermitRequest) (*AcquirePermitResponse, error)
-	// Renews many permits in one call. Each stands alone: the status of a lost permit says so, which is no error. A permit whose
-	// time is up is still renewed if no other caller has needed its room since, for ten minutes; the probe of a breaker is not.
+	// Renews many permits in one call, each on its own: a lost permit is reported in its status and is no error. A permit
+	// past its expiry is still renewed, for ten minutes, unless another caller has taken its capacity; the probe of a
+	// breaker is not.
 	// Errors: none of its own.
 	// Repeating: safe.
 	RenewPermits(context.Context, *RenewPermitsRequest) (*RenewPermitsResponse, error)
-	// Ends a permit and says what came of its use. Who waits gets it in the same commit.
-	// Errors: FAILED_PRECONDITION / PERMIT_LOST if the permit was lost in the last ten minutes (of very many, those of last): taken after
-	// its time was up, or revoked; or is one of another namespace.
+	// Releases a permit and reports the outcome of its use. Waiting callers are granted the capacity in the same commit.
+	// Errors: FAILED_PRECONDITION / PERMIT_LOST if the permit was lost in the last ten minutes (of very many, those of
+	// last): taken after its time was up, or revoked; or is one of another namespace.
 	// Repeating: safe; a permit that was released before, or is not known, changes nothing.
 	ReleasePermit(context.Context, *ReleasePermitRequest) (*ReleasePermitResponse, error)
-	// Sets the rules of a resource, and creates it if it is not there. They hold at once; permits that are held stay. What the
-	// breaker and the adaptive limit know is kept.
+	// Sets the policy of a resource, and creates the resource if it does not exist. The policy takes effect at once;
+	// permits that are held stay. The state of the breaker and of the adaptive limit is kept.
 	// Errors: ABORTED / VERSION_MISMATCH.
-	// Repeating: safe; the same rules again change nothing. With expected_version, give a request_id too.
+	// Repeating: safe; the same policy again changes nothing. With expected_version, set a request_id too.
 	UpdateResource(context.Context, *UpdateResourceRequest) (*UpdateResourceResponse, error)
 	// Reads one resource.
 	// Errors: NOT_FOUND / RESOURCE_NOT_FOUND if it was never used and has no policy.
@@ -266,28 +273,29 @@ type PermitServiceServer interface {
 	// Errors: a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
 	// Repeating: safe, it is a read.
 	ListResources(context.Context, *ListResourcesRequest) (*ListResourcesResponse, error)
-	// Deletes a resource that nobody uses. Fencing tokens of one that is made anew under its name go on above its own. Locks that
-	// were not used for a day are deleted by themselves.
-	// Errors: NOT_FOUND / RESOURCE_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / RESOURCE_IN_USE while permits
-	// are held that have not expired, or a caller waits.
-	// Repeating: safe with a request_id; otherwise a repeat gives RESOURCE_NOT_FOUND.
+	// Deletes a resource that is not in use. If a resource of this name is created again, its fencing tokens continue
+	// above the previous ones. Locks that were not used for a day are deleted automatically.
+	// Errors: NOT_FOUND / RESOURCE_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / RESOURCE_IN_USE while
+	// permits are held that have not expired, or a caller waits.
+	// Repeating: safe with a request_id; otherwise a repeat is refused as RESOURCE_NOT_FOUND.
 	DeleteResource(context.Context, *DeleteResourceRequest) (*DeleteResourceResponse, error)
-	// Watches one resource, through any server: as it is, or that it is not there; then what becomes of it. Several changes can be
-	// told as one; the last always comes. The stream goes on until its reader ends it.
+	// Watches one resource, through any server: its current state or its absence, then its changes. Several changes can
+	// be merged into one message; the last one is always sent. The stream ends only when its reader ends it.
 	// Errors: RESOURCE_EXHAUSTED / STREAM_LIMIT.
 	// Repeating: safe, it is a read.
 	WatchResource(*WatchResourceRequest, grpc.ServerStreamingServer[WatchResourceResponse]) error
-	// Closes the breaker of a resource by hand and forgets what it has counted. Who did it and why is kept with the resource.
+	// Closes the breaker of a resource and clears its counts. The operator and the reason are stored with the resource.
 	// Errors: NOT_FOUND / RESOURCE_NOT_FOUND, FAILED_PRECONDITION / INVALID_TRANSITION if it has no breaker.
 	// Repeating: safe; it is noted once more.
 	ResetBreaker(context.Context, *ResetBreakerRequest) (*ResetBreakerResponse, error)
-	// Revokes a permit for an operator, at all of its resources. Callers that wait are served in the same commit. The permit's holder
-	// learns it as from an expiry: its next RenewPermits says `lost`, ReleasePermit and a commit with the permit as its
-	// fence are PERMIT_LOST. A permit that is bound to a lease by `AcquirePermitRequest.lease_token` is revoked alone; the lease
-	// goes on. Who revoked it and why is kept with each resource and logged.
+	// Revokes a permit for an operator, at all of its resources. Waiting callers are granted the capacity in the same
+	// commit. The holder learns it as it would an expiry: its next RenewPermits returns `lost`, ReleasePermit and a
+	// commit with the permit as `permit_fence` are refused as PERMIT_LOST. A permit that is bound to a lease by
+	// `AcquirePermitRequest.lease_token` is revoked without the lease. The operator and the reason are stored with each
+	// resource and logged.
 	// Errors: NOT_FOUND / RESOURCE_NOT_FOUND; INVALID_ARGUMENT / INVALID_FIELD if the resource never granted the fencing
-	// token; FAILED_PRECONDITION / INVALID_TRANSITION if the permit came with the attempt of a stage (`StageSpec.permits`): it ends
-	// with the attempt, which CancelJob ends.
+	// token; FAILED_PRECONDITION / INVALID_TRANSITION if the permit belongs to the attempt of a stage
+	// (`StageSpec.permits`): it ends with the attempt, and CancelJob ends that.
 	// Repeating: safe; a permit that is not held any more changes nothing.
 	RevokePermit(context.Context, *RevokePermitRequest) (*RevokePermitResponse, error)
 	mustEmbedUnimplementedPermitServiceServer()

@@ -9,6 +9,7 @@
 package interlockv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	emptypb "google.golang.org/protobuf/types/known/emptypb"
@@ -29,21 +30,21 @@ const (
 // A set of named fields. It is found by its collection and its id, which together are unique within the namespace.
 type Record struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The collection it is in; matches `[A-Za-z0-9._:-]{1,128}`. A collection is there as long as it has a record.
+	// The collection; matches `[A-Za-z0-9._:-]{1,128}`. A collection exists while it has a record.
 	Collection string `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
 	// The id within the collection; matches `[A-Za-z0-9._:-]{1,128}`.
 	RecordId string `protobuf:"bytes,2,opt,name=record_id,json=recordId,proto3" json:"record_id,omitempty"`
 	// The fields: at most 1,000, each at most 64 KiB and all together at most 1 MiB as JSON. Names have 1 to 128 bytes
 	// and no control characters. Empty, too, where `fields_omitted` is set.
 	Fields map[string]*structpb.Value `protobuf:"bytes,3,rep,name=fields,proto3" json:"fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Grows by exactly one with each committed change, from 1. This is what `expected_version` is compared with. A
-	// record that is created again after a deletion counts from 1 again.
+	// Grows by exactly one with each committed change, from 1. This is what `expected_version` is compared with. A record
+	// that is created again after a deletion counts from 1 again.
 	Version int64 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`
-	// For each field, the version of the record at which the field last changed. This is what `expected_field_version`
-	// is compared with.
+	// For each field, the version of the record at which the field last changed. This is what `expected_field_version` is
+	// compared with.
 	FieldVersions map[string]int64 `protobuf:"bytes,5,rep,name=field_versions,json=fieldVersions,proto3" json:"field_versions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// Whether `fields` and `field_versions` are left out: because the request asked for it, or because a reply with
-	// several records would be larger than 3 MiB; GetRecord has them.
+	// Whether `fields` and `field_versions` are left out: because the request set omit_fields, or because a response with
+	// several records would exceed 3 MiB; GetRecord returns them.
 	FieldsOmitted bool `protobuf:"varint,6,opt,name=fields_omitted,json=fieldsOmitted,proto3" json:"fields_omitted,omitempty"`
 	// When it was created, by the database's clock.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
@@ -196,21 +197,21 @@ func (x *RecordRef) GetRecordId() string {
 
 // One change of one field. Operations of one update are applied in their order, all or none; several may be about the
 // same field. A change that leaves a field as it was, such as a lower maximum, is none: the field keeps its version,
-// and an update in which no field changes leaves the record's version, too. Two values are equal, here as in add_to_set,
-// remove and the filters of lists, if they are of one type and say the same: numbers by what they are, so that 0 and -0 are one,
-// texts by their bytes, lists by their elements in order, objects by all their members.
+// and an update in which no field changes leaves the record's version, too. Two values are equal, here as in
+// add_to_set, remove and the filters of lists, if they are of one type and say the same: numbers by what they are, so
+// that 0 and -0 are one, texts by their bytes, lists by their elements in order, objects by all their members.
 //
-// An operation on a field of another type than it needs is FAILED_PRECONDITION / WRONG_TYPE: nothing is converted,
-// and null is a type of its own. One that would make a field or the record too large, or a sum that cannot be kept
-// exactly, is FAILED_PRECONDITION / LIMIT_EXCEEDED. Both name the operation in `BadRequest` and change nothing.
+// An operation on a field of another type than it needs is FAILED_PRECONDITION / WRONG_TYPE: nothing is converted, and
+// null is a type of its own. One that would make a field or the record too large, or a sum that cannot be kept exactly,
+// is FAILED_PRECONDITION / LIMIT_EXCEEDED. Both name the operation in `BadRequest` and change nothing.
 //
-// Numbers are doubles: whole numbers are exact from -2^53 to 2^53, beyond that only some have a double of their own. `set`,
-// `maximum`, `minimum`, `append` and `merge` store any finite double as it came; only `increment` computes.
+// Numbers are doubles: whole numbers are exact from -2^53 to 2^53, beyond that only some can be represented. `set`,
+// `maximum`, `minimum`, `append` and `merge` store any finite double unchanged; only `increment` computes.
 type FieldOperation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The field; 1 to 128 bytes without control characters. Required.
 	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
-	// What shall happen to it. Required.
+	// The operation. Required.
 	//
 	// Types that are valid to be assigned to Operation:
 	//
@@ -224,8 +225,8 @@ type FieldOperation struct {
 	//	*FieldOperation_Minimum
 	//	*FieldOperation_Merge
 	Operation isFieldOperation_Operation `protobuf_oneof:"operation"`
-	// Only if the field's version is this one as the update finds it, before any of its operations; 0: only if the field
-	// is not there. Otherwise ABORTED / VERSION_MISMATCH. Unset: whatever it is.
+	// The version that the field must have before the first operation of the update, otherwise ABORTED /
+	// VERSION_MISMATCH; 0: the field must not exist. Unset: not checked.
 	ExpectedFieldVersion *int64 `protobuf:"varint,11,opt,name=expected_field_version,json=expectedFieldVersion,proto3,oneof" json:"expected_field_version,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
@@ -374,15 +375,15 @@ type FieldOperation_Set struct {
 }
 
 type FieldOperation_Unset struct {
-	// The field is gone. One that is not there stays so.
+	// Removes the field. A field that does not exist is no error.
 	Unset *emptypb.Empty `protobuf:"bytes,3,opt,name=unset,proto3,oneof"`
 }
 
 type FieldOperation_Increment struct {
-	// Adds this to the number in the field. Missing: it counts as 0. Finite and within ±2^53, otherwise INVALID_FIELD. The sum of
-	// whole numbers is exact. LIMIT_EXCEEDED: the exact sum is beyond ±2^53, or this is not 0 and too small to change
-	// the number (1 and 1e-17). A sum with a fraction is rounded to the nearest double (0.1 and 0.2 give
-	// 0.30000000000000004); amounts that must add up belong into whole numbers, such as cents.
+	// Adds this to the number in the field. Missing: it counts as 0. Finite and within ±2^53, otherwise INVALID_FIELD.
+	// The sum of whole numbers is exact. LIMIT_EXCEEDED: the exact sum is beyond ±2^53, or this is not 0 and too small
+	// to change the number (1 and 1e-17). A sum with a fraction is rounded to the nearest double (0.1 and 0.2 give
+	// 0.30000000000000004); use whole numbers, such as cents, for amounts that must add up.
 	Increment float64 `protobuf:"fixed64,4,opt,name=increment,proto3,oneof"`
 }
 
@@ -397,7 +398,8 @@ type FieldOperation_AddToSet struct {
 }
 
 type FieldOperation_Remove struct {
-	// Removes all elements that are equal to one of these from the list in the field. Missing: it stays missing.
+	// Removes all elements that are equal to one of these from the list in the field. A field that does not exist is
+	// not created.
 	Remove *structpb.ListValue `protobuf:"bytes,7,opt,name=remove,proto3,oneof"`
 }
 
@@ -412,8 +414,8 @@ type FieldOperation_Minimum struct {
 }
 
 type FieldOperation_Merge struct {
-	// Merges this object into the object in the field, as JSON Merge Patch (RFC 7396) says: members replace those of
-	// the same name, objects in objects are merged in turn, null removes a member. Missing: an empty object.
+	// Merges this object into the object in the field by JSON Merge Patch (RFC 7396): members replace those of the same
+	// name, objects in objects are merged recursively, null removes a member. Missing: an empty object.
 	Merge *structpb.Struct `protobuf:"bytes,10,opt,name=merge,proto3,oneof"`
 }
 
@@ -439,7 +441,7 @@ var File_interlock_v1_record_proto protoreflect.FileDescriptor
 
 const file_interlock_v1_record_proto_rawDesc = "" +
 	"\n" +
-	"\x19interlock/v1/record.proto\x12\finterlock.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9f\x04\n" +
+	"\x19interlock/v1/record.proto\x12\finterlock.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9f\x04\n" +
 	"\x06Record\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
@@ -458,14 +460,14 @@ const file_interlock_v1_record_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value:\x028\x01\x1a@\n" +
 	"\x12FieldVersionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"H\n" +
-	"\tRecordRef\x12\x1e\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"R\n" +
+	"\tRecordRef\x12#\n" +
 	"\n" +
-	"collection\x18\x01 \x01(\tR\n" +
-	"collection\x12\x1b\n" +
-	"\trecord_id\x18\x02 \x01(\tR\brecordId\"\x96\x04\n" +
-	"\x0eFieldOperation\x12\x14\n" +
-	"\x05field\x18\x01 \x01(\tR\x05field\x12*\n" +
+	"collection\x18\x01 \x01(\tB\x03\xe0A\x02R\n" +
+	"collection\x12 \n" +
+	"\trecord_id\x18\x02 \x01(\tB\x03\xe0A\x02R\brecordId\"\xa0\x04\n" +
+	"\x0eFieldOperation\x12\x19\n" +
+	"\x05field\x18\x01 \x01(\tB\x03\xe0A\x02R\x05field\x12*\n" +
 	"\x03set\x18\x02 \x01(\v2\x16.google.protobuf.ValueH\x00R\x03set\x12.\n" +
 	"\x05unset\x18\x03 \x01(\v2\x16.google.protobuf.EmptyH\x00R\x05unset\x12\x1e\n" +
 	"\tincrement\x18\x04 \x01(\x01H\x00R\tincrement\x124\n" +
@@ -476,11 +478,11 @@ const file_interlock_v1_record_proto_rawDesc = "" +
 	"\amaximum\x18\b \x01(\x01H\x00R\amaximum\x12\x1a\n" +
 	"\aminimum\x18\t \x01(\x01H\x00R\aminimum\x12/\n" +
 	"\x05merge\x18\n" +
-	" \x01(\v2\x17.google.protobuf.StructH\x00R\x05merge\x129\n" +
-	"\x16expected_field_version\x18\v \x01(\x03H\x01R\x14expectedFieldVersion\x88\x01\x01B\v\n" +
+	" \x01(\v2\x17.google.protobuf.StructH\x00R\x05merge\x12>\n" +
+	"\x16expected_field_version\x18\v \x01(\x03B\x03\xe0A\x01H\x01R\x14expectedFieldVersion\x88\x01\x01B\v\n" +
 	"\toperationB\x19\n" +
-	"\x17_expected_field_versionB\x9e\x01\n" +
-	"\x10com.interlock.v1B\vRecordProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03IXX\xaa\x02\fInterlock.V1\xca\x02\fInterlock\\V1\xe2\x02\x18Interlock\\V1\\GPBMetadata\xea\x02\rInterlock::V1b\x06proto3"
+	"\x17_expected_field_versionB`\n" +
+	"\finterlock.v1B\vRecordProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_record_proto_rawDescOnce sync.Once

@@ -9,6 +9,7 @@
 package interlockv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
@@ -26,7 +27,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Asks for one record.
+// Request message of RecordService.GetRecord.
 type GetRecordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The collection. Required.
@@ -81,7 +82,7 @@ func (x *GetRecordRequest) GetRecordId() string {
 	return ""
 }
 
-// One record.
+// Response message of RecordService.GetRecord.
 type GetRecordResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The record, with its fields.
@@ -127,10 +128,10 @@ func (x *GetRecordResponse) GetRecord() *Record {
 	return nil
 }
 
-// Asks for many records.
+// Request message of RecordService.BatchGetRecords.
 type BatchGetRecordsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which, 1 to 500; one that is named twice is answered twice.
+	// The records to read, 1 to 500; one that is named twice is returned twice. Required.
 	Records       []*RecordRef `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -173,12 +174,12 @@ func (x *BatchGetRecordsRequest) GetRecords() []*RecordRef {
 	return nil
 }
 
-// Many records.
+// Response message of RecordService.BatchGetRecords.
 type BatchGetRecordsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Those that are there, in the order of the request; those beyond 3 MiB without fields.
+	// The records that exist, in the order of the request; those beyond 3 MiB without fields.
 	Records []*Record `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
-	// Those that are not, in the order of the request.
+	// The records that do not exist, in the order of the request.
 	Missing       []*RecordRef `protobuf:"bytes,2,rep,name=missing,proto3" json:"missing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -228,28 +229,28 @@ func (x *BatchGetRecordsResponse) GetMissing() []*RecordRef {
 	return nil
 }
 
-// Asks for the records of a collection.
+// Request message of RecordService.ListRecords.
 type ListRecordsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The collection. Required.
 	Collection string `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
-	// Which records: comparisons of `fields.NAME`, `record_id`, `create_time` or `update_time` by `=`, `!=`, `<`, `<=`,
-	// `>`, `>=`, joined by AND; OR only between comparisons of one field, and tighter than AND. A value in quotes is a
-	// text, and texts compare by their bytes; a bare number, `true`, `false` or `null` is just that, any other bare word
-	// a text. Times are RFC 3339. A field that is missing or of another type than the value differs from it, so only `!=`
-	// holds; `fields.NAME = null` holds where the field is null. A name with other characters than letters, digits, `_`
-	// and `-` stands in quotes: `fields."Voice URL"`. At most 2,000 characters. Example: `fields.status = done AND
-	// fields.seconds >= 30`. Unset: all.
+	// Filter: comparisons of `fields.NAME`, `record_id`, `create_time` or `update_time` by `=`, `!=`, `<`, `<=`, `>`,
+	// `>=`, joined by AND; OR is allowed only between comparisons of one field, and binds tighter than AND. A quoted
+	// value is a string, and strings compare by their bytes; a bare number, `true`, `false` or `null` is of its JSON
+	// type, any other bare word a string. Times are RFC 3339. A field that is missing or of another type than the value
+	// differs from it, so only `!=` matches; `fields.NAME = null` matches a field that is null. A name with other
+	// characters than letters, digits, `_` and `-` is quoted: `fields."Voice URL"`. At most 2,000 characters. Example:
+	// `fields.status = done AND fields.seconds >= 30`. Unset: all records of the collection.
 	Filter string `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
 	// The order: `record_id`, `create_time` or `update_time`, with ` desc` after it for the largest first; record_id
-	// breaks ties. `update_time` sorts at most 10,000 records: those of the collection whose ids the filter lets through; more are
-	// LIMIT_EXCEEDED. Unset: `record_id`.
+	// breaks ties. `update_time` sorts at most 10,000 records: those of the collection whose ids the filter lets through;
+	// more are LIMIT_EXCEEDED. Unset: `record_id`.
 	OrderBy string `protobuf:"bytes,3,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
-	// How many records to answer with at most, not negative; more than 1,000 is taken as 1,000. There can be fewer, and even none, although
-	// more match: a page has at most 3 MiB and looks at a bounded number of records. There are more as long as there is a token.
-	// Unset or 0: 50.
+	// The most records in the page, not negative; values above 1,000 mean 1,000. There can be fewer, and even none,
+	// although more match: a page has at most 3 MiB and looks at a bounded number of records. Another page follows while
+	// `next_page_token` is set. Unset or 0: 50.
 	PageSize int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The `next_page_token` of the page before, with the other fields unchanged but for page_size. Unset: the first
+	// The `next_page_token` of the previous page; all fields but page_size must be as in its request. Unset: the first
 	// page.
 	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -321,12 +322,12 @@ func (x *ListRecordsRequest) GetPageToken() string {
 	return ""
 }
 
-// A page of records.
+// Response message of RecordService.ListRecords.
 type ListRecordsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The records, with their fields.
 	Records []*Record `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
-	// Gives the next page. Empty: this was the last one.
+	// Token of the next page. Empty: this is the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -376,24 +377,25 @@ func (x *ListRecordsResponse) GetNextPageToken() string {
 	return ""
 }
 
-// Asks to change fields of a record.
+// Request message of RecordService.UpdateRecord.
 type UpdateRecordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The collection; matches `[A-Za-z0-9._:-]{1,128}`. Required.
 	Collection string `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
 	// The id within the collection; matches `[A-Za-z0-9._:-]{1,128}`. Required.
 	RecordId string `protobuf:"bytes,2,opt,name=record_id,json=recordId,proto3" json:"record_id,omitempty"`
-	// What shall happen to the fields, in this order, all or none; 1 to 1,000, and 10,000 in one call.
+	// Operations on the fields, applied in this order, all or none; 1 to 1,000, and at most 10,000 in one call. Required.
 	Operations []*FieldOperation `protobuf:"bytes,3,rep,name=operations,proto3" json:"operations,omitempty"`
-	// Only if the record's version is this one; 0: only if it is not there. Unset: whatever it is.
+	// The version that the record must have, otherwise ABORTED / VERSION_MISMATCH; 0: it must not exist. Unset: not
+	// checked.
 	ExpectedVersion *int64 `protobuf:"varint,4,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
-	// Whether the record is created if it is not there. Unset: that is RECORD_NOT_FOUND.
+	// Whether to create the record if it does not exist. Unset: that is RECORD_NOT_FOUND.
 	AllowMissing bool `protobuf:"varint,5,opt,name=allow_missing,json=allowMissing,proto3" json:"allow_missing,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call. Must be unset inside BatchUpdateRecords.
 	RequestId *string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
-	// Whether the reply leaves out the fields, for writers who do not look at them. Unset: they are there.
+	// Whether the response leaves out the fields, for writers that do not need them. Unset: they are returned.
 	OmitFields bool `protobuf:"varint,7,opt,name=omit_fields,json=omitFields,proto3" json:"omit_fields,omitempty"`
-	// Whether a VERSION_MISMATCH brings the current record along, as a detail `CurrentState` of the error. Unset: it does not.
+	// Whether the error VERSION_MISMATCH carries the current record, as a detail `CurrentState`. Unset: it does not.
 	ReturnCurrent bool `protobuf:"varint,8,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -485,7 +487,7 @@ func (x *UpdateRecordRequest) GetReturnCurrent() bool {
 	return false
 }
 
-// The record that was changed.
+// Response message of RecordService.UpdateRecord.
 type UpdateRecordResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The record as this change left it; in a replay, as it is now, and unset if it has been deleted since.
@@ -494,7 +496,7 @@ type UpdateRecordResponse struct {
 	Applied bool `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"`
 	// Whether the same request_id had been applied before and this call changed nothing.
 	Replayed bool `protobuf:"varint,3,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	// The version that this change made; in a replay, that the first call made. 0: nothing changed.
+	// The record's version after this change; in a replay, after the first call. 0: nothing changed.
 	AppliedVersion int64 `protobuf:"varint,4,opt,name=applied_version,json=appliedVersion,proto3" json:"applied_version,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -558,12 +560,12 @@ func (x *UpdateRecordResponse) GetAppliedVersion() int64 {
 	return 0
 }
 
-// Asks to change many records, all or none.
+// Request message of RecordService.BatchUpdateRecords.
 type BatchUpdateRecordsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId *string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
-	// The updates, 1 to 500; their own `request_id` must be unset.
+	// The updates, 1 to 500; their own `request_id` must be unset. Required.
 	Updates       []*UpdateRecordRequest `protobuf:"bytes,2,rep,name=updates,proto3" json:"updates,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -613,10 +615,10 @@ func (x *BatchUpdateRecordsRequest) GetUpdates() []*UpdateRecordRequest {
 	return nil
 }
 
-// The records that were changed.
+// Response message of RecordService.BatchUpdateRecords.
 type BatchUpdateRecordsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What became of each update, in the order of the request.
+	// The results, one for each update, in the order of the request.
 	Results []*RecordUpdateResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
 	// Whether the same request_id had been applied before and this call changed nothing.
 	Replayed      bool `protobuf:"varint,2,opt,name=replayed,proto3" json:"replayed,omitempty"`
@@ -668,15 +670,15 @@ func (x *BatchUpdateRecordsResponse) GetReplayed() bool {
 	return false
 }
 
-// What became of one update of a batch.
+// The result of one update of a batch.
 type RecordUpdateResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The record as this update left it, those beyond 3 MiB without fields; in a replay, as it is now, and unset if it has
-	// been deleted since.
+	// The record as this update left it, those beyond 3 MiB without fields; in a replay, as it is now, and unset if it
+	// has been deleted since.
 	Record *Record `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
-	// Whether it changed anything.
+	// Whether the update changed anything.
 	Applied bool `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"`
-	// The version that it made; in a replay, that the first call made. 0: nothing changed.
+	// The record's version after this update; in a replay, after the first call. 0: nothing changed.
 	AppliedVersion int64 `protobuf:"varint,3,opt,name=applied_version,json=appliedVersion,proto3" json:"applied_version,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -733,10 +735,10 @@ func (x *RecordUpdateResult) GetAppliedVersion() int64 {
 	return 0
 }
 
-// Asks to change many records, each for itself.
+// Request message of RecordService.BatchWriteRecords.
 type BatchWriteRecordsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The updates, 1 to 500, each as it would be alone.
+	// The updates, 1 to 500, each independent of the others. Required.
 	Updates       []*UpdateRecordRequest `protobuf:"bytes,1,rep,name=updates,proto3" json:"updates,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -779,10 +781,10 @@ func (x *BatchWriteRecordsRequest) GetUpdates() []*UpdateRecordRequest {
 	return nil
 }
 
-// What became of many updates.
+// Response message of RecordService.BatchWriteRecords.
 type BatchWriteRecordsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What became of each update, in the order of the request.
+	// The results, one for each update, in the order of the request.
 	Results       []*RecordWriteResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -825,19 +827,19 @@ func (x *BatchWriteRecordsResponse) GetResults() []*RecordWriteResult {
 	return nil
 }
 
-// What became of one update that was done for itself.
+// The result of one update that was applied on its own.
 type RecordWriteResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// OK, or what UpdateRecord would have failed with, details included; field paths are those within the update.
 	Status *status.Status `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
-	// The record as this update left it, those beyond 3 MiB without fields; in a replay, as it is now, and unset if it has
-	// been deleted since. Unset, too, where the update failed.
+	// The record as this update left it, those beyond 3 MiB without fields; in a replay, as it is now, and unset if it
+	// has been deleted since. Unset, too, where the update failed.
 	Record *Record `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`
 	// Whether anything changed. In a replay: whether the first call changed anything.
 	Applied bool `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"`
 	// Whether the same request_id had been applied before and this call changed nothing.
 	Replayed bool `protobuf:"varint,4,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	// The version that this change made; in a replay, that the first call made. 0: nothing changed.
+	// The record's version after this change; in a replay, after the first call. 0: nothing changed.
 	AppliedVersion int64 `protobuf:"varint,5,opt,name=applied_version,json=appliedVersion,proto3" json:"applied_version,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -908,18 +910,18 @@ func (x *RecordWriteResult) GetAppliedVersion() int64 {
 	return 0
 }
 
-// Asks to delete a record.
+// Request message of RecordService.DeleteRecord.
 type DeleteRecordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The collection. Required.
 	Collection string `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
 	// The id within the collection. Required.
 	RecordId string `protobuf:"bytes,2,opt,name=record_id,json=recordId,proto3" json:"record_id,omitempty"`
-	// Only if the record's version is this one. Unset: whatever it is.
+	// The version that the record must have, otherwise ABORTED / VERSION_MISMATCH. Unset: not checked.
 	ExpectedVersion *int64 `protobuf:"varint,3,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId *string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
-	// Whether a VERSION_MISMATCH brings the current record along, as a detail `CurrentState` of the error. Unset: it does not.
+	// Whether the error VERSION_MISMATCH carries the current record, as a detail `CurrentState`. Unset: it does not.
 	ReturnCurrent bool `protobuf:"varint,5,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -990,7 +992,7 @@ func (x *DeleteRecordRequest) GetReturnCurrent() bool {
 	return false
 }
 
-// The record is gone.
+// Response message of RecordService.DeleteRecord.
 type DeleteRecordResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Whether the same request_id had been applied before and this call changed nothing.
@@ -1045,10 +1047,10 @@ func (x *DeleteRecordResponse) GetAppliedVersion() int64 {
 	return 0
 }
 
-// Asks to watch records.
+// Request message of RecordService.WatchRecords.
 type WatchRecordsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which, 1 to 100, each once. They need not be there yet.
+	// The records to watch, 1 to 100, each once. They need not exist yet. Required.
 	Records       []*WatchedRecord `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1098,10 +1100,10 @@ type WatchedRecord struct {
 	Collection string `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
 	// The id within the collection. Required.
 	RecordId string `protobuf:"bytes,2,opt,name=record_id,json=recordId,proto3" json:"record_id,omitempty"`
-	// The version that the reader has: if it still is the record's, the record is not told as it is. Unset or 0: none.
+	// The version that the reader has; the record is sent only if its version differs. Unset or 0: none.
 	FromVersion int64 `protobuf:"varint,3,opt,name=from_version,json=fromVersion,proto3" json:"from_version,omitempty"`
-	// When the record that the reader has was created. One that was deleted and created again meanwhile counts its versions from 1, and
-	// only this tells it apart: it is told as it is. Unset: the version alone is compared.
+	// The create_time of the record that the reader has. A record that was deleted and created again counts its versions
+	// from 1, and only this tells the two apart. Unset: only versions are compared.
 	FromCreateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=from_create_time,json=fromCreateTime,proto3" json:"from_create_time,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -1165,10 +1167,10 @@ func (x *WatchedRecord) GetFromCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// One piece of news of the watched records.
+// Message of the stream that RecordService.WatchRecords returns.
 type WatchRecordsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What it is.
+	// The kind of message.
 	//
 	// Types that are valid to be assigned to Update:
 	//
@@ -1264,17 +1266,17 @@ type WatchRecordsResponse_Record struct {
 }
 
 type WatchRecordsResponse_Change struct {
-	// What became of a record that was told of.
+	// A change of a record that was sent before.
 	Change *RecordChange `protobuf:"bytes,2,opt,name=change,proto3,oneof"`
 }
 
 type WatchRecordsResponse_Removal struct {
-	// A record is not there: at the beginning, or because it was deleted.
+	// The absence of a record: at the beginning, or because it was deleted.
 	Removal *RecordRemoval `protobuf:"bytes,3,opt,name=removal,proto3,oneof"`
 }
 
 type WatchRecordsResponse_Keepalive struct {
-	// Nothing was to be told for a while. Its revision is 0.
+	// Sent when there was nothing else to send for a while. Its version is 0.
 	Keepalive *WatchKeepalive `protobuf:"bytes,4,opt,name=keepalive,proto3,oneof"`
 }
 
@@ -1286,22 +1288,22 @@ func (*WatchRecordsResponse_Removal) isWatchRecordsResponse_Update() {}
 
 func (*WatchRecordsResponse_Keepalive) isWatchRecordsResponse_Update() {}
 
-// What became of a record between two versions.
+// The changes of a record between two versions.
 type RecordChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The collection.
 	Collection string `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
 	// The id within the collection.
 	RecordId string `protobuf:"bytes,2,opt,name=record_id,json=recordId,proto3" json:"record_id,omitempty"`
-	// The version it tells of; always greater than the one told before.
+	// The version after the change; always greater than that of the previous message.
 	Version int64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
-	// The version told before this one on the stream, or from_version.
+	// The version of the previous message about this record, or from_version.
 	PreviousVersion int64 `protobuf:"varint,4,opt,name=previous_version,json=previousVersion,proto3" json:"previous_version,omitempty"`
 	// The fields that changed, as they are at this version.
 	Fields map[string]*structpb.Value `protobuf:"bytes,5,rep,name=fields,proto3" json:"fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The version of each of them.
 	FieldVersions map[string]int64 `protobuf:"bytes,6,rep,name=field_versions,json=fieldVersions,proto3" json:"field_versions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// The fields that are gone.
+	// The fields that were removed.
 	RemovedFields []string `protobuf:"bytes,7,rep,name=removed_fields,json=removedFields,proto3" json:"removed_fields,omitempty"`
 	// When the record last changed, by the database's clock.
 	ChangeTime    *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=change_time,json=changeTime,proto3" json:"change_time,omitempty"`
@@ -1395,14 +1397,14 @@ func (x *RecordChange) GetChangeTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// A record is not there.
+// The absence of a record.
 type RecordRemoval struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The collection.
 	Collection string `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
 	// The id within the collection.
 	RecordId string `protobuf:"bytes,2,opt,name=record_id,json=recordId,proto3" json:"record_id,omitempty"`
-	// The last version that was told, or from_version. 0: none.
+	// The record's last version that was sent, or from_version. 0: none.
 	Version       int64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1463,57 +1465,57 @@ var File_interlock_v1_record_service_proto protoreflect.FileDescriptor
 
 const file_interlock_v1_record_service_proto_rawDesc = "" +
 	"\n" +
-	"!interlock/v1/record_service.proto\x12\finterlock.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1einterlock/v1/job_service.proto\x1a\x19interlock/v1/record.proto\"O\n" +
-	"\x10GetRecordRequest\x12\x1e\n" +
+	"!interlock/v1/record_service.proto\x12\finterlock.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1einterlock/v1/job_service.proto\x1a\x19interlock/v1/record.proto\"Y\n" +
+	"\x10GetRecordRequest\x12#\n" +
 	"\n" +
-	"collection\x18\x01 \x01(\tR\n" +
-	"collection\x12\x1b\n" +
-	"\trecord_id\x18\x02 \x01(\tR\brecordId\"A\n" +
+	"collection\x18\x01 \x01(\tB\x03\xe0A\x02R\n" +
+	"collection\x12 \n" +
+	"\trecord_id\x18\x02 \x01(\tB\x03\xe0A\x02R\brecordId\"A\n" +
 	"\x11GetRecordResponse\x12,\n" +
-	"\x06record\x18\x01 \x01(\v2\x14.interlock.v1.RecordR\x06record\"K\n" +
-	"\x16BatchGetRecordsRequest\x121\n" +
-	"\arecords\x18\x01 \x03(\v2\x17.interlock.v1.RecordRefR\arecords\"|\n" +
+	"\x06record\x18\x01 \x01(\v2\x14.interlock.v1.RecordR\x06record\"P\n" +
+	"\x16BatchGetRecordsRequest\x126\n" +
+	"\arecords\x18\x01 \x03(\v2\x17.interlock.v1.RecordRefB\x03\xe0A\x02R\arecords\"|\n" +
 	"\x17BatchGetRecordsResponse\x12.\n" +
 	"\arecords\x18\x01 \x03(\v2\x14.interlock.v1.RecordR\arecords\x121\n" +
-	"\amissing\x18\x02 \x03(\v2\x17.interlock.v1.RecordRefR\amissing\"\xa3\x01\n" +
-	"\x12ListRecordsRequest\x12\x1e\n" +
+	"\amissing\x18\x02 \x03(\v2\x17.interlock.v1.RecordRefR\amissing\"\xbc\x01\n" +
+	"\x12ListRecordsRequest\x12#\n" +
 	"\n" +
-	"collection\x18\x01 \x01(\tR\n" +
-	"collection\x12\x16\n" +
-	"\x06filter\x18\x02 \x01(\tR\x06filter\x12\x19\n" +
-	"\border_by\x18\x03 \x01(\tR\aorderBy\x12\x1b\n" +
-	"\tpage_size\x18\x04 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"collection\x18\x01 \x01(\tB\x03\xe0A\x02R\n" +
+	"collection\x12\x1b\n" +
+	"\x06filter\x18\x02 \x01(\tB\x03\xe0A\x01R\x06filter\x12\x1e\n" +
+	"\border_by\x18\x03 \x01(\tB\x03\xe0A\x01R\aorderBy\x12 \n" +
+	"\tpage_size\x18\x04 \x01(\x05B\x03\xe0A\x01R\bpageSize\x12\"\n" +
 	"\n" +
-	"page_token\x18\x05 \x01(\tR\tpageToken\"m\n" +
+	"page_token\x18\x05 \x01(\tB\x03\xe0A\x01R\tpageToken\"m\n" +
 	"\x13ListRecordsResponse\x12.\n" +
 	"\arecords\x18\x01 \x03(\v2\x14.interlock.v1.RecordR\arecords\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xf5\x02\n" +
-	"\x13UpdateRecordRequest\x12\x1e\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9d\x03\n" +
+	"\x13UpdateRecordRequest\x12#\n" +
 	"\n" +
-	"collection\x18\x01 \x01(\tR\n" +
-	"collection\x12\x1b\n" +
-	"\trecord_id\x18\x02 \x01(\tR\brecordId\x12<\n" +
+	"collection\x18\x01 \x01(\tB\x03\xe0A\x02R\n" +
+	"collection\x12 \n" +
+	"\trecord_id\x18\x02 \x01(\tB\x03\xe0A\x02R\brecordId\x12A\n" +
 	"\n" +
-	"operations\x18\x03 \x03(\v2\x1c.interlock.v1.FieldOperationR\n" +
-	"operations\x12.\n" +
-	"\x10expected_version\x18\x04 \x01(\x03H\x00R\x0fexpectedVersion\x88\x01\x01\x12#\n" +
-	"\rallow_missing\x18\x05 \x01(\bR\fallowMissing\x12\"\n" +
+	"operations\x18\x03 \x03(\v2\x1c.interlock.v1.FieldOperationB\x03\xe0A\x02R\n" +
+	"operations\x123\n" +
+	"\x10expected_version\x18\x04 \x01(\x03B\x03\xe0A\x01H\x00R\x0fexpectedVersion\x88\x01\x01\x12(\n" +
+	"\rallow_missing\x18\x05 \x01(\bB\x03\xe0A\x01R\fallowMissing\x12'\n" +
 	"\n" +
-	"request_id\x18\x06 \x01(\tH\x01R\trequestId\x88\x01\x01\x12\x1f\n" +
-	"\vomit_fields\x18\a \x01(\bR\n" +
-	"omitFields\x12%\n" +
-	"\x0ereturn_current\x18\b \x01(\bR\rreturnCurrentB\x13\n" +
+	"request_id\x18\x06 \x01(\tB\x03\xe0A\x01H\x01R\trequestId\x88\x01\x01\x12$\n" +
+	"\vomit_fields\x18\a \x01(\bB\x03\xe0A\x01R\n" +
+	"omitFields\x12*\n" +
+	"\x0ereturn_current\x18\b \x01(\bB\x03\xe0A\x01R\rreturnCurrentB\x13\n" +
 	"\x11_expected_versionB\r\n" +
 	"\v_request_id\"\xa3\x01\n" +
 	"\x14UpdateRecordResponse\x12,\n" +
 	"\x06record\x18\x01 \x01(\v2\x14.interlock.v1.RecordR\x06record\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\bR\aapplied\x12\x1a\n" +
 	"\breplayed\x18\x03 \x01(\bR\breplayed\x12'\n" +
-	"\x0fapplied_version\x18\x04 \x01(\x03R\x0eappliedVersion\"\x8b\x01\n" +
-	"\x19BatchUpdateRecordsRequest\x12\"\n" +
+	"\x0fapplied_version\x18\x04 \x01(\x03R\x0eappliedVersion\"\x95\x01\n" +
+	"\x19BatchUpdateRecordsRequest\x12'\n" +
 	"\n" +
-	"request_id\x18\x01 \x01(\tH\x00R\trequestId\x88\x01\x01\x12;\n" +
-	"\aupdates\x18\x02 \x03(\v2!.interlock.v1.UpdateRecordRequestR\aupdatesB\r\n" +
+	"request_id\x18\x01 \x01(\tB\x03\xe0A\x01H\x00R\trequestId\x88\x01\x01\x12@\n" +
+	"\aupdates\x18\x02 \x03(\v2!.interlock.v1.UpdateRecordRequestB\x03\xe0A\x02R\aupdatesB\r\n" +
 	"\v_request_id\"t\n" +
 	"\x1aBatchUpdateRecordsResponse\x12:\n" +
 	"\aresults\x18\x01 \x03(\v2 .interlock.v1.RecordUpdateResultR\aresults\x12\x1a\n" +
@@ -1521,9 +1523,9 @@ const file_interlock_v1_record_service_proto_rawDesc = "" +
 	"\x12RecordUpdateResult\x12,\n" +
 	"\x06record\x18\x01 \x01(\v2\x14.interlock.v1.RecordR\x06record\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\bR\aapplied\x12'\n" +
-	"\x0fapplied_version\x18\x03 \x01(\x03R\x0eappliedVersion\"W\n" +
-	"\x18BatchWriteRecordsRequest\x12;\n" +
-	"\aupdates\x18\x01 \x03(\v2!.interlock.v1.UpdateRecordRequestR\aupdates\"V\n" +
+	"\x0fapplied_version\x18\x03 \x01(\x03R\x0eappliedVersion\"\\\n" +
+	"\x18BatchWriteRecordsRequest\x12@\n" +
+	"\aupdates\x18\x01 \x03(\v2!.interlock.v1.UpdateRecordRequestB\x03\xe0A\x02R\aupdates\"V\n" +
 	"\x19BatchWriteRecordsResponse\x129\n" +
 	"\aresults\x18\x01 \x03(\v2\x1f.interlock.v1.RecordWriteResultR\aresults\"\xcc\x01\n" +
 	"\x11RecordWriteResult\x12*\n" +
@@ -1531,30 +1533,30 @@ const file_interlock_v1_record_service_proto_rawDesc = "" +
 	"\x06record\x18\x02 \x01(\v2\x14.interlock.v1.RecordR\x06record\x12\x18\n" +
 	"\aapplied\x18\x03 \x01(\bR\aapplied\x12\x1a\n" +
 	"\breplayed\x18\x04 \x01(\bR\breplayed\x12'\n" +
-	"\x0fapplied_version\x18\x05 \x01(\x03R\x0eappliedVersion\"\xf1\x01\n" +
-	"\x13DeleteRecordRequest\x12\x1e\n" +
+	"\x0fapplied_version\x18\x05 \x01(\x03R\x0eappliedVersion\"\x8a\x02\n" +
+	"\x13DeleteRecordRequest\x12#\n" +
 	"\n" +
-	"collection\x18\x01 \x01(\tR\n" +
-	"collection\x12\x1b\n" +
-	"\trecord_id\x18\x02 \x01(\tR\brecordId\x12.\n" +
-	"\x10expected_version\x18\x03 \x01(\x03H\x00R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
+	"collection\x18\x01 \x01(\tB\x03\xe0A\x02R\n" +
+	"collection\x12 \n" +
+	"\trecord_id\x18\x02 \x01(\tB\x03\xe0A\x02R\brecordId\x123\n" +
+	"\x10expected_version\x18\x03 \x01(\x03B\x03\xe0A\x01H\x00R\x0fexpectedVersion\x88\x01\x01\x12'\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tH\x01R\trequestId\x88\x01\x01\x12%\n" +
-	"\x0ereturn_current\x18\x05 \x01(\bR\rreturnCurrentB\x13\n" +
+	"request_id\x18\x04 \x01(\tB\x03\xe0A\x01H\x01R\trequestId\x88\x01\x01\x12*\n" +
+	"\x0ereturn_current\x18\x05 \x01(\bB\x03\xe0A\x01R\rreturnCurrentB\x13\n" +
 	"\x11_expected_versionB\r\n" +
 	"\v_request_id\"[\n" +
 	"\x14DeleteRecordResponse\x12\x1a\n" +
 	"\breplayed\x18\x01 \x01(\bR\breplayed\x12'\n" +
-	"\x0fapplied_version\x18\x02 \x01(\x03R\x0eappliedVersion\"L\n" +
-	"\x13WatchRecordsRequest\x125\n" +
-	"\arecords\x18\x01 \x03(\v2\x1b.interlock.v1.WatchedRecordR\arecords\"\xb5\x01\n" +
-	"\rWatchedRecord\x12\x1e\n" +
+	"\x0fapplied_version\x18\x02 \x01(\x03R\x0eappliedVersion\"Q\n" +
+	"\x13WatchRecordsRequest\x12:\n" +
+	"\arecords\x18\x01 \x03(\v2\x1b.interlock.v1.WatchedRecordB\x03\xe0A\x02R\arecords\"\xc9\x01\n" +
+	"\rWatchedRecord\x12#\n" +
 	"\n" +
-	"collection\x18\x01 \x01(\tR\n" +
-	"collection\x12\x1b\n" +
-	"\trecord_id\x18\x02 \x01(\tR\brecordId\x12!\n" +
-	"\ffrom_version\x18\x03 \x01(\x03R\vfromVersion\x12D\n" +
-	"\x10from_create_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x0efromCreateTime\"\xfd\x01\n" +
+	"collection\x18\x01 \x01(\tB\x03\xe0A\x02R\n" +
+	"collection\x12 \n" +
+	"\trecord_id\x18\x02 \x01(\tB\x03\xe0A\x02R\brecordId\x12&\n" +
+	"\ffrom_version\x18\x03 \x01(\x03B\x03\xe0A\x01R\vfromVersion\x12I\n" +
+	"\x10from_create_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x01R\x0efromCreateTime\"\xfd\x01\n" +
 	"\x14WatchRecordsResponse\x12.\n" +
 	"\x06record\x18\x01 \x01(\v2\x14.interlock.v1.RecordH\x00R\x06record\x124\n" +
 	"\x06change\x18\x02 \x01(\v2\x1a.interlock.v1.RecordChangeH\x00R\x06change\x127\n" +
@@ -1593,8 +1595,8 @@ const file_interlock_v1_record_service_proto_rawDesc = "" +
 	"\x12BatchUpdateRecords\x12'.interlock.v1.BatchUpdateRecordsRequest\x1a(.interlock.v1.BatchUpdateRecordsResponse\x12d\n" +
 	"\x11BatchWriteRecords\x12&.interlock.v1.BatchWriteRecordsRequest\x1a'.interlock.v1.BatchWriteRecordsResponse\x12U\n" +
 	"\fDeleteRecord\x12!.interlock.v1.DeleteRecordRequest\x1a\".interlock.v1.DeleteRecordResponse\x12W\n" +
-	"\fWatchRecords\x12!.interlock.v1.WatchRecordsRequest\x1a\".interlock.v1.WatchRecordsResponse0\x01B\xa5\x01\n" +
-	"\x10com.interlock.v1B\x12RecordServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03IXX\xaa\x02\fInterlock.V1\xca\x02\fInterlock\\V1\xe2\x02\x18Interlock\\V1\\GPBMetadata\xea\x02\rInterlock::V1b\x06proto3"
+	"\fWatchRecords\x12!.interlock.v1.WatchRecordsRequest\x1a\".interlock.v1.WatchRecordsResponse0\x01Bg\n" +
+	"\finterlock.v1B\x12RecordServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_record_service_proto_rawDescOnce sync.Once

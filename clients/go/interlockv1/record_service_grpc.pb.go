@@ -35,24 +35,24 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Records: batch updates of fields by operations that many writers can do at once. Errors that any rpc can give
-// (INVALID_FIELD, NAMESPACE_NOT_FOUND, OVERLOADED, DEADLINE_EXCEEDED, STORE_UNAVAILABLE, DRAINING and, for mutations,
-// REQUEST_ID_REUSED, CONFLICT, OUTCOME_UNKNOWN) are explained in common.proto; each rpc names those it adds. Reads are
-// safe to repeat; so is every mutation that carries a request_id.
+// Records with named fields, and updates of fields by operations that many writers can do concurrently. Errors that any
+// rpc can return (INVALID_FIELD, NAMESPACE_NOT_FOUND, OVERLOADED, DEADLINE_EXCEEDED, STORE_UNAVAILABLE, DRAINING and,
+// for mutations, REQUEST_ID_REUSED, CONFLICT, OUTCOME_UNKNOWN) are explained in common.proto; each rpc lists those it
+// adds. Reads are safe to repeat; so is every mutation that carries a request_id.
 type RecordServiceClient interface {
 	// Reads one record.
 	// Errors: NOT_FOUND / RECORD_NOT_FOUND.
 	// Repeating: safe, it is a read.
 	GetRecord(ctx context.Context, in *GetRecordRequest, opts ...grpc.CallOption) (*GetRecordResponse, error)
-	// Reads up to 500 records. Those that are not there are named in the reply and are no error.
+	// Reads up to 500 records. Records that do not exist are listed in the response and are no error.
 	// Errors: none of its own.
 	// Repeating: safe, it is a read.
 	BatchGetRecords(ctx context.Context, in *BatchGetRecordsRequest, opts ...grpc.CallOption) (*BatchGetRecordsResponse, error)
-	// Lists the records of one collection, in pages. A page looks at up to 2,000 records in the order asked for, so where few match the
-	// filter, pages are short or empty and have a token to go on. Conditions on record_id (ordered by it) or create_time (ordered
-	// by it) are looked up and cost nothing.
-	// Errors: a malformed filter, an unknown order or a page token of another query is INVALID_ARGUMENT /
-	// INVALID_FIELD. FAILED_PRECONDITION / LIMIT_EXCEEDED for `update_time` as the order of more than 10,000 records.
+	// Lists the records of one collection, in pages. A page reads at most 2,000 records in the requested order, so where
+	// few match the filter, pages are short or empty and have a token. Conditions on record_id (ordered by it) or
+	// create_time (ordered by it) are looked up in an index.
+	// Errors: a malformed filter, an unknown order or a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
+	// FAILED_PRECONDITION / LIMIT_EXCEEDED for `update_time` as the order of more than 10,000 records.
 	// Repeating: safe, it is a read.
 	ListRecords(ctx context.Context, in *ListRecordsRequest, opts ...grpc.CallOption) (*ListRecordsResponse, error)
 	// Changes fields of one record by operations, all or none; creates the record if allowed.
@@ -63,24 +63,24 @@ type RecordServiceClient interface {
 	UpdateRecord(ctx context.Context, in *UpdateRecordRequest, opts ...grpc.CallOption) (*UpdateRecordResponse, error)
 	// Does up to 500 updates in order, all or none. A record may be named several times: each update finds what the ones
 	// before it have left, and makes a version of its own.
-	// Errors: as UpdateRecord; the field paths begin with `updates[i]`.
+	// Errors: as UpdateRecord; the field paths start with `updates[i]`.
 	// Repeating: as UpdateRecord.
 	BatchUpdateRecords(ctx context.Context, in *BatchUpdateRecordsRequest, opts ...grpc.CallOption) (*BatchUpdateRecordsResponse, error)
-	// Does up to 500 updates, each for itself: one that fails holds up no other, and each has a status of its own. Updates
-	// of the same record are done in the order of the request; otherwise there is no order.
-	// Errors: none of its own; what UpdateRecord would answer stands in the status of each update. Only a request that
-	// is malformed as a whole fails as a whole.
+	// Does up to 500 updates, each for itself: one that fails holds up no other, and each has a status of its own.
+	// Updates of the same record are done in the order of the request; otherwise there is no order.
+	// Errors: none of its own; the status of each update has what UpdateRecord would return. Only a request that is
+	// malformed as a whole fails as a whole.
 	// Repeating: safe where the updates carry a request_id each; otherwise as UpdateRecord.
 	BatchWriteRecords(ctx context.Context, in *BatchWriteRecordsRequest, opts ...grpc.CallOption) (*BatchWriteRecordsResponse, error)
 	// Deletes one record.
 	// Errors: NOT_FOUND / RECORD_NOT_FOUND, ABORTED / VERSION_MISMATCH.
-	// Repeating: safe with a request_id; otherwise a repeat gives RECORD_NOT_FOUND.
+	// Repeating: safe with a request_id; otherwise a repeat is refused as RECORD_NOT_FOUND.
 	DeleteRecord(ctx context.Context, in *DeleteRecordRequest, opts ...grpc.CallOption) (*DeleteRecordResponse, error)
-	// Watches up to 100 records, through any server: each as it is, or that it is not there; then what becomes of it. Several
-	// changes of a record can be told as one, so that a reader who is slow sees fewer; the last always comes. What was
-	// committed through another server comes within about a second. The stream goes on until its reader ends it.
+	// Watches up to 100 records, through any server: the current state or the absence of each, then its changes. Several
+	// changes of a record can be merged into one message for a slow reader; the last one is always sent. Commits through
+	// another server arrive within about 1 s. The stream ends only when its reader ends it.
 	// Errors: RESOURCE_EXHAUSTED / STREAM_LIMIT.
-	// Repeating: safe, it is a read; with from_version, what the reader has is not told again.
+	// Repeating: safe, it is a read; with from_version, a version that the reader has is not sent again.
 	WatchRecords(ctx context.Context, in *WatchRecordsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRecordsResponse], error)
 }
 
@@ -185,24 +185,24 @@ type RecordService_WatchRecordsClient = grpc.ServerStreamingClient[WatchRecordsR
 // All implementations must embed UnimplementedRecordServiceServer
 // for forward compatibility.
 //
-// Records: batch updates of fields by operations that many writers can do at once. Errors that any rpc can give
-// (INVALID_FIELD, NAMESPACE_NOT_FOUND, OVERLOADED, DEADLINE_EXCEEDED, STORE_UNAVAILABLE, DRAINING and, for mutations,
-// REQUEST_ID_REUSED, CONFLICT, OUTCOME_UNKNOWN) are explained in common.proto; each rpc names those it adds. Reads are
-// safe to repeat; so is every mutation that carries a request_id.
+// Records with named fields, and updates of fields by operations that many writers can do concurrently. Errors that any
+// rpc can return (INVALID_FIELD, NAMESPACE_NOT_FOUND, OVERLOADED, DEADLINE_EXCEEDED, STORE_UNAVAILABLE, DRAINING and,
+// for mutations, REQUEST_ID_REUSED, CONFLICT, OUTCOME_UNKNOWN) are explained in common.proto; each rpc lists those it
+// adds. Reads are safe to repeat; so is every mutation that carries a request_id.
 type RecordServiceServer interface {
 	// Reads one record.
 	// Errors: NOT_FOUND / RECORD_NOT_FOUND.
 	// Repeating: safe, it is a read.
 	GetRecord(context.Context, *GetRecordRequest) (*GetRecordResponse, error)
-	// Reads up to 500 records. Those that are not there are named in the reply and are no error.
+	// Reads up to 500 records. Records that do not exist are listed in the response and are no error.
 	// Errors: none of its own.
 	// Repeating: safe, it is a read.
 	BatchGetRecords(context.Context, *BatchGetRecordsRequest) (*BatchGetRecordsResponse, error)
-	// Lists the records of one collection, in pages. A page looks at up to 2,000 records in the order asked for, so where few match the
-	// filter, pages are short or empty and have a token to go on. Conditions on record_id (ordered by it) or create_time (ordered
-	// by it) are looked up and cost nothing.
-	// Errors: a malformed filter, an unknown order or a page token of another query is INVALID_ARGUMENT /
-	// INVALID_FIELD. FAILED_PRECONDITION / LIMIT_EXCEEDED for `update_time` as the order of more than 10,000 records.
+	// Lists the records of one collection, in pages. A page reads at most 2,000 records in the requested order, so where
+	// few match the filter, pages are short or empty and have a token. Conditions on record_id (ordered by it) or
+	// create_time (ordered by it) are looked up in an index.
+	// Errors: a malformed filter, an unknown order or a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
+	// FAILED_PRECONDITION / LIMIT_EXCEEDED for `update_time` as the order of more than 10,000 records.
 	// Repeating: safe, it is a read.
 	ListRecords(context.Context, *ListRecordsRequest) (*ListRecordsResponse, error)
 	// Changes fields of one record by operations, all or none; creates the record if allowed.
@@ -213,24 +213,24 @@ type RecordServiceServer interface {
 	UpdateRecord(context.Context, *UpdateRecordRequest) (*UpdateRecordResponse, error)
 	// Does up to 500 updates in order, all or none. A record may be named several times: each update finds what the ones
 	// before it have left, and makes a version of its own.
-	// Errors: as UpdateRecord; the field paths begin with `updates[i]`.
+	// Errors: as UpdateRecord; the field paths start with `updates[i]`.
 	// Repeating: as UpdateRecord.
 	BatchUpdateRecords(context.Context, *BatchUpdateRecordsRequest) (*BatchUpdateRecordsResponse, error)
-	// Does up to 500 updates, each for itself: one that fails holds up no other, and each has a status of its own. Updates
-	// of the same record are done in the order of the request; otherwise there is no order.
-	// Errors: none of its own; what UpdateRecord would answer stands in the status of each update. Only a request that
-	// is malformed as a whole fails as a whole.
+	// Does up to 500 updates, each for itself: one that fails holds up no other, and each has a status of its own.
+	// Updates of the same record are done in the order of the request; otherwise there is no order.
+	// Errors: none of its own; the status of each update has what UpdateRecord would return. Only a request that is
+	// malformed as a whole fails as a whole.
 	// Repeating: safe where the updates carry a request_id each; otherwise as UpdateRecord.
 	BatchWriteRecords(context.Context, *BatchWriteRecordsRequest) (*BatchWriteRecordsResponse, error)
 	// Deletes one record.
 	// Errors: NOT_FOUND / RECORD_NOT_FOUND, ABORTED / VERSION_MISMATCH.
-	// Repeating: safe with a request_id; otherwise a repeat gives RECORD_NOT_FOUND.
+	// Repeating: safe with a request_id; otherwise a repeat is refused as RECORD_NOT_FOUND.
 	DeleteRecord(context.Context, *DeleteRecordRequest) (*DeleteRecordResponse, error)
-	// Watches up to 100 records, through any server: each as it is, or that it is not there; then what becomes of it. Several
-	// changes of a record can be told as one, so that a reader who is slow sees fewer; the last always comes. What was
-	// committed through another server comes within about a second. The stream goes on until its reader ends it.
+	// Watches up to 100 records, through any server: the current state or the absence of each, then its changes. Several
+	// changes of a record can be merged into one message for a slow reader; the last one is always sent. Commits through
+	// another server arrive within about 1 s. The stream ends only when its reader ends it.
 	// Errors: RESOURCE_EXHAUSTED / STREAM_LIMIT.
-	// Repeating: safe, it is a read; with from_version, what the reader has is not told again.
+	// Repeating: safe, it is a read; with from_version, a version that the reader has is not sent again.
 	WatchRecords(*WatchRecordsRequest, grpc.ServerStreamingServer[WatchRecordsResponse]) error
 	mustEmbedUnimplementedRecordServiceServer()
 }

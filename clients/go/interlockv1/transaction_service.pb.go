@@ -9,6 +9,7 @@
 package interlockv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -23,16 +24,16 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Asks to do several things at once.
+// Request message of TransactionService.Commit.
 type CommitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId *string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
-	// What shall be done, in order; 1 to 100, with at most 10,000 field operations in all.
+	// The operations, applied in this order; 1 to 100, with at most 10,000 field operations in all. Required.
 	Operations []*CommitOperation `protobuf:"bytes,2,rep,name=operations,proto3" json:"operations,omitempty"`
-	// A lease token: the commit is applied only while that lease is held. It may be of a stage that no operation is about,
-	// or that one of them ends. Present and empty: INVALID_ARGUMENT / INVALID_FIELD. Unset: no lease is required beyond those of
-	// the operations themselves.
+	// A lease token: the commit is applied only while that lease is held. It may be of a stage that no operation is
+	// about, or that one of them ends. Present and empty: INVALID_ARGUMENT / INVALID_FIELD. Unset: no lease is required
+	// beyond those of the operations themselves.
 	LeaseFence *string `protobuf:"bytes,3,opt,name=lease_fence,json=leaseFence,proto3,oneof" json:"lease_fence,omitempty"`
 	// A permit token: the commit is applied only while that permit is held; that another holder has the lock by now is
 	// PERMIT_LOST. It may be of a permit that one of the operations releases. Present and empty, such as the
@@ -103,7 +104,7 @@ func (x *CommitRequest) GetPermitFence() string {
 // One thing to do.
 type CommitOperation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The request of the rpc that would do it alone; its own `request_id` must be unset. Required.
+	// The operation, as the request of its own rpc; the `request_id` in it must be unset. Required.
 	//
 	// Types that are valid to be assigned to Operation:
 	//
@@ -299,8 +300,8 @@ type CommitOperation_SubmitJob struct {
 }
 
 type CommitOperation_CompleteStage struct {
-	// As WorkerService.CompleteStage. That the same token has completed the stage before is INVALID_TRANSITION here,
-	// so that nothing beside it is done twice.
+	// As WorkerService.CompleteStage. A stage that the same token has completed before is INVALID_TRANSITION here, so
+	// that the other operations are not applied twice.
 	CompleteStage *CompleteStageRequest `protobuf:"bytes,2,opt,name=complete_stage,json=completeStage,proto3,oneof"`
 }
 
@@ -360,8 +361,8 @@ type CommitOperation_RetryJob struct {
 }
 
 type CommitOperation_ReleasePermit struct {
-	// As PermitService.ReleasePermit. That the permit was released before is PERMIT_LOST here, so that nothing beside it is
-	// done twice.
+	// As PermitService.ReleasePermit. A permit that was released before is PERMIT_LOST here, so that the other
+	// operations are not applied twice.
 	ReleasePermit *ReleasePermitRequest `protobuf:"bytes,14,opt,name=release_permit,json=releasePermit,proto3,oneof"`
 }
 
@@ -393,10 +394,10 @@ func (*CommitOperation_RetryJob) isCommitOperation_Operation() {}
 
 func (*CommitOperation_ReleasePermit) isCommitOperation_Operation() {}
 
-// What was done.
+// Response message of TransactionService.Commit.
 type CommitResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What became of each operation, in the order of the request.
+	// The results, one for each operation, in the order of the request.
 	Results []*CommitResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
 	// Whether the same request_id had been applied before and this call changed nothing.
 	Replayed      bool `protobuf:"varint,2,opt,name=replayed,proto3" json:"replayed,omitempty"`
@@ -448,8 +449,8 @@ func (x *CommitResponse) GetReplayed() bool {
 	return false
 }
 
-// What became of one operation of a commit. The resources are as the operation left them; in a replay, as they are now,
-// and unset if they have been deleted since. Beyond 3 MiB in a reply, records are without fields, and other resources
+// The result of one operation of a commit. Resources are as the operation left them; in a replay, as they are now, and
+// unset if they have been deleted since. Beyond 3 MiB in a response, records have no fields, and other resources are
 // unset.
 type CommitResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -461,7 +462,8 @@ type CommitResult struct {
 	Record *Record `protobuf:"bytes,3,opt,name=record,proto3" json:"record,omitempty"`
 	// Whether the operation changed anything.
 	Applied bool `protobuf:"varint,4,opt,name=applied,proto3" json:"applied,omitempty"`
-	// The job's revision or the record's version that it made; in a replay, that the first call made. 0: nothing changed.
+	// The version of the job or record after the operation, for operations on stages that of their job; in a replay,
+	// after the first call. 0: nothing changed.
 	AppliedVersion int64 `protobuf:"varint,5,opt,name=applied_version,json=appliedVersion,proto3" json:"applied_version,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -536,16 +538,16 @@ var File_interlock_v1_transaction_service_proto protoreflect.FileDescriptor
 
 const file_interlock_v1_transaction_service_proto_rawDesc = "" +
 	"\n" +
-	"&interlock/v1/transaction_service.proto\x12\finterlock.v1\x1a\x16interlock/v1/job.proto\x1a\x1einterlock/v1/job_service.proto\x1a!interlock/v1/permit_service.proto\x1a\x19interlock/v1/record.proto\x1a!interlock/v1/record_service.proto\x1a!interlock/v1/worker_service.proto\"\xf0\x01\n" +
-	"\rCommitRequest\x12\"\n" +
+	"&interlock/v1/transaction_service.proto\x12\finterlock.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x16interlock/v1/job.proto\x1a\x1einterlock/v1/job_service.proto\x1a!interlock/v1/permit_service.proto\x1a\x19interlock/v1/record.proto\x1a!interlock/v1/record_service.proto\x1a!interlock/v1/worker_service.proto\"\x84\x02\n" +
+	"\rCommitRequest\x12'\n" +
 	"\n" +
-	"request_id\x18\x01 \x01(\tH\x00R\trequestId\x88\x01\x01\x12=\n" +
+	"request_id\x18\x01 \x01(\tB\x03\xe0A\x01H\x00R\trequestId\x88\x01\x01\x12B\n" +
 	"\n" +
-	"operations\x18\x02 \x03(\v2\x1d.interlock.v1.CommitOperationR\n" +
-	"operations\x12$\n" +
-	"\vlease_fence\x18\x03 \x01(\tH\x01R\n" +
-	"leaseFence\x88\x01\x01\x12&\n" +
-	"\fpermit_fence\x18\x04 \x01(\tH\x02R\vpermitFence\x88\x01\x01B\r\n" +
+	"operations\x18\x02 \x03(\v2\x1d.interlock.v1.CommitOperationB\x03\xe0A\x02R\n" +
+	"operations\x12)\n" +
+	"\vlease_fence\x18\x03 \x01(\tB\x03\xe0A\x01H\x01R\n" +
+	"leaseFence\x88\x01\x01\x12+\n" +
+	"\fpermit_fence\x18\x04 \x01(\tB\x03\xe0A\x01H\x02R\vpermitFence\x88\x01\x01B\r\n" +
 	"\v_request_idB\x0e\n" +
 	"\f_lease_fenceB\x0f\n" +
 	"\r_permit_fence\"\xf8\a\n" +
@@ -582,8 +584,8 @@ const file_interlock_v1_transaction_service_proto_rawDesc = "" +
 	"\aapplied\x18\x04 \x01(\bR\aapplied\x12'\n" +
 	"\x0fapplied_version\x18\x05 \x01(\x03R\x0eappliedVersion2Y\n" +
 	"\x12TransactionService\x12C\n" +
-	"\x06Commit\x12\x1b.interlock.v1.CommitRequest\x1a\x1c.interlock.v1.CommitResponseB\xaa\x01\n" +
-	"\x10com.interlock.v1B\x17TransactionServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03IXX\xaa\x02\fInterlock.V1\xca\x02\fInterlock\\V1\xe2\x02\x18Interlock\\V1\\GPBMetadata\xea\x02\rInterlock::V1b\x06proto3"
+	"\x06Commit\x12\x1b.interlock.v1.CommitRequest\x1a\x1c.interlock.v1.CommitResponseBl\n" +
+	"\finterlock.v1B\x17TransactionServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_transaction_service_proto_rawDescOnce sync.Once

@@ -28,25 +28,26 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Commits of several operations. Errors that any rpc can give (INVALID_FIELD, NAMESPACE_NOT_FOUND, OVERLOADED,
+// Commits of several operations. Errors that any rpc can return (INVALID_FIELD, NAMESPACE_NOT_FOUND, OVERLOADED,
 // DEADLINE_EXCEEDED, STORE_UNAVAILABLE, DRAINING, REQUEST_ID_REUSED, CONFLICT, OUTCOME_UNKNOWN) are explained in
 // common.proto.
 type TransactionServiceClient interface {
-	// Does all operations in order, or none of them. Each finds what the ones before it have done, and makes a revision
-	// or version of its own of what it changes.
+	// Does all operations in order, or none of them. Each finds what the ones before it have done, and makes a version or
+	// version of its own of what it changes.
 	//
 	// With `lease_fence`, only the holder of that lease can do it, and everything is done while the lease is held: a
 	// worker that completes its stage, writes records and submits a follow-up job does all of it, and one that has lost
 	// its lease none.
 	//
-	// The credential needs for each operation the role that it needs for the rpc that does it alone; PERMISSION_DENIED /
-	// ROLE_DENIED says by `index` which one it does not permit.
+	// Each operation needs the role that its own rpc needs; the `index` of PERMISSION_DENIED / ROLE_DENIED is that of the
+	// first operation that is not permitted.
 	// Errors: FAILED_PRECONDITION / LEASE_LOST if `lease_fence` is not the newest lease of its stage, and
-	// INVALID_TRANSITION if the stage has ended; FAILED_PRECONDITION / PERMIT_LOST if `permit_fence` is not held; otherwise those of the rpc of the operation that is refused. Its place is in the metadata
-	// as `index`, from 0, and begins the field paths: `operations[2].update_record.operations[0]`. A refusal without
-	// `index` is about a fence or the commit as a whole.
-	// Repeating: safe with a request_id. Without one, a commit that ended a stage by its token, or had that stage's lease as
-	// its fence, is refused when it is repeated; any other is done again.
+	// INVALID_TRANSITION if that stage has ended; FAILED_PRECONDITION / PERMIT_LOST if `permit_fence` is not held;
+	// otherwise those of the rpc of the refused operation. Its place is in the metadata as `index`, from 0, and starts
+	// the field paths: `operations[2].update_record.operations[0]`. A refusal without `index` is about a fence or the
+	// commit as a whole.
+	// Repeating: safe with a request_id. Without one, a commit that ended a stage by its token, or had that stage's lease
+	// as its fence, is refused when it is repeated; any other is done again.
 	Commit(ctx context.Context, in *CommitRequest, opts ...grpc.CallOption) (*CommitResponse, error)
 }
 
@@ -72,25 +73,26 @@ func (c *transactionServiceClient) Commit(ctx context.Context, in *CommitRequest
 // All implementations must embed UnimplementedTransactionServiceServer
 // for forward compatibility.
 //
-// Commits of several operations. Errors that any rpc can give (INVALID_FIELD, NAMESPACE_NOT_FOUND, OVERLOADED,
+// Commits of several operations. Errors that any rpc can return (INVALID_FIELD, NAMESPACE_NOT_FOUND, OVERLOADED,
 // DEADLINE_EXCEEDED, STORE_UNAVAILABLE, DRAINING, REQUEST_ID_REUSED, CONFLICT, OUTCOME_UNKNOWN) are explained in
 // common.proto.
 type TransactionServiceServer interface {
-	// Does all operations in order, or none of them. Each finds what the ones before it have done, and makes a revision
-	// or version of its own of what it changes.
+	// Does all operations in order, or none of them. Each finds what the ones before it have done, and makes a version or
+	// version of its own of what it changes.
 	//
 	// With `lease_fence`, only the holder of that lease can do it, and everything is done while the lease is held: a
 	// worker that completes its stage, writes records and submits a follow-up job does all of it, and one that has lost
 	// its lease none.
 	//
-	// The credential needs for each operation the role that it needs for the rpc that does it alone; PERMISSION_DENIED /
-	// ROLE_DENIED says by `index` which one it does not permit.
+	// Each operation needs the role that its own rpc needs; the `index` of PERMISSION_DENIED / ROLE_DENIED is that of the
+	// first operation that is not permitted.
 	// Errors: FAILED_PRECONDITION / LEASE_LOST if `lease_fence` is not the newest lease of its stage, and
-	// INVALID_TRANSITION if the stage has ended; FAILED_PRECONDITION / PERMIT_LOST if `permit_fence` is not held; otherwise those of the rpc of the operation that is refused. Its place is in the metadata
-	// as `index`, from 0, and begins the field paths: `operations[2].update_record.operations[0]`. A refusal without
-	// `index` is about a fence or the commit as a whole.
-	// Repeating: safe with a request_id. Without one, a commit that ended a stage by its token, or had that stage's lease as
-	// its fence, is refused when it is repeated; any other is done again.
+	// INVALID_TRANSITION if that stage has ended; FAILED_PRECONDITION / PERMIT_LOST if `permit_fence` is not held;
+	// otherwise those of the rpc of the refused operation. Its place is in the metadata as `index`, from 0, and starts
+	// the field paths: `operations[2].update_record.operations[0]`. A refusal without `index` is about a fence or the
+	// commit as a whole.
+	// Repeating: safe with a request_id. Without one, a commit that ended a stage by its token, or had that stage's lease
+	// as its fence, is refused when it is repeated; any other is done again.
 	Commit(context.Context, *CommitRequest) (*CommitResponse, error)
 	mustEmbedUnimplementedTransactionServiceServer()
 }

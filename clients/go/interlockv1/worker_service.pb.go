@@ -9,6 +9,7 @@
 package interlockv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
@@ -27,23 +28,23 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What the holder of a lease should do.
+// What the holder of a lease must do.
 type LeaseDirective int32
 
 const (
-	// Not used in replies.
+	// Never in a response.
 	LeaseDirective_LEASE_DIRECTIVE_UNSPECIFIED LeaseDirective = 0
 	// Go on; the lease is renewed.
 	LeaseDirective_LEASE_DIRECTIVE_CONTINUE LeaseDirective = 1
 	// The job is being cancelled or has failed: stop, and complete, fail or release the stage before expire_time, which
-	// is no longer moved beyond the end of the grace period. A holder that sends heartbeats as often as its lease says has at
-	// least half of the grace period left when it hears this for the first time.
+	// is no longer extended beyond the end of the grace period. A holder that sends heartbeats at the interval of its
+	// lease has at least half of the grace period left when it gets this for the first time.
 	LeaseDirective_LEASE_DIRECTIVE_CANCEL LeaseDirective = 2
-	// The job is paused: an advice to stop at the next good point and release the stage. The lease is renewed,
-	// finishing is fine too.
+	// The job is paused: an advice to stop at the next good point and release the stage. The lease is renewed, finishing
+	// is fine too.
 	LeaseDirective_LEASE_DIRECTIVE_PAUSE LeaseDirective = 3
-	// The lease is no longer held, or never was: stop at once. Only CompleteStage may still be tried, and is refused if
-	// somebody else has leased the stage.
+	// The lease is no longer held, or never was: stop at once. Only CompleteStage may still be tried; it is refused if
+	// another worker has leased the stage.
 	LeaseDirective_LEASE_DIRECTIVE_LOST LeaseDirective = 4
 )
 
@@ -95,7 +96,8 @@ func (LeaseDirective) EnumDescriptor() ([]byte, []int) {
 // The right to work on a stage for a while, and all that is needed for it.
 type Lease struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Proves the lease to Interlock; opaque, at most 64 characters. Whoever has it can write the stage.
+	// Proves the lease to Interlock; opaque, at most 64 characters. Any client that has it can write the stage. Keep it
+	// secret.
 	LeaseToken string `protobuf:"bytes,1,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
 	// Strictly increases with each lease of the stage; hand it to third parties that can refuse older ones.
 	FencingToken int64 `protobuf:"varint,2,opt,name=fencing_token,json=fencingToken,proto3" json:"fencing_token,omitempty"`
@@ -105,11 +107,11 @@ type Lease struct {
 	StageName string `protobuf:"bytes,4,opt,name=stage_name,json=stageName,proto3" json:"stage_name,omitempty"`
 	// The job's kind.
 	Kind string `protobuf:"bytes,5,opt,name=kind,proto3" json:"kind,omitempty"`
-	// The queue it came from.
+	// The queue from which it was leased.
 	Queue string `protobuf:"bytes,6,opt,name=queue,proto3" json:"queue,omitempty"`
-	// Which attempt this is, from 1.
+	// The number of the attempt, from 1.
 	Attempt int32 `protobuf:"varint,7,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// How many attempts there can be, as in `Stage.max_attempts`; never less than `attempt`.
+	// The most attempts, as in `Stage.max_attempts`; never less than `attempt`.
 	MaxAttempts int32 `protobuf:"varint,8,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
 	// The job's payload. Unset: none.
 	Payload *structpb.Struct `protobuf:"bytes,9,opt,name=payload,proto3" json:"payload,omitempty"`
@@ -119,24 +121,24 @@ type Lease struct {
 	Dependencies []*Dependency `protobuf:"bytes,11,rep,name=dependencies,proto3" json:"dependencies,omitempty"`
 	// When the lease ends unless it is renewed, by the database's clock.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// How long that is from now; prefer it to expire_time, since clocks differ.
+	// The time from now to expire_time; prefer it to expire_time, since clocks differ.
 	Ttl *durationpb.Duration `protobuf:"bytes,13,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	// How often to send a heartbeat: a third of the lease's duration, at most 10 s.
+	// The interval at which to send heartbeats: a third of the lease's duration, at most 10 s.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,14,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
-	// The revision of the job that the leasing made.
-	JobRevision int64 `protobuf:"varint,15,opt,name=job_revision,json=jobRevision,proto3" json:"job_revision,omitempty"`
+	// The job's version after the lease was granted.
+	JobVersion int64 `protobuf:"varint,15,opt,name=job_version,json=jobVersion,proto3" json:"job_version,omitempty"`
 	// The job's labels.
 	Labels map[string]string `protobuf:"bytes,16,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The stage's group. Empty: none.
 	GroupKey string `protobuf:"bytes,17,opt,name=group_key,json=groupKey,proto3" json:"group_key,omitempty"`
 	// Whether `dependencies` is cut off because it would be larger than 2 MiB; GetStage and ListStages have the rest.
 	DependenciesTruncated bool `protobuf:"varint,18,opt,name=dependencies_truncated,json=dependenciesTruncated,proto3" json:"dependencies_truncated,omitempty"`
-	// The permits that came with the lease and end with it. Empty: the stage needs none.
+	// The permits that were granted with the lease and end with it. Empty: the stage needs none.
 	Permits []*PermitGrant `protobuf:"bytes,19,rep,name=permits,proto3" json:"permits,omitempty"`
-	// Whether the stage's last attempt ended as LEASE_EXPIRED, for which it is alone in its reply. A worker that works on
-	// several stages at once should lease no other until this one has ended, so that only this one is lost if its work kills
-	// the worker.
-	Alone         bool `protobuf:"varint,20,opt,name=alone,proto3" json:"alone,omitempty"`
+	// Whether the stage's last attempt ended as LEASE_EXPIRED; it is then the only one in its response. A worker that
+	// runs several stages at once should lease no other until this one has ended, so that only this one is lost if its
+	// work kills the worker.
+	Isolated      bool `protobuf:"varint,20,opt,name=isolated,proto3" json:"isolated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -269,9 +271,9 @@ func (x *Lease) GetHeartbeatInterval() *durationpb.Duration {
 	return nil
 }
 
-func (x *Lease) GetJobRevision() int64 {
+func (x *Lease) GetJobVersion() int64 {
 	if x != nil {
-		return x.JobRevision
+		return x.JobVersion
 	}
 	return 0
 }
@@ -304,23 +306,23 @@ func (x *Lease) GetPermits() []*PermitGrant {
 	return nil
 }
 
-func (x *Lease) GetAlone() bool {
+func (x *Lease) GetIsolated() bool {
 	if x != nil {
-		return x.Alone
+		return x.Isolated
 	}
 	return false
 }
 
-// What became of a stage that another one depends on.
+// A stage that another one depends on.
 type Dependency struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The stage's name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// How it ended.
+	// The state in which it ended.
 	State StageState `protobuf:"varint,2,opt,name=state,proto3,enum=interlock.v1.StageState" json:"state,omitempty"`
-	// What it has produced. Unset: nothing.
+	// Its artifacts. Unset: none.
 	Artifacts *structpb.Struct `protobuf:"bytes,3,opt,name=artifacts,proto3" json:"artifacts,omitempty"`
-	// How it failed. Unset: it did not.
+	// Its failure. Unset: it did not fail.
 	Failure       *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -384,24 +386,25 @@ func (x *Dependency) GetFailure() *Failure {
 	return nil
 }
 
-// Asks for work.
+// Request message of WorkerService.LeaseStages.
 type LeaseStagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Who asks, for people and for the history; 1 to 128 bytes. Required.
+	// The name of the worker, for people and the history; 1 to 128 bytes. Required.
 	WorkerId string `protobuf:"bytes,1,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
 	// The queues to take from, at most 100, without order among them. Unset: `default`.
 	Queues []string `protobuf:"bytes,2,rep,name=queues,proto3" json:"queues,omitempty"`
-	// How many stages at most, 0 to 100; there can be fewer, also because a reply has at most 3 MiB, or because the first
-	// one is leased alone. Unset or 0: 1.
+	// The most stages to lease, 0 to 100; there can be fewer, also because a response has at most 3 MiB, or because the
+	// first one is leased in isolation. Unset or 0: 1.
 	MaxStages int32 `protobuf:"varint,3,opt,name=max_stages,json=maxStages,proto3" json:"max_stages,omitempty"`
-	// How long to wait for the first one, 0 to 60 s; the call's deadline should be later. The response comes within a second after the
-	// wait, and the wait is 55 s at most, since proxies usually end a call after 60 s without a response: call again. Unset: answer at once.
+	// How long to wait for the first stage, 0 to 60 s; the call's deadline should be later. The response comes within 1 s
+	// after the wait. Waits are cut to 55 s, since proxies usually end a call after 60 s without a response: call again.
+	// Unset: no wait.
 	Wait *durationpb.Duration `protobuf:"bytes,4,opt,name=wait,proto3" json:"wait,omitempty"`
-	// How long a lease lasts without being renewed, 1 s to 24 hours; a stage that has a duration of its own gets that.
-	// Unset: 90 s.
+	// How long a lease lasts without a renewal, 1 s to 24 hours; the `lease_duration` of a stage takes precedence. Unset:
+	// 90 s.
 	LeaseDuration *durationpb.Duration `protobuf:"bytes,5,opt,name=lease_duration,json=leaseDuration,proto3" json:"lease_duration,omitempty"`
-	// If true, all stages in the reply have the same queue and the same group key; those without one come alone, and so
-	// does one whose last attempt ended as LEASE_EXPIRED. Unset: false.
+	// If true, all stages in the response have the same queue and the same group key; a stage without a group key is the
+	// only one, and so is one whose last attempt ended as LEASE_EXPIRED. Unset: false.
 	SameGroup bool `protobuf:"varint,6,opt,name=same_group,json=sameGroup,proto3" json:"same_group,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat leases other stages.
 	RequestId     *string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
@@ -488,10 +491,10 @@ func (x *LeaseStagesRequest) GetRequestId() string {
 	return ""
 }
 
-// Work.
+// Response message of WorkerService.LeaseStages.
 type LeaseStagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The leases. Empty: there was nothing to do until the wait was over; ask again.
+	// The leases granted by this call. Empty: no stage became ready within `wait`; call again.
 	Leases []*Lease `protobuf:"bytes,1,rep,name=leases,proto3" json:"leases,omitempty"`
 	// Whether these are leases that an earlier call with the same request_id was granted.
 	Replayed      bool `protobuf:"varint,2,opt,name=replayed,proto3" json:"replayed,omitempty"`
@@ -543,11 +546,11 @@ func (x *LeaseStagesResponse) GetReplayed() bool {
 	return false
 }
 
-// Asks to renew leases.
+// Request message of WorkerService.Heartbeat.
 type HeartbeatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The leases, 1 to 1,000.
-	Beats         []*LeaseBeat `protobuf:"bytes,1,rep,name=beats,proto3" json:"beats,omitempty"`
+	// The leases, 1 to 1,000. Required.
+	Renewals      []*LeaseRenewal `protobuf:"bytes,1,rep,name=renewals,proto3" json:"renewals,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -582,40 +585,40 @@ func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
 	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{4}
 }
 
-func (x *HeartbeatRequest) GetBeats() []*LeaseBeat {
+func (x *HeartbeatRequest) GetRenewals() []*LeaseRenewal {
 	if x != nil {
-		return x.Beats
+		return x.Renewals
 	}
 	return nil
 }
 
 // Renews one lease for its full duration.
-type LeaseBeat struct {
+type LeaseRenewal struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The lease. Required.
 	LeaseToken string `protobuf:"bytes,1,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
-	// How far the attempt is, 0 to 1; a lower value than before changes nothing. Unset: as before.
+	// The progress of the attempt, 0 to 1; a lower value than before changes nothing. Unset: as before.
 	Progress *float64 `protobuf:"fixed64,2,opt,name=progress,proto3,oneof" json:"progress,omitempty"`
-	// What it is doing, for people; at most 1 KiB. Unset: as before.
+	// What the attempt is doing, for people; at most 1 KiB. Unset: as before.
 	Message       *string `protobuf:"bytes,3,opt,name=message,proto3,oneof" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *LeaseBeat) Reset() {
-	*x = LeaseBeat{}
+func (x *LeaseRenewal) Reset() {
+	*x = LeaseRenewal{}
 	mi := &file_interlock_v1_worker_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *LeaseBeat) String() string {
+func (x *LeaseRenewal) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*LeaseBeat) ProtoMessage() {}
+func (*LeaseRenewal) ProtoMessage() {}
 
-func (x *LeaseBeat) ProtoReflect() protoreflect.Message {
+func (x *LeaseRenewal) ProtoReflect() protoreflect.Message {
 	mi := &file_interlock_v1_worker_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -627,36 +630,36 @@ func (x *LeaseBeat) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use LeaseBeat.ProtoReflect.Descriptor instead.
-func (*LeaseBeat) Descriptor() ([]byte, []int) {
+// Deprecated: Use LeaseRenewal.ProtoReflect.Descriptor instead.
+func (*LeaseRenewal) Descriptor() ([]byte, []int) {
 	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{5}
 }
 
-func (x *LeaseBeat) GetLeaseToken() string {
+func (x *LeaseRenewal) GetLeaseToken() string {
 	if x != nil {
 		return x.LeaseToken
 	}
 	return ""
 }
 
-func (x *LeaseBeat) GetProgress() float64 {
+func (x *LeaseRenewal) GetProgress() float64 {
 	if x != nil && x.Progress != nil {
 		return *x.Progress
 	}
 	return 0
 }
 
-func (x *LeaseBeat) GetMessage() string {
+func (x *LeaseRenewal) GetMessage() string {
 	if x != nil && x.Message != nil {
 		return *x.Message
 	}
 	return ""
 }
 
-// The answer to a heartbeat.
+// Response message of WorkerService.Heartbeat.
 type HeartbeatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One for each beat, in their order.
+	// One status for each renewal, in the order of the request.
 	Statuses      []*LeaseStatus `protobuf:"bytes,1,rep,name=statuses,proto3" json:"statuses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -699,18 +702,18 @@ func (x *HeartbeatResponse) GetStatuses() []*LeaseStatus {
 	return nil
 }
 
-// What became of one beat.
+// The status of one lease after a renewal.
 type LeaseStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What to do.
+	// The directive.
 	Directive LeaseDirective `protobuf:"varint,1,opt,name=directive,proto3,enum=interlock.v1.LeaseDirective" json:"directive,omitempty"`
-	// When the lease ends unless it is renewed, by the database's clock; never later than what is stored durably.
-	// Unset: LOST.
+	// When the lease ends unless it is renewed, by the database's clock; never later than what is stored durably. Unset:
+	// LOST.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// How long that is from now; prefer it to expire_time, since clocks differ. Unset: LOST.
+	// The time from now to expire_time; prefer it to expire_time, since clocks differ. Unset: LOST.
 	Ttl *durationpb.Duration `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	// The revision of the job. 0: not known, since the lease is LOST.
-	JobRevision   int64 `protobuf:"varint,4,opt,name=job_revision,json=jobRevision,proto3" json:"job_revision,omitempty"`
+	// The version of the job. 0: not known, since the lease is LOST.
+	JobVersion    int64 `protobuf:"varint,4,opt,name=job_version,json=jobVersion,proto3" json:"job_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -766,28 +769,28 @@ func (x *LeaseStatus) GetTtl() *durationpb.Duration {
 	return nil
 }
 
-func (x *LeaseStatus) GetJobRevision() int64 {
+func (x *LeaseStatus) GetJobVersion() int64 {
 	if x != nil {
-		return x.JobRevision
+		return x.JobVersion
 	}
 	return 0
 }
 
-// Asks to start a stage by name.
+// Request message of WorkerService.StartStage.
 type StartStageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The stage. Required.
 	StageRef *StageRef `protobuf:"bytes,1,opt,name=stage_ref,json=stageRef,proto3" json:"stage_ref,omitempty"`
-	// Who starts it, for people and for the history; at most 128 bytes. Required with lease_duration. Unset: empty.
+	// The name of the worker, for people and the history; at most 128 bytes. Required with lease_duration. Unset: empty.
 	WorkerId string `protobuf:"bytes,2,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
 	// Lease it too, for this long without being renewed, 1 s to 24 hours. Unset: no lease; the stage runs until it is
 	// written by name.
 	LeaseDuration *durationpb.Duration `protobuf:"bytes,3,opt,name=lease_duration,json=leaseDuration,proto3" json:"lease_duration,omitempty"`
-	// Only if the stage's version is this one. Unset: whatever it is.
+	// The version that the stage must have, otherwise ABORTED / VERSION_MISMATCH. Unset: not checked.
 	ExpectedVersion *int64 `protobuf:"varint,4,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId *string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
-	// Whether a VERSION_MISMATCH brings the current stage along, as a detail `CurrentState` of the error. Unset: it does not.
+	// Whether the error VERSION_MISMATCH carries the current stage, as a detail `CurrentState`. Unset: it does not.
 	ReturnCurrent bool `protobuf:"varint,6,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -865,21 +868,21 @@ func (x *StartStageRequest) GetReturnCurrent() bool {
 	return false
 }
 
-// The stage that was started.
+// Response message of WorkerService.StartStage.
 type StartStageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The stage as it is now. Unset in a replay if the job has been deleted since.
 	Stage *Stage `protobuf:"bytes,1,opt,name=stage,proto3" json:"stage,omitempty"`
-	// The lease. Unset: none was asked for, or, in a replay, it is no longer held.
+	// The lease. Unset: lease_duration was not set, or, in a replay, the lease is no longer held.
 	Lease *Lease `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
-	// The revision of the job now.
-	JobRevision int64 `protobuf:"varint,3,opt,name=job_revision,json=jobRevision,proto3" json:"job_revision,omitempty"`
+	// The version of the job now.
+	JobVersion int64 `protobuf:"varint,3,opt,name=job_version,json=jobVersion,proto3" json:"job_version,omitempty"`
 	// Whether the same request_id had been applied before and this call changed nothing.
 	Replayed bool `protobuf:"varint,4,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	// The job's revision that the start made; in a replay, that of the first call.
-	AppliedRevision int64 `protobuf:"varint,5,opt,name=applied_revision,json=appliedRevision,proto3" json:"applied_revision,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The job's version after the start; in a replay, after the first call.
+	AppliedJobVersion int64 `protobuf:"varint,5,opt,name=applied_job_version,json=appliedJobVersion,proto3" json:"applied_job_version,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *StartStageResponse) Reset() {
@@ -926,9 +929,9 @@ func (x *StartStageResponse) GetLease() *Lease {
 	return nil
 }
 
-func (x *StartStageResponse) GetJobRevision() int64 {
+func (x *StartStageResponse) GetJobVersion() int64 {
 	if x != nil {
-		return x.JobRevision
+		return x.JobVersion
 	}
 	return 0
 }
@@ -940,32 +943,114 @@ func (x *StartStageResponse) GetReplayed() bool {
 	return false
 }
 
-func (x *StartStageResponse) GetAppliedRevision() int64 {
+func (x *StartStageResponse) GetAppliedJobVersion() int64 {
 	if x != nil {
-		return x.AppliedRevision
+		return x.AppliedJobVersion
 	}
 	return 0
 }
 
-// Reports progress.
-type UpdateStageProgressRequest struct {
+// Names a stage: by its lease, as workers do, or by its name, as orchestrators do.
+type StageTarget struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which stage. Required.
+	// The lease or the name. Required.
 	//
 	// Types that are valid to be assigned to Target:
 	//
-	//	*UpdateStageProgressRequest_LeaseToken
-	//	*UpdateStageProgressRequest_StageRef
-	Target isUpdateStageProgressRequest_Target `protobuf_oneof:"target"`
-	// How far the attempt is, 0 to 1; a lower value than before changes nothing. Unset: as before.
+	//	*StageTarget_LeaseToken
+	//	*StageTarget_StageRef
+	Target        isStageTarget_Target `protobuf_oneof:"target"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StageTarget) Reset() {
+	*x = StageTarget{}
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StageTarget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StageTarget) ProtoMessage() {}
+
+func (x *StageTarget) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StageTarget.ProtoReflect.Descriptor instead.
+func (*StageTarget) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *StageTarget) GetTarget() isStageTarget_Target {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *StageTarget) GetLeaseToken() string {
+	if x != nil {
+		if x, ok := x.Target.(*StageTarget_LeaseToken); ok {
+			return x.LeaseToken
+		}
+	}
+	return ""
+}
+
+func (x *StageTarget) GetStageRef() *StageRef {
+	if x != nil {
+		if x, ok := x.Target.(*StageTarget_StageRef); ok {
+			return x.StageRef
+		}
+	}
+	return nil
+}
+
+type isStageTarget_Target interface {
+	isStageTarget_Target()
+}
+
+type StageTarget_LeaseToken struct {
+	// The token of the stage's lease; at most 64 characters.
+	LeaseToken string `protobuf:"bytes,1,opt,name=lease_token,json=leaseToken,proto3,oneof"`
+}
+
+type StageTarget_StageRef struct {
+	// The job and the stage's name. Refused with INVALID_TRANSITION while the stage is leased.
+	StageRef *StageRef `protobuf:"bytes,2,opt,name=stage_ref,json=stageRef,proto3,oneof"`
+}
+
+func (*StageTarget_LeaseToken) isStageTarget_Target() {}
+
+func (*StageTarget_StageRef) isStageTarget_Target() {}
+
+// Request message of WorkerService.UpdateStageProgress.
+type UpdateStageProgressRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The stage. Required.
+	Target *StageTarget `protobuf:"bytes,8,opt,name=target,proto3" json:"target,omitempty"`
+	// The progress of the attempt, 0 to 1; a lower value than before changes nothing. Unset: as before.
 	Progress *float64 `protobuf:"fixed64,3,opt,name=progress,proto3,oneof" json:"progress,omitempty"`
-	// What it is doing, for people; at most 1 KiB. Unset: as before.
+	// What the attempt is doing, for people; at most 1 KiB. Unset: as before.
 	Message *string `protobuf:"bytes,4,opt,name=message,proto3,oneof" json:"message,omitempty"`
-	// Only if the stage's version is this one. Unset: whatever it is.
+	// The version that the stage must have, otherwise ABORTED / VERSION_MISMATCH. Unset: not checked.
 	ExpectedVersion *int64 `protobuf:"varint,5,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId *string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
-	// Whether a VERSION_MISMATCH brings the current stage along, as a detail `CurrentState` of the error. Unset: it does not.
+	// Whether the error VERSION_MISMATCH carries the current stage, as a detail `CurrentState`. Unset: it does not.
 	ReturnCurrent bool `protobuf:"varint,7,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -973,7 +1058,7 @@ type UpdateStageProgressRequest struct {
 
 func (x *UpdateStageProgressRequest) Reset() {
 	*x = UpdateStageProgressRequest{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[10]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -985,7 +1070,7 @@ func (x *UpdateStageProgressRequest) String() string {
 func (*UpdateStageProgressRequest) ProtoMessage() {}
 
 func (x *UpdateStageProgressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[10]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -998,30 +1083,12 @@ func (x *UpdateStageProgressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStageProgressRequest.ProtoReflect.Descriptor instead.
 func (*UpdateStageProgressRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{10}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{11}
 }
 
-func (x *UpdateStageProgressRequest) GetTarget() isUpdateStageProgressRequest_Target {
+func (x *UpdateStageProgressRequest) GetTarget() *StageTarget {
 	if x != nil {
 		return x.Target
-	}
-	return nil
-}
-
-func (x *UpdateStageProgressRequest) GetLeaseToken() string {
-	if x != nil {
-		if x, ok := x.Target.(*UpdateStageProgressRequest_LeaseToken); ok {
-			return x.LeaseToken
-		}
-	}
-	return ""
-}
-
-func (x *UpdateStageProgressRequest) GetStageRef() *StageRef {
-	if x != nil {
-		if x, ok := x.Target.(*UpdateStageProgressRequest_StageRef); ok {
-			return x.StageRef
-		}
 	}
 	return nil
 }
@@ -1061,44 +1128,26 @@ func (x *UpdateStageProgressRequest) GetReturnCurrent() bool {
 	return false
 }
 
-type isUpdateStageProgressRequest_Target interface {
-	isUpdateStageProgressRequest_Target()
-}
-
-type UpdateStageProgressRequest_LeaseToken struct {
-	// The lease under which the work is done.
-	LeaseToken string `protobuf:"bytes,1,opt,name=lease_token,json=leaseToken,proto3,oneof"`
-}
-
-type UpdateStageProgressRequest_StageRef struct {
-	// The stage by name; no live lease may exist.
-	StageRef *StageRef `protobuf:"bytes,2,opt,name=stage_ref,json=stageRef,proto3,oneof"`
-}
-
-func (*UpdateStageProgressRequest_LeaseToken) isUpdateStageProgressRequest_Target() {}
-
-func (*UpdateStageProgressRequest_StageRef) isUpdateStageProgressRequest_Target() {}
-
-// The stage whose progress was reported.
+// Response message of WorkerService.UpdateStageProgress.
 type UpdateStageProgressResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The stage as it is now. Unset in a replay if the job has been deleted since.
 	Stage *Stage `protobuf:"bytes,1,opt,name=stage,proto3" json:"stage,omitempty"`
-	// The revision of the job now.
-	JobRevision int64 `protobuf:"varint,2,opt,name=job_revision,json=jobRevision,proto3" json:"job_revision,omitempty"`
+	// The version of the job now.
+	JobVersion int64 `protobuf:"varint,2,opt,name=job_version,json=jobVersion,proto3" json:"job_version,omitempty"`
 	// Whether anything changed. In a replay: whether the first call changed anything.
 	Applied bool `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"`
 	// Whether the same request_id had been applied before and this call changed nothing.
 	Replayed bool `protobuf:"varint,4,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	// The job's revision that this change made; in a replay, that the first call made. 0: nothing changed.
-	AppliedRevision int64 `protobuf:"varint,5,opt,name=applied_revision,json=appliedRevision,proto3" json:"applied_revision,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The job's version after this change; in a replay, after the first call. 0: nothing changed.
+	AppliedJobVersion int64 `protobuf:"varint,5,opt,name=applied_job_version,json=appliedJobVersion,proto3" json:"applied_job_version,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *UpdateStageProgressResponse) Reset() {
 	*x = UpdateStageProgressResponse{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[11]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1110,7 +1159,7 @@ func (x *UpdateStageProgressResponse) String() string {
 func (*UpdateStageProgressResponse) ProtoMessage() {}
 
 func (x *UpdateStageProgressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[11]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1123,7 +1172,7 @@ func (x *UpdateStageProgressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStageProgressResponse.ProtoReflect.Descriptor instead.
 func (*UpdateStageProgressResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{11}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *UpdateStageProgressResponse) GetStage() *Stage {
@@ -1133,9 +1182,9 @@ func (x *UpdateStageProgressResponse) GetStage() *Stage {
 	return nil
 }
 
-func (x *UpdateStageProgressResponse) GetJobRevision() int64 {
+func (x *UpdateStageProgressResponse) GetJobVersion() int64 {
 	if x != nil {
-		return x.JobRevision
+		return x.JobVersion
 	}
 	return 0
 }
@@ -1154,24 +1203,19 @@ func (x *UpdateStageProgressResponse) GetReplayed() bool {
 	return false
 }
 
-func (x *UpdateStageProgressResponse) GetAppliedRevision() int64 {
+func (x *UpdateStageProgressResponse) GetAppliedJobVersion() int64 {
 	if x != nil {
-		return x.AppliedRevision
+		return x.AppliedJobVersion
 	}
 	return 0
 }
 
-// Reports that a stage is done.
+// Request message of WorkerService.CompleteStage.
 type CompleteStageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which stage. Required.
-	//
-	// Types that are valid to be assigned to Target:
-	//
-	//	*CompleteStageRequest_LeaseToken
-	//	*CompleteStageRequest_StageRef
-	Target isCompleteStageRequest_Target `protobuf_oneof:"target"`
-	// What the stage has produced; at most 64 KiB as JSON. Unset: nothing.
+	// The stage. Required.
+	Target *StageTarget `protobuf:"bytes,10,opt,name=target,proto3" json:"target,omitempty"`
+	// The artifacts of the stage; at most 64 KiB as JSON. Unset: none.
 	Artifacts *structpb.Struct `protobuf:"bytes,3,opt,name=artifacts,proto3" json:"artifacts,omitempty"`
 	// Stages to add to the same job, as with AddStages; a job has at most 10,000. Unset: none.
 	AddStages []*StageSpec `protobuf:"bytes,4,rep,name=add_stages,json=addStages,proto3" json:"add_stages,omitempty"`
@@ -1179,11 +1223,11 @@ type CompleteStageRequest struct {
 	JobResult *structpb.Struct `protobuf:"bytes,5,opt,name=job_result,json=jobResult,proto3" json:"job_result,omitempty"`
 	// A last message, for people; at most 1 KiB. Unset: as before.
 	Message *string `protobuf:"bytes,6,opt,name=message,proto3,oneof" json:"message,omitempty"`
-	// Only if the stage's version is this one. Unset: whatever it is.
+	// The version that the stage must have, otherwise ABORTED / VERSION_MISMATCH. Unset: not checked.
 	ExpectedVersion *int64 `protobuf:"varint,7,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId *string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
-	// Whether a VERSION_MISMATCH brings the current stage along, as a detail `CurrentState` of the error. Unset: it does not.
+	// Whether the error VERSION_MISMATCH carries the current stage, as a detail `CurrentState`. Unset: it does not.
 	ReturnCurrent bool `protobuf:"varint,9,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1191,7 +1235,7 @@ type CompleteStageRequest struct {
 
 func (x *CompleteStageRequest) Reset() {
 	*x = CompleteStageRequest{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[12]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +1247,7 @@ func (x *CompleteStageRequest) String() string {
 func (*CompleteStageRequest) ProtoMessage() {}
 
 func (x *CompleteStageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[12]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,30 +1260,12 @@ func (x *CompleteStageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteStageRequest.ProtoReflect.Descriptor instead.
 func (*CompleteStageRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{12}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{13}
 }
 
-func (x *CompleteStageRequest) GetTarget() isCompleteStageRequest_Target {
+func (x *CompleteStageRequest) GetTarget() *StageTarget {
 	if x != nil {
 		return x.Target
-	}
-	return nil
-}
-
-func (x *CompleteStageRequest) GetLeaseToken() string {
-	if x != nil {
-		if x, ok := x.Target.(*CompleteStageRequest_LeaseToken); ok {
-			return x.LeaseToken
-		}
-	}
-	return ""
-}
-
-func (x *CompleteStageRequest) GetStageRef() *StageRef {
-	if x != nil {
-		if x, ok := x.Target.(*CompleteStageRequest_StageRef); ok {
-			return x.StageRef
-		}
 	}
 	return nil
 }
@@ -1293,45 +1319,27 @@ func (x *CompleteStageRequest) GetReturnCurrent() bool {
 	return false
 }
 
-type isCompleteStageRequest_Target interface {
-	isCompleteStageRequest_Target()
-}
-
-type CompleteStageRequest_LeaseToken struct {
-	// The lease under which the work was done.
-	LeaseToken string `protobuf:"bytes,1,opt,name=lease_token,json=leaseToken,proto3,oneof"`
-}
-
-type CompleteStageRequest_StageRef struct {
-	// The stage by name; no live lease may exist.
-	StageRef *StageRef `protobuf:"bytes,2,opt,name=stage_ref,json=stageRef,proto3,oneof"`
-}
-
-func (*CompleteStageRequest_LeaseToken) isCompleteStageRequest_Target() {}
-
-func (*CompleteStageRequest_StageRef) isCompleteStageRequest_Target() {}
-
-// The stage that was completed.
+// Response message of WorkerService.CompleteStage.
 type CompleteStageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The stage as it is now. Unset in a replay if the job has been deleted since.
 	Stage *Stage `protobuf:"bytes,1,opt,name=stage,proto3" json:"stage,omitempty"`
-	// The revision of the job now.
-	JobRevision int64 `protobuf:"varint,2,opt,name=job_revision,json=jobRevision,proto3" json:"job_revision,omitempty"`
+	// The version of the job now.
+	JobVersion int64 `protobuf:"varint,2,opt,name=job_version,json=jobVersion,proto3" json:"job_version,omitempty"`
 	// Whether anything changed. In a replay: whether the first call changed anything.
 	Applied bool `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"`
 	// Whether the completion had been applied before, by the same request_id or by the same token and content, and this
 	// call changed nothing.
 	Replayed bool `protobuf:"varint,4,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	// The job's revision that the completion made; in a replay, that of the first call.
-	AppliedRevision int64 `protobuf:"varint,5,opt,name=applied_revision,json=appliedRevision,proto3" json:"applied_revision,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The job's version after the completion; in a replay, after the first call.
+	AppliedJobVersion int64 `protobuf:"varint,5,opt,name=applied_job_version,json=appliedJobVersion,proto3" json:"applied_job_version,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *CompleteStageResponse) Reset() {
 	*x = CompleteStageResponse{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[13]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1343,7 +1351,7 @@ func (x *CompleteStageResponse) String() string {
 func (*CompleteStageResponse) ProtoMessage() {}
 
 func (x *CompleteStageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[13]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1356,7 +1364,7 @@ func (x *CompleteStageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteStageResponse.ProtoReflect.Descriptor instead.
 func (*CompleteStageResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{13}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CompleteStageResponse) GetStage() *Stage {
@@ -1366,9 +1374,9 @@ func (x *CompleteStageResponse) GetStage() *Stage {
 	return nil
 }
 
-func (x *CompleteStageResponse) GetJobRevision() int64 {
+func (x *CompleteStageResponse) GetJobVersion() int64 {
 	if x != nil {
-		return x.JobRevision
+		return x.JobVersion
 	}
 	return 0
 }
@@ -1387,22 +1395,22 @@ func (x *CompleteStageResponse) GetReplayed() bool {
 	return false
 }
 
-func (x *CompleteStageResponse) GetAppliedRevision() int64 {
+func (x *CompleteStageResponse) GetAppliedJobVersion() int64 {
 	if x != nil {
-		return x.AppliedRevision
+		return x.AppliedJobVersion
 	}
 	return 0
 }
 
-// Asks to end many attempts.
+// Request message of WorkerService.CompleteStages.
 type CompleteStagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The outcomes, 1 to 500, each about another stage. Required.
 	Outcomes []*StageOutcome `protobuf:"bytes,1,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
 	// Whether the outcomes are applied in order, all or none. Unset: each on its own.
 	AllOrNone bool `protobuf:"varint,2,opt,name=all_or_none,json=allOrNone,proto3" json:"all_or_none,omitempty"`
-	// A UUID that makes a call with all_or_none safe to repeat; without all_or_none it must be unset, and each outcome can
-	// have a request_id of its own. Unset: a repeat is a new call.
+	// A UUID that makes a call with all_or_none safe to repeat; without all_or_none it must be unset, and each outcome
+	// can have a request_id of its own. Unset: a repeat is a new call.
 	RequestId *string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
 	// Whether results hold the stages. Unset: they do not, which is faster.
 	ReturnStages  bool `protobuf:"varint,4,opt,name=return_stages,json=returnStages,proto3" json:"return_stages,omitempty"`
@@ -1412,7 +1420,7 @@ type CompleteStagesRequest struct {
 
 func (x *CompleteStagesRequest) Reset() {
 	*x = CompleteStagesRequest{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[14]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1424,7 +1432,7 @@ func (x *CompleteStagesRequest) String() string {
 func (*CompleteStagesRequest) ProtoMessage() {}
 
 func (x *CompleteStagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[14]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1437,7 +1445,7 @@ func (x *CompleteStagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteStagesRequest.ProtoReflect.Descriptor instead.
 func (*CompleteStagesRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{14}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CompleteStagesRequest) GetOutcomes() []*StageOutcome {
@@ -1468,11 +1476,11 @@ func (x *CompleteStagesRequest) GetReturnStages() bool {
 	return false
 }
 
-// How one attempt ended.
+// The end of one attempt.
 type StageOutcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The request of the rpc that would tell it alone. Its own `request_id` must be unset with all_or_none; `return_current` has no
-	// effect here. Required.
+	// The outcome, as the request of its own rpc. The `request_id` in it must be unset with all_or_none; `return_current`
+	// has no effect here. Required.
 	//
 	// Types that are valid to be assigned to Outcome:
 	//
@@ -1486,7 +1494,7 @@ type StageOutcome struct {
 
 func (x *StageOutcome) Reset() {
 	*x = StageOutcome{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[15]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1498,7 +1506,7 @@ func (x *StageOutcome) String() string {
 func (*StageOutcome) ProtoMessage() {}
 
 func (x *StageOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[15]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1511,7 +1519,7 @@ func (x *StageOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageOutcome.ProtoReflect.Descriptor instead.
 func (*StageOutcome) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{15}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StageOutcome) GetOutcome() isStageOutcome_Outcome {
@@ -1573,7 +1581,7 @@ func (*StageOutcome_FailStage) isStageOutcome_Outcome() {}
 
 func (*StageOutcome_ReleaseStage) isStageOutcome_Outcome() {}
 
-// What became of many outcomes.
+// Response message of WorkerService.CompleteStages.
 type CompleteStagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One for each outcome, in the order of the request.
@@ -1586,7 +1594,7 @@ type CompleteStagesResponse struct {
 
 func (x *CompleteStagesResponse) Reset() {
 	*x = CompleteStagesResponse{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[16]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1598,7 +1606,7 @@ func (x *CompleteStagesResponse) String() string {
 func (*CompleteStagesResponse) ProtoMessage() {}
 
 func (x *CompleteStagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[16]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1611,7 +1619,7 @@ func (x *CompleteStagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteStagesResponse.ProtoReflect.Descriptor instead.
 func (*CompleteStagesResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{16}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CompleteStagesResponse) GetResults() []*StageOutcomeResult {
@@ -1628,23 +1636,23 @@ func (x *CompleteStagesResponse) GetReplayed() bool {
 	return false
 }
 
-// What became of one outcome.
+// The result of one outcome.
 type StageOutcomeResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// OK, or what CompleteStage, FailStage or ReleaseStage would have failed with, details included; field paths are those
-	// within its request.
+	// OK, or what CompleteStage, FailStage or ReleaseStage would have failed with, details included; field paths are
+	// those within its request.
 	Status *status.Status `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
-	// The revision of the job now. 0: the outcome was refused, or, in a replay, the job has been deleted since.
-	JobRevision int64 `protobuf:"varint,2,opt,name=job_revision,json=jobRevision,proto3" json:"job_revision,omitempty"`
+	// The version of the job now. 0: the outcome was refused, or, in a replay, the job has been deleted since.
+	JobVersion int64 `protobuf:"varint,2,opt,name=job_version,json=jobVersion,proto3" json:"job_version,omitempty"`
 	// Whether anything changed. In a replay: whether the first call changed anything.
 	Applied bool `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"`
 	// Whether the outcome had been applied before, by the same request_id or by the same token and content, and this call
 	// changed nothing.
 	Replayed bool `protobuf:"varint,4,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	// The job's revision that the outcome made; in a replay, that the first call made. 0: nothing changed.
-	AppliedRevision int64 `protobuf:"varint,5,opt,name=applied_revision,json=appliedRevision,proto3" json:"applied_revision,omitempty"`
-	// The stage as it is now, without artifacts. Unset: return_stages was not set, the outcome was refused, the reply would
-	// exceed 3 MiB, or, in a replay, the job has been deleted since.
+	// The job's version after the outcome; in a replay, after the first call. 0: nothing changed.
+	AppliedJobVersion int64 `protobuf:"varint,5,opt,name=applied_job_version,json=appliedJobVersion,proto3" json:"applied_job_version,omitempty"`
+	// The stage as it is now, without artifacts. Unset: return_stages was not set, the outcome was refused, the response
+	// would exceed 3 MiB, or, in a replay, the job has been deleted since.
 	Stage         *Stage `protobuf:"bytes,6,opt,name=stage,proto3" json:"stage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1652,7 +1660,7 @@ type StageOutcomeResult struct {
 
 func (x *StageOutcomeResult) Reset() {
 	*x = StageOutcomeResult{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[17]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1664,7 +1672,7 @@ func (x *StageOutcomeResult) String() string {
 func (*StageOutcomeResult) ProtoMessage() {}
 
 func (x *StageOutcomeResult) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[17]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1677,7 +1685,7 @@ func (x *StageOutcomeResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageOutcomeResult.ProtoReflect.Descriptor instead.
 func (*StageOutcomeResult) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{17}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StageOutcomeResult) GetStatus() *status.Status {
@@ -1687,9 +1695,9 @@ func (x *StageOutcomeResult) GetStatus() *status.Status {
 	return nil
 }
 
-func (x *StageOutcomeResult) GetJobRevision() int64 {
+func (x *StageOutcomeResult) GetJobVersion() int64 {
 	if x != nil {
-		return x.JobRevision
+		return x.JobVersion
 	}
 	return 0
 }
@@ -1708,9 +1716,9 @@ func (x *StageOutcomeResult) GetReplayed() bool {
 	return false
 }
 
-func (x *StageOutcomeResult) GetAppliedRevision() int64 {
+func (x *StageOutcomeResult) GetAppliedJobVersion() int64 {
 	if x != nil {
-		return x.AppliedRevision
+		return x.AppliedJobVersion
 	}
 	return 0
 }
@@ -1722,29 +1730,31 @@ func (x *StageOutcomeResult) GetStage() *Stage {
 	return nil
 }
 
-// What a worker sends on a Work stream. All fields can be in any message, but for `begin`, which is in the first one alone.
+// Request message of WorkerService.Work. Any message can have all fields, except that `begin` is set in the first
+// message alone.
 type WorkRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Who works on what. Required in the first message; unset in all others.
+	// The worker and its queues. Required in the first message; must be unset in all others.
 	Begin *WorkBegin `protobuf:"bytes,1,opt,name=begin,proto3" json:"begin,omitempty"`
-	// How many leases the worker holds at once from now on: received and without an outcome, 0 to 1,000. It is best somewhat
-	// more than it works on at once, so that the next leases are there when a stage is done; the server sends more when a
-	// quarter of it is free. If it is lowered, leases that are held stay. Unset: as before; in the first message 1.
+	// The most leases that the worker holds at once from now on, received and without an outcome, 0 to 1,000. Best
+	// somewhat more than it works on at once, so that the next leases are there when a stage is done; the server sends
+	// more when a quarter of it is free. If it is lowered, leases that are held stay. Unset: as before; in the first
+	// message 1.
 	Capacity *int32 `protobuf:"varint,2,opt,name=capacity,proto3,oneof" json:"capacity,omitempty"`
-	// How many leases the worker has received on this stream, counted from its beginning. Leases that are not confirmed by it
-	// are released when the stream ends. Unset: as before.
+	// How many leases the worker has received on this stream, counted from its beginning. Leases beyond this number are
+	// released when the stream ends. Unset: as before.
 	LeasesReceived *int64 `protobuf:"varint,3,opt,name=leases_received,json=leasesReceived,proto3,oneof" json:"leases_received,omitempty"`
-	// How attempts ended; at most 500.
+	// The ends of attempts; at most 500.
 	Outcomes []*StageOutcome `protobuf:"bytes,4,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
 	// Leases to renew, as in Heartbeat; at most 500.
-	Beats         []*LeaseBeat `protobuf:"bytes,5,rep,name=beats,proto3" json:"beats,omitempty"`
+	Renewals      []*LeaseRenewal `protobuf:"bytes,5,rep,name=renewals,proto3" json:"renewals,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WorkRequest) Reset() {
 	*x = WorkRequest{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[18]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1756,7 +1766,7 @@ func (x *WorkRequest) String() string {
 func (*WorkRequest) ProtoMessage() {}
 
 func (x *WorkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[18]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1769,7 +1779,7 @@ func (x *WorkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRequest.ProtoReflect.Descriptor instead.
 func (*WorkRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{18}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WorkRequest) GetBegin() *WorkBegin {
@@ -1800,22 +1810,22 @@ func (x *WorkRequest) GetOutcomes() []*StageOutcome {
 	return nil
 }
 
-func (x *WorkRequest) GetBeats() []*LeaseBeat {
+func (x *WorkRequest) GetRenewals() []*LeaseRenewal {
 	if x != nil {
-		return x.Beats
+		return x.Renewals
 	}
 	return nil
 }
 
-// Begins a Work stream.
+// Opens a Work stream.
 type WorkBegin struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Who works, for people and for the history; 1 to 128 bytes. Required.
+	// The name of the worker, for people and the history; 1 to 128 bytes. Required.
 	WorkerId string `protobuf:"bytes,1,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
 	// The queues to take from, at most 100, without order among them. Unset: `default`.
 	Queues []string `protobuf:"bytes,2,rep,name=queues,proto3" json:"queues,omitempty"`
-	// How long a lease lasts without being renewed, 1 s to 24 hours; a stage that has a duration of its own gets that.
-	// Unset: 90 s.
+	// How long a lease lasts without a renewal, 1 s to 24 hours; the `lease_duration` of a stage takes precedence. Unset:
+	// 90 s.
 	LeaseDuration *durationpb.Duration `protobuf:"bytes,3,opt,name=lease_duration,json=leaseDuration,proto3" json:"lease_duration,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1823,7 +1833,7 @@ type WorkBegin struct {
 
 func (x *WorkBegin) Reset() {
 	*x = WorkBegin{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[19]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1835,7 +1845,7 @@ func (x *WorkBegin) String() string {
 func (*WorkBegin) ProtoMessage() {}
 
 func (x *WorkBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[19]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1848,7 +1858,7 @@ func (x *WorkBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkBegin.ProtoReflect.Descriptor instead.
 func (*WorkBegin) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{19}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WorkBegin) GetWorkerId() string {
@@ -1872,15 +1882,16 @@ func (x *WorkBegin) GetLeaseDuration() *durationpb.Duration {
 	return nil
 }
 
-// What the server sends on a Work stream. Empty: the stream is open, and there is nothing else to send.
+// Message of the stream that WorkerService.Work returns. Empty: the stream is open, and there is nothing else to send.
 type WorkResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// New leases, at most 100 and 3 MiB.
 	Leases []*Lease `protobuf:"bytes,1,rep,name=leases,proto3" json:"leases,omitempty"`
-	// What became of outcomes: one for each, in the order in which they were sent, without stages.
+	// The results of outcomes: one for each, in the order in which the outcomes were sent, without stages.
 	Results []*StageOutcomeResult `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
-	// What to do about leases: one for each beat that was applied, and unasked when a job is cancelled, fails, or is paused or
-	// resumed. A beat without a status has renewed nothing: the server could not reach the database; send it again.
+	// The statuses of leases: one for each renewal that was applied, and unasked when a job is cancelled, fails, or is
+	// paused or resumed. A renewal without a status was not applied, because the server could not reach the database:
+	// send it again.
 	Statuses []*WorkStatus `protobuf:"bytes,3,rep,name=statuses,proto3" json:"statuses,omitempty"`
 	// Whether the server stops and sends no more leases.
 	Draining      bool `protobuf:"varint,4,opt,name=draining,proto3" json:"draining,omitempty"`
@@ -1890,7 +1901,7 @@ type WorkResponse struct {
 
 func (x *WorkResponse) Reset() {
 	*x = WorkResponse{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[20]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1902,7 +1913,7 @@ func (x *WorkResponse) String() string {
 func (*WorkResponse) ProtoMessage() {}
 
 func (x *WorkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[20]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1915,7 +1926,7 @@ func (x *WorkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkResponse.ProtoReflect.Descriptor instead.
 func (*WorkResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{20}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WorkResponse) GetLeases() []*Lease {
@@ -1946,12 +1957,12 @@ func (x *WorkResponse) GetDraining() bool {
 	return false
 }
 
-// What the holder of a lease should do.
+// What the holder of a lease must do.
 type WorkStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The lease.
 	LeaseToken string `protobuf:"bytes,1,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
-	// What to do, as in the response to a Heartbeat.
+	// The status, as in the response to a Heartbeat.
 	Status        *LeaseStatus `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1959,7 +1970,7 @@ type WorkStatus struct {
 
 func (x *WorkStatus) Reset() {
 	*x = WorkStatus{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[21]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1971,7 +1982,7 @@ func (x *WorkStatus) String() string {
 func (*WorkStatus) ProtoMessage() {}
 
 func (x *WorkStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[21]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1984,7 +1995,7 @@ func (x *WorkStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkStatus.ProtoReflect.Descriptor instead.
 func (*WorkStatus) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{21}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WorkStatus) GetLeaseToken() string {
@@ -2001,23 +2012,18 @@ func (x *WorkStatus) GetStatus() *LeaseStatus {
 	return nil
 }
 
-// Reports that an attempt failed.
+// Request message of WorkerService.FailStage.
 type FailStageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which stage. Required.
-	//
-	// Types that are valid to be assigned to Target:
-	//
-	//	*FailStageRequest_LeaseToken
-	//	*FailStageRequest_StageRef
-	Target isFailStageRequest_Target `protobuf_oneof:"target"`
-	// How it failed. Unset: a failure without class, code and message.
+	// The stage. Required.
+	Target *StageTarget `protobuf:"bytes,7,opt,name=target,proto3" json:"target,omitempty"`
+	// The failure. Unset: one without class, code and message.
 	Failure *Failure `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"`
-	// Only if the stage's version is this one. Unset: whatever it is.
+	// The version that the stage must have, otherwise ABORTED / VERSION_MISMATCH. Unset: not checked.
 	ExpectedVersion *int64 `protobuf:"varint,4,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId *string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
-	// Whether a VERSION_MISMATCH brings the current stage along, as a detail `CurrentState` of the error. Unset: it does not.
+	// Whether the error VERSION_MISMATCH carries the current stage, as a detail `CurrentState`. Unset: it does not.
 	ReturnCurrent bool `protobuf:"varint,6,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2025,7 +2031,7 @@ type FailStageRequest struct {
 
 func (x *FailStageRequest) Reset() {
 	*x = FailStageRequest{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[22]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2037,7 +2043,7 @@ func (x *FailStageRequest) String() string {
 func (*FailStageRequest) ProtoMessage() {}
 
 func (x *FailStageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[22]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2050,30 +2056,12 @@ func (x *FailStageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailStageRequest.ProtoReflect.Descriptor instead.
 func (*FailStageRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{22}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{23}
 }
 
-func (x *FailStageRequest) GetTarget() isFailStageRequest_Target {
+func (x *FailStageRequest) GetTarget() *StageTarget {
 	if x != nil {
 		return x.Target
-	}
-	return nil
-}
-
-func (x *FailStageRequest) GetLeaseToken() string {
-	if x != nil {
-		if x, ok := x.Target.(*FailStageRequest_LeaseToken); ok {
-			return x.LeaseToken
-		}
-	}
-	return ""
-}
-
-func (x *FailStageRequest) GetStageRef() *StageRef {
-	if x != nil {
-		if x, ok := x.Target.(*FailStageRequest_StageRef); ok {
-			return x.StageRef
-		}
 	}
 	return nil
 }
@@ -2106,47 +2094,29 @@ func (x *FailStageRequest) GetReturnCurrent() bool {
 	return false
 }
 
-type isFailStageRequest_Target interface {
-	isFailStageRequest_Target()
-}
-
-type FailStageRequest_LeaseToken struct {
-	// The lease under which the work was tried.
-	LeaseToken string `protobuf:"bytes,1,opt,name=lease_token,json=leaseToken,proto3,oneof"`
-}
-
-type FailStageRequest_StageRef struct {
-	// The stage by name; no live lease may exist.
-	StageRef *StageRef `protobuf:"bytes,2,opt,name=stage_ref,json=stageRef,proto3,oneof"`
-}
-
-func (*FailStageRequest_LeaseToken) isFailStageRequest_Target() {}
-
-func (*FailStageRequest_StageRef) isFailStageRequest_Target() {}
-
-// The stage whose attempt failed.
+// Response message of WorkerService.FailStage.
 type FailStageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The stage as it is now: in BACKOFF with next_attempt_time if it is tried again (READY if the wait is zero), else
-	// FAILED, or CANCELLED; `failure` says attempt n of max and the wait. Unset in a replay if the job has been deleted
-	// since.
+	// The stage as it is now: in BACKOFF with next_attempt_time if it is retried (READY if the wait is zero), else
+	// FAILED, or CANCELLED; its `failure` has the attempt, the most attempts and the wait. Unset in a replay if the job
+	// has been deleted since.
 	Stage *Stage `protobuf:"bytes,1,opt,name=stage,proto3" json:"stage,omitempty"`
-	// The revision of the job now.
-	JobRevision int64 `protobuf:"varint,2,opt,name=job_revision,json=jobRevision,proto3" json:"job_revision,omitempty"`
+	// The version of the job now.
+	JobVersion int64 `protobuf:"varint,2,opt,name=job_version,json=jobVersion,proto3" json:"job_version,omitempty"`
 	// Whether anything changed. In a replay: whether the first call changed anything.
 	Applied bool `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"`
 	// Whether the failure had been recorded before, by the same request_id or by the same token and content, and this
 	// call changed nothing.
 	Replayed bool `protobuf:"varint,4,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	// The job's revision that the failure made; in a replay, that of the first call.
-	AppliedRevision int64 `protobuf:"varint,5,opt,name=applied_revision,json=appliedRevision,proto3" json:"applied_revision,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The job's version after the failure; in a replay, after the first call.
+	AppliedJobVersion int64 `protobuf:"varint,5,opt,name=applied_job_version,json=appliedJobVersion,proto3" json:"applied_job_version,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *FailStageResponse) Reset() {
 	*x = FailStageResponse{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[23]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2158,7 +2128,7 @@ func (x *FailStageResponse) String() string {
 func (*FailStageResponse) ProtoMessage() {}
 
 func (x *FailStageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[23]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2171,7 +2141,7 @@ func (x *FailStageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailStageResponse.ProtoReflect.Descriptor instead.
 func (*FailStageResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{23}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *FailStageResponse) GetStage() *Stage {
@@ -2181,9 +2151,9 @@ func (x *FailStageResponse) GetStage() *Stage {
 	return nil
 }
 
-func (x *FailStageResponse) GetJobRevision() int64 {
+func (x *FailStageResponse) GetJobVersion() int64 {
 	if x != nil {
-		return x.JobRevision
+		return x.JobVersion
 	}
 	return 0
 }
@@ -2202,28 +2172,23 @@ func (x *FailStageResponse) GetReplayed() bool {
 	return false
 }
 
-func (x *FailStageResponse) GetAppliedRevision() int64 {
+func (x *FailStageResponse) GetAppliedJobVersion() int64 {
 	if x != nil {
-		return x.AppliedRevision
+		return x.AppliedJobVersion
 	}
 	return 0
 }
 
-// Gives a stage back.
+// Request message of WorkerService.ReleaseStage.
 type ReleaseStageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which stage. Required.
-	//
-	// Types that are valid to be assigned to Target:
-	//
-	//	*ReleaseStageRequest_LeaseToken
-	//	*ReleaseStageRequest_StageRef
-	Target isReleaseStageRequest_Target `protobuf_oneof:"target"`
-	// Only if the stage's version is this one. Unset: whatever it is.
+	// The stage. Required.
+	Target *StageTarget `protobuf:"bytes,6,opt,name=target,proto3" json:"target,omitempty"`
+	// The version that the stage must have, otherwise ABORTED / VERSION_MISMATCH. Unset: not checked.
 	ExpectedVersion *int64 `protobuf:"varint,3,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId *string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
-	// Whether a VERSION_MISMATCH brings the current stage along, as a detail `CurrentState` of the error. Unset: it does not.
+	// Whether the error VERSION_MISMATCH carries the current stage, as a detail `CurrentState`. Unset: it does not.
 	ReturnCurrent bool `protobuf:"varint,5,opt,name=return_current,json=returnCurrent,proto3" json:"return_current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2231,7 +2196,7 @@ type ReleaseStageRequest struct {
 
 func (x *ReleaseStageRequest) Reset() {
 	*x = ReleaseStageRequest{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[24]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2243,7 +2208,7 @@ func (x *ReleaseStageRequest) String() string {
 func (*ReleaseStageRequest) ProtoMessage() {}
 
 func (x *ReleaseStageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[24]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2256,30 +2221,12 @@ func (x *ReleaseStageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseStageRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseStageRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{24}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{25}
 }
 
-func (x *ReleaseStageRequest) GetTarget() isReleaseStageRequest_Target {
+func (x *ReleaseStageRequest) GetTarget() *StageTarget {
 	if x != nil {
 		return x.Target
-	}
-	return nil
-}
-
-func (x *ReleaseStageRequest) GetLeaseToken() string {
-	if x != nil {
-		if x, ok := x.Target.(*ReleaseStageRequest_LeaseToken); ok {
-			return x.LeaseToken
-		}
-	}
-	return ""
-}
-
-func (x *ReleaseStageRequest) GetStageRef() *StageRef {
-	if x != nil {
-		if x, ok := x.Target.(*ReleaseStageRequest_StageRef); ok {
-			return x.StageRef
-		}
 	}
 	return nil
 }
@@ -2305,44 +2252,26 @@ func (x *ReleaseStageRequest) GetReturnCurrent() bool {
 	return false
 }
 
-type isReleaseStageRequest_Target interface {
-	isReleaseStageRequest_Target()
-}
-
-type ReleaseStageRequest_LeaseToken struct {
-	// The lease to give back.
-	LeaseToken string `protobuf:"bytes,1,opt,name=lease_token,json=leaseToken,proto3,oneof"`
-}
-
-type ReleaseStageRequest_StageRef struct {
-	// The stage by name; no live lease may exist.
-	StageRef *StageRef `protobuf:"bytes,2,opt,name=stage_ref,json=stageRef,proto3,oneof"`
-}
-
-func (*ReleaseStageRequest_LeaseToken) isReleaseStageRequest_Target() {}
-
-func (*ReleaseStageRequest_StageRef) isReleaseStageRequest_Target() {}
-
-// The stage that was given back.
+// Response message of WorkerService.ReleaseStage.
 type ReleaseStageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The stage as it is now. Unset in a replay if the job has been deleted since.
 	Stage *Stage `protobuf:"bytes,1,opt,name=stage,proto3" json:"stage,omitempty"`
-	// The revision of the job now.
-	JobRevision int64 `protobuf:"varint,2,opt,name=job_revision,json=jobRevision,proto3" json:"job_revision,omitempty"`
+	// The version of the job now.
+	JobVersion int64 `protobuf:"varint,2,opt,name=job_version,json=jobVersion,proto3" json:"job_version,omitempty"`
 	// Whether anything changed. In a replay: whether the first call changed anything.
 	Applied bool `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"`
 	// Whether the same request_id had been applied before and this call changed nothing.
 	Replayed bool `protobuf:"varint,4,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	// The job's revision that the release made; in a replay, that of the first call.
-	AppliedRevision int64 `protobuf:"varint,5,opt,name=applied_revision,json=appliedRevision,proto3" json:"applied_revision,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The job's version after the release; in a replay, after the first call.
+	AppliedJobVersion int64 `protobuf:"varint,5,opt,name=applied_job_version,json=appliedJobVersion,proto3" json:"applied_job_version,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ReleaseStageResponse) Reset() {
 	*x = ReleaseStageResponse{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[25]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2354,7 +2283,7 @@ func (x *ReleaseStageResponse) String() string {
 func (*ReleaseStageResponse) ProtoMessage() {}
 
 func (x *ReleaseStageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[25]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2367,7 +2296,7 @@ func (x *ReleaseStageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseStageResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseStageResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{25}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ReleaseStageResponse) GetStage() *Stage {
@@ -2377,9 +2306,9 @@ func (x *ReleaseStageResponse) GetStage() *Stage {
 	return nil
 }
 
-func (x *ReleaseStageResponse) GetJobRevision() int64 {
+func (x *ReleaseStageResponse) GetJobVersion() int64 {
 	if x != nil {
-		return x.JobRevision
+		return x.JobVersion
 	}
 	return 0
 }
@@ -2398,24 +2327,19 @@ func (x *ReleaseStageResponse) GetReplayed() bool {
 	return false
 }
 
-func (x *ReleaseStageResponse) GetAppliedRevision() int64 {
+func (x *ReleaseStageResponse) GetAppliedJobVersion() int64 {
 	if x != nil {
-		return x.AppliedRevision
+		return x.AppliedJobVersion
 	}
 	return 0
 }
 
-// Adds stages to a job.
+// Request message of WorkerService.AddStages.
 type AddStagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The running stage that adds them. Required.
-	//
-	// Types that are valid to be assigned to Target:
-	//
-	//	*AddStagesRequest_LeaseToken
-	//	*AddStagesRequest_StageRef
-	Target isAddStagesRequest_Target `protobuf_oneof:"target"`
-	// The new stages, at least one; a job has at most 10,000.
+	Target *StageTarget `protobuf:"bytes,5,opt,name=target,proto3" json:"target,omitempty"`
+	// The new stages, at least one; a job has at most 10,000. Required.
 	Stages []*StageSpec `protobuf:"bytes,3,rep,name=stages,proto3" json:"stages,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat is a new call.
 	RequestId     *string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
@@ -2425,7 +2349,7 @@ type AddStagesRequest struct {
 
 func (x *AddStagesRequest) Reset() {
 	*x = AddStagesRequest{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[26]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2437,7 +2361,7 @@ func (x *AddStagesRequest) String() string {
 func (*AddStagesRequest) ProtoMessage() {}
 
 func (x *AddStagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[26]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2450,30 +2374,12 @@ func (x *AddStagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddStagesRequest.ProtoReflect.Descriptor instead.
 func (*AddStagesRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{26}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{27}
 }
 
-func (x *AddStagesRequest) GetTarget() isAddStagesRequest_Target {
+func (x *AddStagesRequest) GetTarget() *StageTarget {
 	if x != nil {
 		return x.Target
-	}
-	return nil
-}
-
-func (x *AddStagesRequest) GetLeaseToken() string {
-	if x != nil {
-		if x, ok := x.Target.(*AddStagesRequest_LeaseToken); ok {
-			return x.LeaseToken
-		}
-	}
-	return ""
-}
-
-func (x *AddStagesRequest) GetStageRef() *StageRef {
-	if x != nil {
-		if x, ok := x.Target.(*AddStagesRequest_StageRef); ok {
-			return x.StageRef
-		}
 	}
 	return nil
 }
@@ -2492,43 +2398,25 @@ func (x *AddStagesRequest) GetRequestId() string {
 	return ""
 }
 
-type isAddStagesRequest_Target interface {
-	isAddStagesRequest_Target()
-}
-
-type AddStagesRequest_LeaseToken struct {
-	// The lease under which it runs.
-	LeaseToken string `protobuf:"bytes,1,opt,name=lease_token,json=leaseToken,proto3,oneof"`
-}
-
-type AddStagesRequest_StageRef struct {
-	// The stage by name; no live lease may exist.
-	StageRef *StageRef `protobuf:"bytes,2,opt,name=stage_ref,json=stageRef,proto3,oneof"`
-}
-
-func (*AddStagesRequest_LeaseToken) isAddStagesRequest_Target() {}
-
-func (*AddStagesRequest_StageRef) isAddStagesRequest_Target() {}
-
-// The stages that were added.
+// Response message of WorkerService.AddStages.
 type AddStagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The new stages as they are now, without input, in the order of the request, up to 3 MiB. Empty in a replay if the
 	// job has been deleted since.
 	Stages []*Stage `protobuf:"bytes,1,rep,name=stages,proto3" json:"stages,omitempty"`
-	// The revision of the job now.
-	JobRevision int64 `protobuf:"varint,2,opt,name=job_revision,json=jobRevision,proto3" json:"job_revision,omitempty"`
+	// The version of the job now.
+	JobVersion int64 `protobuf:"varint,2,opt,name=job_version,json=jobVersion,proto3" json:"job_version,omitempty"`
 	// Whether the same request_id had been applied before and this call changed nothing.
 	Replayed bool `protobuf:"varint,3,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	// The job's revision that the addition made; in a replay, that of the first call.
-	AppliedRevision int64 `protobuf:"varint,4,opt,name=applied_revision,json=appliedRevision,proto3" json:"applied_revision,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The job's version after the addition; in a replay, after the first call.
+	AppliedJobVersion int64 `protobuf:"varint,4,opt,name=applied_job_version,json=appliedJobVersion,proto3" json:"applied_job_version,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *AddStagesResponse) Reset() {
 	*x = AddStagesResponse{}
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[27]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2540,7 +2428,7 @@ func (x *AddStagesResponse) String() string {
 func (*AddStagesResponse) ProtoMessage() {}
 
 func (x *AddStagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_worker_service_proto_msgTypes[27]
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2553,7 +2441,7 @@ func (x *AddStagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddStagesResponse.ProtoReflect.Descriptor instead.
 func (*AddStagesResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{27}
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AddStagesResponse) GetStages() []*Stage {
@@ -2563,9 +2451,9 @@ func (x *AddStagesResponse) GetStages() []*Stage {
 	return nil
 }
 
-func (x *AddStagesResponse) GetJobRevision() int64 {
+func (x *AddStagesResponse) GetJobVersion() int64 {
 	if x != nil {
-		return x.JobRevision
+		return x.JobVersion
 	}
 	return 0
 }
@@ -2577,9 +2465,9 @@ func (x *AddStagesResponse) GetReplayed() bool {
 	return false
 }
 
-func (x *AddStagesResponse) GetAppliedRevision() int64 {
+func (x *AddStagesResponse) GetAppliedJobVersion() int64 {
 	if x != nil {
-		return x.AppliedRevision
+		return x.AppliedJobVersion
 	}
 	return 0
 }
@@ -2588,7 +2476,7 @@ var File_interlock_v1_worker_service_proto protoreflect.FileDescriptor
 
 const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"\n" +
-	"!interlock/v1/worker_service.proto\x12\finterlock.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x19interlock/v1/common.proto\x1a\x16interlock/v1/job.proto\x1a\x19interlock/v1/permit.proto\"\xf4\x06\n" +
+	"!interlock/v1/worker_service.proto\x12\finterlock.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x19interlock/v1/common.proto\x1a\x16interlock/v1/job.proto\x1a\x19interlock/v1/permit.proto\"\xf8\x06\n" +
 	"\x05Lease\x12\x1f\n" +
 	"\vlease_token\x18\x01 \x01(\tR\n" +
 	"leaseToken\x12#\n" +
@@ -2607,13 +2495,14 @@ const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"\vexpire_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12+\n" +
 	"\x03ttl\x18\r \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12H\n" +
-	"\x12heartbeat_interval\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12!\n" +
-	"\fjob_revision\x18\x0f \x01(\x03R\vjobRevision\x127\n" +
+	"\x12heartbeat_interval\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12\x1f\n" +
+	"\vjob_version\x18\x0f \x01(\x03R\n" +
+	"jobVersion\x127\n" +
 	"\x06labels\x18\x10 \x03(\v2\x1f.interlock.v1.Lease.LabelsEntryR\x06labels\x12\x1b\n" +
 	"\tgroup_key\x18\x11 \x01(\tR\bgroupKey\x125\n" +
 	"\x16dependencies_truncated\x18\x12 \x01(\bR\x15dependenciesTruncated\x123\n" +
-	"\apermits\x18\x13 \x03(\v2\x19.interlock.v1.PermitGrantR\apermits\x12\x14\n" +
-	"\x05alone\x18\x14 \x01(\bR\x05alone\x1a9\n" +
+	"\apermits\x18\x13 \x03(\v2\x19.interlock.v1.PermitGrantR\apermits\x12\x1a\n" +
+	"\bisolated\x18\x14 \x01(\bR\bisolated\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb8\x01\n" +
@@ -2622,109 +2511,113 @@ const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x18.interlock.v1.StageStateR\x05state\x125\n" +
 	"\tartifacts\x18\x03 \x01(\v2\x17.google.protobuf.StructR\tartifacts\x12/\n" +
-	"\afailure\x18\x04 \x01(\v2\x15.interlock.v1.FailureR\afailure\"\xab\x02\n" +
-	"\x12LeaseStagesRequest\x12\x1b\n" +
-	"\tworker_id\x18\x01 \x01(\tR\bworkerId\x12\x16\n" +
-	"\x06queues\x18\x02 \x03(\tR\x06queues\x12\x1d\n" +
+	"\afailure\x18\x04 \x01(\v2\x15.interlock.v1.FailureR\afailure\"\xce\x02\n" +
+	"\x12LeaseStagesRequest\x12 \n" +
+	"\tworker_id\x18\x01 \x01(\tB\x03\xe0A\x02R\bworkerId\x12\x1b\n" +
+	"\x06queues\x18\x02 \x03(\tB\x03\xe0A\x01R\x06queues\x12\"\n" +
 	"\n" +
-	"max_stages\x18\x03 \x01(\x05R\tmaxStages\x12-\n" +
-	"\x04wait\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12@\n" +
-	"\x0elease_duration\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\rleaseDuration\x12\x1d\n" +
+	"max_stages\x18\x03 \x01(\x05B\x03\xe0A\x01R\tmaxStages\x122\n" +
+	"\x04wait\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\x04wait\x12E\n" +
+	"\x0elease_duration\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\rleaseDuration\x12\"\n" +
 	"\n" +
-	"same_group\x18\x06 \x01(\bR\tsameGroup\x12\"\n" +
+	"same_group\x18\x06 \x01(\bB\x03\xe0A\x01R\tsameGroup\x12'\n" +
 	"\n" +
-	"request_id\x18\a \x01(\tH\x00R\trequestId\x88\x01\x01B\r\n" +
+	"request_id\x18\a \x01(\tB\x03\xe0A\x01H\x00R\trequestId\x88\x01\x01B\r\n" +
 	"\v_request_id\"^\n" +
 	"\x13LeaseStagesResponse\x12+\n" +
 	"\x06leases\x18\x01 \x03(\v2\x13.interlock.v1.LeaseR\x06leases\x12\x1a\n" +
-	"\breplayed\x18\x02 \x01(\bR\breplayed\"A\n" +
-	"\x10HeartbeatRequest\x12-\n" +
-	"\x05beats\x18\x01 \x03(\v2\x17.interlock.v1.LeaseBeatR\x05beats\"\x85\x01\n" +
-	"\tLeaseBeat\x12\x1f\n" +
-	"\vlease_token\x18\x01 \x01(\tR\n" +
-	"leaseToken\x12\x1f\n" +
-	"\bprogress\x18\x02 \x01(\x01H\x00R\bprogress\x88\x01\x01\x12\x1d\n" +
-	"\amessage\x18\x03 \x01(\tH\x01R\amessage\x88\x01\x01B\v\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\"O\n" +
+	"\x10HeartbeatRequest\x12;\n" +
+	"\brenewals\x18\x01 \x03(\v2\x1a.interlock.v1.LeaseRenewalB\x03\xe0A\x02R\brenewals\"\x97\x01\n" +
+	"\fLeaseRenewal\x12$\n" +
+	"\vlease_token\x18\x01 \x01(\tB\x03\xe0A\x02R\n" +
+	"leaseToken\x12$\n" +
+	"\bprogress\x18\x02 \x01(\x01B\x03\xe0A\x01H\x00R\bprogress\x88\x01\x01\x12\"\n" +
+	"\amessage\x18\x03 \x01(\tB\x03\xe0A\x01H\x01R\amessage\x88\x01\x01B\v\n" +
 	"\t_progressB\n" +
 	"\n" +
 	"\b_message\"J\n" +
 	"\x11HeartbeatResponse\x125\n" +
-	"\bstatuses\x18\x01 \x03(\v2\x19.interlock.v1.LeaseStatusR\bstatuses\"\xd6\x01\n" +
+	"\bstatuses\x18\x01 \x03(\v2\x19.interlock.v1.LeaseStatusR\bstatuses\"\xd4\x01\n" +
 	"\vLeaseStatus\x12:\n" +
 	"\tdirective\x18\x01 \x01(\x0e2\x1c.interlock.v1.LeaseDirectiveR\tdirective\x12;\n" +
 	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12+\n" +
-	"\x03ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12!\n" +
-	"\fjob_revision\x18\x04 \x01(\x03R\vjobRevision\"\xc6\x02\n" +
-	"\x11StartStageRequest\x123\n" +
-	"\tstage_ref\x18\x01 \x01(\v2\x16.interlock.v1.StageRefR\bstageRef\x12\x1b\n" +
-	"\tworker_id\x18\x02 \x01(\tR\bworkerId\x12@\n" +
-	"\x0elease_duration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\rleaseDuration\x12.\n" +
-	"\x10expected_version\x18\x04 \x01(\x03H\x00R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
+	"\x03ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x1f\n" +
+	"\vjob_version\x18\x04 \x01(\x03R\n" +
+	"jobVersion\"\xe4\x02\n" +
+	"\x11StartStageRequest\x128\n" +
+	"\tstage_ref\x18\x01 \x01(\v2\x16.interlock.v1.StageRefB\x03\xe0A\x02R\bstageRef\x12 \n" +
+	"\tworker_id\x18\x02 \x01(\tB\x03\xe0A\x01R\bworkerId\x12E\n" +
+	"\x0elease_duration\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\rleaseDuration\x123\n" +
+	"\x10expected_version\x18\x04 \x01(\x03B\x03\xe0A\x01H\x00R\x0fexpectedVersion\x88\x01\x01\x12'\n" +
 	"\n" +
-	"request_id\x18\x05 \x01(\tH\x01R\trequestId\x88\x01\x01\x12%\n" +
-	"\x0ereturn_current\x18\x06 \x01(\bR\rreturnCurrentB\x13\n" +
+	"request_id\x18\x05 \x01(\tB\x03\xe0A\x01H\x01R\trequestId\x88\x01\x01\x12*\n" +
+	"\x0ereturn_current\x18\x06 \x01(\bB\x03\xe0A\x01R\rreturnCurrentB\x13\n" +
 	"\x11_expected_versionB\r\n" +
-	"\v_request_id\"\xd4\x01\n" +
+	"\v_request_id\"\xd7\x01\n" +
 	"\x12StartStageResponse\x12)\n" +
 	"\x05stage\x18\x01 \x01(\v2\x13.interlock.v1.StageR\x05stage\x12)\n" +
-	"\x05lease\x18\x02 \x01(\v2\x13.interlock.v1.LeaseR\x05lease\x12!\n" +
-	"\fjob_revision\x18\x03 \x01(\x03R\vjobRevision\x12\x1a\n" +
-	"\breplayed\x18\x04 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x05 \x01(\x03R\x0fappliedRevision\"\xf8\x02\n" +
-	"\x1aUpdateStageProgressRequest\x12!\n" +
+	"\x05lease\x18\x02 \x01(\v2\x13.interlock.v1.LeaseR\x05lease\x12\x1f\n" +
+	"\vjob_version\x18\x03 \x01(\x03R\n" +
+	"jobVersion\x12\x1a\n" +
+	"\breplayed\x18\x04 \x01(\bR\breplayed\x12.\n" +
+	"\x13applied_job_version\x18\x05 \x01(\x03R\x11appliedJobVersion\"q\n" +
+	"\vStageTarget\x12!\n" +
 	"\vlease_token\x18\x01 \x01(\tH\x00R\n" +
 	"leaseToken\x125\n" +
-	"\tstage_ref\x18\x02 \x01(\v2\x16.interlock.v1.StageRefH\x00R\bstageRef\x12\x1f\n" +
-	"\bprogress\x18\x03 \x01(\x01H\x01R\bprogress\x88\x01\x01\x12\x1d\n" +
-	"\amessage\x18\x04 \x01(\tH\x02R\amessage\x88\x01\x01\x12.\n" +
-	"\x10expected_version\x18\x05 \x01(\x03H\x03R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
+	"\tstage_ref\x18\x02 \x01(\v2\x16.interlock.v1.StageRefH\x00R\bstageRefB\b\n" +
+	"\x06target\"\x89\x03\n" +
+	"\x1aUpdateStageProgressRequest\x126\n" +
+	"\x06target\x18\b \x01(\v2\x19.interlock.v1.StageTargetB\x03\xe0A\x02R\x06target\x12$\n" +
+	"\bprogress\x18\x03 \x01(\x01B\x03\xe0A\x01H\x00R\bprogress\x88\x01\x01\x12\"\n" +
+	"\amessage\x18\x04 \x01(\tB\x03\xe0A\x01H\x01R\amessage\x88\x01\x01\x123\n" +
+	"\x10expected_version\x18\x05 \x01(\x03B\x03\xe0A\x01H\x02R\x0fexpectedVersion\x88\x01\x01\x12'\n" +
 	"\n" +
-	"request_id\x18\x06 \x01(\tH\x04R\trequestId\x88\x01\x01\x12%\n" +
-	"\x0ereturn_current\x18\a \x01(\bR\rreturnCurrentB\b\n" +
-	"\x06targetB\v\n" +
+	"request_id\x18\x06 \x01(\tB\x03\xe0A\x01H\x03R\trequestId\x88\x01\x01\x12*\n" +
+	"\x0ereturn_current\x18\a \x01(\bB\x03\xe0A\x01R\rreturnCurrentB\v\n" +
 	"\t_progressB\n" +
 	"\n" +
 	"\b_messageB\x13\n" +
 	"\x11_expected_versionB\r\n" +
-	"\v_request_id\"\xcc\x01\n" +
+	"\v_request_idJ\x04\b\x01\x10\x02J\x04\b\x02\x10\x03R\vlease_tokenR\tstage_ref\"\xcf\x01\n" +
 	"\x1bUpdateStageProgressResponse\x12)\n" +
-	"\x05stage\x18\x01 \x01(\v2\x13.interlock.v1.StageR\x05stage\x12!\n" +
-	"\fjob_revision\x18\x02 \x01(\x03R\vjobRevision\x12\x18\n" +
+	"\x05stage\x18\x01 \x01(\v2\x13.interlock.v1.StageR\x05stage\x12\x1f\n" +
+	"\vjob_version\x18\x02 \x01(\x03R\n" +
+	"jobVersion\x12\x18\n" +
 	"\aapplied\x18\x03 \x01(\bR\aapplied\x12\x1a\n" +
-	"\breplayed\x18\x04 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x05 \x01(\x03R\x0fappliedRevision\"\xeb\x03\n" +
-	"\x14CompleteStageRequest\x12!\n" +
-	"\vlease_token\x18\x01 \x01(\tH\x00R\n" +
-	"leaseToken\x125\n" +
-	"\tstage_ref\x18\x02 \x01(\v2\x16.interlock.v1.StageRefH\x00R\bstageRef\x125\n" +
-	"\tartifacts\x18\x03 \x01(\v2\x17.google.protobuf.StructR\tartifacts\x126\n" +
+	"\breplayed\x18\x04 \x01(\bR\breplayed\x12.\n" +
+	"\x13applied_job_version\x18\x05 \x01(\x03R\x11appliedJobVersion\"\x86\x04\n" +
+	"\x14CompleteStageRequest\x126\n" +
+	"\x06target\x18\n" +
+	" \x01(\v2\x19.interlock.v1.StageTargetB\x03\xe0A\x02R\x06target\x12:\n" +
+	"\tartifacts\x18\x03 \x01(\v2\x17.google.protobuf.StructB\x03\xe0A\x01R\tartifacts\x12;\n" +
 	"\n" +
-	"add_stages\x18\x04 \x03(\v2\x17.interlock.v1.StageSpecR\taddStages\x126\n" +
+	"add_stages\x18\x04 \x03(\v2\x17.interlock.v1.StageSpecB\x03\xe0A\x01R\taddStages\x12;\n" +
 	"\n" +
-	"job_result\x18\x05 \x01(\v2\x17.google.protobuf.StructR\tjobResult\x12\x1d\n" +
-	"\amessage\x18\x06 \x01(\tH\x01R\amessage\x88\x01\x01\x12.\n" +
-	"\x10expected_version\x18\a \x01(\x03H\x02R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
+	"job_result\x18\x05 \x01(\v2\x17.google.protobuf.StructB\x03\xe0A\x01R\tjobResult\x12\"\n" +
+	"\amessage\x18\x06 \x01(\tB\x03\xe0A\x01H\x00R\amessage\x88\x01\x01\x123\n" +
+	"\x10expected_version\x18\a \x01(\x03B\x03\xe0A\x01H\x01R\x0fexpectedVersion\x88\x01\x01\x12'\n" +
 	"\n" +
-	"request_id\x18\b \x01(\tH\x03R\trequestId\x88\x01\x01\x12%\n" +
-	"\x0ereturn_current\x18\t \x01(\bR\rreturnCurrentB\b\n" +
-	"\x06targetB\n" +
+	"request_id\x18\b \x01(\tB\x03\xe0A\x01H\x02R\trequestId\x88\x01\x01\x12*\n" +
+	"\x0ereturn_current\x18\t \x01(\bB\x03\xe0A\x01R\rreturnCurrentB\n" +
 	"\n" +
 	"\b_messageB\x13\n" +
 	"\x11_expected_versionB\r\n" +
-	"\v_request_id\"\xc6\x01\n" +
+	"\v_request_idJ\x04\b\x01\x10\x02J\x04\b\x02\x10\x03R\vlease_tokenR\tstage_ref\"\xc9\x01\n" +
 	"\x15CompleteStageResponse\x12)\n" +
-	"\x05stage\x18\x01 \x01(\v2\x13.interlock.v1.StageR\x05stage\x12!\n" +
-	"\fjob_revision\x18\x02 \x01(\x03R\vjobRevision\x12\x18\n" +
+	"\x05stage\x18\x01 \x01(\v2\x13.interlock.v1.StageR\x05stage\x12\x1f\n" +
+	"\vjob_version\x18\x02 \x01(\x03R\n" +
+	"jobVersion\x12\x18\n" +
 	"\aapplied\x18\x03 \x01(\bR\aapplied\x12\x1a\n" +
-	"\breplayed\x18\x04 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x05 \x01(\x03R\x0fappliedRevision\"\xc7\x01\n" +
-	"\x15CompleteStagesRequest\x126\n" +
-	"\boutcomes\x18\x01 \x03(\v2\x1a.interlock.v1.StageOutcomeR\boutcomes\x12\x1e\n" +
-	"\vall_or_none\x18\x02 \x01(\bR\tallOrNone\x12\"\n" +
+	"\breplayed\x18\x04 \x01(\bR\breplayed\x12.\n" +
+	"\x13applied_job_version\x18\x05 \x01(\x03R\x11appliedJobVersion\"\xdb\x01\n" +
+	"\x15CompleteStagesRequest\x12;\n" +
+	"\boutcomes\x18\x01 \x03(\v2\x1a.interlock.v1.StageOutcomeB\x03\xe0A\x02R\boutcomes\x12#\n" +
+	"\vall_or_none\x18\x02 \x01(\bB\x03\xe0A\x01R\tallOrNone\x12'\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tH\x00R\trequestId\x88\x01\x01\x12#\n" +
-	"\rreturn_stages\x18\x04 \x01(\bR\freturnStagesB\r\n" +
+	"request_id\x18\x03 \x01(\tB\x03\xe0A\x01H\x00R\trequestId\x88\x01\x01\x12(\n" +
+	"\rreturn_stages\x18\x04 \x01(\bB\x03\xe0A\x01R\freturnStagesB\r\n" +
 	"\v_request_id\"\xf1\x01\n" +
 	"\fStageOutcome\x12K\n" +
 	"\x0ecomplete_stage\x18\x01 \x01(\v2\".interlock.v1.CompleteStageRequestH\x00R\rcompleteStage\x12?\n" +
@@ -2734,26 +2627,27 @@ const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"\aoutcome\"p\n" +
 	"\x16CompleteStagesResponse\x12:\n" +
 	"\aresults\x18\x01 \x03(\v2 .interlock.v1.StageOutcomeResultR\aresults\x12\x1a\n" +
-	"\breplayed\x18\x02 \x01(\bR\breplayed\"\xef\x01\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\"\xf2\x01\n" +
 	"\x12StageOutcomeResult\x12*\n" +
-	"\x06status\x18\x01 \x01(\v2\x12.google.rpc.StatusR\x06status\x12!\n" +
-	"\fjob_revision\x18\x02 \x01(\x03R\vjobRevision\x12\x18\n" +
+	"\x06status\x18\x01 \x01(\v2\x12.google.rpc.StatusR\x06status\x12\x1f\n" +
+	"\vjob_version\x18\x02 \x01(\x03R\n" +
+	"jobVersion\x12\x18\n" +
 	"\aapplied\x18\x03 \x01(\bR\aapplied\x12\x1a\n" +
-	"\breplayed\x18\x04 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x05 \x01(\x03R\x0fappliedRevision\x12)\n" +
-	"\x05stage\x18\x06 \x01(\v2\x13.interlock.v1.StageR\x05stage\"\x93\x02\n" +
-	"\vWorkRequest\x12-\n" +
-	"\x05begin\x18\x01 \x01(\v2\x17.interlock.v1.WorkBeginR\x05begin\x12\x1f\n" +
-	"\bcapacity\x18\x02 \x01(\x05H\x00R\bcapacity\x88\x01\x01\x12,\n" +
-	"\x0fleases_received\x18\x03 \x01(\x03H\x01R\x0eleasesReceived\x88\x01\x01\x126\n" +
-	"\boutcomes\x18\x04 \x03(\v2\x1a.interlock.v1.StageOutcomeR\boutcomes\x12-\n" +
-	"\x05beats\x18\x05 \x03(\v2\x17.interlock.v1.LeaseBeatR\x05beatsB\v\n" +
+	"\breplayed\x18\x04 \x01(\bR\breplayed\x12.\n" +
+	"\x13applied_job_version\x18\x05 \x01(\x03R\x11appliedJobVersion\x12)\n" +
+	"\x05stage\x18\x06 \x01(\v2\x13.interlock.v1.StageR\x05stage\"\xb5\x02\n" +
+	"\vWorkRequest\x122\n" +
+	"\x05begin\x18\x01 \x01(\v2\x17.interlock.v1.WorkBeginB\x03\xe0A\x01R\x05begin\x12$\n" +
+	"\bcapacity\x18\x02 \x01(\x05B\x03\xe0A\x01H\x00R\bcapacity\x88\x01\x01\x121\n" +
+	"\x0fleases_received\x18\x03 \x01(\x03B\x03\xe0A\x01H\x01R\x0eleasesReceived\x88\x01\x01\x12;\n" +
+	"\boutcomes\x18\x04 \x03(\v2\x1a.interlock.v1.StageOutcomeB\x03\xe0A\x01R\boutcomes\x12;\n" +
+	"\brenewals\x18\x05 \x03(\v2\x1a.interlock.v1.LeaseRenewalB\x03\xe0A\x01R\brenewalsB\v\n" +
 	"\t_capacityB\x12\n" +
-	"\x10_leases_received\"\x82\x01\n" +
-	"\tWorkBegin\x12\x1b\n" +
-	"\tworker_id\x18\x01 \x01(\tR\bworkerId\x12\x16\n" +
-	"\x06queues\x18\x02 \x03(\tR\x06queues\x12@\n" +
-	"\x0elease_duration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\rleaseDuration\"\xc9\x01\n" +
+	"\x10_leases_received\"\x91\x01\n" +
+	"\tWorkBegin\x12 \n" +
+	"\tworker_id\x18\x01 \x01(\tB\x03\xe0A\x02R\bworkerId\x12\x1b\n" +
+	"\x06queues\x18\x02 \x03(\tB\x03\xe0A\x01R\x06queues\x12E\n" +
+	"\x0elease_duration\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\rleaseDuration\"\xc9\x01\n" +
 	"\fWorkResponse\x12+\n" +
 	"\x06leases\x18\x01 \x03(\v2\x13.interlock.v1.LeaseR\x06leases\x12:\n" +
 	"\aresults\x18\x02 \x03(\v2 .interlock.v1.StageOutcomeResultR\aresults\x124\n" +
@@ -2763,56 +2657,50 @@ const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"WorkStatus\x12\x1f\n" +
 	"\vlease_token\x18\x01 \x01(\tR\n" +
 	"leaseToken\x121\n" +
-	"\x06status\x18\x02 \x01(\v2\x19.interlock.v1.LeaseStatusR\x06status\"\xc6\x02\n" +
-	"\x10FailStageRequest\x12!\n" +
-	"\vlease_token\x18\x01 \x01(\tH\x00R\n" +
-	"leaseToken\x125\n" +
-	"\tstage_ref\x18\x02 \x01(\v2\x16.interlock.v1.StageRefH\x00R\bstageRef\x12/\n" +
-	"\afailure\x18\x03 \x01(\v2\x15.interlock.v1.FailureR\afailure\x12.\n" +
-	"\x10expected_version\x18\x04 \x01(\x03H\x01R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
+	"\x06status\x18\x02 \x01(\v2\x19.interlock.v1.LeaseStatusR\x06status\"\xd2\x02\n" +
+	"\x10FailStageRequest\x126\n" +
+	"\x06target\x18\a \x01(\v2\x19.interlock.v1.StageTargetB\x03\xe0A\x02R\x06target\x124\n" +
+	"\afailure\x18\x03 \x01(\v2\x15.interlock.v1.FailureB\x03\xe0A\x01R\afailure\x123\n" +
+	"\x10expected_version\x18\x04 \x01(\x03B\x03\xe0A\x01H\x00R\x0fexpectedVersion\x88\x01\x01\x12'\n" +
 	"\n" +
-	"request_id\x18\x05 \x01(\tH\x02R\trequestId\x88\x01\x01\x12%\n" +
-	"\x0ereturn_current\x18\x06 \x01(\bR\rreturnCurrentB\b\n" +
-	"\x06targetB\x13\n" +
+	"request_id\x18\x05 \x01(\tB\x03\xe0A\x01H\x01R\trequestId\x88\x01\x01\x12*\n" +
+	"\x0ereturn_current\x18\x06 \x01(\bB\x03\xe0A\x01R\rreturnCurrentB\x13\n" +
 	"\x11_expected_versionB\r\n" +
-	"\v_request_id\"\xc2\x01\n" +
+	"\v_request_idJ\x04\b\x01\x10\x02J\x04\b\x02\x10\x03R\vlease_tokenR\tstage_ref\"\xc5\x01\n" +
 	"\x11FailStageResponse\x12)\n" +
-	"\x05stage\x18\x01 \x01(\v2\x13.interlock.v1.StageR\x05stage\x12!\n" +
-	"\fjob_revision\x18\x02 \x01(\x03R\vjobRevision\x12\x18\n" +
+	"\x05stage\x18\x01 \x01(\v2\x13.interlock.v1.StageR\x05stage\x12\x1f\n" +
+	"\vjob_version\x18\x02 \x01(\x03R\n" +
+	"jobVersion\x12\x18\n" +
 	"\aapplied\x18\x03 \x01(\bR\aapplied\x12\x1a\n" +
-	"\breplayed\x18\x04 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x05 \x01(\x03R\x0fappliedRevision\"\x98\x02\n" +
-	"\x13ReleaseStageRequest\x12!\n" +
-	"\vlease_token\x18\x01 \x01(\tH\x00R\n" +
-	"leaseToken\x125\n" +
-	"\tstage_ref\x18\x02 \x01(\v2\x16.interlock.v1.StageRefH\x00R\bstageRef\x12.\n" +
-	"\x10expected_version\x18\x03 \x01(\x03H\x01R\x0fexpectedVersion\x88\x01\x01\x12\"\n" +
+	"\breplayed\x18\x04 \x01(\bR\breplayed\x12.\n" +
+	"\x13applied_job_version\x18\x05 \x01(\x03R\x11appliedJobVersion\"\x9f\x02\n" +
+	"\x13ReleaseStageRequest\x126\n" +
+	"\x06target\x18\x06 \x01(\v2\x19.interlock.v1.StageTargetB\x03\xe0A\x02R\x06target\x123\n" +
+	"\x10expected_version\x18\x03 \x01(\x03B\x03\xe0A\x01H\x00R\x0fexpectedVersion\x88\x01\x01\x12'\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tH\x02R\trequestId\x88\x01\x01\x12%\n" +
-	"\x0ereturn_current\x18\x05 \x01(\bR\rreturnCurrentB\b\n" +
-	"\x06targetB\x13\n" +
+	"request_id\x18\x04 \x01(\tB\x03\xe0A\x01H\x01R\trequestId\x88\x01\x01\x12*\n" +
+	"\x0ereturn_current\x18\x05 \x01(\bB\x03\xe0A\x01R\rreturnCurrentB\x13\n" +
 	"\x11_expected_versionB\r\n" +
-	"\v_request_id\"\xc5\x01\n" +
+	"\v_request_idJ\x04\b\x01\x10\x02J\x04\b\x02\x10\x03R\vlease_tokenR\tstage_ref\"\xc8\x01\n" +
 	"\x14ReleaseStageResponse\x12)\n" +
-	"\x05stage\x18\x01 \x01(\v2\x13.interlock.v1.StageR\x05stage\x12!\n" +
-	"\fjob_revision\x18\x02 \x01(\x03R\vjobRevision\x12\x18\n" +
+	"\x05stage\x18\x01 \x01(\v2\x13.interlock.v1.StageR\x05stage\x12\x1f\n" +
+	"\vjob_version\x18\x02 \x01(\x03R\n" +
+	"jobVersion\x12\x18\n" +
 	"\aapplied\x18\x03 \x01(\bR\aapplied\x12\x1a\n" +
-	"\breplayed\x18\x04 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x05 \x01(\x03R\x0fappliedRevision\"\xda\x01\n" +
-	"\x10AddStagesRequest\x12!\n" +
-	"\vlease_token\x18\x01 \x01(\tH\x00R\n" +
-	"leaseToken\x125\n" +
-	"\tstage_ref\x18\x02 \x01(\v2\x16.interlock.v1.StageRefH\x00R\bstageRef\x12/\n" +
-	"\x06stages\x18\x03 \x03(\v2\x17.interlock.v1.StageSpecR\x06stages\x12\"\n" +
+	"\breplayed\x18\x04 \x01(\bR\breplayed\x12.\n" +
+	"\x13applied_job_version\x18\x05 \x01(\x03R\x11appliedJobVersion\"\xdc\x01\n" +
+	"\x10AddStagesRequest\x126\n" +
+	"\x06target\x18\x05 \x01(\v2\x19.interlock.v1.StageTargetB\x03\xe0A\x02R\x06target\x124\n" +
+	"\x06stages\x18\x03 \x03(\v2\x17.interlock.v1.StageSpecB\x03\xe0A\x02R\x06stages\x12'\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tH\x01R\trequestId\x88\x01\x01B\b\n" +
-	"\x06targetB\r\n" +
-	"\v_request_id\"\xaa\x01\n" +
+	"request_id\x18\x04 \x01(\tB\x03\xe0A\x01H\x00R\trequestId\x88\x01\x01B\r\n" +
+	"\v_request_idJ\x04\b\x01\x10\x02J\x04\b\x02\x10\x03R\vlease_tokenR\tstage_ref\"\xad\x01\n" +
 	"\x11AddStagesResponse\x12+\n" +
-	"\x06stages\x18\x01 \x03(\v2\x13.interlock.v1.StageR\x06stages\x12!\n" +
-	"\fjob_revision\x18\x02 \x01(\x03R\vjobRevision\x12\x1a\n" +
-	"\breplayed\x18\x03 \x01(\bR\breplayed\x12)\n" +
-	"\x10applied_revision\x18\x04 \x01(\x03R\x0fappliedRevision*\xa0\x01\n" +
+	"\x06stages\x18\x01 \x03(\v2\x13.interlock.v1.StageR\x06stages\x12\x1f\n" +
+	"\vjob_version\x18\x02 \x01(\x03R\n" +
+	"jobVersion\x12\x1a\n" +
+	"\breplayed\x18\x03 \x01(\bR\breplayed\x12.\n" +
+	"\x13applied_job_version\x18\x04 \x01(\x03R\x11appliedJobVersion*\xa0\x01\n" +
 	"\x0eLeaseDirective\x12\x1f\n" +
 	"\x1bLEASE_DIRECTIVE_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18LEASE_DIRECTIVE_CONTINUE\x10\x01\x12\x1a\n" +
@@ -2830,8 +2718,8 @@ const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"\x04Work\x12\x19.interlock.v1.WorkRequest\x1a\x1a.interlock.v1.WorkResponse(\x010\x01\x12L\n" +
 	"\tFailStage\x12\x1e.interlock.v1.FailStageRequest\x1a\x1f.interlock.v1.FailStageResponse\x12U\n" +
 	"\fReleaseStage\x12!.interlock.v1.ReleaseStageRequest\x1a\".interlock.v1.ReleaseStageResponse\x12L\n" +
-	"\tAddStages\x12\x1e.interlock.v1.AddStagesRequest\x1a\x1f.interlock.v1.AddStagesResponseB\xa5\x01\n" +
-	"\x10com.interlock.v1B\x12WorkerServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03IXX\xaa\x02\fInterlock.V1\xca\x02\fInterlock\\V1\xe2\x02\x18Interlock\\V1\\GPBMetadata\xea\x02\rInterlock::V1b\x06proto3"
+	"\tAddStages\x12\x1e.interlock.v1.AddStagesRequest\x1a\x1f.interlock.v1.AddStagesResponseBg\n" +
+	"\finterlock.v1B\x12WorkerServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_worker_service_proto_rawDescOnce sync.Once
@@ -2846,7 +2734,7 @@ func file_interlock_v1_worker_service_proto_rawDescGZIP() []byte {
 }
 
 var file_interlock_v1_worker_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_interlock_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_interlock_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_interlock_v1_worker_service_proto_goTypes = []any{
 	(LeaseDirective)(0),                 // 0: interlock.v1.LeaseDirective
 	(*Lease)(nil),                       // 1: interlock.v1.Lease
@@ -2854,120 +2742,122 @@ var file_interlock_v1_worker_service_proto_goTypes = []any{
 	(*LeaseStagesRequest)(nil),          // 3: interlock.v1.LeaseStagesRequest
 	(*LeaseStagesResponse)(nil),         // 4: interlock.v1.LeaseStagesResponse
 	(*HeartbeatRequest)(nil),            // 5: interlock.v1.HeartbeatRequest
-	(*LeaseBeat)(nil),                   // 6: interlock.v1.LeaseBeat
+	(*LeaseRenewal)(nil),                // 6: interlock.v1.LeaseRenewal
 	(*HeartbeatResponse)(nil),           // 7: interlock.v1.HeartbeatResponse
 	(*LeaseStatus)(nil),                 // 8: interlock.v1.LeaseStatus
 	(*StartStageRequest)(nil),           // 9: interlock.v1.StartStageRequest
 	(*StartStageResponse)(nil),          // 10: interlock.v1.StartStageResponse
-	(*UpdateStageProgressRequest)(nil),  // 11: interlock.v1.UpdateStageProgressRequest
-	(*UpdateStageProgressResponse)(nil), // 12: interlock.v1.UpdateStageProgressResponse
-	(*CompleteStageRequest)(nil),        // 13: interlock.v1.CompleteStageRequest
-	(*CompleteStageResponse)(nil),       // 14: interlock.v1.CompleteStageResponse
-	(*CompleteStagesRequest)(nil),       // 15: interlock.v1.CompleteStagesRequest
-	(*StageOutcome)(nil),                // 16: interlock.v1.StageOutcome
-	(*CompleteStagesResponse)(nil),      // 17: interlock.v1.CompleteStagesResponse
-	(*StageOutcomeResult)(nil),          // 18: interlock.v1.StageOutcomeResult
-	(*WorkRequest)(nil),                 // 19: interlock.v1.WorkRequest
-	(*WorkBegin)(nil),                   // 20: interlock.v1.WorkBegin
-	(*WorkResponse)(nil),                // 21: interlock.v1.WorkResponse
-	(*WorkStatus)(nil),                  // 22: interlock.v1.WorkStatus
-	(*FailStageRequest)(nil),            // 23: interlock.v1.FailStageRequest
-	(*FailStageResponse)(nil),           // 24: interlock.v1.FailStageResponse
-	(*ReleaseStageRequest)(nil),         // 25: interlock.v1.ReleaseStageRequest
-	(*ReleaseStageResponse)(nil),        // 26: interlock.v1.ReleaseStageResponse
-	(*AddStagesRequest)(nil),            // 27: interlock.v1.AddStagesRequest
-	(*AddStagesResponse)(nil),           // 28: interlock.v1.AddStagesResponse
-	nil,                                 // 29: interlock.v1.Lease.LabelsEntry
-	(*structpb.Struct)(nil),             // 30: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil),       // 31: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 32: google.protobuf.Duration
-	(*PermitGrant)(nil),                 // 33: interlock.v1.PermitGrant
-	(StageState)(0),                     // 34: interlock.v1.StageState
-	(*Failure)(nil),                     // 35: interlock.v1.Failure
-	(*StageRef)(nil),                    // 36: interlock.v1.StageRef
-	(*Stage)(nil),                       // 37: interlock.v1.Stage
-	(*StageSpec)(nil),                   // 38: interlock.v1.StageSpec
-	(*status.Status)(nil),               // 39: google.rpc.Status
+	(*StageTarget)(nil),                 // 11: interlock.v1.StageTarget
+	(*UpdateStageProgressRequest)(nil),  // 12: interlock.v1.UpdateStageProgressRequest
+	(*UpdateStageProgressResponse)(nil), // 13: interlock.v1.UpdateStageProgressResponse
+	(*CompleteStageRequest)(nil),        // 14: interlock.v1.CompleteStageRequest
+	(*CompleteStageResponse)(nil),       // 15: interlock.v1.CompleteStageResponse
+	(*CompleteStagesRequest)(nil),       // 16: interlock.v1.CompleteStagesRequest
+	(*StageOutcome)(nil),                // 17: interlock.v1.StageOutcome
+	(*CompleteStagesResponse)(nil),      // 18: interlock.v1.CompleteStagesResponse
+	(*StageOutcomeResult)(nil),          // 19: interlock.v1.StageOutcomeResult
+	(*WorkRequest)(nil),                 // 20: interlock.v1.WorkRequest
+	(*WorkBegin)(nil),                   // 21: interlock.v1.WorkBegin
+	(*WorkResponse)(nil),                // 22: interlock.v1.WorkResponse
+	(*WorkStatus)(nil),                  // 23: interlock.v1.WorkStatus
+	(*FailStageRequest)(nil),            // 24: interlock.v1.FailStageRequest
+	(*FailStageResponse)(nil),           // 25: interlock.v1.FailStageResponse
+	(*ReleaseStageRequest)(nil),         // 26: interlock.v1.ReleaseStageRequest
+	(*ReleaseStageResponse)(nil),        // 27: interlock.v1.ReleaseStageResponse
+	(*AddStagesRequest)(nil),            // 28: interlock.v1.AddStagesRequest
+	(*AddStagesResponse)(nil),           // 29: interlock.v1.AddStagesResponse
+	nil,                                 // 30: interlock.v1.Lease.LabelsEntry
+	(*structpb.Struct)(nil),             // 31: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil),       // 32: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 33: google.protobuf.Duration
+	(*PermitGrant)(nil),                 // 34: interlock.v1.PermitGrant
+	(StageState)(0),                     // 35: interlock.v1.StageState
+	(*Failure)(nil),                     // 36: interlock.v1.Failure
+	(*StageRef)(nil),                    // 37: interlock.v1.StageRef
+	(*Stage)(nil),                       // 38: interlock.v1.Stage
+	(*StageSpec)(nil),                   // 39: interlock.v1.StageSpec
+	(*status.Status)(nil),               // 40: google.rpc.Status
 }
 var file_interlock_v1_worker_service_proto_depIdxs = []int32{
-	30, // 0: interlock.v1.Lease.payload:type_name -> google.protobuf.Struct
-	30, // 1: interlock.v1.Lease.input:type_name -> google.protobuf.Struct
+	31, // 0: interlock.v1.Lease.payload:type_name -> google.protobuf.Struct
+	31, // 1: interlock.v1.Lease.input:type_name -> google.protobuf.Struct
 	2,  // 2: interlock.v1.Lease.dependencies:type_name -> interlock.v1.Dependency
-	31, // 3: interlock.v1.Lease.expire_time:type_name -> google.protobuf.Timestamp
-	32, // 4: interlock.v1.Lease.ttl:type_name -> google.protobuf.Duration
-	32, // 5: interlock.v1.Lease.heartbeat_interval:type_name -> google.protobuf.Duration
-	29, // 6: interlock.v1.Lease.labels:type_name -> interlock.v1.Lease.LabelsEntry
-	33, // 7: interlock.v1.Lease.permits:type_name -> interlock.v1.PermitGrant
-	34, // 8: interlock.v1.Dependency.state:type_name -> interlock.v1.StageState
-	30, // 9: interlock.v1.Dependency.artifacts:type_name -> google.protobuf.Struct
-	35, // 10: interlock.v1.Dependency.failure:type_name -> interlock.v1.Failure
-	32, // 11: interlock.v1.LeaseStagesRequest.wait:type_name -> google.protobuf.Duration
-	32, // 12: interlock.v1.LeaseStagesRequest.lease_duration:type_name -> google.protobuf.Duration
+	32, // 3: interlock.v1.Lease.expire_time:type_name -> google.protobuf.Timestamp
+	33, // 4: interlock.v1.Lease.ttl:type_name -> google.protobuf.Duration
+	33, // 5: interlock.v1.Lease.heartbeat_interval:type_name -> google.protobuf.Duration
+	30, // 6: interlock.v1.Lease.labels:type_name -> interlock.v1.Lease.LabelsEntry
+	34, // 7: interlock.v1.Lease.permits:type_name -> interlock.v1.PermitGrant
+	35, // 8: interlock.v1.Dependency.state:type_name -> interlock.v1.StageState
+	31, // 9: interlock.v1.Dependency.artifacts:type_name -> google.protobuf.Struct
+	36, // 10: interlock.v1.Dependency.failure:type_name -> interlock.v1.Failure
+	33, // 11: interlock.v1.LeaseStagesRequest.wait:type_name -> google.protobuf.Duration
+	33, // 12: interlock.v1.LeaseStagesRequest.lease_duration:type_name -> google.protobuf.Duration
 	1,  // 13: interlock.v1.LeaseStagesResponse.leases:type_name -> interlock.v1.Lease
-	6,  // 14: interlock.v1.HeartbeatRequest.beats:type_name -> interlock.v1.LeaseBeat
+	6,  // 14: interlock.v1.HeartbeatRequest.renewals:type_name -> interlock.v1.LeaseRenewal
 	8,  // 15: interlock.v1.HeartbeatResponse.statuses:type_name -> interlock.v1.LeaseStatus
 	0,  // 16: interlock.v1.LeaseStatus.directive:type_name -> interlock.v1.LeaseDirective
-	31, // 17: interlock.v1.LeaseStatus.expire_time:type_name -> google.protobuf.Timestamp
-	32, // 18: interlock.v1.LeaseStatus.ttl:type_name -> google.protobuf.Duration
-	36, // 19: interlock.v1.StartStageRequest.stage_ref:type_name -> interlock.v1.StageRef
-	32, // 20: interlock.v1.StartStageRequest.lease_duration:type_name -> google.protobuf.Duration
-	37, // 21: interlock.v1.StartStageResponse.stage:type_name -> interlock.v1.Stage
+	32, // 17: interlock.v1.LeaseStatus.expire_time:type_name -> google.protobuf.Timestamp
+	33, // 18: interlock.v1.LeaseStatus.ttl:type_name -> google.protobuf.Duration
+	37, // 19: interlock.v1.StartStageRequest.stage_ref:type_name -> interlock.v1.StageRef
+	33, // 20: interlock.v1.StartStageRequest.lease_duration:type_name -> google.protobuf.Duration
+	38, // 21: interlock.v1.StartStageResponse.stage:type_name -> interlock.v1.Stage
 	1,  // 22: interlock.v1.StartStageResponse.lease:type_name -> interlock.v1.Lease
-	36, // 23: interlock.v1.UpdateStageProgressRequest.stage_ref:type_name -> interlock.v1.StageRef
-	37, // 24: interlock.v1.UpdateStageProgressResponse.stage:type_name -> interlock.v1.Stage
-	36, // 25: interlock.v1.CompleteStageRequest.stage_ref:type_name -> interlock.v1.StageRef
-	30, // 26: interlock.v1.CompleteStageRequest.artifacts:type_name -> google.protobuf.Struct
-	38, // 27: interlock.v1.CompleteStageRequest.add_stages:type_name -> interlock.v1.StageSpec
-	30, // 28: interlock.v1.CompleteStageRequest.job_result:type_name -> google.protobuf.Struct
-	37, // 29: interlock.v1.CompleteStageResponse.stage:type_name -> interlock.v1.Stage
-	16, // 30: interlock.v1.CompleteStagesRequest.outcomes:type_name -> interlock.v1.StageOutcome
-	13, // 31: interlock.v1.StageOutcome.complete_stage:type_name -> interlock.v1.CompleteStageRequest
-	23, // 32: interlock.v1.StageOutcome.fail_stage:type_name -> interlock.v1.FailStageRequest
-	25, // 33: interlock.v1.StageOutcome.release_stage:type_name -> interlock.v1.ReleaseStageRequest
-	18, // 34: interlock.v1.CompleteStagesResponse.results:type_name -> interlock.v1.StageOutcomeResult
-	39, // 35: interlock.v1.StageOutcomeResult.status:type_name -> google.rpc.Status
-	37, // 36: interlock.v1.StageOutcomeResult.stage:type_name -> interlock.v1.Stage
-	20, // 37: interlock.v1.WorkRequest.begin:type_name -> interlock.v1.WorkBegin
-	16, // 38: interlock.v1.WorkRequest.outcomes:type_name -> interlock.v1.StageOutcome
-	6,  // 39: interlock.v1.WorkRequest.beats:type_name -> interlock.v1.LeaseBeat
-	32, // 40: interlock.v1.WorkBegin.lease_duration:type_name -> google.protobuf.Duration
-	1,  // 41: interlock.v1.WorkResponse.leases:type_name -> interlock.v1.Lease
-	18, // 42: interlock.v1.WorkResponse.results:type_name -> interlock.v1.StageOutcomeResult
-	22, // 43: interlock.v1.WorkResponse.statuses:type_name -> interlock.v1.WorkStatus
-	8,  // 44: interlock.v1.WorkStatus.status:type_name -> interlock.v1.LeaseStatus
-	36, // 45: interlock.v1.FailStageRequest.stage_ref:type_name -> interlock.v1.StageRef
-	35, // 46: interlock.v1.FailStageRequest.failure:type_name -> interlock.v1.Failure
-	37, // 47: interlock.v1.FailStageResponse.stage:type_name -> interlock.v1.Stage
-	36, // 48: interlock.v1.ReleaseStageRequest.stage_ref:type_name -> interlock.v1.StageRef
-	37, // 49: interlock.v1.ReleaseStageResponse.stage:type_name -> interlock.v1.Stage
-	36, // 50: interlock.v1.AddStagesRequest.stage_ref:type_name -> interlock.v1.StageRef
-	38, // 51: interlock.v1.AddStagesRequest.stages:type_name -> interlock.v1.StageSpec
-	37, // 52: interlock.v1.AddStagesResponse.stages:type_name -> interlock.v1.Stage
-	3,  // 53: interlock.v1.WorkerService.LeaseStages:input_type -> interlock.v1.LeaseStagesRequest
-	5,  // 54: interlock.v1.WorkerService.Heartbeat:input_type -> interlock.v1.HeartbeatRequest
-	9,  // 55: interlock.v1.WorkerService.StartStage:input_type -> interlock.v1.StartStageRequest
-	11, // 56: interlock.v1.WorkerService.UpdateStageProgress:input_type -> interlock.v1.UpdateStageProgressRequest
-	13, // 57: interlock.v1.WorkerService.CompleteStage:input_type -> interlock.v1.CompleteStageRequest
-	15, // 58: interlock.v1.WorkerService.CompleteStages:input_type -> interlock.v1.CompleteStagesRequest
-	19, // 59: interlock.v1.WorkerService.Work:input_type -> interlock.v1.WorkRequest
-	23, // 60: interlock.v1.WorkerService.FailStage:input_type -> interlock.v1.FailStageRequest
-	25, // 61: interlock.v1.WorkerService.ReleaseStage:input_type -> interlock.v1.ReleaseStageRequest
-	27, // 62: interlock.v1.WorkerService.AddStages:input_type -> interlock.v1.AddStagesRequest
-	4,  // 63: interlock.v1.WorkerService.LeaseStages:output_type -> interlock.v1.LeaseStagesResponse
-	7,  // 64: interlock.v1.WorkerService.Heartbeat:output_type -> interlock.v1.HeartbeatResponse
-	10, // 65: interlock.v1.WorkerService.StartStage:output_type -> interlock.v1.StartStageResponse
-	12, // 66: interlock.v1.WorkerService.UpdateStageProgress:output_type -> interlock.v1.UpdateStageProgressResponse
-	14, // 67: interlock.v1.WorkerService.CompleteStage:output_type -> interlock.v1.CompleteStageResponse
-	17, // 68: interlock.v1.WorkerService.CompleteStages:output_type -> interlock.v1.CompleteStagesResponse
-	21, // 69: interlock.v1.WorkerService.Work:output_type -> interlock.v1.WorkResponse
-	24, // 70: interlock.v1.WorkerService.FailStage:output_type -> interlock.v1.FailStageResponse
-	26, // 71: interlock.v1.WorkerService.ReleaseStage:output_type -> interlock.v1.ReleaseStageResponse
-	28, // 72: interlock.v1.WorkerService.AddStages:output_type -> interlock.v1.AddStagesResponse
-	63, // [63:73] is the sub-list for method output_type
-	53, // [53:63] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	37, // 23: interlock.v1.StageTarget.stage_ref:type_name -> interlock.v1.StageRef
+	11, // 24: interlock.v1.UpdateStageProgressRequest.target:type_name -> interlock.v1.StageTarget
+	38, // 25: interlock.v1.UpdateStageProgressResponse.stage:type_name -> interlock.v1.Stage
+	11, // 26: interlock.v1.CompleteStageRequest.target:type_name -> interlock.v1.StageTarget
+	31, // 27: interlock.v1.CompleteStageRequest.artifacts:type_name -> google.protobuf.Struct
+	39, // 28: interlock.v1.CompleteStageRequest.add_stages:type_name -> interlock.v1.StageSpec
+	31, // 29: interlock.v1.CompleteStageRequest.job_result:type_name -> google.protobuf.Struct
+	38, // 30: interlock.v1.CompleteStageResponse.stage:type_name -> interlock.v1.Stage
+	17, // 31: interlock.v1.CompleteStagesRequest.outcomes:type_name -> interlock.v1.StageOutcome
+	14, // 32: interlock.v1.StageOutcome.complete_stage:type_name -> interlock.v1.CompleteStageRequest
+	24, // 33: interlock.v1.StageOutcome.fail_stage:type_name -> interlock.v1.FailStageRequest
+	26, // 34: interlock.v1.StageOutcome.release_stage:type_name -> interlock.v1.ReleaseStageRequest
+	19, // 35: interlock.v1.CompleteStagesResponse.results:type_name -> interlock.v1.StageOutcomeResult
+	40, // 36: interlock.v1.StageOutcomeResult.status:type_name -> google.rpc.Status
+	38, // 37: interlock.v1.StageOutcomeResult.stage:type_name -> interlock.v1.Stage
+	21, // 38: interlock.v1.WorkRequest.begin:type_name -> interlock.v1.WorkBegin
+	17, // 39: interlock.v1.WorkRequest.outcomes:type_name -> interlock.v1.StageOutcome
+	6,  // 40: interlock.v1.WorkRequest.renewals:type_name -> interlock.v1.LeaseRenewal
+	33, // 41: interlock.v1.WorkBegin.lease_duration:type_name -> google.protobuf.Duration
+	1,  // 42: interlock.v1.WorkResponse.leases:type_name -> interlock.v1.Lease
+	19, // 43: interlock.v1.WorkResponse.results:type_name -> interlock.v1.StageOutcomeResult
+	23, // 44: interlock.v1.WorkResponse.statuses:type_name -> interlock.v1.WorkStatus
+	8,  // 45: interlock.v1.WorkStatus.status:type_name -> interlock.v1.LeaseStatus
+	11, // 46: interlock.v1.FailStageRequest.target:type_name -> interlock.v1.StageTarget
+	36, // 47: interlock.v1.FailStageRequest.failure:type_name -> interlock.v1.Failure
+	38, // 48: interlock.v1.FailStageResponse.stage:type_name -> interlock.v1.Stage
+	11, // 49: interlock.v1.ReleaseStageRequest.target:type_name -> interlock.v1.StageTarget
+	38, // 50: interlock.v1.ReleaseStageResponse.stage:type_name -> interlock.v1.Stage
+	11, // 51: interlock.v1.AddStagesRequest.target:type_name -> interlock.v1.StageTarget
+	39, // 52: interlock.v1.AddStagesRequest.stages:type_name -> interlock.v1.StageSpec
+	38, // 53: interlock.v1.AddStagesResponse.stages:type_name -> interlock.v1.Stage
+	3,  // 54: interlock.v1.WorkerService.LeaseStages:input_type -> interlock.v1.LeaseStagesRequest
+	5,  // 55: interlock.v1.WorkerService.Heartbeat:input_type -> interlock.v1.HeartbeatRequest
+	9,  // 56: interlock.v1.WorkerService.StartStage:input_type -> interlock.v1.StartStageRequest
+	12, // 57: interlock.v1.WorkerService.UpdateStageProgress:input_type -> interlock.v1.UpdateStageProgressRequest
+	14, // 58: interlock.v1.WorkerService.CompleteStage:input_type -> interlock.v1.CompleteStageRequest
+	16, // 59: interlock.v1.WorkerService.CompleteStages:input_type -> interlock.v1.CompleteStagesRequest
+	20, // 60: interlock.v1.WorkerService.Work:input_type -> interlock.v1.WorkRequest
+	24, // 61: interlock.v1.WorkerService.FailStage:input_type -> interlock.v1.FailStageRequest
+	26, // 62: interlock.v1.WorkerService.ReleaseStage:input_type -> interlock.v1.ReleaseStageRequest
+	28, // 63: interlock.v1.WorkerService.AddStages:input_type -> interlock.v1.AddStagesRequest
+	4,  // 64: interlock.v1.WorkerService.LeaseStages:output_type -> interlock.v1.LeaseStagesResponse
+	7,  // 65: interlock.v1.WorkerService.Heartbeat:output_type -> interlock.v1.HeartbeatResponse
+	10, // 66: interlock.v1.WorkerService.StartStage:output_type -> interlock.v1.StartStageResponse
+	13, // 67: interlock.v1.WorkerService.UpdateStageProgress:output_type -> interlock.v1.UpdateStageProgressResponse
+	15, // 68: interlock.v1.WorkerService.CompleteStage:output_type -> interlock.v1.CompleteStageResponse
+	18, // 69: interlock.v1.WorkerService.CompleteStages:output_type -> interlock.v1.CompleteStagesResponse
+	22, // 70: interlock.v1.WorkerService.Work:output_type -> interlock.v1.WorkResponse
+	25, // 71: interlock.v1.WorkerService.FailStage:output_type -> interlock.v1.FailStageResponse
+	27, // 72: interlock.v1.WorkerService.ReleaseStage:output_type -> interlock.v1.ReleaseStageResponse
+	29, // 73: interlock.v1.WorkerService.AddStages:output_type -> interlock.v1.AddStagesResponse
+	64, // [64:74] is the sub-list for method output_type
+	54, // [54:64] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_interlock_v1_worker_service_proto_init() }
@@ -2982,39 +2872,28 @@ func file_interlock_v1_worker_service_proto_init() {
 	file_interlock_v1_worker_service_proto_msgTypes[5].OneofWrappers = []any{}
 	file_interlock_v1_worker_service_proto_msgTypes[8].OneofWrappers = []any{}
 	file_interlock_v1_worker_service_proto_msgTypes[10].OneofWrappers = []any{
-		(*UpdateStageProgressRequest_LeaseToken)(nil),
-		(*UpdateStageProgressRequest_StageRef)(nil),
+		(*StageTarget_LeaseToken)(nil),
+		(*StageTarget_StageRef)(nil),
 	}
-	file_interlock_v1_worker_service_proto_msgTypes[12].OneofWrappers = []any{
-		(*CompleteStageRequest_LeaseToken)(nil),
-		(*CompleteStageRequest_StageRef)(nil),
-	}
-	file_interlock_v1_worker_service_proto_msgTypes[14].OneofWrappers = []any{}
-	file_interlock_v1_worker_service_proto_msgTypes[15].OneofWrappers = []any{
+	file_interlock_v1_worker_service_proto_msgTypes[11].OneofWrappers = []any{}
+	file_interlock_v1_worker_service_proto_msgTypes[13].OneofWrappers = []any{}
+	file_interlock_v1_worker_service_proto_msgTypes[15].OneofWrappers = []any{}
+	file_interlock_v1_worker_service_proto_msgTypes[16].OneofWrappers = []any{
 		(*StageOutcome_CompleteStage)(nil),
 		(*StageOutcome_FailStage)(nil),
 		(*StageOutcome_ReleaseStage)(nil),
 	}
-	file_interlock_v1_worker_service_proto_msgTypes[18].OneofWrappers = []any{}
-	file_interlock_v1_worker_service_proto_msgTypes[22].OneofWrappers = []any{
-		(*FailStageRequest_LeaseToken)(nil),
-		(*FailStageRequest_StageRef)(nil),
-	}
-	file_interlock_v1_worker_service_proto_msgTypes[24].OneofWrappers = []any{
-		(*ReleaseStageRequest_LeaseToken)(nil),
-		(*ReleaseStageRequest_StageRef)(nil),
-	}
-	file_interlock_v1_worker_service_proto_msgTypes[26].OneofWrappers = []any{
-		(*AddStagesRequest_LeaseToken)(nil),
-		(*AddStagesRequest_StageRef)(nil),
-	}
+	file_interlock_v1_worker_service_proto_msgTypes[19].OneofWrappers = []any{}
+	file_interlock_v1_worker_service_proto_msgTypes[23].OneofWrappers = []any{}
+	file_interlock_v1_worker_service_proto_msgTypes[25].OneofWrappers = []any{}
+	file_interlock_v1_worker_service_proto_msgTypes[27].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_interlock_v1_worker_service_proto_rawDesc), len(file_interlock_v1_worker_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -37,34 +37,34 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Workers lease stages of queues, renew the leases by heartbeats, and report what became of them. An orchestrator
-// that runs its own stages writes them by name instead: then no live lease may exist. A write whose lease token is no
-// longer the newest of its stage, or was never given, is FAILED_PRECONDITION / LEASE_LOST: stop the work. Errors that
-// any rpc can give (INVALID_FIELD, NAMESPACE_NOT_FOUND, OVERLOADED, DEADLINE_EXCEEDED, STORE_UNAVAILABLE, DRAINING
-// and, where there is a request_id, REQUEST_ID_REUSED, CONFLICT, OUTCOME_UNKNOWN) are explained in common.proto; each
-// rpc names those it adds.
+// Workers lease stages of queues, renew the leases by heartbeats, and report the outcomes. An orchestrator that runs
+// its own stages writes them by name instead, while they are not leased. A write with a lease token that is no longer
+// the newest of its stage, or was never granted, is FAILED_PRECONDITION / LEASE_LOST: stop the work. Errors that any
+// rpc can return (INVALID_FIELD, NAMESPACE_NOT_FOUND, OVERLOADED, DEADLINE_EXCEEDED, STORE_UNAVAILABLE, DRAINING and,
+// where there is a request_id, REQUEST_ID_REUSED, CONFLICT, OUTCOME_UNKNOWN) are explained in common.proto; each rpc
+// lists those it adds.
 type WorkerServiceClient interface {
-	// Leases ready stages, those of the highest priority first and then the oldest. Waits until there is at least one,
-	// or until the wait is over; that there is none is no error. A stage whose last attempt ended as LEASE_EXPIRED is leased
-	// alone: nothing else is in the reply, whatever `max_stages` and `same_group` say, so that work that kills its worker
-	// does not take other stages along in each of its attempts.
+	// Leases ready stages, those of the highest priority first, then the oldest. Waits until there is at least one, or
+	// until the wait is over; a response without leases is no error. A stage whose last attempt ended as LEASE_EXPIRED is
+	// leased in isolation: it is the only one in the response, whatever `max_stages` and `same_group` are, so that work
+	// that kills its worker does not fail other stages with it.
 	// Errors: none of its own.
-	// Repeating: without a request_id, each call leases other stages. With one, a repeat returns the leases that the call
-	// before was granted and that are still held, with `replayed`, their tokens and fencing tokens as first granted, renewed;
-	// leases that have ended are left out. If none is held any more, because none was granted, all were given back or all have
-	// ended, the repeat is a new call. A repeat has the same content, but may have another `wait`. It takes the place of a call of
-	// the same request_id that still waits, which returns without leases. However often a call is repeated, and on whichever
-	// servers, the leases held under its request_id are never more than `max_stages`. They are remembered for 24 hours.
-	// Cancelling: a lease whose caller has gone before the reply was handed to its connection is given back at once, and the
-	// attempt is not counted. A reply that is lost after that cannot be noticed: the lease runs until its duration is over,
-	// and counts as an attempt. So a caller that cancels the call, or that gets no reply (UNAVAILABLE, DEADLINE_EXCEEDED), does
-	// not know whether it holds leases. To find out, call again with the same message and request_id: until there is a reply, if it
-	// wants work; once without `wait`, if it stops, and then give back what it got with ReleaseStage. A caller without a
-	// request_id should let its calls end by themselves, with a short `wait`, and have a short `lease_duration` with heartbeats, which
-	// bounds what a lost reply costs.
+	// Repeating: without a request_id, each call leases other stages. With one, a repeat returns the leases that the
+	// first call was granted and that are still held, with `replayed`, their tokens and fencing tokens as first granted,
+	// renewed; leases that have ended are left out. If none is held any more, because none was granted, all were released
+	// or all have ended, the repeat is a new call. A repeat must have the same content, except for `wait`. It replaces a
+	// call of the same request_id that still waits, which returns without leases. However often a call is repeated, and
+	// on whichever servers, at most `max_stages` leases are held under its request_id. They are remembered for 24 hours.
+	// Cancelling: a lease whose caller disconnects before the response was handed to its connection is released at once,
+	// and the attempt is not counted. A response that is lost after that cannot be noticed: the lease lasts for its
+	// duration, and the attempt counts. So a caller that cancels the call, or gets no response (UNAVAILABLE,
+	// DEADLINE_EXCEEDED), does not know whether it holds leases. To find out, call again with the same message and
+	// request_id: until there is a response, if it wants work; once without `wait`, if it stops, and then release what it
+	// got with ReleaseStage. A caller without a request_id should let its calls end by themselves, with a short `wait`,
+	// and use a short `lease_duration` with heartbeats, which bounds the cost of a lost response.
 	LeaseStages(ctx context.Context, in *LeaseStagesRequest, opts ...grpc.CallOption) (*LeaseStagesResponse, error)
-	// Renews many leases in one call, each with progress if wanted, and says what each holder should do. Each beat
-	// stands alone: a lost lease is told in its status and is no error.
+	// Renews many leases in one call, each with progress if there is any, and returns a directive for each holder. Each
+	// renewal is independent: a lost lease is reported in its status and is no error.
 	// Errors: none of its own.
 	// Repeating: safe; progress never decreases.
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatResponse, error)
@@ -72,7 +72,7 @@ type WorkerServiceClient interface {
 	// leased. Works for stages that are not direct too.
 	// Errors: NOT_FOUND / JOB_NOT_FOUND or STAGE_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION /
 	// INVALID_TRANSITION if the stage is not READY or its job is paused, is cancelling or has failed.
-	// Repeating: safe with a request_id; otherwise a repeat gives INVALID_TRANSITION.
+	// Repeating: safe with a request_id; otherwise a repeat is refused as INVALID_TRANSITION.
 	StartStage(ctx context.Context, in *StartStageRequest, opts ...grpc.CallOption) (*StartStageResponse, error)
 	// Reports progress of a running stage. A lower or equal progress without a new message changes nothing and is OK. A
 	// write by name to a READY stage starts it.
@@ -81,104 +81,105 @@ type WorkerServiceClient interface {
 	// the stage is not running, or is written by name while it is leased.
 	// Repeating: safe.
 	UpdateStageProgress(ctx context.Context, in *UpdateStageProgressRequest, opts ...grpc.CallOption) (*UpdateStageProgressResponse, error)
-	// Completes a stage with what it has produced and, in the same commit, adds stages and sets the job's result. The
-	// newest token of a stage can complete it even after the lease has expired, as long as nobody else has leased it. A
-	// write by name to a READY stage starts and completes it. Stages that earlier attempts of this one added and this one did
-	// not name again are SKIPPED if they have not started (see AddStages).
+	// Completes a stage with its artifacts and, in the same commit, adds stages and sets the job's result. The newest
+	// token of a stage can complete it even after the lease has expired, until another worker leases it. A write by name
+	// to a READY stage starts and completes it. Stages that earlier attempts added and this attempt did not add again are
+	// SKIPPED if they have not started (see AddStages).
 	// Errors: NOT_FOUND / JOB_NOT_FOUND or STAGE_NOT_FOUND (by name), ABORTED / VERSION_MISMATCH, ALREADY_EXISTS /
 	// STAGE_ALREADY_EXISTS for added stages, FAILED_PRECONDITION / LEASE_LOST (by token), FAILED_PRECONDITION /
-	// INVALID_TRANSITION if the stage has ended otherwise or is blocked, is written by name while it is leased, or
-	// stages are added to a job that is cancelling or has failed.
+	// INVALID_TRANSITION if the stage has ended otherwise or is blocked, is written by name while it is leased, or stages
+	// are added to a job that is cancelling or has failed.
 	// Repeating: safe; the same content with the same token is answered as a replay, by name use a request_id.
 	CompleteStage(ctx context.Context, in *CompleteStageRequest, opts ...grpc.CallOption) (*CompleteStageResponse, error)
-	// Ends up to 500 attempts in one call: each outcome completes, fails or releases one stage, as CompleteStage, FailStage or
-	// ReleaseStage would. Each outcome is applied on its own: one that is refused stops no other and has its error in its
-	// result, and there is no order among them. With `all_or_none` they are applied in order, all or none, as in
-	// TransactionService.Commit. Outcomes of one call are committed together, so a worker of many small stages ends a hundred
-	// of them in about the time of one CompleteStage.
-	// Errors: without all_or_none none of its own; what CompleteStage, FailStage or ReleaseStage would answer stands in the
-	// status of each result, and only a request that is malformed as a whole fails as a whole. With all_or_none the errors of
-	// the outcome that is refused, with its place in the metadata as `index`, from 0; field paths begin with
+	// Ends up to 500 attempts in one call: each outcome completes, fails or releases one stage, as CompleteStage,
+	// FailStage or ReleaseStage would. Each outcome is applied on its own: one that is refused stops no other and has its
+	// error in its result, and there is no order among them. With `all_or_none` they are applied in order, all or none,
+	// as in TransactionService.Commit. Outcomes of one call are committed together, so a worker of many small stages ends
+	// a hundred of them in about the time of one CompleteStage.
+	// Errors: without all_or_none none of its own; the status of each result has what CompleteStage, FailStage or
+	// ReleaseStage would return, and only a request that is malformed as a whole fails as a whole. With all_or_none those
+	// of the refused outcome, with its place in the metadata as `index`, from 0; field paths start with
 	// `outcomes[i].complete_stage`.
-	// Repeating: without all_or_none as CompleteStage, FailStage and ReleaseStage: safe for completions by token, for others
-	// with a request_id in each outcome. With all_or_none safe with the request_id of the call; without one, a repeat is
-	// INVALID_TRANSITION or LEASE_LOST.
+	// Repeating: without all_or_none as CompleteStage, FailStage and ReleaseStage: safe for completions by token, for
+	// others with a request_id in each outcome. With all_or_none safe with the request_id of the call; without one, a
+	// repeat is INVALID_TRANSITION or LEASE_LOST.
 	CompleteStages(ctx context.Context, in *CompleteStagesRequest, opts ...grpc.CallOption) (*CompleteStagesResponse, error)
-	// The session of a worker of many small stages as one stream: leases are sent as stages become ready, and outcomes are
-	// acknowledged when they are committed, many in one message and without a round trip for each.
+	// The session of a worker of many small stages as one stream: leases are sent as stages become ready, and outcomes
+	// are acknowledged when they are committed, many in one message and without a round trip for each.
 	//
 	// | the stream | the worker sends | the server sends |
 	// | --- | --- | --- |
-	// | begins | one message with `begin` and `capacity` | an empty message: the stream is open |
-	// | is open | `outcomes`, `beats`, `capacity` and `leases_received`, together in one message or alone, at any time | `leases` while the worker holds fewer than `capacity`; `results` of outcomes after their commit, in the order in which the outcomes were sent; `statuses`; an empty message if nothing was sent for 20 s (the server's `watch_keepalive`) |
-	// | drains: the server stops | outcomes of stages that are done; then it closes its side, and begins another stream, on another server if there is one | a message with `draining`, then results, no more leases; it ends the stream with UNAVAILABLE / DRAINING when the worker holds no lease, after 5 s at the latest |
+	// | opens | one message with `begin` and `capacity` | an empty message: the stream is open |
+	// | is open | `outcomes`, `renewals`, `capacity` and `leases_received`, together in one message or alone, at any time | `leases` while the worker holds fewer than `capacity`; `results` of outcomes after their commit, in the order in which the outcomes were sent; `statuses`; an empty message if nothing was sent for 20 s (the server's `watch_keepalive`) |
+	// | drains: the server stops | outcomes of stages that are done; then it closes its side, and opens another stream, on another server if there is one | a message with `draining`, then results, no more leases; it ends the stream with UNAVAILABLE / DRAINING when the worker holds no lease, after 5 s at the latest |
 	// | is closed by the worker | nothing more | results of what was sent before; then it ends the stream with OK |
-	// | has broken | on another stream, or by CompleteStages and Heartbeat: outcomes without a result, beats of leases that are still worked on | – |
+	// | has broken | on another stream, or by CompleteStages and Heartbeat: outcomes without a result, renewals of leases that are still in work | – |
 	//
 	// For example, `>` is the worker and `<` the server:
 	//
 	//	> {"begin": {"workerId": "w1", "queues": ["thumbnails"]}, "capacity": 200}
 	//	< {}
 	//	< {"leases": [{"leaseToken": "a…", "input": {"page": 1}}, {"leaseToken": "b…", "input": {"page": 2}}]}
-	//	> {"leasesReceived": 2, "outcomes": [{"completeStage": {"leaseToken": "a…"}}]}
-	//	< {"results": [{"status": {}, "applied": true, "jobRevision": 3, "appliedRevision": 3}]}
-	//	> {"beats": [{"leaseToken": "b…", "progress": 0.5}]}
+	//	> {"leasesReceived": 2, "outcomes": [{"completeStage": {"target": {"leaseToken": "a…"}}}]}
+	//	< {"results": [{"status": {}, "applied": true, "jobVersion": 3, "appliedJobVersion": 3}]}
+	//	> {"renewals": [{"leaseToken": "b…", "progress": 0.5}]}
 	//	< {"statuses": [{"leaseToken": "b…", "status": {"directive": "LEASE_DIRECTIVE_CONTINUE", "ttl": "90s"}}]}
 	//
-	// Leases are those that LeaseStages grants, permits of stages included; beats are those of Heartbeat, and outcomes those of
-	// CompleteStages without all_or_none. Leases and tokens belong to no stream: each can be renewed and ended on any other, and by
-	// the unary rpcs.
-	// Lost connections: a lease whose receipt was not confirmed (`leases_received`, or a beat or an outcome of the lease) when the
-	// stream ends is released, and the attempt is not counted. One that was confirmed stays the worker's until it expires. An
-	// outcome without a result may have been applied: tell it again, the same content with the same token is answered as a
-	// replay (a failure or release needs a request_id for that).
-	// Cancelling: when the job of a held lease is cancelled, fails or is paused through the same server, the lease's status is
-	// sent at once; through another server within about a second, and with the next beat at the latest.
-	// Leasing: a stage whose last attempt ended as LEASE_EXPIRED is sent alone, and no other lease follows until it has ended.
-	// Flow: while more than 1,000 outcomes and beats or 1 MiB of them have no result, the server does not read on. A worker that
-	// does not read for 20 s (`watch_keepalive`) while the server has something to send loses the stream. Outcomes and beats are charged to
-	// the rate of essential calls; beyond it they wait.
+	// Leases are those that LeaseStages grants, permits of stages included; renewals are those of Heartbeat, and outcomes
+	// those of CompleteStages without all_or_none. Leases and tokens are not tied to a stream: each can be renewed and
+	// ended on any other, and by the unary rpcs.
+	// Lost connections: a lease whose receipt was not confirmed (by `leases_received`, or by a renewal or an outcome of
+	// the lease) when the stream ends is released, and the attempt is not counted. A confirmed lease stays the worker's
+	// until it expires. An outcome without a result can have been applied: send it again; the same content with the same
+	// token is answered as a replay (a failure or release needs a request_id for that).
+	// Cancelling: when the job of a held lease is cancelled, fails or is paused through the same server, the lease's
+	// status is sent at once; through another server within about 1 s, and with the next renewal at the latest.
+	// Leasing: a stage whose last attempt ended as LEASE_EXPIRED is sent in isolation: no other lease follows until it
+	// has ended.
+	// Flow: while more than 1,000 outcomes and renewals or 1 MiB of them have no result, the server reads no more
+	// messages. A worker that does not read for 20 s (`watch_keepalive`) while the server has messages to send loses the
+	// stream. Outcomes and renewals count against the rate limit of essential calls; above it they wait.
 	// Errors: INVALID_ARGUMENT / INVALID_FIELD for a message that is malformed as a whole, of which nothing is applied;
 	// outcomes that are refused have their error in their result. RESOURCE_EXHAUSTED / STREAM_LIMIT, RESOURCE_EXHAUSTED /
-	// OVERLOADED for a worker that does not read, UNAUTHENTICATED /
-	// CREDENTIAL_INVALID when the credential ends, UNAVAILABLE / DRAINING. All but INVALID_FIELD and NAMESPACE_NOT_FOUND are worth
-	// another stream.
+	// OVERLOADED for a worker that does not read, UNAUTHENTICATED / CREDENTIAL_INVALID when the credential ends,
+	// UNAVAILABLE / DRAINING. All but INVALID_FIELD and NAMESPACE_NOT_FOUND are worth another stream.
 	// Repeating: safe; see lost connections.
 	Work(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WorkRequest, WorkResponse], error)
-	// Reports that the attempt failed. The server decides by class and policy whether the stage is tried again; the
-	// stage in the reply is in BACKOFF with next_attempt_time if so (READY if the policy waits for no time at all), else
+	// Reports that the attempt failed. The server decides by class and policy whether the stage is tried again; the stage
+	// in the response is in BACKOFF with next_attempt_time if so (READY if the policy waits for no time at all), else
 	// FAILED. In a job that is cancelling, the stage becomes CANCELLED.
 	// Errors: NOT_FOUND / JOB_NOT_FOUND or STAGE_NOT_FOUND (by name), ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION /
 	// LEASE_LOST (by token; also if the lease has expired and was reaped), FAILED_PRECONDITION / INVALID_TRANSITION if
 	// the stage is blocked, waits in backoff or has ended, or is written by name while it is leased.
-	// Repeating: safe with a request_id; otherwise a repeat by token is answered as a replay where the stage has ended,
-	// and gives LEASE_LOST where it is tried again.
+	// Repeating: safe with a request_id; otherwise a repeat by token is answered as a replay if the stage has ended, and
+	// refused as LEASE_LOST if it is retried.
 	FailStage(ctx context.Context, in *FailStageRequest, opts ...grpc.CallOption) (*FailStageResponse, error)
-	// Gives a running stage back undone: it is READY again at once and the attempt is not counted. In a job that is
-	// cancelling, it becomes CANCELLED.
+	// Releases a running stage without an outcome: it is READY again at once and the attempt is not counted. In a job
+	// that is cancelling, it becomes CANCELLED.
 	// Errors: NOT_FOUND / JOB_NOT_FOUND or STAGE_NOT_FOUND (by name), ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION /
-	// LEASE_LOST (by token), FAILED_PRECONDITION / INVALID_TRANSITION if the stage is not running, or is written by
-	// name while it is leased.
-	// Repeating: safe with a request_id; otherwise a repeat gives LEASE_LOST or INVALID_TRANSITION.
+	// LEASE_LOST (by token), FAILED_PRECONDITION / INVALID_TRANSITION if the stage is not running, or is written by name
+	// while it is leased.
+	// Repeating: safe with a request_id; otherwise a repeat is refused as LEASE_LOST or INVALID_TRANSITION.
 	ReleaseStage(ctx context.Context, in *ReleaseStageRequest, opts ...grpc.CallOption) (*ReleaseStageResponse, error)
 	// Adds stages to the job of a running stage, which thereby fans out. To add them together with its completion, use
 	// CompleteStage.
 	//
-	// A stage belongs to the stage that added it. When that one runs again, in another attempt or another run, it may add its
-	// own stages again under their names. One that has succeeded stays as it is, with what it has produced; only its required_by is
-	// read. One that has not ended and is added as the very same goes on as it is, held or not. Any other becomes what is said
-	// now, in everything but its name, and begins again: its attempts are counted from 1, its fencing tokens go on, and whoever holds
-	// it loses the lease and hears LOST. One that had ended takes stages along that were skipped because of it.
-	// When the adding stage completes, what earlier attempts added, this one did not name and has not started becomes SKIPPED.
-	// That fails nothing: to the job and to stages that wait for it, it is as if it had not been added. What has started goes on.
-	// In a run in which the adding stage runs again, its stages stay BLOCKED until it has named them.
-	// Errors: NOT_FOUND / JOB_NOT_FOUND or STAGE_NOT_FOUND (by name), ALREADY_EXISTS / STAGE_ALREADY_EXISTS if the job has a stage of
-	// the name that this stage has not added, or that this very attempt has, FAILED_PRECONDITION / LEASE_LOST (by token),
-	// FAILED_PRECONDITION / INVALID_TRANSITION if the stage is not running or is written by name while it is leased, if the job is
-	// cancelling or has failed, if a stage in `required_by` is not blocked, or if a stage that has ended is added again
-	// although one that depends on it has started since; INVALID_ARGUMENT / INVALID_FIELD for a cycle, also one through what
-	// a stage has added.
-	// Repeating: safe with a request_id; otherwise a repeat gives STAGE_ALREADY_EXISTS.
+	// A stage belongs to the stage that added it. When that one runs again, in another attempt or another run, it can add
+	// its own stages again under their names. One that has succeeded is not changed, with its artifacts; only its
+	// required_by is read. One that has not ended and is added with the same specification continues, leased or not. Any
+	// other gets the new specification, and starts again: its attempts are counted from 1, its fencing tokens continue to
+	// increase, and its holder loses the lease and gets the directive LOST. If it had ended, the stages that were skipped
+	// because of it wait again. When the adding stage completes, stages that earlier attempts added, this one did not,
+	// and that have not started become SKIPPED. That does not fail the job: to the job and to stages that wait for it, it
+	// is as if it had not been added. Stages that have started continue. In a run in which the adding stage runs again,
+	// its stages stay BLOCKED until it has added them.
+	// Errors: NOT_FOUND / JOB_NOT_FOUND or STAGE_NOT_FOUND (by name), ALREADY_EXISTS / STAGE_ALREADY_EXISTS if the job
+	// has a stage of the name that this stage has not added, or that this very attempt has, FAILED_PRECONDITION /
+	// LEASE_LOST (by token), FAILED_PRECONDITION / INVALID_TRANSITION if the stage is not running or is written by name
+	// while it is leased, if the job is cancelling or has failed, if a stage in `required_by` is not blocked, or if a
+	// stage that has ended is added again although one that depends on it has started since; INVALID_ARGUMENT /
+	// INVALID_FIELD for a cycle, also one through what a stage has added.
+	// Repeating: safe with a request_id; otherwise a repeat is refused as STAGE_ALREADY_EXISTS.
 	AddStages(ctx context.Context, in *AddStagesRequest, opts ...grpc.CallOption) (*AddStagesResponse, error)
 }
 
@@ -297,34 +298,34 @@ func (c *workerServiceClient) AddStages(ctx context.Context, in *AddStagesReques
 // All implementations must embed UnimplementedWorkerServiceServer
 // for forward compatibility.
 //
-// Workers lease stages of queues, renew the leases by heartbeats, and report what became of them. An orchestrator
-// that runs its own stages writes them by name instead: then no live lease may exist. A write whose lease token is no
-// longer the newest of its stage, or was never given, is FAILED_PRECONDITION / LEASE_LOST: stop the work. Errors that
-// any rpc can give (INVALID_FIELD, NAMESPACE_NOT_FOUND, OVERLOADED, DEADLINE_EXCEEDED, STORE_UNAVAILABLE, DRAINING
-// and, where there is a request_id, REQUEST_ID_REUSED, CONFLICT, OUTCOME_UNKNOWN) are explained in common.proto; each
-// rpc names those it adds.
+// Workers lease stages of queues, renew the leases by heartbeats, and report the outcomes. An orchestrator that runs
+// its own stages writes them by name instead, while they are not leased. A write with a lease token that is no longer
+// the newest of its stage, or was never granted, is FAILED_PRECONDITION / LEASE_LOST: stop the work. Errors that any
+// rpc can return (INVALID_FIELD, NAMESPACE_NOT_FOUND, OVERLOADED, DEADLINE_EXCEEDED, STORE_UNAVAILABLE, DRAINING and,
+// where there is a request_id, REQUEST_ID_REUSED, CONFLICT, OUTCOME_UNKNOWN) are explained in common.proto; each rpc
+// lists those it adds.
 type WorkerServiceServer interface {
-	// Leases ready stages, those of the highest priority first and then the oldest. Waits until there is at least one,
-	// or until the wait is over; that there is none is no error. A stage whose last attempt ended as LEASE_EXPIRED is leased
-	// alone: nothing else is in the reply, whatever `max_stages` and `same_group` say, so that work that kills its worker
-	// does not take other stages along in each of its attempts.
+	// Leases ready stages, those of the highest priority first, then the oldest. Waits until there is at least one, or
+	// until the wait is over; a response without leases is no error. A stage whose last attempt ended as LEASE_EXPIRED is
+	// leased in isolation: it is the only one in the response, whatever `max_stages` and `same_group` are, so that work
+	// that kills its worker does not fail other stages with it.
 	// Errors: none of its own.
-	// Repeating: without a request_id, each call leases other stages. With one, a repeat returns the leases that the call
-	// before was granted and that are still held, with `replayed`, their tokens and fencing tokens as first granted, renewed;
-	// leases that have ended are left out. If none is held any more, because none was granted, all were given back or all have
-	// ended, the repeat is a new call. A repeat has the same content, but may have another `wait`. It takes the place of a call of
-	// the same request_id that still waits, which returns without leases. However often a call is repeated, and on whichever
-	// servers, the leases held under its request_id are never more than `max_stages`. They are remembered for 24 hours.
-	// Cancelling: a lease whose caller has gone before the reply was handed to its connection is given back at once, and the
-	// attempt is not counted. A reply that is lost after that cannot be noticed: the lease runs until its duration is over,
-	// and counts as an attempt. So a caller that cancels the call, or that gets no reply (UNAVAILABLE, DEADLINE_EXCEEDED), does
-	// not know whether it holds leases. To find out, call again with the same message and request_id: until there is a reply, if it
-	// wants work; once without `wait`, if it stops, and then give back what it got with ReleaseStage. A caller without a
-	// request_id should let its calls end by themselves, with a short `wait`, and have a short `lease_duration` with heartbeats, which
-	// bounds what a lost reply costs.
+	// Repeating: without a request_id, each call leases other stages. With one, a repeat returns the leases that the
+	// first call was granted and that are still held, with `replayed`, their tokens and fencing tokens as first granted,
+	// renewed; leases that have ended are left out. If none is held any more, because none was granted, all were released
+	// or all have ended, the repeat is a new call. A repeat must have the same content, except for `wait`. It replaces a
+	// call of the same request_id that still waits, which returns without leases. However often a call is repeated, and
+	// on whichever servers, at most `max_stages` leases are held under its request_id. They are remembered for 24 hours.
+	// Cancelling: a lease whose caller disconnects before the response was handed to its connection is released at once,
+	// and the attempt is not counted. A response that is lost after that cannot be noticed: the lease lasts for its
+	// duration, and the attempt counts. So a caller that cancels the call, or gets no response (UNAVAILABLE,
+	// DEADLINE_EXCEEDED), does not know whether it holds leases. To find out, call again with the same message and
+	// request_id: until there is a response, if it wants work; once without `wait`, if it stops, and then release what it
+	// got with ReleaseStage. A caller without a request_id should let its calls end by themselves, with a short `wait`,
+	// and use a short `lease_duration` with heartbeats, which bounds the cost of a lost response.
 	LeaseStages(context.Context, *LeaseStagesRequest) (*LeaseStagesResponse, error)
-	// Renews many leases in one call, each with progress if wanted, and says what each holder should do. Each beat
-	// stands alone: a lost lease is told in its status and is no error.
+	// Renews many leases in one call, each with progress if there is any, and returns a directive for each holder. Each
+	// renewal is independent: a lost lease is reported in its status and is no error.
 	// Errors: none of its own.
 	// Repeating: safe; progress never decreases.
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error)
@@ -332,7 +333,7 @@ type WorkerServiceServer interface {
 	// leased. Works for stages that are not direct too.
 	// Errors: NOT_FOUND / JOB_NOT_FOUND or STAGE_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION /
 	// INVALID_TRANSITION if the stage is not READY or its job is paused, is cancelling or has failed.
-	// Repeating: safe with a request_id; otherwise a repeat gives INVALID_TRANSITION.
+	// Repeating: safe with a request_id; otherwise a repeat is refused as INVALID_TRANSITION.
 	StartStage(context.Context, *StartStageRequest) (*StartStageResponse, error)
 	// Reports progress of a running stage. A lower or equal progress without a new message changes nothing and is OK. A
 	// write by name to a READY stage starts it.
@@ -341,104 +342,105 @@ type WorkerServiceServer interface {
 	// the stage is not running, or is written by name while it is leased.
 	// Repeating: safe.
 	UpdateStageProgress(context.Context, *UpdateStageProgressRequest) (*UpdateStageProgressResponse, error)
-	// Completes a stage with what it has produced and, in the same commit, adds stages and sets the job's result. The
-	// newest token of a stage can complete it even after the lease has expired, as long as nobody else has leased it. A
-	// write by name to a READY stage starts and completes it. Stages that earlier attempts of this one added and this one did
-	// not name again are SKIPPED if they have not started (see AddStages).
+	// Completes a stage with its artifacts and, in the same commit, adds stages and sets the job's result. The newest
+	// token of a stage can complete it even after the lease has expired, until another worker leases it. A write by name
+	// to a READY stage starts and completes it. Stages that earlier attempts added and this attempt did not add again are
+	// SKIPPED if they have not started (see AddStages).
 	// Errors: NOT_FOUND / JOB_NOT_FOUND or STAGE_NOT_FOUND (by name), ABORTED / VERSION_MISMATCH, ALREADY_EXISTS /
 	// STAGE_ALREADY_EXISTS for added stages, FAILED_PRECONDITION / LEASE_LOST (by token), FAILED_PRECONDITION /
-	// INVALID_TRANSITION if the stage has ended otherwise or is blocked, is written by name while it is leased, or
-	// stages are added to a job that is cancelling or has failed.
+	// INVALID_TRANSITION if the stage has ended otherwise or is blocked, is written by name while it is leased, or stages
+	// are added to a job that is cancelling or has failed.
 	// Repeating: safe; the same content with the same token is answered as a replay, by name use a request_id.
 	CompleteStage(context.Context, *CompleteStageRequest) (*CompleteStageResponse, error)
-	// Ends up to 500 attempts in one call: each outcome completes, fails or releases one stage, as CompleteStage, FailStage or
-	// ReleaseStage would. Each outcome is applied on its own: one that is refused stops no other and has its error in its
-	// result, and there is no order among them. With `all_or_none` they are applied in order, all or none, as in
-	// TransactionService.Commit. Outcomes of one call are committed together, so a worker of many small stages ends a hundred
-	// of them in about the time of one CompleteStage.
-	// Errors: without all_or_none none of its own; what CompleteStage, FailStage or ReleaseStage would answer stands in the
-	// status of each result, and only a request that is malformed as a whole fails as a whole. With all_or_none the errors of
-	// the outcome that is refused, with its place in the metadata as `index`, from 0; field paths begin with
+	// Ends up to 500 attempts in one call: each outcome completes, fails or releases one stage, as CompleteStage,
+	// FailStage or ReleaseStage would. Each outcome is applied on its own: one that is refused stops no other and has its
+	// error in its result, and there is no order among them. With `all_or_none` they are applied in order, all or none,
+	// as in TransactionService.Commit. Outcomes of one call are committed together, so a worker of many small stages ends
+	// a hundred of them in about the time of one CompleteStage.
+	// Errors: without all_or_none none of its own; the status of each result has what CompleteStage, FailStage or
+	// ReleaseStage would return, and only a request that is malformed as a whole fails as a whole. With all_or_none those
+	// of the refused outcome, with its place in the metadata as `index`, from 0; field paths start with
 	// `outcomes[i].complete_stage`.
-	// Repeating: without all_or_none as CompleteStage, FailStage and ReleaseStage: safe for completions by token, for others
-	// with a request_id in each outcome. With all_or_none safe with the request_id of the call; without one, a repeat is
-	// INVALID_TRANSITION or LEASE_LOST.
+	// Repeating: without all_or_none as CompleteStage, FailStage and ReleaseStage: safe for completions by token, for
+	// others with a request_id in each outcome. With all_or_none safe with the request_id of the call; without one, a
+	// repeat is INVALID_TRANSITION or LEASE_LOST.
 	CompleteStages(context.Context, *CompleteStagesRequest) (*CompleteStagesResponse, error)
-	// The session of a worker of many small stages as one stream: leases are sent as stages become ready, and outcomes are
-	// acknowledged when they are committed, many in one message and without a round trip for each.
+	// The session of a worker of many small stages as one stream: leases are sent as stages become ready, and outcomes
+	// are acknowledged when they are committed, many in one message and without a round trip for each.
 	//
 	// | the stream | the worker sends | the server sends |
 	// | --- | --- | --- |
-	// | begins | one message with `begin` and `capacity` | an empty message: the stream is open |
-	// | is open | `outcomes`, `beats`, `capacity` and `leases_received`, together in one message or alone, at any time | `leases` while the worker holds fewer than `capacity`; `results` of outcomes after their commit, in the order in which the outcomes were sent; `statuses`; an empty message if nothing was sent for 20 s (the server's `watch_keepalive`) |
-	// | drains: the server stops | outcomes of stages that are done; then it closes its side, and begins another stream, on another server if there is one | a message with `draining`, then results, no more leases; it ends the stream with UNAVAILABLE / DRAINING when the worker holds no lease, after 5 s at the latest |
+	// | opens | one message with `begin` and `capacity` | an empty message: the stream is open |
+	// | is open | `outcomes`, `renewals`, `capacity` and `leases_received`, together in one message or alone, at any time | `leases` while the worker holds fewer than `capacity`; `results` of outcomes after their commit, in the order in which the outcomes were sent; `statuses`; an empty message if nothing was sent for 20 s (the server's `watch_keepalive`) |
+	// | drains: the server stops | outcomes of stages that are done; then it closes its side, and opens another stream, on another server if there is one | a message with `draining`, then results, no more leases; it ends the stream with UNAVAILABLE / DRAINING when the worker holds no lease, after 5 s at the latest |
 	// | is closed by the worker | nothing more | results of what was sent before; then it ends the stream with OK |
-	// | has broken | on another stream, or by CompleteStages and Heartbeat: outcomes without a result, beats of leases that are still worked on | – |
+	// | has broken | on another stream, or by CompleteStages and Heartbeat: outcomes without a result, renewals of leases that are still in work | – |
 	//
 	// For example, `>` is the worker and `<` the server:
 	//
 	//	> {"begin": {"workerId": "w1", "queues": ["thumbnails"]}, "capacity": 200}
 	//	< {}
 	//	< {"leases": [{"leaseToken": "a…", "input": {"page": 1}}, {"leaseToken": "b…", "input": {"page": 2}}]}
-	//	> {"leasesReceived": 2, "outcomes": [{"completeStage": {"leaseToken": "a…"}}]}
-	//	< {"results": [{"status": {}, "applied": true, "jobRevision": 3, "appliedRevision": 3}]}
-	//	> {"beats": [{"leaseToken": "b…", "progress": 0.5}]}
+	//	> {"leasesReceived": 2, "outcomes": [{"completeStage": {"target": {"leaseToken": "a…"}}}]}
+	//	< {"results": [{"status": {}, "applied": true, "jobVersion": 3, "appliedJobVersion": 3}]}
+	//	> {"renewals": [{"leaseToken": "b…", "progress": 0.5}]}
 	//	< {"statuses": [{"leaseToken": "b…", "status": {"directive": "LEASE_DIRECTIVE_CONTINUE", "ttl": "90s"}}]}
 	//
-	// Leases are those that LeaseStages grants, permits of stages included; beats are those of Heartbeat, and outcomes those of
-	// CompleteStages without all_or_none. Leases and tokens belong to no stream: each can be renewed and ended on any other, and by
-	// the unary rpcs.
-	// Lost connections: a lease whose receipt was not confirmed (`leases_received`, or a beat or an outcome of the lease) when the
-	// stream ends is released, and the attempt is not counted. One that was confirmed stays the worker's until it expires. An
-	// outcome without a result may have been applied: tell it again, the same content with the same token is answered as a
-	// replay (a failure or release needs a request_id for that).
-	// Cancelling: when the job of a held lease is cancelled, fails or is paused through the same server, the lease's status is
-	// sent at once; through another server within about a second, and with the next beat at the latest.
-	// Leasing: a stage whose last attempt ended as LEASE_EXPIRED is sent alone, and no other lease follows until it has ended.
-	// Flow: while more than 1,000 outcomes and beats or 1 MiB of them have no result, the server does not read on. A worker that
-	// does not read for 20 s (`watch_keepalive`) while the server has something to send loses the stream. Outcomes and beats are charged to
-	// the rate of essential calls; beyond it they wait.
+	// Leases are those that LeaseStages grants, permits of stages included; renewals are those of Heartbeat, and outcomes
+	// those of CompleteStages without all_or_none. Leases and tokens are not tied to a stream: each can be renewed and
+	// ended on any other, and by the unary rpcs.
+	// Lost connections: a lease whose receipt was not confirmed (by `leases_received`, or by a renewal or an outcome of
+	// the lease) when the stream ends is released, and the attempt is not counted. A confirmed lease stays the worker's
+	// until it expires. An outcome without a result can have been applied: send it again; the same content with the same
+	// token is answered as a replay (a failure or release needs a request_id for that).
+	// Cancelling: when the job of a held lease is cancelled, fails or is paused through the same server, the lease's
+	// status is sent at once; through another server within about 1 s, and with the next renewal at the latest.
+	// Leasing: a stage whose last attempt ended as LEASE_EXPIRED is sent in isolation: no other lease follows until it
+	// has ended.
+	// Flow: while more than 1,000 outcomes and renewals or 1 MiB of them have no result, the server reads no more
+	// messages. A worker that does not read for 20 s (`watch_keepalive`) while the server has messages to send loses the
+	// stream. Outcomes and renewals count against the rate limit of essential calls; above it they wait.
 	// Errors: INVALID_ARGUMENT / INVALID_FIELD for a message that is malformed as a whole, of which nothing is applied;
 	// outcomes that are refused have their error in their result. RESOURCE_EXHAUSTED / STREAM_LIMIT, RESOURCE_EXHAUSTED /
-	// OVERLOADED for a worker that does not read, UNAUTHENTICATED /
-	// CREDENTIAL_INVALID when the credential ends, UNAVAILABLE / DRAINING. All but INVALID_FIELD and NAMESPACE_NOT_FOUND are worth
-	// another stream.
+	// OVERLOADED for a worker that does not read, UNAUTHENTICATED / CREDENTIAL_INVALID when the credential ends,
+	// UNAVAILABLE / DRAINING. All but INVALID_FIELD and NAMESPACE_NOT_FOUND are worth another stream.
 	// Repeating: safe; see lost connections.
 	Work(grpc.BidiStreamingServer[WorkRequest, WorkResponse]) error
-	// Reports that the attempt failed. The server decides by class and policy whether the stage is tried again; the
-	// stage in the reply is in BACKOFF with next_attempt_time if so (READY if the policy waits for no time at all), else
+	// Reports that the attempt failed. The server decides by class and policy whether the stage is tried again; the stage
+	// in the response is in BACKOFF with next_attempt_time if so (READY if the policy waits for no time at all), else
 	// FAILED. In a job that is cancelling, the stage becomes CANCELLED.
 	// Errors: NOT_FOUND / JOB_NOT_FOUND or STAGE_NOT_FOUND (by name), ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION /
 	// LEASE_LOST (by token; also if the lease has expired and was reaped), FAILED_PRECONDITION / INVALID_TRANSITION if
 	// the stage is blocked, waits in backoff or has ended, or is written by name while it is leased.
-	// Repeating: safe with a request_id; otherwise a repeat by token is answered as a replay where the stage has ended,
-	// and gives LEASE_LOST where it is tried again.
+	// Repeating: safe with a request_id; otherwise a repeat by token is answered as a replay if the stage has ended, and
+	// refused as LEASE_LOST if it is retried.
 	FailStage(context.Context, *FailStageRequest) (*FailStageResponse, error)
-	// Gives a running stage back undone: it is READY again at once and the attempt is not counted. In a job that is
-	// cancelling, it becomes CANCELLED.
+	// Releases a running stage without an outcome: it is READY again at once and the attempt is not counted. In a job
+	// that is cancelling, it becomes CANCELLED.
 	// Errors: NOT_FOUND / JOB_NOT_FOUND or STAGE_NOT_FOUND (by name), ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION /
-	// LEASE_LOST (by token), FAILED_PRECONDITION / INVALID_TRANSITION if the stage is not running, or is written by
-	// name while it is leased.
-	// Repeating: safe with a request_id; otherwise a repeat gives LEASE_LOST or INVALID_TRANSITION.
+	// LEASE_LOST (by token), FAILED_PRECONDITION / INVALID_TRANSITION if the stage is not running, or is written by name
+	// while it is leased.
+	// Repeating: safe with a request_id; otherwise a repeat is refused as LEASE_LOST or INVALID_TRANSITION.
 	ReleaseStage(context.Context, *ReleaseStageRequest) (*ReleaseStageResponse, error)
 	// Adds stages to the job of a running stage, which thereby fans out. To add them together with its completion, use
 	// CompleteStage.
 	//
-	// A stage belongs to the stage that added it. When that one runs again, in another attempt or another run, it may add its
-	// own stages again under their names. One that has succeeded stays as it is, with what it has produced; only its required_by is
-	// read. One that has not ended and is added as the very same goes on as it is, held or not. Any other becomes what is said
-	// now, in everything but its name, and begins again: its attempts are counted from 1, its fencing tokens go on, and whoever holds
-	// it loses the lease and hears LOST. One that had ended takes stages along that were skipped because of it.
-	// When the adding stage completes, what earlier attempts added, this one did not name and has not started becomes SKIPPED.
-	// That fails nothing: to the job and to stages that wait for it, it is as if it had not been added. What has started goes on.
-	// In a run in which the adding stage runs again, its stages stay BLOCKED until it has named them.
-	// Errors: NOT_FOUND / JOB_NOT_FOUND or STAGE_NOT_FOUND (by name), ALREADY_EXISTS / STAGE_ALREADY_EXISTS if the job has a stage of
-	// the name that this stage has not added, or that this very attempt has, FAILED_PRECONDITION / LEASE_LOST (by token),
-	// FAILED_PRECONDITION / INVALID_TRANSITION if the stage is not running or is written by name while it is leased, if the job is
-	// cancelling or has failed, if a stage in `required_by` is not blocked, or if a stage that has ended is added again
-	// although one that depends on it has started since; INVALID_ARGUMENT / INVALID_FIELD for a cycle, also one through what
-	// a stage has added.
-	// Repeating: safe with a request_id; otherwise a repeat gives STAGE_ALREADY_EXISTS.
+	// A stage belongs to the stage that added it. When that one runs again, in another attempt or another run, it can add
+	// its own stages again under their names. One that has succeeded is not changed, with its artifacts; only its
+	// required_by is read. One that has not ended and is added with the same specification continues, leased or not. Any
+	// other gets the new specification, and starts again: its attempts are counted from 1, its fencing tokens continue to
+	// increase, and its holder loses the lease and gets the directive LOST. If it had ended, the stages that were skipped
+	// because of it wait again. When the adding stage completes, stages that earlier attempts added, this one did not,
+	// and that have not started become SKIPPED. That does not fail the job: to the job and to stages that wait for it, it
+	// is as if it had not been added. Stages that have started continue. In a run in which the adding stage runs again,
+	// its stages stay BLOCKED until it has added them.
+	// Errors: NOT_FOUND / JOB_NOT_FOUND or STAGE_NOT_FOUND (by name), ALREADY_EXISTS / STAGE_ALREADY_EXISTS if the job
+	// has a stage of the name that this stage has not added, or that this very attempt has, FAILED_PRECONDITION /
+	// LEASE_LOST (by token), FAILED_PRECONDITION / INVALID_TRANSITION if the stage is not running or is written by name
+	// while it is leased, if the job is cancelling or has failed, if a stage in `required_by` is not blocked, or if a
+	// stage that has ended is added again although one that depends on it has started since; INVALID_ARGUMENT /
+	// INVALID_FIELD for a cycle, also one through what a stage has added.
+	// Repeating: safe with a request_id; otherwise a repeat is refused as STAGE_ALREADY_EXISTS.
 	AddStages(context.Context, *AddStagesRequest) (*AddStagesResponse, error)
 	mustEmbedUnimplementedWorkerServiceServer()
 }

@@ -26,9 +26,9 @@ from interlock.errors import (
     PermitLost,
     PreconditionFailed,
     ResourceExhausted,
-    RevisionInFuture,
     Unauthenticated,
     Unavailable,
+    VersionInFuture,
     VersionMismatch,
 )
 from interlock.failures import FailureClass, RateLimited, ServerError, StageError
@@ -88,7 +88,6 @@ __all__ = [
     "RecordsWatch",
     "ResourceExhausted",
     "ResourceWatch",
-    "RevisionInFuture",
     "RunningStage",
     "ServerError",
     "StageError",
@@ -96,6 +95,7 @@ __all__ = [
     "StopReason",
     "Unauthenticated",
     "Unavailable",
+    "VersionInFuture",
     "VersionMismatch",
     "Worker",
     "from_struct",

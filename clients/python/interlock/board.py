@@ -131,13 +131,13 @@ class _Board:
             known = None
         if known is None:
             self.events.append(JobAppeared(job))
-        elif known.revision < job.revision:
+        elif known.version < job.version:
             self.events.append(JobChanged(job, None))
         self._jobs[job.job_id] = job
 
     def _changed(self, change: job_service_pb2.JobChange) -> bool:
         known = self._jobs.get(change.job_id)
-        if known is None or known.revision != change.previous_revision:
+        if known is None or known.version != change.previous_version:
             return False
         job = copied(known)
         apply(job, change)

@@ -94,7 +94,7 @@ class Client(PermitCalls):
     def watch(
         self,
         job: str | job_pb2.Job,
-        from_revision: int = 0,
+        from_version: int = 0,
         *,
         silence: float = SILENCE,
         patience: float | None = PATIENCE,
@@ -103,15 +103,15 @@ class Client(PermitCalls):
 
         The first update is the job as it is, and each further one the job after what came next: every change of a
         state, and the newest progress. The last one is the terminal one; the iterator ends after it, and at once if the
-        job had ended by the revision it begins after. A stream that breaks is resumed, on any server, from the
-        last revision; no revision comes twice.
+        job had ended by the version it begins after. A stream that breaks is resumed, on any server, from the
+        last version; no version comes twice.
 
         What changes do not carry is as it was when the job was last read as a whole: `labels`, `priority`, `result`,
         the times of the job, and artifacts. `get_job` has them.
 
         Args:
             job: its id; or the job itself, as `submit_job` and `get_job` return it: then what came after it is told.
-            from_revision: for one who knows the job up to here: what came after it is told, without reading
+            from_version: for one who knows the job up to here: what came after it is told, without reading
                 the job. `update.job` then has only what the changes said, and `stages_truncated` is set.
             silence: seconds without news and signs of life after which a stream is given up and resumed. Three
                 times what the server has as `--watch-keepalive` is a good value.
@@ -119,13 +119,13 @@ class Client(PermitCalls):
 
         Raises:
             NotFound: there is no such job, or it was deleted meanwhile. Raised by the iterator, as all errors.
-            RevisionInFuture: the job has not come to `from_revision`.
+            VersionInFuture: the job has not come to `from_version`.
             InterlockError: it failed for longer than `patience`, or for good.
         """
         if isinstance(job, str):
-            start = job_pb2.Job(job_id=job, revision=from_revision, stages_truncated=from_revision > 0)
-        elif from_revision:
-            raise ValueError("a job begins after its own revision")
+            start = job_pb2.Job(job_id=job, version=from_version, stages_truncated=from_version > 0)
+        elif from_version:
+            raise ValueError("a job begins after its own version")
         else:
             start = copied(job)
 

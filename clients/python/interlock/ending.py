@@ -59,7 +59,7 @@ def ending(attempt: Attempt, result: Outcome | Raised) -> Message | None:
         return None
     is_cancelled = isinstance(error, asyncio.CancelledError)
     if attempt.stop_reason is not None and (is_cancelled or isinstance(error, StageStopped)):
-        return worker_service_pb2.ReleaseStageRequest(lease_token=token)
+        return worker_service_pb2.ReleaseStageRequest(target=worker_service_pb2.StageTarget(lease_token=token))
     failure = new_failure(FailureClass.CANCELLED, "it cancelled itself") if is_cancelled else failure_of(error)
     level = logging.ERROR if failure.failure_class == common_pb2.FAILURE_CLASS_INTERNAL else logging.WARNING
     # A cancel has no place, and what is in the way of a permit is no fault of the code.
@@ -94,7 +94,7 @@ async def tell(outcomes: Outcomes, attempt: Attempt, request: Message) -> None:
 
 async def _send(outcomes: Outcomes, attempt: Attempt, request: Message) -> InterlockError | None:
     """Sends it, for as long as it is worth it. What is returned is the refusal that another end can answer."""
-    timeout = max(_TELL, attempt.beat.expires_at - time.monotonic())
+    timeout = max(_TELL, attempt.renewal.expires_at - time.monotonic())
     try:
         await outcomes.send(request, timeout=timeout)
     except InterlockError as error:
@@ -114,7 +114,7 @@ async def _send(outcomes: Outcomes, attempt: Attempt, request: Message) -> Inter
 def _complete(token: str, outcome: Outcome) -> Message:
     completion = outcome if isinstance(outcome, Completion) else Completion(artifacts=_artifacts(outcome))
     request = worker_service_pb2.CompleteStageRequest(
-        lease_token=token,
+        target=worker_service_pb2.StageTarget(lease_token=token),
         artifacts=_document("artifacts", completion.artifacts),
         job_result=_document("job_result", completion.job_result),
         message=_message(completion.message),
@@ -156,7 +156,9 @@ def _message(message: Any) -> str | None:
 
 
 def _fail(token: str, failure: common_pb2.Failure) -> worker_service_pb2.FailStageRequest:
-    return worker_service_pb2.FailStageRequest(lease_token=token, failure=failure)
+    return worker_service_pb2.FailStageRequest(
+        target=worker_service_pb2.StageTarget(lease_token=token), failure=failure
+    )
 
 
 def _plain(failure: common_pb2.Failure, error: InterlockError) -> common_pb2.Failure:

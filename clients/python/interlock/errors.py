@@ -118,12 +118,12 @@ class VersionMismatch(InterlockError):
         return int(self.metadata["actual"])
 
 
-class RevisionInFuture(InterlockError):
-    """The job has not come to the revision that was named as known, so it is another of the same id."""
+class VersionInFuture(InterlockError):
+    """The job has not come to the version that was named as known, so it is another of the same id."""
 
     @property
     def actual(self) -> int:
-        """The revision it has."""
+        """The version it has."""
         return int(self.metadata["actual"])
 
 
@@ -208,7 +208,7 @@ _BY_REASON: dict[str, type[InterlockError]] = {
     "INVALID_TRANSITION": InvalidTransition,
     "VERSION_MISMATCH": VersionMismatch,
     "CONFLICT": Conflict,
-    "REVISION_IN_FUTURE": RevisionInFuture,
+    "VERSION_IN_FUTURE": VersionInFuture,
 }
 _BY_CODE: dict[grpc.StatusCode, type[InterlockError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,

@@ -24,8 +24,8 @@ log = logging.getLogger("interlock.worker")
 NEWS_INTERVAL = 0.2
 # After a heartbeat that failed, although its call was repeated.
 _PAUSE = 0.5
-# The most beats that one Heartbeat may carry.
-_BEATS = 1_000
+# The most renewals that one Heartbeat may carry.
+_RENEWALS = 1_000
 
 
 class Heartbeats:
@@ -51,59 +51,59 @@ class Heartbeats:
         self._loop.call_soon_threadsafe(self._woken.set)
 
     async def run(self) -> None:
-        """Beats until cancelled."""
+        """Renews the leases until cancelled."""
         while True:
             self._woken.clear()
             now = time.monotonic()
-            due = [attempt for attempt in self._attempts.values() if _next(attempt) <= now][:_BEATS]
+            due = [attempt for attempt in self._attempts.values() if _next(attempt) <= now][:_RENEWALS]
             if due:
-                await self._beat(due)
+                await self._renew(due)
                 continue
             next_at = min(map(_next, self._attempts.values()), default=None)
             # Not the same as the built-in TimeoutError before Python 3.11.
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), None if next_at is None else next_at - now)
 
-    async def _beat(self, attempts: list[Attempt]) -> None:
-        beats = [attempt.beat.take() for attempt in attempts]
+    async def _renew(self, attempts: list[Attempt]) -> None:
+        renewals = [attempt.renewal.take() for attempt in attempts]
         sent_at = time.monotonic()
-        limit = min(attempt.beat.interval for attempt in attempts)
-        request = worker_service_pb2.HeartbeatRequest(beats=beats)
+        limit = min(attempt.renewal.interval for attempt in attempts)
+        request = worker_service_pb2.HeartbeatRequest(renewals=renewals)
         try:
             response = await self._client.call(self._client.workers.Heartbeat, request, timeout=limit)
         except InterlockError as error:
             log.warning("a heartbeat failed: %s", error)
-            self._missed(zip(attempts, beats, strict=True))
+            self._missed(zip(attempts, renewals, strict=True))
             return
         for attempt, status in zip(attempts, response.statuses, strict=True):
             _apply(attempt, status, sent_at)
 
-    def _missed(self, missed: Iterable[tuple[Attempt, worker_service_pb2.LeaseBeat]]) -> None:
+    def _missed(self, missed: Iterable[tuple[Attempt, worker_service_pb2.LeaseRenewal]]) -> None:
         now = time.monotonic()
-        for attempt, beat in missed:
-            attempt.beat.give_back(beat)
-            attempt.beat.told_at = now + _PAUSE
-            attempt.beat.due_at = now + _PAUSE
-            if now >= attempt.beat.expires_at:
+        for attempt, renewal in missed:
+            attempt.renewal.give_back(renewal)
+            attempt.renewal.told_at = now + _PAUSE
+            attempt.renewal.due_at = now + _PAUSE
+            if now >= attempt.renewal.expires_at:
                 log.warning("%s of %s: the lease could not be renewed", attempt.stage_name, attempt.job_id)
                 attempt.stop(StopReason.LOST)
 
 
 def _next(attempt: Attempt) -> float:
-    """When the lease needs a beat."""
-    beat = attempt.beat
-    if beat.has_news:
-        return min(beat.due_at, beat.told_at + NEWS_INTERVAL)
-    return beat.due_at
+    """When the lease needs a renewal."""
+    renewal = attempt.renewal
+    if renewal.has_news:
+        return min(renewal.due_at, renewal.told_at + NEWS_INTERVAL)
+    return renewal.due_at
 
 
 def _apply(attempt: Attempt, status: worker_service_pb2.LeaseStatus, sent_at: float) -> None:
-    beat = attempt.beat
-    beat.due_at = sent_at + beat.interval
+    renewal = attempt.renewal
+    renewal.due_at = sent_at + renewal.interval
     if status.directive == worker_service_pb2.LEASE_DIRECTIVE_LOST:
         attempt.stop(StopReason.LOST)
         return
-    beat.expires_at = sent_at + seconds(status.ttl)
+    renewal.expires_at = sent_at + seconds(status.ttl)
     attempt.is_paused = status.directive == worker_service_pb2.LEASE_DIRECTIVE_PAUSE
     if status.directive == worker_service_pb2.LEASE_DIRECTIVE_CANCEL:
         attempt.stop(StopReason.CANCELLED)

@@ -73,7 +73,7 @@ class Attempt:
     def __init__(self, lease: worker_service_pb2.Lease, *, leased_at: float, wake: Callable[[], None]) -> None:
         """Made by the worker. `leased_at` is on the monotonic clock: when the lease began."""
         self.lease = lease
-        self.beat = _Beat(lease, leased_at)
+        self.renewal = _Renewal(lease, leased_at)
         self._wake = wake
         self._stop_reason: StopReason | None = None
         self._stopped = threading.Event()
@@ -159,7 +159,7 @@ class Attempt:
         if progress is not None and not 0.0 <= progress <= 1.0:
             raise ValueError(f"progress is a number from 0 to 1, not {progress}")
         self.check()
-        self.beat.say(progress, message)
+        self.renewal.say(progress, message)
         self._wake()
 
     def check(self) -> None:
@@ -187,7 +187,7 @@ class Attempt:
             self.task.cancel()
 
 
-class _Beat:
+class _Renewal:
     """When the lease ends, when to renew it, and what to say then. Times are on the monotonic clock."""
 
     def __init__(self, lease: worker_service_pb2.Lease, leased_at: float) -> None:
@@ -212,18 +212,20 @@ class _Beat:
         with self._lock:
             return self._progress is not None or self._message is not None
 
-    def take(self) -> worker_service_pb2.LeaseBeat:
-        """The beat to send now."""
+    def take(self) -> worker_service_pb2.LeaseRenewal:
+        """The renewal to send now."""
         with self._lock:
-            beat = worker_service_pb2.LeaseBeat(lease_token=self.token, progress=self._progress, message=self._message)
+            renewal = worker_service_pb2.LeaseRenewal(
+                lease_token=self.token, progress=self._progress, message=self._message
+            )
             self._progress = self._message = None
         self.told_at = time.monotonic()
-        return beat
+        return renewal
 
-    def give_back(self, beat: worker_service_pb2.LeaseBeat) -> None:
+    def give_back(self, renewal: worker_service_pb2.LeaseRenewal) -> None:
         """What could not be sent; what was said since then is newer."""
         with self._lock:
-            if self._progress is None and beat.HasField("progress"):
-                self._progress = beat.progress
-            if self._message is None and beat.HasField("message"):
-                self._message = beat.message
+            if self._progress is None and renewal.HasField("progress"):
+                self._progress = renewal.progress
+            if self._message is None and renewal.HasField("message"):
+                self._message = renewal.message

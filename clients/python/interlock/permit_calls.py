@@ -167,7 +167,7 @@ class PermitCalls(Connection):
         Args:
             name: the resource, which need not be there yet.
             capacity: how much may be in use at once; 0 grants nothing. None: no limit, or that of `adaptive`.
-            rates: amounts per seconds, at most 8: pairs, with a burst as the third, or `Rate`.
+            rates: pairs of tokens and seconds, at most 8, with a burst as the third, or `Rate`.
             min_interval: the shortest time between two grants, in seconds.
             breaker: stops granting when calls fail. None: never.
             adaptive: a limit that is learned from the outcomes; at most `capacity`, where that is set too.

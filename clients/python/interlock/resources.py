@@ -16,13 +16,13 @@ from interlock.v1 import permit_pb2, permit_service_pb2
 
 @dataclass(frozen=True)
 class Rate:
-    """So much per duration, as a bucket of tokens that fills steadily."""
+    """A token bucket: `tokens` are added in each `period`, steadily."""
 
-    amount: int
-    per: float
+    tokens: int
+    period: float
     """Seconds."""
     burst: int | None = None
-    """How many can be taken at once after a rest. None: `amount`."""
+    """The most tokens in the bucket. None: `tokens`."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _rates(rates: Iterable[AnyRate]) -> list[AnyRate]:
 def _rate(rate: AnyRate) -> permit_pb2.RateLimit:
     if not isinstance(rate, Rate):
         rate = Rate(*rate)
-    return permit_pb2.RateLimit(amount=rate.amount, per=to_duration(rate.per), burst=rate.burst or 0)
+    return permit_pb2.RateLimit(tokens=rate.tokens, period=to_duration(rate.period), burst=rate.burst or 0)
 
 
 def _breaker(breaker: Breaker) -> permit_pb2.CircuitBreaker:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from interlock.errors import InterlockError, RevisionInFuture
+from interlock.errors import InterlockError, VersionInFuture
 from interlock.stream import Call, ChainBroken, Stream, Watch
 from interlock.v1 import job_pb2, job_service_pb2
 
@@ -27,12 +27,12 @@ class JobUpdate:
     change: job_service_pb2.JobChange | None
     """What led to it. None: the job was read as a whole."""
     gap: bool
-    """Whether changes of state can be missing between the update before, or `from_revision`, and this one."""
+    """Whether changes of state can be missing between the update before, or `from_version`, and this one."""
 
     @property
-    def revision(self) -> int:
-        """The job's revision; each update has a greater one than that before."""
-        return self.job.revision
+    def version(self) -> int:
+        """The job's version; each update has a greater one than that before."""
+        return self.job.version
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ class JobWatch(Watch[JobUpdate]):
         stream: Callable[[Callable[[], Call[JobNews]]], Stream[JobNews]],
         job: job_pb2.Job,
     ) -> None:
-        """Follows a job after its revision; revision 0 begins with a snapshot."""
+        """Follows a job after its version; version 0 begins with a snapshot."""
         position = _Position(job)
 
         def again() -> Call[JobNews]:
-            from_revision = 0 if position.reread else position.job.revision
-            return begin(job_service_pb2.WatchJobRequest(job_id=job.job_id, from_revision=from_revision))
+            from_version = 0 if position.reread else position.job.version
+            return begin(job_service_pb2.WatchJobRequest(job_id=job.job_id, from_version=from_version))
 
         self._position = position
         self._stream = stream(again)
@@ -168,8 +168,8 @@ class _Position:
 
     @property
     def can_end(self) -> bool:
-        """Whether the end of the news can be true: the job has ended, or its revision alone is known."""
-        is_unknown = self.job.revision > 0 and self.job.state == job_pb2.JOB_STATE_UNSPECIFIED
+        """Whether the end of the news can be true: the job has ended, or its version alone is known."""
+        is_unknown = self.job.version > 0 and self.job.state == job_pb2.JOB_STATE_UNSPECIFIED
         return self.job.state in _TERMINAL or is_unknown
 
     def lose(self) -> None:
@@ -185,27 +185,27 @@ class _Position:
                 return self._changed(response.change)
             case "gap":
                 self._gap = True
-            case "keepalive" if response.keepalive.revision > self.job.revision:
-                raise ChainBroken(f"revision {response.keepalive.revision} was never told")
+            case "keepalive" if response.keepalive.version > self.job.version:
+                raise ChainBroken(f"version {response.keepalive.version} was never told")
         return None
 
     def _whole(self, job: job_pb2.Job) -> JobUpdate | None:
-        before = self.job.revision
-        if job.revision < before:
-            message = f"the job is at revision {job.revision}, and {before} was told: it is another of the same id"
-            raise RevisionInFuture(
-                grpc.StatusCode.OUT_OF_RANGE, message, metadata={"actual": str(job.revision), "outcome": "NOT_APPLIED"}
+        before = self.job.version
+        if job.version < before:
+            message = f"the job is at version {job.version}, and {before} was told: it is another of the same id"
+            raise VersionInFuture(
+                grpc.StatusCode.OUT_OF_RANGE, message, metadata={"actual": str(job.version), "outcome": "NOT_APPLIED"}
             )
         self.job = job
         self.reread = False
         self._stages = {stage.name: index for index, stage in enumerate(job.stages)}
-        return self._update(None) if job.revision > before else None
+        return self._update(None) if job.version > before else None
 
     def _changed(self, change: job_service_pb2.JobChange) -> JobUpdate | None:
-        if change.revision <= self.job.revision:
+        if change.version <= self.job.version:
             return None
-        if change.previous_revision != self.job.revision:
-            raise ChainBroken(f"revision {change.previous_revision} was never told, and {change.revision} follows it")
+        if change.previous_version != self.job.version:
+            raise ChainBroken(f"version {change.previous_version} was never told, and {change.version} follows it")
         job = copied(self.job)
         apply(job, change)
         for stage in change.stages:
@@ -249,7 +249,7 @@ def _count(job: job_pb2.Job) -> None:
 
 
 def apply(job: job_pb2.Job, change: job_service_pb2.JobChange) -> None:
-    """Brings a job to the revision of a change, but for its stages."""
+    """Brings a job to the version of a change, but for its stages."""
     if change.run != job.run:
         # No change tells them, and those of the run before are not those of this one.
         for name in ("result", "start_time", "end_time", "expire_time", "cancel_deadline_time", "cancel_reason"):
@@ -258,7 +258,7 @@ def apply(job: job_pb2.Job, change: job_service_pb2.JobChange) -> None:
     # History that was written by older servers lacks the progress.
     job.progress = max(job.progress, change.progress)
     job.run = change.run
-    job.revision = change.revision
+    job.version = change.version
     job.state = change.state
     job.ClearField("failure")
     if change.HasField("failure"):

@@ -199,7 +199,12 @@ class Worker:
         self._request.ClearField("wait")
         try:
             response = await self.client.call(self.client.workers.LeaseStages, self._request, timeout=_GIVE_BACK)
-            releases = [worker_service_pb2.ReleaseStageRequest(lease_token=it.lease_token) for it in response.leases]
+            releases = [
+                worker_service_pb2.ReleaseStageRequest(
+                    target=worker_service_pb2.StageTarget(lease_token=it.lease_token)
+                )
+                for it in response.leases
+            ]
             calls = [self.client.call(self.client.workers.ReleaseStage, it, timeout=_GIVE_BACK) for it in releases]
             for result in await asyncio.gather(*calls, return_exceptions=True):
                 if isinstance(result, BaseException):
@@ -234,7 +239,7 @@ class Worker:
     def _room(self) -> int:
         """How many stages to ask for now; 0: none yet."""
         # What may kill this process is to take no more along than it has to.
-        if any(attempt.lease.alone for attempt in self._running.values()):
+        if any(attempt.lease.isolated for attempt in self._running.values()):
             return 0
         # While outcomes are being told, the next stages can be worked on; a worker of one at a time tells first.
         telling = len(self._running) - self._handling

@@ -106,7 +106,7 @@ class FakeServer(
         self._called = asyncio.Condition()
 
     def offer(
-        self, token: str = "t", *, ttl: float = 10.0, interval: float = 0.05, alone: bool = False, **fields: Any
+        self, token: str = "t", *, ttl: float = 10.0, interval: float = 0.05, isolated: bool = False, **fields: Any
     ) -> None:
         """Something to lease."""
         lease = worker_service_pb2.Lease(
@@ -118,7 +118,7 @@ class FakeServer(
             input=to_struct(fields),
             ttl=to_duration(ttl),
             heartbeat_interval=to_duration(interval),
-            alone=alone,
+            isolated=isolated,
         )
         self.work.put_nowait(lease)
 
@@ -209,8 +209,8 @@ class FakeServer(
         if self.heartbeats_fail:
             await self._refuse(context, Refusal(grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"))
         statuses = []
-        for beat in request.beats:
-            directive = self.directive(beat.lease_token)
+        for renewal in request.renewals:
+            directive = self.directive(renewal.lease_token)
             statuses.append(worker_service_pb2.LeaseStatus(directive=directive, ttl=to_duration(10)))
         return worker_service_pb2.HeartbeatResponse(statuses=statuses)
 
@@ -222,7 +222,7 @@ class FakeServer(
         await self._note("CompleteStages", request, context)
         results = []
         for outcome in request.outcomes:
-            token = getattr(outcome, outcome.WhichOneof("outcome")).lease_token
+            token = getattr(outcome, outcome.WhichOneof("outcome")).target.lease_token
             refusal = self.refused_outcomes.pop(token, None)
             status = status_pb2.Status() if refusal is None else refusal.status
             results.append(worker_service_pb2.StageOutcomeResult(status=status, applied=refusal is None))

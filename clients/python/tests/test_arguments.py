@@ -224,7 +224,7 @@ async def test_each_outage_is_told_once(caplog: pytest.LogCaptureFixture) -> Non
 
 
 def job_update() -> Any:
-    return job_service_pb2.WatchJobResponse(snapshot=job_pb2.Job(job_id="a", revision=1))
+    return job_service_pb2.WatchJobResponse(snapshot=job_pb2.Job(job_id="a", version=1))
 
 
 async def test_no_call_asks_to_wait_longer_than_proxies_do() -> None:

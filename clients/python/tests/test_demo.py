@@ -86,13 +86,13 @@ async def test_the_demo_makes_its_film_and_loses_nothing(tmp_path: Path) -> None
     for stage in job.stages:
         assert stage.version >= (4 if stage.name == "render" else 3)
     changes = sum(stage.version - 1 for stage in job.stages)
-    assert changes == job.revision - 1 + 1
+    assert changes == job.version - 1 + 1
     reached = Counter((change.stage_name, change.state) for event in history for change in event.stage_changes)
     assert all(reached[name, job_pb2.STAGE_STATE_RUNNING] == 1 for name in names)
     assert all(reached[name, job_pb2.STAGE_STATE_SUCCEEDED] == 1 for name in names)
-    revisions = [event.revision for event in history]
-    assert revisions == sorted(set(revisions))
-    assert revisions[-1] == job.revision
+    versions = [event.version for event in history]
+    assert versions == sorted(set(versions))
+    assert versions[-1] == job.version
     # All three worked on it.
     workers = {change.worker_id for event in history for change in event.stage_changes if change.worker_id}
     assert workers == {"worker-1", "worker-2", "worker-3"}

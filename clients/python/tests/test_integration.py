@@ -84,7 +84,7 @@ async def test_heartbeats_keep_a_lease_far_beyond_its_duration_and_carry_progres
         return {}
 
     async with working(client, queue, handler, lease_duration=1):
-        job = await client.submit_job("beats", stages=[spec(queue)])
+        job = await client.submit_job("renewals", stages=[spec(queue)])
         job = await until(client, job.job_id, lambda job: job.stages[0].progress == 0.25)
         assert (job.stages[0].message, job.stages[0].lease.worker_id) == ("quarter", "w")
         first = job.stages[0].lease.expire_time.ToDatetime()
@@ -198,7 +198,7 @@ async def test_errors_come_with_their_reason(client: Client, queue: str) -> None
     update = job_service_pb2.UpdateJobRequest(job_id=job.job_id, priority=3, expected_version=9)
     with pytest.raises(interlock.VersionMismatch) as mismatch:
         await client.call(client.jobs.UpdateJob, update)
-    assert mismatch.value.actual == job.revision
+    assert mismatch.value.actual == job.version
     assert not mismatch.value.maybe_applied
 
     await client.cancel_job(job.job_id)
@@ -206,7 +206,7 @@ async def test_errors_come_with_their_reason(client: Client, queue: str) -> None
         await client.call(client.jobs.PauseJob, job_service_pb2.PauseJobRequest(job_id=job.job_id))
     assert transition.value.state == "CANCELLED"
 
-    complete = worker_service_pb2.CompleteStageRequest(lease_token="never-given")
+    complete = worker_service_pb2.CompleteStageRequest(target=worker_service_pb2.StageTarget(lease_token="never-given"))
     with pytest.raises(interlock.InterlockError):
         await client.call(client.workers.CompleteStage, complete)
 

@@ -21,10 +21,10 @@ def told(server: FakeServer) -> Counter[str]:
     tokens: Counter[str] = Counter()
     for name, request in server.calls:
         if name in {"CompleteStage", "FailStage", "ReleaseStage"}:
-            tokens[request.lease_token] += 1
+            tokens[request.target.lease_token] += 1
         elif name == "CompleteStages":
             outcomes = (getattr(it, it.WhichOneof("outcome")) for it in request.outcomes)
-            tokens.update(it.lease_token for it in outcomes)
+            tokens.update(it.target.lease_token for it in outcomes)
     return tokens
 
 
@@ -48,7 +48,7 @@ async def test_outcomes_that_come_together_are_told_together() -> None:
         assert set(told(server).values()) == {1}
         failed = [it.fail_stage for call in batches for it in call.outcomes if it.WhichOneof("outcome") == "fail_stage"]
         failed += server.of("FailStage")
-        assert [it.lease_token for it in failed] == ["7"]
+        assert [it.target.lease_token for it in failed] == ["7"]
 
 
 async def test_an_outcome_that_cannot_be_applied_now_is_told_again_alone() -> None:

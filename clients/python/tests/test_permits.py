@@ -46,7 +46,7 @@ async def until(client: Client, name: str, holds: Callable[[permit_pb2.Resource]
 
 
 def is_free(resource: permit_pb2.Resource) -> bool:
-    return (resource.permits, resource.waiting) == (0, 0)
+    return (resource.permit_count, resource.waiter_count) == (0, 0)
 
 
 async def test_a_permit_is_held_in_the_body_and_released_at_its_end(client: Client, doc: str) -> None:
@@ -132,7 +132,7 @@ async def test_an_operator_takes_a_permit_away(client: Client, doc: str) -> None
         async with client.permit(doc, holder="stuck", ttl=2) as permit:
             token = permit.fencing_tokens[doc]
             revoked = await client.revoke_permit(doc, token, "it is stuck", requester="me")
-            assert revoked.permits == 0
+            assert revoked.permit_count == 0
             await asyncio.sleep(30)
     (told,) = (await client.get_resource(doc)).revocations
     assert (told.requester, told.reason, told.holder) == ("me", "it is stuck", "stuck")
@@ -217,13 +217,13 @@ async def test_renewals_keep_permits_far_beyond_their_time_all_in_one_call(
     monkeypatch.setattr(client._keeper, "_renew", counted)
     enough = asyncio.Event()
     holding = asyncio.gather(*(hold(number) for number in range(20)))
-    await until(client, f"{doc}-19", lambda it: it.permits == 1)
+    await until(client, f"{doc}-19", lambda it: it.permit_count == 1)
     with pytest.raises(PermitDenied):
         await soon(other.acquire_permit(f"{doc}-19", wait=5))
     enough.set()
     await soon(holding)
     assert sum(sizes) / len(sizes) > 5
-    assert [it.grants async for it in client.list_resources(doc)] == [1] * 20
+    assert [it.grant_count async for it in client.list_resources(doc)] == [1] * 20
 
 
 async def test_plain_calls(client: Client, doc: str) -> None:
@@ -245,11 +245,11 @@ async def test_whoever_stops_waiting_leaves_no_trace(
 ) -> None:
     held = await other.acquire_permit(doc)
     waits = asyncio.ensure_future(client.acquire_permit(doc, wait=60))
-    await until(other, doc, lambda it: it.waiting == 1)
+    await until(other, doc, lambda it: it.waiter_count == 1)
     waits.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waits
-    await until(other, doc, lambda it: it.waiting == 0)
+    await until(other, doc, lambda it: it.waiter_count == 0)
     await other.release_permit(held.token)
     await soon(client._keeper.idle())
     assert is_free(await other.get_resource(doc))
@@ -266,7 +266,7 @@ async def test_whoever_stops_waiting_leaves_no_trace(
     with pytest.raises(asyncio.CancelledError):
         await client.acquire_permit(doc)
     # It may have been given back already; and who gave back the first may have taken it again for that.
-    assert (await other.get_resource(doc)).grants >= 2
+    assert (await other.get_resource(doc)).grant_count >= 2
     await until(other, doc, is_free)
 
 
@@ -283,9 +283,9 @@ async def test_rules_are_set_read_and_deleted(client: Client, doc: str) -> None:
         expected_version=0,
     )
     policy = (await client.get_resource(doc)).policy
-    assert (made.policy, made.limit, [*made.tokens]) == (policy, 2, [5, 10, 1000])
+    assert (made.policy, made.limit, [*made.available_tokens]) == (policy, 2, [5, 10, 1000])
     assert (policy.capacity, policy.min_interval.nanos) == (5, 250_000_000)
-    assert [(it.amount, it.per.seconds, it.burst) for it in policy.rates] == [
+    assert [(it.tokens, it.period.seconds, it.burst) for it in policy.rates] == [
         *((5, 1, 5), (300, 60, 10), (1000, 3600, 1000))
     ]
     it = policy.breaker
@@ -306,7 +306,7 @@ async def test_rules_are_set_read_and_deleted(client: Client, doc: str) -> None:
     assert mismatch.value.actual == made.version
     with pytest.raises(interlock.InvalidArgument) as wrong:
         await client.set_policy(doc, rates=[(0, 1.0)])
-    assert [violation.field for violation in wrong.value.violations] == ["policy.rates[0].amount"]
+    assert [violation.field for violation in wrong.value.violations] == ["policy.rates[0].tokens"]
 
     assert [(await client.set_policy(doc, capacity=0)).limit] == [0]
     with pytest.raises(PermitDenied):
@@ -344,7 +344,7 @@ async def test_a_resource_is_followed_also_over_a_kill(client: Client, database:
             await asyncio.to_thread(server.start)
             seen = await soon(waits)
             assert seen is not None
-            assert (seen.permits, seen.version) == (0, (await client.get_resource(doc)).version)
+            assert (seen.permit_count, seen.version) == (0, (await client.get_resource(doc)).version)
             # That it is not there any more, found when the stream is begun again.
             waits = asyncio.ensure_future(anext(watch))
             await asyncio.to_thread(server.kill)

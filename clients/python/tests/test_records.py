@@ -93,7 +93,8 @@ async def test_a_commit_is_done_as_a_whole(client: Client, collection: str) -> N
     lease = (await client.call(client.workers.LeaseStages, poll)).leases[0]
     await client.commit([write], lease_fence=lease.lease_token)
     await client.call(
-        client.workers.ReleaseStage, worker_service_pb2.ReleaseStageRequest(lease_token=lease.lease_token)
+        client.workers.ReleaseStage,
+        worker_service_pb2.ReleaseStageRequest(target=worker_service_pb2.StageTarget(lease_token=lease.lease_token)),
     )
     with pytest.raises(interlock.LeaseLost):
         await client.commit([write], lease_fence=lease.lease_token)

@@ -31,23 +31,23 @@ async def client(server: FakeServer) -> AsyncIterator[Client]:
         yield client
 
 
-def snapshot(revision: int, **fields: Any) -> job_service_pb2.WatchJobResponse:
+def snapshot(version: int, **fields: Any) -> job_service_pb2.WatchJobResponse:
     fields = {"state": RUNNING, "run": 1, **fields}
-    return job_service_pb2.WatchJobResponse(snapshot=job_pb2.Job(job_id="job", revision=revision, **fields))
+    return job_service_pb2.WatchJobResponse(snapshot=job_pb2.Job(job_id="job", version=version, **fields))
 
 
-def change(previous: int, revision: int, **fields: Any) -> job_service_pb2.WatchJobResponse:
+def change(previous: int, version: int, **fields: Any) -> job_service_pb2.WatchJobResponse:
     fields = {"state": RUNNING, "run": 1, **fields}
-    told = job_service_pb2.JobChange(job_id="job", previous_revision=previous, revision=revision, **fields)
+    told = job_service_pb2.JobChange(job_id="job", previous_version=previous, version=version, **fields)
     return job_service_pb2.WatchJobResponse(change=told)
 
 
-def end(previous: int, revision: int) -> job_service_pb2.WatchJobResponse:
-    return change(previous, revision, state=SUCCEEDED, progress=1.0)
+def end(previous: int, version: int) -> job_service_pb2.WatchJobResponse:
+    return change(previous, version, state=SUCCEEDED, progress=1.0)
 
 
-def keepalive(revision: int) -> job_service_pb2.WatchJobResponse:
-    return job_service_pb2.WatchJobResponse(keepalive=job_service_pb2.WatchKeepalive(revision=revision))
+def keepalive(version: int) -> job_service_pb2.WatchJobResponse:
+    return job_service_pb2.WatchJobResponse(keepalive=job_service_pb2.WatchKeepalive(version=version))
 
 
 async def all_of(watch: AsyncIterator[JobUpdate]) -> list[JobUpdate]:
@@ -55,12 +55,12 @@ async def all_of(watch: AsyncIterator[JobUpdate]) -> list[JobUpdate]:
 
 
 def seen(updates: list[JobUpdate]) -> list[tuple[int, bool, bool]]:
-    """Revision, whether it was read as a whole, gap."""
-    return [(update.revision, update.change is None, update.gap) for update in updates]
+    """Version, whether it was read as a whole, gap."""
+    return [(update.version, update.change is None, update.gap) for update in updates]
 
 
 def asked(server: FakeServer) -> list[int]:
-    return [request.from_revision for request in server.of("WatchJob")]
+    return [request.from_version for request in server.of("WatchJob")]
 
 
 async def test_a_watch_tells_the_job_after_each_change_and_ends_with_it(server: FakeServer, client: Client) -> None:
@@ -88,7 +88,7 @@ async def test_a_watch_tells_the_job_after_each_change_and_ends_with_it(server: 
     ],
     ids=lambda refusal: f"{refusal.code.name} {refusal.reason}",
 )
-async def test_a_broken_watch_goes_on_after_the_last_revision(
+async def test_a_broken_watch_goes_on_after_the_last_version(
     server: FakeServer, client: Client, broken: Refusal
 ) -> None:
     # Also one that breaks before it tells anything, and one that tells again what was told.
@@ -113,7 +113,7 @@ async def test_a_watch_waits_for_its_server_but_tells_at_once_what_is_wrong(serv
     [
         (Refusal(Code.NOT_FOUND, "JOB_NOT_FOUND"), interlock.NotFound),
         (Refusal(Code.INVALID_ARGUMENT, "INVALID_FIELD", field="job_id"), interlock.InvalidArgument),
-        (Refusal(Code.OUT_OF_RANGE, "REVISION_IN_FUTURE", metadata={"actual": "2"}), interlock.RevisionInFuture),
+        (Refusal(Code.OUT_OF_RANGE, "VERSION_IN_FUTURE", metadata={"actual": "2"}), interlock.VersionInFuture),
         (Refusal(Code.RESOURCE_EXHAUSTED, "STREAM_LIMIT"), interlock.ResourceExhausted),
         (Refusal(Code.UNAVAILABLE, "DRAINING", pushback_ms=-1), interlock.Unavailable),
         (Refusal(Code.INTERNAL, "INTERNAL"), interlock.Internal),
@@ -126,7 +126,7 @@ async def test_what_waiting_does_not_change_ends_a_watch(
 ) -> None:
     server.streams = [[snapshot(3), refusal]]
     watch = client.watch("job")
-    assert (await soon(anext(watch))).revision == 3
+    assert (await soon(anext(watch))).version == 3
     with pytest.raises(kind) as raised:
         await soon(anext(watch))
     assert raised.value.reason == refusal.reason
@@ -139,7 +139,7 @@ async def test_a_watch_gives_up_when_it_fails_on_end(server: FakeServer, client:
     server.streams = [[snapshot(3)], *([Refusal(Code.UNAVAILABLE, "STORE_UNAVAILABLE")] for _ in range(10_000))]
     start = time.monotonic()
     watch = client.watch("job", patience=0.3)
-    assert (await soon(anext(watch))).revision == 3
+    assert (await soon(anext(watch))).version == 3
     with pytest.raises(interlock.Unavailable) as raised:
         await soon(anext(watch))
     assert raised.value.reason == "STORE_UNAVAILABLE"
@@ -184,15 +184,15 @@ async def test_what_is_read_again_is_not_told_twice(server: FakeServer, client: 
 
 
 async def test_a_server_that_always_breaks_the_chain_is_given_up(server: FakeServer, client: Client) -> None:
-    server.streams = [[snapshot(revision), change(0, revision + 1), Hang()] for revision in range(1, 10_000)]
+    server.streams = [[snapshot(version), change(0, version + 1), Hang()] for version in range(1, 10_000)]
     with pytest.raises(interlock.Unavailable, match="was never told"):
         await soon(all_of(client.watch("job", patience=0.2)))
 
 
 async def test_a_gap_is_flagged_on_the_snapshot_that_follows(server: FakeServer, client: Client) -> None:
-    gap = job_service_pb2.WatchJobResponse(gap=job_service_pb2.WatchGap(oldest_revision=8))
+    gap = job_service_pb2.WatchJobResponse(gap=job_service_pb2.WatchGap(oldest_version=8))
     server.streams = [[gap, Refusal(Code.UNAVAILABLE, "DRAINING")], [gap, snapshot(9), end(9, 10)]]
-    updates = await soon(all_of(client.watch("job", from_revision=2)))
+    updates = await soon(all_of(client.watch("job", from_version=2)))
     assert seen(updates) == [(9, True, True), (10, False, False)]
     assert asked(server) == [2, 2]
 
@@ -200,8 +200,8 @@ async def test_a_gap_is_flagged_on_the_snapshot_that_follows(server: FakeServer,
 async def test_another_job_of_the_same_id_is_not_taken_for_it(server: FakeServer, client: Client) -> None:
     server.streams = [[snapshot(9), change(1, 2)], [snapshot(2), Hang()]]
     watch = client.watch("job")
-    assert (await soon(anext(watch))).revision == 9
-    with pytest.raises(interlock.RevisionInFuture) as raised:
+    assert (await soon(anext(watch))).version == 9
+    with pytest.raises(interlock.VersionInFuture) as raised:
         await soon(anext(watch))
     assert raised.value.actual == 2
 
@@ -242,28 +242,28 @@ async def test_changes_are_applied_to_the_stages_by_name(server: FakeServer, cli
     assert last.job.stage_counts.total == 9
 
 
-async def test_a_watch_from_a_revision_has_what_the_changes_say(server: FakeServer, client: Client) -> None:
+async def test_a_watch_from_a_version_has_what_the_changes_say(server: FakeServer, client: Client) -> None:
     stage = job_pb2.Stage(name="a", state=job_pb2.STAGE_STATE_RUNNING)
     server.streams = [[change(4, 5, stages=[stage]), end(5, 6)], []]
-    first, _ = await soon(all_of(client.watch("job", from_revision=4)))
+    first, _ = await soon(all_of(client.watch("job", from_version=4)))
     assert (first.job.job_id, first.job.stages_truncated, [*first.job.stages]) == ("job", True, [stage])
-    assert await soon(all_of(client.watch("job", from_revision=6))) == []
+    assert await soon(all_of(client.watch("job", from_version=6))) == []
 
     # One who has the job gives it, and has it whole.
-    job = job_pb2.Job(job_id="job", revision=4, run=1, state=RUNNING, kind="film", stages=[stage])
+    job = job_pb2.Job(job_id="job", version=4, run=1, state=RUNNING, kind="film", stages=[stage])
     server.streams = [[end(4, 5)]]
     (update,) = await soon(all_of(client.watch(job)))
     assert (update.job.kind, len(update.job.stages), update.job.state) == ("film", 1, SUCCEEDED)
-    assert (job.revision, job.state) == (4, RUNNING)
+    assert (job.version, job.state) == (4, RUNNING)
     assert asked(server) == [4, 6, 4]
-    with pytest.raises(ValueError, match="its own revision"):
-        client.watch(job, from_revision=2)
+    with pytest.raises(ValueError, match="its own version"):
+        client.watch(job, from_version=2)
 
 
 async def test_news_that_nobody_waited_for_to_the_end_are_not_lost(server: FakeServer, client: Client) -> None:
     server.streams = [[snapshot(1), Hang()]]
     async with client.watch("job") as watch:
-        assert (await soon(anext(watch))).revision == 1
+        assert (await soon(anext(watch))).version == 1
         for _ in range(3):
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(anext(watch), 0.02)
@@ -276,7 +276,7 @@ async def test_an_end_that_nobody_waits_for_is_told_to_nobody(
 ) -> None:
     server.streams = [[snapshot(1), Hang()]]
     watch = client.watch("job")
-    assert (await soon(anext(watch))).revision == 1
+    assert (await soon(anext(watch))).version == 1
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(anext(watch), 0.02)
     reading = watch._stream._opening.reading if watch._stream._opening else None

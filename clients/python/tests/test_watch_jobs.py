@@ -28,16 +28,16 @@ def board(**update: Any) -> job_service_pb2.WatchJobsResponse:
     return job_service_pb2.WatchJobsResponse(**update)
 
 
-def a_job(job_id: str, revision: int, created: int = 1) -> job_service_pb2.WatchJobsResponse:
-    job = job_pb2.Job(job_id=job_id, revision=revision, state=RUNNING, run=1)
+def a_job(job_id: str, version: int, created: int = 1) -> job_service_pb2.WatchJobsResponse:
+    job = job_pb2.Job(job_id=job_id, version=version, state=RUNNING, run=1)
     job.create_time.FromSeconds(created)
     return board(job=job)
 
 
 async def test_watched_jobs_are_compared_when_the_stream_begins_again(server: FakeServer, client: Client) -> None:
     caught_up = board(caught_up=job_service_pb2.WatchCaughtUp(jobs=4))
-    further = job_service_pb2.JobChange(job_id="a", previous_revision=1, revision=2, state=RUNNING, run=1, progress=0.5)
-    removal = job_service_pb2.WatchRemoval(job_id="e", revision=1, deleted=True)
+    further = job_service_pb2.JobChange(job_id="a", previous_version=1, version=2, state=RUNNING, run=1, progress=0.5)
+    removal = job_service_pb2.JobRemoval(job_id="e", version=1, deleted=True)
     dead = Refusal(Code.UNAVAILABLE, "DRAINING")
     server.streams = [
         [a_job("a", 1), dead],
@@ -50,9 +50,9 @@ async def test_watched_jobs_are_compared_when_the_stream_begins_again(server: Fa
         while len(told) < 12:
             match await soon(anext(watch)):
                 case JobAppeared(job):
-                    told.append(("+", job.job_id, job.revision))
+                    told.append(("+", job.job_id, job.version))
                 case JobChanged(job, change):
-                    told.append(("*", job.job_id, job.revision, job.progress, change is not None))
+                    told.append(("*", job.job_id, job.version, job.progress, change is not None))
                 case JobRemoved(job, deleted):
                     told.append(("-", job.job_id, deleted))
                 case CaughtUp(jobs):
@@ -67,7 +67,7 @@ async def test_watched_jobs_are_compared_when_the_stream_begins_again(server: Fa
 
 async def test_watched_jobs_that_do_not_follow_are_read_again(server: FakeServer, client: Client) -> None:
     caught_up = board(caught_up=job_service_pb2.WatchCaughtUp(jobs=1))
-    hole = job_service_pb2.JobChange(job_id="a", previous_revision=8, revision=9, state=RUNNING, run=1)
+    hole = job_service_pb2.JobChange(job_id="a", previous_version=8, version=9, state=RUNNING, run=1)
     server.streams = [
         [a_job("a", 2), caught_up, board(change=hole), Hang()],
         [a_job("a", 10), caught_up, board(keepalive={}), Hang()],

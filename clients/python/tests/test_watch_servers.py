@@ -37,27 +37,27 @@ async def submit(client: Client, *names: str, **fields: str) -> job_pb2.Job:
 
 async def progress(client: Client, job: job_pb2.Job, stage: str, value: float) -> int:
     request = worker_service_pb2.UpdateStageProgressRequest(progress=value)
-    request.stage_ref.job_id, request.stage_ref.stage_name = job.job_id, stage
-    return (await client.call(client.workers.UpdateStageProgress, request)).job_revision
+    request.target.stage_ref.job_id, request.target.stage_ref.stage_name = job.job_id, stage
+    return (await client.call(client.workers.UpdateStageProgress, request)).job_version
 
 
 async def complete(client: Client, job: job_pb2.Job, *stages: str) -> None:
     for stage in stages:
         request = worker_service_pb2.CompleteStageRequest(artifacts=interlock.to_struct({"of": stage}))
-        request.stage_ref.job_id, request.stage_ref.stage_name = job.job_id, stage
+        request.target.stage_ref.job_id, request.target.stage_ref.stage_name = job.job_id, stage
         await client.call(client.workers.CompleteStage, request)
 
 
 async def history(client: Client, job: job_pb2.Job) -> list[int]:
-    """The revisions in which a state changed."""
+    """The versions in which a state changed."""
     request = job_service_pb2.ListJobEventsRequest(job_id=job.job_id, page_size=1000)
-    return [event.revision for event in (await client.call(client.jobs.ListJobEvents, request)).events]
+    return [event.version for event in (await client.call(client.jobs.ListJobEvents, request)).events]
 
 
-async def up_to(watch: JobWatch, revision: int) -> list[JobUpdate]:
-    """What comes, to a revision."""
+async def up_to(watch: JobWatch, version: int) -> list[JobUpdate]:
+    """What comes, to a version."""
     updates: list[JobUpdate] = []
-    while not updates or updates[-1].revision < revision:
+    while not updates or updates[-1].version < version:
         updates.append(await soon(anext(watch)))
     return updates
 
@@ -72,14 +72,14 @@ async def rest(watch: JobWatch) -> list[JobUpdate]:
 def check(updates: list[JobUpdate], events: Iterable[int]) -> None:
     """Nothing twice, nothing backwards, nothing missing; the chain holds."""
     for before, after in pairwise(updates):
-        assert after.revision > before.revision
+        assert after.version > before.version
         assert after.job.run > before.job.run or after.job.progress >= before.job.progress
         if after.change is not None:
-            assert after.change.previous_revision == before.revision
-    states = [it.revision for it in updates if it.change is not None and it.change.event_type != 0]
+            assert after.change.previous_version == before.version
+    states = [it.version for it in updates if it.change is not None and it.change.event_type != 0]
     first, last = updates[0], updates[-1]
-    since = first.revision if first.change is None else first.change.previous_revision
-    assert states == [revision for revision in events if since < revision <= last.revision]
+    since = first.version if first.change is None else first.change.previous_version
+    assert states == [version for version in events if since < version <= last.version]
     assert not any(update.gap for update in updates)
 
 
@@ -95,7 +95,7 @@ async def test_a_job_is_followed_from_its_snapshot_to_its_end(client: Client) ->
         updates = [first, second, *await rest(watch)]
     check(updates[1:], await history(client, job))
     final, read = updates[-1].job, await client.get_job(job.job_id)
-    assert (final.state, final.progress, final.revision) == (SUCCEEDED, 1, read.revision)
+    assert (final.state, final.progress, final.version) == (SUCCEEDED, 1, read.version)
     assert final.stage_counts == read.stage_counts
     # What changes do not carry.
     for stage in read.stages:
@@ -121,19 +121,19 @@ async def test_a_watch_that_begins_after_the_end(client: Client) -> None:
     assert not updates[0].job.HasField("end_time")
 
 
-async def test_a_watch_resumes_from_every_revision_and_from_the_job(client: Client) -> None:
+async def test_a_watch_resumes_from_every_version_and_from_the_job(client: Client) -> None:
     job = await submit(client, "voice", "image")
     await progress(client, job, "voice", 0.5)
     await complete(client, job, "voice", "image")
     events = await history(client, job)
     last = await client.get_job(job.job_id)
-    for revision in range(1, last.revision):
-        updates = await rest(client.watch(job.job_id, from_revision=revision))
+    for version in range(1, last.version):
+        updates = await rest(client.watch(job.job_id, from_version=version))
         assert updates[0].change is not None
-        assert updates[0].change.previous_revision == revision
+        assert updates[0].change.previous_version == version
         assert updates[0].job.stages_truncated
         check(updates, events)
-        assert (updates[-1].revision, updates[-1].job.progress) == (last.revision, 1)
+        assert (updates[-1].version, updates[-1].job.progress) == (last.version, 1)
     updates = await rest(client.watch(job))
     check(updates, events)
     final = updates[-1].job
@@ -148,8 +148,8 @@ async def test_history_that_is_gone_is_a_gap(client: Client, database: Database)
     await complete(client, job, "voice", "music")
     job = await client.get_job(job.job_id)
     gone = f"SELECT namespace_id, job_uid FROM jobs WHERE job_id = '{job.job_id}'"
-    database.run(f"DELETE FROM job_events WHERE (namespace_id, job_uid) IN ({gone}) AND revision < {job.revision}")
-    watch = client.watch(job.job_id, from_revision=1)
+    database.run(f"DELETE FROM job_events WHERE (namespace_id, job_uid) IN ({gone}) AND revision < {job.version}")
+    watch = client.watch(job.job_id, from_version=1)
     update = await soon(anext(watch))
     assert (update.gap, update.change, update.job) == (True, None, job)
     await complete(client, job, "image")
@@ -165,15 +165,15 @@ async def test_what_cannot_be_watched(client: Client) -> None:
     with pytest.raises(interlock.InvalidArgument):
         await soon(anext(client.watch_jobs("state ~ x")))
     job = await submit(client, "main")
-    with pytest.raises(interlock.RevisionInFuture) as future:
-        await soon(anext(client.watch(job.job_id, from_revision=5)))
+    with pytest.raises(interlock.VersionInFuture) as future:
+        await soon(anext(client.watch(job.job_id, from_version=5)))
     assert future.value.actual == 1
 
     # One that is deleted meanwhile: its end is told first.
     watch = client.watch(job)
     waits = asyncio.ensure_future(rest(watch))
     other = client.watch(job.job_id)
-    assert (await soon(anext(other))).revision == 1
+    assert (await soon(anext(other))).version == 1
     await client.cancel_job(job.job_id)
     assert [update.job.state for update in await waits] == [job_pb2.JOB_STATE_CANCELLED]
     await client.call(client.jobs.DeleteJob, job_service_pb2.DeleteJobRequest(job_id=job.job_id))
@@ -190,7 +190,7 @@ async def test_a_watch_goes_on_over_a_kill_and_a_restart(client: Client, databas
             for number in (0, 1):
                 await progress(client, job, names[2 * number], 0.5)
                 await complete(client, job, names[2 * number])
-                updates += await up_to(watch, (await client.get_job(job.job_id)).revision)
+                updates += await up_to(watch, (await client.get_job(job.job_id)).version)
                 await asyncio.to_thread(server.kill)
                 # While nobody tells of it.
                 await complete(client, job, names[2 * number + 1])
@@ -200,7 +200,7 @@ async def test_a_watch_goes_on_over_a_kill_and_a_restart(client: Client, databas
             await complete(client, job, "s4", "s5")
             updates += await rest(watch)
     check(updates, await history(client, job))
-    assert [update.revision for update in updates if update.change is None] == [1]
+    assert [update.version for update in updates if update.change is None] == [1]
     assert updates[-1].job.state == SUCCEEDED
 
 
@@ -214,7 +214,7 @@ async def test_a_watch_moves_to_another_server(client: Client, database: Databas
             for server, end in ((one, one.stop), (two, two.kill)):
                 # Written elsewhere, told here.
                 await complete(client, job, *names[:1])
-                updates += await up_to(watch, (await client.get_job(job.job_id)).revision)
+                updates += await up_to(watch, (await client.get_job(job.job_id)).version)
                 waits = asyncio.ensure_future(anext(watch))
                 await asyncio.to_thread(end)
                 await complete(client, job, names[1])

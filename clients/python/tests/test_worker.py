@@ -51,7 +51,7 @@ async def test_artifacts_of_a_coroutine_function_complete_the_stage() -> None:
         await server.until(called(server, "CompleteStage"))
         complete = server.of("CompleteStage")[0]
         assert interlock.from_struct(complete.artifacts) == {"double": 42, "attempt": 1, "fence": 7}
-        assert complete.lease_token == "t"
+        assert complete.target.lease_token == "t"
         lease = server.of("LeaseStages")[0]
         assert (lease.worker_id, list(lease.queues), lease.max_stages) == ("w", ["q"], 1)
         assert lease.lease_duration.seconds == 20
@@ -74,7 +74,7 @@ async def test_a_plain_function_works_in_a_thread_while_the_leases_are_kept() ->
         assert not complete.HasField("artifacts")
         assert interlock.from_struct(complete.job_result) == {"film": "a.mp4"}
         assert complete.message == "done"
-        said = [(beat.progress, beat.message) for call in server.of("Heartbeat") for beat in call.beats]
+        said = [(renewal.progress, renewal.message) for call in server.of("Heartbeat") for renewal in call.renewals]
         assert (0.5, "half") in said
         assert said.count((0.5, "half")) == 1
 
@@ -88,33 +88,33 @@ async def test_progress_is_told_before_a_heartbeat_is_due() -> None:
     async with working(handler, grace=0.0) as (server, _):
         server.offer(interval=10)
         await server.until(called(server, "Heartbeat"))
-        assert [beat.progress for beat in server.of("Heartbeat")[0].beats] == [1.0]
+        assert [renewal.progress for renewal in server.of("Heartbeat")[0].renewals] == [1.0]
 
 
 async def test_several_stages_at_once_share_their_heartbeats() -> None:
     async with working(forever, concurrency=3, grace=0.0) as (server, _):
         for token in "abc":
             server.offer(token, interval=0.05)
-        await server.until(lambda: any(len(call.beats) == 3 for call in server.of("Heartbeat")))
-    assert {call.lease_token for call in server.of("ReleaseStage")} == {"a", "b", "c"}
+        await server.until(lambda: any(len(call.renewals) == 3 for call in server.of("Heartbeat")))
+    assert {call.target.lease_token for call in server.of("ReleaseStage")} == {"a", "b", "c"}
 
 
 async def test_while_a_stage_that_is_leased_alone_runs_no_other_is_leased() -> None:
     release = asyncio.Event()
 
     async def handler(attempt: Attempt) -> None:
-        if attempt.lease.alone:
+        if attempt.lease.isolated:
             await release.wait()
 
     async with working(handler, concurrency=3) as (server, _):
-        server.offer("a", alone=True, interval=0.02)
+        server.offer("a", isolated=True, interval=0.02)
         await server.until(called(server, "Heartbeat"))
         server.offer("b")
         await server.until(called(server, "Heartbeat", 5))
         assert len(server.of("LeaseStages")) == 1
         release.set()
         await server.until(called(server, "CompleteStage", 2))
-        assert [call.lease_token for call in server.of("CompleteStage")] == ["a", "b"]
+        assert [call.target.lease_token for call in server.of("CompleteStage")] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ async def test_sigterm_releases_what_does_not_end() -> None:
         await server.until(called(server, "Heartbeat"))
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.wait_for(running, 10)
-    assert [call.lease_token for call in server.of("ReleaseStage")] == ["t"]
+    assert [call.target.lease_token for call in server.of("ReleaseStage")] == ["t"]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert len(server.of("LeaseStages")) == 1
 
@@ -332,4 +332,4 @@ async def test_a_lease_whose_response_was_not_received_is_released_when_the_work
         server.granted.append(worker_service_pb2.Lease(lease_token="late"))
         worker.stop()
         await asyncio.wait_for(running, 10)
-        assert [call.lease_token for call in server.of("ReleaseStage")] == ["late"]
+        assert [call.target.lease_token for call in server.of("ReleaseStage")] == ["late"]

@@ -3,7 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { cut, type JsonObject, milliseconds } from "./documents.js";
 import type { Failure } from "./gen/interlock/v1/common_pb.js";
 import { StageState } from "./gen/interlock/v1/job_pb.js";
-import { type Lease, type LeaseBeat, LeaseBeatSchema } from "./gen/interlock/v1/worker_service_pb.js";
+import { type Lease, type LeaseRenewal, LeaseRenewalSchema } from "./gen/interlock/v1/worker_service_pb.js";
 import type { CommitRequestPart } from "./records.js";
 import type { StageOptions } from "./stages.js";
 
@@ -84,7 +84,7 @@ export class Attempt<Input = JsonObject, Payload = JsonObject> {
   /** Whether the job is paused: an advice to stop at the next good point. */
   isPaused = false;
   /** @internal */
-  readonly beat: Beat;
+  readonly renewal: Renewal;
   /** @internal Whether the work is over and only its outcome is still to be reported. */
   isReportingEnd = false;
   readonly #wake: () => void;
@@ -94,7 +94,7 @@ export class Attempt<Input = JsonObject, Payload = JsonObject> {
   /** Made by the worker. @param leasedAt when the lease began, on the monotonic clock. */
   constructor(lease: Lease, leasedAt: number, wake: () => void) {
     this.lease = lease;
-    this.beat = new Beat(lease, leasedAt);
+    this.renewal = new Renewal(lease, leasedAt);
     this.#wake = wake;
     this.input = (lease.input ?? {}) as Input;
     this.payload = (lease.payload ?? {}) as Payload;
@@ -158,7 +158,7 @@ export class Attempt<Input = JsonObject, Payload = JsonObject> {
       throw new RangeError(`progress is a number from 0 to 1, not ${String(progress)}`);
     }
     this.check();
-    this.beat.say(progress, message);
+    this.renewal.say(progress, message);
     this.#wake();
   }
 
@@ -182,7 +182,7 @@ export class Attempt<Input = JsonObject, Payload = JsonObject> {
 }
 
 /** When the lease ends, when to renew it, and what to say then. Times are on the monotonic clock. */
-export class Beat {
+export class Renewal {
   readonly token: string;
   readonly intervalMs: number;
   expiresAt: number;
@@ -207,9 +207,9 @@ export class Beat {
     this.#message = message === undefined ? this.#message : cut(String(message), 1024);
   }
 
-  /** The beat to send now. */
-  take(): LeaseBeat {
-    const beat = create(LeaseBeatSchema, {
+  /** The renewal to send now. */
+  take(): LeaseRenewal {
+    const renewal = create(LeaseRenewalSchema, {
       leaseToken: this.token,
       progress: this.#progress,
       message: this.#message,
@@ -217,12 +217,12 @@ export class Beat {
     this.#progress = undefined;
     this.#message = undefined;
     this.sentAt = performance.now();
-    return beat;
+    return renewal;
   }
 
   /** Takes back what could not be sent. What was said since then is newer. */
-  takeBack(beat: LeaseBeat): void {
-    this.#progress ??= beat.progress;
-    this.#message ??= beat.message;
+  takeBack(renewal: LeaseRenewal): void {
+    this.#progress ??= renewal.progress;
+    this.#message ??= renewal.message;
   }
 }

@@ -19,7 +19,7 @@ export interface CommitOptions extends CallOptions {
  * All calls add a request id where the request has room for one, repeat what can be repeated until `timeoutMs` is over,
  * and throw `InterlockError`, one of its classes. Every rpc of the protos can be called by `call`.
  *
- * Numbers of type int64 (revisions, versions, fencing tokens) are bigint in what is returned; options take numbers too.
+ * Numbers of type int64 (versions, versions, fencing tokens) are bigint in what is returned; options take numbers too.
  * Documents (payload, input, artifacts, fields) are plain objects.
  */
 export class Client extends PermitCalls {

@@ -60,7 +60,7 @@ export function endRequest(attempt: Attempt, ended: Ended, log: Logger): EndRequ
     return undefined;
   }
   if (attempt.stopReason !== undefined && isStop(thrown)) {
-    return create(ReleaseStageRequestSchema, { target: { case: "leaseToken", value: token } });
+    return create(ReleaseStageRequestSchema, { target: { target: { case: "leaseToken", value: token } } });
   }
   const failure = failureOf(thrown);
   if (failure.failureClass === FailureClass.INTERNAL && !(thrown instanceof PermitDenied)) {
@@ -104,7 +104,7 @@ export async function reportEnd(client: Client, attempt: Attempt, request: EndRe
 /** Sends it, for as long as it is worth it. What is returned is the refusal that another end can answer. */
 async function send(client: Client, attempt: Attempt, request: EndRequest): Promise<InterlockError | undefined> {
   const name = `${attempt.stageName} of ${attempt.jobId}`;
-  const timeoutMs = Math.max(REPORT_MS, attempt.beat.expiresAt - performance.now());
+  const timeoutMs = Math.max(REPORT_MS, attempt.renewal.expiresAt - performance.now());
   try {
     await call(client, request, timeoutMs);
   } catch (error) {
@@ -149,7 +149,7 @@ function completion(token: string, outcome: Outcome): CompleteStageRequest | Com
   bounded(addStages, "addStages", STAGES);
   bounded(also, "also", OPERATIONS - 1);
   const complete = create(CompleteStageRequestSchema, {
-    target: { case: "leaseToken", value: token },
+    target: { target: { case: "leaseToken", value: token } },
     artifacts: document("artifacts", parts.artifacts),
     jobResult: document("jobResult", parts.jobResult),
     message: message ? cut(message, 1024) : undefined,
@@ -198,7 +198,7 @@ function bounded(list: readonly unknown[], name: string, most: number): void {
 }
 
 function fail(token: string, failure: Failure): FailStageRequest {
-  return create(FailStageRequestSchema, { target: { case: "leaseToken", value: token }, failure });
+  return create(FailStageRequestSchema, { target: { target: { case: "leaseToken", value: token } }, failure });
 }
 
 /** A failure that was refused, without what can be wrong with it. */

@@ -107,9 +107,9 @@ export class VersionMismatch extends InterlockError {
   }
 }
 
-/** The job has not reached the revision that was given as known: it is another job of the same id. */
-export class RevisionInFuture extends InterlockError {
-  /** The revision it has. */
+/** The job has not reached the version that was given as known: it is another job of the same id. */
+export class VersionInFuture extends InterlockError {
+  /** The version it has. */
   get actual(): bigint {
     return BigInt(this.metadata.actual ?? 0);
   }
@@ -168,7 +168,7 @@ const BY_REASON: Readonly<Record<string, ErrorClass>> = {
   INVALID_TRANSITION: InvalidTransition,
   VERSION_MISMATCH: VersionMismatch,
   CONFLICT: Conflict,
-  REVISION_IN_FUTURE: RevisionInFuture,
+  VERSION_IN_FUTURE: VersionInFuture,
 };
 
 const BY_CODE: Readonly<Partial<Record<Code, ErrorClass>>> = {

@@ -8,8 +8,8 @@ import type { Client } from "./client.js";
 import { milliseconds } from "./documents.js";
 import { textOf } from "./failures.js";
 import {
-  type LeaseBeat,
   LeaseDirective,
+  type LeaseRenewal,
   type LeaseStatus,
   WorkerService,
 } from "./gen/interlock/v1/worker_service_pb.js";
@@ -18,8 +18,8 @@ import { Wakeup } from "./retry.js";
 const NEWS_INTERVAL_MS = 200;
 /** After a heartbeat that failed, although its call was repeated. */
 const PAUSE_MS = 500;
-/** The most beats that one Heartbeat may carry. */
-const BEATS = 1_000;
+/** The most renewals that one Heartbeat may carry. */
+const RENEWALS = 1_000;
 /** How often the event loop is looked at, and how late it may be. */
 const LOOK_MS = 500;
 const BLOCKED_MS = 1_000;
@@ -61,9 +61,9 @@ export class Heartbeats {
     const stopLooking = this.#lookForBlocks();
     while (!this.#isStopped) {
       const now = performance.now();
-      const due = [...this.#attempts.values()].filter((attempt) => nextAt(attempt) <= now).slice(0, BEATS);
+      const due = [...this.#attempts.values()].filter((attempt) => nextAt(attempt) <= now).slice(0, RENEWALS);
       if (due.length > 0) {
-        await this.#beat(due);
+        await this.#renew(due);
       } else {
         const next = Math.min(...[...this.#attempts.values()].map(nextAt));
         await this.#woken.wait(Number.isFinite(next) ? next - now : undefined);
@@ -72,12 +72,12 @@ export class Heartbeats {
     stopLooking();
   }
 
-  async #beat(attempts: readonly Attempt[]): Promise<void> {
-    const beats = attempts.map((attempt) => attempt.beat.take());
+  async #renew(attempts: readonly Attempt[]): Promise<void> {
+    const renewals = attempts.map((attempt) => attempt.renewal.take());
     const sentAt = performance.now();
-    const timeoutMs = Math.min(...attempts.map((attempt) => attempt.beat.intervalMs));
+    const timeoutMs = Math.min(...attempts.map((attempt) => attempt.renewal.intervalMs));
     try {
-      const { statuses } = await this.#client.call(WorkerService.method.heartbeat, { beats }, { timeoutMs });
+      const { statuses } = await this.#client.call(WorkerService.method.heartbeat, { renewals }, { timeoutMs });
       for (const [index, attempt] of attempts.entries()) {
         const status = statuses[index];
         if (status !== undefined) {
@@ -87,19 +87,19 @@ export class Heartbeats {
     } catch (error) {
       this.#client.log.warn(`a heartbeat failed: ${textOf(error)}`);
       for (const [index, attempt] of attempts.entries()) {
-        this.#missed(attempt, beats[index]);
+        this.#missed(attempt, renewals[index]);
       }
     }
   }
 
-  #missed(attempt: Attempt, beat: LeaseBeat | undefined): void {
+  #missed(attempt: Attempt, renewal: LeaseRenewal | undefined): void {
     const now = performance.now();
-    if (beat !== undefined) {
-      attempt.beat.takeBack(beat);
+    if (renewal !== undefined) {
+      attempt.renewal.takeBack(renewal);
     }
-    attempt.beat.sentAt = now + PAUSE_MS;
-    attempt.beat.dueAt = now + PAUSE_MS;
-    if (now >= attempt.beat.expiresAt) {
+    attempt.renewal.sentAt = now + PAUSE_MS;
+    attempt.renewal.dueAt = now + PAUSE_MS;
+    if (now >= attempt.renewal.expiresAt) {
       this.#client.log.warn(`${attempt.stageName} of ${attempt.jobId}: the lease could not be renewed`);
       attempt.stop("lost");
     }
@@ -124,19 +124,19 @@ export class Heartbeats {
   }
 }
 
-/** When the lease needs a beat. */
-function nextAt({ beat }: Attempt): number {
-  return beat.hasNews ? Math.min(beat.dueAt, beat.sentAt + NEWS_INTERVAL_MS) : beat.dueAt;
+/** When the lease needs a renewal. */
+function nextAt({ renewal }: Attempt): number {
+  return renewal.hasNews ? Math.min(renewal.dueAt, renewal.sentAt + NEWS_INTERVAL_MS) : renewal.dueAt;
 }
 
 function apply(attempt: Attempt, status: LeaseStatus, sentAt: number): void {
-  const { beat } = attempt;
-  beat.dueAt = sentAt + beat.intervalMs;
+  const { renewal } = attempt;
+  renewal.dueAt = sentAt + renewal.intervalMs;
   if (status.directive === LeaseDirective.LOST) {
     attempt.stop("lost");
     return;
   }
-  beat.expiresAt = sentAt + (status.ttl ? milliseconds(status.ttl) : 0);
+  renewal.expiresAt = sentAt + (status.ttl ? milliseconds(status.ttl) : 0);
   attempt.isPaused = status.directive === LeaseDirective.PAUSE;
   if (status.directive === LeaseDirective.CANCEL) {
     attempt.stop("cancelled");

@@ -40,9 +40,9 @@ export {
   PermitLost,
   PreconditionFailed,
   ResourceExhausted,
-  RevisionInFuture,
   Unauthenticated,
   Unavailable,
+  VersionInFuture,
   VersionMismatch,
 } from "./errors.js";
 export {

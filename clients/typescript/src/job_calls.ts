@@ -13,7 +13,7 @@ const rpc = JobService.method;
 
 /** Options of a write to a job that exists. */
 export interface JobWriteOptions extends CallOptions {
-  /** Only if the job's revision is this one. Undefined: whatever it is. */
+  /** Only if the job's version is this one. Undefined: whatever it is. */
   readonly expectedVersion?: bigint | number | undefined;
 }
 
@@ -77,29 +77,29 @@ export class JobCalls extends Connection {
   /**
    * Follows a job to its end, as in `for await (const update of client.watch(jobId))`. The first update is the job as it
    * is, each further one the job after what came next: every change of a state, and the newest progress. The last one is
-   * the terminal one. A stream that breaks is resumed, on any server, from the last revision; none comes twice.
+   * the terminal one. A stream that breaks is resumed, on any server, from the last version; none comes twice.
    *
    * What changes do not carry is as it was when the job was last read as a whole: `labels`, `priority`, `result`, the
    * times of the job, and artifacts. `getJob` has them.
    *
-   * The iterator throws NotFound if there is no such job or it is deleted, RevisionInFuture if the job has not reached
-   * `fromRevision`, and the last error once resuming failed for `patienceMs`.
+   * The iterator throws NotFound if there is no such job or it is deleted, VersionInFuture if the job has not reached
+   * `fromVersion`, and the last error once resuming failed for `patienceMs`.
    *
    * @param job its id; or the job itself, as `submitJob` and `getJob` return it: then what came after it follows.
-   * @param options `fromRevision`: for one who knows the job up to here; then `update.job` has only what the changes
+   * @param options `fromVersion`: for one who knows the job up to here; then `update.job` has only what the changes
    *   said, and `stagesTruncated` is set. Undefined: 0, the job is read.
    */
   watch(
     job: string | Job,
-    options: StreamOptions & { readonly fromRevision?: bigint | number | undefined } = {},
+    options: StreamOptions & { readonly fromVersion?: bigint | number | undefined } = {},
   ): JobWatch {
-    const revision = toInt64(options.fromRevision, "fromRevision") ?? 0n;
-    if (typeof job !== "string" && revision !== 0n) {
-      throw new RangeError("a job begins after its own revision: give its id with fromRevision");
+    const version = toInt64(options.fromVersion, "fromVersion") ?? 0n;
+    if (typeof job !== "string" && version !== 0n) {
+      throw new RangeError("a job begins after its own version: give its id with fromVersion");
     }
     const start =
       typeof job === "string"
-        ? create(JobSchema, { jobId: job, revision, stagesTruncated: revision > 0n })
+        ? create(JobSchema, { jobId: job, version, stagesTruncated: version > 0n })
         : { ...job, stages: [...job.stages] };
     return new JobWatch((request) => this.openStream(rpc.watchJob, request, options), start);
   }

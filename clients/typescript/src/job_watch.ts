@@ -1,6 +1,6 @@
 // Following one job: its state after each update.
 import { create } from "@bufbuild/protobuf";
-import { Code, RevisionInFuture } from "./errors.js";
+import { Code, VersionInFuture } from "./errors.js";
 import {
   type Job,
   JobState,
@@ -18,7 +18,7 @@ export interface JobUpdate {
   readonly job: Job;
   /** What led to it. Undefined: the job was read as a whole. */
   readonly change: JobChange | undefined;
-  /** Whether changes of state can be missing between the update before, or `fromRevision`, and this one. */
+  /** Whether changes of state can be missing between the update before, or `fromVersion`, and this one. */
   readonly gap: boolean;
 }
 
@@ -53,9 +53,9 @@ export class JobWatch extends Watch<JobUpdate> {
   readonly #position: Position;
   readonly #stream: Stream<WatchJobResponse>;
 
-  /** Follows a job after its revision. Revision 0 begins with a snapshot. */
+  /** Follows a job after its version. Version 0 begins with a snapshot. */
   constructor(
-    open: (request: () => Pick<WatchJobRequest, "jobId" | "fromRevision">) => Stream<WatchJobResponse>,
+    open: (request: () => Pick<WatchJobRequest, "jobId" | "fromVersion">) => Stream<WatchJobResponse>,
     job: Job,
   ) {
     super();
@@ -63,7 +63,7 @@ export class JobWatch extends Watch<JobUpdate> {
     this.#position = position;
     this.#stream = open(() => ({
       jobId: job.jobId,
-      fromRevision: position.mustReread ? 0n : position.job.revision,
+      fromVersion: position.mustReread ? 0n : position.job.version,
     }));
   }
 
@@ -155,7 +155,7 @@ export function progressOf(job: Job): JobProgress {
   return { progress: job.progress, state: job.state, running, hasEnded: isTerminal(job.state) };
 }
 
-/** The job at the revision of a change, with its stages as they were. */
+/** The job at the version of a change, with its stages as they were. */
 export function withChange(job: Job, change: JobChange): Job {
   const isNewRun = change.run !== job.run;
   // No change has these, and those of the run before are not those of this one.
@@ -169,7 +169,7 @@ export function withChange(job: Job, change: JobChange): Job {
     // History that older servers wrote lacks the progress.
     progress: isNewRun ? change.progress : Math.max(job.progress, change.progress),
     run: change.run,
-    revision: change.revision,
+    version: change.version,
     state: change.state,
     failure: change.failure,
     stageCounts: change.stageCounts ?? job.stageCounts,
@@ -187,9 +187,9 @@ class Position {
     this.job = job;
   }
 
-  /** Whether the end of the updates can be true: the job has ended, or its revision alone is known. */
+  /** Whether the end of the updates can be true: the job has ended, or its version alone is known. */
   get canEnd(): boolean {
-    const isUnknown = this.job.revision > 0n && this.job.state === JobState.UNSPECIFIED;
+    const isUnknown = this.job.version > 0n && this.job.state === JobState.UNSPECIFIED;
     return isTerminal(this.job.state) || isUnknown;
   }
 
@@ -211,8 +211,8 @@ class Position {
         this.#gap = true;
         return undefined;
       case "keepalive":
-        if (update.value.revision > this.job.revision) {
-          throw new ChainBroken(`revision ${update.value.revision} was never sent`);
+        if (update.value.version > this.job.version) {
+          throw new ChainBroken(`version ${update.value.version} was never sent`);
         }
         return undefined;
       default:
@@ -221,24 +221,24 @@ class Position {
   }
 
   #snapshot(job: Job): JobUpdate | undefined {
-    const before = this.job.revision;
-    if (job.revision < before) {
-      const message = `the job is at revision ${job.revision}, after ${before}: it is another job of the same id`;
-      throw new RevisionInFuture(Code.OutOfRange, message, {
-        metadata: { actual: String(job.revision), outcome: "NOT_APPLIED" },
+    const before = this.job.version;
+    if (job.version < before) {
+      const message = `the job is at version ${job.version}, after ${before}: it is another job of the same id`;
+      throw new VersionInFuture(Code.OutOfRange, message, {
+        metadata: { actual: String(job.version), outcome: "NOT_APPLIED" },
       });
     }
     this.job = job;
     this.mustReread = false;
-    return job.revision > before ? this.#update(undefined) : undefined;
+    return job.version > before ? this.#update(undefined) : undefined;
   }
 
   #change(change: JobChange): JobUpdate | undefined {
-    if (change.revision <= this.job.revision) {
+    if (change.version <= this.job.version) {
       return undefined;
     }
-    if (change.previousRevision !== this.job.revision) {
-      throw new ChainBroken(`revision ${change.previousRevision} was never sent, and ${change.revision} follows it`);
+    if (change.previousVersion !== this.job.version) {
+      throw new ChainBroken(`version ${change.previousVersion} was never sent, and ${change.version} follows it`);
     }
     const stagesTruncated = this.job.stagesTruncated || change.stagesTruncated;
     const job = {

@@ -95,7 +95,7 @@ class Board {
     }
     if (known === undefined) {
       this.events.push({ type: "appeared", job });
-    } else if (known.revision < job.revision) {
+    } else if (known.version < job.version) {
       this.events.push({ type: "changed", job, change: undefined });
     }
     this.#jobs.set(job.jobId, job);
@@ -103,7 +103,7 @@ class Board {
 
   #change(change: JobChange): boolean {
     const known = this.#jobs.get(change.jobId);
-    if (known === undefined || known.revision !== change.previousRevision) {
+    if (known === undefined || known.version !== change.previousVersion) {
       return false;
     }
     const job = withChange(known, change);

@@ -6,11 +6,11 @@ import type { WatchResourceResponse } from "./gen/interlock/v1/permit_service_pb
 import { isSameTime } from "./jobs_watch.js";
 import { type Stream, Watch } from "./stream.js";
 
-/** So much per duration, as a bucket of tokens that fills steadily. */
+/** A token bucket: `tokens` are added in each period, steadily. */
 export interface Rate {
-  readonly amount: number;
-  readonly perMs: number;
-  /** How many can be taken at once after a rest. Undefined: `amount`. */
+  readonly tokens: number;
+  readonly periodMs: number;
+  /** The most tokens in the bucket. Undefined: `tokens`. */
   readonly burst?: number | undefined;
 }
 
@@ -77,8 +77,8 @@ export function newPolicy(policy: PolicyOptions): ResourcePolicy | undefined {
   return create(ResourcePolicySchema, {
     capacity: toInt64(policy.capacity, "capacity"),
     rates: rates.map((rate) => ({
-      amount: toInt64(rate.amount, "rates.amount"),
-      per: toDuration(rate.perMs, "rates.perMs"),
+      tokens: toInt64(rate.tokens, "rates.tokens"),
+      period: toDuration(rate.periodMs, "rates.periodMs"),
       burst: toInt64(rate.burst, "rates.burst"),
     })),
     minInterval: optionalDuration(policy.minIntervalMs, "minIntervalMs"),

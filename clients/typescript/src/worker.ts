@@ -114,7 +114,7 @@ export class Worker {
     }
     const { log } = this.client;
     const unhandle = this.#handleSignals ? onShutdownSignals(this.stop) : () => {};
-    const beating = this.#heartbeats.run();
+    const renewing = this.#heartbeats.run();
     log.info(`worker ${this.workerId} takes stages of ${this.queues.join(", ")}`);
     try {
       try {
@@ -124,7 +124,7 @@ export class Worker {
       }
     } finally {
       this.#heartbeats.stop();
-      await beating;
+      await renewing;
       unhandle();
       log.info(`worker ${this.workerId} has stopped`);
     }
@@ -134,7 +134,7 @@ export class Worker {
     try {
       while (!this.#stopping.signal.aborted) {
         // What may kill this process is to take no more stages along than it has to.
-        const isAlone = [...this.#running].some((attempt) => attempt.lease.alone);
+        const isAlone = [...this.#running].some((attempt) => attempt.lease.isolated);
         if (isAlone || this.#running.size >= this.concurrency) {
           await this.#changed.wait();
           continue;
@@ -196,7 +196,7 @@ export class Worker {
       const { leases } = await this.client.call(rpc.leaseStages, repeated, options);
       await Promise.all(
         leases.map(({ leaseToken }) => {
-          const target = { case: "leaseToken", value: leaseToken } as const;
+          const target = { target: { case: "leaseToken", value: leaseToken } } as const;
           return this.client.call(rpc.releaseStage, { target }, options);
         }),
       );

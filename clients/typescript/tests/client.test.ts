@@ -14,8 +14,8 @@ import {
   JobState,
   NotFound,
   ResourceExhausted,
-  RevisionInFuture,
   Unavailable,
+  VersionInFuture,
 } from "../src/index.js";
 import { JobChangeSchema, JobSchema, StageSchema, StageState, WorkerService } from "../src/v1.js";
 import { CUT, type FakeServer, HANG, refusal, withFake } from "./fake_server.js";
@@ -119,33 +119,33 @@ test("twenty calls at once warn of no leak", async () => {
   assert.deepEqual(warnings, []);
 });
 
-const snapshot = (revision: bigint, state: JobState, stages: { name: string; state: StageState }[] = []) => ({
+const snapshot = (version: bigint, state: JobState, stages: { name: string; state: StageState }[] = []) => ({
   update: {
     case: "snapshot",
-    value: create(JobSchema, { jobId: "job", revision, state, stages: stages.map((it) => create(StageSchema, it)) }),
+    value: create(JobSchema, { jobId: "job", version, state, stages: stages.map((it) => create(StageSchema, it)) }),
   },
 });
 
-const change = (previousRevision: bigint, revision: bigint, state: JobState, extra: object = {}) => ({
+const change = (previousVersion: bigint, version: bigint, state: JobState, extra: object = {}) => ({
   update: {
     case: "change",
-    value: create(JobChangeSchema, { jobId: "job", previousRevision, revision, state, ...extra }),
+    value: create(JobChangeSchema, { jobId: "job", previousVersion, version, state, ...extra }),
   },
 });
 
-/** The revisions, states and gaps of a watch to its end. */
+/** The versions, states and gaps of a watch to its end. */
 async function watched(client: Client, ...[job, options]: Parameters<Client["watch"]>): Promise<string[]> {
   const found: string[] = [];
   for await (const update of client.watch(job, options)) {
-    found.push(`${update.job.revision} ${JobState[update.job.state]}${update.gap ? " gap" : ""}`);
+    found.push(`${update.job.version} ${JobState[update.job.state]}${update.gap ? " gap" : ""}`);
   }
   return found;
 }
 
-/** The revisions that the watches began after. */
-const begun = (server: FakeServer) => server.of("watchJob").map((request) => request.fromRevision);
+/** The versions that the watches began after. */
+const begun = (server: FakeServer) => server.of("watchJob").map((request) => request.fromVersion);
 
-test("a watch is resumed after its last revision, however it broke", async () => {
+test("a watch is resumed after its last version, however it broke", async () => {
   await withClient(async (client, server) => {
     server.streams.push(
       [snapshot(1n, JobState.PENDING), CUT],
@@ -163,7 +163,7 @@ test("updates that do not follow from each other have the job read again, with a
   await withClient(async (client, server) => {
     server.streams.push(
       [snapshot(1n, JobState.PENDING), change(2n, 3n, JobState.RUNNING)],
-      [snapshot(4n, JobState.RUNNING), { update: { case: "keepalive", value: { revision: 9n } } }],
+      [snapshot(4n, JobState.RUNNING), { update: { case: "keepalive", value: { version: 9n } } }],
       [snapshot(9n, JobState.FAILED)],
     );
     assert.deepEqual(await within(watched(client, "job")), ["1 PENDING", "4 RUNNING gap", "9 FAILED gap"]);
@@ -181,13 +181,13 @@ test("a silent stream is given up and resumed", async () => {
   });
 });
 
-test("a watch of a job that is known begins after its revision and keeps what changes do not carry", async () => {
+test("a watch of a job that is known begins after its version and keeps what changes do not carry", async () => {
   await withClient(async (client, server) => {
     const stages = [
       { name: "a", state: StageState.SUCCEEDED, version: 3n, artifacts: { url: "x" } },
       { name: "b", state: StageState.READY, version: 1n },
     ];
-    const known = create(JobSchema, { jobId: "job", revision: 7n, state: JobState.RUNNING, stages, progress: 0.5 });
+    const known = create(JobSchema, { jobId: "job", version: 7n, state: JobState.RUNNING, stages, progress: 0.5 });
     const told = [
       create(StageSchema, { name: "a", state: StageState.SUCCEEDED, version: 3n }),
       create(StageSchema, { name: "c", state: StageState.SUCCEEDED, version: 1n }),
@@ -198,7 +198,7 @@ test("a watch of a job that is known begins after its revision and keeps what ch
     assert.deepEqual(value?.job.stages[0]?.artifacts, { url: "x" });
     assert.deepEqual([value?.job.stageCounts?.total, value?.job.stageCounts?.succeeded], [3, 2]);
     assert.equal(value?.job.progress, 0.5);
-    assert.deepEqual([known.revision, known.stages.length], [7n, 2]);
+    assert.deepEqual([known.version, known.stages.length], [7n, 2]);
   });
 });
 
@@ -220,12 +220,12 @@ test("what cannot be resumed is thrown, and what fails for too long", async () =
   });
 });
 
-test("a job at a lower revision is another of the same id", async () => {
+test("a job at a lower version is another of the same id", async () => {
   await withClient(async (client, server) => {
-    const gap = { update: { case: "gap", value: { oldestRevision: 1n } } };
+    const gap = { update: { case: "gap", value: { oldestVersion: 1n } } };
     server.streams.push([gap, snapshot(2n, JobState.PENDING)]);
-    await assert.rejects(within(watched(client, "job", { fromRevision: 5 })), (error) => {
-      assert.ok(error instanceof RevisionInFuture);
+    await assert.rejects(within(watched(client, "job", { fromVersion: 5 })), (error) => {
+      assert.ok(error instanceof VersionInFuture);
       assert.equal(error.actual, 2n);
       return true;
     });
@@ -249,7 +249,7 @@ test("a signal, a close and leaving the loop end a watch", async () => {
     server.streams.push([snapshot(1n, JobState.PENDING), HANG]);
     const left = client.watch("job");
     for await (const update of left) {
-      assert.equal(update.job.revision, 1n);
+      assert.equal(update.job.version, 1n);
       break;
     }
     assert.deepEqual(await within(left.next()), { done: true, value: undefined });

@@ -108,7 +108,10 @@ export class FakeServer {
   }
 
   /** Something to lease. */
-  offer(token: string, options: { intervalMs?: number; ttlMs?: number; alone?: boolean; input?: object } = {}): void {
+  offer(
+    token: string,
+    options: { intervalMs?: number; ttlMs?: number; isolated?: boolean; input?: object } = {},
+  ): void {
     this.#work.push(lease(token, options));
     this.#notify();
   }
@@ -169,7 +172,7 @@ export class FakeServer {
       heartbeat: (request: HeartbeatRequest, context) => {
         this.#note("heartbeat", request, context.requestHeader);
         const status = { directive: this.directive, ttl: toDuration(10_000, "ttl") };
-        return { statuses: request.beats.map(() => status) };
+        return { statuses: request.renewals.map(() => status) };
       },
       completeStage: done("completeStage"),
       failStage: done("failStage"),
@@ -216,7 +219,7 @@ export class FakeServer {
 /** A lease of a stage `main` of the job `job`. */
 export function lease(
   token: string,
-  options: { intervalMs?: number; ttlMs?: number; alone?: boolean; input?: object } = {},
+  options: { intervalMs?: number; ttlMs?: number; isolated?: boolean; input?: object } = {},
 ): Lease {
   return create(LeaseSchema, {
     leaseToken: token,
@@ -225,7 +228,7 @@ export function lease(
     stageName: "main",
     attempt: 1,
     input: options.input as Lease["input"],
-    alone: options.alone,
+    isolated: options.isolated,
     ttl: toDuration(options.ttlMs ?? 10_000, "ttlMs"),
     heartbeatInterval: toDuration(options.intervalMs ?? 50, "intervalMs"),
   });

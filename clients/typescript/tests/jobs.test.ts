@@ -64,7 +64,7 @@ test("heartbeats keep a lease far beyond its duration and carry progress", async
     queue,
     handler,
     async () => {
-      const { jobId } = await real.client.submitJob("beats", { stages: [{ name: "main", queue }] });
+      const { jobId } = await real.client.submitJob("renewals", { stages: [{ name: "main", queue }] });
       const job = await untilJob(real.client, jobId, ({ stages: [stage] }) => stage?.progress === 0.25);
       const first = expiryOf(job.stages[0]?.lease?.expireTime);
       assert.deepEqual([job.stages[0]?.message, job.stages[0]?.lease?.workerId], ["quarter", "w"]);
@@ -299,7 +299,10 @@ test("a call ends with the reason of its signal", async () => {
 });
 
 test("many outcomes without all_or_none have request ids of their own", async () => {
-  const outcome = { case: "completeStage", value: { target: { case: "leaseToken", value: "no token" } } } as const;
+  const outcome = {
+    case: "completeStage",
+    value: { target: { target: { case: "leaseToken", value: "no token" } } },
+  } as const;
   const { results } = await real.client.call(WorkerService.method.completeStages, { outcomes: [{ outcome }] });
   assert.deepEqual([results.length, results[0]?.status?.code], [1, 3]);
 });

@@ -126,7 +126,7 @@ test("a body that ends without noticing the loss rejects with PermitLost; an err
 test("failures of bodies open a breaker, which refuses until it is reset", async () => {
   const { client } = real;
   const api = unique("api");
-  await client.setPolicy(api, { capacity: 5, breaker: {}, rates: [{ amount: 100, perMs: 1_000 }] });
+  await client.setPolicy(api, { capacity: 5, breaker: {}, rates: [{ tokens: 100, periodMs: 1_000 }] });
   for (const message of ["one", "two", "three"]) {
     const failing = () => {
       throw new ServerError(message);
@@ -186,7 +186,7 @@ test("a wait that is given up leaves no permit behind", async () => {
     const acquiring = real.client.acquirePermit(doc, { waitMs: 30_000, signal: controller.signal });
     acquiring.catch(() => {});
     for await (const { resource } of real.client.watchResource(doc)) {
-      if (resource?.waiting === 1n) {
+      if (resource?.waiterCount === 1n) {
         break;
       }
     }

@@ -37,7 +37,7 @@ async function withTwo(
 test("a watch goes on at another server when its own is killed, and misses nothing", async () => {
   const queue = unique("q");
   const states: string[] = [];
-  let lastRevision = 0n;
+  let lastVersion = 0n;
   const lines = new Lines();
   await withTwo(async (first, _, client) => {
     const goOn = new Deferred();
@@ -49,9 +49,9 @@ test("a watch goes on at another server when its own is killed, and misses nothi
       const { jobId } = await steady.submitJob("film", { stages: [{ name: "main", queue }] });
       const watching = (async () => {
         for await (const { job, gap } of client.watch(jobId)) {
-          assert.ok(job.revision > lastRevision);
+          assert.ok(job.version > lastVersion);
           assert.equal(gap, false);
-          lastRevision = job.revision;
+          lastVersion = job.version;
           states.push(`${JobState[job.state]} ${job.progress}`);
           if (job.progress === 0.5) {
             await first.kill();
@@ -60,7 +60,7 @@ test("a watch goes on at another server when its own is killed, and misses nothi
         }
       })();
       await within(watching, "the watch");
-      assert.equal(lastRevision, (await steady.getJob(jobId)).revision);
+      assert.equal(lastVersion, (await steady.getJob(jobId)).version);
     });
   }, lines);
   assert.equal(states.at(-1), "SUCCEEDED 1");

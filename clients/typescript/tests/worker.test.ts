@@ -47,7 +47,7 @@ test("a repeat of a lost request for work has the same id, and its stages are wo
     assert.match(first.requestId, /^[0-9a-f-]{36}$/);
     assert.deepEqual(second, first);
     assert.deepEqual(server.of("completeStage")[0].artifacts, { double: 42 });
-    assert.equal(server.of("completeStage")[0].target.value, "t");
+    assert.equal(server.of("completeStage")[0].target.target.value, "t");
     await server.until(() => server.of("leaseStages").length === 3);
     assert.notEqual(server.of("leaseStages")[2].requestId, first.requestId);
   });
@@ -62,7 +62,7 @@ test("a worker that stops asks what its last request was granted, and gives it b
     const [first, second] = server.of("leaseStages");
     assert.equal(second.requestId, first.requestId);
     assert.equal(second.wait, undefined);
-    assert.equal(server.of("releaseStage")[0].target.value, "lost");
+    assert.equal(server.of("releaseStage")[0].target.target.value, "lost");
   });
 });
 
@@ -76,25 +76,25 @@ test("several stages share their heartbeats, and are given back when the worker 
       for (const token of "abc") {
         server.offer(token);
       }
-      await server.until(() => server.of("heartbeat").some((request) => request.beats.length === 3));
+      await server.until(() => server.of("heartbeat").some((request) => request.renewals.length === 3));
     },
     options,
   );
-  const released = calls?.of("releaseStage").map((request) => request.target.value);
+  const released = calls?.of("releaseStage").map((request) => request.target.target.value);
   assert.deepEqual(released?.sort(), ["a", "b", "c"]);
 });
 
 test("while a stage that was leased alone runs, no other is leased", async () => {
   const release = new Deferred();
   const handler = async (attempt: Attempt) => {
-    if (attempt.lease.alone) {
+    if (attempt.lease.isolated) {
       await release.promise;
     }
   };
   await withWorker(
     handler,
     async (server) => {
-      server.offer("a", { alone: true });
+      server.offer("a", { isolated: true });
       await server.until(() => server.of("heartbeat").length === 1);
       server.offer("b");
       await server.until(() => server.of("heartbeat").length === 5);
@@ -131,7 +131,7 @@ for (const [directive, reason, told] of [
   });
 }
 
-test("reports that follow each other quickly become one beat before a heartbeat is due", async () => {
+test("reports that follow each other quickly become one renewal before a heartbeat is due", async () => {
   const handler = (attempt: Attempt) => {
     for (let step = 1; step <= 100; step += 1) {
       attempt.report(step / 100, `step ${step}`);
@@ -141,8 +141,8 @@ test("reports that follow each other quickly become one beat before a heartbeat 
   await withWorker(handler, async (server) => {
     server.offer("t", { intervalMs: 10_000 });
     await server.until(() => server.of("heartbeat").length === 1);
-    const [beat] = server.of("heartbeat")[0].beats;
-    assert.deepEqual([beat.progress, beat.message], [1, "step 100"]);
+    const [renewal] = server.of("heartbeat")[0].renewals;
+    assert.deepEqual([renewal.progress, renewal.message], [1, "step 100"]);
   });
 });
 
@@ -162,7 +162,7 @@ test("progress of a heartbeat that failed goes with the next one; a lease that c
       server.refusals.set("heartbeat", away);
       server.offer("t", { intervalMs: 100, ttlMs: 1_000 });
       assert.equal(await within(stopped.promise), "lost");
-      const progress = server.of("heartbeat").map((request) => request.beats[0].progress);
+      const progress = server.of("heartbeat").map((request) => request.renewals[0].progress);
       assert.ok(progress.every((value) => value === 0.5));
       await server.until(() => server.of("leaseStages").length === 2);
       assert.deepEqual(

@@ -1,8 +1,9 @@
 //! Calls that were refused for their credential, by reason.
 
 use std::net::IpAddr;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
 
 /// Why a call was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +69,8 @@ impl Failures {
     /// Counts one call that came from an address.
     pub(super) fn count(&self, reason: FailureReason, address: Option<IpAddr>) {
         self.counts[reason as usize].fetch_add(1, Ordering::Relaxed);
-        // Which of several addresses is named matters little, so nobody waits.
-        if let Ok(mut last) = self.last_address.try_lock() {
+        // Any of several addresses will do, so there is no waiting for the lock.
+        if let Some(mut last) = self.last_address.try_lock() {
             *last = address.or(*last);
         }
     }
@@ -81,6 +82,6 @@ impl Failures {
 
     /// Where a refused call came from lately. None: none was refused, or its address is not known.
     pub fn last_address(&self) -> Option<IpAddr> {
-        self.last_address.lock().ok().and_then(|last| *last)
+        *self.last_address.lock()
     }
 }

@@ -1,18 +1,18 @@
 //! The credentials as this server knows them: all of them, in memory, at most a few seconds old.
 //!
-//! A call asks no database for its credential. Who keeps this up to date applies what changed, round by round. A credential that is not known
-//! may be a new one: its call waits for the next round, which is asked for at once. So a flood of unknown ids causes rounds, whose number is
-//! bounded, and no query of its own.
+//! A call needs no query for its credential: `credentials.rs` reads changes round by round. An unknown credential may be new: its call waits for
+//! the next round, which is started at once. A flood of unknown ids therefore causes rounds, at a bounded rate, and no queries of its own.
 //!
 //! **Invariants.** The end of a credential (revoked, expired, its secret replaced, deleted) cancels the token of all calls that were let in by it.
 //! Nothing here can be printed that would help to guess a secret.
 
 use std::hash::BuildHasher;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -24,38 +24,38 @@ use crate::domain::credential::{
 use crate::domain::id::Name;
 use crate::domain::time::Timestamp;
 
-/// How long a credential that was not found is believed not to exist. By then a round has been made that nobody asked for.
+/// Time for which an unknown credential is refused without a round. By then a regular round has been made.
 const ABSENT: Duration = Duration::from_secs(2);
-/// Credentials of which that is remembered at most.
+/// Maximum number of unknown credentials remembered.
 const MAX_ABSENT: usize = 4_096;
-/// Calls that wait for a round at most; beyond it they are told to come back.
+/// Maximum number of calls that wait for a round; beyond it they are refused with a retry delay.
 const MAX_WAITING: usize = 256;
-/// How long a call waits for a round.
+/// Maximum wait of a call for a round.
 const ROUND_WAIT: Duration = Duration::from_secs(1);
 
-/// The time, as the database's clock would tell it.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+/// Returns the current time by the database's clock.
+pub type DatabaseClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// What a caller has shown.
+/// The credential that a caller presents.
 #[derive(Clone)]
-pub(super) enum Shown {
+pub(super) enum ShownCredential {
     /// The id and secret of an API key, from `authorization`.
     Key(KeyText),
     /// The names in a client certificate.
     Certificate(Arc<[String]>),
 }
 
-/// Whom a call is made as, and when that ends.
-pub(super) struct Session {
+/// The principal of a call, and the end of its credential.
+pub(super) struct KeySession {
     pub(super) principal: Arc<Principal>,
     /// Cancelled when the credential is valid no longer.
     pub(super) ended: CancellationToken,
 }
 
-/// What became of what a caller has shown.
-pub(super) enum Found {
+/// Result of looking up a credential.
+pub(super) enum KeyLookup {
     /// A valid credential, with the principal of the call.
-    Valid(Session),
+    Valid(KeySession),
     /// It would be right, and is valid no longer.
     Ended(KeyState),
     /// The secret is another one.
@@ -66,7 +66,7 @@ pub(super) enum Found {
 
 /// The memory of all credentials, and the calls that wait for it to be read again.
 pub struct KnownKeys {
-    clock: Clock,
+    clock: DatabaseClock,
     ring: RwLock<Ring>,
     rounds: watch::Sender<Rounds>,
     /// Somebody wants a round now.
@@ -85,7 +85,7 @@ struct Ring {
     by_certificate: HashMap<Name, KeyId>,
 }
 
-/// One credential.
+/// A known credential.
 struct Entry {
     key: Arc<ApiKey>,
     principal: Arc<Principal>,
@@ -96,7 +96,7 @@ struct Entry {
     was_used: AtomicBool,
 }
 
-/// Rounds that were made.
+/// Rounds of reading changes from the database.
 #[derive(Clone, Copy, Debug, Default)]
 struct Rounds {
     begun: u64,
@@ -114,8 +114,8 @@ impl std::fmt::Debug for KnownKeys {
 }
 
 impl KnownKeys {
-    /// A memory into which nothing was read yet: whoever shows a credential is told to come back.
-    pub fn new(clock: Clock) -> Self {
+    /// Knows nothing yet: until the first round, calls with a credential are refused with a retry delay.
+    pub fn new(clock: DatabaseClock) -> Self {
         Self {
             clock,
             ring: RwLock::default(),
@@ -128,7 +128,7 @@ impl KnownKeys {
         }
     }
 
-    /// One into which nothing will ever be read.
+    /// Knows nothing and is never read: for servers without a database.
     pub fn unread() -> Self {
         Self::new(Arc::new(|| Timestamp(0)))
     }
@@ -138,32 +138,32 @@ impl KnownKeys {
         &self.failures
     }
 
-    /// How many credentials are known, ended ones included.
+    /// The number of known credentials, including ended ones.
     pub fn len(&self) -> usize {
         self.read().by_id.len()
     }
 
-    /// Whether none is.
+    /// Whether no credential is known.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The version of the key ring up to which all changes are known. 0: nothing is.
+    /// The version of the key ring up to which all changes are known. 0: none.
     pub fn version(&self) -> i64 {
         self.read().version
     }
 
-    /// A round begins: what it reads is newer than any call that has asked for it.
+    /// Starts a round: it reads data newer than every call that waits for it.
     pub fn begin_round(&self) {
         self.rounds.send_modify(|rounds| rounds.begun += 1);
     }
 
-    /// The round ends with what changed. None: nothing could be read, and what is known goes on; expiry does too.
+    /// Ends the round and applies the changes. None: the database could not be read; known credentials stay valid until they expire.
     pub fn end_round(&self, changes: Option<KeyChanges>) {
         let is_fresh = changes.is_some();
         let now = (self.clock)();
         {
-            let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+            let mut ring = self.ring.write();
             if let Some(changes) = changes {
                 ring.apply(changes);
             }
@@ -177,12 +177,12 @@ impl KnownKeys {
         });
     }
 
-    /// Waits until somebody wants a round.
+    /// Waits until a call needs a round.
     pub async fn round_wanted(&self) {
         self.wanted.notified().await;
     }
 
-    /// Asks for a round, and waits until one that began after this has ended. False: it did not end in time, or could read nothing.
+    /// Requests a round and waits for one that started after this call. False: it did not end within [`ROUND_WAIT`], or the read failed.
     pub async fn refreshed(&self) -> bool {
         let mut rounds = self.rounds.subscribe();
         let round = rounds.borrow().begun + 1;
@@ -191,33 +191,33 @@ impl KnownKeys {
         matches!(ended, Ok(Ok(rounds)) if rounds.is_fresh)
     }
 
-    /// Those that were used since this was last asked.
+    /// Ids of the credentials used since the last call of this function.
     pub fn take_used(&self) -> Vec<KeyId> {
         let ring = self.read();
         let used = ring.by_id.iter().filter(|(_, entry)| entry.was_used.swap(false, Ordering::Relaxed));
         used.map(|(id, _)| *id).collect()
     }
 
-    /// What is known of what a caller has shown.
-    pub(super) fn find(&self, shown: &Shown) -> Found {
+    /// Looks up a credential among the known ones.
+    pub(super) fn find(&self, shown: &ShownCredential) -> KeyLookup {
         match shown {
-            Shown::Key(text) => self.find_key(text),
-            Shown::Certificate(names) => self.find_certificate(names),
+            ShownCredential::Key(text) => self.find_key(text),
+            ShownCredential::Certificate(names) => self.find_certificate(names),
         }
     }
 
-    /// The same after a round, for what is not known. None: that cannot be found out now.
-    pub(super) async fn find_after_round(&self, shown: &Shown) -> Option<Found> {
+    /// Looks up an unknown credential after a round. None: too many calls wait, or the round failed.
+    pub(super) async fn find_after_round(&self, shown: &ShownCredential) -> Option<KeyLookup> {
         let absent = self.absence(shown);
         if self.absent().get(&absent).is_some_and(|until| Instant::now() < *until) {
-            return Some(Found::Unknown);
+            return Some(KeyLookup::Unknown);
         }
         let _waiting = self.waiting.try_acquire().ok()?;
         if !self.refreshed().await {
             return None;
         }
         let found = self.find(shown);
-        if matches!(found, Found::Unknown) {
+        if matches!(found, KeyLookup::Unknown) {
             let mut memory = self.absent();
             if memory.len() < MAX_ABSENT {
                 memory.insert(absent, Instant::now() + ABSENT);
@@ -226,43 +226,43 @@ impl KnownKeys {
         Some(found)
     }
 
-    fn find_key(&self, text: &KeyText) -> Found {
+    fn find_key(&self, text: &KeyText) -> KeyLookup {
         let Some(entry) = self.read().by_id.get(&text.id).cloned() else {
-            // As long as it takes with a key that is there.
+            // Takes as long as with a known key, so that timing does not reveal ids.
             verify_unknown(&text.secret);
-            return Found::Unknown;
+            return KeyLookup::Unknown;
         };
         let now = (self.clock)();
         match entry.key.match_secret(&text.secret, now) {
             Some(SecretMatch::Newest) => entry.session(now, &entry.newest),
             Some(SecretMatch::Previous) => entry.session(now, &entry.previous),
-            None => Found::WrongSecret,
+            None => KeyLookup::WrongSecret,
         }
     }
 
-    /// The first of the names that stands for a credential is the one.
-    fn find_certificate(&self, names: &[String]) -> Found {
+    /// The first name with a credential counts.
+    fn find_certificate(&self, names: &[String]) -> KeyLookup {
         let entry = {
             let ring = self.read();
             let id = names.iter().find_map(|name| ring.by_certificate.get(name.as_str()));
             id.and_then(|id| ring.by_id.get(id).cloned())
         };
-        entry.map_or(Found::Unknown, |entry| entry.session((self.clock)(), &entry.newest))
+        entry.map_or(KeyLookup::Unknown, |entry| entry.session((self.clock)(), &entry.newest))
     }
 
-    fn absence(&self, shown: &Shown) -> u64 {
+    fn absence(&self, shown: &ShownCredential) -> u64 {
         match shown {
-            Shown::Key(text) => self.hasher.hash_one(text.id),
-            Shown::Certificate(names) => self.hasher.hash_one(names),
+            ShownCredential::Key(text) => self.hasher.hash_one(text.id),
+            ShownCredential::Certificate(names) => self.hasher.hash_one(names),
         }
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Ring> {
-        self.ring.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> parking_lot::RwLockReadGuard<'_, Ring> {
+        self.ring.read()
     }
 
     fn absent(&self) -> MutexGuard<'_, HashMap<u64, Instant>> {
-        self.absent.lock().unwrap_or_else(PoisonError::into_inner)
+        self.absent.lock()
     }
 }
 
@@ -326,16 +326,16 @@ impl Entry {
         }
     }
 
-    fn session(&self, now: Timestamp, ended: &CancellationToken) -> Found {
+    fn session(&self, now: Timestamp, ended: &CancellationToken) -> KeyLookup {
         match self.key.state(now) {
             KeyState::Active => {}
-            state @ (KeyState::Expired | KeyState::Revoked) => return Found::Ended(state),
+            state @ (KeyState::Expired | KeyState::Revoked) => return KeyLookup::Ended(state),
         }
         // A store by every call would make the processors pass the line around.
         if !self.was_used.load(Ordering::Relaxed) {
             self.was_used.store(true, Ordering::Relaxed);
         }
-        Found::Valid(Session { principal: Arc::clone(&self.principal), ended: ended.clone() })
+        KeyLookup::Valid(KeySession { principal: Arc::clone(&self.principal), ended: ended.clone() })
     }
 
     fn end_what_has_ended(&self, now: Timestamp) {

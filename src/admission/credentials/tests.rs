@@ -105,7 +105,7 @@ async fn what_is_no_credential_is_told_what_it_must_be() {
         &[long.as_str()],
         &[spaced.as_str()],
         &[bare.as_str()],
-        // Which of two is meant nobody can say.
+        // Two headers are ambiguous.
         &[good.as_str(), good.as_str()],
     ] {
         let (code, reason, message) =

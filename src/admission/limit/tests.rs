@@ -10,7 +10,7 @@ const LIMIT: u32 = 800;
 const GET: &str = "/interlock.v1.JobService/GetJob";
 const HEARTBEAT: &str = "/interlock.v1.WorkerService/Heartbeat";
 
-/// A server whose answers are in flight until they are dropped.
+/// A server with responses that stay in flight until they are dropped.
 struct Scene<S> {
     service: S,
     methods: Methods,

@@ -74,7 +74,7 @@ pub(in crate::admission) struct Shortage {
 }
 
 impl<C: RateClock> Bucket<C> {
-    /// A full one.
+    /// A full bucket.
     pub(in crate::admission) fn new(rate: ClassRate, clock: C) -> Self {
         let limiter = RateLimiter::direct_with_clock(rate.quota(), clock);
         Bucket { rate, limiter: limiter.with_middleware() }

@@ -1,7 +1,7 @@
 //! The clients of a server and their token buckets, bounded in number.
 //!
 //! A client is the principal of a call. Without credentials it is the namespace that the call names together with the address of its peer.
-//! The two kinds are kept apart, so that nobody without a credential forgets those who have one.
+//! The two kinds are stored apart, so that callers without a credential cannot evict those with one.
 //!
 //! **Bound.** Each kind has at most [`MAX_CLIENTS`] entries; the one that called least recently is forgotten first. A forgotten client begins
 //! with full buckets. That gives it nothing if it has paused for as long as a burst takes to come back (2 s at the usual rates), so it matters
@@ -13,12 +13,13 @@
 use std::hash::{BuildHasher, Hash};
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use lru::LruCache;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::bucket::{Bucket, ClassRate, RateClock};
 use crate::admission::{CallClass, network_of};
@@ -35,11 +36,11 @@ const NEWCOMERS: u32 = 128;
 /// The rates of each class. None: no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ClientRates {
-    /// Reads.
+    /// Limit of reads. None: no limit.
     pub read: Option<ClassRate>,
     /// Writes; a batch counts its items.
     pub write: Option<ClassRate>,
-    /// Watches opened.
+    /// Limit of watches opened. None: no limit.
     pub watch: Option<ClassRate>,
     /// Heartbeats, ends of attempts, renewals and releases; a batch counts its items.
     pub essential: Option<ClassRate>,
@@ -67,12 +68,12 @@ impl ClientRates {
     }
 }
 
-/// One client.
+/// Buckets of one client.
 #[derive(Debug)]
-pub(super) struct Client<C: RateClock> {
+pub(super) struct RateClient<C: RateClock> {
     /// The principal's name, or namespace and address.
     pub(super) name: String,
-    /// What its credential says; buckets are made anew when that changes.
+    /// Limits of its credential; a change replaces the buckets.
     own: RateLimits,
     buckets: [Option<Bucket<C>>; CallClass::ALL.len()],
     /// Calls refused, by class.
@@ -81,11 +82,11 @@ pub(super) struct Client<C: RateClock> {
     newcomers: Option<Bucket<C>>,
 }
 
-impl<C: RateClock> Client<C> {
+impl<C: RateClock> RateClient<C> {
     fn new(name: String, rates: ClientRates, own: RateLimits, clock: &C) -> Self {
         let rates = rates.with(own);
         let bucket = |class: CallClass| rates.of(class).map(|rate| Bucket::new(rate, clock.clone()));
-        Client { name, own, buckets: CallClass::ALL.map(bucket), refused: Default::default(), newcomers: None }
+        RateClient { name, own, buckets: CallClass::ALL.map(bucket), refused: Default::default(), newcomers: None }
     }
 
     /// The tokens of a class. None: no limit.
@@ -121,12 +122,12 @@ impl<C: RateClock> Clients<C> {
     }
 
     /// The client of a principal.
-    pub(super) fn principal(&self, principal: &Principal) -> Arc<Client<C>> {
+    pub(super) fn principal(&self, principal: &Principal) -> Arc<RateClient<C>> {
         let mut known = self.principals.shard(&principal.name);
         match known.get(&principal.name) {
             Some(client) if client.own == principal.rates => client.clone(),
             Some(_) | None => {
-                let client = Client::new(principal.name.to_string(), self.rates, principal.rates, &self.clock);
+                let client = RateClient::new(principal.name.to_string(), self.rates, principal.rates, &self.clock);
                 let client = Arc::new(client);
                 known.put(principal.name.clone(), client.clone());
                 client
@@ -135,7 +136,7 @@ impl<C: RateClock> Clients<C> {
     }
 
     /// The client of a namespace at an address. None: the name is not valid, or the address is not known.
-    pub(super) fn stranger(&self, namespace: Option<&str>, peer: Option<IpAddr>) -> Arc<Client<C>> {
+    pub(super) fn stranger(&self, namespace: Option<&str>, peer: Option<IpAddr>) -> Arc<RateClient<C>> {
         let address = peer.map_or(0, network_of);
         let stranger = Stranger { address, namespace: namespace.map(Short::from) };
         // Those of an address are together, so that one lock is enough.
@@ -145,7 +146,7 @@ impl<C: RateClock> Clients<C> {
         }
         let of_address = Stranger { address, namespace: None };
         let common = known.get_or_insert(of_address, || {
-            let mut client = Client::new(name(None, peer), self.rates, RateLimits::default(), &self.clock);
+            let mut client = RateClient::new(name(None, peer), self.rates, RateLimits::default(), &self.clock);
             client.newcomers = Some(Bucket::new(newcomers(), self.clock.clone()));
             Arc::new(client)
         });
@@ -153,14 +154,14 @@ impl<C: RateClock> Clients<C> {
         if stranger.namespace.is_none() || !has_room() {
             return common.clone();
         }
-        let client = Client::new(name(namespace, peer), self.rates, RateLimits::default(), &self.clock);
+        let client = RateClient::new(name(namespace, peer), self.rates, RateLimits::default(), &self.clock);
         let client = Arc::new(client);
         known.put(stranger, client.clone());
         client
     }
 
     /// Calls `look` with each client that is remembered.
-    pub(super) fn each(&self, mut look: impl FnMut(&Client<C>)) {
+    pub(super) fn each(&self, mut look: impl FnMut(&RateClient<C>)) {
         self.principals.each(&mut look);
         self.strangers.each(&mut look);
     }
@@ -177,7 +178,7 @@ fn name(namespace: Option<&str>, peer: Option<IpAddr>) -> String {
     format!("{} {address}", namespace.unwrap_or("*"))
 }
 
-type Shard<K, C> = LruCache<K, Arc<Client<C>>, RandomState>;
+type Shard<K, C> = LruCache<K, Arc<RateClient<C>>, RandomState>;
 
 /// A map that forgets what was used least recently.
 #[derive(Debug)]
@@ -196,18 +197,14 @@ impl<K: Hash + Eq, C: RateClock> BoundedMap<K, C> {
     /// The part that holds what goes with `by`.
     fn shard(&self, by: &impl Hash) -> MutexGuard<'_, Shard<K, C>> {
         let shard = self.hasher.hash_one(by) % SHARDS as u64;
-        lock(&self.shards[shard as usize])
+        self.shards[shard as usize].lock()
     }
 
-    fn each(&self, look: &mut impl FnMut(&Client<C>)) {
+    fn each(&self, look: &mut impl FnMut(&RateClient<C>)) {
         for shard in &self.shards {
-            lock(shard).iter().for_each(|(_, client)| look(client));
+            shard.lock().iter().for_each(|(_, client)| look(client));
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[cfg(test)]
@@ -232,7 +229,7 @@ mod tests {
     }
 
     /// Whether a write passes.
-    fn writes(client: &Client<FakeRelativeClock>) -> bool {
+    fn writes(client: &RateClient<FakeRelativeClock>) -> bool {
         client.bucket(CallClass::Write).is_none_or(|bucket| bucket.take_one().is_ok())
     }
 
@@ -248,7 +245,7 @@ mod tests {
     #[test]
     fn clients_are_told_apart_by_principal_else_by_namespace_and_address() {
         let (clients, _) = clients();
-        let empty = |client: &Client<FakeRelativeClock>| while writes(client) {};
+        let empty = |client: &RateClient<FakeRelativeClock>| while writes(client) {};
         empty(&clients.stranger(Some("a"), v4(1)));
         assert!(!writes(&clients.stranger(Some("a"), v4(1))));
         assert!(writes(&clients.stranger(Some("b"), v4(1))) && writes(&clients.stranger(Some("a"), v4(2))));

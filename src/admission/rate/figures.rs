@@ -6,7 +6,7 @@ use super::RateLimiter;
 use super::bucket::RateClock;
 use crate::admission::CallClass;
 
-/// Clients that are told; those with the most refusals.
+/// Number of clients reported: those with the most refusals.
 const MAX_TOLD: usize = 100;
 
 /// The counters of one class.
@@ -38,7 +38,7 @@ pub struct RateFigures {
 /// The calls of one class, since the server started.
 #[derive(Debug, Clone, Copy)]
 pub struct ClassFigures {
-    /// The class.
+    /// Class of the calls.
     pub class: CallClass,
     /// Calls within their client's rate.
     pub accepted: u64,
@@ -51,7 +51,7 @@ pub struct ClassFigures {
 pub struct ClientFigures {
     /// The name of its principal, or namespace and address.
     pub name: String,
-    /// The class.
+    /// Class of the calls.
     pub class: CallClass,
     /// Calls refused as RATE_LIMITED.
     pub refused: u64,

@@ -81,8 +81,8 @@ mod tests {
             batch.request_id = Some("6f1c8fd2-1f0e-4d7e-8a7e-5a4f3a2b1c0d".to_owned());
             assert_eq!(count(&batch.encode_to_vec(), 2), u32::try_from(items).expect("small"));
         }
-        let beats = vec![proto::LeaseBeat { progress: Some(0.5), ..Default::default() }; 300];
-        assert_eq!(count(&proto::HeartbeatRequest { beats }.encode_to_vec(), 1), 300);
+        let beats = vec![proto::LeaseRenewal { progress: Some(0.5), ..Default::default() }; 300];
+        assert_eq!(count(&proto::HeartbeatRequest { renewals: beats }.encode_to_vec(), 1), 300);
     }
 
     #[test]
@@ -101,7 +101,7 @@ mod tests {
         fn whatever_a_decoder_takes_has_all_its_items_counted(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let counted = count(&bytes, 1);
             if let Ok(request) = proto::HeartbeatRequest::decode(&*bytes) {
-                prop_assert_eq!(counted as usize, request.beats.len());
+                prop_assert_eq!(counted as usize, request.renewals.len());
             }
         }
 

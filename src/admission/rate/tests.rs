@@ -1,4 +1,4 @@
-//! Calls through both charges: what passes, what is refused and what each is told.
+//! Calls through both charges: which pass, which are refused, and with what error.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -192,8 +192,8 @@ async fn a_credential_brings_its_own_rates_and_namespaces_do_not_matter() {
     }
     assert_eq!(passed, 2);
     let figures = scene.limiter.figures();
-    let told: Vec<_> = figures.clients.iter().map(|client| (&*client.name, client.class, client.refused)).collect();
-    assert_eq!(told, [("key:ada", CallClass::Write, 8)]);
+    let refused: Vec<_> = figures.clients.iter().map(|client| (&*client.name, client.class, client.refused)).collect();
+    assert_eq!(refused, [("key:ada", CallClass::Write, 8)]);
 }
 
 #[tokio::test]

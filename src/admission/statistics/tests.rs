@@ -28,7 +28,7 @@ fn buckets_are_powers_of_two() {
 #[test]
 fn quantiles_come_from_the_buckets() {
     let statistics = statistics_of_health();
-    let method = statistics.methods.find("/nobody/knows");
+    let method = statistics.methods.find("/unknown/method");
     drop(statistics.begin(method));
     let mut snapshot = only(&statistics);
     snapshot.latency = [0; BUCKETS];
@@ -41,9 +41,9 @@ fn quantiles_come_from_the_buckets() {
 }
 
 async fn answer(statistics: &Arc<Statistics>, response: super::super::Response) -> super::super::Response {
-    let response = std::sync::Mutex::new(Some(response));
+    let response = parking_lot::Mutex::new(Some(response));
     let inner = service_fn(move |_: Request<()>| {
-        let response = response.lock().expect("no panic").take();
+        let response = response.lock().take();
         async move { Ok::<_, Infallible>(response.expect("called once")) }
     });
     let mut service = statistics_layer(statistics).layer(inner);

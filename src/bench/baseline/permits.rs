@@ -1,4 +1,4 @@
-//! Permits of the comparison: a table of limits, whose row a transaction per request locks, looks at and writes.
+//! Permits of the baseline: a table of limits; a transaction per request locks, reads and writes a row.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -29,15 +29,15 @@ const PERMIT: &str = "INSERT INTO raw_permits VALUES ($1, $2, now() + interval '
 const FORGET: &str = "DELETE FROM raw_permits WHERE permit_id = $1 RETURNING name";
 const GIVE: &str = "UPDATE raw_limits SET in_use = in_use - 1 WHERE name = $1";
 
-/// Both rpcs.
+/// AcquirePermit and ReleasePermit of the baseline.
 #[derive(Clone)]
-pub struct Permits(pub Pool);
+pub struct BaselinePermits(pub Pool);
 
-impl NamedService for Permits {
+impl NamedService for BaselinePermits {
     const NAME: &'static str = "interlock.v1.PermitService";
 }
 
-impl Service<Request<Body>> for Permits {
+impl Service<Request<Body>> for BaselinePermits {
     type Response = http::Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;

@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tonic::Code;
 
 use super::super::address::{Address, KeyedChannel};
-use super::super::encoded::Encoded;
+use super::super::encoded::EncodedRequest;
 use super::super::load::{Sample, channels};
 use super::{Answered, PATIENCE, job, ms, sorted, submit};
 use crate::proto;
@@ -33,23 +33,23 @@ const CALLERS: usize = 4 * 64;
 /// Response times and status codes of all calls of the bystanders.
 #[derive(Default)]
 pub struct Seen {
-    beats: Vec<Answered>,
+    renewals: Vec<Answered>,
     submits: Vec<Answered>,
     leases_lost: usize,
 }
 
 impl Seen {
-    /// Prints it.
+    /// Prints the figures.
     pub fn tell(&self) {
         let of = |answered: &[Answered], code: Code| sorted(answered, |found| found == code);
-        let (beats, accepted) = (of(&self.beats, Code::Ok), of(&self.submits, Code::Ok));
+        let (renewals, accepted) = (of(&self.renewals, Code::Ok), of(&self.submits, Code::Ok));
         let refused = of(&self.submits, Code::ResourceExhausted);
         let one = |sample: &Sample| format!("p50 {:.1} ms p99 {:.1} ms", ms(sample, 0.5), ms(sample, 0.99));
         eprintln!(
             "  beside it: {} heartbeats {}, {} refused, {} leases lost; {} submits accepted {}, {} refused {}",
-            beats.calls,
-            one(&beats),
-            self.beats.len() as u64 - beats.calls,
+            renewals.calls,
+            one(&renewals),
+            self.renewals.len() as u64 - renewals.calls,
             self.leases_lost,
             accepted.calls,
             one(&accepted),
@@ -59,7 +59,7 @@ impl Seen {
     }
 }
 
-/// They run until they are told to stop.
+/// They run until they are stopped.
 pub struct Bystanders {
     stop: Arc<AtomicBool>,
     seen: oneshot::Receiver<anyhow::Result<Seen>>,
@@ -67,7 +67,7 @@ pub struct Bystanders {
 
 impl Bystanders {
     /// Starts them; they hold their leases when this returns.
-    pub async fn start(address: &Address, name: &str, request: &Encoded) -> anyhow::Result<Self> {
+    pub async fn start(address: &Address, name: &str, request: &EncodedRequest) -> anyhow::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (ready, started) = oneshot::channel();
         let (done, seen) = oneshot::channel();
@@ -85,7 +85,7 @@ impl Bystanders {
         Ok(Self { stop, seen })
     }
 
-    /// What they saw.
+    /// Stops them, and returns what they measured.
     pub async fn stop(self) -> anyhow::Result<Seen> {
         self.stop.store(true, Ordering::Relaxed);
         self.seen.await.context("the bystanders panicked")?
@@ -95,22 +95,22 @@ impl Bystanders {
 async fn run(
     address: &Address,
     name: &str,
-    request: Encoded,
+    request: EncodedRequest,
     stop: Arc<AtomicBool>,
     ready: oneshot::Sender<()>,
 ) -> anyhow::Result<Seen> {
     let channels = channels(address, CALLERS).await?;
     let leases = lease(&channels[0], name).await?;
-    let beat = |(i, lease): (usize, proto::Lease)| {
+    let keep_alive = |(i, lease): (usize, proto::Lease)| {
         tokio::spawn(keep(channels[i % channels.len()].clone(), lease.lease_token, i, stop.clone()))
     };
-    let workers: Vec<JoinHandle<(Vec<Answered>, bool)>> = leases.into_iter().enumerate().map(beat).collect();
+    let workers: Vec<JoinHandle<(Vec<Answered>, bool)>> = leases.into_iter().enumerate().map(keep_alive).collect();
     let submits = tokio::spawn(submit_now_and_then(channels[0].clone(), request, stop.clone()));
     let _gone = ready.send(());
     let mut seen = Seen { submits: submits.await.context("the client panicked")?, ..Seen::default() };
     for worker in workers {
-        let (beats, is_lost) = worker.await.context("a worker panicked")?;
-        seen.beats.extend(beats);
+        let (renewals, is_lost) = worker.await.context("a worker panicked")?;
+        seen.renewals.extend(renewals);
         seen.leases_lost += usize::from(is_lost);
     }
     Ok(seen)
@@ -138,29 +138,29 @@ async fn lease(channel: &KeyedChannel, name: &str) -> anyhow::Result<Vec<proto::
     Ok(leases)
 }
 
-/// Keeps one lease until it is told to stop, or the lease is lost.
+/// Renews one lease until it is stopped or the lease is lost.
 async fn keep(channel: KeyedChannel, token: String, i: usize, stop: Arc<AtomicBool>) -> (Vec<Answered>, bool) {
-    let mut beats = Vec::new();
+    let mut renewals = Vec::new();
     // Spread over the interval, as those of workers that began at different times are.
     tokio::time::sleep(BEAT_EVERY.mul_f64(i as f64 / WORKERS as f64)).await;
     let mut tick = tokio::time::interval(BEAT_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !stop.load(Ordering::Relaxed) {
         tick.tick().await;
-        let beat = proto::LeaseBeat { lease_token: token.clone(), ..Default::default() };
-        let request = proto::HeartbeatRequest { beats: vec![beat] };
+        let beat = proto::LeaseRenewal { lease_token: token.clone(), ..Default::default() };
+        let request = proto::HeartbeatRequest { renewals: vec![beat] };
         let sent = Instant::now();
         let reply = WorkerServiceClient::new(channel.clone()).heartbeat(request).await;
-        beats.push((sent.elapsed(), reply.as_ref().map_or_else(tonic::Status::code, |_| Code::Ok)));
+        renewals.push((sent.elapsed(), reply.as_ref().map_or_else(tonic::Status::code, |_| Code::Ok)));
         let lost = proto::LeaseDirective::Lost as i32;
         if reply.is_ok_and(|reply| reply.get_ref().statuses.iter().any(|status| status.directive == lost)) {
-            return (beats, true);
+            return (renewals, true);
         }
     }
-    (beats, false)
+    (renewals, false)
 }
 
-async fn submit_now_and_then(channel: KeyedChannel, request: Encoded, stop: Arc<AtomicBool>) -> Vec<Answered> {
+async fn submit_now_and_then(channel: KeyedChannel, request: EncodedRequest, stop: Arc<AtomicBool>) -> Vec<Answered> {
     let mut submits = Vec::new();
     let mut tick = tokio::time::interval(SUBMIT_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

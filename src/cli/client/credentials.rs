@@ -1,4 +1,4 @@
-//! What a verb shows a server and what it checks of it: the API key, certificate authorities, the client certificate.
+//! API key, certificate authorities and client certificate of a connection.
 
 use std::fmt;
 use std::fs;
@@ -17,7 +17,7 @@ use crate::cli::failure::Failed;
 /// Flags for TLS and the API key.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Credentials {
-    /// The API key, sent with every call. Better set in the environment than given here: other users of the machine can see flags.
+    /// API key, sent with every call. Prefer the environment variable: other users of the machine can see flags.
     #[arg(
         long,
         env = "INTERLOCK_API_KEY",
@@ -27,10 +27,10 @@ pub struct Credentials {
         help_heading = "Server"
     )]
     key: Option<ApiKey>,
-    /// PEM file of the certificate authorities that an https server is checked against, in place of the system's.
+    /// PEM file of certificate authorities to verify an https server, instead of those of the system.
     #[arg(long, env = "INTERLOCK_CA", value_name = "FILE", value_parser = file(), global = true, help_heading = "Server")]
     ca: Option<PathBuf>,
-    /// PEM file of the client certificate to show an https server, with its chain. Needs --cert-key.
+    /// PEM file of the client certificate for an https server, with its chain. Needs --cert-key.
     #[arg(long, env = "INTERLOCK_CERT", value_name = "FILE", value_parser = file(), global = true, help_heading = "Server")]
     cert: Option<PathBuf>,
     /// PEM file of the private key of --cert.
@@ -38,12 +38,12 @@ pub struct Credentials {
     cert_key: Option<PathBuf>,
 }
 
-/// A path; empty, as a shell says that there is none, it is none.
+/// Parser of a path. An empty path counts as absent: a shell cannot unset a variable for one command.
 fn file() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
 }
 
-/// What a flag or its variable names.
+/// A file given by a flag or its variable.
 fn named(path: &Option<PathBuf>) -> Option<&Path> {
     path.as_deref().filter(|path| !path.as_os_str().is_empty())
 }
@@ -67,7 +67,7 @@ impl FromStr for ApiKey {
 }
 
 impl Credentials {
-    /// Whether a client certificate is shown to the server.
+    /// Whether a client certificate is presented.
     pub fn shows_certificate(&self) -> bool {
         self.cert.is_some()
     }
@@ -75,9 +75,9 @@ impl Credentials {
     /// The value of the metadata `authorization`. None: there is no key.
     ///
     /// # Errors
-    /// The key has a character that metadata cannot carry; the error does not show it.
+    /// If the key has a character that metadata cannot carry; the error does not show the key.
     pub fn authorization(&self) -> Result<Option<MetadataValue<Ascii>>, Failed> {
-        // An empty variable is how a shell says that there is none.
+        // An empty variable counts as absent.
         let Some(ApiKey(key)) = self.key.as_ref().filter(|key| !key.0.is_empty()) else { return Ok(None) };
         let mut value = MetadataValue::try_from(format!("Bearer {key}")).map_err(|_| {
             Failed::usage("--key (INTERLOCK_API_KEY): has a character that no key has, such as a line break")
@@ -89,7 +89,7 @@ impl Credentials {
     /// The endpoint of an https URL, with TLS.
     ///
     /// # Errors
-    /// A file cannot be read or holds something else than its flag says.
+    /// If a file cannot be read, or does not hold what its flag says.
     pub fn secure(&self, endpoint: Endpoint) -> Result<Endpoint, Failed> {
         let tls = match named(&self.ca) {
             Some(path) => ClientTlsConfig::new().ca_certificate(authorities(path)?),
@@ -108,7 +108,7 @@ impl Credentials {
         endpoint.tls_config(tls).map_err(|error| Failed::usage(format!("TLS: {}", deepest(&error))))
     }
 
-    /// The first flag that has a meaning for https alone. None: none is given.
+    /// The first given flag that needs https. None: none is given.
     pub fn needs_tls(&self) -> Option<&'static str> {
         let flags = [
             ("--ca (INTERLOCK_CA)", &self.ca),
@@ -138,7 +138,7 @@ fn read(flag: &str, path: &Path) -> Result<Vec<u8>, Failed> {
     fs::read(path).map_err(|error| Failed::usage(format!("{flag}: cannot read {path:?}: {error}")))
 }
 
-/// Checks that there is at least one certificate: TLS would pass over what it cannot read.
+/// Checks that there is at least one certificate: TLS would silently skip unreadable ones.
 fn certificates(flag: &str, path: &Path, pem: &[u8]) -> Result<(), Failed> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match found {

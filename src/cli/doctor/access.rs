@@ -5,23 +5,23 @@ use tonic::{Request, Status};
 
 use super::finding::Finding;
 use super::server::ANSWER;
-use crate::cli::client::Client;
-use crate::cli::failure::{reason, told};
+use crate::cli::client::ApiClient;
+use crate::cli::failure::{error_line, reason};
 use crate::proto;
 use crate::proto::permit_service_client::PermitServiceClient;
 use crate::proto::worker_service_client::WorkerServiceClient;
 
 const AREA: &str = "client";
 
-/// Looks at what this client may do. Where it shows a certificate, a call without a key tells nothing of whether one is asked for.
-pub async fn look(client: &Client, shows_certificate: bool) -> Vec<Finding> {
+/// Checks what this client may do. With a client certificate, a call without a key does not show whether a credential is required.
+pub async fn look(client: &ApiClient, shows_certificate: bool) -> Vec<Finding> {
     let asks_for_key = shows_certificate || asks_for_key(client).await;
     let namespace = read(client).await;
     let mut findings = vec![of_encryption(&client.server, asks_for_key)];
     match (asks_for_key, namespace.as_ref().err().and_then(reason).as_deref()) {
         (false, _) => findings.push(of_open_door(&client.server)),
         (true, Some("CREDENTIAL_INVALID")) => {
-            let what = told(&client.server, namespace.as_ref().err().unwrap_or(&Status::unauthenticated("")));
+            let what = error_line(&client.server, namespace.as_ref().err().unwrap_or(&Status::unauthenticated("")));
             let advice =
                 "set INTERLOCK_API_KEY; `interlock key list` shows which are valid, `interlock key create` makes one";
             findings.push(Finding::fail(AREA, "key", what).advise(advice));
@@ -33,15 +33,15 @@ pub async fn look(client: &Client, shows_certificate: bool) -> Vec<Finding> {
     findings
 }
 
-/// Whether a call without a key is refused for that.
-async fn asks_for_key(client: &Client) -> bool {
+/// Whether a call without a key is refused.
+async fn asks_for_key(client: &ApiClient) -> bool {
     let mut bare = Request::new(proto::GetServerInfoRequest {});
     bare.set_timeout(ANSWER);
     let answer = client.admin().get_server_info(bare).await;
     answer.is_err_and(|status| reason(&status).as_deref() == Some("CREDENTIAL_INVALID"))
 }
 
-async fn read(client: &Client) -> Result<(), Status> {
+async fn read(client: &ApiClient) -> Result<(), Status> {
     let request = proto::ListJobsRequest { page_size: 1, ..Default::default() };
     client.jobs().list_jobs(client.ask_within(ANSWER, request)).await.map(drop)
 }
@@ -71,15 +71,15 @@ fn of_open_door(server: &str) -> Finding {
         .advise("start the server with --auth required, after `interlock key create` has made the first key")
 }
 
-/// Whether a URL leads to this machine.
+/// Whether a URL names this machine.
 fn is_loopback(server: &str) -> bool {
     let host = server.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_default();
     let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-/// The roles of this client.
-async fn of_roles(client: &Client, shows_certificate: bool) -> Finding {
+/// Checks the roles of this client.
+async fn of_roles(client: &ApiClient, shows_certificate: bool) -> Finding {
     let (mut workers, mut permits) =
         (WorkerServiceClient::new(client.channel()), PermitServiceClient::new(client.channel()));
     let (mut jobs, mut admin) = (client.jobs(), client.admin());
@@ -97,7 +97,7 @@ async fn of_roles(client: &Client, shows_certificate: bool) -> Finding {
     Finding::ok(AREA, "key", format!("{what} accepted; roles: {}", names.join(", ")))
 }
 
-fn of_namespace(client: &Client, answer: Result<(), Status>) -> Finding {
+fn of_namespace(client: &ApiClient, answer: Result<(), Status>) -> Finding {
     let (check, name) = ("namespace", &client.namespace);
     match answer {
         Ok(()) => Finding::ok(AREA, check, format!("{name:?} can be read")),
@@ -106,7 +106,7 @@ fn of_namespace(client: &Client, answer: Result<(), Status>) -> Finding {
                 "create it (AdminService/CreateNamespace), choose another by --namespace, or use a key that covers it",
             )
         }
-        Err(status) => Finding::fail(AREA, check, told(&client.server, &status)),
+        Err(status) => Finding::fail(AREA, check, error_line(&client.server, &status)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The certificate that a server shows: until when it is valid, and for which names. Whether this client trusts it is found out by the calls.
+//! Checks the certificate of a server: expiry and names. Whether this client trusts it is checked by the calls.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,24 +15,24 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::finding::Finding;
 
-/// The time for connection and handshake.
+/// Timeout of connection and handshake.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// It is time for a new certificate.
+/// Remaining validity below which a certificate should be renewed.
 const SOON_DAYS: i64 = 14;
 const DAY_SECONDS: i64 = 24 * 3_600;
 
 const AREA: &str = "server";
 const CHECK: &str = "certificate";
 
-/// What a certificate says of itself.
+/// Validity and names of a certificate.
 struct Shown {
-    /// In seconds since 1970.
+    /// Expiry in seconds since 1970.
     begins: i64,
     ends: i64,
     names: Vec<String>,
 }
 
-/// Looks at the certificate of a server. None: it has none, since its URL is not `https://`.
+/// Checks the certificate of a server. None: its URL is not `https://`.
 pub async fn look(server: &str) -> Option<Finding> {
     if !server.starts_with("https://") {
         return None;
@@ -85,7 +85,7 @@ async fn shown(server: &str) -> anyhow::Result<Shown> {
     })
 }
 
-/// DNS names and addresses.
+/// DNS names and addresses of the certificate.
 fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(alternatives)) = certificate.subject_alternative_name() else { return Vec::new() };
     let name = |name: &GeneralName<'_>| match name {
@@ -101,7 +101,7 @@ fn address(octets: &[u8]) -> Option<String> {
     four.or_else(|_| <[u8; 16]>::try_from(octets).map(|octets| std::net::Ipv6Addr::from(octets).to_string())).ok()
 }
 
-/// Takes every certificate: it is only looked at, and nothing is sent.
+/// Accepts every certificate: it is only inspected, and no data is sent.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 

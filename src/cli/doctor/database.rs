@@ -1,11 +1,11 @@
-//! The database itself: whether it can be reached and written, its version, schema, connections, clock and what makes it slow.
+//! Checks of the database: reachable and writable, version, schema, connections, clock, and causes of slowness.
 
 use super::finding::{Finding, bytes};
 use super::{replication, settings};
 use crate::store::connection::Target;
 use crate::store::inspect::{DeadRows, Inspection, Instance, LongTransaction, Schema, Unanswered};
 
-/// The oldest version that Interlock is tested with.
+/// Oldest version of Postgres that Interlock is tested with.
 const OLDEST_VERSION: i32 = 15;
 /// Connections of a server beside its pool: six lanes, four for dispatcher and background work, one each for credentials, hints, health and the
 /// proof that sessions are not shared.
@@ -19,7 +19,7 @@ const XID_AGE_FAIL: i32 = 1_800_000_000;
 
 const AREA: &str = "database";
 
-/// Looks at a database.
+/// Checks a database.
 pub async fn look(target: &Target, pool_max: u32) -> Vec<Finding> {
     let inspection = match Inspection::begin(target).await {
         Ok(inspection) => inspection,
@@ -39,7 +39,7 @@ pub async fn look(target: &Target, pool_max: u32) -> Vec<Finding> {
         }
         Err(error) => findings.push(unanswered("reachable", &error)),
     }
-    findings.extend(told("schema", schema, |schema| of_schema(schema.as_ref())));
+    findings.extend(findings_of("schema", schema, |schema| of_schema(schema.as_ref())));
     let standbys = inspection.standbys().await;
     match (&settings, standbys) {
         (Some(settings), Ok(standbys)) => {
@@ -52,15 +52,15 @@ pub async fn look(target: &Target, pool_max: u32) -> Vec<Finding> {
         }
         (None, _) => findings.extend(found.as_ref().err().map(|error| unanswered("settings", error))),
     }
-    findings.extend(told("slots", inspection.slots().await, |slots| replication::of_slots(&slots)));
-    findings.extend(told("transactions", inspection.long_transactions().await, |found| of_transactions(&found)));
-    findings.extend(told("dead rows", inspection.dead_rows().await, |found| of_dead_rows(&found)));
-    findings.extend(told("indexes", inspection.unfinished_indexes().await, |found| of_indexes(&found)));
+    findings.extend(findings_of("slots", inspection.slots().await, |slots| replication::of_slots(&slots)));
+    findings.extend(findings_of("transactions", inspection.long_transactions().await, |found| of_transactions(&found)));
+    findings.extend(findings_of("dead rows", inspection.dead_rows().await, |found| of_dead_rows(&found)));
+    findings.extend(findings_of("indexes", inspection.unfinished_indexes().await, |found| of_indexes(&found)));
     findings
 }
 
-/// The findings of an answer, or that there is none.
-fn told<T>(
+/// The findings of an answer, or one finding for an error.
+fn findings_of<T>(
     check: &'static str,
     answer: Result<T, Unanswered>,
     findings: impl FnOnce(T) -> Vec<Finding>,
@@ -72,7 +72,7 @@ fn told<T>(
 }
 
 fn unanswered(check: &'static str, error: &dyn std::fmt::Display) -> Finding {
-    Finding::warn(AREA, check, format!("it could not be looked at: {error}"))
+    Finding::warn(AREA, check, format!("the check failed: {error}"))
 }
 
 fn unreachable(error: &str) -> Finding {
@@ -133,8 +133,8 @@ fn of_xid_age(age: i32) -> Option<Finding> {
     }
 }
 
-/// Whether all servers get their connections, with what others use now.
-fn of_connections(instance: &Instance, settings: &settings::Settings, servers: i64, pool_max: u32) -> Finding {
+/// Checks that Postgres allows the connections of all servers, beside those of others now.
+fn of_connections(instance: &Instance, settings: &settings::PostgresSettings, servers: i64, pool_max: u32) -> Finding {
     let number = |name: &str| settings.get(name).and_then(|value| value.parse::<i64>().ok()).unwrap_or_default();
     let room = number("max_connections") - number("superuser_reserved_connections") - number("reserved_connections");
     let (servers, each) = (servers.max(1), i64::from(pool_max + FIXED_CONNECTIONS));
@@ -237,7 +237,7 @@ mod tests {
         }
     }
 
-    /// The checks that are not in order.
+    /// The findings that are not OK.
     fn faults(instance: &Instance) -> Vec<(&'static str, Level)> {
         let findings = of_instance(instance);
         findings.iter().filter(|it| it.level != Level::Ok).map(|it| (it.check, it.level)).collect()

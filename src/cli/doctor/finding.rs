@@ -1,21 +1,21 @@
-//! One thing that was looked at.
+//! The result of one check.
 
 use serde::Serialize;
 
-/// How bad it is.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Level {
-    /// As it should be.
+    /// In order.
     Ok,
-    /// It works, and something is worth a look.
+    /// It works, but needs attention.
     Warn,
-    /// It does not work, or what was acknowledged can be lost.
+    /// It does not work, or acknowledged writes can be lost.
     Fail,
 }
 
 impl Level {
-    /// As it is shown.
+    /// The label in the output.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ok => "OK",
@@ -25,16 +25,16 @@ impl Level {
     }
 }
 
-/// What was looked at, what was found, and what to do.
+/// A check, its result, and what to do.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
     /// How bad it is.
     pub level: Level,
     /// `database`, `server` or `client`.
     pub area: &'static str,
-    /// What was looked at, such as the name of a setting.
+    /// Name of the check, such as that of a setting.
     pub check: &'static str,
-    /// What was found.
+    /// Result of the check.
     pub what: String,
     /// What to do. Empty: nothing.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -47,24 +47,24 @@ impl Finding {
         Self { level: Level::Ok, area, check, what: what.into(), advice: String::new() }
     }
 
-    /// Worth a look.
+    /// A finding that works but needs attention.
     pub fn warn(area: &'static str, check: &'static str, what: impl Into<String>) -> Self {
         Self { level: Level::Warn, ..Self::ok(area, check, what) }
     }
 
-    /// To be mended.
+    /// A finding that must be fixed.
     pub fn fail(area: &'static str, check: &'static str, what: impl Into<String>) -> Self {
         Self { level: Level::Fail, ..Self::ok(area, check, what) }
     }
 
-    /// The same with what to do.
+    /// Adds what to do.
     pub fn advise(mut self, advice: impl Into<String>) -> Self {
         self.advice = advice.into();
         self
     }
 }
 
-/// Bytes as people say them.
+/// A size in its largest binary unit.
 pub fn bytes(bytes: f64) -> String {
     let (mut left, mut unit) = (bytes.max(0.0), "B");
     for next in ["KiB", "MiB", "GiB", "TiB"] {

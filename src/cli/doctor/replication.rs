@@ -1,19 +1,19 @@
-//! Standbys and slots: whether an acknowledged write survives the loss of the primary, and what fills its disk.
+//! Checks of standbys and slots: whether acknowledged writes survive the loss of the primary, and what fills its disk.
 
 use super::finding::{Finding, bytes};
-use super::settings::Settings;
+use super::settings::PostgresSettings;
 use crate::store::inspect::{Slot, Standby};
 
-/// A standby that is so far behind takes long to take over.
+/// Replication lag above which a failover takes long.
 const LAG_SECONDS: f64 = 60.0;
 const LAG_BYTES: f64 = 1e9;
-/// Log that is kept for somebody who does not read it.
+/// Size of the log retained for a slot above which its reader is too far behind.
 const KEPT_BYTES: f64 = 1e9;
 
 const AREA: &str = "database";
 
-/// Looks at the standbys and at the settings that make them matter.
-pub fn of_standbys(standbys: &[Standby], settings: &Settings) -> Vec<Finding> {
+/// Checks the standbys, and the settings of synchronous replication.
+pub fn of_standbys(standbys: &[Standby], settings: &PostgresSettings) -> Vec<Finding> {
     let value = |name: &str| settings.get(name).map_or("", String::as_str);
     let (names, commit) = (value("synchronous_standby_names"), value("synchronous_commit"));
     let mut findings = vec![of_set(standbys, names, commit)];
@@ -61,7 +61,7 @@ fn of_lag(standby: &Standby) -> Option<Finding> {
     Some(Finding::warn(AREA, "replication lag", what).advise("look at its disk, its network and at long queries on it"))
 }
 
-/// Looks at the replication slots.
+/// Checks the replication slots.
 pub fn of_slots(slots: &[Slot]) -> Vec<Finding> {
     let finding = |slot: &Slot| {
         let (name, kept) = (&slot.name, bytes(slot.kept_bytes));

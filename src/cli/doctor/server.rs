@@ -1,4 +1,4 @@
-//! A server as a client sees it: whether it answers and is well.
+//! Checks of a server as a client sees it: reachable, healthy, version, clock, reflection.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,21 +12,21 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
 use super::finding::Finding;
 use super::{access, certificate};
-use crate::cli::client::{Client, Connection};
-use crate::cli::failure::{Failed, reason, told};
+use crate::cli::client::{ApiClient, Connection};
+use crate::cli::failure::{Failed, error_line, reason};
 use crate::proto;
 
-/// For each answer.
+/// Deadline of each call.
 pub const ANSWER: Duration = Duration::from_secs(5);
-/// Clocks that differ by more make logs hard to compare.
+/// Maximum difference of clocks; more makes logs hard to compare.
 const CLOCK_SECONDS: i64 = 2;
 
 const AREA: &str = "server";
 
-/// Looks at a server. One that is not there is no finding if it `is_optional`.
+/// Checks a server. If it `is_optional`, an absent one is no finding.
 ///
 /// # Errors
-/// When the flags make no sense.
+/// If a flag is invalid.
 pub async fn look(connection: &Connection, is_optional: bool) -> Result<Vec<Finding>, Failed> {
     let client = connection.client()?;
     let mut health = HealthClient::new(client.channel());
@@ -37,8 +37,8 @@ pub async fn look(connection: &Connection, is_optional: bool) -> Result<Vec<Find
             return Ok(Vec::new());
         }
         Err(status) => {
-            let advice = "is the server there, is the address right, does it take TLS (https://) or not (http://), is its authority trusted?";
-            let unreachable = Finding::fail(AREA, "reachable", told(&client.server, &status)).advise(advice);
+            let advice = "check that the server runs, that the address is right, that https:// is used if it has TLS, and that its authority is trusted";
+            let unreachable = Finding::fail(AREA, "reachable", error_line(&client.server, &status)).advise(advice);
             return Ok(std::iter::once(unreachable).chain(certificate::look(&client.server).await).collect());
         }
     };
@@ -58,13 +58,13 @@ fn of_health(status: ServingStatus) -> Finding {
         .advise("its log says why: no database, one that takes no writes, no partitions for history, or it drains")
 }
 
-/// The version, and with the same answer the clock.
-async fn of_version(client: &Client) -> Finding {
+/// Checks the version and, with the same answer, the clock.
+async fn of_version(client: &ApiClient) -> Finding {
     let asked = SystemTime::now();
     let answer = client.admin().get_server_info(client.ask_within(ANSWER, proto::GetServerInfoRequest {})).await;
     let response = match answer {
         Ok(response) => response,
-        // Whoever has no valid key hears so below.
+        // A check below reports a key that is not valid.
         Err(status) if status.code() == Code::Unauthenticated => {
             return Finding::warn(AREA, "version", "only a call with a valid key gets it");
         }
@@ -75,7 +75,7 @@ async fn of_version(client: &Client) -> Finding {
     of_info(&response.into_inner().version, skew)
 }
 
-/// What a server told of itself; its clock is so many seconds ahead.
+/// Version and clock of a server. `skew` is how many seconds its clock is ahead.
 fn of_info(version: &str, skew: i64) -> Finding {
     let own = env!("CARGO_PKG_VERSION");
     if skew.abs() > CLOCK_SECONDS {
@@ -96,12 +96,12 @@ fn side(skew: i64) -> &'static str {
 
 /// How far a server's clock is ahead, by the `date` of its answer, in whole seconds.
 fn skew_seconds(date: &str, asked: SystemTime) -> Option<i64> {
-    let told = httpdate::parse_http_date(date).ok()?;
+    let answered = httpdate::parse_http_date(date).ok()?;
     let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).ok().map(|it| it.as_secs() as i64);
-    Some(seconds(told)? - seconds(asked)?)
+    Some(seconds(answered)? - seconds(asked)?)
 }
 
-async fn of_reflection(client: &Client) -> Finding {
+async fn of_reflection(client: &ApiClient) -> Finding {
     let ask = ServerReflectionRequest {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),
@@ -118,7 +118,7 @@ async fn of_reflection(client: &Client) -> Finding {
 }
 
 fn refused(server: &str, check: &'static str, status: &Status) -> Finding {
-    Finding::fail(AREA, check, told(server, status))
+    Finding::fail(AREA, check, error_line(server, status))
 }
 
 #[cfg(test)]

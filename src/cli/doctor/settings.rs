@@ -1,21 +1,21 @@
-//! Settings of Postgres that a promise of Interlock rests on, or its speed.
+//! Settings of Postgres on which a guarantee of Interlock depends, or its speed.
 
 use std::collections::BTreeMap;
 
 use super::finding::{Finding, bytes};
 
 /// Values by name, sizes in bytes and times in milliseconds.
-pub type Settings = BTreeMap<String, String>;
+pub type PostgresSettings = BTreeMap<String, String>;
 
-/// Statements of a server may take so long; a shorter limit of Postgres ends them first.
+/// Maximum run time of a server's statements; a shorter limit of Postgres would end them first.
 const LONGEST_STATEMENT_MS: i64 = 60_000;
-/// What Postgres itself takes when it is not told.
+/// Default of `shared_buffers` in Postgres.
 const DEFAULT_SHARED_BUFFERS: i64 = 128 << 20;
 
 const AREA: &str = "database";
 
-/// Looks at the settings.
-pub fn look(settings: &Settings) -> Vec<Finding> {
+/// Checks the settings.
+pub fn look(settings: &PostgresSettings) -> Vec<Finding> {
     let value = |name: &str| settings.get(name).map_or("", String::as_str);
     let mut findings = vec![
         switch("fsync", value("fsync"), "a crash of the machine loses acknowledged writes, or the whole database"),
@@ -74,7 +74,7 @@ fn of_isolation(value: &str) -> Finding {
     if value == "read committed" {
         return Finding::ok(AREA, name, value);
     }
-    Finding::warn(AREA, name, format!("{value}: writes that meet are undone by Postgres and decided again"))
+    Finding::warn(AREA, name, format!("{value}: concurrent writes to one row fail in Postgres and are retried"))
         .advise("ALTER ROLE … or DATABASE … SET default_transaction_isolation = 'read committed'")
 }
 
@@ -91,7 +91,7 @@ fn of_shared_buffers(value: &str) -> Finding {
 /// A limit of Postgres that ends what a server does. 0: none.
 struct Limit {
     name: &'static str,
-    /// Lower ones do harm.
+    /// Lower limits do harm.
     least_ms: i64,
     harm: &'static str,
 }
@@ -115,12 +115,12 @@ const LIMITS: &[Limit] = &[
     Limit {
         name: "idle_in_transaction_session_timeout",
         least_ms: 1_000,
-        harm: "a transaction whose server waits for a moment is ended",
+        harm: "Postgres ends a transaction whose server waits for a moment",
     },
 ];
 
 impl Limit {
-    /// A finding if it does harm.
+    /// A finding if the limit is harmfully low.
     fn look(&self, value: &str) -> Option<Finding> {
         let found: i64 = value.parse().unwrap_or_default();
         if found == 0 || found >= self.least_ms {
@@ -136,7 +136,7 @@ mod tests {
     use super::super::finding::Level;
     use super::*;
 
-    fn good() -> Settings {
+    fn good() -> PostgresSettings {
         let pairs = [
             ("fsync", "on"),
             ("full_page_writes", "on"),
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn each_bad_setting_is_found_alone() {
-        let faults = |settings: &Settings| {
+        let faults = |settings: &PostgresSettings| {
             let findings = look(settings);
             findings
                 .iter()

@@ -6,25 +6,25 @@ use console::{Term, measure_text_width, pad_str, truncate_str};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::picture::Picture;
-use super::plan::{Plan, plan};
+use super::plan::{BarPlan, plan};
 use crate::cli::text::{job_state, percent, plain, stage_state};
 use crate::proto::{JobState, StageState};
 
-/// How fine a bar is.
+/// Steps of a bar.
 const STEPS: u64 = 1_000;
-/// How wide it is.
+/// Width of a bar in characters.
 const BAR: usize = 24;
-/// The longest name that is shown whole.
+/// Maximum width of a name in characters.
 const NAME: usize = 32;
-/// Between two drawings; more would only flicker.
+/// Interval of drawing; more often would only flicker.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// The bars.
+/// Progress bars of a watched job.
 pub struct Bars {
     multi: MultiProgress,
     term: Term,
     rows: Vec<ProgressBar>,
-    /// Since when something is not drawn yet.
+    /// Whether a change is not drawn yet.
     stale: bool,
     drawn: Instant,
     /// Why the watch broke off, until it goes on.
@@ -32,7 +32,7 @@ pub struct Bars {
 }
 
 /// One line, ready to be drawn.
-struct Row {
+struct BarRow {
     style: &'static str,
     progress: f64,
     prefix: String,
@@ -40,7 +40,7 @@ struct Row {
 }
 
 impl Bars {
-    /// On the standard output.
+    /// Bars on the standard output.
     pub fn new() -> Self {
         // Drawing is paced here, so that the last state is never left out; what the library draws by itself is too much.
         let multi = MultiProgress::with_draw_target(ProgressDrawTarget::stdout_with_hz(1));
@@ -48,17 +48,17 @@ impl Bars {
         Self { multi, term: Term::stdout(), rows: Vec::new(), stale: false, drawn, trouble: None }
     }
 
-    /// Something has changed.
+    /// Marks that the job has changed.
     pub fn touch(&mut self) {
         (self.stale, self.trouble) = (true, None);
     }
 
-    /// The watch broke off.
+    /// Shows why the watch broke off.
     pub fn trouble(&mut self, why: String) {
         (self.stale, self.trouble) = (true, Some(why));
     }
 
-    /// Comes back when it is time to draw; never if there is nothing to draw.
+    /// Waits until it is time to draw; for ever if nothing has changed.
     pub async fn due(&self) {
         if !self.stale {
             return std::future::pending().await;
@@ -66,18 +66,18 @@ impl Bars {
         tokio::time::sleep_until((self.drawn + EVERY).into()).await;
     }
 
-    /// Draws a job.
+    /// Draws the job and the stages that fit.
     pub fn draw(&mut self, picture: &Picture) {
         (self.stale, self.drawn) = (false, Instant::now());
         let (height, width) = self.term.size();
         // The job's own line, that about trouble, and the one the cursor is on.
         let room = usize::from(height).saturating_sub(3).max(1);
         // Before the first snapshot there is nothing to show but trouble.
-        let is_told = !picture.job_id.is_empty();
-        let mut rows = if is_told { rows(picture, &plan(picture, room), usize::from(width)) } else { Vec::new() };
+        let has_snapshot = !picture.job_id.is_empty();
+        let mut rows = if has_snapshot { rows(picture, &plan(picture, room), usize::from(width)) } else { Vec::new() };
         if let Some(trouble) = &self.trouble {
             let message = truncate_str(&plain(trouble), usize::from(width.saturating_sub(1)), "…").into_owned();
-            rows.push(Row { style: "{msg:.yellow}", progress: 0.0, prefix: String::new(), message });
+            rows.push(BarRow { style: "{msg:.yellow}", progress: 0.0, prefix: String::new(), message });
         }
         while self.rows.len() > rows.len() {
             if let Some(row) = self.rows.pop() {
@@ -110,7 +110,7 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("█▉▊▋▌▍▎▏░")
 }
 
-fn rows(picture: &Picture, plan: &Plan, width: usize) -> Vec<Row> {
+fn rows(picture: &Picture, plan: &BarPlan, width: usize) -> Vec<BarRow> {
     let names = plan.stages.iter().map(|line| measure_text_width(&line.name) + 2);
     let name = names.chain([measure_text_width(&picture.job_id)]).max().unwrap_or(0).min(NAME);
     let job_style = match picture.state {
@@ -122,7 +122,7 @@ fn rows(picture: &Picture, plan: &Plan, width: usize) -> Vec<Row> {
         let message =
             format!("{} {state}  {}", pad_str(&percent(progress), 4, console::Alignment::Right, None), plain(note));
         let left = width.saturating_sub(name + BAR + 3);
-        Row {
+        BarRow {
             style,
             progress,
             prefix: pad_str(text, name, console::Alignment::Left, Some("…")).into_owned(),
@@ -143,7 +143,7 @@ fn rows(picture: &Picture, plan: &Plan, width: usize) -> Vec<Row> {
     }));
     if let Some(others) = &plan.others {
         let message = truncate_str(others, width.saturating_sub(1), "…").into_owned();
-        rows.push(Row { style: "{msg:.dim}", progress: 0.0, prefix: String::new(), message });
+        rows.push(BarRow { style: "{msg:.dim}", progress: 0.0, prefix: String::new(), message });
     }
     rows
 }

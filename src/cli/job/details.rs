@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::read::failure;
+use super::read::failure_text;
 use crate::cli::json;
 use crate::cli::text::{count, plain};
 use crate::proto::{self, StageState};
@@ -17,7 +17,7 @@ const SHOWN_FAILURES: usize = 10;
 /// The failures of a job that have details, each with a head; nothing if there are none.
 pub fn lines(job: &proto::Job) -> Vec<String> {
     let failures = failures(job);
-    let mut lines: Vec<_> = failures.iter().take(SHOWN_FAILURES).flat_map(|told| one(told)).collect();
+    let mut lines: Vec<_> = failures.iter().take(SHOWN_FAILURES).flat_map(|failure| one(failure)).collect();
     if failures.len() > SHOWN_FAILURES {
         let more = count(failures.len() - SHOWN_FAILURES, "more failure");
         lines.extend([String::new(), format!("{more} with details: --output json shows them")]);
@@ -29,20 +29,23 @@ pub fn lines(job: &proto::Job) -> Vec<String> {
 fn failures(job: &proto::Job) -> Vec<&proto::Failure> {
     let open = job.stages.iter().filter(|stage| stage.state() != StageState::Succeeded);
     let mut failures: Vec<_> = open.filter_map(|stage| stage.failure.as_ref()).collect();
-    let is_shown = |told: &proto::Failure| failures.iter().any(|other| other.stage_name == told.stage_name);
-    if let Some(told) = job.failure.as_ref().filter(|told| !is_shown(told)) {
-        failures.insert(0, told);
+    let is_shown = |failure: &proto::Failure| failures.iter().any(|other| other.stage_name == failure.stage_name);
+    if let Some(failure) = job.failure.as_ref().filter(|failure| !is_shown(failure)) {
+        failures.insert(0, failure);
     }
-    failures.retain(|told| told.details.as_ref().is_some_and(|details| !details.fields.is_empty()));
+    failures.retain(|failure| failure.details.as_ref().is_some_and(|details| !details.fields.is_empty()));
     failures
 }
 
-fn one(told: &proto::Failure) -> Vec<String> {
-    let shown = json::value(told).unwrap_or_default();
+fn one(failure: &proto::Failure) -> Vec<String> {
+    let shown = json::value(failure).unwrap_or_default();
     let Some(Value::Object(mut details)) = shown.get("details").cloned() else { return Vec::new() };
-    let attempt =
-        if told.attempt > 0 { format!(" (attempt {} of {})", told.attempt, told.max_attempts) } else { String::new() };
-    let mut lines = vec![String::new(), plain(&format!("{}{attempt}", failure(told)))];
+    let attempt = if failure.attempt > 0 {
+        format!(" (attempt {} of {})", failure.attempt, failure.max_attempts)
+    } else {
+        String::new()
+    };
+    let mut lines = vec![String::new(), plain(&format!("{}{attempt}", failure_text(failure)))];
     let trace = details.get(TRACEBACK).and_then(Value::as_str).map(str::to_owned);
     if trace.is_some() {
         details.remove(TRACEBACK);
@@ -56,13 +59,13 @@ fn one(told: &proto::Failure) -> Vec<String> {
     lines
 }
 
-/// Its first bytes.
+/// At most the first [`SHOWN_BYTES`] of a text.
 fn beginning(text: &str) -> &str {
     let end = (0..=SHOWN_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or_default()]
 }
 
-/// Its last lines.
+/// The lines in the last [`SHOWN_BYTES`] of a text.
 fn end(text: &str) -> impl Iterator<Item = &str> {
     let start =
         (text.len().saturating_sub(SHOWN_BYTES)..).find(|start| text.is_char_boundary(*start)).unwrap_or_default();
@@ -99,9 +102,12 @@ mod tests {
 
     #[test]
     fn a_traceback_is_shown_line_by_line_and_cannot_steer_the_terminal() {
-        let told = failed("voice", &[("traceback", "Traceback:\n  File \"a.py\"\n\x1b[2JKeyError"), ("limit", "3")]);
-        let job =
-            Job { failure: Some(told.clone()), stages: vec![stage(told, StageState::Failed)], ..Default::default() };
+        let failure = failed("voice", &[("traceback", "Traceback:\n  File \"a.py\"\n\x1b[2JKeyError"), ("limit", "3")]);
+        let job = Job {
+            failure: Some(failure.clone()),
+            stages: vec![stage(failure, StageState::Failed)],
+            ..Default::default()
+        };
         let expected = [
             "",
             "voice: INTERNAL KeyError KeyError: 'url' (attempt 3 of 3)",

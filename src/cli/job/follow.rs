@@ -4,32 +4,31 @@ use std::time::{Duration, Instant};
 
 use tonic::{Code, Status, Streaming};
 
-use crate::cli::client::Client;
-use crate::cli::failure::{Failed, told};
-use crate::cli::retry::{Patience, Retry};
+use crate::cli::client::ApiClient;
+use crate::cli::failure::{Failed, error_line};
+use crate::cli::retry::{Patience, RetrySchedule};
 use crate::proto::watch_job_response::Update;
 use crate::proto::{self, StageState};
 
-/// For a stream to begin.
+/// Timeout for opening a stream.
 const OPENING: Duration = Duration::from_secs(15);
-/// A stream that has lived for so long has worked, even if nothing happened on it.
+/// Age at which a stream counts as healthy even without messages, so that the retry delay starts again.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// The most stages on a page.
+/// Maximum number of stages on a page.
 const PAGE: i32 = 1_000;
 
-/// What comes next.
+/// An event of the watch.
 #[derive(Debug)]
-pub enum News {
-    /// A message, unpacked.
-    Told(proto::WatchJobResponse, Unpacked),
-    /// Nothing for now: the watch broke off, for this reason, and is tried again after a wait.
-    Broken(String, Duration),
+pub enum FollowEvent {
+    /// A message, with its decoded content.
+    Response(proto::WatchJobResponse, Unpacked),
+    /// The watch broke off for this reason and is retried after the wait.
+    Interrupted(String, Duration),
 }
 
-/// What the message holds.
+/// The decoded content of a message, as in the proto.
 #[derive(Debug)]
-#[allow(missing_docs)] // As in the proto.
 pub enum Unpacked {
     Snapshot(Box<proto::Job>),
     Change(Box<proto::JobChange>),
@@ -37,37 +36,37 @@ pub enum Unpacked {
     Keepalive,
 }
 
-/// A watch.
+/// A watch of one job that reconnects by itself.
 #[derive(Debug)]
 pub struct Follow {
-    client: Client,
+    client: ApiClient,
     job_id: String,
-    /// The revision told last; 0 asks for a snapshot.
-    revision: i64,
-    retry: Retry,
+    /// Last version received; 0 requests a snapshot.
+    version: i64,
+    retry: RetrySchedule,
     stream: Option<(Streaming<proto::WatchJobResponse>, Instant)>,
     pause: Option<Duration>,
-    /// Whether there is something to go on with. Until then a failure is told at once: who mistypes shall not wait.
+    /// Whether a message was received. Until then an error is returned at once: after a typing mistake a retry is useless.
     has_begun: bool,
 }
 
 impl Follow {
-    /// Of a job that may not be there, on a server that may not be there.
-    pub fn new(client: Client, job_id: String, patience: &Patience) -> Self {
-        let retry = Retry::new(patience);
-        Self { client, job_id, revision: 0, retry, stream: None, pause: None, has_begun: false }
+    /// Watches a job that may not exist, on a server that may not answer.
+    pub fn new(client: ApiClient, job_id: String, patience: &Patience) -> Self {
+        let retry = RetrySchedule::new(patience);
+        Self { client, job_id, version: 0, retry, stream: None, pause: None, has_begun: false }
     }
 
-    /// Of a job that is known to be there.
-    pub fn begun(client: Client, job_id: String, patience: &Patience) -> Self {
+    /// Watches a job that is known to exist.
+    pub fn begun(client: ApiClient, job_id: String, patience: &Patience) -> Self {
         Self { has_begun: true, ..Self::new(client, job_id, patience) }
     }
 
-    /// What comes next. After the job has ended, do not ask again.
+    /// Waits for the next event. Must not be called after the job has ended.
     ///
     /// # Errors
-    /// What trying again does not mend, or has not mended for too long.
-    pub async fn next(&mut self) -> Result<News, Failed> {
+    /// Errors that a retry cannot mend, or that lasted longer than `--retry-for`.
+    pub async fn next(&mut self) -> Result<FollowEvent, Failed> {
         if let Some(pause) = self.pause.take() {
             tokio::time::sleep(pause).await;
         }
@@ -76,18 +75,18 @@ impl Follow {
                 self.has_begun = true;
                 self.retry.works();
                 match &unpacked {
-                    Unpacked::Snapshot(job) => self.revision = job.revision,
-                    Unpacked::Change(change) => self.revision = change.revision,
+                    Unpacked::Snapshot(job) => self.version = job.version,
+                    Unpacked::Change(change) => self.version = change.version,
                     Unpacked::Gap { .. } | Unpacked::Keepalive => {}
                 }
-                Ok(News::Told(response, unpacked))
+                Ok(FollowEvent::Response(response, unpacked))
             }
             Err(status) => self.broken(&status),
         }
     }
 
-    /// The stages that are at work, up to a page of them: of a job that is too large for one message, the snapshot may
-    /// not have them. Without an answer they show when they change.
+    /// Lists running stages and those in backoff, at most one page: the snapshot of a job too large for one message may lack them. Empty
+    /// if the call fails; they then show when they change.
     pub async fn at_work(&self) -> Vec<proto::Stage> {
         let request = proto::ListStagesRequest {
             job_id: self.job_id.clone(),
@@ -101,7 +100,7 @@ impl Follow {
 
     async fn read(&mut self) -> Result<(proto::WatchJobResponse, Unpacked), Status> {
         if self.stream.is_none() {
-            let request = proto::WatchJobRequest { job_id: self.job_id.clone(), from_revision: self.revision };
+            let request = proto::WatchJobRequest { job_id: self.job_id.clone(), from_version: self.version };
             let mut jobs = self.client.jobs();
             let opening = tokio::time::timeout(OPENING, jobs.watch_job(self.client.open(request)));
             let stream = opening.await.map_err(|_| Status::unavailable("no answer in time"))??.into_inner();
@@ -116,7 +115,7 @@ impl Follow {
         Ok((response, unpacked))
     }
 
-    fn broken(&mut self, status: &Status) -> Result<News, Failed> {
+    fn broken(&mut self, status: &Status) -> Result<FollowEvent, Failed> {
         if self.stream.take().is_some_and(|(_, opened)| opened.elapsed() >= STEADY) {
             self.retry.works();
         }
@@ -124,13 +123,13 @@ impl Follow {
         if !self.has_begun {
             return Err(failed());
         }
-        // This server knows less than the one before, which can only have been lost: begin anew.
+        // This server knows fewer revisions than the one before, so they were lost: request a snapshot.
         if status.code() == Code::OutOfRange {
-            self.revision = 0;
+            self.version = 0;
         }
         let wait = self.retry.after(status).ok_or_else(failed)?;
         self.pause = Some(wait);
-        Ok(News::Broken(told(&self.client.server, status), wait))
+        Ok(FollowEvent::Interrupted(error_line(&self.client.server, status), wait))
     }
 }
 
@@ -139,8 +138,8 @@ fn unpack(response: &proto::WatchJobResponse) -> Result<Unpacked, prost::DecodeE
     Ok(match &response.update {
         Some(Update::Snapshot(job)) => Unpacked::Snapshot(Box::new(proto::Job::decode(job.clone())?)),
         Some(Update::Change(change)) => Unpacked::Change(Box::new(proto::JobChange::decode(change.clone())?)),
-        Some(Update::Gap(gap)) => Unpacked::Gap { oldest: gap.oldest_revision },
-        // One that a newer server sends is nothing that this program knows of.
+        Some(Update::Gap(gap)) => Unpacked::Gap { oldest: gap.oldest_version },
+        // Unknown updates come from a newer server.
         Some(Update::Keepalive(_)) | None => Unpacked::Keepalive,
     })
 }

@@ -1,14 +1,14 @@
-//! A watched job where nobody sits before a terminal: one line for each piece of news.
+//! A watched job where the output is no terminal: one line per message.
 
 use super::picture::Picture;
-use super::read::failure;
+use super::read::failure_text;
 use crate::cli::text::{count, job_state, percent, plain, stage_state};
 use crate::proto::{self, JobEventType, StageState};
 
-/// So many stages are named in a line.
+/// Maximum number of stages named in a line.
 const NAMED: usize = 5;
 
-/// A job as it is when the watch begins, or begins anew.
+/// The line of a snapshot: when the watch starts, or starts again.
 pub fn snapshot(job: &proto::Job, picture: &Picture) -> String {
     let states: Vec<_> = picture
         .counts()
@@ -17,10 +17,10 @@ pub fn snapshot(job: &proto::Job, picture: &Picture) -> String {
         .map(|(state, count)| format!("{count} {}", stage_state(state).to_lowercase()))
         .collect();
     let total = picture.counts().iter().map(|(_, count)| count).sum();
-    line(job.revision, picture, &format!("{}: {}", count(total, "stage"), states.join(", ")))
+    line(job.version, picture, &format!("{}: {}", count(total, "stage"), states.join(", ")))
 }
 
-/// What came next.
+/// The line of a change.
 pub fn change(change: &proto::JobChange, picture: &Picture) -> String {
     let mut parts: Vec<_> = change.stages.iter().take(NAMED).map(|stage| one(stage, change)).collect();
     if change.stages.len() > NAMED {
@@ -31,17 +31,17 @@ pub fn change(change: &proto::JobChange, picture: &Picture) -> String {
         parts.push(event.strip_prefix("JOB_EVENT_TYPE_").unwrap_or(event).to_lowercase().replace('_', " "));
     }
     if picture.has_ended() {
-        parts.extend(change.failure.as_ref().map(|told| format!("failed by {}", failure(told))));
+        parts.extend(change.failure.as_ref().map(|failure| format!("failed by {}", failure_text(failure))));
     }
-    line(change.revision, picture, &parts.join("; "))
+    line(change.version, picture, &parts.join("; "))
 }
 
-fn line(revision: i64, picture: &Picture, news: &str) -> String {
+fn line(version: i64, picture: &Picture, news: &str) -> String {
     let (state, done) = (job_state(picture.state), percent(picture.progress));
-    plain(format!("{revision:>5}  {state:<10} {done:>4}  {news}").trim_end())
+    plain(format!("{version:>5}  {state:<10} {done:>4}  {news}").trim_end())
 }
 
-/// A stage that changed. A step of progress says how far; a change of state says into which.
+/// A changed stage, with its progress or its new state.
 fn one(stage: &proto::Stage, change: &proto::JobChange) -> String {
     let mut text = stage.name.clone();
     let is_step = change.event_type() == JobEventType::Unspecified && stage.state() == StageState::Running;
@@ -50,7 +50,7 @@ fn one(stage: &proto::Stage, change: &proto::JobChange) -> String {
         (Some(lease), _) if !is_step && stage.state() == StageState::Running => {
             text += &format!(" on {}", lease.worker_id)
         }
-        (_, Some(told)) if stage.state() != StageState::Running => text += &format!(" ({})", failure(told)),
+        (_, Some(failure)) if stage.state() != StageState::Running => text += &format!(" ({})", failure_text(failure)),
         _ => {}
     }
     if is_step && !stage.message.is_empty() {
@@ -75,10 +75,10 @@ mod tests {
         }
     }
 
-    fn told(event: JobEventType, stages: Vec<proto::Stage>) -> String {
+    fn line_of(event: JobEventType, stages: Vec<proto::Stage>) -> String {
         let state = JobState::Running.into();
         let news = proto::JobChange {
-            revision: 7,
+            version: 7,
             state,
             progress: 0.25,
             event_type: event.into(),
@@ -92,20 +92,20 @@ mod tests {
 
     #[test]
     fn a_line_says_what_changed() {
-        let started = told(JobEventType::StageStarted, vec![stage(StageState::Running)]);
+        let started = line_of(JobEventType::StageStarted, vec![stage(StageState::Running)]);
         assert_eq!(started, "    7  RUNNING     25%  voice RUNNING on w1");
         let step = proto::Stage { message: "half\nway".into(), ..stage(StageState::Running) };
-        assert_eq!(told(JobEventType::Unspecified, vec![step]), "    7  RUNNING     25%  voice 50% (half way)");
+        assert_eq!(line_of(JobEventType::Unspecified, vec![step]), "    7  RUNNING     25%  voice 50% (half way)");
         let failure = Failure { failure_class: 1, code: "503".into(), message: "gone".into(), ..Default::default() };
         let failed = proto::Stage { failure: Some(failure), lease: None, ..stage(StageState::Backoff) };
-        let line = told(JobEventType::StageFailed, vec![failed]);
+        let line = line_of(JobEventType::StageFailed, vec![failed]);
         assert_eq!(line, "    7  RUNNING     25%  voice BACKOFF (SERVER_ERROR 503 gone)");
-        assert_eq!(told(JobEventType::CancelRequested, vec![]), "    7  RUNNING     25%  cancel requested");
+        assert_eq!(line_of(JobEventType::CancelRequested, vec![]), "    7  RUNNING     25%  cancel requested");
     }
 
     #[test]
     fn a_line_is_short_however_many_stages_change() {
-        let line = told(JobEventType::CancelRequested, vec![stage(StageState::Cancelled); 1_000]);
+        let line = line_of(JobEventType::CancelRequested, vec![stage(StageState::Cancelled); 1_000]);
         assert!(line.ends_with("; and 995 more") && line.len() < 200, "{line}");
     }
 }

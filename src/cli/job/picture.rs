@@ -1,12 +1,12 @@
-//! A watched job as far as it was told: what is drawn.
+//! The current state of a watched job: what is drawn.
 
 use std::collections::HashMap;
 
-use super::read::failure;
+use super::read::failure_text;
 use crate::cli::text::time;
 use crate::proto::{self, JobState, StageCounts, StageState};
 
-/// A job.
+/// A watched job.
 #[derive(Debug, Default)]
 pub struct Picture {
     pub job_id: String,
@@ -14,28 +14,28 @@ pub struct Picture {
     pub state: JobState,
     pub run: i32,
     pub progress: f64,
-    /// Why it failed, in a few words.
+    /// Failure in one line. None: it has not failed.
     pub failure: Option<String>,
-    /// Its stages, in the order in which they were added or heard of.
-    pub stages: Vec<Line>,
+    /// Stages in the order in which they were added or received.
+    pub stages: Vec<PictureLine>,
     places: HashMap<String, usize>,
-    /// What the server counted; needed only where not all stages were told.
+    /// Counts by the server; used only if not all stages were sent.
     told_counts: Option<StageCounts>,
     is_cut: bool,
 }
 
-/// A stage.
+/// A stage of a watched job.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Line {
+pub struct PictureLine {
     pub name: String,
     pub state: StageState,
     pub progress: f64,
-    /// What there is to say about it.
+    /// Message, failure or worker, depending on the state.
     pub note: String,
     version: i64,
 }
 
-impl Line {
+impl PictureLine {
     fn of(stage: &proto::Stage) -> Self {
         let (name, state, progress) = (stage.name.clone(), stage.state(), stage.progress);
         Self { name, state, progress, note: note(stage), version: stage.version }
@@ -43,7 +43,7 @@ impl Line {
 }
 
 impl Picture {
-    /// All there is.
+    /// Replaces everything by a snapshot.
     pub fn show(&mut self, job: &proto::Job) {
         *self = Self {
             job_id: job.job_id.clone(),
@@ -51,7 +51,7 @@ impl Picture {
             state: job.state(),
             run: job.run,
             progress: job.progress,
-            failure: job.failure.as_ref().map(failure),
+            failure: job.failure.as_ref().map(failure_text),
             told_counts: job.stage_counts,
             is_cut: job.stages_truncated,
             ..Self::default()
@@ -59,25 +59,25 @@ impl Picture {
         job.stages.iter().for_each(|stage| self.put(stage));
     }
 
-    /// What came next.
+    /// Applies a change.
     pub fn change(&mut self, change: &proto::JobChange) {
         self.state = change.state();
         self.run = change.run;
         self.progress = change.progress;
-        self.failure = change.failure.as_ref().map(failure);
+        self.failure = change.failure.as_ref().map(failure_text);
         self.told_counts = change.stage_counts.or(self.told_counts);
         self.is_cut |= change.stages_truncated;
         change.stages.iter().for_each(|stage| self.put(stage));
     }
 
-    /// Whether there are stages that were not told.
+    /// Whether there are stages that were not sent.
     pub fn is_cut(&self) -> bool {
         self.is_cut
     }
 
-    /// A stage; one that is older than what is known of it changes nothing.
+    /// Inserts or updates a stage; older data is ignored.
     pub fn put(&mut self, stage: &proto::Stage) {
-        let line = Line::of(stage);
+        let line = PictureLine::of(stage);
         match self.places.get(&line.name) {
             Some(place) if self.stages[*place].version > line.version => {}
             Some(place) => self.stages[*place] = line,
@@ -88,7 +88,7 @@ impl Picture {
         }
     }
 
-    /// Whether it has ended.
+    /// Whether the job has ended.
     pub fn has_ended(&self) -> bool {
         matches!(self.state, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
     }
@@ -106,7 +106,7 @@ impl Picture {
     }
 }
 
-/// What a person wants to see first.
+/// Sort order: active stages first.
 pub const TELLING: [StageState; 8] = [
     StageState::Running,
     StageState::Backoff,
@@ -132,10 +132,10 @@ fn slot(counts: &mut StageCounts, state: StageState) -> &mut i32 {
     }
 }
 
-/// What there is to say about a stage in its state.
+/// Message, failure or worker of a stage, depending on its state.
 fn note(stage: &proto::Stage) -> String {
     let mut parts = Vec::new();
-    let why = stage.failure.as_ref().map(failure);
+    let why = stage.failure.as_ref().map(failure_text);
     match stage.state() {
         StageState::Running => {
             parts.extend(stage.lease.as_ref().map(|lease| lease.worker_id.clone()));

@@ -1,27 +1,27 @@
-//! Which lines of a job are drawn where not all of them fit.
+//! Selects the lines to draw of a job if not all of them fit.
 
-use super::picture::{Line, Picture, TELLING};
+use super::picture::{Picture, PictureLine, TELLING};
 use crate::cli::text::stage_state;
 
-/// What is drawn below the job's own line.
+/// The lines below that of the job.
 #[derive(Debug, PartialEq)]
-pub struct Plan<'a> {
-    /// Stages, one a line.
-    pub stages: Vec<&'a Line>,
-    /// How many others there are, in which states.
+pub struct BarPlan<'a> {
+    /// Stages, one per line.
+    pub stages: Vec<&'a PictureLine>,
+    /// Summary of the other stages: how many are in which state. None: all stages fit.
     pub others: Option<String>,
 }
 
 /// Fills a room of so many lines: with all stages in their order if they fit, else with those that run first, and a last
 /// line about the others.
-pub fn plan(picture: &Picture, room: usize) -> Plan<'_> {
+pub fn plan(picture: &Picture, room: usize) -> BarPlan<'_> {
     let counts = picture.counts();
     let total: usize = counts.iter().map(|(_, count)| count).sum();
     if total <= room && total == picture.stages.len() {
-        return Plan { stages: picture.stages.iter().collect(), others: None };
+        return BarPlan { stages: picture.stages.iter().collect(), others: None };
     }
-    let rank = |line: &Line| TELLING.iter().position(|state| *state == line.state);
-    let mut stages: Vec<&Line> = picture.stages.iter().collect();
+    let rank = |line: &PictureLine| TELLING.iter().position(|state| *state == line.state);
+    let mut stages: Vec<&PictureLine> = picture.stages.iter().collect();
     // Stable: within a state they stay in their order.
     stages.sort_by_key(|line| rank(line));
     stages.truncate(room.saturating_sub(1));
@@ -32,7 +32,7 @@ pub fn plan(picture: &Picture, room: usize) -> Plan<'_> {
     });
     let (numbers, words): (Vec<usize>, Vec<String>) = left.unzip();
     let others = format!("… and {} more: {}", numbers.iter().sum::<usize>(), words.join(", "));
-    Plan { stages, others: Some(others) }
+    BarPlan { stages, others: Some(others) }
 }
 
 #[cfg(test)]
@@ -52,7 +52,7 @@ mod tests {
         picture
     }
 
-    fn names(plan: &Plan) -> Vec<String> {
+    fn names(plan: &BarPlan) -> Vec<String> {
         plan.stages.iter().map(|line| line.name.clone()).collect()
     }
 
@@ -73,7 +73,7 @@ mod tests {
         let shown = plan(&picture, 5);
         assert_eq!(names(&shown), ["s30", "s31", "s32", "s10"]);
         assert_eq!(shown.others.as_deref(), Some("… and 29 more: 19 blocked, 10 succeeded"));
-        assert_eq!(plan(&picture, 1).stages, [] as [&Line; 0]);
+        assert_eq!(plan(&picture, 1).stages, [] as [&PictureLine; 0]);
         assert_eq!(plan(&picture, 0).others, plan(&picture, 1).others);
     }
 

@@ -1,40 +1,40 @@
-//! `interlock job list`, `interlock job get` and `interlock job explain`
+//! `interlock job list`, `interlock job get` and `interlock job explain`.
 
 use clap::Args;
 
 use super::details;
-use crate::cli::client::Client;
+use crate::cli::client::ApiClient;
 use crate::cli::text::{job_state, percent, plain, say, stage_state, table, time, width};
 use crate::cli::{Output, json};
 use crate::proto;
 
-/// The most jobs on a page.
+/// Page size of the list.
 const PAGE: u32 = 1_000;
 
-/// One job.
+/// The job to show.
 #[derive(Debug, Args)]
 pub(super) struct Named {
-    /// The job.
+    /// Id of the job.
     #[arg(value_name = "ID")]
     job_id: String,
 }
 
-/// Which jobs, in which order, how many.
+/// Filter, order and limit of the list.
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Which jobs, such as `state = RUNNING AND labels.customer = "acme"` [default: all].
+    /// Filter, such as `state = RUNNING AND labels.customer = "acme"` [default: all].
     #[arg(long, default_value = "", hide_default_value = true)]
     filter: String,
-    /// `create_time`, `end_time` or `priority`, with ` desc` after it for the largest first [default: create_time desc].
+    /// Order: `create_time`, `end_time` or `priority`, followed by ` desc` for descending [default: create_time desc].
     #[arg(long, default_value = "", hide_default_value = true)]
     order_by: String,
-    /// How many at most.
+    /// Maximum number of jobs.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
 }
 
 impl List {
-    pub(super) async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+    pub(super) async fn run(self, client: &ApiClient, output: Output) -> anyhow::Result<()> {
         let found = self.jobs(client).await?;
         if output == Output::Json {
             return Ok(say(json::text(&found)?)?);
@@ -49,8 +49,8 @@ impl List {
         Ok(())
     }
 
-    /// As many pages as it takes. The token of the last one is kept if there is more.
-    async fn jobs(&self, client: &Client) -> anyhow::Result<proto::ListJobsResponse> {
+    /// Reads pages until the limit. The page token of the last one is kept if there are more jobs.
+    async fn jobs(&self, client: &ApiClient) -> anyhow::Result<proto::ListJobsResponse> {
         let mut found = proto::ListJobsResponse::default();
         loop {
             let left = self.limit - u32::try_from(found.jobs.len()).unwrap_or(self.limit);
@@ -60,7 +60,7 @@ impl List {
                 page_size: i32::try_from(left.min(PAGE)).unwrap_or_default(),
                 page_token: found.next_page_token,
             };
-            let page = client.told(client.jobs().list_jobs(client.ask(request)).await)?;
+            let page = client.message(client.jobs().list_jobs(client.ask(request)).await)?;
             found.jobs.extend(page.jobs);
             found.next_page_token = page.next_page_token;
             if found.next_page_token.is_empty() || found.jobs.len() >= self.limit as usize {
@@ -86,9 +86,9 @@ fn row(job: &proto::Job) -> Vec<String> {
 }
 
 impl Named {
-    pub(super) async fn get(self, client: &Client, output: Output) -> anyhow::Result<()> {
+    pub(super) async fn get(self, client: &ApiClient, output: Output) -> anyhow::Result<()> {
         let request = proto::GetJobRequest { job_id: self.job_id };
-        let answer = client.told(client.jobs().get_job(client.ask(request)).await)?;
+        let answer = client.message(client.jobs().get_job(client.ask(request)).await)?;
         match (output, &answer.job) {
             (Output::Json, _) => say(json::text(&answer)?)?,
             (Output::Table, Some(job)) => show(job)?,
@@ -97,9 +97,9 @@ impl Named {
         Ok(())
     }
 
-    pub(super) async fn explain(self, client: &Client, output: Output) -> anyhow::Result<()> {
+    pub(super) async fn explain(self, client: &ApiClient, output: Output) -> anyhow::Result<()> {
         let request = proto::ExplainJobRequest { job_id: self.job_id };
-        let answer = client.told(client.jobs().explain_job(client.ask(request)).await)?;
+        let answer = client.message(client.jobs().explain_job(client.ask(request)).await)?;
         if output == Output::Json {
             return Ok(say(json::text(&answer)?)?);
         }
@@ -113,7 +113,7 @@ impl Named {
             vec![stage.stage_name.clone(), reason.to_owned(), stage.blocker.clone(), time(stage.until_time)]
         };
         say("")?;
-        for line in table(&["STAGE", "WHY", "WHOM", "UNTIL"], answer.stages.iter().map(row), width()) {
+        for line in table(&["STAGE", "REASON", "BLOCKED BY", "UNTIL"], answer.stages.iter().map(row), width()) {
             say(line)?;
         }
         Ok(())
@@ -145,9 +145,9 @@ fn facts(job: &proto::Job) -> Vec<(&'static str, String)> {
         ("job", job.job_id.clone()),
         ("kind", job.kind.clone()),
         ("state", format!("{} {}", job_state(job.state()), percent(job.progress))),
-        ("failure", job.failure.as_ref().map(failure).unwrap_or_default()),
+        ("failure", job.failure.as_ref().map(failure_text).unwrap_or_default()),
         ("cancelled", job.cancel_reason.clone()),
-        ("revision", format!("{}, run {}", job.revision, job.run)),
+        ("version", format!("{}, run {}", job.version, job.run)),
         ("priority", if job.priority == 0 { String::new() } else { job.priority.to_string() }),
         ("labels", labels.join(" ")),
         ("payload", document("payload")),
@@ -159,8 +159,8 @@ fn facts(job: &proto::Job) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A failure in a few words: where, of which class, what was said, and which budget of attempts it used up.
-pub(super) fn failure(failure: &proto::Failure) -> String {
+/// A failure in one line: stage, class, code, message, and the budget of attempts if it is used up.
+pub(super) fn failure_text(failure: &proto::Failure) -> String {
     let class = failure.failure_class().as_str_name();
     let class = class.strip_prefix("FAILURE_CLASS_").unwrap_or(class);
     let stage = if failure.stage_name.is_empty() { String::new() } else { format!("{}: ", failure.stage_name) };
@@ -176,7 +176,7 @@ pub(super) fn failure(failure: &proto::Failure) -> String {
 
 fn stage_row(stage: &proto::Stage) -> Vec<String> {
     let message = match &stage.failure {
-        Some(told) if stage.message.is_empty() => failure(told),
+        Some(failure) if stage.message.is_empty() => failure_text(failure),
         _ => stage.message.clone(),
     };
     vec![

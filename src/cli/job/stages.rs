@@ -1,4 +1,4 @@
-//! The documents of a new job, as people write them: stages, payload, labels.
+//! Parses the documents of a new job: stages, payload, labels.
 
 use std::io::Read;
 
@@ -9,10 +9,10 @@ use crate::cli::failure::Failed;
 use crate::cli::json;
 use crate::proto::{StageSpec, SubmitJobRequest};
 
-/// What a flag means: its own text, that of a file (`@FILE`), or what comes in (`@-`).
+/// The text of a flag: its value, the content of a file (`@FILE`), or the standard input (`@-`).
 ///
 /// # Errors
-/// If it cannot be read.
+/// If the file cannot be read.
 pub fn text_of(flag: &str, value: &str) -> Result<String, Failed> {
     let Some(path) = value.strip_prefix('@') else { return Ok(value.to_owned()) };
     let mut text = String::new();
@@ -25,7 +25,7 @@ pub fn text_of(flag: &str, value: &str) -> Result<String, Failed> {
     Ok(text)
 }
 
-/// Stages: a JSON array of specs, of names or of both, or names with commas between them.
+/// Reads stages: a JSON array of specs and names, or names separated by commas.
 ///
 /// # Errors
 /// What is wrong, with the path to it.
@@ -62,7 +62,7 @@ fn named(index: usize, name: &str) -> Result<StageSpec, Failed> {
     Ok(StageSpec { name: name.to_owned(), ..Default::default() })
 }
 
-/// A payload: a JSON object.
+/// Reads a payload: a JSON object.
 ///
 /// # Errors
 /// What is wrong, with the path to it.
@@ -74,10 +74,10 @@ pub fn payload(text: &str) -> Result<Struct, Failed> {
     Ok(request.map_err(|why| Failed::usage(format!("--payload: {why}")))?.payload.unwrap_or_default())
 }
 
-/// `KEY=VALUE`.
+/// Reads a label, `KEY=VALUE`.
 ///
 /// # Errors
-/// If it is not.
+/// If the text has no `=`, or no key.
 pub fn label(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
     pair.map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or_else(|| "must be KEY=VALUE".to_owned())

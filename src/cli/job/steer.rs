@@ -1,52 +1,51 @@
-//! `interlock job cancel` and `interlock job retry`
+//! `interlock job cancel` and `interlock job retry`.
 
 use clap::Args;
 use uuid::Uuid;
 
 use super::submit::advised;
-use crate::cli::client::Client;
-use crate::cli::text::{job_state, say, time};
+use crate::cli::client::ApiClient;
+use crate::cli::text::{duration, job_state, say, time};
 use crate::cli::{Output, json};
-use crate::config::Span;
 use crate::proto::{self, JobState};
 
-/// Which job, and how it is cancelled.
+/// The job to cancel, and how.
 #[derive(Debug, Args)]
-pub(super) struct Cancel {
-    /// The job.
+pub(super) struct CancelCommand {
+    /// Id of the job.
     #[arg(value_name = "ID")]
     job_id: String,
-    /// Why, for people.
+    /// Reason, shown to people.
     #[arg(long, default_value = "")]
     reason: String,
-    /// How long workers have to stop [default: 30s].
-    #[arg(long, value_name = "TIME")]
-    grace: Option<Span>,
+    /// Time that workers get to stop [default: 30s].
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    grace: Option<prost_types::Duration>,
 }
 
-/// Which job, and what of it is run again.
+/// The job to run again, and which part of it.
 #[derive(Debug, Args)]
-pub(super) struct Retry {
-    /// The job.
+pub(super) struct RetryCommand {
+    /// Id of the job.
     #[arg(value_name = "ID")]
     job_id: String,
-    /// Do this stage again, whatever became of it, and all that depends on it [default: only what has not succeeded].
+    /// Run this stage again, whatever its state, and all that depend on it [default: the stages that have not succeeded].
     #[arg(long, value_name = "STAGE")]
     from_stage: Option<String>,
-    /// Makes it safe to ask again: with the same id there is one run more [default: a fresh one].
+    /// Idempotency key: repeated requests with the same id make one run [default: a new one].
     #[arg(long, value_name = "UUID")]
     request_id: Option<Uuid>,
 }
 
-impl Cancel {
-    pub(super) async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+impl CancelCommand {
+    pub(super) async fn run(self, client: &ApiClient, output: Output) -> anyhow::Result<()> {
         let request = proto::CancelJobRequest {
             job_id: self.job_id,
             reason: self.reason,
-            grace_period: self.grace.map(duration),
+            grace_period: self.grace,
             ..Default::default()
         };
-        let answer = client.told(client.jobs().cancel_job(client.ask(request)).await)?;
+        let answer = client.message(client.jobs().cancel_job(client.ask(request)).await)?;
         match (output, &answer.job) {
             (Output::Json, _) => say(json::text(&answer)?)?,
             (Output::Table, Some(job)) => say(cancelled(job, answer.applied))?,
@@ -56,8 +55,8 @@ impl Cancel {
     }
 }
 
-impl Retry {
-    pub(super) async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+impl RetryCommand {
+    pub(super) async fn run(self, client: &ApiClient, output: Output) -> anyhow::Result<()> {
         let request_id = self.request_id.unwrap_or_else(Uuid::new_v4).to_string();
         let request = proto::RetryJobRequest {
             job_id: self.job_id,
@@ -66,7 +65,7 @@ impl Retry {
             ..Default::default()
         };
         let answer = client.jobs().retry_job(client.ask(request)).await;
-        let answer = client.told(answer).map_err(|failed| advised(failed, &request_id))?;
+        let answer = client.message(answer).map_err(|failed| advised(failed, &request_id))?;
         match (output, &answer.job) {
             (Output::Json, _) => say(json::text(&answer)?)?,
             (Output::Table, Some(job)) => {
@@ -75,13 +74,6 @@ impl Retry {
             (Output::Table, None) => say("retried before, and deleted since")?,
         }
         Ok(())
-    }
-}
-
-fn duration(span: Span) -> prost_types::Duration {
-    prost_types::Duration {
-        seconds: i64::try_from(span.get().as_secs()).unwrap_or(i64::MAX),
-        nanos: i32::try_from(span.get().subsec_nanos()).unwrap_or_default(),
     }
 }
 

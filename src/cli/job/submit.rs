@@ -1,4 +1,4 @@
-//! `interlock job submit`
+//! `interlock job submit`: sends a new job, and optionally watches it.
 
 use std::process::ExitCode;
 
@@ -8,39 +8,39 @@ use uuid::Uuid;
 use super::follow::Follow;
 use super::stages::{label, payload, stages, text_of};
 use super::watch;
-use crate::cli::client::Client;
+use crate::cli::client::ApiClient;
 use crate::cli::failure::{Exit, Failed};
 use crate::cli::retry::Patience;
 use crate::cli::text::{count, job_state, say};
 use crate::cli::{Output, json};
 use crate::proto;
 
-/// A new job.
+/// The job to submit.
 #[derive(Debug, Args)]
 pub(super) struct Submit {
-    /// What sort of job it is.
+    /// Kind of the job.
     #[arg(long)]
     kind: String,
-    /// Its id [default: the server chooses one].
+    /// Id of the job [default: the server generates one].
     #[arg(long, value_name = "ID")]
     job_id: Option<String>,
-    /// What all its stages get to see: a JSON object, or @FILE, or @- for what comes in.
+    /// Payload that all stages can read: a JSON object, @FILE, or @- for the standard input.
     #[arg(long, value_name = "JSON")]
     payload: Option<String>,
-    /// Its stages: a JSON array of objects with the fields of StageSpec (`[{"name":"a"},{"name":"b","depends_on":["a"]}]`)
+    /// Stages of the job: a JSON array of objects with the fields of StageSpec (`[{"name":"a"},{"name":"b","depends_on":["a"]}]`)
     /// or of names, or @FILE, or @-, or `a,b,c` for stages that can all run at once [default: one stage named main].
     #[arg(long, value_name = "JSON")]
     stages: Option<String>,
-    /// A label to find it by; can be given several times.
+    /// Label to find the job by; may be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
-    /// Jobs with a higher one go first, -1000 to 1000.
+    /// Priority, -1000 to 1000; jobs with a higher one are leased first.
     #[arg(long, default_value_t = 0, allow_hyphen_values = true)]
     priority: i32,
-    /// Makes it safe to submit again: with the same id the job is made once [default: a fresh one].
+    /// Idempotency key: repeated submissions with the same id make one job [default: a new one].
     #[arg(long, value_name = "UUID")]
     request_id: Option<Uuid>,
-    /// Follow it to its end, as `job watch` does.
+    /// Watch the job to its end, like `job watch`.
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
@@ -48,15 +48,15 @@ pub(super) struct Submit {
 }
 
 impl Submit {
-    pub(super) async fn run(self, client: &Client, output: Output) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, client: &ApiClient, output: Output) -> anyhow::Result<ExitCode> {
         let request_id = self.request_id.unwrap_or_else(Uuid::new_v4).to_string();
         let request = self.request(request_id.clone())?;
         let answer = client.jobs().submit_job(client.ask(request)).await;
-        let answer = client.told(answer).map_err(|failed| advised(failed, &request_id))?;
+        let answer = client.message(answer).map_err(|failed| advised(failed, &request_id))?;
         let job_id = answer.job.as_ref().map(|job| job.job_id.clone());
         match output {
             Output::Json => say(json::text(&answer)?)?,
-            Output::Table => say(told(&answer))?,
+            Output::Table => say(summary(&answer))?,
         }
         let Some(job_id) = job_id.filter(|_| self.watch) else { return Ok(ExitCode::SUCCESS) };
         watch::run(Follow::begun(client.clone(), job_id, &self.patience), output).await
@@ -80,7 +80,7 @@ impl Submit {
     }
 }
 
-/// Where it is not known whether the job was made, the same request id finds out.
+/// Adds the request id with which the command can be repeated, if it is unknown whether the request was applied.
 pub(super) fn advised(failed: Failed, request_id: &str) -> Failed {
     match failed.exit {
         Exit::Unreachable => failed.advise(&format!("it is safe to repeat this with --request-id {request_id}")),
@@ -88,7 +88,7 @@ pub(super) fn advised(failed: Failed, request_id: &str) -> Failed {
     }
 }
 
-fn told(answer: &proto::SubmitJobResponse) -> String {
+fn summary(answer: &proto::SubmitJobResponse) -> String {
     let Some(job) = &answer.job else { return "submitted before, and deleted since".to_owned() };
     let stages = count(job.stage_counts.as_ref().map_or(0, |counts| counts.total.unsigned_abs() as usize), "stage");
     let before = if answer.replayed { ", submitted before" } else { "" };

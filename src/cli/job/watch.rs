@@ -1,4 +1,4 @@
-//! `interlock job watch`
+//! `interlock job watch`: follows a job to its end, as bars, lines or JSON.
 
 use std::pin::pin;
 use std::process::ExitCode;
@@ -7,28 +7,28 @@ use clap::Args;
 use console::Term;
 
 use super::bars::Bars;
-use super::follow::{Follow, News, Unpacked};
+use super::follow::{Follow, FollowEvent, Unpacked};
 use super::lines;
 use super::picture::Picture;
-use crate::cli::client::Client;
+use crate::cli::client::ApiClient;
 use crate::cli::failure::{Exit, Failed};
 use crate::cli::retry::Patience;
 use crate::cli::text::{job_state, plain, say};
 use crate::cli::{Output, json};
 use crate::proto::{self, JobState};
 
-/// Which job.
+/// The job to watch.
 #[derive(Debug, Args)]
-pub(super) struct Watch {
-    /// The job.
+pub(super) struct WatchCommand {
+    /// Id of the job.
     #[arg(value_name = "ID")]
     job_id: String,
     #[command(flatten)]
     patience: Patience,
 }
 
-impl Watch {
-    pub(super) async fn run(self, client: &Client, output: Output) -> anyhow::Result<ExitCode> {
+impl WatchCommand {
+    pub(super) async fn run(self, client: &ApiClient, output: Output) -> anyhow::Result<ExitCode> {
         run(Follow::new(client.clone(), self.job_id, &self.patience), output).await
     }
 }
@@ -40,7 +40,7 @@ enum View {
     Json,
 }
 
-/// Follows a job to its end, and ends with 1 if it did not succeed.
+/// Follows a job to its end. The exit code is 1 if it did not succeed.
 pub(super) async fn run(mut follow: Follow, output: Output) -> anyhow::Result<ExitCode> {
     let mut view = match output {
         Output::Json => View::Json,
@@ -50,7 +50,7 @@ pub(super) async fn run(mut follow: Follow, output: Output) -> anyhow::Result<Ex
     let mut picture = Picture::default();
     while !picture.has_ended() {
         match next(&mut follow, &mut view, &picture).await {
-            Ok(News::Told(response, unpacked)) => {
+            Ok(FollowEvent::Response(response, unpacked)) => {
                 match &unpacked {
                     Unpacked::Snapshot(job) => picture.show(job),
                     Unpacked::Change(change) => picture.change(change),
@@ -61,7 +61,9 @@ pub(super) async fn run(mut follow: Follow, output: Output) -> anyhow::Result<Ex
                 }
                 view.show(&response, &unpacked, &picture)?;
             }
-            Ok(News::Broken(why, wait)) => view.trouble(&format!("{why}; again in {:.1} s", wait.as_secs_f64())),
+            Ok(FollowEvent::Interrupted(why, wait)) => {
+                view.trouble(&format!("{why}; again in {:.1} s", wait.as_secs_f64()))
+            }
             Err(failed) => {
                 view.end(&picture);
                 return Err(failed.into());
@@ -77,15 +79,15 @@ pub(super) async fn run(mut follow: Follow, output: Output) -> anyhow::Result<Ex
     Ok(Exit::NotSucceeded.into())
 }
 
-/// What comes next; meanwhile what came before is drawn.
-async fn next(follow: &mut Follow, view: &mut View, picture: &Picture) -> Result<News, Failed> {
+/// Waits for the next event, and draws the bars meanwhile.
+async fn next(follow: &mut Follow, view: &mut View, picture: &Picture) -> Result<FollowEvent, Failed> {
     let mut next = pin!(follow.next());
     loop {
         match view {
             View::Bars(bars) => tokio::select! {
                 biased;
                 () = bars.due() => bars.draw(picture),
-                news = &mut next => return news,
+                event = &mut next => return event,
             },
             View::Lines | View::Json => return next.await,
         }
@@ -100,16 +102,14 @@ impl View {
             View::Lines => match news {
                 Unpacked::Snapshot(job) => say(lines::snapshot(job, picture))?,
                 Unpacked::Change(change) => say(lines::change(change, picture))?,
-                Unpacked::Gap { oldest } => {
-                    say(format!("       what came before revision {oldest} is not known any more"))?
-                }
+                Unpacked::Gap { oldest } => say(format!("       history before version {oldest} was deleted"))?,
                 Unpacked::Keepalive => {}
             },
         }
         Ok(())
     }
 
-    /// The watch broke off. Where programs read, this is no part of what they read.
+    /// Reports that the watch broke off: on the standard error where programs read the output.
     fn trouble(&mut self, why: &str) {
         match self {
             View::Bars(bars) => bars.trouble(why.to_owned()),

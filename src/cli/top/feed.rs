@@ -1,40 +1,40 @@
-//! The watch of all jobs that run, read in the background and begun anew when it breaks off.
+//! The watch of all running jobs, read in the background and started again when it breaks off.
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use crate::cli::client::Client;
-use crate::cli::failure::{Failed, told};
-use crate::cli::retry::{Patience, Retry};
+use crate::cli::client::ApiClient;
+use crate::cli::failure::{Failed, error_line};
+use crate::cli::retry::{Patience, RetrySchedule};
 use crate::proto;
 
-/// News that wait for the next drawing; beyond that the stream waits.
-const WAITING: usize = 1_024;
-/// A stream that has lived for so long has worked.
+/// Updates buffered until the next drawing; beyond that the stream waits.
+const BUFFERED: usize = 1_024;
+/// Age at which a stream counts as healthy, so that the retry delay starts again.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// What comes next.
-pub enum News {
-    /// The watch begins, or begins anew: all jobs that run are told of.
-    Began,
-    /// What it tells.
-    Told(Box<proto::WatchJobsResponse>),
-    /// It broke off, for this reason, and is tried again.
-    Broken(String),
-    /// It cannot go on.
+/// An event of the watch.
+pub enum WatchEvent {
+    /// The watch starts, or starts again: all running jobs follow.
+    Started,
+    /// A message of the server.
+    Response(Box<proto::WatchJobsResponse>),
+    /// The watch broke off for this reason and is retried.
+    Interrupted(String),
+    /// The watch cannot continue.
     Failed(Failed),
 }
 
-/// Begins to watch; ends when nobody listens any more.
-pub fn start(client: &Client, patience: &Patience) -> mpsc::Receiver<News> {
-    let (sender, receiver) = mpsc::channel(WAITING);
-    tokio::spawn(watch(client.clone(), Retry::new(patience), sender));
+/// Starts to watch; ends when the receiver is dropped.
+pub fn start(client: &ApiClient, patience: &Patience) -> mpsc::Receiver<WatchEvent> {
+    let (sender, receiver) = mpsc::channel(BUFFERED);
+    tokio::spawn(watch(client.clone(), RetrySchedule::new(patience), sender));
     receiver
 }
 
-async fn watch(client: Client, mut retry: Retry, sender: mpsc::Sender<News>) {
+async fn watch(client: ApiClient, mut retry: RetrySchedule, sender: mpsc::Sender<WatchEvent>) {
     let mut has_begun = false;
     loop {
         let opened = Instant::now();
@@ -43,30 +43,30 @@ async fn watch(client: Client, mut retry: Retry, sender: mpsc::Sender<News>) {
             retry.works();
         }
         let wait = retry.after(&status).filter(|_| has_begun);
-        let news = match wait {
-            Some(_) => News::Broken(told(&client.server, &status)),
-            None => News::Failed(Failed::call(&client.server, &status)),
+        let event = match wait {
+            Some(_) => WatchEvent::Interrupted(error_line(&client.server, &status)),
+            None => WatchEvent::Failed(Failed::call(&client.server, &status)),
         };
         let Some(wait) = wait.filter(|_| !sender.is_closed()) else {
-            let _gone = sender.send(news).await;
+            let _gone = sender.send(event).await;
             return;
         };
-        let _gone = sender.send(news).await;
+        let _gone = sender.send(event).await;
         tokio::time::sleep(wait).await;
     }
 }
 
-/// Reads until the stream breaks off; well only if nobody listens any more.
-async fn read(client: &Client, sender: &mpsc::Sender<News>, has_begun: &mut bool) -> Result<(), Status> {
+/// Reads until the stream breaks off. `Ok`: the receiver was dropped.
+async fn read(client: &ApiClient, sender: &mpsc::Sender<WatchEvent>, has_begun: &mut bool) -> Result<(), Status> {
     let request = proto::WatchJobsRequest { filter: "state = RUNNING".to_owned() };
     let mut stream = client.jobs().watch_jobs(client.open(request)).await?.into_inner();
-    let mut news = News::Began;
+    let mut event = WatchEvent::Started;
     loop {
-        if sender.send(news).await.is_err() {
+        if sender.send(event).await.is_err() {
             return Ok(());
         }
         let update = stream.message().await?.ok_or_else(|| Status::unavailable("the stream ended"))?;
         *has_begun = true;
-        news = News::Told(Box::new(update));
+        event = WatchEvent::Response(Box::new(update));
     }
 }

@@ -1,26 +1,26 @@
-//! What a server says of itself, in one line.
+//! The statistics of a server in one line.
 
 use prost_types::Timestamp;
 
 use crate::proto::GetStatisticsResponse;
 
-/// The figures that are shown.
+/// The statistics line.
 #[derive(Debug, PartialEq)]
-pub struct Figures {
-    /// When they were taken.
+pub struct StatisticsLine {
+    /// Sample time.
     pub time: Option<Timestamp>,
-    /// As words; nothing if the server did not tell them.
+    /// The text; empty if the server sent no statistics.
     pub line: String,
 }
 
-impl Figures {
-    /// Out of what the server told now and, for what happens in a second, before.
+impl StatisticsLine {
+    /// `before` is the previous answer, from which rates per second are computed; without it they are averages since the start of the server.
     pub fn of(now: &GetStatisticsResponse, before: Option<&GetStatisticsResponse>) -> Self {
         let (Some(pool), Some(writer)) = (&now.pool, &now.writer) else {
             return Self { time: None, line: String::new() };
         };
         let per_second = |count: fn(&GetStatisticsResponse) -> i64| {
-            // A server that was started again counts anew.
+            // A restarted server counts from 0.
             let before = before.filter(|before| before.start_time == now.start_time);
             let since = before.map_or(now.start_time, |before| before.sample_time);
             let seconds = seconds(now.sample_time) - seconds(since);
@@ -29,7 +29,7 @@ impl Figures {
         };
         let rates = if before.is_some() { "" } else { "   (rates since its start)" };
         let line = format!(
-            "calls {:.0}/s   under way {}   writes {:.0}/s   waiting {}   conflicts {:.0}/s   connections {} of {}   idle workers {}{rates}",
+            "calls {:.0}/s   in flight {}   writes {:.0}/s   waiting {}   conflicts {:.0}/s   connections {} of {}   idle workers {}{rates}",
             per_second(calls),
             now.rpcs.iter().map(|rpc| rpc.in_flight).sum::<i64>(),
             per_second(|statistics| statistics.writer.map_or(0, |writer| writer.operations)),
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
     use crate::proto::{PoolStatistics, RpcStatistics, WriterStatistics};
 
-    fn told(at: i64, calls: i64) -> GetStatisticsResponse {
+    fn statistics(at: i64, calls: i64) -> GetStatisticsResponse {
         let calls = [("OK".to_owned(), calls)].into();
         GetStatisticsResponse {
             start_time: Some(Timestamp { seconds: 100, nanos: 0 }),
@@ -69,14 +69,14 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_those_since_the_look_before() {
+    fn rates_are_computed_since_the_previous_sample() {
         fn line(now: &GetStatisticsResponse, before: Option<&GetStatisticsResponse>) -> String {
-            Figures::of(now, before).line
+            StatisticsLine::of(now, before).line
         }
-        assert!(line(&told(110, 500), None).starts_with("calls 50/s   under way 3 "));
-        assert!(line(&told(112, 900), Some(&told(110, 500))).starts_with("calls 200/s "));
-        let other = GetStatisticsResponse { start_time: None, ..told(110, 500) };
-        assert!(line(&told(112, 24), Some(&other)).starts_with("calls 2/s "), "a server that was started again");
+        assert!(line(&statistics(110, 500), None).starts_with("calls 50/s   in flight 3 "));
+        assert!(line(&statistics(112, 900), Some(&statistics(110, 500))).starts_with("calls 200/s "));
+        let other = GetStatisticsResponse { start_time: None, ..statistics(110, 500) };
+        assert!(line(&statistics(112, 24), Some(&other)).starts_with("calls 2/s "), "a server that was started again");
         assert_eq!(line(&GetStatisticsResponse::default(), None), "");
     }
 }

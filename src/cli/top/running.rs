@@ -1,4 +1,4 @@
-//! The jobs that run, as far as they were told and looked at.
+//! The running jobs: what the watch sent of them, and the stages that were listed.
 
 use std::collections::BTreeMap;
 
@@ -7,26 +7,26 @@ use prost::Message as _;
 use crate::proto::watch_jobs_response::Update;
 use crate::proto::{self, StageState};
 
-/// All jobs that run.
+/// All running jobs.
 #[derive(Default)]
 pub struct Running {
     jobs: BTreeMap<String, RunningJob>,
-    /// Whether all that ran at the beginning have been told.
+    /// Whether the watch has sent all jobs that ran when it started.
     pub is_caught_up: bool,
 }
 
-/// One of them.
+/// A running job.
 pub struct RunningJob {
-    /// As it is, without its stages.
+    /// Its current state, without stages.
     pub job: proto::Job,
-    /// Its running stages by name, as far as they are known.
+    /// Its running stages by name. Incomplete until they were listed.
     pub stages: BTreeMap<String, proto::Stage>,
-    /// Whether all of them are.
+    /// Whether `stages` is complete.
     is_known: bool,
 }
 
 impl RunningJob {
-    /// With its running stages.
+    /// The job with its running stages.
     pub fn whole(&self) -> proto::Job {
         proto::Job { stages: self.stages.values().cloned().collect(), ..self.job.clone() }
     }
@@ -41,12 +41,12 @@ impl RunningJob {
 }
 
 impl Running {
-    /// What the watch tells.
+    /// Applies a message of the watch.
     pub fn update(&mut self, update: proto::WatchJobsResponse) {
         match update.update {
             Some(Update::Job(job)) => {
-                let told = RunningJob { job, stages: BTreeMap::new(), is_known: false };
-                self.jobs.insert(told.job.job_id.clone(), told);
+                let running = RunningJob { job, stages: BTreeMap::new(), is_known: false };
+                self.jobs.insert(running.job.job_id.clone(), running);
             }
             Some(Update::Change(change)) => {
                 // One that cannot be read would be a bug of the server; the rest can still be shown.
@@ -65,7 +65,7 @@ impl Running {
     fn change(&mut self, change: proto::JobChange) {
         let Some(running) = self.jobs.get_mut(&change.job_id) else { return };
         let job = &mut running.job;
-        (job.state, job.revision, job.progress) = (change.state, change.revision, change.progress);
+        (job.state, job.version, job.progress) = (change.state, change.version, change.progress);
         job.run = change.run;
         job.stage_counts = change.stage_counts.or(job.stage_counts);
         job.failure = change.failure;
@@ -73,27 +73,27 @@ impl Running {
         change.stages.into_iter().for_each(|stage| running.put(stage));
     }
 
-    /// The running stages of a job, as they were just found. What the watch has told since then comes after them, since
-    /// it tells every change of a state.
+    /// Sets the running stages of a job, as they were just listed. Later messages of the watch are applied on top: it sends every change of a
+    /// state.
     pub fn found(&mut self, job_id: &str, stages: Vec<proto::Stage>) {
         let Some(running) = self.jobs.get_mut(job_id) else { return };
         running.is_known = true;
         running.stages = stages.into_iter().map(|stage| (stage.name.clone(), stage)).collect();
     }
 
-    /// How many there are.
+    /// The number of running jobs.
     pub fn count(&self) -> usize {
         self.jobs.len()
     }
 
-    /// So many of them, those that run longest first.
+    /// At most `limit` jobs, the longest running first.
     pub fn first(&self, limit: usize) -> impl Iterator<Item = &RunningJob> {
         let mut jobs: Vec<_> = self.jobs.values().collect();
         jobs.sort_by_key(|running| running.job.start_time.map_or((i64::MAX, 0), |time| (time.seconds, time.nanos)));
         jobs.into_iter().take(limit)
     }
 
-    /// Some of those whose stages are not known.
+    /// At most `count` ids of the first `limit` jobs whose stages were not listed yet.
     pub fn unknown(&self, limit: usize, count: usize) -> Vec<String> {
         let unknown = self.first(limit).filter(|running| !running.is_known);
         unknown.take(count).map(|running| running.job.job_id.clone()).collect()
@@ -103,9 +103,9 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::{WatchCaughtUp, WatchRemoval};
+    use crate::proto::{JobRemoval, WatchCaughtUp};
 
-    fn told(running: &mut Running, update: Update) {
+    fn apply(running: &mut Running, update: Update) {
         running.update(proto::WatchJobsResponse { update: Some(update) });
     }
 
@@ -126,22 +126,22 @@ mod tests {
     #[test]
     fn stages_come_and_go_with_the_changes() {
         let mut running = Running::default();
-        told(&mut running, job("b", 1));
-        told(&mut running, job("a", 2));
-        told(&mut running, Update::CaughtUp(WatchCaughtUp { jobs: 2 }));
+        apply(&mut running, job("b", 1));
+        apply(&mut running, job("a", 2));
+        apply(&mut running, Update::CaughtUp(WatchCaughtUp { jobs: 2 }));
         assert!(running.is_caught_up);
         assert_eq!(running.unknown(10, 10), ["b", "a"], "the one that runs longest first");
         assert_eq!(running.unknown(1, 10), ["b"]);
 
         running.found("b", vec![stage("x", StageState::Running)]);
         assert_eq!(running.unknown(10, 10), ["a"]);
-        told(&mut running, change("b", vec![stage("x", StageState::Succeeded), stage("y", StageState::Running)]));
+        apply(&mut running, change("b", vec![stage("x", StageState::Succeeded), stage("y", StageState::Running)]));
         let first = running.first(1).next().expect("a job").whole();
         assert_eq!((first.stages.len(), &*first.stages[0].name, first.progress), (1, "y", 0.5));
 
-        told(&mut running, Update::Removal(WatchRemoval { job_id: "b".into(), ..Default::default() }));
+        apply(&mut running, Update::Removal(JobRemoval { job_id: "b".into(), ..Default::default() }));
         assert_eq!(running.count(), 1);
-        told(&mut running, change("b", vec![]));
+        apply(&mut running, change("b", vec![]));
         assert_eq!(running.count(), 1);
     }
 }

@@ -4,23 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost_types::Timestamp;
 
-use super::figures::Figures;
+use super::figures::StatisticsLine;
 use super::running::{Running, RunningJob};
-use crate::cli::client::Client;
+use crate::cli::client::ApiClient;
 use crate::cli::text::{count, percent, plain, seconds, table};
 use crate::proto::Stage;
 
-/// Rows of a table; the rest is counted.
+/// Maximum rows of a table; the rest is counted.
 const ROWS: usize = 100;
-/// In a terminal, where all shall be seen at once.
+/// Maximum rows in a terminal, so that all tables fit.
 const TERMINAL_ROWS: usize = 12;
 
-/// All lines, each cut to a width if there is one.
+/// All lines, each truncated to `width`. None: not truncated.
 pub fn lines(
     running: &Running,
     limit: usize,
-    client: &Client,
-    figures: &Figures,
+    client: &ApiClient,
+    figures: &StatisticsLine,
     trouble: Option<&str>,
     width: Option<usize>,
 ) -> Vec<String> {
@@ -87,7 +87,7 @@ fn queues(stages: &[(&RunningJob, &Stage)]) -> Vec<Vec<String>> {
 }
 
 fn at_work(running: &RunningJob, stage: &Stage, now: Option<Timestamp>) -> Vec<String> {
-    // Who runs its own stages by name holds no lease.
+    // A stage that is run by name has no lease.
     let worker = if worker(stage).is_empty() { "–" } else { worker(stage) };
     vec![
         worker.to_owned(),
@@ -114,7 +114,7 @@ fn job(running: &RunningJob, now: Option<Timestamp>) -> Vec<String> {
     ]
 }
 
-/// How long ago something was, by the server's clock.
+/// Time since `start` by the server's clock.
 fn since(start: Option<Timestamp>, now: Option<Timestamp>) -> String {
     start.zip(now).map(|(start, now)| seconds(now.seconds - start.seconds)).unwrap_or_default()
 }

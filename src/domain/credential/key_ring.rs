@@ -1,4 +1,4 @@
-//! All credentials as one: the root whose version every change of a credential raises.
+//! All credentials as one root: every change of a credential increments its version.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -9,55 +9,55 @@ use crate::domain::id::Name;
 /// All credentials at one version.
 #[derive(Clone, Debug, Default)]
 pub struct KeyRing {
-    /// Grows by one with each change of a credential. 0: nothing was read yet.
+    /// Version; grows by one with each change of a credential. 0: nothing was read yet.
     pub version: i64,
-    /// The version at which credentials were last deleted. 0: none were.
+    /// Version at which credentials were last deleted. 0: never.
     pub floor_version: i64,
     keys: BTreeMap<KeyId, Arc<ApiKey>>,
-    /// Those that are not revoked, by the name in their certificate.
+    /// Credentials that are not revoked, by the name in their certificate.
     by_certificate: HashMap<Name, KeyId>,
 }
 
-/// What changed since a version that somebody knows.
+/// Changes since a known version.
 #[derive(Clone, Debug)]
 pub struct KeyChanges {
-    /// The version that is stored.
+    /// Version of the stored key ring.
     pub version: i64,
-    /// The version at which credentials were last deleted.
+    /// Version at which credentials were last deleted.
     pub floor_version: i64,
-    /// Whether these are all credentials, and not only those that changed.
+    /// Whether `keys` are all credentials, and not only the changed ones.
     pub is_whole: bool,
-    /// In the order of their ids.
+    /// Credentials in the order of their ids.
     pub keys: Vec<Arc<ApiKey>>,
 }
 
 impl KeyRing {
-    /// The key of an id.
+    /// The credential with this id.
     pub fn get(&self, id: KeyId) -> Option<&Arc<ApiKey>> {
         self.keys.get(&id)
     }
 
-    /// The credential of a name in a client certificate, unless it was revoked.
+    /// The credential for a name in a client certificate, unless it was revoked.
     pub fn of_certificate(&self, name: &str) -> Option<&Arc<ApiKey>> {
         self.keys.get(self.by_certificate.get(name)?)
     }
 
-    /// How many there are.
+    /// Number of credentials, ended ones included.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no credentials.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// All, in the order of their ids.
+    /// All credentials in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<ApiKey>> {
         self.keys.values()
     }
 
-    /// Takes over what changed since this version.
+    /// Applies changes since this version.
     pub fn apply(&mut self, changes: KeyChanges) {
         if changes.is_whole {
             *self = Self::default();
@@ -66,7 +66,7 @@ impl KeyRing {
         changes.keys.into_iter().for_each(|key| self.put(key));
     }
 
-    /// Puts a new or changed key in.
+    /// Adds or replaces a credential.
     pub fn put(&mut self, key: Arc<ApiKey>) {
         if let Some(name) = key.certificate() {
             if key.revoke_time.is_none() {
@@ -78,7 +78,7 @@ impl KeyRing {
         self.keys.insert(key.id, key);
     }
 
-    /// Takes a key out.
+    /// Removes the credential with this id.
     pub fn remove(&mut self, id: KeyId) {
         let Some(key) = self.keys.remove(&id) else { return };
         if let Some(name) = key.certificate().filter(|name| self.by_certificate.get(*name) == Some(&id)) {
@@ -86,7 +86,7 @@ impl KeyRing {
         }
     }
 
-    /// About how much memory it takes.
+    /// Approximate memory in bytes.
     pub fn weight_bytes(&self) -> usize {
         self.keys.values().map(|key| key.weight_bytes()).sum::<usize>() + 200
     }

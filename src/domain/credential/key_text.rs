@@ -1,4 +1,4 @@
-//! The text form of an API key: `il_`, the id of 8 characters, `_`, and the secret of 43 characters.
+//! Text form of an API key: `il_`, an id of 8 characters, `_`, and a secret of 43 characters.
 
 use std::fmt;
 
@@ -7,21 +7,21 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-/// What the text of every key begins with; scanners for leaked secrets find it by this.
+/// Prefix of every key, by which scanners for leaked secrets find it.
 const PREFIX: &str = "il_";
-/// Characters of an id.
+/// Number of characters of an id.
 const ID_LENGTH: usize = 8;
-/// Characters of 32 bytes in base64url without padding.
+/// Number of characters of 32 bytes in base64url without padding.
 const SECRET_LENGTH: usize = 43;
-/// The characters of ids, in the order of their values.
+/// Characters of ids, in the order of their values.
 const ID_CHARACTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
-/// The id of a credential: 8 characters `[a-z0-9]`. Not secret.
+/// Id of a credential: 8 characters `[a-z0-9]`. Not secret.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId([u8; ID_LENGTH]);
 
 impl KeyId {
-    /// The id of a random number.
+    /// Makes an id from a random number.
     pub fn of_random(number: u64) -> Self {
         let mut rest = number;
         Self(std::array::from_fn(|_| {
@@ -31,25 +31,25 @@ impl KeyId {
         }))
     }
 
-    /// Reads an id. None: it is none.
+    /// Parses an id. `None`: the text is not an id.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes: [u8; ID_LENGTH] = text.as_bytes().try_into().ok()?;
         bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()).then_some(Self(bytes))
     }
 
-    /// The text of the id.
+    /// The id as a string slice.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("only ASCII characters get in")
     }
 
-    /// Its bytes at the beginning of 16, as the memory of requests has ids.
+    /// The id as a UUID, as remembered requests store ids: its 8 bytes, followed by zeros.
     pub fn to_uuid(self) -> uuid::Uuid {
         let mut bytes = [0; 16];
         bytes[..ID_LENGTH].copy_from_slice(&self.0);
         uuid::Uuid::from_bytes(bytes)
     }
 
-    /// The id of [`Self::to_uuid`]. None: it is none.
+    /// The id of a UUID made by [`Self::to_uuid`]. `None`: the UUID is not one.
     pub fn of_uuid(uuid: uuid::Uuid) -> Option<Self> {
         let (id, rest) = uuid.as_bytes().split_at(ID_LENGTH);
         Self::parse(std::str::from_utf8(id).ok()?).filter(|_| rest.iter().all(|byte| *byte == 0))
@@ -68,12 +68,12 @@ impl fmt::Debug for KeyId {
     }
 }
 
-/// The secret of an API key: 32 random bytes. Never stored, and in no `Debug`.
+/// Secret of an API key: 32 random bytes. Never stored, and not in `Debug` output.
 #[derive(Clone)]
 pub struct Secret([u8; 32]);
 
 impl Secret {
-    /// Of 32 random bytes.
+    /// Makes a secret of 32 random bytes.
     pub fn new(random: [u8; 32]) -> Self {
         Self(random)
     }
@@ -85,32 +85,32 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The SHA-256 of a secret, as it is stored.
+/// SHA-256 of a secret, as it is stored.
 #[derive(Clone, Copy)]
 pub struct SecretHash([u8; 32]);
 
 impl SecretHash {
-    /// Of a secret.
+    /// Hashes a secret with SHA-256.
     pub fn of(secret: &Secret) -> Self {
         Self(Sha256::digest(secret.0).into())
     }
 
-    /// As it is stored. None: it is not 32 bytes long.
+    /// Reads a stored hash. `None`: it is not 32 bytes long.
     pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// What is stored.
+    /// The 32 bytes that are stored.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// A hash that is that of no secret anybody knows: what a secret is compared with where there is none to compare with.
+    /// A hash with no known secret: compared with where there is no hash to compare with, so that the comparison takes the same time.
     pub(super) fn unknown() -> Self {
         Self([0; 32])
     }
 
-    /// Compares in constant time.
+    /// Compares two hashes in constant time.
     pub(super) fn ct_eq(&self, other: &Self) -> Choice {
         self.0.ct_eq(&other.0)
     }
@@ -130,19 +130,19 @@ impl fmt::Debug for SecretHash {
     }
 }
 
-/// An API key as its bearer has it.
+/// Id and secret of an API key, as its owner has them.
 #[derive(Clone, Debug)]
 pub struct KeyText {
-    /// Which key.
+    /// Id of the key.
     pub id: KeyId,
-    /// Its secret.
+    /// Secret of the key.
     pub secret: Secret,
 }
 
 impl KeyText {
-    /// Reads the text form. None: it is no API key.
+    /// Parses the text form. `None`: the text is not an API key.
     pub fn parse(text: &str) -> Option<Self> {
-        // The length first: what a stranger sends may be long.
+        // Checks the length first, since the text of an unauthenticated caller may be long.
         if text.len() != PREFIX.len() + ID_LENGTH + 1 + SECRET_LENGTH || !text.is_ascii() {
             return None;
         }
@@ -151,7 +151,7 @@ impl KeyText {
         Some(Self { id: KeyId::parse(id)?, secret: Secret(secret.try_into().ok()?) })
     }
 
-    /// The text form, which contains the secret: for its bearer alone.
+    /// The text form. It contains the secret: only for the owner of the key.
     pub fn expose(&self) -> String {
         format!("{PREFIX}{}_{}", self.id, URL_SAFE_NO_PAD.encode(self.secret.0))
     }

@@ -1,8 +1,9 @@
-//! Credentials: API keys and names of client certificates, what they permit, and whether they are valid at a moment.
+//! Credentials: API keys and names of client certificates, what they permit, and until when they are valid.
 //!
-//! A secret is compared by its SHA-256 in constant time and stored nowhere. It has 256 random bits, so a slow hash would add nothing. No `Debug`
-//! of a type here shows a secret or a hash.
+//! A secret is never stored; its SHA-256 is compared in constant time. A secret has 256 random bits, so a slow hash would add nothing. No
+//! `Debug` output of these types contains a secret or a hash.
 
+mod aggregate;
 mod key_ring;
 mod key_text;
 
@@ -15,54 +16,54 @@ use super::access::{NamespacePattern, Principal, RateLimits, Roles};
 use super::id::Name;
 use super::time::Timestamp;
 
-/// Credentials that are stored at most, ended ones included.
+/// Maximum number of stored credentials, ended ones included.
 pub const MAX_KEYS: usize = 10_000;
 
-/// What the bearer of a credential has to show.
+/// What a caller has to present for a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// The secret of an API key.
+    /// A secret that belongs to an API key.
     Secret {
-        /// Of the newest secret.
+        /// Hash of the newest secret.
         hash: SecretHash,
-        /// The secret before the last rotation. None: the key was never rotated, or without a grace.
-        previous: Option<Previous>,
+        /// Secret before the last rotation. `None`: the key was never rotated, or without a grace period.
+        previous: Option<PreviousSecret>,
     },
     /// A client certificate with this name, signed by an authority that the server trusts.
     Certificate(Name),
 }
 
-/// The secret that a rotation replaced.
+/// Secret that a rotation replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Previous {
-    /// Of the secret.
+pub struct PreviousSecret {
+    /// Hash of the replaced secret.
     pub hash: SecretHash,
-    /// When it stops being valid.
+    /// Time from which it is invalid.
     pub until: Timestamp,
 }
 
-/// Which secret of a credential was shown.
+/// Secret of a credential that the caller presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretMatch {
-    /// The newest.
+    /// The newest secret of the key.
     Newest,
-    /// The one before the last rotation.
+    /// The secret before the last rotation.
     Previous,
 }
 
-/// Whether a credential is valid.
+/// State of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyState {
-    /// It is.
+    /// The credential is valid.
     Active = 1,
-    /// Its `expire_time` has come.
+    /// Its `expire_time` has passed.
     Expired = 2,
-    /// It was revoked.
+    /// An operator revoked it.
     Revoked = 3,
 }
 
 impl KeyState {
-    /// The name on the wire, without its prefix.
+    /// Name of the state on the wire, without its prefix.
     pub fn name(self) -> &'static str {
         match self {
             Self::Active => "ACTIVE",
@@ -72,37 +73,37 @@ impl KeyState {
     }
 }
 
-/// A credential.
+/// A stored credential: an API key, or the name in a client certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKey {
-    /// Names it for operators; part of the text of an API key. Not secret.
+    /// Id, which is part of the text of an API key. Not secret.
     pub id: KeyId,
-    /// Grows by one with each change.
+    /// Version; grows by one with each change.
     pub version: i64,
-    /// The version of the [`KeyRing`] at its last change.
+    /// Version of the [`KeyRing`] at the last change of this credential.
     pub changed_version: i64,
-    /// What its bearer has to show.
+    /// What a caller has to present.
     pub proof: Proof,
-    /// What it is for, in the words of whoever created it.
+    /// Description by its creator.
     pub label: Name,
-    /// What it permits.
+    /// Roles of the credential.
     pub roles: Roles,
-    /// The namespaces that it is valid in.
+    /// Namespaces that it is valid in.
     pub namespaces: Arc<[NamespacePattern]>,
-    /// How often it may be used.
+    /// Rate limits of the credential.
     pub rates: RateLimits,
-    /// When it was created.
+    /// Time of the creation.
     pub create_time: Timestamp,
-    /// When it stops being valid. None: never.
+    /// Time from which it is invalid. `None`: it does not expire.
     pub expire_time: Option<Timestamp>,
-    /// When it was revoked. None: it was not.
+    /// Time of the revocation. `None`: it was not revoked.
     pub revoke_time: Option<Timestamp>,
-    /// When it was last used, accurate to an hour. None: it was not, as far as is known. No part of the version.
+    /// Time of the last use, accurate to an hour. `None`: no use is known. A use does not change the version.
     pub last_use_time: Option<Timestamp>,
 }
 
 impl ApiKey {
-    /// Whether it is valid at a moment.
+    /// State of the credential at `now`.
     pub fn state(&self, now: Timestamp) -> KeyState {
         match (self.revoke_time, self.expire_time) {
             (Some(_), _) => KeyState::Revoked,
@@ -111,7 +112,7 @@ impl ApiKey {
         }
     }
 
-    /// When it ended: it was revoked or has expired. None: it is active.
+    /// Time of the expiry or revocation. `None`: the credential is active.
     pub fn ended(&self, now: Timestamp) -> Option<Timestamp> {
         match self.state(now) {
             KeyState::Active => None,
@@ -120,14 +121,14 @@ impl ApiKey {
         }
     }
 
-    /// Whether it is active and this is its secret: the newest, or the one before it as long as the grace of the rotation lasts. Takes the same
-    /// time whatever the secret is. False for a certificate.
+    /// Whether the credential is active and `secret` matches: the newest one, or the previous one within the grace period of the rotation.
+    /// Takes the same time for every secret. False for a certificate.
     pub fn verify(&self, secret: &Secret, now: Timestamp) -> bool {
         self.match_secret(secret, now).is_some() && self.state(now) == KeyState::Active
     }
 
-    /// Which of its secrets this is, whether it is active or not; the one before the last rotation only as long as the grace lasts. None: neither,
-    /// or it is a certificate. Takes the same time whatever the secret is.
+    /// Compares `secret` with the newest one and, within the grace period of the rotation, with the previous one, whether the credential is
+    /// active or not. `None`: neither matches, or the credential is a certificate. Takes the same time for every secret.
     pub fn match_secret(&self, secret: &Secret, now: Timestamp) -> Option<SecretMatch> {
         let shown = SecretHash::of(secret);
         let (hash, previous) = match &self.proof {
@@ -144,7 +145,7 @@ impl ApiKey {
         }
     }
 
-    /// The name in a client certificate that stands for it. None: it has a secret.
+    /// Name in the client certificate. `None`: the credential has a secret.
     pub fn certificate(&self) -> Option<&Name> {
         match &self.proof {
             Proof::Secret { .. } => None,
@@ -152,7 +153,7 @@ impl ApiKey {
         }
     }
 
-    /// Who a call with this credential is made as.
+    /// Principal of calls with this credential.
     pub fn principal(&self) -> Principal {
         Principal {
             name: self.principal_name(),
@@ -162,7 +163,7 @@ impl ApiKey {
         }
     }
 
-    /// The name of its principal: `cert:` and the name in the certificate, or `key:` and the id.
+    /// Name of the principal: `cert:` and the name in the certificate, or `key:` and the id.
     pub fn principal_name(&self) -> Name {
         match self.certificate() {
             Some(name) => format!("cert:{name}").into(),
@@ -170,13 +171,13 @@ impl ApiKey {
         }
     }
 
-    /// About how much memory it takes.
+    /// Approximate memory in bytes.
     fn weight_bytes(&self) -> usize {
         400 + self.label.len() + 80 * self.namespaces.len()
     }
 }
 
-/// Takes as long as [`ApiKey::verify`] of a key that exists, so that a stranger cannot tell which ids do. Always false.
+/// Takes as long as [`ApiKey::verify`] of an existing key, so that the time of a refusal does not show which ids exist. Always false.
 pub fn verify_unknown(secret: &Secret) -> bool {
     SecretHash::unknown().ct_eq(&SecretHash::of(secret)).into()
 }

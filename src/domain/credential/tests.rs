@@ -70,7 +70,7 @@ fn a_revoked_key_verifies_nothing_and_is_revoked_even_after_its_expire_time() {
 
 #[test]
 fn the_previous_secret_is_valid_until_the_grace_ends() {
-    let previous = Previous { hash: SecretHash::of(&Secret::new(OLD)), until: at(60) };
+    let previous = PreviousSecret { hash: SecretHash::of(&Secret::new(OLD)), until: at(60) };
     let proof = Proof::Secret { hash: SecretHash::of(&Secret::new(NEW)), previous: Some(previous) };
     let rotated = key(proof);
     let last = at(60).before(Duration::from_micros(1));
@@ -116,7 +116,7 @@ fn a_key_ring_finds_keys_and_certificates_that_are_not_revoked() {
 }
 
 #[test]
-fn what_is_no_key_is_not_read() {
+fn key_text_parse_refuses_other_texts() {
     let text = KeyText { id: KeyId::of_random(u64::MAX), secret: Secret::new(NEW) }.expose();
     assert!(KeyText::parse(&text).is_some());
     let upper = format!("il_{}{}", text[3..11].to_uppercase(), &text[11..]);
@@ -140,7 +140,7 @@ fn what_is_no_key_is_not_read() {
 }
 
 #[test]
-fn nothing_that_is_printed_shows_a_secret() {
+fn debug_output_contains_no_secret_and_no_hash() {
     let text = KeyText { id: KeyId::of_random(1), secret: Secret::new(NEW) };
     let secret = text.expose().split_off(12);
     let key = with_secret(NEW);
@@ -153,7 +153,7 @@ fn nothing_that_is_printed_shows_a_secret() {
 
 proptest! {
     #[test]
-    fn a_text_is_read_as_what_it_was_made_of(number: u64, secret: [u8; 32]) {
+    fn key_text_round_trips(number: u64, secret: [u8; 32]) {
         let made = KeyText { id: KeyId::of_random(number), secret: Secret::new(secret) };
         let read = KeyText::parse(&made.expose()).expect("a key");
         prop_assert_eq!(read.id, made.id);
@@ -163,7 +163,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_read_is_written_the_same(text in "il_[a-z0-9]{8}_[A-Za-z0-9_-]{43}") {
+    fn parsed_key_text_is_written_the_same(text in "il_[a-z0-9]{8}_[A-Za-z0-9_-]{43}") {
         if let Some(read) = KeyText::parse(&text) {
             prop_assert_eq!(read.expose(), text);
         }

@@ -1,10 +1,10 @@
-//! What people and the clock do to a job: update, pause, cancel, retry, and the moments that come by themselves.
+//! Transitions by callers and by the clock: update, pause, resume, cancel, retry, and timers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Edit, Job, JobState};
+use super::{Job, JobState, JobTx};
 use crate::domain::event::EventKind;
 use crate::domain::failure::{Failure, FailureClass, FailureReport};
 use crate::domain::id::{Name, StageNo};
@@ -12,87 +12,77 @@ use crate::domain::refusal::Refusal;
 use crate::domain::stage::{StagePhase, StageState};
 
 impl Job {
-    /// The refusal that names this job and its state.
-    pub fn refuses(&self, why: &'static str) -> Refusal {
+    /// Makes the refusal that names this job and its state.
+    pub fn refusal(&self, why: &'static str) -> Refusal {
         Refusal::InvalidTransition {
             what: format!("job {:?}", self.meta.job_id),
             state: self.state.phase().name(),
             why,
         }
     }
-
-    /// Refuses unless `expected`, where given, is the current revision.
-    pub fn expect_revision(&self, expected: Option<i64>) -> Result<(), Refusal> {
-        match expected {
-            Some(expected) if expected != self.revision => {
-                Err(Refusal::VersionMismatch { expected, actual: self.revision })
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
 }
 
-impl Edit {
-    /// Sets labels and priority, those that are given.
+impl JobTx {
+    /// Sets labels and priority. `None`: unchanged.
     pub fn update(&mut self, labels: Option<Arc<BTreeMap<String, String>>>, priority: Option<i32>) {
         let labels = labels.filter(|labels| *labels != self.job.labels);
         let priority = priority.filter(|priority| *priority != self.job.priority);
         if labels.is_some() || priority.is_some() {
-            self.record(EventKind::JobUpdated);
+            self.record_event(EventKind::JobUpdated);
             self.job.labels = labels.unwrap_or(self.job.labels.clone());
             self.job.priority = priority.unwrap_or(self.job.priority);
         }
     }
 
-    /// Notes that the job's context changes, which is stored beside it.
+    /// Records that the job's context changes, which is stored beside the job.
     pub fn context_changed(&mut self) {
-        self.record(EventKind::JobUpdated);
+        self.record_event(EventKind::JobUpdated);
     }
 
-    /// Hands out nothing until the job is resumed; holders may finish. The timeout stands still.
+    /// Pauses the job: nothing is leased until it is resumed, workers may finish, and the timeout does not run.
     pub fn pause(&mut self) -> Result<(), Refusal> {
         match self.job.state {
             JobState::Paused { .. } => Ok(()),
             JobState::Pending | JobState::Running => {
-                self.record(EventKind::JobPaused);
-                // Before the start time nothing of it is used up.
+                self.record_event(EventKind::JobPaused);
+                // Before the start time nothing of the timeout is used.
                 let counts_from = self.job.opens_at.map_or(self.clock, |at| at.max(self.clock));
                 let longest = self.job.meta.timeout.unwrap_or(Duration::MAX);
                 let timeout_left = self.job.times_out_at.take().map(|at| counts_from.until(at).min(longest));
                 self.job.state = JobState::Paused { timeout_left };
                 Ok(())
             }
-            _ => Err(self.job.refuses("cannot be paused")),
+            _ => Err(self.job.refusal("cannot be paused")),
         }
     }
 
-    /// Ends a pause.
+    /// Ends a pause; the rest of the timeout runs from now on.
     pub fn resume(&mut self) -> Result<(), Refusal> {
         match self.job.state {
             JobState::Pending | JobState::Running => Ok(()),
             JobState::Paused { timeout_left } => {
-                self.record(EventKind::JobResumed);
+                self.record_event(EventKind::JobResumed);
                 let counts_from = self.job.opens_at.map_or(self.clock, |at| at.max(self.clock));
                 self.job.times_out_at = timeout_left.map(|left| counts_from.after(left));
                 let started = self.job.start_time.is_some();
                 self.job.state = if started { JobState::Running } else { JobState::Pending };
                 Ok(())
             }
-            _ => Err(self.job.refuses("cannot be resumed")),
+            _ => Err(self.job.refusal("cannot be resumed")),
         }
     }
 
-    /// Asks everybody to stop; who holds a stage may go on for `grace`, or as `Job::grace_end` says. None at all ends leases at once.
+    /// Cancels the job. Workers may finish within the grace period, see `Job::grace_end`; zero ends leases at once.
     pub fn cancel(&mut self, grace: Duration, reason: Option<Name>) -> Result<(), Refusal> {
         match self.job.state {
             JobState::Cancelling { .. } | JobState::Failing { .. } | JobState::Cancelled => return Ok(()),
-            JobState::Succeeded | JobState::Failed => return Err(self.job.refuses("has ended")),
+            JobState::Succeeded | JobState::Failed => return Err(self.job.refusal("has ended")),
             JobState::Pending | JobState::Running | JobState::Paused { .. } => {}
         }
-        self.record(EventKind::JobCancelRequested);
+        self.record_event(EventKind::JobCancelRequested);
         self.job.cancel_reason = reason;
         self.job.state = JobState::Cancelling { deadline: self.job.grace_end(self.clock, grace) };
-        self.end_all(|stage| match stage.phase() {
+        self.end_stages(|stage| match stage.phase() {
             StagePhase::Blocked | StagePhase::Ready | StagePhase::Backoff => Some(StageState::Cancelled),
             StagePhase::Running if grace.is_zero() => Some(StageState::Cancelled),
             StagePhase::Running
@@ -105,7 +95,8 @@ impl Edit {
         Ok(())
     }
 
-    /// Runs an ended job again: what has not succeeded, and with `from_stage` also that stage, all that follow it and all that these added.
+    /// Runs an ended job again: stages that have not succeeded; with `from_stage` also that stage, all that depend on it and
+    /// all that these added.
     pub fn retry(&mut self, from_stage: Option<&Name>) -> Result<(), Refusal> {
         let allowed = match self.job.state {
             JobState::Failed | JobState::Cancelled => true,
@@ -118,18 +109,18 @@ impl Edit {
             } else {
                 "can only be run again after it ended"
             };
-            return Err(self.job.refuses(why));
+            return Err(self.job.refusal(why));
         }
-        let again = self.to_repeat(from_stage)?;
-        self.record(EventKind::JobRetried);
-        // Only a stage that completed can have set the result, and it stays true as long as all of those keep their success.
+        let again = self.stages_to_rerun(from_stage)?;
+        self.record_event(EventKind::JobRetried);
+        // Only a completed stage can have set the result, which stays valid while all of them keep their success.
         if again.iter().any(|no| self.job.stages[*no].phase() == StagePhase::Succeeded) {
             self.changes().result = Some(None);
         }
         for &no in &again {
-            self.alter(no, |stage| {
+            self.update_stage(no, |stage| {
                 stage.start_over();
-                // Its parent will say whether it still wants it.
+                // Its parent decides whether the stage is still part of its plan.
                 if let Some(parent) = stage.parent.as_mut().filter(|parent| again.contains(&parent.no)) {
                     parent.fencing_token = 0;
                 }
@@ -137,12 +128,12 @@ impl Edit {
             self.changes().artifacts.insert(no, None);
         }
         self.begin_run();
-        // Stages that keep their success may wait for one that is run again.
+        // A stage that keeps its success may depend on one that runs again.
         self.job.recount_pending();
         for no in again {
-            self.ready_if_free(no);
+            self.ready_if_unblocked(no);
         }
-        // All stages may have succeeded while the job was being cancelled or after its timeout: then nothing is left to do.
+        // All stages may have succeeded while the job was being cancelled or after its timeout. Then nothing is left to run.
         self.finish_if_done();
         Ok(())
     }
@@ -153,7 +144,7 @@ impl Edit {
         self.job.progress = 0.0;
         self.job.failure = None;
         self.job.cancel_reason = None;
-        // A new run of a job that was cancelled early does not start before its time either.
+        // A new run of a job that was cancelled before its start time does not start before it either.
         self.job.opens_at = self.job.meta.delayed_until.filter(|at| *at > self.clock);
         let opens_at = self.job.opens_at.unwrap_or(self.clock);
         self.job.times_out_at = self.job.meta.timeout.map(|timeout| opens_at.after(timeout));
@@ -162,7 +153,7 @@ impl Edit {
         self.job.expire_time = None;
     }
 
-    fn to_repeat(&self, from_stage: Option<&Name>) -> Result<BTreeSet<StageNo>, Refusal> {
+    fn stages_to_rerun(&self, from_stage: Option<&Name>) -> Result<BTreeSet<StageNo>, Refusal> {
         let unfinished = |phase: StagePhase| phase != StagePhase::Succeeded;
         let mut again: BTreeSet<StageNo> =
             self.job.stages.iter().filter(|stage| unfinished(stage.phase())).map(|stage| stage.no).collect();
@@ -174,7 +165,7 @@ impl Edit {
             })?;
             following.push(no);
         }
-        // What follows the named stage saw its old outcome, and what it added was its plan, so both go along.
+        // Stages that depend on the named one used its old output, and stages that it added were its plan, so both run again.
         let mut seen = BTreeSet::new();
         while let Some(no) = following.pop() {
             if seen.insert(no) {
@@ -183,7 +174,7 @@ impl Edit {
             }
         }
         again.append(&mut seen);
-        // What a plan that stands does not have is not run. A parent has a lower number than its children.
+        // Stages that a valid plan does not contain are not run. A parent has a lower number than its children.
         let withdrawn: Vec<StageNo> = again.iter().copied().filter(|no| self.job.stages[*no].is_unplanned()).collect();
         for no in withdrawn {
             if self.job.stages[no].parent.is_some_and(|parent| !again.contains(&parent.no)) {
@@ -193,25 +184,25 @@ impl Edit {
         Ok(again)
     }
 
-    /// Does what is due for the job itself: its delayed start, its timeout, the end of a grace period.
+    /// Applies a due timer of the job: its delayed start, its timeout, or the end of a grace period.
     pub fn wake_job(&mut self) {
         let now = self.clock;
         match self.job.state {
             JobState::Failing { deadline } | JobState::Cancelling { deadline } if deadline <= now => {
-                self.record(EventKind::GraceEnded);
-                self.end_all(|stage| (stage.phase() == StagePhase::Running).then_some(StageState::Cancelled));
+                self.record_event(EventKind::GraceEnded);
+                self.end_stages(|stage| (stage.phase() == StagePhase::Running).then_some(StageState::Cancelled));
                 self.finish_if_done();
             }
             JobState::Pending | JobState::Running | JobState::Paused { .. } => {
                 if self.job.times_out_at.is_some_and(|at| at <= now) {
-                    self.record(EventKind::JobTimedOut);
-                    self.fail_job(Arc::new(self.took_too_long()));
+                    self.record_event(EventKind::JobTimedOut);
+                    self.fail_job(Arc::new(self.timeout_failure()));
                 } else if self.job.opens_at.is_some_and(|at| at <= now) {
-                    self.record(EventKind::JobStarted);
+                    self.record_event(EventKind::JobStarted);
                     self.job.opens_at = None;
                     let all: Vec<StageNo> = self.job.stages.iter().map(|stage| stage.no).collect();
                     for no in all {
-                        self.ready_if_free(no);
+                        self.ready_if_unblocked(no);
                     }
                 }
             }
@@ -219,7 +210,7 @@ impl Edit {
         }
     }
 
-    fn took_too_long(&self) -> Failure {
+    fn timeout_failure(&self) -> Failure {
         Failure {
             report: FailureReport {
                 class: FailureClass::Timeout,
@@ -237,13 +228,13 @@ impl Edit {
         }
     }
 
-    /// Does what is due for one stage: the end of its backoff, or of its attempt's time. `jitter` is in `[0, 1)`.
+    /// Applies a due timer of a stage: the end of its backoff, or the deadline of its attempt. `jitter` is in `[0, 1)`.
     pub fn wake_stage(&mut self, no: StageNo, jitter: f64) {
         let due = self.job.stages.get(no).and_then(|stage| stage.wakes_at()).is_some_and(|at| at <= self.clock);
         match self.job.stages.get(no).map(|stage| stage.phase()) {
             Some(StagePhase::Backoff) if due => {
-                self.record(EventKind::BackoffEnded);
-                self.enter(no, StageState::Ready);
+                self.record_event(EventKind::BackoffEnded);
+                self.set_stage_state(no, StageState::Ready);
             }
             Some(StagePhase::Running) if due => self.time_out(no, jitter),
             _ => {}

@@ -1,10 +1,10 @@
-//! How stages come into a job: with its submission, and from a running stage that fans out.
+//! Adding stages: with the submission of a job, and by a running stage.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::replan::Plan;
-use super::{Changes, Edit, Job, JobMeta, JobState, Tally};
+use super::replan::StagePlan;
+use super::{Job, JobChanges, JobMeta, JobState, JobTx, Tally};
 use crate::domain::event::EventKind;
 use crate::domain::graph::Graph;
 use crate::domain::id::{JobKey, StageNo};
@@ -14,29 +14,29 @@ use crate::domain::stage::{DependsWhen, NewStage, Parent, Stage, StagePhase, Sta
 use crate::domain::stage_table::StageTable;
 use crate::domain::time::Timestamp;
 
-/// A job as it is submitted.
+/// A job to submit.
 #[derive(Clone, Debug)]
 pub struct NewJob {
-    /// Where it goes.
+    /// Key of the new job.
     pub key: JobKey,
-    /// Whether its id was made for this very submission, so that nobody can have used it before.
+    /// Whether the server generated the id for this submission, so that no other job can have it.
     pub is_generated: bool,
-    /// What does not change; its `create_time` is set by the submission.
+    /// Immutable part; `create_time` is set by the submission.
     pub meta: JobMeta,
-    /// The caller's labels.
+    /// Labels, chosen by the caller.
     pub labels: Arc<BTreeMap<String, String>>,
-    /// Higher is leased first.
+    /// Priority; higher is leased first.
     pub priority: i32,
-    /// What all its workers get.
+    /// Payload that every worker of the job receives. `None`: none.
     pub payload: Option<Document>,
-    /// At least one stage.
+    /// Stages of the job, at least one.
     pub stages: Vec<NewStage>,
 }
 
 impl NewJob {
-    /// Submits the job. `fencing_floor` is the highest fencing token that a deleted job of the same id may have had;
-    /// `path` is the request field that holds the stages.
-    pub fn submit(&self, now: Timestamp, fencing_floor: i64, path: &str) -> Result<(Arc<Job>, Changes), Refusal> {
+    /// Makes the job at revision 1. `fencing_floor` is the highest fencing token that a deleted job of the same id may have used; `path` is
+    /// the request field that contains the stages, for errors.
+    pub fn submit(&self, now: Timestamp, fencing_floor: i64, path: &str) -> Result<(Arc<Job>, JobChanges), Refusal> {
         let meta = JobMeta { create_time: now, ..self.meta.clone() };
         let opens_at = meta.delayed_until.filter(|at| *at > now);
         let job = Job {
@@ -60,23 +60,24 @@ impl NewJob {
             tally: Tally::default(),
             meta: Arc::new(meta),
         };
-        let mut edit = Edit::begin(Arc::new(job), now);
-        edit.record(EventKind::JobSubmitted);
-        edit.changes().payload = self.payload.clone();
-        edit.place(&self.stages, path, fencing_floor, None)?;
-        Ok(edit.finish().expect("a submission changes the job"))
+        let mut tx = JobTx::begin(Arc::new(job), now);
+        tx.record_event(EventKind::JobSubmitted);
+        tx.changes().payload = self.payload.clone();
+        tx.place(&self.stages, path, fencing_floor, None)?;
+        Ok(tx.finish().expect("a submission changes the job"))
     }
 }
 
-impl Edit {
-    /// Adds stages on behalf of a running stage, which may add those again that an earlier attempt of it has added.
+impl JobTx {
+    /// Adds stages for the running stage `by`, which may add stages again that an earlier attempt of it added. Returns their numbers in the
+    /// order of the request.
     pub fn add_stages(&mut self, by: StageNo, new: &[NewStage], path: &str) -> Result<Vec<StageNo>, Refusal> {
         if !self.job.state.is_active() {
-            return Err(self.job.refuses("takes no new stages"));
+            return Err(self.job.refusal("takes no new stages"));
         }
-        self.record(EventKind::StagesAdded);
-        // An earlier job of this id may have had stages of these names. Its floor is not kept, but every stage that is here began
-        // at it, so the lowest token is as good.
+        self.record_event(EventKind::StagesAdded);
+        // An earlier job of this id may have had stages of these names. Its floor is not stored, but every stage of this job started at it,
+        // so the lowest token is a floor too.
         let floor = self.job.stages.iter().map(|stage| stage.fencing_token).min().unwrap_or(0);
         let parent = Parent { no: by, fencing_token: self.job.stages[by].fencing_token };
         self.place(new, path, floor, Some(parent))
@@ -89,8 +90,8 @@ impl Edit {
         fencing_floor: i64,
         parent: Option<Parent>,
     ) -> Result<Vec<StageNo>, Refusal> {
-        let specs: Vec<Arc<StageSpec>> = new.iter().map(|stage| self.spec_of(stage)).collect();
-        let plan = Plan::of(&self.job, new, &specs, parent, path)?;
+        let specs: Vec<Arc<StageSpec>> = new.iter().map(|stage| self.effective_spec(stage)).collect();
+        let plan = StagePlan::of(&self.job, new, &specs, parent, path)?;
         let first = self.job.stages.len();
         let mut graph = Graph::clone(&self.job.graph);
         for (i, (stage, spec)) in new.iter().zip(specs).enumerate() {
@@ -118,16 +119,16 @@ impl Edit {
         Ok(plan.numbers)
     }
 
-    /// Draws the arrows of a plan. Returns the stages whose dependencies are other ones now.
-    fn connect(&mut self, mut graph: Graph, plan: &Plan, first: usize) -> Vec<StageNo> {
+    /// Sets the dependencies of a plan. Returns the stages that are new or have other dependencies now.
+    fn connect(&mut self, mut graph: Graph, plan: &StagePlan, first: usize) -> Vec<StageNo> {
         for (&no, depends_on) in plan.depends_on.iter().filter(|(no, _)| (**no as usize) < first) {
             if !plan.renewed.contains(&no) {
                 self.changes().rewired.insert(no);
-                self.alter(no, |stage| stage.depends_on = depends_on.as_slice().into());
+                self.update_stage(no, |stage| stage.depends_on = depends_on.as_slice().into());
             }
         }
         for &no in &plan.reopened {
-            self.alter(no, Stage::start_over);
+            self.update_stage(no, Stage::start_over);
         }
         let mut touched: BTreeSet<StageNo> = plan.numbers.iter().copied().collect();
         touched.extend(plan.depends_on.keys().chain(&plan.reopened));
@@ -146,8 +147,8 @@ impl Edit {
         for &no in &touched {
             let pending = self.job.pending_of(&self.job.stages[no]);
             if (no as usize) >= first {
-                // The first change of a new stage makes its version.
-                self.alter(no, |stage| stage.pending = pending);
+                // The first change of a new stage sets its version to 1.
+                self.update_stage(no, |stage| stage.pending = pending);
             } else if self.job.stages[no].pending != pending {
                 self.job.stages.get_mut(no).expect("the number comes from this job").pending = pending;
             }
@@ -155,7 +156,7 @@ impl Edit {
         touched.into_iter().collect()
     }
 
-    fn spec_of(&self, stage: &NewStage) -> Arc<StageSpec> {
+    fn effective_spec(&self, stage: &NewStage) -> Arc<StageSpec> {
         let retry = &self.job.meta.retry;
         if stage.inherits_retry && !Arc::ptr_eq(&stage.spec.retry, retry) {
             return Arc::new(StageSpec { retry: retry.clone(), ..StageSpec::clone(&stage.spec) });
@@ -163,28 +164,28 @@ impl Edit {
         stage.spec.clone()
     }
 
-    /// Finds those of blocked stages that need not wait or never can run.
+    /// Makes blocked stages ready that have no open dependency, and skips those that can never run.
     fn open(&mut self, numbers: &[StageNo]) {
         let mut skipped = Vec::new();
         for &no in numbers.iter() {
             if self.job.stages[no].phase() != StagePhase::Blocked {
                 continue;
             }
-            if self.is_hopeless(no) {
-                self.enter(no, StageState::Skipped);
+            if self.can_never_run(no) {
+                self.set_stage_state(no, StageState::Skipped);
                 skipped.push(no);
             } else {
-                self.ready_if_free(no);
+                self.ready_if_unblocked(no);
             }
         }
         if !skipped.is_empty() {
-            self.settle(skipped);
+            self.propagate_ends(skipped);
         }
     }
 
-    fn is_hopeless(&self, no: StageNo) -> bool {
+    fn can_never_run(&self, no: StageNo) -> bool {
         let stage = &self.job.stages[no];
-        let ended_badly = |no: &StageNo| self.job.stages[*no].ended_badly();
-        stage.spec.depends_when == DependsWhen::AllSucceeded && stage.depends_on.iter().any(ended_badly)
+        let ended_unsuccessfully = |no: &StageNo| self.job.stages[*no].ended_unsuccessfully();
+        stage.spec.depends_when == DependsWhen::AllSucceeded && stage.depends_on.iter().any(ended_unsuccessfully)
     }
 }

@@ -1,43 +1,44 @@
-//! A stage that runs again adds its stages again: what becomes of those that an earlier attempt has added.
+//! Replanning: what happens to stages that an earlier attempt of their parent added when the parent runs again.
 //!
-//! A stage belongs to the one that added it. Named again by a later attempt, it takes what is said now; what is the same, or has succeeded, is left
-//! alone. What the plan of the attempt that completes does not name, and has not started, is withdrawn. In a new run in which its
-//! parent runs again, a stage waits until the parent has named it.
+//! A stage belongs to the parent that added it. If a later attempt names it again with another spec, it takes the new spec; if the spec is
+//! the same, or the stage has succeeded, it is left alone. Stages that the completing attempt has not named, and that have not started, are
+//! withdrawn. In a new run in which the parent runs again, a stage stays blocked until the parent has named it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Edit, Job};
+use super::{Job, JobTx};
 use crate::domain::graph::cycle;
 use crate::domain::id::{StageNo, hashed};
 use crate::domain::json::Document;
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::{NewStage, Parent, Stage, StagePhase, StageSpec, StageState};
 
-/// What stages of a request come to, after all checks.
+/// Stages of a request, resolved and checked.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
-    /// The number of each.
+pub(super) struct StagePlan {
+    /// Number of each stage, in the order of the request.
     pub numbers: Vec<StageNo>,
-    /// What each says itself, as a digest; only where they have a parent.
+    /// Digest of each stage's spec, dependencies and input. `None`: the stages have no parent.
     pub digests: Vec<Option<Uuid>>,
-    /// Stages whose dependencies are new or other ones now, in order; new ones and those that are renewed among them.
+    /// New dependencies of every stage that gets other ones, in ascending order: of new and renewed stages, and of
+    /// others that are affected.
     pub depends_on: BTreeMap<StageNo, Vec<StageNo>>,
-    /// For each of the request, the stages that wait for it because it says so.
+    /// For each stage of the request, the stages that its `required_by` names.
     pub required_by: Vec<Vec<StageNo>>,
-    /// Stages that are there and take what is said of them now.
+    /// Existing stages that take their new spec.
     pub renewed: BTreeSet<StageNo>,
-    /// Stages that wait again for a renewed one, which had ended.
+    /// Dependents that are blocked again because a stage that had ended was renewed.
     pub reopened: BTreeSet<StageNo>,
-    /// Whether any was there before.
+    /// Whether any stage of the request existed before.
     pub again: bool,
     parent: Option<Parent>,
 }
 
-impl Plan {
-    /// Works out what `new` stages, with these specs, would be in a job.
+impl StagePlan {
+    /// Plans the addition of `new` stages with these specs to a job.
     pub fn of(
         job: &Job,
         new: &[NewStage],
@@ -62,15 +63,15 @@ impl Plan {
                     || plan.renewed.contains(&waiting)
                     || plan.reopened.contains(&waiting))
             {
-                return Err(stage.refuses("cannot wait for a new stage"));
+                return Err(stage.refusal("cannot wait for a new stage"));
             }
         }
         plan.refuse_cycles(job, path)?;
         Ok(plan)
     }
 
-    /// Finds the dependencies that change: those of new and renewed stages, of what the renewed no longer ask to wait for them, and of
-    /// what now shall.
+    /// Computes the dependencies that change: of new and renewed stages, of stages that renewed ones no longer name in `required_by`, and
+    /// of stages that are named now.
     fn draw(&mut self, job: &Job, own: Vec<Vec<StageNo>>, required_by: &[(StageNo, usize)], known: &[Option<StageNo>]) {
         self.required_by = vec![Vec::new(); own.len()];
         for (i, mut own) in own.into_iter().enumerate() {
@@ -78,7 +79,7 @@ impl Plan {
             if known[i].is_some() && !self.renewed.contains(&no) {
                 continue;
             }
-            // Others may have asked it to wait for them.
+            // Other stages may have named it in their `required_by`.
             let asked = job.stages.get(no).into_iter().flat_map(|stage| stage.depends_on.iter().copied());
             own.extend(asked.filter(|by| !self.renewed.contains(by) && job.stages[*by].required_by.contains(&no)));
             self.depends_on.insert(no, own);
@@ -119,7 +120,7 @@ impl Plan {
             .or_insert_with(|| job.stages.get(no).map_or_else(Vec::new, |stage| stage.depends_on.to_vec()))
     }
 
-    /// No stage may wait for itself, nor for what only a stage after it will add.
+    /// Refuses dependency cycles: no stage may wait for itself, nor for a stage that one of its dependents adds.
     fn refuse_cycles(&self, job: &Job, path: &str) -> Result<(), Refusal> {
         let first = job.stages.len();
         let total = first + self.numbers.iter().filter(|no| **no as usize >= first).count();
@@ -141,7 +142,7 @@ impl Plan {
         Err(Refusal::field(field, "this stage waits for itself through its dependencies"))
     }
 
-    /// Finds what waits again because a stage that had ended is done again. What has started since cannot.
+    /// Finds dependents that are blocked again because a stage that had ended is renewed. Refused if one of them has started since.
     fn reopen(&mut self, job: &Job) -> Result<(), Refusal> {
         let mut ended: Vec<StageNo> =
             self.renewed.iter().copied().filter(|no| job.stages[*no].phase().is_terminal()).collect();
@@ -162,7 +163,7 @@ impl Plan {
                     }
                     _ => {
                         return Err(
-                            job.stages[no].refuses("has a dependent that started since, so it cannot be added again")
+                            job.stages[no].refusal("has a dependent that started since, so it cannot be added again")
                         );
                     }
                 }
@@ -173,7 +174,7 @@ impl Plan {
 }
 
 impl Job {
-    /// The stage of a name, if an attempt of this parent before the one now has added it.
+    /// The stage with this name, if an earlier attempt of this parent added it.
     fn child_of(&self, parent: Parent, name: &str) -> Option<StageNo> {
         let stage = self.stage_named(name)?;
         let before =
@@ -182,23 +183,23 @@ impl Job {
     }
 }
 
-impl Edit {
-    /// Notes that the parent names a stage again, and makes it what is said of it now, if that is something else.
+impl JobTx {
+    /// Records that the parent names a stage again, and resets the stage with its new spec if that differs.
     pub(super) fn add_again(
         &mut self,
         no: StageNo,
-        plan: &Plan,
+        plan: &StagePlan,
         i: usize,
         spec: Arc<StageSpec>,
         input: Option<&Document>,
     ) {
         if !plan.renewed.contains(&no) {
-            self.alter(no, |stage| stage.parent = plan.parent);
+            self.update_stage(no, |stage| stage.parent = plan.parent);
             return;
         }
         self.changes().renewed_specs.insert(no);
         self.changes().inputs.insert(no, input.cloned());
-        self.alter(no, |stage| {
+        self.update_stage(no, |stage| {
             stage.start_over();
             stage.spec = spec;
             stage.parent = plan.parent;
@@ -208,8 +209,8 @@ impl Edit {
         });
     }
 
-    /// Skips what an ended stage has added and no longer stands for: if it succeeded, what this attempt did not name; if it was withdrawn
-    /// itself, all; otherwise what no attempt of this run has named. What has started goes on.
+    /// Withdraws unstarted children of an ended stage. If the stage succeeded: those that this attempt did not name. If it was withdrawn
+    /// itself: all. Otherwise: those that no attempt of this run named.
     pub(super) fn withdraw_children(&mut self, no: StageNo, ended: &mut Vec<StageNo>) {
         let parent = &self.job.stages[no];
         let (is_withdrawn, has_succeeded) = (parent.is_withdrawn(), parent.phase() == StagePhase::Succeeded);
@@ -224,17 +225,17 @@ impl Edit {
             if !stage.is_unstarted() || stands(stage) {
                 continue;
             }
-            self.alter(child, |stage| {
+            self.update_stage(child, |stage| {
                 stage.pending += u32::from(!stage.is_unplanned());
                 stage.parent = stage.parent.map(|parent| Parent { fencing_token: 0, ..parent });
             });
-            self.enter(child, StageState::Skipped);
+            self.set_stage_state(child, StageState::Skipped);
             ended.push(child);
         }
     }
 }
 
-/// Whether a stage that is named again is left as it is: it has succeeded, or is under way as the very same.
+/// Whether a stage that is named again is left as it is: it has succeeded, or has not ended and has the same spec.
 fn is_kept(stage: &Stage, digest: Option<Uuid>) -> bool {
     match stage.phase() {
         StagePhase::Succeeded => true,
@@ -245,7 +246,7 @@ fn is_kept(stage: &Stage, digest: Option<Uuid>) -> bool {
     }
 }
 
-/// A digest of all that is said of a stage.
+/// Digest of a stage's spec, dependencies and input.
 fn digest(stage: &NewStage, spec: &StageSpec) -> Uuid {
     let said = (spec, &stage.depends_on, &stage.required_by, stage.input.as_ref().map(Document::as_str));
     hashed(&serde_json::to_vec(&said).expect("our own types have string keys and serialize without errors"))

@@ -1,4 +1,5 @@
-//! A limit that finds itself: it grows slowly while all goes well and shrinks at once where the service is overloaded.
+//! Adaptive limit of concurrent permits: additive increase and multiplicative decrease (AIMD: Chiu and Jain, 1989), with one decrease per
+//! congestion event as in TCP.
 
 use std::time::Duration;
 
@@ -10,74 +11,73 @@ use crate::domain::failure::FailureClass;
 use crate::domain::retry::MAX_RETRY_AFTER;
 use crate::domain::time::Timestamp;
 
-/// Before anything happened.
+/// Time before every event.
 const NEVER: Timestamp = Timestamp(i64::MIN);
 
-/// How many permits may be out at once at present, and how fast they may be given.
+/// Current limit of concurrent permits, and the pace of grants.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdaptiveLimit {
-    /// The limit with its fraction.
+    /// Limit with its fraction.
     #[serde(rename = "n")]
     limit: f64,
-    /// When it was last decreased: what was granted earlier says nothing new.
+    /// Time of the last decrease: calls that were granted earlier belong to the same congestion event.
     #[serde(rename = "d", default = "never", skip_serializing_if = "is_never")]
     decreased_at: Timestamp,
-    /// Until when the service asked for silence.
+    /// Time until which the service asked to be left alone.
     #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
     hold_until: Option<Timestamp>,
-    /// The rate, where it is learned.
+    /// Learned rate, if the policy has it.
     #[serde(rename = "r", default, skip_serializing_if = "Learner::is_empty")]
     learned: Learner,
 }
 
-/// What the end of a permit says about the load.
+/// What the outcome of a call says about the load of the service.
 enum Load {
-    /// The service can take it.
+    /// The load is not too high.
     Fine,
-    /// It is too much.
+    /// The load is too high.
     TooMuch,
-    /// Nothing.
+    /// The outcome says nothing about it.
     Unknown,
 }
 
 impl AdaptiveLimit {
-    /// The limit before anything is known: the least one.
+    /// Makes a limit at the minimum of the policy.
     pub fn new(policy: &AdaptivePolicy) -> Self {
         Self { limit: bounds(policy).0, decreased_at: NEVER, hold_until: None, learned: Learner::default() }
     }
 
-    /// How many permits may be out at once: within `min` to `max` of the policy.
+    /// Maximum amount in use, within `min` and `max` of the policy.
     pub fn limit(&self, policy: &AdaptivePolicy) -> i64 {
-        // A cast from a float saturates; far beyond any real limit a float is not exact, so the bounds are held in integers.
+        // A cast from a float saturates. Large floats are not exact, so the bounds are applied to the integer.
         let min = policy.min.max(1);
         (within(self.limit, policy).floor() as i64).clamp(min, policy.max.max(min))
     }
 
-    /// How long until the next permit may be given: until the service's silence ends and the learned rate allows it.
+    /// Time until the next grant: until the wait that the service asked for is over and the learned rate allows it.
     pub fn wait(&self, policy: &AdaptivePolicy, now: Timestamp) -> Duration {
         let held = self.hold_until.map_or(Duration::ZERO, |until| now.until(until));
         if policy.learn_rate { held.max(self.learned.wait(now)) } else { held }
     }
 
-    /// Until when the service asked for silence; that moment may have passed.
+    /// Time until which the service asked to be left alone; may have passed. `None`: it did not ask.
     pub fn hold_until(&self) -> Option<Timestamp> {
         self.hold_until
     }
 
-    /// Permits per second that the service is believed to allow; `None` before its first refusal.
+    /// Learned rate of grants, per second. `None`: there was no refusal yet.
     pub fn learned_rate(&self) -> Option<f64> {
         self.learned.rate()
     }
 
-    /// Notes that a permit is given at `now`.
+    /// Records a grant at `now`.
     pub fn granted(&mut self, now: Timestamp) {
         self.hold_until = self.hold_until.filter(|until| now < *until);
         self.learned.granted(now);
     }
 
-    /// Notes the end of a permit: its failure, or `None` for a success; how long the call took; for how long the service
-    /// asked to be left alone. `saturated` says whether at its grant at least half of the limit was in use: otherwise its
-    /// success says nothing about a higher one.
+    /// Records the outcome of a call: class of the failure (`None`: success), duration, and the wait that the service asked for.
+    /// `saturated`: at least half of the limit was in use with the grant; otherwise a success says nothing about a higher limit.
     #[expect(clippy::too_many_arguments)] // They are facts about one call and all of different types.
     pub fn ended(
         &mut self,
@@ -93,19 +93,20 @@ impl AdaptiveLimit {
             let until = now.after(asked.min(MAX_RETRY_AFTER));
             self.hold_until = Some(self.hold_until.map_or(until, |held| held.max(until)));
         }
-        // All refusals of calls that were under way together are one event.
-        let news = granted_at >= self.decreased_at;
+        // All refusals of calls that ran at the same time are one congestion event.
+        let is_new_event = granted_at >= self.decreased_at;
         match load(policy, class, latency) {
             Load::Fine if saturated => self.increase(policy),
-            Load::TooMuch if news => self.decrease(policy, class, now),
+            Load::TooMuch if is_new_event => self.decrease(policy, class, now),
             Load::Fine | Load::TooMuch | Load::Unknown => {}
         }
-        if policy.learn_rate && news {
+        if policy.learn_rate && is_new_event {
             self.learn(class, now);
         }
+        debug_assert!(self.limit.is_finite(), "a limit is a number");
     }
 
-    /// Goes on under another policy: within its bounds, and with what was learned only if it learns.
+    /// Adopts another policy: clamps the limit to its bounds, and drops the learned rate if it has none.
     pub fn adopt(&mut self, new: &AdaptivePolicy) {
         self.limit = within(self.limit, new);
         if !new.learn_rate {
@@ -113,7 +114,7 @@ impl AdaptiveLimit {
         }
     }
 
-    /// The clock stepped back: what happened was earlier, and the silence ends earlier.
+    /// Moves all times back by a step of the clock.
     pub fn step_back(&mut self, by: Duration) {
         self.decreased_at = self.decreased_at.before(by);
         self.hold_until = self.hold_until.map(|until| until.before(by));
@@ -122,7 +123,7 @@ impl AdaptiveLimit {
 
     fn increase(&mut self, policy: &AdaptivePolicy) {
         let step = policy.increase.clamp(0.0, 1000.0);
-        // A step that is not a number is none.
+        // A step of NaN counts as none.
         let step = if step.is_nan() { 0.0 } else { step };
         let limit = within(self.limit, policy);
         self.limit = within(limit + step / limit, policy);
@@ -130,7 +131,7 @@ impl AdaptiveLimit {
 
     fn decrease(&mut self, policy: &AdaptivePolicy, class: Option<FailureClass>, now: Timestamp) {
         self.decreased_at = self.decreased_at.max(now);
-        // Once calls are paced, "too many" means too many a second. Fewer at once would only make the pace uneven.
+        // Once calls are paced, a rate limit means too many calls per second. A lower concurrency would only make the pace uneven.
         if policy.learn_rate && self.learned.rate().is_some() && class == Some(FailureClass::RateLimited) {
             return;
         }
@@ -140,10 +141,10 @@ impl AdaptiveLimit {
 
     fn learn(&mut self, class: Option<FailureClass>, now: Timestamp) {
         match class {
-            // A wrong call used up a part of the allowance too.
+            // An invalid call counts against the service's rate limit too.
             None | Some(FailureClass::ClientError) => self.learned.got_through(now),
             Some(FailureClass::RateLimited) => self.learned.refused(now, self.hold_until),
-            // Whether it was counted is not known.
+            // It is not known whether the service counted the call.
             Some(
                 FailureClass::ServerError
                 | FailureClass::Network
@@ -162,7 +163,7 @@ fn load(policy: &AdaptivePolicy, class: Option<FailureClass>, latency: Option<Du
             (Some(latency), Some(target)) if latency > target => Load::TooMuch,
             (Some(_) | None, Some(_) | None) => Load::Fine,
         },
-        // Services with too many connections hang up, or take no more of them.
+        // Overloaded services close connections or accept no more of them.
         Some(FailureClass::RateLimited | FailureClass::ServerError | FailureClass::Network | FailureClass::Timeout) => {
             Load::TooMuch
         }
@@ -172,7 +173,7 @@ fn load(policy: &AdaptivePolicy, class: Option<FailureClass>, latency: Option<Du
     }
 }
 
-/// The least and the greatest limit; with none at all nothing would ever raise it again.
+/// Bounds of the limit. The lower one is at least 1, since no call could raise a limit of 0.
 fn bounds(policy: &AdaptivePolicy) -> (f64, f64) {
     let min = policy.min.max(1);
     (min as f64, policy.max.max(min) as f64)
@@ -180,7 +181,7 @@ fn bounds(policy: &AdaptivePolicy) -> (f64, f64) {
 
 fn within(limit: f64, policy: &AdaptivePolicy) -> f64 {
     let (min, max) = bounds(policy);
-    // `max` and `min` take the bound where the limit is not a number.
+    // `max` and `min` return the bound if the limit is NaN.
     limit.max(min).min(max)
 }
 

@@ -17,7 +17,7 @@ fn end(limit: &mut AdaptiveLimit, policy: &AdaptivePolicy, class: Option<Failure
 }
 
 #[test]
-fn it_grows_by_one_for_each_limit_of_successes_that_used_it() {
+fn an_adaptive_limit_grows_by_one_per_limit_of_saturated_successes() {
     let policy = AdaptivePolicy::up_to(10);
     let mut limit = AdaptiveLimit::new(&policy);
     let mut successes = 0;
@@ -37,7 +37,7 @@ fn it_grows_by_one_for_each_limit_of_successes_that_used_it() {
 }
 
 #[test]
-fn one_congestion_decreases_it_once() {
+fn one_congestion_event_decreases_an_adaptive_limit_once() {
     let policy = AdaptivePolicy { latency_target: Some(Duration::from_millis(500)), ..AdaptivePolicy::up_to(64) };
     let overloads = [
         (Some(FailureClass::RateLimited), 10),
@@ -61,7 +61,7 @@ fn one_congestion_decreases_it_once() {
 }
 
 #[test]
-fn it_waits_as_long_as_it_was_asked_and_at_most_a_day() {
+fn retry_after_holds_grants_for_at_most_a_day() {
     let policy = AdaptivePolicy::up_to(8);
     let mut limit = AdaptiveLimit::new(&policy);
     let limited = Some(FailureClass::RateLimited);
@@ -75,7 +75,7 @@ fn it_waits_as_long_as_it_was_asked_and_at_most_a_day() {
 }
 
 #[test]
-fn a_refused_pace_steps_back_and_who_asks_for_little_does_not_raise_it() {
+fn a_refusal_lowers_the_learned_rate_and_sparse_calls_do_not_raise_it() {
     let policy = AdaptivePolicy { learn_rate: true, ..AdaptivePolicy::up_to(8) };
     let mut limit = AdaptiveLimit::new(&policy);
     for call in 0..=50 {
@@ -97,7 +97,7 @@ fn a_refused_pace_steps_back_and_who_asks_for_little_does_not_raise_it() {
 }
 
 #[test]
-fn another_policy_clamps_it() {
+fn adopting_a_policy_clamps_the_adaptive_limit() {
     let policy = AdaptivePolicy::up_to(64);
     let mut limit = AdaptiveLimit { limit: 40.0, ..AdaptiveLimit::new(&policy) };
     limit.adopt(&AdaptivePolicy::up_to(10));
@@ -107,7 +107,7 @@ fn another_policy_clamps_it() {
 }
 
 #[test]
-fn it_is_stored_compactly() -> Result<(), serde_json::Error> {
+fn an_adaptive_limit_is_stored_compactly() -> Result<(), serde_json::Error> {
     let policy = AdaptivePolicy { learn_rate: true, ..AdaptivePolicy::up_to(8) };
     let mut limit = AdaptiveLimit::new(&policy);
     assert_eq!(serde_json::to_string(&limit)?, r#"{"n":1.0}"#);
@@ -125,7 +125,7 @@ fn it_is_stored_compactly() -> Result<(), serde_json::Error> {
 
 proptest! {
     #[test]
-    fn whatever_happens_it_stays_within_its_bounds(
+    fn an_adaptive_limit_stays_within_its_bounds(
         (min, max) in (any::<i64>(), any::<i64>()),
         (increase, decrease) in (any::<f64>(), any::<f64>()),
         steps in vec((any::<i64>(), any::<i64>(), 0..10usize, any::<bool>(), any::<u64>()), 1..60),

@@ -1,46 +1,46 @@
-//! What operators did to a resource by hand: who, and why.
+//! Actions of operators on a resource: breaker resets and revocations.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Outcome;
+use super::PermitOutcome;
 use super::resource::Resource;
 use crate::domain::id::Name;
 use crate::domain::time::Timestamp;
 
-/// Resets of the breaker, and revocations, that are kept.
+/// Maximum number of stored resets, and of stored revocations.
 const MAX_AUDITED: usize = 10;
 
-/// That somebody closed the breaker by hand.
+/// A reset of the circuit breaker by an operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reset {
-    /// When.
+    /// Time of the reset.
     pub at: Timestamp,
-    /// Who, by its own word.
+    /// Operator, as named in the request.
     pub requester: Name,
-    /// Why, by its own word.
+    /// Reason, as given in the request.
     pub reason: String,
-    /// Where the breaker stood: the number of its state on the wire.
+    /// State of the breaker before the reset, by its number on the wire.
     pub from: i32,
 }
 
-/// That an operator revoked a permit.
+/// A revocation of a permit by an operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Revocation {
-    /// When.
+    /// Time of the revocation.
     pub at: Timestamp,
-    /// Who, by its own word.
+    /// Operator, as named in the request.
     pub requester: Name,
-    /// Why, by its own word.
+    /// Reason, as given in the request.
     pub reason: String,
-    /// The permit's fencing token.
+    /// Fencing token of the permit.
     pub fencing_token: i64,
-    /// The permit's holder, by its own word.
+    /// Holder of the permit, as it named itself.
     pub holder: Name,
 }
 
 impl Resource {
-    /// Notes that the breaker was closed by hand, and closes it. False if there is none.
+    /// Closes the circuit breaker and records the reset. False: the resource has no breaker.
     pub fn reset_breaker(&mut self, reset: Reset) -> bool {
         let has_breaker = self.policy.as_ref().is_some_and(|policy| policy.breaker.is_some());
         let Some(breaker) = self.state.breaker.as_mut().filter(|_| has_breaker) else { return false };
@@ -51,11 +51,11 @@ impl Resource {
         true
     }
 
-    /// Takes a permit from its holder for an operator; it says nothing of what the resource stands for. Its fencing token and holder are
-    /// noted in `revocation`. True if it was held.
+    /// Revokes a permit and records it; the outcome is neutral for limits and breaker. Fencing token and holder are filled into
+    /// `revocation`. False: the permit is not held.
     pub fn revoke(&mut self, id: &Uuid, revocation: &Revocation) -> bool {
         let Some(permit) = self.held_permit(id).cloned() else { return false };
-        self.take_away(id, Outcome::NEUTRAL, revocation.at);
+        self.mark_lost(id, PermitOutcome::NEUTRAL, revocation.at);
         let (fencing_token, holder) = (permit.fencing_token, permit.holder.clone());
         self.state.revocations.push(Revocation { fencing_token, holder, ..revocation.clone() });
         let beyond = self.state.revocations.len().saturating_sub(MAX_AUDITED);

@@ -1,34 +1,35 @@
-//! Closes a resource for a while when calls to it fail, and tries it with a few before all go on.
+//! Circuit breaker (Nygard, "Release It!", 2007): blocks a resource for a while when calls to it fail, then admits probes before it
+//! admits all calls again.
 //!
-//! Each change of its state begins a new epoch, and each permit remembers the epoch of its grant. An outcome counts only in
-//! its own epoch: a probe of an earlier half-open says nothing about this one, and what was granted before it opened neither
-//! closes nor reopens it, not even when it ends after it has closed again.
+//! Each change of its state starts a new epoch, and each permit stores the epoch of its grant. An outcome counts only in its own epoch: a
+//! probe of an earlier half-open state says nothing about this one, and a permit that was granted before the breaker opened neither closes
+//! nor reopens it, not even if it ends after the breaker has closed again.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::breaker_counts::BreakerCounts;
 use super::policy::BreakerPolicy;
-use super::tally::Tally;
 use crate::domain::failure::FailureClass;
 use crate::domain::time::Timestamp;
 
-/// What the end of a permit says about the called service.
+/// What the outcome of a permit says about the called service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Verdict {
-    /// It answered.
+pub enum CallResult {
+    /// The service answered the call.
     Success,
-    /// It did not.
+    /// The service failed or did not answer.
     Failure,
-    /// Nothing.
+    /// The outcome says nothing about the service.
     Neutral,
 }
 
-impl Verdict {
-    /// The verdict of an outcome, where `None` is a success.
+impl CallResult {
+    /// Result of an outcome; `None` is a success.
     pub fn of(outcome: Option<FailureClass>) -> Self {
         match outcome {
-            // A client error is an answer too.
+            // A client error is an answer of the service too.
             None | Some(FailureClass::ClientError) => Self::Success,
             Some(FailureClass::ServerError | FailureClass::Network | FailureClass::Timeout) => Self::Failure,
             Some(
@@ -40,79 +41,79 @@ impl Verdict {
         }
     }
 
-    /// The verdict of a probe's outcome: a service that asks to slow down answers again.
+    /// Result of a probe's outcome: a service that refuses with a rate limit answers again.
     pub fn of_probe(outcome: Option<FailureClass>) -> Self {
         if outcome == Some(FailureClass::RateLimited) { Self::Success } else { Self::of(outcome) }
     }
 }
 
-/// Who is let in.
+/// Permits that the breaker admits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Admission {
-    /// Anybody, as far as the breaker is concerned.
+pub enum BreakerAdmission {
+    /// Every permit is admitted.
     Free,
-    /// One, as a probe.
+    /// One more permit, as a probe.
     Probe,
-    /// One, if nothing else is in use.
+    /// One permit, if no other is held.
     Alone,
-    /// Nobody.
+    /// No permit is admitted.
     Closed {
-        /// The earliest moment at which that may change; `None` where only the end of a probe changes it.
+        /// Earliest time at which that can change. `None`: only the end of a probe changes it.
         until: Option<Timestamp>,
     },
 }
 
-/// What a permit remembers of the breaker, to be given back at its end.
+/// What a permit stores about the breaker, for its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pass {
-    /// The epoch of its grant.
+pub struct BreakerPass {
+    /// Epoch of the breaker at the grant.
     #[serde(rename = "e", default, skip_serializing_if = "is_zero")]
     pub epoch: u32,
-    /// Whether it is a probe, whose end decides how the breaker goes on.
+    /// Whether the permit is a probe: its outcome closes or reopens the breaker.
     #[serde(rename = "p", default, skip_serializing_if = "std::ops::Not::not")]
     pub probe: bool,
 }
 
-/// The names of the states, for display.
+/// State of a breaker without its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum BreakerPhase {
-    /// Permits are given.
+    /// Permits are granted without restriction.
     Closed,
-    /// None are given, or one at a time.
+    /// No permits are granted, or one at a time.
     Open,
-    /// Probes find out whether the service is back.
+    /// Probes find out whether the service answers again.
     HalfOpen,
 }
 
 /// A circuit breaker. A new one is closed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Breaker {
-    /// Grows by one with each change of the state.
+    /// Epoch; grows by one with each change of the state.
     #[serde(rename = "e", default, skip_serializing_if = "is_zero")]
     epoch: u32,
-    #[serde(rename = "s", default, skip_serializing_if = "State::is_fresh")]
-    state: State,
+    #[serde(rename = "s", default, skip_serializing_if = "BreakerState::is_fresh")]
+    state: BreakerState,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum State {
+enum BreakerState {
     #[serde(rename = "c")]
-    Closed(Tally),
+    Closed(BreakerCounts),
     #[serde(rename = "o")]
     Open {
         #[serde(rename = "u")]
         until: Timestamp,
-        /// How often it was reopened since it was last closed.
+        /// Number of times it was reopened since it was last closed.
         #[serde(rename = "n", default, skip_serializing_if = "is_zero")]
         times: u32,
     },
     #[serde(rename = "h")]
     HalfOpen {
-        /// Probes that have not ended.
+        /// Number of probes that have not ended.
         #[serde(rename = "i", default, skip_serializing_if = "is_zero")]
         in_flight: u32,
-        /// Probes that succeeded.
+        /// Number of probes that succeeded.
         #[serde(rename = "k", default, skip_serializing_if = "is_zero")]
         successes: u32,
         #[serde(rename = "n", default, skip_serializing_if = "is_zero")]
@@ -120,58 +121,57 @@ enum State {
     },
 }
 
-impl Default for State {
+impl Default for BreakerState {
     fn default() -> Self {
-        Self::Closed(Tally::default())
+        Self::Closed(BreakerCounts::default())
     }
 }
 
-impl State {
+impl BreakerState {
     fn is_fresh(&self) -> bool {
         *self == Self::default()
     }
 }
 
 impl Breaker {
-    /// Who is let in at `now`.
-    pub fn admission(&self, policy: &BreakerPolicy, now: Timestamp) -> Admission {
+    /// Permits that are admitted at `now`.
+    pub fn admission(&self, policy: &BreakerPolicy, now: Timestamp) -> BreakerAdmission {
         match self.state {
-            State::Closed(_) => Admission::Free,
-            State::Open { until, .. } if until <= now => Admission::Probe,
-            State::Open { .. } if policy.open_limit > 0 => Admission::Alone,
-            State::Open { until, .. } => Admission::Closed { until: Some(until) },
-            State::HalfOpen { in_flight, .. } if in_flight < probes(policy) => Admission::Probe,
-            State::HalfOpen { .. } => Admission::Closed { until: None },
+            BreakerState::Closed(_) => BreakerAdmission::Free,
+            BreakerState::Open { until, .. } if until <= now => BreakerAdmission::Probe,
+            BreakerState::Open { .. } if policy.open_limit > 0 => BreakerAdmission::Alone,
+            BreakerState::Open { until, .. } => BreakerAdmission::Closed { until: Some(until) },
+            BreakerState::HalfOpen { in_flight, .. } if in_flight < probes(policy) => BreakerAdmission::Probe,
+            BreakerState::HalfOpen { .. } => BreakerAdmission::Closed { until: None },
         }
     }
 
-    /// Notes a permit that is given at `now`, and says what it shall remember. The first one after the open time begins the
-    /// half-open.
-    pub fn granted(&mut self, policy: &BreakerPolicy, now: Timestamp) -> Pass {
-        if let State::Open { until, times } = self.state
+    /// Records a grant at `now` and returns what the permit has to store. The first grant after the open time starts the half-open state.
+    pub fn granted(&mut self, policy: &BreakerPolicy, now: Timestamp) -> BreakerPass {
+        if let BreakerState::Open { until, times } = self.state
             && until <= now
         {
-            self.enter(State::HalfOpen { in_flight: 0, successes: 0, times });
+            self.enter(BreakerState::HalfOpen { in_flight: 0, successes: 0, times });
         }
         let probe = match &mut self.state {
-            State::HalfOpen { in_flight, .. } if *in_flight < probes(policy) => {
+            BreakerState::HalfOpen { in_flight, .. } if *in_flight < probes(policy) => {
                 *in_flight += 1;
                 true
             }
-            // One beyond the probes was not admitted by the breaker, so it does not decide for it either.
-            State::HalfOpen { .. } | State::Open { .. } | State::Closed(_) => false,
+            // A permit beyond the probes was not admitted by the breaker, so its outcome does not count.
+            BreakerState::HalfOpen { .. } | BreakerState::Open { .. } | BreakerState::Closed(_) => false,
         };
-        Pass { epoch: self.epoch, probe }
+        BreakerPass { epoch: self.epoch, probe }
     }
 
-    /// Notes the end of a permit: its failure, or `None` for a success. A probe that was lost counts as a failure only if the
-    /// caller says [`FailureClass::Timeout`]; a neutral end makes room for another probe. `reporter` is a hash of who
-    /// reports, to tell one sick reporter from a sick service.
+    /// Records the end of a permit: the class of its failure; `None` is a success. A lost probe counts as a failure only if the caller
+    /// passes [`FailureClass::Timeout`]; after a neutral outcome another probe is admitted. `reporter` is a hash of the holder, to
+    /// distinguish one defective holder from a defective service.
     pub fn ended(
         &mut self,
         policy: &BreakerPolicy,
         class: Option<FailureClass>,
-        pass: Pass,
+        pass: BreakerPass,
         reporter: u64,
         now: Timestamp,
     ) {
@@ -179,31 +179,31 @@ impl Breaker {
             return;
         }
         match &mut self.state {
-            State::Closed(tally) => {
-                let failed = match Verdict::of(class) {
-                    Verdict::Success => false,
-                    Verdict::Failure => true,
-                    Verdict::Neutral => return,
+            BreakerState::Closed(tally) => {
+                let failed = match CallResult::of(class) {
+                    CallResult::Success => false,
+                    CallResult::Failure => true,
+                    CallResult::Neutral => return,
                 };
                 tally.note(policy, failed, reporter, now);
                 if tally.opens(policy, now) {
                     self.open(policy, 0, now);
                 }
             }
-            // Only time ends the open state, whatever became of a call that was let through meanwhile.
-            State::Open { .. } => {}
-            State::HalfOpen { in_flight, successes, times } => {
+            // Only time ends the open state, whatever the outcome of a permit that was granted meanwhile.
+            BreakerState::Open { .. } => {}
+            BreakerState::HalfOpen { in_flight, successes, times } => {
                 if !pass.probe {
                     return;
                 }
                 *in_flight = in_flight.saturating_sub(1);
-                match Verdict::of_probe(class) {
-                    Verdict::Neutral => {}
-                    Verdict::Failure => {
+                match CallResult::of_probe(class) {
+                    CallResult::Neutral => {}
+                    CallResult::Failure => {
                         let times = times.saturating_add(1);
                         self.open(policy, times, now);
                     }
-                    Verdict::Success => {
+                    CallResult::Success => {
                         *successes = successes.saturating_add(1);
                         self.close_if_recovered(policy);
                     }
@@ -212,75 +212,75 @@ impl Breaker {
         }
     }
 
-    /// Closes it and forgets what was counted; permits that are out no longer count.
+    /// Closes the breaker and clears its counts; permits that are held do not count any more.
     pub fn reset(&mut self) {
-        self.enter(State::default());
+        self.enter(BreakerState::default());
     }
 
-    /// The state at `now`; an open time that has passed counts as half-open, for the next permit is a probe.
+    /// State at `now`. After the open time it is half-open, since the next permit is a probe.
     pub fn phase(&self, now: Timestamp) -> BreakerPhase {
         match self.state {
-            State::Closed(_) => BreakerPhase::Closed,
-            State::Open { until, .. } if now < until => BreakerPhase::Open,
-            State::Open { .. } | State::HalfOpen { .. } => BreakerPhase::HalfOpen,
+            BreakerState::Closed(_) => BreakerPhase::Closed,
+            BreakerState::Open { until, .. } if now < until => BreakerPhase::Open,
+            BreakerState::Open { .. } | BreakerState::HalfOpen { .. } => BreakerPhase::HalfOpen,
         }
     }
 
-    /// The next moment at which it changes by itself, which may have passed: the end of the open time.
+    /// End of the open time, which may have passed. `None`: no time changes the state.
     pub fn changes_at(&self) -> Option<Timestamp> {
         match self.state {
-            State::Open { until, .. } => Some(until),
-            State::Closed(_) | State::HalfOpen { .. } => None,
+            BreakerState::Open { until, .. } => Some(until),
+            BreakerState::Closed(_) | BreakerState::HalfOpen { .. } => None,
         }
     }
 
-    /// Goes on under another policy. The state is kept; an open time ends no later than one that began now would.
+    /// Adopts another policy. The state is kept; an open time ends no later than one that started now.
     pub fn adopt(&mut self, new: &BreakerPolicy, now: Timestamp) {
         match &mut self.state {
-            State::Closed(tally) => tally.adopt(new),
-            State::Open { until, times } => *until = (*until).min(now.after(open_time(new, *times))),
-            State::HalfOpen { .. } => self.close_if_recovered(new),
+            BreakerState::Closed(tally) => tally.adopt(new),
+            BreakerState::Open { until, times } => *until = (*until).min(now.after(open_time(new, *times))),
+            BreakerState::HalfOpen { .. } => self.close_if_recovered(new),
         }
     }
 
-    /// The clock stepped back: what happened was earlier, and the open time ends earlier.
+    /// Moves all times back by a step of the clock.
     pub fn step_back(&mut self, by: Duration) {
         match &mut self.state {
-            State::Closed(tally) => tally.step_back(by),
-            State::Open { until, .. } => *until = until.before(by),
-            State::HalfOpen { .. } => {}
+            BreakerState::Closed(tally) => tally.step_back(by),
+            BreakerState::Open { until, .. } => *until = until.before(by),
+            BreakerState::HalfOpen { .. } => {}
         }
     }
 
     fn close_if_recovered(&mut self, policy: &BreakerPolicy) {
-        if let State::HalfOpen { successes, .. } = self.state
+        if let BreakerState::HalfOpen { successes, .. } = self.state
             && successes >= probes(policy)
         {
-            self.enter(State::default());
+            self.enter(BreakerState::default());
         }
     }
 
     fn open(&mut self, policy: &BreakerPolicy, times: u32, now: Timestamp) {
-        self.enter(State::Open { until: now.after(open_time(policy, times)), times });
+        self.enter(BreakerState::Open { until: now.after(open_time(policy, times)), times });
     }
 
-    fn enter(&mut self, state: State) {
-        // After four thousand million changes no permit of the first epoch is left.
+    fn enter(&mut self, state: BreakerState) {
+        // After 2^32 changes no permit of the first epoch is left.
         self.epoch = self.epoch.wrapping_add(1);
         self.state = state;
     }
 }
 
-/// With none it would never close again.
+/// Number of probes; without any the breaker would never close again.
 fn probes(policy: &BreakerPolicy) -> u32 {
     policy.probes.max(1)
 }
 
 fn open_time(policy: &BreakerPolicy, times: u32) -> Duration {
     let exponent = i32::try_from(times).unwrap_or(i32::MAX);
-    // `max` takes 1 where the multiplier is not a number.
+    // `max` returns 1 if the multiplier is NaN.
     let factor = policy.open_multiplier.max(1.0).powi(exponent);
-    // The first time is exact; a product beyond what a Duration holds is beyond the longest time too.
+    // The first open time is exact. A product that a Duration cannot hold is longer than the longest time too.
     let grown = if factor == 1.0 {
         policy.open_for
     } else {

@@ -32,7 +32,7 @@ fn opened(policy: &BreakerPolicy) -> Breaker {
 }
 
 #[test]
-fn scenarios() {
+fn breaker_phase_after_call_sequences() {
     let usual = BreakerPolicy::default();
     let ratio = BreakerPolicy { failure_threshold: 0, failure_ratio: Some(0.5), ..usual.clone() };
     let both = BreakerPolicy { failure_ratio: Some(0.5), ..usual.clone() };
@@ -71,7 +71,7 @@ fn scenarios() {
 }
 
 #[test]
-fn one_sick_reporter_alone_opens_nothing() {
+fn failures_of_one_reporter_do_not_open_a_breaker_that_needs_two() {
     let by_count = BreakerPolicy { min_reporters: 2, ..BreakerPolicy::default() };
     let by_ratio = BreakerPolicy { failure_threshold: 0, failure_ratio: Some(0.1), ..by_count.clone() };
     for policy in [by_count, by_ratio] {
@@ -105,7 +105,7 @@ fn a_reporter_counts_only_in_its_streak_or_window() {
 }
 
 #[test]
-fn what_is_older_than_the_window_does_not_count() {
+fn failures_before_the_window_do_not_count() {
     let policy = BreakerPolicy { failure_threshold: 0, failure_ratio: Some(0.5), ..BreakerPolicy::default() };
     let mut breaker = Breaker::default();
     (0..9).for_each(|_| call(&mut breaker, &policy, Some(ServerError), 1, at(0)));
@@ -114,7 +114,7 @@ fn what_is_older_than_the_window_does_not_count() {
 }
 
 #[test]
-fn it_closes_after_its_probes_and_opens_longer_after_each_failed_one() {
+fn open_time_grows_with_each_failed_probe_until_a_probe_succeeds() {
     let policy = BreakerPolicy {
         open_multiplier: 2.0,
         max_open: seconds(300),
@@ -125,15 +125,15 @@ fn it_closes_after_its_probes_and_opens_longer_after_each_failed_one() {
     let mut now = at(0);
     for expected in [60, 120, 240, 300, 300] {
         assert_eq!(breaker.changes_at(), Some(now.after(seconds(expected))));
-        assert_eq!(breaker.admission(&policy, now), Admission::Closed { until: breaker.changes_at() });
+        assert_eq!(breaker.admission(&policy, now), BreakerAdmission::Closed { until: breaker.changes_at() });
         now = now.after(seconds(expected));
-        assert_eq!(breaker.admission(&policy, now), Admission::Probe);
+        assert_eq!(breaker.admission(&policy, now), BreakerAdmission::Probe);
         call(&mut breaker, &policy, Some(Timeout), 1, now);
     }
     now = now.after(seconds(300));
     // A service that asks to slow down answers again.
     call(&mut breaker, &policy, Some(RateLimited), 1, now);
-    assert_eq!(breaker, Breaker { state: State::default(), ..breaker.clone() });
+    assert_eq!(breaker, Breaker { state: BreakerState::default(), ..breaker.clone() });
     for reporter in 0..3 {
         call(&mut breaker, &policy, Some(ServerError), reporter, now);
     }
@@ -149,21 +149,21 @@ fn open_times_are_bounded_whatever_the_policy() {
 }
 
 #[test]
-fn a_neutral_probe_makes_room_for_another() {
+fn a_neutral_probe_allows_another_probe() {
     let policy = BreakerPolicy::default();
     let mut breaker = opened(&policy);
     let probe = breaker.granted(&policy, at(60));
     assert!(probe.probe);
-    assert_eq!(breaker.admission(&policy, at(60)), Admission::Closed { until: None });
+    assert_eq!(breaker.admission(&policy, at(60)), BreakerAdmission::Closed { until: None });
     breaker.ended(&policy, Some(Cancelled), probe, 1, at(61));
-    assert_eq!(breaker.admission(&policy, at(61)), Admission::Probe);
+    assert_eq!(breaker.admission(&policy, at(61)), BreakerAdmission::Probe);
 }
 
 #[test]
-fn what_was_granted_in_another_epoch_says_nothing() {
+fn outcomes_of_another_epoch_do_not_count() {
     let policy = BreakerPolicy { probes: 2, ..BreakerPolicy::default() };
     let mut breaker = Breaker::default();
-    let early: Vec<Pass> = (0..6).map(|_| breaker.granted(&policy, at(0))).collect();
+    let early: Vec<BreakerPass> = (0..6).map(|_| breaker.granted(&policy, at(0))).collect();
     for pass in &early[..3] {
         breaker.ended(&policy, Some(Timeout), *pass, 1, at(0));
     }
@@ -187,10 +187,10 @@ fn what_was_granted_in_another_epoch_says_nothing() {
 }
 
 #[test]
-fn one_at_a_time_while_open() {
+fn an_open_limit_admits_one_permit_at_a_time() {
     let policy = BreakerPolicy { open_limit: 1, ..BreakerPolicy::default() };
     let mut breaker = opened(&policy);
-    assert_eq!(breaker.admission(&policy, at(1)), Admission::Alone);
+    assert_eq!(breaker.admission(&policy, at(1)), BreakerAdmission::Alone);
     let before = breaker.clone();
     call(&mut breaker, &policy, None, 1, at(1));
     call(&mut breaker, &policy, Some(Timeout), 1, at(2));
@@ -198,7 +198,7 @@ fn one_at_a_time_while_open() {
 }
 
 #[test]
-fn a_reset_forgets() {
+fn a_reset_clears_counts_and_epoch() {
     let policy = BreakerPolicy::default();
     let mut breaker = Breaker::default();
     let passes = [breaker.granted(&policy, at(0)), breaker.granted(&policy, at(0))];
@@ -209,11 +209,11 @@ fn a_reset_forgets() {
     assert_eq!(breaker.phase(at(0)), BreakerPhase::Closed);
     call(&mut breaker, &policy, Some(Timeout), 1, at(0));
     breaker.reset();
-    assert_eq!(breaker.admission(&policy, at(0)), Admission::Free);
+    assert_eq!(breaker.admission(&policy, at(0)), BreakerAdmission::Free);
 }
 
 #[test]
-fn another_policy_shortens_and_never_lengthens() {
+fn adopting_a_policy_shortens_an_open_time_and_never_extends_it() {
     let policy = BreakerPolicy { probes: 2, ..BreakerPolicy::default() };
     let mut breaker = opened(&policy);
     breaker.adopt(&BreakerPolicy { open_for: seconds(600), ..policy.clone() }, at(10));
@@ -227,7 +227,7 @@ fn another_policy_shortens_and_never_lengthens() {
 }
 
 #[test]
-fn it_is_stored_compactly() -> Result<(), serde_json::Error> {
+fn a_breaker_is_stored_compactly() -> Result<(), serde_json::Error> {
     let policy = BreakerPolicy { failure_ratio: Some(0.9), min_reporters: 16, ..BreakerPolicy::default() };
     let mut breaker = Breaker::default();
     assert_eq!(serde_json::to_string(&breaker)?, "{}");
@@ -244,7 +244,7 @@ fn it_is_stored_compactly() -> Result<(), serde_json::Error> {
     Ok(())
 }
 
-/// The breaker as somebody would tell it: full history instead of counts, names instead of epochs.
+/// Model of the breaker: the full history instead of counts, numbers of grants instead of epochs.
 struct Model {
     history: Vec<(Timestamp, bool, u64)>,
     open: Option<(Timestamp, i32)>,
@@ -311,7 +311,7 @@ impl Model {
 
 proptest! {
     #[test]
-    fn it_does_what_the_model_does(
+    fn breaker_equals_its_model(
         (threshold, ratio) in (0..5u32, prop_oneof![Just(None), Just(Some(0.3)), Just(Some(0.75))]),
         (min_calls, min_reporters, probes) in (1..8u32, 1..4u32, 1..4u32),
         (open_limit, multiplier) in (0..2u32, prop_oneof![Just(1.0), Just(2.0)]),
@@ -324,27 +324,27 @@ proptest! {
         };
         let mut breaker = Breaker::default();
         let mut model = Model { history: Vec::new(), open: None, probing: None, closed_from: 0 };
-        let (mut now, mut grants, mut out) = (at(0), 0usize, Vec::<(usize, Pass)>::new());
+        let (mut now, mut grants, mut out) = (at(0), 0usize, Vec::<(usize, BreakerPass)>::new());
         for (what, which, class, who, micros) in steps {
             now = now.after(Duration::from_micros(micros.unsigned_abs()));
             if what == 0 {
                 now = now.after(seconds(7200));
             }
             let expected = match (&model.open, &model.probing) {
-                (None, _) => Admission::Free,
-                (Some(_), Some((probing, _))) if (probing.len() as u32) < probes => Admission::Probe,
-                (Some(_), Some(_)) => Admission::Closed { until: None },
-                (Some((until, _)), None) if *until <= now => Admission::Probe,
-                (Some(_), None) if open_limit == 1 => Admission::Alone,
-                (Some((until, _)), None) => Admission::Closed { until: Some(*until) },
+                (None, _) => BreakerAdmission::Free,
+                (Some(_), Some((probing, _))) if (probing.len() as u32) < probes => BreakerAdmission::Probe,
+                (Some(_), Some(_)) => BreakerAdmission::Closed { until: None },
+                (Some((until, _)), None) if *until <= now => BreakerAdmission::Probe,
+                (Some(_), None) if open_limit == 1 => BreakerAdmission::Alone,
+                (Some((until, _)), None) => BreakerAdmission::Closed { until: Some(*until) },
             };
             let admission = breaker.admission(&policy, now);
             prop_assert_eq!(admission, expected);
             if what % 2 == 0 {
                 // What the breaker did not admit is given now and then too, and must not disturb it.
-                if !matches!(admission, Admission::Closed { .. }) || what == 2 {
+                if !matches!(admission, BreakerAdmission::Closed { .. }) || what == 2 {
                     let pass = breaker.granted(&policy, now);
-                    prop_assert_eq!(pass.probe, admission == Admission::Probe);
+                    prop_assert_eq!(pass.probe, admission == BreakerAdmission::Probe);
                     if pass.probe || model.open.is_none() {
                         model.granted(grants, now);
                     }
@@ -364,7 +364,7 @@ proptest! {
             }
             let current = out.iter().filter(|(_, pass)| pass.probe && pass.epoch == breaker.epoch).count();
             prop_assert!(current <= probes as usize);
-            if let State::HalfOpen { in_flight, .. } = breaker.state {
+            if let BreakerState::HalfOpen { in_flight, .. } = breaker.state {
                 prop_assert_eq!(in_flight as usize, current);
             }
         }

@@ -1,10 +1,10 @@
-//! Learns how many calls a second a service allows, from its refusals.
+//! Learned rate: estimates from refusals how many calls per second a service allows. **Experimental.**
 //!
-//! A refusal says that the present rate is too much, and the rate of what got through before it says how much was not. From
-//! then on grants are paced. The pace soon returns to just below the limit, as that is probably still the same, and stays
-//! there for a while; after that it grows ever faster, so that a limit that was raised is found within seconds. It grows
-//! only with calls that get through, and only while it is what holds calls back: who asks for little learns nothing new.
-//! The numbers were found by simulation (`simulation.rs`).
+//! A refusal shows that the current rate is too high, and the rate of successful calls before it shows what was allowed. From then on
+//! grants are paced. The pace returns quickly to just below the last known limit, which is probably still the same, and stays there for a
+//! while. Then it grows faster and faster, so that a raised limit is found within seconds. The shape (fast return, plateau, accelerating
+//! search) resembles the window growth of CUBIC TCP (RFC 9438). The pace grows only with successful calls, and only while it is what
+//! limits them. The constants were found by the simulation in `simulation.rs`; they have no other justification.
 
 use std::time::Duration;
 
@@ -13,110 +13,111 @@ use serde::{Deserialize, Serialize};
 use super::breaker::is_zero;
 use crate::domain::time::Timestamp;
 
-/// The slowest rate that is learned, per second: one call in ten seconds finds out whether the service allows more.
+/// Lowest learned rate, per second: one call in ten seconds finds out whether the service allows more.
 const SLOWEST: f64 = 0.1;
-/// The rate after a refusal before which nothing got through, per second.
+/// Rate after a refusal without any successful call before it, per second.
 const FIRST: f64 = 1.0;
-/// The fastest rate, per second: an interval of a microsecond.
+/// Highest learned rate, per second: an interval of one microsecond.
 const FASTEST: f64 = 1e6;
-/// How much later than its turn a grant may be and the next one still keeps its own turn. Who asks seldom gathers no burst.
+/// Delay of a grant behind its scheduled time that does not delay the next one. Longer delays are not made up for, so
+/// that no burst accumulates.
 const TOLERANCE: Duration = Duration::from_millis(25);
-/// The measure covers at most so many slots.
+/// Maximum number of slots of the meter.
 const SLOTS: usize = 5;
-/// How long a slot is, in microseconds.
+/// Length of a slot, in microseconds.
 const SLOT_MICROS: i64 = 1_000_000;
-/// What is taken of the measured rate after a refusal.
+/// Factor on the measured rate after a refusal.
 const STEP_BACK: f64 = 0.9;
-/// The same where refusals follow each other closely: then the rate is far off, and the measure is of a gathered burst.
+/// The same for refusals in close succession: then the rate is far too high, and the meter has counted an accumulated burst.
 const LEAP_BACK: f64 = 0.7;
-/// What is then taken as the limit, of the refused rate.
+/// Factor on the refused rate that is then taken as the limit.
 const LEAP_CEILING: f64 = 0.92;
-/// A search that was refused late, as a gathered burst hid the limit, ran beyond it by no more than this factor undoes.
+/// Lower bound of the factor on the reached rate after a search that was refused late, because an accumulated burst hid the limit.
 const OVERSHOT: f64 = 0.8;
-/// Above this share of the ceiling the pace is near it, and beyond the other far above it.
+/// Ratio of pace to ceiling above which the pace is near it.
 const NEAR: f64 = 0.92;
-/// See `NEAR`.
+/// Ratio of pace to ceiling above which the pace is far above it.
 const FAR: f64 = 1.2;
-/// Refusals within so many seconds of use follow each other closely; or within so many calls.
+/// Refusals are in close succession within this many seconds, or this many calls.
 const CLOSELY: (f64, f64) = (3.0, 6.0);
-/// After so many seconds of use and so many calls without a refusal, the limit may have been raised.
+/// Seconds and calls without a refusal after which the limit may have been raised.
 const CALM: (f64, u32) = (11.0, 30);
 
-/// How a pace grows: by a share in each second, but no more than another share with each call.
+/// Growth of a pace: share per second, and maximum share per call.
 struct Growth(f64, f64);
 
-/// While nothing is known of a limit.
+/// Growth while no limit is known.
 const START: Growth = Growth(0.70, 0.25);
-/// Back to where it was refused.
+/// Growth up to the rate that was refused.
 const RETURN: Growth = Growth(0.20, 0.02);
-/// Just below where it was refused.
+/// Growth just below the rate that was refused.
 const HOVER: Growth = Growth(0.003, 0.003);
-/// Beyond it.
+/// Growth above that rate.
 const SEARCH: Growth = Growth(0.075, 0.025);
-/// Far beyond it.
+/// Growth far above that rate.
 const RUSH: Growth = Growth(0.35, 0.06);
 
-/// What is known about the rate.
+/// State of the learned rate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Learner {
-    /// What got through lately.
+    /// Counts of recent successful calls. `None`: there were none since the last refusal.
     #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
     meter: Option<Meter>,
-    /// What was learned, after the first refusal.
+    /// Pace of grants. `None`: there was no refusal yet.
     #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
-    pace: Option<Pace>,
+    pace: Option<PacedRate>,
 }
 
-/// Calls that got through, after the first of them.
+/// Counts of successful calls, after the first of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Meter {
-    /// Where the oldest slot begins.
+    /// Begin of the oldest slot.
     #[serde(rename = "t")]
     from: Timestamp,
-    /// Calls of each slot, the last one of the present.
+    /// Calls of each slot, oldest first.
     #[serde(rename = "n", default, skip_serializing_if = "Vec::is_empty")]
     counts: Vec<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Pace {
-    /// Grants per second.
+struct PacedRate {
+    /// Rate of grants, per second.
     #[serde(rename = "r")]
     rate: f64,
-    /// What got through per second before the last refusal.
+    /// Rate of successful calls before the last refusal, per second.
     #[serde(rename = "c")]
     ceiling: f64,
-    /// When grants begin again after the last refusal.
+    /// Time at which grants started again after the last refusal.
     #[serde(rename = "t")]
     since: Timestamp,
-    /// Calls that got through since.
+    /// Successful calls since then.
     #[serde(rename = "k", default, skip_serializing_if = "is_zero")]
     calls: u32,
-    /// When it is the next grant's turn.
+    /// Scheduled time of the next grant.
     #[serde(rename = "x")]
     next: Timestamp,
-    /// Whether the last grant came in its turn, so that the pace is what holds calls back.
+    /// Whether the last grant was made at its scheduled time, so that the pace is what limits calls.
     #[serde(rename = "b", default, skip_serializing_if = "std::ops::Not::not")]
     busy: bool,
 }
 
 impl Learner {
-    /// Whether nothing is known.
+    /// Whether nothing was recorded.
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Grants per second, once there was a refusal.
+    /// Rate of grants, per second. `None`: there was no refusal yet.
     pub(super) fn rate(&self) -> Option<f64> {
         self.pace.as_ref().map(|pace| pace.rate)
     }
 
-    /// How long until the next grant's turn.
+    /// Time until the scheduled time of the next grant.
     pub(super) fn wait(&self, now: Timestamp) -> Duration {
         self.pace.as_ref().map_or(Duration::ZERO, |pace| now.until(pace.next))
     }
 
-    /// The clock stepped back: what happened was earlier, and the next turn comes earlier.
+    /// Moves all times back by a step of the clock.
     pub(super) fn step_back(&mut self, by: Duration) {
         if let Some(meter) = &mut self.meter {
             meter.from = meter.from.before(by);
@@ -126,7 +127,7 @@ impl Learner {
         }
     }
 
-    /// Notes a grant.
+    /// Records a grant at `now`.
     pub(super) fn granted(&mut self, now: Timestamp) {
         let Some(pace) = &mut self.pace else { return };
         pace.busy = now <= pace.next.after(TOLERANCE);
@@ -134,7 +135,7 @@ impl Learner {
         pace.next = pace.next.max(Timestamp(now.0.saturating_sub(tolerance))).after(interval(pace.rate));
     }
 
-    /// Notes that a call got through that was granted since the last refusal.
+    /// Records a successful call that was granted after the last refusal.
     pub(super) fn got_through(&mut self, now: Timestamp) {
         match &mut self.meter {
             Some(meter) => meter.note(now),
@@ -146,7 +147,7 @@ impl Learner {
         }
     }
 
-    /// Notes the refusal of a call that was granted since the last one; grants begin again at `resume`.
+    /// Records the refusal of a call that was granted after the last refusal. Grants start again at `resume`.
     pub(super) fn refused(&mut self, now: Timestamp, resume: Option<Timestamp>) {
         let measured = self.meter.take().and_then(|meter| meter.rate(now));
         let (rate, ceiling) = match &self.pace {
@@ -157,21 +158,21 @@ impl Learner {
         let next = now.after(interval(rate));
         let next = resume.map_or(next, |resume| resume.max(next));
         self.pace =
-            Some(Pace { rate, ceiling: ceiling.clamp(SLOWEST, FASTEST), since: next, calls: 0, next, busy: true });
+            Some(PacedRate { rate, ceiling: ceiling.clamp(SLOWEST, FASTEST), since: next, calls: 0, next, busy: true });
     }
 }
 
-impl Pace {
-    /// Rate and ceiling after a refusal, where `measured` per second got through before it.
+impl PacedRate {
+    /// Computes rate and ceiling after a refusal; `measured` is the rate of successful calls before it, per second.
     fn step_back(&self, measured: Option<f64>, now: Timestamp) -> (f64, f64) {
         if seconds(self.since, now) < CLOSELY.0.max(CLOSELY.1 / self.rate) {
             return (self.rate * LEAP_BACK, self.rate * LEAP_CEILING);
         }
-        // While the pace is what holds calls back, just so many of them got through; a mean over a time of growth is less.
+        // While the pace limits calls, it is their rate; the mean over a time of growth would be lower.
         let reached =
             if self.busy { self.rate } else { measured.map_or(self.rate, |measured| measured.min(self.rate)) };
         let ceiling = if reached > self.ceiling && self.ceiling > SLOWEST {
-            // The limit is somewhere between what was held for long and what was refused after a search.
+            // The limit is between the rate that was held for long and the rate that was refused after a search.
             (reached * self.ceiling).sqrt().max(reached * OVERSHOT)
         } else {
             reached
@@ -191,7 +192,7 @@ impl Pace {
             ratio if ratio < FAR => SEARCH,
             _ => RUSH,
         };
-        // Calls get through at the pace, so that the steps of a second come to its share.
+        // Calls succeed at the pace, so the steps of one second add up to the share per second.
         self.rate = (self.rate * (1.0 + (each_second / self.rate).min(each_call))).clamp(SLOWEST, FASTEST);
     }
 }
@@ -214,8 +215,8 @@ impl Meter {
         }
     }
 
-    /// Calls per second up to `now`, or in the busiest slot, if that is more: who asked for little for most of the time says
-    /// nothing about the limit. `None` if there were none.
+    /// Calls per second up to `now`, or in the busiest slot if that is more, since times with few calls say nothing about the limit.
+    /// `None`: there were none.
     fn rate(&self, now: Timestamp) -> Option<f64> {
         let sum: f64 = self.counts.iter().copied().map(f64::from).sum();
         let mean = sum / seconds(self.from, now).max(0.1);

@@ -1,21 +1,21 @@
-//! Permits: rights to use what must be shared with care.
+//! Permits: locks, semaphores, rate limits and circuit breakers over named resources.
 //!
-//! Layout: `policy` are the rules of a resource; `token_bucket`, `breaker` and `adaptive_limit` are where each kind of rule
-//! stands; `resource` has them all, with who holds a
-//! permit; `line` is who waits; `audit` is what operators did; `room` says whether a claim fits; `step_back` is what a
-//! clock that stepped back makes necessary.
+//! Layout: `policy` has the rules of a resource; `token_bucket`, `breaker` (with `breaker_counts`) and `adaptive_limit` (with `learner`) the
+//! state of each kind of rule; `resource` all of them with the permits; `wait_queue` the waiters; `availability` decides whether a claim can be
+//! granted; `audit` logs what operators did; `step_back` handles a clock that stepped back.
 
 pub mod adaptive_limit;
+mod aggregate;
 pub mod audit;
+pub mod availability;
 pub mod breaker;
+mod breaker_counts;
 mod learner;
-pub mod line;
 pub mod policy;
 pub mod resource;
-pub mod room;
 pub mod step_back;
-mod tally;
 pub mod token_bucket;
+pub mod wait_queue;
 
 use std::fmt;
 use std::time::Duration;
@@ -28,61 +28,61 @@ use uuid::Uuid;
 use super::failure::FailureClass;
 use super::id::{LeaseToken, Name, NamespaceId, StageNo, hashed};
 use super::time::Timestamp;
-use breaker::Pass;
+use breaker::BreakerPass;
 
-/// The longest name of a resource, in bytes.
+/// Maximum length of a resource's name, in bytes.
 pub const MAX_NAME: usize = 256;
-/// The most of a resource that one claim may ask for, and the highest capacity.
+/// Maximum amount of one claim, and maximum capacity of a resource.
 pub const MAX_AMOUNT: i64 = 1_000_000;
-/// Resources of one permit.
+/// Maximum number of claims of one permit, each for another resource.
 pub const MAX_CLAIMS: usize = 32;
-/// Permits of one resource, and waiters in its line.
+/// Maximum number of held permits of one resource, and of waiters in its queue.
 pub const MAX_HOLDERS: usize = 10_000;
-/// Permits that one attempt of a stage may hold.
+/// Maximum number of permits that one attempt of a stage can hold.
 pub const MAX_OF_ATTEMPT: usize = 100;
 
-/// A resource, wherever it is stored. The `uid` follows from its name.
+/// Key of a resource. The `uid` is hashed from its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ResourceKey {
-    /// Whose resource it is.
+    /// Namespace of the resource.
     pub namespace: NamespaceId,
-    /// The resource in its namespace, 16 bytes whatever the length of its name.
+    /// Uid of the resource in its namespace; 16 bytes for a name of any length.
     pub uid: Uuid,
 }
 
 impl ResourceKey {
-    /// The key of a name.
+    /// Computes the key of a name.
     pub fn of(namespace: NamespaceId, name: &str) -> Self {
         Self { namespace, uid: Self::uid_of(name) }
     }
 
-    /// What follows from a name in any namespace.
+    /// Computes the uid of a name, which is the same in every namespace.
     pub fn uid_of(name: &str) -> Uuid {
         hashed(name.as_bytes())
     }
 }
 
-/// How a permit uses its resource. The numbers are those of the wire.
+/// Mode of a permit. Numbers are those of the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Mode {
-    /// Alone.
+pub enum PermitMode {
+    /// No other permit is held at the same time.
     Exclusive = 1,
-    /// Together with others, as many as the capacity allows.
+    /// Other shared permits are held at the same time, up to the capacity.
     Shared = 2,
 }
 
-/// What is asked of one resource.
+/// Claim on one resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
-    /// Its name.
+pub struct PermitClaim {
+    /// Name of the resource.
     pub resource: Name,
-    /// How much of it, from 1.
+    /// Amount, 1 or more.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub amount: i64,
-    /// How; `None` follows from whether the resource has a policy.
+    /// Mode. `None`: shared if the resource has a policy, else exclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<Mode>,
+    pub mode: Option<PermitMode>,
 }
 
 fn one() -> i64 {
@@ -93,19 +93,19 @@ fn is_one(amount: &i64) -> bool {
     *amount == 1
 }
 
-/// The proof that its bearer was given a permit. It names the first of its resources, where all of them are known.
+/// Proof that its bearer was granted a permit. It names the first resource of the permit; the row of that resource names the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PermitToken {
-    /// Whose resources they are.
+    /// Namespace of the resources.
     pub namespace: NamespaceId,
-    /// The first resource.
+    /// Uid of the first resource.
     pub resource: Uuid,
-    /// 122 random bits; the same in all resources of the permit.
+    /// Secret id of 122 random bits; the same at all resources of the permit.
     pub id: Uuid,
 }
 
 impl PermitToken {
-    /// Reads the text form; `None` if it is none of ours.
+    /// Parses the text form. `None`: the text is not a permit token.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes: [u8; 36] =
             (text.len() == 48).then(|| URL_SAFE_NO_PAD.decode(text).ok()).flatten()?.try_into().ok()?;
@@ -116,7 +116,7 @@ impl PermitToken {
         Some(Self { namespace, resource: Uuid::from_bytes(*resource), id: Uuid::from_bytes(*id) })
     }
 
-    /// The first resource.
+    /// Key of the first resource.
     pub fn key(&self) -> ResourceKey {
         ResourceKey { namespace: self.namespace, uid: self.resource }
     }
@@ -130,24 +130,25 @@ impl fmt::Display for PermitToken {
     }
 }
 
-/// What came of the use of a permit.
+/// Outcome of the use of a permit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// How it failed; `None` for success.
+pub struct PermitOutcome {
+    /// Class of the failure. `None`: success.
     pub class: Option<FailureClass>,
-    /// How long it took; the time from the grant on if it is not said.
+    /// Duration of the use. `None`: the time since the grant counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Duration>,
-    /// How long the vendor asked to wait.
+    /// Wait that the called service asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<Duration>,
 }
 
-impl Outcome {
-    /// One that says nothing about the resource.
+impl PermitOutcome {
+    /// An outcome that says nothing about the resource.
     pub const NEUTRAL: Self = Self { class: Some(FailureClass::Cancelled), latency: None, retry_after: None };
 
-    /// That of several uses under one permit: what says most about the resource, and the longest wait asked for.
+    /// Combines the outcomes of several uses under one permit: the class that says most about the resource, and the
+    /// longest latency and wait.
     pub fn and(self, other: Self) -> Self {
         let telling = |outcome: &Self| match outcome.class {
             Some(FailureClass::ServerError | FailureClass::Network | FailureClass::Timeout) => 3,
@@ -161,26 +162,26 @@ impl Outcome {
     }
 }
 
-/// What is in the way at a resource. The numbers are those of the wire.
+/// Reason that a claim cannot be granted. Numbers are those of the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BlockReason {
-    /// Somebody holds it, or is before in the line.
+    /// Another permit is held exclusively, or another waiter is ahead.
     Held = 1,
-    /// All that may be used at once is in use.
+    /// The capacity, or the learned limit, is in use.
     Capacity = 2,
-    /// No tokens, or the vendor asked to wait.
+    /// A rate has no tokens left, or the called service asked to wait.
     Rate = 3,
-    /// Too soon after the last grant.
+    /// The minimum interval since the last grant has not passed.
     Interval = 4,
-    /// Too many failures.
+    /// The circuit breaker is open.
     BreakerOpen = 5,
 }
 
 impl BlockReason {
-    /// All, in the order of their numbers.
+    /// All reasons, in the order of their numbers.
     pub const ALL: [BlockReason; 5] = [Self::Held, Self::Capacity, Self::Rate, Self::Interval, Self::BreakerOpen];
 
-    /// The name on the wire without its prefix.
+    /// Name on the wire without its prefix.
     pub fn name(self) -> &'static str {
         match self {
             Self::Held => "HELD",
@@ -192,101 +193,102 @@ impl BlockReason {
     }
 }
 
-/// Why a claim does not fit now.
+/// Reason that a claim cannot be granted, and until when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block {
-    /// What is in the way.
+    /// Reason of the block.
     pub reason: BlockReason,
-    /// When that is over, or may be; `None` if no time is known.
+    /// Earliest time at which the reason can end. `None`: not known.
     pub until: Option<Timestamp>,
 }
 
-/// A resource that is in the way.
+/// A resource that blocks a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocker {
-    /// Which.
+    /// Name of the resource.
     pub resource: Name,
-    /// Why.
+    /// Reason and time of the block.
     pub block: Block,
 }
 
-/// A permit of one of its resources.
+/// A granted permit at one of its resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Granted {
-    /// The resource's key.
+    /// Key of the resource.
     pub key: ResourceKey,
-    /// The resource's name.
+    /// Name of the resource.
     pub resource: Name,
-    /// The fencing token.
+    /// Fencing token of the permit at this resource.
     pub fencing_token: i64,
-    /// When it ends unless it is renewed; `None` with the attempt it is of.
+    /// Expiry unless the permit is renewed. `None`: it ends with the attempt that holds it.
     pub expires_at: Option<Timestamp>,
 }
 
-/// A permit that an attempt of a stage holds, at one resource.
+/// A permit at one resource that an attempt of a stage holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldPermit {
-    /// The resource, in the namespace of the job.
+    /// Uid of the resource, in the namespace of the job.
     #[serde(rename = "r")]
     pub resource: Uuid,
-    /// The permit.
+    /// Id of the permit.
     #[serde(rename = "p")]
     pub id: Uuid,
-    /// The permit's fencing token there.
+    /// Fencing token of the permit at this resource.
     #[serde(rename = "f")]
     pub fencing_token: i64,
 }
 
-/// One permit at one resource.
+/// A permit at one resource.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Permit {
-    /// The secret part of its token.
+    /// Id of the permit: the secret part of its token.
     #[serde(skip)]
     pub id: Uuid,
-    /// A lower bound of the stored expiry: another server may have renewed it since. `None`: with the attempt it is of, or never
-    /// again since it is lost.
+    /// Lower bound of the stored expiry: another server may have renewed the permit since. `None`: it ends with the attempt that holds
+    /// it, or is lost.
     #[serde(skip)]
     pub expires_at: Option<Timestamp>,
-    /// All its resources in the order of the claims, if there are several.
+    /// Uids of all its resources in the order of the claims. Empty: this is the only one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub all: Vec<Uuid>,
-    /// How it uses the resource.
-    pub mode: Mode,
-    /// How much of it.
+    /// Mode of the permit.
+    pub mode: PermitMode,
+    /// Amount of the resource that it uses.
     pub amount: i64,
-    /// The fencing token.
+    /// Fencing token of the permit at this resource.
     pub fencing_token: i64,
-    /// Who, by its own word.
+    /// Holder, as it names itself.
     pub holder: Name,
-    /// How long a renewal extends it, unless the caller says otherwise.
+    /// Duration from a renewal to the expiry, unless the caller gives another.
     pub ttl: Duration,
-    /// The longest that a renewal has extended it, where that is more.
+    /// Longest duration of a renewal so far, if it is longer than `ttl`. Zero: none was.
     #[serde(default, skip_serializing_if = "Duration::is_zero")]
     pub renewed_for: Duration,
-    /// When it was granted.
+    /// Time of the grant.
     pub granted_at: Timestamp,
-    /// What the breaker wants to know at its end.
+    /// What the breaker has to know when the permit ends. `None`: the resource had no breaker at the grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pass: Option<Pass>,
-    /// Whether it used up much of the limit of its time.
+    pub pass: Option<BreakerPass>,
+    /// Whether at least half of the limit was in use with the grant.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub saturated: bool,
-    /// The lease that it was acquired under, and ends with.
+    /// Lease that it was acquired under; the permit ends with the lease's attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lease: Option<Bound>,
-    /// Stages that share it; the last one to end releases it.
+    pub lease: Option<LeaseBinding>,
+    /// Number of stages that share it; the last one to end releases it.
     #[serde(default = "single", skip_serializing_if = "is_single")]
     pub members: u32,
-    /// What came of those that have ended.
+    /// Combined outcome of the stages that have ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<Outcome>,
-    /// When it was lost: expired, or revoked. It is kept for a while, so that its holder can be told.
+    pub outcome: Option<PermitOutcome>,
+    /// Time at which it expired or was revoked. `None`: it is held. Lost permits are remembered for a while, so that
+    /// their holders get PERMIT_LOST.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost_at: Option<Timestamp>,
 }
 
 impl Permit {
-    /// All its resources, of which it was found at one.
+    /// Keys of all its resources; `found_at` is the resource that it was read from.
     pub fn keys(&self, found_at: ResourceKey) -> Vec<ResourceKey> {
         if self.all.is_empty() {
             return vec![found_at];
@@ -294,13 +296,13 @@ impl Permit {
         self.all.iter().map(|uid| ResourceKey { uid: *uid, ..found_at }).collect()
     }
 
-    /// When it was granted or last renewed, as far as that follows from its end: a renewal may have named another time to live.
+    /// Time of the grant or of the last renewal, computed from the expiry. Not exact if a renewal had another time to live.
     pub fn held_since(&self) -> Timestamp {
         let renewed_at = self.expires_at.map(|at| at.before(self.ttl));
         self.granted_at.max(renewed_at.unwrap_or(self.granted_at))
     }
 
-    /// Whether it tries out if the resource is well again.
+    /// Whether it is a probe of the circuit breaker.
     pub fn is_probe(&self) -> bool {
         self.pass.is_some_and(|pass| pass.probe)
     }
@@ -314,29 +316,29 @@ fn is_single(members: &u32) -> bool {
     *members == 1
 }
 
-/// The attempt that a permit is bound to.
+/// The attempt that a permit is bound to, by its lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bound {
-    /// The job, in the namespace of the resource.
+pub struct LeaseBinding {
+    /// Uid of the job, in the namespace of the resource.
     pub job_uid: Uuid,
-    /// The stage.
+    /// Number of the stage in the job.
     pub stage_no: StageNo,
-    /// The stage's fencing token in this attempt.
+    /// Fencing token of the attempt.
     pub fencing_token: i64,
-    /// The secret of the attempt's lease token.
+    /// Secret of the attempt's lease token.
     pub secret: Uuid,
 }
 
-impl From<LeaseToken> for Bound {
+impl From<LeaseToken> for LeaseBinding {
     fn from(token: LeaseToken) -> Self {
         let LeaseToken { job_uid, stage_no, fencing_token, secret } = token;
         Self { job_uid, stage_no, fencing_token, secret }
     }
 }
 
-impl From<Bound> for LeaseToken {
-    fn from(bound: Bound) -> Self {
-        let Bound { job_uid, stage_no, fencing_token, secret } = bound;
+impl From<LeaseBinding> for LeaseToken {
+    fn from(bound: LeaseBinding) -> Self {
+        let LeaseBinding { job_uid, stage_no, fencing_token, secret } = bound;
         Self { job_uid, stage_no, fencing_token, secret }
     }
 }
@@ -346,7 +348,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_survives_its_text_form() {
+    fn a_permit_token_round_trips_through_its_text() {
         let token = PermitToken {
             namespace: NamespaceId(7),
             resource: ResourceKey::of(NamespaceId(7), "doc-1").uid,
@@ -360,13 +362,14 @@ mod tests {
     }
 
     #[test]
-    fn of_several_outcomes_that_counts_which_says_most() {
-        let of = |class| Outcome { class, ..Outcome::default() };
+    fn combined_outcomes_keep_the_most_telling_class() {
+        let of = |class| PermitOutcome { class, ..PermitOutcome::default() };
         let failed = of(Some(FailureClass::Timeout));
-        let limited = Outcome { retry_after: Some(Duration::from_secs(2)), ..of(Some(FailureClass::RateLimited)) };
+        let limited =
+            PermitOutcome { retry_after: Some(Duration::from_secs(2)), ..of(Some(FailureClass::RateLimited)) };
         assert_eq!(of(None).and(failed), failed);
         assert_eq!(failed.and(limited).class, failed.class);
         assert_eq!(failed.and(limited).retry_after, limited.retry_after);
-        assert_eq!(Outcome::NEUTRAL.and(of(None)).class, None);
+        assert_eq!(PermitOutcome::NEUTRAL.and(of(None)).class, None);
     }
 }

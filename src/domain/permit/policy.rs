@@ -1,70 +1,79 @@
-//! What somebody decided about a resource: how many at once, how often, and when not at all.
+//! Policy of a resource: capacity, rates, interval, circuit breaker.
 //!
-//! All values are stored, those of defaults too: a default that changes in a later version does not change what was decided.
+//! All values are stored, those of defaults too, so that a default that changes in a later version does not change stored policies.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Who gets a permit and when.
+/// Rules by which permits of a resource are granted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
-    /// How many permits are out at most at once; 0 lets nobody in, `None` is without such a limit.
+    /// Maximum amount in use at once. 0: nothing is granted. `None`: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<i64>,
-    /// A limit that finds itself, below `capacity`.
+    /// Limit that adapts to the outcomes of calls, at most `capacity`. `None`: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adaptive: Option<AdaptivePolicy>,
-    /// How often permits are given; all of the at most 8 hold.
+    /// Rates, at most 8, which all have to be met.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rates: Vec<RatePolicy>,
-    /// The least time between two grants, in whole microseconds.
+    /// Minimum time between two grants, in whole microseconds. `None`: none.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_micros")]
     pub min_interval: Option<Duration>,
-    /// When failures close the resource for a while.
+    /// Circuit breaker. `None`: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<BreakerPolicy>,
 }
 
-/// A rate: `amount` tokens in each `per`, of which at most `burst` gather while nobody takes them.
+impl Policy {
+    /// The largest amount of a shared claim that can ever be granted. None: there is no such limit.
+    pub fn largest(&self) -> Option<i64> {
+        let capacity = self.capacity.filter(|capacity| *capacity > 0);
+        let highest = self.adaptive.as_ref().map(|adaptive| adaptive.max);
+        capacity.into_iter().chain(highest).chain(self.rates.iter().map(|rate| rate.burst)).min()
+    }
+}
+
+/// Rate of a token bucket: `amount` tokens arrive per `per`, and the bucket holds at most `burst`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RatePolicy {
-    /// Tokens that arrive in each `per`: 1 to 1,000,000.
+    /// Tokens that arrive per `per`: 1 to 1,000,000.
     pub amount: i64,
-    /// The time in which they arrive, one after another: 1 ms to 24 h, in whole microseconds.
+    /// Period in which `amount` tokens arrive, evenly spread: 1 ms to 24 h, in whole microseconds.
     #[serde(with = "micros")]
     pub per: Duration,
-    /// How many tokens gather at most: 1 to 1,000,000.
+    /// Size of the bucket in tokens: 1 to 1,000,000.
     pub burst: i64,
 }
 
-/// When failures close the resource, and how it is tried again.
+/// Circuit breaker: when failures open it, and how it closes again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BreakerPolicy {
-    /// So many failures in a row open it; 0: it does not open by count. Default 3.
+    /// Number of consecutive failures that opens it. 0: it does not open by count. Default 3.
     pub failure_threshold: u32,
-    /// Such a share of failures among the calls of the window opens it: above 0, at most 1.
+    /// Ratio of failures to calls in the window that opens it: above 0, at most 1. `None`: it does not open by ratio.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure_ratio: Option<f64>,
-    /// How far back the share looks, to a tenth of it. Default 60 s.
+    /// Length of the window of `failure_ratio`, accurate to a tenth of it. Default 60 s.
     #[serde(with = "micros")]
     pub window: Duration,
-    /// With fewer calls in the window the share says nothing: 1 or more. Default 10.
+    /// Minimum number of calls in the window for `failure_ratio` to apply: 1 or more. Default 10.
     pub min_calls: u32,
-    /// So many different reporters must have failed before it opens: 1 to 16. Default 1.
+    /// Minimum number of different holders that must have failed: 1 to 16. Default 1.
     pub min_reporters: u32,
-    /// How long it stays open at first. Default 60 s.
+    /// Time that it stays open at first. Default 60 s.
     #[serde(with = "micros")]
     pub open_for: Duration,
-    /// By what that grows with each time that a probe failed: 1 to 100. Default 1.
+    /// Factor by which that time grows with each failed probe: 1 to 100. Default 1.
     pub open_multiplier: f64,
-    /// The longest time it stays open. Default 1 h.
+    /// Longest time that it stays open. Default 1 h.
     #[serde(with = "micros")]
     pub max_open: Duration,
-    /// How many probes are out at once, and how many must succeed to close it: 1 or more. Default 1.
+    /// Number of concurrent probes, and of successful probes that close it: 1 or more. Default 1.
     pub probes: u32,
-    /// 1: while it is open, one permit at a time is given all the same; 0: none. Default 0.
+    /// Permits that are granted at a time while it is open: 0 or 1. Default 0.
     pub open_limit: u32,
 }
 
@@ -85,33 +94,33 @@ impl Default for BreakerPolicy {
     }
 }
 
-/// How a limit finds itself: it grows with successes and shrinks where the called service is overloaded.
+/// Adaptive limit: it grows with successes and shrinks when the called service is overloaded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdaptivePolicy {
-    /// The limit never falls below this, and starts here: 1 or more. Default 1.
+    /// Lowest limit, at which it starts: 1 or more. Default 1.
     pub min: i64,
-    /// The limit never grows beyond this: `min` or more.
+    /// Highest limit: `min` or more.
     pub max: i64,
-    /// What is added for each `limit` successes: above 0, at most 1000. Default 1.
+    /// Increase per `limit` successes: above 0, at most 1000. Default 1.
     pub increase: f64,
-    /// The factor of a decrease: above 0, below 1. Default 0.5.
+    /// Factor of a decrease: above 0, below 1. Default 0.5.
     pub decrease: f64,
-    /// A success that took longer counts as overload; in whole microseconds.
+    /// Latency above which a success counts as overload, in whole microseconds. `None`: no success does.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_micros")]
     pub latency_target: Option<Duration>,
-    /// Whether the rate that the service allows is learned too, from its refusals.
+    /// Whether the rate that the service allows is learned too, from its refusals. Experimental, see `learner.rs`.
     #[serde(default)]
     pub learn_rate: bool,
 }
 
 impl AdaptivePolicy {
-    /// The defaults with a greatest limit.
+    /// The defaults with this highest limit.
     pub fn up_to(max: i64) -> Self {
         Self { min: 1, max, increase: 1.0, decrease: 0.5, latency_target: None, learn_rate: false }
     }
 }
 
-/// Durations as whole microseconds: a number is shorter than serde's pair of seconds and nanoseconds.
+/// Serializes durations as whole microseconds, which is shorter than serde's pair of seconds and nanoseconds.
 pub(super) mod micros {
     use std::time::Duration;
 
@@ -126,7 +135,7 @@ pub(super) mod micros {
     }
 }
 
-/// The same for what may be absent.
+/// The same for optional durations.
 mod optional_micros {
     use std::time::Duration;
 
@@ -149,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn policies_are_read_as_they_were_written() -> Result<(), serde_json::Error> {
+    fn policies_round_trip_through_json() -> Result<(), serde_json::Error> {
         let policy = Policy {
             capacity: Some(0),
             adaptive: Some(AdaptivePolicy {

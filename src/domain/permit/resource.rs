@@ -1,8 +1,8 @@
-//! A resource: its rules and where they stand, who holds a permit, and who waits.
+//! A resource: its policy and the state of it, its permits, and its wait queue.
 //!
-//! **Invariants.** `in_use` and `is_taken` follow from the permits that are held. A waiter is in the line of every resource that
-//! was in its way; in each line the higher priority is first, then the earlier arrival, and arrivals are never the same, so that all
-//! lines agree who is before whom. `version` grows by one per committed change; a renewal is none.
+//! **Invariants.** `in_use`, `held` and `is_taken` are derived from the held permits. A waiter is in the queue of every resource that
+//! blocked it. Queues are ordered by priority, then by arrival; arrivals are unique, so all queues agree on the order of two waiters.
+//! `version` grows by one per committed change; a renewal is not one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,150 +14,163 @@ use uuid::Uuid;
 use super::adaptive_limit::AdaptiveLimit;
 pub use super::audit::{Reset, Revocation};
 use super::breaker::{Breaker, BreakerPhase};
-use super::line::{Place, StagePlace, Waiter, Wake};
 use super::policy::Policy;
 use super::token_bucket::TokenBucket;
-use super::{Bound, Claim, Mode, Outcome, Permit, ResourceKey};
+use super::wait_queue::{QueuePosition, StageWaiters, StageWakeUp, Waiter};
+use super::{LeaseBinding, Permit, PermitClaim, PermitMode, PermitOutcome, ResourceKey};
 use crate::domain::failure::FailureClass;
 use crate::domain::id::Name;
 use crate::domain::time::Timestamp;
 
-/// How long a permit for which nobody waits stays its holder's after its time is up.
+/// Time after its expiry that a permit stays valid if no waiter needs it.
 pub const KEPT_FOR: Duration = Duration::from_secs(600);
-/// How long a lost permit is remembered.
+/// Time for which a lost permit is remembered.
 const LOST_FOR: Duration = Duration::from_secs(600);
-/// How many lost permits are remembered.
+/// Maximum number of lost permits that are remembered.
 const MAX_LOST: usize = 1_000;
 
-/// Where the rules stand.
+/// State of a resource's policy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
-    /// The tokens of each rate of the policy, in its order.
+pub struct ResourceState {
+    /// Token bucket of each rate of the policy, in its order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub buckets: Vec<TokenBucket>,
-    /// When something was granted last, where the policy asks for an interval.
+    /// Time of the last grant. `None`: the policy has no minimum interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_grant: Option<Timestamp>,
-    /// Where the breaker stands.
+    /// Circuit breaker. Kept after the policy has none any more, so that its epochs go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<Breaker>,
-    /// The learned limit.
+    /// Adaptive limit. `None`: the policy has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adaptive: Option<AdaptiveLimit>,
-    /// Grants since the creation.
+    /// Number of grants since the creation.
     #[serde(default)]
     pub grants: i64,
-    /// The latest arrival of a waiter, so that none is the same.
+    /// Latest arrival of a waiter, so that arrivals are unique.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_arrival: Option<Timestamp>,
-    /// The place of the stages that wait.
+    /// Shared queue entry of the waiting stages. `None`: no stage waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stages: Option<StagePlace>,
-    /// The last resets of the breaker, oldest first.
+    pub stages: Option<StageWaiters>,
+    /// Last resets of the breaker, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resets: Vec<Reset>,
-    /// The last revocations of permits, oldest first.
+    /// Last revocations of permits, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revocations: Vec<Revocation>,
 }
 
-/// What a permit will be.
+/// Terms of a permit to grant.
 #[derive(Clone, Debug)]
-pub struct Terms {
-    /// The secret part of its token.
+pub struct PermitTerms {
+    /// Id of the permit: the secret part of its token.
     pub id: Uuid,
-    /// All its resources in the order of the claims, if there are several.
+    /// Uids of all its resources in the order of the claims. Empty: there is one.
     pub all: Vec<Uuid>,
-    /// Who, by its own word.
+    /// Holder, as it names itself.
     pub holder: Name,
-    /// How long a renewal extends it.
+    /// Duration from a renewal to the expiry.
     pub ttl: Duration,
-    /// When it ends unless it is renewed; `None` with the attempt it is of.
+    /// Expiry unless it is renewed. `None`: it ends with the attempt that holds it.
     pub expires_at: Option<Timestamp>,
-    /// The lease it was acquired under.
-    pub lease: Option<Bound>,
+    /// Lease that it is acquired under.
+    pub lease: Option<LeaseBinding>,
 }
 
-/// One resource.
+/// A resource with its permits and waiters.
 #[derive(Clone, Debug)]
 pub struct Resource {
-    /// Where it is stored.
+    /// Key of the resource.
     pub key: ResourceKey,
-    /// Its name.
+    /// Name of the resource.
     pub name: Name,
-    /// Grows by exactly one per committed change.
+    /// Version; grows by exactly one per committed change.
     pub version: i64,
-    /// Its rules; `None` for a lock.
+    /// Policy. `None`: the resource is a lock.
     pub policy: Option<Arc<Policy>>,
-    /// Where they stand.
-    pub state: State,
-    /// The newest fencing token.
+    /// State of the policy.
+    pub state: ResourceState,
+    /// Newest fencing token of the resource.
     pub fencing_token: i64,
-    /// When it was used or given rules for the first time.
+    /// Time at which it was first used or got a policy.
     pub create_time: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     pub update_time: Timestamp,
-    /// Permits that are held, and those that were lost a short time ago.
+    /// Held permits, and permits that were lost a short time ago, by id.
     pub permits: BTreeMap<Uuid, Arc<Permit>>,
-    /// Who waits, in order.
-    pub line: BTreeMap<Place, Arc<Waiter>>,
-    /// The amounts of the permits that are held.
+    /// Waiting callers in order.
+    pub wait_queue: BTreeMap<QueuePosition, Arc<Waiter>>,
+    /// Sum of the amounts of the held permits.
     pub(super) in_use: i64,
-    /// Permits that are held.
+    /// Number of held permits.
     pub(super) held: usize,
-    /// Whether one of them is exclusive.
+    /// Whether a held permit is exclusive.
     pub(super) is_taken: bool,
 }
 
 impl Resource {
-    /// A lock at version 0, which nobody has seen; its fencing tokens begin above `floor`.
+    /// Makes a lock at version 0, which is not stored; its fencing tokens start above `floor`.
     pub fn new(key: ResourceKey, name: Name, floor: i64, now: Timestamp) -> Self {
         Self {
             key,
             name,
             version: 0,
             policy: None,
-            state: State::default(),
+            state: ResourceState::default(),
             fencing_token: floor,
             create_time: now,
             update_time: now,
             permits: BTreeMap::new(),
-            line: BTreeMap::new(),
+            wait_queue: BTreeMap::new(),
             in_use: 0,
             held: 0,
             is_taken: false,
         }
     }
 
-    /// Computes what follows from the permits.
+    /// Computes the derived fields from the permits.
     pub fn derive(&mut self) {
         self.held = self.held_permits().count();
         self.in_use = self.held_permits().map(|permit| permit.amount).sum();
-        let is_taken = self.held_permits().any(|permit| permit.mode == Mode::Exclusive);
+        let is_taken = self.held_permits().any(|permit| permit.mode == PermitMode::Exclusive);
         self.is_taken = is_taken;
     }
 
-    /// The permits that are held.
+    /// Whether the derived fields agree with the permits, and the queue with the arrivals. For assertions.
+    pub fn is_consistent(&self) -> bool {
+        let amounts: i64 = self.held_permits().map(|permit| permit.amount).sum();
+        let is_taken = self.held_permits().any(|permit| permit.mode == PermitMode::Exclusive);
+        let latest = self.state.latest_arrival;
+        (self.held, self.in_use, self.is_taken) == (self.held_permits().count(), amounts, is_taken)
+            && (!is_taken || self.held == 1)
+            && self
+                .wait_queue
+                .iter()
+                .all(|(position, waiter)| *position == waiter.position() && Some(waiter.arrival) <= latest)
+    }
+
+    /// Permits that are held, without lost ones.
     pub fn held_permits(&self) -> impl Iterator<Item = &Arc<Permit>> {
         self.permits.values().filter(|permit| permit.lost_at.is_none())
     }
 
-    /// How many permits are held.
+    /// Number of held permits.
     pub fn held(&self) -> usize {
         self.held
     }
 
-    /// The amounts of the permits that are held.
+    /// Sum of the amounts of the held permits.
     pub fn in_use(&self) -> i64 {
         self.in_use
     }
 
-    /// A permit that is held.
+    /// The held permit with this id.
     pub fn held_permit(&self, id: &Uuid) -> Option<&Arc<Permit>> {
         self.permits.get(id).filter(|permit| permit.lost_at.is_none())
     }
 
-    /// Sets the rules. What the breaker and the limit know is kept, as far as the new rules have a place for it.
+    /// Sets the policy. Tokens, breaker and limit keep their state as far as the new policy has them.
     pub fn set_policy(&mut self, policy: Option<Arc<Policy>>, now: Timestamp) {
         let none = Policy::default();
         let old = self.policy.take();
@@ -182,7 +195,7 @@ impl Resource {
         if let Some(breaker) = &mut self.state.breaker {
             match &new.breaker {
                 Some(policy) => breaker.adopt(policy, now),
-                // It stays for its numbers: what is out now shall mean nothing to a later one.
+                // Kept for its epoch: permits of now do not count for a later breaker.
                 None => breaker.reset(),
             }
         }
@@ -199,8 +212,8 @@ impl Resource {
         self.policy = policy;
     }
 
-    /// Gives a permit, which is known to fit. Returns its fencing token.
-    pub fn grant(&mut self, claim: &Claim, terms: Terms, now: Timestamp) -> i64 {
+    /// Grants a permit; the caller has checked that it is available. Returns its fencing token.
+    pub fn grant(&mut self, claim: &PermitClaim, terms: PermitTerms, now: Timestamp) -> i64 {
         self.fencing_token += 1;
         self.state.grants += 1;
         let mode = self.mode_of(claim);
@@ -222,9 +235,9 @@ impl Resource {
         }
         self.in_use += claim.amount;
         self.held += 1;
-        self.is_taken |= mode == Mode::Exclusive;
+        self.is_taken |= mode == PermitMode::Exclusive;
         let saturated = limit.is_some_and(|limit| self.in_use.saturating_mul(2) >= limit);
-        let Terms { id, all, holder, ttl, expires_at, lease } = terms;
+        let PermitTerms { id, all, holder, ttl, expires_at, lease } = terms;
         let permit = Permit {
             id,
             expires_at,
@@ -243,12 +256,13 @@ impl Resource {
             outcome: None,
             lost_at: None,
         };
-        self.permits.insert(id, Arc::new(permit));
+        let replaced = self.permits.insert(id, Arc::new(permit));
+        debug_assert!(replaced.is_none(), "an id is granted once");
         self.fencing_token
     }
 
-    /// Ends the use of a permit: releases it, unless other stages share it. True if it was held.
-    pub fn release(&mut self, id: &Uuid, outcome: Outcome, now: Timestamp) -> bool {
+    /// Ends the use of a permit: releases it, unless other stages share it. False: it is not held.
+    pub fn release(&mut self, id: &Uuid, outcome: PermitOutcome, now: Timestamp) -> bool {
         let Some(permit) = self.held_permit(id).cloned() else { return false };
         let outcome = permit.outcome.map_or(outcome, |others| others.and(outcome));
         if permit.members > 1 {
@@ -262,20 +276,20 @@ impl Resource {
         true
     }
 
-    /// Lets one more stage share a permit.
-    pub fn join(&mut self, id: &Uuid) {
+    /// Adds one more stage to those that share a permit.
+    pub fn share(&mut self, id: &Uuid) {
         if let Some(permit) = self.held_permit(id) {
             let members = permit.members + 1;
             self.permits.insert(*id, Arc::new(Permit { members, ..Permit::clone(permit) }));
         }
     }
 
-    /// Takes a permit from its holder, which has expired; a probe counts as a call that took too long. It is remembered for a while.
-    pub fn lose(&mut self, id: &Uuid, now: Timestamp) {
-        self.take_away(id, Outcome { class: Some(FailureClass::LeaseExpired), ..Outcome::default() }, now);
+    /// Ends an expired permit and remembers it as lost. An expired probe counts as TIMEOUT.
+    pub fn expire_permit(&mut self, id: &Uuid, now: Timestamp) {
+        self.mark_lost(id, PermitOutcome { class: Some(FailureClass::LeaseExpired), ..PermitOutcome::default() }, now);
     }
 
-    pub(super) fn take_away(&mut self, id: &Uuid, outcome: Outcome, now: Timestamp) {
+    pub(super) fn mark_lost(&mut self, id: &Uuid, outcome: PermitOutcome, now: Timestamp) {
         let Some(permit) = self.held_permit(id).cloned() else { return };
         let lost = Permit { lost_at: Some(now), expires_at: None, ..Permit::clone(&permit) };
         self.permits.insert(*id, Arc::new(lost));
@@ -283,7 +297,7 @@ impl Resource {
         self.forget_lost(now);
     }
 
-    /// Forgets permits that were lost long ago, or are too many.
+    /// Forgets permits that were lost more than [`LOST_FOR`] ago, and the oldest beyond [`MAX_LOST`].
     fn forget_lost(&mut self, now: Timestamp) {
         let mut lost: Vec<(Timestamp, Uuid)> =
             self.permits.values().filter_map(|permit| Some((permit.lost_at?, permit.id))).collect();
@@ -296,64 +310,65 @@ impl Resource {
         }
     }
 
-    fn ended(&mut self, permit: &Permit, outcome: Outcome, now: Timestamp) {
+    fn ended(&mut self, permit: &Permit, outcome: PermitOutcome, now: Timestamp) {
         self.in_use -= permit.amount;
         self.held -= 1;
-        if permit.mode == Mode::Exclusive {
-            let is_taken = self.held_permits().any(|permit| permit.mode == Mode::Exclusive);
+        if permit.mode == PermitMode::Exclusive {
+            let is_taken = self.held_permits().any(|permit| permit.mode == PermitMode::Exclusive);
             self.is_taken = is_taken;
         }
         let Some(policy) = &self.policy else { return };
-        // A probe from which nothing was heard took too long.
+        // An expired probe counts as a call that took too long.
         let is_silent = outcome.class == Some(FailureClass::LeaseExpired) && permit.is_probe();
         let class = if is_silent { Some(FailureClass::Timeout) } else { outcome.class };
         if let (Some(policy), Some(breaker), Some(pass)) = (&policy.breaker, &mut self.state.breaker, permit.pass) {
             breaker.ended(policy, class, pass, reporter(&permit.holder), now);
         }
         if let (Some(policy), Some(adaptive)) = (&policy.adaptive, &mut self.state.adaptive) {
-            let Outcome { latency, retry_after, .. } = outcome;
+            let PermitOutcome { latency, retry_after, .. } = outcome;
             let latency = latency.or_else(|| Some(permit.granted_at.until(now)));
             adaptive.ended(policy, class, latency, retry_after, permit.granted_at, permit.saturated, now);
         }
     }
 
-    /// Permits that can be taken from their holders, as far as is known: if somebody needs the room, all whose time is up. Otherwise a
-    /// holder that is late may still renew, unless it is very late, or is a probe, whose silence says something about the resource.
+    /// Permits that can be ended, as far as their expiries are known. If `is_needed` by a waiter or a request: all expired ones.
+    /// Otherwise late holders can still renew, so only permits that expired more than [`KEPT_FOR`] ago, and expired probes, since the
+    /// breaker waits for them.
     pub fn expired(&self, now: Timestamp, is_needed: bool) -> Vec<Uuid> {
         let kept = |permit: &Permit| if is_needed || permit.is_probe() { Duration::ZERO } else { KEPT_FOR };
         let is_due = |permit: &&Arc<Permit>| permit.expires_at.is_some_and(|at| at.after(kept(permit)) <= now);
         self.held_permits().filter(is_due).map(|permit| permit.id).collect()
     }
 
-    /// Whether somebody waits for it, other than stages without workers.
+    /// Whether a caller waits, or a stage that has workers.
     pub fn is_awaited(&self) -> bool {
-        !self.line.is_empty() || self.state.stages.is_some_and(|stages| stages.wake != Wake::Idle)
+        !self.wait_queue.is_empty() || self.state.stages.is_some_and(|stages| stages.wake != StageWakeUp::Idle)
     }
 
-    /// Whether it learns from how much of it is in use, so that holders who are late must not count.
+    /// Whether it has an adaptive limit, which late holders must not count for.
     pub fn learns(&self) -> bool {
         self.policy.as_ref().is_some_and(|policy| policy.adaptive.is_some())
     }
 
-    /// Lets somebody wait.
-    pub fn join_line(&mut self, waiter: &Arc<Waiter>) {
+    /// Adds a waiter to the queue.
+    pub fn enqueue(&mut self, waiter: &Arc<Waiter>) {
         self.state.latest_arrival = self.state.latest_arrival.max(Some(waiter.arrival));
-        self.line.insert(waiter.place(), waiter.clone());
+        self.wait_queue.insert(waiter.position(), waiter.clone());
     }
 
-    /// An arrival that is later than those of all who ever waited here.
+    /// The next arrival: `now`, but later than every earlier arrival.
     pub fn next_arrival(&self, now: Timestamp) -> Timestamp {
         self.state.latest_arrival.map_or(now, |latest| now.max(Timestamp(latest.0 + 1)))
     }
 
-    /// Takes the next arrival.
+    /// Takes the next arrival, so that it is not used again.
     pub fn take_arrival(&mut self, now: Timestamp) -> Timestamp {
         let arrival = self.next_arrival(now);
         self.state.latest_arrival = Some(arrival);
         arrival
     }
 
-    /// Where the breaker stands, by the number of the wire; 0 if there is none.
+    /// State of the breaker, by its number on the wire; 0: there is none.
     pub fn breaker_phase(&self, now: Timestamp) -> i32 {
         let has_breaker = self.policy.as_ref().is_some_and(|policy| policy.breaker.is_some());
         match self.state.breaker.as_ref().filter(|_| has_breaker).map(|breaker| breaker.phase(now)) {
@@ -364,19 +379,19 @@ impl Resource {
         }
     }
 
-    /// Whether it is the very resource of an earlier state and at its version, so that only how long permits last can differ.
+    /// Whether it has version and create time of `base`. Then at most the expiries of permits differ.
     pub fn is_at_version_of(&self, base: &Self) -> bool {
         (self.version, self.create_time) == (base.version, base.create_time)
     }
 
-    /// About how much memory it takes, in bytes, for the cache's bound.
+    /// Approximate memory in bytes, for the bound of the cache.
     pub fn weight_bytes(&self) -> usize {
-        600 + self.name.len() + 300 * self.permits.len() + 400 * self.line.len()
+        600 + self.name.len() + 300 * self.permits.len() + 400 * self.wait_queue.len()
     }
 }
 
-/// Who reports, for breakers that want several: a number for a name.
+/// Hash of a holder's name, for breakers that need failures of several reporters.
 fn reporter(holder: &str) -> u64 {
-    // FNV-1a, because it has to be the same on every server.
+    // FNV-1a (Fowler, Noll, Vo), because the hash has to be the same on every server.
     holder.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

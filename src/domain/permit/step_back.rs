@@ -1,27 +1,27 @@
-//! A clock that stepped back, or that of a database host that is slower: what a resource remembers lies ahead, and would last
-//! longer by the step.
+//! A database clock that stepped back, or a failover to a host with a slower clock: stored times of a resource lie in the future, and waits
+//! would be longer by the step.
 //!
-//! **Invariant.** After a resource was brought back, no instant in it is further ahead of now than its rule's longest time: a rate
-//! fills, an open time, a wait or an interval begins no later than now, and a permit lasts no longer than it was acquired or renewed for.
-//! Arrivals are left alone: they are an order.
+//! **Invariant.** After `step_back` no stored time is further ahead of now than the longest duration of its rule: buckets fill, open times,
+//! waits and intervals start no later than now, and a permit lasts no longer than it was acquired or renewed for. Arrivals are not changed,
+//! since they are only an order.
 
 use std::time::Duration;
 
 use super::Permit;
-use super::line::Wake;
-use super::resource::{Resource, State};
+use super::resource::{Resource, ResourceState};
+use super::wait_queue::StageWakeUp;
 use crate::domain::time::Timestamp;
 
-/// By how much servers may disagree about the time: a shorter lead is no step.
+/// Maximum difference of the clocks of servers: a smaller lead is not a step.
 pub const SLACK: Duration = Duration::from_secs(5);
 
 impl Resource {
-    /// Whether something in it lies further ahead than it can.
+    /// Whether a stored time lies further ahead than its rule allows.
     pub fn is_ahead(&self, now: Timestamp) -> bool {
         self.update_time > now.after(SLACK) || self.held_permits().any(|permit| permit.is_ahead(now))
     }
 
-    /// Brings it back: what was to come when it last changed comes as much later from now on.
+    /// Moves all stored times back, so that durations that remained at the last change remain from now on.
     pub fn step_back(&mut self, now: Timestamp) {
         if self.update_time > now.after(SLACK) {
             self.state.step_back(now.until(self.update_time));
@@ -37,7 +37,7 @@ impl Resource {
 }
 
 impl Permit {
-    /// The longest that it lasts from a renewal on.
+    /// Longest duration from a renewal to the expiry.
     pub fn longest(&self) -> Duration {
         self.ttl.max(self.renewed_for)
     }
@@ -47,7 +47,7 @@ impl Permit {
     }
 }
 
-impl State {
+impl ResourceState {
     fn step_back(&mut self, by: Duration) {
         for bucket in &mut self.buckets {
             bucket.step_back(by);
@@ -64,7 +64,7 @@ impl State {
         if let Some(stages) = &mut self.stages {
             stages.seen = stages.seen.before(by);
             stages.every_queue_until = stages.every_queue_until.map(|until| until.before(by));
-            if let Wake::Woken { until } = &mut stages.wake {
+            if let StageWakeUp::Woken { until } = &mut stages.wake {
                 *until = until.before(by);
             }
         }

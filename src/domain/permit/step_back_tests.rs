@@ -9,8 +9,8 @@ use super::*;
 use crate::domain::failure::FailureClass;
 use crate::domain::id::NamespaceId;
 use crate::domain::permit::policy::{AdaptivePolicy, BreakerPolicy, Policy, RatePolicy};
-use crate::domain::permit::resource::Terms;
-use crate::domain::permit::{BlockReason, Claim, Outcome, ResourceKey};
+use crate::domain::permit::resource::PermitTerms;
+use crate::domain::permit::{BlockReason, PermitClaim, PermitOutcome, ResourceKey};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const THEN: Timestamp = Timestamp(1_790_000_000_000_000);
@@ -19,8 +19,8 @@ fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-fn claim() -> Claim {
-    Claim { resource: "api".into(), amount: 1, mode: None }
+fn claim() -> PermitClaim {
+    PermitClaim { resource: "api".into(), amount: 1, mode: None }
 }
 
 /// A resource with rules at a moment, changed then.
@@ -33,13 +33,13 @@ fn resource(policy: Option<Policy>) -> Resource {
 fn grant(resource: &mut Resource, ttl: Duration, now: Timestamp) -> Uuid {
     let id = Uuid::new_v4();
     let (holder, expires_at) = ("w".into(), Some(now.after(ttl)));
-    resource.grant(&claim(), Terms { id, all: Vec::new(), holder, ttl, expires_at, lease: None }, now);
+    resource.grant(&claim(), PermitTerms { id, all: Vec::new(), holder, ttl, expires_at, lease: None }, now);
     id
 }
 
 fn failed(resource: &mut Resource, class: FailureClass, retry_after: Option<Duration>) {
     let id = grant(resource, secs(10), THEN);
-    assert!(resource.release(&id, Outcome { class: Some(class), latency: None, retry_after }, THEN));
+    assert!(resource.release(&id, PermitOutcome { class: Some(class), latency: None, retry_after }, THEN));
 }
 
 /// What is in the way an hour earlier, before and after the resource was brought back, and after `wait` from then on.
@@ -54,17 +54,17 @@ fn blocks(mut resource: Resource, wait: Duration) -> [Option<BlockReason>; 3] {
 }
 
 #[test]
-fn every_rule_ends_in_its_own_time() {
+fn step_back_ends_every_rule_after_its_own_duration() {
     use BlockReason::*;
     let rate = RatePolicy { amount: 1, per: secs(10), burst: 1 };
     let mut empty = resource(Some(Policy { rates: vec![rate], ..Policy::default() }));
     let id = grant(&mut empty, secs(10), THEN);
-    empty.release(&id, Outcome::default(), THEN);
+    empty.release(&id, PermitOutcome::default(), THEN);
     assert_eq!(blocks(empty, secs(10)), [Some(Rate), Some(Rate), None], "a rate");
 
     let mut spaced = resource(Some(Policy { min_interval: Some(secs(5)), ..Policy::default() }));
     let id = grant(&mut spaced, secs(10), THEN);
-    spaced.release(&id, Outcome::default(), THEN);
+    spaced.release(&id, PermitOutcome::default(), THEN);
     assert_eq!(blocks(spaced, secs(5)), [Some(Interval), Some(Interval), None], "an interval");
 
     let breaker = BreakerPolicy { failure_threshold: 1, open_for: secs(30), ..BreakerPolicy::default() };
@@ -101,7 +101,7 @@ fn a_permit_lasts_no_longer_than_it_was_renewed_for() {
 }
 
 #[test]
-fn servers_that_disagree_by_little_change_nothing() {
+fn a_lead_within_the_slack_is_no_step() {
     let mut lock = resource(None);
     grant(&mut lock, secs(10), THEN);
     assert!(!lock.is_ahead(THEN.before(SLACK)) && lock.is_ahead(THEN.before(SLACK + secs(1))));

@@ -30,7 +30,7 @@ fn a_full_bucket_gives_its_burst_and_then_one_token_after_another() {
 }
 
 #[test]
-fn what_never_fits_is_never_there() {
+fn a_claim_above_the_burst_waits_forever() {
     let rate = rate(10, 1_000_000, 3);
     let bucket = TokenBucket::full(&rate, Timestamp(0));
     assert_eq!(bucket.wait(&rate, 4, Timestamp(0)), Duration::MAX);
@@ -51,8 +51,8 @@ fn a_clock_that_goes_back_creates_no_tokens() {
 }
 
 #[test]
-fn a_million_steps_do_not_drift() {
-    // Rates and steps whose tokens are no binary fractions.
+fn a_token_bucket_does_not_drift_over_a_million_steps() {
+    // Rates and steps with tokens that are not binary fractions.
     for (amount, per, step) in [(1, 1_000, 333), (7, 1_000_003, 13), (3, 86_400_000_000, 999_983), (999_999, 1_001, 1)]
     {
         let rate = rate(amount, per, 1_000_000);
@@ -70,7 +70,7 @@ fn a_million_steps_do_not_drift() {
 }
 
 #[test]
-fn another_rate_keeps_what_is_missing() {
+fn adopting_a_rate_keeps_the_missing_tokens() {
     let old = rate(1, 1_000_000, 10);
     let mut bucket = TokenBucket::full(&old, Timestamp(0));
     bucket.take(&old, 4, Timestamp(0));
@@ -86,7 +86,7 @@ fn another_rate_keeps_what_is_missing() {
 }
 
 #[test]
-fn it_is_stored_in_two_numbers() -> Result<(), serde_json::Error> {
+fn a_token_bucket_is_stored_as_two_numbers() -> Result<(), serde_json::Error> {
     let bucket = TokenBucket::full(&rate(1, 1_000, 2), Timestamp(5));
     let text = serde_json::to_string(&bucket)?;
     assert_eq!(text, r#"{"l":2000,"a":5}"#);
@@ -124,7 +124,7 @@ proptest! {
     }
 
     #[test]
-    fn who_waits_gets_it_and_not_a_microsecond_earlier(
+    fn tokens_are_available_exactly_after_the_computed_wait(
         rate in any_rate(),
         spent in 0..=1_000_000i64,
         asked in 1..=1_000_000i64,

@@ -9,13 +9,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
-use super::heads::Inner as Heads;
+use super::heads::HeadTable;
 use super::leasing::InHand;
 use super::share::Share;
 use super::waiting::{Line, Served, Waiter};
 use super::window::MAX_ROWS;
 use super::{Dispatcher, Leased, Leases, PollEnd};
-use crate::domain::ready::Place;
+use crate::domain::ready::ReadyPosition;
 use crate::error::{Error, Result};
 use crate::feed::QueueKey;
 use crate::store::ready::HeadRange;
@@ -115,7 +115,7 @@ impl Dispatcher {
     /// The part of the stages that this server prefers. None: it takes them in order, since no other server takes them.
     fn share(&self) -> Option<Share> {
         let shared = self.engine.shared();
-        let is_contended = shared.heads.lock().contention.is_recent();
+        let is_contended = shared.heads.lock().lost_races.is_recent();
         is_contended.then(|| Share::of(shared.permits.server, &shared.permits.servers())).flatten()
     }
 
@@ -147,7 +147,7 @@ impl Dispatcher {
             figures.reads.inc();
             figures
                 .fronts
-                .inc_by(ranges.iter().filter(|range| range.from == Place::FRONT && !range.alone).count() as u64);
+                .inc_by(ranges.iter().filter(|range| range.from == ReadyPosition::FRONT && !range.alone).count() as u64);
             figures.stages.inc_by(found?.iter().map(Vec::len).sum::<usize>() as u64);
         }
         Ok(())
@@ -206,11 +206,11 @@ struct Reads<'a> {
 
 impl Reads<'_> {
     /// What is to be read of one queue.
-    fn of(&self, queue: &QueueKey, heads: &mut Heads, line: &Line) -> Vec<HeadRange> {
+    fn of(&self, queue: &QueueKey, heads: &mut HeadTable, line: &Line) -> Vec<HeadRange> {
         let servers = self.share.map_or(1, Share::servers);
         let wanted = (line.stages * servers).min(MAX_ROWS / 2);
         let polls = line.polls().min(MAX_ROWS / 2);
-        let range = |alone: bool, from: Place| HeadRange {
+        let range = |alone: bool, from: ReadyPosition| HeadRange {
             namespace: queue.0,
             queue: queue.1.clone(),
             alone,
@@ -222,7 +222,7 @@ impl Reads<'_> {
         let is_empty = head.plain.first().is_none() && head.alone.first().is_none();
         let since = line.newest.filter(|_| is_empty && (line.once > 0 || self.has_others));
         let Some(front_due_in) = head.front_due_in(LOOK_EVERY, since) else {
-            return vec![range(true, Place::FRONT), range(false, Place::FRONT)];
+            return vec![range(true, ReadyPosition::FRONT), range(false, ReadyPosition::FRONT)];
         };
         let is_stale = head.is_hinted
             || self.share.is_some() && head.is_older_than(FRESH_FOR)

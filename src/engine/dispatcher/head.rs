@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::window::Window;
-use crate::domain::ready::Place;
+use crate::domain::ready::ReadyPosition;
 
 /// Reads from the front take at most this part of the time.
 const FRONT_SHARE: u32 = 30;
@@ -55,9 +55,9 @@ impl Head {
     }
 
     /// Notes that a part of it was read.
-    pub fn was_read(&mut self, from: Place, began: Instant, cost: Duration) {
+    pub fn was_read(&mut self, from: ReadyPosition, began: Instant, cost: Duration) {
         self.read_ended = Some(Instant::now());
-        if from == Place::FRONT {
+        if from == ReadyPosition::FRONT {
             (self.front_began, self.front_ended, self.front_cost) = (Some(began), self.read_ended, cost);
             (self.is_hinted, self.is_moved) = (false, false);
         }

@@ -7,20 +7,20 @@
 //! **Invariants.** Bounded in queues, stages and notes; what is dropped is read again. Nothing rests on a head: the lease operation proves its job.
 
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use foldhash::{HashMap, HashSet};
 use lru::LruCache;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::head::Head;
-use super::share::Contention;
+use super::share::LostRaces;
 use crate::domain::id::{JobKey, StageNo};
-use crate::domain::job::{Changes, Job};
+use crate::domain::job::{Job, JobChanges};
 use crate::domain::permit::ResourceKey;
-use crate::domain::ready::{Place, ReadyChange, ReadyStage};
+use crate::domain::ready::{ReadyChange, ReadyPosition, ReadyStage};
 use crate::domain::stage::Stage;
 use crate::domain::time::Timestamp;
 use crate::feed::QueueKey;
@@ -43,12 +43,12 @@ pub type WindowKey = (QueueKey, bool);
 pub struct Heads {
     /// What was read and lost.
     pub figures: DispatchFigures,
-    inner: Mutex<Inner>,
+    inner: Mutex<HeadTable>,
     stirred: Notify,
 }
 
 /// What [`Heads`] protects.
-pub struct Inner {
+pub struct HeadTable {
     queues: LruCache<QueueKey, Head>,
     stages: usize,
     /// Picked stages whose lease is neither committed nor refused; whether they can be leased no longer.
@@ -60,10 +60,10 @@ pub struct Inner {
     /// What was noted since the read in flight began. None: there is none.
     notes: Option<Vec<Note>>,
     /// Lost races.
-    pub contention: Contention,
+    pub lost_races: LostRaces,
 }
 
-impl Default for Inner {
+impl Default for HeadTable {
     fn default() -> Self {
         Self {
             queues: LruCache::new(MAX_QUEUES),
@@ -72,7 +72,7 @@ impl Default for Inner {
             dirty: HashSet::default(),
             later: HashMap::default(),
             notes: None,
-            contention: Contention::default(),
+            lost_races: LostRaces::default(),
         }
     }
 }
@@ -92,7 +92,7 @@ impl Note {
 }
 
 /// A job before and after a commit, and what changed. No job after: it was deleted.
-pub type Committed<'a> = (Option<&'a Job>, Option<&'a Job>, &'a Changes);
+pub type Committed<'a> = (Option<&'a Job>, Option<&'a Job>, &'a JobChanges);
 
 impl Heads {
     /// Notes what a commit at a moment did to jobs. `has_line`: whether stages wait for a resource, so that new ones may wait behind them.
@@ -119,7 +119,7 @@ impl Heads {
         });
     }
 
-    fn change(&self, change: impl FnOnce(&mut Inner)) {
+    fn change(&self, change: impl FnOnce(&mut HeadTable)) {
         let mut inner = self.lock();
         change(&mut inner);
         let stirs = !inner.dirty.is_empty();
@@ -146,7 +146,7 @@ impl Heads {
             let ended = inner.in_hand.remove(&stage.id()).unwrap_or(true);
             if lost {
                 self.figures.races_lost.inc();
-                inner.contention.seen();
+                inner.lost_races.note();
                 inner.apply(Note::ended(&stage));
             } else if !ended {
                 inner.apply(Note::Added(stage));
@@ -162,12 +162,12 @@ impl Heads {
         }
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    pub fn lock(&self) -> MutexGuard<'_, HeadTable> {
+        self.inner.lock()
     }
 }
 
-impl Inner {
+impl HeadTable {
     /// The head of a queue, from now on known.
     pub fn head(&mut self, queue: &QueueKey) -> &mut Head {
         if !self.queues.contains(queue) {
@@ -212,7 +212,7 @@ impl Inner {
     }
 
     /// Takes a stage in hand.
-    pub fn pick(&mut self, queue: &QueueKey, alone: bool, place: Place) -> Option<ReadyStage> {
+    pub fn pick(&mut self, queue: &QueueKey, alone: bool, place: ReadyPosition) -> Option<ReadyStage> {
         let stage = self.queues.peek_mut(queue)?.window(alone).take(place)?;
         self.stages -= 1;
         self.in_hand.insert(stage.id(), false);

@@ -22,7 +22,7 @@ fn queue() -> QueueKey {
 }
 
 fn range(limit: usize) -> HeadRange {
-    HeadRange { namespace: NamespaceId(1), queue: "default".into(), alone: false, from: Place::FRONT, limit }
+    HeadRange { namespace: NamespaceId(1), queue: "default".into(), alone: false, from: ReadyPosition::FRONT, limit }
 }
 
 /// Heads that know one queue with some stages.
@@ -60,7 +60,7 @@ fn a_picked_stage_is_not_found_again_until_it_is_given_back() {
     assert_eq!(picked(&heads), [1, 2, 3]);
     heads.give_back([stage(2)], true);
     assert_eq!(picked(&heads), [0; 0], "what is lost is somebody else's");
-    assert!(heads.lock().contention.is_recent());
+    assert!(heads.lock().lost_races.is_recent());
 }
 
 #[test]

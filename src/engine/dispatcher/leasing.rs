@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::waiting::Waiter;
 use super::{Dispatcher, Leased, PollEnd};
 use crate::domain::id::{JobKey, StageNo};
-use crate::domain::job::Grant;
+use crate::domain::job::LeaseRequest;
 use crate::domain::ready::ReadyStage;
 use crate::domain::request::RequestIdentity;
 use crate::engine::Shared;
@@ -17,7 +17,7 @@ use crate::operation::Reply;
 use crate::operation::lease_stages::LeaseStages;
 
 /// Stages of one job that are to be leased, and where their leases are remembered; nowhere without a `request_id`.
-type OfJob = (JobKey, Vec<(StageNo, Grant)>, Vec<RequestIdentity>);
+type OfJob = (JobKey, Vec<(StageNo, LeaseRequest)>, Vec<RequestIdentity>);
 
 /// What became of stages that were picked for a poll.
 #[derive(Default)]
@@ -115,7 +115,7 @@ impl Dispatcher {
         let mut by_job: Vec<OfJob> = Vec::with_capacity(picked.stages.len());
         let mut places: HashMap<JobKey, usize> = HashMap::default();
         for (index, stage) in (0..).zip(&picked.stages) {
-            let grant = Grant {
+            let grant = LeaseRequest {
                 worker_id: waiter.poll.worker_id.clone(),
                 secret: Uuid::new_v4(),
                 duration: waiter.poll.lease_duration,
@@ -168,7 +168,7 @@ impl Dispatcher {
         }
         for (resource, reason) in &reply.blocked {
             shared.permits.denied(*resource, *reason);
-            shared.permits.holds_up_stages(*resource);
+            shared.permits.note_blocked_stage(*resource);
         }
         // Those that wait for a permit are known to: their commit has noted it.
         let lost = others.len() > reply.blocked.len();

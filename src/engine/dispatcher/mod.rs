@@ -15,23 +15,24 @@ mod share;
 mod waiting;
 mod window;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use foldhash::HashMap;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Engine;
 use crate::domain::id::{LeaseToken, Name, NamespaceId, StageNo};
-use crate::domain::job::{Hold, Job};
+use crate::domain::job::{Job, StageCredential};
 use crate::domain::request::RequestIdentity;
 use crate::error::{Error, Result};
 use crate::feed::QueueKey;
 use crate::operation::end_stage::{End, EndStage};
-use crate::operation::update_progress::Target;
+use crate::operation::target::StageTarget;
 use crate::spans;
 use waiting::{Waiter, Waiting};
 
@@ -172,7 +173,7 @@ impl Dispatcher {
 
     /// How long ago somebody asked for work of a queue here.
     pub fn last_poll(&self, namespace: NamespaceId, queue: &str) -> Option<Duration> {
-        let polled = self.polled.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let polled = self.polled.lock();
         if self.waiting().wants(namespace, queue) {
             return Some(Duration::ZERO);
         }
@@ -185,7 +186,7 @@ impl Dispatcher {
     }
 
     fn note_poll(&self, poll: &Poll) {
-        let mut polled = self.polled.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut polled = self.polled.lock();
         if polled.len() >= MAX_POLLED {
             polled.retain(|_, at| at.elapsed() < POLLED_FOR);
         }
@@ -195,8 +196,8 @@ impl Dispatcher {
         }
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn waiting(&self) -> parking_lot::MutexGuard<'_, Waiting> {
+        self.waiting.lock()
     }
 }
 
@@ -257,7 +258,8 @@ impl Drop for Leases {
 }
 
 async fn release(engine: &Engine, job: &Job, token: LeaseToken, expected_version: Option<i64>) -> Result<()> {
-    let target = Target { key: job.key, job_id: job.meta.job_id.clone(), hold: Hold::Token(token) };
+    let target =
+        StageTarget { key: job.key, job_id: job.meta.job_id.clone(), credential: StageCredential::Token(token) };
     let digest = Uuid::nil();
     let give_back = EndStage { target, end: End::Release, digest, expected_version, request: None };
     engine.execute(give_back, None).await.map(drop)

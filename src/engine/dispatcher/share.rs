@@ -51,15 +51,15 @@ impl Share {
 
 /// When this server last lost a stage to another one. Only then stages are shared out, so that a queue keeps its order where nobody is in the way.
 #[derive(Debug, Default)]
-pub struct Contention(Option<Instant>);
+pub struct LostRaces(Option<Instant>);
 
-impl Contention {
-    /// A race was lost.
-    pub fn seen(&mut self) {
+impl LostRaces {
+    /// Notes that a race was lost.
+    pub fn note(&mut self) {
         self.0 = Some(Instant::now());
     }
 
-    /// Whether one was lost lately.
+    /// Whether one was lost within [`SHARED_FOR`].
     pub fn is_recent(&self) -> bool {
         self.0.is_some_and(|at| at.elapsed() < SHARED_FOR)
     }

@@ -8,12 +8,12 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::heads::Inner as Heads;
+use super::heads::HeadTable;
 use super::share::Share;
 use super::window::LEFT_FOR;
 use super::{Poll, PollEnd};
 use crate::domain::id::NamespaceId;
-use crate::domain::ready::{Place, ReadyStage};
+use crate::domain::ready::{ReadyPosition, ReadyStage};
 use crate::domain::request::RequestKey;
 use crate::error::Result;
 use crate::feed::QueueKey;
@@ -142,7 +142,7 @@ impl Waiting {
     /// it; these queues are returned.
     pub fn assign(
         &mut self,
-        heads: &mut Heads,
+        heads: &mut HeadTable,
         queues: &[QueueKey],
         share: Option<&Share>,
         partial: bool,
@@ -196,12 +196,12 @@ impl Waiting {
 
 /// The first stages for a poll, and the queues whose next stage is not known. A stage that is leased alone comes first or not at all, and
 /// with no other; of those with a group key, a poll that wants one group gets all that are known of the first one's group.
-fn take(waiter: &Waiter, heads: &mut Heads, share: Option<&Share>) -> (Vec<ReadyStage>, Vec<QueueKey>) {
+fn take(waiter: &Waiter, heads: &mut HeadTable, share: Option<&Share>) -> (Vec<ReadyStage>, Vec<QueueKey>) {
     let poll = &waiter.poll;
     let queues = super::queues(poll);
     let most = wanted(poll).min(heads.room());
     let (mut stages, mut cut) = (Vec::new(), Vec::new());
-    let mut next: BinaryHeap<Reverse<(Place, usize, bool)>> = BinaryHeap::with_capacity(queues.len());
+    let mut next: BinaryHeap<Reverse<(ReadyPosition, usize, bool)>> = BinaryHeap::with_capacity(queues.len());
     let any = waiter.once;
     for (at, queue) in queues.iter().enumerate() {
         for alone in [true, false] {
@@ -236,11 +236,11 @@ fn take(waiter: &Waiter, heads: &mut Heads, share: Option<&Share>) -> (Vec<Ready
 
 /// The next stage of a window. Where it is not known the queue is noted as `cut`.
 fn look(
-    heads: &mut Heads,
+    heads: &mut HeadTable,
     (queue, at, alone): (&QueueKey, usize, bool),
     (share, any): (Option<&Share>, bool),
     cut: &mut Vec<QueueKey>,
-) -> Option<Reverse<(Place, usize, bool)>> {
+) -> Option<Reverse<(ReadyPosition, usize, bool)>> {
     let window = heads.known(queue)?.window(alone);
     let next = window.next(share, any);
     if next.is_none() && window.first().is_none() && window.is_cut() {

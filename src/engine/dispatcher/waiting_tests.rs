@@ -59,7 +59,7 @@ fn heads(queues: &[&str], stages: &[ReadyStage], to_the_end: bool) -> Shared {
             let queue: crate::domain::id::Name = (*queue).into();
             heads.lock().head(&(NAMESPACE, queue.clone()));
             heads.lock().begin_read();
-            let range = HeadRange { namespace: NAMESPACE, queue, alone, from: Place::FRONT, limit };
+            let range = HeadRange { namespace: NAMESPACE, queue, alone, from: ReadyPosition::FRONT, limit };
             heads.lock().end_read(&[range], Some(&[found]), Instant::now());
         }
     }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::share::Share;
 use crate::domain::id::StageNo;
-use crate::domain::ready::{Place, ReadyStage};
+use crate::domain::ready::{ReadyPosition, ReadyStage};
 
 /// Stages of one window.
 pub const MAX_ROWS: usize = 2_000;
@@ -23,7 +23,7 @@ pub enum Reach {
     #[default]
     Nothing,
     /// Up to this place, which is included.
-    To(Place),
+    To(ReadyPosition),
     /// To its end.
     End,
 }
@@ -38,11 +38,11 @@ struct Known {
 /// The first ready stages of a queue, those in hand excepted: all up to `reach`, as far as this server knows.
 #[derive(Debug, Default)]
 pub struct Window {
-    rows: BTreeMap<Place, Known>,
-    places: HashMap<(Uuid, StageNo), Place>,
+    rows: BTreeMap<ReadyPosition, Known>,
+    places: HashMap<(Uuid, StageNo), ReadyPosition>,
     reach: Reach,
     /// The last stage that was taken.
-    taken: Option<Place>,
+    taken: Option<ReadyPosition>,
 }
 
 impl Window {
@@ -51,19 +51,19 @@ impl Window {
     }
 
     /// From where it is to be read on. None: it is known to its end.
-    pub fn rest(&self) -> Option<Place> {
+    pub fn rest(&self) -> Option<ReadyPosition> {
         match self.reach {
-            Reach::Nothing => Some(Place::FRONT),
+            Reach::Nothing => Some(ReadyPosition::FRONT),
             Reach::To(place) => Some(place),
             Reach::End => None,
         }
     }
 
     /// From where it is to be read to find what others made ready lately: so long before the last stage that was taken.
-    pub fn cursor(&self, slack: Duration) -> Place {
+    pub fn cursor(&self, slack: Duration) -> ReadyPosition {
         let taken = self.taken.filter(|taken| self.first().is_none_or(|first| *taken < first));
-        let place = taken.or(self.first()).unwrap_or(Place::FRONT);
-        Place { ready_at: place.ready_at.before(slack), uid: Uuid::nil(), stage_no: 0, ..place }
+        let place = taken.or(self.first()).unwrap_or(ReadyPosition::FRONT);
+        ReadyPosition { ready_at: place.ready_at.before(slack), uid: Uuid::nil(), stage_no: 0, ..place }
     }
 
     /// Stages that are known; with a share those that this server prefers.
@@ -77,7 +77,7 @@ impl Window {
     }
 
     /// The first stage known.
-    pub fn first(&self) -> Option<Place> {
+    pub fn first(&self) -> Option<ReadyPosition> {
         self.rows.keys().next().copied()
     }
 
@@ -99,7 +99,7 @@ impl Window {
     }
 
     /// The place of a stage, if it is known.
-    pub fn place(&self, uid: Uuid, stage_no: StageNo) -> Option<Place> {
+    pub fn place(&self, uid: Uuid, stage_no: StageNo) -> Option<ReadyPosition> {
         self.places.get(&(uid, stage_no)).copied()
     }
 
@@ -110,18 +110,25 @@ impl Window {
     }
 
     /// Takes note of what a read of at most `limit` stages from a place on found, in order; those in hand are left out.
-    pub fn learn(&mut self, from: Place, found: &[ReadyStage], limit: usize, in_hand: impl Fn(&ReadyStage) -> bool) {
+    pub fn learn(
+        &mut self,
+        from: ReadyPosition,
+        found: &[ReadyStage],
+        limit: usize,
+        in_hand: impl Fn(&ReadyStage) -> bool,
+    ) {
         let extent = match found.last() {
             Some(last) if found.len() >= limit => Reach::To(last.place()),
             Some(_) | None => Reach::End,
         };
         let known = self.rows.range(from..).map(|(place, known)| (*place, known.since));
-        let replaced: HashMap<Place, Instant> = known.take_while(|(place, _)| Reach::To(*place) <= extent).collect();
+        let replaced: HashMap<ReadyPosition, Instant> =
+            known.take_while(|(place, _)| Reach::To(*place) <= extent).collect();
         for place in replaced.keys() {
             self.remove(place.uid, place.stage_no);
         }
         // Otherwise what lies between was not read.
-        if Reach::To(from) <= self.reach || from == Place::FRONT {
+        if Reach::To(from) <= self.reach || from == ReadyPosition::FRONT {
             self.reach = self.reach.max(extent);
         }
         for stage in found.iter().filter(|stage| !in_hand(stage)) {
@@ -132,10 +139,10 @@ impl Window {
 
     /// The stage that is handed out next. With a share it is, of those of the highest priority, one that the fewest other servers prefer; one that another
     /// server prefers only with `any`, or after it was left to it for a while.
-    pub fn next(&self, share: Option<&Share>, any: bool) -> Option<Place> {
+    pub fn next(&self, share: Option<&Share>, any: bool) -> Option<ReadyPosition> {
         let (first, _) = self.rows.first_key_value()?;
         let Some(share) = share else { return Some(*first) };
-        let mut best: Option<(u32, Place)> = None;
+        let mut best: Option<(u32, ReadyPosition)> = None;
         for (place, known) in self.rows.iter().take_while(|(place, _)| place.rank == first.rank) {
             let distance = share.distance(place.uid);
             if distance == 0 {
@@ -149,7 +156,7 @@ impl Window {
     }
 
     /// Takes out the stage at a place.
-    pub fn take(&mut self, place: Place) -> Option<ReadyStage> {
+    pub fn take(&mut self, place: ReadyPosition) -> Option<ReadyStage> {
         self.taken = Some(place);
         self.remove(place.uid, place.stage_no)
     }
@@ -158,7 +165,7 @@ impl Window {
     pub fn take_group(&mut self, head: &ReadyStage, limit: usize) -> Vec<ReadyStage> {
         let of_group =
             |stage: &&ReadyStage| stage.key.namespace == head.key.namespace && stage.group_key == head.group_key;
-        let places: Vec<Place> =
+        let places: Vec<ReadyPosition> =
             self.rows.values().map(|known| &known.stage).filter(of_group).take(limit).map(ReadyStage::place).collect();
         places.into_iter().filter_map(|place| self.take(place)).collect()
     }

@@ -1,8 +1,7 @@
 //! Circuit breakers that are not closed, as far as commits of this server know.
 
-use std::sync::{Mutex, MutexGuard};
-
 use foldhash::HashMap;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::id::Name;
 use crate::domain::permit::ResourceKey;
@@ -10,7 +9,7 @@ use crate::domain::permit::breaker::BreakerPhase;
 use crate::domain::permit::resource::Resource;
 use crate::domain::time::Timestamp;
 
-/// Breakers that are remembered at most.
+/// Breakers that are remembered at most; more are not listed.
 const MAX_OPEN: usize = 1_000;
 
 /// Breakers that are open or half open, with the names of their resources.
@@ -18,12 +17,12 @@ const MAX_OPEN: usize = 1_000;
 pub struct Breakers(Mutex<HashMap<ResourceKey, Name>>);
 
 impl Breakers {
-    /// Those that are not closed, in no order.
+    /// The resources whose breaker is not closed, in no order.
     pub fn open(&self) -> Vec<(ResourceKey, Name)> {
         self.lock().iter().map(|(key, name)| (*key, name.clone())).collect()
     }
 
-    /// Notes how a resource was seen; absent: there is none.
+    /// Notes the state of a resource. None: it does not exist.
     pub fn observe(&self, key: ResourceKey, resource: Option<&Resource>, now: Timestamp) {
         let mut open = self.lock();
         match resource.filter(|resource| !matches!(phase(resource, now), None | Some(BreakerPhase::Closed))) {
@@ -39,11 +38,11 @@ impl Breakers {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ResourceKey, Name>> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0.lock()
     }
 }
 
-/// Where the breaker of a resource stands; `None`: it has none.
+/// The phase of a resource's breaker. None: it has no breaker.
 pub fn phase(resource: &Resource, now: Timestamp) -> Option<BreakerPhase> {
     let has_breaker = resource.policy.as_ref().is_some_and(|policy| policy.breaker.is_some());
     // One that was not used yet is closed.

@@ -1,122 +1,116 @@
-//! What follows from commits of resources on this server: who waits is told, what is due by the clock is watched, stages in line are woken.
+//! What follows from commits of resources on this server: waiting callers get their permits, timers are set, stages in wait queues are woken.
 //!
-//! Layout: `waits` are the callers who wait here; `breakers` are those that are open; `alarms` are the moments at which something happens to a resource by itself; `keeper`
-//! is the task that serves alarms, wakes stages or lets them join a line, and looks after waits that other servers have served.
+//! Layout: `acquire` acquires a permit for a caller, which may wait; `waits` are those callers; `timers` are the moments at which something is due at a
+//! resource by the clock alone; `breakers` are the circuit breakers that are not closed; `loops` serve all that in the background.
 //!
-//! **Invariants.** Lanes only note here and never wait. Nothing rests on an alarm or a note that is lost: the stored alarms, the ends
-//! of waits and a look now and then find what was missed.
+//! **Invariants.** Lanes only note here and never wait. A timer or a note may be lost: a background job finds resources that are overdue, and a
+//! caller checks at the end of its wait.
 
-mod alarms;
+pub mod acquire;
 pub mod breakers;
-pub mod keeper;
+pub mod loops;
+mod timers;
 mod waits;
 
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use foldhash::{HashMap, HashSet};
 use lru::LruCache;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::followers::Followers;
-use super::grace::Spared;
-use super::world::Surroundings;
 use crate::domain::permit::breaker::BreakerPhase;
-use crate::domain::permit::line::{StagePlace, Wake};
 use crate::domain::permit::resource::Resource;
+use crate::domain::permit::wait_queue::{StageWaiters, StageWakeUp};
 use crate::domain::permit::{BlockReason, ResourceKey};
 use crate::domain::time::Timestamp;
 use crate::feed::Hub;
+use crate::feed::follow::FollowedResources;
 use crate::figures::permits::PermitFigures;
+use crate::operation::overlay::ClusterView;
+use crate::operation::overlay::Spared;
 use crate::store::permits::WakeUp;
-use alarms::Alarms;
 use breakers::Breakers;
+use timers::Timers;
 pub use waits::{Signal, Wait, Waits};
 
-/// Lines of stages that are remembered; where there are more, new stages are tried before they wait.
-const MAX_LINES: usize = 100_000;
-/// Resources whose denials are counted; the longest undenied is forgotten.
+/// Resources with waiting stages that are remembered. At others a lease of each new stage is tried before the stage waits.
+const MAX_WITH_STAGES: usize = 100_000;
+/// Resources whose denials are counted; the one without a denial for the longest time is forgotten.
 const MAX_COUNTED: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is more than none");
 
-/// The permits of this server.
+/// What this server knows of permits beside their rows.
 pub struct Permits {
-    /// This server.
+    /// The id of this server.
     pub server: Uuid,
-    /// Callers who wait here.
+    /// Callers that wait here.
     pub waits: Arc<Waits>,
-    /// Who watches resources.
-    pub followers: Arc<Followers<ResourceKey>>,
-    /// What was done.
+    /// Counters.
     pub figures: PermitFigures,
-    /// Breakers that are not closed.
+    /// Circuit breakers that are not closed.
     pub breakers: Breakers,
-    alarms: Alarms,
+    timers: Timers,
     wake_ups: Mutex<HashMap<ResourceKey, WakeUp>>,
     has_wake_ups: Notify,
     joining: Mutex<HashSet<ResourceKey>>,
     has_joining: Notify,
-    /// Resources for which stages wait, as far as commits of this server know.
-    lines: Mutex<HashSet<ResourceKey>>,
+    /// Resources that stages wait for, as far as commits of this server know.
+    with_stages: Mutex<HashSet<ResourceKey>>,
     denials: Mutex<LruCache<ResourceKey, [u64; BlockReason::ALL.len()]>>,
-    surroundings: Mutex<Surroundings>,
+    cluster: Mutex<ClusterView>,
 }
 
 impl Permits {
-    /// Of a server that knows of no other yet.
+    /// For a server that knows no other server yet.
     pub fn new() -> Self {
         let server = Uuid::new_v4();
         let servers = Arc::new([server].into_iter().collect());
         Self {
             server,
             waits: Arc::default(),
-            followers: Arc::default(),
             figures: PermitFigures::default(),
             breakers: Breakers::default(),
-            alarms: Alarms::default(),
+            timers: Timers::default(),
             wake_ups: Mutex::default(),
             has_wake_ups: Notify::new(),
             joining: Mutex::default(),
             has_joining: Notify::new(),
-            lines: Mutex::default(),
+            with_stages: Mutex::default(),
             denials: Mutex::new(LruCache::new(MAX_COUNTED)),
-            // Until others are heard of they may be of any version.
-            surroundings: Mutex::new(Surroundings {
-                server,
-                servers,
-                has_older_servers: true,
-                ..Surroundings::default()
-            }),
+            // Until the others are known they may be of any version.
+            cluster: Mutex::new(ClusterView { server, servers, has_older_servers: true, ..ClusterView::default() }),
         }
     }
 
-    /// What decisions know of what is around them.
-    pub fn surroundings(&self, spared: Spared) -> Surroundings {
-        Surroundings { spared, ..lock(&self.surroundings).clone() }
+    /// What decisions may know beside the state that they stand on.
+    pub fn cluster(&self, spared: Spared) -> ClusterView {
+        ClusterView { spared, ..self.cluster.lock().clone() }
     }
 
-    /// Says which servers are there at a moment, and whether one of them is older than jobs in one row.
+    /// Sets the servers that live at a moment, and whether one of them is older than jobs in one row.
     pub fn set_servers(&self, mut servers: HashSet<Uuid>, has_older: bool, now: Timestamp) {
         servers.insert(self.server);
-        let mut surroundings = lock(&self.surroundings);
-        surroundings.as_of = Some(now);
-        surroundings.has_older_servers = has_older;
-        if *surroundings.servers != servers {
-            surroundings.servers = Arc::new(servers);
+        let mut cluster = self.cluster.lock();
+        cluster.as_of = Some(now);
+        cluster.has_older_servers = has_older;
+        if *cluster.servers != servers {
+            cluster.servers = Arc::new(servers);
         }
     }
 
-    /// The servers that are there, this one among them.
+    /// The servers that live, this one among them.
     pub fn servers(&self) -> Arc<HashSet<Uuid>> {
-        lock(&self.surroundings).servers.clone()
+        self.cluster.lock().servers.clone()
     }
 
-    /// Whether other servers are there.
+    /// Whether other servers live.
     pub fn has_others(&self) -> bool {
-        lock(&self.surroundings).servers.len() > 1
+        self.cluster.lock().servers.len() > 1
     }
 
-    /// Notes a committed resource: what it was before, and what it is now.
+    /// Notes the commit of a resource: its state before and after. None: it does not exist.
     pub fn note(
         &self,
         hub: &Hub,
@@ -125,54 +119,53 @@ impl Permits {
         after: Option<&Arc<Resource>>,
         now: Timestamp,
     ) {
-        let at = after.map(|after| (after.version, after.create_time));
-        self.followers.note(&key, at);
-        self.note_line(key, after.is_some_and(|after| after.state.stages.is_some()));
+        hub.publish_state::<FollowedResources>(&key, after);
+        self.note_stages(key, after.is_some_and(|after| after.state.stages.is_some()));
         let Some(after) = after else {
             self.breakers.observe(key, None, now);
-            return self.alarms.set(key, None);
+            return self.timers.set(key, None);
         };
         let at = |resource: &Arc<Resource>| (resource.version, resource.create_time);
         if before.is_some_and(|before| at(before) == at(after)) {
             return;
         }
-        self.alarms.set(key, after.wakes_at(now));
-        self.tell_waiters(hub, before, after);
+        self.timers.set(key, after.wakes_at(now));
+        self.signal_waits(hub, before, after);
         self.count(before, after);
         self.note_breaker(before, after, now);
         if let Some(wake_up) = wake_up(before.and_then(|before| before.state.stages), after, now) {
-            lock(&self.wake_ups).insert(key, wake_up);
+            self.wake_ups.lock().insert(key, wake_up);
             self.has_wake_ups.notify_one();
         }
     }
 
     /// Whether stages wait for a resource, as far as commits of this server know.
-    pub fn has_line(&self, key: &ResourceKey) -> bool {
-        lock(&self.lines).contains(key)
+    pub fn has_stages(&self, key: &ResourceKey) -> bool {
+        self.with_stages.lock().contains(key)
     }
 
-    fn note_line(&self, key: ResourceKey, is_there: bool) {
-        let mut lines = lock(&self.lines);
-        if !is_there {
-            lines.remove(&key);
-        } else if lines.len() < MAX_LINES {
-            lines.insert(key);
+    fn note_stages(&self, key: ResourceKey, has_stages: bool) {
+        let mut with_stages = self.with_stages.lock();
+        if !has_stages {
+            with_stages.remove(&key);
+        } else if with_stages.len() < MAX_WITH_STAGES {
+            with_stages.insert(key);
         }
     }
 
-    /// Notes that a resource holds up a stage: others that need it can wait in its line without being tried.
-    pub fn holds_up_stages(&self, key: ResourceKey) {
-        lock(&self.joining).insert(key);
+    /// Notes that a stage waits for a resource: others that need it can join its wait queue before their lease is tried.
+    pub fn note_blocked_stage(&self, key: ResourceKey) {
+        self.joining.lock().insert(key);
         self.has_joining.notify_one();
     }
 
-    fn tell_waiters(&self, hub: &Hub, before: Option<&Arc<Resource>>, after: &Arc<Resource>) {
+    fn signal_waits(&self, hub: &Hub, before: Option<&Arc<Resource>>, after: &Arc<Resource>) {
         let waited_elsewhere = before.is_some_and(|before| {
-            let left = before.line.values().filter(|waiter| waiter.server != self.server);
-            left.into_iter().any(|waiter| !after.line.contains_key(&waiter.place()))
+            let left = before.wait_queue.values().filter(|waiter| waiter.server != self.server);
+            left.into_iter().any(|waiter| !after.wait_queue.contains_key(&waiter.position()))
         });
         if waited_elsewhere {
-            hub.announce_grants();
+            hub.publish_grants();
         }
         if self.waits.is_empty() {
             return;
@@ -181,9 +174,9 @@ impl Permits {
         for permit in after.held_permits().filter(|permit| is_new(&permit.id)) {
             self.waits.granted(after, permit);
         }
-        for (place, waiter) in before.into_iter().flat_map(|before| &before.line) {
-            if !after.line.contains_key(place) && !after.permits.contains_key(&waiter.id) {
-                self.waits.look(&waiter.id);
+        for (place, waiter) in before.into_iter().flat_map(|before| &before.wait_queue) {
+            if !after.wait_queue.contains_key(place) && !after.permits.contains_key(&waiter.id) {
+                self.waits.check(&waiter.id);
             }
         }
     }
@@ -200,7 +193,7 @@ impl Permits {
 
     fn note_breaker(&self, before: Option<&Arc<Resource>>, after: &Arc<Resource>, now: Timestamp) {
         self.breakers.observe(after.key, Some(after), now);
-        // As both were stored: that time alone makes a breaker half open is no change.
+        // Both as they were stored: a breaker that becomes half open by time alone has not changed.
         let stored = |resource: &Arc<Resource>| breakers::phase(resource, resource.update_time);
         let Some(phase) =
             stored(after).filter(|phase| before.and_then(stored).unwrap_or(BreakerPhase::Closed) != *phase)
@@ -219,34 +212,38 @@ impl Permits {
     pub fn denied(&self, key: ResourceKey, reason: BlockReason) {
         let place = reason as usize - 1;
         self.figures.denied.at(place).inc();
-        lock(&self.denials).get_or_insert_mut(key, Default::default)[place] += 1;
+        self.denials.lock().get_or_insert_mut(key, Default::default)[place] += 1;
     }
 
-    /// The denials of a resource by this server, in the order of [`BlockReason::ALL`].
+    /// Denials of a resource by this server, in the order of [`BlockReason::ALL`].
     pub fn denials(&self, key: &ResourceKey) -> [u64; BlockReason::ALL.len()] {
-        lock(&self.denials).peek(key).copied().unwrap_or_default()
+        self.denials.lock().peek(key).copied().unwrap_or_default()
     }
 
     fn take_wake_ups(&self) -> HashMap<ResourceKey, WakeUp> {
-        std::mem::take(&mut *lock(&self.wake_ups))
+        std::mem::take(&mut *self.wake_ups.lock())
     }
 
     fn take_joining(&self) -> Vec<ResourceKey> {
-        std::mem::take(&mut *lock(&self.joining)).into_iter().collect()
+        std::mem::take(&mut *self.joining.lock()).into_iter().collect()
     }
 }
 
-/// The wake-up that follows from a commit, if one does.
-fn wake_up(was: Option<StagePlace>, after: &Resource, now: Timestamp) -> Option<WakeUp> {
+/// The wake-up of stages that follows from a commit. None: there is none.
+fn wake_up(was: Option<StageWaiters>, after: &Resource, now: Timestamp) -> Option<WakeUp> {
     let stages = after.state.stages.filter(|stages| Some(*stages) != was)?;
-    let room = || after.room(&after.claim_of_stages(&stages), now);
+    let room = || after.headroom(&after.claim_of_stages(&stages), now);
     let (count, every_queue) = match stages.wake {
-        Wake::Woken { .. } => (room(), stages.every_queue_until.is_some_and(|until| until > now)),
-        // Nobody took those that were woken.
-        Wake::Idle => (room(), true),
+        StageWakeUp::Woken { .. } => (room(), stages.every_queue_until.is_some_and(|until| until > now)),
+        // None of those that were woken was leased.
+        StageWakeUp::Idle => (room(), true),
         // Others wait behind the stages, which were not seen for a while.
-        Wake::None if was == Some(StagePlace { seen: was?.seen, ..stages }) && !after.line.is_empty() => (0, false),
-        Wake::None => return None,
+        StageWakeUp::None
+            if was == Some(StageWaiters { seen: was?.seen, ..stages }) && !after.wait_queue.is_empty() =>
+        {
+            (0, false)
+        }
+        StageWakeUp::None => return None,
     };
     Some(WakeUp { stages: count, largest: after.largest(), every_queue, arrival: Some(stages.arrival) })
 }
@@ -257,6 +254,5 @@ impl Default for Permits {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
+#[cfg(test)]
+mod tests;

@@ -1,69 +1,71 @@
-//! Callers who wait here for permits.
+//! Callers that wait on this server for a permit.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use foldhash::HashMap;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::lock;
 use crate::domain::permit::resource::Resource;
 use crate::domain::permit::{Granted, Permit, ResourceKey};
 
-/// What a waiting caller hears.
+/// A message to a waiting caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// Its permit was granted, at all of its resources.
+    /// Its permit was granted at all of its resources.
     Granted(Vec<Granted>),
-    /// Something happened to it that has to be looked at.
-    Look,
+    /// It has to check what became of its permit.
+    Check,
 }
 
-/// Who waits here, by the permit that it waits for.
+/// WaitState callers, by the id of the permit.
 #[derive(Default)]
 pub struct Waits {
-    /// So that nothing is done for none.
+    /// The size of `waiting`, read without its lock.
     count: AtomicUsize,
-    waiting: Mutex<HashMap<Uuid, Waiting>>,
+    waiting: Mutex<HashMap<Uuid, WaitState>>,
 }
 
-struct Waiting {
+struct WaitState {
     resources: Vec<ResourceKey>,
+    /// Grants so far; a permit is granted once each of `resources` has one.
     granted: Vec<Granted>,
-    signal: mpsc::Sender<Signal>,
+    signals: mpsc::Sender<Signal>,
 }
 
-/// One who waits, until it is dropped.
+/// A waiting caller, until it is dropped.
 pub struct Wait {
     waits: Arc<Waits>,
     id: Uuid,
-    heard: mpsc::Receiver<Signal>,
+    signals: mpsc::Receiver<Signal>,
 }
 
 impl Waits {
-    /// Begins to wait for a permit, before it is asked for.
+    /// Begins to wait for a permit. Called before the permit is asked for, so that no signal is missed.
     pub fn begin(self: &Arc<Self>, id: Uuid, resources: Vec<ResourceKey>) -> Wait {
-        // One grant and one look: whoever was told to look sees all that came before.
-        let (signal, heard) = mpsc::channel(2);
-        lock(&self.waiting).insert(id, Waiting { resources, granted: Vec::new(), signal });
+        // Room for one grant and one check. A check covers all signals before it.
+        let (sender, signals) = mpsc::channel(2);
+        let before = self.waiting.lock().insert(id, WaitState { resources, granted: Vec::new(), signals: sender });
+        debug_assert!(before.is_none(), "each attempt has an id of its own");
         self.count.fetch_add(1, Ordering::Release);
-        Wait { waits: self.clone(), id, heard }
+        Wait { waits: self.clone(), id, signals }
     }
 
-    /// Whether nobody waits here.
+    /// Whether no caller waits here.
     pub fn is_empty(&self) -> bool {
-        self.count.load(Ordering::Acquire) == 0
+        self.len() == 0
     }
 
-    /// How many wait here.
+    /// Callers that wait here.
     pub fn len(&self) -> usize {
         self.count.load(Ordering::Acquire)
     }
 
-    /// A permit was granted at one resource; whoever waits for it is told when that is so at all.
+    /// Notes that a permit was granted at one resource, and signals its caller once that was the last one.
     pub fn granted(&self, resource: &Resource, permit: &Permit) {
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = self.waiting.lock();
         let Some(waits) = waiting.get_mut(&permit.id) else { return };
         waits.granted.push(Granted {
             key: resource.key,
@@ -73,21 +75,21 @@ impl Waits {
         });
         if waits.granted.len() == waits.resources.len() {
             let granted = std::mem::take(&mut waits.granted);
-            // Who has not heard the last signal yet will look anyway.
-            let _full = waits.signal.try_send(Signal::Granted(granted));
+            // A caller with unread signals checks anyway.
+            let _full = waits.signals.try_send(Signal::Granted(granted));
         }
     }
 
-    /// Somebody has to look what became of its wish.
-    pub fn look(&self, id: &Uuid) {
-        if let Some(waits) = lock(&self.waiting).get(id) {
-            let _full = waits.signal.try_send(Signal::Look);
+    /// Lets a caller check what became of its permit.
+    pub fn check(&self, id: &Uuid) {
+        if let Some(waits) = self.waiting.lock().get(id) {
+            let _full = waits.signals.try_send(Signal::Check);
         }
     }
 
-    /// All that are waited for, with the first resource of each.
+    /// All permits that callers wait for here, with the first resource of each.
     pub fn all(&self) -> Vec<(ResourceKey, Uuid)> {
-        let waiting = lock(&self.waiting);
+        let waiting = self.waiting.lock();
         waiting.iter().filter_map(|(id, waits)| Some((*waits.resources.first()?, *id))).collect()
     }
 }
@@ -95,14 +97,14 @@ impl Waits {
 impl Wait {
     /// Waits for a signal.
     pub async fn signal(&mut self) -> Signal {
-        // The other end lives as long as this one.
-        self.heard.recv().await.unwrap_or(Signal::Look)
+        // The sender lives as long as this receiver.
+        self.signals.recv().await.unwrap_or(Signal::Check)
     }
 }
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        lock(&self.waits.waiting).remove(&self.id);
+        self.waits.waiting.lock().remove(&self.id);
         self.waits.count.fetch_sub(1, Ordering::Release);
     }
 }

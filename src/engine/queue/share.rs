@@ -1,18 +1,18 @@
-//! What each namespace has waiting, so that none of them fills the queue.
+//! The shares of namespaces in a section of the queue, so that none fills it.
 //!
-//! The rule is that of the connections of a server: a namespace may have as much waiting as is free for all others (dynamic thresholds, Choudhury
-//! and Hahne 1998). Of n that flood each gets one part of n + 1. While nothing of another waits, a namespace may have all but an eighth, which is
-//! what another finds free when it comes.
+//! A namespace may have as much waiting as is free for all others (dynamic thresholds, Choudhury
+//! and Hahne 1998). Of n namespaces that flood, each gets one part of n + 1. While nothing of another waits, a namespace may have all but an eighth,
+//! which is what another finds free when it comes.
 
 use foldhash::HashMap;
 
 use crate::domain::id::NamespaceId;
 use crate::operation::Weight;
 
-/// One part in so many is left free by a namespace that is alone.
+/// A namespace that is alone leaves one part in this many free.
 const LEFT_PART: usize = 8;
 
-/// So much of a queue.
+/// An amount of waiting work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Amount {
     pub(super) operations: usize,
@@ -20,7 +20,7 @@ pub(super) struct Amount {
     pub(super) bytes: usize,
 }
 
-/// What waits in one line, in all and of each namespace.
+/// What waits in one class of a section, in all and of each namespace.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     all: Amount,
@@ -46,9 +46,9 @@ impl Shares {
         }
     }
 
-    /// Whether a namespace has as much waiting as it may, where so much may wait in all. What is of no namespace has no share.
+    /// Whether a namespace has as much waiting as it may; `most` may wait in all. Operations of no namespace have no share.
     pub(super) fn is_used_up(&self, namespace: Option<NamespaceId>, most: Amount) -> bool {
-        // With nothing waiting it may always add something.
+        // A namespace of which nothing waits may always add something.
         let Some(own) = namespace.and_then(|namespace| self.by_namespace.get(&namespace)) else { return false };
         let is_alone = own.operations == self.all.operations;
         let share = |most: usize, all: usize| if is_alone { most - most / LEFT_PART } else { most.saturating_sub(all) };
@@ -78,7 +78,7 @@ mod tests {
 
     const MOST: Amount = Amount { operations: 800, rows: 8_000, bytes: 80_000 };
 
-    /// Adds operations of namespaces in turns until all are refused; how many each has then.
+    /// Adds operations of each namespace in rotation until all are refused. Returns how many each has then.
     fn flood(shares: &mut Shares, namespaces: &[i32], weight: Weight) -> Vec<usize> {
         let mut counts = vec![0; namespaces.len()];
         loop {
@@ -112,18 +112,18 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_while_another_floods_finds_room_and_the_other_gives_way() {
+    fn namespace_that_comes_while_another_floods_finds_room_and_the_other_gives_way() {
         let (mut shares, weight) = (Shares::default(), Weight { rows: 1, bytes: 1 });
         assert_eq!(flood(&mut shares, &[1], weight), [700]);
         assert_eq!(flood(&mut shares, &[2], weight), [50], "half of what is free");
-        // As the queue is worked off, the one that has more gets nothing new until both have as much.
+        // While the queue is worked off, the one with more gets nothing new until both have as much.
         (0..400).for_each(|_| shares.remove(Some(NamespaceId(1)), weight));
         assert!(shares.is_used_up(Some(NamespaceId(1)), Amount { operations: 600, ..MOST }));
         assert!(!shares.is_used_up(Some(NamespaceId(2)), Amount { operations: 600, ..MOST }));
     }
 
     #[test]
-    fn what_has_gone_is_forgotten_and_work_of_no_namespace_has_no_share() {
+    fn namespaces_without_work_are_forgotten_and_work_of_no_namespace_has_no_share() {
         let (mut shares, weight) = (Shares::default(), Weight::SMALL);
         shares.add(None, weight);
         shares.add(Some(NamespaceId(1)), weight);

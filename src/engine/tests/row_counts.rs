@@ -1,4 +1,4 @@
-//! Writes that change other rows than were meant never commit, and are a failure of nobody else in the group.
+//! Writes that change other rows than were meant never commit, and do not fail their neighbours in the group.
 
 use futures::future::join_all;
 
@@ -12,13 +12,13 @@ async fn count(server: &Server, record_id: usize) -> Option<i64> {
 }
 
 #[tokio::test]
-async fn a_missing_child_row_fails_its_own_operation_before_the_commit() {
+async fn missing_child_row_fails_its_own_operation_before_the_commit() {
     let database = database().await;
     let server = server(&database);
     server.add(0..20).await.expect("made");
     server.submit("film", &[("voice", &[])], None).await.expect("submitted");
     let lease = server.lease(std::time::Duration::from_secs(20)).await.remove(0);
-    session(&database).await.batch_execute("DELETE FROM leases").await.expect("somebody did harm");
+    session(&database).await.batch_execute("DELETE FROM leases").await.expect("a fault");
 
     let add = |i: usize| server.add(i..i + 1);
     let (ended, added) = futures::join!(server.complete(&lease), join_all((0..20).map(add)));

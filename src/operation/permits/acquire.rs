@@ -1,4 +1,4 @@
-//! Asks for a permit.
+//! AcquirePermit: grants a permit, or adds the caller to wait queues.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -6,38 +6,38 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::desk::{Desk, held, told};
+use super::resource_tx::{ResourceTx, blockers, held_permits};
 use super::{PermitReply, keys};
 use crate::domain::id::{JobKey, LeaseToken, Name, NamespaceId};
-use crate::domain::job::Hold;
-use crate::domain::permit::line::Waiter;
-use crate::domain::permit::resource::Terms;
-use crate::domain::permit::{Bound, Claim, Granted, MAX_HOLDERS, MAX_OF_ATTEMPT, ResourceKey};
+use crate::domain::job::StageCredential;
+use crate::domain::permit::resource::PermitTerms;
+use crate::domain::permit::wait_queue::Waiter;
+use crate::domain::permit::{Granted, LeaseBinding, MAX_HOLDERS, MAX_OF_ATTEMPT, PermitClaim, ResourceKey};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
-use crate::engine::world::{Key, World};
-use crate::operation::{Operation, Reply, Weight, keep};
+use crate::operation::overlay::{Key, Overlay};
+use crate::operation::{Operation, Reply, Weight, commit_job};
 
-/// A wish for a permit of one or several resources.
+/// Acquires a permit of one or several resources.
 #[derive(Debug)]
 pub struct AcquirePermit {
-    /// The caller's namespace.
+    /// Namespace of the call.
     pub namespace: NamespaceId,
-    /// The permit's secret, if it is granted.
+    /// Id of the permit, which is the secret part of its token.
     pub id: Uuid,
-    /// What is asked for, each resource once.
-    pub claims: Vec<Claim>,
-    /// How long it lasts.
+    /// Claims, each for another resource.
+    pub claims: Vec<PermitClaim>,
+    /// Time to live of the permit.
     pub ttl: Duration,
-    /// How long its caller waits; zero: not at all.
+    /// Time that the caller waits. Zero: the request is denied if the permit is not available.
     pub wait: Duration,
-    /// Who, by its own word.
+    /// Holder, as it names itself. Empty: the worker of `lease`.
     pub holder: Name,
-    /// Higher is first.
+    /// Priority in the wait queues; higher is served first.
     pub priority: i32,
-    /// The lease it is bound to.
+    /// Lease that the permit is bound to. `None`: it is not bound.
     pub lease: Option<LeaseToken>,
-    /// The caller's `request_id`.
+    /// Identity of the request. `None`: the caller gave no `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -46,26 +46,27 @@ impl AcquirePermit {
         self.lease.map(|token| JobKey { namespace: self.namespace, uid: token.job_uid })
     }
 
-    /// Who will hold it; refused if the lease that it is bound to is lost.
-    fn holder(&self, world: &mut World) -> Result<Name, Refusal> {
+    /// Holder of the permit. Refused if the lease is lost.
+    fn holder(&self, overlay: &mut Overlay) -> Result<Name, Refusal> {
         let Some((key, token)) = self.job().zip(self.lease) else { return Ok(self.holder.clone()) };
-        let job = world.job(key).ok_or(Refusal::LeaseLost)?;
-        let stage = job.running(&Hold::Token(token))?;
+        let job = overlay.job(key).ok_or(Refusal::LeaseLost)?;
+        let stage = job.running_stage(&StageCredential::Token(token))?;
         if stage.permits().len() + self.claims.len() > MAX_OF_ATTEMPT {
-            let why = format!("an attempt of a stage can hold {MAX_OF_ATTEMPT} permits");
+            let why = format!("an attempt of a stage can hold at most {MAX_OF_ATTEMPT} permits");
             return Err(Refusal::LimitExceeded { path: "lease_token".to_owned(), why });
         }
         let worker = stage.lease().map(|lease| lease.worker_id.clone());
         Ok(if self.holder.is_empty() { worker.unwrap_or_default() } else { self.holder.clone() })
     }
 
-    /// Notes with the attempt what it holds from now on. The job is looked at anew: whoever was served beside may be of it too.
-    fn bind(&self, world: &mut World, granted: &[Granted]) {
+    /// Adds the permit to the attempt that it is bound to. Reads the job again: other waiters that were served may be attempts
+    /// of the same job.
+    fn bind(&self, overlay: &mut Overlay, granted: &[Granted]) {
         let Some((key, token)) = self.job().zip(self.lease) else { return };
-        let Some(job) = world.job(key) else { return };
-        let mut edit = world.edit(&job);
-        edit.bind(token.stage_no, held(self.id, granted));
-        keep(world, &job, edit);
+        let Some(job) = overlay.job(key) else { return };
+        let mut tx = overlay.begin_job(&job);
+        tx.bind(token.stage_no, held_permits(self.id, granted));
+        commit_job(overlay, &job, tx);
     }
 }
 
@@ -89,51 +90,51 @@ impl Operation for AcquirePermit {
         self.request
     }
 
-    fn names(&self) -> Vec<Uuid> {
+    fn remembered_ids(&self) -> Vec<Uuid> {
         vec![self.id]
     }
 
     fn is_urgent(&self) -> bool {
-        // An attempt that is under way needs it to go on.
+        // A running attempt needs it to continue.
         self.lease.is_some()
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        if !world.has_namespace(self.namespace) {
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        if !overlay.has_namespace(self.namespace) {
             return Err(Refusal::NamespaceNotFound { name: String::new() });
         }
-        let holder = self.holder(world)?;
-        let mut desk = Desk::new(world, self.namespace);
-        let now = desk.now;
+        let holder = self.holder(overlay)?;
+        let mut tx = ResourceTx::new(overlay, self.namespace);
+        let now = tx.now;
         let mut arrival = now;
         for (i, claim) in self.claims.iter().enumerate() {
-            // Who waits already is served first: time may have passed.
+            // Serves earlier waiters first: what they wait for may have become available by the passing of time.
             let key = ResourceKey::of(self.namespace, &claim.resource);
-            desk.look(key);
-            desk.settle();
-            let resource = desk.get_or_new(&claim.resource);
-            if let Some(why) = resource.never(claim) {
+            tx.mark_due(key);
+            tx.grant_waiters();
+            let resource = tx.get_or_new(&claim.resource);
+            if let Some(why) = resource.why_impossible(claim) {
                 return Err(Refusal::field(format!("claims[{i}].amount"), why));
             }
             arrival = arrival.max(resource.next_arrival(now));
         }
-        let lease = self.lease.map(Bound::from);
-        let blocked = desk.blocked(&self.claims, (Reverse(self.priority), arrival, self.id), false);
+        let lease = self.lease.map(LeaseBinding::from);
+        let blocked = tx.find_blocks(&self.claims, (Reverse(self.priority), arrival, self.id), false);
         let reply = if blocked.is_empty() {
-            let all = desk.all(&self.claims);
+            let all = tx.permit_uids(&self.claims);
             let expires_at = Some(now.after(self.ttl));
-            let terms = Terms { id: self.id, all, holder, ttl: self.ttl, expires_at, lease };
-            let granted = desk.grant(&self.claims, &terms);
-            desk.close();
-            self.bind(world, &granted);
+            let terms = PermitTerms { id: self.id, all, holder, ttl: self.ttl, expires_at, lease };
+            let granted = tx.grant(&self.claims, &terms);
+            tx.finish();
+            self.bind(overlay, &granted);
             PermitReply::Granted(granted)
         } else if self.wait.is_zero() {
-            desk.close();
-            return Ok(Reply { permit: Some(PermitReply::Denied(told(blocked))), ..Reply::default() });
+            tx.finish();
+            return Ok(Reply { permit: Some(PermitReply::Denied(blockers(blocked))), ..Reply::default() });
         } else {
             let waiter = Arc::new(Waiter {
                 id: self.id,
-                server: desk.world.surroundings().server,
+                server: tx.overlay.cluster().server,
                 claims: self.claims.clone(),
                 priority: self.priority,
                 arrival,
@@ -143,13 +144,16 @@ impl Operation for AcquirePermit {
                 lease,
             });
             for (key, blocker) in blocked {
-                if desk.get(key).is_some_and(|resource| resource.line.len() >= MAX_HOLDERS) {
-                    let why = format!("{MAX_HOLDERS} wait for {:?} already", blocker.resource);
+                if tx.get(key).is_some_and(|resource| resource.wait_queue.len() >= MAX_HOLDERS) {
+                    let why = format!(
+                        "the wait queue of {:?} is full, it holds at most {MAX_HOLDERS} callers",
+                        blocker.resource
+                    );
                     return Err(Refusal::LimitExceeded { path: "claims".to_owned(), why });
                 }
-                desk.join_line(key, &waiter);
+                tx.enqueue(key, &waiter);
             }
-            desk.close();
+            tx.finish();
             PermitReply::Waiting
         };
         Ok(Reply { permit: Some(reply), applied: true, ..Reply::default() })

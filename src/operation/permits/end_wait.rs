@@ -1,39 +1,39 @@
-//! Somebody stops waiting: its time is up, or it has gone.
+//! The end of a wait: its time is over, or the caller has disconnected.
 
 use std::cmp::Reverse;
 
 use uuid::Uuid;
 
-use super::desk::{Desk, told};
+use super::resource_tx::{ResourceTx, blockers};
 use super::{PermitReply, keys};
 use crate::domain::id::NamespaceId;
-use crate::domain::permit::{Claim, Granted, Outcome, Permit, ResourceKey};
+use crate::domain::permit::{Granted, Permit, PermitClaim, PermitOutcome, ResourceKey};
 use crate::domain::refusal::Refusal;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 use crate::operation::permits::release::unbind;
 use crate::operation::{Operation, Reply};
 
-/// Takes a waiter out of its lines. What it was granted meanwhile it keeps, or gives back if it has gone.
+/// Removes a waiter from its queues. A permit that it was granted meanwhile is kept or released.
 #[derive(Debug)]
 pub struct EndWait {
-    /// The caller's namespace.
+    /// Namespace of the call.
     pub namespace: NamespaceId,
-    /// The permit it waits for.
+    /// Id of the permit that it waits for.
     pub id: Uuid,
-    /// What it asked for.
-    pub claims: Vec<Claim>,
-    /// What becomes of a permit that it was granted meanwhile.
+    /// Claims of the request.
+    pub claims: Vec<PermitClaim>,
+    /// What happens to a permit that it was granted meanwhile.
     pub granted: WhenGranted,
 }
 
-/// What becomes of a permit that somebody was granted who stops waiting.
+/// What happens to a permit that was granted before the wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenGranted {
-    /// It is wanted, and is made to last as long as was asked for.
+    /// The caller takes it: its time to live starts now.
     Take,
-    /// It stays as it is: somebody will ask for it again.
+    /// It is left as it is: the caller will ask for it again.
     Leave,
-    /// Nobody wants it any more.
+    /// It is released with a neutral outcome.
     Release,
 }
 
@@ -52,23 +52,23 @@ impl Operation for EndWait {
         true
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let mut desk = Desk::new(world, self.namespace);
-        let now = desk.now;
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let mut tx = ResourceTx::new(overlay, self.namespace);
+        let now = tx.now;
         let mut granted = Vec::new();
         let mut bound = None;
-        // What was lost at one of its resources meanwhile is no permit any more.
-        let mut holds = |claim: &Claim| {
-            let resource = desk.get(ResourceKey::of(self.namespace, &claim.resource));
+        // A permit that was lost at one of its resources is not valid any more.
+        let mut holds = |claim: &PermitClaim| {
+            let resource = tx.get(ResourceKey::of(self.namespace, &claim.resource));
             resource.is_some_and(|resource| resource.held_permit(&self.id).is_some())
         };
         let is_whole = self.claims.iter().all(&mut holds);
         for claim in &self.claims {
             let key = ResourceKey::of(self.namespace, &claim.resource);
-            let Some(resource) = desk.get(key) else { continue };
-            let waits = resource.line.values().find(|waiter| waiter.id == self.id).cloned();
+            let Some(resource) = tx.get(key) else { continue };
+            let waits = resource.wait_queue.values().find(|waiter| waiter.id == self.id).cloned();
             if let Some(waiter) = waits {
-                desk.leave(&waiter);
+                tx.dequeue(&waiter);
                 continue;
             }
             let Some(permit) = resource.held_permit(&self.id).cloned() else { continue };
@@ -79,22 +79,22 @@ impl Operation for EndWait {
             let (name, fencing_token) = (resource.name.clone(), permit.fencing_token);
             if self.granted == WhenGranted::Release || !is_whole {
                 bound = permit.lease;
-                resource.release(&self.id, Outcome::NEUTRAL, now);
+                resource.release(&self.id, PermitOutcome::NEUTRAL, now);
             } else {
-                // It may have been granted for a moment only, until somebody says that it is wanted.
+                // It may have been granted for a short time only, until the caller takes it.
                 let kept = Permit { expires_at, ..Permit::clone(&permit) };
                 resource.permits.insert(self.id, kept.into());
                 granted.push(Granted { key, resource: name, fencing_token, expires_at });
             }
-            desk.changed(key);
+            tx.mark_changed(key);
         }
         if granted.is_empty() {
-            let blocked = desk.blocked(&self.claims, (Reverse(0), now, Uuid::max()), false);
-            desk.close();
-            unbind(world, self.namespace, bound, &self.id);
-            return Ok(Reply { permit: Some(PermitReply::Denied(told(blocked))), ..Reply::default() });
+            let blocked = tx.find_blocks(&self.claims, (Reverse(0), now, Uuid::max()), false);
+            tx.finish();
+            unbind(overlay, self.namespace, bound, &self.id);
+            return Ok(Reply { permit: Some(PermitReply::Denied(blockers(blocked))), ..Reply::default() });
         }
-        desk.close();
+        tx.finish();
         Ok(Reply { permit: Some(PermitReply::Granted(granted)), applied: true, ..Reply::default() })
     }
 }

@@ -1,25 +1,25 @@
-//! Ends a permit.
+//! ReleasePermit: ends a permit.
 
 use uuid::Uuid;
 
-use super::desk::Desk;
+use super::resource_tx::ResourceTx;
 use crate::domain::id::{JobKey, NamespaceId};
-use crate::domain::permit::{Bound, Outcome, PermitToken};
+use crate::domain::permit::{LeaseBinding, PermitOutcome, PermitToken};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
-use crate::engine::world::{Key, World};
-use crate::operation::{Operation, Reply, keep};
+use crate::operation::overlay::{Key, Overlay};
+use crate::operation::{Operation, Reply, commit_job};
 
-/// Gives a permit back, with what came of its use.
+/// Releases a permit with the outcome of its use.
 #[derive(Debug)]
 pub struct ReleasePermit {
-    /// The caller's namespace.
+    /// Namespace of the call.
     pub namespace: NamespaceId,
-    /// Which permit.
+    /// Token of the permit.
     pub token: PermitToken,
-    /// What came of it.
-    pub outcome: Outcome,
-    /// The caller's `request_id`.
+    /// Outcome of its use.
+    pub outcome: PermitOutcome,
+    /// Identity of the request. `None`: the caller gave no `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
@@ -44,38 +44,38 @@ impl Operation for ReleasePermit {
         self.request
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         if self.token.namespace != self.namespace {
             return Err(Refusal::PermitLost);
         }
         let id = self.token.id;
-        let mut desk = Desk::new(world, self.namespace);
-        let first = desk.get(self.token.key()).and_then(|resource| resource.permits.get(&id).cloned());
-        // What is not known any more was released: one that was lost is remembered for a while.
+        let mut tx = ResourceTx::new(overlay, self.namespace);
+        let first = tx.get(self.token.key()).and_then(|resource| resource.permits.get(&id).cloned());
+        // An unknown permit was released before: lost ones are remembered for a while.
         let Some(permit) = first else { return Ok(Reply::default()) };
         if permit.lost_at.is_some() {
             return Err(Refusal::PermitLost);
         }
-        let now = desk.now;
+        let now = tx.now;
         for key in permit.keys(self.token.key()) {
-            if desk.get(key).is_some_and(|resource| resource.release(&id, self.outcome, now)) {
-                desk.changed(key);
+            if tx.get(key).is_some_and(|resource| resource.release(&id, self.outcome, now)) {
+                tx.mark_changed(key);
             }
         }
-        desk.close();
-        unbind(world, self.namespace, permit.lease, &id);
-        Ok(Reply { resource: world.resource(self.token.key()), applied: true, ..Reply::default() })
+        tx.finish();
+        unbind(overlay, self.namespace, permit.lease, &id);
+        Ok(Reply { resource: overlay.resource(self.token.key()), applied: true, ..Reply::default() })
     }
 }
 
-/// The attempt that a permit was bound to no longer holds it.
-pub(super) fn unbind(world: &mut World, namespace: NamespaceId, bound: Option<Bound>, id: &Uuid) {
+/// Removes a permit from the attempt that it was bound to.
+pub(super) fn unbind(overlay: &mut Overlay, namespace: NamespaceId, bound: Option<LeaseBinding>, id: &Uuid) {
     let Some(bound) = bound else { return };
-    let Some(job) = world.job(JobKey { namespace, uid: bound.job_uid }) else { return };
+    let Some(job) = overlay.job(JobKey { namespace, uid: bound.job_uid }) else { return };
     let holds = job.stages.get(bound.stage_no).is_some_and(|stage| stage.permits().iter().any(|held| held.id == *id));
     if holds {
-        let mut edit = world.edit(&job);
-        edit.unbind(bound.stage_no, id);
-        keep(world, &job, edit);
+        let mut tx = overlay.begin_job(&job);
+        tx.unbind(bound.stage_no, id);
+        commit_job(overlay, &job, tx);
     }
 }

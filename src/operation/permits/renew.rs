@@ -1,4 +1,4 @@
-//! Extends a permit.
+//! RenewPermit: extends a permit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,19 +7,19 @@ use crate::domain::id::NamespaceId;
 use crate::domain::permit::resource::Resource;
 use crate::domain::permit::{Granted, Permit, PermitToken, ResourceKey};
 use crate::domain::refusal::Refusal;
-use crate::engine::world::{Key, World};
-use crate::operation::permits::desk::Desk;
+use crate::operation::overlay::{Key, Overlay};
+use crate::operation::permits::resource_tx::ResourceTx;
 use crate::operation::permits::{PermitReply, expect_permit};
 use crate::operation::{Operation, Reply};
 
-/// Extends one permit at all of its resources. One whose time is up stays its holder's as long as nobody has taken it.
+/// Extends a permit at all of its resources. An expired permit can be renewed until it was ended for another waiter.
 #[derive(Debug)]
 pub struct RenewPermit {
-    /// The caller's namespace.
+    /// Namespace of the call.
     pub namespace: NamespaceId,
-    /// Which permit.
+    /// Token of the permit.
     pub token: PermitToken,
-    /// How long it lasts from now on, if that is not as before.
+    /// New time to live. `None`: as before.
     pub ttl: Option<Duration>,
 }
 
@@ -36,54 +36,54 @@ impl Operation for RenewPermit {
         true
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let keys = expect_permit(world, self.namespace, self.token)?;
-        self.correct(world, &keys);
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let keys = expect_permit(overlay, self.namespace, self.token)?;
+        self.write_with_resource(overlay, &keys);
         let mut granted = Vec::with_capacity(keys.len());
         for key in keys {
-            let resource = world.resource(key).ok_or(Refusal::PermitLost)?;
-            granted.push(self.renew(world, &resource).ok_or(Refusal::PermitLost)?);
+            let resource = overlay.resource(key).ok_or(Refusal::PermitLost)?;
+            granted.push(self.renew(overlay, &resource).ok_or(Refusal::PermitLost)?);
         }
         Ok(Reply { permit: Some(PermitReply::Granted(granted)), applied: true, ..Reply::default() })
     }
 }
 
 impl RenewPermit {
-    /// What the permit alone cannot tell is written with its resource: that it will last longer than it was acquired for, and that the
-    /// clock has stepped back.
-    fn correct(&self, world: &mut World, keys: &[ResourceKey]) {
-        let mut desk = Desk::new(world, self.namespace);
-        let now = desk.now;
+    /// Writes the resource too, if the permit's row alone cannot store the renewal: it lasts longer than ever before, or
+    /// the clock stepped back.
+    fn write_with_resource(&self, overlay: &mut Overlay, keys: &[ResourceKey]) {
+        let mut tx = ResourceTx::new(overlay, self.namespace);
+        let now = tx.now;
         for key in keys {
-            let found = desk.world.resource(*key);
+            let found = tx.overlay.resource(*key);
             let is_longer = |permit: &Arc<Permit>| self.ttl.is_some_and(|ttl| ttl > permit.longest());
             let longer =
                 found.as_ref().and_then(|resource| resource.held_permit(&self.token.id)).cloned().filter(is_longer);
             if longer.is_none() && found.is_none_or(|resource| !resource.is_ahead(now)) {
                 continue;
             }
-            let Some(resource) = desk.get(*key) else { continue };
+            let Some(resource) = tx.get(*key) else { continue };
             if let (Some(permit), Some(renewed_for)) = (longer, self.ttl) {
                 let expires_at = resource.held_permit(&permit.id).and_then(|permit| permit.expires_at);
                 let permit = Permit { renewed_for, expires_at, ..Permit::clone(&permit) };
                 resource.permits.insert(permit.id, permit.into());
-                desk.changed(*key);
+                tx.mark_changed(*key);
             }
         }
-        desk.close();
+        tx.finish();
     }
 
-    fn renew(&self, world: &mut World, resource: &Resource) -> Option<Granted> {
+    fn renew(&self, overlay: &mut Overlay, resource: &Resource) -> Option<Granted> {
         let permit = resource.held_permit(&self.token.id)?;
         let ttl = self.ttl.unwrap_or(permit.ttl);
-        let end = world.now().after(ttl);
+        let end = overlay.now().after(ttl);
         let mut expires_at = permit.expires_at;
-        // Two thirds of its time are enough to write only every third of it.
-        if expires_at.is_some_and(|at| at < end && (self.ttl.is_some() || world.now().until(at) < ttl * 2 / 3)) {
+        // A permit is written at most three times per time to live: not while more than two thirds of it remain.
+        if expires_at.is_some_and(|at| at < end && (self.ttl.is_some() || overlay.now().until(at) < ttl * 2 / 3)) {
             expires_at = Some(end);
             let mut renewed = resource.clone();
             renewed.permits.insert(permit.id, Permit { expires_at, ..Permit::clone(permit) }.into());
-            world.put_resource(renewed);
+            overlay.put_resource(renewed);
         }
         let fencing_token = permit.fencing_token;
         Some(Granted { key: resource.key, resource: resource.name.clone(), fencing_token, expires_at })

@@ -1,149 +1,142 @@
-//! What people do to a resource: set its rules, close its breaker, delete it.
+//! Changes of a resource by operators: policy, breaker reset, deletion.
 
 use std::sync::Arc;
 
-use super::desk::Desk;
+use super::resource_tx::ResourceTx;
 use crate::domain::audit::AuditEntry;
 use crate::domain::id::Name;
 use crate::domain::permit::ResourceKey;
-use crate::domain::permit::line::Wake;
 use crate::domain::permit::policy::Policy;
 use crate::domain::permit::resource::{Reset, Resource};
-use crate::domain::refusal::Refusal;
+use crate::domain::permit::wait_queue::StageWakeUp;
+use crate::domain::refusal::{Refusal, expect_version};
 use crate::domain::request::RequestIdentity;
-use crate::engine::world::{Key, NamespaceEffect, World};
+use crate::operation::overlay::{Key, NamespaceChange, Overlay};
 use crate::operation::{Operation, Reply};
 
-/// What shall happen.
+/// ResourceChange of a resource.
 #[derive(Debug)]
-pub enum Change {
-    /// Sets the rules; `None` for a lock.
+pub enum ResourceChange {
+    /// Sets the policy. `None`: makes it a lock.
     SetPolicy(Option<Arc<Policy>>),
-    /// Closes the breaker.
+    /// Closes the circuit breaker.
     ResetBreaker {
-        /// Who, by its own word.
+        /// Operator, as named in the request.
         requester: Name,
-        /// Why, by its own word.
+        /// Reason, as given in the request.
         reason: String,
     },
-    /// Removes it.
+    /// Deletes the resource, if it is not in use.
     Delete,
-    /// Removes it, if it is a lock that nobody has used for long.
+    /// Deletes the resource if it is a lock, after it was not used for a day.
     Forget,
 }
 
-/// One of them, for one resource.
+/// Applies a change to one resource.
 #[derive(Debug)]
 pub struct ChangeResource {
-    /// Which.
+    /// Key of the resource.
     pub key: ResourceKey,
-    /// Its name; empty where only a resource that is there is meant.
+    /// Name of the resource. Empty: only an existing resource can be changed.
     pub resource: Name,
-    /// What shall happen.
-    pub change: Change,
-    /// The version that the caller knows; 0 if it is to be missing.
+    /// The change to apply.
+    pub change: ResourceChange,
+    /// Version that the caller expects. 0: the resource is expected to be missing. `None`: any.
     pub expected_version: Option<i64>,
-    /// The caller's `request_id`.
+    /// Identity of the request. `None`: the caller gave no `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
 impl ChangeResource {
-    fn existing(&self, world: &mut World) -> Result<Arc<Resource>, Refusal> {
-        let resource = world.resource(self.key);
+    fn existing(&self, overlay: &mut Overlay) -> Result<Arc<Resource>, Refusal> {
+        let resource = overlay.resource(self.key);
         let resource = resource.ok_or_else(|| Refusal::ResourceNotFound { name: self.resource.to_string() })?;
-        self.expect_version(resource.version)?;
+        expect_version(resource.version, self.expected_version)?;
         Ok(resource)
     }
 
-    fn expect_version(&self, actual: i64) -> Result<(), Refusal> {
-        match self.expected_version {
-            Some(expected) if expected != actual => Err(Refusal::VersionMismatch { expected, actual }),
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn set_policy(&self, world: &mut World, policy: Option<&Arc<Policy>>) -> Result<Reply, Refusal> {
-        if !world.has_namespace(self.key.namespace) {
+    fn set_policy(&self, overlay: &mut Overlay, policy: Option<&Arc<Policy>>) -> Result<Reply, Refusal> {
+        if !overlay.has_namespace(self.key.namespace) {
             return Err(Refusal::NamespaceNotFound { name: String::new() });
         }
-        let mut desk = Desk::new(world, self.key.namespace);
-        let now = desk.now;
-        let resource = desk.get_or_new(&self.resource);
-        self.expect_version(resource.version)?;
-        // A lock that was never used is worth a row as soon as somebody says that it is one.
+        let mut tx = ResourceTx::new(overlay, self.key.namespace);
+        let now = tx.now;
+        let resource = tx.get_or_new(&self.resource);
+        expect_version(resource.version, self.expected_version)?;
+        // A lock that was never used gets a row when it is set explicitly.
         if resource.version == 0 || resource.policy.as_deref() != policy.map(|policy| &**policy) {
             resource.set_policy(policy.cloned(), now);
-            // What the stages could not have before they may have now.
+            // Under the new policy stages may get what was not available before.
             if let Some(stages) = &mut resource.state.stages {
-                stages.wake = Wake::None;
+                stages.wake = StageWakeUp::None;
             }
-            desk.changed(self.key);
+            tx.mark_changed(self.key);
         }
-        let applied = desk.close();
-        Ok(self.told(world, applied))
+        let applied = tx.finish();
+        Ok(self.blockers(overlay, applied))
     }
 
-    fn reset_breaker(&self, world: &mut World, requester: &Name, reason: &str) -> Result<Reply, Refusal> {
-        self.existing(world)?;
-        let mut desk = Desk::new(world, self.key.namespace);
-        let now = desk.now;
-        let resource = desk.get_or_new(&self.resource);
+    fn reset_breaker(&self, overlay: &mut Overlay, requester: &Name, reason: &str) -> Result<Reply, Refusal> {
+        self.existing(overlay)?;
+        let mut tx = ResourceTx::new(overlay, self.key.namespace);
+        let now = tx.now;
+        let resource = tx.get_or_new(&self.resource);
         let from = resource.breaker_phase(now);
         let reset = Reset { at: now, requester: requester.clone(), reason: reason.to_owned(), from };
         if !resource.reset_breaker(reset) {
             let what = format!("resource {:?}", self.resource);
             return Err(Refusal::InvalidTransition { what, state: "without a breaker", why: "none can be closed" });
         }
-        desk.changed(self.key);
-        let applied = desk.close();
-        Ok(self.told(world, applied))
+        tx.mark_changed(self.key);
+        let applied = tx.finish();
+        Ok(self.blockers(overlay, applied))
     }
 
-    /// Its numbers go on above the floor of its namespace.
-    fn delete(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let resource = self.existing(world)?;
-        // Holders who are late are in nobody's way.
-        let mut desk = Desk::new(world, self.key.namespace);
-        desk.expire(self.key, true);
-        let held = desk.get(self.key).map_or(0, |resource| resource.held());
+    /// Deletes the resource and raises the fencing floor of the namespace to its newest fencing token.
+    fn delete(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let resource = self.existing(overlay)?;
+        // Late holders do not prevent the deletion.
+        let mut tx = ResourceTx::new(overlay, self.key.namespace);
+        tx.expire(self.key, true);
+        let held = tx.get(self.key).map_or(0, |resource| resource.held());
         if held > 0 || resource.is_awaited() {
             return Err(Refusal::ResourceInUse { name: resource.name.to_string() });
         }
-        world.delete_resource(self.key);
+        overlay.delete_resource(self.key);
         let (namespace, highest) = (self.key.namespace, resource.fencing_token);
-        if world.namespace(namespace).is_some_and(|namespace| namespace.fencing_floor < highest) {
-            world.change_namespace(namespace, NamespaceEffect::Raise(highest));
+        if overlay.namespace(namespace).is_some_and(|namespace| namespace.fencing_floor < highest) {
+            overlay.change_namespace(namespace, NamespaceChange::RaiseFloor(highest));
         }
         Ok(Reply { resource: Some(resource), applied: true, ..Reply::default() })
     }
 
-    fn told(&self, world: &mut World, applied: bool) -> Reply {
-        Reply { resource: world.resource(self.key), applied, ..Reply::default() }
+    fn blockers(&self, overlay: &mut Overlay, applied: bool) -> Reply {
+        Reply { resource: overlay.resource(self.key), applied, ..Reply::default() }
     }
 }
 
 impl Operation for ChangeResource {
     fn name(&self) -> &'static str {
         match self.change {
-            Change::SetPolicy(_) => "update_resource",
-            Change::ResetBreaker { .. } => "reset_breaker",
-            Change::Delete => "delete_resource",
-            Change::Forget => "forget_resource",
+            ResourceChange::SetPolicy(_) => "update_resource",
+            ResourceChange::ResetBreaker { .. } => "reset_breaker",
+            ResourceChange::Delete => "delete_resource",
+            ResourceChange::Forget => "forget_resource",
         }
     }
 
     fn audit(&self) -> Option<AuditEntry> {
         let entry = |method| AuditEntry::new(method, &self.resource).within(self.key.namespace);
         match &self.change {
-            Change::SetPolicy(policy) => {
+            ResourceChange::SetPolicy(policy) => {
                 let policy = policy.as_ref().and_then(|policy| serde_json::to_value(&**policy).ok());
                 Some(entry("PermitService/UpdateResource").with("policy", policy))
             }
-            Change::ResetBreaker { requester, reason } => Some(
+            ResourceChange::ResetBreaker { requester, reason } => Some(
                 entry("PermitService/ResetBreaker").with("requester", &**requester).with("reason", reason.as_str()),
             ),
-            Change::Delete => Some(entry("PermitService/DeleteResource")),
-            Change::Forget => None,
+            ResourceChange::Delete => Some(entry("PermitService/DeleteResource")),
+            ResourceChange::Forget => None,
         }
     }
 
@@ -156,17 +149,17 @@ impl Operation for ChangeResource {
     }
 
     fn is_urgent(&self) -> bool {
-        // An operator's calls are few, and matter most under load.
-        matches!(self.change, Change::SetPolicy(_) | Change::ResetBreaker { .. })
+        // Operators make few calls, and need them most under load.
+        matches!(self.change, ResourceChange::SetPolicy(_) | ResourceChange::ResetBreaker { .. })
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         match &self.change {
-            Change::SetPolicy(policy) => self.set_policy(world, policy.as_ref()),
-            Change::ResetBreaker { requester, reason } => self.reset_breaker(world, requester, reason),
-            Change::Delete => self.delete(world),
-            Change::Forget => match world.resource(self.key).filter(|resource| resource.policy.is_none()) {
-                Some(_) => self.delete(world),
+            ResourceChange::SetPolicy(policy) => self.set_policy(overlay, policy.as_ref()),
+            ResourceChange::ResetBreaker { requester, reason } => self.reset_breaker(overlay, requester, reason),
+            ResourceChange::Delete => self.delete(overlay),
+            ResourceChange::Forget => match overlay.resource(self.key).filter(|resource| resource.policy.is_none()) {
+                Some(_) => self.delete(overlay),
                 None => Ok(Reply::default()),
             },
         }

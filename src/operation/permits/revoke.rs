@@ -1,37 +1,37 @@
-//! An operator takes a permit from its holder.
+//! RevokePermit: an operator ends a held permit.
 
 use std::sync::Arc;
 
-use super::desk::Desk;
 use super::release::unbind;
+use super::resource_tx::ResourceTx;
 use crate::domain::audit::AuditEntry;
 use crate::domain::id::Name;
 use crate::domain::permit::resource::{Resource, Revocation};
 use crate::domain::permit::{Permit, ResourceKey};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 use crate::operation::{Operation, Reply};
 
-/// Revokes a permit at all of its resources; callers that wait get them in the same commit.
+/// Revokes a permit at all of its resources. Waiters are served in the same commit.
 #[derive(Debug)]
 pub struct RevokePermit {
-    /// One of its resources.
+    /// Key of one of its resources.
     pub key: ResourceKey,
-    /// That resource's name.
+    /// Name of that resource.
     pub resource: Name,
-    /// Its fencing token there.
+    /// Fencing token of the permit at that resource.
     pub fencing_token: i64,
-    /// Who asks, by its own word.
+    /// Operator, as named in the request.
     pub requester: Name,
-    /// Why, by its own word.
+    /// Reason, as given in the request.
     pub reason: String,
-    /// The caller's `request_id`.
+    /// Identity of the request. `None`: the caller gave no `request_id`.
     pub request: Option<RequestIdentity>,
 }
 
 impl RevokePermit {
-    /// The permit that is meant; `None` if it is not held any more.
+    /// The permit with the fencing token. `None`: it is not held any more.
     fn permit(&self, resource: &Resource) -> Result<Option<Arc<Permit>>, Refusal> {
         if self.fencing_token > resource.fencing_token {
             let why = format!("was never granted, the newest is {}", resource.fencing_token);
@@ -67,31 +67,31 @@ impl Operation for RevokePermit {
     }
 
     fn is_urgent(&self) -> bool {
-        // An operator's calls are few, and matter most under load.
+        // Operators make few calls, and need them most under load.
         true
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
         let not_found = || Refusal::ResourceNotFound { name: self.resource.to_string() };
-        let resource = world.resource(self.key).ok_or_else(not_found)?;
+        let resource = overlay.resource(self.key).ok_or_else(not_found)?;
         let Some(permit) = self.permit(&resource)? else {
             return Ok(Reply { resource: Some(resource), ..Reply::default() });
         };
-        let mut desk = Desk::new(world, self.key.namespace);
+        let mut tx = ResourceTx::new(overlay, self.key.namespace);
         let revocation = Revocation {
-            at: desk.now,
+            at: tx.now,
             requester: self.requester.clone(),
             reason: self.reason.clone(),
             fencing_token: self.fencing_token,
             holder: permit.holder.clone(),
         };
         for key in permit.keys(self.key) {
-            if desk.get(key).is_some_and(|resource| resource.revoke(&permit.id, &revocation)) {
-                desk.changed(key);
+            if tx.get(key).is_some_and(|resource| resource.revoke(&permit.id, &revocation)) {
+                tx.mark_changed(key);
             }
         }
-        desk.close();
-        unbind(world, self.key.namespace, permit.lease, &permit.id);
-        Ok(Reply { resource: world.resource(self.key), applied: true, ..Reply::default() })
+        tx.finish();
+        unbind(overlay, self.key.namespace, permit.lease, &permit.id);
+        Ok(Reply { resource: overlay.resource(self.key), applied: true, ..Reply::default() })
     }
 }

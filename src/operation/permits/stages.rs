@@ -1,4 +1,4 @@
-//! The permits of stages: had together with the lease or not at all, and given back with the attempt.
+//! Permits of stages: granted together with the lease or not at all, and released with the end of the attempt.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::desk::{Blocked, Desk, held, worst};
+use super::resource_tx::{Blocked, ResourceTx, held_permits, strictest_block};
 use crate::domain::failure::FailureClass;
 use crate::domain::id::{Name, NamespaceId};
-use crate::domain::job::{Edit, Job};
-use crate::domain::permit::resource::Terms;
-use crate::domain::permit::{Blocker, Claim, HeldPermit, Outcome, ResourceKey};
+use crate::domain::job::{Job, JobTx};
+use crate::domain::permit::resource::PermitTerms;
+use crate::domain::permit::{Blocker, HeldPermit, PermitClaim, PermitOutcome, ResourceKey};
 use crate::domain::stage::{Stage, StagePhase};
 use crate::domain::time::Timestamp;
-use crate::engine::world::World;
+use crate::operation::overlay::Overlay;
 
-/// Gets the permits of a stage, or says what it waits for. `id` is that of the permits; stages of one group come with the same one, and
-/// share what others of them hold already; `own` is the stage's alone.
+/// Acquires the permits of a stage, or returns the block that it waits for. `id` is the id of the permits; stages of a group pass the same
+/// one, and share permits that others of the group hold. `own` is an id of this stage alone.
 pub fn acquire(
-    world: &mut World,
+    overlay: &mut Overlay,
     job: &Job,
     stage: &Stage,
     worker: &Name,
@@ -29,111 +29,119 @@ pub fn acquire(
     if claims.is_empty() {
         return Ok(Vec::new());
     }
-    let mut desk = Desk::new(world, job.key.namespace);
-    // Permits of one id are one permit at each resource, so who needs another amount there has permits of its own.
-    let id = if claims.iter().any(|claim| is_other(&mut desk, claim, &id)) { own } else { id };
-    let (shared, wanted): (Vec<Claim>, Vec<Claim>) =
-        claims.iter().cloned().partition(|claim| is_shared(&mut desk, claim, &id));
-    let place = (Reverse(job.priority), desk.now, Uuid::max());
-    let blocked = desk.blocked(&wanted, place, true);
+    let mut tx = ResourceTx::new(overlay, job.key.namespace);
+    // There is one permit per id and resource, so a stage that needs another amount or mode gets permits of its own.
+    let id = if claims.iter().any(|claim| is_other(&mut tx, claim, &id)) { own } else { id };
+    let (shared, wanted): (Vec<PermitClaim>, Vec<PermitClaim>) =
+        claims.iter().cloned().partition(|claim| is_shared(&mut tx, claim, &id));
+    let position = (Reverse(job.priority), tx.now, Uuid::max());
+    let blocked = tx.find_blocks(&wanted, position, true);
     let wanted_keys = wanted.iter().map(|claim| ResourceKey::of(job.key.namespace, &claim.resource));
     for key in wanted_keys {
         if !blocked.iter().any(|(blocked, _)| *blocked == key) {
-            desk.stage_came(key);
+            tx.stage_arrived(key);
         }
     }
     if !blocked.is_empty() {
-        let block = wait(&mut desk, job, claims, blocked);
-        desk.close();
+        let block = wait(&mut tx, job, claims, blocked);
+        tx.finish();
         return Err(block);
     }
-    let mut permits: Vec<HeldPermit> = shared.iter().filter_map(|claim| join(&mut desk, claim, &id)).collect();
+    let mut permits: Vec<HeldPermit> = shared.iter().filter_map(|claim| join(&mut tx, claim, &id)).collect();
     let lease = None;
-    let terms =
-        Terms { id, all: desk.all(claims), holder: worker.clone(), ttl: Duration::ZERO, expires_at: None, lease };
-    permits.extend(held(id, &desk.grant(&wanted, &terms)));
-    desk.close();
+    let terms = PermitTerms {
+        id,
+        all: tx.permit_uids(claims),
+        holder: worker.clone(),
+        ttl: Duration::ZERO,
+        expires_at: None,
+        lease,
+    };
+    permits.extend(held_permits(id, &tx.grant(&wanted, &terms)));
+    tx.finish();
     Ok(permits)
 }
 
-/// Whether another stage of the group holds just this.
-fn is_shared(desk: &mut Desk, claim: &Claim, id: &Uuid) -> bool {
-    let resource = desk.get_or_new(&claim.resource);
+/// Whether another stage of the group holds a permit with the same amount and mode.
+fn is_shared(tx: &mut ResourceTx, claim: &PermitClaim, id: &Uuid) -> bool {
+    let resource = tx.get_or_new(&claim.resource);
     let mode = resource.mode_of(claim);
     resource.held_permit(id).is_some_and(|permit| permit.mode == mode && permit.amount == claim.amount)
 }
 
-/// Whether another stage of the group holds something else there.
-fn is_other(desk: &mut Desk, claim: &Claim, id: &Uuid) -> bool {
-    let is_held = desk.get_or_new(&claim.resource).held_permit(id).is_some();
-    is_held && !is_shared(desk, claim, id)
+/// Whether another stage of the group holds a permit with another amount or mode.
+fn is_other(tx: &mut ResourceTx, claim: &PermitClaim, id: &Uuid) -> bool {
+    let is_held = tx.get_or_new(&claim.resource).held_permit(id).is_some();
+    is_held && !is_shared(tx, claim, id)
 }
 
-fn join(desk: &mut Desk, claim: &Claim, id: &Uuid) -> Option<HeldPermit> {
-    let resource = desk.get_or_new(&claim.resource);
-    resource.join(id);
+fn join(tx: &mut ResourceTx, claim: &PermitClaim, id: &Uuid) -> Option<HeldPermit> {
+    let resource = tx.get_or_new(&claim.resource);
+    resource.share(id);
     let (key, permit) = (resource.key, resource.held_permit(id)?);
     let held = HeldPermit { resource: key.uid, id: *id, fencing_token: permit.fencing_token };
-    desk.changed(key);
+    tx.mark_changed(key);
     Some(held)
 }
 
-/// Lets a stage wait in the line of what is most in the way.
-fn wait(desk: &mut Desk, job: &Job, claims: &[Claim], blocked: Blocked) -> (ResourceKey, Blocker) {
-    let Some((key, blocker)) = worst(blocked) else {
+/// Adds a stage to the wait queue of the resource that blocks it most.
+fn wait(tx: &mut ResourceTx, job: &Job, claims: &[PermitClaim], blocked: Blocked) -> (ResourceKey, Blocker) {
+    let Some((key, blocker)) = strictest_block(blocked) else {
         unreachable!("somebody who waits was blocked");
     };
     if let Some(claim) = claim_of(job, claims, key) {
-        desk.stage_waits(job, claim);
+        tx.enqueue_stage(job, claim);
     }
     (key, blocker)
 }
 
-/// What a stage of a job asks of a resource.
-pub(super) fn claim_of<'a>(job: &Job, claims: &'a [Claim], key: ResourceKey) -> Option<&'a Claim> {
+/// Claim of a stage on a resource.
+pub(super) fn claim_of<'a>(job: &Job, claims: &'a [PermitClaim], key: ResourceKey) -> Option<&'a PermitClaim> {
     claims.iter().find(|claim| ResourceKey::of(job.key.namespace, &claim.resource) == key)
 }
 
-/// What attempts hold that an edit ends, with their outcomes.
-pub fn given_up(edit: &Edit) -> Vec<(HeldPermit, Outcome)> {
-    let mut given_up = Vec::new();
-    for (was, is) in edit.with_permits() {
+/// Permits of the attempts that a transaction ended, with their outcomes.
+pub fn released(tx: &JobTx) -> Vec<(HeldPermit, PermitOutcome)> {
+    let mut released = Vec::new();
+    for (was, is) in tx.stages_with_permits() {
         let gone = was.permits().iter().filter(|permit| !is.permits().iter().any(|held| held.id == permit.id));
-        let outcome = outcome(was, is, edit.now);
-        given_up.extend(gone.map(|permit| (*permit, outcome)));
+        let outcome = outcome(was, is, tx.now);
+        released.extend(gone.map(|permit| (*permit, outcome)));
     }
-    given_up
+    released
 }
 
-/// Gives them back. What is not held any more, because it was released by itself or has expired, is passed over.
-pub fn give_back(world: &mut World, namespace: NamespaceId, given_up: Vec<(HeldPermit, Outcome)>) {
-    let mut desk = Desk::new(world, namespace);
-    let now = desk.now;
-    for (permit, outcome) in given_up {
+/// Releases permits. Those that are not held any more, because they were released or have expired, are skipped.
+pub fn release_all(overlay: &mut Overlay, namespace: NamespaceId, released: Vec<(HeldPermit, PermitOutcome)>) {
+    let mut tx = ResourceTx::new(overlay, namespace);
+    let now = tx.now;
+    for (permit, outcome) in released {
         let key = ResourceKey { namespace, uid: permit.resource };
-        if desk.get(key).is_some_and(|resource| resource.release(&permit.id, outcome, now)) {
-            desk.changed(key);
+        if tx.get(key).is_some_and(|resource| resource.release(&permit.id, outcome, now)) {
+            tx.mark_changed(key);
         }
     }
-    desk.close();
+    tx.finish();
 }
 
-/// What came of an attempt, as its permits are told.
-fn outcome(was: &Stage, is: &Stage, now: Timestamp) -> Outcome {
+/// Outcome of an attempt for the permits that it held.
+fn outcome(was: &Stage, is: &Stage, now: Timestamp) -> PermitOutcome {
     let latency = was.start_time.map(|start| start.until(now));
     match is.phase() {
-        StagePhase::Succeeded => Outcome { class: None, latency, retry_after: None },
+        StagePhase::Succeeded => PermitOutcome { class: None, latency, retry_after: None },
         StagePhase::Ready | StagePhase::Backoff | StagePhase::Failed | StagePhase::Cancelled => {
             let failure = is
                 .failure
                 .as_ref()
                 .filter(|failure| was.failure.as_ref().is_none_or(|before| !Arc::ptr_eq(before, failure)));
-            let Some(failure) = failure else { return Outcome { latency, ..Outcome::NEUTRAL } };
-            // Who was told to stop says nothing about the resource.
+            let Some(failure) = failure else { return PermitOutcome { latency, ..PermitOutcome::NEUTRAL } };
+            // A cancelled attempt says nothing about the resource.
             let class =
                 if is.phase() == StagePhase::Cancelled { FailureClass::Cancelled } else { failure.report.class };
-            Outcome { class: Some(class), latency, retry_after: failure.report.retry_after }
+            PermitOutcome { class: Some(class), latency, retry_after: failure.report.retry_after }
         }
-        StagePhase::Blocked | StagePhase::Running | StagePhase::Skipped => Outcome { latency, ..Outcome::NEUTRAL },
+        StagePhase::Blocked | StagePhase::Running | StagePhase::Skipped => {
+            PermitOutcome { latency, ..PermitOutcome::NEUTRAL }
+        }
     }
 }

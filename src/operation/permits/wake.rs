@@ -1,23 +1,22 @@
-//! What happens to a resource by itself: permits expire, tokens come, breakers let probes through; and the stages in its line have gone, or
-//! others stand at its head.
+//! Changes of a resource by time: permits expire, tokens arrive, breakers admit probes; and changes of the stages in its wait queue.
 
-use super::desk::Desk;
+use super::resource_tx::ResourceTx;
 use super::stages::claim_of;
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::permit::ResourceKey;
 use crate::domain::permit::resource::Resource;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
-use crate::engine::world::{Key, World};
+use crate::operation::overlay::{Key, Overlay};
 use crate::operation::{Operation, Reply};
 
-/// Looks whether something is due at a resource, and serves its line.
+/// Applies due timers of a resource and serves its wait queue.
 #[derive(Debug)]
 pub struct WakeResource {
-    /// Which.
+    /// Key of the resource.
     pub key: ResourceKey,
-    /// Its stored alarm has passed: where nothing is due, since permits were renewed, the alarm is stored anew. Otherwise it would be found
-    /// again and again.
+    /// Whether its stored timer has passed. If nothing is due, because permits were renewed, the resource is written with its next timer;
+    /// otherwise the old one would be found again and again.
     pub is_overdue: bool,
 }
 
@@ -34,27 +33,27 @@ impl Operation for WakeResource {
         true
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let mut desk = Desk::new(world, self.key.namespace);
-        desk.drop_gone(self.key);
-        desk.look(self.key);
-        desk.settle();
-        let now = desk.now;
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let mut tx = ResourceTx::new(overlay, self.key.namespace);
+        tx.dequeue_departed(self.key);
+        tx.mark_due(self.key);
+        tx.grant_waiters();
+        let now = tx.now;
         let is_later = |resource: &mut Resource| resource.wakes_at(now).is_none_or(|at| at > now);
-        if self.is_overdue && desk.get(self.key).is_some_and(is_later) {
-            desk.changed(self.key);
+        if self.is_overdue && tx.get(self.key).is_some_and(is_later) {
+            tx.mark_changed(self.key);
         }
-        let applied = desk.close();
+        let applied = tx.finish();
         Ok(Reply { applied, ..Reply::default() })
     }
 }
 
-/// No more stages wait for a resource, as far as the server saw that was to wake them.
+/// Removes the entry of stages from a wait queue, after a server found no stage to wake.
 #[derive(Debug)]
 pub struct ClearStages {
-    /// Which resource.
+    /// Key of the resource.
     pub key: ResourceKey,
-    /// The arrival of the place that was looked at; another one stays.
+    /// Arrival of the entry that was checked. An entry with another arrival stays.
     pub arrival: Timestamp,
 }
 
@@ -67,45 +66,45 @@ impl Operation for ClearStages {
         vec![Key::Resource(self.key)]
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let mut desk = Desk::new(world, self.key.namespace);
-        desk.no_stage_waits(self.key, self.arrival);
-        let applied = desk.close();
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let mut tx = ResourceTx::new(overlay, self.key.namespace);
+        tx.clear_stages(self.key, self.arrival);
+        let applied = tx.finish();
         Ok(Reply { applied, ..Reply::default() })
     }
 }
 
-/// A stage stands at the head of a line that has stood still: the place of the stages becomes that of this one, if it is not. The one for
-/// which they waited may have gone, or its job may have another priority.
+/// Sets the entry of stages to the stage that is at the head now. The stage that it was made for may be gone, or its job
+/// may have another priority.
 #[derive(Debug)]
-pub struct LeadLine {
-    /// Whose line.
+pub struct SyncStageHead {
+    /// Key of the resource.
     pub key: ResourceKey,
-    /// The job of the stage.
+    /// Key of the stage's job.
     pub job: JobKey,
-    /// The stage.
+    /// Number of the stage in the job.
     pub stage_no: StageNo,
 }
 
-impl Operation for LeadLine {
+impl Operation for SyncStageHead {
     fn name(&self) -> &'static str {
-        "lead_line"
+        "sync_stage_head"
     }
 
     fn keys(&self) -> Vec<Key> {
         vec![Key::Resource(self.key), Key::Job(self.job)]
     }
 
-    fn decide(&self, world: &mut World) -> Result<Reply, Refusal> {
-        let Some(job) = world.job(self.job) else { return Ok(Reply::default()) };
+    fn decide(&self, overlay: &mut Overlay) -> Result<Reply, Refusal> {
+        let Some(job) = overlay.job(self.job) else { return Ok(Reply::default()) };
         let stage = job.stages.get(self.stage_no).filter(|stage| job.is_leasable(stage));
         let Some(claim) = stage.and_then(|stage| claim_of(&job, &stage.spec.permits, self.key)) else {
             return Ok(Reply::default());
         };
-        let mut desk = Desk::new(world, self.key.namespace);
-        desk.stage_leads(&job, claim);
-        desk.look(self.key);
-        let applied = desk.close();
+        let mut tx = ResourceTx::new(overlay, self.key.namespace);
+        tx.set_head_stage(&job, claim);
+        tx.mark_due(self.key);
+        let applied = tx.finish();
         Ok(Reply { applied, ..Reply::default() })
     }
 }

@@ -5,44 +5,46 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::build::{JOB_ID, NAMESPACE, key, leases};
+use super::build::{JOB_ID, NAMESPACE, key};
 use super::checks;
+use super::committed::Committed;
 use crate::domain::event::JobEvent;
 use crate::domain::failure::{FailureClass, FailureReport};
-use crate::domain::id::{JobKey, LeaseToken, Name, StageNo};
-use crate::domain::job::{Grant, Hold, Job, JobState, NewJob};
+use crate::domain::id::{LeaseToken, Name, StageNo};
+use crate::domain::job::{Job, JobState, LeaseRequest, NewJob, StageCredential};
 use crate::domain::namespace::Namespace;
 use crate::domain::permit::ResourceKey;
 use crate::domain::permit::resource::Resource;
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::{NewStage, Stage, StagePhase};
 use crate::domain::time::Timestamp;
-use crate::engine::world::{Draft, Key, Loaded, NamespaceEffect, Surroundings, World};
 use crate::operation::control_job::{Control, ControlJob};
 use crate::operation::delete_job::DeleteJob;
 use crate::operation::end_stage::{End, EndStage};
 use crate::operation::grow_job::AddStages;
 use crate::operation::heartbeat::RenewLeases;
 use crate::operation::lease_stages::LeaseStages;
+use crate::operation::overlay::{Change, Key, NamespaceChange, Overlay};
 use crate::operation::reap::Reap;
 use crate::operation::start_stage::StartStage;
 use crate::operation::submit_jobs::SubmitJobs;
-use crate::operation::update_progress::{Target, UpdateProgress};
+use crate::operation::target::StageTarget;
+use crate::operation::update_progress::UpdateProgress;
 use crate::operation::wake::Wake;
 use crate::operation::{Operation, Reply, decide};
 use crate::store::commit::Plan;
-use crate::store::commit::tables::Tables;
+use crate::store::job::tables::JobTables;
 
 pub type Outcome = Result<Reply, Refusal>;
 
 /// What is committed, and the clock.
 pub struct Bench {
     pub now: Timestamp,
-    pub committed: Loaded,
-    /// The whole history.
+    pub committed: Committed,
+    /// All events so far.
     pub events: Vec<JobEvent>,
     /// The rows of the job, as plans have written them.
-    tables: Tables,
+    tables: JobTables,
     secrets: u128,
 }
 
@@ -50,7 +52,7 @@ impl Bench {
     /// Another bench with the same state, to try something else on.
     pub fn fork(&self) -> Self {
         let (events, tables) = (self.events.clone(), self.tables.clone());
-        Self { now: self.now, committed: self.copy(), events, tables, secrets: self.secrets }
+        Self { now: self.now, committed: self.committed.clone(), events, tables, secrets: self.secrets }
     }
 
     pub fn empty() -> Self {
@@ -63,9 +65,9 @@ impl Bench {
             holds_anything: false,
             create_time: now,
         };
-        let mut committed = Loaded::default();
+        let mut committed = Committed::default();
         committed.namespaces.insert(NAMESPACE, Some(Arc::new(namespace)));
-        Self { now, committed, events: Vec::new(), tables: Tables::default(), secrets: 0 }
+        Self { now, committed, events: Vec::new(), tables: JobTables::default(), secrets: 0 }
     }
 
     /// With the job `film` of these stages.
@@ -88,89 +90,86 @@ impl Bench {
     pub fn group(&mut self, operations: &[&dyn Operation]) -> Vec<Outcome> {
         let mut answers: Vec<Option<Outcome>> = operations.iter().map(|_| None).collect();
         while answers.iter().any(Option::is_none) {
-            let mut world = World::new(self.copy(), self.now, Surroundings::default());
+            let mut overlay = self.overlay();
             let before = answers.iter().flatten().count();
             for (operation, answer) in operations.iter().zip(&mut answers).filter(|(_, answer)| answer.is_none()) {
-                *answer = self.decide(*operation, &mut world);
+                *answer = self.decide(*operation, &mut overlay);
             }
             assert!(answers.iter().flatten().count() > before, "somebody must go first");
-            self.install(world);
+            self.install(overlay);
         }
         answers.into_iter().flatten().collect()
     }
 
-    fn decide(&mut self, operation: &dyn Operation, world: &mut World) -> Option<Outcome> {
-        let (job, drafted) = (world.job(key()), world.drafts.len());
-        world.end_operation(false);
-        let (outcome, trace) = loop {
-            let outcome = decide(operation, world);
-            let trace = world.end_operation(outcome.is_ok());
-            if trace.missing.is_empty() {
-                break (outcome, trace);
+    fn decide(&mut self, operation: &dyn Operation, overlay: &mut Overlay) -> Option<Outcome> {
+        let (job, drafted) = (overlay.job(key()), overlay.tables.jobs.changes().len());
+        overlay.end_operation(false);
+        let (outcome, access) = loop {
+            let outcome = decide(operation, overlay);
+            let access = overlay.end_operation(outcome.is_ok());
+            if access.unloaded.is_empty() {
+                break (outcome, access);
             }
             // All that is there was loaded.
-            for missing in trace.missing {
+            for missing in access.unloaded {
                 match missing {
-                    Key::Resource(key) => world.loaded.resources.insert(key, None).is_none(),
+                    Key::Resource(key) => overlay.tables.resources.load(key, None),
+                    Key::Record(key) => overlay.tables.records.load(key, None),
                     other => panic!("{other:?} was not loaded"),
                 };
             }
         };
-        if trace.must_wait {
+        if access.needs_next_group {
             return None;
         }
-        for (key, no, secret) in &trace.expired {
+        for (key, no, secret) in &access.expired {
             let lease = self.committed.jobs[key].as_ref().and_then(|job| job.stages[*no].lease().cloned());
             let expired = lease.is_some_and(|lease| lease.expires_at <= self.now);
             assert!(expired, "lease {secret} of stage {no} is taken although it is known to last");
         }
-        let after = world.job(key());
-        world.end_operation(false);
+        let after = overlay.job(key());
+        overlay.end_operation(false);
         if outcome.is_err() {
-            assert!(trace.written.is_empty() && world.drafts.len() == drafted, "a refusal leaves no trace");
+            assert!(
+                access.written.is_empty() && overlay.tables.jobs.changes().len() == drafted,
+                "a refusal leaves no access"
+            );
         }
-        let events = world.drafts.get(&key()).map_or(&[][..], |draft| &draft.changes.events);
+        let change = overlay.tables.jobs.change(&key());
+        let events = change.map_or(&[][..], |change| &change.effects.changes.events);
         checks::step(operation.name(), job.as_deref(), after.as_deref(), &outcome, events, self.now);
         Some(outcome)
     }
 
-    /// What a group is given: the committed state, shared.
-    pub fn copy(&self) -> Loaded {
-        let mut jobs = self.committed.jobs.clone();
-        jobs.entry(key()).or_default();
-        Loaded {
-            resources: self.committed.resources.clone(),
-            leases: jobs.values().flatten().flat_map(|job| leases(job)).collect(),
-            jobs,
-            records: self.committed.records.clone(),
-            requests: self.committed.requests.clone(),
-            namespaces: self.committed.namespaces.clone(),
-            names: self.committed.names.clone(),
-            key_ring: self.committed.key_ring.clone(),
-        }
+    /// What a group begins with: the committed state.
+    pub fn overlay(&self) -> Overlay {
+        self.committed.overlay(self.now)
     }
 
-    fn install(&mut self, world: World) {
-        for (key, draft) in world.drafts {
-            self.events.extend(draft.changes.events.iter().cloned());
-            self.write(&world.loaded, key, &draft);
-            self.committed.jobs.insert(key, draft.job);
+    fn install(&mut self, overlay: Overlay) {
+        for (key, change) in overlay.tables.jobs.changes() {
+            self.events.extend(change.effects.changes.events.iter().cloned());
+            self.write(overlay.tables.jobs.base(key), change);
+            self.committed.jobs.insert(*key, change.after.clone());
         }
-        for (key, renewed) in world.leases {
+        for (key, renewed) in overlay.leases {
             let job = self.committed.jobs.get_mut(&key.job).and_then(Option::as_mut).expect("what is renewed is there");
             Job::renew_lease(job, key.stage_no, renewed.secret, renewed.expires_at);
             self.tables.renew(key, renewed.secret, renewed.expires_at);
         }
-        self.committed.resources.extend(world.resources);
-        self.committed.key_ring = world.key_ring.or(self.committed.key_ring.take());
-        for (key, record) in world.remembered {
+        let resources = overlay.tables.resources.changes();
+        self.committed.resources.extend(resources.map(|(key, change)| (*key, change.after.clone())));
+        if let Some(change) = overlay.tables.key_ring.change(&()) {
+            self.committed.key_ring = change.after.clone();
+        }
+        for (key, record) in overlay.remembered {
             self.committed.requests.insert(key, Some(record));
         }
-        for (id, effect) in world.namespaces {
+        for (id, effect) in overlay.namespaces {
             let namespace = self.committed.namespaces.get_mut(&id).expect("it was loaded");
             match effect {
-                NamespaceEffect::Delete => *namespace = None,
-                NamespaceEffect::Raise(floor) => {
+                NamespaceChange::Delete => *namespace = None,
+                NamespaceChange::RaiseFloor(floor) => {
                     let raised = Arc::make_mut(namespace.as_mut().expect("it is there"));
                     raised.fencing_floor = raised.fencing_floor.max(floor);
                     raised.version += 1;
@@ -180,14 +179,13 @@ impl Bench {
     }
 
     /// What the store would write, and whether it is the job again.
-    fn write(&mut self, loaded: &Loaded, key: JobKey, draft: &Draft) {
-        let base = loaded.jobs.get(&key).cloned().flatten();
-        let Some(job) = &draft.job else {
-            self.tables = Tables::default();
+    fn write(&mut self, base: Option<&Arc<Job>>, change: &Change<Job>) {
+        let Some(job) = &change.after else {
+            self.tables = JobTables::default();
             return;
         };
         let mut plan = Plan::default();
-        plan.write_job(0, base.as_deref(), job, &draft.changes, self.now);
+        plan.write_job(0, base.map(|base| &**base), job, &change.effects.changes, self.now);
         self.tables.apply(&plan);
         self.tables.check(job);
     }
@@ -230,9 +228,9 @@ impl Bench {
         self.tables.has_result
     }
 
-    pub fn grant(&mut self, duration: Option<Duration>) -> Grant {
+    pub fn grant(&mut self, duration: Option<Duration>) -> LeaseRequest {
         self.secrets += 1;
-        Grant { worker_id: "worker".into(), secret: Uuid::from_u128(self.secrets), duration, queue: None }
+        LeaseRequest { worker_id: "worker".into(), secret: Uuid::from_u128(self.secrets), duration, queue: None }
     }
 
     pub fn submit(&mut self, job: NewJob) -> Outcome {
@@ -253,7 +251,7 @@ impl Bench {
         self.poll(no, None).expect("the stage can be leased")
     }
 
-    pub fn start(&mut self, name: &str, grant: Option<Grant>) -> Outcome {
+    pub fn start(&mut self, name: &str, grant: Option<LeaseRequest>) -> Outcome {
         let (job_id, stage_name) = (JOB_ID.into(), name.into());
         self.run(&StartStage {
             key: key(),
@@ -266,42 +264,47 @@ impl Bench {
         })
     }
 
-    pub fn end(&mut self, hold: impl Into<Hold>, end: End, digest: u128) -> Outcome {
+    pub fn end(&mut self, credential: impl Into<StageCredential>, end: End, digest: u128) -> Outcome {
         let digest = Uuid::from_u128(digest);
-        self.run(&EndStage { target: target(hold), end, digest, expected_version: None, request: None })
+        self.run(&EndStage { target: target(credential), end, digest, expected_version: None, request: None })
     }
 
-    pub fn complete(&mut self, hold: impl Into<Hold>) -> Outcome {
-        self.end(hold, complete(Vec::new()), 1)
+    pub fn complete(&mut self, credential: impl Into<StageCredential>) -> Outcome {
+        self.end(credential, complete(Vec::new()), 1)
     }
 
-    pub fn complete_adding(&mut self, hold: impl Into<Hold>, add_stages: Vec<NewStage>) -> Outcome {
-        self.end(hold, complete(add_stages), 1)
+    pub fn complete_adding(&mut self, credential: impl Into<StageCredential>, add_stages: Vec<NewStage>) -> Outcome {
+        self.end(credential, complete(add_stages), 1)
     }
 
-    pub fn fail(&mut self, hold: impl Into<Hold>, class: FailureClass) -> Outcome {
-        self.report(hold, super::build::report(class), 0.0)
+    pub fn fail(&mut self, credential: impl Into<StageCredential>, class: FailureClass) -> Outcome {
+        self.report(credential, super::build::report(class), 0.0)
     }
 
-    pub fn report(&mut self, hold: impl Into<Hold>, report: FailureReport, jitter: f64) -> Outcome {
-        self.end(hold, End::Fail { report, jitter }, 2)
+    pub fn report(&mut self, credential: impl Into<StageCredential>, report: FailureReport, jitter: f64) -> Outcome {
+        self.end(credential, End::Fail { report, jitter }, 2)
     }
 
-    pub fn release(&mut self, hold: impl Into<Hold>) -> Outcome {
-        self.end(hold, End::Release, 3)
+    pub fn release(&mut self, credential: impl Into<StageCredential>) -> Outcome {
+        self.end(credential, End::Release, 3)
     }
 
-    pub fn add(&mut self, hold: impl Into<Hold>, stages: Vec<NewStage>) -> Outcome {
-        self.run(&AddStages { target: target(hold), stages, request: None })
+    pub fn add(&mut self, credential: impl Into<StageCredential>, stages: Vec<NewStage>) -> Outcome {
+        self.run(&AddStages { target: target(credential), stages, request: None })
     }
 
-    pub fn progress(&mut self, hold: impl Into<Hold>, progress: Option<f64>, message: Option<&str>) -> Outcome {
+    pub fn progress(
+        &mut self,
+        credential: impl Into<StageCredential>,
+        progress: Option<f64>,
+        message: Option<&str>,
+    ) -> Outcome {
         let message = message.map(Name::from);
-        let target = target(hold);
+        let target = target(credential);
         self.run(&UpdateProgress { target, progress, message, expected_version: None, request: None })
     }
 
-    pub fn beat(&mut self, token: LeaseToken) -> Outcome {
+    pub fn heartbeat(&mut self, token: LeaseToken) -> Outcome {
         self.run(&RenewLeases { namespace: NAMESPACE, tokens: vec![token] })
     }
 
@@ -360,20 +363,20 @@ impl Bench {
     }
 }
 
-impl From<LeaseToken> for Hold {
+impl From<LeaseToken> for StageCredential {
     fn from(token: LeaseToken) -> Self {
         Self::Token(token)
     }
 }
 
-impl From<&str> for Hold {
+impl From<&str> for StageCredential {
     fn from(name: &str) -> Self {
         Self::Name(name.into())
     }
 }
 
-pub fn target(hold: impl Into<Hold>) -> Target {
-    Target { key: key(), job_id: JOB_ID.into(), hold: hold.into() }
+pub fn target(credential: impl Into<StageCredential>) -> StageTarget {
+    StageTarget { key: key(), job_id: JOB_ID.into(), credential: credential.into() }
 }
 
 pub fn complete(add_stages: Vec<NewStage>) -> End {

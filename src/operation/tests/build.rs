@@ -41,7 +41,7 @@ pub fn stage(name: &str) -> NewStage {
 }
 
 /// What a stage may be besides.
-pub trait Wish: Sized {
+pub trait BuildStage: Sized {
     fn spec(self, change: impl FnOnce(&mut StageSpec)) -> Self;
     fn after(self, names: &[&str]) -> Self;
     fn before(self, names: &[&str]) -> Self;
@@ -68,7 +68,7 @@ pub trait Wish: Sized {
     }
 }
 
-impl Wish for NewStage {
+impl BuildStage for NewStage {
     fn spec(mut self, change: impl FnOnce(&mut StageSpec)) -> Self {
         change(Arc::make_mut(&mut self.spec));
         self

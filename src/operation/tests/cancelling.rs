@@ -1,7 +1,7 @@
 //! CancelJob: what ends at once, what holders may still say, and that CANCELLING always ends CANCELLED.
 
 use super::bench::{Bench, is_transition};
-use super::build::{Wish, secs, stage};
+use super::build::{BuildStage, secs, stage};
 use crate::domain::failure::FailureClass::{ClientError, Network};
 use crate::domain::job::JobState;
 use crate::domain::refusal::Refusal;
@@ -19,7 +19,7 @@ fn film() -> (Bench, crate::domain::id::LeaseToken) {
 }
 
 #[test]
-fn what_has_not_started_ends_at_once_and_holders_have_the_grace() {
+fn a_cancel_ends_unstarted_stages_at_once_and_gives_holders_the_grace() {
     let (mut bench, _) = film();
     assert!(bench.cancel(secs(30)).expect("asked").applied);
     assert_eq!(bench.phases(), [Running, Cancelled, Cancelled, Cancelled]);
@@ -29,14 +29,14 @@ fn what_has_not_started_ends_at_once_and_holders_have_the_grace() {
 }
 
 #[test]
-fn without_holders_it_is_cancelled_at_once() {
+fn a_cancel_without_holders_ends_the_job_at_once() {
     let mut bench = Bench::with(vec![stage("a"), stage("b").after(&["a"])]);
     bench.cancel(secs(30)).expect("asked");
     assert_eq!((bench.state(), bench.phases()), (JobState::Cancelled, vec![Cancelled, Cancelled]));
 }
 
 #[test]
-fn whatever_the_holder_says_the_job_ends_cancelled() {
+fn a_cancelled_job_ends_cancelled_whatever_its_holder_reports() {
     let cases: [(&str, StagePhase); 4] =
         [("complete", Succeeded), ("fail", Cancelled), ("release", Cancelled), ("silence", Cancelled)];
     for (word, phase) in cases {
@@ -61,22 +61,22 @@ fn whatever_the_holder_says_the_job_ends_cancelled() {
 }
 
 #[test]
-fn after_the_grace_leases_end() {
+fn leases_of_a_cancelled_job_end_with_the_grace() {
     let (mut bench, token) = film();
     bench.cancel(secs(30)).expect("asked");
     bench.pass(secs(30) - std::time::Duration::from_micros(1));
     assert!(!bench.wake(None), "not a microsecond too early");
-    bench.beat(token).expect("the holder is still there");
+    bench.heartbeat(token).expect("the holder is still there");
     bench.pass(std::time::Duration::from_micros(1));
     assert!(bench.wake(None));
     assert_eq!((bench.phase("held"), bench.state()), (Cancelled, JobState::Cancelled));
-    assert_eq!(bench.beat(token).expect_err("lost"), Refusal::LeaseLost);
+    assert_eq!(bench.heartbeat(token).expect_err("lost"), Refusal::LeaseLost);
     assert!(is_transition(&bench.complete(token)));
     assert!(!bench.wake(None));
 }
 
 #[test]
-fn no_grace_ends_leases_at_once() {
+fn a_cancel_without_grace_ends_leases_at_once() {
     let (mut bench, token) = film();
     bench.cancel(secs(0)).expect("asked");
     assert_eq!((bench.state(), bench.phases()), (JobState::Cancelled, vec![Cancelled; 4]));
@@ -84,7 +84,7 @@ fn no_grace_ends_leases_at_once() {
 }
 
 #[test]
-fn adding_pausing_and_resuming_are_refused() {
+fn a_cancelling_job_refuses_add_pause_and_resume() {
     let (mut bench, token) = film();
     bench.cancel(secs(30)).expect("asked");
     assert!(is_transition(&bench.add(token, vec![stage("new")])));
@@ -111,7 +111,7 @@ fn a_repeated_cancel_changes_nothing_and_the_first_grace_stands() {
 }
 
 #[test]
-fn what_ended_otherwise_cannot_be_cancelled() {
+fn an_ended_job_cannot_be_cancelled() {
     let mut done = Bench::with(vec![stage("a")]);
     done.finish("a");
     assert!(is_transition(&done.cancel(secs(30))));
@@ -140,7 +140,7 @@ fn a_paused_or_delayed_job_can_be_cancelled() {
 
 /// A holder's last heartbeat was just before the cancellation, and the next is an interval and a little way later.
 #[test]
-fn a_holder_that_renews_as_asked_has_half_of_the_grace_left_when_it_hears() {
+fn a_holder_with_timely_heartbeats_has_half_of_the_grace_after_it_learns_of_the_cancel() {
     for (lease, interval) in [(90, secs(10)), (3, secs(1)), (86_400, secs(10))] {
         for grace in [1, 2, 10, 13, 20, 30, 100].map(secs) {
             for is_failure in [false, true] {
@@ -156,7 +156,7 @@ fn a_holder_that_renews_as_asked_has_half_of_the_grace_left_when_it_hears() {
                 };
                 outcome.expect("recorded");
                 bench.pass(interval + interval / 5);
-                bench.beat(held).expect("not over yet");
+                bench.heartbeat(held).expect("not over yet");
                 let end = bench.job().wakes_at().expect("an end of the grace");
                 let left = bench.now.until(end);
                 assert!(left >= grace / 2, "{lease} {grace:?}: {left:?}");
@@ -164,7 +164,7 @@ fn a_holder_that_renews_as_asked_has_half_of_the_grace_left_when_it_hears() {
                 assert!(left <= grace + secs(3), "{lease} {grace:?}: {left:?}");
                 while bench.now.after(interval) < end {
                     bench.pass(interval);
-                    bench.beat(held).expect("renewed as asked, it is held to the end of the grace");
+                    bench.heartbeat(held).expect("renewed as asked, it is held to the end of the grace");
                 }
                 bench.pass(bench.now.until(end));
                 assert!(bench.wake(None));
@@ -175,7 +175,7 @@ fn a_holder_that_renews_as_asked_has_half_of_the_grace_left_when_it_hears() {
 }
 
 #[test]
-fn a_stage_without_a_lease_moves_no_end() {
+fn a_stage_without_a_lease_does_not_extend_the_grace() {
     let mut bench = Bench::with(vec![stage("mine").direct()]);
     bench.start("mine", None).expect("started");
     bench.cancel(secs(2)).expect("asked");

@@ -1,7 +1,7 @@
 //! What must hold of every job, and of every step from one state of it to the next. Each check is written from what the
 //! semantics promise and shares no code with the transitions.
 //!
-//! Weights and progress in these tests are sums of few powers of two, so that sums kept along the way equal sums made anew.
+//! Weights and progress in these tests are sums of few powers of two, so that incremental sums equal recomputed ones.
 
 use crate::domain::event::{EventKind, JobEvent};
 use crate::domain::job::{Job, JobState};
@@ -10,9 +10,9 @@ use crate::domain::time::Timestamp;
 use crate::operation::tests::bench::Outcome;
 
 /// Operations on resources, which change no job where no attempt holds a permit.
-const OF_RESOURCES: &[&str] = &["acquire_permit", "release_permit", "wake_resource", "clear_stages", "lead_line"];
+const OF_RESOURCES: &[&str] = &["acquire_permit", "release_permit", "wake_resource", "clear_stages", "sync_stage_head"];
 
-/// One operation's step.
+/// One operation and its outcome, with the state before and after it.
 pub fn step(
     operation: &str,
     before: Option<&Job>,
@@ -136,12 +136,12 @@ fn history(before: &Job, after: &Job, events: &[JobEvent]) {
         old != Some((stage.phase(), stage.attempt))
     };
     let changed: Vec<u32> = after.stages.iter().map(|stage| &**stage).filter(entered).map(|stage| stage.no).collect();
-    let told: Vec<&JobEvent> = events.iter().filter(|event| event.revision == after.revision).collect();
+    let recorded: Vec<&JobEvent> = events.iter().filter(|event| event.revision == after.revision).collect();
     let new = after.revision != before.revision;
     if new && (before.state != after.state || !changed.is_empty()) {
-        assert_eq!(told.len(), 1, "one event for a revision that changes states");
+        assert_eq!(recorded.len(), 1, "one event for a revision that changes states");
     }
-    if let (true, [event]) = (new, &told[..]) {
+    if let (true, [event]) = (new, &recorded[..]) {
         assert_eq!(event.stages.iter().map(|stage| stage.stage_no).collect::<Vec<_>>(), changed);
         assert_eq!((event.run, event.job_phase), (after.run, after.state.phase()));
         assert_ne!(event.kind, EventKind::JobSubmitted);
@@ -155,14 +155,15 @@ pub fn sound(job: &Job, now: Timestamp) {
     assert_eq!(terminal, job.stages.iter().all(|stage| stage.phase().is_terminal()), "{:?}", job.state);
     assert_eq!((job.end_time.is_some(), job.expire_time.is_some()), (terminal, terminal));
     assert!((0.0..=1.0).contains(&job.progress));
-    let spoilt = job.stages.iter().any(|stage| ended_badly(stage) && stage.spec.on_failure == OnFailure::FailJob);
+    let failed =
+        job.stages.iter().any(|stage| ended_unsuccessfully(stage) && stage.spec.on_failure == OnFailure::FailJob);
     match job.state {
-        JobState::Pending => assert!(job.start_time.is_none() && !spoilt && job.failure.is_none()),
-        JobState::Running => assert!(job.start_time.is_some() && !spoilt && job.failure.is_none()),
-        JobState::Paused { .. } => assert!(!spoilt && job.failure.is_none()),
+        JobState::Pending => assert!(job.start_time.is_none() && !failed && job.failure.is_none()),
+        JobState::Running => assert!(job.start_time.is_some() && !failed && job.failure.is_none()),
+        JobState::Paused { .. } => assert!(!failed && job.failure.is_none()),
         JobState::Failing { .. } => assert!(job.failure.is_some()),
         JobState::Cancelling { .. } | JobState::Cancelled => assert!(job.failure.is_none()),
-        JobState::Succeeded => assert!(!spoilt && job.failure.is_none() && job.progress >= 1.0),
+        JobState::Succeeded => assert!(!failed && job.failure.is_none() && job.progress >= 1.0),
         JobState::Failed => assert!(job.failure.is_some()),
     }
     for stage in job.stages.iter() {
@@ -172,18 +173,22 @@ pub fn sound(job: &Job, now: Timestamp) {
 
 /// `pending`, names, arrows and sums equal those computed from the stages alone.
 fn derived(job: &Job) {
-    let mut anew = job.clone();
-    anew.derive();
-    assert_eq!(anew.tally, job.tally, "the sums are those of the stages");
+    let mut computed = job.clone();
+    computed.derive();
+    assert_eq!(computed.tally, job.tally, "the sums are those of the stages");
     for stage in job.stages.iter() {
-        assert_eq!(stage.pending, anew.stages[stage.no].pending, "{}: what it waits for", stage.spec.name);
+        assert_eq!(stage.pending, computed.stages[stage.no].pending, "{}: what it waits for", stage.spec.name);
         assert_eq!(job.graph.find(&stage.spec.name), Some(stage.no));
         let sorted = |numbers: &[u32]| {
             let mut numbers = numbers.to_vec();
             numbers.sort_unstable();
             numbers
         };
-        assert_eq!(sorted(job.graph.dependents(stage.no)), sorted(anew.graph.dependents(stage.no)), "the arrows");
+        assert_eq!(
+            sorted(job.graph.dependents(stage.no)),
+            sorted(computed.graph.dependents(stage.no)),
+            "the dependents"
+        );
     }
 }
 
@@ -192,7 +197,7 @@ fn is_unplanned(stage: &Stage) -> bool {
     stage.parent.is_some_and(|parent| parent.fencing_token == 0)
 }
 
-fn ended_badly(stage: &Stage) -> bool {
+fn ended_unsuccessfully(stage: &Stage) -> bool {
     let is_withdrawn = stage.phase() == StagePhase::Skipped && is_unplanned(stage);
     !is_withdrawn && matches!(stage.phase(), StagePhase::Failed | StagePhase::Cancelled | StagePhase::Skipped)
 }
@@ -201,7 +206,8 @@ fn stage_is_sound(job: &Job, stage: &Stage, now: Timestamp) {
     let name = &stage.spec.name;
     let dependencies: Vec<&Stage> = stage.depends_on.iter().map(|&no| &job.stages[no]).collect();
     let ended = dependencies.iter().all(|stage| stage.phase().is_terminal());
-    let hopeless = stage.spec.depends_when == DependsWhen::AllSucceeded && dependencies.iter().any(|s| ended_badly(s));
+    let hopeless =
+        stage.spec.depends_when == DependsWhen::AllSucceeded && dependencies.iter().any(|s| ended_unsuccessfully(s));
     let most = stage.spec.retry.max_attempts(&stage.failures);
     assert!(stage.attempt <= most, "{name}: attempt {} of {most}", stage.attempt);
     assert_eq!(stage.end_time.is_some(), stage.phase().is_terminal(), "{name}");

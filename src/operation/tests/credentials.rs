@@ -8,7 +8,6 @@ use crate::domain::access::{NamespacePattern, RateLimits, Role, Roles};
 use crate::domain::credential::{ApiKey, KeyId, KeyRing, KeyState, MAX_KEYS, Proof, Secret, SecretHash};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
-use crate::engine::world::{Surroundings, World};
 use crate::operation::credential::{CreateKey, Expiry, KEPT, RetireKeys, RevokeKey, RotateKey};
 use crate::operation::{Operation, decide};
 
@@ -129,7 +128,7 @@ fn a_rotation_keeps_the_secret_before_it_for_the_grace() {
 }
 
 #[test]
-fn what_has_ended_or_has_no_secret_is_not_rotated() {
+fn an_ended_key_or_a_certificate_cannot_be_rotated() {
     let mut bench = bench();
     bench.run(&certificate(1)).expect("created");
     bench.run(&with_secret(2)).expect("created");
@@ -189,13 +188,13 @@ fn keys_are_bounded_and_retired_long_after_their_end() {
 }
 
 #[test]
-fn only_what_was_applied_is_noted_for_the_audit_log() {
+fn the_audit_log_contains_applied_operations_only() {
     let mut bench = bench();
     bench.run(&with_secret(1)).expect("created");
     let noted = |operation: &dyn Operation| {
-        let mut world = World::new(bench.copy(), bench.now, Surroundings::default());
-        let outcome = decide(operation, &mut world);
-        world.end_operation(outcome.is_ok()).audit.into_iter().map(|entry| entry.method).collect::<Vec<_>>()
+        let mut overlay = bench.overlay();
+        let outcome = decide(operation, &mut overlay);
+        overlay.end_operation(outcome.is_ok()).audit.into_iter().map(|entry| entry.method).collect::<Vec<_>>()
     };
     assert_eq!(noted(&with_secret(2)), ["AdminService/CreateKey"]);
     assert_eq!(noted(&rotate(1, 0)), ["AdminService/RotateKey"]);

@@ -1,7 +1,7 @@
 //! Work by name: an orchestrator that runs its own stages.
 
 use super::bench::{Bench, is_transition};
-use super::build::{Wish, secs, stage};
+use super::build::{BuildStage, secs, stage};
 use crate::domain::failure::FailureClass::Network;
 use crate::domain::id::LeaseToken;
 use crate::domain::job::JobState;
@@ -16,14 +16,14 @@ fn start_stage_takes_a_ready_stage_by_name() {
     assert_eq!((bench.phase("a"), bench.state()), (Running, JobState::Running));
     assert_eq!(bench.stage("a").lease(), None);
     assert!(is_transition(&bench.start("a", None)) && is_transition(&bench.start("b", None)));
-    assert!(matches!(bench.start("nobody", None), Err(Refusal::StageNotFound { .. })));
+    assert!(matches!(bench.start("missing", None), Err(Refusal::StageNotFound { .. })));
     bench.complete("a").expect("completed");
     assert!(is_transition(&bench.complete("a")), "by name a repeat is none");
     assert_eq!(bench.phases(), [Succeeded, Ready]);
 }
 
 #[test]
-fn with_a_lease_duration_it_returns_a_lease() {
+fn start_stage_with_a_lease_duration_returns_a_lease() {
     let mut bench = Bench::with(vec![stage("a")]);
     let grant = bench.grant(Some(secs(20)));
     let secret = grant.secret;
@@ -60,7 +60,7 @@ fn a_write_to_a_ready_stage_starts_it() {
 }
 
 #[test]
-fn who_holds_a_lease_is_not_written_over_by_name() {
+fn a_leased_stage_cannot_be_written_by_name() {
     let mut bench = Bench::with(vec![stage("a")]);
     let token = bench.lease("a");
     for word in [
@@ -97,7 +97,7 @@ fn a_direct_stage_is_never_leased() {
 }
 
 #[test]
-fn by_name_a_stage_can_be_given_back_and_fan_out() {
+fn a_stage_can_release_and_fan_out_by_name() {
     let mut bench = Bench::with(vec![stage("a").direct()]);
     assert!(is_transition(&bench.release("a")) && is_transition(&bench.add("a", vec![stage("b")])));
     bench.start("a", None).expect("started");

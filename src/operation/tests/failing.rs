@@ -1,13 +1,13 @@
 //! What the failure of a stage means for the others and for the job.
 
 use super::bench::{Bench, is_transition};
-use super::build::{Wish, secs, stage};
+use super::build::{BuildStage, secs, stage};
 use crate::domain::failure::FailureClass::{ClientError, Network};
 use crate::domain::job::JobState;
 use crate::domain::stage::StagePhase::*;
 
 #[test]
-fn fail_job_skips_what_has_not_started_and_tells_holders_to_stop() {
+fn fail_job_skips_unstarted_stages_and_asks_holders_to_stop() {
     let mut bench = Bench::with(vec![
         stage("bad"),
         stage("held"),
@@ -32,7 +32,7 @@ fn fail_job_skips_what_has_not_started_and_tells_holders_to_stop() {
 }
 
 #[test]
-fn nothing_is_tried_again_in_a_job_that_fails() {
+fn a_failing_job_retries_nothing() {
     for by_silence in [false, true] {
         let mut bench = Bench::with(vec![stage("bad"), stage("held")]);
         let held = bench.lease("held");
@@ -50,7 +50,7 @@ fn nothing_is_tried_again_in_a_job_that_fails() {
 }
 
 #[test]
-fn a_stage_that_was_tried_before_fails_and_is_not_skipped() {
+fn a_failing_job_fails_stages_that_were_attempted() {
     let mut bench = Bench::with(vec![stage("bad"), stage("again"), stage("given-back")]);
     let token = bench.lease("again");
     bench.fail(token, Network).expect("recorded");
@@ -63,7 +63,7 @@ fn a_stage_that_was_tried_before_fails_and_is_not_skipped() {
 }
 
 #[test]
-fn the_grace_of_a_failing_job_ends() {
+fn a_failing_job_ends_with_its_grace() {
     let mut bench = Bench::with(vec![stage("bad"), stage("held")]);
     let held = bench.lease("held");
     bench.spoil("bad");

@@ -1,7 +1,7 @@
 //! Stages that come later: AddStages, `required_by`, and how they are wired.
 
 use super::bench::{Bench, is_transition};
-use super::build::{Wish, job, stage};
+use super::build::{BuildStage, job, stage};
 use crate::domain::event::EventKind;
 use crate::domain::failure::FailureClass::Network;
 use crate::domain::job::JobState;
@@ -32,7 +32,7 @@ fn required_by_makes_a_blocked_stage_wait_for_the_new_one_too() {
 }
 
 #[test]
-fn history_calls_a_completion_that_adds_stages_a_completion() {
+fn a_completion_that_adds_stages_is_one_completion_event() {
     let mut bench = Bench::with(vec![stage("a")]);
     let token = bench.lease("a");
     bench.complete_adding(token, vec![stage("b")]).expect("completed");
@@ -41,7 +41,7 @@ fn history_calls_a_completion_that_adds_stages_a_completion() {
 }
 
 #[test]
-fn without_the_completion_the_running_stage_goes_on() {
+fn add_stages_leaves_the_running_stage_running() {
     let mut bench = Bench::with(vec![stage("split"), stage("join").after(&["split"])]);
     let token = bench.lease("split");
     let reply = bench.add(token, vec![stage("p1"), stage("p2").after(&["split"])]).expect("added");

@@ -1,7 +1,7 @@
 //! Several operations in one group: each on what the ones before it left, and one net effect in the database.
 
 use super::bench::Bench;
-use super::build::{JOB_ID, Wish, job, key, secs, stage};
+use super::build::{BuildStage, JOB_ID, job, key, secs, stage};
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::StagePhase::*;
 use crate::operation::control_job::{Control, ControlJob};
@@ -11,7 +11,7 @@ use crate::operation::redeliver_leases::RedeliverLeases;
 use crate::operation::submit_jobs::SubmitJobs;
 
 #[test]
-fn a_job_that_is_deleted_and_made_again_in_one_group_keeps_nothing_of_the_old_one() {
+fn a_job_that_is_deleted_and_created_in_one_group_keeps_nothing_of_the_old_one() {
     let mut bench = Bench::empty();
     let mut first = job(vec![stage("a"), stage("b"), stage("c")]);
     first.payload = Some(crate::domain::json::Document::from_checked(r#"{"old":true}"#));
@@ -31,7 +31,7 @@ fn a_job_that_is_deleted_and_made_again_in_one_group_keeps_nothing_of_the_old_on
 }
 
 #[test]
-fn fencing_tokens_go_on_if_a_job_is_deleted_and_made_again_in_one_group() {
+fn fencing_tokens_grow_when_a_job_is_deleted_and_created_in_one_group() {
     let mut bench = Bench::with(vec![stage("a")]);
     let token = bench.lease("a");
     bench.complete(token).expect("completed");
@@ -50,9 +50,9 @@ fn a_lease_that_was_renewed_in_the_same_group_is_not_taken() {
     let again = RedeliverLeases { key: key(), leases: vec![(0, token.fencing_token)] };
     let reap = Reap { key: key(), stage_no: 0, token_secret: token.secret, jitter: 0.0 };
     let answers = bench.group(&[&again, &reap]);
-    assert!(answers[0].as_ref().is_ok_and(|reply| reply.applied), "the holder was told that it goes on");
+    assert!(answers[0].as_ref().is_ok_and(|reply| reply.applied), "the holder got its renewal");
     assert_eq!(bench.phase("a"), Running);
-    // The other way round the holder was told nothing.
+    // In the other order the holder got no answer.
     bench.pass(secs(10));
     let answers = bench.group(&[&reap, &again]);
     assert!(answers[0].is_ok() && answers[1].as_ref().is_ok_and(|reply| reply.stages.is_empty()));

@@ -1,4 +1,4 @@
-//! Permits whose time is up: a late holder keeps its permit until somebody needs the room.
+//! Expired permits: a late holder keeps its permit until another request needs it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use super::build::{NAMESPACE, secs};
 use crate::domain::failure::FailureClass;
 use crate::domain::permit::policy::{AdaptivePolicy, BreakerPolicy, Policy};
 use crate::domain::permit::resource::KEPT_FOR;
-use crate::domain::permit::{Claim, Outcome as Use, PermitToken, ResourceKey};
+use crate::domain::permit::{PermitClaim, PermitOutcome, PermitToken, ResourceKey};
 use crate::domain::refusal::Refusal;
 use crate::operation::permits::PermitReply;
 use crate::operation::permits::acquire::AcquirePermit;
 use crate::operation::permits::release::ReleasePermit;
 use crate::operation::permits::renew::RenewPermit;
-use crate::operation::permits::resource::{Change, ChangeResource};
+use crate::operation::permits::resource::{ChangeResource, ResourceChange};
 use crate::operation::permits::wake::WakeResource;
 
 fn key() -> ResourceKey {
@@ -27,23 +27,23 @@ fn token(id: u128) -> PermitToken {
     PermitToken { namespace: NAMESPACE, resource: key().uid, id: Uuid::from_u128(id) }
 }
 
-fn change(bench: &mut Bench, change: Change) -> Outcome {
+fn change(bench: &mut Bench, change: ResourceChange) -> Outcome {
     bench.run(&ChangeResource { key: key(), resource: "doc".into(), change, expected_version: None, request: None })
 }
 
 fn with_policy(policy: Policy) -> Bench {
     let mut bench = Bench::empty();
-    change(&mut bench, Change::SetPolicy(Some(Arc::new(policy)))).expect("set");
+    change(&mut bench, ResourceChange::SetPolicy(Some(Arc::new(policy)))).expect("set");
     bench
 }
 
 /// Asks for a second of `doc`.
 fn ask(bench: &mut Bench, id: u128, wait: Duration) -> PermitReply {
-    let claims = vec![Claim { resource: "doc".into(), amount: 1, mode: None }];
+    let claims = vec![PermitClaim { resource: "doc".into(), amount: 1, mode: None }];
     let (id, ttl) = (Uuid::from_u128(id), secs(1));
     let (holder, priority, lease, request) = ("worker".into(), 0, None, None);
-    let wish = AcquirePermit { namespace: NAMESPACE, id, claims, ttl, wait, holder, priority, lease, request };
-    bench.run(&wish).expect("never refused").permit.expect("an answer")
+    let acquire = AcquirePermit { namespace: NAMESPACE, id, claims, ttl, wait, holder, priority, lease, request };
+    bench.run(&acquire).expect("never refused").permit.expect("an answer")
 }
 
 fn take(bench: &mut Bench, id: u128) {
@@ -51,7 +51,7 @@ fn take(bench: &mut Bench, id: u128) {
 }
 
 fn release(bench: &mut Bench, id: u128, class: Option<FailureClass>) -> Outcome {
-    let outcome = Use { class, ..Use::default() };
+    let outcome = PermitOutcome { class, ..PermitOutcome::default() };
     bench.run(&ReleasePermit { namespace: NAMESPACE, token: token(id), outcome, request: None })
 }
 
@@ -70,7 +70,7 @@ fn wake(bench: &mut Bench) -> bool {
 }
 
 #[test]
-fn a_late_holder_renews_and_releases_as_long_as_nobody_waits() {
+fn a_late_holder_renews_and_releases_while_no_caller_waits() {
     let mut bench = Bench::empty();
     take(&mut bench, 1);
     bench.pass(secs(60));
@@ -84,7 +84,7 @@ fn a_late_holder_renews_and_releases_as_long_as_nobody_waits() {
 }
 
 #[test]
-fn who_waits_or_asks_has_it_at_once() {
+fn a_waiter_or_new_request_gets_an_expired_permit_at_once() {
     for waits in [false, true] {
         let mut bench = Bench::empty();
         take(&mut bench, 1);
@@ -103,7 +103,7 @@ fn who_waits_or_asks_has_it_at_once() {
 }
 
 #[test]
-fn where_there_is_room_for_all_the_late_holder_stays() {
+fn a_late_holder_keeps_its_permit_while_capacity_is_left() {
     let mut bench = with_policy(Policy { capacity: Some(2), ..Policy::default() });
     take(&mut bench, 1);
     bench.pass(secs(2));
@@ -117,7 +117,7 @@ fn where_there_is_room_for_all_the_late_holder_stays() {
 }
 
 #[test]
-fn what_nobody_renews_ends_after_a_while() {
+fn a_permit_that_is_not_renewed_ends_after_ten_minutes() {
     let mut bench = Bench::empty();
     take(&mut bench, 1);
     bench.pass(secs(1) + KEPT_FOR - Duration::from_micros(1));
@@ -131,15 +131,15 @@ fn what_nobody_renews_ends_after_a_while() {
 fn a_resource_that_only_late_holders_hold_can_be_deleted() {
     let mut bench = Bench::empty();
     take(&mut bench, 1);
-    assert!(matches!(change(&mut bench, Change::Delete), Err(Refusal::ResourceInUse { .. })));
+    assert!(matches!(change(&mut bench, ResourceChange::Delete), Err(Refusal::ResourceInUse { .. })));
     bench.pass(secs(1));
-    change(&mut bench, Change::Delete).expect("deleted");
+    change(&mut bench, ResourceChange::Delete).expect("deleted");
     assert!(!renews(&mut bench, 1));
 }
 
 /// The breaker goes on by itself: a late probe is a service that does not answer.
 #[test]
-fn a_probe_ends_with_its_time() {
+fn an_expired_probe_ends_at_once() {
     let breaker = BreakerPolicy { open_for: secs(10), ..BreakerPolicy::default() };
     let mut bench = with_policy(Policy { breaker: Some(breaker), ..Policy::default() });
     let phase = |bench: &Bench| bench.resource(key()).expect("there").breaker_phase(bench.now);
@@ -160,7 +160,7 @@ fn a_probe_ends_with_its_time() {
 }
 
 #[test]
-fn a_limit_that_learns_counts_no_late_holders() {
+fn an_adaptive_limit_does_not_count_late_holders() {
     let mut bench = with_policy(Policy { adaptive: Some(AdaptivePolicy::up_to(10)), ..Policy::default() });
     take(&mut bench, 1);
     bench.pass(secs(1));

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::bench::{Bench, Outcome, complete, is_transition, target};
-use super::build::{NAMESPACE, Wish, key, report, secs, stage};
+use super::build::{BuildStage, NAMESPACE, key, report, secs, stage};
 use crate::domain::failure::FailureClass::{ClientError, Network};
 use crate::domain::id::LeaseToken;
 use crate::domain::job::{JobPhase, JobState};
@@ -17,7 +17,7 @@ use crate::operation::redeliver_leases::RedeliverLeases;
 /// Everything that the bearer of a token can say.
 fn all_words(bench: &mut Bench, token: LeaseToken) -> Vec<Result<crate::operation::Reply, Refusal>> {
     vec![
-        bench.beat(token),
+        bench.heartbeat(token),
         bench.progress(token, Some(0.9), None),
         bench.fail(token, Network),
         bench.release(token),
@@ -36,25 +36,25 @@ fn reaped() -> (Bench, LeaseToken) {
 }
 
 #[test]
-fn after_a_reap_only_the_completion_is_welcome() {
+fn an_expired_lease_accepts_a_completion_only() {
     let (mut bench, token) = reaped();
     for word in all_words(&mut bench, token).into_iter().take(5) {
         assert_eq!(word.expect_err("lost"), Refusal::LeaseLost);
     }
     let (mut bench, token) = reaped();
-    bench.complete(token).expect("late, but nobody else has it");
+    bench.complete(token).expect("late, but no other worker has it");
     assert_eq!((bench.phases(), bench.stage("a").failure.is_none()), (vec![Succeeded, Ready], true));
 }
 
 #[test]
-fn an_expired_lease_that_was_not_reaped_is_as_good_as_new() {
+fn an_expired_lease_that_was_not_reaped_can_be_renewed() {
     let mut bench = Bench::with(vec![stage("a")]);
     let token = bench.lease("a");
     bench.pass(secs(900));
-    bench.beat(token).expect("nobody has taken it");
+    bench.heartbeat(token).expect("no other worker has it");
     assert!(!bench.reap("a").expect("decided").applied, "it was renewed");
     bench.pass(secs(900));
-    bench.complete(token).expect("nobody has taken it");
+    bench.complete(token).expect("no other worker has it");
     assert_eq!(bench.state(), JobState::Succeeded);
 }
 
@@ -67,7 +67,7 @@ fn a_late_completion_works_in_a_paused_job_too() {
 }
 
 #[test]
-fn leased_again_the_old_token_is_lost_for_good() {
+fn a_new_lease_invalidates_the_old_token() {
     let (mut bench, old) = reaped();
     let new = bench.lease("a");
     assert_eq!(new.fencing_token, old.fencing_token + 1);
@@ -99,7 +99,7 @@ fn a_forged_token_is_a_lost_lease() {
 }
 
 #[test]
-fn who_said_that_it_failed_or_gave_it_back_has_nothing_more_to_say() {
+fn a_token_is_lost_after_fail_or_release() {
     for release in [false, true] {
         let mut bench = Bench::with(vec![stage("a")]);
         let token = bench.lease("a");
@@ -111,7 +111,7 @@ fn who_said_that_it_failed_or_gave_it_back_has_nothing_more_to_say() {
 }
 
 #[test]
-fn a_terminal_stage_answers_a_repeat_and_refuses_everything_else() {
+fn an_ended_stage_accepts_only_a_repeat() {
     let mut bench = Bench::with(vec![stage("a"), stage("b")]);
     let token = bench.lease("a");
     bench.end(token, complete(vec![stage("added")]), 1).expect("completed");
@@ -123,11 +123,11 @@ fn a_terminal_stage_answers_a_repeat_and_refuses_everything_else() {
         assert!(is_transition(&word));
     }
     assert!(is_transition(&bench.add(token, vec![stage("never")])));
-    assert_eq!(bench.beat(token).expect_err("lost"), Refusal::LeaseLost);
+    assert_eq!(bench.heartbeat(token).expect_err("lost"), Refusal::LeaseLost);
 }
 
 #[test]
-fn a_failure_for_good_can_be_repeated_too() {
+fn a_final_failure_can_be_repeated() {
     let mut bench = Bench::with(vec![stage("a").or_continue(), stage("b")]);
     let token = bench.lease("a");
     bench.fail(token, ClientError).expect("recorded");
@@ -147,7 +147,7 @@ fn a_lease_that_used_up_the_attempts_cannot_be_completed_late() {
 }
 
 #[test]
-fn the_stages_lease_duration_beats_the_requests() {
+fn the_lease_duration_of_the_stage_takes_precedence() {
     let own = stage("own").spec(|spec| spec.lease_duration = Some(secs(10)));
     let mut bench = Bench::with(vec![own, stage("asks"), stage("default")]);
     for (no, asked, expected) in [(0, Some(secs(60)), 10), (1, Some(secs(60)), 60), (2, None, 90)] {
@@ -158,21 +158,21 @@ fn the_stages_lease_duration_beats_the_requests() {
 }
 
 #[test]
-fn a_renewal_is_no_revision_and_comes_when_a_third_is_used_up() {
+fn a_renewal_makes_no_revision_and_is_written_after_a_third_of_the_lease() {
     let mut bench = Bench::with(vec![stage("a")]);
     let token = bench.lease("a");
     let (revision, granted) = (bench.job().revision, bench.stage("a").lease().cloned().expect("a lease").expires_at);
     bench.pass(secs(29));
-    assert!(!bench.beat(token).expect("alive").applied);
+    assert!(!bench.heartbeat(token).expect("alive").applied);
     assert_eq!(bench.stage("a").lease().expect("a lease").expires_at, granted, "not written yet");
     bench.pass(secs(2));
-    assert!(!bench.beat(token).expect("alive").applied);
+    assert!(!bench.heartbeat(token).expect("alive").applied);
     assert_eq!(bench.stage("a").lease().expect("a lease").expires_at, bench.now.after(secs(90)));
     assert_eq!(bench.job().revision, revision);
 }
 
 #[test]
-fn only_the_reaped_lease_is_taken() {
+fn a_reap_ends_only_the_lease_it_names() {
     let mut bench = Bench::with(vec![stage("a")]);
     bench.lease("a");
     let old = crate::operation::reap::Reap {
@@ -200,7 +200,7 @@ fn poll_with(bench: &mut Bench, stages: &[u32], slots: Vec<RequestIdentity>) -> 
 }
 
 #[test]
-fn a_slot_is_for_one_lease() {
+fn a_request_slot_is_used_for_one_lease() {
     let mut bench = Bench::with(vec![stage("a"), stage("b")]);
     let first = poll_with(&mut bench, &[0], vec![slot(1)]).expect("leased");
     assert!(first.replayed.is_none() && first.stages == [0]);
@@ -214,7 +214,7 @@ fn a_slot_is_for_one_lease() {
 }
 
 #[test]
-fn a_lease_that_was_delivered_again_is_not_given_back_for_its_first_delivery() {
+fn a_redelivered_lease_is_not_released_for_its_first_delivery() {
     let mut bench = Bench::with(vec![stage("a"), stage("b")]);
     let token = bench.lease("a");
     let first = bench.stage("a");

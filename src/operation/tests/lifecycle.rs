@@ -1,16 +1,16 @@
 //! The states of a job from its submission to its deletion: start, pause, delay, timeout, retention.
 
 use super::bench::{Bench, is_transition};
-use super::build::{Wish, job, secs, stage};
+use super::build::{BuildStage, job, secs, stage};
 use crate::domain::failure::FailureClass::{ClientError, Network, Timeout};
-use crate::domain::job::{DEFAULT_RETENTION, Edit, JobState};
+use crate::domain::job::{DEFAULT_RETENTION, JobState, JobTx};
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::StagePhase::*;
 use crate::domain::time::Timestamp;
 use crate::operation::control_job::Control;
 
 #[test]
-fn pending_until_the_first_stage_starts() {
+fn a_job_is_pending_until_its_first_stage_starts() {
     let mut bench = Bench::with(vec![stage("a"), stage("b").after(&["a"])]);
     assert_eq!(
         (bench.state(), bench.phases(), bench.job().start_time),
@@ -24,7 +24,7 @@ fn pending_until_the_first_stage_starts() {
 }
 
 #[test]
-fn a_pause_hands_out_nothing_and_lets_holders_finish() {
+fn a_paused_job_leases_nothing_and_lets_holders_finish() {
     let mut bench = Bench::with(vec![stage("a"), stage("b").after(&["a"]), stage("c")]);
     let token = bench.lease("a");
     bench.pause().expect("paused");
@@ -32,7 +32,7 @@ fn a_pause_hands_out_nothing_and_lets_holders_finish() {
     assert_eq!(bench.poll(2, None), None);
     assert!(is_transition(&bench.start("c", None)));
     assert!(is_transition(&bench.complete("c")), "a write by name would start it");
-    bench.beat(token).expect("the pause is advice");
+    bench.heartbeat(token).expect("the pause is advice");
     bench.progress(token, Some(0.5), None).expect("noted");
     bench.complete(token).expect("recorded");
     assert_eq!((bench.phase("b"), bench.state()), (Ready, JobState::Paused { timeout_left: None }));
@@ -52,7 +52,7 @@ fn resume_goes_back_to_pending_if_nothing_had_started() {
 }
 
 #[test]
-fn in_a_paused_job_the_timers_of_stages_run_and_the_jobs_timeout_stands_still() {
+fn a_pause_stops_the_job_timeout_and_not_the_timers_of_stages() {
     let mut film = job(vec![stage("a"), stage("b").spec(|spec| spec.timeout = Some(secs(10)))]);
     film.meta.timeout = Some(secs(60));
     let mut bench = Bench::of(film);
@@ -78,7 +78,7 @@ fn in_a_paused_job_the_timers_of_stages_run_and_the_jobs_timeout_stands_still() 
 }
 
 #[test]
-fn a_pause_before_the_start_time_takes_nothing_from_the_timeout() {
+fn a_pause_before_the_start_time_uses_no_timeout() {
     for (paused_for, starts_in) in [(10, 50), (100, 0)] {
         let mut film = job(vec![stage("a")]);
         film.meta.delayed_until = Some(Bench::empty().now.after(secs(60)));
@@ -142,7 +142,7 @@ fn delayed_roots_are_blocked_until_the_start_time() {
 }
 
 #[test]
-fn a_start_time_in_the_past_is_at_once() {
+fn a_start_time_in_the_past_starts_at_once() {
     let mut film = job(vec![stage("a")]);
     film.meta.delayed_until = Some(Bench::empty().now);
     assert_eq!(Bench::of(film).phases(), [Ready]);
@@ -199,7 +199,7 @@ fn retention_counts_from_the_end() {
 }
 
 #[test]
-fn only_what_has_ended_can_be_deleted() {
+fn only_an_ended_job_can_be_deleted() {
     let mut bench = Bench::with(vec![stage("a")]);
     assert!(is_transition(&bench.delete()));
     let token = bench.lease("a");
@@ -212,7 +212,7 @@ fn only_what_has_ended_can_be_deleted() {
 }
 
 #[test]
-fn an_id_can_be_used_again_and_its_fencing_tokens_go_on() {
+fn a_reused_job_id_continues_its_fencing_tokens() {
     let mut bench = Bench::with(vec![stage("a"), stage("b")]);
     for _ in 0..3 {
         let token = bench.lease("b");
@@ -230,7 +230,7 @@ fn an_id_can_be_used_again_and_its_fencing_tokens_go_on() {
 }
 
 #[test]
-fn an_update_that_says_nothing_new_is_no_change() {
+fn an_update_with_equal_values_changes_nothing() {
     let mut bench = Bench::with(vec![stage("a")]);
     let update = |priority| Control::Update { labels: Some(std::sync::Arc::default()), priority, context: Vec::new() };
     assert!(!bench.control(update(Some(0))).expect("the same").applied);
@@ -240,13 +240,13 @@ fn an_update_that_says_nothing_new_is_no_change() {
 }
 
 #[test]
-fn nothing_happens_to_a_job_before_its_creation() {
+fn times_of_a_job_are_never_before_its_creation() {
     let job = Bench::with(vec![stage("a")]).job();
     let created = job.meta.create_time;
     for (now, expected) in
         [(created.0 - 5_000, created), (created.0, created), (created.0 + 5, Timestamp(created.0 + 5))]
     {
-        let mut edit = Edit::begin(job.clone(), Timestamp(now));
+        let mut edit = JobTx::begin(job.clone(), Timestamp(now));
         edit.pause().expect("paused");
         let (_, changes) = edit.finish().expect("a change");
         assert_eq!(changes.events[0].event_time, expected);

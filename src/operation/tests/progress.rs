@@ -1,7 +1,7 @@
 //! Progress of stages and of the job.
 
 use super::bench::Bench;
-use super::build::{Wish, key, secs, stage};
+use super::build::{BuildStage, key, secs, stage};
 use crate::domain::failure::FailureClass::Network;
 use crate::domain::job::JobState;
 use crate::operation::heartbeat::{Note, NoteProgress};
@@ -29,7 +29,7 @@ fn lower_or_equal_progress_without_a_new_message_is_no_change() {
 }
 
 #[test]
-fn the_job_is_the_weighted_mean_and_weight_zero_counts_nothing() {
+fn job_progress_is_the_weighted_mean_of_its_stages() {
     let mut bench = Bench::with(vec![stage("a").weighs(3.0), stage("b"), stage("free").weighs(0.0)]);
     let (a, free) = (bench.lease("a"), bench.lease("free"));
     bench.progress(a, Some(0.5), None).expect("noted");
@@ -44,7 +44,7 @@ fn the_job_is_the_weighted_mean_and_weight_zero_counts_nothing() {
 }
 
 #[test]
-fn with_no_weight_at_all_progress_is_nothing_and_then_all() {
+fn progress_without_weights_is_zero_until_the_job_succeeds() {
     let mut bench = Bench::with(vec![stage("a").weighs(0.0), stage("b").weighs(0.0)]);
     bench.finish("a");
     assert_eq!(bench.job().progress, 0.0);
@@ -61,7 +61,7 @@ fn terminal_stages_count_as_done() {
 }
 
 #[test]
-fn the_job_is_a_high_water_mark_within_a_run() {
+fn job_progress_never_decreases_within_a_run() {
     let mut bench = Bench::with(vec![stage("a"), stage("b")]);
     let token = bench.lease("a");
     bench.progress(token, Some(0.75), None).expect("noted");
@@ -81,7 +81,7 @@ fn the_job_is_a_high_water_mark_within_a_run() {
 }
 
 #[test]
-fn a_cancelled_job_keeps_its_last() {
+fn a_cancelled_job_keeps_its_last_progress() {
     let mut bench = Bench::with(vec![stage("a"), stage("b"), stage("c"), stage("d")]);
     bench.finish("a");
     bench.lease("b");
@@ -93,9 +93,9 @@ fn a_cancelled_job_keeps_its_last() {
 fn a_heartbeat_carries_progress() {
     let mut bench = Bench::with(vec![stage("a")]);
     let token = bench.lease("a");
-    let mut beat = |progress| {
+    let mut heartbeat = |progress| {
         let notes = vec![Note { token, progress: Some(progress), message: None }];
         bench.run(&NoteProgress { key: key(), notes }).expect("alive").applied
     };
-    assert_eq!((beat(0.5), beat(0.5), beat(0.25), beat(0.75)), (true, false, false, true));
+    assert_eq!((heartbeat(0.5), heartbeat(0.5), heartbeat(0.25), heartbeat(0.75)), (true, false, false, true));
 }

@@ -1,10 +1,10 @@
 //! A stage that runs again plans again: the stages that it added belong to it.
 
 use super::bench::{Bench, is_transition};
-use super::build::{Wish, secs, stage};
+use super::build::{BuildStage, secs, stage};
 use crate::domain::failure::FailureClass::{ClientError, Network};
 use crate::domain::id::LeaseToken;
-use crate::domain::job::{Hold, JobState};
+use crate::domain::job::{JobState, StageCredential};
 use crate::domain::json::Document;
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::StagePhase::*;
@@ -60,7 +60,7 @@ fn the_next_attempt_adds_its_own_stages_again() {
 }
 
 #[test]
-fn in_one_attempt_and_of_others_a_name_is_taken() {
+fn a_name_is_taken_within_an_attempt_and_by_other_stages() {
     let (mut bench, token) = planning(vec![part("a")]);
     assert_eq!(bench.add(token, vec![part("a")]).expect_err("this attempt has added it"), taken("a"));
     assert_eq!(bench.complete_adding(token, vec![part("a")]).expect_err("the same attempt"), taken("a"));
@@ -76,7 +76,7 @@ fn in_one_attempt_and_of_others_a_name_is_taken() {
 }
 
 #[test]
-fn what_has_succeeded_stays_and_what_is_the_same_goes_on() {
+fn replan_keeps_succeeded_and_unchanged_stages() {
     let parts = || vec![part("done"), with_input(part("held"), "{\"n\":1}"), part("tried"), part("ready")];
     let (mut bench, token) = planning(parts());
     bench.finish("done");
@@ -96,7 +96,7 @@ fn what_has_succeeded_stays_and_what_is_the_same_goes_on() {
 }
 
 #[test]
-fn a_held_stage_that_is_another_one_now_is_taken_from_its_holder() {
+fn replan_revokes_the_lease_of_a_changed_stage() {
     for other in [with_input(part("a"), "{\"n\":2}"), with_input(part("a").weighs(2.0), "{\"n\":1}"), part("a")] {
         let (mut bench, token) = planning(vec![with_input(part("a"), "{\"n\":1}")]);
         let held = bench.lease("a");
@@ -105,7 +105,7 @@ fn a_held_stage_that_is_another_one_now_is_taken_from_its_holder() {
         bench.add(token, vec![other]).expect("added");
         let a = bench.stage("a");
         assert_eq!((a.phase(), a.attempt, a.progress, a.fencing_token), (Ready, 0, 0.0, held.fencing_token));
-        assert_eq!(bench.beat(held).expect_err("revoked"), Refusal::LeaseLost);
+        assert_eq!(bench.heartbeat(held).expect_err("revoked"), Refusal::LeaseLost);
         assert_eq!(bench.complete(held).expect_err("revoked"), Refusal::LeaseLost);
         assert_eq!(bench.lease("a").fencing_token, held.fencing_token + 1);
     }
@@ -133,7 +133,7 @@ fn dependencies_change_with_the_plan_and_form_no_cycle() {
 }
 
 #[test]
-fn a_stage_that_others_asked_to_wait_still_does_after_it_is_added_again() {
+fn replan_keeps_dependencies_that_other_stages_required() {
     let (mut bench, token) = planning(vec![stage("sum"), stage("a").before(&["sum"]), stage("b").before(&["sum"])]);
     bench.finish("a");
     let token = plan_again(&mut bench, token);
@@ -146,7 +146,7 @@ fn a_stage_that_others_asked_to_wait_still_does_after_it_is_added_again() {
 }
 
 #[test]
-fn what_ended_badly_begins_again_with_what_was_skipped_for_it() {
+fn replan_restarts_a_failed_stage_and_those_skipped_for_it() {
     let (mut bench, token) = planning(vec![part("a").or_continue(), stage("after").after(&["a"]).or_continue()]);
     let mut late = Bench::with(vec![stage("plan"), stage("join").after(&["plan"]).when_finished()]);
     bench.spoil("a");
@@ -169,7 +169,7 @@ fn what_ended_badly_begins_again_with_what_was_skipped_for_it() {
 }
 
 #[test]
-fn what_ended_badly_stays_if_others_have_gone_on_from_there() {
+fn replan_refuses_a_failed_stage_with_a_started_dependent() {
     let (mut bench, token) = planning(vec![stage("a").or_continue(), stage("after").after(&["a"]).when_finished()]);
     bench.spoil("a");
     let held = bench.lease("after");
@@ -179,11 +179,11 @@ fn what_ended_badly_stays_if_others_have_gone_on_from_there() {
     let both = vec![stage("a"), stage("after").after(&["a"])];
     bench.add(token, both).expect("added");
     assert_eq!(phases(&bench, ["a", "after"]), [Ready, Blocked]);
-    assert_eq!(bench.beat(held).expect_err("revoked"), Refusal::LeaseLost);
+    assert_eq!(bench.heartbeat(held).expect_err("revoked"), Refusal::LeaseLost);
 }
 
 #[test]
-fn a_completion_skips_what_it_does_not_name_unless_that_has_started() {
+fn a_completion_withdraws_unnamed_stages_that_have_not_started() {
     let (mut bench, token) =
         planning(vec![part("fresh"), part("held"), part("tried"), part("released"), part("later").after(&["held"])]);
     let held = bench.lease("held");
@@ -211,14 +211,14 @@ fn a_completion_skips_what_it_does_not_name_unless_that_has_started() {
 }
 
 #[test]
-fn what_another_stage_added_goes_with_it() {
+fn withdrawing_a_stage_withdraws_its_children() {
     let (mut bench, token) = planning(vec![stage("a").attempts(3)]);
     let child = bench.lease("a");
     bench.add(child, vec![stage("a1"), stage("a2"), stage("a3").after(&["a1"])]).expect("added");
     bench.fail(child, Network).expect("recorded");
     let held = bench.lease("a2");
     let token = plan_again(&mut bench, token);
-    bench.add(token, vec![stage("a").weighs(2.0)]).expect("a begins anew");
+    bench.add(token, vec![stage("a").weighs(2.0)]).expect("a starts again");
     let token = plan_again(&mut bench, token);
     bench.complete(token).expect("completed without a");
     assert_eq!(phases(&bench, ["a", "a1", "a2", "a3"]), [Skipped, Skipped, Running, Skipped]);
@@ -228,7 +228,7 @@ fn what_another_stage_added_goes_with_it() {
 }
 
 #[test]
-fn a_new_run_takes_children_along_and_they_wait_for_the_new_plan() {
+fn a_new_run_blocks_children_until_the_new_plan_names_them() {
     let (mut bench, token) = planning(vec![part("a"), part("b"), part("c")]);
     bench.complete(token).expect("completed");
     for name in ["a", "b", "c", "join"] {
@@ -258,7 +258,7 @@ fn a_new_run_takes_children_along_and_they_wait_for_the_new_plan() {
 }
 
 #[test]
-fn after_a_failed_run_the_planner_finds_what_has_succeeded() {
+fn a_planner_of_a_new_run_keeps_succeeded_stages() {
     let (mut bench, token) = planning(vec![part("a"), part("b")]);
     bench.finish("a");
     bench.fail(token, ClientError).expect("recorded");
@@ -274,7 +274,7 @@ fn after_a_failed_run_the_planner_finds_what_has_succeeded() {
 }
 
 #[test]
-fn a_planner_that_fails_in_a_new_run_withdraws_what_it_did_not_name() {
+fn a_failed_planner_withdraws_stages_it_did_not_name() {
     let mut bench = Bench::with(vec![stage("plan").or_continue(), stage("bad")]);
     let token = bench.lease("plan");
     bench.complete_adding(token, vec![stage("a"), stage("b")]).expect("completed");
@@ -291,7 +291,7 @@ fn a_planner_that_fails_in_a_new_run_withdraws_what_it_did_not_name() {
 }
 
 #[test]
-fn a_completion_after_a_reap_speaks_for_the_attempt_that_added_them() {
+fn a_late_completion_counts_for_the_attempt_that_added_the_stages() {
     let (mut bench, token) = planning(vec![part("a")]);
     bench.pass(secs(100));
     bench.reap("plan").expect("silent");
@@ -301,7 +301,7 @@ fn a_completion_after_a_reap_speaks_for_the_attempt_that_added_them() {
 }
 
 #[test]
-fn nothing_waits_for_what_only_a_later_stage_will_add() {
+fn a_stage_cannot_depend_on_what_its_dependent_adds() {
     let mut bench = Bench::with(vec![stage("top").or_continue(), stage("mid"), stage("end")]);
     let top = bench.lease("top");
     bench.add(top, vec![stage("x").before(&[])]).expect("added");
@@ -316,11 +316,11 @@ fn nothing_waits_for_what_only_a_later_stage_will_add() {
 }
 
 #[test]
-fn by_name_a_stage_plans_again_too() {
+fn a_stage_replans_by_name() {
     let mut bench = Bench::with(vec![stage("plan").direct()]);
     bench.start("plan", None).expect("started");
     bench.add("plan", vec![stage("a")]).expect("added");
-    bench.release(Hold::Name("plan".into())).expect("given back");
+    bench.release(StageCredential::Name("plan".into())).expect("given back");
     bench.start("plan", None).expect("started");
     bench.add("plan", vec![stage("a").weighs(3.0)]).expect("added again");
     bench.complete("plan").expect("completed");

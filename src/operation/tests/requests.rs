@@ -21,7 +21,7 @@ fn control(control: Control, request: Option<RequestIdentity>) -> ControlJob {
 }
 
 #[test]
-fn a_repeat_changes_nothing_and_says_replayed() {
+fn a_repeat_changes_nothing_and_is_replayed() {
     let mut bench = Bench::empty();
     let submit = SubmitJobs { jobs: vec![(job(vec![stage("a")]), "stages".into())], request: identity(1, 1) };
     assert!(bench.run(&submit).expect("submitted").replayed.is_none());
@@ -46,7 +46,7 @@ fn a_repeat_changes_nothing_and_says_replayed() {
 }
 
 #[test]
-fn the_memory_outlives_the_job() {
+fn a_request_is_remembered_after_its_job_was_deleted() {
     let mut bench = Bench::with(vec![stage("a")]);
     let cancel = control(Control::Cancel { grace: secs(0), reason: None }, identity(1, 1));
     bench.run(&cancel).expect("cancelled");
@@ -73,7 +73,7 @@ fn a_refusal_is_not_remembered() {
 }
 
 #[test]
-fn what_changed_nothing_is_remembered_as_that() {
+fn a_request_that_changed_nothing_is_remembered() {
     let mut bench = Bench::with(vec![stage("a")]);
     let resume = control(Control::Resume, identity(1, 1));
     assert!(!bench.run(&resume).expect("nothing to do").applied);
@@ -82,7 +82,7 @@ fn what_changed_nothing_is_remembered_as_that() {
 }
 
 #[test]
-fn two_in_one_group_are_one() {
+fn a_repeat_in_the_same_group_is_replayed() {
     let mut bench = Bench::with(vec![stage("a")]);
     let pause = control(Control::Pause, identity(1, 1));
     let answers = bench.group(&[&pause, &pause]);

@@ -1,7 +1,7 @@
 //! RetryJob: from where, what is done again, and what goes on across runs.
 
 use super::bench::{Bench, is_transition};
-use super::build::{Wish, job, secs, stage};
+use super::build::{BuildStage, job, secs, stage};
 use crate::domain::failure::FailureClass::{ClientError, Network};
 use crate::domain::job::JobState;
 use crate::domain::json::Document;
@@ -10,7 +10,7 @@ use crate::domain::stage::StagePhase::*;
 use crate::operation::end_stage::End;
 
 #[test]
-fn from_failed_it_repeats_what_has_not_succeeded() {
+fn retry_of_a_failed_job_runs_stages_that_have_not_succeeded() {
     let mut bench = Bench::with(vec![
         stage("done"),
         stage("bad").after(&["done"]),
@@ -66,7 +66,7 @@ fn tokens_of_an_earlier_run_are_lost() {
 }
 
 #[test]
-fn from_cancelled_too() {
+fn retry_of_a_cancelled_job_runs_stages_that_have_not_succeeded() {
     let mut bench = Bench::with(vec![stage("a"), stage("b").after(&["a"])]);
     bench.finish("a");
     bench.cancel(secs(30)).expect("cancelled");
@@ -77,7 +77,7 @@ fn from_cancelled_too() {
 }
 
 #[test]
-fn from_succeeded_only_with_a_stage_which_takes_its_dependents_along() {
+fn retry_of_a_succeeded_job_needs_a_stage_and_runs_its_dependents() {
     let mut bench = Bench::with(vec![
         stage("a"),
         stage("b").after(&["a"]),
@@ -89,7 +89,7 @@ fn from_succeeded_only_with_a_stage_which_takes_its_dependents_along() {
         bench.finish(name);
     }
     assert!(is_transition(&bench.retry(None)));
-    assert!(matches!(bench.retry(Some("nobody")), Err(Refusal::StageNotFound { .. })));
+    assert!(matches!(bench.retry(Some("missing")), Err(Refusal::StageNotFound { .. })));
     bench.retry(Some("b")).expect("another run");
     assert_eq!(bench.phases(), [Succeeded, Ready, Blocked, Succeeded, Blocked]);
     assert_eq!(bench.job().progress, 0.4);
@@ -100,7 +100,7 @@ fn from_succeeded_only_with_a_stage_which_takes_its_dependents_along() {
 }
 
 #[test]
-fn from_failed_with_a_stage_it_repeats_both() {
+fn retry_of_a_failed_job_from_a_stage_runs_both() {
     let mut bench = Bench::with(vec![stage("a"), stage("b").after(&["a"]), stage("bad")]);
     bench.finish("a");
     bench.finish("b");
@@ -110,7 +110,7 @@ fn from_failed_with_a_stage_it_repeats_both() {
 }
 
 #[test]
-fn only_what_has_ended_is_run_again() {
+fn retry_needs_an_ended_job() {
     let mut bench = Bench::with(vec![stage("a"), stage("bad")]);
     assert!(is_transition(&bench.retry(Some("a"))));
     let token = bench.lease("a");
@@ -122,7 +122,7 @@ fn only_what_has_ended_is_run_again() {
 }
 
 #[test]
-fn the_timeout_counts_anew() {
+fn retry_restarts_the_timeout() {
     let mut film = job(vec![stage("a")]);
     film.meta.timeout = Some(secs(60));
     let mut bench = Bench::of(film);
@@ -152,7 +152,7 @@ fn stages_that_were_added_stay_for_the_next_run() {
 }
 
 #[test]
-fn a_run_with_nothing_left_to_do_ends_at_once() {
+fn a_run_without_open_stages_ends_at_once() {
     let mut bench = Bench::with(vec![stage("a")]);
     let token = bench.lease("a");
     bench.cancel(secs(30)).expect("asked");
@@ -164,7 +164,7 @@ fn a_run_with_nothing_left_to_do_ends_at_once() {
 }
 
 #[test]
-fn the_result_stays_as_long_as_the_stages_that_may_have_set_it() {
+fn retry_keeps_the_result_while_all_completed_stages_keep_their_success() {
     for (from_stage, stays) in [(None, true), (Some("bad"), true), (Some("a"), false)] {
         let mut bench = Bench::with(vec![stage("a"), stage("bad").after(&["a"])]);
         let token = bench.lease("a");

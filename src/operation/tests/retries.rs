@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bench::Bench;
-use super::build::{Wish, job, report, rule, secs, stage};
+use super::build::{BuildStage, job, report, rule, secs, stage};
 use crate::domain::failure::FailureClass::{self, *};
 use crate::domain::failure::FailureReport;
-use crate::domain::retry::{Budget, FailureCounts, RetryPolicy, RetryRule};
+use crate::domain::retry::{FailureCounts, RetryBudget, RetryPolicy, RetryRule};
 use crate::domain::stage::{StagePhase, StageState};
 
 /// What follows from one failed attempt: the wait, or `None` for no further attempt.
@@ -153,7 +153,7 @@ fn a_rule_differs_for_its_class_alone() {
 }
 
 #[test]
-fn the_stages_policy_comes_before_the_jobs_and_that_before_the_default() {
+fn retry_policy_of_the_stage_precedes_the_jobs_and_the_default() {
     let mut film = job(vec![stage("own").attempts(1), stage("inherits").after(&["own"]).or_continue()]);
     film.meta.retry = Arc::new(RetryPolicy { max_attempts: 5, ..RetryPolicy::default() });
     let mut bench = Bench::of(film);
@@ -168,18 +168,18 @@ fn the_stages_policy_comes_before_the_jobs_and_that_before_the_default() {
 }
 
 #[test]
-fn the_failure_says_attempt_n_of_max_its_budget_and_the_wait() {
+fn a_failure_contains_attempt_max_attempts_budget_and_wait() {
     let rules = vec![RetryRule { max_attempts: Some(2), ..rule(RateLimited) }];
     let policy = RetryPolicy { rules, ..RetryPolicy::default() };
     let mut bench = Bench::with(vec![stage("a").policy(policy)]);
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for class in [Network, RateLimited, ServerError, RateLimited] {
         wait_after(&mut bench, "a", report(class), 0.0);
         let failure = bench.stage("a").failure.clone().expect("it failed");
         assert_eq!((&*failure.stage_name, &failure.report), ("a", &report(class)));
         let budget = failure.budget.expect("of an attempt");
         let counted = (budget.class, budget.used, budget.max);
-        told.push((failure.attempt, failure.max_attempts, counted, failure.retry_wait));
+        reported.push((failure.attempt, failure.max_attempts, counted, failure.retry_wait));
         assert_eq!(bench.stage("a").max_attempts(), failure.max_attempts);
         bench.pass(secs(5));
         bench.wake(Some("a"));
@@ -191,7 +191,7 @@ fn the_failure_says_attempt_n_of_max_its_budget_and_the_wait() {
         (3, 4, (None, 2, 3), Some(secs(2))),
         (4, 5, (rates, 2, 2), None),
     ];
-    assert_eq!(told, expected, "no attempt is beyond the last");
+    assert_eq!(reported, expected, "no attempt is beyond the last");
     // The last word of the stage is that of the job.
     assert_eq!(bench.job().failure.as_deref(), bench.stage("a").failure.as_deref());
 }
@@ -219,13 +219,13 @@ fn an_expired_lease_is_ready_at_once_the_first_time_and_waits_from_the_second_on
 }
 
 #[test]
-fn an_attempt_timeout_revokes_despite_heartbeats() {
+fn an_attempt_timeout_ends_the_attempt_despite_heartbeats() {
     let mut bench = Bench::with(vec![stage("a").spec(|spec| spec.timeout = Some(secs(100)))]);
     for attempt in 1..=3u32 {
         let token = bench.lease("a");
         for _ in 0..9 {
             bench.pass(secs(11));
-            bench.beat(token).expect("alive");
+            bench.heartbeat(token).expect("alive");
             assert!(!bench.wake(Some("a")), "its time is not up");
         }
         bench.pass(secs(1));
@@ -233,7 +233,7 @@ fn an_attempt_timeout_revokes_despite_heartbeats() {
         let stage = bench.stage("a");
         let failure = stage.failure.clone().expect("recorded");
         assert_eq!((failure.report.class, failure.attempt), (Timeout, attempt));
-        for outcome in [bench.beat(token), bench.complete(token), bench.fail(token, Network)] {
+        for outcome in [bench.heartbeat(token), bench.complete(token), bench.fail(token, Network)] {
             assert_eq!(outcome.expect_err("revoked"), crate::domain::refusal::Refusal::LeaseLost);
         }
         if attempt < 3 {
@@ -248,7 +248,7 @@ fn an_attempt_timeout_revokes_despite_heartbeats() {
 }
 
 #[test]
-fn a_release_gives_the_attempt_back() {
+fn a_released_attempt_is_not_counted() {
     let mut bench = Bench::with(vec![stage("a").attempts(2)]);
     for round in 1..=5 {
         let token = bench.lease("a");
@@ -277,7 +277,7 @@ fn fail_and_wait(bench: &mut Bench, class: FailureClass) -> Option<Duration> {
 }
 
 #[test]
-fn a_class_with_attempts_of_its_own_takes_none_from_the_others() {
+fn a_class_with_its_own_max_attempts_uses_no_other_budget() {
     let rules = vec![RetryRule { max_attempts: Some(50), ..rule(RateLimited) }];
     let mut bench = Bench::with(vec![stage("a").policy(RetryPolicy { rules, ..RetryPolicy::default() })]);
     let of_rates: Vec<_> = (0..8).map(|_| fail_and_wait(&mut bench, RateLimited).expect("of 50")).collect();
@@ -290,7 +290,7 @@ fn a_class_with_attempts_of_its_own_takes_none_from_the_others() {
 }
 
 #[test]
-fn a_release_takes_nothing_from_a_budget_and_a_new_run_has_them_whole() {
+fn budgets_ignore_releases_and_restart_with_each_run() {
     let rules = vec![RetryRule { max_attempts: Some(2), ..rule(RateLimited) }];
     let policy = RetryPolicy { max_attempts: 1, rules, ..RetryPolicy::default() };
     let mut bench = Bench::with(vec![stage("a").policy(policy)]);
@@ -313,5 +313,5 @@ fn attempts_that_were_not_counted_by_class_count_against_the_policys_budget() {
     let mut failures = FailureCounts::default();
     failures.add(ServerError);
     let budget = policy.budget(ServerError, 3, &failures);
-    assert_eq!(budget, Budget { class: None, used: 3, max: 3 });
+    assert_eq!(budget, RetryBudget { class: None, used: 3, max: 3 });
 }

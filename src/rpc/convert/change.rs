@@ -9,28 +9,28 @@ use crate::domain::event::{JobEvent, StageChange};
 use crate::domain::job::Job;
 use crate::domain::stage::StagePhase;
 use crate::error::Result;
-use crate::feed::step::Step;
-use crate::feed::watcher::Snapshot;
+use crate::feed::job::reads::JobSnapshot;
+use crate::feed::job::step::JobStep;
 use crate::proto;
 use crate::rpc::limits::REPLY_BYTES;
 use crate::rpc::page::Budget;
 
 /// An encoded [`proto::JobChange`].
-pub fn change(step: &Step) -> Result<Bytes> {
+pub fn change(step: &JobStep) -> Result<Bytes> {
     step.encoded.get(|| Ok(message(step)?.encode_to_vec().into()))
 }
 
 /// An encoded [`proto::Job`].
-pub fn snapshot(snapshot: &Snapshot) -> Result<Bytes> {
+pub fn snapshot(snapshot: &JobSnapshot) -> Result<Bytes> {
     snapshot.encoded.get(|| Ok(job::job(&snapshot.job, &snapshot.documents)?.encode_to_vec().into()))
 }
 
-fn message(step: &Step) -> Result<proto::JobChange> {
+fn message(step: &JobStep) -> Result<proto::JobChange> {
     let (job, event) = (&*step.job, step.event.as_deref());
     let mut change = proto::JobChange {
         job_id: job.meta.job_id.to_string(),
-        revision: step.revision,
-        previous_revision: step.previous,
+        version: step.revision,
+        previous_version: step.previous,
         state: step.phase() as i32,
         event_type: event.map_or(0, |event| event::event_type(event.kind) as i32),
         change_time: Some(time::timestamp(step.time)),
@@ -76,26 +76,26 @@ fn message(step: &Step) -> Result<proto::JobChange> {
 
 /// A stage as it was at an event, as far as history keeps it; what never changes of it is taken from the job.
 fn of_history(job: &Job, event: &JobEvent, changed: &StageChange) -> Result<proto::Stage> {
-    let mut told = match job.stages.get(changed.stage_no) {
+    let mut message = match job.stages.get(changed.stage_no) {
         Some(stage) => stage::stage(job, stage, None, None)?,
         None => proto::Stage { name: changed.stage_name.to_string(), ..Default::default() },
     };
     let lease = changed.fencing_token.zip(changed.worker_id.as_ref());
-    told.state = changed.phase as i32;
-    told.attempt = count(changed.attempt);
+    message.state = changed.phase as i32;
+    message.attempt = count(changed.attempt);
     // It may be of an earlier run, in which other classes failed.
-    told.max_attempts = told.max_attempts.max(told.attempt);
-    told.version = changed.version;
-    told.progress = changed.progress;
-    told.message = changed.message.as_deref().unwrap_or_default().to_owned();
-    told.failure = failure::optional(changed.failure.as_deref())?;
-    told.next_attempt_time = changed.until.map(time::timestamp);
-    told.start_time = (changed.phase == StagePhase::Running).then(|| time::timestamp(event.event_time));
-    told.end_time = changed.phase.is_terminal().then(|| time::timestamp(event.event_time));
-    told.lease = lease.map(|(fencing_token, worker_id)| proto::StageLease {
+    message.max_attempts = message.max_attempts.max(message.attempt);
+    message.version = changed.version;
+    message.progress = changed.progress;
+    message.message = changed.message.as_deref().unwrap_or_default().to_owned();
+    message.failure = failure::optional(changed.failure.as_deref())?;
+    message.next_attempt_time = changed.until.map(time::timestamp);
+    message.start_time = (changed.phase == StagePhase::Running).then(|| time::timestamp(event.event_time));
+    message.end_time = changed.phase.is_terminal().then(|| time::timestamp(event.event_time));
+    message.lease = lease.map(|(fencing_token, worker_id)| proto::StageLease {
         worker_id: worker_id.to_string(),
         expire_time: None,
         fencing_token,
     });
-    Ok(told)
+    Ok(message)
 }

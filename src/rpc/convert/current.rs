@@ -3,7 +3,7 @@
 use prost::{Message, Name};
 
 use super::{job, record, stage};
-use crate::domain::current::Current;
+use crate::domain::current::ComparedState;
 use crate::domain::documents::JobDocuments;
 use crate::error::Result;
 use crate::proto::{CurrentState, current_state::State};
@@ -12,11 +12,11 @@ use crate::proto::{CurrentState, current_state::State};
 const STATE_BYTES: usize = 3 * 1024;
 
 /// The detail for the current state.
-pub fn detail(current: &Current) -> Result<prost_types::Any> {
+pub fn detail(current: &ComparedState) -> Result<prost_types::Any> {
     let state = match current {
-        Current::Record(current) => State::Record(record::record(current)?),
-        Current::Job(current) => State::Job(job::summary(current, &JobDocuments::default())?),
-        Current::Stage(job, no) => State::Stage(stage::stage(job, &job.stages[*no], None, None)?),
+        ComparedState::Record(current) => State::Record(record::record(current)?),
+        ComparedState::Job(current) => State::Job(job::summary(current, &JobDocuments::default())?),
+        ComparedState::Stage(job, no) => State::Stage(stage::stage(job, &job.stages[*no], None, None)?),
     };
     let fits = state.encoded_len() <= STATE_BYTES;
     let state = CurrentState { state: fits.then_some(state) };

@@ -18,7 +18,7 @@ pub trait Repeatable: Message {
     /// The rpc's name, which keeps two rpcs with equal messages apart.
     const RPC: &'static str;
 
-    /// The field.
+    /// The `request_id` of the request. None: a repeat is a new call.
     fn request_id(&mut self) -> &mut Option<String>;
 }
 

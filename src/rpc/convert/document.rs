@@ -54,7 +54,7 @@ pub fn values(list: &ListValue, limit: usize, path: &Path) -> std::result::Resul
 }
 
 /// The value of a stored text; one that is no JSON cannot have passed the edge and is a fault of ours.
-pub fn told(value: &Json) -> Result<Value> {
+pub fn value_to_proto(value: &Json) -> Result<Value> {
     let mut deserializer = serde_json::Deserializer::from_str(value.as_str());
     let kind = ValueSeed.deserialize(&mut deserializer);
     let kind = kind.map_err(|error| Error::bug(format_args!("a stored value is not readable: {error}")))?;

@@ -6,10 +6,10 @@ use crate::domain::event::{EventKind, JobEvent, StageChange};
 use crate::error::Result;
 use crate::proto::{self, JobEventType};
 
-/// One event.
+/// An entry of the history as a message.
 pub fn event(event: &JobEvent) -> Result<proto::JobEvent> {
     Ok(proto::JobEvent {
-        revision: event.revision,
+        version: event.revision,
         run: event.run,
         event_time: Some(time::timestamp(event.event_time)),
         event_type: event_type(event.kind) as i32,
@@ -39,7 +39,7 @@ pub fn event_type(kind: EventKind) -> JobEventType {
         EventKind::JobCancelRequested => JobEventType::CancelRequested,
         EventKind::JobRetried => JobEventType::Retried,
         EventKind::JobTimedOut => JobEventType::TimedOut,
-        EventKind::GraceEnded => JobEventType::GraceEnded,
+        EventKind::GraceEnded => JobEventType::GracePeriodEnded,
         // A start time that came and a backoff that is over look the same from outside.
         EventKind::JobStarted | EventKind::BackoffEnded => JobEventType::StagesReady,
         EventKind::StageStarted => JobEventType::StageStarted,

@@ -1,4 +1,4 @@
-//! Failures: as workers report them, and as they are told.
+//! Failures: reports of workers, and recorded failures as messages.
 
 use std::time::Duration;
 
@@ -36,9 +36,11 @@ pub fn class(number: i32, path: &Path) -> std::result::Result<FailureClass, Refu
         return Ok(FailureClass::ServerError);
     }
     match FailureClass::from_number(number) {
-        Some(FailureClass::LeaseExpired) => Err(path.refuse("only the server says FAILURE_CLASS_LEASE_EXPIRED")),
+        Some(FailureClass::LeaseExpired) => {
+            Err(path.refuse("must not be FAILURE_CLASS_LEASE_EXPIRED, which the server alone sets"))
+        }
         Some(class) => Ok(class),
-        None => Err(path.refuse("is not known")),
+        None => Err(path.unknown(number)),
     }
 }
 
@@ -78,7 +80,7 @@ pub(super) fn count(count: u32) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::retry::Budget;
+    use crate::domain::retry::RetryBudget;
     use crate::domain::time::Timestamp;
 
     fn refused(given: &proto::Failure) -> String {
@@ -123,24 +125,24 @@ mod tests {
             stage_name: "tts".to_owned(),
             attempt: 2,
             max_attempts: 3,
-            budget: Some(Budget { class: Some(FailureClass::RateLimited), used: 1, max: 50 }),
+            budget: Some(RetryBudget { class: Some(FailureClass::RateLimited), used: 1, max: 50 }),
             retry_wait: Some(Duration::from_millis(7_250)),
             failure_time: Timestamp(1_000_000),
         };
-        let told = failure(&recorded).expect("valid");
-        assert_eq!(told.failure_class, proto::FailureClass::RateLimited as i32);
-        assert_eq!((told.attempt, told.max_attempts, &*told.stage_name), (2, 3, "tts"));
-        let budget = (told.budget_class(), told.budget_used, told.budget_max);
+        let message = failure(&recorded).expect("valid");
+        assert_eq!(message.failure_class, proto::FailureClass::RateLimited as i32);
+        assert_eq!((message.attempt, message.max_attempts, &*message.stage_name), (2, 3, "tts"));
+        let budget = (message.budget_class(), message.budget_used, message.budget_max);
         assert_eq!(budget, (proto::FailureClass::RateLimited, 1, 50));
-        assert_eq!(told.retry_wait, Some(prost_types::Duration { seconds: 7, nanos: 250_000_000 }));
-        assert!(told.details.is_some_and(|details| details.fields.contains_key("quota")));
+        assert_eq!(message.retry_wait, Some(prost_types::Duration { seconds: 7, nanos: 250_000_000 }));
+        assert!(message.details.is_some_and(|details| details.fields.contains_key("quota")));
     }
 
     #[test]
     fn a_failure_from_before_budgets_is_no_attempt_beyond_the_last() {
         let stored =
             "{\"class\":\"SERVER_ERROR\",\"stage_name\":\"tts\",\"attempt\":5,\"max_attempts\":3,\"failure_time\":1}";
-        let told = failure(&serde_json::from_str(stored).expect("as it was stored")).expect("valid");
-        assert_eq!((told.attempt, told.max_attempts, told.budget_max), (5, 5, 0));
+        let message = failure(&serde_json::from_str(stored).expect("as it was stored")).expect("valid");
+        assert_eq!((message.attempt, message.max_attempts, message.budget_max), (5, 5, 0));
     }
 }

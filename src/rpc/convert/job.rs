@@ -35,7 +35,7 @@ pub fn summary(job: &Job, documents: &JobDocuments) -> Result<proto::Job> {
         job_id: meta.job_id.to_string(),
         kind: meta.kind.to_string(),
         state: job.state.phase() as i32,
-        revision: job.revision,
+        version: job.revision,
         run: job.run,
         progress: job.progress,
         stage_counts: Some(stage_counts(job)),

@@ -107,7 +107,7 @@ fn rates(given: Option<&proto::KeyRateLimits>, path: &Path) -> Result<RateLimits
 }
 
 /// A credential as it is at a moment.
-pub fn told(key: &ApiKey, now: Timestamp) -> proto::ApiKey {
+pub fn to_proto(key: &ApiKey, now: Timestamp) -> proto::ApiKey {
     let grace_end = match &key.proof {
         Proof::Secret { previous, .. } => previous.as_ref().map(|previous| previous.until),
         Proof::Certificate(_) => None,

@@ -6,7 +6,7 @@ use crate::domain::documents::LeaseDocuments;
 use crate::domain::id::{LeaseToken, StageNo};
 use crate::domain::job::{Job, JobState};
 use crate::domain::lease::StoredLease;
-use crate::domain::permit::{Claim, HeldPermit, ResourceKey};
+use crate::domain::permit::{HeldPermit, PermitClaim, ResourceKey};
 use crate::domain::stage::Stage;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ use crate::rpc::page::Budget;
 /// The lease of a stage that was just leased; `now` is the database's.
 pub fn lease(job: &Job, stage: &Stage, documents: &LeaseDocuments, now: Timestamp) -> Result<proto::Lease> {
     let (Some(lease), Some(token)) = (stage.lease(), stage.token(job.key.uid)) else {
-        return Err(Error::bug("a stage without a lease is told as leased"));
+        return Err(Error::bug("a stage without a lease was returned as leased"));
     };
     let (dependencies, dependencies_truncated) = dependencies(job, stage, documents)?;
     Ok(proto::Lease {
@@ -35,22 +35,22 @@ pub fn lease(job: &Job, stage: &Stage, documents: &LeaseDocuments, now: Timestam
         expire_time: Some(time::timestamp(job.lease_end(lease))),
         ttl: Some(time::duration(now.until(job.lease_end(lease)))),
         heartbeat_interval: Some(time::duration(lease.heartbeat_interval())),
-        job_revision: job.revision,
+        job_version: job.revision,
         labels: job.labels.as_ref().clone(),
         group_key: stage.spec.group_key.as_deref().unwrap_or_default().to_owned(),
         dependencies_truncated,
         permits: permits(stage),
-        alone: stage.is_suspect(),
+        isolated: stage.is_suspect(),
     })
 }
 
 /// The permits of a running attempt, in the order of its claims. Those that it acquired by itself it knows already.
 fn permits(stage: &Stage) -> Vec<proto::PermitGrant> {
-    let grant = |(claim, held): (&Claim, &HeldPermit)| proto::PermitGrant {
+    let grant = |(claim, held): (&PermitClaim, &HeldPermit)| proto::PermitGrant {
         resource: claim.resource.to_string(),
         fencing_token: held.fencing_token,
     };
-    let of = |claim: &Claim| {
+    let of = |claim: &PermitClaim| {
         let uid = ResourceKey::uid_of(&claim.resource);
         stage.permits().iter().find(move |held| held.resource == uid)
     };
@@ -94,13 +94,13 @@ pub fn status(lease: &StoredLease, now: Timestamp) -> proto::LeaseStatus {
         directive: directive as i32,
         expire_time: Some(time::timestamp(lease.end())),
         ttl: Some(time::duration(now.until(lease.end()))),
-        job_revision: lease.job_revision,
+        job_version: lease.job_revision,
     }
 }
 
 /// The status of a lease by what its job says; of one that the job does not hold any more: lost.
 pub fn status_in(job: &Job, token: &LeaseToken, now: Timestamp) -> proto::LeaseStatus {
-    let Some(lease) = job.leased(token).and_then(|stage| stage.lease()) else { return lost() };
+    let Some(lease) = job.leased_stage(token).and_then(|stage| stage.lease()) else { return lost() };
     let stored = StoredLease {
         secret: token.secret,
         fencing_token: Some(token.fencing_token),
@@ -114,5 +114,5 @@ pub fn status_in(job: &Job, token: &LeaseToken, now: Timestamp) -> proto::LeaseS
 
 /// The status of a lease that is not held.
 pub fn lost() -> proto::LeaseStatus {
-    proto::LeaseStatus { directive: proto::LeaseDirective::Lost as i32, expire_time: None, ttl: None, job_revision: 0 }
+    proto::LeaseStatus { directive: proto::LeaseDirective::Lost as i32, expire_time: None, ttl: None, job_version: 0 }
 }

@@ -1,14 +1,17 @@
-//! Where in a request something stands, for errors. A path is a chain on the stack and becomes text only
-//! when something is wrong, so that ten thousand good stages cost no allocation for it.
+//! The path of a field in a request, for errors. A path is a chain on the stack and becomes text only in an error, so that ten
+//! thousand valid stages cost no allocation.
 
 use std::fmt;
 
 use crate::domain::refusal::Refusal;
 
+/// Characters of a refused text that an error shows.
+const SHOWN: usize = 40;
+
 /// The path of a field, such as `jobs[2].stages[0].name`.
 #[derive(Clone, Copy, Debug)]
 pub enum Path<'a> {
-    /// The request itself.
+    /// The request, whose path is empty.
     Root,
     /// A field of what the parent names.
     Field(&'a Path<'a>, &'a str),
@@ -19,32 +22,49 @@ pub enum Path<'a> {
 }
 
 impl<'a> Path<'a> {
-    /// A field of this.
+    /// The path of a field below this one.
     pub fn field(&'a self, name: &'a str) -> Path<'a> {
         Path::Field(self, name)
     }
 
-    /// An element of this.
+    /// The path of an element of this list.
     pub fn index(&'a self, index: usize) -> Path<'a> {
         Path::Index(self, index)
     }
 
-    /// An entry of this map, whose key is the caller's own.
+    /// An entry of this map. The key is any text that the caller chose.
     pub fn key(&'a self, key: &'a str) -> Path<'a> {
         Path::Key(self, key)
     }
 
-    /// The refusal of what stands here.
+    /// Refuses the value at this path as INVALID_FIELD.
     pub fn refuse(&self, why: impl Into<String>) -> Refusal {
         Refusal::field(self.to_string(), why)
     }
 
-    /// The refusal of a field that has to be set and is not.
+    /// Refuses a value outside of what is allowed, and names it.
+    pub fn outside(&self, allowed: impl fmt::Display, found: impl fmt::Display) -> Refusal {
+        self.refuse(format!("must be {allowed}, not {found}"))
+    }
+
+    /// Refuses a number that no value of an enum has.
+    pub fn unknown(&self, number: i32) -> Refusal {
+        self.refuse(format!("is {number}, which is no value of this enum"))
+    }
+
+    /// Refuses a text that does not match a pattern, and shows its first characters.
+    pub fn mismatch(&self, pattern: &str, found: &str) -> Refusal {
+        let shown: String = found.chars().take(SHOWN).collect();
+        let rest = if shown.len() < found.len() { "…" } else { "" };
+        self.refuse(format!("must match {pattern}, not {shown:?}{rest}"))
+    }
+
+    /// Refuses the absence of a required field.
     pub fn missing(&self) -> Refusal {
         self.refuse("is required")
     }
 
-    /// The refusal of a token or id that is present and has no bytes, where leaving it unset would mean something else.
+    /// Refuses a token or id that is present and empty, since an absent one means something else.
     pub fn empty(&self) -> Refusal {
         self.refuse("must not be empty")
     }

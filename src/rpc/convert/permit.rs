@@ -8,17 +8,18 @@ use super::path::Path;
 use super::{text, time, worker};
 use crate::domain::id::{LeaseToken, Name, NamespaceId};
 use crate::domain::permit::{
-    Blocker, Claim, Granted, MAX_AMOUNT, MAX_CLAIMS, MAX_NAME, Mode, Outcome, PermitToken, ResourceKey,
+    Blocker, Granted, MAX_AMOUNT, MAX_CLAIMS, MAX_NAME, PermitClaim, PermitMode, PermitOutcome, PermitToken,
+    ResourceKey,
 };
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 use crate::proto;
 use crate::rpc::limits;
 
-/// How long a permit lasts where nothing is said.
+/// The duration of a permit without `ttl`.
 const DEFAULT_TTL: Duration = Duration::from_secs(60);
 
-/// The name of a resource, which has to be given.
+/// The name of a resource; an empty one is refused.
 pub fn name(given: &str, path: &Path) -> Result<Name, Refusal> {
     if given.is_empty() {
         return Err(path.missing());
@@ -27,7 +28,7 @@ pub fn name(given: &str, path: &Path) -> Result<Name, Refusal> {
 }
 
 /// Claims, each of another resource.
-pub fn claims(given: &[proto::PermitClaim], path: &Path) -> Result<Vec<Claim>, Refusal> {
+pub fn claims(given: &[proto::PermitClaim], path: &Path) -> Result<Vec<PermitClaim>, Refusal> {
     if given.len() > MAX_CLAIMS {
         return Err(path.refuse(format!("has {} claims, {MAX_CLAIMS} are allowed", given.len())));
     }
@@ -44,24 +45,24 @@ pub fn claims(given: &[proto::PermitClaim], path: &Path) -> Result<Vec<Claim>, R
     Ok(claims)
 }
 
-fn claim(given: &proto::PermitClaim, path: &Path) -> Result<Claim, Refusal> {
+fn claim(given: &proto::PermitClaim, path: &Path) -> Result<PermitClaim, Refusal> {
     let resource = name(&given.resource, &path.field("resource"))?;
     let amount = if given.amount == 0 { 1 } else { given.amount };
     if !(1..=MAX_AMOUNT).contains(&amount) {
-        return Err(path.field("amount").refuse("must be 1 to 1,000,000"));
+        return Err(path.field("amount").outside("1 to 1,000,000", amount));
     }
     let mode = match proto::PermitMode::try_from(given.mode) {
         Ok(proto::PermitMode::Unspecified) => None,
-        Ok(proto::PermitMode::Exclusive) => Some(Mode::Exclusive),
-        Ok(proto::PermitMode::Shared) => Some(Mode::Shared),
-        Err(_) => return Err(path.field("mode").refuse("is not a mode")),
+        Ok(proto::PermitMode::Exclusive) => Some(PermitMode::Exclusive),
+        Ok(proto::PermitMode::Shared) => Some(PermitMode::Shared),
+        Err(_) => return Err(path.field("mode").unknown(given.mode)),
     };
-    Ok(Claim { resource, amount, mode })
+    Ok(PermitClaim { resource, amount, mode })
 }
 
-/// A wish for a permit, without its `request_id`.
-pub struct Wish {
-    pub claims: Vec<Claim>,
+/// An AcquirePermit, without its `request_id`.
+pub struct BuildStage {
+    pub claims: Vec<PermitClaim>,
     pub ttl: Duration,
     pub wait: Duration,
     pub holder: Name,
@@ -69,8 +70,8 @@ pub struct Wish {
     pub lease: Option<LeaseToken>,
 }
 
-/// Reads an AcquirePermit.
-pub fn wish(given: &proto::AcquirePermitRequest) -> Result<Wish, Refusal> {
+/// Checks an AcquirePermit and fills in its defaults.
+pub fn wish(given: &proto::AcquirePermitRequest) -> Result<BuildStage, Refusal> {
     let root = Path::Root;
     let path = root.field("claims");
     if given.claims.is_empty() {
@@ -90,13 +91,13 @@ pub fn wish(given: &proto::AcquirePermitRequest) -> Result<Wish, Refusal> {
     let holder = text::line(&given.holder, limits::WORKER_ID_BYTES, &path)?;
     let path = root.field("priority");
     if !(-limits::PRIORITY..=limits::PRIORITY).contains(&given.priority) {
-        return Err(path.refuse("must be -1,000 to 1,000"));
+        return Err(path.outside("-1,000 to 1,000", given.priority));
     }
     let (ttl, wait) = (ttl.unwrap_or(usual), wait.unwrap_or_default());
-    Ok(Wish { claims, ttl, wait, holder, priority: given.priority, lease })
+    Ok(BuildStage { claims, ttl, wait, holder, priority: given.priority, lease })
 }
 
-/// A permit token, which has to be given.
+/// A permit token; an empty one is refused.
 pub fn token(given: &str, path: &Path) -> Result<PermitToken, Refusal> {
     if given.is_empty() {
         return Err(path.empty());
@@ -104,11 +105,11 @@ pub fn token(given: &str, path: &Path) -> Result<PermitToken, Refusal> {
     PermitToken::parse(given).ok_or_else(|| path.refuse("is not a permit token"))
 }
 
-/// What came of a permit; success where nothing is said.
-pub fn outcome(given: Option<&proto::PermitOutcome>, path: &Path) -> Result<Outcome, Refusal> {
-    let Some(given) = given else { return Ok(Outcome::default()) };
+/// The outcome of the use of a permit. None: success.
+pub fn outcome(given: Option<&proto::PermitOutcome>, path: &Path) -> Result<PermitOutcome, Refusal> {
+    let Some(given) = given else { return Ok(PermitOutcome::default()) };
     let (latency, retry_after) = (path.field("latency"), path.field("retry_after"));
-    Ok(Outcome {
+    Ok(PermitOutcome {
         class: match given.failure_class {
             0 => None,
             number => Some(class(number, &path.field("failure_class"))?),
@@ -122,12 +123,12 @@ pub fn outcome(given: Option<&proto::PermitOutcome>, path: &Path) -> Result<Outc
 pub fn permit(
     namespace: NamespaceId,
     id: uuid::Uuid,
-    claims: &[Claim],
+    claims: &[PermitClaim],
     granted: &[Granted],
     now: Timestamp,
 ) -> proto::Permit {
     let first = claims.first().map(|claim| ResourceKey::of(namespace, &claim.resource).uid).unwrap_or_default();
-    let of = |claim: &Claim| granted.iter().find(|granted| granted.resource == claim.resource);
+    let of = |claim: &PermitClaim| granted.iter().find(|granted| granted.resource == claim.resource);
     let grant = |granted: &Granted| proto::PermitGrant {
         resource: granted.resource.to_string(),
         fencing_token: granted.fencing_token,
@@ -141,7 +142,7 @@ pub fn permit(
     }
 }
 
-/// What a renewed permit's holder hears.
+/// The status of a permit that was renewed.
 pub fn renewed(granted: &[Granted], now: Timestamp) -> proto::PermitStatus {
     let end = granted.iter().filter_map(|granted| granted.expires_at).min();
     proto::PermitStatus {
@@ -151,25 +152,28 @@ pub fn renewed(granted: &[Granted], now: Timestamp) -> proto::PermitStatus {
     }
 }
 
-/// Why there is no permit.
+/// The denial of a permit by these blockers.
 pub fn denial(blockers: &[Blocker], now: Timestamp) -> proto::PermitDenial {
     let after = |blocker: &Blocker| blocker.block.until.map(|until| now.until(until));
-    let told = |blocker: &Blocker| proto::PermitBlocker {
+    let to_proto = |blocker: &Blocker| proto::PermitBlocker {
         resource: blocker.resource.to_string(),
         reason: blocker.block.reason as i32,
         retry_after: after(blocker).map(time::duration),
     };
     let all = blockers.iter().map(after).collect::<Option<Vec<Duration>>>();
     let retry_after = all.and_then(|all| all.into_iter().max());
-    proto::PermitDenial { blockers: blockers.iter().map(told).collect(), retry_after: retry_after.map(time::duration) }
+    proto::PermitDenial {
+        blockers: blockers.iter().map(to_proto).collect(),
+        retry_after: retry_after.map(time::duration),
+    }
 }
 
-/// Claims for the wire.
-pub fn told(claims: &[Claim]) -> Vec<proto::PermitClaim> {
-    let told = |claim: &Claim| proto::PermitClaim {
+/// The claims as messages.
+pub fn claims_to_proto(claims: &[PermitClaim]) -> Vec<proto::PermitClaim> {
+    let to_proto = |claim: &PermitClaim| proto::PermitClaim {
         resource: claim.resource.to_string(),
         amount: claim.amount,
         mode: claim.mode.map_or(0, |mode| mode as i32),
     };
-    claims.iter().map(told).collect()
+    claims.iter().map(to_proto).collect()
 }

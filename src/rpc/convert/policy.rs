@@ -14,8 +14,8 @@ use crate::proto;
 
 /// Rates of one resource.
 const MAX_RATES: usize = 8;
-/// Holders that are told.
-const TOLD: usize = 100;
+/// The most holders in a response.
+const MAX_HOLDERS: usize = 100;
 
 /// The rules of a resource.
 pub fn policy(given: &proto::ResourcePolicy, path: &Path) -> Result<Policy, Refusal> {
@@ -43,35 +43,35 @@ fn bounded(given: i64, least: i64, path: &Path) -> Result<i64, Refusal> {
     if (least..=MAX_AMOUNT).contains(&given) {
         return Ok(given);
     }
-    Err(path.refuse(format!("must be {least} to 1,000,000")))
+    Err(path.outside(format_args!("{least} to 1,000,000"), given))
 }
 
 fn within(given: f64, range: std::ops::RangeInclusive<f64>, says: &str, path: &Path) -> Result<f64, Refusal> {
     // NaN is in no range.
-    if range.contains(&given) { Ok(given) } else { Err(path.refuse(format!("must be {says}"))) }
+    if range.contains(&given) { Ok(given) } else { Err(path.outside(says, given)) }
 }
 
 fn count(given: Option<i32>, usual: u32, range: std::ops::RangeInclusive<u32>, path: &Path) -> Result<u32, Refusal> {
     let Some(given) = given else { return Ok(usual) };
     match u32::try_from(given).ok().filter(|given| range.contains(given)) {
         Some(given) => Ok(given),
-        None => Err(path.refuse(format!("must be {} to {}", range.start(), range.end()))),
+        None => Err(path.outside(format_args!("{} to {}", range.start(), range.end()), given)),
     }
 }
 
 fn rate(given: &proto::RateLimit, path: &Path) -> Result<RatePolicy, Refusal> {
-    let per_path = path.field("per");
-    let per = given.per.as_ref().ok_or_else(|| per_path.missing())?;
-    let amount = bounded(given.amount, 1, &path.field("amount"))?;
-    let burst = if given.burst == 0 { amount } else { bounded(given.burst, 1, &path.field("burst"))? };
-    Ok(RatePolicy { amount, per: time::parse_duration(per, time::RATE_PER, &per_path)?, burst })
+    let period_path = path.field("period");
+    let period = given.period.as_ref().ok_or_else(|| period_path.missing())?;
+    let tokens = bounded(given.tokens, 1, &path.field("tokens"))?;
+    let burst = if given.burst == 0 { tokens } else { bounded(given.burst, 1, &path.field("burst"))? };
+    Ok(RatePolicy { amount: tokens, per: time::parse_duration(period, time::RATE_PER, &period_path)?, burst })
 }
 
 fn adaptive(given: &proto::AdaptiveLimit, path: &Path) -> Result<AdaptivePolicy, Refusal> {
     let min = if given.min == 0 { 1 } else { bounded(given.min, 1, &path.field("min"))? };
     let max = bounded(given.max, 1, &path.field("max"))?;
     if max < min {
-        return Err(path.field("max").refuse("must not be below min"));
+        return Err(path.field("max").outside(format_args!("at least min, {min}"), max));
     }
     let usual = AdaptivePolicy::up_to(max);
     let (increase, decrease) = (given.increase.unwrap_or(usual.increase), given.decrease.unwrap_or(usual.decrease));
@@ -112,10 +112,10 @@ fn breaker(given: &proto::CircuitBreaker, path: &Path) -> Result<BreakerPolicy, 
     })
 }
 
-fn told_policy(policy: &Policy) -> proto::ResourcePolicy {
+fn policy_to_proto(policy: &Policy) -> proto::ResourcePolicy {
     let rate = |rate: &RatePolicy| proto::RateLimit {
-        amount: rate.amount,
-        per: Some(time::duration(rate.per)),
+        tokens: rate.amount,
+        period: Some(time::duration(rate.per)),
         burst: rate.burst,
     };
     let adaptive = |adaptive: &AdaptivePolicy| proto::AdaptiveLimit {
@@ -131,11 +131,11 @@ fn told_policy(policy: &Policy) -> proto::ResourcePolicy {
         adaptive: policy.adaptive.as_ref().map(adaptive),
         rates: policy.rates.iter().map(rate).collect(),
         min_interval: policy.min_interval.map(time::duration),
-        breaker: policy.breaker.as_ref().map(told_breaker),
+        breaker: policy.breaker.as_ref().map(breaker_to_proto),
     }
 }
 
-fn told_breaker(breaker: &BreakerPolicy) -> proto::CircuitBreaker {
+fn breaker_to_proto(breaker: &BreakerPolicy) -> proto::CircuitBreaker {
     let number = |number: u32| Some(i32::try_from(number).unwrap_or(i32::MAX));
     proto::CircuitBreaker {
         failure_threshold: number(breaker.failure_threshold),
@@ -163,22 +163,22 @@ pub fn resource(resource: &Resource, denials: &[u64; BlockReason::ALL.len()], no
         denied.map(|(reason, count)| (reason.name().to_owned(), i64::try_from(*count).unwrap_or(i64::MAX))).collect();
     proto::Resource {
         name: resource.name.to_string(),
-        policy: policy.map(told_policy),
+        policy: policy.map(policy_to_proto),
         limit: resource.limit(),
         in_use: resource.in_use(),
-        permits: length(resource.held()),
-        waiting: length(resource.line.len()),
+        permit_count: length(resource.held()),
+        waiter_count: length(resource.wait_queue.len()),
         stages_waiting: state.stages.is_some(),
-        tokens: tokens.map(|(rate, bucket)| bucket.available(rate, now)).collect(),
+        available_tokens: tokens.map(|(rate, bucket)| bucket.available(rate, now)).collect(),
         breaker_state: resource.breaker_phase(now),
         breaker_open_until_time: open_until.map(time::timestamp),
-        hold_until_time: hold_until.map(time::timestamp),
+        throttled_until_time: hold_until.map(time::timestamp),
         learned_rate: state.adaptive.as_ref().and_then(|adaptive| adaptive.learned_rate()),
-        grants: state.grants,
+        grant_count: state.grants,
         denials: denied,
         fencing_token: resource.fencing_token,
         version: resource.version,
-        holders: resource.held_permits().take(TOLD).map(|permit| holder(permit)).collect(),
+        holders: resource.held_permits().take(MAX_HOLDERS).map(|permit| holder(permit)).collect(),
         resets: state.resets.iter().rev().map(reset).collect(),
         create_time: Some(time::timestamp(resource.create_time)),
         update_time: Some(time::timestamp(resource.update_time)),
@@ -203,7 +203,7 @@ fn reset(reset: &Reset) -> proto::BreakerReset {
         reset_time: Some(time::timestamp(reset.at)),
         requester: reset.requester.to_string(),
         reason: reset.reason.clone(),
-        from: reset.from,
+        previous_state: reset.from,
     }
 }
 

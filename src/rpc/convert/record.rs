@@ -90,7 +90,7 @@ fn change(given: &Operation, path: &Path) -> Result<FieldChange, Refusal> {
         Operation::Set(value) => FieldChange::Set(document::value(value, MAX_FIELD_BYTES, &path.field("set"))?),
         Operation::Unset(()) => FieldChange::Unset,
         Operation::Increment(by) if by.abs() > EXACT => {
-            return Err(path.field("increment").refuse("must be within ±2^53"));
+            return Err(path.field("increment").outside("within ±2^53", by));
         }
         Operation::Increment(by) => FieldChange::Increment(finite(*by, &path.field("increment"))?),
         Operation::Append(values) => FieldChange::Append(list(values, "append")?),
@@ -118,17 +118,17 @@ fn version(given: Option<i64>, path: &Path) -> Result<Option<i64>, Refusal> {
 
 /// A record with its fields.
 pub fn record(record: &Record) -> Answer<proto::Record> {
-    let mut told = without_fields(record);
-    told.fields_omitted = false;
-    told.fields = fields(record)?.fields;
-    told.field_versions = versions(record);
-    Ok(told)
+    let mut message = without_fields(record);
+    message.fields_omitted = false;
+    message.fields = fields(record)?.fields;
+    message.field_versions = versions(record);
+    Ok(message)
 }
 
 /// The fields as one object.
 pub fn fields(record: &Record) -> Answer<Struct> {
-    let told = |(name, field): (&Short, &Field)| Ok((name.to_string(), document::told(&field.value)?));
-    Ok(Struct { fields: record.fields.iter().map(told).collect::<Answer<_>>()? })
+    let to_proto = |(name, field): (&Short, &Field)| Ok((name.to_string(), document::value_to_proto(&field.value)?));
+    Ok(Struct { fields: record.fields.iter().map(to_proto).collect::<Answer<_>>()? })
 }
 
 /// The version of each field.

@@ -73,7 +73,8 @@ fn rule(given: &proto::RetryRule, path: &Path) -> Result<RetryRule, Refusal> {
     if given.failure_class == 0 {
         return Err(class_path.missing());
     }
-    let class = FailureClass::from_number(given.failure_class).ok_or_else(|| class_path.refuse("is not known"))?;
+    let class =
+        FailureClass::from_number(given.failure_class).ok_or_else(|| class_path.unknown(given.failure_class))?;
     Ok(RetryRule {
         class,
         retryable: given.retryable,
@@ -90,14 +91,14 @@ fn attempts(given: Option<i32>, path: &Path) -> Result<Option<u32>, Refusal> {
     let attempts = u32::try_from(given).ok().filter(|attempts| (1..=ATTEMPTS).contains(attempts));
     match attempts {
         Some(attempts) => Ok(Some(attempts)),
-        None => Err(path.field("max_attempts").refuse(format!("must be 1 to {ATTEMPTS}"))),
+        None => Err(path.field("max_attempts").outside(format_args!("1 to {ATTEMPTS}"), given)),
     }
 }
 
 fn multiplier(given: Option<f64>, path: &Path) -> Result<Option<f64>, Refusal> {
     match given {
         // NaN is in no range.
-        Some(given) if !(1.0..=10.0).contains(&given) => Err(path.field("multiplier").refuse("must be 1 to 10")),
+        Some(given) if !(1.0..=10.0).contains(&given) => Err(path.field("multiplier").outside("1 to 10", given)),
         given => Ok(given),
     }
 }
@@ -118,7 +119,7 @@ fn jitter(given: Option<&prost_types::Duration>, path: &Path) -> Result<Option<D
 mod tests {
     use super::*;
     use crate::domain::failure::FailureReport;
-    use crate::domain::retry::{FailureCounts, Verdict};
+    use crate::domain::retry::{FailureCounts, RetryDecision};
 
     fn seconds(seconds: i64) -> Option<prost_types::Duration> {
         Some(prost_types::Duration { seconds, nanos: 0 })
@@ -132,7 +133,7 @@ mod tests {
         }
     }
 
-    fn wait(policy: &RetryPolicy, class: FailureClass) -> Verdict {
+    fn wait(policy: &RetryPolicy, class: FailureClass) -> RetryDecision {
         let report =
             FailureReport { class, code: String::new(), message: String::new(), retry_after: None, details: None };
         let mut failures = FailureCounts::default();
@@ -144,18 +145,18 @@ mod tests {
     fn an_empty_policy_is_the_default() {
         let empty = policy(&proto::RetryPolicy::default(), &Path::Root).expect("valid");
         assert_eq!(empty, RetryPolicy::default());
-        assert_eq!(wait(&empty, FailureClass::RateLimited), Verdict::Retry(Duration::from_secs(2)));
+        assert_eq!(wait(&empty, FailureClass::RateLimited), RetryDecision::Retry(Duration::from_secs(2)));
     }
 
     #[test]
     fn a_named_wait_counts_for_rate_limits_too_unless_their_rule_says_otherwise() {
         let mut given = proto::RetryPolicy { initial_backoff: seconds(5), ..Default::default() };
         let five = policy(&given, &Path::Root).expect("valid");
-        assert_eq!(wait(&five, FailureClass::RateLimited), Verdict::Retry(Duration::from_secs(5)));
-        assert_eq!(wait(&five, FailureClass::Network), Verdict::Retry(Duration::from_secs(5)));
+        assert_eq!(wait(&five, FailureClass::RateLimited), RetryDecision::Retry(Duration::from_secs(5)));
+        assert_eq!(wait(&five, FailureClass::Network), RetryDecision::Retry(Duration::from_secs(5)));
         given.rules.push(proto::RetryRule { failure_class: 2, initial_backoff: seconds(9), ..Default::default() });
         let nine = policy(&given, &Path::Root).expect("valid");
-        assert_eq!(wait(&nine, FailureClass::RateLimited), Verdict::Retry(Duration::from_secs(9)));
+        assert_eq!(wait(&nine, FailureClass::RateLimited), RetryDecision::Retry(Duration::from_secs(9)));
     }
 
     #[test]

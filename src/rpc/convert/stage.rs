@@ -32,7 +32,7 @@ pub fn stage(job: &Job, stage: &Stage, artifacts: Option<&Document>, input: Opti
         weight: spec.weight,
         group_key: spec.group_key.as_deref().unwrap_or_default().to_owned(),
         direct: spec.direct,
-        permits: permit::told(&spec.permits),
+        permits: permit::claims_to_proto(&spec.permits),
         on_failure: spec.on_failure as i32,
         depends_when: spec.depends_when as i32,
         input: document::optional_object(input)?,

@@ -1,4 +1,4 @@
-//! Steering jobs: which one, updates by mask, cancels, waits.
+//! Requests about one job: its id, updates by mask, cancels, waits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use crate::rpc::limits;
 /// A job by its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedJob {
-    /// Where it is stored, if it exists.
+    /// Its key, whether or not it exists.
     pub key: JobKey,
-    /// Its id.
+    /// The id that the caller gave.
     pub job_id: Name,
 }
 
@@ -41,18 +41,18 @@ pub fn from_stage(given: &str) -> Result<Option<Name>, Refusal> {
     text::name(given, &Path::Root.field("from_stage")).map(Some)
 }
 
-/// What an UpdateJob changes.
+/// The changes of an UpdateJob.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct JobPatch {
-    /// The new labels, in place of all.
+    /// The new labels, in place of all of the job. None: unchanged.
     pub labels: Option<Arc<BTreeMap<String, String>>>,
-    /// The new priority.
+    /// The new priority. None: unchanged.
     pub priority: Option<i32>,
-    /// What shall happen to the fields of its context.
+    /// Operations on the fields of its context, in order.
     pub context: Vec<FieldOp>,
 }
 
-/// Reads an UpdateJob. Without a mask, what is set is changed; with one, what it names, to nothing if it is not set.
+/// Checks an UpdateJob. Without a mask the fields that are set are changed; with one, those that it names, and unset ones are cleared.
 pub fn patch(request: proto::UpdateJobRequest) -> Result<JobPatch, Refusal> {
     let root = Path::Root;
     let (mut labels, mut priority) = (!request.labels.is_empty(), request.priority.is_some());
@@ -78,16 +78,16 @@ pub fn patch(request: proto::UpdateJobRequest) -> Result<JobPatch, Refusal> {
     Ok(JobPatch { labels: labels.then_some(new_labels), priority: priority.then_some(new_priority), context })
 }
 
-/// A wish to cancel.
+/// The parameters of a CancelJob.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cancel {
-    /// How long holders may go on.
+    /// How long lease holders have to stop.
     pub grace: Duration,
-    /// Why, for people.
+    /// A reason for people. None: none was given.
     pub reason: Option<Name>,
 }
 
-/// Reads a CancelJob.
+/// Checks a CancelJob and fills in its defaults.
 pub fn cancel(request: &proto::CancelJobRequest) -> Result<Cancel, Refusal> {
     let root = Path::Root;
     let path = root.field("grace_period");
@@ -102,10 +102,10 @@ pub fn wait(given: Option<&prost_types::Duration>) -> Result<Duration, Refusal> 
     Ok(time::parse_wait(given, &Path::Root.field("wait"))?.unwrap_or(time::LONGEST_WAIT))
 }
 
-/// Reads the `from_revision` of a request.
-pub fn from_revision(given: i64) -> Result<i64, Refusal> {
+/// Reads the `from_version` of a request.
+pub fn from_version(given: i64) -> Result<i64, Refusal> {
     if given < 0 {
-        return Err(Path::Root.field("from_revision").refuse("must not be negative"));
+        return Err(Path::Root.field("from_version").outside("0 or more", given));
     }
     Ok(given)
 }
@@ -159,6 +159,6 @@ mod tests {
         assert_eq!(wait(None), Ok(time::LONGEST_WAIT));
         assert_eq!(path_of(wait(long.as_ref())), "wait");
         assert_eq!(path_of(named_job(NamespaceId(1), "")), "job_id");
-        assert_eq!(path_of(from_revision(-1)), "from_revision");
+        assert_eq!(path_of(from_version(-1)), "from_version");
     }
 }

@@ -168,7 +168,7 @@ fn depends_when(number: i32, path: &Path) -> Result<DependsWhen, Refusal> {
             Ok(DependsWhen::AllSucceeded)
         }
         Ok(proto::StageDependsWhen::AllFinished) => Ok(DependsWhen::AllFinished),
-        Err(_) => Err(path.refuse("is not known")),
+        Err(_) => Err(path.unknown(number)),
     }
 }
 
@@ -176,7 +176,7 @@ fn on_failure(number: i32, path: &Path) -> Result<OnFailure, Refusal> {
     match proto::StageOnFailure::try_from(number) {
         Ok(proto::StageOnFailure::Unspecified | proto::StageOnFailure::FailJob) => Ok(OnFailure::FailJob),
         Ok(proto::StageOnFailure::Continue) => Ok(OnFailure::Continue),
-        Err(_) => Err(path.refuse("is not known")),
+        Err(_) => Err(path.unknown(number)),
     }
 }
 
@@ -184,7 +184,7 @@ fn weight(given: Option<f64>, path: &Path) -> Result<f64, Refusal> {
     let weight = given.unwrap_or(1.0);
     // NaN is in no range.
     if !(0.0..=limits::WEIGHT).contains(&weight) {
-        return Err(path.refuse("must be 0 to 1,000,000"));
+        return Err(path.outside("0 to 1,000,000", weight));
     }
     Ok(weight)
 }
@@ -192,7 +192,7 @@ fn weight(given: Option<f64>, path: &Path) -> Result<f64, Refusal> {
 /// The priority of a job.
 pub fn priority(given: i32, path: &Path) -> Result<i32, Refusal> {
     if given.unsigned_abs() > limits::PRIORITY.unsigned_abs() {
-        return Err(path.refuse("must be -1000 to 1000"));
+        return Err(path.outside("-1,000 to 1,000", given));
     }
     Ok(given)
 }

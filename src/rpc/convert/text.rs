@@ -1,4 +1,4 @@
-//! Names, ids and messages: which characters and how many, as the protos say it.
+//! Names, ids and messages: their characters and lengths, as the protos describe them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,33 +8,33 @@ use crate::domain::id::{Name, is_job_id};
 use crate::domain::refusal::Refusal;
 use crate::rpc::limits;
 
-/// The id of a job, which has to be given.
+/// The id of a job; an empty one is refused.
 pub fn job_id(text: &str, path: &Path) -> Result<Name, Refusal> {
     if text.is_empty() {
         return Err(path.missing());
     }
     if !is_job_id(text) {
-        return Err(path.refuse("must match [A-Za-z0-9._:-]{1,128}"));
+        return Err(path.mismatch("[A-Za-z0-9._:-]{1,128}", text));
     }
     Ok(text.into())
 }
 
-/// The kind of a job, which has to be given.
+/// The kind of a job; an empty one is refused.
 pub fn kind(text: &str, path: &Path) -> Result<Name, Refusal> {
-    plain(text, limits::NAME_BYTES, b"._:/-", "must match [A-Za-z0-9._:/-]{1,128}", path)
+    plain(text, limits::NAME_BYTES, b"._:/-", "[A-Za-z0-9._:/-]{1,128}", path)
 }
 
-/// The name of a stage or of a queue, which has to be given.
+/// The name of a stage or of a queue; an empty one is refused.
 pub fn name<T: for<'t> From<&'t str>>(text: &str, path: &Path) -> Result<T, Refusal> {
-    plain(text, limits::NAME_BYTES, b"._:-", "must match [A-Za-z0-9._:-]{1,128}", path)
+    plain(text, limits::NAME_BYTES, b"._:-", "[A-Za-z0-9._:-]{1,128}", path)
 }
 
-/// The name of a namespace, which has to be given.
+/// The name of a namespace; an empty one is refused.
 pub fn namespace(text: &str, path: &Path) -> Result<Name, Refusal> {
-    plain(text, limits::NAMESPACE_BYTES, b"._-", "must match [A-Za-z0-9._-]{1,63}", path)
+    plain(text, limits::NAMESPACE_BYTES, b"._-", "[A-Za-z0-9._-]{1,63}", path)
 }
 
-/// What a worker calls itself, which has to be given.
+/// The name of a worker; an empty one is refused.
 pub fn worker_id(text: &str, path: &Path) -> Result<Name, Refusal> {
     if text.is_empty() {
         return Err(path.missing());
@@ -77,7 +77,7 @@ pub fn is_label_key(key: &str) -> bool {
     is_plain(key, limits::LABEL_KEY_BYTES, b"._/-")
 }
 
-fn plain<T>(text: &str, bytes: usize, others: &[u8], says: &str, path: &Path) -> Result<T, Refusal>
+fn plain<T>(text: &str, bytes: usize, others: &[u8], pattern: &str, path: &Path) -> Result<T, Refusal>
 where
     T: for<'t> From<&'t str>,
 {
@@ -85,7 +85,7 @@ where
         return Err(path.missing());
     }
     if !is_plain(text, bytes, others) {
-        return Err(path.refuse(says));
+        return Err(path.mismatch(pattern, text));
     }
     Ok(text.into())
 }

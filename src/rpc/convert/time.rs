@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::civil::{self, DateTime};
+
 use super::path::Path;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
@@ -11,15 +13,17 @@ const MICROS: i64 = 1_000_000;
 const YEARS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// The shape of date and time in RFC 3339, see [`has_shape`].
+const DATE_TIME: &str = "0000-00-00T00:00:00";
 /// The smallest duration that is more than nothing here.
 const TICK: Duration = Duration::from_micros(1);
 
 /// Which durations a field takes, and how the refusal says it.
 #[derive(Clone, Copy, Debug)]
 pub struct Range {
-    /// The shortest.
+    /// The shortest duration that is accepted.
     pub min: Duration,
-    /// The longest.
+    /// The longest duration that is accepted.
     pub max: Duration,
     says: &'static str,
 }
@@ -39,7 +43,7 @@ pub const KEY_TTL: Range =
     Range { min: Duration::from_secs(1), max: DAY.saturating_mul(3_650), says: "1 s to 3,650 days" };
 /// How long the token before a rotation stays valid.
 pub const ROTATION_GRACE: Range = Range { min: Duration::ZERO, max: DAY.saturating_mul(7), says: "0 to 7 days" };
-/// The same where nobody says.
+/// The default of the same.
 pub const DEFAULT_ROTATION_GRACE: Duration = HOUR;
 /// In which the tokens of a rate come.
 pub const RATE_PER: Range = Range { min: Duration::from_millis(1), max: DAY, says: "1 ms to 24 hours" };
@@ -62,17 +66,27 @@ pub const JITTER: Range = Range { min: Duration::ZERO, max: HOUR, says: "0 to 1 
 
 /// The domain's duration; what is finer than a microsecond is rounded up, so that nothing positive becomes zero.
 pub fn parse_duration(given: &prost_types::Duration, range: Range, path: &Path) -> Result<Duration, Refusal> {
-    let says = || path.refuse(format!("must be {}", range.says));
-    let seconds = u64::try_from(given.seconds).map_err(|_| says())?;
-    let nanos = u32::try_from(given.nanos).map_err(|_| says())?;
+    let outside = || path.outside(range.says, shown(given));
+    let seconds = u64::try_from(given.seconds).map_err(|_| outside())?;
+    let nanos = u32::try_from(given.nanos).map_err(|_| outside())?;
     if nanos > 999_999_999 {
         return Err(path.refuse("nanos must be 0 to 999,999,999"));
     }
     let duration = Duration::from_secs(seconds).saturating_add(Duration::from_micros(u64::from(nanos.div_ceil(1_000))));
     if duration < range.min || duration > range.max {
-        return Err(says());
+        return Err(outside());
     }
     Ok(duration)
+}
+
+/// A duration as errors show it, such as `1.5 s`.
+fn shown(given: &prost_types::Duration) -> String {
+    let sign = if given.seconds < 0 || given.nanos < 0 { "-" } else { "" };
+    let fraction = format!("{:09}", given.nanos.unsigned_abs());
+    match fraction.trim_end_matches('0') {
+        "" => format!("{sign}{} s", given.seconds.unsigned_abs()),
+        fraction => format!("{sign}{}.{fraction} s", given.seconds.unsigned_abs()),
+    }
 }
 
 /// As [`parse_duration`], where there may be none.
@@ -106,92 +120,61 @@ pub fn is_representable(at: Timestamp) -> bool {
     YEARS.contains(&at.0.div_euclid(MICROS))
 }
 
-/// The wire's duration.
+/// A duration as a message.
 pub fn duration(duration: Duration) -> prost_types::Duration {
     // Durations here are those of limits and of differences of database times, far below what an i64 counts.
     let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     prost_types::Duration { seconds, nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0) }
 }
 
-/// The wire's moment.
+/// A time as a message.
 pub fn timestamp(at: Timestamp) -> prost_types::Timestamp {
     let nanos = at.0.rem_euclid(MICROS) * 1_000;
     prost_types::Timestamp { seconds: at.0.div_euclid(MICROS), nanos: i32::try_from(nanos).unwrap_or(0) }
 }
 
-/// A moment written as RFC 3339, such as `2026-01-31T08:00:00.5+01:00`; `None` if it is none.
+/// Parses an RFC 3339 timestamp such as `2026-01-31T08:00:00.5+01:00`; digits beyond microseconds are cut off. `None`: the text is not one, or
+/// lies outside of the years 1 to 9999. Stricter than jiff: a zone is required, and a leap second (60) is refused.
 pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
-    if !text.is_ascii() || text.len() < "2026-01-31T08:00:00Z".len() {
+    let (date_time, rest) = text.split_at_checked(DATE_TIME.len())?;
+    let zone_at = rest.find(['Z', 'z', '+', '-'])?;
+    let (fraction, zone) = rest.split_at(zone_at);
+    let is_fraction = |digits: &[u8]| (1..=9).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    if !has_shape(date_time, DATE_TIME)
+        || date_time.ends_with("60")
+        || !(fraction.is_empty() || fraction.as_bytes().strip_prefix(b".").is_some_and(is_fraction))
+    {
         return None;
     }
-    let (date_time, rest) = text.split_at("2026-01-31T08:00:00".len());
-    let bytes = date_time.as_bytes();
-    let fixed = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
-    if fixed.iter().any(|&(at, sign)| bytes[at] != sign) || !b"Tt ".contains(&bytes[10]) {
-        return None;
-    }
-    let year = number(&date_time[..4])?;
-    let month = number(&date_time[5..7]).filter(|month| (1..=12).contains(month))?;
-    let day = number(&date_time[8..10]).filter(|day| (1..=days_in(year, month)).contains(day))?;
-    let hour = number(&date_time[11..13]).filter(|hour| *hour < 24)?;
-    let minute = number(&date_time[14..16]).filter(|minute| *minute < 60)?;
-    let second = number(&date_time[17..19]).filter(|second| *second < 60)?;
-    let (micros, zone) = fraction(rest)?;
-    let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second - offset(zone)?;
-    (year >= 1 && YEARS.contains(&seconds)).then(|| Timestamp(seconds * MICROS + micros))
+    let local: DateTime = text[..DATE_TIME.len() + zone_at].parse().ok()?;
+    let since_1970 = local.duration_since(civil::date(1970, 1, 1).at(0, 0, 0, 0));
+    let micros = i64::try_from(since_1970.as_nanos().div_euclid(1_000)).ok()?;
+    let at = Timestamp(micros - offset_seconds(zone)? * MICROS);
+    (local.year() >= 1 && is_representable(at)).then_some(at)
 }
 
-/// Microseconds of a fraction such as `.25`, cut off after six digits, and what follows it.
-fn fraction(text: &str) -> Option<(i64, &str)> {
-    let Some(digits) = text.strip_prefix('.') else { return Some((0, text)) };
-    let end = digits.bytes().position(|b| !b.is_ascii_digit())?;
-    let (digits, zone) = digits.split_at(end);
-    if digits.is_empty() || digits.len() > 9 {
-        return None;
-    }
-    let micros = format!("{digits:0<6}");
-    Some((number(&micros[..6])?, zone))
-}
-
-/// Seconds east of UTC.
-fn offset(zone: &str) -> Option<i64> {
-    if zone == "Z" || zone == "z" {
+/// The offset from UTC in seconds, positive east of it: `Z` or `+01:00`.
+fn offset_seconds(zone: &str) -> Option<i64> {
+    if zone.eq_ignore_ascii_case("Z") {
         return Some(0);
     }
-    let bytes = zone.as_bytes();
-    if bytes.len() != 6 || bytes[3] != b':' {
+    let (sign, time) = zone.split_at_checked(1)?;
+    if !has_shape(time, "00:00") {
         return None;
     }
-    let hours = number(&zone[1..3]).filter(|hours| *hours < 24)?;
-    let minutes = number(&zone[4..6]).filter(|minutes| *minutes < 60)?;
-    match bytes[0] {
-        b'+' => Some(hours * 3_600 + minutes * 60),
-        b'-' => Some(-(hours * 3_600 + minutes * 60)),
-        _ => None,
-    }
+    let (hours, minutes): (i64, i64) = (time[..2].parse().ok()?, time[3..].parse().ok()?);
+    let seconds = hours * 3_600 + minutes * 60;
+    (hours < 24 && minutes < 60).then_some(if sign == "-" { -seconds } else { seconds })
 }
 
-/// Digits only: no sign, no space.
-fn number(digits: &str) -> Option<i64> {
-    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
-}
-
-fn days_in(year: i64, month: i64) -> i64 {
-    let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-    match month {
-        2 if leap => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Days from 1970-01-01 in the Gregorian calendar: years are counted from March, so that the leap day is the last.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+/// Whether a text has a digit wherever `shape` has `0`, a separator of date and time where it has `T`, and else the same characters.
+fn has_shape(text: &str, shape: &str) -> bool {
+    let fits = |(byte, shape): (u8, u8)| match shape {
+        b'0' => byte.is_ascii_digit(),
+        b'T' => b"Tt ".contains(&byte),
+        _ => byte == shape,
+    };
+    text.len() == shape.len() && text.bytes().zip(shape.bytes()).all(fits)
 }
 
 #[cfg(test)]
@@ -272,6 +255,15 @@ mod tests {
             "0000-01-01T00:00:00Z",
             "0001-01-01T00:00:00+01:00",
             "2026-01-31T08:00:0üZ",
+            "2026-01-31T08:00:00,5Z",
+            "2026-01-31T08:00:00-24:00",
+            "2026-01-31T08:00:00+01",
+            "2026-01-31T08:00:00+01:00:30",
+            "2026-01-31T08:00:00Z[UTC]",
+            "2026-01-31T08:60:00Z",
+            "2026-00-31T08:00:00Z",
+            "2026-01-31_08:00:00Z",
+            "9999-12-31T23:59:59-00:01",
         ] {
             assert_eq!(parse_rfc3339(text), None, "{text}");
         }

@@ -1,4 +1,4 @@
-//! What workers and orchestrators ask: which stage they mean and how they prove it, beats, wishes for work.
+//! Requests of workers and orchestrators: stages by lease or by name, renewals, requests for leases.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,65 +7,37 @@ use super::path::Path;
 use super::record::bounded;
 use super::{text, time};
 use crate::domain::id::{JobKey, LeaseToken, Name, NamespaceId};
-use crate::domain::job::Hold;
+use crate::domain::job::StageCredential;
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::DEFAULT_QUEUE;
 use crate::proto;
+use crate::proto::stage_target::Target as StageTarget;
 use crate::rpc::limits;
 
-/// The stage a call is about, and the proof that the caller may write it.
+/// The stage of a request, by its lease or by its name.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// Its job.
+    /// The job of the stage.
     pub key: JobKey,
     /// The job's id, where the caller named it; a token does not hold it.
     pub job_id: Option<Name>,
-    /// The stage and the proof.
-    pub hold: Hold,
+    /// How the stage is named: by the token of its lease, or by name.
+    pub hold: StageCredential,
 }
-
-/// The `target` of any request, since each request has a type of its own for it.
-#[derive(Clone, Debug)]
-pub enum Whom {
-    /// By lease token.
-    Token(String),
-    /// By name.
-    Ref(proto::StageRef),
-}
-
-macro_rules! targets {
-    ($($request:ident),*) => {
-        $(impl From<proto::$request::Target> for Whom {
-            fn from(target: proto::$request::Target) -> Self {
-                match target {
-                    proto::$request::Target::LeaseToken(token) => Self::Token(token),
-                    proto::$request::Target::StageRef(stage) => Self::Ref(stage),
-                }
-            }
-        })*
-    };
-}
-
-targets!(
-    update_stage_progress_request,
-    complete_stage_request,
-    fail_stage_request,
-    release_stage_request,
-    add_stages_request
-);
 
 /// Reads the `target` of a request.
-pub fn target(namespace: NamespaceId, given: Option<impl Into<Whom>>) -> Result<Target, Refusal> {
-    let root = Path::Root;
-    match given.map(Into::into) {
-        None => Err(root.field("target").refuse("is required: lease_token or stage_ref")),
-        Some(Whom::Token(token)) => {
-            let (key, token) = lease_token(namespace, &token, &root)?;
-            Ok(Target { key, job_id: None, hold: Hold::Token(token) })
+pub fn target(namespace: NamespaceId, given: Option<&proto::StageTarget>) -> Result<Target, Refusal> {
+    let path = Path::Root;
+    let path = path.field("target");
+    match given.and_then(|given| given.target.as_ref()) {
+        None => Err(path.refuse("is required: set lease_token or stage_ref")),
+        Some(StageTarget::LeaseToken(token)) => {
+            let (key, token) = lease_token(namespace, token, &path)?;
+            Ok(Target { key, job_id: None, hold: StageCredential::Token(token) })
         }
-        Some(Whom::Ref(stage)) => {
-            let stage = stage_ref(namespace, Some(&stage), &root)?;
-            Ok(Target { key: stage.key, job_id: Some(stage.job_id), hold: Hold::Name(stage.stage_name) })
+        Some(StageTarget::StageRef(stage)) => {
+            let stage = stage_ref(namespace, Some(stage), &path)?;
+            Ok(Target { key: stage.key, job_id: Some(stage.job_id), hold: StageCredential::Name(stage.stage_name) })
         }
     }
 }
@@ -79,12 +51,12 @@ fn lease_token(namespace: NamespaceId, given: &str, path: &Path) -> Result<(JobK
 }
 
 /// The `lease_fence` of a Commit.
-pub fn lease_fence(namespace: NamespaceId, given: &str, path: &Path) -> Result<(JobKey, Hold), Refusal> {
+pub fn lease_fence(namespace: NamespaceId, given: &str, path: &Path) -> Result<(JobKey, StageCredential), Refusal> {
     let token = parse(given, path)?;
-    Ok((JobKey { namespace, uid: token.job_uid }, Hold::Token(token)))
+    Ok((JobKey { namespace, uid: token.job_uid }, StageCredential::Token(token)))
 }
 
-/// A lease token; an empty text is none.
+/// A lease token; an empty one is refused.
 pub fn parse(given: &str, path: &Path) -> Result<LeaseToken, Refusal> {
     if given.is_empty() {
         return Err(path.empty());
@@ -95,11 +67,11 @@ pub fn parse(given: &str, path: &Path) -> Result<LeaseToken, Refusal> {
 /// A stage by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedStage {
-    /// Its job.
+    /// The job of the stage.
     pub key: JobKey,
     /// The job's id, as the caller named it.
     pub job_id: Name,
-    /// The stage's name.
+    /// The stage's name within the job.
     pub stage_name: Name,
 }
 
@@ -112,18 +84,18 @@ pub fn stage_ref(namespace: NamespaceId, given: Option<&proto::StageRef>, path: 
     Ok(NamedStage { key: JobKey::of(namespace, &job_id), job_id, stage_name })
 }
 
-/// A wish to start a stage by name.
+/// The parameters of a StartStage.
 #[derive(Clone, Debug)]
 pub struct Start {
-    /// Which.
+    /// The stage to start.
     pub stage: NamedStage,
-    /// Who; empty where the caller did not say, which it has to with a lease.
+    /// The name of the worker; can be empty without a lease.
     pub worker_id: Name,
-    /// How long a lease shall last, where one is wanted.
+    /// The duration of the lease. None: no lease.
     pub lease_duration: Option<Duration>,
 }
 
-/// Reads a StartStage.
+/// Checks a StartStage; with a lease it needs a worker.
 pub fn start(namespace: NamespaceId, request: &proto::StartStageRequest) -> Result<Start, Refusal> {
     let root = Path::Root;
     let lease_duration = lease_duration(request.lease_duration.as_ref(), &root)?;
@@ -136,35 +108,35 @@ pub fn start(namespace: NamespaceId, request: &proto::StartStageRequest) -> Resu
     Ok(Start { stage: stage_ref(namespace, request.stage_ref.as_ref(), &root)?, worker_id, lease_duration })
 }
 
-/// A wish for work.
+/// The parameters of a LeaseStages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseWish {
-    /// Who asks.
+pub struct LeaseParameters {
+    /// The name of the worker.
     pub worker_id: Name,
-    /// From which queues, each once; at least one.
+    /// The queues to lease from, each once; at least one.
     pub queues: Vec<Name>,
-    /// How many stages at most, 1 to 100.
+    /// The most stages to lease, 1 to 100.
     pub max_stages: u32,
-    /// How long to wait for the first.
+    /// How long to wait for the first stage.
     pub wait: Duration,
-    /// How long a lease shall last; the stage's own wish comes first.
+    /// The duration of the leases; that of a stage takes precedence. None: the default.
     pub duration: Option<Duration>,
-    /// Whether all shall be of one queue and group.
+    /// Whether all stages must have the same queue and group key.
     pub same_group: bool,
 }
 
-/// Reads a LeaseStages.
-pub fn lease_wish(request: &proto::LeaseStagesRequest) -> Result<LeaseWish, Refusal> {
+/// Checks a LeaseStages and fills in its defaults.
+pub fn lease_request(request: &proto::LeaseStagesRequest) -> Result<LeaseParameters, Refusal> {
     let root = Path::Root;
     let max_stages = match u32::try_from(request.max_stages) {
         Ok(0) => 1,
         Ok(max) if max <= limits::STAGES_PER_LEASE_CALL => max,
         Ok(_) | Err(_) => {
-            let why = format!("must be 0 to {}", limits::STAGES_PER_LEASE_CALL);
-            return Err(root.field("max_stages").refuse(why));
+            let allowed = format_args!("0 to {}", limits::STAGES_PER_LEASE_CALL);
+            return Err(root.field("max_stages").outside(allowed, request.max_stages));
         }
     };
-    Ok(LeaseWish {
+    Ok(LeaseParameters {
         worker_id: text::worker_id(&request.worker_id, &root.field("worker_id"))?,
         queues: queues(&request.queues, &root.field("queues"))?,
         max_stages,
@@ -202,47 +174,47 @@ pub fn work_begin(given: &proto::WorkBegin, path: &Path) -> Result<(Name, Vec<Na
     ))
 }
 
-/// One beat: which lease, and what its holder has to tell.
+/// One renewal of a lease, with progress where the holder reports some.
 #[derive(Clone, Debug)]
-pub struct Beat {
-    /// The job.
+pub struct Renewal {
+    /// The job of the leased stage.
     pub key: JobKey,
-    /// The proof.
+    /// The token of the lease.
     pub token: LeaseToken,
-    /// How far the attempt is, 0 to 1.
+    /// The progress of the attempt, 0 to 1. None: unchanged.
     pub progress: Option<f64>,
-    /// What it is doing.
+    /// What the attempt is doing. None: unchanged.
     pub message: Option<Name>,
 }
 
-/// Reads a Heartbeat.
-pub fn beats(namespace: NamespaceId, given: &[proto::LeaseBeat]) -> Result<Vec<Beat>, Refusal> {
-    bounded(given.len(), limits::BEATS_PER_HEARTBEAT, "beats", &Path::Root.field("beats"))?;
-    each_beat(namespace, given)
+/// Checks the renewals of a Heartbeat, 1 to 1,000.
+pub fn renewals(namespace: NamespaceId, given: &[proto::LeaseRenewal]) -> Result<Vec<Renewal>, Refusal> {
+    bounded(given.len(), limits::RENEWALS_PER_HEARTBEAT, "renewals", &Path::Root.field("renewals"))?;
+    each_renewal(namespace, given)
 }
 
-/// Reads the `beats` of a request.
-pub fn each_beat(namespace: NamespaceId, given: &[proto::LeaseBeat]) -> Result<Vec<Beat>, Refusal> {
+/// Checks each renewal of a request.
+pub fn each_renewal(namespace: NamespaceId, given: &[proto::LeaseRenewal]) -> Result<Vec<Renewal>, Refusal> {
     let root = Path::Root;
-    let list = root.field("beats");
-    let beat = |(i, beat): (usize, &proto::LeaseBeat)| {
+    let list = root.field("renewals");
+    let renewal = |(i, renewal): (usize, &proto::LeaseRenewal)| {
         let path = list.index(i);
-        let (key, token) = lease_token(namespace, &beat.lease_token, &path)?;
-        Ok(Beat {
+        let (key, token) = lease_token(namespace, &renewal.lease_token, &path)?;
+        Ok(Renewal {
             key,
             token,
-            progress: progress(beat.progress, &path)?,
-            message: message(beat.message.as_deref(), &path)?,
+            progress: progress(renewal.progress, &path)?,
+            message: message(renewal.message.as_deref(), &path)?,
         })
     };
-    given.iter().enumerate().map(beat).collect()
+    given.iter().enumerate().map(renewal).collect()
 }
 
 /// Reads the `progress` of the message at `path`.
 pub fn progress(given: Option<f64>, path: &Path) -> Result<Option<f64>, Refusal> {
     match given {
         // NaN is in no range.
-        Some(given) if !(0.0..=1.0).contains(&given) => Err(path.field("progress").refuse("must be 0 to 1")),
+        Some(given) if !(0.0..=1.0).contains(&given) => Err(path.field("progress").outside("0 to 1", given)),
         given => Ok(given),
     }
 }
@@ -255,7 +227,6 @@ pub fn message(given: Option<&str>, path: &Path) -> Result<Option<Name>, Refusal
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::{add_stages_request, complete_stage_request};
     use uuid::Uuid;
 
     const NAMESPACE: NamespaceId = NamespaceId(3);
@@ -274,52 +245,50 @@ mod tests {
     #[test]
     fn a_target_is_a_token_or_a_name_in_the_callers_namespace() {
         let token = token();
-        let by_token = target(NAMESPACE, Some(complete_stage_request::Target::LeaseToken(token.to_string())));
+        let by_token = target(NAMESPACE, Some(&proto::StageTarget::leased(token.to_string())));
         let by_token = by_token.expect("valid");
         assert_eq!(by_token.key, JobKey { namespace: NAMESPACE, uid: token.job_uid });
-        assert!(matches!(by_token.hold, Hold::Token(held) if held == token));
-        let stage = proto::StageRef { job_id: "film-1".into(), stage_name: "tts".into() };
-        let by_name = target(NAMESPACE, Some(add_stages_request::Target::StageRef(stage))).expect("valid");
+        assert!(matches!(by_token.hold, StageCredential::Token(held) if held == token));
+        let stage = proto::StageTarget::named("film-1", "tts");
+        let by_name = target(NAMESPACE, Some(&stage)).expect("valid");
         assert_eq!(by_name.key, JobKey::of(NAMESPACE, "film-1"));
-        assert!(matches!(by_name.hold, Hold::Name(name) if &*name == "tts"));
+        assert!(matches!(by_name.hold, StageCredential::Name(name) if &*name == "tts"));
     }
 
     #[test]
     fn a_target_that_cannot_be_one_is_named() {
-        let of_token = |text: &str| complete_stage_request::Target::LeaseToken(text.to_owned());
-        assert_eq!(path_of(target(NAMESPACE, None::<complete_stage_request::Target>)), "target");
+        assert_eq!(path_of(target(NAMESPACE, None)), "target");
+        assert_eq!(path_of(target(NAMESPACE, Some(&proto::StageTarget::default()))), "target");
         for bad in ["", "x", &"!".repeat(59), &"A".repeat(4_000_000)] {
-            assert_eq!(path_of(target(NAMESPACE, Some(of_token(bad)))), "lease_token");
+            assert_eq!(path_of(target(NAMESPACE, Some(&proto::StageTarget::leased(bad)))), "target.lease_token");
         }
-        let of_ref = |job: &str, stage: &str| {
-            complete_stage_request::Target::StageRef(proto::StageRef { job_id: job.into(), stage_name: stage.into() })
-        };
-        assert_eq!(path_of(target(NAMESPACE, Some(of_ref("", "s")))), "stage_ref.job_id");
-        assert_eq!(path_of(target(NAMESPACE, Some(of_ref("j", "")))), "stage_ref.stage_name");
+        let refused = |job: &str, stage: &str| path_of(target(NAMESPACE, Some(&proto::StageTarget::named(job, stage))));
+        assert_eq!(refused("", "s"), "target.stage_ref.job_id");
+        assert_eq!(refused("j", ""), "target.stage_ref.stage_name");
     }
 
     #[test]
-    fn beats_are_checked_one_by_one() {
-        let beat = || proto::LeaseBeat { lease_token: token().to_string(), ..Default::default() };
-        assert_eq!(beats(NAMESPACE, &[beat(), beat()]).map(|beats| beats.len()).ok(), Some(2));
-        let list = |bad: proto::LeaseBeat| path_of(beats(NAMESPACE, &[beat(), beat(), beat(), bad]));
-        assert_eq!(list(proto::LeaseBeat::default()), "beats[3].lease_token");
-        assert_eq!(list(proto::LeaseBeat { progress: Some(f64::NAN), ..beat() }), "beats[3].progress");
-        assert_eq!(list(proto::LeaseBeat { progress: Some(1.1), ..beat() }), "beats[3].progress");
-        assert_eq!(list(proto::LeaseBeat { message: Some("x".repeat(1_025)), ..beat() }), "beats[3].message");
-        assert_eq!(path_of(beats(NAMESPACE, &[])), "beats");
-        assert_eq!(path_of(beats(NAMESPACE, &vec![beat(); 1_001])), "beats");
+    fn renewals_are_checked_one_by_one() {
+        let renewal = || proto::LeaseRenewal { lease_token: token().to_string(), ..Default::default() };
+        assert_eq!(renewals(NAMESPACE, &[renewal(), renewal()]).map(|renewals| renewals.len()).ok(), Some(2));
+        let list = |bad: proto::LeaseRenewal| path_of(renewals(NAMESPACE, &[renewal(), renewal(), renewal(), bad]));
+        assert_eq!(list(proto::LeaseRenewal::default()), "renewals[3].lease_token");
+        assert_eq!(list(proto::LeaseRenewal { progress: Some(f64::NAN), ..renewal() }), "renewals[3].progress");
+        assert_eq!(list(proto::LeaseRenewal { progress: Some(1.1), ..renewal() }), "renewals[3].progress");
+        assert_eq!(list(proto::LeaseRenewal { message: Some("x".repeat(1_025)), ..renewal() }), "renewals[3].message");
+        assert_eq!(path_of(renewals(NAMESPACE, &[])), "renewals");
+        assert_eq!(path_of(renewals(NAMESPACE, &vec![renewal(); 1_001])), "renewals");
     }
 
     #[test]
-    fn a_wish_has_defaults_and_limits() {
+    fn a_lease_request_has_defaults_and_limits() {
         let base = || proto::LeaseStagesRequest { worker_id: "w".into(), ..Default::default() };
-        let wish = lease_wish(&base()).expect("valid");
-        assert_eq!((wish.max_stages, wish.wait, wish.duration), (1, Duration::ZERO, None));
-        assert_eq!(wish.queues, [Name::from("default")]);
+        let wanted = lease_request(&base()).expect("valid");
+        assert_eq!((wanted.max_stages, wanted.wait, wanted.duration), (1, Duration::ZERO, None));
+        assert_eq!(wanted.queues, [Name::from("default")]);
         let twice = proto::LeaseStagesRequest { queues: vec!["b".into(), "a".into(), "b".into()], ..base() };
-        assert_eq!(lease_wish(&twice).map(|wish| wish.queues.len()), Ok(2));
-        let refused = |request| path_of(lease_wish(&request));
+        assert_eq!(lease_request(&twice).map(|wanted| wanted.queues.len()), Ok(2));
+        let refused = |request| path_of(lease_request(&request));
         assert_eq!(refused(proto::LeaseStagesRequest::default()), "worker_id");
         assert_eq!(refused(proto::LeaseStagesRequest { max_stages: 101, ..base() }), "max_stages");
         assert_eq!(refused(proto::LeaseStagesRequest { max_stages: -1, ..base() }), "max_stages");

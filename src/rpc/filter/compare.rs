@@ -14,7 +14,7 @@ enum Field {
     Time(TimeField),
 }
 
-/// Reads one comparison.
+/// Parses one comparison, such as `state = RUNNING`.
 pub(super) fn comparison(parser: &mut Parser) -> Result<Clause, Fault> {
     let field = field(parser)?;
     let operator_at = parser.at;

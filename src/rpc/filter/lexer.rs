@@ -19,13 +19,13 @@ pub(super) enum Token {
     Word(String),
     /// A text in quotes, without them.
     Quoted(String),
-    /// An operator.
+    /// A comparison operator, such as `<=`.
     Operator(Comparison),
-    /// `(`.
+    /// `(`, which opens a group.
     Open,
-    /// `)`.
+    /// `)`, which closes a group.
     Close,
-    /// Nothing more.
+    /// The end of the filter.
     End,
 }
 

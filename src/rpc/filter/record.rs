@@ -34,7 +34,7 @@ pub fn record_order(text: &str) -> Result<RecordOrder, Refusal> {
         (Some(field), Some(descending)) => Ok(RecordOrder { field, descending }),
         _ => Err(Path::Root
             .field("order_by")
-            .refuse("must be record_id, create_time or update_time, with desc after it for the largest first")),
+            .refuse("must be record_id, create_time or update_time, followed by desc for descending order")),
     }
 }
 

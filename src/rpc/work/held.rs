@@ -6,18 +6,18 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashSet};
 
 use crate::domain::id::{JobKey, LeaseToken, NamespaceId};
+use crate::domain::job::Job;
 use crate::engine::Engine;
-use crate::engine::cache::Cached;
 use crate::engine::dispatcher::{Leased, Leases};
-use crate::engine::world::Key;
-use crate::feed::holders::Ear;
+use crate::feed::job::holders::HolderInbox;
+use crate::operation::overlay::Key;
 use crate::proto::LeaseDirective;
 
 /// The leases that were sent on a stream and have no outcome yet. Those that the worker has not confirmed are released when this is dropped.
 pub struct Held {
     engine: Engine,
     namespace: NamespaceId,
-    ear: Arc<Ear>,
+    inbox: Arc<HolderInbox>,
     leases: HashMap<LeaseToken, OneLease>,
     /// Those that are not confirmed, by their number on the stream.
     unconfirmed: BTreeMap<i64, LeaseToken>,
@@ -39,7 +39,7 @@ impl Held {
     /// None yet.
     pub fn new(engine: Engine, namespace: NamespaceId) -> Self {
         let (leases, unconfirmed) = (HashMap::default(), BTreeMap::new());
-        Self { engine, namespace, ear: Arc::default(), leases, unconfirmed, sent: 0, alone: 0 }
+        Self { engine, namespace, inbox: Arc::default(), leases, unconfirmed, sent: 0, alone: 0 }
     }
 
     /// How many are held.
@@ -53,8 +53,8 @@ impl Held {
     }
 
     /// Hears of the jobs of the leases.
-    pub fn ear(&self) -> &Arc<Ear> {
-        &self.ear
+    pub fn inbox(&self) -> &Arc<HolderInbox> {
+        &self.inbox
     }
 
     /// Leases that were sent on the stream.
@@ -73,12 +73,10 @@ impl Held {
             OneLease { number: self.sent, undelivered: Some(leased), directive: LeaseDirective::Continue, is_alone };
         self.unconfirmed.insert(self.sent, token);
         self.leases.insert(token, one);
-        self.engine.shared().hub.holders.hold(key, &self.ear);
+        self.engine.shared().hub.holders.add(key, &self.inbox);
         // What was committed before this is heard of is not told.
-        match self.engine.shared().cache.get(&Key::Job(key)) {
-            Some(Cached::Job(job)) => std::mem::discriminant(&job.state) != state,
-            Some(_) | None => false,
-        }
+        let job = self.engine.shared().cache.get::<Job>(&Key::Job(key));
+        job.is_some_and(|job| std::mem::discriminant(&job.state) != state)
     }
 
     /// The worker has received so many leases.
@@ -105,7 +103,7 @@ impl Held {
         self.confirm(token);
         if let Some(one) = self.leases.remove(token) {
             self.alone -= usize::from(one.is_alone);
-            self.engine.shared().hub.holders.let_go(self.key(token), &self.ear);
+            self.engine.shared().hub.holders.remove(self.key(token), &self.inbox);
         }
     }
 
@@ -134,7 +132,7 @@ impl Drop for Held {
         let mut undelivered = Vec::new();
         for (token, one) in self.leases.drain() {
             let key = JobKey { namespace: self.namespace, uid: token.job_uid };
-            self.engine.shared().hub.holders.let_go(key, &self.ear);
+            self.engine.shared().hub.holders.remove(key, &self.inbox);
             undelivered.extend(one.undelivered);
         }
         drop(Leases::on_the_way(&self.engine, undelivered));

@@ -19,14 +19,14 @@ use crate::domain::job::Job;
 use crate::domain::refusal::Refusal;
 use crate::engine::dispatcher::Leases;
 use crate::error::{Error, Result};
-use crate::feed::Quiet;
+use crate::feed::KeepaliveTimer;
 use crate::proto;
 use crate::rpc::caller::Caller;
 use crate::rpc::limits::OUTCOMES_PER_CALL;
-use crate::rpc::stage_writes::Written;
+use crate::rpc::stage_writes::StageWrite;
 use crate::rpc::{heartbeat, outcomes};
 
-/// Outcomes and beats without a result beyond which nothing more is read.
+/// Outcomes and renewals without a result beyond which nothing more is read.
 const UNANSWERED_ITEMS: usize = 1_000;
 /// Bytes of them, as they came.
 const UNANSWERED_BYTES: usize = 1 << 20;
@@ -65,7 +65,7 @@ enum Event {
     Seen(Seen),
     Received(std::result::Result<Option<proto::WorkRequest>, Status>),
     Drain,
-    Quiet,
+    Keepalive,
     /// Something that the beginning of the next turn looks at.
     Woken,
     /// The client has gone, or its credential or deadline has ended.
@@ -91,7 +91,7 @@ pub struct Session {
     rests_until: Option<Instant>,
     looking: Option<BoxFuture<'static, Seen>>,
     looks_at: Option<Instant>,
-    quiet: Quiet,
+    keepalive: KeepaliveTimer,
 }
 
 /// The reader has gone or stands still.
@@ -108,7 +108,7 @@ impl Session {
         let services = &caller.services;
         Self {
             held: Held::new(services.engine.clone(), caller.namespace),
-            quiet: Quiet::new(services.hub.settings.keepalive),
+            keepalive: KeepaliveTimer::new(services.hub.settings.keepalive),
             caller,
             begin,
             charge,
@@ -180,9 +180,9 @@ impl Session {
             seen = done(&mut self.looking) => Event::Seen(seen),
             received = self.inbound.message(), if reads => Event::Received(received),
             () = shutdown.cancelled(), if is_open => Event::Drain,
-            () = self.held.ear().stirred() => Event::Woken,
+            () = self.held.inbox().filled() => Event::Woken,
             () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => Event::Woken,
-            () = self.quiet.lasts() => Event::Quiet,
+            () = self.keepalive.elapsed() => Event::Keepalive,
         }
     }
 
@@ -200,7 +200,7 @@ impl Session {
                 self.polling = None;
                 self.send(proto::WorkResponse { draining: true, ..Default::default() }).await
             }
-            Event::Quiet => self.send(proto::WorkResponse::default()).await,
+            Event::Keepalive => self.send(proto::WorkResponse::default()).await,
             Event::Woken => {
                 self.note_time();
                 Ok(())
@@ -238,7 +238,7 @@ impl Session {
 
     /// Takes a message into work.
     fn take(&mut self, message: Message) -> std::result::Result<(), Refusal> {
-        let Message { capacity, leases_received, outcomes, beats, bytes } = message;
+        let Message { capacity, leases_received, outcomes, renewals, bytes } = message;
         if let Some(received) = leases_received {
             let sent = self.held.sent();
             if received > sent {
@@ -255,9 +255,9 @@ impl Session {
             self.capacity = capacity;
         }
         let tokens: Vec<Option<LeaseToken>> = outcomes.iter().map(token_of).collect();
-        let beaten = beats.iter().map(|beat| &beat.token);
-        tokens.iter().flatten().chain(beaten).for_each(|token| self.held.confirm(token));
-        let items = outcomes.len() + beats.len();
+        let renewed = renewals.iter().map(|renewal| &renewal.token);
+        tokens.iter().flatten().chain(renewed).for_each(|token| self.held.confirm(token));
+        let items = outcomes.len() + renewals.len();
         self.unanswered_items += items;
         self.unanswered_bytes += bytes;
         let (caller, charge) = (self.caller.clone(), self.charge.clone());
@@ -265,12 +265,12 @@ impl Session {
             if let Some(charge) = charge {
                 charge.take(items.max(1)).await;
             }
-            let beaten: Vec<LeaseToken> = beats.iter().map(|beat| beat.token).collect();
-            let (written, renewed) = join(outcomes::each(&caller, outcomes), heartbeat::renew(&caller, beats)).await;
+            let renewed_tokens: Vec<LeaseToken> = renewals.iter().map(|renewal| renewal.token).collect();
+            let (written, renewed) = join(outcomes::each(&caller, outcomes), heartbeat::renew(&caller, renewals)).await;
             let ended = tokens.into_iter().zip(&written).filter_map(|(token, written)| token.filter(|_| ends(written)));
             let ended = ended.collect();
-            // Beats that failed are not answered: the worker beats again.
-            let statuses = beaten.into_iter().zip(renewed.unwrap_or_default()).collect();
+            // Renewals that failed have no status: the worker sends them again.
+            let statuses = renewed_tokens.into_iter().zip(renewed.unwrap_or_default()).collect();
             Ok(Handled { results: outcomes::results(written, None)?, statuses, ended, items, bytes })
         }));
         Ok(())
@@ -308,7 +308,7 @@ impl Session {
 
     /// Sends a response. A reader may take as long as the server is silent at most.
     async fn send(&mut self, response: proto::WorkResponse) -> std::result::Result<(), Gone> {
-        self.quiet.broken();
+        self.keepalive.reset();
         match timeout(self.caller.services.hub.settings.keepalive, self.responses.send(response)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Gone),
@@ -325,7 +325,7 @@ async fn done<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
 }
 
 /// Whether the lease of an outcome has ended.
-fn ends(written: &Result<Written>) -> bool {
+fn ends(written: &Result<StageWrite>) -> bool {
     matches!(written, Ok(_) | Err(Error::Refused(Refusal::LeaseLost | Refusal::InvalidTransition { .. })))
 }
 

@@ -16,7 +16,7 @@ fn frame(kind: u8, flags: u8, bytes: u32) -> Vec<u8> {
     frame
 }
 
-/// A connection whose peer has sent the preface.
+/// A connection after the preface of its peer.
 fn metered() -> Metered<()> {
     let mut metered = Metered::new((), ReadQuota::default());
     assert!(metered.has_received(PREFACE));

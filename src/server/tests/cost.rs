@@ -45,7 +45,7 @@ fn without_door(
         .layer(admission::catch_panics())
         .layer(admission::protocol_errors())
         .layer(admission::shed(Arc::clone(&options.overload)))
-        .layer(admission::deadline(options.max_call))
+        .layer(admission::deadline(options.default_deadline))
         .layer(admission::arrival(options.arrival))
         .layer(admission::in_flight_limit(options.max_in_flight, options.watches))
         .layer(admission::end_watches(Default::default()))

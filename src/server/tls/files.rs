@@ -10,7 +10,7 @@ use anyhow::Context;
 /// The most that is read of a file: chains and bundles of authorities are far smaller.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Where they are.
+/// Paths of the PEM files.
 #[derive(Debug, Clone)]
 pub(super) struct Files {
     pub certificate: PathBuf,

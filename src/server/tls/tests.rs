@@ -28,7 +28,7 @@ fn names_are_uris_then_hosts_then_the_common_name() {
 fn what_does_not_fit_is_refused_by_the_name_of_its_flag() {
     let (certificate, key) = localhost();
     let (_, other_key) = localhost();
-    assert!(Tls::from_pem(&certificate, &key).is_ok());
+    assert!(ServerTls::from_pem(&certificate, &key).is_ok());
     for (certificate, key, named) in [
         (certificate.as_str(), other_key.as_str(), "--tls-cert and --tls-key"),
         ("", key.as_str(), "--tls-cert"),
@@ -36,7 +36,7 @@ fn what_does_not_fit_is_refused_by_the_name_of_its_flag() {
         (certificate.as_str(), "", "--tls-key"),
         (certificate.as_str(), certificate.as_str(), "--tls-key"),
     ] {
-        let error = Tls::from_pem(certificate, key).err().map(|error| format!("{error:#}")).unwrap_or_default();
+        let error = ServerTls::from_pem(certificate, key).err().map(|error| format!("{error:#}")).unwrap_or_default();
         assert!(error.contains(named), "{named}: {error}");
         assert!(!error.contains("PRIVATE"), "{error}");
     }
@@ -53,7 +53,7 @@ fn new_files_are_used_and_broken_ones_are_not() {
     };
     write(&localhost());
     let config = Config { tls_cert: Some(path("cert.pem")), tls_key: Some(path("key.pem")), ..Config::default() };
-    let tls = Tls::from_config(&config).expect("good files").expect("they are named");
+    let tls = ServerTls::from_config(&config).expect("good files").expect("they are named");
     let first = tls.current().config;
     tls.look();
     assert!(Arc::ptr_eq(&first, &tls.current().config), "nothing has changed");

@@ -1,7 +1,8 @@
 //! The rows of a group, column by column, as the parts of the commit statement take them.
 //!
-//! Each type here is the argument list of one file under `sql/commit`, in the order of its parameters. `c` is the number
-//! of the component that the row belongs to.
+//! Each list of columns is the parameters of one or more parts: a part's text names the columns (`v.state`), and its parameters and the
+//! `unnest` that gives them these names are made of the same list. So no value can be bound to another column's name. `c` is the number of the
+//! component that the row belongs to.
 
 use postgres_types::ToSql;
 use uuid::Uuid;
@@ -9,11 +10,13 @@ use uuid::Uuid;
 use crate::domain::credential::SecretHash;
 use crate::domain::short::Short;
 use crate::domain::time::Timestamp;
-use crate::store::types::JsonText;
+use crate::store::job::changes::HISTORY_ENTRY_BYTES;
+use crate::store::pg::types::JsonText;
+use crate::store::table::Column;
 
-/// What a part of the statement needs of its columns.
+/// The rows of one part of the statement.
 pub trait Columns: Sync {
-    /// The parameters in order.
+    /// One array for each column, in order.
     fn params(&self) -> Vec<&(dyn ToSql + Sync)>;
     /// The component of each row.
     fn components(&self) -> &[i32];
@@ -21,7 +24,10 @@ pub trait Columns: Sync {
 
 /// One value of a column.
 trait Cell: Clone {
-    /// Puts it at the end, where so many rows are before it.
+    /// The SQL type of the column.
+    const SQL_TYPE: &'static str;
+
+    /// Adds it to a column that has `place` rows.
     fn put(self, column: &mut Vec<Self>, _place: usize) {
         column.push(self);
     }
@@ -33,16 +39,21 @@ trait Cell: Clone {
     }
 }
 
-/// Values that are always there.
+/// Values that are never null.
 macro_rules! cells {
-    ($($type:ty),*) => { $(impl Cell for $type {})* };
+    ($($type:ty: $sql:literal),* $(,)?) => { $(impl Cell for $type { const SQL_TYPE: &'static str = $sql; })* };
 }
 
-cells!(i16, i32, i64, f64, bool, Uuid, String, Short, Vec<u8>, SecretHash, Timestamp, JsonText);
+cells!(
+    i16: "int2", i32: "int4", i64: "int8", f64: "float8", bool: "bool", Uuid: "uuid", String: "text", Short: "text", Vec<u8>: "bytea",
+    SecretHash: "bytea", Timestamp: "timestamptz", JsonText: "json",
+);
 
 /// A column stays empty until it has a value: most rows of a group lack the same ones, and `unnest` fills a column that ends early
 /// with nulls, which costs Postgres a good deal less than reading them one by one.
-impl<T: Clone> Cell for Option<T> {
+impl<T: Cell> Cell for Option<T> {
+    const SQL_TYPE: &'static str = T::SQL_TYPE;
+
     fn put(self, column: &mut Vec<Self>, place: usize) {
         if self.is_some() || !column.is_empty() {
             column.resize(place, None);
@@ -56,8 +67,11 @@ impl<T: Clone> Cell for Option<T> {
     }
 }
 
+/// A list of columns and the row of it. `as` gives the SQL type where it is not the usual one of the Rust type.
 macro_rules! columns {
-    ($(#[$doc:meta])* $columns:ident of $row:ident { $($field:ident: $type:ty),* $(,)? }) => {
+    (@type $type:ty) => { <$type as Cell>::SQL_TYPE };
+    (@type $type:ty as $sql:ident) => { stringify!($sql) };
+    ($(#[$doc:meta])* $columns:ident of $row:ident { $($field:ident: $type:ty $(as $sql:ident)?),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Debug)]
         #[allow(missing_docs)] // The fields are the columns of the tables.
@@ -68,7 +82,11 @@ macro_rules! columns {
         pub struct $columns { c: Vec<i32>, $($field: Vec<$type>),* }
 
         impl $columns {
-            /// Adds a row.
+            /// The columns in the order of the parameters.
+            pub const COLUMNS: &[Column] =
+                &[("c", i32::SQL_TYPE), $((stringify!($field), columns!(@type $type $(as $sql)?))),*];
+
+            /// Adds a row to the end of every column.
             pub fn push(&mut self, row: $row) {
                 #[allow(unused_variables, reason = "a row may be its component alone")]
                 let place = self.c.len();
@@ -96,48 +114,52 @@ macro_rules! columns {
 }
 
 columns!(
-    /// A root at the revision a decision stood on, of the job that was made then.
-    Roots of Root { namespace_id: i32, job_uid: Uuid, revision: i64, create_time: Timestamp }
+    /// A component of the group: how many guards it must meet, and the sum of the weights of the rows that it writes (see `statement::weight`).
+    Components of ComponentRow { guards: i64, weight: i64 }
 );
 columns!(
-    /// An id of a job: one that is to be unused, or one that is deleted.
-    Ids of Id { namespace_id: i32, job_uid: Uuid }
+    /// A job or a resource at the version that was read.
+    RootVersions of RootVersion { namespace_id: i32, root_uid: Uuid, version: i64, create_time: Timestamp }
 );
 columns!(
-    /// A write of no consequence.
+    /// The key of a job or a resource.
+    RootIds of RootId { namespace_id: i32, root_uid: Uuid }
+);
+columns!(
+    /// A write that leaves nothing but the row of its group.
     Probes of ProbeRow {}
 );
 columns!(
-    /// A request id that is to be unused.
+    /// The key of a remembered request.
     RequestIds of RequestId { namespace_id: i32, request_id: Uuid }
 );
 columns!(
-    /// A record: one that is not to be there, or one that is deleted.
+    /// The key of a record.
     RecordIds of RecordId { namespace_id: i32, collection: Short, record_id: Short }
 );
 columns!(
-    /// A record at the version a decision stood on, the one that was made then.
-    RecordRoots of RecordRoot {
+    /// A record at the version that was read.
+    RecordVersions of RecordVersion {
         namespace_id: i32, collection: Short, record_id: Short, version: i64, create_time: Timestamp,
     }
 );
 columns!(
-    /// A new record.
+    /// A new record. `fields`: `{name: [version, value]}`, without the value where it is one of the `apart` values in rows of their own.
     Records of RecordRow {
         namespace_id: i32, collection: Short, record_id: Short, version: i64, fields: String, apart: i32,
         create_time: Timestamp, update_time: Timestamp,
     }
 );
 columns!(
-    /// A changed record, with the version it replaces, and with when that was made where it was not this very record. `apart` only where it
-    /// is not 0.
+    /// A changed record, with the version that it replaces. `replaced_create_time`: where the replaced record was another one that was
+    /// deleted. `apart`: none for 0.
     ChangedRecords of ChangedRecord {
         namespace_id: i32, collection: Short, record_id: Short, version: i64, fields: String, apart: Option<i32>,
-        create_time: Timestamp, update_time: Timestamp, replaces: i64, replaces_made: Option<Timestamp>,
+        create_time: Timestamp, update_time: Timestamp, replaced_version: i64, replaced_create_time: Option<Timestamp>,
     }
 );
 columns!(
-    /// A large value of a field.
+    /// The value of a field that is too large for the row of its record.
     RecordValues of RecordValue {
         namespace_id: i32, collection: Short, record_id: Short, field: Short, value: JsonText,
     }
@@ -154,7 +176,7 @@ columns!(
     }
 );
 columns!(
-    /// A permit, or somebody who waits for one.
+    /// The key of a permit or of a waiter.
     PermitIds of PermitId { namespace_id: i32, resource_uid: Uuid, permit_id: Uuid }
 );
 columns!(
@@ -164,39 +186,39 @@ columns!(
     }
 );
 columns!(
-    /// A changed permit. `expires_at`: `None` if it is lost, else the earliest end it may have, or the latest where it `shortens`.
+    /// A changed permit. `expires_at`: none if the permit is lost, else the earliest end that it may have, or the latest where it `shortens`.
     ChangedPermits of ChangedPermit {
         namespace_id: i32, resource_uid: Uuid, permit_id: Uuid, expires_at: Option<Timestamp>, permit: JsonText, shortens: bool,
     }
 );
 columns!(
-    /// A permit that is extended.
+    /// A permit with its new expiry.
     PermitRenewals of PermitRenewal {
         namespace_id: i32, resource_uid: Uuid, permit_id: Uuid, expires_at: Timestamp,
     }
 );
 columns!(
-    /// Somebody who waits.
+    /// A waiter for a permit.
     Waiters of WaiterRow { namespace_id: i32, resource_uid: Uuid, permit_id: Uuid, waiter: JsonText }
 );
 columns!(
-    /// A ready stage that waits for a permit.
-    Blocks of BlockRow { namespace_id: i32, job_uid: Uuid, stage_no: i32, resource_uid: Uuid, amount: Option<i64> }
+    /// A ready stage that waits for a permit. `amount`: none for 1, or where it wants the whole resource.
+    BlockedStages of BlockedStage { namespace_id: i32, job_uid: Uuid, stage_no: i32, resource_uid: Uuid, amount: Option<i64> }
 );
 columns!(
-    /// A lease that is to have expired.
-    Expired of ExpiredLease { namespace_id: i32, job_uid: Uuid, stage_no: i32, token_secret: Uuid }
+    /// A lease by the secret of its token.
+    LeaseTokens of LeaseToken { namespace_id: i32, job_uid: Uuid, stage_no: i32, token_secret: Uuid }
 );
 columns!(
-    /// A lease that is extended.
-    Renewals of Renewal { namespace_id: i32, job_uid: Uuid, stage_no: i32, token_secret: Uuid, expires_at: Timestamp }
+    /// A lease by the secret of its token, with its new expiry.
+    LeaseRenewals of LeaseRenewal { namespace_id: i32, job_uid: Uuid, stage_no: i32, token_secret: Uuid, expires_at: Timestamp }
 );
 columns!(
-    /// A namespace.
-    NamespaceIds of NamespaceRow { namespace_id: i32 }
+    /// The number of a namespace.
+    NamespaceRows of NamespaceRow { namespace_id: i32 }
 );
 columns!(
-    /// A namespace at the version a decision stood on.
+    /// A namespace at the version that was read.
     NamespaceVersions of NamespaceVersion { namespace_id: i32, version: i64 }
 );
 columns!(
@@ -204,12 +226,16 @@ columns!(
     NamespaceNames of NamespaceName { name: String }
 );
 columns!(
-    /// A raised fencing floor.
-    Floors of Floor { namespace_id: i32, fencing_floor: i64 }
+    /// A namespace with its new fencing floor.
+    FencingFloors of FencingFloor { namespace_id: i32, fencing_floor: i64 }
 );
 columns!(
-    /// The key ring at a version: the one a decision stood on, or the one that is written.
-    KeyRingVersions of KeyRingVersion { version: i64, floor_version: i64 }
+    /// The key ring at the version that was read.
+    KeyRingVersions of KeyRingVersion { version: i64 }
+);
+columns!(
+    /// The new version of the key ring, and the version of its last deletion.
+    KeyRings of KeyRingRow { version: i64, floor_version: i64 }
 );
 columns!(
     /// A credential, new or changed.
@@ -232,34 +258,35 @@ columns!(
     }
 );
 columns!(
-    /// A remembered request.
-    Requests of Request {
+    /// A remembered request. `job_uids`: UUIDs of 16 bytes, one behind the other. `versions`: big-endian 64-bit integers, one behind the other; none
+    /// for an empty list.
+    RequestRows of RequestRow {
         namespace_id: i32, request_id: Uuid, digest: Uuid, job_uids: Vec<u8>, stage_no: Option<i32>, revision: i64,
         applied: bool, create_time: Timestamp, versions: Option<Vec<u8>>,
     }
 );
 columns!(
-    /// A new root.
+    /// A new job. `specs`, `stages` and all behind them: of a job that holds its stages in its own row.
     NewJobs of NewJobRow {
         namespace_id: i32, job_uid: Uuid, job_id: String, kind: String, revision: i64, run: i32, state: i16, priority: i32,
-        progress: f64, labels: Option<JsonText>, failure: Option<JsonText>, cancel_reason: Option<String>,
+        progress: f64, labels: Option<JsonText> as jsonb, failure: Option<JsonText>, cancel_reason: Option<String>,
         grace_until: Option<Timestamp>, opens_at: Option<Timestamp>, times_out_at: Option<Timestamp>,
         wakes_at: Option<Timestamp>, create_time: Timestamp, delayed_until: Option<Timestamp>,
         start_time: Option<Timestamp>, end_time: Option<Timestamp>, expire_time: Option<Timestamp>, timeout_us: Option<i64>,
-        retention_us: i64, retry: Option<JsonText>, timeout_left_us: Option<i64>, specs: Option<JsonText>,
-        stages: Option<JsonText>, payload: Option<JsonText>, result: Option<JsonText>, inputs: Option<JsonText>,
-        artifacts: Option<JsonText>,
+        retention_us: i64, retry: Option<JsonText>, timeout_left_us: Option<i64>, specs: Option<JsonText> as text,
+        stages: Option<JsonText> as text, payload: Option<JsonText> as text, result: Option<JsonText> as text,
+        inputs: Option<JsonText> as text, artifacts: Option<JsonText> as text,
     }
 );
 columns!(
-    /// A changed root; labels and documents only where they changed. Without `stages` the job has rows for them.
+    /// A changed job. Labels and documents: none where they did not change. `stages`: none where the job has rows for them.
     ChangedJobs of ChangedJob {
         namespace_id: i32, job_uid: Uuid, revision: i64, run: i32, state: i16, priority: i32, progress: f64,
-        labels: Option<JsonText>, failure: Option<JsonText>, cancel_reason: Option<String>, grace_until: Option<Timestamp>,
+        labels: Option<JsonText> as jsonb, failure: Option<JsonText>, cancel_reason: Option<String>, grace_until: Option<Timestamp>,
         opens_at: Option<Timestamp>, times_out_at: Option<Timestamp>, wakes_at: Option<Timestamp>,
         start_time: Option<Timestamp>, end_time: Option<Timestamp>, expire_time: Option<Timestamp>,
-        timeout_left_us: Option<i64>, stages: Option<JsonText>, specs: Option<JsonText>, result: Option<JsonText>,
-        inputs: Option<JsonText>, artifacts: Option<JsonText>,
+        timeout_left_us: Option<i64>, stages: Option<JsonText> as text, specs: Option<JsonText> as text,
+        result: Option<JsonText> as text, inputs: Option<JsonText> as text, artifacts: Option<JsonText> as text,
     }
 );
 columns!(
@@ -267,8 +294,12 @@ columns!(
     NewDocuments of NewDocument { namespace_id: i32, job_uid: Uuid, payload: Option<JsonText>, result: Option<JsonText> }
 );
 columns!(
-    /// The result of a job; a new run has none.
+    /// The result of a job. None: a new run began.
     Results of JobResult { namespace_id: i32, job_uid: Uuid, result: Option<JsonText> }
+);
+columns!(
+    /// The result of a job whose stages move to rows of their own. None: the result stays. Empty: it is removed.
+    MovedResults of MovedResult { namespace_id: i32, job_uid: Uuid, result: Option<JsonText> as text }
 );
 columns!(
     /// A stage, new or changed.
@@ -280,30 +311,34 @@ columns!(
     }
 );
 columns!(
-    /// What was submitted of a stage, at first or when it was added again.
+    /// The spec of a stage as it was submitted, or added again.
     Specs of SpecRow {
         namespace_id: i32, job_uid: Uuid, stage_no: i32, spec: JsonText, depends_on: JsonText, input: Option<JsonText>,
         parent_no: Option<i32>, required_by: Option<JsonText>, plan_digest: Option<Uuid>,
     }
 );
 columns!(
-    /// A stage's object: artifacts, or grown dependencies.
-    StageDocuments of StageDocument { namespace_id: i32, job_uid: Uuid, stage_no: i32, document: JsonText }
+    /// The artifacts of a stage.
+    StageArtifacts of StageArtifactsRow { namespace_id: i32, job_uid: Uuid, stage_no: i32, artifacts: JsonText }
 );
 columns!(
-    /// A stage.
+    /// The dependencies of a stage.
+    StageDependencies of StageDependenciesRow { namespace_id: i32, job_uid: Uuid, stage_no: i32, depends_on: JsonText }
+);
+columns!(
+    /// The key of a stage.
     StageIds of StageId { namespace_id: i32, job_uid: Uuid, stage_no: i32 }
 );
 columns!(
-    /// A stage that can be leased.
-    Ready of ReadyRow {
+    /// A stage that is ready to be leased.
+    ReadyRows of ReadyRow {
         namespace_id: i32, job_uid: Uuid, stage_no: i32, queue: String, priority: i32, ready_at: Timestamp,
         group_key: Option<String>, alone: bool, resource_uid: Option<Uuid>, amount: Option<i64>,
     }
 );
 columns!(
-    /// A granted lease.
-    Leases of LeaseRow {
+    /// A granted lease with its holder.
+    LeaseRows of LeaseRow {
         namespace_id: i32, job_uid: Uuid, stage_no: i32, token_secret: Uuid, fencing_token: i64, worker_id: String,
         duration_us: i64, expires_at: Timestamp,
     }
@@ -315,3 +350,16 @@ columns!(
         worker_id: Option<String>, stages: Option<JsonText>, progress: Option<f64>,
     }
 );
+
+impl Events {
+    /// The jobs of which history is written, with its versions, for `write_groups.history`. None: no history is written.
+    pub fn history(&self) -> Option<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(self.c.len() * HISTORY_ENTRY_BYTES);
+        for ((namespace, uid), version) in self.namespace_id.iter().zip(&self.job_uid).zip(&self.revision) {
+            bytes.extend(namespace.to_be_bytes());
+            bytes.extend(uid.as_bytes());
+            bytes.extend(version.to_be_bytes());
+        }
+        (!bytes.is_empty()).then_some(bytes)
+    }
+}

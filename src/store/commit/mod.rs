@@ -1,19 +1,10 @@
-//! The group commit: one statement that proves what the group's decisions stood on, writes the components for which all of it
-//! holds, and says which those were.
+//! The group commit: one statement that checks what the group's decisions were made on, writes the components for which all of it holds, and
+//! returns which those were.
 
-mod child_rows;
 pub mod columns;
-mod credentials;
-mod fields_text;
-mod job_rows;
-mod permits;
-mod plan;
-mod records;
-mod rows;
-pub mod settle;
+pub(super) mod plan;
+pub mod resolve;
 mod statement;
-#[cfg(test)]
-pub mod tables;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,15 +15,16 @@ use postgres_types::ToSql;
 use tokio_postgres::Statement;
 use uuid::Uuid;
 
-pub(super) use job_rows::FAILING;
+use columns::Columns as _;
+use columns::{ComponentRow, Components};
 pub use plan::Plan;
 use statement::Shape;
 
 use crate::domain::time::Timestamp;
-use crate::store::connection::{DbError, Explained, Fault, Run, ends_session};
+use crate::store::pg::connection::{DbError, Explained, Fault, Run, ends_session};
 use plan::PARTS;
 
-/// How many combinations of parts a connection keeps prepared.
+/// The number of shapes that a connection keeps prepared.
 const MAX_PREPARED: usize = 200;
 
 /// The commit statements that a connection has prepared.
@@ -41,66 +33,69 @@ pub struct Prepared {
     statements: HashMap<Shape, Statement>,
 }
 
-/// What became of a group.
+/// The outcome of a group.
 #[derive(Debug)]
 pub struct Committed {
-    /// The components that were applied, or proved where they write nothing.
+    /// The components that were applied, or of which all guards hold where they write nothing.
     pub components: Vec<i32>,
-    /// The database's clock as the statement read it, before what it wrote was made durable, and when the statement was sent; `None`
-    /// where none was.
-    pub told: Option<(Timestamp, Instant)>,
+    /// The time that the statement read from the database's clock, before its writes were durable, and when it was sent. None: no statement was
+    /// sent.
+    pub clock: Option<(Timestamp, Instant)>,
 }
 
-/// Why a group was not committed for sure.
+/// Why a group was not committed, or may not have been.
 #[derive(Debug)]
 pub enum CommitError {
-    /// The database said so: rolled back.
+    /// The database rolled the group back.
     RolledBack(Fault),
-    /// The connection was lost, with this error; it may have been committed.
+    /// The connection was lost with this error. The group may have been committed.
     Lost(String),
 }
 
-/// What must hold of one component.
-#[derive(Default)]
-struct Needs {
-    /// Guards to be met; what proves itself counts as one that is.
-    guards: i64,
-    /// The sum of the rows that it writes, as the statement counts them; see [`statement::weight`].
-    rows: i64,
+/// What becomes of a group in which some component stands on state that is no longer current.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CommitMode {
+    /// Each component is written or not by itself: roots are locked at their versions before they are written.
+    #[default]
+    PerComponent,
+    /// Nothing of the group is written: an update of a record names the version that it replaces, and the statement fails unless all such
+    /// updates hit. Saves locking the records first.
+    AllOrNothing,
 }
 
 impl Plan {
-    /// What the statement has to know of each component that has something to prove.
-    fn needs(&self) -> BTreeMap<i32, Needs> {
-        let mut needs: BTreeMap<i32, Needs> = BTreeMap::new();
+    /// The components that have something to prove: how many guards must be met (what proves itself counts as one that is), and the weight of
+    /// the rows that are written.
+    fn guarded(&self) -> BTreeMap<i32, (i64, i64)> {
+        let mut guarded: BTreeMap<i32, (i64, i64)> = BTreeMap::new();
         for (place, (part, columns)) in PARTS.iter().zip(self.columns()).enumerate() {
             for c in columns.components() {
                 if part.is_guard || part.proves_itself {
-                    needs.entry(*c).or_default().guards += 1;
+                    guarded.entry(*c).or_default().0 += 1;
                 } else if part.is_counted() {
-                    needs.entry(*c).or_default().rows += statement::weight(place);
+                    guarded.entry(*c).or_default().1 += statement::weight(place);
                 }
             }
         }
-        debug_assert!(needs.values().all(|needs| needs.guards > 0), "what is written is guarded");
-        needs
+        debug_assert!(guarded.values().all(|(guards, _)| *guards > 0), "what is written is guarded");
+        guarded
     }
 
     fn shape(&self) -> Shape {
         self.columns().iter().enumerate().filter(|(_, c)| !c.components().is_empty()).map(|(i, _)| 1 << i).sum()
     }
 
-    /// Whether there is nothing to prove and nothing to write.
+    /// Whether there are no guards and no writes.
     pub fn is_empty(&self) -> bool {
         self.shape() == 0
     }
 
-    /// The components that have something to prove.
+    /// The components that have guards.
     pub fn components(&self) -> HashSet<i32> {
-        self.needs().into_keys().collect()
+        self.guarded().into_keys().collect()
     }
 
-    /// Sends the group in one statement. `group_id` finds its outcome if the connection is lost.
+    /// Sends the group in one statement. `group_id`: the id by which [`resolve`] finds the outcome if the connection is lost.
     pub async fn commit(
         &self,
         client: &impl Run,
@@ -109,10 +104,13 @@ impl Plan {
     ) -> Result<Committed, CommitError> {
         let shape = self.shape();
         let statement = prepared.get(client, shape).await?;
-        let needs = self.needs();
-        let components: Vec<i32> = needs.keys().copied().collect();
-        let (guards, rows): (Vec<i64>, Vec<i64>) = needs.values().map(|needs| (needs.guards, needs.rows)).unzip();
-        let mut params: Vec<&(dyn ToSql + Sync)> = vec![&components, &guards, &group_id, &rows];
+        let mut components = Components::default();
+        for (c, (guards, weight)) in self.guarded() {
+            components.push(ComponentRow { c, guards, weight });
+        }
+        let mut params = components.params();
+        let history = self.insert_events.history();
+        params.extend([&group_id as &(dyn ToSql + Sync), &history]);
         let columns = self.columns();
         for (i, _) in statement::parts(shape) {
             params.extend(columns[i].params());
@@ -120,7 +118,7 @@ impl Plan {
         let sent = Instant::now();
         let rows = client.collect(&statement, &params).await.map_err(CommitError::of)?;
         let row = rows.first().ok_or_else(|| CommitError::Lost("the statement returned nothing".to_owned()))?;
-        Ok(Committed { components: row.get(0), told: Some((row.get(1), sent)) })
+        Ok(Committed { components: row.get(0), clock: Some((row.get(1), sent)) })
     }
 }
 
@@ -132,19 +130,21 @@ impl Prepared {
         if self.statements.len() >= MAX_PREPARED {
             self.statements.clear();
         }
-        // Nothing was sent to be executed yet, so even a lost connection means: not applied.
-        let statement =
-            client.anew(&statement::text(shape)).await.map_err(|error| CommitError::RolledBack(Fault::of(&error)))?;
+        // Nothing was executed yet, so even after a lost connection nothing was applied.
+        let statement = client
+            .prepare_new(&statement::text(shape))
+            .await
+            .map_err(|error| CommitError::RolledBack(Fault::of(&error)))?;
         self.statements.insert(shape, statement.clone());
         Ok(statement)
     }
 }
 
 impl CommitError {
-    /// Of the statement that writes, or of a COMMIT.
+    /// The outcome of an error of the commit statement, or of a COMMIT.
     pub fn of(error: DbError) -> Self {
-        // An SQLSTATE proves that the server undid the statement, unless it says that it is going away, or goes away with it: where
-        // Postgres panics while it writes its log, the commit may stand in there.
+        // An SQLSTATE proves that the statement was rolled back, unless the server shuts down (57P, 08) or ends the session: where Postgres panics
+        // while it writes its log, the commit may be in that log.
         match error.code() {
             Some(code)
                 if !code.code().starts_with("57P") && !code.code().starts_with("08") && !ends_session(&error) =>
@@ -156,8 +156,8 @@ impl CommitError {
     }
 }
 
-/// Text for a column that holds it as an owned string.
-fn owned(text: &Arc<str>) -> String {
+/// A text as a column holds it.
+pub(super) fn owned(text: &Arc<str>) -> String {
     text.to_string()
 }
 

@@ -1,35 +1,51 @@
-//! A group on its way to the database: what must be true, and what is then written.
+//! The plan of a commit: the guards that must hold, and the rows that are then written.
 
+use super::CommitMode;
 use super::columns::*;
 use crate::domain::id::StageNo;
+use crate::store::table::{self, Column, Table};
 
 macro_rules! plan {
     (@flag) => { false };
     (@flag proves_itself) => { true };
+    (@sql $part:ident file $folder:literal) => {
+        include_str!(concat!("../sql/", $folder, "/commit/", stringify!($part), ".sql"))
+    };
+    (@sql $part:ident $template:ident $table:ident) => {
+        include_str!(concat!("../sql/template/", stringify!($template), ".sql"))
+    };
+    (@table file $folder:literal) => { None };
+    (@table $template:ident $table:ident) => { Some(&table::$table) };
     (
-        guards { $($guard:ident: $guard_type:ty, $guard_doc:literal;)* }
-        writes { $($write:ident: $write_type:ty, $write_doc:literal $(, $flag:ident)?;)* }
+        guards { $($(#[$guard_doc:meta])* $guard:ident: $guard_type:ident = $guard_kind:ident $guard_of:tt;)* }
+        writes { $($(#[$write_doc:meta])* $write:ident: $write_type:ident = $write_kind:ident $write_of:tt $(, $flag:ident)?;)* }
     ) => {
-        /// What a group wants: per component, guards that must all hold, and rows that are then written.
+        /// What a group asks of the database: per component, guards that must all hold, and rows that are then written. Each field is the rows of
+        /// the part of its name.
         #[derive(Debug, Default)]
+        #[allow(missing_docs)] // Where the name of the part does not say it all, a comment does.
         pub struct Plan {
-            /// Nobody else is known to write what this server writes: records are not locked before they are updated.
-            pub alone: bool,
-            $(#[doc = $guard_doc] pub $guard: $guard_type,)*
-            $(#[doc = $write_doc] pub $write: $write_type,)*
+            /// Whether records are locked before they are updated.
+            pub mode: CommitMode,
+            $($(#[$guard_doc])* pub $guard: $guard_type,)*
+            $($(#[$write_doc])* pub $write: $write_type,)*
         }
 
         /// The parts of the statement, in the order in which they stand in it: guards, then writes.
-        pub(super) const PARTS: &[Part] = &[
-            $(Part {
+        pub(super) const PARTS: &[StatementPart] = &[
+            $(StatementPart {
                 name: stringify!($guard),
-                sql: include_str!(concat!("../sql/commit/", stringify!($guard), ".sql")),
+                sql: plan!(@sql $guard $guard_kind $guard_of),
+                table: plan!(@table $guard_kind $guard_of),
+                columns: $guard_type::COLUMNS,
                 is_guard: true,
                 proves_itself: false,
             },)*
-            $(Part {
+            $(StatementPart {
                 name: stringify!($write),
-                sql: include_str!(concat!("../sql/commit/", stringify!($write), ".sql")),
+                sql: plan!(@sql $write $write_kind $write_of),
+                table: plan!(@table $write_kind $write_of),
+                columns: $write_type::COLUMNS,
                 is_guard: false,
                 proves_itself: plan!(@flag $($flag)?),
             },)*
@@ -44,10 +60,15 @@ macro_rules! plan {
     };
 }
 
-/// One file under `sql/commit`.
-pub(super) struct Part {
+/// A part of the statement: one file under `sql/<aggregate>/commit`, or one of `sql/template` for a table.
+pub(super) struct StatementPart {
     pub name: &'static str,
+    /// Its text, with names in braces for what its columns and its table fill in, see [`StatementPart::text`].
     pub sql: &'static str,
+    /// The table of a template.
+    pub table: Option<&'static Table>,
+    /// The columns of its rows, one parameter each.
+    pub columns: &'static [Column],
     pub is_guard: bool,
     /// Its rows name the version they replace, so that writing all of them proves it. Their component numbers are the first parameter.
     pub proves_itself: bool,
@@ -56,87 +77,136 @@ pub(super) struct Part {
 // The order of tables is the order of locks: requests, then roots, then children.
 plan! {
     guards {
-        free_requests: RequestIds, "Request ids that must be new.";
-        free_namespaces: NamespaceNames, "Names that must be unused.";
-        share_namespaces: NamespaceIds, "Namespaces that must exist.";
-        floor_namespaces: NamespaceVersions, "Namespaces whose floor was read.";
-        lock_namespaces: NamespaceVersions, "Namespaces whose floor is raised.";
-        empty_namespaces: NamespaceVersions, "Namespaces that must hold no job.";
-        lock_key_ring: KeyRingVersions, "The credentials, where one of them is written or something written stands on them.";
-        prove_key_ring: KeyRingVersions, "The credentials, where they were only read.";
-        free_resources: Ids, "Resources that must not be there.";
-        lock_resources: Roots, "Resources that are written.";
-        fence_resources: Roots, "Resources that something written stands on without writing them.";
-        prove_resources: Roots, "Resources that were only read.";
-        free_jobs: Ids, "Job ids that must be unused.";
-        lock_jobs: Roots, "Roots that are written.";
-        fence_jobs: Roots, "Roots that something written stands on without writing them.";
-        prove_jobs: Roots, "Roots that were only read.";
-        free_records: RecordIds, "Records that must not be there.";
-        lock_records: RecordRoots, "Records that are written.";
-        fence_records: RecordRoots, "Records that something written stands on without writing them.";
-        prove_records: RecordRoots, "Records that were only read.";
-        expired_leases: Expired, "Leases that must have expired.";
-        renew_leases: Renewals, "Leases that are extended if they are still there.";
-        expired_permits: PermitIds, "Permits that must have expired.";
-        renew_permits: PermitRenewals, "Permits that are extended if they are still there.";
+        /// Request ids that must be new.
+        check_absent_requests: RequestIds = check_absent REQUESTS;
+        /// Names that must be unused.
+        check_absent_namespaces: NamespaceNames = check_absent NAMESPACES_BY_NAME;
+        /// Namespaces that must exist.
+        key_share_namespaces: NamespaceRows = file "namespace";
+        /// Namespaces whose fencing floor was read. None is raised before the group is committed, so no job is created below its floor.
+        share_lock_namespaces: NamespaceVersions = share_lock NAMESPACES;
+        /// Namespaces whose fencing floor is raised.
+        lock_namespaces: NamespaceVersions = lock NAMESPACES;
+        /// Namespaces that are deleted, which must be empty.
+        check_empty_namespaces: NamespaceVersions = file "namespace";
+        /// The key ring, where a credential is written or a write was decided on credentials.
+        lock_key_ring: KeyRingVersions = file "credential";
+        /// The key ring, where it was only read.
+        check_key_ring: KeyRingVersions = file "credential";
+        /// Resources that must not exist.
+        check_absent_resources: RootIds = check_absent RESOURCES;
+        /// Resources that are written.
+        lock_resources: RootVersions = lock RESOURCES;
+        /// Resources that a write was decided on without writing them.
+        share_lock_resources: RootVersions = share_lock RESOURCES;
+        /// Resources that were only read, or of which only permits are extended.
+        check_version_resources: RootVersions = check_version RESOURCES;
+        /// Job ids that must be unused.
+        check_absent_jobs: RootIds = check_absent JOBS;
+        /// Jobs that are written.
+        lock_jobs: RootVersions = lock JOBS;
+        /// Jobs that a write was decided on without writing them.
+        share_lock_jobs: RootVersions = share_lock JOBS;
+        /// Jobs that were only read.
+        check_version_jobs: RootVersions = check_version JOBS;
+        /// Records that must not exist.
+        check_absent_records: RecordIds = check_absent RECORDS;
+        /// Records that are written.
+        lock_records: RecordVersions = lock RECORDS;
+        /// Records that a write was decided on without writing them.
+        share_lock_records: RecordVersions = share_lock RECORDS;
+        /// Records that were only read.
+        check_version_records: RecordVersions = check_version RECORDS;
+        /// Leases that must have expired.
+        check_expired_leases: LeaseTokens = file "lease";
+        /// Leases that are extended if they are still held.
+        renew_leases: LeaseRenewals = file "lease";
+        /// Permits that must have expired.
+        check_expired_permits: PermitIds = file "permit";
+        /// Permits that are extended if they are still held.
+        renew_permits: PermitRenewals = file "permit";
     }
     writes {
-        insert_requests: Requests, "Requests to remember.";
-        raise_floors: Floors, "Fencing floors to raise.";
-        insert_namespaces: NamespaceNames, "New namespaces.";
-        delete_namespaces: NamespaceIds, "Namespaces to delete.";
-        update_key_ring: KeyRingVersions, "The version of the credentials.";
-        delete_api_keys: KeyIds, "Credentials to delete.";
-        put_api_keys: ApiKeys, "New and changed credentials.";
-        insert_resources: Resources, "New resources.";
-        update_resources: Resources, "Changed resources.";
-        delete_resources: Ids, "Resources to delete.";
-        insert_jobs: NewJobs, "New roots.";
-        update_jobs: ChangedJobs, "Changed roots.";
-        delete_jobs: Ids, "Roots to delete.";
-        delete_job_job_documents: Ids, "Jobs whose documents go.";
-        delete_job_stages: Ids, "Jobs whose stages go.";
-        delete_job_stage_specs: Ids, "Jobs whose specs go.";
-        delete_job_stage_artifacts: Ids, "Jobs whose artifacts go.";
-        delete_job_ready_stages: Ids, "Jobs whose ready stages go.";
-        delete_job_leases: Ids, "Jobs whose leases go.";
-        insert_documents: NewDocuments, "Payloads of new jobs, and their results where they have ended already.";
-        set_results: Results, "Results.";
-        move_documents: Results, "Documents of jobs that get rows for their stages, with results that change.";
-        insert_stages: Stages, "New stages.";
-        insert_specs: Specs, "Their specs.";
-        move_specs: Specs, "Specs of jobs that get rows for their stages; their inputs are stored already.";
-        update_stages: Stages, "Changed stages.";
-        update_specs: Specs, "Stages that were added again.";
-        rewire_specs: StageDocuments, "Dependencies that changed.";
-        move_artifacts: StageIds, "Artifacts of jobs that get rows for their stages.";
-        set_artifacts: StageDocuments, "Artifacts.";
-        clear_artifacts: StageIds, "Artifacts that go.";
-        insert_ready: Ready, "New stages that can be leased.";
-        set_ready: Ready, "Stages that can be leased.";
-        renew_ready: Ready, "Stages that can be leased as something else.";
-        clear_ready: StageIds, "Stages that no longer can.";
-        set_leases: Leases, "Granted leases.";
-        clear_leases: StageIds, "Ended leases.";
-        insert_records: Records, "New records.";
-        update_records: ChangedRecords, "Changed records.", proves_itself;
-        delete_records: RecordIds, "Records to delete.";
-        set_record_values: RecordValues, "Large values of fields.";
-        clear_record_values: RecordFields, "Large values that go.";
-        block_stages: Blocks, "Ready stages that wait for a permit.";
-        insert_permits: Permits, "Granted permits.";
-        update_permits: ChangedPermits, "Permits that changed otherwise than by being extended.";
-        delete_permits: PermitIds, "Permits that ended.";
-        insert_waiters: Waiters, "Who waits from now on.";
-        delete_waiters: PermitIds, "Who waits no longer.";
-        insert_events: Events, "History.";
-        insert_audit_events: AuditEvents, "What operators did.";
-        note_probes: Probes, "Writes of no consequence.";
+        insert_requests: RequestRows = insert REQUESTS;
+        /// Fencing floors of namespaces to raise.
+        raise_floors: FencingFloors = file "namespace";
+        insert_namespaces: NamespaceNames = file "namespace";
+        delete_namespaces: NamespaceRows = file "namespace";
+        /// The version of the key ring.
+        update_key_ring: KeyRings = file "credential";
+        delete_api_keys: KeyIds = delete API_KEYS;
+        /// New and changed credentials.
+        put_api_keys: ApiKeys = file "credential";
+        insert_resources: Resources = insert RESOURCES;
+        update_resources: Resources = file "permit";
+        delete_resources: RootIds = delete RESOURCES;
+        insert_jobs: NewJobs = insert JOBS;
+        update_jobs: ChangedJobs = file "job";
+        delete_jobs: RootIds = delete JOBS;
+        /// Deleted jobs, of which the documents are deleted.
+        delete_job_job_documents: RootIds = delete JOB_DOCUMENTS;
+        /// Deleted jobs, of which the stages are deleted.
+        delete_job_stages: RootIds = delete STAGES;
+        /// Deleted jobs, of which the specs are deleted.
+        delete_job_stage_specs: RootIds = delete STAGE_SPECS;
+        /// Deleted jobs, of which the artifacts are deleted.
+        delete_job_stage_artifacts: RootIds = delete STAGE_ARTIFACTS;
+        /// Deleted jobs, of which the ready stages are deleted.
+        delete_job_ready_stages: RootIds = delete READY_STAGES;
+        /// Deleted jobs, of which the leases are deleted.
+        delete_job_leases: RootIds = delete LEASES;
+        /// Payloads of new jobs, and their results where they ended in the same group.
+        insert_documents: NewDocuments = insert JOB_DOCUMENTS;
+        set_results: Results = file "job";
+        /// Documents of jobs whose stages move to rows of their own, with results that change.
+        move_documents: MovedResults = file "job";
+        insert_stages: Stages = insert STAGES;
+        insert_specs: Specs = insert STAGE_SPECS;
+        /// Specs of jobs whose stages move to rows of their own. Their inputs are copied from the row of the job.
+        move_specs: Specs = file "job";
+        update_stages: Stages = file "job";
+        /// Specs of stages that were added again.
+        update_specs: Specs = file "job";
+        rewire_specs: StageDependencies = file "job";
+        /// Stages that move to rows of their own, of which artifacts are copied from the row of the job.
+        move_artifacts: StageIds = file "job";
+        set_artifacts: StageArtifacts = file "job";
+        /// Stages that run again, of which the artifacts are deleted.
+        clear_artifacts: StageIds = delete STAGE_ARTIFACTS;
+        /// New stages that are ready.
+        insert_ready: ReadyRows = file "ready";
+        /// Stages that became ready, or whose place in the queue changed.
+        set_ready: ReadyRows = file "ready";
+        /// Ready stages that were added again with another spec.
+        renew_ready: ReadyRows = file "ready";
+        /// Stages that are no longer ready.
+        clear_ready: StageIds = delete READY_STAGES;
+        set_leases: LeaseRows = file "lease";
+        clear_leases: StageIds = delete LEASES;
+        insert_records: Records = insert RECORDS;
+        update_records: ChangedRecords = file "record", proves_itself;
+        delete_records: RecordIds = delete RECORDS;
+        /// Values of fields that are too large for the row of the record.
+        set_record_values: RecordValues = file "record";
+        /// Fields whose large value was removed or has become small.
+        clear_record_values: RecordFields = delete RECORD_VALUES;
+        /// Ready stages that wait for a permit.
+        block_stages: BlockedStages = file "ready";
+        insert_permits: Permits = insert PERMITS;
+        /// Permits that changed otherwise than by being extended.
+        update_permits: ChangedPermits = file "permit";
+        delete_permits: PermitIds = delete PERMITS;
+        insert_waiters: Waiters = insert PERMIT_WAITERS;
+        /// Waiters that were granted their permit, or gave up.
+        delete_waiters: PermitIds = delete PERMIT_WAITERS;
+        insert_events: Events = insert JOB_EVENTS;
+        insert_audit_events: AuditEvents = insert AUDIT_EVENTS;
+        /// Writes that leave nothing but the row of their group.
+        note_probes: Probes = file "group";
     }
 }
 
-/// Parts whose rows need not all exist, so that their count proves nothing.
+/// Parts whose rows need not all exist, so that their count shows nothing.
 pub(super) const MAY_MISS: &[&str] = &[
     "delete_job_job_documents",
     "delete_job_stages",
@@ -151,7 +221,7 @@ pub(super) const MAY_MISS: &[&str] = &[
     "note_probes",
 ];
 
-/// A stage number as the database has it.
-pub(super) fn stage_no(no: StageNo) -> i32 {
+/// The number of a stage as a column has it.
+pub(in crate::store) fn stage_no(no: StageNo) -> i32 {
     i32::try_from(no).expect("a job has at most 10,000 stages")
 }

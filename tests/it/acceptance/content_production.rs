@@ -78,7 +78,7 @@ async fn calls(api: &Api, method: &str) -> i64 {
 /// The shortest and the longest wait, in milliseconds, that the policy allows after an attempt failed.
 fn bounds(failure: &proto::Failure) -> (u128, u128) {
     let base = match (failure.failure_class(), failure.retry_after) {
-        (_, Some(told)) => told.seconds,
+        (_, Some(received)) => received.seconds,
         (FailureClass::RateLimited, None) => 2 << (failure.attempt - 1),
         (_, None) => 1 << (failure.attempt - 1),
     };

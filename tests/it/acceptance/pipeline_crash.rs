@@ -12,7 +12,7 @@ use crate::harness::*;
 
 const JOBS: usize = 12;
 
-/// What clients were told: for each job, the stages whose completion was answered, and the highest revision seen.
+/// What clients received: for each job, the stages whose completion was answered, and the highest version seen.
 type Answered = Arc<Mutex<BTreeMap<String, (Vec<String>, i64)>>>;
 
 /// Works until the server goes away. Each completion does three things in one commit: it stores artifacts, adds the next
@@ -39,9 +39,9 @@ async fn work_until_the_crash(api: Api, answered: Answered, count: Arc<AtomicUsi
             };
             let Ok(response) = api.workers().complete_stage(request).await else { return };
             let mut answered = answered.lock().expect("no panic");
-            let (stages, revision) = answered.entry(lease.job_id).or_default();
+            let (stages, version) = answered.entry(lease.job_id).or_default();
             stages.push(name);
-            *revision = (*revision).max(response.into_inner().applied_revision);
+            *version = (*version).max(response.into_inner().applied_job_version);
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -64,10 +64,10 @@ async fn check(api: &Api, job: &proto::Job) {
     let counts = job.stage_counts.expect("counts");
     assert_eq!((counts.total as usize, counts.succeeded), (job.stages.len(), done));
     assert_eq!(job.result.is_some(), done > 0);
-    let revisions: Vec<i64> = api.events(&job.job_id).await.iter().map(|event| event.revision).collect();
-    assert!(revisions.is_sorted());
-    assert_eq!(revisions.last(), Some(&job.revision), "each change here is one of state");
-    assert_eq!(revisions.len() as i64, job.revision, "every revision has its event");
+    let versions: Vec<i64> = api.events(&job.job_id).await.iter().map(|event| event.version).collect();
+    assert!(versions.is_sorted());
+    assert_eq!(versions.last(), Some(&job.version), "each change here is one of state");
+    assert_eq!(versions.len() as i64, job.version, "every version has its event");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,8 +103,8 @@ async fn a_crash_leaves_no_partial_state() {
         })
         .await;
         check(&server.api, &job).await;
-        let (stages, revision) = answered.get(&job_id).cloned().unwrap_or_default();
-        assert!(job.revision >= revision, "{job_id}");
+        let (stages, version) = answered.get(&job_id).cloned().unwrap_or_default();
+        assert!(job.version >= version, "{job_id}");
         for name in stages {
             assert_eq!(state_of(&job, &name), StageState::Succeeded, "{name} of {job_id} was answered");
         }

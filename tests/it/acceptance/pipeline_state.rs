@@ -16,10 +16,10 @@ const STAGES: [&str; 7] = ["script", "voice", "images", "music", "captions", "mi
 async fn seven_stages_completed_in_parallel_keep_every_artifact() {
     let server = Server::start().await;
     let job = server.api.submit(new_job("film", STAGES.map(new_stage).to_vec())).await;
-    assert_eq!(job.revision, 1);
+    assert_eq!(job.version, 1);
     let leases = server.api.lease_now("default", 100).await;
     assert_eq!(leases.len(), 7);
-    let before = server.api.job("film").await.revision;
+    let before = server.api.job("film").await.version;
 
     // Each from a connection of its own, at the same moment.
     let completions = leases.into_iter().map(async |lease| {
@@ -34,9 +34,9 @@ async fn seven_stages_completed_in_parallel_keep_every_artifact() {
         assert_eq!(artifacts, struct_of(json!({ "url": format!("s3://film/{name}"), "size": 1_024 })), "{name}");
     }
     assert_eq!(job.progress, 1.0);
-    let revisions: BTreeSet<i64> = completions.iter().map(|response| response.applied_revision).collect();
-    assert_eq!(revisions, (before + 1..=before + 7).collect(), "one revision for each");
-    assert_eq!(job.revision, before + 7);
+    let versions: BTreeSet<i64> = completions.iter().map(|response| response.applied_job_version).collect();
+    assert_eq!(versions, (before + 1..=before + 7).collect(), "one version for each");
+    assert_eq!(job.version, before + 7);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,18 +55,18 @@ async fn the_version_grows_by_exactly_one_per_committed_update() {
         ok(server.api.workers().update_stage_progress(request).await)
     });
     let updates = join_all(updates).await;
-    let revisions: BTreeSet<i64> = updates.iter().map(|response| response.applied_revision).collect();
-    assert_eq!(revisions, (before.revision + 1..=before.revision + 40).collect());
+    let versions: BTreeSet<i64> = updates.iter().map(|response| response.applied_job_version).collect();
+    assert_eq!(versions, (before.version + 1..=before.version + 40).collect());
     let versions: BTreeSet<i64> =
         updates.iter().filter_map(|response| response.stage.as_ref()).map(|stage| stage.version).collect();
     let first = stage(&before, "render").version;
     assert!(versions.iter().all(|version| (first + 1..=first + 40).contains(version)), "{versions:?}");
     let after = server.api.job("film").await;
-    assert_eq!((after.revision, stage(&after, "render").version), (before.revision + 40, first + 40));
+    assert_eq!((after.version, stage(&after, "render").version), (before.version + 40, first + 40));
 }
 
 #[tokio::test]
-async fn a_change_of_nothing_makes_no_version() {
+async fn update_without_effect_makes_no_version() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("render")])).await;
     let lease = server.api.lease("default").await;
@@ -75,10 +75,10 @@ async fn a_change_of_nothing_makes_no_version() {
     for progress in [0.5, 0.2, 0.0] {
         let response = server.api.progress(&lease, progress).await;
         assert!(!response.applied);
-        assert_eq!((response.applied_revision, response.job_revision), (0, before.revision));
+        assert_eq!((response.applied_job_version, response.job_version), (0, before.version));
     }
-    let status = server.api.beat(&lease, Some(0.3)).await;
-    assert_eq!(status.job_revision, before.revision);
+    let status = server.api.renew_lease(&lease, Some(0.3)).await;
+    assert_eq!(status.job_version, before.version);
     assert_eq!(server.api.job("film").await, before_but_for_lease(&server, before).await);
 }
 
@@ -89,7 +89,7 @@ async fn before_but_for_lease(server: &Server, mut before: proto::Job) -> proto:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stale_writer_is_told_the_current_version() {
+async fn stale_writer_gets_the_current_version() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("render")])).await;
     let lease = server.api.lease("default").await;
@@ -109,8 +109,8 @@ async fn a_stale_writer_is_told_the_current_version() {
         server.api.workers().update_stage_progress(request).await
     };
     for stale in [version - 1, version + 1, 0, -1, i64::MAX, i64::MIN] {
-        let told = refused(write(stale).await, Code::Aborted, "VERSION_MISMATCH").metadata;
-        assert_eq!((&*told["expected"], &*told["actual"]), (&*stale.to_string(), &*version.to_string()));
+        let received = refused(write(stale).await, Code::Aborted, "VERSION_MISMATCH").metadata;
+        assert_eq!((&*received["expected"], &*received["actual"]), (&*stale.to_string(), &*version.to_string()));
     }
     assert_eq!(server.api.job("film").await, job, "nothing has changed");
     assert_eq!(ok(write(version).await).stage.expect("a stage").version, version + 1);
@@ -124,9 +124,9 @@ async fn a_stale_writer_is_told_the_current_version() {
         };
         server.api.jobs().update_job(request).await
     };
-    let told = refused(update(job.revision).await, Code::Aborted, "VERSION_MISMATCH").metadata;
-    assert_eq!(told["actual"], (job.revision + 1).to_string());
-    assert_eq!(ok(update(job.revision + 1).await).applied_revision, job.revision + 2);
+    let received = refused(update(job.version).await, Code::Aborted, "VERSION_MISMATCH").metadata;
+    assert_eq!(received["actual"], (job.version + 1).to_string());
+    assert_eq!(ok(update(job.version + 1).await).applied_version, job.version + 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,7 +142,7 @@ async fn compare_and_set_loses_no_increment() {
                 let request = proto::UpdateJobRequest {
                     job_id: "film".to_owned(),
                     labels: labels(&[("count", &(count + 1).to_string())]),
-                    expected_version: Some(job.revision),
+                    expected_version: Some(job.version),
                     ..Default::default()
                 };
                 let answer = api.jobs().update_job(request).await;
@@ -157,7 +157,7 @@ async fn compare_and_set_loses_no_increment() {
     }));
     increments.await;
     let job = server.api.job("film").await;
-    assert_eq!((&*job.labels["count"], job.revision), ("40", 41));
+    assert_eq!((&*job.labels["count"], job.version), ("40", 41));
 }
 
 #[tokio::test]
@@ -167,7 +167,7 @@ async fn a_failure_is_recorded_with_its_details() {
     let voice = proto::StageSpec { retry_policy, ..new_stage("voice") };
     let stages = vec![voice, new_stage_after("render", &["voice"])];
     server.api.submit(new_job("film", stages)).await;
-    let told = proto::Failure {
+    let received = proto::Failure {
         failure_class: FailureClass::Network.into(),
         code: "ECONNRESET".to_owned(),
         message: "the voice service\nhung up".to_owned(),
@@ -175,13 +175,13 @@ async fn a_failure_is_recorded_with_its_details() {
         ..Default::default()
     };
     let first = server.api.lease("default").await;
-    let tried_again = server.api.fail(&first, told.clone()).await.stage.expect("a stage");
+    let tried_again = server.api.fail(&first, received.clone()).await.stage.expect("a stage");
     assert_eq!(tried_again.state(), StageState::Backoff);
     assert!(tried_again.next_attempt_time.is_some());
     let second = server.api.lease("default").await;
     assert_eq!((second.attempt, second.max_attempts), (2, 2));
     assert!(second.fencing_token > first.fencing_token);
-    server.api.fail(&second, told.clone()).await;
+    server.api.fail(&second, received.clone()).await;
 
     let job = server.api.job_in("film", JobState::Failed).await;
     assert_eq!((state_of(&job, "voice"), state_of(&job, "render")), (StageState::Failed, StageState::Skipped));
@@ -189,8 +189,8 @@ async fn a_failure_is_recorded_with_its_details() {
     let of_job = job.failure.clone().expect("a failure");
     for recorded in [&of_stage, &of_job] {
         assert_eq!(recorded.failure_class(), FailureClass::Network);
-        assert_eq!((&recorded.code, &recorded.message), (&told.code, &told.message));
-        assert_eq!(recorded.details, told.details);
+        assert_eq!((&recorded.code, &recorded.message), (&received.code, &received.message));
+        assert_eq!(recorded.details, received.details);
         assert_eq!((recorded.attempt, recorded.max_attempts, &recorded.retry_wait), (2, 2, &None));
         assert!(recorded.failure_time.is_some());
     }

@@ -22,7 +22,7 @@ async fn perform(api: &Api, lease: &proto::Lease) {
         for step in 0..12_u32 {
             let progress = f64::from((step * 7 + task * 5) % 12) / 12.0;
             if task == 0 {
-                api.beat(lease, Some(progress)).await;
+                api.renew_lease(lease, Some(progress)).await;
             } else {
                 api.progress(lease, progress).await;
             }
@@ -38,9 +38,9 @@ async fn watch(api: &Api, job_id: &str) -> usize {
     while last.state() != JobState::Succeeded {
         let now = api.job(job_id).await;
         looks += 1;
-        assert!(now.revision >= last.revision, "{job_id}: {} after {}", now.revision, last.revision);
+        assert!(now.version >= last.version, "{job_id}: {} after {}", now.version, last.version);
         assert!(now.progress >= last.progress, "{job_id}: {} after {}", now.progress, last.progress);
-        assert!(now != last || now.revision == last.revision);
+        assert!(now != last || now.version == last.version);
         for (stage, before) in now.stages.iter().zip(&last.stages) {
             assert!(stage.version >= before.version);
             assert!(stage.attempt > before.attempt || stage.progress >= before.progress, "{job_id} {}", stage.name);
@@ -114,15 +114,15 @@ async fn heartbeats_keep_a_lease_beyond_its_first_end() {
     let mut last_end = lease.expire_time.expect("an end");
     while began.elapsed() < Duration::from_millis(2_600) {
         beats.tick().await;
-        let status = server.api.beat(&lease, None).await;
+        let status = server.api.renew_lease(&lease, None).await;
         assert_eq!(status.directive(), LeaseDirective::Continue);
         let end = status.expire_time.expect("an end");
         assert!((end.seconds, end.nanos) >= (last_end.seconds, last_end.nanos));
         last_end = end;
-        assert_eq!(server.api.lease_now("default", 1).await, [], "nobody else gets it");
+        assert_eq!(server.api.lease_now("default", 1).await, [], "no other worker gets it");
     }
     let after = server.api.job("film").await;
-    assert_eq!(after.revision, before.revision, "renewals are no change");
+    assert_eq!(after.version, before.version, "renewals are no change");
     assert_eq!(server.api.complete(&lease, json!({ "ok": true })).await.stage.expect("a stage").attempt, 1);
 }
 
@@ -133,17 +133,17 @@ async fn heartbeats_never_overwrite_newer_values() {
     let lease = server.api.lease("default").await;
     server.api.progress(&lease, 0.8).await;
     for late in [0.1, 0.79] {
-        server.api.beat(&lease, Some(late)).await;
+        server.api.renew_lease(&lease, Some(late)).await;
     }
     let stage = server.api.stage("film", "render").await;
     assert_eq!(stage.progress, 0.8);
     // A message is news, even with an old progress.
-    let beat = proto::LeaseBeat {
+    let beat = proto::LeaseRenewal {
         lease_token: lease.lease_token.clone(),
         progress: Some(0.2),
         message: Some("muxing".to_owned()),
     };
-    ok(server.api.workers().heartbeat(proto::HeartbeatRequest { beats: vec![beat] }).await);
+    ok(server.api.workers().heartbeat(proto::HeartbeatRequest { renewals: vec![beat] }).await);
     let after = server.api.stage("film", "render").await;
     assert_eq!((after.progress, &*after.message, after.version), (0.8, "muxing", stage.version + 1));
 }
@@ -160,7 +160,7 @@ async fn the_stage_of_a_silent_worker_moves_to_another() {
     assert!(next.fencing_token > silent.fencing_token);
     assert_ne!(next.lease_token, silent.lease_token);
 
-    assert_eq!(server.api.beat(&silent, Some(0.9)).await.directive(), LeaseDirective::Lost);
+    assert_eq!(server.api.renew_lease(&silent, Some(0.9)).await.directive(), LeaseDirective::Lost);
     let progress =
         proto::UpdateStageProgressRequest { target: token(&silent), progress: Some(0.9), ..Default::default() };
     let lost = (Code::FailedPrecondition, "LEASE_LOST");
@@ -175,7 +175,7 @@ async fn the_stage_of_a_silent_worker_moves_to_another() {
     let job = server.api.job("film").await;
     let stage = stage(&job, "render");
     assert_eq!((stage.state(), stage.attempt), (StageState::Running, 2));
-    let expired = stage.failure.as_ref().expect("the expiry is told");
+    let expired = stage.failure.as_ref().expect("the expiry is reported");
     assert_eq!((expired.failure_class(), expired.attempt), (FailureClass::LeaseExpired, 1));
     server.api.complete(&next, json!({ "by": "the second" })).await;
     let job = server.api.job_in("film", JobState::Succeeded).await;
@@ -192,7 +192,7 @@ async fn the_stage_of_a_silent_worker_moves_to_another() {
 }
 
 #[tokio::test]
-async fn silence_counts_as_attempts_and_these_end() {
+async fn expired_leases_count_as_attempts_up_to_the_limit() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage_with_attempts("render", 2)])).await;
     for attempt in 1..=2 {
@@ -206,12 +206,12 @@ async fn silence_counts_as_attempts_and_these_end() {
 }
 
 #[tokio::test]
-async fn who_was_silent_may_still_complete_what_nobody_took() {
+async fn silent_worker_may_still_complete_a_stage_that_was_not_leased_again() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("render")])).await;
     let silent = server.api.lease_for("default", 1).await;
     server.api.job_where("film", "the reaper", |job| state_of(job, "render") == StageState::Ready).await;
-    assert_eq!(server.api.beat(&silent, None).await.directive(), LeaseDirective::Lost);
+    assert_eq!(server.api.renew_lease(&silent, None).await.directive(), LeaseDirective::Lost);
     let answer = server.api.complete(&silent, json!({ "late": true })).await;
     assert_eq!(answer.stage.expect("a stage").state(), StageState::Succeeded);
     assert_eq!(server.api.job("film").await.state(), JobState::Succeeded);
@@ -223,17 +223,17 @@ async fn a_failure_is_recorded_wherever_it_is_reported() {
     let other = server.beside().await;
     server.api.submit(new_job("film", vec![new_stage("render")])).await;
     let lease = server.api.lease("default").await;
-    let told = proto::Failure {
+    let received = proto::Failure {
         failure_class: FailureClass::ClientError.into(),
         code: "422".to_owned(),
         message: "no such avatar".to_owned(),
         details: struct_of(json!({ "avatar": { "id": "a-7", "tried": [true, null, 1.5] } })),
         ..Default::default()
     };
-    let stage = other.api.fail(&lease, told.clone()).await.stage.expect("a stage");
+    let stage = other.api.fail(&lease, received.clone()).await.stage.expect("a stage");
     assert_eq!(stage.state(), StageState::Failed, "a client's error is not tried again");
     let failure = server.api.job("film").await.failure.expect("a failure");
-    assert_eq!((failure.code, failure.message, failure.details), (told.code, told.message, told.details));
+    assert_eq!((failure.code, failure.message, failure.details), (received.code, received.message, received.details));
     assert_eq!((failure.attempt, &*failure.stage_name), (1, "render"));
 }
 

@@ -23,7 +23,7 @@ fn presentation(i: usize) -> proto::SubmitJobRequest {
     new_job(&id(i), slides.chain([avatar, video]).collect())
 }
 
-/// One that does whatever there is until told to stop; with a lease as short as is allowed, so that its death is noticed.
+/// One that runs every stage until it is stopped; with a lease as short as is allowed, so that its death is noticed.
 async fn worker(api: Api, done: Arc<AtomicBool>, leased: Arc<AtomicUsize>) {
     while !done.load(Ordering::Relaxed) {
         let request = proto::LeaseStagesRequest {
@@ -38,7 +38,7 @@ async fn worker(api: Api, done: Arc<AtomicBool>, leased: Arc<AtomicUsize>) {
         leased.fetch_add(leases.len(), Ordering::Relaxed);
         for lease in leases {
             for step in 1..=20 {
-                api.beat(&lease, Some(f64::from(step) / 20.0)).await;
+                api.renew_lease(&lease, Some(f64::from(step) / 20.0)).await;
             }
             // One that was taken over meanwhile is somebody else's.
             let request = proto::CompleteStageRequest {
@@ -52,7 +52,7 @@ async fn worker(api: Api, done: Arc<AtomicBool>, leased: Arc<AtomicUsize>) {
 }
 
 /// One person at a screen: watches from the snapshot to the end, on one server and then the other.
-async fn client(servers: [Api; 2], job_id: String, number: usize) -> Vec<Told> {
+async fn client(servers: [Api; 2], job_id: String, number: usize) -> Vec<WatchMessage> {
     let mut seen = Vec::new();
     let (mut from, mut turn) = (0, number);
     loop {
@@ -60,11 +60,11 @@ async fn client(servers: [Api; 2], job_id: String, number: usize) -> Vec<Told> {
         // Closes the page after a while, and opens it again on the other server.
         for _ in 0..10 + number * 7 {
             match watch.next().await {
-                Some(told) => seen.push(told),
+                Some(received) => seen.push(received),
                 None => return seen,
             }
         }
-        (from, turn) = (watch.revision, turn + 1);
+        (from, turn) = (watch.version, turn + 1);
     }
 }
 
@@ -87,7 +87,7 @@ async fn five_presentations_are_seen_live_while_a_worker_is_killed() {
     let mut changes = 0;
     for (n, client) in clients.into_iter().enumerate() {
         let seen = client.await.expect("no promise was broken");
-        let Told::Snapshot(first) = &seen[0] else { panic!("{:?} is no snapshot", seen[0]) };
+        let WatchMessage::Snapshot(first) = &seen[0] else { panic!("{:?} is no snapshot", seen[0]) };
         let last = seen.last().expect("an end").clone().change();
         assert_eq!((last.state(), last.progress), (JobState::Succeeded, 1.0));
         let due: Vec<(i64, JobEventType)> = a
@@ -95,8 +95,8 @@ async fn five_presentations_are_seen_live_while_a_worker_is_killed() {
             .events(&id(n % PRESENTATIONS))
             .await
             .iter()
-            .filter(|event| event.revision > first.revision)
-            .map(|event| (event.revision, event.event_type()))
+            .filter(|event| event.version > first.version)
+            .map(|event| (event.version, event.event_type()))
             .collect();
         assert_eq!(state_changes(&seen), due);
         changes += seen.len() - 1;

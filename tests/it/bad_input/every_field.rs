@@ -49,6 +49,27 @@ fn is_token_or_id(field: &str) -> bool {
     is_one && !["page_token", "worker_id"].contains(&field)
 }
 
+/// What a message of a type needs so that only the bad field is wrong with it.
+pub fn seed(message: &str, token: &str, good: &BTreeMap<&'static str, Vec<u8>>) -> Vec<u8> {
+    match message {
+        "StageSpec" => new_stage("extra").encode_to_vec(),
+        "SubmitJobRequest" => new_job("", Vec::new()).encode_to_vec(),
+        "RetryRule" => proto::RetryRule { failure_class: 1, ..Default::default() }.encode_to_vec(),
+        "LeaseRenewal" => proto::LeaseRenewal { lease_token: token.to_owned(), ..Default::default() }.encode_to_vec(),
+        "StageRef" => proto::StageRef { job_id: "film".into(), stage_name: "review".into() }.encode_to_vec(),
+        "FieldOperation" => increment("n", 1.0).encode_to_vec(),
+        "UpdateRecordRequest" => update("one", Vec::new()).encode_to_vec(),
+        "RecordRef" | "WatchedRecord" => {
+            proto::RecordRef { collection: COLLECTION.into(), record_id: "one".into() }.encode_to_vec()
+        }
+        "PermitClaim" => claim("free").encode_to_vec(),
+        "RateLimit" => proto::RateLimit { tokens: 1, period: seconds(1), ..Default::default() }.encode_to_vec(),
+        "AdaptiveLimit" => proto::AdaptiveLimit { max: 5, ..Default::default() }.encode_to_vec(),
+        // Inside a commit, as alone.
+        _ => message.strip_suffix("Request").and_then(|rpc| good.get(rpc)).cloned().unwrap_or_default(),
+    }
+}
+
 struct Walk<'a> {
     schema: &'a Schema,
     token: &'a str,
@@ -57,29 +78,6 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// What a message of a type needs so that only the bad field is wrong with it.
-    fn seed(&self, message: &str) -> Vec<u8> {
-        match message {
-            "StageSpec" => new_stage("extra").encode_to_vec(),
-            "SubmitJobRequest" => new_job("", Vec::new()).encode_to_vec(),
-            "RetryRule" => proto::RetryRule { failure_class: 1, ..Default::default() }.encode_to_vec(),
-            "LeaseBeat" => {
-                proto::LeaseBeat { lease_token: self.token.to_owned(), ..Default::default() }.encode_to_vec()
-            }
-            "StageRef" => proto::StageRef { job_id: "film".into(), stage_name: "review".into() }.encode_to_vec(),
-            "FieldOperation" => increment("n", 1.0).encode_to_vec(),
-            "UpdateRecordRequest" => update("one", Vec::new()).encode_to_vec(),
-            "RecordRef" | "WatchedRecord" => {
-                proto::RecordRef { collection: COLLECTION.into(), record_id: "one".into() }.encode_to_vec()
-            }
-            "PermitClaim" => claim("free").encode_to_vec(),
-            "RateLimit" => proto::RateLimit { amount: 1, per: seconds(1), ..Default::default() }.encode_to_vec(),
-            "AdaptiveLimit" => proto::AdaptiveLimit { max: 5, ..Default::default() }.encode_to_vec(),
-            // Inside a commit, as alone.
-            _ => message.strip_suffix("Request").and_then(|rpc| self.good.get(rpc)).cloned().unwrap_or_default(),
-        }
-    }
-
     /// All bad fields of a message; `wrap` puts bytes of it to where it stands in the request.
     fn message(&mut self, message: &DescriptorProto, path: &str, is_prefix: bool, wrap: &dyn Fn(Vec<u8>) -> Vec<u8>) {
         for field in &message.field {
@@ -120,7 +118,7 @@ impl Walk<'_> {
                 Type::Bool => {}
                 Type::Message => {
                     let inner = self.schema.message(field.type_name());
-                    let seed = self.seed(inner.name());
+                    let seed = seed(inner.name(), self.token, self.good);
                     let wrap = |bytes: Vec<u8>| wrap(with_bytes(number, &[seed.clone(), bytes].concat()));
                     match field.type_name() {
                         ".google.protobuf.Duration" => self.durations(&path, &wrap),
@@ -185,7 +183,7 @@ impl Walk<'_> {
 }
 
 /// A request of each method that is good, so that what is put behind it is all that is wrong.
-fn good(scene: &Scene) -> BTreeMap<&'static str, Vec<u8>> {
+pub fn good(scene: &Scene) -> BTreeMap<&'static str, Vec<u8>> {
     let (job_id, stage_name) = ("film".to_owned(), "review".to_owned());
     let lease_token = scene.lease.lease_token.clone();
     macro_rules! request {
@@ -221,9 +219,7 @@ fn good(scene: &Scene) -> BTreeMap<&'static str, Vec<u8>> {
         ),
         (
             "CompleteStage",
-            request!(CompleteStageRequest {
-                target: Some(proto::complete_stage_request::Target::LeaseToken(lease_token.clone()))
-            }),
+            request!(CompleteStageRequest { target: Some(proto::StageTarget::leased(lease_token.clone())) }),
         ),
         ("FailStage", request!(FailStageRequest { target: Target::named("film", "review") })),
         ("ReleaseStage", request!(ReleaseStageRequest { target: Some(Target::of_token(&lease_token)) })),
@@ -290,9 +286,9 @@ async fn hostile_values_are_refused_in_every_field_of_every_request() {
             let status = answer.expect_err(&context);
             println!("{context}: {}", status.message());
             let refused = refused::<()>(Err(status), Code::InvalidArgument, "INVALID_FIELD");
-            let told = refused.field.unwrap_or_default();
-            let matches = if bad.is_prefix { told.starts_with(&path) } else { told == path };
-            assert!(matches, "{context}: it says {told}");
+            let received = refused.field.unwrap_or_default();
+            let matches = if bad.is_prefix { received.starts_with(&path) } else { received == path };
+            assert!(matches, "{context}: it says {received}");
             count += 1;
         }
     }

@@ -17,8 +17,8 @@ async fn an_unknown_namespace_is_not_found() {
     refused(api.jobs().list_jobs(within("ghost", proto::ListJobsRequest::default())).await, missing.0, missing.1);
     let lease = proto::LeaseStagesRequest { worker_id: "w".into(), ..Default::default() };
     refused(api.workers().lease_stages(within("ghost", lease)).await, missing.0, missing.1);
-    let beat = proto::LeaseBeat { lease_token: scene.lease.lease_token.clone(), ..Default::default() };
-    let beats = proto::HeartbeatRequest { beats: vec![beat] };
+    let beat = proto::LeaseRenewal { lease_token: scene.lease.lease_token.clone(), ..Default::default() };
+    let beats = proto::HeartbeatRequest { renewals: vec![beat] };
     refused(api.workers().heartbeat(within("ghost", beats)).await, missing.0, missing.1);
     let complete = proto::CompleteStageRequest { target: token(&scene.lease), ..Default::default() };
     refused(api.workers().complete_stage(within("ghost", complete)).await, missing.0, missing.1);
@@ -26,7 +26,7 @@ async fn an_unknown_namespace_is_not_found() {
 }
 
 #[tokio::test]
-async fn names_that_cannot_be_one_are_refused() {
+async fn invalid_namespace_names_are_refused() {
     let scene = Scene::set().await;
     let long = "x".repeat(64);
     for name in ["a b", "a/b", "a:b", &long] {
@@ -43,7 +43,7 @@ async fn names_that_cannot_be_one_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_in_use_stays() {
+async fn namespaces_in_use_are_not_deleted() {
     let scene = Scene::set().await;
     let admin = || scene.api.admin();
     let delete = |name: &str| proto::DeleteNamespaceRequest { name: name.to_owned(), ..Default::default() };

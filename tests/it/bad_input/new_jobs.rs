@@ -16,7 +16,7 @@ fn many(count: usize) -> Vec<StageSpec> {
 }
 
 #[tokio::test]
-async fn submissions_that_make_no_sense_are_refused_with_the_field() {
+async fn invalid_submissions_are_refused_with_the_field() {
     let scene = Scene::set().await;
     let base = || new_job("new", Vec::new());
     let huge = "x".repeat(100_000);
@@ -113,7 +113,7 @@ async fn ten_thousand_stages_are_the_most() {
 }
 
 #[tokio::test]
-async fn an_id_that_is_taken_is_taken() {
+async fn taken_job_id_is_refused() {
     let scene = Scene::set().await;
     for job_id in ["film", "done"] {
         let answer = scene.api.jobs().submit_job(new_job(job_id, Vec::new())).await;
@@ -132,7 +132,7 @@ async fn an_id_that_is_taken_is_taken() {
 }
 
 #[tokio::test]
-async fn batches_that_make_no_sense_are_refused_whole() {
+async fn invalid_batches_are_refused_whole() {
     let scene = Scene::set().await;
     let batch = |jobs| proto::BatchSubmitJobsRequest { jobs, ..Default::default() };
     let good = || new_job("fresh", Vec::new());
@@ -173,8 +173,8 @@ async fn a_request_id_belongs_to_one_content_and_one_rpc() {
         request_id: id.map(|id| id.to_uppercase()),
         ..Default::default()
     };
-    let told = refused(api.workers().complete_stage(complete).await, reused.0, reused.1);
-    assert_eq!(told.field.as_deref(), Some("request_id"));
+    let received = refused(api.workers().complete_stage(complete).await, reused.0, reused.1);
+    assert_eq!(received.field.as_deref(), Some("request_id"));
     assert_eq!(api.job("film").await, paused);
     let replay = ok(api.jobs().pause_job(pause).await);
     assert!(replay.replayed);

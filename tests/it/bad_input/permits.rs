@@ -1,4 +1,4 @@
-//! Permits and resources: claims that cannot be, amounts that could never be had, tokens of nobody.
+//! Permits and resources: invalid claims, amounts beyond every capacity, tokens that were never granted.
 
 use interlock::proto::{self, AcquirePermitRequest, CommitRequest, ReleasePermitRequest, UpdateResourceRequest};
 use tonic::Code;
@@ -7,30 +7,30 @@ use super::Scene;
 use crate::harness::*;
 
 #[tokio::test]
-async fn claims_that_cannot_be_are_refused_with_their_path() {
+async fn invalid_claims_are_refused_with_the_field() {
     let scene = Scene::set().await;
-    let ttl = |ttl| AcquirePermitRequest { ttl, ..wish(vec![claim("a")]) };
+    let ttl = |ttl| AcquirePermitRequest { ttl, ..acquire_request(vec![claim("a")]) };
     let many: Vec<_> = (0..1_000).map(|i| claim(&format!("r{i}"))).collect();
     let rows = vec![
-        (wish(Vec::new()), "claims"),
-        (wish(many), "claims"),
-        (wish(vec![claim("a"), claim("b"), claim("a")]), "claims[2].resource"),
-        (wish(vec![claim("a"), claim("")]), "claims[1].resource"),
-        (wish(vec![claim(&"x".repeat(10_000))]), "claims[0].resource"),
-        (wish(vec![claim("a\nb")]), "claims[0].resource"),
-        (wish(vec![amount("a", -1)]), "claims[0].amount"),
-        (wish(vec![amount("a", 1_000_001)]), "claims[0].amount"),
-        (wish(vec![claim("a"), amount("limit", 4)]), "claims[1].amount"),
-        (AcquirePermitRequest { wait: seconds(60), ..wish(vec![amount("limit", 4)]) }, "claims[0].amount"),
+        (acquire_request(Vec::new()), "claims"),
+        (acquire_request(many), "claims"),
+        (acquire_request(vec![claim("a"), claim("b"), claim("a")]), "claims[2].resource"),
+        (acquire_request(vec![claim("a"), claim("")]), "claims[1].resource"),
+        (acquire_request(vec![claim(&"x".repeat(10_000))]), "claims[0].resource"),
+        (acquire_request(vec![claim("a\nb")]), "claims[0].resource"),
+        (acquire_request(vec![amount("a", -1)]), "claims[0].amount"),
+        (acquire_request(vec![amount("a", 1_000_001)]), "claims[0].amount"),
+        (acquire_request(vec![claim("a"), amount("limit", 4)]), "claims[1].amount"),
+        (AcquirePermitRequest { wait: seconds(60), ..acquire_request(vec![amount("limit", 4)]) }, "claims[0].amount"),
         (ttl(seconds(0)), "ttl"),
         (ttl(millis(999)), "ttl"),
         (ttl(seconds(86_401)), "ttl"),
-        (AcquirePermitRequest { wait: seconds(61), ..wish(vec![claim("a")]) }, "wait"),
-        (AcquirePermitRequest { holder: String::new(), ..wish(vec![claim("a")]) }, "holder"),
-        (AcquirePermitRequest { holder: "x".repeat(129), ..wish(vec![claim("a")]) }, "holder"),
-        (AcquirePermitRequest { priority: 1_001, ..wish(vec![claim("a")]) }, "priority"),
-        (AcquirePermitRequest { lease_token: Some("x".into()), ..wish(vec![claim("a")]) }, "lease_token"),
-        (AcquirePermitRequest { request_id: Some("x".into()), ..wish(vec![claim("a")]) }, "request_id"),
+        (AcquirePermitRequest { wait: seconds(61), ..acquire_request(vec![claim("a")]) }, "wait"),
+        (AcquirePermitRequest { holder: String::new(), ..acquire_request(vec![claim("a")]) }, "holder"),
+        (AcquirePermitRequest { holder: "x".repeat(129), ..acquire_request(vec![claim("a")]) }, "holder"),
+        (AcquirePermitRequest { priority: 1_001, ..acquire_request(vec![claim("a")]) }, "priority"),
+        (AcquirePermitRequest { lease_token: Some("x".into()), ..acquire_request(vec![claim("a")]) }, "lease_token"),
+        (AcquirePermitRequest { request_id: Some("x".into()), ..acquire_request(vec![claim("a")]) }, "request_id"),
     ];
     scene.refuses(rows, async |request| scene.api.permits().acquire_permit(request).await).await;
     let with = |permits| new_job("new", vec![proto::StageSpec { permits, ..new_stage("s") }]);
@@ -43,7 +43,7 @@ async fn claims_that_cannot_be_are_refused_with_their_path() {
 }
 
 #[tokio::test]
-async fn rules_that_cannot_be_are_refused_with_their_path() {
+async fn invalid_policies_are_refused_with_the_field() {
     let scene = Scene::set().await;
     let of = |policy| UpdateResourceRequest { name: "limit".into(), policy: Some(policy), ..Default::default() };
     let adaptive = |min, max| proto::ResourcePolicy {
@@ -51,12 +51,12 @@ async fn rules_that_cannot_be_are_refused_with_their_path() {
         ..Default::default()
     };
     let breaker = |breaker| proto::ResourcePolicy { breaker: Some(breaker), ..Default::default() };
-    let rates = vec![proto::RateLimit { amount: 1, per: seconds(1), burst: 0 }; 9];
+    let rates = vec![proto::RateLimit { tokens: 1, period: seconds(1), burst: 0 }; 9];
     let rows = vec![
         (of(capacity(-1)), "policy.capacity"),
         (of(capacity(1_000_001)), "policy.capacity"),
-        (of(rate(0, 1_000, 1)), "policy.rates[0].amount"),
-        (of(rate(1, 0, 1)), "policy.rates[0].per"),
+        (of(rate(0, 1_000, 1)), "policy.rates[0].tokens"),
+        (of(rate(1, 0, 1)), "policy.rates[0].period"),
         (of(rate(1, 1_000, -1)), "policy.rates[0].burst"),
         (of(proto::ResourcePolicy { rates, ..Default::default() }), "policy.rates"),
         (of(adaptive(5, 4)), "policy.adaptive.max"),
@@ -82,7 +82,7 @@ async fn rules_that_cannot_be_are_refused_with_their_path() {
 }
 
 #[tokio::test]
-async fn tokens_of_nobody_and_of_other_namespaces_hold_nothing() {
+async fn unknown_tokens_and_tokens_of_other_namespaces_hold_nothing() {
     let scene = Scene::set().await;
     let (api, token) = (&scene.api, &scene.permit.permit_token);
     let garbled = |token: &str| ReleasePermitRequest { permit_token: token.to_owned(), ..Default::default() };

@@ -16,7 +16,7 @@ fn one(operation: FieldOperation) -> UpdateRecordRequest {
 }
 
 #[tokio::test]
-async fn operations_that_cannot_be_are_refused_with_their_path() {
+async fn invalid_operations_are_refused_with_the_field() {
     let scene = Scene::set().await;
     let mut deep = json!(1);
     for _ in 0..33 {
@@ -98,7 +98,7 @@ async fn batches_are_neither_empty_nor_too_long() {
 }
 
 #[tokio::test]
-async fn commits_are_checked_with_all_they_hold() {
+async fn invalid_parts_of_a_commit_are_refused_with_the_field() {
     let scene = Scene::set().await;
     let part = |operation: Asked| CommitOperation { operation: Some(operation) };
     let fine = || part(Asked::UpdateRecord(one(increment("n", 1.0))));

@@ -36,13 +36,13 @@ async fn about(api: &Api, job_id: &str) -> Vec<(&'static str, Result<Response<()
 }
 
 #[tokio::test]
-async fn jobs_that_are_not_there_are_not_found_by_every_rpc() {
+async fn absent_jobs_are_not_found_by_every_rpc() {
     let scene = Scene::set().await;
     // One that never was, one of another namespace, one that looks like an id of the server.
     for job_id in ["ghost", "theirs", "01890a5d-ac96-774b-bcce-b302099a8057"] {
         for (rpc, answer) in about(&scene.api, job_id).await {
-            let told = refused(answer, Code::NotFound, "JOB_NOT_FOUND").metadata;
-            assert_eq!(told["job_id"], job_id, "{rpc}");
+            let received = refused(answer, Code::NotFound, "JOB_NOT_FOUND").metadata;
+            assert_eq!(received["job_id"], job_id, "{rpc}");
         }
     }
     for job_id in ["", "a/b", "a b", "ü", &"x".repeat(100_000), "a\0"] {
@@ -88,14 +88,14 @@ async fn fields_of_steering_requests_are_checked() {
 #[tokio::test]
 async fn a_stale_version_changes_nothing_in_any_rpc() {
     let scene = Scene::set().await;
-    let actual = scene.api.job("film").await.revision;
+    let actual = scene.api.job("film").await.version;
     macro_rules! stale {
         ($($rpc:ident $request:ident),*) => {$(
             for stale in [actual - 1, actual + 1, -1, i64::MAX] {
                 let request =
                     proto::$request { job_id: "film".into(), expected_version: Some(stale), ..Default::default() };
-                let told = refused(scene.api.jobs().$rpc(request).await, Code::Aborted, "VERSION_MISMATCH").metadata;
-                assert_eq!((&told["expected"], &told["actual"]), (&stale.to_string(), &actual.to_string()));
+                let received = refused(scene.api.jobs().$rpc(request).await, Code::Aborted, "VERSION_MISMATCH").metadata;
+                assert_eq!((&received["expected"], &received["actual"]), (&stale.to_string(), &actual.to_string()));
             }
         )*};
     }
@@ -111,14 +111,14 @@ async fn a_stale_version_changes_nothing_in_any_rpc() {
 }
 
 #[tokio::test]
-async fn states_that_do_not_allow_it_are_named() {
+async fn refusal_by_state_names_the_state() {
     let scene = Scene::set().await;
     macro_rules! illegal {
         ($job_id:literal, $state:literal: $($rpc:ident $request:ident),*) => {$(
             let request = proto::$request { job_id: $job_id.into(), ..Default::default() };
             let answer = scene.api.jobs().$rpc(request).await;
-            let told = refused(answer, Code::FailedPrecondition, "INVALID_TRANSITION").metadata;
-            assert_eq!(told["state"], $state, stringify!($rpc));
+            let received = refused(answer, Code::FailedPrecondition, "INVALID_TRANSITION").metadata;
+            assert_eq!(received["state"], $state, stringify!($rpc));
         )*};
     }
     illegal!("film", "RUNNING": retry_job RetryJobRequest, delete_job DeleteJobRequest);
@@ -201,11 +201,11 @@ async fn page_tokens_continue_their_own_query_only() {
         states,
     };
     let of_stages = ok(api.jobs().list_stages(stages("film", "", Vec::new())).await).next_page_token;
-    let events = |job_id: &str, page_token: &str, from_revision| proto::ListJobEventsRequest {
+    let events = |job_id: &str, page_token: &str, from_version| proto::ListJobEventsRequest {
         job_id: job_id.to_owned(),
         page_size: 1,
         page_token: page_token.to_owned(),
-        from_revision,
+        from_version,
     };
     let of_events = ok(api.jobs().list_job_events(events("film", "", 0)).await).next_page_token;
     let list = |page_token: &str| proto::ListNamespacesRequest { page_size: 1, page_token: page_token.to_owned() };

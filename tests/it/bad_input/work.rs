@@ -42,7 +42,7 @@ async fn write(
 }
 
 #[tokio::test]
-async fn targets_that_cannot_be_one_are_named() {
+async fn invalid_targets_are_refused_with_the_field() {
     let scene = Scene::set().await;
     let api = &scene.api;
     for (_, answer) in write(api, None, None, None).await {
@@ -52,15 +52,15 @@ async fn targets_that_cannot_be_one_are_named() {
     let longer = format!("{}A", scene.lease.lease_token);
     for malformed in ["", "x", "not a token", &"A".repeat(100_000), cut, &longer, "\0", "ü"] {
         for (_, answer) in write(api, Some(malformed), None, None).await {
-            field(answer, "lease_token");
+            field(answer, "target.lease_token");
         }
     }
     for (named, path) in [
-        (("", "voice"), "stage_ref.job_id"),
-        (("film", ""), "stage_ref.stage_name"),
-        (("a/b", "voice"), "stage_ref.job_id"),
-        (("film", "a b"), "stage_ref.stage_name"),
-        (("film", "a\0"), "stage_ref.stage_name"),
+        (("", "voice"), "target.stage_ref.job_id"),
+        (("film", ""), "target.stage_ref.stage_name"),
+        (("a/b", "voice"), "target.stage_ref.job_id"),
+        (("film", "a b"), "target.stage_ref.stage_name"),
+        (("film", "a\0"), "target.stage_ref.stage_name"),
     ] {
         for (_, answer) in write(api, None, Some(named), None).await {
             field(answer, path);
@@ -70,7 +70,7 @@ async fn targets_that_cannot_be_one_are_named() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found_by_name_and_lost_by_token() {
+async fn absent_stages_are_not_found_by_name_and_lost_by_token() {
     let scene = Scene::set().await;
     let api = &scene.api;
     for named in [("ghost", "voice"), ("theirs", "s")] {
@@ -81,7 +81,7 @@ async fn what_is_not_there_is_not_found_by_name_and_lost_by_token() {
     for (_, answer) in write(api, None, Some(("film", "ghost")), None).await {
         refused(answer, Code::NotFound, "STAGE_NOT_FOUND");
     }
-    // Well formed, but of nobody: another character somewhere in it.
+    // Well formed, but never granted: another character somewhere in it.
     let token = &scene.lease.lease_token;
     for at in [2, 20, token.len() / 2, token.len() - 3] {
         let mut forged = token.clone().into_bytes();
@@ -99,7 +99,7 @@ async fn what_is_not_there_is_not_found_by_name_and_lost_by_token() {
 }
 
 #[tokio::test]
-async fn the_token_of_another_namespace_is_like_one_that_never_was() {
+async fn token_of_another_namespace_is_refused_like_an_unknown_one() {
     let scene = Scene::set().await;
     let request = proto::LeaseStagesRequest { worker_id: "w".into(), ..Default::default() };
     let mut theirs = ok(scene.api.workers().lease_stages(within("other", request)).await).leases;
@@ -112,7 +112,7 @@ async fn the_token_of_another_namespace_is_like_one_that_never_was() {
     for (_, answer) in write(&scene.api, Some(&theirs.lease_token), None, None).await {
         refused(answer, LOST.0, LOST.1);
     }
-    assert_eq!(scene.api.beat(&theirs, Some(0.5)).await.directive(), proto::LeaseDirective::Lost);
+    assert_eq!(scene.api.renew_lease(&theirs, Some(0.5)).await.directive(), proto::LeaseDirective::Lost);
     assert_eq!(job(scene.api.clone()).await, before);
 }
 
@@ -122,8 +122,8 @@ async fn a_stale_version_changes_nothing_in_any_rpc() {
     let version = scene.api.stage("film", "voice").await.version;
     for stale in [version - 1, version + 1, i64::MIN, i64::MAX] {
         for (_, answer) in write(&scene.api, Some(&scene.lease.lease_token), None, Some(stale)).await {
-            let told = refused(answer, Code::Aborted, "VERSION_MISMATCH").metadata;
-            assert_eq!((&told["expected"], &told["actual"]), (&stale.to_string(), &version.to_string()));
+            let received = refused(answer, Code::Aborted, "VERSION_MISMATCH").metadata;
+            assert_eq!((&received["expected"], &received["actual"]), (&stale.to_string(), &version.to_string()));
         }
         let start = proto::StartStageRequest {
             stage_ref: Some(proto::StageRef { job_id: "film".into(), stage_name: "review".into() }),
@@ -136,15 +136,15 @@ async fn a_stale_version_changes_nothing_in_any_rpc() {
 }
 
 #[tokio::test]
-async fn states_that_do_not_allow_it_are_named() {
+async fn refusal_by_state_names_the_state() {
     let scene = Scene::set().await;
     // By name while a worker holds it; while it waits; after it has ended.
     for (named, state) in
         [(("film", "voice"), "RUNNING"), (("film", "render"), "BLOCKED"), (("done", "only"), "SUCCEEDED")]
     {
         for (rpc, answer) in write(&scene.api, None, Some(named), None).await {
-            let told = refused(answer, Code::FailedPrecondition, "INVALID_TRANSITION").metadata;
-            assert_eq!(told["state"], state, "{rpc} {named:?}");
+            let received = refused(answer, Code::FailedPrecondition, "INVALID_TRANSITION").metadata;
+            assert_eq!(received["state"], state, "{rpc} {named:?}");
         }
         let (job_id, stage_name) = (named.0.to_owned(), named.1.to_owned());
         let stage_ref = Some(proto::StageRef { job_id, stage_name });
@@ -155,7 +155,7 @@ async fn states_that_do_not_allow_it_are_named() {
 }
 
 #[tokio::test]
-async fn reports_are_checked() {
+async fn invalid_outcomes_and_progress_are_refused_with_the_field() {
     let scene = Scene::set().await;
     let (api, held) = (&scene.api, &scene.lease);
     let progress = |progress, message: &str| proto::UpdateStageProgressRequest {
@@ -172,15 +172,15 @@ async fn reports_are_checked() {
     rows.push((progress(Some(0.5), "a\0b"), "message"));
     scene.refuses(rows, async |request| api.workers().update_stage_progress(request).await).await;
 
-    let beat = || proto::LeaseBeat { lease_token: held.lease_token.clone(), ..Default::default() };
-    let beats = |beats| proto::HeartbeatRequest { beats };
+    let beat = || proto::LeaseRenewal { lease_token: held.lease_token.clone(), ..Default::default() };
+    let beats = |beats| proto::HeartbeatRequest { renewals: beats };
     let rows = vec![
-        (beats(Vec::new()), "beats"),
-        (beats(vec![beat(); 1_001]), "beats"),
-        (beats(vec![beat(), proto::LeaseBeat { progress: Some(f64::NAN), ..beat() }]), "beats[1].progress"),
-        (beats(vec![proto::LeaseBeat { progress: Some(1.1), ..beat() }]), "beats[0].progress"),
-        (beats(vec![proto::LeaseBeat { message: Some(long.clone()), ..beat() }]), "beats[0].message"),
-        (beats(vec![beat(), beat(), proto::LeaseBeat::default()]), "beats[2].lease_token"),
+        (beats(Vec::new()), "renewals"),
+        (beats(vec![beat(); 1_001]), "renewals"),
+        (beats(vec![beat(), proto::LeaseRenewal { progress: Some(f64::NAN), ..beat() }]), "beats[1].progress"),
+        (beats(vec![proto::LeaseRenewal { progress: Some(1.1), ..beat() }]), "beats[0].progress"),
+        (beats(vec![proto::LeaseRenewal { message: Some(long.clone()), ..beat() }]), "beats[0].message"),
+        (beats(vec![beat(), beat(), proto::LeaseRenewal::default()]), "renewals[2].lease_token"),
     ];
     scene.refuses(rows, async |request| api.workers().heartbeat(request).await).await;
 
@@ -234,7 +234,7 @@ async fn reports_are_checked() {
 }
 
 #[tokio::test]
-async fn wishes_for_work_are_checked() {
+async fn invalid_lease_requests_are_refused_with_the_field() {
     let scene = Scene::set().await;
     let base = || proto::LeaseStagesRequest { worker_id: "w".into(), ..Default::default() };
     let queues: Vec<String> = (0..101).map(|i| format!("q{i}")).collect();
@@ -252,7 +252,7 @@ async fn wishes_for_work_are_checked() {
         (proto::LeaseStagesRequest { lease_duration: seconds(86_401), ..base() }, "lease_duration"),
     ];
     scene.refuses(rows, async |request| scene.api.workers().lease_stages(request).await).await;
-    // A queue that nobody has ever used is empty, which is no error.
+    // A queue that was never used is empty, which is no error.
     assert_eq!(scene.api.lease_now("nobody.uses:this", 100).await, []);
 
     let review = Some(proto::StageRef { job_id: "film".into(), stage_name: "review".into() });
@@ -267,7 +267,7 @@ async fn wishes_for_work_are_checked() {
 }
 
 #[tokio::test]
-async fn additions_are_checked() {
+async fn invalid_added_stages_are_refused_with_the_field() {
     let scene = Scene::set().await;
     let add = |stages| proto::AddStagesRequest { target: token(&scene.lease), stages, ..Default::default() };
     let required = |name: &str, by: &str| proto::StageSpec { required_by: texts(&[by]), ..new_stage(name) };
@@ -287,7 +287,7 @@ async fn additions_are_checked() {
         let answer = scene.api.workers().add_stages(add(stages)).await;
         refused(answer, Code::AlreadyExists, "STAGE_ALREADY_EXISTS");
     }
-    // Only what is BLOCKED can be told to wait for more.
+    // Only BLOCKED stages can get further dependencies.
     let answer = scene.api.workers().add_stages(add(vec![required("a", "review")])).await;
     refused(answer, Code::FailedPrecondition, "INVALID_TRANSITION");
     scene.is_unchanged().await;

@@ -6,16 +6,16 @@ use interlock::proto;
 use tonic::{Response, Status};
 use tonic_types::StatusExt;
 
-/// A call's end.
+/// The result of a call.
 #[derive(Debug)]
 pub enum Answer<T> {
-    /// It was done.
+    /// The call succeeded.
     Done(T),
     /// It was refused for good, and changed nothing.
     Refused(Refusal),
     /// It changed nothing this time; the same call can succeed later.
     NotNow(String),
-    /// Nobody knows whether it was done.
+    /// It is unknown whether it was applied.
     Unknown(String),
 }
 
@@ -37,13 +37,13 @@ impl Refusal {
 
 impl From<&proto::LeaseStatus> for Refusal {
     fn from(status: &proto::LeaseStatus) -> Self {
-        let reason = format!("a beat was told {}", status.directive().as_str_name());
+        let reason = format!("a renewal reported {}", status.directive().as_str_name());
         Self { reason, metadata: HashMap::new() }
     }
 }
 
 impl<T> Answer<T> {
-    /// Of a call.
+    /// Classifies the result of a call.
     pub fn of(answer: Result<Response<T>, Status>) -> Self {
         let status = match answer {
             Ok(response) => return Self::Done(response.into_inner()),

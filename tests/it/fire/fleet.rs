@@ -26,7 +26,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// So many.
+    /// Starts `servers` servers on one database.
     pub async fn start(database: Database, servers: usize) -> Fleet {
         let mut programs = Vec::new();
         for _ in 0..servers {
@@ -37,13 +37,13 @@ impl Fleet {
         Fleet { database, programs, alive }
     }
 
-    /// One that lives.
+    /// The clients of a random server that runs.
     pub fn api(&self) -> Api {
         let alive: Vec<Api> = self.alive.lock().expect("no panic").iter().flatten().cloned().collect();
         any(&alive).clone()
     }
 
-    /// All of them.
+    /// The clients of all servers.
     pub fn apis(&self) -> Vec<Api> {
         self.alive.lock().expect("no panic").iter().flatten().cloned().collect()
     }
@@ -65,7 +65,7 @@ impl Fleet {
 
     /// Sends a call, to one server or another, until it is done or refused for good. The call carries a `request_id`, so
     /// that sending it again is safe. Tells how often its outcome was unknown, too.
-    pub async fn until_told<R: Clone, T, F>(
+    pub async fn until_answered<R: Clone, T, F>(
         &self,
         request: R,
         call: impl Fn(Api, R) -> F,
@@ -81,9 +81,9 @@ impl Fleet {
                 Answer::Refused(refusal) => return (Err(refusal), unknown),
                 Answer::Unknown(what) => {
                     unknown += 1;
-                    assert!(Instant::now() < deadline, "not told in time: {what}");
+                    assert!(Instant::now() < deadline, "no reply in time: {what}");
                 }
-                Answer::NotNow(why) => assert!(Instant::now() < deadline, "not told in time: {why}"),
+                Answer::NotNow(why) => assert!(Instant::now() < deadline, "no reply in time: {why}"),
             }
             tokio::time::sleep(PAUSE).await;
         }

@@ -1,6 +1,6 @@
 //! Histories of compare-and-set operations by many clients on servers that are killed, checked for linearizability.
 //!
-//! Each client records when it sends and when it is answered. What it was told must be explained by some order in which
+//! Each client records when it sends and when it is answered. The replies must be explained by some order in which
 //! each operation takes effect at one instant between the two. An operation whose outcome is unknown may take effect at any
 //! instant after it was sent, or never. The checker is a library's; that it would notice is shown on the same histories with
 //! one lie in each.
@@ -31,8 +31,7 @@ const KILLS: usize = 3;
 /// What a job holds, as far as these operations go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State {
-    revision: i64,
-    /// Its label.
+    job_version: i64,
     label: String,
     /// The version of its stage.
     version: i64,
@@ -42,12 +41,11 @@ struct State {
 
 /// What a call came to.
 #[derive(Clone, Debug)]
-enum Told {
-    /// It was done, at this revision.
+enum Reply {
+    /// It was done, at this job_version.
     Done(i64),
     /// Another version was there.
     Mismatch(i64),
-    /// Nobody knows.
     Unknown,
 }
 
@@ -55,17 +53,17 @@ enum Told {
 #[derive(Clone, Debug)]
 enum Operation {
     Read(State),
-    /// Set the label if the job has a revision.
+    /// Set the label if the job has this version.
     SetLabel {
         expected: i64,
         label: String,
-        told: Told,
+        received: Reply,
     },
     /// Set the message of the stage if that has a version.
     SetMessage {
         expected: i64,
         message: String,
-        told: Told,
+        received: Reply,
     },
 }
 
@@ -76,27 +74,27 @@ impl Specification for OneJob {
     type Operation = Operation;
 
     fn init() -> State {
-        State { revision: 1, label: String::new(), version: 1, message: String::new() }
+        State { job_version: 1, label: String::new(), version: 1, message: String::new() }
     }
 
     fn apply(operation: &Operation, state: &State) -> (bool, State) {
-        let revision = state.revision + 1;
-        let (told, current, expected, next) = match operation {
+        let job_version = state.job_version + 1;
+        let (received, current, expected, next) = match operation {
             Operation::Read(read) => return (read == state, state.clone()),
-            Operation::SetLabel { expected, label, told } => {
-                (told, state.revision, *expected, State { revision, label: label.clone(), ..state.clone() })
+            Operation::SetLabel { expected, label, received } => {
+                (received, state.job_version, *expected, State { job_version, label: label.clone(), ..state.clone() })
             }
-            Operation::SetMessage { expected, message, told } => {
+            Operation::SetMessage { expected, message, received } => {
                 let version = state.version + 1;
-                let next = State { revision, version, message: message.clone(), ..state.clone() };
-                (told, state.version, *expected, next)
+                let next = State { job_version, version, message: message.clone(), ..state.clone() };
+                (received, state.version, *expected, next)
             }
         };
-        match told {
-            Told::Done(applied) => (current == expected && *applied == next.revision, next),
-            Told::Mismatch(actual) => (current != expected && *actual == current, state.clone()),
-            Told::Unknown if current == expected => (true, next),
-            Told::Unknown => (true, state.clone()),
+        match received {
+            Reply::Done(applied) => (current == expected && *applied == next.job_version, next),
+            Reply::Mismatch(actual) => (current != expected && *actual == current, state.clone()),
+            Reply::Unknown if current == expected => (true, next),
+            Reply::Unknown => (true, state.clone()),
         }
     }
 }
@@ -112,7 +110,7 @@ enum Noted {
 struct Record {
     events: Vec<(usize, Noted)>,
     operations: usize,
-    /// The newest revision and version of the stage that anybody was told, for the next to expect.
+    /// The newest version and version of the stage that any client received, for the next to expect.
     known: (i64, i64),
 }
 
@@ -147,25 +145,28 @@ impl Record {
             Noted::Answered(_) | Noted::Sent => None,
         };
         let newest = self.newest();
-        let older = self.events.iter().filter_map(done).filter(|state| state.revision < newest);
-        Operation::Read(older.max_by_key(|state| state.revision).unwrap_or_else(OneJob::init))
+        let older = self.events.iter().filter_map(done).filter(|state| state.job_version < newest);
+        Operation::Read(older.max_by_key(|state| state.job_version).unwrap_or_else(OneJob::init))
     }
 
-    /// The newest revision that somebody was told.
+    /// The newest version that any client received.
     fn newest(&self) -> i64 {
-        let told = |(_, noted): &(usize, Noted)| match noted {
-            Noted::Answered(Operation::Read(state)) => state.revision,
-            Noted::Answered(Operation::SetLabel { told: Told::Done(revision), .. }) => *revision,
-            Noted::Answered(Operation::SetMessage { told: Told::Done(revision), .. }) => *revision,
+        let received = |(_, noted): &(usize, Noted)| match noted {
+            Noted::Answered(Operation::Read(state)) => state.version,
+            Noted::Answered(Operation::SetLabel { received: Reply::Done(version), .. }) => *version,
+            Noted::Answered(Operation::SetMessage { received: Reply::Done(version), .. }) => *version,
             Noted::Answered(_) | Noted::Sent => 1,
         };
-        self.events.iter().map(told).max().unwrap_or(1)
+        self.events.iter().map(received).max().unwrap_or(1)
     }
 }
 
 impl Operation {
     fn is_unknown(&self) -> bool {
-        matches!(self, Self::SetLabel { told: Told::Unknown, .. } | Self::SetMessage { told: Told::Unknown, .. })
+        matches!(
+            self,
+            Self::SetLabel { received: Reply::Unknown, .. } | Self::SetMessage { received: Reply::Unknown, .. }
+        )
     }
 }
 
@@ -188,7 +189,7 @@ impl Scene {
     async fn operate(&self, id: String, job: usize) {
         let (job_id, record) = &self.jobs[job];
         let api = self.fleet.api();
-        let (number, (revision, version)) = {
+        let (number, (job_version, version)) = {
             let mut record = record.lock().expect("no panic");
             record.operations += 1;
             let number = record.operations - 1;
@@ -198,15 +199,15 @@ impl Scene {
         let operation = match rand::random_range(0..3) {
             0 => read(&api, job_id).await,
             1 => {
-                let expected = revision.max(1);
+                let expected = job_version.max(1);
                 let request = proto::UpdateJobRequest {
                     job_id: job_id.clone(),
                     labels: labels(&[("by", &id)]),
                     expected_version: Some(expected),
                     ..Default::default()
                 };
-                let told = told(once(api.jobs().update_job(request)).await.map(|it| it.applied_revision));
-                told.map(|told| Operation::SetLabel { expected, label: id, told })
+                let received = reply_of(once(api.jobs().update_job(request)).await.map(|it| it.applied_version));
+                received.map(|received| Operation::SetLabel { expected, label: id, received })
             }
             _ => {
                 let expected = version.max(1);
@@ -217,8 +218,8 @@ impl Scene {
                     ..Default::default()
                 };
                 let answer = once(api.workers().update_stage_progress(request)).await;
-                let told = told(answer.map(|it| it.applied_revision));
-                told.map(|told| Operation::SetMessage { expected, message: id, told })
+                let received = reply_of(answer.map(|it| it.applied_job_version));
+                received.map(|received| Operation::SetMessage { expected, message: id, received })
             }
         };
         let Some(operation) = operation else {
@@ -227,19 +228,21 @@ impl Scene {
             record.events.retain(|(sent, _)| *sent != number);
             return;
         };
-        let (count, told) = match &operation {
-            Operation::Read(state) => (&self.counts.reads, (state.revision, state.version)),
-            Operation::SetLabel { told: Told::Done(revision), .. } => (&self.counts.done, (*revision, 0)),
-            Operation::SetLabel { told: Told::Mismatch(revision), .. } => (&self.counts.refused, (*revision, 0)),
-            Operation::SetMessage { expected, told: Told::Done(revision), .. } => {
-                (&self.counts.done, (*revision, expected + 1))
+        let (count, received) = match &operation {
+            Operation::Read(state) => (&self.counts.reads, (state.job_version, state.version)),
+            Operation::SetLabel { received: Reply::Done(job_version), .. } => (&self.counts.done, (*job_version, 0)),
+            Operation::SetLabel { received: Reply::Mismatch(job_version), .. } => {
+                (&self.counts.refused, (*job_version, 0))
             }
-            Operation::SetMessage { told: Told::Mismatch(version), .. } => (&self.counts.refused, (0, *version)),
+            Operation::SetMessage { expected, received: Reply::Done(job_version), .. } => {
+                (&self.counts.done, (*job_version, expected + 1))
+            }
+            Operation::SetMessage { received: Reply::Mismatch(version), .. } => (&self.counts.refused, (0, *version)),
             Operation::SetLabel { .. } | Operation::SetMessage { .. } => (&self.counts.unknown, (0, 0)),
         };
         count.fetch_add(1, Ordering::Relaxed);
         let mut record = record.lock().expect("no panic");
-        record.known = (record.known.0.max(told.0), record.known.1.max(told.1));
+        record.known = (record.known.0.max(received.0), record.known.1.max(received.1));
         record.events.push((number, Noted::Answered(operation)));
     }
 
@@ -249,7 +252,7 @@ impl Scene {
     }
 }
 
-/// What a read told; nothing if it was cut off.
+/// What a read returned. None: it was cut off.
 async fn read(api: &Api, job_id: &str) -> Option<Operation> {
     let request = proto::GetJobRequest { job_id: job_id.to_owned() };
     match once(api.jobs().get_job(request)).await {
@@ -262,18 +265,18 @@ async fn read(api: &Api, job_id: &str) -> Option<Operation> {
 fn state_of_job(job: &proto::Job) -> State {
     let main = stage(job, "main");
     let label = job.labels.get("by").cloned().unwrap_or_default();
-    State { revision: job.revision, label, version: main.version, message: main.message.clone() }
+    State { job_version: job.version, label, version: main.version, message: main.message.clone() }
 }
 
-fn told(answer: Answer<i64>) -> Option<Told> {
+fn reply_of(answer: Answer<i64>) -> Option<Reply> {
     match answer {
-        Answer::Done(revision) => Some(Told::Done(revision)),
+        Answer::Done(job_version) => Some(Reply::Done(job_version)),
         Answer::Refused(refusal) => {
             assert_eq!(refusal.reason, "VERSION_MISMATCH", "{refusal:?}");
-            Some(Told::Mismatch(refusal.number("actual")))
+            Some(Reply::Mismatch(refusal.number("actual")))
         }
         Answer::NotNow(_) => None,
-        Answer::Unknown(_) => Some(Told::Unknown),
+        Answer::Unknown(_) => Some(Reply::Unknown),
     }
 }
 
@@ -357,9 +360,9 @@ where
     S: Specification + 'static,
     S::Operation: Send + 'static,
 {
-    let (told, hears) = tokio::sync::oneshot::channel();
+    let (received, hears) = tokio::sync::oneshot::channel();
     // A thread of its own, since one that searches for ever would keep the runtime from ending.
-    std::thread::spawn(move || told.send(WGLChecker::<S>::is_linearizable(History::from_actions(actions))));
+    std::thread::spawn(move || received.send(WGLChecker::<S>::is_linearizable(History::from_actions(actions))));
     let checked = tokio::time::timeout(SEARCH_LIMIT, hears).await.ok()?;
     Some(checked.expect("no panic"))
 }

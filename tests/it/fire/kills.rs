@@ -1,7 +1,7 @@
 //! Servers and Postgres killed under load: what was answered is there, once, and no fencing token is granted twice.
 //!
-//! Every write carries a `request_id` and is sent again until it is told. So at the end it is known of each whether it
-//! was done, and the database has to agree: no job but those acknowledged, as many revisions as changes were acknowledged,
+//! Every write carries a `request_id` and is sent again until it has a reply. So at the end it is known of each whether it
+//! was done, and the database has to agree: no job but those acknowledged, as many versions as changes were acknowledged,
 //! and of each stage the end that was acknowledged.
 
 mod load;
@@ -37,7 +37,7 @@ async fn works(api: &Api) -> bool {
     answer.is_ok_and(|answer| answer.is_ok())
 }
 
-fn told(times: &[Duration]) -> String {
+fn format_times(times: &[Duration]) -> String {
     let mut times: Vec<u128> = times.iter().map(Duration::as_millis).collect();
     times.sort_unstable();
     format!("median {} ms, longest {} ms", times[(times.len() - 1) / 2], times[times.len() - 1])
@@ -86,10 +86,10 @@ async fn nothing_acknowledged_is_lost_or_done_twice() {
     eprintln!(
         "kills: {} of servers (at work again after {}), {} of Postgres (recovered after {}; then servers at work after {}); {report}",
         servers.len(),
-        told(&servers),
+        format_times(&servers),
         postgres.len(),
-        told(&postgres),
-        told(&reconnected),
+        format_times(&postgres),
+        format_times(&reconnected),
     );
     assert_eq!((servers.len(), postgres.len()), (SERVER_KILLS * scale(), POSTGRES_KILLS * scale()));
     assert!(reconnected.iter().all(|time| *time < RECOVERY), "{reconnected:?}");

@@ -1,6 +1,6 @@
-//! A commit whose reply is lost: its outcome is found out, so nothing is done twice and nothing that was done is denied.
+//! A commit whose reply is lost: its outcome is resolved, so no write is applied twice and no applied write is reported as refused.
 //!
-//! Only where the read for its answer was cut off as well, an update is told OUTCOME_UNKNOWN although it was done; that is
+//! Only where the read for its answer was cut off as well, an update returns OUTCOME_UNKNOWN although it was applied; that is
 //! true, and rare.
 //!
 //! The updates here have no `request_id` and expect no version: done twice, they would count twice.
@@ -18,7 +18,7 @@ use crate::harness::*;
 const ROUNDS: usize = 12;
 /// Updates at a time.
 const UPDATES: usize = 8;
-/// How long a commit may take until the connections are cut; nobody can be told of it.
+/// How long a commit may take until the connections are cut; its caller gets no reply.
 const COMMIT: Duration = Duration::from_secs(1);
 
 async fn update(api: &Api, job_id: &str) -> Answer<proto::UpdateJobResponse> {
@@ -32,7 +32,7 @@ async fn update(api: &Api, job_id: &str) -> Answer<proto::UpdateJobResponse> {
 
 #[derive(Default)]
 struct Counts {
-    told: BTreeSet<i64>,
+    received: BTreeSet<i64>,
     unknown: usize,
     not_now: usize,
     /// Rounds in which something was committed and its reply lost.
@@ -42,7 +42,9 @@ struct Counts {
 impl Counts {
     fn note(&mut self, answer: Answer<proto::UpdateJobResponse>) {
         match answer {
-            Answer::Done(answer) => assert!(self.told.insert(answer.applied_revision), "a revision was told twice"),
+            Answer::Done(answer) => {
+                assert!(self.received.insert(answer.applied_version), "a version was returned twice")
+            }
             Answer::Unknown(_) => self.unknown += 1,
             Answer::NotNow(_) => self.not_now += 1,
             Answer::Refused(refusal) => panic!("{refusal:?}"),
@@ -55,16 +57,16 @@ async fn round(proxy: &Proxy, behind: &Api, beside: &Api, job_id: &str, mode: Mo
     // So that the server behind the proxy knows the job and the time, and asks nothing before it commits.
     counts.note(update(behind, job_id).await);
     if mode == Mode::LoseCommits {
-        // And here that it finds itself beaten and takes the locks first.
+        // And here that it loses to a concurrent write and takes the locks first.
         counts.note(update(beside, job_id).await);
         counts.note(update(behind, job_id).await);
     }
-    let before = beside.job(job_id).await.revision;
+    let before = beside.job(job_id).await.version;
     proxy.set(mode);
     let updates = join_all((0..UPDATES).map(|_| update(behind, job_id)));
     let cut = async {
         let started = Instant::now();
-        while beside.job(job_id).await.revision == before && started.elapsed() < COMMIT {}
+        while beside.job(job_id).await.version == before && started.elapsed() < COMMIT {}
         proxy.cut();
         started.elapsed() < COMMIT
     };
@@ -84,27 +86,27 @@ async fn run(mode: Mode) {
     for _ in 0..ROUNDS * scale() {
         round(&proxy, &behind.api, &beside.api, "job", mode, &mut counts).await;
     }
-    let growth = usize::try_from(beside.api.job("job").await.revision - 1).expect("not negative");
+    let growth = usize::try_from(beside.api.job("job").await.version - 1).expect("not negative");
     eprintln!(
-        "replies lost ({mode:?}): in {} of {} rounds after a commit; the job grew by {growth}, {} updates were told so, \
+        "replies lost ({mode:?}): in {} of {} rounds after a commit; the job grew by {growth}, {} updates were received so, \
          {} outcomes unknown, {} not done",
         counts.lost,
         ROUNDS * scale(),
-        counts.told.len(),
+        counts.received.len(),
         counts.unknown,
         counts.not_now
     );
     assert!(counts.lost >= ROUNDS * scale() / 2, "too few commits lost their reply");
-    assert_eq!(growth, counts.told.len() + counts.unknown, "Postgres was there all the time");
-    assert!(counts.unknown * 10 <= growth, "too much is told as unknown");
+    assert_eq!(growth, counts.received.len() + counts.unknown, "Postgres was there all the time");
+    assert!(counts.unknown * 10 <= growth, "too many outcomes are unknown");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_without_a_reply_is_found_out() {
+async fn lost_commit_reply_is_resolved() {
     run(Mode::Lose).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_contended_commit_without_a_reply_is_found_out() {
+async fn lost_contended_commit_reply_is_resolved() {
     run(Mode::LoseCommits).await;
 }

@@ -1,6 +1,6 @@
 //! Histories of permits by many clients on servers that are killed, checked for linearizability: of locks, and of limits.
 //!
-//! As in `histories`; besides, a permit that nobody has released may expire at any instant after it was granted. That the checker
+//! As in `histories`; besides, a permit that was not released may expire at any instant after it was granted. That the checker
 //! would notice is shown on the same histories with one lie in each: a second grant of the newest number.
 
 use std::collections::BTreeSet;
@@ -32,7 +32,7 @@ const LIED: usize = 14;
 /// What a limit allows.
 const CAPACITY: usize = 2;
 
-/// Who holds a resource, by fencing token; one that nobody was told of is marked.
+/// Holders of a resource, by fencing token; a holder whose reply was lost is marked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct State {
     holders: BTreeSet<(i64, bool)>,
@@ -44,13 +44,13 @@ struct State {
 enum Operation {
     Granted(i64),
     Denied,
-    /// An acquire of which nobody knows.
+    /// An acquire whose outcome is unknown.
     MaybeGranted,
     Released(i64),
     NotHeld(i64),
-    /// A release of which nobody knows, or an expiry.
+    /// A release whose outcome is unknown, or an expiry.
     MaybeEnded(i64),
-    /// The expiry of what an acquire got of which nobody knows.
+    /// The expiry of a permit whose acquire has an unknown outcome.
     MaybeForgotten,
     Renewed(i64),
 }
@@ -79,7 +79,7 @@ impl<const MANY: usize> Specification for Limit<MANY> {
             Operation::Granted(token) => {
                 next.newest = *token;
                 next.holders.insert((*token, false));
-                // Numbers in between were of grants that nobody took in time.
+                // Numbers in between were of grants that were not taken in time.
                 has_room && *token > state.newest
             }
             Operation::Denied => !has_room,
@@ -192,7 +192,7 @@ impl Scene {
         self.resources[at].1.lock().expect("no panic").sent()
     }
 
-    /// What nobody has released may end by itself from now on.
+    /// Permits that were not released may expire from now on.
     fn may_end(&self, at: usize, operation: Operation) {
         self.note(at, |record| {
             let number = record.sent();
@@ -204,7 +204,7 @@ impl Scene {
     async fn turn(&self, at: usize) {
         let name = self.resources[at].0.clone();
         let wait = if rand::random() { millis(rand::random_range(50..1_000)) } else { None };
-        let request = proto::AcquirePermitRequest { ttl: seconds(1), wait, ..wish(vec![claim(&name)]) };
+        let request = proto::AcquirePermitRequest { ttl: seconds(1), wait, ..acquire_request(vec![claim(&name)]) };
         let number = self.send(at);
         let permit = match once(self.fleet.api().permits().acquire_permit(request)).await {
             Answer::Done(answer) => match answer.result.expect("an outcome") {

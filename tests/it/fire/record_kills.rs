@@ -58,7 +58,7 @@ async fn batches(scene: Arc<Scene>) {
         let updates = (0..WIDTH).map(one).collect();
         let request = BatchUpdateRecordsRequest { request_id: by.clone(), updates };
         let call = |api: Api, request| async move { api.records().batch_update_records(request).await };
-        let (answer, unknown) = scene.fleet.until_told(request, call).await;
+        let (answer, unknown) = scene.fleet.until_answered(request, call).await;
         answer.expect("nothing is wrong with it");
         scene.acknowledge(unknown);
         *scene.batches.lock().expect("no panic").entry(set_no).or_default() += 1;
@@ -105,7 +105,7 @@ async fn workers(scene: Arc<Scene>) {
         let Answer::Done(answer) = once(scene.fleet.api().workers().lease_stages(request)).await else { continue };
         for lease in answer.leases {
             let call = |api: Api, request| async move { api.transactions().commit(request).await };
-            match scene.fleet.until_told(commit(&lease), call).await {
+            match scene.fleet.until_answered(commit(&lease), call).await {
                 (Ok(_), unknown) => {
                     scene.acknowledge(unknown);
                     scene.completed.lock().expect("no panic").push(lease.job_id);
@@ -137,11 +137,11 @@ async fn jobs(api: &Api, kind: &str) -> Vec<proto::Job> {
     }
 }
 
-/// Compares what was told with what is there; returns how many commits are there.
+/// Compares the replies with what is stored; returns how many commits are stored.
 async fn check(scene: &Scene) -> usize {
     let api = scene.fleet.api();
-    let told = scene.batches.lock().expect("no panic").clone();
-    for (set_no, batches) in told {
+    let received = scene.batches.lock().expect("no panic").clone();
+    for (set_no, batches) in received {
         let mut seen: Vec<Value> = Vec::new();
         for i in 0..WIDTH {
             seen.push(fields_of(&api.record(&format!("set{set_no}.{i}")).await));
@@ -163,10 +163,10 @@ async fn check(scene: &Scene) -> usize {
         completed += usize::from(is_completed);
     }
     assert_eq!(followed.len(), completed);
-    let told = scene.completed.lock().expect("no panic").clone();
-    // Nobody completes what somebody else has.
-    assert_eq!(told.iter().collect::<std::collections::BTreeSet<_>>().len(), told.len());
-    assert_eq!(told.len(), completed, "acknowledged and there");
+    let received = scene.completed.lock().expect("no panic").clone();
+    // No client completes a stage that another holds.
+    assert_eq!(received.iter().collect::<std::collections::BTreeSet<_>>().len(), received.len());
+    assert_eq!(received.len(), completed, "acknowledged and there");
     completed
 }
 

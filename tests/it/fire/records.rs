@@ -93,7 +93,7 @@ async fn compare_and_set_applies_only_on_equal_versions() {
     let writers = (0..WRITERS).map(|writer| {
         let apis = &apis;
         async move {
-            let mut beaten = 0;
+            let mut refused = 0;
             loop {
                 let record = any(apis).record("hot").await;
                 let sum = fields_of(&record)["sum"].as_i64().expect("a number");
@@ -108,20 +108,20 @@ async fn compare_and_set_applies_only_on_equal_versions() {
                 match Answer::of(any(apis).records().update_record(request).await) {
                     Answer::Done(answer) => {
                         assert!(answer.applied);
-                        return beaten;
+                        return refused;
                     }
                     Answer::Refused(refusal) => assert_eq!(refusal.reason, "VERSION_MISMATCH", "{refusal:?}"),
                     Answer::NotNow(reason) => assert_eq!(reason, "CONFLICT"),
                     Answer::Unknown(what) => panic!("nothing is broken here: {what}"),
                 }
-                beaten += 1;
+                refused += 1;
             }
         }
     });
-    let beaten: usize = join_all(writers).await.into_iter().sum();
+    let refused: usize = join_all(writers).await.into_iter().sum();
     let record = apis[0].record("hot").await;
     assert_eq!(fields_of(&record), json!({ "sum": WRITERS }));
     assert_eq!(record.version, 1 + i64::try_from(WRITERS).expect("few"));
-    println!("{WRITERS} compare-and-sets, beaten {beaten} times");
-    assert!(beaten > 0, "nobody was in anybody's way");
+    println!("{WRITERS} compare-and-sets, refused {refused} times");
+    assert!(refused > 0, "no writes met");
 }

@@ -1,4 +1,4 @@
-//! A call that is sent again with its `request_id` is told its first result, by whichever server, and is done once.
+//! A call that is repeated with its `request_id` returns its first result, from any server, and is applied once.
 
 use futures::future::join_all;
 use interlock::proto;
@@ -19,27 +19,27 @@ fn update(job_id: &str, expected_version: Option<i64>) -> proto::UpdateJobReques
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repeat_that_another_server_gets_is_told_the_first_result() {
+async fn repeat_on_another_server_returns_the_first_result() {
     let first = Server::start().await;
     let second = first.beside().await;
     let (mut replayed, jobs) = (0, JOBS * scale());
     for i in 0..jobs {
         let job_id = first.api.submit(new_job(&format!("job-{i}"), vec![new_stage("s")])).await.job_id;
         let request = update(&job_id, Some(1));
-        let told = ok(first.api.jobs().update_job(request.clone()).await);
+        let received = ok(first.api.jobs().update_job(request.clone()).await);
         // Now the other server knows the job as it is, but has never heard of the request: by what it knows, the version
         // expected is long gone.
         let other = ok(second.api.jobs().update_job(update(&job_id, None)).await);
-        assert_eq!((told.applied_revision, other.applied_revision), (2, 3));
+        assert_eq!((received.applied_version, other.applied_version), (2, 3));
         let again = ok(second.api.jobs().update_job(request).await);
-        assert_eq!((again.replayed, again.applied, again.applied_revision), (true, true, 2));
+        assert_eq!((again.replayed, again.applied, again.applied_version), (true, true, 2));
         replayed += 1;
     }
-    eprintln!("repeats: {replayed} of {jobs} told their first result by another server");
+    eprintln!("repeats: {replayed} of {jobs} got their first result from another server");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_repeats_at_the_same_time_one_is_done() {
+async fn concurrent_repeats_are_applied_once() {
     let first = Server::start().await;
     let servers = [first.beside().await, first.beside().await, first];
     let each = (0..JOBS * scale()).map(|i| {
@@ -51,10 +51,10 @@ async fn of_repeats_at_the_same_time_one_is_done() {
                 let (mut jobs, request) = (servers[n % 3].api.jobs(), request.clone());
                 async move { ok(jobs.update_job(request).await) }
             });
-            let told = join_all(sent).await;
-            assert!(told.iter().all(|answer| answer.applied && answer.applied_revision == 2), "{told:?}");
-            assert_eq!(servers[1].api.job(&job_id).await.revision, 2);
-            told.iter().filter(|answer| !answer.replayed).count()
+            let received = join_all(sent).await;
+            assert!(received.iter().all(|answer| answer.applied && answer.applied_version == 2), "{received:?}");
+            assert_eq!(servers[1].api.job(&job_id).await.version, 2);
+            received.iter().filter(|answer| !answer.replayed).count()
         }
     });
     let done = join_all(each).await;

@@ -13,15 +13,16 @@ use crate::harness::*;
 const TAKEN_OVER: usize = 250;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_was_stopped_past_its_time_writes_nothing_under_its_permit() {
+async fn writes_of_a_stopped_holder_are_refused_after_its_permit_expired() {
     let a = Server::start().await;
     let b = a.beside().await;
     let (mut tries, mut accepted) = (0, 0);
     for round in 0..scale() {
         let names: Vec<String> = (0..TAKEN_OVER).map(|i| format!("doc-{round}-{i}")).collect();
-        let short = |name: &String| proto::AcquirePermitRequest { ttl: seconds(1), ..wish(vec![claim(name)]) };
+        let short =
+            |name: &String| proto::AcquirePermitRequest { ttl: seconds(1), ..acquire_request(vec![claim(name)]) };
         let stopped = join_all(names.iter().map(|name| a.api.ask(short(name)))).await;
-        // Nobody hears of them until others have what they had.
+        // They are heard of only after their permits went to others.
         let others = join_all(names.iter().map(|name| b.api.acquire(name))).await;
         for ((stopped, other), name) in stopped.into_iter().zip(&others).zip(&names) {
             let stopped = stopped.expect("a free lock");
@@ -41,7 +42,7 @@ async fn who_was_stopped_past_its_time_writes_nothing_under_its_permit() {
             tries += 4;
         }
         for other in &others {
-            assert!(a.api.release(other).await, "nobody took it from its holder");
+            assert!(a.api.release(other).await, "it was not taken from its holder");
         }
     }
     eprintln!("stopped holders: {accepted} of {tries} writes accepted");

@@ -3,7 +3,7 @@
 //! A stopped worker is one that sends no heartbeat. Two kinds of writes come from it. *Late* writes are sent when its
 //! stages have surely been leased again; all of them must be refused. *Racing* writes are sent all the time from the
 //! lease on, until one is refused; those that were accepted must have come before the next lease of the stage. What the
-//! newest token may still do although its lease has expired, completing a stage that nobody has taken over, is counted
+//! newest token may still do although its lease has expired, completing a stage that was not leased again, is counted
 //! apart.
 
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ const STAGES: usize = 25;
 const TAKEN_OVER: usize = 10;
 /// Jobs whose stages are raced for.
 const RACED: usize = 2;
-/// Jobs whose stages nobody takes over.
+/// Jobs whose stages are not leased again.
 const ABANDONED: usize = 2;
 /// The shortest that there is, in seconds.
 const SHORT: u64 = 1;
@@ -77,7 +77,7 @@ fn stage_of(lease: &proto::Lease) -> (String, String) {
     (lease.job_id.clone(), lease.stage_name.clone())
 }
 
-/// What a write under an old token came to: its revision if it was accepted.
+/// What a write under an old token came to: its version if it was accepted.
 async fn stale_write(api: &Api, lease: &proto::Lease, which: usize) -> Option<i64> {
     let mut workers = api.workers();
     let answer = match which {
@@ -85,30 +85,30 @@ async fn stale_write(api: &Api, lease: &proto::Lease, which: usize) -> Option<i6
             let (progress, message) = (Some(0.9), Some("stale".to_owned()));
             let request =
                 proto::UpdateStageProgressRequest { target: token(lease), progress, message, ..Default::default() };
-            workers.update_stage_progress(request).await.map(|it| it.map(|it| it.applied_revision))
+            workers.update_stage_progress(request).await.map(|it| it.map(|it| it.applied_job_version))
         }
         1 => {
             let artifacts = struct_of(json!({ "by": "stale" }));
             let request = proto::CompleteStageRequest { target: token(lease), artifacts, ..Default::default() };
-            workers.complete_stage(request).await.map(|it| it.map(|it| it.applied_revision))
+            workers.complete_stage(request).await.map(|it| it.map(|it| it.applied_job_version))
         }
         2 => {
             let failure = Some(failure(proto::FailureClass::ClientError));
             let request = proto::FailStageRequest { target: token(lease), failure, ..Default::default() };
-            workers.fail_stage(request).await.map(|it| it.map(|it| it.applied_revision))
+            workers.fail_stage(request).await.map(|it| it.map(|it| it.applied_job_version))
         }
         3 => {
             let request = proto::ReleaseStageRequest { target: token(lease), ..Default::default() };
-            workers.release_stage(request).await.map(|it| it.map(|it| it.applied_revision))
+            workers.release_stage(request).await.map(|it| it.map(|it| it.applied_job_version))
         }
         _ => {
             let stages = vec![new_stage(&format!("{}-stale", lease.stage_name))];
             let request = proto::AddStagesRequest { target: token(lease), stages, ..Default::default() };
-            workers.add_stages(request).await.map(|it| it.map(|it| it.applied_revision))
+            workers.add_stages(request).await.map(|it| it.map(|it| it.applied_job_version))
         }
     };
     match Answer::of(answer) {
-        Answer::Done(revision) => Some(revision),
+        Answer::Done(version) => Some(version),
         Answer::Refused(refusal) => {
             assert_eq!(refusal.reason, "LEASE_LOST", "{refusal:?}");
             None
@@ -117,12 +117,12 @@ async fn stale_write(api: &Api, lease: &proto::Lease, which: usize) -> Option<i6
     }
 }
 
-/// That a beat under an old token is told that it lost.
-async fn is_told_lost(api: &Api, lease: &proto::Lease) {
-    assert_eq!(api.beat(lease, Some(0.9)).await.directive(), LeaseDirective::Lost);
+/// Asserts that a renewal with an old token reports the lease as lost.
+async fn assert_lease_lost(api: &Api, lease: &proto::Lease) {
+    assert_eq!(api.renew_lease(lease, Some(0.9)).await.directive(), LeaseDirective::Lost);
 }
 
-/// Late writes: four for each stage that was leased again, and a beat, while its new holder works and completes.
+/// Late writes: four for each stage that was leased again, and a renewal, while its new holder works and completes.
 async fn late(apis: &[Api]) -> (usize, usize) {
     let jobs = TAKEN_OVER * scale();
     submit(apis, "taken-over", jobs).await;
@@ -138,7 +138,7 @@ async fn late(apis: &[Api]) -> (usize, usize) {
                 // AddStages takes the place of a Release at times.
                 let writes = [0, 1, 2, if i % 2 == 0 { 3 } else { 4 }];
                 let writes = join_all(writes.map(|which| stale_write(any(apis), old, which)));
-                let (writes, ()) = futures::join!(writes, is_told_lost(any(apis), old));
+                let (writes, ()) = futures::join!(writes, assert_lease_lost(any(apis), old));
                 writes
             };
             let fresh = async {
@@ -175,7 +175,7 @@ async fn racing(apis: &[Api]) -> (usize, usize) {
                 ..Default::default()
             };
             match Answer::of(any(apis).workers().update_stage_progress(request).await) {
-                Answer::Done(answer) => accepted.push(answer.applied_revision),
+                Answer::Done(answer) => accepted.push(answer.applied_job_version),
                 Answer::Refused(refusal) if refusal.reason == "LEASE_LOST" => break,
                 Answer::NotNow(reason) if reason == "CONFLICT" => {}
                 other => panic!("{other:?}"),
@@ -187,14 +187,14 @@ async fn racing(apis: &[Api]) -> (usize, usize) {
     let (raced, new) = futures::join!(racing, lease(apis, "raced", RACED * STAGES, LONG));
     let taken = newest(&new);
     let (mut before, mut after) = (0, 0);
-    for (stage, revisions) in raced {
-        before += revisions.iter().filter(|revision| **revision < taken[&stage].job_revision).count();
-        after += revisions.iter().filter(|revision| **revision >= taken[&stage].job_revision).count();
+    for (stage, versions) in raced {
+        before += versions.iter().filter(|version| **version < taken[&stage].job_version).count();
+        after += versions.iter().filter(|version| **version >= taken[&stage].job_version).count();
     }
     (before, after)
 }
 
-/// Late completions of stages that nobody took over: allowed, but nothing else is. Returns how many were accepted.
+/// Late completions of stages that were not leased again: allowed, but nothing else is. Returns how many were accepted.
 async fn abandoned(apis: &[Api]) -> usize {
     submit(apis, "abandoned", ABANDONED).await;
     let leases = lease(apis, "abandoned", ABANDONED * STAGES, SHORT).await;
@@ -206,15 +206,15 @@ async fn abandoned(apis: &[Api]) -> usize {
         for which in [0, 2, 4] {
             assert_eq!(stale_write(any(apis), lease, which).await, None, "write {which}");
         }
-        is_told_lost(any(apis), lease).await;
+        assert_lease_lost(any(apis), lease).await;
         let completed = any(apis).complete(lease, json!({ "by": "late" })).await;
         usize::from(completed.stage.expect("the stage").state() == StageState::Succeeded)
     });
     join_all(each).await.into_iter().sum()
 }
 
-/// Workers that are not stopped, amid all this: they beat through one server and another, and none may lose its lease
-/// before that has run out. Returns how many beats were fine, and how many leases ran out because the machine was slow.
+/// Workers that are not stopped, amid all this: they renew through one server and another, and none may lose its lease
+/// before that has run out. Returns how many renewals succeeded, and how many leases ran out because the machine was slow.
 async fn living(apis: &[Api]) -> (usize, usize) {
     submit(apis, "living", 1).await;
     let leases = lease(apis, "living", STAGES, LIVING).await;
@@ -225,11 +225,11 @@ async fn living(apis: &[Api]) -> (usize, usize) {
         while beats < BEATS {
             pause.tick().await;
             let sent = Instant::now();
-            let told = any(apis).beat(lease, None).await;
-            if told.directive() == LeaseDirective::Lost {
-                // A beat is written only when a third of the time is used up, so this much is sure to be left after it.
+            let received = any(apis).renew_lease(lease, None).await;
+            if received.directive() == LeaseDirective::Lost {
+                // A renewal is written only when a third of the time is used up, so this much is sure to be left after it.
                 let sure = Duration::from_secs(LIVING) * 2 / 3;
-                assert!(renewed.elapsed() >= sure, "lost {:?} after a beat", renewed.elapsed());
+                assert!(renewed.elapsed() >= sure, "lost {:?} after a renewal", renewed.elapsed());
                 return (beats, 1);
             }
             renewed = sent;
@@ -241,7 +241,7 @@ async fn living(apis: &[Api]) -> (usize, usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_stopped_worker_writes_later_is_refused() {
+async fn writes_of_a_stopped_worker_are_refused_after_its_lease_moved() {
     let first = Server::start().await;
     let second = first.beside().await;
     let apis = [first.api.clone(), second.api.clone()];
@@ -249,12 +249,12 @@ async fn what_a_stopped_worker_writes_later_is_refused() {
         futures::join!(late(&apis), racing(&apis), abandoned(&apis), living(&apis));
     eprintln!(
         "stopped workers: {late} late writes, accepted {late_accepted}; racing writes accepted before the takeover \
-         {before}, after it {after}; late completions that nobody was in the way of {completions} of {}; {beats} beats of the \
+         {before}, after it {after}; late completions of stages that were not leased again {completions} of {}; {beats} beats of the \
          living, false losses 0, run out {ran_out}",
         ABANDONED * STAGES
     );
     assert!(late >= 1_000 * scale() && before >= RACED * STAGES, "too little traffic");
-    assert!(beats >= STAGES * BEATS / 2, "too few beats");
+    assert!(beats >= STAGES * BEATS / 2, "too few renewals");
     assert_eq!((late_accepted, after), (0, 0));
     assert_eq!(completions, ABANDONED * STAGES);
 }

@@ -1,8 +1,8 @@
 //! Watchers under fire: random disconnects and resumes on one server or another, servers and Postgres killed.
 //!
-//! Each watch checks every message by itself: revisions strictly increase, each change names the one before, progress never
+//! Each watch checks every message by itself: versions strictly increase, each change names the one before, progress never
 //! goes back, nothing comes after the end. When all is over, history says which changes of states there were, and each
-//! watcher must have been told of every one after its snapshot, once.
+//! watcher must have received each change after its snapshot exactly once.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,12 +28,12 @@ const STAGES: usize = 4;
 const ATTEMPTS: i32 = 100;
 /// Kills, for each unit of scale; every third is one of Postgres.
 const KILLS: usize = 3;
-/// Changes that must be told between two kills.
+/// Changes that must be received between two kills.
 const BETWEEN: usize = 1_000;
 /// How long a watcher without an answer goes on asking.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What all share.
+/// The fleet and what all tasks of the test share.
 struct Scene {
     fleet: Fleet,
     over: AtomicBool,
@@ -42,15 +42,15 @@ struct Scene {
     broken: AtomicUsize,
 }
 
-/// What one watcher was told of one job.
+/// What one watcher received of one job.
 struct Record {
     job: String,
-    /// The revision of its snapshot.
+    /// The version of its snapshot.
     from: i64,
     state_changes: Vec<(i64, JobEventType)>,
 }
 
-/// What was counted.
+/// Counts of all watchers together.
 #[derive(Default)]
 struct Report {
     changes: usize,
@@ -66,8 +66,8 @@ impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             out,
-            "{WATCHERS} watchers of {JOBS} jobs on {SERVERS} servers: {} changes told, {} of them of states; {} disconnects, \
-             {} streams broken by {} kills of servers and {} of Postgres; changes of states missing or told twice: {}",
+            "{WATCHERS} watchers of {JOBS} jobs on {SERVERS} servers: {} changes received, {} of them of states; {} disconnects, \
+             {} streams broken by {} kills of servers and {} of Postgres; changes of states missing or received twice: {}",
             self.changes,
             self.state_changes,
             self.disconnects,
@@ -134,7 +134,7 @@ async fn tell<R: Clone, T>(
     call: impl AsyncFn(Api, R) -> Result<tonic::Response<T>, Status>,
 ) {
     let (_answer, _unknown): (Result<T, Refusal>, usize) =
-        fleet.until_told(request, |api, request| call(api, request)).await;
+        fleet.until_answered(request, |api, request| call(api, request)).await;
 }
 
 /// One that watches a job to its end, and hangs up now and then.
@@ -152,18 +152,18 @@ async fn watcher(scene: Arc<Scene>, job: String) -> Record {
         let patience = rand::random_range(1..400);
         for _ in 0..patience {
             match watch.try_next().await {
-                Ok(Some(Told::Snapshot(job))) => {
+                Ok(Some(WatchMessage::Snapshot(job))) => {
                     assert_eq!(at, 0, "a snapshot without having asked for one");
-                    from = job.revision;
+                    from = job.version;
                 }
-                Ok(Some(Told::Change(change))) => {
+                Ok(Some(WatchMessage::Change(change))) => {
                     scene.changes.fetch_add(1, Ordering::Relaxed);
                     if change.event_type() != JobEventType::Unspecified {
-                        state_changes.push((change.revision, change.event_type()));
+                        state_changes.push((change.version, change.event_type()));
                     }
                 }
-                Ok(Some(Told::Keepalive(_))) => {}
-                Ok(Some(Told::Gap(oldest))) => panic!("a gap up to {oldest} after {at}"),
+                Ok(Some(WatchMessage::Keepalive(_))) => {}
+                Ok(Some(WatchMessage::Gap(oldest))) => panic!("a gap up to {oldest} after {at}"),
                 Ok(None) => return Record { job, from, state_changes },
                 Err(status) => {
                     assert!(is_resumable(&status), "{status:?}");
@@ -171,7 +171,7 @@ async fn watcher(scene: Arc<Scene>, job: String) -> Record {
                     break;
                 }
             }
-            at = watch.revision;
+            at = watch.version;
         }
         scene.disconnects.fetch_add(1, Ordering::Relaxed);
     }
@@ -198,7 +198,7 @@ async fn works(api: &Api) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn watchers_miss_nothing_and_see_no_step_back() {
+async fn watchers_miss_no_change_and_see_no_older_revision() {
     let cluster = TestCluster::own(Durability::Full).await.expect("a Postgres");
     let fleet = Fleet::start(Database::fresh_in(&cluster).await, SERVERS).await;
     for number in 0..JOBS {
@@ -217,7 +217,7 @@ async fn watchers_miss_nothing_and_see_no_step_back() {
     let watchers: Vec<_> = (0..WATCHERS).map(|i| tokio::spawn(watcher(scene.clone(), job_id(i % JOBS)))).collect();
     let mut report = Report::default();
     for kill in 0..KILLS * scale() {
-        told(&scene, BETWEEN).await;
+        changes_arrive(&scene, BETWEEN).await;
         if kill % 3 == 2 {
             cluster.postgres().kill().await;
             cluster.postgres().start_again().await.expect("it recovers");
@@ -227,7 +227,7 @@ async fn watchers_miss_nothing_and_see_no_step_back() {
             report.server_kills += 1;
         }
     }
-    told(&scene, BETWEEN).await;
+    changes_arrive(&scene, BETWEEN).await;
     scene.over.store(true, Ordering::Relaxed);
     for writer in writers {
         writer.await.expect("no panic");
@@ -235,7 +235,7 @@ async fn watchers_miss_nothing_and_see_no_step_back() {
     let truth = history(any(&scene.fleet.apis())).await;
     for watcher in watchers {
         let record = tokio::time::timeout(PATIENCE, watcher).await.expect("the end in time").expect("no violation");
-        let due: Vec<_> = truth[&record.job].iter().copied().filter(|(revision, _)| *revision > record.from).collect();
+        let due: Vec<_> = truth[&record.job].iter().copied().filter(|(version, _)| *version > record.from).collect();
         report.state_changes += due.len();
         report.missing_or_twice += usize::from(record.state_changes != due);
     }
@@ -248,8 +248,8 @@ async fn watchers_miss_nothing_and_see_no_step_back() {
     assert!(report.disconnects > WATCHERS && report.broken > 0, "too little happened");
 }
 
-/// Waits until watchers were told of so many more changes.
-async fn told(scene: &Scene, changes: usize) {
+/// Waits until watchers received `changes` more changes.
+async fn changes_arrive(scene: &Scene, changes: usize) {
     let before = scene.changes.load(Ordering::Relaxed);
     eventually("news", async || (scene.changes.load(Ordering::Relaxed) >= before + changes).then_some(())).await;
 }
@@ -267,7 +267,7 @@ async fn history(api: &Api) -> BTreeMap<String, Vec<(i64, JobEventType)>> {
                 ..Default::default()
             };
             let page = ok(api.jobs().list_job_events(request).await);
-            events.extend(page.events.iter().map(|event| (event.revision, event.event_type())));
+            events.extend(page.events.iter().map(|event| (event.version, event.event_type())));
             page_token = page.next_page_token;
             if page_token.is_empty() {
                 break;

@@ -1,6 +1,6 @@
 //! Workers on Work streams while servers are killed and streams are reset: every stage is completed exactly once.
 //!
-//! A worker tells an outcome until it has a result, on one stream after the other. What it was told is compared with the database: each stage
+//! A worker sends an outcome until it has a result, on one stream after the other. The results are compared with the database: each stage
 //! has succeeded, with one completion in the history of its job.
 
 use std::collections::VecDeque;
@@ -36,7 +36,7 @@ struct Scene {
     over: AtomicBool,
     /// Outcomes that were acknowledged as applied for the first time.
     completed: AtomicUsize,
-    /// Outcomes that had been applied when they were told again.
+    /// Outcomes that had been applied when they were sent again.
     replayed: AtomicUsize,
     /// Outcomes of leases that had been lost.
     lost: AtomicUsize,
@@ -65,15 +65,15 @@ impl Scene {
     }
 
     async fn work(self: Arc<Self>) {
-        // Leases whose outcome was told and has no result.
-        let mut untold = VecDeque::new();
+        // Leases whose outcome was sent and has no result.
+        let mut unreported = VecDeque::new();
         while !self.over.load(Ordering::Relaxed) {
             let mut first = begin("default", CAPACITY);
             first.begin.as_mut().expect("a beginning").lease_duration = seconds(LEASE_SECONDS);
             match Session::try_open(&self.fleet.api(), Request::new(first)).await {
                 Ok(session) => {
                     self.streams.fetch_add(1, Ordering::Relaxed);
-                    self.serve(session, &mut untold).await;
+                    self.serve(session, &mut unreported).await;
                 }
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
@@ -81,8 +81,8 @@ impl Scene {
     }
 
     /// Works on one stream until it breaks.
-    async fn serve(&self, mut session: Session, untold: &mut VecDeque<proto::Lease>) {
-        let again: Vec<_> = untold.iter().map(completed).collect();
+    async fn serve(&self, mut session: Session, unreported: &mut VecDeque<proto::Lease>) {
+        let again: Vec<_> = unreported.iter().map(completed).collect();
         for outcomes in again.chunks(500) {
             if !session.try_send(WorkRequest { outcomes: outcomes.to_vec(), ..Default::default() }).await {
                 return;
@@ -96,7 +96,7 @@ impl Scene {
             }
             let mut more: Vec<proto::Lease> = session.leases.drain(..).collect();
             for result in session.results.drain(..) {
-                let lease = untold.pop_front().expect("no result without an outcome");
+                let lease = unreported.pop_front().expect("no result without an outcome");
                 if let Verdict::Again = self.judge(&result) {
                     more.push(lease);
                 }
@@ -104,7 +104,7 @@ impl Scene {
             let mut message = WorkRequest { leases_received: Some(session.received), ..Default::default() };
             for lease in more {
                 message.outcomes.push(completed(&lease));
-                untold.push_back(lease);
+                unreported.push_back(lease);
                 if rand::random_ratio(1, 10) && !session.try_send(std::mem::take(&mut message)).await {
                     return;
                 }
@@ -131,11 +131,11 @@ async fn ten_thousand_stages_are_completed_exactly_once_each() {
     let (completed, replayed, lost, streams) = (zero(), zero(), zero(), zero());
     let scene = Arc::new(Scene { fleet, over, completed, replayed, lost, streams });
     let workers: Vec<_> = (0..WORKERS).map(|_| tokio::spawn(scene.clone().work())).collect();
-    let told = || scene.completed.load(Ordering::Relaxed) + scene.replayed.load(Ordering::Relaxed);
+    let received = || scene.completed.load(Ordering::Relaxed) + scene.replayed.load(Ordering::Relaxed);
     let kills = KILLS * scale();
     for kill in 0..kills {
         let enough = stages * (kill + 1) / (kills + 2);
-        eventually("some completions", async || (told() >= enough).then_some(())).await;
+        eventually("some completions", async || (received() >= enough).then_some(())).await;
         let works = async |api: &Api| api.jobs().list_jobs(proto::ListJobsRequest::default()).await.is_ok();
         scene.fleet.kill(kill % SERVERS, works).await;
     }
@@ -150,7 +150,7 @@ async fn ten_thousand_stages_are_completed_exactly_once_each() {
     let completions = count("SELECT count(*) FROM job_events WHERE kind = 11").await;
     let load = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
     println!(
-        "{completions} completions in history; {} acknowledged, {} told again, {} of lost leases; {} streams, {kills} kills",
+        "{completions} completions in history; {} acknowledged, {} repeated, {} of lost leases; {} streams, {kills} kills",
         load(&scene.completed),
         load(&scene.replayed),
         load(&scene.lost),

@@ -1,8 +1,8 @@
 //! Many writers on few and on many jobs through several servers: every answer is true, and nothing is lost or doubled.
 //!
-//! What is known at the end: each applied write told its revision, so the whole life of a job can be put together. A
-//! revision was current from an instant within the call that made it to an instant within the call that made the next
-//! one. An answer that names a revision, be it a read or a refusal, must name one that can have been current between its
+//! What is known at the end: each applied write returned its version, so the whole life of a job can be put together. A
+//! version was current from an instant within the call that made it to an instant within the call that made the next
+//! one. An answer that names a version, be it a read or a refusal, must name one that can have been current between its
 //! request and its arrival.
 
 mod leases;
@@ -84,7 +84,7 @@ async fn write_once(scene: &Scene, writer: usize, call: usize) {
     match rand::random_range(0..10) {
         0 | 1 => {
             let read = api.job(job_id).await;
-            scene.ledger.saw(job, read.revision, sent);
+            scene.ledger.saw(job, read.version, sent);
         }
         2 | 3 => {
             let request = proto::UpdateStageProgressRequest {
@@ -93,20 +93,20 @@ async fn write_once(scene: &Scene, writer: usize, call: usize) {
                 ..Default::default()
             };
             match Answer::of(api.workers().update_stage_progress(request).await) {
-                Answer::Done(answer) => scene.ledger.applied(job, answer.applied_revision, sent),
+                Answer::Done(answer) => scene.ledger.applied(job, answer.applied_job_version, sent),
                 other => scene.note(other.nothing()),
             }
         }
         4 => match Answer::of(api.jobs().update_job(update(job_id, writer, call, None)).await) {
-            Answer::Done(answer) => scene.ledger.applied(job, answer.applied_revision, sent),
+            Answer::Done(answer) => scene.ledger.applied(job, answer.applied_version, sent),
             other => scene.note(other.nothing()),
         },
         _ => {
             let expected = scene.ledger.newest(job);
             match Answer::of(api.jobs().update_job(update(job_id, writer, call, Some(expected))).await) {
                 Answer::Done(answer) => {
-                    assert_eq!(answer.applied_revision, expected + 1, "it applies only at the version expected");
-                    scene.ledger.applied(job, answer.applied_revision, sent);
+                    assert_eq!(answer.applied_version, expected + 1, "it applies only at the version expected");
+                    scene.ledger.applied(job, answer.applied_version, sent);
                 }
                 Answer::Refused(refusal) if refusal.reason == "VERSION_MISMATCH" => {
                     assert_eq!(refusal.number("expected"), expected);
@@ -154,12 +154,12 @@ async fn run(servers: &[Server], jobs: usize) {
     for worker in workers {
         worker.await.expect("no panic");
     }
-    let reads = scene.jobs.iter().map(|job_id| async { any(&scene.apis).job(job_id).await.revision });
-    let told = scene.ledger.check(&join_all(reads).await);
+    let reads = scene.jobs.iter().map(|job_id| async { any(&scene.apis).job(job_id).await.version });
+    let received = scene.ledger.check(&join_all(reads).await);
     let [conflicts, false_refusals, heartbeats] =
         [&scene.conflicts, &scene.false_refusals, &scene.heartbeats].map(|count| count.load(Ordering::Relaxed));
     eprintln!(
-        "{} writers, {} servers, {jobs} jobs: {told}, {} leases of which at most one at a time, {heartbeats} heartbeats, \
+        "{} writers, {} servers, {jobs} jobs: {received}, {} leases of which at most one at a time, {heartbeats} heartbeats, \
          CONFLICT {conflicts}, false refusals {false_refusals}, {:.1} s",
         WRITERS + WORKERS,
         servers.len(),
@@ -167,14 +167,14 @@ async fn run(servers: &[Server], jobs: usize) {
         started.elapsed().as_secs_f64(),
     );
     assert_eq!(false_refusals, 0);
-    assert!(conflicts * 50 <= told.applied as u64, "{conflicts} were sent away");
+    assert!(conflicts * 50 <= received.applied as u64, "{conflicts} were sent away");
     let calls = WRITERS * CALLS * scale();
-    assert!(told.applied >= calls / 3 && floor.granted() >= STAGES * scale(), "too little traffic");
-    assert!(jobs > 8 || told.refused >= calls / 20, "too few refusals");
+    assert!(received.applied >= calls / 3 && floor.granted() >= STAGES * scale(), "too little traffic");
+    assert!(jobs > 8 || received.refused >= calls / 20, "too few refusals");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_answers_to_128_writers_are_true() {
+async fn all_responses_to_128_writers_match_the_stored_state() {
     let first = Server::start().await;
     let servers = [first.beside().await, first.beside().await, first];
     for jobs in [1, 8, 1_000] {

@@ -12,7 +12,7 @@ const HEARTBEAT: &str = "/interlock.v1.WorkerService/Heartbeat";
 const PER_CONNECTION: u32 = 1_024;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_take_the_memory_that_was_sent_and_not_what_they_claim() {
+async fn memory_is_taken_for_bytes_received_and_not_for_lengths_claimed() {
     let database = Database::fresh().await;
     let program = Program::start(&database).await;
     let before = program.resident_bytes();
@@ -32,7 +32,7 @@ async fn messages_take_the_memory_that_was_sent_and_not_what_they_claim() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_without_messages_lock_out_none() {
+async fn calls_without_messages_do_not_block_other_clients() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("voice")])).await;
     let lease = server.api.lease("default").await;
@@ -52,8 +52,8 @@ async fn calls_without_messages_lock_out_none() {
     let mut slowest = std::time::Duration::ZERO;
     for _ in 0..50 {
         let began = std::time::Instant::now();
-        let beats = vec![proto::LeaseBeat { lease_token: lease.lease_token.clone(), ..Default::default() }];
-        let statuses = ok(server.api.workers().heartbeat(proto::HeartbeatRequest { beats }).await).statuses;
+        let beats = vec![proto::LeaseRenewal { lease_token: lease.lease_token.clone(), ..Default::default() }];
+        let statuses = ok(server.api.workers().heartbeat(proto::HeartbeatRequest { renewals: beats }).await).statuses;
         assert_eq!(statuses[0].directive(), proto::LeaseDirective::Continue);
         server.api.submit(new_job(&unique(), vec![new_stage("voice")])).await;
         slowest = slowest.max(began.elapsed());
@@ -61,7 +61,7 @@ async fn calls_without_messages_lock_out_none() {
     let health = ok(server.api.health().check(HealthCheckRequest::default()).await);
     assert_eq!(health.status(), ServingStatus::Serving);
     println!("beside {} silent calls the slowest heartbeat and submit took {slowest:?}", arriving().await);
-    // Each of them is told why it ends, and then none is left.
+    // Each of them ends with a status, and then none is left.
     for wire in &silent {
         wire.sees("answers", |seen| seen.ended == PER_CONNECTION as usize).await;
         assert!(wire.seen(|seen| !seen.is_closed));

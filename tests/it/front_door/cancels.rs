@@ -10,11 +10,11 @@ use crate::harness::*;
 const GET_JOB: &str = "/interlock.v1.JobService/GetJob";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_cancelled_at_once_leave_the_connection_and_its_watch() {
+async fn calls_cancelled_at_once_do_not_close_the_connection() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("voice")])).await;
     let mut wire = Wire::open(server.address).await;
-    let request = proto::WatchJobRequest { job_id: "film".to_owned(), from_revision: 0 };
+    let request = proto::WatchJobRequest { job_id: "film".to_owned(), from_version: 0 };
     let watch = [call(1, "/interlock.v1.JobService/WatchJob"), only_message(1, &request.encode_to_vec())].concat();
     wire.send(&watch).await;
     wire.sees("the snapshot", |seen| seen.data.contains_key(&1)).await;
@@ -40,7 +40,7 @@ async fn calls_cancelled_at_once_leave_the_connection_and_its_watch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_cancelled_calls_is_closed() {
+async fn flood_of_cancelled_calls_closes_its_connection() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("voice")])).await;
     let mut wire = Wire::open(server.address).await;
@@ -56,5 +56,5 @@ async fn a_flood_of_cancelled_calls_is_closed() {
     };
     let flooded = tokio::time::timeout(PATIENCE, flooding).await.expect("the connection is closed");
     println!("closed after {flooded:?} calls");
-    assert_eq!(server.api.job("film").await.revision, 1);
+    assert_eq!(server.api.job("film").await.version, 1);
 }

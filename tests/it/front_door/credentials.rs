@@ -1,4 +1,4 @@
-//! Every call is made as somebody whose credential permits it, or refused.
+//! Calls with every kind of credential: permitted or refused.
 
 mod audits;
 mod canary;

@@ -8,18 +8,18 @@ use crate::harness::*;
 /// A call of an honest client, and how long it took.
 async fn honest(api: &Api) -> Duration {
     let began = Instant::now();
-    assert_eq!(api.job("film").await.revision, 1);
+    assert_eq!(api.job("film").await.version, 1);
     began.elapsed()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn floods_of_frames_are_closed_and_fill_no_log() {
+async fn floods_of_frames_close_their_connection_and_do_not_fill_the_log() {
     // Held to the end: Postgres stops when no database of it is in use.
     let database = Database::fresh().await;
     let (program, log) = Program::logged(&database).await;
     program.api.submit(new_job("film", vec![new_stage("voice")])).await;
     let floods = [
-        ("acknowledgements that nobody asked for", frame(PING, ACK, 0, &[7; 8])),
+        ("acknowledgements without a ping", frame(PING, ACK, 0, &[7; 8])),
         ("pings", frame(PING, 0, 0, &[7; 8])),
         ("settings", frame(SETTINGS, 0, 0, &[])),
         ("priorities", frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 16])),
@@ -44,7 +44,7 @@ async fn floods_of_frames_are_closed_and_fill_no_log() {
         println!("{name}: closed after {:?}; honest calls took {slowest:?}, before {quiet:?}", began.elapsed());
     }
     honest(&program.api).await;
-    let line = "a connection was closed: it sent far more frames than its calls explain";
+    let line = "connection closed: it sent far more frames than its calls explain";
     eventually("a line", async || log.text().contains(line).then_some(())).await;
     let text = log.text();
     assert!(text.len() < 10_000, "{} bytes: {}", text.len(), &text[..text.len().min(2_000)]);

@@ -36,7 +36,7 @@ async fn limited(rates: &'static [(&str, &str)]) -> Server {
 /// Accepted and refused calls of a class.
 fn counted(statistics: &GetStatisticsResponse, class: &str) -> (i64, i64) {
     let classes = &statistics.rate_limits.as_ref().expect("rate limits").classes;
-    let found = classes.iter().find(|found| found.class == class).expect("every class is told");
+    let found = classes.iter().find(|found| found.class == class).expect("every class is reported");
     (found.accepted, found.refused)
 }
 
@@ -66,7 +66,7 @@ async fn submit_batch(api: &Api, jobs: usize) -> Result<(), Status> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exactly_the_burst_passes_and_refusals_are_counted_and_change_nothing() {
+async fn burst_passes_exactly_and_refused_calls_are_counted_and_not_applied() {
     let server = limited(&[("write", "10/h")]).await;
     let answers = futures::future::join_all((0..100).map(|_| submit(&server.api, "default"))).await;
     let refusals: Vec<Status> = answers.into_iter().filter_map(Result::err).collect();
@@ -80,12 +80,12 @@ async fn exactly_the_burst_passes_and_refusals_are_counted_and_change_nothing() 
     assert_eq!(counted(&statistics, "write"), (20, 80));
     assert_eq!(counted(&statistics, "read"), (0, 0), "reads have no limit here, so they are not counted");
     let clients = statistics.rate_limits.expect("rate limits").clients;
-    let told: Vec<_> = clients.iter().map(|client| (&*client.client, &*client.class, client.refused)).collect();
-    assert_eq!(told, [("default 127.0.0.1", "write", 80)]);
+    let received: Vec<_> = clients.iter().map(|client| (&*client.client, &*client.class, client.refused)).collect();
+    assert_eq!(received, [("default 127.0.0.1", "write", 80)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_after_exactly_the_wait_that_was_told_passes() {
+async fn call_after_exactly_the_returned_delay_passes() {
     let server = limited(&[("write", "2/s")]).await;
     let mut refused = 0;
     for _ in 0..12 {
@@ -109,7 +109,7 @@ async fn a_call_after_exactly_the_wait_that_was_told_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_whose_writes_are_refused_keeps_its_leases() {
+async fn client_whose_writes_are_refused_keeps_its_leases() {
     let server = limited(&[("write", "5/h"), ("essential", "1000/s")]).await;
     let api = &server.api;
     api.submit(new_job("film", vec![new_stage("voice"), new_stage("music")])).await;
@@ -119,7 +119,7 @@ async fn a_client_whose_writes_are_refused_keeps_its_leases() {
     for _ in 0..100 {
         limit_of(&submit(api, "default").await.expect_err("used up"));
         for lease in &leases {
-            assert_eq!(api.beat(lease, Some(0.5)).await.directive(), proto::LeaseDirective::Continue);
+            assert_eq!(api.renew_lease(lease, Some(0.5)).await.directive(), proto::LeaseDirective::Continue);
         }
     }
     for lease in &leases {
@@ -140,8 +140,9 @@ async fn a_batch_costs_its_items() {
     limit_of(&submit(api, "default").await.expect_err("none is left"));
     assert_eq!(server.column("SELECT count(*)::text FROM jobs").await, ["99"]);
 
-    let beats = vec![proto::LeaseBeat { lease_token: "x".to_owned(), ..Default::default() }; 101];
-    let status = api.workers().heartbeat(proto::HeartbeatRequest { beats }).await.expect_err("more than the burst");
+    let beats = vec![proto::LeaseRenewal { lease_token: "x".to_owned(), ..Default::default() }; 101];
+    let status =
+        api.workers().heartbeat(proto::HeartbeatRequest { renewals: beats }).await.expect_err("more than the burst");
     assert_eq!(limit_of(&status)[0], "essential");
     assert!(status.message().contains("a batch of 101 exceeds the essential burst of 100"), "{}", status.message());
     assert_eq!(status.metadata().get("grpc-retry-pushback-ms").expect("a pushback"), "-1");
@@ -254,8 +255,8 @@ async fn a_key_is_a_client_in_all_namespaces_and_may_have_rates_of_its_own() {
     })
     .await;
     let clients = statistics.into_inner().rate_limits.expect("rate limits").clients;
-    let told: Vec<_> = clients.into_iter().map(|client| (client.client, client.refused)).collect();
-    assert_eq!(told, [(format!("key:{}", usual.id), 2)]);
+    let received: Vec<_> = clients.into_iter().map(|client| (client.client, client.refused)).collect();
+    assert_eq!(received, [(format!("key:{}", usual.id), 2)]);
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ fn is_overloaded(status: &Status) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_that_fills_the_queue_does_not_keep_another_from_writing() {
+async fn namespace_that_fills_the_queue_does_not_block_writes_of_another() {
     let server = Server::with(|config| config.queue_operations = 100).await;
     create_namespaces(&server.api, &["loud", "quiet"]).await;
     let refused = Arc::new(AtomicUsize::new(0));
@@ -56,7 +56,7 @@ async fn a_namespace_that_fills_the_queue_does_not_keep_another_from_writing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_that_takes_the_calls_in_flight_does_not_keep_another_from_calling() {
+async fn namespace_that_takes_the_calls_in_flight_does_not_block_another() {
     let server = Server::with(|config| config.max_in_flight = 64).await;
     create_namespaces(&server.api, &["loud", "quiet"]).await;
     for namespace in ["loud", "quiet"] {

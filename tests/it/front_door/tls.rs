@@ -91,7 +91,7 @@ async fn server(files: &Files) -> Server {
 }
 
 #[tokio::test]
-async fn clients_of_the_right_authority_are_served_over_http_2() {
+async fn clients_that_trust_the_authority_are_served_over_http_2() {
     let (authority, other) = (Authority::new("one"), Authority::new("other"));
     let files = Files::of(&authority);
     let server = server(&files).await;
@@ -120,7 +120,7 @@ async fn client_certificates_are_verified_where_they_are_presented() {
 }
 
 #[tokio::test]
-async fn the_other_kind_of_client_is_told_quickly() {
+async fn plaintext_and_tls_mismatches_fail_quickly() {
     let authority = Authority::new("one");
     let files = Files::of(&authority);
     let secured = server(&files).await;
@@ -140,7 +140,7 @@ async fn the_other_kind_of_client_is_told_quickly() {
 pub const HALF_A_HELLO: &[u8] = &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
 
 #[tokio::test]
-async fn handshakes_that_do_not_go_on_lose_their_places() {
+async fn stalled_handshakes_lose_their_places() {
     let authority = Authority::new("one");
     let files = Files::of(&authority);
     let server = Server::over(Database::fresh().await, |config| {

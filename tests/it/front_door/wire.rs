@@ -29,7 +29,7 @@ const END_HEADERS: u8 = 4;
 const BUFFERS_BYTES: usize = 16 << 20;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A frame.
+/// The bytes of a frame of HTTP/2.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a small frame").to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
@@ -87,7 +87,7 @@ pub struct Seen {
     pub is_closed: bool,
 }
 
-/// A connection.
+/// A raw HTTP/2 connection.
 pub struct Wire {
     writer: OwnedWriteHalf,
     seen: Arc<Mutex<Seen>>,
@@ -112,7 +112,7 @@ impl Wire {
     }
 
     /// Sends the same frame again and again until the server closes the connection, which it does once there were many more than a connection
-    /// earns. A machine that is too busy to send or receive 10,000 a second floods nobody: then it takes longer.
+    /// earns. A machine that is too busy to send or receive 10,000 a second makes no flood: then it takes longer.
     pub async fn flood(&mut self, frame: &[u8]) {
         let frames = frame.repeat(2_000);
         let (began, mut sent) = (Instant::now(), 0);

@@ -89,7 +89,7 @@ fn longest(metadata: &MetadataMap) -> Duration {
     }
 }
 
-/// Makes a call and reads its answer, of a stream the beginning. Its time is taken here, apart from the deadline that the server is told.
+/// Makes a call and reads its answer, of a stream the beginning. Its time is taken here, apart from the deadline that the server gets.
 pub async fn call(channel: &Channel, target: &Target, bytes: Vec<u8>, metadata: MetadataMap) -> Answer {
     let bound = longest(&metadata) + SLACK;
     let mut request = Request::new(bytes);
@@ -142,16 +142,16 @@ pub fn fault(target: &Target, answer: &Answer) -> Option<String> {
 }
 
 fn bad_status(status: &Status) -> Option<String> {
-    let told = format!("{:?}: {}", status.code(), status.message());
+    let received = format!("{:?}: {}", status.code(), status.message());
     let details = status.get_error_details();
-    let Some(info) = details.error_info() else { return Some(format!("{told}: no ErrorInfo")) };
+    let Some(info) = details.error_info() else { return Some(format!("{received}: no ErrorInfo")) };
     if matches!(status.code(), Code::Internal | Code::Unknown | Code::DataLoss | Code::Unimplemented) {
-        return Some(told);
+        return Some(received);
     }
     let outcome = info.metadata.get("outcome").map(String::as_str);
     let is_said = matches!(outcome, Some("NOT_APPLIED" | "UNKNOWN"));
     if info.domain != "interlock" || info.reason.is_empty() || !is_said || status.message().is_empty() {
-        return Some(format!("{told}: {info:?}"));
+        return Some(format!("{received}: {info:?}"));
     }
     None
 }

@@ -6,7 +6,7 @@ use prost_reflect::{DynamicMessage, ReflectMessage, Value};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-/// The values of one kind that are kept; a new one then takes the place of a random one.
+/// The values of one kind that are remembered; a new one then takes the place of a random one.
 const KEPT: usize = 64;
 
 /// A kind of values.
@@ -24,13 +24,12 @@ pub enum Kind {
     Field,
     Resource,
     Namespace,
-    /// An API key.
     Credential,
     Worker,
     /// The `kind` of a job.
     Sort,
     Label,
-    /// A number: a version, a revision or a fencing token.
+    /// A number: a version or a fencing token.
     Version,
 }
 
@@ -41,7 +40,7 @@ impl Kind {
             "job_id" => Kind::Job,
             "stage_name" | "from_stage" | "depends_on" | "required_by" => Kind::Stage,
             "queue" | "queues" => Kind::Queue,
-            "lease_token" | "fence" | "lease_fence" => Kind::Lease,
+            "lease_token" | "lease_fence" => Kind::Lease,
             "permit_token" | "permit_tokens" | "permit_fence" => Kind::Permit,
             "page_token" | "next_page_token" => Kind::Page,
             "key_id" => Kind::Credential,
@@ -57,13 +56,13 @@ impl Kind {
             "name" if message.contains("Namespace") => Kind::Namespace,
             "name" => Kind::Resource,
             "fencing_token" => Kind::Version,
-            _ if field.ends_with("version") || field.ends_with("revision") => Kind::Version,
+            _ if field.ends_with("version") => Kind::Version,
             _ => return None,
         };
         Some(kind)
     }
 
-    /// Values that are fine before anything was told; few, so that calls meet.
+    /// Values that are valid before any reply; few, so that calls meet.
     fn first(self) -> &'static [&'static str] {
         match self {
             Kind::Job => &["film", "a.b:c-d_e", "x"],
@@ -92,14 +91,14 @@ pub struct Pool(HashMap<Kind, Vec<String>>);
 impl Pool {
     /// One of a kind.
     pub fn any(&self, kind: Kind, rng: &mut StdRng) -> String {
-        let told = self.0.get(&kind).map_or(&[][..], Vec::as_slice);
+        let received = self.0.get(&kind).map_or(&[][..], Vec::as_slice);
         let first = kind.first();
-        // What was told is more likely to be there than what was guessed.
+        // Received values are more likely to exist than guessed ones.
         let is_token = matches!(kind, Kind::Lease | Kind::Permit | Kind::Page);
-        if told.is_empty() || rng.random_bool(if is_token { 0.05 } else { 0.3 }) {
+        if received.is_empty() || rng.random_bool(if is_token { 0.05 } else { 0.3 }) {
             return first[rng.random_range(0..first.len())].to_owned();
         }
-        told[rng.random_range(0..told.len())].clone()
+        received[rng.random_range(0..received.len())].clone()
     }
 
     /// Keeps what a reply names.
@@ -123,11 +122,11 @@ impl Pool {
 
     fn keep(&mut self, kind: Option<Kind>, text: String, rng: &mut StdRng) {
         let Some(kind) = kind.filter(|_| !text.is_empty()) else { return };
-        let told = self.0.entry(kind).or_default();
-        if told.len() < KEPT {
-            told.push(text);
+        let received = self.0.entry(kind).or_default();
+        if received.len() < KEPT {
+            received.push(text);
         } else {
-            told[rng.random_range(0..KEPT)] = text;
+            received[rng.random_range(0..KEPT)] = text;
         }
     }
 }

@@ -12,7 +12,7 @@ use super::values;
 /// Messages inside messages; commits have batches of requests in them.
 const DEPTH: usize = 6;
 
-/// Makes requests.
+/// Makes random requests from the descriptors.
 pub struct Maker<'a> {
     pub pool: &'a Pool,
     pub rng: &'a mut StdRng,
@@ -34,7 +34,7 @@ impl Maker<'_> {
                     let at = self.rng.random_range(0..bytes.len());
                     bytes[at] ^= 1 << self.rng.random_range(0..8);
                 }
-                // A field that nobody knows.
+                // An unknown field.
                 _ => bytes.extend([0xfa, 0x3f, 0x03, b'a', 0, 0xff]),
             }
         }

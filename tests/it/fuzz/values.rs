@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 
 use super::pool::{Kind, Pool};
 
-/// One of several.
+/// A random element.
 pub fn one<T: Clone>(of: &[T], rng: &mut StdRng) -> T {
     of[rng.random_range(0..of.len())].clone()
 }

@@ -24,7 +24,6 @@ pub struct Api {
 }
 
 impl Api {
-    /// Connects.
     pub async fn connect(address: SocketAddr) -> Api {
         let endpoint = Channel::from_shared(format!("http://{address}")).expect("a URI");
         Api { channel: endpoint.connect().await.expect("a connection") }
@@ -59,18 +58,15 @@ impl Api {
         HealthClient::new(self.channel.clone())
     }
 
-    /// Submits a job.
     pub async fn submit(&self, request: proto::SubmitJobRequest) -> proto::Job {
         ok(self.jobs().submit_job(request).await).job.expect("a job")
     }
 
-    /// Reads a job.
     pub async fn job(&self, job_id: &str) -> proto::Job {
         let request = proto::GetJobRequest { job_id: job_id.to_owned() };
         ok(self.jobs().get_job(request).await).job.expect("a job")
     }
 
-    /// Reads a stage.
     pub async fn stage(&self, job_id: &str, stage_name: &str) -> proto::Stage {
         let request = proto::GetStageRequest { job_id: job_id.to_owned(), stage_name: stage_name.to_owned() };
         ok(self.jobs().get_stage(request).await).stage.expect("a stage")
@@ -127,10 +123,10 @@ impl Api {
         ok(self.workers().fail_stage(request).await)
     }
 
-    /// One beat, with progress if given.
-    pub async fn beat(&self, lease: &proto::Lease, progress: Option<f64>) -> proto::LeaseStatus {
-        let beat = proto::LeaseBeat { lease_token: lease.lease_token.clone(), progress, message: None };
-        ok(self.workers().heartbeat(proto::HeartbeatRequest { beats: vec![beat] }).await).statuses.remove(0)
+    /// Renews one lease, with progress if given.
+    pub async fn renew_lease(&self, lease: &proto::Lease, progress: Option<f64>) -> proto::LeaseStatus {
+        let beat = proto::LeaseRenewal { lease_token: lease.lease_token.clone(), progress, message: None };
+        ok(self.workers().heartbeat(proto::HeartbeatRequest { renewals: vec![beat] }).await).statuses.remove(0)
     }
 
     /// Reports progress by token.
@@ -162,8 +158,8 @@ impl Api {
 }
 
 /// The target of a request, out of the token of a lease.
-pub fn token<T: super::Target>(lease: &proto::Lease) -> Option<T> {
-    Some(T::of_token(&lease.lease_token))
+pub fn token(lease: &proto::Lease) -> Option<proto::StageTarget> {
+    Some(proto::StageTarget::leased(&lease.lease_token))
 }
 
 /// A request in a namespace.

@@ -5,9 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
 
-/// A certificate authority.
 pub struct Authority {
-    /// Its certificate.
     pub pem: String,
     issuer: Issuer<'static, KeyPair>,
 }

@@ -13,7 +13,6 @@ pub fn new_job(job_id: &str, stages: Vec<StageSpec>) -> proto::SubmitJobRequest 
     proto::SubmitJobRequest { job_id, kind: "film".to_owned(), stages, ..Default::default() }
 }
 
-/// A new stage.
 pub fn new_stage(name: &str) -> StageSpec {
     StageSpec { name: name.to_owned(), ..Default::default() }
 }
@@ -73,12 +72,10 @@ pub fn unique() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-/// So many seconds.
 pub fn seconds(seconds: u64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds: i64::try_from(seconds).expect("not so many"), nanos: 0 })
 }
 
-/// So many milliseconds.
 pub fn millis(millis: i64) -> Option<prost_types::Duration> {
     let nanos = i32::try_from(millis % 1_000 * 1_000_000).expect("below a second");
     Some(prost_types::Duration { seconds: millis / 1_000, nanos })
@@ -106,7 +103,7 @@ pub fn state_of(job: &proto::Job, name: &str) -> StageState {
     stage(job, name).state()
 }
 
-/// A document.
+/// A JSON object as protobuf has it; `null` is none.
 pub fn struct_of(json: serde_json::Value) -> Option<Struct> {
     match value_of(json).kind {
         Some(Kind::StructValue(document)) => Some(document),
@@ -131,35 +128,17 @@ pub fn value_of(json: serde_json::Value) -> Value {
     Value { kind: Some(kind) }
 }
 
-/// The stage that a request means: each such request has a oneof of its own, with the same two ways.
-pub trait Target: Sized {
+/// The stage that a request means.
+pub struct Target;
+
+impl Target {
     /// By the token of a lease.
-    fn of_token(token: &str) -> Self;
-    /// By name.
-    fn of_ref(stage_ref: proto::StageRef) -> Self;
-    /// By job and stage name.
-    fn named(job_id: &str, stage_name: &str) -> Option<Self> {
-        Some(Self::of_ref(proto::StageRef { job_id: job_id.to_owned(), stage_name: stage_name.to_owned() }))
+    pub fn of_token(token: &str) -> proto::StageTarget {
+        proto::StageTarget::leased(token)
+    }
+
+    /// By job and stage name, as the field of a request.
+    pub fn named(job_id: &str, stage_name: &str) -> Option<proto::StageTarget> {
+        Some(proto::StageTarget::named(job_id, stage_name))
     }
 }
-
-macro_rules! targets {
-    ($($module:ident),+) => {$(
-        impl Target for proto::$module::Target {
-            fn of_token(token: &str) -> Self {
-                Self::LeaseToken(token.to_owned())
-            }
-            fn of_ref(stage_ref: proto::StageRef) -> Self {
-                Self::StageRef(stage_ref)
-            }
-        }
-    )+};
-}
-
-targets!(
-    update_stage_progress_request,
-    complete_stage_request,
-    fail_stage_request,
-    release_stage_request,
-    add_stages_request
-);

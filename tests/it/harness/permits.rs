@@ -22,14 +22,14 @@ pub fn amount(resource: &str, amount: i64) -> PermitClaim {
     PermitClaim { amount, ..claim(resource) }
 }
 
-/// A wish for a permit that does not wait.
-pub fn wish(claims: Vec<PermitClaim>) -> proto::AcquirePermitRequest {
+/// An AcquirePermit request that does not wait.
+pub fn acquire_request(claims: Vec<PermitClaim>) -> proto::AcquirePermitRequest {
     proto::AcquirePermitRequest { claims, holder: "worker".to_owned(), ttl: seconds(60), ..Default::default() }
 }
 
-/// A wish that waits for as long as the tests are patient.
+/// An AcquirePermit request that waits for [`PATIENCE`].
 pub fn patient(claims: Vec<PermitClaim>) -> proto::AcquirePermitRequest {
-    proto::AcquirePermitRequest { wait: seconds(PATIENCE.as_secs()), ..wish(claims) }
+    proto::AcquirePermitRequest { wait: seconds(PATIENCE.as_secs()), ..acquire_request(claims) }
 }
 
 /// A release after success.
@@ -44,7 +44,7 @@ pub fn capacity(capacity: i64) -> proto::ResourcePolicy {
 
 /// So many in so many milliseconds, with a burst.
 pub fn rate(amount: i64, per_ms: i64, burst: i64) -> proto::ResourcePolicy {
-    let rate = proto::RateLimit { amount, per: millis(per_ms), burst };
+    let rate = proto::RateLimit { tokens: amount, period: millis(per_ms), burst };
     proto::ResourcePolicy { rates: vec![rate], ..Default::default() }
 }
 
@@ -53,9 +53,9 @@ impl Api {
         PermitServiceClient::new(self.channel.clone())
     }
 
-    /// What came of a wish.
-    pub async fn ask(&self, wish: proto::AcquirePermitRequest) -> Result<proto::Permit, proto::PermitDenial> {
-        match ok(self.permits().acquire_permit(wish).await).result.expect("an outcome") {
+    /// Sends an AcquirePermit request; an error is its denial.
+    pub async fn ask(&self, request: proto::AcquirePermitRequest) -> Result<proto::Permit, proto::PermitDenial> {
+        match ok(self.permits().acquire_permit(request).await).result.expect("an outcome") {
             Outcome::Permit(permit) => Ok(permit),
             Outcome::Denial(denial) => Err(denial),
         }
@@ -91,7 +91,6 @@ impl Api {
         ok(self.permits().update_resource(update).await).resource.expect("the resource")
     }
 
-    /// Reads a resource.
     pub async fn resource(&self, name: &str) -> proto::Resource {
         let get = proto::GetResourceRequest { name: name.to_owned() };
         ok(self.permits().get_resource(get).await).resource.expect("a resource")
@@ -99,6 +98,6 @@ impl Api {
 
     /// Waits until so many wait for a resource.
     pub async fn waits_for(&self, name: &str, waiting: i64) {
-        eventually("the line", async || (self.resource(name).await.waiting == waiting).then_some(())).await;
+        eventually("the line", async || (self.resource(name).await.waiter_count == waiting).then_some(())).await;
     }
 }

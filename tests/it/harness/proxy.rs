@@ -1,4 +1,4 @@
-//! A way to Postgres on which things get lost: replies alone, so that a statement is committed and nobody hears of it; or
+//! A way to Postgres on which things get lost: replies alone, so that a statement is committed and its reply is lost; or
 //! everything, as on a network that swallows packets.
 
 use std::net::SocketAddr;
@@ -16,9 +16,7 @@ use super::Database;
 /// What happens on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// They pass.
     Pass,
-    /// They are lost.
     Lose,
     /// On each connection they are lost from the next COMMIT on.
     LoseCommits,
@@ -28,11 +26,11 @@ pub enum Mode {
     Refuse,
 }
 
-/// The way.
+/// A TCP proxy before Postgres or a server.
 pub struct Proxy {
     /// The database through it.
     pub url: String,
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
     mode: Arc<watch::Sender<Mode>>,
     /// Counts the cuts; each ends all connections of before.
@@ -41,7 +39,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// To a database.
+    /// A proxy before the Postgres of a database.
     pub async fn to(database: &Database) -> Proxy {
         let config: tokio_postgres::Config = database.url().parse().expect("a URL");
         let [Host::Unix(directory)] = config.get_hosts() else { panic!("a unix socket: {:?}", config.get_hosts()) };
@@ -76,7 +74,7 @@ impl Proxy {
         proxy
     }
 
-    /// From now on.
+    /// Sets what happens to bytes from now on.
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }

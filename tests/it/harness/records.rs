@@ -16,12 +16,10 @@ pub fn op(field: &str, operation: Operation) -> FieldOperation {
     FieldOperation { field: field.to_owned(), operation: Some(operation), ..Default::default() }
 }
 
-/// Sets a field.
 pub fn set(field: &str, value: Value) -> FieldOperation {
     op(field, Operation::Set(value_of(value)))
 }
 
-/// Removes a field.
 pub fn unset(field: &str) -> FieldOperation {
     op(field, Operation::Unset(()))
 }
@@ -100,7 +98,6 @@ impl Api {
         ok(self.records().update_record(update(record_id, operations)).await)
     }
 
-    /// Reads a record.
     pub async fn record(&self, record_id: &str) -> proto::Record {
         let (collection, record_id) = (COLLECTION.to_owned(), record_id.to_owned());
         ok(self.records().get_record(proto::GetRecordRequest { collection, record_id }).await).record.expect("a record")

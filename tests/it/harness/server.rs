@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use interlock::config::{Config, DatabaseUrl, Span};
+use interlock::config::{Config, DatabaseUrl};
 use interlock::dev::{Durability, TestCluster, TestDatabase};
 use interlock::server::Operators;
 use interlock::{app, server};
@@ -23,7 +24,7 @@ impl Database {
         Database::fresh_in(TestCluster::shared().await.expect("a Postgres")).await
     }
 
-    /// One on a Postgres that nobody else uses, for tests that do harm to it.
+    /// One on a Postgres of its own, for tests that do harm to it.
     pub async fn on_own_cluster(durability: Durability) -> (Database, TestCluster) {
         let cluster = TestCluster::own(durability).await.expect("a Postgres");
         (Database::fresh_in(&cluster).await, cluster)
@@ -32,7 +33,7 @@ impl Database {
     /// One in which nothing was migrated yet, on a Postgres of its own.
     pub async fn empty() -> (Database, TestCluster) {
         let cluster = TestCluster::own(Durability::None).await.expect("a Postgres");
-        let database = cluster.database(|_| async { Ok::<_, interlock::dev::Error>(()) }).await.expect("a database");
+        let database = cluster.database(|_| async { Ok::<_, interlock::dev::DevError>(()) }).await.expect("a database");
         (Database(Arc::new(database)), cluster)
     }
 
@@ -42,7 +43,6 @@ impl Database {
         Database(Arc::new(cluster.database(migrate).await.expect("a copy of the template")))
     }
 
-    /// Its connection URL.
     pub fn url(&self) -> &str {
         self.0.url()
     }
@@ -100,8 +100,8 @@ impl Server {
         let mut config = Config {
             database_url: Some(DatabaseUrl::new(url)),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            reap_grace: Span::seconds(0),
-            drain_timeout: Span::seconds(10),
+            reap_grace: Duration::from_secs(0),
+            drain_timeout: Duration::from_secs(10),
             reflection: true,
             // Many servers share one Postgres here.
             pool_min: 1,
@@ -114,7 +114,7 @@ impl Server {
         let app = app::start(&config, url, shutdown.clone()).await.expect("a started application");
         let listener = TcpListener::bind(config.listen).await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let tls = server::Tls::from_config(&config).expect("files of TLS");
+        let tls = server::ServerTls::from_config(&config).expect("files of TLS");
         let options = server::Options {
             overload: app.overload(),
             credentials: app.credentials.clone(),
@@ -140,7 +140,6 @@ impl Server {
         address
     }
 
-    /// Begins the drain.
     pub fn begin_stop(&self) {
         self.shutdown.cancel();
     }

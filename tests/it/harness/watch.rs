@@ -7,9 +7,9 @@ use tonic::{Status, Streaming};
 
 use super::{Api, PATIENCE};
 
-/// What a watch told.
+/// A message of a watch.
 #[derive(Clone, Debug)]
-pub enum Told {
+pub enum WatchMessage {
     Snapshot(Box<proto::Job>),
     Change(Box<proto::JobChange>),
     Gap(i64),
@@ -19,20 +19,22 @@ pub enum Told {
 /// A watch of one job.
 pub struct Watch {
     stream: Streaming<proto::WatchJobResponse>,
-    /// The revision told last.
-    pub revision: i64,
+    /// The version received last.
+    pub version: i64,
     progress: f64,
     state: Option<JobState>,
     has_ended: bool,
 }
 
-impl Told {
-    fn of(response: proto::WatchJobResponse) -> Told {
+impl WatchMessage {
+    fn of(response: proto::WatchJobResponse) -> WatchMessage {
         match response.update.expect("an update") {
-            Update::Snapshot(job) => Told::Snapshot(Box::new(proto::Job::decode(job).expect("a job"))),
-            Update::Change(change) => Told::Change(Box::new(proto::JobChange::decode(change).expect("a change"))),
-            Update::Gap(gap) => Told::Gap(gap.oldest_revision),
-            Update::Keepalive(keepalive) => Told::Keepalive(keepalive.revision),
+            Update::Snapshot(job) => WatchMessage::Snapshot(Box::new(proto::Job::decode(job).expect("a job"))),
+            Update::Change(change) => {
+                WatchMessage::Change(Box::new(proto::JobChange::decode(change).expect("a change")))
+            }
+            Update::Gap(gap) => WatchMessage::Gap(gap.oldest_version),
+            Update::Keepalive(keepalive) => WatchMessage::Keepalive(keepalive.version),
         }
     }
 
@@ -40,7 +42,7 @@ impl Told {
     #[track_caller]
     pub fn change(self) -> proto::JobChange {
         match self {
-            Told::Change(change) => *change,
+            WatchMessage::Change(change) => *change,
             other => panic!("{other:?} is no change"),
         }
     }
@@ -49,48 +51,48 @@ impl Told {
     #[track_caller]
     pub fn snapshot(self) -> proto::Job {
         match self {
-            Told::Snapshot(job) => *job,
+            WatchMessage::Snapshot(job) => *job,
             other => panic!("{other:?} is no snapshot"),
         }
     }
 }
 
 impl Watch {
-    /// Begins to watch after a revision, 0 for a snapshot.
-    pub async fn begin(api: &Api, job_id: &str, from_revision: i64) -> Result<Watch, Status> {
-        let request = proto::WatchJobRequest { job_id: job_id.to_owned(), from_revision };
+    /// Begins to watch after a version, 0 for a snapshot.
+    pub async fn begin(api: &Api, job_id: &str, from_version: i64) -> Result<Watch, Status> {
+        let request = proto::WatchJobRequest { job_id: job_id.to_owned(), from_version };
         let stream = api.jobs().watch_job(request).await?.into_inner();
-        Ok(Watch { stream, revision: from_revision, progress: 0.0, state: None, has_ended: false })
+        Ok(Watch { stream, version: from_version, progress: 0.0, state: None, has_ended: false })
     }
 
     /// The next message; `None` at the end.
     ///
     /// # Panics
     /// If it breaks a promise.
-    pub async fn try_next(&mut self) -> Result<Option<Told>, Status> {
+    pub async fn try_next(&mut self) -> Result<Option<WatchMessage>, Status> {
         let Some(response) = self.stream.message().await? else {
             let state = self.state;
             assert!(state.is_none_or(is_terminal), "a stream ended without error in {state:?}");
             return Ok(None);
         };
         assert!(!self.has_ended, "something came after the end: {response:?}");
-        let told = Told::of(response);
-        match &told {
-            Told::Snapshot(job) => {
-                assert!(job.revision > self.revision || self.revision == 0, "a step back: {told:?}");
-                self.revision = job.revision;
+        let received = WatchMessage::of(response);
+        match &received {
+            WatchMessage::Snapshot(job) => {
+                assert!(job.version > self.version || self.version == 0, "a step back: {received:?}");
+                self.version = job.version;
                 self.moves_on(job.state(), job.progress);
             }
-            Told::Change(change) => {
-                assert_eq!(change.previous_revision, self.revision, "a hole: {change:?}");
-                assert!(change.revision > self.revision, "no step on: {change:?}");
-                self.revision = change.revision;
+            WatchMessage::Change(change) => {
+                assert_eq!(change.previous_version, self.version, "a hole: {change:?}");
+                assert!(change.version > self.version, "no step on: {change:?}");
+                self.version = change.version;
                 self.moves_on(change.state(), change.progress);
             }
-            Told::Gap(_) => self.revision = 0,
-            Told::Keepalive(revision) => assert_eq!(*revision, self.revision),
+            WatchMessage::Gap(_) => self.version = 0,
+            WatchMessage::Keepalive(version) => assert_eq!(*version, self.version),
         }
-        Ok(Some(told))
+        Ok(Some(received))
     }
 
     fn moves_on(&mut self, state: JobState, progress: f64) {
@@ -100,21 +102,20 @@ impl Watch {
     }
 
     /// The next message, which has to come in time and well.
-    pub async fn next(&mut self) -> Option<Told> {
+    pub async fn next(&mut self) -> Option<WatchMessage> {
         let next = tokio::time::timeout(PATIENCE, self.try_next()).await;
         next.expect("news in time").expect("a stream without error")
     }
 
-    /// The next change.
     pub async fn change(&mut self) -> proto::JobChange {
         self.next().await.expect("not the end").change()
     }
 
     /// All that comes up to the end.
-    pub async fn rest(mut self) -> Vec<Told> {
+    pub async fn rest(mut self) -> Vec<WatchMessage> {
         let mut rest = Vec::new();
-        while let Some(told) = self.next().await {
-            rest.push(told);
+        while let Some(received) = self.next().await {
+            rest.push(received);
         }
         rest
     }
@@ -124,11 +125,11 @@ fn is_terminal(state: JobState) -> bool {
     matches!(state, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
 }
 
-/// Revisions and types of the changes of states among what was told.
-pub fn state_changes(told: &[Told]) -> Vec<(i64, JobEventType)> {
-    let change = |told: &Told| match told {
-        Told::Change(change) => Some((change.revision, change.event_type())),
-        Told::Snapshot(_) | Told::Gap(_) | Told::Keepalive(_) => None,
+/// Versions and types of the changes of states among the messages.
+pub fn state_changes(received: &[WatchMessage]) -> Vec<(i64, JobEventType)> {
+    let change = |received: &WatchMessage| match received {
+        WatchMessage::Change(change) => Some((change.version, change.event_type())),
+        WatchMessage::Snapshot(_) | WatchMessage::Gap(_) | WatchMessage::Keepalive(_) => None,
     };
-    told.iter().filter_map(change).filter(|(_, event)| *event != JobEventType::Unspecified).collect()
+    received.iter().filter_map(change).filter(|(_, event)| *event != JobEventType::Unspecified).collect()
 }

@@ -18,7 +18,7 @@ pub struct Session {
     pub results: VecDeque<proto::StageOutcomeResult>,
     pub statuses: VecDeque<proto::WorkStatus>,
     pub is_draining: bool,
-    /// Leases that came.
+    /// The number of leases received.
     pub received: i64,
 }
 
@@ -29,7 +29,6 @@ pub fn begin(queue: &str, capacity: i32) -> WorkRequest {
 }
 
 impl Session {
-    /// Opens a stream.
     pub async fn open(api: &Api, first: WorkRequest) -> Session {
         Self::try_open(api, Request::new(first)).await.expect("an open stream")
     }
@@ -52,7 +51,6 @@ impl Session {
         })
     }
 
-    /// Sends a message.
     pub async fn send(&self, message: WorkRequest) {
         assert!(self.try_send(message).await, "the stream has ended");
     }
@@ -63,7 +61,6 @@ impl Session {
         tokio::time::timeout(PATIENCE, requests.send(message)).await.expect("room in time").is_ok()
     }
 
-    /// Sends outcomes.
     pub async fn tell(&self, outcomes: Vec<proto::StageOutcome>) {
         self.send(WorkRequest { outcomes, ..Default::default() }).await;
     }
@@ -73,7 +70,7 @@ impl Session {
         self.send(WorkRequest { leases_received: Some(self.received), ..Default::default() }).await;
     }
 
-    /// Closes this side.
+    /// Ends the requests of the stream.
     pub fn close(&mut self) {
         self.requests = None;
     }
@@ -99,7 +96,7 @@ impl Session {
         }
     }
 
-    /// So many leases.
+    /// Waits for `count` leases and returns them.
     pub async fn take(&mut self, count: usize) -> Vec<proto::Lease> {
         self.until("leases", |session| session.leases.len() >= count).await;
         self.leases.drain(..count).collect()
@@ -111,7 +108,7 @@ impl Session {
         self.results.drain(..count).collect()
     }
 
-    /// One status.
+    /// Waits for the status of one renewal.
     pub async fn status(&mut self) -> proto::WorkStatus {
         self.until("a status", |session| !session.statuses.is_empty()).await;
         self.statuses.pop_front().expect("a status")

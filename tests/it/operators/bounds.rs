@@ -53,7 +53,7 @@ async fn a_scrape_of_ten_thousand_queues_is_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_longest_is_shown_by_queue() {
+async fn oldest_ready_stage_is_shown_by_queue() {
     let server = Server::start().await;
     let (api, port) = (&server.api, server.operators_port().await);
     let stage = |queue: &str, name: &str| proto::StageSpec { queue: queue.to_owned(), ..new_stage(name) };
@@ -86,7 +86,7 @@ async fn slow_and_many_scrapers_do_no_harm() {
     for i in 0..20 {
         server.api.submit(new_job(&format!("film-{i}"), vec![new_stage("voice")])).await;
     }
-    // They are closed after a while, and the others have their turn.
+    // They are closed after a while, and the others are served.
     eventually("a scrape", async || try_ask(port, "GET", "/metrics").await.filter(|answer| answer.status == 200)).await;
     drop(slow);
     let pages = join_all((0..200).map(|_| scrape(port))).await;

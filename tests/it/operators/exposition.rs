@@ -8,7 +8,6 @@ use tokio::net::TcpStream;
 
 use crate::harness::PATIENCE;
 
-/// Labels by name.
 pub type Labels = BTreeMap<String, String>;
 
 /// A family of samples.
@@ -19,7 +18,7 @@ pub struct Family {
     has_help: bool,
 }
 
-/// One scrape.
+/// The parsed page of one scrape.
 #[derive(Debug, Default)]
 pub struct Scrape {
     pub families: BTreeMap<String, Family>,
@@ -70,7 +69,7 @@ impl Scrape {
         let mut current: Option<String> = None;
         for line in text.lines() {
             match line.strip_prefix("# ") {
-                Some(told) => scrape.describe(told, &mut current),
+                Some(received) => scrape.describe(received, &mut current),
                 None => scrape.sample(line, current.as_deref().expect("a family before its samples")),
             }
         }
@@ -108,13 +107,13 @@ impl Scrape {
         self.samples.get(&(name.to_owned(), labels)).copied()
     }
 
-    fn describe(&mut self, told: &str, current: &mut Option<String>) {
-        let mut parts = told.splitn(3, ' ');
+    fn describe(&mut self, received: &str, current: &mut Option<String>) {
+        let mut parts = received.splitn(3, ' ');
         let (what, name, text) = (parts.next(), parts.next().expect("a name"), parts.next().expect("a text"));
         assert!(name.starts_with("interlock_") && is_name(name), "{name}");
         if current.as_deref() != Some(name) {
             let is_new = self.families.insert(name.to_owned(), Family::default()).is_none();
-            assert!(is_new, "{name} is told in two places");
+            assert!(is_new, "{name} is described twice");
             *current = Some(name.to_owned());
         }
         let family = self.families.get_mut(name).expect("it was just put there");

@@ -15,7 +15,6 @@ fn file(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// One alert rule.
 #[derive(Debug, Default)]
 struct Alert {
     name: String,
@@ -34,11 +33,11 @@ fn alerts() -> Vec<Alert> {
     let text = file("docs/alerts.yml");
     let mut alerts: Vec<Alert> = Vec::new();
     for line in text.lines().filter(|line| !line.trim_start().starts_with('#') && !line.trim().is_empty()) {
-        let told = line.trim();
-        if let Some(name) = told.strip_prefix("- alert: ") {
+        let received = line.trim();
+        if let Some(name) = received.strip_prefix("- alert: ") {
             alerts.push(Alert { name: name.to_owned(), ..Alert::default() });
-        } else if let Some(alert) = alerts.last_mut().filter(|_| !told.starts_with("- ")) {
-            let (key, value) = told.split_once(':').unwrap_or_else(|| panic!("no field: {line}"));
+        } else if let Some(alert) = alerts.last_mut().filter(|_| !received.starts_with("- ")) {
+            let (key, value) = received.split_once(':').unwrap_or_else(|| panic!("no field: {line}"));
             alert.fields.push((key.to_owned(), value.trim().trim_matches(['\'', '"']).to_owned()));
         }
     }
@@ -98,7 +97,7 @@ impl Scrape {
             "gauge" => name == family,
             _ => ["_bucket", "_sum", "_count"].iter().any(|suffix| name.strip_suffix(suffix) == Some(family)),
         };
-        self.families.iter().find(|(family, told)| is_of(family, &told.kind)).map(|(family, _)| &**family)
+        self.families.iter().find(|(family, received)| is_of(family, &received.kind)).map(|(family, _)| &**family)
     }
 
     /// The labels of all samples of a name.
@@ -161,8 +160,12 @@ async fn alerts_and_panels_ask_for_figures_that_exist() {
     for alert in alerts() {
         scrape.answers(&alert.name, alert.field("expr"));
         assert!(["page", "ticket"].contains(&alert.field("severity")), "{alert:?}");
-        for told in ["summary", "description"] {
-            assert!(alert.field(told).ends_with('.') && alert.field(told).len() > 20, "{}: {told}", alert.name);
+        for received in ["summary", "description"] {
+            assert!(
+                alert.field(received).ends_with('.') && alert.field(received).len() > 20,
+                "{}: {received}",
+                alert.name
+            );
         }
         alert.field("for");
     }
@@ -176,7 +179,7 @@ async fn alerts_and_panels_ask_for_figures_that_exist() {
 }
 
 #[test]
-fn queries_are_taken_apart() {
+fn queries_are_parsed_into_their_metrics() {
     let (metrics, by) =
         asked("sum by (le, queue) (rate(interlock_a_bucket{state=\"x\",le=\"1\"}[5m])) / interlock_b > 3");
     let labels = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect::<BTreeSet<_>>();

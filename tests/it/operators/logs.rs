@@ -17,7 +17,7 @@ async fn says(log: &Log, words: &[&str]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn start_health_and_jobs_have_lines() {
+async fn start_health_and_jobs_are_logged() {
     let database = Database::fresh().await;
     let proxy = Proxy::to(&database).await;
     let url = proxy.url.replace('@', ":sesame@");
@@ -63,7 +63,7 @@ async fn start_health_and_jobs_have_lines() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn breakers_and_overload_have_lines() {
+async fn breakers_and_overload_are_logged() {
     let database = Database::fresh().await;
     let (program, log) = Program::logged(&database).await;
     let api = &program.api;

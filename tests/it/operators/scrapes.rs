@@ -20,7 +20,7 @@ fn in_queue(name: &str, queue: &str, max_attempts: i32) -> proto::StageSpec {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_attempt_retry_and_job_is_counted_where_it_belongs() {
+async fn attempts_retries_and_jobs_are_counted_by_queue_state_and_class() {
     let server = Server::start().await;
     let (api, port) = (&server.api, server.operators_port().await);
     api.submit(new_job("film", vec![in_queue("voice", "voices", 3)])).await;
@@ -81,7 +81,7 @@ async fn figures_are_those_of_get_statistics() {
     assert!(!format!("{refusal:?}").contains("counted-reason"), "it stays in the server: {refusal:?}");
     refused(api.jobs().get_job(get).await, Code::NotFound, "JOB_NOT_FOUND");
     let held = api.acquire("doc").await;
-    api.ask(wish(vec![claim("doc")])).await.expect_err("it is held");
+    api.ask(acquire_request(vec![claim("doc")])).await.expect_err("it is held");
     api.release(&held).await;
 
     let before = api.statistics().await;
@@ -114,7 +114,7 @@ async fn figures_are_those_of_get_statistics() {
     between("interlock_cache_hits_total", was.hits, is.hits);
     between("interlock_cache_misses_total", was.misses, is.misses);
     let (was, is) = (before.feed.expect("figures"), after.feed.expect("figures"));
-    between("interlock_changes_told_total", was.changes_told, is.changes_told);
+    between("interlock_changes_told_total", was.changes_sent, is.changes_sent);
     between("interlock_hints_received_total", was.hints_received, is.hints_received);
     let (was, is) = (before.permits.expect("figures"), after.permits.expect("figures"));
     between("interlock_permits_granted_total", was.granted, is.granted);
@@ -134,7 +134,7 @@ async fn figures_are_those_of_get_statistics() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_servers_that_write_the_same_count_each_change_once() {
+async fn change_written_through_two_servers_is_counted_once() {
     const JOBS: usize = 60;
     let one = Server::start().await;
     let two = one.beside().await;
@@ -174,7 +174,7 @@ async fn two_servers_that_write_the_same_count_each_change_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn watchers_and_how_late_they_hear() {
+async fn watchers_and_their_lag_are_counted() {
     let server = Server::start().await;
     let (api, port) = (&server.api, server.operators_port().await);
     api.submit(new_job("film", vec![new_stage("voice")])).await;

@@ -86,7 +86,7 @@ async fn each_rpc_of_operators_has_an_entry() {
     api.submit(new_job("film", Vec::new())).await;
     ok(api.jobs().cancel_job(proto::CancelJobRequest { job_id: "film".into(), ..Default::default() }).await);
     ok(api.jobs().delete_job(proto::DeleteJobRequest { job_id: "film".into(), ..Default::default() }).await);
-    let untold = log(api).await.len();
+    let unreported = log(api).await.len();
     ok(admin.delete_namespace(proto::DeleteNamespaceRequest { name: "studio".into(), ..Default::default() }).await);
 
     let expected = [
@@ -103,7 +103,7 @@ async fn each_rpc_of_operators_has_an_entry() {
     ];
     let expected = expected.map(|(method, namespace, target)| (method.into(), namespace.into(), target.into()));
     assert_eq!(log(api).await, expected);
-    assert_eq!(untold, expected.len() - 1, "a job is deleted in the course of work");
+    assert_eq!(unreported, expected.len() - 1, "a job is deleted in the course of work");
     let logged: BTreeSet<&str> = expected.iter().map(|(method, ..)| method.as_str()).collect();
     let demanded = writes_of_operators();
     let demanded: BTreeSet<&str> = demanded.iter().map(String::as_str).collect();
@@ -117,14 +117,14 @@ async fn each_rpc_of_operators_has_an_entry() {
 }
 
 async fn acquire(api: &Api, resource: &str) -> proto::Permit {
-    match ok(api.permits().acquire_permit(wish(vec![claim(resource)])).await).result {
+    match ok(api.permits().acquire_permit(acquire_request(vec![claim(resource)])).await).result {
         Some(proto::acquire_permit_response::Result::Permit(permit)) => permit,
         other => panic!("no permit but {other:?}"),
     }
 }
 
 #[tokio::test]
-async fn what_is_refused_replayed_or_changes_nothing_has_none() {
+async fn refused_replayed_and_unchanged_calls_have_no_audit_entry() {
     let server = Server::start().await;
     let (mut admin, mut permits) = (server.api.admin(), server.api.permits());
     let request = proto::CreateNamespaceRequest { request_id: request_id(), ..namespace("studio") };
@@ -186,7 +186,7 @@ async fn entries_are_found_by_principal_method_and_time_in_pages() {
 }
 
 #[tokio::test]
-async fn a_page_looks_at_a_bounded_number_of_entries_and_goes_on() {
+async fn page_reads_a_bounded_number_of_entries_and_continues() {
     let server = Server::start().await;
     let client = sql(server.database.url()).await;
     let rare = "INSERT INTO audit_events (event_time, principal, method, target, details)

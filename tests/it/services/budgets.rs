@@ -1,4 +1,4 @@
-//! Budgets of attempts by class of failure, as they are stored and told.
+//! Budgets of attempts by class of failure, as they are stored and reported.
 
 use interlock::proto::{FailureClass, RetryPolicy, RetryRule, StageSpec, StageState};
 

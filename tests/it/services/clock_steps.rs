@@ -1,4 +1,4 @@
-//! The database's clock steps back an hour, or a host whose clock is an hour behind takes over: to the server it is the same as that all that
+//! The database's clock steps back an hour, or a host whose clock is an hour behind takes over: to the server it is as if all that
 //! is stored lies an hour further ahead, which is how it is made here.
 
 use std::time::Duration;
@@ -61,7 +61,7 @@ fn micros(duration: Option<&prost_types::Duration>) -> Option<i64> {
 }
 
 #[tokio::test]
-async fn rates_fill_and_breakers_close_in_their_own_time() {
+async fn after_a_step_back_rates_fill_and_breakers_close_in_their_own_time() {
     let server = Server::start().await;
     let api = &server.api;
     api.set_policy("rate", rate(1, 1_000, 1)).await;
@@ -84,14 +84,14 @@ async fn rates_fill_and_breakers_close_in_their_own_time() {
     }
     assert_eq!(server.api.resource("breaker").await.breaker_state(), BreakerState::Closed);
     server.api.set_policy("rate", rate(1, 3_600_000, 1)).await;
-    let denied = server.api.ask(wish(vec![claim("rate")])).await.expect_err("no tokens");
+    let denied = server.api.ask(acquire_request(vec![claim("rate")])).await.expect_err("no tokens");
     assert_eq!(denied.blockers[0].reason(), PermitBlockReason::Rate);
 }
 
 #[tokio::test]
-async fn a_lock_of_a_dead_holder_is_free_in_its_own_time() {
+async fn after_a_step_back_the_lock_of_a_dead_holder_expires_in_its_own_time() {
     let server = Server::start().await;
-    let ttl = |ttl| proto::AcquirePermitRequest { ttl: seconds(ttl), ..wish(vec![claim("doc")]) };
+    let ttl = |ttl| proto::AcquirePermitRequest { ttl: seconds(ttl), ..acquire_request(vec![claim("doc")]) };
     server.api.ask(ttl(2)).await.expect("free");
     let renewed =
         server.api.ask(proto::AcquirePermitRequest { claims: vec![claim("other")], ..ttl(10) }).await.expect("free");
@@ -104,14 +104,14 @@ async fn a_lock_of_a_dead_holder_is_free_in_its_own_time() {
     let status = ok(server.api.permits().renew_permits(renew).await).statuses.remove(0);
     let left = micros(status.ttl.as_ref()).expect("held");
     assert!(!status.lost && (8_000_000..=10_000_000).contains(&left), "{left} µs left");
-    // Nobody else comes by: the one who waits is served.
+    // Without a further call the waiter is served.
     server.api.acquire("doc").await;
 }
 
 #[tokio::test]
-async fn who_waits_is_served_without_anybody_coming_by() {
+async fn after_a_step_back_waiters_are_served_without_a_further_call() {
     let server = Server::start().await;
-    let short = proto::AcquirePermitRequest { ttl: seconds(3), ..wish(vec![claim("doc")]) };
+    let short = proto::AcquirePermitRequest { ttl: seconds(3), ..acquire_request(vec![claim("doc")]) };
     server.api.ask(short).await.expect("free");
     let waiting = tokio::spawn({
         let api = server.api.clone();
@@ -124,7 +124,7 @@ async fn who_waits_is_served_without_anybody_coming_by() {
 }
 
 #[tokio::test]
-async fn leases_and_backoffs_end_in_their_own_time() {
+async fn after_a_step_back_leases_and_backoffs_end_in_their_own_time() {
     let server = Server::start().await;
     let api = &server.api;
     let stages = ["dead", "alive", "failing"].map(new_stage).to_vec();
@@ -146,10 +146,10 @@ async fn leases_and_backoffs_end_in_their_own_time() {
     assert_eq!(api.stage("film", "failing").await.state(), StageState::Backoff);
 
     let server = stepped(server).await;
-    let beat = proto::LeaseBeat { lease_token: of("alive").lease_token, ..Default::default() };
+    let beat = proto::LeaseRenewal { lease_token: of("alive").lease_token, ..Default::default() };
     let mut seen = (false, false);
     eventually("the end of the dead lease and of the backoff", async || {
-        let status = ok(server.api.workers().heartbeat(proto::HeartbeatRequest { beats: vec![beat.clone()] }).await);
+        let status = ok(server.api.workers().heartbeat(proto::HeartbeatRequest { renewals: vec![beat.clone()] }).await);
         let status = &status.statuses[0];
         assert_eq!(status.directive(), proto::LeaseDirective::Continue, "who renews keeps its lease");
         let left = micros(status.ttl.as_ref()).expect("held");

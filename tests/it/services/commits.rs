@@ -41,7 +41,7 @@ async fn jobs(api: &Api) -> usize {
 }
 
 #[tokio::test]
-async fn a_worker_does_all_of_it_or_nothing() {
+async fn commit_applies_all_operations_or_none() {
     let server = Server::start().await;
     let api = &server.api;
     api.submit(new_job("film", vec![new_stage("voice"), new_stage_after("render", &["voice"])])).await;
@@ -53,8 +53,9 @@ async fn a_worker_does_all_of_it_or_nothing() {
         ..fenced(&lease, vec![completion(&lease), record, submission("next"), writing("film", 2.0)])
     };
     let done = ok(api.transactions().commit(request.clone()).await);
-    let told: Vec<(bool, i64)> = done.results.iter().map(|result| (result.applied, result.applied_version)).collect();
-    assert_eq!(told, [(true, 3), (true, 1), (true, 1), (true, 2)]);
+    let received: Vec<(bool, i64)> =
+        done.results.iter().map(|result| (result.applied, result.applied_version)).collect();
+    assert_eq!(received, [(true, 3), (true, 1), (true, 1), (true, 2)]);
     assert_eq!(done.results[0].stage.as_ref().expect("a stage").state(), StageState::Succeeded);
     assert_eq!(done.results[2].job.as_ref().expect("a job").job_id, "next");
     let record = api.record("film").await;
@@ -66,7 +67,7 @@ async fn a_worker_does_all_of_it_or_nothing() {
     let again = ok(api.transactions().commit(request.clone()).await);
     assert!(again.replayed);
     let told_again: Vec<(bool, i64)> = again.results.iter().map(|r| (r.applied, r.applied_version)).collect();
-    assert_eq!(told_again, told);
+    assert_eq!(told_again, received);
     assert_eq!(again.results[3].record, Some(api.record("film").await));
     assert_eq!(again.results[0].stage.as_ref().expect("a stage").name, "voice");
     // Without the id, the ended stage shows that it is a repeat.
@@ -92,16 +93,16 @@ async fn a_refusal_names_the_operation_and_undoes_the_others() {
         (completion(&lease), Code::FailedPrecondition, "INVALID_TRANSITION", "operations[3].complete_stage"),
     ] {
         let all = vec![completion(&lease), writing("film", 1.0), submission("next"), bad];
-        let told = refused(api.transactions().commit(fenced(&lease, all)).await, code, reason);
-        assert_eq!((&*told.metadata["path"], &*told.metadata["index"]), (path, "3"));
-        assert!(told.field.is_none_or(|field| field == path));
+        let received = refused(api.transactions().commit(fenced(&lease, all)).await, code, reason);
+        assert_eq!((&*received.metadata["path"], &*received.metadata["index"]), (path, "3"));
+        assert!(received.field.is_none_or(|field| field == path));
     }
     assert_eq!(api.job("film").await, before);
     assert_eq!((jobs(api).await, server.column("SELECT record_id FROM records").await), (1, texts(&["text"])));
 }
 
 #[tokio::test]
-async fn who_lost_the_lease_can_do_nothing() {
+async fn commit_under_a_lost_lease_is_refused() {
     let server = Server::start().await;
     let api = &server.api;
     api.submit(new_job("film", vec![new_stage_with_attempts("voice", 3)])).await;
@@ -147,7 +148,7 @@ async fn a_fence_holds_against_other_servers() {
 }
 
 #[tokio::test]
-async fn every_kind_of_operation_can_be_part_of_it() {
+async fn commit_takes_every_kind_of_operation() {
     let server = Server::start().await;
     let api = &server.api;
     let stages = ["a", "b", "c"].map(|name| new_stage_with_attempts(name, 3)).to_vec();
@@ -191,20 +192,19 @@ async fn every_kind_of_operation_can_be_part_of_it() {
     let film = api.job("film").await;
     assert_eq!((film.priority, film.context.clone()), (5, struct_of(json!({ "k": 1 }))));
     assert_eq!((state_of(&film, "b"), state_of(&film, "d")), (StageState::Ready, StageState::Ready));
-    assert_eq!((api.job("other").await.run, film.revision), (2, 2 + 7));
+    assert_eq!((api.job("other").await.run, film.version), (2, 2 + 7));
     let record = api.record("x").await;
     assert_eq!((record.version, fields_of(&record)), (1, json!({ "n": 5 })));
-    let revisions: Vec<i64> = api.events("film").await.iter().map(|event| event.revision).collect();
-    assert_eq!(revisions.last(), Some(&film.revision));
+    let versions: Vec<i64> = api.events("film").await.iter().map(|event| event.version).collect();
+    assert_eq!(versions.last(), Some(&film.version));
 }
 
 #[tokio::test]
 async fn a_job_that_is_new_can_end_or_be_paused_in_the_same_commit() {
     let server = Server::start().await;
     let api = &server.api;
-    let stage_ref = proto::StageRef { job_id: "done".to_owned(), stage_name: "s".to_owned() };
     let end = part(Operation::CompleteStage(proto::CompleteStageRequest {
-        target: Some(proto::complete_stage_request::Target::StageRef(stage_ref)),
+        target: Target::named("done", "s"),
         job_result: struct_of(json!({ "frames": 7 })),
         ..Default::default()
     }));

@@ -32,9 +32,9 @@ async fn labels_and_priority_change_by_mask() {
 
     let response = update(proto::UpdateJobRequest { labels: labels(&[("c", "3")]), ..base() }).await;
     let job = response.job.expect("a job");
-    assert_eq!((job.labels, response.applied, response.applied_revision), (labels(&[("c", "3")]), true, 2));
+    assert_eq!((job.labels, response.applied, response.applied_version), (labels(&[("c", "3")]), true, 2));
     let same = update(proto::UpdateJobRequest { labels: labels(&[("c", "3")]), ..base() }).await;
-    assert_eq!((same.applied, same.applied_revision, same.job.expect("a job").revision), (false, 0, 2));
+    assert_eq!((same.applied, same.applied_version, same.job.expect("a job").version), (false, 0, 2));
     assert!(!update(base()).await.applied);
     let priority = update(proto::UpdateJobRequest {
         priority: Some(9),
@@ -45,7 +45,7 @@ async fn labels_and_priority_change_by_mask() {
     let job = priority.await.job.expect("a job");
     assert_eq!((job.priority, job.labels), (9, labels(&[("c", "3")])));
     let job = update(proto::UpdateJobRequest { update_mask: mask(&["*"]), ..base() }).await.job.expect("a job");
-    assert_eq!((job.priority, job.labels.len(), job.revision), (0, 0, 4));
+    assert_eq!((job.priority, job.labels.len(), job.version), (0, 0, 4));
 }
 
 #[tokio::test]
@@ -64,22 +64,22 @@ async fn a_new_priority_counts_from_then_on() {
 }
 
 #[tokio::test]
-async fn what_has_not_started_is_cancelled_at_once() {
+async fn cancel_ends_unstarted_stages_at_once() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("a"), new_stage_after("b", &["a"])])).await;
     let response = ok(server.api.jobs().cancel_job(cancel("film", 30_000)).await);
     let job = response.job.expect("a job");
-    assert_eq!((job.state(), response.applied, response.applied_revision), (JobState::Cancelled, true, 2));
+    assert_eq!((job.state(), response.applied, response.applied_version), (JobState::Cancelled, true, 2));
     assert_eq!((state_of(&job, "a"), state_of(&job, "b")), (StageState::Cancelled, StageState::Cancelled));
     assert_eq!(job.cancel_reason, "wrong film");
     assert!(job.end_time.is_some() && job.expire_time.is_some());
     assert_eq!(server.api.lease_now("default", 10).await, []);
     let again = ok(server.api.jobs().cancel_job(cancel("film", 0)).await);
-    assert_eq!((again.applied, again.job.expect("a job").revision), (false, 2));
+    assert_eq!((again.applied, again.job.expect("a job").version), (false, 2));
 }
 
 #[tokio::test]
-async fn holders_hear_of_a_cancel_and_their_completion_counts() {
+async fn cancel_reaches_holders_and_their_completion_counts() {
     let server = Server::start().await;
     let names = ["completes", "fails", "releases", "waits"];
     server.api.submit(new_job("film", names.map(new_stage).to_vec())).await;
@@ -93,7 +93,7 @@ async fn holders_hear_of_a_cancel_and_their_completion_counts() {
     assert!(!again.applied);
     assert_eq!(again.job.expect("a job").cancel_deadline_time, Some(deadline));
 
-    let status = server.api.beat(lease("completes"), Some(0.5)).await;
+    let status = server.api.renew_lease(lease("completes"), Some(0.5)).await;
     assert_eq!(status.directive(), LeaseDirective::Cancel);
     let expire = status.expire_time.expect("an end");
     assert!((expire.seconds, expire.nanos) <= (deadline.seconds, deadline.nanos), "not beyond the grace");
@@ -129,14 +129,14 @@ async fn holders_hear_of_a_cancel_and_their_completion_counts() {
 }
 
 #[tokio::test]
-async fn when_the_grace_is_over_leases_end() {
+async fn leases_end_with_the_grace_of_a_cancel() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("a")])).await;
     let lease = server.api.lease_for("default", 1).await;
     ok(server.api.jobs().cancel_job(cancel("film", 300)).await);
     let job = server.api.job_in("film", JobState::Cancelled).await;
     assert_eq!((state_of(&job, "a"), stage(&job, "a").lease.clone()), (StageState::Cancelled, None));
-    assert_eq!(server.api.beat(&lease, None).await.directive(), LeaseDirective::Lost);
+    assert_eq!(server.api.renew_lease(&lease, None).await.directive(), LeaseDirective::Lost);
     let complete = proto::CompleteStageRequest { target: token(&lease), ..Default::default() };
     let status = server.api.workers().complete_stage(complete).await.expect_err("it is over");
     assert_eq!(status.code(), Code::FailedPrecondition);
@@ -144,17 +144,17 @@ async fn when_the_grace_is_over_leases_end() {
 }
 
 #[tokio::test]
-async fn without_grace_leases_end_at_once() {
+async fn leases_end_at_once_on_a_cancel_without_grace() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("a")])).await;
     let lease = server.api.lease("default").await;
     let job = ok(server.api.jobs().cancel_job(cancel("film", 0)).await).job.expect("a job");
     assert_eq!((job.state(), state_of(&job, "a")), (JobState::Cancelled, StageState::Cancelled));
-    assert_eq!(server.api.beat(&lease, None).await.directive(), LeaseDirective::Lost);
+    assert_eq!(server.api.renew_lease(&lease, None).await.directive(), LeaseDirective::Lost);
 }
 
 #[tokio::test]
-async fn a_paused_job_hands_out_nothing_and_may_end() {
+async fn paused_job_is_not_leased_and_may_end() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("a"), new_stage("b"), new_stage_after("c", &["a"])])).await;
     let lease = server.api.lease_for("default", 30).await;
@@ -168,7 +168,7 @@ async fn a_paused_job_hands_out_nothing_and_may_end() {
         ..Default::default()
     };
     refused(server.api.workers().start_stage(start).await, Code::FailedPrecondition, "INVALID_TRANSITION");
-    let status = server.api.beat(&lease, Some(0.5)).await;
+    let status = server.api.renew_lease(&lease, Some(0.5)).await;
     assert_eq!((status.directive(), status.ttl.is_some()), (LeaseDirective::Pause, true));
     // Who holds a stage may finish it; what it makes ready waits for the end of the pause.
     server.api.complete(&lease, json!({})).await;

@@ -61,7 +61,10 @@ async fn refused_updates_of_records_show_the_record() {
     let request = proto::BatchWriteRecordsRequest { updates: vec![expecting(1, "r")] };
     let written = ok(api.records().batch_write_records(request).await);
     let status = written.results[0].status.as_ref().expect("a status");
-    assert_eq!(detail(&status.encode_to_vec()).and_then(|told| told.state), Some(State::Record(stored.clone())));
+    assert_eq!(
+        detail(&status.encode_to_vec()).and_then(|received| received.state),
+        Some(State::Record(stored.clone()))
+    );
     let operation = proto::commit_operation::Operation::DeleteRecord(deletion);
     let commit = proto::CommitRequest {
         operations: vec![proto::CommitOperation { operation: Some(operation) }],
@@ -89,7 +92,7 @@ async fn refused_writes_of_jobs_and_stages_show_them() {
         ..Default::default()
     };
     let Some(State::Job(job)) = current(api.jobs().pause_job(pause).await) else { panic!("a job") };
-    assert_eq!((&*job.job_id, job.revision, job.stages.len()), ("film", api.job("film").await.revision, 0));
+    assert_eq!((&*job.job_id, job.version, job.stages.len()), ("film", api.job("film").await.version, 0));
     let lease = api.lease("default").await;
     let complete = proto::CompleteStageRequest {
         target: token(&lease),

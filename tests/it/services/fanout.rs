@@ -22,7 +22,7 @@ async fn a_stage_fans_out_within_its_completion_and_in_again() {
         ..Default::default()
     };
     let response = ok(server.api.workers().complete_stage(request.clone()).await);
-    assert_eq!(response.applied_revision, before.revision + 1, "one commit");
+    assert_eq!(response.applied_job_version, before.version + 1, "one commit");
     let job = server.api.job("film").await;
     assert_eq!((job.stages.len(), state_of(&job, "join")), (5, StageState::Blocked));
     let mut waits_for = stage(&job, "join").depends_on.clone();
@@ -60,7 +60,7 @@ async fn a_running_stage_adds_stages_and_goes_on() {
     let added: Vec<_> = response.stages.iter().map(|stage| (&*stage.name, stage.state())).collect();
     assert_eq!(added, [("p1", StageState::Ready), ("p2", StageState::Blocked)]);
     let again = ok(server.api.workers().add_stages(request).await);
-    assert_eq!((again.replayed, again.applied_revision), (true, response.applied_revision));
+    assert_eq!((again.replayed, again.applied_job_version), (true, response.applied_job_version));
     assert_eq!(again.stages.len(), 2);
     let job = server.api.job("film").await;
     assert_eq!((job.stages.len(), job.progress), (4, progress), "more to do does not lower the progress");

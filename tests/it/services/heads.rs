@@ -40,7 +40,7 @@ async fn drain(api: &Api, max_stages: i32) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_becomes_ready_before_what_was_taken_is_found_at_once() {
+async fn stages_that_become_ready_before_the_taken_ones_are_found_at_once() {
     let server = Server::start().await;
     let api = &server.api;
     for i in 0..20 {
@@ -55,7 +55,7 @@ async fn what_becomes_ready_before_what_was_taken_is_found_at_once() {
     let raised = api.lease_now("default", 2).await;
     assert_eq!(ids(&raised), ["job-19", "job-02"]);
     let release = proto::ReleaseStageRequest {
-        target: Some(proto::release_stage_request::Target::LeaseToken(raised[0].lease_token.clone())),
+        target: Some(proto::StageTarget::leased(raised[0].lease_token.clone())),
         ..Default::default()
     };
     ok(api.workers().release_stage(release).await);
@@ -69,27 +69,27 @@ async fn what_becomes_ready_before_what_was_taken_is_found_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_server_makes_ready_is_found_before_the_next_regular_looks() {
+async fn stages_made_ready_by_another_server_are_found_before_the_next_regular_read() {
     let a = Server::start().await;
-    for no_listen in [false, true] {
-        let b = Server::over(a.database.clone(), |config| config.no_listen = no_listen).await;
-        submit(&b.api, &format!("job-{no_listen}"), 10).await;
+    for listen_notify in [true, false] {
+        let b = Server::over(a.database.clone(), |config| config.listen_notify = listen_notify).await;
+        submit(&b.api, &format!("job-{listen_notify}"), 10).await;
         assert_eq!(b.api.lease_now("default", 5).await.len(), 5);
         // Before all that B knows. A poll that is served from memory need not see it, one that comes a moment later does.
-        let job_id = format!("urgent-{no_listen}");
+        let job_id = format!("urgent-{listen_notify}");
         a.api.submit(prioritized(&job_id, 9)).await;
         let began = Instant::now();
         eventually("the urgent job", async || {
             let leases = b.api.lease_now("default", 1).await;
             let found = leases.iter().any(|lease| lease.job_id == job_id);
             for lease in leases.iter().filter(|_| !found) {
-                let target = Some(proto::release_stage_request::Target::LeaseToken(lease.lease_token.clone()));
+                let target = Some(proto::StageTarget::leased(lease.lease_token.clone()));
                 ok(b.api.workers().release_stage(proto::ReleaseStageRequest { target, ..Default::default() }).await);
             }
             found.then_some(())
         })
         .await;
-        println!("no_listen = {no_listen}: found after {:?}", began.elapsed());
+        println!("listen_notify = {listen_notify}: found after {:?}", began.elapsed());
         assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
         drain(&b.api, 100).await;
         b.stop().await;
@@ -124,7 +124,7 @@ async fn three_servers_share_a_queue_and_lose_few_races() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_drain_does_not_walk_over_what_it_has_taken() {
+async fn long_drain_does_not_read_over_leased_stages() {
     const JOBS: usize = 3_000;
     let server = Server::start().await;
     submit(&server.api, "job", JOBS).await;
@@ -145,7 +145,7 @@ async fn a_long_drain_does_not_walk_over_what_it_has_taken() {
 }
 
 #[tokio::test]
-async fn many_queues_are_one_order_and_cost_what_they_return() {
+async fn leases_from_many_queues_are_in_one_order_and_read_only_what_they_return() {
     const QUEUES: usize = 100;
     let server = Server::start().await;
     let api = &server.api;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use interlock::proto::{self, LeaseBeat, LeaseDirective, LeaseStatus, StageState};
+use interlock::proto::{self, LeaseDirective, LeaseRenewal, LeaseStatus, StageState};
 use serde_json::json;
 use tonic::Code;
 
@@ -14,12 +14,12 @@ use LeaseDirective::{Cancel, Continue, Lost, Pause};
 /// Makes all leases due for a renewal.
 const NEARLY_OVER: &str = "UPDATE leases SET expires_at = now() + interval '10 seconds'";
 
-fn quiet(lease: &proto::Lease) -> LeaseBeat {
-    LeaseBeat { lease_token: lease.lease_token.clone(), ..Default::default() }
+fn quiet(lease: &proto::Lease) -> LeaseRenewal {
+    LeaseRenewal { lease_token: lease.lease_token.clone(), ..Default::default() }
 }
 
-async fn beats(api: &Api, beats: Vec<LeaseBeat>) -> Vec<LeaseStatus> {
-    ok(api.workers().heartbeat(proto::HeartbeatRequest { beats }).await).statuses
+async fn beats(api: &Api, beats: Vec<LeaseRenewal>) -> Vec<LeaseStatus> {
+    ok(api.workers().heartbeat(proto::HeartbeatRequest { renewals: beats }).await).statuses
 }
 
 /// What the holders of leases hear.
@@ -51,7 +51,7 @@ async fn shortest(server: &Server) -> f64 {
 }
 
 #[tokio::test]
-async fn holders_hear_of_what_other_servers_did_to_the_job() {
+async fn heartbeat_reports_a_cancel_made_on_another_server() {
     let server = Server::start().await;
     let other = server.beside().await;
     let (api, elsewhere) = (&server.api, &other.api);
@@ -59,11 +59,11 @@ async fn holders_hear_of_what_other_servers_did_to_the_job() {
         let job_id = format!("film-{stages}");
         api.submit(new_job(&job_id, many(stages))).await;
         let leases = lease_all(api, stages).await;
-        let told = async || directives(api, &leases).await;
-        assert_eq!(told().await, vec![Continue; stages]);
+        let received = async || directives(api, &leases).await;
+        assert_eq!(received().await, vec![Continue; stages]);
         let named = || proto::PauseJobRequest { job_id: job_id.clone(), ..Default::default() };
         ok(elsewhere.jobs().pause_job(named()).await);
-        assert_eq!(told().await, vec![Pause; stages]);
+        assert_eq!(received().await, vec![Pause; stages]);
         let resume = proto::ResumeJobRequest { job_id: job_id.clone(), ..Default::default() };
         ok(elsewhere.jobs().resume_job(resume).await);
         let cancel =
@@ -71,18 +71,18 @@ async fn holders_hear_of_what_other_servers_did_to_the_job() {
         let cancelled = ok(elsewhere.jobs().cancel_job(cancel).await).job.expect("a job");
         let statuses = beats(api, leases.iter().map(quiet).collect()).await;
         for status in &statuses {
-            assert_eq!((status.directive(), status.job_revision), (Cancel, cancelled.revision));
+            assert_eq!((status.directive(), status.job_version), (Cancel, cancelled.version));
             assert_eq!(status.expire_time, cancelled.cancel_deadline_time, "no longer than the grace");
         }
         for lease in &leases {
             let release = proto::ReleaseStageRequest { target: token(lease), ..Default::default() };
             ok(elsewhere.workers().release_stage(release).await);
         }
-        assert_eq!(told().await, vec![Lost; stages]);
+        assert_eq!(received().await, vec![Lost; stages]);
         // In a new run, and in a new job under the same id, the old tokens are nothing.
         ok(elsewhere.jobs().retry_job(proto::RetryJobRequest { job_id: job_id.clone(), ..Default::default() }).await);
         let again = lease_all(elsewhere, stages).await;
-        assert_eq!((told().await, directives(api, &again).await), (vec![Lost; stages], vec![Continue; stages]));
+        assert_eq!((received().await, directives(api, &again).await), (vec![Lost; stages], vec![Continue; stages]));
         let cancel = proto::CancelJobRequest { job_id: job_id.clone(), grace_period: seconds(0), ..Default::default() };
         ok(elsewhere.jobs().cancel_job(cancel).await);
         assert_eq!(directives(api, &again).await, vec![Lost; stages]);
@@ -90,12 +90,12 @@ async fn holders_hear_of_what_other_servers_did_to_the_job() {
         assert_eq!(directives(api, &again).await, vec![Lost; stages]);
         elsewhere.submit(new_job(&job_id, many(stages))).await;
         let new = lease_all(elsewhere, stages).await;
-        assert_eq!((told().await, directives(api, &new).await), (vec![Lost; stages], vec![Continue; stages]));
+        assert_eq!((received().await, directives(api, &new).await), (vec![Lost; stages], vec![Continue; stages]));
     }
 }
 
 #[tokio::test]
-async fn each_token_is_judged_for_itself() {
+async fn heartbeat_has_a_status_per_token() {
     let server = Server::start().await;
     let api = &server.api;
     api.submit(new_job("film", many(3))).await;
@@ -106,7 +106,7 @@ async fn each_token_is_judged_for_itself() {
         use base64::engine::general_purpose::URL_SAFE_NO_PAD;
         let mut bytes = URL_SAFE_NO_PAD.decode(&leases[0].lease_token).expect("a token");
         bytes[byte] ^= 1;
-        LeaseBeat { lease_token: URL_SAFE_NO_PAD.encode(bytes), ..Default::default() }
+        LeaseRenewal { lease_token: URL_SAFE_NO_PAD.encode(bytes), ..Default::default() }
     };
     let mixed = vec![
         quiet(&leases[0]),
@@ -120,8 +120,8 @@ async fn each_token_is_judged_for_itself() {
     ];
     for _ in 0..2 {
         let statuses = beats(api, mixed.clone()).await;
-        let told: Vec<_> = statuses.iter().map(LeaseStatus::directive).collect();
-        assert_eq!(told, [Continue, Lost, Continue, Lost, Lost, Lost, Lost, Continue]);
+        let received: Vec<_> = statuses.iter().map(LeaseStatus::directive).collect();
+        assert_eq!(received, [Continue, Lost, Continue, Lost, Lost, Lost, Lost, Continue]);
         assert_eq!(statuses[0], statuses[7], "a lease that is named twice");
         // Once more where all of them are written.
         sql(server.database.url()).await.batch_execute(NEARLY_OVER).await.expect("due");
@@ -141,50 +141,50 @@ async fn a_thousand_leases_are_renewed_by_one_call() {
         api.submit(new_job(&format!("small-{i}"), many(1))).await;
     }
     let leases = lease_all(api, 1_000).await;
-    let revision = api.job("large").await.revision;
+    let version = api.job("large").await.version;
     sql(server.database.url()).await.batch_execute(NEARLY_OVER).await.expect("due");
     let statuses = beats(api, leases.iter().map(quiet).collect()).await;
     assert_eq!(statuses.len(), 1_000);
     assert!(statuses.iter().all(|status| status.directive() == Continue));
     assert!(statuses.iter().all(|status| status.ttl.as_ref().is_some_and(|ttl| ttl.seconds >= 80)));
     assert!(shortest(&server).await > 80.0, "all of them are stored");
-    assert_eq!(api.job("large").await.revision, revision, "a renewal is no revision");
+    assert_eq!(api.job("large").await.version, version, "a renewal is no version");
     let shown = api.stage("large", "s7").await.lease.expect("a lease").expire_time;
-    let told = leases.iter().zip(&statuses).find(|(lease, _)| lease.job_id == "large" && lease.stage_name == "s7");
-    assert_eq!(shown, told.expect("it was beaten").1.expire_time, "reads show the renewed end");
-    let request = proto::HeartbeatRequest { beats: leases.iter().chain(&leases[..1]).map(quiet).collect() };
-    field(api.workers().heartbeat(request).await, "beats");
+    let received = leases.iter().zip(&statuses).find(|(lease, _)| lease.job_id == "large" && lease.stage_name == "s7");
+    assert_eq!(shown, received.expect("it was renewed").1.expire_time, "reads show the renewed end");
+    let request = proto::HeartbeatRequest { renewals: leases.iter().chain(&leases[..1]).map(quiet).collect() };
+    field(api.workers().heartbeat(request).await, "renewals");
 }
 
 #[tokio::test]
-async fn progress_is_noted_once_for_each_job_and_only_where_it_is_new() {
+async fn progress_is_written_once_per_job_and_only_where_it_is_new() {
     let server = Server::start().await;
     let other = server.beside().await;
     let api = &server.api;
     api.submit(new_job("a", many(5))).await;
     api.submit(new_job("b", many(1))).await;
     let leases = lease_all(api, 6).await;
-    let said = |progress, message: Option<&str>| -> Vec<LeaseBeat> {
+    let said = |progress, message: Option<&str>| -> Vec<LeaseRenewal> {
         let message = message.map(str::to_owned);
-        let beat = |lease| LeaseBeat { progress: Some(progress), message: message.clone(), ..quiet(lease) };
+        let beat = |lease| LeaseRenewal { progress: Some(progress), message: message.clone(), ..quiet(lease) };
         leases.iter().map(beat).collect()
     };
-    let revisions = async || (api.job("a").await.revision, api.job("b").await.revision);
-    let before = revisions().await;
+    let versions = async || (api.job("a").await.version, api.job("b").await.version);
+    let before = versions().await;
     let statuses = beats(api, said(0.5, Some("half"))).await;
-    assert_eq!(revisions().await, (before.0 + 1, before.1 + 1), "one revision for five stages");
+    assert_eq!(versions().await, (before.0 + 1, before.1 + 1), "one version for five stages");
     assert!(statuses.iter().all(|status| status.directive() == Continue));
-    let told: Vec<i64> = statuses.iter().map(|status| status.job_revision).collect();
-    assert!(told.contains(&(before.0 + 1)) && told.contains(&(before.1 + 1)), "{told:?}");
+    let received: Vec<i64> = statuses.iter().map(|status| status.job_version).collect();
+    assert!(received.contains(&(before.0 + 1)) && received.contains(&(before.1 + 1)), "{received:?}");
     for again in [said(0.5, Some("half")), said(0.25, None), said(0.5, None)] {
         beats(api, again).await;
-        assert_eq!(revisions().await, (before.0 + 1, before.1 + 1));
+        assert_eq!(versions().await, (before.0 + 1, before.1 + 1));
     }
     // Through another server, which knows nothing of the jobs, and then through the one whose knowledge is old.
     beats(&other.api, said(0.5, Some("half"))).await;
-    assert_eq!(revisions().await, (before.0 + 1, before.1 + 1));
+    assert_eq!(versions().await, (before.0 + 1, before.1 + 1));
     beats(&other.api, said(0.75, Some("more"))).await;
-    assert_eq!(revisions().await, (before.0 + 2, before.1 + 2));
+    assert_eq!(versions().await, (before.0 + 2, before.1 + 2));
     beats(api, said(0.5, Some("half"))).await;
     for (job_id, stages) in [("a", 5), ("b", 1)] {
         let job = api.job(job_id).await;
@@ -198,12 +198,12 @@ async fn progress_is_noted_once_for_each_job_and_only_where_it_is_new() {
         .workers()
         .complete_stage(proto::CompleteStageRequest { target: token(&leases[0]), ..Default::default() })
         .await);
-    let told: Vec<_> = beats(api, said(0.9, None)).await.iter().map(LeaseStatus::directive).collect();
-    assert_eq!(told, [Lost, Continue, Continue, Continue, Continue, Continue]);
+    let received: Vec<_> = beats(api, said(0.9, None)).await.iter().map(LeaseStatus::directive).collect();
+    assert_eq!(received, [Lost, Continue, Continue, Continue, Continue, Continue]);
 }
 
 #[tokio::test]
-async fn a_lease_that_ends_while_it_is_beaten_is_lost_or_was_held() {
+async fn lease_that_ends_during_its_renewal_is_lost_or_was_held() {
     let server = Server::start().await;
     let other = server.beside().await;
     for round in 0..5 {
@@ -211,10 +211,10 @@ async fn a_lease_that_ends_while_it_is_beaten_is_lost_or_was_held() {
         let leases = lease_all(&server.api, 100).await;
         sql(server.database.url()).await.batch_execute(NEARLY_OVER).await.expect("due");
         let ends = leases.iter().step_by(2).map(|lease| server.api.complete(lease, json!({})));
-        let beaten = [&server.api, &other.api, &server.api, &other.api].map(|api| directives(api, &leases));
-        let (_ended, told) = futures::join!(join_all(ends), join_all(beaten));
-        for told in told {
-            assert!(told.iter().skip(1).step_by(2).all(|directive| *directive == Continue), "{told:?}");
+        let renewals = [&server.api, &other.api, &server.api, &other.api].map(|api| directives(api, &leases));
+        let (_ended, received) = futures::join!(join_all(ends), join_all(renewals));
+        for received in received {
+            assert!(received.iter().skip(1).step_by(2).all(|directive| *directive == Continue), "{received:?}");
         }
         let expected: Vec<_> = (0..100).map(|i| if i % 2 == 0 { Lost } else { Continue }).collect();
         assert_eq!(directives(&other.api, &leases).await, expected);
@@ -223,7 +223,7 @@ async fn a_lease_that_ends_while_it_is_beaten_is_lost_or_was_held() {
 }
 
 #[tokio::test]
-async fn a_held_row_of_a_lease_holds_up_no_other_renewals() {
+async fn locked_row_of_a_lease_blocks_no_other_renewal() {
     let server = Server::start().await;
     let api = &server.api;
     api.submit(new_job("film", many(20))).await;
@@ -242,15 +242,15 @@ async fn a_held_row_of_a_lease_holds_up_no_other_renewals() {
         foreign.batch_execute("COMMIT").await.expect("free");
         slowest
     };
-    let (told, slowest) = futures::join!(directives(api, std::slice::from_ref(held)), beside);
+    let (received, slowest) = futures::join!(directives(api, std::slice::from_ref(held)), beside);
     println!("beside a held row the slowest renewal took {slowest:?}");
-    assert_eq!(told, [Continue], "it is renewed when the row is free");
+    assert_eq!(received, [Continue], "it is renewed when the row is free");
     assert!(slowest < Duration::from_millis(1_500), "{slowest:?}");
     assert!(shortest(&server).await > 80.0);
     // For too long: a precise refusal, and the others are renewed all the same.
     foreign.batch_execute(NEARLY_OVER).await.expect("due");
     foreign.batch_execute("BEGIN; SELECT FROM leases WHERE stage_no = 7 FOR UPDATE").await.expect("held");
-    let request = proto::HeartbeatRequest { beats: leases.iter().map(quiet).collect() };
+    let request = proto::HeartbeatRequest { renewals: leases.iter().map(quiet).collect() };
     refused(api.workers().heartbeat(request).await, Code::Aborted, "CONFLICT");
     foreign.batch_execute("COMMIT").await.expect("free");
     let stale =
@@ -258,7 +258,7 @@ async fn a_held_row_of_a_lease_holds_up_no_other_renewals() {
     assert_eq!(stale, ["7"]);
 }
 
-/// Keeps leases by heartbeats through servers in turn, until told otherwise.
+/// Renews leases through one server after the other until `stop`.
 async fn keep(servers: &[&Api], leases: &[proto::Lease], until: impl AsyncFn() -> bool) {
     let mut turns = servers.iter().cycle();
     while !until().await {
@@ -268,7 +268,7 @@ async fn keep(servers: &[&Api], leases: &[proto::Lease], until: impl AsyncFn() -
 }
 
 #[tokio::test]
-async fn the_reaper_takes_what_is_silent_and_nothing_that_is_kept() {
+async fn reaper_expires_silent_leases_and_no_renewed_ones() {
     let server = Server::start().await;
     let other = server.beside().await;
     let api = &server.api;
@@ -297,7 +297,7 @@ async fn the_reaper_takes_what_is_silent_and_nothing_that_is_kept() {
         let stage = stage(&job, &lease.stage_name);
         assert_eq!((stage.state(), stage.attempt), (StageState::Running, 1));
     }
-    // Those that are kept were checked and put off.
+    // Renewed leases were checked and postponed.
     let late =
         "SELECT count(*)::text FROM leases WHERE check_at > expires_at OR check_at < now() - interval '3 seconds'";
     assert_eq!(server.column(late).await, ["0"]);

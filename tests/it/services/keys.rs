@@ -1,14 +1,14 @@
-//! API keys: what is stored of them and what is told, repeats, rotation, revocation, bounds, and many who write them at once.
+//! API keys: what is stored of them and what is returned, repeats, rotation, revocation, bounds, and concurrent writers.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use interlock::config::Config;
 use interlock::domain::credential::{KeyId, KeyRing};
 use interlock::proto::{self, ApiKeyState, Role};
 use interlock::store::Store;
 use interlock::store::connection::Target;
-use interlock::store::pool::PoolSettings;
 use tonic::Code;
 
 use crate::harness::*;
@@ -140,7 +140,7 @@ async fn a_rotation_makes_another_token_and_keeps_the_one_before_for_the_grace()
         .expect("two");
     assert_eq!((previous, newest == before.trim()), (before.trim().to_owned(), false));
     // The next one ends the first at once, and with no grace the second too.
-    let request = proto::RotateKeyRequest { grace: seconds(0), ..rotation(&key) };
+    let request = proto::RotateKeyRequest { grace_period: seconds(0), ..rotation(&key) };
     let rotated = ok(admin.rotate_key(request).await);
     assert_eq!(rotated.key.expect("a key").grace_end_time, None);
     assert!(server.column(hashes).await.remove(0).ends_with(' '));
@@ -186,7 +186,7 @@ async fn a_replay_changes_nothing_and_shows_no_token() {
 }
 
 #[tokio::test]
-async fn what_makes_no_key_is_refused_by_its_field() {
+async fn invalid_keys_are_refused_with_the_field() {
     let server = Server::start().await;
     let admin = || server.api.admin();
     let bad = |change: &dyn Fn(&mut proto::CreateKeyRequest)| {
@@ -226,8 +226,8 @@ async fn what_makes_no_key_is_refused_by_its_field() {
         field(admin().rotate_key(rotation(&key)).await, "key_id");
     }
     let (key, _) = create(&server.api, new_key("a")).await;
-    let request = proto::RotateKeyRequest { grace: seconds(7 * 86_400 + 1), ..rotation(&key) };
-    field(admin().rotate_key(request).await, "grace");
+    let request = proto::RotateKeyRequest { grace_period: seconds(7 * 86_400 + 1), ..rotation(&key) };
+    field(admin().rotate_key(request).await, "grace_period");
     for page_token in ["x", "AAAAAAAAAAAA"] {
         let request = proto::ListKeysRequest { page_token: page_token.to_owned(), ..Default::default() };
         field(admin().list_keys(request).await, "page_token");
@@ -296,11 +296,11 @@ async fn keys_made_by_several_servers_at_once_are_all_there() {
 
 fn store(server: &Server) -> Store {
     let target = Target::parse(server.database.url()).expect("a URL");
-    Store::new(target, PoolSettings::default()).expect("a pool")
+    Store::new(target, (&Config::default()).into()).expect("a pool")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_reads_what_changed_since_a_version_misses_nothing() {
+async fn reads_of_changes_since_a_version_miss_none() {
     let a = Server::start().await;
     let b = a.beside().await;
     let store = store(&a);

@@ -1,4 +1,4 @@
-//! Values that have rows of their own: they go with their record, whichever way it goes, and harm nobody else.
+//! Values that have rows of their own: they are deleted with their record, by every kind of deletion, and other writes are not affected.
 
 use interlock::proto::commit_operation::Operation;
 use interlock::proto::{CommitOperation, CommitRequest, DeleteJobRequest, SubmitJobRequest, UpdateJobRequest};
@@ -52,7 +52,7 @@ async fn a_commit_deletes_a_record_with_large_values() {
 }
 
 #[tokio::test]
-async fn jobs_with_large_contexts_go_when_deleted_and_when_their_retention_ends() {
+async fn jobs_with_large_contexts_are_deleted_on_request_and_by_retention() {
     let server = Server::start().await;
     let api = &server.api;
     let kept_for = |job_id: &str, retention| SubmitJobRequest { retention, ..new_job(job_id, vec![new_stage("s")]) };

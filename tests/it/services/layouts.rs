@@ -142,7 +142,7 @@ async fn a_job_that_grows_gets_rows_and_loses_nothing() {
         [None, struct_of(json!({ "n": 1 })), struct_of(json!({ "n": 2 })), struct_of(json!({ "part": "p1" })), None];
     assert_eq!(inputs(&b.api, &["first", "split", "other", "p1", "p2"]).await, expected);
     // Leases live on, and the next change is one of rows.
-    assert_eq!(b.api.beat(&slow, Some(0.5)).await.directive(), proto::LeaseDirective::Continue);
+    assert_eq!(b.api.renew_lease(&slow, Some(0.5)).await.directive(), proto::LeaseDirective::Continue);
     a.api.complete(&slow, json!({ "slow": 3 })).await;
     for name in ["p1", "p2"] {
         let lease = b.api.lease("default").await;

@@ -30,7 +30,7 @@ fn tokens(response: &proto::LeaseStagesResponse) -> BTreeSet<String> {
 }
 
 async fn release(api: &Api, lease_token: &str) {
-    let target = proto::release_stage_request::Target::LeaseToken(lease_token.to_owned());
+    let target = proto::StageTarget::leased(lease_token);
     let request = proto::ReleaseStageRequest { target: Some(target), ..Default::default() };
     ok(api.workers().release_stage(request).await);
 }
@@ -83,7 +83,7 @@ async fn a_repeat_gets_the_leases_that_are_still_held() {
 }
 
 #[tokio::test]
-async fn a_repeat_of_what_got_nothing_is_a_new_call() {
+async fn repeat_of_a_call_without_leases_is_a_new_call() {
     let server = Server::start().await;
     let request = poll(1, 0);
     for _ in 0..2 {
@@ -145,7 +145,7 @@ async fn a_repeat_takes_the_place_of_the_call_that_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_at_once_never_hold_more_than_was_asked_for() {
+async fn concurrent_repeats_never_hold_more_leases_than_requested() {
     const ROUNDS: usize = 30;
     const MOST: usize = 3;
     let a = Server::start().await;
@@ -156,20 +156,20 @@ async fn calls_at_once_never_hold_more_than_was_asked_for() {
         let request = poll(i32::try_from(MOST).expect("few"), 10_000);
         let calls = [&a.api, &b.api, &a.api, &b.api].map(|api| leased(api, &request));
         let responses = join_all(calls).await;
-        let told: BTreeSet<String> = responses.iter().flat_map(tokens).collect();
-        assert!((1..=MOST).contains(&told.len()), "round {round}: {told:?}");
-        // Nothing is given back below a call that was told of it, and nothing is held of which none was told.
+        let received: BTreeSet<String> = responses.iter().flat_map(tokens).collect();
+        assert!((1..=MOST).contains(&received.len()), "round {round}: {received:?}");
+        // No lease that a call returned is given back, and no lease is held that no call returned.
         let again = leased(&b.api, &request).await;
-        assert_eq!((tokens(&again), again.replayed), (told.clone(), true), "round {round}");
-        assert_eq!(running(&a.api, jobs).await, told.len(), "round {round}");
-        for token in &told {
+        assert_eq!((tokens(&again), again.replayed), (received.clone(), true), "round {round}");
+        assert_eq!(running(&a.api, jobs).await, received.len(), "round {round}");
+        for token in &received {
             release(&a.api, token).await;
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_cancels_and_repeats_gets_what_is_held_and_nothing_else_stays() {
+async fn repeat_after_a_cancel_gets_the_held_leases_and_no_other_stays() {
     const ROUNDS: u64 = 80;
     let server = Server::start().await;
     let (mut found, mut replayed) = (0, 0);
@@ -195,12 +195,16 @@ async fn who_cancels_and_repeats_gets_what_is_held_and_nothing_else_stays() {
         for lease in &response.leases {
             // Whatever still happens to the first call, it does not take this away.
             server.api.polls_wait(0).await;
-            assert_eq!(server.api.beat(lease, None).await.directive(), LeaseDirective::Continue, "round {round}");
+            assert_eq!(
+                server.api.renew_lease(lease, None).await.directive(),
+                LeaseDirective::Continue,
+                "round {round}"
+            );
             release(&server.api, &lease.lease_token).await;
         }
     }
     for round in 0..ROUNDS {
-        eventually("what nobody holds is ready again, and its attempt is not counted", async || {
+        eventually("the stage is ready again, and its attempt is not counted", async || {
             let stage = server.api.stage(&format!("job-{round}"), "main").await;
             (stage.state() == StageState::Ready && stage.attempt == 0).then_some(())
         })
@@ -210,7 +214,7 @@ async fn who_cancels_and_repeats_gets_what_is_held_and_nothing_else_stays() {
 }
 
 #[tokio::test]
-async fn a_repeat_that_comes_while_the_first_call_is_served_gets_its_leases() {
+async fn repeat_during_the_first_call_gets_its_leases() {
     let server = Server::start().await;
     submit(&server.api, 1).await;
     // So that the first call is served for a while.
@@ -237,7 +241,7 @@ async fn a_repeat_that_comes_while_the_first_call_is_served_gets_its_leases() {
 }
 
 #[tokio::test]
-async fn a_repeat_that_waits_on_another_server_gets_the_leases_in_the_end() {
+async fn repeat_that_waits_on_another_server_gets_the_leases() {
     let a = Server::start().await;
     let b = a.beside().await;
     let request = poll(1, 3_000);

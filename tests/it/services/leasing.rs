@@ -22,7 +22,7 @@ fn queued(name: &str, queue: &str) -> StageSpec {
 }
 
 #[tokio::test]
-async fn a_lease_carries_all_that_is_needed() {
+async fn lease_has_all_that_a_worker_needs() {
     let server = Server::start().await;
     let optional = StageSpec { on_failure: StageOnFailure::Continue.into(), ..queued("optional", "first") };
     let render = StageSpec {
@@ -62,7 +62,7 @@ async fn a_lease_carries_all_that_is_needed() {
     assert_eq!(optional.state(), StageState::Failed);
     assert_eq!(optional.failure.as_ref().map(|it| it.failure_class()), Some(FailureClass::ClientError));
     let job = server.api.job("film").await;
-    assert_eq!(job.revision, lease.job_revision);
+    assert_eq!(job.version, lease.job_version);
     let shown = stage(&job, "render").lease.clone().expect("everybody sees who works on it");
     assert_eq!((&*shown.worker_id, shown.fencing_token), ("worker", 1));
     assert_eq!(shown.expire_time, lease.expire_time);
@@ -96,7 +96,7 @@ async fn a_poll_without_work_is_answered_when_its_wait_is_over() {
 }
 
 #[tokio::test]
-async fn max_stages_and_queues_bound_what_one_gets() {
+async fn max_stages_and_queues_bound_the_leases_of_a_call() {
     let server = Server::start().await;
     let stages = (0..6).map(|i| queued(&format!("s{i}"), ["red", "green", "blue"][i % 3])).collect();
     server.api.submit(new_job("film", stages)).await;
@@ -162,31 +162,31 @@ async fn direct_stages_are_never_leased() {
 }
 
 #[tokio::test]
-async fn each_beat_of_a_heartbeat_stands_alone() {
+async fn each_renewal_of_a_heartbeat_succeeds_or_fails_alone() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("a"), new_stage("b"), new_stage("c")])).await;
     let leases = server.api.lease_now("default", 3).await;
     server.api.complete(&leases[1], json!({})).await;
-    let beats = leases.iter().map(|lease| proto::LeaseBeat {
+    let beats = leases.iter().map(|lease| proto::LeaseRenewal {
         lease_token: lease.lease_token.clone(),
         progress: Some(0.25),
         message: Some("busy".into()),
     });
-    let request = proto::HeartbeatRequest { beats: beats.collect() };
+    let request = proto::HeartbeatRequest { renewals: beats.collect() };
     let statuses = ok(server.api.workers().heartbeat(request).await).statuses;
     let directives: Vec<_> = statuses.iter().map(|status| status.directive()).collect();
     use LeaseDirective::{Continue, Lost};
     assert_eq!(directives, [Continue, Lost, Continue]);
-    assert_eq!((&statuses[1].expire_time, &statuses[1].ttl, statuses[1].job_revision), (&None, &None, 0));
+    assert_eq!((&statuses[1].expire_time, &statuses[1].ttl, statuses[1].job_version), (&None, &None, 0));
     let job = server.api.job("film").await;
-    assert_eq!(statuses.iter().map(|status| status.job_revision).max(), Some(job.revision));
+    assert_eq!(statuses.iter().map(|status| status.job_version).max(), Some(job.version));
     for name in [&leases[0].stage_name, &leases[2].stage_name] {
         assert_eq!((stage(&job, name).progress, &*stage(&job, name).message), (0.25, "busy"));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_workers_share_a_queue_without_doing_anything_twice() {
+async fn many_workers_share_a_queue_and_run_each_stage_once() {
     let server = Server::start().await;
     let stages = (0..300).map(|i| new_stage(&format!("s{i}"))).collect();
     server.api.submit(new_job("film", stages)).await;

@@ -35,7 +35,7 @@ async fn walk(api: &Api, filter: &str, order_by: &str, page_size: i32) -> (Vec<S
 }
 
 #[tokio::test]
-async fn pages_of_jobs_come_short_and_leave_nothing_out() {
+async fn short_pages_of_jobs_leave_none_out() {
     let server = Server::start().await;
     let api = &server.api;
     let job = |i: usize| proto::SubmitJobRequest {
@@ -68,7 +68,7 @@ async fn pages_of_jobs_come_short_and_leave_nothing_out() {
 }
 
 #[tokio::test]
-async fn pages_of_records_come_short_and_large_sorts_are_refused() {
+async fn short_pages_of_records_leave_none_out_and_large_sorts_are_refused() {
     const RECORDS: usize = 10_500;
     let server = Server::start().await;
     let api = &server.api;

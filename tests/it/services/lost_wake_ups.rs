@@ -25,7 +25,7 @@ async fn all_wait(server: &Server, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_crashes_between_release_and_wake_up_leaves_it_to_others() {
+async fn crash_between_release_and_wake_up_is_made_good_by_other_servers() {
     let server = Server::start().await;
     let crashing = Program::with_failpoints(&server.database, "before_wake=return(crash)").await;
     let held = crashing.api.acquire("lock").await;
@@ -52,7 +52,7 @@ async fn a_server_that_crashes_between_release_and_wake_up_leaves_it_to_others()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_line_without_a_place_is_found() {
+async fn stages_without_a_place_in_their_wait_queue_are_found() {
     let server = Server::start().await;
     submit(&server.api, "default", 3, &claim("lock")).await;
     // As if a place had been given up while the stages came.
@@ -85,7 +85,7 @@ async fn a_permit_of_a_silent_worker_goes_to_a_stage_that_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stages_without_workers_are_idle_and_are_there_when_a_worker_comes() {
+async fn blocked_stages_without_workers_cost_nothing_and_are_leased_when_a_worker_comes() {
     let server = Server::start().await;
     let api = &server.api;
     let held = api.acquire("lock").await;
@@ -98,7 +98,7 @@ async fn stages_without_workers_are_idle_and_are_there_when_a_worker_comes() {
     api.release(&first).await;
     let begin = Instant::now();
     for _ in 0..10 {
-        let permit = api.ask(wish(vec![claim("lock")])).await.expect("nobody is in the way");
+        let permit = api.ask(acquire_request(vec![claim("lock")])).await.expect("it is free");
         api.release(&permit).await;
     }
     assert!(begin.elapsed() < SOON);
@@ -156,7 +156,7 @@ async fn workers_of_three_servers_share_a_limit_and_leave_no_stage_behind() {
     println!("{STAGES} stages in {:?}: {done:?}", begin.elapsed());
     assert_eq!(done.iter().sum::<usize>(), STAGES);
     let resource = a.api.resource("api").await;
-    assert_eq!((resource.in_use, resource.grants), (0, i64::try_from(STAGES).expect("few")));
+    assert_eq!((resource.in_use, resource.grant_count), (0, i64::try_from(STAGES).expect("few")));
     let ready: BTreeMap<String, ()> =
         a.column("SELECT queue FROM ready_stages").await.into_iter().map(|q| (q, ())).collect();
     assert!(ready.is_empty());

@@ -12,11 +12,12 @@ use crate::harness::*;
 /// The code and the reason of a result, and the field that it names.
 fn status_of(result: &StageOutcomeResult) -> (Code, String, Option<String>) {
     let status = result.status.as_ref().expect("each result has a status");
-    let told = tonic::Status::with_details(Code::from(status.code), &*status.message, status.encode_to_vec().into());
-    let details = told.get_error_details();
+    let received =
+        tonic::Status::with_details(Code::from(status.code), &*status.message, status.encode_to_vec().into());
+    let details = received.get_error_details();
     let reason = details.error_info().map(|info| info.reason.clone()).unwrap_or_default();
     let violation = details.bad_request().and_then(|bad| bad.field_violations.first());
-    (told.code(), reason, violation.map(|violation| violation.field.clone()))
+    (received.code(), reason, violation.map(|violation| violation.field.clone()))
 }
 
 fn refusal(code: Code, reason: &str) -> (Code, String, Option<String>) {
@@ -66,10 +67,10 @@ async fn each_outcome_has_a_result_of_its_own() {
     let repeats: Vec<_> = done.results.iter().map(|result| (result.applied, result.replayed)).collect();
     let (new, none) = ((true, false), (false, false));
     assert_eq!(repeats, [new, new, new, none, none, (true, true), none]);
-    assert_eq!(done.results[5].applied_revision, done.results[0].applied_revision);
+    assert_eq!(done.results[5].applied_job_version, done.results[0].applied_job_version);
     let job = server.api.job("film").await;
     assert_eq!(state_of(&job, "s3"), StageState::Running, "the refused one is still held");
-    assert_eq!(state_of(&job, "s5"), StageState::Running, "and so is the one that was not told of");
+    assert_eq!(state_of(&job, "s5"), StageState::Running, "and so is the one without an outcome");
 }
 
 #[tokio::test]
@@ -99,9 +100,9 @@ async fn all_or_none_is_one_commit_and_its_repeat_is_answered() {
     let all = |outcomes| CompleteStagesRequest { outcomes, all_or_none: true, ..Default::default() };
     let with_refused = all(vec![completed(&leases[0]), released(&leases[2]), completed(&leases[1])]);
     let before = server.api.job("film").await;
-    let told = server.api.workers().complete_stages(with_refused).await;
-    let told = refused(told, Code::FailedPrecondition, "INVALID_TRANSITION");
-    assert_eq!(told.metadata["index"], "1");
+    let received = server.api.workers().complete_stages(with_refused).await;
+    let received = refused(received, Code::FailedPrecondition, "INVALID_TRANSITION");
+    assert_eq!(received.metadata["index"], "1");
     assert_eq!(server.api.job("film").await, before, "nothing was done");
 
     let failing = failed(&leases[1], failure(FailureClass::ClientError));
@@ -109,18 +110,18 @@ async fn all_or_none_is_one_commit_and_its_repeat_is_answered() {
     let request = CompleteStagesRequest { request_id: request_id(), return_stages: true, ..all(outcomes.clone()) };
     let first = ok(server.api.workers().complete_stages(request.clone()).await);
     assert!(!first.replayed);
-    let revisions: Vec<_> = first.results.iter().map(|result| (result.applied, result.applied_revision)).collect();
-    assert_eq!(revisions, [(true, before.revision + 1), (true, before.revision + 2)]);
+    let versions: Vec<_> = first.results.iter().map(|result| (result.applied, result.applied_job_version)).collect();
+    assert_eq!(versions, [(true, before.version + 1), (true, before.version + 2)]);
     let again = ok(server.api.workers().complete_stages(request.clone()).await);
     assert!(again.replayed && again.results.iter().all(|result| result.replayed));
-    let again: Vec<_> = again.results.iter().map(|result| (result.applied, result.applied_revision)).collect();
-    assert_eq!(again, revisions);
+    let again: Vec<_> = again.results.iter().map(|result| (result.applied, result.applied_job_version)).collect();
+    assert_eq!(again, versions);
     let states: Vec<_> = first.results.iter().filter_map(|result| result.stage.as_ref()).map(|s| s.state()).collect();
     assert_eq!(states, [StageState::Succeeded, StageState::Failed]);
     let other = CompleteStagesRequest { outcomes: vec![completed(&leases[0])], ..request };
     refused(server.api.workers().complete_stages(other).await, Code::InvalidArgument, "REQUEST_ID_REUSED");
-    let told = server.api.workers().complete_stages(all(outcomes)).await;
-    refused(told, Code::FailedPrecondition, "INVALID_TRANSITION");
+    let received = server.api.workers().complete_stages(all(outcomes)).await;
+    refused(received, Code::FailedPrecondition, "INVALID_TRANSITION");
 }
 
 #[tokio::test]
@@ -139,6 +140,6 @@ async fn an_outcome_with_a_request_id_is_replayed() {
     ok(server.api.workers().complete_stages(request.clone()).await);
     let again = ok(server.api.workers().complete_stages(request).await).results;
     assert_eq!(status_of(&again[0]), fine());
-    assert!(again[0].replayed && again[0].applied && again[0].applied_revision > 0);
+    assert!(again[0].replayed && again[0].applied && again[0].applied_job_version > 0);
     assert_eq!(status_of(&again[1]), refusal(Code::FailedPrecondition, "LEASE_LOST"));
 }

@@ -21,7 +21,7 @@ async fn is_not_empty(api: &Api) {
 }
 
 async fn lock(api: &Api, namespace: &str) -> proto::Permit {
-    let request = proto::AcquirePermitRequest { request_id: request_id(), ..wish(vec![claim("doc")]) };
+    let request = proto::AcquirePermitRequest { request_id: request_id(), ..acquire_request(vec![claim("doc")]) };
     match ok(api.permits().acquire_permit(within(namespace, request)).await).result {
         Some(Outcome::Permit(permit)) => permit,
         other => panic!("no permit but {other:?}"),
@@ -97,8 +97,8 @@ async fn a_namespace_is_not_deleted_while_anything_is_held_and_leaves_nothing_be
     is_not_empty(api).await;
     let job = proto::DeleteJobRequest { job_id: "film".into(), request_id: request_id(), ..Default::default() };
     ok(api.jobs().delete_job(within(OTHER, job)).await);
-    let wish = proto::AcquirePermitRequest { ttl: seconds(1), ..wish(vec![claim("lost")]) };
-    ok(api.permits().acquire_permit(within(OTHER, wish)).await);
+    let request = proto::AcquirePermitRequest { ttl: seconds(1), ..acquire_request(vec![claim("lost")]) };
+    ok(api.permits().acquire_permit(within(OTHER, request)).await);
     // A permit that expires is remembered for a while, and holds nothing.
     eventually("an empty namespace", async || api.admin().delete_namespace(deletion(OTHER)).await.ok()).await;
     eventually("nothing left of it", async || orphans(&server).await.is_empty().then_some(())).await;
@@ -124,7 +124,7 @@ async fn a_lock_is_acquired_or_its_namespace_deleted() {
         let (mut deleting, mut acquiring) = (a.api.admin(), b.api.permits());
         let (gone, permit) = futures::future::join(
             deleting.delete_namespace(deletion(&name)),
-            acquiring.acquire_permit(within(&name, wish(vec![claim("doc")]))),
+            acquiring.acquire_permit(within(&name, acquire_request(vec![claim("doc")]))),
         )
         .await;
         match (gone, permit) {

@@ -73,7 +73,7 @@ async fn namespaces_keep_jobs_queues_and_requests_apart() {
 }
 
 #[tokio::test]
-async fn the_server_says_what_it_is_and_does() {
+async fn server_info_and_statistics_describe_the_server() {
     let server = Server::start().await;
     let info = ok(server.api.admin().get_server_info(proto::GetServerInfoRequest {}).await);
     assert_eq!(info.version, env!("CARGO_PKG_VERSION"));
@@ -85,7 +85,7 @@ async fn the_server_says_what_it_is_and_does() {
     assert_eq!((limits.input_bytes, limits.artifacts_bytes, limits.result_bytes), (64 << 10, 64 << 10, 64 << 10));
     assert_eq!((limits.stages_per_job, limits.jobs_per_batch, limits.stages_per_lease_call), (10_000, 1_000, 100));
     assert_eq!((limits.message_bytes, limits.page_size, limits.filter_characters), (1_024, 1_000, 2_000));
-    assert_eq!((limits.wait, limits.min_lease_duration), (seconds(60), seconds(1)));
+    assert_eq!((limits.max_wait, limits.min_lease_duration), (seconds(60), seconds(1)));
     assert_eq!((limits.max_lease_duration, limits.default_lease_duration), (seconds(86_400), seconds(90)));
     assert_eq!(limits.default_retention, seconds(7 * 86_400));
 
@@ -120,7 +120,7 @@ async fn the_server_says_what_it_is_and_does() {
 }
 
 #[tokio::test]
-async fn health_is_told_of_every_service() {
+async fn health_is_reported_for_every_service() {
     let server = Server::start().await;
     for service in ["", "interlock.v1.JobService", "interlock.v1.WorkerService", "interlock.v1.AdminService"] {
         eventually("serving", async || {

@@ -68,7 +68,7 @@ async fn a_stage_can_be_completed_by_name_in_one_step() {
         ..Default::default()
     };
     let response = ok(server.api.workers().complete_stage(complete).await);
-    assert_eq!((response.applied_revision, response.job_revision), (2, 2), "one operation, one revision");
+    assert_eq!((response.applied_job_version, response.job_version), (2, 2), "one operation, one version");
     let job = server.api.job("film").await;
     assert_eq!((job.state(), job.result), (JobState::Succeeded, struct_of(json!({ "mp4": "s3://film" }))));
     assert_eq!((job.stages[0].attempt, &*job.stages[0].message), (1, "done"));
@@ -83,7 +83,7 @@ async fn a_stage_started_by_name_can_be_leased_too() {
     let lease = first.lease.expect("a lease");
     assert_eq!((&*lease.stage_name, lease.attempt, lease.fencing_token), ("a", 1, 1));
     let again = ok(server.api.workers().start_stage(request.clone()).await);
-    assert_eq!((again.replayed, again.applied_revision), (true, first.applied_revision));
+    assert_eq!((again.replayed, again.applied_job_version), (true, first.applied_job_version));
     assert_eq!(again.lease.map(|lease| lease.lease_token), Some(lease.lease_token.clone()), "the lease got lost once");
     // It expires like any other; then the repeat has no lease to give.
     server.api.job_where("film", "the reaper", |job| state_of(job, "a") == StageState::Ready).await;
@@ -101,15 +101,15 @@ async fn a_completion_is_replayed_by_token_and_content() {
     assert!(first.applied && !first.replayed);
     let before = server.api.job("film").await;
     let again = server.api.complete(&lease, json!({ "y": [1, 2], "x": 1 })).await;
-    assert_eq!((again.replayed, again.applied_revision), (true, first.applied_revision));
+    assert_eq!((again.replayed, again.applied_job_version), (true, first.applied_job_version));
     let other = proto::CompleteStageRequest {
         target: token(&lease),
         artifacts: struct_of(json!({ "x": 2 })),
         ..Default::default()
     };
-    let told =
+    let received =
         refused(server.api.workers().complete_stage(other).await, Code::FailedPrecondition, "INVALID_TRANSITION");
-    assert_eq!(told.metadata["state"], "SUCCEEDED");
+    assert_eq!(received.metadata["state"], "SUCCEEDED");
     let fail = proto::FailStageRequest { target: token(&lease), ..Default::default() };
     refused(server.api.workers().fail_stage(fail).await, Code::FailedPrecondition, "INVALID_TRANSITION");
     assert_eq!(server.api.job("film").await, before);
@@ -130,7 +130,7 @@ async fn a_failure_repeats_only_where_the_stage_has_ended() {
     let second = server.api.lease("default").await;
     let ended = server.api.fail(&second, failure(FailureClass::Network)).await;
     let again = server.api.fail(&second, failure(FailureClass::Network)).await;
-    assert_eq!((again.replayed, again.applied_revision), (true, ended.applied_revision));
+    assert_eq!((again.replayed, again.applied_job_version), (true, ended.applied_job_version));
     assert_eq!(server.api.job("film").await.state(), JobState::Failed);
 }
 
@@ -191,7 +191,7 @@ async fn a_skipped_stage_that_the_job_needs_fails_it() {
 }
 
 #[tokio::test]
-async fn a_failing_job_tells_its_holders_and_waits_for_them() {
+async fn failing_job_cancels_its_running_stages_and_waits_for_them() {
     let server = Server::start().await;
     server.api.submit(new_job("film", ["a", "b", "c"].map(new_stage).to_vec())).await;
     let leases = server.api.lease_now("default", 2).await;
@@ -199,7 +199,7 @@ async fn a_failing_job_tells_its_holders_and_waits_for_them() {
     let job = server.api.job("film").await;
     assert!(job.failure.is_some() && job.cancel_deadline_time.is_some() && job.end_time.is_none());
     assert_eq!(state_of(&job, "c"), StageState::Skipped, "nothing more is started");
-    assert_eq!(server.api.beat(&leases[1], None).await.directive(), proto::LeaseDirective::Cancel);
+    assert_eq!(server.api.renew_lease(&leases[1], None).await.directive(), proto::LeaseDirective::Cancel);
     server.api.complete(&leases[1], json!({ "kept": 1 })).await;
     let job = server.api.job("film").await;
     assert_eq!((job.state(), state_of(&job, &leases[1].stage_name)), (JobState::Failed, StageState::Succeeded));

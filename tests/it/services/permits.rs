@@ -11,14 +11,14 @@ use crate::harness::*;
 async fn a_lock_is_held_by_one_and_its_fencing_tokens_grow() {
     let server = Server::start().await;
     let api = &server.api;
-    let first = api.ask(wish(vec![claim("doc")])).await.expect("a free lock");
+    let first = api.ask(acquire_request(vec![claim("doc")])).await.expect("a free lock");
     assert_eq!(first.grants[0].resource, "doc");
     assert!(first.permit_token.len() <= 64 && first.expire_time.is_some());
-    let denial = api.ask(wish(vec![claim("doc")])).await.expect_err("it is held");
+    let denial = api.ask(acquire_request(vec![claim("doc")])).await.expect_err("it is held");
     assert_eq!(denial.blockers[0].reason(), PermitBlockReason::Held);
     assert!(denial.retry_after.expect("the end of the permit").seconds <= 60);
     let held = api.resource("doc").await;
-    assert_eq!((held.permits, held.in_use, held.waiting, held.limit), (1, 1, 0, None));
+    assert_eq!((held.permit_count, held.in_use, held.waiter_count, held.limit), (1, 1, 0, None));
     assert_eq!(held.holders[0].holder, "worker");
     assert_eq!(held.denials["HELD"], 1);
     assert!(api.renew(&first).await);
@@ -27,41 +27,41 @@ async fn a_lock_is_held_by_one_and_its_fencing_tokens_grow() {
     assert!(!api.release(&first).await, "a second release changes nothing");
     let figures = api.statistics().await.permits.expect("figures");
     assert_eq!((figures.granted, figures.ended, figures.lost, figures.denied["HELD"]), (1, 1, 0, 1));
-    let second = api.ask(wish(vec![claim("doc")])).await.expect("free again");
+    let second = api.ask(acquire_request(vec![claim("doc")])).await.expect("free again");
     assert!(second.grants[0].fencing_token > first.grants[0].fencing_token);
     assert!(!api.renew(&first).await);
 }
 
 #[tokio::test]
-async fn readers_share_and_a_waiting_writer_holds_up_later_readers() {
+async fn readers_share_and_wait_behind_a_waiting_writer() {
     let server = Server::start().await;
     let api = &server.api;
-    let one = api.ask(wish(vec![shared("doc")])).await.expect("a reader");
-    let two = api.ask(wish(vec![shared("doc")])).await.expect("another");
+    let one = api.ask(acquire_request(vec![shared("doc")])).await.expect("a reader");
+    let two = api.ask(acquire_request(vec![shared("doc")])).await.expect("another");
     let writer = tokio::spawn({
         let api = api.clone();
         async move { api.acquire("doc").await }
     });
     api.waits_for("doc", 1).await;
-    api.ask(wish(vec![shared("doc")])).await.expect_err("a writer is before it");
+    api.ask(acquire_request(vec![shared("doc")])).await.expect_err("a writer is before it");
     api.release(&one).await;
     api.release(&two).await;
     let writer = writer.await.expect("no panic");
-    api.ask(wish(vec![shared("doc")])).await.expect_err("it is being written");
+    api.ask(acquire_request(vec![shared("doc")])).await.expect_err("it is being written");
     api.release(&writer).await;
-    api.ask(wish(vec![shared("doc")])).await.expect("a reader");
+    api.ask(acquire_request(vec![shared("doc")])).await.expect("a reader");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_is_served_in_order_and_the_higher_priority_first() {
+async fn waiters_are_served_by_priority_then_arrival() {
     let server = Server::start().await;
     let api = &server.api;
     let mut held = api.acquire("doc").await;
     let mut waiting = Vec::new();
     for (i, priority) in [0, 0, 5, 0].into_iter().enumerate() {
         let api = api.clone();
-        let wish = proto::AcquirePermitRequest { priority, ..patient(vec![claim("doc")]) };
-        waiting.push(tokio::spawn(async move { (i, api.ask(wish).await.expect("a permit")) }));
+        let request = proto::AcquirePermitRequest { priority, ..patient(vec![claim("doc")]) };
+        waiting.push(tokio::spawn(async move { (i, api.ask(request).await.expect("a permit")) }));
         server.api.waits_for("doc", i64::try_from(i).expect("few") + 1).await;
     }
     let mut order = Vec::new();
@@ -76,13 +76,13 @@ async fn who_waits_is_served_in_order_and_the_higher_priority_first() {
 }
 
 #[tokio::test]
-async fn several_claims_are_had_together_or_not_at_all() {
+async fn several_claims_are_granted_together_or_not_at_all() {
     let server = Server::start().await;
     let api = &server.api;
     api.set_policy("api", capacity(2)).await;
-    let both = api.ask(wish(vec![claim("doc"), amount("api", 2)])).await.expect("both");
+    let both = api.ask(acquire_request(vec![claim("doc"), amount("api", 2)])).await.expect("both");
     assert_eq!(both.grants.iter().map(|grant| &*grant.resource).collect::<Vec<_>>(), ["doc", "api"]);
-    let denial = api.ask(wish(vec![claim("other"), claim("api")])).await.expect_err("no capacity");
+    let denial = api.ask(acquire_request(vec![claim("other"), claim("api")])).await.expect_err("no capacity");
     assert_eq!(denial.blockers.len(), 1);
     assert_eq!((&*denial.blockers[0].resource, denial.blockers[0].reason()), ("api", PermitBlockReason::Capacity));
     refused(
@@ -92,21 +92,21 @@ async fn several_claims_are_had_together_or_not_at_all() {
     );
     assert!(api.renew(&both).await);
     assert!(api.release(&both).await);
-    assert_eq!((api.resource("doc").await.permits, api.resource("api").await.in_use), (0, 0));
+    assert_eq!((api.resource("doc").await.permit_count, api.resource("api").await.in_use), (0, 0));
 }
 
 #[tokio::test]
-async fn a_big_wish_is_not_starved_by_small_ones() {
+async fn large_request_is_not_starved_by_small_ones() {
     let server = Server::start().await;
     let api = &server.api;
     api.set_policy("api", capacity(3)).await;
-    let small = api.ask(wish(vec![claim("api")])).await.expect("room");
+    let small = api.ask(acquire_request(vec![claim("api")])).await.expect("room");
     let big = tokio::spawn({
         let api = api.clone();
         async move { api.ask(patient(vec![amount("api", 3)])).await.expect("a permit") }
     });
     api.waits_for("api", 1).await;
-    let denial = api.ask(wish(vec![claim("api")])).await.expect_err("a big one is before it");
+    let denial = api.ask(acquire_request(vec![claim("api")])).await.expect_err("a big one is before it");
     assert_eq!(denial.blockers[0].reason(), PermitBlockReason::Capacity);
     api.release(&small).await;
     assert_eq!(api.resource("api").await.in_use, 3);
@@ -114,10 +114,10 @@ async fn a_big_wish_is_not_starved_by_small_ones() {
 }
 
 #[tokio::test]
-async fn a_permit_that_is_not_renewed_goes_to_who_waits() {
+async fn permit_that_is_not_renewed_is_granted_to_the_waiter() {
     let server = Server::start().await;
     let api = &server.api;
-    let short = proto::AcquirePermitRequest { ttl: seconds(1), ..wish(vec![claim("doc")]) };
+    let short = proto::AcquirePermitRequest { ttl: seconds(1), ..acquire_request(vec![claim("doc")]) };
     let first = api.ask(short).await.expect("a permit");
     let second = api.acquire("doc").await;
     assert!(second.grants[0].fencing_token > first.grants[0].fencing_token);
@@ -130,7 +130,7 @@ async fn a_permit_that_is_not_renewed_goes_to_who_waits() {
 async fn a_renewal_may_be_for_longer_than_the_permit_was_acquired_for() {
     let server = Server::start().await;
     let api = &server.api;
-    let short = proto::AcquirePermitRequest { ttl: seconds(2), ..wish(vec![claim("doc"), claim("film")]) };
+    let short = proto::AcquirePermitRequest { ttl: seconds(2), ..acquire_request(vec![claim("doc"), claim("film")]) };
     let (first, other) = (api.ask(short).await.expect("a permit"), api.acquire("other").await);
     let permit_tokens = vec![first.permit_token.clone(), other.permit_token.clone()];
     let longer = proto::RenewPermitsRequest { permit_tokens, ttl: seconds(600) };
@@ -144,10 +144,10 @@ async fn a_renewal_may_be_for_longer_than_the_permit_was_acquired_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_renewal_keeps_the_permit_as_long_as_nobody_waits() {
+async fn late_renewal_keeps_the_permit_while_it_has_no_waiter() {
     let server = Server::start().await;
     let api = &server.api;
-    let short = proto::AcquirePermitRequest { ttl: seconds(1), ..wish(vec![claim("doc")]) };
+    let short = proto::AcquirePermitRequest { ttl: seconds(1), ..acquire_request(vec![claim("doc")]) };
     let late = api.ask(short.clone()).await.expect("a permit");
     // The loops that look for what is due have come by several times since.
     let passed = "SELECT 'late' FROM permits WHERE expires_at <= clock_timestamp() - interval '1.5 s'";
@@ -160,21 +160,21 @@ async fn a_late_renewal_keeps_the_permit_as_long_as_nobody_waits() {
         ..Default::default()
     };
     ok(api.transactions().commit(fenced).await);
-    assert!(api.renew(&late).await, "nobody has taken it");
+    assert!(api.renew(&late).await, "it was not granted again");
     let next = api.acquire("doc").await;
     assert!(next.grants[0].fencing_token > late.grants[0].fencing_token);
     assert!(!api.renew(&late).await, "somebody has");
 }
 
 #[tokio::test]
-async fn rates_and_intervals_say_when_to_come_back_and_waiters_come_back_by_themselves() {
+async fn rates_and_intervals_return_a_retry_delay_and_serve_waiters_after_it() {
     let server = Server::start().await;
     let api = &server.api;
     api.set_policy("api", rate(10, 1_000, 2)).await;
     for _ in 0..2 {
-        api.ask(wish(vec![claim("api")])).await.expect("a token");
+        api.ask(acquire_request(vec![claim("api")])).await.expect("a token");
     }
-    let denial = api.ask(wish(vec![claim("api")])).await.expect_err("no token");
+    let denial = api.ask(acquire_request(vec![claim("api")])).await.expect_err("no token");
     assert_eq!(denial.blockers[0].reason(), PermitBlockReason::Rate);
     let begun = Instant::now();
     for _ in 0..5 {
@@ -183,8 +183,8 @@ async fn rates_and_intervals_say_when_to_come_back_and_waiters_come_back_by_them
     assert!(begun.elapsed().as_millis() >= 300, "five more take half a second");
     let interval = proto::ResourcePolicy { min_interval: millis(200), ..Default::default() };
     api.set_policy("slow", interval).await;
-    api.ask(wish(vec![claim("slow")])).await.expect("the first");
-    let denial = api.ask(wish(vec![claim("slow")])).await.expect_err("too soon");
+    api.ask(acquire_request(vec![claim("slow")])).await.expect("the first");
+    let denial = api.ask(acquire_request(vec![claim("slow")])).await.expect_err("too soon");
     assert_eq!(denial.blockers[0].reason(), PermitBlockReason::Interval);
     api.acquire("slow").await;
 }
@@ -196,20 +196,20 @@ async fn a_breaker_opens_gives_one_probe_and_closes() {
     let breaker = proto::CircuitBreaker { open_duration: millis(200), ..Default::default() };
     api.set_policy("api", proto::ResourcePolicy { breaker: Some(breaker), ..capacity(10) }).await;
     for _ in 0..3 {
-        let permit = api.ask(wish(vec![claim("api")])).await.expect("closed");
+        let permit = api.ask(acquire_request(vec![claim("api")])).await.expect("closed");
         api.release_failed(&permit, FailureClass::ServerError).await;
     }
     assert_eq!(api.resource("api").await.breaker_state(), BreakerState::Open);
-    let denial = api.ask(wish(vec![claim("api")])).await.expect_err("open");
+    let denial = api.ask(acquire_request(vec![claim("api")])).await.expect_err("open");
     assert_eq!(denial.blockers[0].reason(), PermitBlockReason::BreakerOpen);
-    // A waiter gets the probe when its time has come, and nobody else beside it.
+    // A waiter gets the probe when its time has come, and no other caller does.
     let probe = api.acquire("api").await;
     let seen = api.resource("api").await;
     assert!(seen.breaker_state() == BreakerState::HalfOpen && seen.holders[0].probe);
-    api.ask(wish(vec![claim("api")])).await.expect_err("one probe only");
+    api.ask(acquire_request(vec![claim("api")])).await.expect_err("one probe only");
     api.release(&probe).await;
     assert_eq!(api.resource("api").await.breaker_state(), BreakerState::Closed);
-    api.ask(wish(vec![claim("api")])).await.expect("closed again");
+    api.ask(acquire_request(vec![claim("api")])).await.expect("closed again");
 }
 
 #[tokio::test]
@@ -237,5 +237,5 @@ async fn a_stage_is_leased_only_with_its_permits_and_gives_them_back() {
     assert_eq!(second.stage_name, "two");
     assert!(second.permits[0].fencing_token > first.permits[0].fencing_token);
     api.complete(&second, serde_json::json!({})).await;
-    assert_eq!(api.resource("doc").await.permits, 0);
+    assert_eq!(api.resource("doc").await.permit_count, 0);
 }

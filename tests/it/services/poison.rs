@@ -49,7 +49,7 @@ async fn work(servers: [&Server; 2], same_group: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_poison_alone_fails_of_ten_stages_that_were_leased_together() {
+async fn poison_stage_fails_alone_of_ten_leased_together() {
     for same_group in [false, true] {
         let server = Server::start().await;
         let other = server.beside().await;
@@ -65,7 +65,7 @@ async fn the_poison_alone_fails_of_ten_stages_that_were_leased_together() {
 }
 
 #[tokio::test]
-async fn from_the_second_expiry_on_the_backoff_is_waited_for() {
+async fn backoff_applies_from_the_second_expiry_on() {
     let server = Server::start().await;
     let policy = proto::RetryPolicy { initial_backoff: seconds(3_600), max_backoff: seconds(86_400), ..at_once(3) };
     let stage = StageSpec { retry_policy: Some(policy), ..new_stage("a") };

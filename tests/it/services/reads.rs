@@ -13,7 +13,7 @@ fn wait(job_id: &str, wait_ms: i64) -> proto::WaitJobRequest {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_job_is_told_of_its_end() {
+async fn wait_for_a_job_returns_at_its_end() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage("a"), new_stage_after("b", &["a"])])).await;
     let waiting = (0..5).map(|_| {
@@ -42,7 +42,7 @@ async fn who_waits_for_a_job_is_told_of_its_end() {
 }
 
 #[tokio::test]
-async fn a_wait_that_is_over_is_no_error() {
+async fn wait_that_ends_without_a_change_is_no_error() {
     let server = Server::start().await;
     server.api.submit(new_job("film", Vec::new())).await;
     for wait_ms in [0, 150] {
@@ -61,14 +61,14 @@ async fn a_wait_that_is_over_is_no_error() {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_job_is_told_that_it_is_gone() {
+async fn wait_for_a_job_returns_not_found_when_it_is_deleted() {
     let server = Server::start().await;
     let short = proto::SubmitJobRequest { retention: seconds(0), ..new_job("film", Vec::new()) };
     server.api.submit(short).await;
     let lease = server.api.lease("default").await;
     let complete = async {
         server.api.complete(&lease, json!({})).await;
-        // Nobody waits for an end that has been; a new wait finds the job gone.
+        // No caller waits for an end that has been; a new wait finds the job gone.
         eventually("the clean-up", async || {
             let answer = server.api.jobs().wait_job(wait("film", 5_000)).await;
             answer.is_err().then_some(answer)
@@ -79,7 +79,7 @@ async fn who_waits_for_a_job_is_told_that_it_is_gone() {
 }
 
 #[tokio::test]
-async fn the_history_tells_what_happened_and_who_did_it() {
+async fn history_has_each_change_and_its_author() {
     let server = Server::start().await;
     server.api.submit(new_job("film", vec![new_stage_with_attempts("a", 2), new_stage_after("b", &["a"])])).await;
     let lease = server.api.lease("default").await;
@@ -95,11 +95,11 @@ async fn the_history_tells_what_happened_and_who_did_it() {
     ok(server.api.jobs().cancel_job(cancel).await);
 
     let events = server.api.events("film").await;
-    let told: Vec<_> = events.iter().map(|event| (event.event_type(), &*event.actor, event.job_state())).collect();
+    let received: Vec<_> = events.iter().map(|event| (event.event_type(), &*event.actor, event.job_state())).collect();
     use JobEventType as E;
     use JobState as S;
     assert_eq!(
-        told,
+        received,
         [
             (E::Submitted, "client", S::Pending),
             (E::StageStarted, "worker:worker", S::Running),
@@ -112,7 +112,7 @@ async fn the_history_tells_what_happened_and_who_did_it() {
             (E::CancelRequested, "client", S::Cancelled),
         ]
     );
-    assert!(events.is_sorted_by_key(|event| event.revision));
+    assert!(events.is_sorted_by_key(|event| event.version));
     let failed = &events[2].stage_changes[0];
     assert_eq!((&*failed.stage_name, failed.attempt, &*failed.worker_id), ("a", 1, "worker"));
     assert_eq!(failed.failure.as_ref().map(|failure| failure.failure_class()), Some(FailureClass::Timeout));
@@ -121,7 +121,7 @@ async fn the_history_tells_what_happened_and_who_did_it() {
     use proto::StageState::{Ready, Succeeded};
     assert_eq!(completed, [("a", Succeeded), ("b", Ready)]);
 
-    // In pages, and from a revision on.
+    // In pages, and from a version on.
     let mut page = proto::ListJobEventsRequest { job_id: id(), page_size: 4, ..Default::default() };
     let mut paged = Vec::new();
     loop {
@@ -134,7 +134,7 @@ async fn the_history_tells_what_happened_and_who_did_it() {
         page.page_token = response.next_page_token;
     }
     assert_eq!(paged, events);
-    let from = proto::ListJobEventsRequest { job_id: id(), from_revision: events[5].revision, ..Default::default() };
+    let from = proto::ListJobEventsRequest { job_id: id(), from_version: events[5].version, ..Default::default() };
     assert_eq!(ok(server.api.jobs().list_job_events(from).await).events, events[6..]);
 }
 
@@ -175,7 +175,7 @@ async fn explanations_name_the_reason_and_the_blocker() {
     let job = server.api.job("film").await;
     assert_eq!(until("runs"), stage(&job, "runs").lease.as_ref().and_then(|lease| lease.expire_time));
     assert_eq!(until("failed"), stage(&job, "failed").next_attempt_time);
-    assert_eq!(response.job_revision, job.revision);
+    assert_eq!(response.job_version, job.version);
 
     ok(server.api.jobs().pause_job(proto::PauseJobRequest { job_id: "film".into(), ..Default::default() }).await);
     let paused = reasons(&server.api, "film").await;

@@ -103,7 +103,7 @@ fn any_operation() -> impl Strategy<Value = FieldOperation> {
         }),
     ];
     (0..16_usize, operation).prop_map(|(any, operation)| {
-        // Mostly the field whose type it needs, so that not nearly everything is refused.
+        // Mostly the field whose type it needs, so that few are refused.
         let own = match &operation {
             Operation::Append(_) | Operation::AddToSet(_) | Operation::Remove(_) => "list",
             Operation::Merge(_) => "object",
@@ -117,7 +117,7 @@ fn any_operation() -> impl Strategy<Value = FieldOperation> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_is_what_the_model_says() {
+async fn record_operations_match_the_model() {
     let server = Server::start().await;
     // The same operations in every run.
     let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &[3; 32]));
@@ -128,7 +128,7 @@ async fn a_record_is_what_the_model_says() {
         let (mut fields, mut versions, mut version) = (Fields::new(), BTreeMap::<String, i64>::new(), 0);
         for _ in 0..80 {
             let operations = strategy.new_tree(&mut runner).expect("a value").current();
-            let told = server.api.records().update_record(update(&record_id, operations.clone())).await;
+            let received = server.api.records().update_record(update(&record_id, operations.clone())).await;
             let mut after = fields.clone();
             let fits = operations.iter().try_for_each(|operation| {
                 let left = model(after.remove(&operation.field), operation.operation.as_ref().expect("set"))?;
@@ -136,13 +136,13 @@ async fn a_record_is_what_the_model_says() {
                 Ok::<(), ()>(())
             });
             if fits.is_err() {
-                refused(told, tonic::Code::FailedPrecondition, "WRONG_TYPE");
+                refused(received, tonic::Code::FailedPrecondition, "WRONG_TYPE");
                 wrong += 1;
                 continue;
             }
-            let told = ok(told);
+            let received = ok(received);
             let changes = after != fields || version == 0;
-            assert_eq!(told.applied, changes, "{fields:?} {operations:?}");
+            assert_eq!(received.applied, changes, "{fields:?} {operations:?}");
             if changes {
                 version += 1;
                 versions.retain(|name, _| after.contains_key(name));
@@ -153,7 +153,7 @@ async fn a_record_is_what_the_model_says() {
                 same += 1;
             }
             fields = after;
-            let record = told.record.expect("the record");
+            let record = received.record.expect("the record");
             assert_eq!(fields_of(&record), json!(fields), "{operations:?}");
             assert_eq!((record.version, record.field_versions), (version, versions.clone()));
         }

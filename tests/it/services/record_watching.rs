@@ -1,5 +1,7 @@
 //! Watches of records: as they are, then every change, through any server.
 
+use std::time::Duration;
+
 use interlock::proto::commit_operation::Operation;
 use interlock::proto::watch_records_response::Update;
 use interlock::proto::{self, WatchRecordsRequest, WatchedRecord};
@@ -70,7 +72,7 @@ async fn delete(api: &Api, record_id: &str) {
 }
 
 #[tokio::test]
-async fn a_watch_tells_what_becomes_of_records() {
+async fn watch_of_records_sends_each_change() {
     let server = Server::start().await;
     let api = &server.api;
     api.update_record("a", vec![set("n", json!(1)), set("t", json!("x"))]).await;
@@ -89,7 +91,7 @@ async fn a_watch_tells_what_becomes_of_records() {
     assert_eq!((removal.record_id.as_str(), removal.version), ("a", 2));
     api.update_record("a", vec![set("n", json!(9))]).await;
     assert_eq!(watch.record().await.version, 1);
-    // Who has a version is told only what is newer, and whole if there is something.
+    // A watch from a version sends only newer records, and sends them whole.
     let mut again = Watch::begin(api, &[("a", 1), ("b", 7)]).await;
     assert_eq!(again.record().await.record_id, "b");
     api.update_record("a", vec![set("n", json!(10))]).await;
@@ -97,8 +99,8 @@ async fn a_watch_tells_what_becomes_of_records() {
 }
 
 #[tokio::test]
-async fn a_keepalive_comes_when_nothing_else_does() {
-    let server = Server::with(|config| config.watch_keepalive = interlock::config::Span::seconds(1)).await;
+async fn quiet_watch_of_records_sends_keepalives() {
+    let server = Server::with(|config| config.watch_keepalive = Duration::from_secs(1)).await;
     server.api.update_record("a", vec![set("n", json!(1))]).await;
     let mut watch = Watch::begin(&server.api, &[("a", 1)]).await;
     let message = tokio::time::timeout(PATIENCE, watch.0.message()).await.expect("in time").expect("no error");
@@ -142,7 +144,7 @@ async fn a_watch_follows_writers_through_any_server_to_the_last_version() {
 }
 
 #[tokio::test]
-async fn what_another_server_deletes_or_makes_anew_is_told() {
+async fn watch_of_records_shows_deletions_and_recreations_of_another_server() {
     let server = Server::start().await;
     let other = server.beside().await;
     let api = &server.api;
@@ -175,7 +177,7 @@ async fn what_another_server_deletes_or_makes_anew_is_told() {
 
 /// Servers go by clocks of their own: what is made later may say that it was made earlier.
 #[tokio::test]
-async fn a_record_made_anew_under_a_clock_that_is_behind_is_told() {
+async fn watch_of_records_shows_a_recreation_under_a_slower_clock() {
     let server = Server::start().await;
     let api = &server.api;
     api.update_record("a", vec![set("n", json!(1))]).await;
@@ -183,7 +185,7 @@ async fn a_record_made_anew_under_a_clock_that_is_behind_is_told() {
     assert_eq!(server.column(ahead).await, ["1"]);
     let mut watch = Watch::begin(api, &[("a", 0)]).await;
     watch.record().await;
-    // In one commit, so that nothing is told in between.
+    // In one commit, so that no change is sent in between.
     let part = |operation| proto::CommitOperation { operation: Some(operation) };
     let operations = vec![
         part(Operation::DeleteRecord(deletion("a"))),

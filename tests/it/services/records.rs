@@ -18,7 +18,7 @@ fn batch(updates: Vec<UpdateRecordRequest>) -> BatchUpdateRecordsRequest {
 }
 
 #[tokio::test]
-async fn a_record_is_what_its_operations_made_of_it() {
+async fn operations_on_a_record_are_applied_in_order() {
     let server = Server::start().await;
     let api = &server.api;
     let made = api
@@ -55,7 +55,7 @@ async fn a_record_is_what_its_operations_made_of_it() {
 }
 
 #[tokio::test]
-async fn what_changes_nothing_makes_no_version() {
+async fn operations_without_effect_make_no_version() {
     let server = Server::start().await;
     let api = &server.api;
     api.update_record("one", vec![set("a", json!(1))]).await;
@@ -115,7 +115,7 @@ async fn a_batch_is_done_as_a_whole_and_in_order() {
 }
 
 #[tokio::test]
-async fn updates_that_are_each_for_themselves_have_a_status_each() {
+async fn independent_updates_have_a_status_each() {
     let server = Server::start().await;
     let api = &server.api;
     let updates = vec![
@@ -175,8 +175,8 @@ async fn a_deleted_record_is_gone_with_all_it_had() {
     ok(api.records().delete_record(deletion("one")).await);
     let left = "SELECT count(*)::text FROM records UNION ALL SELECT count(*)::text FROM record_values";
     assert_eq!(server.column(left).await, ["0", "0"]);
-    let anew = api.update_record("one", vec![set("b", json!(1))]).await.record.expect("the record");
-    assert_eq!((anew.version, fields_of(&anew)), (1, json!({ "b": 1 })));
+    let recreated = api.update_record("one", vec![set("b", json!(1))]).await.record.expect("the record");
+    assert_eq!((recreated.version, fields_of(&recreated)), (1, json!({ "b": 1 })));
 }
 
 #[tokio::test]
@@ -185,8 +185,8 @@ async fn a_record_cannot_grow_beyond_its_limits() {
     let api = &server.api;
     let limits =
         ok(api.admin().get_server_info(interlock::proto::GetServerInfoRequest {}).await).limits.expect("limits");
-    let told = (limits.fields_per_record, limits.field_bytes, limits.record_bytes, limits.records_per_batch);
-    assert_eq!(told, (1_000, 64 << 10, 1 << 20, 500));
+    let received = (limits.fields_per_record, limits.field_bytes, limits.record_bytes, limits.records_per_batch);
+    assert_eq!(received, (1_000, 64 << 10, 1 << 20, 500));
     let full = (0..1_000).map(|i| increment(&format!("f{i}"), 1.0)).collect();
     api.update_record("one", full).await;
     let more = api.records().update_record(update("one", vec![increment("g", 1.0)])).await;
@@ -206,7 +206,7 @@ async fn a_record_cannot_grow_beyond_its_limits() {
 }
 
 #[tokio::test]
-async fn what_an_increment_answers_was_counted_at_the_edge_of_exact_numbers() {
+async fn increment_beyond_exact_numbers_is_refused() {
     let server = Server::start().await;
     let api = &server.api;
     let edge = 9_007_199_254_740_992.0;
@@ -225,10 +225,10 @@ async fn what_an_increment_answers_was_counted_at_the_edge_of_exact_numbers() {
         if i < 5 {
             assert!(ok(record).applied && ok(context).applied, "increment {i}");
         } else {
-            let told = refused(record, Code::FailedPrecondition, "LIMIT_EXCEEDED");
-            assert_eq!(told.field.as_deref(), Some("operations[0]"));
-            let told = refused(context, Code::FailedPrecondition, "LIMIT_EXCEEDED");
-            assert_eq!(told.field.as_deref(), Some("context_operations[0]"));
+            let received = refused(record, Code::FailedPrecondition, "LIMIT_EXCEEDED");
+            assert_eq!(received.field.as_deref(), Some("operations[0]"));
+            let received = refused(context, Code::FailedPrecondition, "LIMIT_EXCEEDED");
+            assert_eq!(received.field.as_deref(), Some("context_operations[0]"));
         }
     }
     assert_eq!(json_of(&api.record("one").await.fields["n"]), json!(edge));

@@ -52,35 +52,35 @@ fn priority(priority: i32, expected_version: Option<i64>) -> proto::UpdateJobReq
     proto::UpdateJobRequest { job_id: FILM.into(), priority, expected_version, ..Default::default() }
 }
 
-/// A remembers `voice` as half done at revision 3; at B it is a job of other stages with which nothing was done but that its
+/// A remembers `voice` as half done at version 3; at B it is a job of other stages with which nothing was done but that its
 /// priority changed twice.
 async fn half_done_here_and_new_there() -> (Server, Server) {
     let (a, b) = two().await;
     submit(&a.api, &["voice", "old"]).await;
     ok(start(&a.api, "voice").await);
-    assert_eq!(ok(progress(&a.api, "voice", 0.5, None).await).job_revision, 3);
+    assert_eq!(ok(progress(&a.api, "voice", 0.5, None).await).job_version, 3);
     make_anew(&b.api, &["voice", "new"]).await;
     for step in 1..=2 {
         ok(b.api.jobs().update_job(priority(step, None)).await);
     }
-    assert_eq!(b.api.job(FILM).await.revision, 3);
+    assert_eq!(b.api.job(FILM).await.version, 3);
     (a, b)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_is_one_of_the_new_job() {
+async fn write_after_a_recreation_changes_the_new_job() {
     for expected in [Some(3), None] {
         let (a, b) = half_done_here_and_new_there().await;
         let updated = ok(a.api.jobs().update_job(priority(9, expected)).await);
         assert!(updated.applied);
         let job = b.api.job(FILM).await;
         assert_eq!(updated.job.expect("a job"), job);
-        assert_eq!((job.revision, job.priority), (4, 9));
+        assert_eq!((job.version, job.priority), (4, 9));
         assert_eq!((job.state(), job.progress), (JobState::Pending, 0.0));
         let states: Vec<_> = job.stages.iter().map(|stage| (&*stage.name, stage.state())).collect();
         assert_eq!(states, [("voice", StageState::Ready), ("new", StageState::Ready)]);
-        let revisions: Vec<i64> = b.api.events(FILM).await.iter().map(|event| event.revision).collect();
-        assert_eq!(revisions.first(), Some(&1), "{revisions:?}");
+        let versions: Vec<i64> = b.api.events(FILM).await.iter().map(|event| event.version).collect();
+        assert_eq!(versions.first(), Some(&1), "{versions:?}");
     }
 }
 
@@ -88,37 +88,37 @@ async fn a_change_is_one_of_the_new_job() {
 async fn a_stage_that_only_the_old_job_had_is_not_found() {
     let (a, b) = half_done_here_and_new_there().await;
     refused(start(&a.api, "old").await, Code::NotFound, "STAGE_NOT_FOUND");
-    assert_eq!(b.api.job(FILM).await.revision, 3);
+    assert_eq!(b.api.job(FILM).await.version, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stage_that_only_the_new_job_has_is_found() {
     let (a, b) = half_done_here_and_new_there().await;
-    assert_eq!(ok(start(&a.api, "new").await).job_revision, 4);
+    assert_eq!(ok(start(&a.api, "new").await).job_version, 4);
     let job = b.api.job(FILM).await;
     assert_eq!((state_of(&job, "voice"), state_of(&job, "new")), (StageState::Ready, StageState::Running));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn progress_of_the_old_job_is_none_of_the_new_ones() {
+async fn progress_of_the_old_job_does_not_reach_the_new_one() {
     for expected in [Some(3), None] {
         let (a, b) = two().await;
         submit(&a.api, &["voice", "old"]).await;
         ok(start(&a.api, "voice").await);
-        assert_eq!(ok(progress(&a.api, "voice", 0.5, None).await).job_revision, 3);
+        assert_eq!(ok(progress(&a.api, "voice", 0.5, None).await).job_version, 3);
         make_anew(&b.api, &["voice"]).await;
         ok(start(&b.api, "voice").await);
-        assert_eq!(ok(progress(&b.api, "voice", 0.2, None).await).job_revision, 3);
+        assert_eq!(ok(progress(&b.api, "voice", 0.2, None).await).job_version, 3);
         // Less than the old one had, so for that it would be no change.
         let stage = b.api.stage(FILM, "voice").await;
         let noted = ok(progress(&a.api, "voice", 0.4, expected.map(|_| stage.version)).await);
-        assert_eq!((noted.applied, noted.job_revision), (true, 4));
+        assert_eq!((noted.applied, noted.job_version), (true, 4));
         assert_eq!((b.api.job(FILM).await.progress, b.api.stage(FILM, "voice").await.progress), (0.4, 0.4));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn that_the_old_job_had_ended_does_not_delete_the_new_one() {
+async fn retention_of_the_old_job_does_not_delete_the_new_one() {
     for expected in [Some(2), None] {
         let (a, b) = two().await;
         submit(&a.api, &["voice"]).await;
@@ -129,19 +129,19 @@ async fn that_the_old_job_had_ended_does_not_delete_the_new_one() {
         let expected_version = expected;
         let delete = proto::DeleteJobRequest { job_id: FILM.into(), expected_version, ..Default::default() };
         refused(a.api.jobs().delete_job(delete).await, Code::FailedPrecondition, "INVALID_TRANSITION");
-        assert_eq!(b.api.job(FILM).await.revision, 2);
+        assert_eq!(b.api.job(FILM).await.version, 2);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_of_the_old_job_is_no_fence_beside_the_new_one() {
+async fn lease_of_the_old_job_is_refused_as_a_fence() {
     let (a, b) = two().await;
     submit(&a.api, &["voice"]).await;
     let lease = a.api.lease("default").await;
     b.api.complete(&lease, json!({})).await;
     resubmit(&b.api, &["voice"]).await;
     ok(b.api.jobs().update_job(priority(1, None)).await);
-    assert_eq!(b.api.job(FILM).await.revision, lease.job_revision);
+    assert_eq!(b.api.job(FILM).await.version, lease.job_version);
     let write = proto::commit_operation::Operation::UpdateRecord(update("r", vec![increment("n", 1.0)]));
     let operations = vec![proto::CommitOperation { operation: Some(write) }];
     let fenced = CommitRequest { lease_fence: Some(lease.lease_token.clone()), operations, ..Default::default() };
@@ -150,7 +150,7 @@ async fn a_lease_of_the_old_job_is_no_fence_beside_the_new_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_of_a_record_is_one_of_the_new_record() {
+async fn write_after_a_recreation_changes_the_new_record() {
     for expected in [Some(1), None] {
         let (a, b) = two().await;
         a.api.update_record("r", vec![set("n", json!(7)), set("old", json!(true))]).await;
@@ -166,7 +166,7 @@ async fn a_change_of_a_record_is_one_of_the_new_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_about_a_record_is_about_the_new_record() {
+async fn response_after_a_recreation_shows_the_new_record() {
     let (a, b) = two().await;
     a.api.update_record("r", vec![set("n", json!(7))]).await;
     let (collection, record_id) = (COLLECTION.to_owned(), "r".to_owned());

@@ -59,9 +59,9 @@ async fn a_planner_that_failed_on_one_server_plans_again_on_another() {
     add(&b.api, &second, again.clone()).await;
     let taken = proto::AddStagesRequest { target: token(&second), stages: again, ..Default::default() };
     refused(b.api.workers().add_stages(taken).await, Code::AlreadyExists, "STAGE_ALREADY_EXISTS");
-    assert_eq!(a.api.beat(lease("same"), None).await.directive(), LeaseDirective::Continue);
-    assert_eq!(a.api.beat(lease("other"), None).await.directive(), LeaseDirective::Lost);
-    assert_eq!(a.api.resource("parts-other").await.permits, 0, "its permit came back with it");
+    assert_eq!(a.api.renew_lease(lease("same"), None).await.directive(), LeaseDirective::Continue);
+    assert_eq!(a.api.renew_lease(lease("other"), None).await.directive(), LeaseDirective::Lost);
+    assert_eq!(a.api.resource("parts-other").await.permit_count, 0, "its permit came back with it");
     complete_with(&a.api, &second, vec![part("new", "parts", json!({}))]).await;
 
     let job = b.api.job("film").await;

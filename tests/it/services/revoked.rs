@@ -16,10 +16,10 @@ fn revocation(resource: &str, fencing_token: i64) -> RevokePermitRequest {
 }
 
 #[tokio::test]
-async fn a_revoked_permit_is_lost_at_all_its_resources_and_goes_to_who_waits() {
+async fn revoked_permit_is_lost_at_all_its_resources_and_granted_to_the_waiter() {
     let a = Server::start().await;
     let b = a.beside().await;
-    let stuck = a.api.ask(wish(vec![claim("doc"), claim("page")])).await.expect("free");
+    let stuck = a.api.ask(acquire_request(vec![claim("doc"), claim("page")])).await.expect("free");
     let waiting = tokio::spawn({
         let api = b.api.clone();
         async move { api.acquire("page").await }
@@ -27,10 +27,10 @@ async fn a_revoked_permit_is_lost_at_all_its_resources_and_goes_to_who_waits() {
     a.api.waits_for("page", 1).await;
     let request = RevokePermitRequest { request_id: request_id(), ..revocation("doc", stuck.grants[0].fencing_token) };
     for replayed in [false, true] {
-        let told = ok(b.api.permits().revoke_permit(request.clone()).await);
-        assert_eq!((told.applied, told.replayed), (true, replayed));
-        let resource = told.resource.expect("the resource");
-        assert_eq!(resource.permits, 0);
+        let received = ok(b.api.permits().revoke_permit(request.clone()).await);
+        assert_eq!((received.applied, received.replayed), (true, replayed));
+        let resource = received.resource.expect("the resource");
+        assert_eq!(resource.permit_count, 0);
         let audited = &resource.revocations[0];
         assert_eq!((&*audited.requester, &*audited.reason), ("night shift", "its holder is stuck"));
         assert_eq!((audited.fencing_token, &*audited.holder), (stuck.grants[0].fencing_token, "worker"));
@@ -40,7 +40,7 @@ async fn a_revoked_permit_is_lost_at_all_its_resources_and_goes_to_who_waits() {
     assert!(next.grants[0].fencing_token > stuck.grants[1].fencing_token);
     assert_eq!(a.api.resource("page").await.revocations.len(), 1, "it is known at each resource");
 
-    // Its holder is told on every way.
+    // Each rpc reports it as lost to its holder.
     assert!(!a.api.renew(&stuck).await);
     let lost = (Code::FailedPrecondition, "PERMIT_LOST");
     refused(a.api.permits().release_permit(release_of(&stuck)).await, lost.0, lost.1);
@@ -72,18 +72,18 @@ async fn a_permit_beside_an_attempt_is_revoked_alone_and_one_of_an_attempt_is_no
         lease_token: Some(lease.lease_token.clone()),
         holder: String::new(),
         ttl: None,
-        ..wish(vec![claim("beside")])
+        ..acquire_request(vec![claim("beside")])
     };
     let beside = api.ask(bound).await.expect("free");
-    let told = ok(api.permits().revoke_permit(revocation("beside", beside.grants[0].fencing_token)).await);
-    assert!(told.applied);
+    let received = ok(api.permits().revoke_permit(revocation("beside", beside.grants[0].fencing_token)).await);
+    assert!(received.applied);
     assert!(!api.renew(&beside).await);
     let of_stage = lease.permits[0].fencing_token;
     let answer = api.permits().revoke_permit(revocation("of the stage", of_stage)).await;
     refused(answer, Code::FailedPrecondition, "INVALID_TRANSITION");
-    assert_eq!(api.resource("of the stage").await.permits, 1);
+    assert_eq!(api.resource("of the stage").await.permit_count, 1);
     api.complete(&lease, serde_json::json!({})).await;
-    assert_eq!(api.resource("of the stage").await.permits, 0);
+    assert_eq!(api.resource("of the stage").await.permit_count, 0);
 }
 
 #[tokio::test]
@@ -101,5 +101,5 @@ async fn a_cancelled_acquire_is_found_by_its_request_id_and_released() {
     futures::future::join(api.release(&holder), async { calling.abort() }).await;
     let found = api.ask(request).await.expect("the permit of the first call, or another");
     assert!(api.release(&found).await);
-    api.ask(wish(vec![claim("doc")])).await.expect("nobody holds it");
+    api.ask(acquire_request(vec![claim("doc")])).await.expect("it is free");
 }

@@ -23,14 +23,14 @@ async fn a_failed_job_is_run_again_where_it_failed() {
 
     let response = ok(server.api.jobs().retry_job(retry("film", "")).await);
     let job = response.job.expect("a job");
-    assert_eq!((job.state(), job.run, job.revision), (JobState::Pending, 2, failed.revision + 1));
-    assert_eq!(response.applied_revision, job.revision);
+    assert_eq!((job.state(), job.run, job.version), (JobState::Pending, 2, failed.version + 1));
+    assert_eq!(response.applied_version, job.version);
     assert_eq!((&job.failure, &job.end_time, &job.start_time), (&None, &None, &None));
     assert_eq!(state_of(&job, "voice"), StageState::Succeeded);
     assert_eq!(stage(&job, "voice").artifacts, struct_of(json!({ "wav": 1 })));
     assert_eq!((state_of(&job, "mix"), stage(&job, "mix").attempt), (StageState::Ready, 0));
     assert_eq!(state_of(&job, "render"), StageState::Blocked);
-    assert!(job.progress < 0.34, "a new run begins anew: {}", job.progress);
+    assert!(job.progress < 0.34, "a new run begins at zero: {}", job.progress);
     // What held it in the run before is lost for good.
     let late = proto::CompleteStageRequest { target: token(&first), ..Default::default() };
     refused(server.api.workers().complete_stage(late).await, Code::FailedPrecondition, "LEASE_LOST");
@@ -123,9 +123,9 @@ async fn a_deleted_job_is_gone_with_its_history_and_its_tokens() {
     let delete = || proto::DeleteJobRequest { job_id: "film".into(), ..Default::default() };
     refused(server.api.jobs().delete_job(delete()).await, Code::FailedPrecondition, "INVALID_TRANSITION");
     server.api.complete(&lease, json!({ "a": 1 })).await;
-    let last = server.api.job("film").await.revision;
+    let last = server.api.job("film").await.version;
     let deleted = ok(server.api.jobs().delete_job(delete()).await);
-    assert_eq!((deleted.replayed, deleted.applied_revision), (false, last));
+    assert_eq!((deleted.replayed, deleted.applied_version), (false, last));
     refused(server.api.jobs().delete_job(delete()).await, Code::NotFound, "JOB_NOT_FOUND");
     let events = proto::ListJobEventsRequest { job_id: "film".into(), ..Default::default() };
     refused(server.api.jobs().list_job_events(events).await, Code::NotFound, "JOB_NOT_FOUND");

@@ -10,7 +10,7 @@ use tonic::Code;
 use crate::harness::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_submitted_here_is_leased_there_and_completed_here() {
+async fn job_submitted_on_one_server_is_leased_on_another_and_completed_on_the_first() {
     let a = Server::start().await;
     let b = a.beside().await;
     // A worker waits at B before there is any work.
@@ -23,12 +23,12 @@ async fn what_is_submitted_here_is_leased_there_and_completed_here() {
     let lease = waiting.await.expect("no panic");
     assert_eq!(a.api.job("film").await.state(), JobState::Running);
     a.api.progress(&lease, 0.5).await;
-    assert_eq!(b.api.beat(&lease, None).await.directive(), LeaseDirective::Continue);
+    assert_eq!(b.api.renew_lease(&lease, None).await.directive(), LeaseDirective::Continue);
     b.api.progress(&lease, 0.7).await;
     assert!(!a.api.progress(&lease, 0.6).await.applied);
     let done = a.api.complete(&lease, json!({ "by": "a" })).await;
     assert!(b.api.complete(&lease, json!({ "by": "a" })).await.replayed);
-    assert_eq!(b.api.job("film").await.revision, done.job_revision);
+    assert_eq!(b.api.job("film").await.version, done.job_version);
 
     // Who waits at B for the end of the job hears of it, though A completes it.
     let waiting = tokio::spawn({
@@ -44,20 +44,20 @@ async fn what_is_submitted_here_is_leased_there_and_completed_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancel_here_reaches_the_holder_there() {
+async fn cancel_on_one_server_reaches_the_holder_on_another() {
     let a = Server::start().await;
     let b = a.beside().await;
     a.api.submit(new_job("film", Vec::new())).await;
     let lease = b.api.lease("default").await;
     let cancel = proto::CancelJobRequest { job_id: "film".into(), ..Default::default() };
     ok(a.api.jobs().cancel_job(cancel).await);
-    assert_eq!(b.api.beat(&lease, None).await.directive(), LeaseDirective::Cancel);
+    assert_eq!(b.api.renew_lease(&lease, None).await.directive(), LeaseDirective::Cancel);
     b.api.complete(&lease, json!({})).await;
     assert_eq!(a.api.job("film").await.state(), JobState::Cancelled);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn servers_that_fight_for_one_job_lose_no_update() {
+async fn concurrent_writes_of_one_job_through_two_servers_lose_no_update() {
     let a = Server::start().await;
     let b = a.beside().await;
     let names: Vec<String> = (0..60).map(|i| format!("s{i}")).collect();
@@ -65,22 +65,22 @@ async fn servers_that_fight_for_one_job_lose_no_update() {
     let workers = (0..6).map(async |i| {
         let api = if i % 2 == 0 { &a.api } else { &b.api };
         let other = if i % 2 == 0 { &b.api } else { &a.api };
-        let mut revisions = Vec::new();
+        let mut versions = Vec::new();
         loop {
             let leases = api.lease_now("default", 3).await;
             if leases.is_empty() && api.job("film").await.stage_counts.expect("counts").ready == 0 {
-                return revisions;
+                return versions;
             }
             for lease in leases {
                 assert_eq!(lease.fencing_token, 1, "{} was leased twice", lease.stage_name);
                 api.progress(&lease, 0.5).await;
                 let done = other.complete(&lease, json!({ "of": lease.stage_name })).await;
-                revisions.push(done.applied_revision);
+                versions.push(done.applied_job_version);
             }
         }
     });
-    let revisions = join_all(workers).await.concat();
-    assert_eq!((revisions.len(), revisions.iter().collect::<BTreeSet<_>>().len()), (60, 60));
+    let versions = join_all(workers).await.concat();
+    assert_eq!((versions.len(), versions.iter().collect::<BTreeSet<_>>().len()), (60, 60));
     for server in [&a, &b] {
         let job = server.api.job("film").await;
         assert_eq!((job.state(), job.progress), (JobState::Succeeded, 1.0));
@@ -93,27 +93,27 @@ async fn servers_that_fight_for_one_job_lose_no_update() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_read_here_is_the_version_there() {
+async fn version_read_on_one_server_is_valid_on_another() {
     let a = Server::start().await;
     let b = a.beside().await;
     a.api.submit(new_job("film", Vec::new())).await;
     for round in 0..10 {
         let (writer, other) = if round % 2 == 0 { (&a, &b) } else { (&b, &a) };
-        let revision = other.api.job("film").await.revision;
+        let version = other.api.job("film").await.version;
         let update = |priority| proto::UpdateJobRequest {
             job_id: "film".into(),
             priority: Some(priority),
-            expected_version: Some(revision),
+            expected_version: Some(version),
             ..Default::default()
         };
         ok(writer.api.jobs().update_job(update(round + 1)).await);
-        let told = refused(other.api.jobs().update_job(update(-1)).await, Code::Aborted, "VERSION_MISMATCH");
-        assert_eq!(told.metadata["actual"], (revision + 1).to_string());
+        let received = refused(other.api.jobs().update_job(update(-1)).await, Code::Aborted, "VERSION_MISMATCH");
+        assert_eq!(received.metadata["actual"], (version + 1).to_string());
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_made_here_is_known_there() {
+async fn namespace_created_on_one_server_is_known_on_another() {
     let a = Server::start().await;
     let b = a.beside().await;
     let create = proto::CreateNamespaceRequest { name: "team".into(), ..Default::default() };

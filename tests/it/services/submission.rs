@@ -32,14 +32,14 @@ fn rich() -> SubmitJobRequest {
 }
 
 #[tokio::test]
-async fn a_job_comes_back_as_it_was_submitted() {
+async fn job_is_read_as_it_was_submitted() {
     let server = Server::start().await;
     let request = rich();
     let response = ok(server.api.jobs().submit_job(request.clone()).await);
-    assert_eq!((response.replayed, response.applied_revision), (false, 1));
+    assert_eq!((response.replayed, response.applied_version), (false, 1));
     let job = response.job.expect("a job");
     assert_eq!(job, server.api.job("film").await);
-    assert_eq!((job.state(), job.revision, job.run, job.progress), (JobState::Pending, 1, 1, 0.0));
+    assert_eq!((job.state(), job.version, job.run, job.progress), (JobState::Pending, 1, 1, 0.0));
     assert_eq!((&job.kind, &job.payload, &job.labels), (&request.kind, &request.payload, &request.labels));
     assert_eq!((job.priority, job.timeout, job.stages_truncated), (-7, seconds(3_600), false));
     assert!(job.create_time.is_some() && job.start_time.is_none() && job.end_time.is_none());
@@ -78,13 +78,13 @@ async fn a_job_without_stages_has_one() {
 }
 
 #[tokio::test]
-async fn a_dry_run_says_what_would_be_and_stores_nothing() {
+async fn dry_run_returns_the_job_and_stores_nothing() {
     let server = Server::start().await;
     let dry = SubmitJobRequest { validate_only: true, ..rich() };
     let response = ok(server.api.jobs().submit_job(dry).await);
-    let told = response.job.expect("a job");
-    assert_eq!((told.revision, response.applied_revision, &*told.job_id), (0, 0, "film"));
-    assert_eq!((told.stages.len(), state_of(&told, "render")), (4, StageState::Blocked));
+    let received = response.job.expect("a job");
+    assert_eq!((received.version, response.applied_version, &*received.job_id), (0, 0, "film"));
+    assert_eq!((received.stages.len(), state_of(&received, "render")), (4, StageState::Blocked));
     let nameless = SubmitJobRequest { validate_only: true, ..new_job("", Vec::new()) };
     assert_eq!(server.api.submit(nameless).await.job_id, "");
     let get = proto::GetJobRequest { job_id: "film".into() };
@@ -113,12 +113,12 @@ async fn a_repeat_with_the_same_request_id_makes_one_job() {
     let ids: BTreeSet<_> = answers.iter().filter_map(|answer| answer.job.as_ref()).map(|job| &job.job_id).collect();
     assert_eq!(ids.len(), 1, "{ids:?}");
     assert_eq!(answers.iter().filter(|answer| !answer.replayed).count(), 1);
-    assert!(answers.iter().all(|answer| answer.applied_revision == 1));
+    assert!(answers.iter().all(|answer| answer.applied_version == 1));
     assert_eq!(ok(server.api.jobs().list_jobs(proto::ListJobsRequest::default()).await).jobs.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repeat_is_known_after_a_restart_and_tells_the_job_of_now() {
+async fn repeat_after_a_restart_returns_the_current_job() {
     let server = Server::start().await;
     let request = SubmitJobRequest { request_id: request_id(), ..new_job("film", vec![new_stage("s")]) };
     server.api.submit(request.clone()).await;
@@ -133,18 +133,18 @@ async fn a_repeat_is_known_after_a_restart_and_tells_the_job_of_now() {
     let server = Server::over(server.stop().await, |_| {}).await;
     let again = ok(server.api.workers().complete_stage(complete.clone()).await);
     assert!(again.replayed && again.applied && !first.replayed);
-    assert_eq!(again.applied_revision, first.applied_revision);
+    assert_eq!(again.applied_job_version, first.applied_job_version);
     assert_eq!(again.stage.expect("a stage").artifacts, complete.artifacts);
     let again = ok(server.api.jobs().submit_job(request.clone()).await);
-    assert_eq!((again.replayed, again.applied_revision), (true, 1));
+    assert_eq!((again.replayed, again.applied_version), (true, 1));
     assert_eq!(again.job, Some(server.api.job("film").await), "as it is now");
 
     let delete = proto::DeleteJobRequest { job_id: "film".into(), request_id: request_id(), ..Default::default() };
     let deleted = ok(server.api.jobs().delete_job(delete.clone()).await);
     let repeated = ok(server.api.jobs().delete_job(delete).await);
-    assert_eq!((repeated.replayed, repeated.applied_revision), (true, deleted.applied_revision));
+    assert_eq!((repeated.replayed, repeated.applied_version), (true, deleted.applied_version));
     let again = ok(server.api.jobs().submit_job(request).await);
-    assert_eq!((again.replayed, again.applied_revision, again.job), (true, 1, None));
+    assert_eq!((again.replayed, again.applied_version, again.job), (true, 1, None));
     let again = ok(server.api.workers().complete_stage(complete).await);
     assert_eq!((again.replayed, again.stage), (true, None));
 }
@@ -157,7 +157,7 @@ async fn a_batch_is_all_or_nothing_in_the_order_of_the_request() {
     let response = ok(server.api.jobs().batch_submit_jobs(batch.clone()).await);
     let ids = |jobs: &[proto::Job]| jobs.iter().map(|job| job.job_id.clone()).collect::<Vec<_>>();
     assert_eq!(ids(&response.jobs), jobs.iter().filter_map(|job| job.job_id.clone()).collect::<Vec<_>>());
-    assert!(response.jobs.iter().all(|job| job.stages.is_empty() && job.stages_truncated && job.revision == 1));
+    assert!(response.jobs.iter().all(|job| job.stages.is_empty() && job.stages_truncated && job.version == 1));
     let again = ok(server.api.jobs().batch_submit_jobs(batch).await);
     assert!(again.replayed);
     assert_eq!(ids(&again.jobs), ids(&response.jobs));
@@ -165,8 +165,8 @@ async fn a_batch_is_all_or_nothing_in_the_order_of_the_request() {
     let mut clashing: Vec<_> = (200..300).map(|i| new_job(&format!("job-{i}"), Vec::new())).collect();
     clashing.push(new_job("job-7", Vec::new()));
     let batch = proto::BatchSubmitJobsRequest { jobs: clashing, ..Default::default() };
-    let told = refused(server.api.jobs().batch_submit_jobs(batch).await, Code::AlreadyExists, "JOB_ALREADY_EXISTS");
-    assert_eq!(told.metadata["job_id"], "job-7");
+    let received = refused(server.api.jobs().batch_submit_jobs(batch).await, Code::AlreadyExists, "JOB_ALREADY_EXISTS");
+    assert_eq!(received.metadata["job_id"], "job-7");
     let list = proto::ListJobsRequest { page_size: 1_000, ..Default::default() };
     assert_eq!(ok(server.api.jobs().list_jobs(list).await).jobs.len(), 200);
 }

@@ -41,7 +41,7 @@ async fn a_delayed_job_starts_at_its_time() {
 }
 
 #[tokio::test]
-async fn a_backoff_is_waited_for_and_told() {
+async fn backoff_delays_the_next_attempt_and_is_reported() {
     let server = Server::start().await;
     let policy = RetryPolicy { initial_backoff: millis(300), multiplier: Some(2.0), ..at_once(3) };
     let voice = StageSpec { retry_policy: Some(policy), ..new_stage("voice") };
@@ -53,8 +53,8 @@ async fn a_backoff_is_waited_for_and_told() {
         assert_eq!(stage.state(), StageState::Backoff);
         let failure = stage.failure.expect("a failure");
         assert_eq!((failure.attempt, failure.max_attempts), (attempt, 3));
-        let told = failure.retry_wait.expect("a wait");
-        assert!((f64::from(told.nanos) / 1e9 - wait).abs() < 0.001, "{told:?}");
+        let received = failure.retry_wait.expect("a wait");
+        assert!((f64::from(received.nanos) / 1e9 - wait).abs() < 0.001, "{received:?}");
         assert!((seconds_between(failure.failure_time, stage.next_attempt_time) - wait).abs() < 0.001);
         assert_eq!(server.api.lease_now("default", 10).await, []);
     }
@@ -68,7 +68,7 @@ async fn a_backoff_is_waited_for_and_told() {
 }
 
 #[tokio::test]
-async fn the_defaults_wait_by_class_and_the_vendor_has_the_last_word() {
+async fn default_backoff_depends_on_the_class_and_retry_after_overrides_it() {
     let server = Server::start().await;
     for (i, (class, retry_after, least, most)) in [
         (FailureClass::ServerError, None, 1.0, 2.0),
@@ -105,7 +105,7 @@ async fn an_attempt_that_takes_too_long_is_revoked_despite_its_heartbeats() {
     server.api.submit(new_job("film", vec![stage])).await;
     let lease = server.api.lease("default").await;
     eventually("the end of the attempt", async || {
-        let status = server.api.beat(&lease, None).await;
+        let status = server.api.renew_lease(&lease, None).await;
         (status.directive() == proto::LeaseDirective::Lost).then_some(())
     })
     .await;
@@ -147,7 +147,7 @@ async fn a_job_that_takes_too_long_fails() {
     let failure = job.failure.clone().expect("a failure");
     assert_eq!((failure.failure_class(), &*failure.stage_name, failure.attempt), (FailureClass::Timeout, "", 0));
     assert_eq!((state_of(&job, "b"), state_of(&job, "c")), (StageState::Skipped, StageState::Skipped));
-    assert_eq!(server.api.beat(&lease, None).await.directive(), proto::LeaseDirective::Cancel);
+    assert_eq!(server.api.renew_lease(&lease, None).await.directive(), proto::LeaseDirective::Cancel);
     server.api.complete(&lease, json!({})).await;
     assert_eq!(server.api.job("film").await.state(), JobState::Failed);
     let events = server.api.events("film").await;
@@ -155,7 +155,7 @@ async fn a_job_that_takes_too_long_fails() {
 }
 
 #[tokio::test]
-async fn an_expired_lease_is_ready_again_at_once_whatever_the_policy_waits() {
+async fn first_expiry_makes_the_stage_ready_at_once_despite_the_backoff() {
     let server = Server::start().await;
     let policy = RetryPolicy { initial_backoff: seconds(3_600), ..at_once(3) };
     let stage = StageSpec { retry_policy: Some(policy), ..new_stage("a") };
@@ -176,8 +176,8 @@ async fn the_timeout_of_a_paused_job_stands_still() {
     let job = server.api.job("film").await;
     assert_eq!((job.state(), job.failure.is_some()), (JobState::Paused, false));
     let explain = proto::ExplainJobRequest { job_id: "film".into() };
-    let told = ok(server.api.jobs().explain_job(explain).await).headline;
-    assert!(told.ends_with("Its timeout stands still, with 2 s left."), "{told}");
+    let received = ok(server.api.jobs().explain_job(explain).await).headline;
+    assert!(received.ends_with("Its timeout stands still, with 2 s left."), "{received}");
     // What is left is stored.
     let server = Server::over(server.stop().await, |_| {}).await;
     let resume = proto::ResumeJobRequest { job_id: "film".into(), ..Default::default() };

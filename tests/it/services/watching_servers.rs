@@ -11,11 +11,11 @@ use tonic::Streaming;
 use crate::harness::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_committed_there_is_told_here() {
+async fn watch_shows_commits_of_another_server() {
     let a = Server::start().await;
-    for no_listen in [false, true] {
-        let b = Server::over(a.database.clone(), |config| config.no_listen = no_listen).await;
-        let job_id = format!("film-{no_listen}");
+    for listen_notify in [true, false] {
+        let b = Server::over(a.database.clone(), |config| config.listen_notify = listen_notify).await;
+        let job_id = format!("film-{listen_notify}");
         a.api.submit(new_job(&job_id, Vec::new())).await;
         let mut watch = Watch::begin(&b.api, &job_id, 0).await.expect("a watch");
         watch.next().await.expect("a snapshot").snapshot();
@@ -29,10 +29,10 @@ async fn what_is_committed_there_is_told_here() {
             waits.push(begun.elapsed());
         }
         a.api.complete(&lease, json!({})).await;
-        assert!(matches!(watch.rest().await.last(), Some(Told::Change(change)) if change.progress == 1.0));
+        assert!(matches!(watch.rest().await.last(), Some(WatchMessage::Change(change)) if change.progress == 1.0));
         waits.sort();
         println!(
-            "no_listen = {no_listen}: from call to news on the other server {:?}, at most {:?}",
+            "listen_notify = {listen_notify}: from call to news on the other server {:?}, at most {:?}",
             waits[10], waits[19]
         );
         b.stop().await;
@@ -76,7 +76,7 @@ impl Board {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dashboard_sees_jobs_come_change_and_go() {
+async fn dashboard_shows_jobs_that_begin_to_match_change_and_cease_to() {
     let a = Server::start().await;
     let b = a.beside().await;
     a.api.submit(new_job("old", Vec::new())).await;
@@ -138,9 +138,9 @@ async fn a_dashboard_without_a_filter_sees_deletions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dashboard_finds_what_nobody_hinted_at() {
-    // This server tells nobody anything, like one that was killed between its commit and its hint.
-    let silent = Server::with(|config| config.no_listen = true).await;
+async fn dashboard_finds_commits_without_a_hint() {
+    // This server sends no hint, like one that was killed between its commit and its hint.
+    let silent = Server::with(|config| config.listen_notify = false).await;
     let b = silent.beside().await;
     let mut board = Board::begin(&b.api, "kind = film").await;
     assert!(matches!(board.next().await, Update::CaughtUp(_)));

@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use interlock::config::Span;
 use interlock::proto::{
-    self, CancelJobRequest, FailureClass, JobState, LeaseBeat, LeaseDirective, StageOutcome, StageState, WorkRequest,
+    self, CancelJobRequest, FailureClass, JobState, LeaseDirective, LeaseRenewal, StageOutcome, StageState, WorkRequest,
 };
 use serde_json::json;
 use tonic::{Code, Request};
@@ -18,8 +17,8 @@ fn reason(status: &tonic::Status) -> (Code, String) {
 }
 
 fn beats(leases: &[proto::Lease]) -> WorkRequest {
-    let beat = |lease: &proto::Lease| LeaseBeat { lease_token: lease.lease_token.clone(), ..Default::default() };
-    WorkRequest { beats: leases.iter().map(beat).collect(), ..Default::default() }
+    let beat = |lease: &proto::Lease| LeaseRenewal { lease_token: lease.lease_token.clone(), ..Default::default() };
+    WorkRequest { renewals: leases.iter().map(beat).collect(), ..Default::default() }
 }
 
 async fn submit(api: &Api, job_id: &str, stages: usize) {
@@ -49,7 +48,7 @@ async fn leases_come_while_there_is_room_and_outcomes_are_acknowledged_in_order(
     let results = session.results(4).await;
     let codes: Vec<i32> = results.iter().map(|result| result.status.as_ref().expect("a status").code).collect();
     assert_eq!(codes, [0, 0, Code::InvalidArgument as i32, 0]);
-    assert!(results[0].applied && results[0].stage.is_none() && results[0].job_revision > 0);
+    assert!(results[0].applied && results[0].stage.is_none() && results[0].job_version > 0);
     // Three are free now; the one to be tried again and the released one are among those that are ready.
     let more = session.take(3).await;
     for (i, lease) in more.iter().enumerate() {
@@ -89,13 +88,13 @@ async fn a_capacity_of_zero_stops_leases_and_a_larger_one_brings_them() {
 }
 
 #[tokio::test]
-async fn what_was_not_confirmed_is_released_when_the_stream_ends_and_the_rest_is_kept() {
+async fn end_of_the_stream_releases_unconfirmed_leases_and_keeps_the_others() {
     let server = Server::start().await;
     let api = &server.api;
     submit(api, "film", 6).await;
     let mut session = Session::open(api, begin("default", 6)).await;
     let leases = session.take(6).await;
-    // Two by their number, one by a beat, one by an outcome that is refused.
+    // Two by their number, one by a renewal, one by an outcome that is refused.
     session.send(WorkRequest { leases_received: Some(2), ..Default::default() }).await;
     session.send(beats(&leases[2..3])).await;
     session.status().await;
@@ -105,22 +104,22 @@ async fn what_was_not_confirmed_is_released_when_the_stream_ends_and_the_rest_is
     eventually("the others are given back", async || (count(api, "film", StageState::Ready).await == 2).then_some(()))
         .await;
     assert_eq!(count(api, "film", StageState::Running).await, 4);
-    // What is held can be told of on another stream, and by the unary rpcs. The attempts of the others were not counted.
+    // Outcomes of held leases are accepted on another stream, and by the unary rpcs. The attempts of the others were not counted.
     let mut again = Session::open(api, begin("default", 2)).await;
     again.tell(leases[..2].iter().map(completed).collect()).await;
     assert!(again.results(2).await.iter().all(|result| result.applied && !result.replayed));
     api.complete(&leases[2], json!({})).await;
     let others = again.take(2).await;
     assert!(others.iter().all(|lease| lease.attempt == 1));
-    let told = vec![completed(&leases[4]), completed(&others[0]), completed(&others[1])];
-    again.tell(told).await;
+    let received = vec![completed(&leases[4]), completed(&others[0]), completed(&others[1])];
+    again.tell(received).await;
     let results = again.results(3).await;
     let lost = results[0].status.as_ref().expect("a status");
     assert_eq!((lost.code, results[1].applied, results[2].applied), (Code::FailedPrecondition as i32, true, true));
 }
 
 #[tokio::test]
-async fn outcomes_told_again_on_another_stream_have_the_same_result() {
+async fn outcomes_repeated_on_another_stream_have_the_same_result() {
     let server = Server::start().await;
     let other = server.beside().await;
     submit(&server.api, "film", 3).await;
@@ -134,12 +133,12 @@ async fn outcomes_told_again_on_another_stream_have_the_same_result() {
     let mut again = Session::open(&other.api, begin("default", 3)).await;
     again.tell(outcomes).await;
     let results = again.results(3).await;
-    assert!(results.iter().all(|result| result.applied && result.replayed && result.applied_revision > 0));
+    assert!(results.iter().all(|result| result.applied && result.replayed && result.applied_job_version > 0));
     assert_eq!(other.api.job("film").await, done);
 }
 
 #[tokio::test]
-async fn beats_renew_leases_and_carry_progress() {
+async fn renewals_extend_leases_and_carry_progress() {
     let server = Server::start().await;
     let api = &server.api;
     submit(api, "film", 2).await;
@@ -147,7 +146,7 @@ async fn beats_renew_leases_and_carry_progress() {
     let leases = session.take(2).await;
     api.complete(&leases[1], json!({})).await;
     let mut request = beats(&leases);
-    request.beats[0].progress = Some(0.5);
+    request.renewals[0].progress = Some(0.5);
     session.send(request).await;
     let (one, other) = (session.status().await, session.status().await);
     assert_eq!((&one.lease_token, &other.lease_token), (&leases[0].lease_token, &leases[1].lease_token));
@@ -158,7 +157,7 @@ async fn beats_renew_leases_and_carry_progress() {
 }
 
 #[tokio::test]
-async fn a_cancelled_or_paused_job_is_told_at_once_without_a_beat() {
+async fn cancel_and_pause_reach_the_worker_at_once_without_a_heartbeat() {
     let server = Server::start().await;
     let other = server.beside().await;
     let api = &server.api;
@@ -176,7 +175,7 @@ async fn a_cancelled_or_paused_job_is_told_at_once_without_a_beat() {
     ok(api.jobs().cancel_job(cancel("film")).await);
     assert_eq!(session.status().await.status.expect("a status").directive(), LeaseDirective::Cancel);
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-    // Through another server, which tells of its commits by a hint; the next beat is due after 10 s.
+    // Through another server, which announces its commits by a hint; the next renewal is due after 10 s.
     ok(other.api.jobs().cancel_job(cancel("book")).await);
     assert_eq!(session.status().await.status.expect("a status").directive(), LeaseDirective::Cancel);
     assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
@@ -192,14 +191,14 @@ async fn permits_come_with_leases_and_end_with_outcomes() {
     let leases = session.take(2).await;
     let (held, free): (Vec<_>, Vec<_>) = leases.iter().partition(|lease| !lease.permits.is_empty());
     assert_eq!((held.len(), free[0].stage_name.as_str()), (1, "free"), "the lock is held once");
-    assert_eq!(api.resource("api").await.permits, 1);
+    assert_eq!(api.resource("api").await.permit_count, 1);
     session.tell(vec![completed(held[0])]).await;
     let next = session.take(1).await;
     assert_eq!(next[0].permits.len(), 1);
     assert!(next[0].permits[0].fencing_token > held[0].permits[0].fencing_token);
     session.tell(vec![completed(&next[0]), completed(free[0])]).await;
     session.results(3).await;
-    assert_eq!((api.resource("api").await.permits, api.job("film").await.state()), (0, JobState::Succeeded));
+    assert_eq!((api.resource("api").await.permit_count, api.job("film").await.state()), (0, JobState::Succeeded));
 }
 
 #[tokio::test]
@@ -214,7 +213,7 @@ async fn a_stage_that_may_have_killed_its_worker_comes_alone() {
     let mut alone = None;
     while alone.is_none() {
         let lease = session.take(1).await.remove(0);
-        match lease.alone {
+        match lease.isolated {
             true => alone = Some(lease),
             false => session.tell(vec![completed(&lease)]).await,
         }
@@ -234,7 +233,7 @@ async fn a_malformed_message_ends_the_stream_after_what_came_before_it() {
     let api = &server.api;
     submit(api, "film", 20).await;
     let many = WorkRequest { outcomes: vec![StageOutcome::default(); 501], ..Default::default() };
-    let beat = LeaseBeat { lease_token: "x".into(), ..Default::default() };
+    let beat = LeaseRenewal { lease_token: "x".into(), ..Default::default() };
     let rows = [
         (begin("default", 1), "begin"),
         (WorkRequest { capacity: Some(-1), ..Default::default() }, "capacity"),
@@ -242,8 +241,8 @@ async fn a_malformed_message_ends_the_stream_after_what_came_before_it() {
         (WorkRequest { leases_received: Some(-1), ..Default::default() }, "leases_received"),
         (WorkRequest { leases_received: Some(100), ..Default::default() }, "leases_received"),
         (many, "outcomes"),
-        (WorkRequest { beats: vec![beat.clone(); 501], ..Default::default() }, "beats"),
-        (WorkRequest { beats: vec![beat], ..Default::default() }, "beats[0].lease_token"),
+        (WorkRequest { renewals: vec![beat.clone(); 501], ..Default::default() }, "renewals"),
+        (WorkRequest { renewals: vec![beat], ..Default::default() }, "renewals[0].lease_token"),
     ];
     for (message, path) in rows {
         let mut session = Session::open(api, begin("default", 1)).await;
@@ -268,8 +267,8 @@ async fn a_malformed_message_ends_the_stream_after_what_came_before_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_stands_still_loses_its_stream_and_its_leases_are_given_back() {
-    let server = Server::with(|config| config.watch_keepalive = Span::seconds(1)).await;
+async fn stream_without_reads_is_ended_and_its_leases_are_released() {
+    let server = Server::with(|config| config.watch_keepalive = Duration::from_secs(1)).await;
     let api = &server.api;
     let input = struct_of(json!({ "text": "x".repeat(60_000) }));
     let stage = |i| proto::StageSpec { input: input.clone(), ..new_stage(&format!("s{i}")) };
@@ -292,7 +291,7 @@ async fn a_reader_that_stands_still_loses_its_stream_and_its_leases_are_given_ba
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_sends_without_reading_is_held_back() {
+async fn worker_that_sends_without_reading_is_slowed_by_flow_control() {
     let server = Server::start().await;
     let api = &server.api;
     let mut session = Session::open(api, begin("none", 1)).await;
@@ -329,7 +328,7 @@ async fn the_deadline_of_the_call_ends_the_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_drains_says_so_takes_outcomes_and_ends_the_stream() {
+async fn drain_is_announced_takes_outcomes_and_ends_the_stream() {
     let server = Server::start().await;
     let other = server.beside().await;
     let api = server.api.clone();

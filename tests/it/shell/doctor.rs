@@ -9,19 +9,19 @@ use super::verb::{Ended, run};
 use crate::harness::*;
 
 /// An address at which nothing listens.
-fn nowhere() -> SocketAddr {
+pub fn nowhere() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address")
 }
 
 /// What it finds at a server and a database.
-async fn doctor(server: SocketAddr, database_url: &str) -> Ended {
+pub async fn doctor(server: SocketAddr, database_url: &str) -> Ended {
     let ended = run(server, &["doctor", "--database-url", database_url, "--output", "json"]).await;
     assert_eq!(ended.stderr, "");
     ended
 }
 
 /// The findings that are not in order, as `LEVEL check`.
-fn faults(ended: &Ended) -> Vec<String> {
+pub fn faults(ended: &Ended) -> Vec<String> {
     let findings = ended.stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("an object a line"));
     findings
         .filter(|finding| finding["level"] != "OK")
@@ -33,7 +33,7 @@ fn faults(ended: &Ended) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_good_database_and_server_have_no_failure() {
+async fn doctor_finds_no_failure_at_a_good_database_and_server() {
     let (database, _cluster) = Database::on_own_cluster(Durability::Full).await;
     let server = Server::over(database.clone(), |_| {}).await;
     let ended = doctor(server.address, database.url()).await;
@@ -57,7 +57,7 @@ async fn a_good_database_and_server_have_no_failure() {
 }
 
 #[tokio::test]
-async fn bad_settings_are_found_each() {
+async fn doctor_finds_each_bad_setting() {
     // Without fsync and full page writes.
     let (database, _cluster) = Database::on_own_cluster(Durability::None).await;
     let client = sql(database.url()).await;
@@ -102,7 +102,7 @@ async fn bad_settings_are_found_each() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_old_empty_or_takes_no_writes_says_what_to_do() {
+async fn doctor_advises_on_an_old_empty_or_read_only_database() {
     let (database, cluster) = Database::empty().await;
     let ended = doctor(nowhere(), database.url()).await;
     assert!(faults(&ended).contains(&"WARN schema".to_owned()), "{ended:?}");
@@ -129,7 +129,7 @@ async fn a_database_that_is_old_empty_or_takes_no_writes_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_pooler_that_shares_sessions_is_found() {
+async fn doctor_finds_a_pooler_that_shares_sessions() {
     let database = Database::fresh().await;
     let pooler = Pooler::bouncer(&database, "transaction").await;
     let ended = eventually("the pooler", async || {
@@ -141,7 +141,7 @@ async fn a_pooler_that_shares_sessions_is_found() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_a_failure_and_no_password_is_shown() {
+async fn doctor_fails_on_absent_servers_and_shows_no_password() {
     let database = nowhere();
     for url in [
         format!("postgresql://ada:canary@{database}/interlock"),
@@ -158,7 +158,7 @@ async fn what_is_not_there_is_a_failure_and_no_password_is_shown() {
 }
 
 #[tokio::test]
-async fn a_server_that_asks_for_a_key_says_so_to_a_client_without_one() {
+async fn doctor_finds_that_the_key_is_missing() {
     let server = Server::with(|config| config.auth = Some(interlock::config::Auth::Required)).await;
     let ended = run(server.address, &["doctor", "--output", "json"]).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -168,7 +168,7 @@ async fn a_server_that_asks_for_a_key_says_so_to_a_client_without_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_tls_certificate_and_key_are_looked_at() {
+async fn doctor_checks_certificate_and_key_over_tls() {
     let files = std::env::temp_dir().join(format!("interlock-doctor-{}", unique()));
     std::fs::create_dir(&files).expect("a directory");
     let authority = AuthorityFiles::new(&files, "authority");
@@ -176,8 +176,8 @@ async fn over_tls_certificate_and_key_are_looked_at() {
     let database = Database::fresh().await;
     let create =
         ["key", "create", "--label", "a", "--role", "work", "--namespaces", "*", "--database-url", database.url()];
-    let told = run(nowhere(), &create).await.ok();
-    let key = told.lines().last().expect("a token").trim();
+    let printed = run(nowhere(), &create).await.ok();
+    let key = printed.lines().last().expect("a token").trim();
     let server = Server::over(database, |config| {
         config.auth = Some(interlock::config::Auth::Required);
         config.tls_cert = Some(own.certificate.clone());
@@ -192,8 +192,9 @@ async fn over_tls_certificate_and_key_are_looked_at() {
     };
     let good = look(&["--ca", ca, "--key", key]).await;
     assert_eq!((good.code, faults(&good)), (Some(0), Vec::new()), "{good:?}");
-    for told in ["for localhost: valid for", "key accepted; roles: read, work\"", "\"encryption\",\"what\":\"TLS\""] {
-        assert!(good.stdout.contains(told), "{told}: {good:?}");
+    for printed in ["for localhost: valid for", "key accepted; roles: read, work\"", "\"encryption\",\"what\":\"TLS\""]
+    {
+        assert!(good.stdout.contains(printed), "{printed}: {good:?}");
     }
 
     let stranger = look(&["--key", key]).await;

@@ -9,15 +9,15 @@ use super::verb::run;
 use crate::harness::*;
 
 #[tokio::test]
-async fn a_job_is_submitted_as_it_was_described() {
+async fn job_submit_sends_what_its_flags_describe() {
     let server = Server::start().await;
     let stages = r#"[{"name":"voice","queue":"gpu"},"image",{"name":"render","dependsOn":["voice","image"],
         "retry_policy":{"max_attempts":5},"timeout":"90s"}]"#;
     let arguments = ["job", "submit", "--kind", "film", "--job-id", "f", "--payload", r#"{"title":"Signals"}"#]
         .into_iter()
         .chain(["--stages", stages, "--label", "customer=acme", "--label", "season=2", "--priority", "-5"]);
-    let told = run(server.address, &arguments.collect::<Vec<_>>()).await.ok();
-    assert_eq!(told, "f  PENDING, 3 stages\n");
+    let printed = run(server.address, &arguments.collect::<Vec<_>>()).await.ok();
+    assert_eq!(printed, "f  PENDING, 3 stages\n");
     let job = server.api.job("f").await;
     assert_eq!((&*job.kind, job.priority), ("film", -5));
     assert_eq!(job.labels, labels(&[("customer", "acme"), ("season", "2")]));
@@ -61,7 +61,7 @@ async fn jobs_are_listed_shown_and_explained() {
     assert!(get.contains("state      RUNNING 0%\n") && get.contains("worker"), "{get}");
     let get = run(server.address, &["job", "get", "a", "--output", "json"]).await.json();
     assert_eq!(get["job"]["stages"][0]["lease"]["workerId"], "worker");
-    assert_eq!(get["job"]["revision"], "2");
+    assert_eq!(get["job"]["version"], "2");
 
     let explain = run(server.address, &["job", "explain", "a"]).await.ok();
     assert!(explain.starts_with("Stage \"s\" is running on worker \"worker\".\n"), "{explain}");
@@ -97,12 +97,12 @@ async fn jobs_are_cancelled_and_retried() {
 async fn failures_are_one_line_and_an_exit_code() {
     let server = Server::start().await;
     let failed = async |arguments: &[&str], code| run(server.address, arguments).await.failed(code);
-    let missing = "error: NOT_FOUND / JOB_NOT_FOUND: there is no job \"nope\"";
+    let missing = "error: NOT_FOUND / JOB_NOT_FOUND: job \"nope\" does not exist";
     for verb in ["get", "watch", "cancel", "retry", "explain"] {
         assert_eq!(failed(&["job", verb, "nope"], 3).await, missing);
     }
     let elsewhere = failed(&["job", "list", "--namespace", "nope"], 3).await;
-    assert_eq!(elsewhere, "error: NOT_FOUND / NAMESPACE_NOT_FOUND: there is no namespace \"nope\"");
+    assert_eq!(elsewhere, "error: NOT_FOUND / NAMESPACE_NOT_FOUND: namespace \"nope\" does not exist");
     let submit =
         async |stages: &str, code| failed(&["job", "submit", "--kind", "film", "--stages", stages], code).await;
     let field = submit(r#"[{"name":"a"},{"name":"b","depends_on":["c"]}]"#, 3).await;
@@ -112,7 +112,7 @@ async fn failures_are_one_line_and_an_exit_code() {
     assert!(failed(&["job", "list", "--server", "grpcs://a"], 2).await.contains("http:// or https://"));
     assert_eq!(run(server.address, &["job", "submit"]).await.code, Some(2));
 
-    // Nobody serves there: the port is below those that are given out.
+    // No server listens there: the port is below those that are given out.
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
     for arguments in [&["job", "list"][..], &["job", "watch", "a"], &["top", "--once"]] {
         let line = run(nowhere, arguments).await.failed(4);
@@ -138,8 +138,8 @@ async fn the_traceback_of_a_failure_is_shown() {
     server.api.submit(new_job("a", vec![new_stage("voice"), new_stage("image")])).await;
     let details =
         struct_of(json!({ "traceback": "Traceback:\n  File \"voice.py\", line 7\nKeyError: 'url'\n", "limit": 3 }));
-    let told = proto::Failure { details, ..failure(FailureClass::ClientError) };
-    server.api.fail(&server.api.lease("default").await, told).await;
+    let printed = proto::Failure { details, ..failure(FailureClass::ClientError) };
+    server.api.fail(&server.api.lease("default").await, printed).await;
     let get = run(server.address, &["job", "get", "a"]).await.ok();
     let expected = "\nvoice: CLIENT_ERROR it broke (attempt 1 of 3)\n  details  {\"limit\":3.0}\n  Traceback:\n    File \"voice.py\", line 7\n  KeyError: 'url'\n";
     assert!(get.ends_with(expected), "{get}");

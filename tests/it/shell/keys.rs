@@ -8,10 +8,10 @@ use crate::harness::*;
 const NEW: [&str; 8] =
     ["key", "create", "--label", "worker 7", "--role", "work,submit", "--namespaces", "team-*,default"];
 
-/// A verb on a database, which asks no server: this address is nobody's.
+/// A verb on a database, which asks no server: no server has this address.
 async fn alone(database: &Database, arguments: &[&str]) -> Ended {
-    let nobody = "127.0.0.1:1".parse().expect("an address");
-    run(nobody, &[arguments, &["--database-url", database.url()]].concat()).await
+    let no_server = "127.0.0.1:1".parse().expect("an address");
+    run(no_server, &[arguments, &["--database-url", database.url()]].concat()).await
 }
 
 fn is_token(text: &str) -> bool {
@@ -70,12 +70,12 @@ async fn the_first_key_is_made_on_the_database_alone_before_any_server() {
     assert_eq!(listed["keys"][0]["state"], "API_KEY_STATE_REVOKED");
     let log = alone(&database, &["audit", "list", "--output", "json"]).await.json();
     let events = log["events"].as_array().expect("entries");
-    let told = events.iter().map(|event| (event["principal"].as_str(), event["target"].as_str()));
-    assert_eq!(told.collect::<Vec<_>>(), [(Some("operator@database"), Some(id)); 2]);
+    let printed = events.iter().map(|event| (event["principal"].as_str(), event["target"].as_str()));
+    assert_eq!(printed.collect::<Vec<_>>(), [(Some("operator@database"), Some(id)); 2]);
 }
 
 #[tokio::test]
-async fn keys_that_make_no_sense_are_refused_in_a_line() {
+async fn invalid_keys_are_refused_in_a_line() {
     let server = Server::start().await;
     let with = |flag: &'static str, value: &'static str| [&NEW[..], &[flag, value]].concat();
     let refused = run(server.address, &with("--namespaces", "a*b")).await.failed(3);

@@ -7,14 +7,14 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// The address.
+/// A TCP relay in front of one server after the other, so that a verb keeps its address.
 pub struct Relay {
     pub address: SocketAddr,
     server: Arc<watch::Sender<Option<SocketAddr>>>,
 }
 
 impl Relay {
-    /// To a server.
+    /// A relay that begins in front of this server.
     pub async fn to(server: SocketAddr) -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");

@@ -114,8 +114,8 @@ async fn run(environment: &[(&str, &str)], arguments: &[&str]) -> Ended {
 /// The token of a new key, made on the database alone.
 async fn new_key(database: &Database, role: &str) -> String {
     let arguments = ["key", "create", "--label", "a", "--role", role, "--namespaces", "*"];
-    let told = run(&[("INTERLOCK_DATABASE_URL", database.url())], &arguments).await.ok();
-    told.lines().last().expect("a token").trim().to_owned()
+    let printed = run(&[("INTERLOCK_DATABASE_URL", database.url())], &arguments).await.ok();
+    printed.lines().last().expect("a token").trim().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,7 +162,7 @@ async fn verbs_work_over_tls_with_a_client_certificate_and_a_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_certificate_that_is_required_is_asked_for() {
+async fn missing_client_certificate_is_reported_with_its_flag() {
     let files = Files::new();
     let authority = AuthorityFiles::new(&files.0, "authority");
     let (port, seen) = refusing(0, Some(tls(&authority.issue("server", &["localhost"]), Some(&authority)))).await;
@@ -173,7 +173,7 @@ async fn a_client_certificate_that_is_required_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_tls_is_told_with_what_to_do() {
+async fn faults_of_tls_are_reported_with_advice() {
     let files = Files::new();
     let (authority, stranger) = (AuthorityFiles::new(&files.0, "authority"), AuthorityFiles::new(&files.0, "stranger"));
     let (ca, other) = (authority.file.to_str().expect("UTF-8"), stranger.file.to_str().expect("UTF-8"));
@@ -185,20 +185,20 @@ async fn what_is_wrong_with_tls_is_told_with_what_to_do() {
     };
     let (good, _) = refusing(0, Some(tls(&authority.issue("server", &["localhost"]), None))).await;
     for wrong in [Some(other), None] {
-        let told = get("https", good, wrong).await;
-        assert!(told.contains("UnknownIssuer") && told.contains("--ca"), "{told}");
+        let printed = get("https", good, wrong).await;
+        assert!(printed.contains("UnknownIssuer") && printed.contains("--ca"), "{printed}");
     }
-    let told = get("http", good, None).await;
-    assert!(told.contains("use https://"), "{told}");
+    let printed = get("http", good, None).await;
+    assert!(printed.contains("use https://"), "{printed}");
     let (misnamed, _) = refusing(0, Some(tls(&authority.issue("misnamed", &["elsewhere.test"]), None))).await;
-    let told = get("https", misnamed, Some(ca)).await;
-    assert!(told.contains("for other names than the host of --server"), "{told}");
+    let printed = get("https", misnamed, Some(ca)).await;
+    assert!(printed.contains("for other names than the host of --server"), "{printed}");
     let (expired, _) = refusing(0, Some(tls(&authority.issue_expired("expired", &["localhost"]), None))).await;
-    let told = get("https", expired, Some(ca)).await;
-    assert!(told.contains("has expired"), "{told}");
+    let printed = get("https", expired, Some(ca)).await;
+    assert!(printed.contains("has expired"), "{printed}");
     let (plain, _) = refusing(0, None).await;
-    let told = get("https", plain, Some(ca)).await;
-    assert!(told.contains("use http://"), "{told}");
+    let printed = get("https", plain, Some(ca)).await;
+    assert!(printed.contains("use http://"), "{printed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -209,9 +209,9 @@ async fn the_key_goes_with_calls_and_streams_and_is_never_shown() {
     let environment = [("INTERLOCK_SERVER", &*server), ("INTERLOCK_CA", ""), ("INTERLOCK_API_KEY", KEY)];
     let verbs: [&[&str]; 4] = [&["job", "get", "a"], &["job", "list"], &["job", "cancel", "a"], &["job", "watch", "a"]];
     for verb in verbs {
-        let told = run(&environment, verb).await.failed(3);
-        assert!(told.contains("UNAUTHENTICATED") && told.contains("set INTERLOCK_API_KEY"), "{told}");
-        assert!(!told.contains(KEY), "{told}");
+        let printed = run(&environment, verb).await.failed(3);
+        assert!(printed.contains("UNAUTHENTICATED") && printed.contains("set INTERLOCK_API_KEY"), "{printed}");
+        assert!(!printed.contains(KEY), "{printed}");
     }
     let sent = std::mem::take(&mut *seen.lock().expect("no panic"));
     assert!(sent.len() >= verbs.len() && sent.iter().all(|sent| *sent == format!("Bearer {KEY}")), "{sent:?}");
@@ -224,13 +224,13 @@ async fn the_key_goes_with_calls_and_streams_and_is_never_shown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_tls_that_cannot_be_used_end_the_verb_before_it_calls() {
-    for (environment, told) in [
+    for (environment, printed) in [
         (("INTERLOCK_CA", "/nowhere/ca.pem"), "--ca: cannot read \"/nowhere/ca.pem\""),
         (("INTERLOCK_CERT", "/nowhere/cert.pem"), "--cert: needs --cert-key"),
         (("INTERLOCK_API_KEY", "a\nb"), "--key (INTERLOCK_API_KEY): has a character"),
     ] {
         let error = run(&[environment], &["job", "get", "a", "--server", "https://localhost:1"]).await.failed(2);
-        assert!(error.contains(told), "{error}");
+        assert!(error.contains(printed), "{error}");
     }
     let error = run(&[("INTERLOCK_CA", "/a.pem")], &["job", "get", "a", "--server", "localhost:1"]).await.failed(2);
     assert!(error.contains("--ca (INTERLOCK_CA): needs a --server that begins with https://"), "{error}");

@@ -1,4 +1,4 @@
-//! `interlock top`
+//! `interlock top`.
 
 use serde_json::json;
 
@@ -27,10 +27,10 @@ async fn top_shows_what_runs_by_queue_worker_and_job() {
     assert!(once.contains("calls ") && once.contains("connections "), "{once}");
 
     // Without a terminal there is no other way than once.
-    let told = run(server.address, &["top", "--output", "json", "--jobs", "1"]).await.json();
-    assert_eq!((&told["runningJobs"], told["jobs"].as_array().map(Vec::len)), (&json!(2), Some(1)));
-    assert_eq!(told["jobs"][0]["stages"][0]["lease"]["workerId"], "worker");
-    assert!(told["statistics"]["pool"]["maxConnections"].is_string());
+    let printed = run(server.address, &["top", "--output", "json", "--jobs", "1"]).await.json();
+    assert_eq!((&printed["runningJobs"], printed["jobs"].as_array().map(Vec::len)), (&json!(2), Some(1)));
+    assert_eq!(printed["jobs"][0]["stages"][0]["lease"]["workerId"], "worker");
+    assert!(printed["statistics"]["pool"]["maxConnections"].is_string());
     let nothing = run(server.address, &["top", "--namespace", "nope"]).await.failed(3);
     assert!(nothing.contains("NAMESPACE_NOT_FOUND"), "{nothing}");
 }

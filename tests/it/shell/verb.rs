@@ -34,7 +34,7 @@ pub async fn run(server: SocketAddr, arguments: &[&str]) -> Ended {
 }
 
 impl Ended {
-    /// What a verb told that has to have done what it was asked.
+    /// The output of a verb that has to have succeeded.
     #[track_caller]
     pub fn ok(self) -> String {
         assert_eq!((self.code, &*self.stderr), (Some(0), ""), "{self:?}");

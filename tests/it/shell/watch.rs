@@ -8,22 +8,22 @@ use super::verb::{Running, run};
 use crate::harness::*;
 
 /// Reads a watch in JSON to its end and checks that each message goes on where the one before ended.
-async fn rest_without_a_hole(mut watch: Running, mut revision: i64) -> (i64, String) {
+async fn rest_without_a_hole(mut watch: Running, mut version: i64) -> (i64, String) {
     let mut state = String::new();
     while let Some(line) = watch.line().await {
         let message: Value = serde_json::from_str(&line).expect("JSON");
         let Some(change) = message.get("change") else { panic!("no change: {line}") };
         let number = |name: &str| change[name].as_str().and_then(|text| text.parse::<i64>().ok()).expect("a number");
-        assert_eq!(number("previousRevision"), revision, "{line}");
-        revision = number("revision");
+        assert_eq!(number("previousVersion"), version, "{line}");
+        version = number("version");
         state = change["state"].as_str().expect("a state").to_owned();
     }
     assert_eq!(watch.ended().await.code, Some(0));
-    (revision, state)
+    (version, state)
 }
 
 #[tokio::test]
-async fn a_watch_in_lines_tells_each_change() {
+async fn watch_into_a_pipe_prints_a_line_per_change() {
     let server = Server::start().await;
     let stages = vec![new_stage("voice"), new_stage_after("render", &["voice"])];
     server.api.submit(new_job("film", stages)).await;
@@ -39,7 +39,7 @@ async fn a_watch_in_lines_tells_each_change() {
     server.api.complete(&server.api.lease("default").await, json!({})).await;
     let ended = watch.ended().await.ok();
     assert!(ended.ends_with("SUCCEEDED  100%  render SUCCEEDED\n"), "{ended}");
-    // One that begins after the end is told how it was.
+    // A watch that begins after the end shows the outcome.
     let late = run(server.address, &["job", "watch", "film"]).await.ok();
     assert_eq!(late, "    6  SUCCEEDED  100%  2 stages: 2 succeeded\n");
 }
@@ -77,21 +77,21 @@ async fn a_job_that_does_not_succeed_ends_the_watch_with_1() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_goes_on_past_a_drain_and_a_crash() {
+async fn watch_resumes_after_a_drain_and_a_crash() {
     let server = Server::start().await;
     let relay = Relay::to(server.address).await;
     server.api.submit(new_job("film", (0..4).map(|i| new_stage(&format!("s{i}"))).collect())).await;
     let mut watch = Running::start(relay.address, &["job", "watch", "film", "--output", "json"]);
     watch.line_with("snapshot").await;
 
-    // Drained, with a while of nobody there, in which the job moves on.
+    // Drained, with a while without a server, in which the job moves on.
     relay.lead_to(None);
     server.api.complete(&server.api.lease("default").await, json!({})).await;
     let database = server.stop().await;
     let program = Program::start(&database).await;
     relay.lead_to(Some(program.address));
     let line = watch.line_with("s0").await;
-    assert!(line.contains(r#""previousRevision":"1""#), "{line}");
+    assert!(line.contains(r#""previousVersion":"1""#), "{line}");
     watch.line_with("STAGE_STATE_SUCCEEDED").await;
 
     // Killed in the middle of it.
@@ -101,13 +101,13 @@ async fn a_watch_goes_on_past_a_drain_and_a_crash() {
     for _ in 0..3 {
         server.api.complete(&server.api.lease("default").await, json!({})).await;
     }
-    let (revision, state) = rest_without_a_hole(watch, 3).await;
-    assert_eq!((revision, &*state), (9, "JOB_STATE_SUCCEEDED"));
-    assert_eq!(server.api.job_in("film", JobState::Succeeded).await.revision, 9);
+    let (version, state) = rest_without_a_hole(watch, 3).await;
+    assert_eq!((version, &*state), (9, "JOB_STATE_SUCCEEDED"));
+    assert_eq!(server.api.job_in("film", JobState::Succeeded).await.version, 9);
 }
 
 #[tokio::test]
-async fn a_watch_gives_up_when_nothing_has_worked_for_too_long() {
+async fn watch_gives_up_after_its_retry_time() {
     let server = Server::start().await;
     let relay = Relay::to(server.address).await;
     server.api.submit(new_job("film", vec![new_stage("s")])).await;
@@ -122,7 +122,7 @@ async fn a_watch_gives_up_when_nothing_has_worked_for_too_long() {
 }
 
 #[tokio::test]
-async fn a_watch_that_comes_back_to_a_deleted_job_says_so() {
+async fn watch_resumed_on_a_deleted_job_reports_it() {
     let server = Server::start().await;
     let relay = Relay::to(server.address).await;
     server.api.submit(new_job("film", vec![new_stage("s")])).await;
@@ -132,7 +132,7 @@ async fn a_watch_that_comes_back_to_a_deleted_job_says_so() {
     server.api.complete(&server.api.lease("default").await, json!({})).await;
     ok(server.api.jobs().delete_job(proto::DeleteJobRequest { job_id: "film".into(), ..Default::default() }).await);
     relay.lead_to(Some(server.address));
-    // What became of it cannot be told any more.
+    // Its outcome is no longer stored.
     let ended = watch.ended().await;
     assert_eq!(ended.code, Some(3), "{ended:?}");
     assert!(ended.stderr.lines().last().is_some_and(|line| line.contains("JOB_NOT_FOUND")), "{ended:?}");

@@ -1,4 +1,4 @@
-//! Watches that cannot begin, because what they read is held up: they leave connections to other reads, and go when their clients go.
+//! Watches that cannot begin, because their reads are blocked: they leave connections to other reads, and go when their clients go.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::harness::*;
 const WATCHES: usize = 200;
 
 async fn watch(api: Api, job_id: String) {
-    let request = WatchJobRequest { job_id, from_revision: 0 };
+    let request = WatchJobRequest { job_id, from_version: 0 };
     let mut stream = ok(api.jobs().watch_job(request).await);
     let _first = stream.message().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn watches_that_cannot_begin_keep_no_other_reads_from_their_connections() {
+async fn watches_that_cannot_begin_leave_connections_to_other_reads() {
     let server = Server::with(|config| config.pool_max = 4).await;
     let api = &server.api;
     for i in 0..WATCHES {

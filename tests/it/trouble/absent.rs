@@ -16,7 +16,7 @@ const CALLERS: usize = 16;
 /// Ten seconds for which an outcome is looked for, what leads to it, and a machine with other things to do.
 const BOUND: Duration = Duration::from_secs(25);
 
-/// What callers are told while the database says nothing: that nothing was done, and in bounded time.
+/// What callers receive while the database does not respond: that nothing was applied, in bounded time.
 async fn refuses(api: &Api) {
     let began = Instant::now();
     let mut read = tonic::Request::new(proto::GetJobRequest { job_id: "any".to_owned() });
@@ -33,10 +33,10 @@ async fn refuses(api: &Api) {
 
 /// Ends the callers: only what was under way when the database fell silent may be unknown.
 async fn end(load: Load, after: &str) {
-    let told = load.end(after).await;
-    assert!(told.unknown.len() <= CALLERS, "{} unknown", told.unknown.len());
-    assert!(told.slowest < BOUND, "{:?}", told.slowest);
-    assert!(told.errors.keys().any(|error| error.contains("STORE_UNAVAILABLE")), "nobody noticed");
+    let received = load.end(after).await;
+    assert!(received.unknown.len() <= CALLERS, "{} unknown", received.unknown.len());
+    assert!(received.slowest < BOUND, "{:?}", received.slowest);
+    assert!(received.errors.keys().any(|error| error.contains("STORE_UNAVAILABLE")), "no caller noticed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +98,7 @@ async fn a_postgres_that_stands_still_is_noticed_and_survived() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_absent_database_is_not_hammered() {
+async fn absent_database_is_asked_at_a_bounded_rate() {
     const AWAY: Duration = Duration::from_secs(5);
     let database = Database::fresh().await;
     let proxy = Proxy::to(&database).await;
@@ -124,7 +124,7 @@ fn at_both(proxy: &Proxy, first: SocketAddr, second: SocketAddr) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_several_hosts_the_one_that_is_there_is_used() {
+async fn the_reachable_one_of_several_hosts_is_used() {
     let database = Database::fresh().await;
     let proxy = Proxy::to(&database).await;
     let silent = Proxy::to(&database).await;
@@ -146,7 +146,7 @@ async fn of_several_hosts_the_one_that_is_there_is_used() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_several_hosts_the_one_that_takes_writes_is_used_even_when_that_changes() {
+async fn the_primary_among_several_hosts_is_used_even_when_it_changes() {
     let (database, first) = Database::on_own_cluster(Durability::None).await;
     let (other, second) = Database::on_own_cluster(Durability::None).await;
     let set = async |postgres: &Postgres, value: &str| {

@@ -13,7 +13,7 @@ use crate::harness::*;
 
 /// Calls of each kind.
 const CALLS: usize = 1_000;
-/// At once.
+/// Callers at the same time.
 const SIDE_BY_SIDE: usize = 64;
 const STAGES: usize = 200;
 

@@ -1,4 +1,4 @@
-//! A server that crashes, or loses its connection, exactly here or there: what was told is true, and a repeat is exact.
+//! A server that crashes, or loses its connection, exactly here or there: what was answered is stored, and a repeat is exact.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ fn new_request() -> proto::SubmitJobRequest {
     proto::SubmitJobRequest { request_id: request_id(), ..new_job("", vec![new_stage("s")]) }
 }
 
-/// Two submits go well; what the third is told.
+/// Two submits succeed; the reply to the third.
 async fn third(api: &Api, request: &proto::SubmitJobRequest) -> Result<proto::SubmitJobResponse, tonic::Status> {
     for _ in 0..2 {
         ok(api.jobs().submit_job(new_request()).await);
@@ -40,13 +40,13 @@ async fn a_crash_around_a_commit_applies_all_or_nothing_and_once() {
         let database = Database::fresh().await;
         let program = Program::with_failpoints(&database, failpoints).await;
         let request = new_request();
-        let told = third(&program.api, &request).await;
-        assert!(told.is_err(), "{failpoints}: {told:?}");
+        let received = third(&program.api, &request).await;
+        assert!(received.is_err(), "{failpoints}: {received:?}");
         assert_eq!(program.ended().await, None, "{failpoints}: it was to crash");
         let restarted = Program::start(&database).await;
         assert_eq!(count(&restarted.api).await, 2 + usize::from(applied), "{failpoints}");
         let first = ok(restarted.api.jobs().submit_job(request.clone()).await);
-        assert_eq!((first.replayed, first.applied_revision), (applied, 1), "{failpoints}");
+        assert_eq!((first.replayed, first.applied_version), (applied, 1), "{failpoints}");
         let again = ok(restarted.api.jobs().submit_job(request.clone()).await);
         assert!(again.replayed);
         assert_eq!(again.job.map(|job| job.job_id), first.job.map(|job| job.job_id), "{failpoints}");
@@ -55,7 +55,7 @@ async fn a_crash_around_a_commit_applies_all_or_nothing_and_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_outcome_of_a_lost_connection_is_found_out() {
+async fn outcome_of_a_commit_is_resolved_after_a_lost_connection() {
     for failpoints in [
         "before_commit=2*off->1*return(lose)",
         "after_commit=2*off->1*return(lose)",
@@ -64,11 +64,11 @@ async fn the_outcome_of_a_lost_connection_is_found_out() {
         let database = Database::fresh().await;
         let program = Program::with_failpoints(&database, failpoints).await;
         let request = new_request();
-        let told = third(&program.api, &request).await.expect("the outcome is found out");
-        assert!(!told.replayed, "{failpoints}");
+        let received = third(&program.api, &request).await.expect("the outcome is found out");
+        assert!(!received.replayed, "{failpoints}");
         assert_eq!(count(&program.api).await, 3, "{failpoints}");
         let again = ok(program.api.jobs().submit_job(request).await);
-        assert_eq!((again.replayed, again.job), (true, told.job), "{failpoints}");
+        assert_eq!((again.replayed, again.job), (true, received.job), "{failpoints}");
     }
 }
 
@@ -84,13 +84,13 @@ async fn a_panic_in_a_lane_ends_its_group_and_not_the_lane() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outcome_that_cannot_be_found_out_is_told_as_unknown() {
+async fn outcome_that_cannot_be_resolved_is_reported_as_unknown() {
     let database = Database::fresh().await;
     let failpoints = "after_commit=2*off->1*return(lose)->off;settle=return(lose)";
     let program = Program::with_failpoints(&database, failpoints).await;
     let request = new_request();
     let began = Instant::now();
-    let status = third(&program.api, &request).await.expect_err("nobody knows");
+    let status = third(&program.api, &request).await.expect_err("the outcome is unknown");
     println!("OUTCOME_UNKNOWN after {:?}", began.elapsed());
     assert_eq!(reason(&status), ("Unavailable OUTCOME_UNKNOWN".to_owned(), true));
     assert!(ok(program.api.jobs().submit_job(request).await).replayed, "the same request_id tells");
@@ -119,22 +119,22 @@ async fn a_crash_in_the_contended_path_frees_the_rows() {
         ok(program.api.jobs().update_job(update(1)).await);
         ok(server.api.jobs().update_job(update(2)).await);
         let last = update(3);
-        let told = program.api.jobs().update_job(last.clone()).await;
-        assert_eq!(told.is_ok(), failpoints.contains("lose"), "{failpoints}: {told:?}");
+        let received = program.api.jobs().update_job(last.clone()).await;
+        assert_eq!(received.is_ok(), failpoints.contains("lose"), "{failpoints}: {received:?}");
         let began = Instant::now();
-        let (job, revision) = (server.api.job("job").await, 3 + i64::from(applied));
-        assert_eq!((job.priority, job.revision), (if applied { 3 } else { 2 }, revision), "{failpoints}");
+        let (job, version) = (server.api.job("job").await, 3 + i64::from(applied));
+        assert_eq!((job.priority, job.version), (if applied { 3 } else { 2 }, version), "{failpoints}");
         let again = ok(server.api.jobs().update_job(last).await);
-        assert_eq!((again.replayed, again.applied_revision), (applied, 4), "{failpoints}");
+        assert_eq!((again.replayed, again.applied_version), (applied, 4), "{failpoints}");
         ok(server.api.jobs().update_job(update(5)).await);
         println!("{failpoints}: the row is free after {:?}", began.elapsed());
         assert!(began.elapsed() < FREED);
-        assert_eq!(server.api.job("job").await.revision, 5, "{failpoints}");
+        assert_eq!(server.api.job("job").await.version, 5, "{failpoints}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drain_commits_what_runs() {
+async fn drain_commits_groups_in_flight() {
     let database = Database::fresh().await;
     let program = Program::with_failpoints(&database, "before_commit=2*off->1*sleep(5000)->off").await;
     let (api, request) = (program.api.clone(), new_request());
@@ -148,12 +148,12 @@ async fn a_drain_commits_what_runs() {
     })
     .await;
     program.terminate();
-    let told = running.await.expect("no panic").expect("it is committed and answered");
+    let received = running.await.expect("no panic").expect("it is committed and answered");
     assert_eq!(program.ended().await, Some(0));
     let server = Server::over(database, |_| {}).await;
     let again = ok(server.api.jobs().submit_job(repeat).await);
     assert!(again.replayed);
-    assert_eq!(again.job.map(|job| job.job_id), told.job.map(|job| job.job_id));
+    assert_eq!(again.job.map(|job| job.job_id), received.job.map(|job| job.job_id));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use interlock::dev::Durability;
+use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use super::load::health;
@@ -13,20 +14,22 @@ async fn becomes(api: &Api, status: ServingStatus) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_can_write_nothing_is_not_serving() {
+async fn server_without_writes_is_not_serving() {
     let server = Server::start().await;
     becomes(&server.api, ServingStatus::Serving).await;
     // Everything can be read, and nothing written: each group leaves a row there.
     let foreign = sql(server.database.url()).await;
     foreign.batch_execute("BEGIN; LOCK TABLE write_groups IN SHARE MODE").await.expect("a lock");
     becomes(&server.api, ServingStatus::NotServing).await;
+    let submit = server.api.jobs().submit_job(new_job("meanwhile", vec![new_stage("s")])).await;
+    refused(submit, Code::Unavailable, "STORE_UNAVAILABLE");
     foreign.batch_execute("ROLLBACK").await.expect("no lock");
     becomes(&server.api, ServingStatus::Serving).await;
     server.api.submit(new_job("after", vec![new_stage("s")])).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_gets_no_further_connection_goes_on_serving() {
+async fn server_at_the_connection_limit_of_postgres_keeps_serving() {
     /// Longer than a write stands for those to come, so that an idle server has to find out.
     const LOOKS: usize = 6;
     let (database, cluster) = Database::on_own_cluster(Durability::None).await;

@@ -1,4 +1,4 @@
-//! Callers that go on whatever happens, and note what they were told.
+//! Callers that go on whatever happens, and note their replies.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use tonic_types::StatusExt;
 
 use crate::harness::*;
 
-/// Nobody gives up before the server has to.
+/// No caller gives up before the server has to.
 const CALL: Duration = Duration::from_secs(60);
 /// Promised are five seconds; the rest is for a machine with other things to do. The figure is printed.
 const RECOVERY: Duration = Duration::from_secs(10);
 
-/// What one caller was told.
+/// The replies that one caller received.
 #[derive(Default)]
-pub struct Told {
+pub struct CallerReplies {
     pub applied: Vec<String>,
     pub not_applied: Vec<String>,
     pub unknown: Vec<String>,
-    /// How often each error was told.
+    /// How often each error was received.
     pub errors: BTreeMap<String, usize>,
     pub slowest: Duration,
 }
@@ -35,7 +35,7 @@ pub struct Told {
 pub struct Load {
     api: Api,
     stop: CancellationToken,
-    callers: Vec<JoinHandle<Told>>,
+    callers: Vec<JoinHandle<CallerReplies>>,
     written: Arc<AtomicUsize>,
     read: Arc<AtomicUsize>,
 }
@@ -47,7 +47,6 @@ pub fn reason(status: &Status) -> (String, bool) {
     (format!("{:?} {}", status.code(), info.reason), info.metadata["outcome"] != "NOT_APPLIED")
 }
 
-/// What health says.
 pub async fn health(api: &Api) -> ServingStatus {
     let request = HealthCheckRequest { service: String::new() };
     ok(api.health().check(request).await).status()
@@ -94,17 +93,17 @@ impl Load {
         assert!(healed.elapsed() < RECOVERY, "{:?}", healed.elapsed());
     }
 
-    /// Ends the callers and compares what they were told with what is stored. Returns it.
-    pub async fn end(self, after: &str) -> Told {
+    /// Ends the callers and compares their replies with what is stored. Returns the replies.
+    pub async fn end(self, after: &str) -> CallerReplies {
         self.stop.cancel();
-        let mut all = Told::default();
+        let mut all = CallerReplies::default();
         for caller in self.callers {
-            let told = caller.await.expect("no panic");
-            all.applied.extend(told.applied);
-            all.not_applied.extend(told.not_applied);
-            all.unknown.extend(told.unknown);
-            told.errors.into_iter().for_each(|(error, times)| *all.errors.entry(error).or_default() += times);
-            all.slowest = all.slowest.max(told.slowest);
+            let received = caller.await.expect("no panic");
+            all.applied.extend(received.applied);
+            all.not_applied.extend(received.not_applied);
+            all.unknown.extend(received.unknown);
+            received.errors.into_iter().for_each(|(error, times)| *all.errors.entry(error).or_default() += times);
+            all.slowest = all.slowest.max(received.slowest);
         }
         let exists = async |job_id: &String| {
             let request = proto::GetJobRequest { job_id: job_id.clone() };
@@ -120,7 +119,7 @@ impl Load {
             assert!(exists(job_id).await, "{job_id} was acknowledged and is lost");
         }
         for job_id in &all.not_applied {
-            assert!(!exists(job_id).await, "{job_id} was told not to be applied and is there");
+            assert!(!exists(job_id).await, "{job_id} was reported as not applied and is stored");
         }
         println!(
             "{after}: {} applied, {} not, {} unknown; slowest {:?}; {:?}",
@@ -140,8 +139,14 @@ fn is_reader(caller: usize) -> bool {
     caller % 4 == 3
 }
 
-async fn call(api: Api, stop: CancellationToken, count: Arc<AtomicUsize>, name: String, caller: usize) -> Told {
-    let (mut told, reader) = (Told::default(), is_reader(caller));
+async fn call(
+    api: Api,
+    stop: CancellationToken,
+    count: Arc<AtomicUsize>,
+    name: String,
+    caller: usize,
+) -> CallerReplies {
+    let (mut received, reader) = (CallerReplies::default(), is_reader(caller));
     for turn in 0.. {
         if stop.is_cancelled() {
             break;
@@ -157,25 +162,25 @@ async fn call(api: Api, stop: CancellationToken, count: Arc<AtomicUsize>, name: 
             request.set_timeout(CALL);
             api.jobs().submit_job(request).await.map(drop)
         };
-        told.slowest = told.slowest.max(began.elapsed());
+        received.slowest = received.slowest.max(began.elapsed());
         match answer.map_err(|status| reason(&status)) {
             Ok(()) => {
                 count.fetch_add(1, Ordering::AcqRel);
                 if !reader {
-                    told.applied.push(job_id);
+                    received.applied.push(job_id);
                 }
             }
             Err((error, may_be_applied)) => {
-                *told.errors.entry(error).or_default() += 1;
+                *received.errors.entry(error).or_default() += 1;
                 match (reader, may_be_applied) {
                     (true, _) => {}
-                    (false, true) => told.unknown.push(job_id),
-                    (false, false) => told.not_applied.push(job_id),
+                    (false, true) => received.unknown.push(job_id),
+                    (false, false) => received.not_applied.push(job_id),
                 }
                 // A client waits a moment before it tries again.
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     }
-    told
+    received
 }

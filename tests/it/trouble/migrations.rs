@@ -39,7 +39,7 @@ async fn a_migration_that_is_killed_in_its_middle_is_made_good_by_the_next() {
     for (table, before) in [("stages", None), ("turns", Some(1))] {
         let (database, _cluster) = Database::empty().await;
         let foreign = sql(database.url()).await;
-        foreign.batch_execute(&format!("BEGIN; CREATE TABLE {table} ()")).await.expect("a table nobody sees");
+        foreign.batch_execute(&format!("BEGIN; CREATE TABLE {table} ()")).await.expect("a table that is not committed");
         let looks = sql(database.url()).await;
         let waiting = "SELECT count(*) FROM pg_stat_activity \
             WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%CREATE%TABLE%'";
@@ -78,7 +78,7 @@ async fn servers_that_begin_at_once_migrate_once() {
     }
 }
 
-/// What V17 changed, undone, with stages that wait as the versions before had them.
+/// Reverts V17, with blocked stages as earlier versions stored them.
 const BEFORE_LINES: &str = "
     DROP INDEX ready_stages_by_resource, ready_stages_blocked;
     ALTER TABLE ready_stages DROP COLUMN resource_uid, DROP COLUMN amount, ADD COLUMN blocked_until timestamptz;
@@ -173,7 +173,7 @@ async fn jobs_that_have_rows_for_few_stages_go_on_after_an_upgrade() {
         api.complete(&lease, json!({ "of": "new" })).await;
     }
     let held = proto::Lease { lease_token: old_token(&id(2)), ..Default::default() };
-    assert_eq!(api.beat(&held, Some(0.5)).await.directive(), proto::LeaseDirective::Continue);
+    assert_eq!(api.renew_lease(&held, Some(0.5)).await.directive(), proto::LeaseDirective::Continue);
     api.complete(&held, json!({ "of": "new" })).await;
     for n in 1..=4 {
         let job = api.job(&id(n)).await;

@@ -1,4 +1,4 @@
-//! More new work than can be done in time: it is refused at once, and what keeps accepted work alive waits for its turn.
+//! More new work than can be done in time: it is refused at once, and calls that keep accepted work alive wait in the queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ const JOBS: usize = 600;
 const STAGES: usize = 60;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn new_work_that_would_wait_too_long_is_refused_and_a_lease_lives_on() {
+async fn overload_refuses_new_work_and_keeps_leases() {
     let server = Server::start().await;
     let api = &server.api;
     api.submit(new_job("held", vec![new_stage("voice")])).await;
@@ -48,7 +48,7 @@ async fn new_work_that_would_wait_too_long_is_refused_and_a_lease_lives_on() {
     .await;
     let beat = {
         let (api, lease) = (api.clone(), lease.clone());
-        tokio::spawn(async move { api.beat(&lease, Some(0.5)).await })
+        tokio::spawn(async move { api.renew_lease(&lease, Some(0.5)).await })
     };
     foreign.batch_execute("ROLLBACK").await.expect("no lock");
     assert_eq!(beat.await.expect("not refused").directive(), LeaseDirective::Continue);

@@ -25,10 +25,10 @@ async fn works(pooler: &Pooler, database: Database) {
     let watch = Watch::begin(&server.api, "watched", 0).await.expect("a watch");
     let lease = other.api.lease("watched").await;
     other.api.complete(&lease, serde_json::json!({})).await;
-    let told = watch.rest().await;
-    assert!(told.len() >= 2, "{told:?}");
-    let told = load.end("behind a pooler").await;
-    assert!(told.errors.is_empty(), "{:?}", told.errors);
+    let received = watch.rest().await;
+    assert!(received.len() >= 2, "{received:?}");
+    let received = load.end("behind a pooler").await;
+    assert!(received.errors.is_empty(), "{:?}", received.errors);
     assert_eq!(health(&server.api).await, ServingStatus::Serving);
 }
 

@@ -28,9 +28,9 @@ async fn a_restart_and_a_crash_of_postgres_are_survived() {
         load.health_is(ServingStatus::NotServing).await;
         cluster.postgres().start_again().await.expect("it starts");
         load.recovery(how).await;
-        let told = load.end(how).await;
-        assert!(told.errors.keys().any(|error| error.contains("STORE_UNAVAILABLE")), "nobody noticed");
-        assert!(told.slowest < BOUND, "{:?}", told.slowest);
+        let received = load.end(how).await;
+        assert!(received.errors.keys().any(|error| error.contains("STORE_UNAVAILABLE")), "no caller noticed");
+        assert!(received.slowest < BOUND, "{:?}", received.slowest);
     }
 }
 
@@ -53,7 +53,7 @@ async fn terminated_backends_are_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_takes_no_writes_says_so_and_comes_back() {
+async fn read_only_database_is_reported_and_recovered_from() {
     let (database, cluster) = Database::on_own_cluster(Durability::None).await;
     let server = Server::over(database, |_| {}).await;
     let admin = sql(&cluster.postgres().database_url()).await;
@@ -70,12 +70,12 @@ async fn a_database_that_takes_no_writes_says_so_and_comes_back() {
     // ALTER SYSTEM itself is no transaction that writes.
     set("off").await;
     load.recovery("writable again").await;
-    let told = load.end("read-only").await;
-    assert!(told.unknown.is_empty(), "a refusal is no lost commit");
+    let received = load.end("read-only").await;
+    assert!(received.unknown.is_empty(), "a refusal is no lost commit");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standby_alone_takes_no_writes_and_says_so() {
+async fn standby_without_a_primary_is_reported_as_taking_no_writes() {
     let (database, cluster) = Database::on_own_cluster(Durability::Full).await;
     let url = database.url().to_owned();
     let server = Server::over(database, |_| {}).await;
@@ -84,7 +84,7 @@ async fn a_standby_alone_takes_no_writes_and_says_so() {
     postgres.stop().await;
     std::fs::write(postgres.data_dir().join("cluster/standby.signal"), "").expect("a file");
     postgres.start_again().await.expect("it starts");
-    eventually("what callers are told", async || {
+    eventually("the reply to callers", async || {
         let status =
             server.api.jobs().submit_job(new_job("refused", vec![new_stage("s")])).await.expect_err("a standby");
         assert_eq!(super::load::reason(&status), ("Unavailable STORE_UNAVAILABLE".to_owned(), false));
@@ -92,12 +92,12 @@ async fn a_standby_alone_takes_no_writes_and_says_so() {
     })
     .await;
     eventually("health", async || (health(&server.api).await == ServingStatus::NotServing).then_some(())).await;
-    // Whoever starts a server is told at which host.
+    // The error names the host.
     let config = interlock::config::Config::default();
     let started = interlock::app::start(&config, &url, tokio_util::sync::CancellationToken::new()).await;
     let said = format!("{:#}", started.err().expect("it does not start"));
     let host = postgres.data_dir().join("socket");
-    assert!(said.contains(&format!("the database takes no writes at {}:5432", host.display())), "{said}");
+    assert!(said.contains(&format!("the database accepts no writes at {}:5432", host.display())), "{said}");
     let promote = sql(&url).await.batch_execute("SELECT pg_promote()").await;
     promote.expect("promoted");
     eventually("a write", async || {
@@ -109,7 +109,7 @@ async fn a_standby_alone_takes_no_writes_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_of_postgres_during_a_commit_is_no_error_of_the_server() {
+async fn panic_of_postgres_during_a_commit_is_outcome_unknown_and_not_internal() {
     let (database, cluster) = Database::on_own_cluster(Durability::Full).await;
     let server = Server::over(database, |_| {}).await;
     server.api.submit(new_job("before", vec![new_stage("s")])).await;
@@ -172,7 +172,7 @@ async fn a_slow_disk_slows_writes_and_nothing_else() {
         let began = Instant::now();
         server.api.job("leased").await;
         let read = began.elapsed();
-        assert_eq!(server.api.beat(&lease, None).await.directive(), LeaseDirective::Continue);
+        assert_eq!(server.api.renew_lease(&lease, None).await.directive(), LeaseDirective::Continue);
         (read, began.elapsed())
     };
     let (_, (read, beat)) = futures::join!(writes, beside);

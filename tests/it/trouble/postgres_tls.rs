@@ -87,7 +87,7 @@ impl Drop for Encrypted {
     }
 }
 
-/// Postgres reads a key only if it is its own and nobody else's.
+/// Postgres reads a key only if no other user can read it.
 fn put_for_postgres(path: &Path, content: &str) {
     fs::write(path, content).expect("a file");
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("our own file");
@@ -165,8 +165,8 @@ async fn jobs_run_over_tls_and_every_session_is_encrypted() {
     let watch = Watch::begin(&server.api, "watched", 0).await.expect("a watch");
     let lease = other.api.lease("watched").await;
     other.api.complete(&lease, serde_json::json!({})).await;
-    let told = watch.rest().await;
-    assert!(told.len() >= 2, "{told:?}");
+    let received = watch.rest().await;
+    assert!(received.len() >= 2, "{received:?}");
     let admin = sql(postgres.database.url()).await;
     let sessions = "SELECT count(*), count(*) FILTER (WHERE ssl) FROM pg_stat_activity JOIN pg_stat_ssl USING (pid) \
         WHERE datname = current_database() AND client_addr IS NOT NULL";
@@ -174,12 +174,12 @@ async fn jobs_run_over_tls_and_every_session_is_encrypted() {
     let (all, encrypted): (i64, i64) = (row.get(0), row.get(1));
     assert!(all > 4, "two servers have more than {all} sessions");
     assert_eq!(all, encrypted);
-    let told = load.end("over TLS").await;
-    assert!(told.errors.is_empty(), "{:?}", told.errors);
+    let received = load.end("over TLS").await;
+    assert!(received.errors.is_empty(), "{:?}", received.errors);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_that_was_broken_off_is_cancelled_over_tls() {
+async fn dropped_read_is_cancelled_over_tls() {
     let postgres = Encrypted::start().await;
     let url = postgres.url(OWNER, "sslmode=require");
     let server = Server::through(postgres.database.clone(), &url, |_| {}).await;

@@ -28,7 +28,7 @@ async fn dev() -> (Child, Api, PathBuf) {
     }
     // Reading on keeps the pipe open.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    (child, Api::connect(address.expect("told")).await, data.expect("told"))
+    (child, Api::connect(address.expect("a line")).await, data.expect("a line"))
 }
 
 /// Kills the postmaster alone, as a crash would.

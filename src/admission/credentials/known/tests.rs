@@ -4,13 +4,13 @@ use std::sync::atomic::AtomicI64;
 
 use super::*;
 use crate::domain::access::{NamespacePattern, RateLimits, Role, Roles};
-use crate::domain::credential::{Previous, Secret};
+use crate::domain::credential::{PreviousSecret, Secret};
 
 const OLD: [u8; 32] = [1; 32];
 const NEW: [u8; 32] = [2; 32];
 const NEWER: [u8; 32] = [3; 32];
 
-/// A memory whose clock the test sets, in seconds.
+/// Known keys with a clock that the test sets, in seconds.
 struct Scene {
     known: Arc<KnownKeys>,
     now: Arc<AtomicI64>,
@@ -44,20 +44,20 @@ impl Scene {
         self.known.end_round(None);
     }
 
-    fn show(&self, number: u64, secret: [u8; 32]) -> Found {
+    fn show(&self, number: u64, secret: [u8; 32]) -> KeyLookup {
         self.known.find(&shown(number, secret))
     }
 
     fn session(&self, number: u64, secret: [u8; 32]) -> CancellationToken {
         match self.show(number, secret) {
-            Found::Valid(session) => session.ended,
+            KeyLookup::Valid(session) => session.ended,
             _ => panic!("key {number} is not valid"),
         }
     }
 }
 
-fn shown(number: u64, secret: [u8; 32]) -> Shown {
-    Shown::Key(KeyText { id: KeyId::of_random(number), secret: Secret::new(secret) })
+fn shown(number: u64, secret: [u8; 32]) -> ShownCredential {
+    ShownCredential::Key(KeyText { id: KeyId::of_random(number), secret: Secret::new(secret) })
 }
 
 fn hash(secret: [u8; 32]) -> SecretHash {
@@ -86,7 +86,7 @@ fn with_secret(number: u64, secret: [u8; 32]) -> ApiKey {
 }
 
 fn rotated(number: u64, secret: [u8; 32], before: [u8; 32], until: i64) -> ApiKey {
-    let previous = Some(Previous { hash: hash(before), until: seconds(until) });
+    let previous = Some(PreviousSecret { hash: hash(before), until: seconds(until) });
     key(number, Proof::Secret { hash: hash(secret), previous })
 }
 
@@ -101,11 +101,11 @@ fn revocation_and_deletion_end_what_was_let_in() {
     let (first, second) = (scene.session(1, OLD), scene.session(2, NEW));
     scene.round(false, vec![revoked(with_secret(1, OLD))]);
     assert!(first.is_cancelled() && !second.is_cancelled());
-    assert!(matches!(scene.show(1, OLD), Found::Ended(KeyState::Revoked)));
-    assert!(matches!(scene.show(1, NEW), Found::WrongSecret), "a wrong secret is told nothing of the state");
+    assert!(matches!(scene.show(1, OLD), KeyLookup::Ended(KeyState::Revoked)));
+    assert!(matches!(scene.show(1, NEW), KeyLookup::WrongSecret), "a wrong secret does not reveal the state");
     scene.round(true, vec![with_secret(3, NEW)]);
     assert!(second.is_cancelled());
-    assert!(matches!(scene.show(2, NEW), Found::Unknown));
+    assert!(matches!(scene.show(2, NEW), KeyLookup::Unknown));
     assert_eq!(scene.known.version(), 3);
 }
 
@@ -115,10 +115,10 @@ fn expiry_ends_what_was_let_in_also_while_nothing_can_be_read() {
     scene.round(true, vec![ApiKey { expire_time: Some(seconds(10)), ..with_secret(1, OLD) }]);
     let session = scene.session(1, OLD);
     scene.failed_round_at(9);
-    assert!(!session.is_cancelled() && matches!(scene.show(1, OLD), Found::Valid(_)));
+    assert!(!session.is_cancelled() && matches!(scene.show(1, OLD), KeyLookup::Valid(_)));
     scene.failed_round_at(10);
     assert!(session.is_cancelled());
-    assert!(matches!(scene.show(1, OLD), Found::Ended(KeyState::Expired)));
+    assert!(matches!(scene.show(1, OLD), KeyLookup::Ended(KeyState::Expired)));
 }
 
 #[test]
@@ -131,10 +131,10 @@ fn a_rotation_ends_the_old_secret_after_its_grace_and_never_the_new_one() {
     assert!(!old.is_cancelled() && !in_grace.is_cancelled());
     scene.failed_round_at(10);
     assert!(old.is_cancelled() && in_grace.is_cancelled() && !new.is_cancelled());
-    assert!(matches!(scene.show(1, OLD), Found::WrongSecret));
+    assert!(matches!(scene.show(1, OLD), KeyLookup::WrongSecret));
     // Twice in between two rounds, without a grace: nothing of what was let in before is left.
     scene.round(false, vec![with_secret(1, NEWER)]);
-    assert!(new.is_cancelled() && matches!(scene.show(1, NEW), Found::WrongSecret));
+    assert!(new.is_cancelled() && matches!(scene.show(1, NEW), KeyLookup::WrongSecret));
     assert!(!scene.session(1, NEWER).is_cancelled());
 }
 
@@ -143,8 +143,8 @@ fn changes_of_other_things_end_nothing() {
     let mut scene = Scene::new();
     scene.round(true, vec![rotated(1, NEW, OLD, 100), key(2, Proof::Certificate("worker".into()))]);
     let names: Arc<[String]> = ["other".to_owned(), "worker".to_owned()].into();
-    let certificate = || match scene.known.find(&Shown::Certificate(names.clone())) {
-        Found::Valid(session) => session,
+    let certificate = || match scene.known.find(&ShownCredential::Certificate(names.clone())) {
+        KeyLookup::Valid(session) => session,
         _ => panic!("the certificate is not valid"),
     };
     let sessions = [scene.session(1, NEW), scene.session(1, OLD), certificate().ended];
@@ -158,7 +158,7 @@ fn changes_of_other_things_end_nothing() {
         vec![revoked(key(2, Proof::Certificate("worker".into()))), key(3, Proof::Certificate("w".into()))],
     );
     assert!(sessions[2].is_cancelled());
-    assert!(matches!(scene.known.find(&Shown::Certificate(names)), Found::Unknown));
+    assert!(matches!(scene.known.find(&ShownCredential::Certificate(names)), KeyLookup::Unknown));
 }
 
 #[test]
@@ -184,15 +184,15 @@ async fn an_unknown_key_waits_for_a_round_and_is_then_believed_absent() {
     // Both have asked before the round begins: they are polled by one task.
     scene.round(false, vec![with_secret(1, OLD)]);
     let (new, absent) = both.await.expect("no panic");
-    assert!(matches!(new, Some(Found::Valid(_))) && matches!(absent, Some(Found::Unknown)));
+    assert!(matches!(new, Some(KeyLookup::Valid(_))) && matches!(absent, Some(KeyLookup::Unknown)));
     let again = scene.known.find_after_round(&shown(2, OLD)).await;
-    assert!(matches!(again, Some(Found::Unknown)), "no round was made for it");
+    assert!(matches!(again, Some(KeyLookup::Unknown)), "no round was made for it");
 }
 
 #[tokio::test]
 async fn what_cannot_be_found_out_is_told_apart_from_what_is_unknown() {
     let scene = Scene::new();
-    assert!(scene.known.find_after_round(&shown(1, OLD)).await.is_none(), "nobody makes rounds");
+    assert!(scene.known.find_after_round(&shown(1, OLD)).await.is_none(), "no rounds are made");
     let known = scene.known.clone();
     let waiting = tokio::spawn(async move { known.find_after_round(&shown(1, OLD)).await.is_none() });
     scene.known.round_wanted().await;
@@ -218,7 +218,7 @@ async fn a_flood_of_unknown_keys_is_bounded() {
     for answer in flood {
         answers[usize::from(answer.await.expect("no panic").is_none())] += 1;
     }
-    // Those beyond the bound are told to come back.
+    // Those beyond the bound are refused with a retry delay.
     assert_eq!(answers, [MAX_WAITING, 2 * MAX_WAITING]);
     assert!(scene.known.absent().len() <= MAX_ABSENT);
 }

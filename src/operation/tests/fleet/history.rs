@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::domain::failure::FailureClass;
 use crate::domain::stage::NewStage;
-use crate::operation::tests::build::{self, Wish, secs};
+use crate::operation::tests::build::{self, BuildStage, secs};
 
 /// Which stage or token.
 pub type Pick = u8;
@@ -21,7 +21,7 @@ pub struct StagePlan {
     pub when_finished: bool,
     pub or_continue: bool,
     pub direct: bool,
-    /// In quarters.
+    /// Weight in quarters of 1.
     pub weight: u8,
     pub max_attempts: u32,
     pub timeout: Option<u64>,
@@ -43,8 +43,8 @@ pub struct Growth {
 /// What the bearer of a token, or an orchestrator by name, says.
 #[derive(Clone, Debug)]
 pub enum Word {
-    Beat,
-    /// In sixteenths.
+    Heartbeat,
+    /// Progress in sixteenths, and whether with a message.
     Progress(Option<u8>, bool),
     Complete(u8, Option<Growth>),
     Fail(FailureClass, Option<u64>, f64),
@@ -54,7 +54,7 @@ pub enum Word {
     Start(bool),
 }
 
-/// Who does what.
+/// A step of a history: an operation, or time that passes.
 #[derive(Clone, Debug)]
 pub enum Step {
     Poll(Pick, Option<u64>),
@@ -123,7 +123,7 @@ fn class() -> impl Strategy<Value = FailureClass> {
 
 fn word() -> impl Strategy<Value = Word> {
     prop_oneof![
-        4 => Just(Word::Beat),
+        4 => Just(Word::Heartbeat),
         4 => (option::weighted(0.9, 0u8..=16), prop::bool::weighted(0.2)).prop_map(|(p, m)| Word::Progress(p, m)),
         8 => (0u8..2, option::weighted(0.2, growth())).prop_map(|(digest, growth)| Word::Complete(digest, growth)),
         6 => (class(), option::weighted(0.2, 0u64..100_000), 0.0..1.0)

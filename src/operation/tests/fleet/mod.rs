@@ -16,7 +16,7 @@ use history::{History, Step};
 use sim::Sim;
 
 /// Runs a property over many histories.
-fn hold(cases: u32, histories: impl Strategy<Value = History>, property: impl Fn(History)) {
+fn check_property(cases: u32, histories: impl Strategy<Value = History>, property: impl Fn(History)) {
     let mut config = Config { failure_persistence: None, ..Config::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {
         config.cases = cases;
@@ -38,8 +38,8 @@ fn hold(cases: u32, histories: impl Strategy<Value = History>, property: impl Fn
 }
 
 #[test]
-fn every_history_keeps_the_invariants_and_comes_to_an_end() {
-    hold(3_000, history::histories(40), |history| {
+fn random_histories_keep_the_invariants_and_end() {
+    check_property(3_000, history::histories(40), |history| {
         let mut sim = Sim::new(&history);
         for step in &history.steps {
             sim.step(step);
@@ -49,8 +49,8 @@ fn every_history_keeps_the_invariants_and_comes_to_an_end() {
 }
 
 #[test]
-fn operations_in_one_group_do_what_they_would_do_one_by_one() {
-    hold(1_500, history::histories(30), |history| {
+fn grouped_operations_equal_the_same_operations_one_by_one() {
+    check_property(1_500, history::histories(30), |history| {
         let mut grouped = Sim::new(&history);
         for chunk in history.steps.chunks(5) {
             // Who submits what the group deletes comes after the group, which is another order.

@@ -38,7 +38,7 @@ pub struct Model {
     pub granted: Vec<Granted>,
     /// The token that has a say for each stage, by its place in `granted`.
     pub newest: HashMap<StageNo, usize>,
-    /// What ended a stage: whose word, and which.
+    /// What ended a stage: index of the token, and digest of the request.
     pub outcomes: HashMap<StageNo, (usize, u128)>,
     /// The highest fencing token of each name, over all jobs of the id.
     pub highest: HashMap<Name, i64>,
@@ -49,9 +49,9 @@ pub struct Model {
 /// What is to become of a name in an attempt of a stage that adds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Naming {
-    /// It is new.
+    /// The name is new.
     New,
-    /// It is taken.
+    /// Another stage has the name.
     Taken,
     /// It is there and stays as it is.
     Kept,
@@ -100,7 +100,7 @@ impl Model {
         let Some(job) = job.filter(|_| self.newest.get(&no) == Some(&index)) else { return Expected::LeaseLost };
         let active = job.state.is_active();
         match (job.stages[no].phase(), word) {
-            (_, Word::Start(_)) => unreachable!("nobody starts a stage by token"),
+            (_, Word::Start(_)) => unreachable!("stages are started by name only"),
             (StagePhase::Running, Word::Add(_) | Word::Complete(_, Some(_))) if active => Expected::Wiring,
             (StagePhase::Running, Word::Add(_) | Word::Complete(_, Some(_))) => Expected::Transition,
             (StagePhase::Running, _) => Expected::Fine,
@@ -108,7 +108,7 @@ impl Model {
                 if growth.is_some() { Expected::Wiring } else { Expected::Fine }
             }
             (StagePhase::Blocked | StagePhase::Ready | StagePhase::Backoff, _) => Expected::LeaseLost,
-            (_, Word::Beat) => Expected::LeaseLost,
+            (_, Word::Heartbeat) => Expected::LeaseLost,
             (_, Word::Complete(..) | Word::Fail(..)) if self.outcomes.get(&no) == Some(&(index, digest)) => {
                 Expected::Repeat
             }
@@ -125,7 +125,7 @@ impl Model {
             Word::Start(_) => ready,
             Word::Progress(..) | Word::Complete(..) | Word::Fail(..) => running || ready,
             Word::Release | Word::Add(_) => running,
-            Word::Beat => unreachable!("nobody beats by name"),
+            Word::Heartbeat => unreachable!("heartbeats need a token"),
         };
         match word {
             Word::Add(_) | Word::Complete(_, Some(_)) if allowed && job.state.is_active() => Expected::Wiring,

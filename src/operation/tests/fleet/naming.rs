@@ -8,7 +8,7 @@ use crate::domain::job::Job;
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::{NewStage, Stage};
 use crate::operation::tests::bench::Outcome;
-use crate::operation::tests::build::Wish;
+use crate::operation::tests::build::BuildStage;
 
 impl Sim<'_> {
     pub(super) fn grown(&mut self, growth: &Growth) -> NewStage {
@@ -41,7 +41,7 @@ impl Sim<'_> {
         stage
     }
 
-    /// What became of a stage that a step named: whether the name was taken, and whose word it is from now on.
+    /// Compares the result of naming a stage: whether the name was taken, and which stage is its parent from now on.
     pub(super) fn compare_naming(&mut self, step: &Step, before: Option<&Job>, outcome: &Outcome) {
         let (Some(said), Some(before)) = (self.saying.take(), before) else { return };
         let by = match step {

@@ -9,7 +9,7 @@ use super::history::{History, Pick, Step, Word, digest, planned};
 use super::model::{Expected, Model};
 use crate::domain::failure::FailureReport;
 use crate::domain::id::{Name, StageNo};
-use crate::domain::job::{Hold, Job, JobState};
+use crate::domain::job::{Job, JobState, StageCredential};
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::{NewStage, Stage, StagePhase, StageState};
 use crate::operation::Operation;
@@ -28,7 +28,7 @@ use crate::operation::tests::requests::identity;
 use crate::operation::update_progress::UpdateProgress;
 use crate::operation::wake::Wake;
 
-/// Steps until the end once nobody interferes any more: stages times attempts times what one takes, and some.
+/// Bound of the rounds until the end without interference: stages times attempts times steps of an attempt, and some more.
 const MOST_ROUNDS: usize = 600;
 
 pub struct Sim<'a> {
@@ -73,11 +73,11 @@ impl<'a> Sim<'a> {
             }
             Step::Token(pick, word) => {
                 let granted = self.model.granted.get(self.token(*pick)?)?.token;
-                self.say(Hold::Token(granted), word)
+                self.say(StageCredential::Token(granted), word)
             }
             Step::Name(pick, word) => {
                 let name = self.pick(*pick)?.spec.name.clone();
-                self.say(Hold::Name(name), word)
+                self.say(StageCredential::Name(name), word)
             }
             Step::Reap(pick) => {
                 let stage = self.pick(*pick)?;
@@ -105,12 +105,12 @@ impl<'a> Sim<'a> {
         }
     }
 
-    fn say(&mut self, hold: Hold, word: &Word) -> Option<Box<dyn Operation>> {
+    fn say(&mut self, credential: StageCredential, word: &Word) -> Option<Box<dyn Operation>> {
         let request = identity(self.requests, 1);
         let digest = Uuid::from_u128(digest(word));
         let end = |end| -> Option<Box<dyn Operation>> {
             Some(Box::new(EndStage {
-                target: target(hold.clone()),
+                target: target(credential.clone()),
                 end,
                 digest,
                 expected_version: None,
@@ -118,12 +118,14 @@ impl<'a> Sim<'a> {
             }))
         };
         match word {
-            Word::Beat => match hold {
-                Hold::Token(token) => Some(Box::new(RenewLeases { namespace: NAMESPACE, tokens: vec![token] })),
-                Hold::Name(_) => None,
+            Word::Heartbeat => match credential {
+                StageCredential::Token(token) => {
+                    Some(Box::new(RenewLeases { namespace: NAMESPACE, tokens: vec![token] }))
+                }
+                StageCredential::Name(_) => None,
             },
             Word::Progress(progress, message) => Some(Box::new(UpdateProgress {
-                target: target(hold),
+                target: target(credential),
                 progress: progress.map(|progress| f64::from(progress) / 16.0),
                 message: message.then(|| Name::from(format!("at {}", self.requests))),
                 expected_version: None,
@@ -141,10 +143,10 @@ impl<'a> Sim<'a> {
             Word::Release => end(End::Release),
             Word::Add(growth) => {
                 let stages = vec![self.grown(growth)];
-                Some(Box::new(AddStages { target: target(hold), stages, request }))
+                Some(Box::new(AddStages { target: target(credential), stages, request }))
             }
             Word::Start(lease) => {
-                let Hold::Name(stage_name) = hold else { return None };
+                let StageCredential::Name(stage_name) = credential else { return None };
                 let grant = lease.then(|| self.bench.grant(None));
                 let job_id = JOB_ID.into();
                 Some(Box::new(StartStage {
@@ -308,7 +310,11 @@ impl<'a> Sim<'a> {
         let Some(job) = self.bench.find() else { return };
         for (index, granted) in self.model.granted.iter().enumerate() {
             let newest = self.model.newest.get(&granted.token.stage_no) == Some(&index);
-            assert_eq!(job.held(&Hold::Token(granted.token)).is_ok(), newest, "token {index}: {granted:?}");
+            assert_eq!(
+                job.verified_stage(&StageCredential::Token(granted.token)).is_ok(),
+                newest,
+                "token {index}: {granted:?}"
+            );
         }
     }
 
@@ -349,7 +355,7 @@ impl<'a> Sim<'a> {
     fn forget(&mut self, job: &Job) {
         self.bench.pass(self.bench.now.until(job.expire_time.expect("it has ended")));
         self.step(&Step::WakeJob);
-        assert!(self.bench.find().is_none(), "what nobody keeps is deleted");
+        assert!(self.bench.find().is_none(), "a job is deleted after its retention");
     }
 
     fn pick(&self, pick: Pick) -> Option<&Stage> {

@@ -50,7 +50,7 @@ impl Session {
                     return Err(Error::bug("a repeat without a request_id"));
                 }
             };
-            let told = leases::told(&caller, leases.items()).await?;
+            let told = leases::load_leases(&caller, leases.items()).await?;
             Ok((leases, told))
         }));
     }
@@ -73,11 +73,11 @@ impl Session {
         let mut changed = HashSet::default();
         for (leased, lease) in leases.hand_over(told.len()).into_iter().zip(&told) {
             let key = leased.job.key;
-            if self.held.send(leased, lease.alone) {
+            if self.held.send(leased, lease.isolated) {
                 changed.insert(key);
             }
         }
-        self.held.ear().note(changed);
+        self.held.inbox().add(changed);
         self.send(proto::WorkResponse { leases: told, ..Default::default() }).await
     }
 
@@ -86,13 +86,13 @@ impl Session {
         if self.looking.is_some() {
             return;
         }
-        let mut jobs = self.held.ear().take_changed();
+        let mut jobs = self.held.inbox().take_changed();
         match self.looks_at {
             Some(at) if at <= Instant::now() => {
                 self.looks_at = None;
-                jobs.extend(self.held.ear().take_written());
+                jobs.extend(self.held.inbox().take_written());
             }
-            None if self.held.ear().has_written() => self.looks_at = Some(Instant::now() + LOOK_EVERY),
+            None if self.held.inbox().has_written() => self.looks_at = Some(Instant::now() + LOOK_EVERY),
             Some(_) | None => {}
         }
         if jobs.is_empty() {

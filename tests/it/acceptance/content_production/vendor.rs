@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 pub enum Answer {
     /// 200 and a URL.
     Made,
-    /// Another status.
+    /// Answers with this HTTP status.
     Status(u16),
     /// 429, with `Retry-After` or without.
     RateLimited(Option<u64>),
@@ -27,7 +27,6 @@ pub enum Outcome {
     Broken,
 }
 
-/// The vendor.
 pub struct Vendor {
     address: SocketAddr,
     calls: Arc<Mutex<HashMap<String, usize>>>,

@@ -12,7 +12,7 @@ const OPEN_FOR: Duration = Duration::from_secs(1);
 /// A silence that no busy machine makes, only a breaker; less than the open time, in which the last of those calls end that were
 /// under way.
 const SILENCE: Duration = Duration::from_millis(600);
-/// Calls at once.
+/// Calls that the vendor takes at the same time.
 const CAPACITY: usize = 4;
 
 fn policy() -> proto::ResourcePolicy {
@@ -36,7 +36,7 @@ fn after_silences(calls: &[Call]) -> Vec<usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_three_failures_one_probe_finds_out_when_to_go_on() {
+async fn breaker_probes_once_after_three_failures_and_closes() {
     const DOCUMENTS: usize = 8;
     const SLIDES: usize = 6;
     let server = Server::start().await;
@@ -77,14 +77,14 @@ async fn after_three_failures_one_probe_finds_out_when_to_go_on() {
     ends.sort_unstable();
     println!("{} failures before the breaker held all back", failures.len());
     assert!((3..3 + CAPACITY).contains(&failures.len()), "{failures:?}");
-    // Nobody called while it was open, the second time for twice as long.
+    // There was no call while it was open, the second time for twice as long.
     let silences =
         [(calls[probes[0]].from - ends[2], OPEN_FOR), (calls[probes[1]].from - end(&calls[probes[0]]), 2 * OPEN_FOR)];
     for (silence, least) in silences {
         assert!(silence >= least, "called after {silence:?} already");
         assert!(silence < least + Duration::from_secs(5), "the probe came only after {silence:?}");
     }
-    // The probe was alone: until it had ended nobody else called.
+    // The probe was alone: until it had ended there was no other call.
     for i in probes {
         assert_eq!(calls[i].open, 0);
         assert!(calls[i + 1].from >= end(&calls[i]), "a call beside the probe: {:?}", calls[i + 1]);

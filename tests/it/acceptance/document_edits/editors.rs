@@ -13,7 +13,7 @@ use crate::harness::*;
 /// The resource that stands for the vendor's interface.
 pub const DOCS_API: &str = "docs-api";
 
-/// Far less than the ten seconds after which a stage is tried again that nobody has woken.
+/// Far less than the ten seconds after which a stage without a wake-up is tried again.
 pub const SOON: Duration = Duration::from_secs(6);
 
 /// The resource that stands for a document.
@@ -138,7 +138,7 @@ pub struct BreakerSeen {
 }
 
 impl BreakerWatch {
-    /// Begins to watch.
+    /// Opens the watch.
     pub async fn begin(api: &Api) -> BreakerWatch {
         let request = proto::WatchResourceRequest { name: DOCS_API.to_owned() };
         let mut stream = ok(api.permits().watch_resource(request).await);
@@ -163,7 +163,7 @@ impl BreakerWatch {
         BreakerWatch { seen, task: task.abort_handle() }
     }
 
-    /// What was seen.
+    /// The phases that were seen so far.
     pub fn seen(&self) -> BreakerSeen {
         *self.seen.borrow()
     }

@@ -39,7 +39,7 @@ async fn edit_groups(api: Api, name: String, vendor: Vendor, seen: Seen) {
         for lease in &leases {
             let held = api.resource(document).await;
             assert_eq!(held.holders[0].fencing_token, first.permits[0].fencing_token, "still the group's");
-            permits.push(held.permits);
+            permits.push(held.permit_count);
             match results[&lease.stage_name] {
                 200 => drop(api.complete(lease, serde_json::json!({})).await),
                 status => drop(api.fail(lease, failed(status, None)).await),
@@ -87,18 +87,18 @@ async fn all_ready_slides_of_a_document_are_one_call_and_each_has_its_result() {
             assert_eq!((state, vendor.applied(document, slide)), (expected, usize::from(!is_refused)), "{slide}");
         }
         // With the last slide the permits are given back.
-        assert_eq!(api.resource(document).await.permits, 0);
+        assert_eq!(api.resource(document).await.permit_count, 0);
     }
     let resource = api.resource(DOCS_API).await;
-    assert_eq!((resource.in_use, resource.permits), (0, 0));
+    assert_eq!((resource.in_use, resource.permit_count), (0, 0));
     let calls = vendor.calls().len();
-    println!("{} slides in {calls} calls, {} grants", DOCUMENTS * SLIDES, resource.grants);
+    println!("{} slides in {calls} calls, {} grants", DOCUMENTS * SLIDES, resource.grant_count);
     let seen = seen.lock().expect("no panic").clone();
     println!("groups of {:?}", seen.iter().map(|(size, _)| size).collect::<Vec<_>>());
     assert_eq!(seen.iter().map(|(size, _)| size).sum::<usize>(), DOCUMENTS * SLIDES, "nothing was done twice");
     for (size, permits) in seen {
         assert_eq!(permits, vec![1; size], "one permit of the document, until the last slide is reported");
     }
-    assert_eq!((vendor.count(409), resource.grants), (0, i64::try_from(calls).expect("few")));
+    assert_eq!((vendor.count(409), resource.grant_count), (0, i64::try_from(calls).expect("few")));
     assert_eq!(calls, DOCUMENTS, "one call for each document");
 }

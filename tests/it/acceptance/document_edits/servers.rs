@@ -24,7 +24,7 @@ async fn workers_of_two_servers_keep_the_same_rules() {
     editors.join(&beside, &vendor, 4).await;
     let jobs = editors.finish(api, &documents).await;
     println!("{} edits in {:?}, at most {} at once", vendor.count(200), vendor.now() - begin, vendor.most_open());
-    println!("nobody called for {:?} at the longest", vendor.longest_silence());
+    println!("no call for {:?} at the longest", vendor.longest_silence());
     assert!(vendor.longest_silence() < SOON, "slides waited for nothing for {:?}", vendor.longest_silence());
     for job in &jobs {
         assert_eq!(
@@ -44,6 +44,6 @@ async fn workers_of_two_servers_keep_the_same_rules() {
         println!("{done} of them here");
         assert!(done > 0);
         let resource = api.resource(DOCS_API).await;
-        assert_eq!((resource.in_use, resource.permits, resource.grants), (0, 0, 80));
+        assert_eq!((resource.in_use, resource.permit_count, resource.grant_count), (0, 0, 80));
     }
 }

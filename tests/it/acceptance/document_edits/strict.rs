@@ -46,7 +46,7 @@ fn ended_well(vendor: &Vendor, jobs: &[proto::Job], slides: usize) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_strict_vendor_is_used_as_it_allows_and_no_edit_meets_another() {
+async fn strict_vendor_is_called_within_its_limits_and_no_edits_collide() {
     const DOCUMENTS: usize = 20;
     const SLIDES: usize = 15;
     let refused = ["doc-3/slide7", "doc-11/slide0"];
@@ -146,6 +146,6 @@ async fn many_documents_at_once_are_twice_as_fast_as_one_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_vendor_that_hangs_up_when_too_many_call_is_not_taken_for_broken() {
+async fn vendor_that_refuses_excess_calls_does_not_open_the_breaker() {
     speeds(true).await;
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What it allows.
+/// The limits of the vendor.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// How long an edit takes.
@@ -45,7 +45,6 @@ impl Default for Rules {
     }
 }
 
-/// One call.
 #[derive(Clone, Debug)]
 pub struct Call {
     pub document: String,
@@ -79,7 +78,6 @@ struct State {
     applied: BTreeMap<(String, String), usize>,
 }
 
-/// The vendor.
 #[derive(Clone)]
 pub struct Vendor {
     address: SocketAddr,
@@ -151,7 +149,7 @@ impl Vendor {
         self.state().calls.iter().map(|call| call.open + 1).max().unwrap_or(0)
     }
 
-    /// The longest time in which nobody called, between the first call and the last.
+    /// The longest time without a call, between the first call and the last.
     pub fn longest_silence(&self) -> Duration {
         let (mut longest, mut last) = (Duration::ZERO, None);
         for Call { from, until, .. } in self.calls() {

@@ -28,11 +28,11 @@ async fn lease_of(api: &Api, queues: &[&str]) -> proto::Lease {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slides_that_wait_cost_no_worker_and_other_work_overtakes() {
+async fn blocked_slides_occupy_no_worker_and_other_work_overtakes() {
     let server = Server::start().await;
     let api = &server.api;
     api.set_policy(DOCS_API, capacity(8)).await;
-    let busy = api.ask(wish(vec![claim("doc-0")])).await.expect("a free document");
+    let busy = api.ask(acquire_request(vec![claim("doc-0")])).await.expect("a free document");
     api.submit(edits(&document(0), 15)).await;
     api.submit(edits(&document(1), 5)).await;
     let others = names(20).map(|name| proto::StageSpec { queue: "others".to_owned(), ..new_stage(&name) });
@@ -82,23 +82,23 @@ async fn slides_that_wait_cost_no_worker_and_other_work_overtakes() {
     }
     api.complete(&lease, serde_json::json!({})).await;
     api.job_in("doc-0", JobState::Succeeded).await;
-    assert_eq!(api.resource("doc-0").await.permits, 0);
+    assert_eq!(api.resource("doc-0").await.permit_count, 0);
     waits.sort_unstable();
     println!("from a free document to the next lease: median {:?}, longest {:?}", waits[7], waits[14]);
     assert!(waits[14] < SOON, "a slide that waits for a document is woken: {waits:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stage_that_was_called_in_vain_is_called_again() {
+async fn stage_whose_wake_up_was_lost_is_woken_again() {
     let server = Server::start().await;
     let api = &server.api;
     api.set_policy("api", capacity(1)).await;
-    let first = api.ask(wish(vec![claim("api")])).await.expect("room");
+    let first = api.ask(acquire_request(vec![claim("api")])).await.expect("room");
     api.submit(new_job("many", names(12).map(|name| one_of("api", "default", &name)).collect())).await;
     assert!(api.lease_now("default", 12).await.is_empty());
-    // They are called, nobody polls, and somebody more important comes first.
+    // They are woken, no worker polls, and a stage of a higher priority comes first.
     api.release(&first).await;
-    let important = proto::AcquirePermitRequest { priority: 10, ..wish(vec![claim("api")]) };
+    let important = proto::AcquirePermitRequest { priority: 10, ..acquire_request(vec![claim("api")]) };
     let second = api.ask(important).await.expect("room");
     assert!(api.lease_now("default", 12).await.is_empty());
     let begin = Instant::now();
@@ -109,11 +109,11 @@ async fn a_stage_that_was_called_in_vain_is_called_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stages_whose_workers_have_gone_hold_up_nobody_for_long() {
+async fn stages_of_absent_workers_block_others_only_briefly() {
     let server = Server::start().await;
     let api = &server.api;
     api.set_policy("api", capacity(1)).await;
-    let permit = api.ask(wish(vec![claim("api")])).await.expect("room");
+    let permit = api.ask(acquire_request(vec![claim("api")])).await.expect("room");
     api.submit(new_job("gone", names(4).map(|name| one_of("api", "gone", &name)).collect())).await;
     assert!(api.lease_now("gone", 4).await.is_empty());
     api.submit(new_job("here", names(2).map(|name| one_of("api", "here", &name)).collect())).await;
@@ -125,6 +125,6 @@ async fn stages_whose_workers_have_gone_hold_up_nobody_for_long() {
         begin
     });
     println!("it got its turn after {:?}", begin.elapsed());
-    assert!(begin.elapsed() < SOON, "stages that nobody leases were before it for {:?}", begin.elapsed());
+    assert!(begin.elapsed() < SOON, "stages without a worker were before it for {:?}", begin.elapsed());
     api.complete(&lease, serde_json::json!({})).await;
 }

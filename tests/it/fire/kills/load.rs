@@ -1,4 +1,4 @@
-//! Clients that submit, update, lease and complete, and know what they were told.
+//! Clients that submit, update, lease and complete, and note each reply.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,27 +24,27 @@ const LEASE_SECONDS: u64 = 2;
 /// Stages of a submitted job.
 const STAGES: usize = 3;
 
-/// What clients were told.
+/// The replies that clients received.
 #[derive(Default)]
-struct Told {
+struct Replies {
     /// Jobs whose submission was acknowledged.
     submitted: BTreeSet<String>,
-    /// Of each counter, the revisions that acknowledged updates made.
+    /// Of each counter, the versions that acknowledged updates made.
     updates: BTreeMap<String, Vec<i64>>,
-    /// Revisions that acknowledged updates without a `request_id` made, and how many may have made one.
+    /// Versions that acknowledged updates without a `request_id` made, and how many may have made one.
     plain: Vec<i64>,
     plain_unknown: usize,
     /// Of each stage, the tokens that were granted.
     tokens: BTreeMap<(String, String), Vec<i64>>,
     /// Of each stage, whose completion was acknowledged.
     completed: BTreeMap<(String, String), Vec<String>>,
-    /// Acknowledged as a repeat: the first try had been done, but not told.
+    /// Acknowledged as a repeat: the first try had been applied, and its reply was lost.
     replayed: usize,
 }
 
 struct Scene {
     fleet: Fleet,
-    told: Mutex<Told>,
+    received: Mutex<Replies>,
     acknowledged: AtomicUsize,
     unknown: AtomicUsize,
     over: AtomicBool,
@@ -79,7 +79,7 @@ impl Load {
         }
         let scene = Arc::new(Scene {
             fleet,
-            told: Mutex::default(),
+            received: Mutex::default(),
             acknowledged: AtomicUsize::new(0),
             unknown: AtomicUsize::new(0),
             over: AtomicBool::new(false),
@@ -94,7 +94,6 @@ impl Load {
         Load { scene, clients }
     }
 
-    /// The servers.
     pub fn fleet(&self) -> &Fleet {
         &self.scene.fleet
     }
@@ -104,24 +103,24 @@ impl Load {
         self.scene.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Lets everybody finish what is under way, and compares what they were told with what is there.
+    /// Lets all clients finish what is under way, and compares their replies with what is stored.
     pub async fn finish(self) -> Report {
         self.scene.over.store(true, Ordering::Relaxed);
         for client in self.clients {
             client.await.expect("no panic");
         }
-        let told = std::mem::take(&mut *self.scene.told.lock().expect("no panic"));
+        let received = std::mem::take(&mut *self.scene.received.lock().expect("no panic"));
         let mut report = Report {
             acknowledged: self.scene.acknowledged.load(Ordering::Relaxed),
             unknown: self.scene.unknown.load(Ordering::Relaxed),
-            replayed: told.replayed,
-            grants: told.tokens.values().map(Vec::len).sum(),
+            replayed: received.replayed,
+            grants: received.tokens.values().map(Vec::len).sum(),
             ..Report::default()
         };
         let api = self.scene.fleet.api();
-        report.compare_submissions(&told, &all_jobs(&api).await);
-        report.compare_updates(&told, &api).await;
-        report.compare_stages(&told, &api).await;
+        report.compare_submissions(&received, &all_jobs(&api).await);
+        report.compare_updates(&received, &api).await;
+        report.compare_stages(&received, &api).await;
         report
     }
 }
@@ -131,8 +130,8 @@ impl Scene {
         self.over.load(Ordering::Relaxed)
     }
 
-    fn tell<T>(&self, tell: impl FnOnce(&mut Told) -> T) -> T {
-        tell(&mut self.told.lock().expect("no panic"))
+    fn tell<T>(&self, tell: impl FnOnce(&mut Replies) -> T) -> T {
+        tell(&mut self.received.lock().expect("no panic"))
     }
 
     fn acknowledge(&self, unknown: usize) {
@@ -155,13 +154,13 @@ async fn submitter(scene: Arc<Scene>) {
             ..new_job("", stages)
         };
         let call = |api: Api, request| async move { api.jobs().submit_job(request).await };
-        let (answer, unknown) = scene.fleet.until_told(request, call).await;
+        let (answer, unknown) = scene.fleet.until_answered(request, call).await;
         let answer = answer.expect("nothing is wrong with it");
         scene.acknowledge(unknown);
-        scene.tell(|told| {
-            told.replayed += usize::from(answer.replayed);
-            let is_new = told.submitted.insert(answer.job.expect("it is not deleted").job_id);
-            assert!(is_new, "two submissions were told the same job");
+        scene.tell(|received| {
+            received.replayed += usize::from(answer.replayed);
+            let is_new = received.submitted.insert(answer.job.expect("it is not deleted").job_id);
+            assert!(is_new, "two submissions returned the same job");
         });
     }
 }
@@ -169,9 +168,10 @@ async fn submitter(scene: Arc<Scene>) {
 async fn updater(scene: Arc<Scene>) {
     while !scene.is_over() {
         let job_id = counter(rand::random_range(0..COUNTERS));
-        // Every other one expects what was told last. Sent again after it was done, it must not be told that the version is
+        // Every other one expects the version received last. Sent again after it was applied, it must not be told that the version is
         // another now.
-        let newest = scene.tell(|told| told.updates.get(&job_id).and_then(|revisions| revisions.iter().max().copied()));
+        let newest =
+            scene.tell(|received| received.updates.get(&job_id).and_then(|versions| versions.iter().max().copied()));
         let request = proto::UpdateJobRequest {
             job_id: job_id.clone(),
             labels: labels(&[("by", &unique())]),
@@ -180,14 +180,14 @@ async fn updater(scene: Arc<Scene>) {
             ..Default::default()
         };
         let call = |api: Api, request| async move { api.jobs().update_job(request).await };
-        let (answer, unknown) = scene.fleet.until_told(request, call).await;
+        let (answer, unknown) = scene.fleet.until_answered(request, call).await;
         match answer {
             Ok(answer) => {
                 assert!(answer.applied);
                 scene.acknowledge(unknown);
-                scene.tell(|told| {
-                    told.replayed += usize::from(answer.replayed);
-                    told.updates.entry(job_id).or_default().push(answer.applied_revision);
+                scene.tell(|received| {
+                    received.replayed += usize::from(answer.replayed);
+                    received.updates.entry(job_id).or_default().push(answer.applied_version);
                 });
             }
             Err(refusal) => assert_eq!(refusal.reason, "VERSION_MISMATCH", "{refusal:?}"),
@@ -195,7 +195,7 @@ async fn updater(scene: Arc<Scene>) {
     }
 }
 
-/// Updates that nobody can recognise when they come again, so each is sent once.
+/// Updates without a request id, so a repeat cannot be recognised and each is sent once.
 async fn plain_updater(scene: Arc<Scene>) {
     while !scene.is_over() {
         let request = proto::UpdateJobRequest {
@@ -206,9 +206,9 @@ async fn plain_updater(scene: Arc<Scene>) {
         match once(scene.fleet.api().jobs().update_job(request)).await {
             Answer::Done(answer) => {
                 scene.acknowledge(0);
-                scene.tell(|told| told.plain.push(answer.applied_revision));
+                scene.tell(|received| received.plain.push(answer.applied_version));
             }
-            Answer::Unknown(_) => scene.tell(|told| told.plain_unknown += 1),
+            Answer::Unknown(_) => scene.tell(|received| received.plain_unknown += 1),
             Answer::NotNow(_) => tokio::task::yield_now().await,
             Answer::Refused(refusal) => panic!("{refusal:?}"),
         }
@@ -235,7 +235,7 @@ async fn worker(scene: Arc<Scene>) {
         };
         for lease in leases {
             let stage = (lease.job_id.clone(), lease.stage_name.clone());
-            scene.tell(|told| told.tokens.entry(stage).or_default().push(lease.fencing_token));
+            scene.tell(|received| received.tokens.entry(stage).or_default().push(lease.fencing_token));
             // Now and then one is forgotten, and one given back.
             match rand::random_range(0..10) {
                 0 => {}
@@ -249,11 +249,11 @@ async fn worker(scene: Arc<Scene>) {
 async fn release(scene: &Scene, lease: &proto::Lease) {
     let request = proto::ReleaseStageRequest { target: token(lease), request_id: request_id(), ..Default::default() };
     let call = |api: Api, request| async move { api.workers().release_stage(request).await };
-    let (answer, unknown) = scene.fleet.until_told(request, call).await;
+    let (answer, unknown) = scene.fleet.until_answered(request, call).await;
     match answer {
         Ok(answer) => {
             scene.acknowledge(unknown);
-            scene.tell(|told| told.replayed += usize::from(answer.replayed));
+            scene.tell(|received| received.replayed += usize::from(answer.replayed));
         }
         Err(refusal) => assert_eq!(refusal.reason, "LEASE_LOST", "{refusal:?}"),
     }
@@ -268,15 +268,15 @@ async fn complete(scene: &Scene, lease: &proto::Lease) {
         ..Default::default()
     };
     let call = |api: Api, request| async move { api.workers().complete_stage(request).await };
-    let (answer, unknown) = scene.fleet.until_told(request, call).await;
+    let (answer, unknown) = scene.fleet.until_answered(request, call).await;
     match answer {
         Ok(answer) => {
             assert!(answer.applied);
             scene.acknowledge(unknown);
-            scene.tell(|told| {
-                told.replayed += usize::from(answer.replayed);
+            scene.tell(|received| {
+                received.replayed += usize::from(answer.replayed);
                 let stage = (lease.job_id.clone(), lease.stage_name.clone());
-                told.completed.entry(stage).or_default().push(by);
+                received.completed.entry(stage).or_default().push(by);
             });
         }
         Err(refusal) => assert_eq!(refusal.reason, "LEASE_LOST", "{refusal:?}"),
@@ -300,32 +300,32 @@ async fn all_jobs(api: &Api) -> BTreeSet<String> {
 }
 
 impl Report {
-    fn compare_submissions(&mut self, told: &Told, there: &BTreeSet<String>) {
-        self.lost += told.submitted.difference(there).count();
-        self.twice += there.difference(&told.submitted).count();
+    fn compare_submissions(&mut self, received: &Replies, there: &BTreeSet<String>) {
+        self.lost += received.submitted.difference(there).count();
+        self.twice += there.difference(&received.submitted).count();
     }
 
-    async fn compare_updates(&mut self, told: &Told, api: &Api) {
-        for (job_id, revisions) in &told.updates {
-            let there: BTreeSet<i64> = (2..=api.job(job_id).await.revision).collect();
-            let acknowledged: BTreeSet<i64> = revisions.iter().copied().collect();
-            // Two that were told the same revision are one that was lost.
-            self.lost += acknowledged.difference(&there).count() + revisions.len() - acknowledged.len();
+    async fn compare_updates(&mut self, received: &Replies, api: &Api) {
+        for (job_id, versions) in &received.updates {
+            let there: BTreeSet<i64> = (2..=api.job(job_id).await.version).collect();
+            let acknowledged: BTreeSet<i64> = versions.iter().copied().collect();
+            // Two updates with the same version mean that one was lost.
+            self.lost += acknowledged.difference(&there).count() + versions.len() - acknowledged.len();
             self.twice += there.difference(&acknowledged).count();
         }
-        let growth = usize::try_from(api.job(PLAIN).await.revision - 1).expect("not negative");
-        let acknowledged = told.plain.iter().collect::<BTreeSet<_>>().len();
-        self.lost += told.plain.len() - acknowledged + acknowledged.saturating_sub(growth);
-        self.twice += growth.saturating_sub(acknowledged + told.plain_unknown);
+        let growth = usize::try_from(api.job(PLAIN).await.version - 1).expect("not negative");
+        let acknowledged = received.plain.iter().collect::<BTreeSet<_>>().len();
+        self.lost += received.plain.len() - acknowledged + acknowledged.saturating_sub(growth);
+        self.twice += growth.saturating_sub(acknowledged + received.plain_unknown);
     }
 
-    async fn compare_stages(&mut self, told: &Told, api: &Api) {
-        for tokens in told.tokens.values() {
+    async fn compare_stages(&mut self, received: &Replies, api: &Api) {
+        for tokens in received.tokens.values() {
             self.repeated_tokens += tokens.len() - tokens.iter().collect::<BTreeSet<_>>().len();
         }
-        for job_id in &told.submitted {
+        for job_id in &received.submitted {
             for stage in api.job(job_id).await.stages {
-                let completed = told.completed.get(&(job_id.clone(), stage.name.clone()));
+                let completed = received.completed.get(&(job_id.clone(), stage.name.clone()));
                 let acknowledged = completed.map(Vec::as_slice).unwrap_or_default();
                 let done: Vec<&String> =
                     acknowledged.iter().filter(|by| stage.artifacts == struct_of(json!({ "by": by }))).collect();

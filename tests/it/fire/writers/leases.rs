@@ -1,4 +1,4 @@
-//! Workers amid the writers: nobody gets a stage that somebody else holds, and nobody loses one that is theirs.
+//! Workers amid the writers: no stage is leased twice at once, and no worker loses a stage it holds.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
@@ -28,7 +28,7 @@ fn stage_of(lease: &proto::Lease) -> (String, String) {
 }
 
 impl Floor {
-    /// Leases in all.
+    /// The number of leases that all workers were granted.
     pub fn granted(&self) -> usize {
         self.0.lock().expect("no panic").granted
     }
@@ -55,7 +55,7 @@ pub async fn work(scene: Arc<Scene>, queue: String, floor: Floor) {
             worker_id: "worker".to_owned(),
             queues: vec![queue.clone()],
             max_stages: rand::random_range(1..4),
-            // Longer than a grant takes here: one that comes after the wait is given back, which nobody here is told.
+            // Longer than a grant takes here: one that comes after the wait is given back, and no caller here gets it.
             wait: seconds(5),
             lease_duration: seconds(600),
             ..Default::default()
@@ -70,8 +70,8 @@ pub async fn work(scene: Arc<Scene>, queue: String, floor: Floor) {
         };
         // Stages of one job come in one commit.
         let made: BTreeSet<(usize, i64)> =
-            leases.iter().map(|lease| (number[&*lease.job_id], lease.job_revision)).collect();
-        made.into_iter().for_each(|(job, revision)| scene.ledger.applied(job, revision, sent));
+            leases.iter().map(|lease| (number[&*lease.job_id], lease.job_version)).collect();
+        made.into_iter().for_each(|(job, version)| scene.ledger.applied(job, version, sent));
         leases.iter().for_each(|lease| floor.take(lease));
         for lease in leases {
             work_on(&scene, &lease, number[&*lease.job_id], &floor).await;
@@ -79,12 +79,12 @@ pub async fn work(scene: Arc<Scene>, queue: String, floor: Floor) {
     }
 }
 
-/// A beat, progress, and an end; each is sent until it is done.
+/// A renewal, progress, and an end; each is sent until it is applied.
 async fn work_on(scene: &Scene, lease: &proto::Lease, job: usize, floor: &Floor) {
     let api = scene.api();
-    let beat = proto::LeaseBeat { lease_token: lease.lease_token.clone(), ..Default::default() };
+    let beat = proto::LeaseRenewal { lease_token: lease.lease_token.clone(), ..Default::default() };
     if let Answer::Done(answer) =
-        told(scene, api.workers().heartbeat(proto::HeartbeatRequest { beats: vec![beat] }).await)
+        answer_of(scene, api.workers().heartbeat(proto::HeartbeatRequest { renewals: vec![beat] }).await)
     {
         scene.heartbeats.fetch_add(1, Ordering::Relaxed);
         if answer.statuses[0].directive() != LeaseDirective::Continue {
@@ -93,9 +93,9 @@ async fn work_on(scene: &Scene, lease: &proto::Lease, job: usize, floor: &Floor)
     }
     let sent = Instant::now();
     let request = proto::UpdateStageProgressRequest { target: token(lease), progress: Some(0.5), ..Default::default() };
-    if let Answer::Done(answer) = told(scene, scene.api().workers().update_stage_progress(request).await) {
+    if let Answer::Done(answer) = answer_of(scene, scene.api().workers().update_stage_progress(request).await) {
         assert!(answer.applied);
-        scene.ledger.applied(job, answer.applied_revision, sent);
+        scene.ledger.applied(job, answer.applied_job_version, sent);
     }
     floor.leave(lease);
     let completes = rand::random_range(0..6) == 0;
@@ -104,13 +104,13 @@ async fn work_on(scene: &Scene, lease: &proto::Lease, job: usize, floor: &Floor)
         let mut workers = scene.api().workers();
         let answer = if completes {
             let request = proto::CompleteStageRequest { target: token(lease), ..Default::default() };
-            told(scene, workers.complete_stage(request).await).map(|answer| answer.applied_revision)
+            answer_of(scene, workers.complete_stage(request).await).map(|answer| answer.applied_job_version)
         } else {
             let request = proto::ReleaseStageRequest { target: token(lease), ..Default::default() };
-            told(scene, workers.release_stage(request).await).map(|answer| answer.applied_revision)
+            answer_of(scene, workers.release_stage(request).await).map(|answer| answer.applied_job_version)
         };
         match answer {
-            Answer::Done(revision) => return scene.ledger.applied(job, revision, sent),
+            Answer::Done(version) => return scene.ledger.applied(job, version, sent),
             Answer::NotNow(_) => {}
             Answer::Refused(_) | Answer::Unknown(_) => return,
         }
@@ -118,7 +118,7 @@ async fn work_on(scene: &Scene, lease: &proto::Lease, job: usize, floor: &Floor)
 }
 
 /// The answer, counted if it is no success.
-fn told<T>(scene: &Scene, answer: Result<tonic::Response<T>, tonic::Status>) -> Answer<T> {
+fn answer_of<T>(scene: &Scene, answer: Result<tonic::Response<T>, tonic::Status>) -> Answer<T> {
     let answer = Answer::of(answer);
     match &answer {
         Answer::Done(_) => {}

@@ -53,6 +53,6 @@ async fn deletions_of_jobs_are_logged_where_an_operator_asks_for_them() {
     }
     let request = proto::ListAuditEventsRequest { method: "JobService/DeleteJob".to_owned(), ..Default::default() };
     let events = ok(scene.open.api.admin().list_audit_events(request).await).events;
-    let told: Vec<_> = events.into_iter().map(|event| (event.principal, event.namespace, event.target)).collect();
-    assert_eq!(told, [(format!("key:{}", operator.id), "default".to_owned(), "theirs".to_owned())]);
+    let received: Vec<_> = events.into_iter().map(|event| (event.principal, event.namespace, event.target)).collect();
+    assert_eq!(received, [(format!("key:{}", operator.id), "default".to_owned(), "theirs".to_owned())]);
 }

@@ -98,7 +98,7 @@ async fn run(level: &str) {
     let scene = Scene { server: guarded(&open).await, open };
     let admin = scene.key(&[Role::Admin], &["*"]).await;
     let mut canaries = vec![Canary::of(&admin)];
-    let (mut told, api) = (String::new(), &program.api);
+    let (mut received, api) = (String::new(), &program.api);
 
     // Created, rotated and revoked through the server whose log is read.
     let create = proto::CreateKeyRequest {
@@ -110,7 +110,7 @@ async fn run(level: &str) {
     };
     let created = ok(api.admin().create_key(keyed(&admin, create.clone())).await);
     let key = Key { id: created.key.expect("a key").key_id, token: created.bearer_token };
-    told += &format!("{:?}", ok(api.admin().create_key(keyed(&admin, create)).await));
+    received += &format!("{:?}", ok(api.admin().create_key(keyed(&admin, create)).await));
     let rotate = proto::RotateKeyRequest { key_id: key.id.clone(), ..Default::default() };
     let token = ok(api.admin().rotate_key(keyed(&admin, rotate)).await).bearer_token;
     let rotated = Key { token, ..key.clone() };
@@ -121,29 +121,29 @@ async fn run(level: &str) {
         "/interlock.v1.AdminService/ListKeys",
         "/interlock.v1.JobService/WatchJobs",
     ];
-    let ways = async |told: &mut String| {
+    let ways = async |received: &mut String| {
         for key in [&key, &rotated] {
             for (way, method) in ways(key).iter().flat_map(|way| methods.map(|method| (way, method))) {
-                told.push_str(&format!("{:?}\n", call(api, method, way, &[]).await));
+                received.push_str(&format!("{:?}\n", call(api, method, way, &[]).await));
             }
-            told.push_str(&by_http1(&program, key).await);
+            received.push_str(&by_http1(&program, key).await);
         }
     };
-    ways(&mut told).await;
+    ways(&mut received).await;
     // As other things than a credential.
     let misused = proto::RevokeKeyRequest { key_id: key.token.clone(), ..Default::default() };
-    told += &format!("{:?}", api.admin().revoke_key(keyed(&admin, misused)).await.expect_err("no id"));
+    received += &format!("{:?}", api.admin().revoke_key(keyed(&admin, misused)).await.expect_err("no id"));
     let revoke = proto::RevokeKeyRequest { key_id: key.id.clone(), ..Default::default() };
-    told += &format!("{:?}", ok(api.admin().revoke_key(keyed(&admin, revoke)).await));
+    received += &format!("{:?}", ok(api.admin().revoke_key(keyed(&admin, revoke)).await));
     scene.key_is(&rotated, "was revoked").await;
-    ways(&mut told).await;
+    ways(&mut received).await;
 
-    told += &format!("{:?}", ok(api.admin().list_keys(keyed(&admin, proto::ListKeysRequest::default())).await));
-    told += &format!("{:?}", ok(api.admin().get_statistics(keyed(&admin, proto::GetStatisticsRequest {})).await));
+    received += &format!("{:?}", ok(api.admin().list_keys(keyed(&admin, proto::ListKeysRequest::default())).await));
+    received += &format!("{:?}", ok(api.admin().get_statistics(keyed(&admin, proto::GetStatisticsRequest {})).await));
     let audit = proto::ListAuditEventsRequest::default();
-    told += &format!("{:?}", ok(api.admin().list_audit_events(keyed(&admin, audit)).await));
+    received += &format!("{:?}", ok(api.admin().list_audit_events(keyed(&admin, audit)).await));
     let text = KeyText::parse(&rotated.token).expect("a key");
-    told += &format!("{text:?} {:?} {:?}", text.secret, SecretHash::of(&text.secret));
+    received += &format!("{text:?} {:?} {:?}", text.secret, SecretHash::of(&text.secret));
 
     eventually("the line about refused calls", async || {
         log.text().contains("calls were refused for their credential").then_some(())
@@ -151,9 +151,9 @@ async fn run(level: &str) {
     .await;
     program.terminate();
     program.ended().await;
-    assert!(told.len() > 10_000 && log.text().len() > 300, "{} {}", told.len(), log.text().len());
+    assert!(received.len() > 10_000 && log.text().len() > 300, "{} {}", received.len(), log.text().len());
     for canary in &canaries {
-        canary.is_not_in("an answer", &told);
+        canary.is_not_in("an answer", &received);
         canary.is_not_in("the log", &log.text());
     }
 }

@@ -21,7 +21,7 @@ async fn connect(server: &Server, tls: ClientTlsConfig) -> Result<Api, tonic::tr
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_is_the_principal_that_a_credential_names() {
+async fn certificate_maps_to_the_principal_of_its_credential() {
     let (authority, stranger) = (Authority::new("one"), Authority::new("other"));
     let files = Files::of(&authority);
     let open = Server::start().await;
@@ -78,7 +78,7 @@ async fn a_certificate_is_the_principal_that_a_credential_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_ends_when_the_certificate_that_was_shown_on_it_expires() {
+async fn connection_ends_when_its_client_certificate_expires() {
     let authority = Authority::new("one");
     let files = Files::of(&authority);
     let open = Server::start().await;

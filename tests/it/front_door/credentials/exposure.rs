@@ -1,4 +1,4 @@
-//! Beyond loopback nobody serves without TLS and credentials by mistake.
+//! Beyond loopback no server starts without TLS and credentials by mistake.
 
 use std::process::{Command, Stdio};
 
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 fn refused(verb: &[&str], flags: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_interlock"))
         .args(verb)
-        // Nobody could reach it there but from a network of documentation; it must not come to listening.
+        // The address is of a documentation network; the server must not come to listening.
         .args(["--listen", "192.0.2.1:0"])
         .args(flags)
         .env("INTERLOCK_DATABASE_URL", "host=/nonexistent")
@@ -19,7 +19,7 @@ fn refused(verb: &[&str], flags: &[&str]) -> String {
 }
 
 #[test]
-fn beyond_loopback_a_server_says_what_must_be_added() {
+fn server_beyond_loopback_refuses_to_start_and_names_the_missing_flags() {
     for verb in [&["serve"][..], &["dev", "--ephemeral"]] {
         let message = refused(verb, &[]);
         assert!(message.contains("192.0.2.1:0 can be reached from other machines"), "{message}");

@@ -13,7 +13,7 @@ async fn create(scene: &Scene, names: &[&str]) {
     }
 }
 
-/// All namespaces that a key is told of, in pages of two.
+/// All namespaces that a key can list, in pages of two.
 async fn listed(scene: &Scene, key: &Key) -> Vec<String> {
     let (mut names, mut page_token) = (Vec::new(), String::new());
     loop {
@@ -63,7 +63,7 @@ async fn a_key_reads_and_writes_only_where_it_is_valid() {
 }
 
 #[tokio::test]
-async fn tokens_of_another_namespace_are_worth_nothing() {
+async fn tokens_of_another_namespace_are_refused() {
     let scene = Scene::start().await;
     create(&scene, &["theirs", "mine"]).await;
     let (open, api) = (&scene.open.api, &scene.server.api);
@@ -71,15 +71,15 @@ async fn tokens_of_another_namespace_are_worth_nothing() {
     ok(open.jobs().submit_job(within("theirs", request)).await);
     let poll = proto::LeaseStagesRequest { worker_id: "w".to_owned(), wait: seconds(10), ..Default::default() };
     let lease = ok(open.workers().lease_stages(within("theirs", poll)).await).leases.remove(0);
-    let acquired = ok(open.permits().acquire_permit(within("theirs", wish(vec![claim("lock")]))).await);
+    let acquired = ok(open.permits().acquire_permit(within("theirs", acquire_request(vec![claim("lock")]))).await);
     let Some(proto::acquire_permit_response::Result::Permit(permit)) = acquired.result else { panic!("a permit") };
 
     let key = scene.key(&[Role::Work], &["mine"]).await;
     let done = proto::CompleteStageRequest { target: token(&lease), ..Default::default() };
     let stolen = api.workers().complete_stage(keyed_within(&key, "mine", done)).await;
     refused(stolen, Code::FailedPrecondition, "LEASE_LOST");
-    let beat = proto::LeaseBeat { lease_token: lease.lease_token.clone(), ..Default::default() };
-    let beats = proto::HeartbeatRequest { beats: vec![beat] };
+    let beat = proto::LeaseRenewal { lease_token: lease.lease_token.clone(), ..Default::default() };
+    let beats = proto::HeartbeatRequest { renewals: vec![beat] };
     let statuses = ok(api.workers().heartbeat(keyed_within(&key, "mine", beats)).await).statuses;
     assert_eq!(statuses[0].directive(), proto::LeaseDirective::Lost, "{statuses:?}");
     let release = api.permits().release_permit(keyed_within(&key, "mine", release_of(&permit))).await;

@@ -12,7 +12,7 @@ use crate::harness::*;
 const INFO: &str = "/interlock.v1.AdminService/GetServerInfo";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_database_known_keys_go_on_and_expire_and_unknown_ones_are_not_called_wrong() {
+async fn known_keys_work_without_the_database_and_unknown_ones_are_unavailable_not_invalid() {
     let open = Server::start().await;
     let proxy = Proxy::to(&open.database).await;
     let server = Server::through(open.database.clone(), &proxy.url, |config| config.auth = Some(Auth::Required)).await;
@@ -74,7 +74,7 @@ async fn after_an_outage_all_credentials_are_read_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_unknown_keys_does_not_keep_others_from_their_calls() {
+async fn flood_of_unknown_keys_does_not_delay_other_calls() {
     let scene = Scene::start().await;
     let key = scene.key(&[Role::Read], &["*"]).await;
     assert_eq!(call_once(&scene.server.api, INFO, &bearer(&key), &[]).await.code, Code::Ok);
@@ -93,13 +93,13 @@ async fn a_flood_of_unknown_keys_does_not_keep_others_from_their_calls() {
         }
     };
     let (outcomes, ()) = tokio::join!(flood, honest);
-    let told = |code| outcomes.iter().filter(|outcome| outcome.code == code).count();
-    assert_eq!(told(Code::Unauthenticated) + told(Code::Unavailable), outcomes.len());
-    assert!(told(Code::Unauthenticated) > 0, "some are looked for");
-    // And what is not known for sure is told so, with the time after which to come back.
+    let received = |code| outcomes.iter().filter(|outcome| outcome.code == code).count();
+    assert_eq!(received(Code::Unauthenticated) + received(Code::Unavailable), outcomes.len());
+    assert!(received(Code::Unauthenticated) > 0, "some are looked for");
+    // And what is not known for sure is UNAVAILABLE, with the time after which to retry.
     println!(
-        "{} were told that they are unknown, {} to come back",
-        told(Code::Unauthenticated),
-        told(Code::Unavailable)
+        "{} were reported as unknown, {} to come back",
+        received(Code::Unauthenticated),
+        received(Code::Unavailable)
     );
 }

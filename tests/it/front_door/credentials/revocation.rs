@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use super::scene::*;
 use crate::harness::*;
 
-/// What is promised.
+/// The time within which a revoked key stops working on every server.
 const BOUND: Duration = Duration::from_secs(5);
 
 fn watch(job_id: &str) -> proto::WatchJobRequest {
@@ -44,7 +44,7 @@ fn has_ended(status: &Status) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_a_credential_ends_a_work_stream_and_gives_back_what_was_not_confirmed() {
+async fn end_of_a_credential_ends_its_work_stream_and_releases_unconfirmed_leases() {
     let scene = Scene::start().await;
     scene.open.api.submit(new_job("film", vec![new_stage("a"), new_stage("b")])).await;
     let key = scene.key(&[Role::Work], &["*"]).await;
@@ -113,14 +113,14 @@ async fn revocation_reaches_all_servers_and_ends_watches_and_waiting_calls() {
 }
 
 trait Waiting {
-    /// How many LeaseStages calls wait, as a key is told.
+    /// How many LeaseStages calls wait, as a key can read it.
     async fn statistics_with(&self, key: &Key) -> i64;
 }
 
 impl Waiting for Api {
     async fn statistics_with(&self, key: &Key) -> i64 {
-        let told = ok(self.admin().get_statistics(keyed(key, proto::GetStatisticsRequest {})).await);
-        told.dispatcher.expect("a dispatcher").waiting_polls
+        let received = ok(self.admin().get_statistics(keyed(key, proto::GetStatisticsRequest {})).await);
+        received.dispatcher.expect("a dispatcher").waiting_polls
     }
 }
 

@@ -100,7 +100,7 @@ impl Keys {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_rpc_refuses_every_credential_that_does_not_permit_it_and_no_other() {
+async fn every_rpc_refuses_exactly_the_credentials_without_its_role() {
     let scene = Scene::start().await;
     let keys = Keys::create(&scene).await;
     let mut checks = 0;
@@ -144,7 +144,7 @@ async fn every_rpc_refuses_every_credential_that_does_not_permit_it_and_no_other
                 metadata: outcome.metadata.iter().map(|(k, v)| (k.clone(), v.replace("default", "absent"))).collect(),
                 ..outcome
             };
-            assert_eq!(as_if_absent, absent, "{path}: one that is not covered is not told from one that is not there");
+            assert_eq!(as_if_absent, absent, "{path}: a namespace that is not covered looks like an absent one");
         }
         checks += 13;
     }
@@ -162,7 +162,7 @@ async fn open_to_all(scene: &Scene, keys: &Keys, path: &str, usual: &Outcome) ->
 }
 
 #[tokio::test]
-async fn what_is_not_served_is_told_so_whoever_asks() {
+async fn unknown_methods_are_unimplemented_with_and_without_a_key() {
     let scene = Scene::start().await;
     for metadata in [Vec::new(), vec![("authorization", "Bearer x".to_owned())]] {
         let outcome = call(&scene.server.api, "/interlock.v1.JobService/NoSuchRpc", &metadata, &[]).await;
@@ -171,7 +171,7 @@ async fn what_is_not_served_is_told_so_whoever_asks() {
 }
 
 #[tokio::test]
-async fn a_commit_needs_for_each_operation_the_role_that_it_needs_alone() {
+async fn commit_needs_the_role_of_each_of_its_operations() {
     let scene = Scene::start().await;
     let worker = scene.key(&[Role::Work], &["*"]).await;
     let submitter = scene.key(&[Role::Submit], &["*"]).await;
@@ -216,7 +216,7 @@ async fn a_commit_needs_for_each_operation_the_role_that_it_needs_alone() {
 }
 
 #[tokio::test]
-async fn a_new_key_works_at_once_on_a_server_that_has_not_heard_of_it() {
+async fn new_key_works_at_once_on_a_server_that_has_not_loaded_it() {
     let scene = Scene::start().await;
     for _ in 0..3 {
         let key = scene.new_key(&[Role::Read], &["*"]).await;
@@ -247,7 +247,7 @@ fn operations_of_commits() -> Vec<(&'static str, Operation)> {
 }
 
 #[tokio::test]
-async fn every_operation_of_a_commit_needs_a_role_that_permits_its_rpc() {
+async fn each_kind_of_operation_in_a_commit_needs_the_role_of_its_rpc() {
     let scene = Scene::start().await;
     let files = FileDescriptorSet::decode(proto::FILE_DESCRIPTOR_SET).expect("descriptors").file;
     let messages = files.iter().flat_map(|file| &file.message_type);

@@ -23,7 +23,6 @@ pub struct Scene {
     pub server: Server,
 }
 
-/// An API key.
 #[derive(Clone, Debug)]
 pub struct Key {
     pub id: String,
@@ -80,7 +79,8 @@ impl Scene {
 
     /// Gives a key another secret; the one before it stays valid for so many milliseconds.
     pub async fn rotate(&self, key: &Key, grace: i64) -> Key {
-        let request = proto::RotateKeyRequest { key_id: key.id.clone(), grace: millis(grace), ..Default::default() };
+        let request =
+            proto::RotateKeyRequest { key_id: key.id.clone(), grace_period: millis(grace), ..Default::default() };
         let token = ok(self.open.api.admin().rotate_key(request).await).bearer_token;
         Key { token, ..key.clone() }
     }
@@ -132,7 +132,7 @@ pub async fn call(api: &Api, path: &str, metadata: &[(&'static str, String)], me
     }
 }
 
-/// The same, once.
+/// As [`call`], without a second try.
 pub async fn call_once(api: &Api, path: &str, metadata: &[(&'static str, String)], message: &[u8]) -> Outcome {
     let mut client = Grpc::new(api.channel.clone());
     client.ready().await.expect("a connection");

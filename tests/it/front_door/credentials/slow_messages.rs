@@ -18,7 +18,7 @@ fn literals(metadata: &[(&'static str, String)]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_is_whole_after_the_revocation_is_not_executed() {
+async fn message_completed_after_the_revocation_is_not_executed() {
     let scene = Scene::start().await;
     let (key, watcher) = (scene.key(&[Role::Submit], &["*"]).await, scene.key(&[Role::Operate], &["*"]).await);
     let (path, request) = ("/interlock.v1.JobService/SubmitJob", new_job("late", vec![new_stage("s")]).encode_to_vec());
@@ -28,8 +28,8 @@ async fn a_message_that_is_whole_after_the_revocation_is_not_executed() {
     let mut wire = Wire::open(scene.server.address).await;
     assert!(wire.send(&begin(1, path, &literals(&bearer(&key)))).await && wire.send(&frame(DATA, 0, 1, most)).await);
     eventually("the call was let in", async || {
-        let told = scene.server.api.admin().get_statistics(keyed(&watcher, proto::GetStatisticsRequest {})).await;
-        ok(told).rpcs.iter().any(|rpc| path.ends_with(&rpc.method) && rpc.in_flight == 1).then_some(())
+        let received = scene.server.api.admin().get_statistics(keyed(&watcher, proto::GetStatisticsRequest {})).await;
+        ok(received).rpcs.iter().any(|rpc| path.ends_with(&rpc.method) && rpc.in_flight == 1).then_some(())
     })
     .await;
     scene.revoke(&key).await;

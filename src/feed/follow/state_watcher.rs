@@ -1,0 +1,193 @@
+//! One watch of keyed state: the states as they are, then their newest versions. Versions between two updates may be left out; the last one
+//! never is.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use foldhash::HashSet;
+use tokio::time::sleep;
+
+use super::followers::{Followers, Following};
+use super::{FollowedKind, StateRead, StateVersion};
+use crate::domain::time::Timestamp;
+use crate::error::Result;
+use crate::feed::Hub;
+use crate::feed::keepalive::KeepaliveTimer;
+use crate::feed::open_watch::OpenWatch;
+use crate::store::Store;
+
+/// Where a watch of one key goes on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ResumePoint {
+    /// The version that the reader has. 0: none.
+    pub version: i64,
+    /// The create time that the reader has. None: any state of that version counts as the same.
+    pub create_time: Option<Timestamp>,
+}
+
+/// What was sent last of a key.
+enum LastSent<K: FollowedKind> {
+    Nothing(ResumePoint),
+    Absence,
+    Version(StateVersion, K::Summary),
+}
+
+/// An update of a watch.
+pub enum StateUpdate<K: FollowedKind> {
+    /// A state that is new to the reader: the first one of its key, or the key was created again.
+    New(Arc<K::State>),
+    /// A later version of the state sent last.
+    Changed {
+        /// The state.
+        state: Arc<K::State>,
+        /// The version sent last.
+        previous_version: i64,
+        /// The summary of that version.
+        previous: K::Summary,
+    },
+    /// The key does not exist.
+    Absent {
+        /// The key.
+        key: K::Key,
+        /// The version sent last, or that the reader resumed from. 0: none.
+        previous_version: i64,
+    },
+    /// Nothing changed for the keepalive interval.
+    Keepalive,
+}
+
+/// A watch of the states under some keys.
+pub struct StateWatcher<K: FollowedKind> {
+    store: Store,
+    following: Following<K>,
+    keys: Vec<K::Key>,
+    sent: HashMap<K::Key, LastSent<K>>,
+    queued: VecDeque<StateUpdate<K>>,
+    keepalive: KeepaliveTimer,
+    _open: OpenWatch,
+}
+
+impl<K: FollowedKind> StateWatcher<K> {
+    /// Begins a watch with the states as they are. The keys have to be different from each other.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn begin(hub: &Arc<Hub>, store: &Store, resumed: Vec<(K::Key, ResumePoint)>) -> Result<Self> {
+        Self::begin_among(K::followers(hub), hub, store, resumed).await
+    }
+
+    pub(super) async fn begin_among(
+        followers: &Arc<Followers<K>>,
+        hub: &Arc<Hub>,
+        store: &Store,
+        resumed: Vec<(K::Key, ResumePoint)>,
+    ) -> Result<Self> {
+        let keys: Vec<K::Key> = resumed.iter().map(|(key, _)| key.clone()).collect();
+        let mut watcher = Self {
+            store: store.clone(),
+            // Before the read, so that no commit after it is missed.
+            following: followers.follow(keys.clone()),
+            keys,
+            sent: resumed.into_iter().map(|(key, from)| (key, LastSent::Nothing(from))).collect(),
+            queued: VecDeque::new(),
+            keepalive: KeepaliveTimer::new(hub.settings.keepalive),
+            _open: OpenWatch::begin(hub),
+        };
+        watcher.read(watcher.keys.clone()).await?;
+        Ok(watcher)
+    }
+
+    /// Waits for the next update.
+    ///
+    /// # Errors
+    /// If the database has to be read and does not answer.
+    pub async fn next(&mut self) -> Result<StateUpdate<K>> {
+        loop {
+            if let Some(update) = self.queued.pop_front() {
+                self.keepalive.reset();
+                return Ok(update);
+            }
+            tokio::select! {
+                biased;
+                changed = self.following.changed() => self.look(changed).await?,
+                () = self.keepalive.elapsed() => self.queued.push_back(StateUpdate::Keepalive),
+            }
+        }
+    }
+
+    /// Queues updates of keys that may have changed.
+    async fn look(&mut self, mut changed: HashSet<K::Key>) -> Result<()> {
+        if !K::PACE.is_zero() {
+            sleep(K::PACE).await;
+            changed.extend(self.following.take_changed());
+        }
+        let mut unknown = Vec::new();
+        for key in changed {
+            match self.following.newest(&key) {
+                Some(state) if self.is_of_sent(&key, &state) => self.queue(&key, state),
+                // Deleted, created, or not held here.
+                Some(_) | None => unknown.push(key),
+            }
+        }
+        if unknown.is_empty() { Ok(()) } else { self.read(unknown).await }
+    }
+
+    async fn read(&mut self, keys: Vec<K::Key>) -> Result<()> {
+        let version = |key: &K::Key| match self.sent.get(key) {
+            Some(LastSent::Version(version, _)) => *version,
+            Some(LastSent::Nothing(_) | LastSent::Absence) | None => StateVersion::NONE,
+        };
+        let known = keys.iter().map(|key| (key.clone(), version(key))).collect();
+        let reads = self.following.read(&self.store, known).await?;
+        for (key, read) in keys.into_iter().zip(reads) {
+            match read {
+                StateRead::Unchanged => {}
+                StateRead::Changed(state) => self.queue(&key, state),
+                StateRead::Missing => self.queue_absence(key),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a state is some version of the one sent last, and not one that was created again under its key.
+    fn is_of_sent(&self, key: &K::Key, state: &K::State) -> bool {
+        let created = K::version(state).create_time;
+        matches!(self.sent.get(key), Some(LastSent::Version(sent, _)) if sent.create_time == created)
+    }
+
+    /// Queues a state that was read, or a version of the state sent last.
+    fn queue(&mut self, key: &K::Key, state: Arc<K::State>) {
+        let version = K::version(&state);
+        let Some(sent) = self.sent.get_mut(key) else { return };
+        if let LastSent::Version(last, _) = sent
+            && last.create_time == version.create_time
+            && last.version >= version.version
+        {
+            return;
+        }
+        let update = match std::mem::replace(sent, LastSent::Version(version, K::summary(&state))) {
+            LastSent::Nothing(from) if from.is_at(version) => return,
+            LastSent::Version(last, previous) if last.create_time == version.create_time => {
+                StateUpdate::Changed { state, previous_version: last.version, previous }
+            }
+            LastSent::Nothing(_) | LastSent::Absence | LastSent::Version(..) => StateUpdate::New(state),
+        };
+        self.queued.push_back(update);
+    }
+
+    fn queue_absence(&mut self, key: K::Key) {
+        let previous_version = match self.sent.insert(key.clone(), LastSent::Absence) {
+            Some(LastSent::Absence) => return,
+            Some(LastSent::Version(last, _)) => last.version,
+            Some(LastSent::Nothing(from)) => from.version,
+            None => 0,
+        };
+        self.queued.push_back(StateUpdate::Absent { key, previous_version });
+    }
+}
+
+impl ResumePoint {
+    fn is_at(self, version: StateVersion) -> bool {
+        self.version == version.version && self.create_time.is_none_or(|created| created == version.create_time)
+    }
+}

@@ -1,9 +1,0 @@
--- renew_permits: extends permits that are still held. It is no part of any version, never shortens, and is right even where the rest of its
--- component is not applied; a permit that is gone shows as a missing row.
-UPDATE permits p
-SET expires_at = greatest(p.expires_at, v.expires_at)
-FROM (SELECT unnest($1::int4[]) AS c, unnest($2::int4[]) AS namespace_id, unnest($3::uuid[]) AS resource_uid,
-    unnest($4::uuid[]) AS permit_id, unnest($5::timestamptz[]) AS expires_at) AS v
-WHERE p.namespace_id = v.namespace_id AND p.resource_uid = v.resource_uid AND p.permit_id = v.permit_id
-    AND p.expires_at IS NOT NULL
-RETURNING v.c

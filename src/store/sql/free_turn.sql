@@ -1,2 +1,0 @@
--- free_turn: gives one's own turn up.
-DELETE FROM turns WHERE role = $1 AND server = $2

@@ -1,6 +1,0 @@
--- inspect_indexes: indexes that Postgres does not use because they were not finished.
-SELECT c.relname::text
-FROM pg_index i
-JOIN pg_class c ON c.oid = i.indexrelid
-WHERE NOT i.indisvalid AND c.relnamespace = current_schema()::regnamespace AND c.relkind = 'i'
-LIMIT 5

@@ -1,4 +1,0 @@
--- inspect_slots: replication slots, and how much log each keeps.
-SELECT slot_name::text, active, coalesce(wal_status, ''),
-    pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::float8
-FROM pg_replication_slots

@@ -1,4 +1,0 @@
--- load_leases: until when the leases of a job last; a renewal changes no revision.
-SELECT stage_no, token_secret, expires_at
-FROM leases
-WHERE namespace_id = $1 AND job_uid = $2

@@ -1,4 +1,0 @@
--- load_revisions: the revisions of jobs, for those who follow them.
-SELECT j.namespace_id, j.job_uid, j.revision, j.create_time
-FROM unnest($1::int4[], $2::uuid[]) AS k(namespace_id, job_uid)
-JOIN jobs j ON j.namespace_id = k.namespace_id AND j.job_uid = k.job_uid

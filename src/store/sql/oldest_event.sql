@@ -1,4 +1,0 @@
--- oldest_event: where the history of a job begins now; its first days may have been dropped.
-SELECT min(e.revision)
-FROM job_events e
-WHERE e.namespace_id = $1 AND e.job_uid = $2 AND e.event_time >= $3
