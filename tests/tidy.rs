@@ -233,3 +233,25 @@ fn migrations_are_numbered_without_holes() {
     numbers.sort_unstable();
     assert_eq!(numbers, (1..=numbers.len() as u32).collect::<Vec<_>>());
 }
+
+/// Texts in backticks of a document that are paths of this repository.
+fn paths_in(text: &str) -> impl Iterator<Item = &str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted.filter(|quoted| {
+        let is_path = |c: char| c.is_ascii_alphanumeric() || "_./-".contains(c);
+        quoted.contains('/') && !quoted.starts_with(['/', '.']) && quoted.chars().all(is_path)
+    })
+}
+
+#[test]
+fn documents_name_only_files_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut documents = files("docs/design", "md");
+    documents.insert("ARCHITECTURE.md".into(), fs::read_to_string(root.join("ARCHITECTURE.md")).expect("text"));
+    for (document, text) in documents {
+        for path in paths_in(&text) {
+            let exists = ["", "src", "src/store"].iter().any(|folder| root.join(folder).join(path).exists());
+            assert!(exists, "{} names {path}, which does not exist", document.display());
+        }
+    }
+}
