@@ -1517,13 +1517,13 @@ const file_interlock_v1_permit_service_proto_rawDesc = "" +
 	"\aremoval\x18\x02 \x01(\v2\x1d.interlock.v1.ResourceRemovalH\x00R\aremoval\x12<\n" +
 	"\tkeepalive\x18\x03 \x01(\v2\x1c.interlock.v1.WatchKeepaliveH\x00R\tkeepaliveB\b\n" +
 	"\x06update\"\x11\n" +
-	"\x0fResourceRemoval\"\x92\x01\n" +
-	"\x13ResetBreakerRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
-	"\trequester\x18\x02 \x01(\tR\trequester\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\"\n" +
+	"\x0fResourceRemoval\"\xa6\x01\n" +
+	"\x13ResetBreakerRequest\x12\x17\n" +
+	"\x04name\x18\x01 \x01(\tB\x03\xe0A\x02R\x04name\x12!\n" +
+	"\trequester\x18\x02 \x01(\tB\x03\xe0A\x02R\trequester\x12\x1b\n" +
+	"\x06reason\x18\x03 \x01(\tB\x03\xe0A\x01R\x06reason\x12'\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tH\x00R\trequestId\x88\x01\x01B\r\n" +
+	"request_id\x18\x04 \x01(\tB\x03\xe0A\x01H\x00R\trequestId\x88\x01\x01B\r\n" +
 	"\v_request_id\"f\n" +
 	"\x14ResetBreakerResponse\x122\n" +
 	"\bresource\x18\x01 \x01(\v2\x16.interlock.v1.ResourceR\bresource\x12\x1a\n" +

@@ -177,9 +177,9 @@ async fn invalid_outcomes_and_progress_are_refused_with_the_field() {
     let rows = vec![
         (beats(Vec::new()), "renewals"),
         (beats(vec![beat(); 1_001]), "renewals"),
-        (beats(vec![beat(), proto::LeaseRenewal { progress: Some(f64::NAN), ..beat() }]), "beats[1].progress"),
-        (beats(vec![proto::LeaseRenewal { progress: Some(1.1), ..beat() }]), "beats[0].progress"),
-        (beats(vec![proto::LeaseRenewal { message: Some(long.clone()), ..beat() }]), "beats[0].message"),
+        (beats(vec![beat(), proto::LeaseRenewal { progress: Some(f64::NAN), ..beat() }]), "renewals[1].progress"),
+        (beats(vec![proto::LeaseRenewal { progress: Some(1.1), ..beat() }]), "renewals[0].progress"),
+        (beats(vec![proto::LeaseRenewal { message: Some(long.clone()), ..beat() }]), "renewals[0].message"),
         (beats(vec![beat(), beat(), proto::LeaseRenewal::default()]), "renewals[2].lease_token"),
     ];
     scene.refuses(rows, async |request| api.workers().heartbeat(request).await).await;
