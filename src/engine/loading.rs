@@ -48,6 +48,11 @@ struct MissingOthers {
     names: Vec<Name>,
 }
 
+/// Notes that there is no aggregate of a key.
+fn load_absent<A: Keyed>(tables: &mut AggregateTables, key: &A::Key) {
+    A::table_mut(tables).load(key.clone(), None);
+}
+
 /// Loads what is `wanted`. With `trust` the cache is used except for `stale` keys, new requests are taken to be new and
 /// generated ids to be unused: the commit checks it. Keys that other servers write too are read, which saves a round that
 /// would be lost. Without, all is read, as it is under a lock.
@@ -66,7 +71,7 @@ pub async fn load(
         let is_foreign = || any_foreign && shared.contention.is_at(ContentionLevel::Foreign, [key]);
         let trust = trust && !stale.contains(key) && !is_foreign();
         match_key!(key, A, id => if trust && wanted.created.contains(key) {
-                A::table_mut(&mut tables).load(id.clone(), None);
+                load_absent::<A>(&mut tables, id);
             } else {
                 A::missing(&mut aggregates).look_up(shared, (key, id), trust, A::table_mut(&mut tables));
             },

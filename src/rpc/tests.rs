@@ -271,12 +271,8 @@ async fn a_wait_is_over_before_its_deadline_and_a_lost_lease_is_a_status() {
         secret: Uuid::new_v4(),
     };
     let renewals = vec![renewal(&stranger.to_string()), renewal(&lease.lease_token)];
-    let statuses = server
-        .workers
-        .heartbeat(Request::new(HeartbeatRequest { renewals: renewals }))
-        .await
-        .expect("statuses")
-        .into_inner();
+    let statuses =
+        server.workers.heartbeat(Request::new(HeartbeatRequest { renewals })).await.expect("statuses").into_inner();
     let directives: Vec<_> = statuses.statuses.iter().map(LeaseStatus::directive).collect();
     assert_eq!(directives, [LeaseDirective::Lost, LeaseDirective::Continue]);
 

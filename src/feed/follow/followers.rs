@@ -17,12 +17,15 @@ const MAX_HELD_BYTES: usize = 64 << 20;
 /// Keys in one read for watches: as many as one watch of records may have.
 const KEYS_PER_READ: usize = 100;
 
+/// Reads that watches share: of a key, for watches that have the same version of it.
+type StateReads<K> = Batch<(<K as FollowedKind>::Key, StateVersion), StateRead<<K as FollowedKind>::State>>;
+
 /// All watches of one kind on this server.
 pub struct Followers<K: FollowedKind> {
     /// Number of watches. Without any, publishing takes no lock.
     watches: AtomicUsize,
     table: Mutex<KeyTable<K>>,
-    reads: Arc<Batch<(K::Key, StateVersion), StateRead<K::State>>>,
+    reads: Arc<StateReads<K>>,
 }
 
 struct KeyTable<K: FollowedKind> {

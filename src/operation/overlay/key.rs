@@ -25,6 +25,7 @@ macro_rules! define_keys {
     ($($table:ident: $variant:ident, $aggregate:ty;)*) => {
         /// What an operation can read or write.
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[allow(clippy::enum_variant_names, reason = "the key ring is an aggregate")]
         pub enum Key {
             $(
                 #[doc = concat!("The key of an aggregate, ", stringify!($variant), ".")]
