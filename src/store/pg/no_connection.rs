@@ -66,7 +66,7 @@ impl fmt::Display for NoConnection {
                 }
                 Ok(())
             }
-            Self::ReadOnly { hosts } => write!(f, "the database accepts no writes at {}", hosts.join(", ")),
+            Self::ReadOnly { hosts } => write!(f, "the database takes no writes at {}", hosts.join(", ")),
             Self::Pooled { host, fault } => write!(f, "the database at {host} {fault}"),
             Self::TimedOut => f.write_str("no host answered in time"),
         }

@@ -104,7 +104,7 @@ async fn invalid_watches_are_refused() {
     field(begin("", 0).await, "job_id");
     field(begin("a b", 0).await, "job_id");
     field(begin("film", -1).await, "from_version");
-    let received = refused(begin("film", 2).await, Code::OutOfRange, "REVISION_IN_FUTURE");
+    let received = refused(begin("film", 2).await, Code::OutOfRange, "VERSION_IN_FUTURE");
     assert_eq!(received.metadata["actual"], "1");
     let jobs = |filter: &str| proto::WatchJobsRequest { filter: filter.to_owned() };
     field(server.api.jobs().watch_jobs(jobs("state ~ x")).await, "filter");
