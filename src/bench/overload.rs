@@ -26,8 +26,8 @@ use crate::proto;
 
 /// Stages of each submitted job.
 const STAGES: usize = 60;
-/// Calls in flight that find the peak.
-const AT_PEAK: usize = 64;
+/// Calls in flight that find the peak: few enough that a slow machine does not refuse some of them.
+const AT_PEAK: usize = 24;
 /// Submits that may be unanswered; beyond it the generator would measure itself.
 const MAX_UNANSWERED: usize = 40_000;
 /// Connections of the open loop.

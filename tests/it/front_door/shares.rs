@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use interlock::proto;
 use tokio::task::JoinSet;
@@ -41,6 +42,8 @@ async fn namespace_that_fills_the_queue_does_not_block_writes_of_another() {
                 if let Err(status) = submit(&api, "loud").await {
                     is_overloaded(&status);
                     refused.fetch_add(1, Ordering::Relaxed);
+                    // A flood of the queue, not of the connection and of the CPU.
+                    tokio::time::sleep(Duration::from_millis(2)).await;
                 }
             }
         });
