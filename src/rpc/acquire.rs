@@ -14,17 +14,17 @@ pub async fn acquire_permit(
     mut request: proto::AcquirePermitRequest,
 ) -> Result<(proto::AcquirePermitResponse, Undelivered)> {
     let identity = identity(caller.namespace, &mut request)?;
-    let wish = convert::wish(&request)?;
-    let (wait, claims, engine) = (wish.wait, wish.claims.clone(), caller.services.engine.clone());
+    let parameters = convert::acquire_parameters(&request)?;
+    let (wait, claims, engine) = (parameters.wait, parameters.claims.clone(), caller.services.engine.clone());
     let request = AcquireRequest {
         namespace: caller.namespace,
         actor: caller.actor.clone(),
-        claims: wish.claims,
-        ttl: wish.ttl,
+        claims: parameters.claims,
+        ttl: parameters.ttl,
         wait,
-        holder: wish.holder,
-        priority: wish.priority,
-        lease: wish.lease,
+        holder: parameters.holder,
+        priority: parameters.priority,
+        lease: parameters.lease,
         request: identity,
         wait_until: caller.end_of(wait),
         deadline: caller.deadline,

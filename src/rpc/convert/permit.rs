@@ -60,8 +60,8 @@ fn claim(given: &proto::PermitClaim, path: &Path) -> Result<PermitClaim, Refusal
     Ok(PermitClaim { resource, amount, mode })
 }
 
-/// An AcquirePermit, without its `request_id`.
-pub struct BuildStage {
+/// The parameters of an AcquirePermit, without its `request_id`.
+pub struct AcquireParameters {
     pub claims: Vec<PermitClaim>,
     pub ttl: Duration,
     pub wait: Duration,
@@ -71,7 +71,7 @@ pub struct BuildStage {
 }
 
 /// Checks an AcquirePermit and fills in its defaults.
-pub fn wish(given: &proto::AcquirePermitRequest) -> Result<BuildStage, Refusal> {
+pub fn acquire_parameters(given: &proto::AcquirePermitRequest) -> Result<AcquireParameters, Refusal> {
     let root = Path::Root;
     let path = root.field("claims");
     if given.claims.is_empty() {
@@ -94,7 +94,7 @@ pub fn wish(given: &proto::AcquirePermitRequest) -> Result<BuildStage, Refusal> 
         return Err(path.outside("-1,000 to 1,000", given.priority));
     }
     let (ttl, wait) = (ttl.unwrap_or(usual), wait.unwrap_or_default());
-    Ok(BuildStage { claims, ttl, wait, holder, priority: given.priority, lease })
+    Ok(AcquireParameters { claims, ttl, wait, holder, priority: given.priority, lease })
 }
 
 /// A permit token; an empty one is refused.
