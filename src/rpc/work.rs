@@ -1,11 +1,11 @@
-//! Work: the session of one worker as a stream. Leases go out while there is room, outcomes and renewals come in and are acknowledged in
-//! order. Each is the operation that its unary rpc would execute.
+//! Work: the session of one worker as a stream. The server sends leases while the worker has free capacity. The worker sends outcomes and
+//! renewals, which are acknowledged in order. Each is the same operation as that of its unary rpc.
 //!
-//! Layout: this file begins a stream and reads its messages; `session` is the loop of one stream; `held` is which leases its worker holds.
+//! Layout: this file begins a stream and decodes its messages; `session` is the loop of one stream; `held` has the leases that its worker holds.
 //!
-//! **Invariants.** Everything that waits for a stream is bounded: messages in work by [`session`], responses by the channel to their
-//! reader, leases by the capacity. A reader that stands still ends its stream. However a stream ends, leases whose receipt was not
-//! confirmed are released, and outcomes that an engine has taken are committed.
+//! **Invariants.** All buffers of a stream are bounded: unanswered messages by [`session`], responses by the channel to their reader, leases by
+//! the capacity. A reader that stops reading ends its stream. However a stream ends, leases whose receipt was not confirmed are released, and
+//! outcomes that an engine has accepted are committed.
 
 mod held;
 mod session;
@@ -31,27 +31,27 @@ use crate::proto::stage_outcome::Outcome;
 use crate::proto::stage_target::Target;
 use session::Session;
 
-/// Responses that wait for their reader.
+/// Responses that wait for their reader, at most.
 const RESPONSES: usize = 4;
 
-/// The first message of a stream, read.
+/// The decoded `begin` of the first message of a stream.
 struct Begin {
     worker_id: Name,
     queues: Vec<Name>,
     lease_duration: Option<Duration>,
 }
 
-/// Any message of a stream, read.
+/// A decoded message of a stream, without its `begin`.
 struct Message {
     capacity: Option<usize>,
     leases_received: Option<i64>,
     outcomes: Vec<proto::StageOutcome>,
     renewals: Vec<worker::Renewal>,
-    /// Bytes on the wire.
+    /// Encoded size in bytes, without the `begin`.
     bytes: usize,
 }
 
-/// The first message of a stream. Without one the stream is refused.
+/// The first message of a stream. Fails if the stream ends before it, or if it cannot be decoded.
 pub async fn first(inbound: &mut Streaming<proto::WorkRequest>) -> std::result::Result<proto::WorkRequest, Status> {
     match inbound.message().await {
         Ok(Some(message)) => Ok(message),
@@ -67,7 +67,7 @@ pub async fn work(
     inbound: Streaming<proto::WorkRequest>,
 ) -> Result<Messages<proto::WorkResponse>> {
     let (begin, message) = begin(caller.namespace, first)?;
-    // The deadline of the call ends the stream from outside; it is none of its operations'.
+    // The deadline of the call ends the stream from outside. It does not apply to the operations of the stream.
     caller.deadline = None;
     let (responses, mut reader) = mpsc::channel(RESPONSES);
     let (end, ended) = oneshot::channel();
@@ -83,9 +83,9 @@ pub async fn work(
     Ok(Box::pin(messages.chain(end)))
 }
 
-/// Why a message could not be read.
+/// Status for a message that could not be read.
 fn unread(status: Status) -> Status {
-    // The library's own word for bytes that are no message.
+    // The gRPC library reports bytes that it cannot decode as INTERNAL without details.
     if status.code() == Code::Internal && status.details().is_empty() {
         return Error::from(Path::Root.refuse("the message cannot be decoded")).into();
     }
@@ -128,7 +128,7 @@ fn at_most(given: usize, most: usize, list: &str) -> std::result::Result<(), Ref
     }
 }
 
-/// The lease that an outcome is about. None: it names its stage, or is malformed.
+/// Lease token of an outcome. None: the outcome names its stage instead, or is malformed.
 fn token_of(outcome: &proto::StageOutcome) -> Option<LeaseToken> {
     let target = match outcome.outcome.as_ref()? {
         Outcome::CompleteStage(request) => &request.target,

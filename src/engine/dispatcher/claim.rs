@@ -1,4 +1,5 @@
-//! The claimer: looks for ready stages where something changed, reads what is not known, and gives them to the polls that wait.
+//! The claimer: a loop that assigns ready stages to waiting polls. Each look covers the queues that changed and reads from the database what
+//! their heads in memory lack.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,23 +21,23 @@ use crate::error::{Error, Result};
 use crate::feed::QueueKey;
 use crate::store::ready::HeadRange;
 
-/// How often the claimer looks without a reason, for what became ready through other servers.
+/// Interval of the regular looks, which find stages that other servers made ready without a hint.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Stages of a queue that are read at most, by the rounds of one look. The first is small where many queues are read: usually few of them have
-/// what comes next.
+/// Stages read per window, at most, in each round of one look. The first round is small when many windows are read, because usually few of
+/// them hold the next stages.
 const ROUNDS: [usize; 4] = [8, 64, 512, MAX_ROWS];
-/// Windows up to which the first round need not be small.
+/// Windows up to which the first round has no limit of its own.
 const FEW_WINDOWS: usize = 8;
-/// Windows that are read by one statement.
+/// Ranges read by one statement, at most.
 const MAX_RANGES: usize = 2_000;
-/// While stages are shared out, what is known of a queue is read again after so long.
+/// Age at which the head of a queue is read again while servers share its stages.
 const FRESH_FOR: Duration = Duration::from_millis(20);
-/// How far before the last picked stage a queue is read for what others made ready, when reading from its front costs too much. Servers' clocks and the order
-/// in which commits become visible differ by less.
+/// Time before the last picked stage from which a queue is read for stages that other servers made ready, when a read from its front costs too
+/// much. Server clocks, and the order in which commits become visible, differ by less.
 const SLACK: Duration = Duration::from_secs(1);
 
 impl Dispatcher {
-    /// Serves the line until `shutdown`, then answers everybody in it.
+    /// Serves waiting polls until `shutdown`, then answers the remaining ones without leases.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let hub = self.engine.shared().hub.clone();
         let heads = &self.engine.shared().heads;
@@ -56,17 +57,17 @@ impl Dispatcher {
             }
             while self.look(is_regular).await {}
         }
-        let everybody = {
+        let remaining = {
             let mut waiting = self.waiting();
             self.is_closed.store(true, Ordering::Release);
             waiting.take_all()
         };
-        for waiter in everybody {
+        for waiter in remaining {
             self.answer(waiter, Ok(Vec::new()));
         }
     }
 
-    /// Looks once. Whether it is worth looking again at once: something was found and somebody still waits for what is not known yet.
+    /// Looks once. Returns whether to look again immediately: polls were served, and others wait in queues whose next stages are not known.
     async fn look(self: &Arc<Self>, is_regular: bool) -> bool {
         let (mut queues, last) = self.queues_to_look_at(is_regular);
         if queues.is_empty() {
@@ -100,7 +101,7 @@ impl Dispatcher {
         any && !queues.is_empty()
     }
 
-    /// Queues in which something changed and somebody waits, and the newest arrival in the line.
+    /// Changed queues that have waiting polls (on a regular look, all queues that have some), and the id of the newest poll.
     fn queues_to_look_at(&self, is_regular: bool) -> (Vec<QueueKey>, u64) {
         let waiting = self.waiting();
         let mut heads = self.engine.shared().heads.lock();
@@ -112,14 +113,14 @@ impl Dispatcher {
         (dirty.into_iter().collect(), waiting.last())
     }
 
-    /// The part of the stages that this server prefers. None: it takes them in order, since no other server takes them.
+    /// Share of the stages that this server prefers. None: it takes stages in order, because it is the only server or lost no race recently.
     fn share(&self) -> Option<Share> {
         let shared = self.engine.shared();
         let is_contended = shared.heads.lock().lost_races.is_recent();
         is_contended.then(|| Share::of(shared.permits.server, &shared.permits.servers())).flatten()
     }
 
-    /// Reads what is not known of queues and wanted.
+    /// Reads the parts of `queues` that polls need and the heads lack.
     async fn read(
         &self,
         queues: &[QueueKey],
@@ -154,7 +155,7 @@ impl Dispatcher {
     }
 
     async fn serve_all(self: &Arc<Self>, mut served: Vec<Served>) {
-        // Before the next look, which would find the rest of a group for another worker.
+        // Before the next look, which would assign the rest of a group to another worker.
         let groups = served.iter_mut().filter(|(_, waiter, _)| waiter.poll.same_group && !waiter.answer.is_closed());
         join_all(groups.map(|(_, waiter, stages)| self.add_group(waiter, stages))).await;
         for (id, waiter, stages) in served {
@@ -166,7 +167,7 @@ impl Dispatcher {
 
     pub(super) fn answer(&self, waiter: Waiter, leased: Result<Vec<Leased>>) {
         let end = leased.map(|items| PollEnd::Leased(self.leases(&waiter, items)));
-        // Who has gone drops the leases, which releases them.
+        // If the caller has gone, the leases are dropped, which releases them.
         let _gone = waiter.answer.send(end);
     }
 
@@ -197,7 +198,7 @@ impl Dispatcher {
     }
 }
 
-/// What a look has to know to read queues.
+/// Conditions of one look that decide which ranges of a queue are read.
 struct Reads<'a> {
     is_regular: bool,
     has_others: bool,
@@ -205,7 +206,7 @@ struct Reads<'a> {
 }
 
 impl Reads<'_> {
-    /// What is to be read of one queue.
+    /// Ranges of one queue to read. Empty: the head suffices.
     fn of(&self, queue: &QueueKey, heads: &mut HeadTable, line: &Line) -> Vec<HeadRange> {
         let servers = self.share.map_or(1, Share::servers);
         let wanted = (line.stages * servers).min(MAX_ROWS / 2);
@@ -215,7 +216,8 @@ impl Reads<'_> {
             queue: queue.1.clone(),
             alone,
             from,
-            // Twice what is wanted, so that the next look need not read. The first one is known where it goes on from it.
+            // Twice the wanted stages, so that the next look need not read, and one more, because a read that continues a window
+            // returns its last stage again.
             limit: (2 * if alone { polls } else { wanted } + 1).min(MAX_ROWS),
         };
         let head = heads.head(queue);
@@ -233,7 +235,7 @@ impl Reads<'_> {
             if is_stale {
                 ranges.push(range(alone, window.cursor(SLACK)));
             }
-            // It is read on where there is too little; what was read again just now reaches as far as before.
+            // A window with too few stages is also read from its end, because the read above need not extend it.
             if window.available(self.share) < wanted {
                 ranges.extend(window.rest().map(|from| range(alone, from)));
             }

@@ -1,4 +1,4 @@
-//! The head of one queue, and when it is worth reading it.
+//! The head of one queue, and the times at which it is read from the front.
 
 use std::time::Duration;
 
@@ -7,29 +7,29 @@ use tokio::time::Instant;
 use super::window::Window;
 use crate::domain::ready::ReadyPosition;
 
-/// Reads from the front take at most this part of the time.
+/// Pause after a read from the front, as a multiple of the read's duration: such reads take at most 1/31 of the time.
 const FRONT_SHARE: u32 = 30;
-/// A read from the front that takes less is made whenever it may find something.
+/// Duration up to which a read from the front is cheap. A cheap read is repeated without a pause if it may find something.
 const CHEAP: Duration = Duration::from_millis(20);
 
-/// The head of one queue.
+/// The first ready stages of one queue, in memory.
 #[derive(Debug, Default)]
 pub struct Head {
-    /// Stages that are leased with others.
+    /// Stages that may be leased together with others.
     pub plain: Window,
-    /// Stages that are leased alone.
+    /// Stages that are leased alone, because their last attempt lost its lease.
     pub alone: Window,
-    /// When the last read from the front began. None: there was none.
+    /// Start of the last read from the front. None: there was none.
     front_began: Option<Instant>,
-    /// When it ended.
+    /// End of the last read from the front. None: there was none.
     front_ended: Option<Instant>,
-    /// What it cost.
+    /// Duration of the last read from the front.
     front_cost: Duration,
-    /// When a read of any part of it ended.
+    /// End of the last read of any part. None: there was none.
     read_ended: Option<Instant>,
-    /// Somebody hinted that stages became ready, wherever in it.
+    /// Whether a hint reported ready stages, at any position, since the last read from the front.
     pub is_hinted: bool,
-    /// A commit of this server moved a stage that is not known here.
+    /// Whether a commit of this server moved a stage that is not in a window, since the last read from the front.
     pub is_moved: bool,
 }
 
@@ -42,8 +42,9 @@ impl Head {
         self.plain.len() + self.alone.len()
     }
 
-    /// When the queue is to be read from its front. Not before `every` has passed since the last time, unless something hints that it is worth it, and
-    /// never more than a share of the time. None: now. `since`: a poll came then for which nothing is known here.
+    /// Time until the queue should be read from its front. None: now. The pause is 30 times the duration of the last such read, and at
+    /// least `every` without a hint or move. After a cheap read there is no pause if a stage moved, or if a poll arrived at or after its start and
+    /// the head is empty: `since` is the arrival of the newest such poll.
     pub fn front_due_in(&self, every: Duration, since: Option<Instant>) -> Option<Duration> {
         let (began, ended) = self.front_began.zip(self.front_ended)?;
         if (self.is_moved || since.is_some_and(|since| since >= began)) && self.front_cost <= CHEAP {
@@ -54,7 +55,7 @@ impl Head {
         rest.checked_sub(ended.elapsed()).filter(|rest| !rest.is_zero())
     }
 
-    /// Notes that a part of it was read.
+    /// Notes a read that started at `began`, at the position `from`, and took `cost`.
     pub fn was_read(&mut self, from: ReadyPosition, began: Instant, cost: Duration) {
         self.read_ended = Some(Instant::now());
         if from == ReadyPosition::FRONT {
@@ -63,7 +64,7 @@ impl Head {
         }
     }
 
-    /// Whether no part of it was read for so long.
+    /// Whether the last read of any part ended at least `age` ago, or there was none.
     pub fn is_older_than(&self, age: Duration) -> bool {
         self.read_ended.is_none_or(|ended| ended.elapsed() >= age)
     }

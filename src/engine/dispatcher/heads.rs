@@ -1,10 +1,10 @@
-//! The heads of queues in memory: what can be leased next, without a query for each poll.
+//! The heads of queues in memory: the next stages to lease, without a query for each poll.
 //!
-//! Lanes note here what their commits made ready or ended, so that the heads stay true to what this server commits. What other servers did is
-//! found by reads: when they hint at it, and now and then from the front of a queue. A stage that is picked is *in hand* until its lease is
+//! Lanes note here the stages that their commits made ready or ended, so that the heads agree with the commits of this server. Changes by other
+//! servers are found by reads: after a hint, and at intervals from the front of a queue. A picked stage is *in hand* until its lease is
 //! committed or refused; nothing in the database marks it. If another server picks it too, one of the two commits and the other loses the race.
 //!
-//! **Invariants.** Bounded in queues, stages and notes; what is dropped is read again. Nothing rests on a head: the lease operation proves its job.
+//! **Invariants.** Queues, stages and notes are bounded; dropped ones are read again. A wrong head does no harm: each lease proves its job.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -27,39 +27,39 @@ use crate::feed::QueueKey;
 use crate::figures::dispatch::DispatchFigures;
 use crate::store::ready::HeadRange;
 
-/// Queues whose heads are known; the longest unused is forgotten.
+/// Queues with a head, at most. Beyond it, the least recently used head is evicted.
 const MAX_QUEUES: NonZeroUsize = NonZeroUsize::new(20_000).expect("it is more than none");
-/// Stages in all windows; beyond it the longest unused queues are forgotten.
+/// Stages in all windows. Beyond it, the least recently used heads are evicted when a queue is added.
 const MAX_STAGES: usize = 400_000;
-/// Stages in hand; beyond it none is picked.
+/// Stages in hand, at most. At this number none is picked.
 const MAX_IN_HAND: usize = 100_000;
-/// Notes that are kept while a read is in flight; beyond it what it found is not believed.
+/// Notes kept while a read is in flight. At this number the result of the read is discarded.
 const MAX_NOTES: usize = 100_000;
-/// What a queue's window is known by: stages that are leased alone stand apart, so that neither kind hides the other.
+/// Key of a window: its queue, and whether it holds the stages that are leased alone. Each kind has its own window, so that neither hides the other.
 pub type WindowKey = (QueueKey, bool);
 
-/// The heads of all queues that workers ask for.
+/// The heads of all queues that workers poll.
 #[derive(Default)]
 pub struct Heads {
-    /// What was read and lost.
+    /// Counters of reads and lost races.
     pub figures: DispatchFigures,
     inner: Mutex<HeadTable>,
     stirred: Notify,
 }
 
-/// What [`Heads`] protects.
+/// State of [`Heads`] under its lock.
 pub struct HeadTable {
     queues: LruCache<QueueKey, Head>,
     stages: usize,
-    /// Picked stages whose lease is neither committed nor refused; whether they can be leased no longer.
+    /// Picked stages whose lease is neither committed nor refused. True: the stage has ended since it was picked and can no longer be leased.
     in_hand: HashMap<(JobKey, StageNo), bool>,
-    /// Queues in which something changed since the last look.
+    /// Queues that changed since the last look.
     dirty: HashSet<QueueKey>,
-    /// Queues of which somebody hinted at a time when they could not be read from their fronts, and when they can.
+    /// Queues that the claimer looks at again, and when: after the pause before a read from the front, or when another server's stages may be taken.
     later: HashMap<QueueKey, Instant>,
-    /// What was noted since the read in flight began. None: there is none.
+    /// Notes since the read in flight began. None: no read is in flight.
     notes: Option<Vec<Note>>,
-    /// Lost races.
+    /// Time of the last lost race.
     pub lost_races: LostRaces,
 }
 
@@ -85,17 +85,17 @@ enum Note {
 }
 
 impl Note {
-    /// That a stage can no longer be leased.
+    /// Note that a stage can no longer be leased.
     fn ended(stage: &ReadyStage) -> Self {
         Self::Ended((stage.queue_key(), stage.alone), stage.key, stage.stage_no)
     }
 }
 
-/// A job before and after a commit, and what changed. No job after: it was deleted.
+/// A job before and after a commit, and its changes. None before: it was created. None after: it was deleted.
 pub type Committed<'a> = (Option<&'a Job>, Option<&'a Job>, &'a JobChanges);
 
 impl Heads {
-    /// Notes what a commit at a moment did to jobs. `has_line`: whether stages wait for a resource, so that new ones may wait behind them.
+    /// Notes the changes of jobs by a commit at `now`. `has_line` returns whether stages wait for a resource, so that new ones may wait behind them.
     pub fn note<'a>(
         &self,
         jobs: impl Iterator<Item = Committed<'a>>,
@@ -105,12 +105,12 @@ impl Heads {
         self.change(|inner| jobs.for_each(|job| inner.note_job(job, now, has_line)));
     }
 
-    /// Notes that stages that waited for a resource can be picked again.
+    /// Notes that stages no longer wait for a resource and can be picked again.
     pub fn woken(&self, stages: Vec<ReadyStage>) {
         self.change(|inner| stages.into_iter().for_each(|stage| inner.apply(Note::Added(stage))));
     }
 
-    /// Notes that stages wait for a resource now.
+    /// Notes that stages joined the wait queue of a resource and cannot be picked.
     pub fn joined(&self, stages: Vec<ReadyStage>) {
         self.change(|inner| {
             for stage in stages {
@@ -122,24 +122,24 @@ impl Heads {
     fn change(&self, change: impl FnOnce(&mut HeadTable)) {
         let mut inner = self.lock();
         change(&mut inner);
-        let stirs = !inner.dirty.is_empty();
+        let has_changed = !inner.dirty.is_empty();
         drop(inner);
-        if stirs {
+        if has_changed {
             self.stirred.notify_one();
         }
     }
 
-    /// Notes that stages of a queue may have become ready, at any place.
+    /// Notes that stages of these queues may have become ready, at any position.
     pub fn hint(&self, queues: impl IntoIterator<Item = QueueKey>) {
         self.change(|inner| queues.into_iter().for_each(|queue| inner.hint(queue)));
     }
 
-    /// Waits until something was noted.
+    /// Waits until a queue has changed.
     pub async fn stirred(&self) {
         self.stirred.notified().await;
     }
 
-    /// Gives picked stages back that were not leased. With `lost` they are somebody else's now.
+    /// Puts picked stages that were not leased back. With `lost` they are removed, because another server leased them or they are no longer ready.
     pub fn give_back(&self, stages: impl IntoIterator<Item = ReadyStage>, lost: bool) {
         let mut inner = self.lock();
         for stage in stages {
@@ -154,7 +154,7 @@ impl Heads {
         }
     }
 
-    /// Notes that picked stages were leased.
+    /// Notes that picked stages were leased. They are no longer in hand.
     pub fn leased<'a>(&self, stages: impl IntoIterator<Item = &'a ReadyStage>) {
         let mut inner = self.lock();
         for stage in stages {
@@ -168,50 +168,50 @@ impl Heads {
 }
 
 impl HeadTable {
-    /// The head of a queue, from now on known.
+    /// The head of a queue; created empty if it does not exist.
     pub fn head(&mut self, queue: &QueueKey) -> &mut Head {
         if !self.queues.contains(queue) {
             while self.queues.len() >= MAX_QUEUES.get() || self.stages > MAX_STAGES {
-                let Some((_, forgotten)) = self.queues.pop_lru() else { break };
-                self.stages -= forgotten.len();
+                let Some((_, evicted)) = self.queues.pop_lru() else { break };
+                self.stages -= evicted.len();
             }
         }
         self.queues.get_or_insert_mut_ref(queue, Head::default)
     }
 
-    /// The head of a queue, if it is known.
+    /// The head of a queue. None: the queue has none.
     pub fn known(&mut self, queue: &QueueKey) -> Option<&mut Head> {
         self.queues.peek_mut(queue)
     }
 
-    /// Takes the queues in which something changed, or that can be read from their fronts by now.
+    /// Takes the queues that changed, and those whose time in `later` has come.
     pub fn take_dirty(&mut self) -> HashSet<QueueKey> {
         let now = Instant::now();
         self.dirty.extend(self.later.extract_if(|_, at| *at <= now).map(|(queue, _)| queue));
         std::mem::take(&mut self.dirty)
     }
 
-    /// Looks at a queue again after a while.
+    /// Schedules a look at a queue after `wait`.
     pub fn look_later(&mut self, queue: QueueKey, wait: Duration) {
         self.later.insert(queue, Instant::now() + wait);
     }
 
-    /// When the first queue is to be looked at again.
+    /// Time of the first scheduled look. None: there is none.
     pub fn next_look(&self) -> Option<Instant> {
         self.later.values().min().copied()
     }
 
-    /// Queues in which something changed.
+    /// Marks queues for the next look.
     pub fn mark_dirty(&mut self, queues: impl IntoIterator<Item = QueueKey>) {
         self.dirty.extend(queues);
     }
 
-    /// How many stages may still be picked.
+    /// Stages that may still be picked.
     pub fn room(&self) -> usize {
         MAX_IN_HAND.saturating_sub(self.in_hand.len())
     }
 
-    /// Takes a stage in hand.
+    /// Takes the stage at a position in hand. None: it is not in the window.
     pub fn pick(&mut self, queue: &QueueKey, alone: bool, place: ReadyPosition) -> Option<ReadyStage> {
         let stage = self.queues.peek_mut(queue)?.window(alone).take(place)?;
         self.stages -= 1;
@@ -219,7 +219,7 @@ impl HeadTable {
         Some(stage)
     }
 
-    /// Takes more stages of the group of one in hand, at most `limit` of those that are known.
+    /// Takes known stages of the group of `head` in hand, at most `limit`.
     pub fn pick_group(&mut self, head: &ReadyStage, limit: usize) -> Vec<ReadyStage> {
         let queue = head.queue_key();
         let Some(known) = self.queues.peek_mut(&queue) else { return Vec::new() };
@@ -229,7 +229,7 @@ impl HeadTable {
         stages
     }
 
-    /// Takes those of some stages in hand that are not yet, at most `limit`.
+    /// Takes those of `found` in hand that are not yet in hand, at most `limit`.
     pub fn pick_found(&mut self, found: Vec<ReadyStage>, limit: usize) -> Vec<ReadyStage> {
         let mut picked = Vec::with_capacity(found.len().min(limit));
         for stage in found {
@@ -246,7 +246,7 @@ impl HeadTable {
         picked
     }
 
-    /// Puts picked stages back where they were.
+    /// Puts picked stages back into their windows, unless they have ended since.
     pub fn put_back(&mut self, stages: impl IntoIterator<Item = ReadyStage>) {
         for stage in stages {
             if self.in_hand.remove(&stage.id()) == Some(false) {
@@ -255,12 +255,12 @@ impl HeadTable {
         }
     }
 
-    /// A read begins: what is noted from now on may be newer than what it finds.
+    /// Begins a read. Notes from now on may be newer than its result.
     pub fn begin_read(&mut self) {
         self.notes = Some(Vec::new());
     }
 
-    /// A read of some ranges that began at a moment ended, with what it found in each. None: it failed.
+    /// Ends a read of `ranges` that started at `began`. `found` has the stages of each range. None: the read failed.
     pub fn end_read(&mut self, ranges: &[HeadRange], found: Option<&[Vec<ReadyStage>]>, began: Instant) {
         let notes = self.notes.take().unwrap_or_default();
         let Some(found) = found.filter(|_| notes.len() < MAX_NOTES) else { return };
@@ -293,7 +293,7 @@ impl HeadTable {
         has_line: &dyn Fn(ResourceKey) -> bool,
     ) {
         let Some(job) = job else {
-            // A deleted job has no stages to be leased.
+            // No stage of a deleted job can be leased.
             let base = base.into_iter();
             let stages = base.flat_map(|base| base.stages.iter().map(move |stage| (base, stage)));
             for (base, stage) in stages.filter(|(base, stage)| base.is_leasable(stage)) {
@@ -305,7 +305,7 @@ impl HeadTable {
             let was = base.and_then(|base| Some((base, base.stages.get(stage.no)?)));
             match job.ready_change(base, stage) {
                 ReadyChange::None => {}
-                // Its row may stand in the line; only a read says so.
+                // The stage may wait for the resource behind others; only its row shows that.
                 ReadyChange::Created | ReadyChange::Became if job.first_resource(stage).is_some_and(has_line) => {
                     self.hint(job.queue_key(stage));
                 }
@@ -327,7 +327,7 @@ impl HeadTable {
         }
     }
 
-    /// Moves a stage within its queue. Since when it is ready is known of those in the window; otherwise only its row says.
+    /// Moves a stage within its queue. Its ready time is known if it is in a window; otherwise only its row has it, and the queue is read.
     fn move_stage(&mut self, (base, was): (&Job, &Stage), (job, stage): (&Job, &Stage)) {
         let queue = job.queue_key(stage);
         let known =
@@ -349,7 +349,7 @@ impl HeadTable {
         self.apply(Note::Ended((queue, stage.is_suspect()), job.key, stage.no));
     }
 
-    /// Applies a note, and keeps it for the read in flight. Queues nobody asks for are of no interest.
+    /// Applies a note, and keeps it for the read in flight. Notes of queues without a head change nothing.
     fn apply(&mut self, note: Note) {
         if let Some(notes) = self.notes.as_mut().filter(|notes| notes.len() < MAX_NOTES) {
             notes.push(note.clone());
@@ -367,8 +367,8 @@ impl HeadTable {
                 }
             }
             Note::Ended((queue, alone), key, no) => {
-                if let Some(gone) = self.in_hand.get_mut(&(key, no)) {
-                    *gone = true;
+                if let Some(has_ended) = self.in_hand.get_mut(&(key, no)) {
+                    *has_ended = true;
                 }
                 self.forget(&queue, alone, &(key, no));
             }

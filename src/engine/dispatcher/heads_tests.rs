@@ -1,4 +1,4 @@
-//! What the heads of queues know after commits, reads and races.
+//! Heads of queues after commits, reads and races.
 
 use uuid::Uuid;
 
@@ -25,7 +25,7 @@ fn range(limit: usize) -> HeadRange {
     HeadRange { namespace: NamespaceId(1), queue: "default".into(), alone: false, from: ReadyPosition::FRONT, limit }
 }
 
-/// Heads that know one queue with some stages.
+/// Heads with one queue, known to its end, that has these stages.
 fn heads(stages: impl Iterator<Item = u32>) -> Heads {
     let heads = Heads::default();
     let mut inner = heads.lock();

@@ -1,4 +1,4 @@
-//! Leases picked stages to a worker, through the engine.
+//! Leases picked stages to workers through the engine.
 
 use std::sync::Arc;
 
@@ -16,33 +16,33 @@ use crate::error::{Error, Result};
 use crate::operation::Reply;
 use crate::operation::lease_stages::LeaseStages;
 
-/// Stages of one job that are to be leased, and where their leases are remembered; nowhere without a `request_id`.
+/// Stages of one job to lease, and the request keys under which the leases are remembered. No keys: the poll has no `request_id`.
 type OfJob = (JobKey, Vec<(StageNo, LeaseRequest)>, Vec<RequestIdentity>);
 
-/// What became of stages that were picked for a poll.
+/// Result of leasing the stages that were picked for a poll.
 #[derive(Default)]
 struct Outcome {
-    /// Those that were leased.
+    /// Granted leases.
     items: Vec<Leased>,
-    /// Whether some have to wait for a permit, or were lost to somebody else: there may be others.
+    /// Whether stages were blocked or lost to a concurrent write, so that a further look may find others.
     looks_again: bool,
-    /// Whether another call of the same `request_id` was granted leases.
+    /// Whether another call with the same `request_id` was granted leases.
     replayed: bool,
 }
 
-/// Picked stages whose lease is not decided yet. Dropped, they are given back.
+/// Picked stages whose lease is not decided yet. When this is dropped, they return to their heads.
 pub struct InHand {
     shared: Arc<Shared>,
     stages: Vec<ReadyStage>,
 }
 
 impl InHand {
-    /// Of stages that the heads count as in hand.
+    /// Wraps stages that the heads count as in hand.
     pub fn new(shared: Arc<Shared>, stages: Vec<ReadyStage>) -> Self {
         Self { shared, stages }
     }
 
-    /// Takes out the stages of a job.
+    /// Removes the stages of a job and returns them.
     fn take(&mut self, key: JobKey) -> Vec<ReadyStage> {
         self.stages.extract_if(.., |stage| stage.key == key).collect()
     }
@@ -57,7 +57,8 @@ impl Drop for InHand {
 }
 
 impl Dispatcher {
-    /// Leases picked stages to a worker and tells it; one that got none because all were gone by then waits on.
+    /// Leases picked stages to the worker and answers its poll. If none could be leased, the poll waits again; a poll with a wait of 0 does so only
+    /// if a further look may find others.
     pub(super) async fn serve(self: Arc<Self>, id: u64, waiter: Waiter, mut stages: InHand) {
         if waiter.answer.is_closed() {
             return;
@@ -77,7 +78,7 @@ impl Dispatcher {
         }
     }
 
-    /// A call that repeats this one and came while it was served is to look at what was granted.
+    /// Ends a repeat of this call that arrived while this one was served: the repeat has to load what was granted.
     fn end_repeats(&self, served: &Waiter) {
         let Some(request) = served.poll.request else { return };
         let repeat = self.waiting().take_request(request.identity.key);
@@ -87,13 +88,13 @@ impl Dispatcher {
         }
     }
 
-    /// Counts how long a stage was ready before it was leased.
+    /// Records the time for which a stage was ready before it was leased.
     fn note_wait(&self, stage: &ReadyStage) {
         let queue = self.engine.shared().jobs.queues.of(stage.key.namespace, &stage.queue);
         queue.ready_waits.took(stage.ready_at.until(self.engine.now()));
     }
 
-    /// Takes more stages of the group of the first one in hand.
+    /// Reads further stages of the group of the first picked one and takes them in hand.
     pub(super) async fn add_group(&self, waiter: &Waiter, stages: &mut Vec<ReadyStage>) {
         let more = waiter.poll.max_stages.saturating_sub(stages.len());
         let Some(head) = stages.first().filter(|head| head.group_key.is_some() && !head.alone && more > 0).cloned()
@@ -101,17 +102,17 @@ impl Dispatcher {
             return;
         };
         let shared = self.engine.shared();
-        // Those in hand come along in what is read.
+        // The limit includes the stages already in hand, because the read returns them too.
         match shared.store.ready_group(&head, waiter.poll.max_stages + more).await {
             Ok(found) => stages.extend(shared.heads.lock().pick_found(found, more)),
-            // The first one alone is better than none.
+            // The poll is served with the stages it has.
             Err(error) => tracing::debug!(%error, "the rest of a group was not read"),
         }
     }
 
-    /// Leases what can be leased.
+    /// Leases the picked stages, with one operation per job. Fails only if no stage was leased.
     async fn lease_all(&self, waiter: &Waiter, picked: &mut InHand) -> Result<Outcome> {
-        // In the order in which they were picked.
+        // Jobs in the order in which their stages were picked.
         let mut by_job: Vec<OfJob> = Vec::with_capacity(picked.stages.len());
         let mut places: HashMap<JobKey, usize> = HashMap::default();
         for (index, stage) in (0..).zip(&picked.stages) {
@@ -157,7 +158,7 @@ impl Dispatcher {
         }
     }
 
-    /// Notes what became of picked stages of one job. Those that are neither leased nor wait for a permit are somebody else's.
+    /// Adds the reply for the picked stages of one job to `outcome`. Stages that are neither leased nor blocked were lost to a concurrent write.
     fn settle(&self, stages: Vec<ReadyStage>, reply: &Reply, outcome: &mut Outcome) {
         let shared = self.engine.shared();
         let (leased, others): (Vec<_>, Vec<_>) =
@@ -170,7 +171,7 @@ impl Dispatcher {
             shared.permits.denied(*resource, *reason);
             shared.permits.note_blocked_stage(*resource);
         }
-        // Those that wait for a permit are known to: their commit has noted it.
+        // Blocked stages need no note here: the heads noted them with the commit.
         let lost = others.len() > reply.blocked.len();
         if !others.is_empty() {
             shared.heads.give_back(others, lost);

@@ -1,11 +1,11 @@
-//! Hands ready stages to workers that wait in memory.
+//! Leases ready stages to workers whose polls wait in memory.
 //!
-//! Layout: `waiting` is the line of polls; `heads` is what is known of the first stages of each queue, each in a `window`; `claim` brings the two
-//! together and reads what is not known; `leasing` leases what was picked through the engine, one operation per job; `share` divides stages
+//! Layout: `waiting` holds the waiting polls; `heads` holds the first stages of each queue, in the `window`s of a `head`; `claim` assigns stages
+//! to polls and reads what the heads lack; `leasing` leases picked stages through the engine, with one operation per job; `share` divides stages
 //! among servers that lose races to each other.
 //!
-//! A waiting worker costs no query. The claimer looks when a worker arrives, when a commit here made stages ready, when another server hints that its did,
-//! and now and then. A lease whose worker has gone meanwhile is released and its attempt not counted.
+//! A waiting poll costs no query. The claimer looks when a poll arrives, when a commit of this server made stages ready, when another server
+//! hints at ready stages, and every 500 ms. A lease whose worker has gone before it got it is released, and its attempt is not counted.
 
 mod claim;
 mod head;
@@ -36,78 +36,78 @@ use crate::operation::target::StageTarget;
 use crate::spans;
 use waiting::{Waiter, Waiting};
 
-/// Polls that may wait at once.
+/// Polls that may wait at once. Beyond it a poll is refused as overload.
 const MAX_WAITING: usize = 20_000;
-/// How long a poll that does not wait may take to be served.
+/// Time in which a poll with a wait of 0 has to be served.
 const SERVING: Duration = Duration::from_secs(30);
-/// How long a poll that is being served at the end of its wait may still take; then its leases are released. The response comes within a
-/// second after the wait, and what a lease refers to has to be read in that time too.
+/// Further time for a poll that is being served when its wait ends; after it the leases are released. The response has to be sent within a second
+/// after the wait, and the documents of the leases are read in that second too.
 const LAST_SERVING: Duration = Duration::from_millis(500);
-/// How many queues are remembered as polled; beyond it the long unpolled are forgotten.
+/// Queues whose last poll is remembered, at most. At this number, queues not polled for [`POLLED_FOR`] are removed.
 const MAX_POLLED: usize = 10_000;
-/// After this a queue counts as never polled.
+/// Time after its last poll at which a queue may be removed, and then counts as never polled.
 const POLLED_FOR: Duration = Duration::from_secs(600);
 
-/// A worker's wish.
+/// A request of a worker for leases.
 #[derive(Clone, Debug)]
 pub struct Poll {
-    /// Its namespace.
+    /// Namespace of the queues.
     pub namespace: NamespaceId,
-    /// Who it is, by its own word.
+    /// Worker that asks, as it names itself.
     pub worker_id: Name,
-    /// Queues it serves, at least one.
+    /// Queues to take stages from, at least 1.
     pub queues: Vec<Name>,
-    /// Stages it takes at most, at least one.
+    /// Stages to lease, at most; at least 1.
     pub max_stages: usize,
-    /// How long it waits for the first.
+    /// Time to wait for the first stage. 0: the poll ends after one look.
     pub wait: Duration,
-    /// The lease it wants where the stage has no wish of its own.
+    /// Duration of the leases. The stage's own duration takes precedence. None: the default duration.
     pub lease_duration: Option<Duration>,
-    /// Whether it wants only stages of one group beside the first.
+    /// Whether further stages must belong to the group of the first one.
     pub same_group: bool,
-    /// Its call's deadline.
+    /// Deadline of the call. None: it has none.
     pub deadline: Option<Instant>,
-    /// Its `request_id`. None: what it is granted is not remembered.
+    /// The `request_id` of the call. None: its leases are not remembered.
     pub request: Option<PollRequest>,
 }
 
 /// The `request_id` of a poll.
 #[derive(Clone, Copy, Debug)]
 pub struct PollRequest {
-    /// What was asked under it.
+    /// Key and digest of the request.
     pub identity: RequestIdentity,
-    /// How often calls of it were granted leases of which none is held any more.
+    /// Number of the round, from 0: how many times calls with the `request_id` were granted leases of which none is held any more.
     pub round: u32,
 }
 
-/// How a poll ended.
+/// Result of a poll.
 pub enum PollEnd {
-    /// With leases; none when the wait is over.
+    /// Leases. Empty: the wait ended without a stage.
     Leased(Leases),
-    /// Another call of its `request_id` was granted leases, which are remembered. It has the leases here beside.
+    /// Another call with the same `request_id` was granted leases, which are remembered. Contains the leases granted to this call besides.
     GrantedBefore(Leases),
-    /// Another call of its `request_id` came and waits in its place.
+    /// Another call with the same `request_id` arrived and waits instead of this one.
     Superseded,
 }
 
-/// A stage that was leased to the worker.
+/// A stage that was leased to a worker.
 #[derive(Clone, Debug)]
 pub struct Leased {
-    /// The job just after.
+    /// Job after the commit of the lease.
     pub job: Arc<Job>,
-    /// The stage.
+    /// Number of the stage in the job.
     pub stage_no: StageNo,
 }
 
-/// Leases on their way to a worker. Dropped before [`Leases::hand_over`], they are released.
+/// Leases on their way to a worker. Those dropped before [`Leases::hand_over`] are released.
 pub struct Leases {
     items: Vec<Leased>,
     engine: Engine,
-    /// Whether they are remembered under a `request_id`, with which another call may have delivered them meanwhile.
+    /// Whether the leases are remembered under a `request_id`. Another call with it may have delivered them meanwhile.
     repeatable: bool,
 }
 
-/// Hands out ready stages.
+/// Leases ready stages to waiting polls.
 pub struct Dispatcher {
     engine: Engine,
     waiting: Mutex<Waiting>,
@@ -117,7 +117,7 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// A dispatcher over an engine; [`Dispatcher::run`] makes it work.
+    /// A dispatcher over an engine. It serves polls while [`Dispatcher::run`] runs.
     pub fn new(engine: Engine) -> Self {
         Self {
             engine,
@@ -128,12 +128,12 @@ impl Dispatcher {
         }
     }
 
-    /// Waits for stages and leases them; none when the wait is over.
+    /// Waits for stages and leases them. Ends without leases if none became ready within the wait.
     pub async fn lease(&self, poll: Poll) -> Result<PollEnd> {
         self.note_poll(&poll);
         let nothing = || PollEnd::Leased(Leases::on_the_way(&self.engine, Vec::new()));
         let until = Instant::now() + poll.wait;
-        // The answer has to travel, so it leaves a little before the caller stops listening.
+        // The response leaves 20 ms before the deadline of the call, so that it arrives in time.
         let until = poll.deadline.map_or(until, |deadline| until.min(deadline - Duration::from_millis(20)));
         let (answer, mut leased) = oneshot::channel();
         let queues = queues(&poll);
@@ -146,9 +146,9 @@ impl Dispatcher {
                 let retry_after = Duration::from_secs(5);
                 return Err(Error::Overloaded { why: "too many polls are waiting", retry_after });
             }
-            // The call before it has gone, or is superfluous.
-            if let Some(before) = poll.request.and_then(|request| waiting.take_request(request.identity.key)) {
-                let _gone = before.answer.send(Ok(PollEnd::Superseded));
+            // An earlier call with the same request_id has been given up by its caller or is redundant.
+            if let Some(earlier) = poll.request.and_then(|request| waiting.take_request(request.identity.key)) {
+                let _gone = earlier.answer.send(Ok(PollEnd::Superseded));
             }
             let (once, since) = (poll.wait.is_zero(), Instant::now());
             waiting.add(Waiter { once, poll, since, answer, span: spans::current_call() })
@@ -156,22 +156,22 @@ impl Dispatcher {
         self.engine.shared().heads.lock().mark_dirty(queues);
         let guard = Leaving { dispatcher: self, id };
         self.arrived.notify_one();
-        // A poll that does not wait is answered by the first look that includes it.
-        let patience = if until <= Instant::now() { Instant::now() + SERVING } else { until };
-        if let Ok(answer) = tokio::time::timeout_at(patience, &mut leased).await {
+        // A poll with a wait of 0 is answered by the first look that includes it.
+        let answer_by = if until <= Instant::now() { Instant::now() + SERVING } else { until };
+        if let Ok(answer) = tokio::time::timeout_at(answer_by, &mut leased).await {
             return answer.unwrap_or(Err(Error::Draining));
         }
         if self.waiting().remove(guard.id).is_some() {
             return Ok(nothing());
         }
-        // It is being served just now.
+        // The poll is being served.
         match tokio::time::timeout(LAST_SERVING, leased).await {
             Ok(answer) => answer.unwrap_or_else(|_| Ok(nothing())),
             Err(_) => Ok(nothing()),
         }
     }
 
-    /// How long ago somebody asked for work of a queue here.
+    /// Time since the last poll of a queue on this server; 0 while one waits. None: no poll is remembered.
     pub fn last_poll(&self, namespace: NamespaceId, queue: &str) -> Option<Duration> {
         let polled = self.polled.lock();
         if self.waiting().wants(namespace, queue) {
@@ -180,7 +180,7 @@ impl Dispatcher {
         polled.get(&(namespace, queue.into())).map(Instant::elapsed)
     }
 
-    /// Polls that wait now.
+    /// Number of waiting polls.
     pub fn waiting_polls(&self) -> usize {
         self.waiting().len()
     }
@@ -201,12 +201,12 @@ impl Dispatcher {
     }
 }
 
-/// The queues of a poll.
+/// Keys of the queues of a poll.
 fn queues(poll: &Poll) -> Vec<QueueKey> {
     poll.queues.iter().map(|queue| (poll.namespace, queue.clone())).collect()
 }
 
-/// Takes a poll out of the line when its call ends, however it ends.
+/// Removes a poll from the waiting ones when this is dropped, because its call ended or was cancelled.
 struct Leaving<'a> {
     dispatcher: &'a Dispatcher,
     id: u64,
@@ -224,17 +224,17 @@ impl Leases {
         &self.items
     }
 
-    /// Leases of an engine on their way.
+    /// Leases of a call without a `request_id`.
     pub fn on_the_way(engine: &Engine, items: Vec<Leased>) -> Self {
         Self { items, engine: engine.clone(), repeatable: false }
     }
 
-    /// The same, of a call with a `request_id`: they are released only if no other call of it has delivered them since.
+    /// Leases of a call with a `request_id`. A lease is released only if its stage is unchanged, so not if another call has delivered it since.
     pub fn repeatable(engine: &Engine, items: Vec<Leased>) -> Self {
         Self { items, engine: engine.clone(), repeatable: true }
     }
 
-    /// The worker has the first so many, as far as can be known; the others are released.
+    /// Takes the first `first` leases as delivered to the worker. The others are released.
     pub fn hand_over(mut self, first: usize) -> Vec<Leased> {
         self.items.drain(..first.min(self.items.len())).collect()
     }
@@ -249,7 +249,7 @@ impl Drop for Leases {
             let engine = self.engine.clone();
             tokio::spawn(async move {
                 if let Err(error) = release(&engine, &leased.job, token, expected_version).await {
-                    // Its lease will expire by itself.
+                    // The lease expires by itself.
                     tracing::debug!(%error, "a lease whose worker had gone was not released");
                 }
             });

@@ -1,8 +1,8 @@
-//! Which ready stages a server prefers while several servers take from one queue.
+//! The ready stages that a server prefers while several servers take from one queue.
 //!
-//! Rendezvous by digits: the job's uid, read as a number in base `n` (the servers that are there), names one server after the other. A server
-//! prefers the stages that name it early. So while all have workers each takes stages of its own, and where one has none, the others divide its
-//! share instead of fighting for it.
+//! The digits of the job's uid, as a number in base `n` (the number of live servers), rank the servers for its stages, like rendezvous hashing
+//! (Thaler and Ravishankar). A server prefers the stages that rank it first. While all servers have workers, each takes its own stages. If a
+//! server has no workers, the others divide its share and do not contend for it.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use foldhash::HashSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// Digits that are looked at.
+/// Digits of a uid that are compared.
 const DIGITS: u32 = 8;
-/// How long stages are shared out after a race was lost.
+/// Time for which servers share stages after a lost race.
 const SHARED_FOR: Duration = Duration::from_secs(10);
 
-/// This server among those that are there.
+/// Place of this server among the live servers.
 #[derive(Clone, Copy, Debug)]
 pub struct Share {
     place: u64,
@@ -23,21 +23,21 @@ pub struct Share {
 }
 
 impl Share {
-    /// The share of `server`. None: it is alone.
+    /// Share of `server`. None: there is no other server.
     pub fn of(server: Uuid, servers: &HashSet<Uuid>) -> Option<Self> {
         let place = servers.iter().filter(|other| **other < server).count() as u64;
         let servers = servers.len() as u64;
         (servers > 1).then_some(Self { place, servers })
     }
 
-    /// The servers that are there.
+    /// Number of live servers, at least 2.
     pub fn servers(&self) -> usize {
         usize::try_from(self.servers).unwrap_or(usize::MAX)
     }
 
-    /// How many other servers a job's stages name before this one.
+    /// Digits of the job's uid before the first that names this server, 0 to 8. 0: the server prefers the stages of the job.
     pub fn distance(&self, uid: Uuid) -> u32 {
-        // The last 8 bytes are random or hashed in both versions of uids.
+        // The lower 64 bits, without the two bits of the variant, are random or hashed in both versions of uids.
         let mut digits = uid.as_u64_pair().1 & (u64::MAX >> 2);
         for distance in 0..DIGITS {
             if digits % self.servers == self.place {
@@ -49,17 +49,18 @@ impl Share {
     }
 }
 
-/// When this server last lost a stage to another one. Only then stages are shared out, so that a queue keeps its order where nobody is in the way.
+/// Time at which this server last lost a race for a stage. None: it lost none. Without a recent loss stages are not shared, so that a queue
+/// keeps its order.
 #[derive(Debug, Default)]
 pub struct LostRaces(Option<Instant>);
 
 impl LostRaces {
-    /// Notes that a race was lost.
+    /// Records a lost race.
     pub fn note(&mut self) {
         self.0 = Some(Instant::now());
     }
 
-    /// Whether one was lost within [`SHARED_FOR`].
+    /// Whether a race was lost within the last 10 s ([`SHARED_FOR`]).
     pub fn is_recent(&self) -> bool {
         self.0.is_some_and(|at| at.elapsed() < SHARED_FOR)
     }
@@ -77,7 +78,7 @@ mod tests {
         let own = |share: &Share| uids.iter().filter(|uid| share.distance(**uid) == 0).count();
         assert_eq!(shares.iter().map(own).sum::<usize>(), uids.len());
         assert!(shares.iter().all(|share| own(share) > 800));
-        // What the third server leaves the first two want in different order.
+        // The first two servers prefer the stages of the third in different order.
         let left = uids.iter().filter(|uid| shares[2].distance(**uid) == 0);
         let (first, second): (Vec<Uuid>, Vec<Uuid>) =
             left.copied().partition(|uid| shares[0].distance(*uid) < shares[1].distance(*uid));

@@ -1,4 +1,4 @@
-//! The line of waiting polls, first come, first served.
+//! Waiting polls, served in the order of arrival.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -18,46 +18,46 @@ use crate::domain::request::RequestKey;
 use crate::error::Result;
 use crate::feed::QueueKey;
 
-/// A poll in the line.
+/// A waiting poll.
 pub struct Waiter {
     pub poll: Poll,
-    /// It goes away after the first look, with or without stages.
+    /// Whether the poll ends after the first look, with or without stages.
     pub once: bool,
-    /// When it came, or was put back after it had lost a race.
+    /// Time at which the poll arrived, or was put back because no picked stage could be leased.
     pub since: Instant,
     pub answer: oneshot::Sender<Result<PollEnd>>,
-    /// The span of its call. None: it is not traced.
+    /// Span of the call. None: the call is not traced.
     pub span: Option<Span>,
 }
 
-/// A poll that has left the line, its place there, and what it gets.
+/// A poll that no longer waits: its id, which gives its place, the poll, and the stages picked for it.
 pub type Served = (u64, Waiter, Vec<ReadyStage>);
 
-/// Those who wait for one queue.
+/// The polls that wait for one queue.
 #[derive(Debug, Default)]
 pub struct Line {
     ids: BTreeSet<u64>,
-    /// Stages that they take at most, together.
+    /// Stages that all polls take together, at most.
     pub stages: usize,
-    /// How many of them go away after the first look.
+    /// Number of polls that end after the first look.
     pub once: usize,
-    /// When the newest of them came.
+    /// Time of the newest arrival or return of a poll.
     pub newest: Option<Instant>,
 }
 
 impl Line {
-    /// Polls in it.
+    /// Number of polls.
     pub fn polls(&self) -> usize {
         self.ids.len()
     }
 }
 
-/// The line, in the order of arrival.
+/// All waiting polls, by id in the order of arrival.
 #[derive(Default)]
 pub struct Waiting {
     waiters: BTreeMap<u64, Waiter>,
     next: u64,
-    /// The newest poll of each `request_id` that waits; one at most.
+    /// The waiting poll of each `request_id`. There is at most one: a newer poll replaces it.
     by_request: HashMap<RequestKey, u64>,
     by_queue: HashMap<QueueKey, Line>,
 }
@@ -74,7 +74,7 @@ impl Waiting {
         id
     }
 
-    /// Puts one back that found nothing, where it was; unless another poll of its `request_id` waits now.
+    /// Puts a poll that got no lease back at its place. Returns the poll if another one with its `request_id` waits now.
     pub fn put_back(&mut self, id: u64, waiter: Waiter) -> Option<Waiter> {
         if request(&waiter).is_some_and(|key| self.by_request.contains_key(&key)) {
             return Some(waiter);
@@ -112,7 +112,7 @@ impl Waiting {
         Some(waiter)
     }
 
-    /// Takes out the poll of a `request_id`.
+    /// Removes the poll with a `request_id` and returns it. None: none waits.
     pub fn take_request(&mut self, key: RequestKey) -> Option<Waiter> {
         let id = self.by_request.get(&key).copied()?;
         self.remove(id)
@@ -122,24 +122,24 @@ impl Waiting {
         self.by_queue.contains_key(&(namespace, queue.into()))
     }
 
-    /// The newest arrival, up to which the next look serves the line.
+    /// Id of the newest poll, and the last that the next look covers.
     pub fn last(&self) -> u64 {
         self.next
     }
 
-    /// Those who wait for a queue, if somebody does.
+    /// The polls that wait for a queue. None: there are none.
     pub fn line(&self, queue: &QueueKey) -> Option<&Line> {
         self.by_queue.get(queue)
     }
 
-    /// The queues that somebody waits for.
+    /// Queues that have waiting polls.
     pub fn queues(&self) -> impl Iterator<Item = &QueueKey> {
         self.by_queue.keys()
     }
 
-    /// Gives the first stages of some queues to the line, the first come first; whoever gets one leaves it. A poll gets the stages of its queues in
-    /// the order of all of them together. Where the next stage of one of them is not known, it gets none, or with `partial` those before
-    /// it; these queues are returned.
+    /// Assigns the first stages of `queues` to polls in the order of arrival, and removes the polls that get some. A poll takes the stages of all its
+    /// queues in one order. If the next stage of one of them is not known, the poll gets none, or with `partial` the stages before it. Returns the
+    /// served polls and the queues whose next stage is not known.
     pub fn assign(
         &mut self,
         heads: &mut HeadTable,
@@ -165,7 +165,7 @@ impl Waiting {
             unknown.extend(cut);
             if stages.is_empty() || is_cut && !partial {
                 if stages.is_empty() && share.is_some() {
-                    // There may be some that are left to other servers for a while.
+                    // Stages may be left that other servers prefer; after `LEFT_FOR` this server takes them.
                     heads.look_later(queues[at].clone(), LEFT_FOR);
                 }
                 heads.put_back(stages);
@@ -179,14 +179,14 @@ impl Waiting {
         (served, unknown)
     }
 
-    /// Those up to an arrival who wanted only one look.
+    /// Removes the polls with an id up to `last` that end after one look, and returns them.
     pub fn take_impatient(&mut self, last: u64) -> Vec<Waiter> {
         let impatient = |(id, waiter): (&u64, &Waiter)| (*id <= last && waiter.once).then_some(*id);
         let ids: Vec<u64> = self.waiters.iter().filter_map(impatient).collect();
         ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
-    /// Everybody.
+    /// Removes all polls and returns them.
     pub fn take_all(&mut self) -> Vec<Waiter> {
         self.by_request.clear();
         self.by_queue.clear();
@@ -194,8 +194,8 @@ impl Waiting {
     }
 }
 
-/// The first stages for a poll, and the queues whose next stage is not known. A stage that is leased alone comes first or not at all, and
-/// with no other; of those with a group key, a poll that wants one group gets all that are known of the first one's group.
+/// Picks the first stages for a poll. Returns them and the queues whose next stage is not known. A stage that is leased alone is picked only as
+/// the first one, and then without others. With `same_group`, known stages of the first one's group are added, if it has a group key.
 fn take(waiter: &Waiter, heads: &mut HeadTable, share: Option<&Share>) -> (Vec<ReadyStage>, Vec<QueueKey>) {
     let poll = &waiter.poll;
     let queues = super::queues(poll);
@@ -220,7 +220,8 @@ fn take(waiter: &Waiter, heads: &mut HeadTable, share: Option<&Share>) -> (Vec<R
             break;
         }
         if stages.len() < most {
-            // One that does not wait is not told that there is nothing, but has no right to be full.
+            // A poll with a wait of 0 may take the first stage of each window even if another server prefers it, so that it does not end
+            // without any. Further stages are subject to the share.
             let any = false;
             next.extend(look(heads, (&queues[at], at, alone), (share, any), &mut cut));
         }
@@ -234,7 +235,7 @@ fn take(waiter: &Waiter, heads: &mut HeadTable, share: Option<&Share>) -> (Vec<R
     (stages, cut)
 }
 
-/// The next stage of a window. Where it is not known the queue is noted as `cut`.
+/// Position of the next stage of a window. None: there is none that may be taken now. If it is not known, the queue is added to `cut`.
 fn look(
     heads: &mut HeadTable,
     (queue, at, alone): (&QueueKey, usize, bool),
@@ -249,7 +250,7 @@ fn look(
     next.map(|place| Reverse((place, at, alone)))
 }
 
-/// Stages that a poll takes at most. One that takes a whole group takes its first stage first.
+/// Stages that a poll takes before its group is added, at most. A poll with `same_group` takes the first stage of the group.
 fn wanted(poll: &Poll) -> usize {
     if poll.same_group { 1 } else { poll.max_stages }
 }

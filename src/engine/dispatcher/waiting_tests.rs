@@ -1,4 +1,4 @@
-//! Who of the line gets which of the stages that were found.
+//! Assignment of known stages to waiting polls.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn line(polls: &[(usize, bool)]) -> Waiting {
     line
 }
 
-/// Stages in the order in which they are ready; those of `alone` are leased alone.
+/// Stages in the order of their ready times; those with a number in `alone` are leased alone.
 fn found(count: StageNo, alone: &[StageNo]) -> Vec<ReadyStage> {
     (0..count).map(|no| ReadyStage { alone: alone.contains(&no), ..stage("default", no, 0) }).collect()
 }
@@ -48,7 +48,7 @@ fn stage(queue: &str, stage_no: StageNo, priority: i32) -> ReadyStage {
     }
 }
 
-/// Heads that know stages of some queues, and whether to their ends.
+/// Heads with these stages of these queues, known to their ends if `to_the_end`.
 fn heads(queues: &[&str], stages: &[ReadyStage], to_the_end: bool) -> Shared {
     let heads = Shared::default();
     for queue in queues {
@@ -66,7 +66,7 @@ fn heads(queues: &[&str], stages: &[ReadyStage], to_the_end: bool) -> Shared {
     heads
 }
 
-/// What each poll gets, and what is left.
+/// Numbers of the stages that each poll gets, and of the remaining ones.
 fn assigned(polls: &[(usize, bool)], stages: Vec<ReadyStage>) -> (Vec<Vec<StageNo>>, Vec<StageNo>) {
     let heads = heads(&["default"], &stages, true);
     let numbers = |stages: Vec<ReadyStage>| stages.into_iter().map(|stage| stage.stage_no).collect();

@@ -1,4 +1,4 @@
-//! What is known in memory of the first ready stages of one queue.
+//! The first ready stages of one queue, of one kind, in memory.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,37 +11,37 @@ use super::share::Share;
 use crate::domain::id::StageNo;
 use crate::domain::ready::{ReadyPosition, ReadyStage};
 
-/// Stages of one window.
+/// Stages in one window, at most.
 pub const MAX_ROWS: usize = 2_000;
-/// How long stages that another server prefers are left to it.
+/// Time for which stages that another server prefers are left to it.
 pub const LEFT_FOR: Duration = Duration::from_millis(50);
 
-/// How far a queue is known, from its front.
+/// Extent of the known part of a queue, from its front.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
-    /// It was not read yet.
+    /// No part is known.
     #[default]
     Nothing,
-    /// Up to this place, which is included.
+    /// Up to and including this position.
     To(ReadyPosition),
-    /// To its end.
+    /// The whole queue.
     End,
 }
 
-/// A stage, and since when it is known.
+/// A stage, and the time at which it became known.
 #[derive(Debug)]
 struct Known {
     stage: ReadyStage,
     since: Instant,
 }
 
-/// The first ready stages of a queue, those in hand excepted: all up to `reach`, as far as this server knows.
+/// The first ready stages of a queue, without those in hand: all up to `reach`, as far as this server knows.
 #[derive(Debug, Default)]
 pub struct Window {
     rows: BTreeMap<ReadyPosition, Known>,
     places: HashMap<(Uuid, StageNo), ReadyPosition>,
     reach: Reach,
-    /// The last stage that was taken.
+    /// Position of the last stage that was taken. None: none was taken.
     taken: Option<ReadyPosition>,
 }
 
@@ -50,7 +50,7 @@ impl Window {
         self.rows.len()
     }
 
-    /// From where it is to be read on. None: it is known to its end.
+    /// Position from which a read extends the window. None: the queue is known to its end.
     pub fn rest(&self) -> Option<ReadyPosition> {
         match self.reach {
             Reach::Nothing => Some(ReadyPosition::FRONT),
@@ -59,29 +59,30 @@ impl Window {
         }
     }
 
-    /// From where it is to be read to find what others made ready lately: so long before the last stage that was taken.
+    /// Position from which a read finds stages that other servers made ready lately: `slack` before the last stage taken, or before the first known
+    /// one if that precedes it or none was taken. The front if there is neither.
     pub fn cursor(&self, slack: Duration) -> ReadyPosition {
         let taken = self.taken.filter(|taken| self.first().is_none_or(|first| *taken < first));
         let place = taken.or(self.first()).unwrap_or(ReadyPosition::FRONT);
         ReadyPosition { ready_at: place.ready_at.before(slack), uid: Uuid::nil(), stage_no: 0, ..place }
     }
 
-    /// Stages that are known; with a share those that this server prefers.
+    /// Number of known stages; with a share, of those that this server prefers.
     pub fn available(&self, share: Option<&Share>) -> usize {
         share.map_or(self.rows.len(), |share| self.rows.keys().filter(|place| share.distance(place.uid) == 0).count())
     }
 
-    /// Whether stages beyond those that are known here may be ready.
+    /// Whether the queue may have ready stages beyond the known part.
     pub fn is_cut(&self) -> bool {
         self.rest().is_some()
     }
 
-    /// The first stage known.
+    /// Position of the first known stage. None: no stage is known.
     pub fn first(&self) -> Option<ReadyPosition> {
         self.rows.keys().next().copied()
     }
 
-    /// Adds a stage, unless it lies beyond what is known. Whether it was added.
+    /// Adds a stage, unless it lies beyond the known part. Returns whether it was added.
     pub fn add(&mut self, stage: ReadyStage) -> bool {
         self.add_known(Known { stage, since: Instant::now() })
     }
@@ -98,18 +99,19 @@ impl Window {
         true
     }
 
-    /// The place of a stage, if it is known.
+    /// Position of a stage. None: it is not known.
     pub fn place(&self, uid: Uuid, stage_no: StageNo) -> Option<ReadyPosition> {
         self.places.get(&(uid, stage_no)).copied()
     }
 
-    /// Removes a stage and returns it.
+    /// Removes a stage and returns it. None: it is not known.
     pub fn remove(&mut self, uid: Uuid, stage_no: StageNo) -> Option<ReadyStage> {
         let place = self.places.remove(&(uid, stage_no))?;
         self.rows.remove(&place).map(|known| known.stage)
     }
 
-    /// Takes note of what a read of at most `limit` stages from a place on found, in order; those in hand are left out.
+    /// Replaces the range of a read, from `from` to the last stage found, with its result. `found` is sorted and has at most `limit` stages; fewer
+    /// mean that the read reached the end. Stages in hand are left out.
     pub fn learn(
         &mut self,
         from: ReadyPosition,
@@ -127,7 +129,7 @@ impl Window {
         for place in replaced.keys() {
             self.remove(place.uid, place.stage_no);
         }
-        // Otherwise what lies between was not read.
+        // A read that begins beyond the known part leaves a gap, so the known part stays as it is.
         if Reach::To(from) <= self.reach || from == ReadyPosition::FRONT {
             self.reach = self.reach.max(extent);
         }
@@ -137,8 +139,8 @@ impl Window {
         }
     }
 
-    /// The stage that is handed out next. With a share it is, of those of the highest priority, one that the fewest other servers prefer; one that another
-    /// server prefers only with `any`, or after it was left to it for a while.
+    /// Position of the stage to take next. With a share: among the stages of the highest priority, the first that this server prefers. If there is
+    /// none, the one with the smallest distance that has been known for [`LEFT_FOR`], or with `any` regardless of that. None: there is none.
     pub fn next(&self, share: Option<&Share>, any: bool) -> Option<ReadyPosition> {
         let (first, _) = self.rows.first_key_value()?;
         let Some(share) = share else { return Some(*first) };
@@ -155,13 +157,13 @@ impl Window {
         best.map(|(_, place)| place)
     }
 
-    /// Takes out the stage at a place.
+    /// Removes the stage at a position as taken and returns it. None: it is not known.
     pub fn take(&mut self, place: ReadyPosition) -> Option<ReadyStage> {
         self.taken = Some(place);
         self.remove(place.uid, place.stage_no)
     }
 
-    /// Takes out the first stages of the group of one, at most `limit`.
+    /// Removes the first stages of the group of `head` as taken and returns them, at most `limit`.
     pub fn take_group(&mut self, head: &ReadyStage, limit: usize) -> Vec<ReadyStage> {
         let of_group =
             |stage: &&ReadyStage| stage.key.namespace == head.key.namespace && stage.group_key == head.group_key;

@@ -1,4 +1,4 @@
-//! What a window knows after reads, additions and removals.
+//! Windows after reads, additions and removals.
 
 use super::*;
 use crate::domain::id::{JobKey, NamespaceId};
@@ -47,11 +47,11 @@ fn a_read_that_comes_short_reaches_the_end_and_one_that_does_not_is_cut() {
 fn a_read_replaces_what_was_known_of_its_range_alone() {
     let mut window = Window::default();
     window.learn(ReadyPosition::FRONT, &stages(1..10), 100, |_| false);
-    // 3 went and 0 came through another server; 2 is in hand.
+    // Another server leased 3 and added 0; 2 is in hand.
     window.learn(ReadyPosition::FRONT, &stages([0, 1, 2, 4]), 4, |stage| stage.ready_at.0 == 2);
     assert_eq!(numbers(&mut window), [0, 1, 4, 5, 6, 7, 8, 9]);
     assert!(!window.is_cut(), "the rest stays known");
-    // A read beyond a gap does not make known what lies between.
+    // A read beyond a gap does not extend the known part.
     let mut window = Window::default();
     window.learn(ReadyPosition::FRONT, &stages(1..3), 2, |_| false);
     window.learn(stage(7, 0).place(), &stages(7..9), 2, |_| false);

@@ -1,4 +1,4 @@
-//! Which leases the worker of a stream holds.
+//! The leases that the worker of a stream holds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,56 +13,56 @@ use crate::feed::job::holders::HolderInbox;
 use crate::operation::overlay::Key;
 use crate::proto::LeaseDirective;
 
-/// The leases that were sent on a stream and have no outcome yet. Those that the worker has not confirmed are released when this is dropped.
+/// Leases that were sent on a stream and have not ended. Those that the worker has not confirmed are released when this is dropped.
 pub struct Held {
     engine: Engine,
     namespace: NamespaceId,
     inbox: Arc<HolderInbox>,
     leases: HashMap<LeaseToken, OneLease>,
-    /// Those that are not confirmed, by their number on the stream.
+    /// Tokens of the unconfirmed leases, by number of the lease on the stream, from 1.
     unconfirmed: BTreeMap<i64, LeaseToken>,
-    /// Leases that were sent on the stream.
+    /// Leases sent on the stream so far.
     sent: i64,
-    /// How many of those held were leased alone.
+    /// Number of held leases that were leased alone.
     alone: usize,
 }
 
 struct OneLease {
     number: i64,
-    /// Released unless the worker confirms it. None: it has.
+    /// Lease to release when the stream ends. None: the worker has confirmed it.
     undelivered: Option<Leased>,
     directive: LeaseDirective,
     is_alone: bool,
 }
 
 impl Held {
-    /// None yet.
+    /// No leases yet.
     pub fn new(engine: Engine, namespace: NamespaceId) -> Self {
         let (leases, unconfirmed) = (HashMap::default(), BTreeMap::new());
         Self { engine, namespace, inbox: Arc::default(), leases, unconfirmed, sent: 0, alone: 0 }
     }
 
-    /// How many are held.
+    /// Number of held leases.
     pub fn len(&self) -> usize {
         self.leases.len()
     }
 
-    /// Whether one is held that was leased alone.
+    /// Whether a held lease was leased alone. No more leases are polled for then.
     pub fn is_alone(&self) -> bool {
         self.alone > 0
     }
 
-    /// Hears of the jobs of the leases.
+    /// Inbox for changes of the jobs of held leases.
     pub fn inbox(&self) -> &Arc<HolderInbox> {
         &self.inbox
     }
 
-    /// Leases that were sent on the stream.
+    /// Leases sent on the stream so far.
     pub fn sent(&self) -> i64 {
         self.sent
     }
 
-    /// A lease is sent. Whether its job has changed since it was granted, so that it is to be looked at.
+    /// Adds a lease that is about to be sent. Returns whether the state of its job has changed since the grant, so that the job has to be read.
     pub fn send(&mut self, leased: Leased, is_alone: bool) -> bool {
         let stage = &leased.job.stages[leased.stage_no];
         let Some(token) = stage.token(leased.job.key.uid) else { return false };
@@ -74,12 +74,12 @@ impl Held {
         self.unconfirmed.insert(self.sent, token);
         self.leases.insert(token, one);
         self.engine.shared().hub.holders.add(key, &self.inbox);
-        // What was committed before this is heard of is not told.
+        // The inbox gets no notice of commits before it was added.
         let job = self.engine.shared().cache.get::<Job>(&Key::Job(key));
         job.is_some_and(|job| std::mem::discriminant(&job.state) != state)
     }
 
-    /// The worker has received so many leases.
+    /// Confirms the first `received` leases of the stream.
     pub fn confirm_first(&mut self, received: i64) {
         let rest = self.unconfirmed.split_off(&(received + 1));
         for token in std::mem::replace(&mut self.unconfirmed, rest).into_values() {
@@ -89,7 +89,7 @@ impl Held {
         }
     }
 
-    /// The worker has received this lease.
+    /// Confirms the receipt of a lease.
     pub fn confirm(&mut self, token: &LeaseToken) {
         if let Some(one) = self.leases.get_mut(token)
             && one.undelivered.take().is_some()
@@ -98,7 +98,7 @@ impl Held {
         }
     }
 
-    /// The lease has ended.
+    /// Removes a lease that has ended.
     pub fn end(&mut self, token: &LeaseToken) {
         self.confirm(token);
         if let Some(one) = self.leases.remove(token) {
@@ -107,7 +107,7 @@ impl Held {
         }
     }
 
-    /// Notes what the worker is told to do about a lease. Whether that is another directive than before.
+    /// Notes the directive that the worker gets for a lease. Returns whether it differs from the last one.
     pub fn note(&mut self, token: &LeaseToken, directive: LeaseDirective) -> bool {
         let Some(one) = self.leases.get_mut(token) else { return false };
         let is_new = std::mem::replace(&mut one.directive, directive) != directive;
@@ -117,7 +117,7 @@ impl Held {
         is_new
     }
 
-    /// The leases of some jobs.
+    /// Tokens of the held leases of these jobs.
     pub fn of_jobs(&self, jobs: &HashSet<JobKey>) -> Vec<LeaseToken> {
         self.leases.keys().filter(|token| jobs.contains(&self.key(token))).copied().collect()
     }

@@ -1,4 +1,4 @@
-//! The loop of one stream: what it waits for, and what it does about it. `leasing` is what goes out unasked.
+//! The loop of one stream, its events and their handling. `leasing` has the messages that the server sends without a request.
 
 mod leasing;
 
@@ -26,31 +26,31 @@ use crate::rpc::limits::OUTCOMES_PER_CALL;
 use crate::rpc::stage_writes::StageWrite;
 use crate::rpc::{heartbeat, outcomes};
 
-/// Outcomes and renewals without a result beyond which nothing more is read.
+/// Unanswered outcomes and renewals. At this number no further message is read.
 const UNANSWERED_ITEMS: usize = 1_000;
-/// Bytes of them, as they came.
+/// Bytes of unanswered messages. At this size no further message is read.
 const UNANSWERED_BYTES: usize = 1 << 20;
-/// Messages of them.
+/// Unanswered messages. At this number no further message is read.
 const UNANSWERED_MESSAGES: usize = 64;
-/// The pause after a poll that failed.
+/// Pause after a poll that failed.
 const POLL_PAUSE: Duration = Duration::from_secs(1);
-/// How long a worker gets to report when the server drains.
+/// Time in which a worker can report outcomes after the server has begun to drain.
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
 
-/// Whether the stream goes on.
+/// Phase of a stream.
 enum Phase {
     Open,
-    /// The server stops: no more leases, and the end at this moment.
+    /// The server stops. No more leases are sent, and the stream ends at this time or when no lease is held.
     Draining(Instant),
-    /// Nothing more is read; what is in work is answered, then the stream ends with this status. None: OK.
+    /// No further message is read. The stream ends with this status once all unanswered messages are answered. None: OK.
     Ending(Option<Status>),
 }
 
-/// What a message came to.
+/// Result of one message.
 struct Handled {
     results: Vec<proto::StageOutcomeResult>,
     statuses: Vec<(LeaseToken, proto::LeaseStatus)>,
-    /// Leases that have ended.
+    /// Leases that the outcomes of the message ended.
     ended: Vec<LeaseToken>,
     items: usize,
     bytes: usize,
@@ -66,13 +66,13 @@ enum Event {
     Received(std::result::Result<Option<proto::WorkRequest>, Status>),
     Drain,
     Keepalive,
-    /// Something that the beginning of the next turn looks at.
+    /// A timer has elapsed or the inbox has notices; the next iteration of the loop handles them.
     Woken,
-    /// The client has gone, or its credential or deadline has ended.
+    /// The reader of the responses is gone: the client disconnected, or its credential or deadline expired.
     Gone,
 }
 
-/// One stream.
+/// State of one stream.
 pub struct Session {
     caller: Caller,
     begin: Begin,
@@ -82,19 +82,19 @@ pub struct Session {
     capacity: usize,
     held: Held,
     phase: Phase,
-    /// Messages in work, in the order in which they came.
+    /// Unanswered messages, in the order of arrival.
     handling: FuturesOrdered<BoxFuture<'static, Result<Handled>>>,
     unanswered_items: usize,
     unanswered_bytes: usize,
     polling: Option<BoxFuture<'static, Polled>>,
-    /// No poll before this.
+    /// End of the pause after a failed poll. None: there is no pause.
     rests_until: Option<Instant>,
     looking: Option<BoxFuture<'static, Seen>>,
     looks_at: Option<Instant>,
     keepalive: KeepaliveTimer,
 }
 
-/// The reader has gone or stands still.
+/// The reader of the responses is gone or has stopped reading.
 struct Gone;
 
 impl Session {
@@ -126,7 +126,7 @@ impl Session {
         }
     }
 
-    /// Serves the stream to its end. Returns the status that it ends with; None: OK.
+    /// Serves the stream to its end. Returns its status. None: OK.
     pub async fn run(mut self, first: Message) -> Option<Status> {
         let began = self.send(proto::WorkResponse::default()).await;
         if let Err(refusal) = self.take(first) {
@@ -146,7 +146,7 @@ impl Session {
         }
     }
 
-    /// The end of the stream, if it has come.
+    /// Final status of the stream, where an inner None is OK. None: the stream continues.
     fn end(&mut self) -> Option<Option<Status>> {
         if !self.handling.is_empty() {
             return None;
@@ -219,7 +219,7 @@ impl Session {
         }
     }
 
-    /// Ends the stream once what is in work is answered.
+    /// Ends the stream with this status once all unanswered messages are answered. None: OK.
     fn finish(&mut self, status: Option<Status>) {
         self.polling = None;
         self.phase = Phase::Ending(status);
@@ -236,7 +236,7 @@ impl Session {
         }
     }
 
-    /// Takes a message into work.
+    /// Applies the capacity and receipts of a message, and starts its outcomes and renewals.
     fn take(&mut self, message: Message) -> std::result::Result<(), Refusal> {
         let Message { capacity, leases_received, outcomes, renewals, bytes } = message;
         if let Some(received) = leases_received {
@@ -249,7 +249,7 @@ impl Session {
         }
         if let Some(capacity) = capacity {
             if capacity < self.capacity {
-                // It may ask for too many. What it is granted meanwhile is released.
+                // The poll may ask for too many stages. Leases that it is granted now are released.
                 self.polling = None;
             }
             self.capacity = capacity;
@@ -269,14 +269,14 @@ impl Session {
             let (written, renewed) = join(outcomes::each(&caller, outcomes), heartbeat::renew(&caller, renewals)).await;
             let ended = tokens.into_iter().zip(&written).filter_map(|(token, written)| token.filter(|_| ends(written)));
             let ended = ended.collect();
-            // Renewals that failed have no status: the worker sends them again.
+            // A failed renewal has no status, so that the worker sends it again.
             let statuses = renewed_tokens.into_iter().zip(renewed.unwrap_or_default()).collect();
             Ok(Handled { results: outcomes::results(written, None)?, statuses, ended, items, bytes })
         }));
         Ok(())
     }
 
-    /// Sends what has become of a message, together with the messages after it that are done too.
+    /// Sends the results of a message, together with those of following messages that are done too.
     async fn acknowledge(&mut self, handled: Result<Handled>) -> std::result::Result<(), Gone> {
         let mut response = proto::WorkResponse::default();
         let mut next = Some(handled);
@@ -306,7 +306,7 @@ impl Session {
         self.send(response).await
     }
 
-    /// Sends a response. A reader may take as long as the server is silent at most.
+    /// Sends a response. Fails if the reader does not make room for it within the keepalive interval.
     async fn send(&mut self, response: proto::WorkResponse) -> std::result::Result<(), Gone> {
         self.keepalive.reset();
         match timeout(self.caller.services.hub.settings.keepalive, self.responses.send(response)).await {
@@ -316,7 +316,7 @@ impl Session {
     }
 }
 
-/// Waits for a future in a slot, which is free then.
+/// Waits for the future in a slot, then empties the slot. Never ends if the slot is empty.
 async fn done<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
     let Some(future) = slot else { return pending().await };
     let output = future.await;
@@ -324,7 +324,7 @@ async fn done<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
     output
 }
 
-/// Whether the lease of an outcome has ended.
+/// Whether the lease of an outcome has ended: the outcome was applied, or refused because the lease was lost or the transition is invalid.
 fn ends(written: &Result<StageWrite>) -> bool {
     matches!(written, Ok(_) | Err(Error::Refused(Refusal::LeaseLost | Refusal::InvalidTransition { .. })))
 }
@@ -333,7 +333,7 @@ fn work_status(token: &LeaseToken, status: proto::LeaseStatus) -> proto::WorkSta
     proto::WorkStatus { lease_token: token.to_string(), status: Some(status) }
 }
 
-/// The status of a stream whose reader stands still, for when it reads on.
+/// Status of a stream whose reader stopped reading. It arrives if the reader continues.
 fn stalled() -> Status {
     Error::Overloaded { why: "the worker did not read what was sent to it", retry_after: POLL_PAUSE }.into()
 }

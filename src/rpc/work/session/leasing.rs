@@ -1,4 +1,4 @@
-//! What a stream sends unasked: leases while there is room, and what has become of the jobs of those that are held.
+//! Messages that a stream sends without a request: leases while the worker has free capacity, and changed statuses of held leases.
 
 use std::time::Duration;
 
@@ -15,20 +15,20 @@ use crate::rpc::convert::lease as convert;
 use crate::rpc::leases;
 use crate::rpc::limits::STAGES_PER_LEASE_CALL;
 
-/// How long one poll of the dispatcher waits.
+/// Wait of one poll of the dispatcher.
 const POLL_WAIT: Duration = Duration::from_secs(30);
-/// More leases are polled for when one in so many of the capacity is free.
+/// Leases are polled for when 1/4 of the capacity is free, or no lease is held.
 const FREE_SHARE: usize = 4;
-/// How long jobs that other servers write are left alone between two looks.
+/// Delay between a notice that other servers wrote jobs and the read of them, so that many writes cost one read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Session {
-    /// Begins to ask for leases where there is room for enough of them.
+    /// Starts a poll for leases if enough capacity is free and no poll is in flight.
     pub(super) fn poll_for_leases(&mut self) {
         let free = self.capacity.saturating_sub(self.held.len());
-        let is_worth_it = free > 0 && (free * FREE_SHARE >= self.capacity || self.held.len() == 0);
+        let is_enough = free > 0 && (free * FREE_SHARE >= self.capacity || self.held.len() == 0);
         let is_open = matches!(self.phase, Phase::Open);
-        if !is_open || !is_worth_it || self.held.is_alone() || self.polling.is_some() || self.rests_until.is_some() {
+        if !is_open || !is_enough || self.held.is_alone() || self.polling.is_some() || self.rests_until.is_some() {
             return;
         }
         let poll = Poll {
@@ -50,13 +50,13 @@ impl Session {
                     return Err(Error::bug("a repeat without a request_id"));
                 }
             };
-            let told = leases::load_leases(&caller, leases.items()).await?;
-            Ok((leases, told))
+            let loaded = leases::load_leases(&caller, leases.items()).await?;
+            Ok((leases, loaded))
         }));
     }
 
     pub(super) async fn deliver(&mut self, polled: Polled) -> std::result::Result<(), Gone> {
-        let (leases, told) = match polled {
+        let (leases, loaded) = match polled {
             Ok(polled) => polled,
             Err(error @ (Error::Refused(_) | Error::Bug { .. })) => {
                 self.finish(Some(error.into()));
@@ -67,21 +67,21 @@ impl Session {
                 return Ok(());
             }
         };
-        if told.is_empty() {
+        if loaded.is_empty() {
             return Ok(());
         }
         let mut changed = HashSet::default();
-        for (leased, lease) in leases.hand_over(told.len()).into_iter().zip(&told) {
+        for (leased, lease) in leases.hand_over(loaded.len()).into_iter().zip(&loaded) {
             let key = leased.job.key;
             if self.held.send(leased, lease.isolated) {
                 changed.insert(key);
             }
         }
         self.held.inbox().add(changed);
-        self.send(proto::WorkResponse { leases: told, ..Default::default() }).await
+        self.send(proto::WorkResponse { leases: loaded, ..Default::default() }).await
     }
 
-    /// Begins to read jobs of held leases that may have changed.
+    /// Starts to read jobs of held leases that may have changed, unless a read is in flight.
     pub(super) fn look_at_jobs(&mut self) {
         if self.looking.is_some() {
             return;
@@ -110,12 +110,12 @@ impl Session {
         }
     }
 
-    /// Sends what the worker should do now about leases of these jobs, where that is something else than before.
+    /// Sends the statuses of the held leases of these jobs whose directive has changed.
     pub(super) async fn tell(&mut self, seen: Seen) -> std::result::Result<(), Gone> {
         let now = self.caller.services.engine.now();
         let mut statuses = Vec::new();
         for (key, job) in seen {
-            // If it could not be read, the next heartbeat tells.
+            // If the read failed, the response to the next heartbeat has the status.
             let Ok(job) = job else { continue };
             for token in self.held.of_jobs(&HashSet::from_iter([key])) {
                 let status = job.as_ref().map_or_else(convert::lost, |job| convert::status_in(job, &token, now));
