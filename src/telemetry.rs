@@ -1,5 +1,5 @@
-//! Logs: what the filter lets through, as text or JSON, to standard error. Standard output is for the output of commands. And traces, if
-//! they are configured (see [`traces`]).
+//! Logs and traces. Log lines that pass the filter go to standard error, as text or JSON; standard output is for the
+//! output of commands. Traces are optional (see [`traces`]).
 
 pub mod traces;
 
@@ -15,8 +15,8 @@ use crate::config::{Config, LogFormat};
 use crate::spans;
 use traces::Traces;
 
-/// What `EnvFilter` reads. A level alone is for this crate, and libraries log errors: some of them log a line for each frame that a
-/// client sends. The spans of traces are never logged.
+/// Directives for `EnvFilter`. A level alone applies to this crate, and libraries log only errors: some of them log a
+/// line for each frame that a client sends. The spans of traces are never logged.
 fn directives(filter: &str) -> String {
     let filter = match filter.trim().parse::<LevelFilter>() {
         Ok(LevelFilter::OFF) | Err(_) => filter.to_owned(),
@@ -25,13 +25,13 @@ fn directives(filter: &str) -> String {
     format!("{filter},{}=off", spans::TARGET)
 }
 
-/// Sets up logging for the whole process. A second call changes nothing, so that tests may call it each.
+/// Sets up logging for the whole process. A second call changes nothing, so that every test may call it.
 ///
 /// # Errors
-/// When the filter cannot be read; the message quotes it.
+/// If the filter cannot be parsed; the message quotes it.
 pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let subscriber = Registry::default().with(lines(format)).with(env_filter(filter)?);
-    // The only failure is that logging has been set up before, and then it is as good as done.
+    // `try_init` fails only if logging was set up before, which is fine.
     let _ = subscriber.try_init();
     Ok(())
 }
@@ -39,7 +39,7 @@ pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
 /// Starts logs, and traces if they are configured.
 ///
 /// # Errors
-/// When the filter cannot be read, or the collector's URL cannot be used.
+/// If the filter cannot be parsed, or the collector's URL cannot be used.
 pub fn start_with_traces(config: &Config) -> anyhow::Result<Option<Traces>> {
     let Some(endpoint) = &config.otlp_endpoint else {
         start(&config.log, config.log_format)?;
@@ -56,7 +56,7 @@ fn env_filter(filter: &str) -> anyhow::Result<EnvFilter> {
         .map_err(|error| anyhow::anyhow!("the log filter `{filter}` cannot be read: {error}"))
 }
 
-/// The layer that writes log lines.
+/// Layer that writes log lines.
 fn lines<S: Subscriber + for<'a> LookupSpan<'a>>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync> {
     let layer = fmt::layer().with_timer(SystemTime).with_writer(std::io::stderr);
     match format {

@@ -1,8 +1,8 @@
-//! Hands a call on when its message has arrived in full, and bounds what has not.
+//! Passes a call on when its message has arrived in full, and bounds the calls and bytes that have not.
 //!
-//! A call that only begins costs its sender a few bytes, so it gets none of what is scarce: its place among the calls in flight
-//! and memory for the message come when the message is there. Until then it is one of the calls that arrive, of which each
-//! connection has its share, as of their bytes; beyond it a call is refused. A message has to arrive at a minimal rate.
+//! A call that has only begun costs its sender a few bytes, so it gets neither a place among the calls in flight nor
+//! memory for the message until the message is there. Until then it counts towards the arriving calls and their bytes,
+//! of which each connection has a share; beyond the share a call is refused. A message must arrive at a minimal rate.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -21,29 +21,30 @@ use super::message::MessageBody;
 use super::shares::{self, ConnectionShare, Pool};
 use super::{Inner, Outcome, Response, methods, refusal};
 
-/// Calls of a connection that may arrive in any case. Honest ones do so in an instant.
+/// Arriving calls that a connection may always have. Calls of honest clients arrive at once.
 const ALWAYS_CALLS: usize = 16;
-/// Bytes of a connection that may arrive in any case: small messages.
+/// Arriving bytes that a connection may always have: enough for small messages.
 const ALWAYS_BYTES: usize = 16 << 10;
-/// A message of usual size has arrived by then.
+/// Retry delay of refused calls. A message of usual size arrives in this time.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// The bounds of what has not arrived in full.
+/// Limits of calls that have not arrived in full.
 #[derive(Debug, Clone, Copy)]
 pub struct ArrivalLimits {
-    /// The largest message that is accepted, in bytes.
+    /// Maximum size of a message, in bytes.
     pub message_bytes: u32,
-    /// Calls of a server; each connection has a share of them, as of the bytes.
+    /// Maximum number of arriving calls of the server; each connection has a share of them.
     pub calls: usize,
-    /// Bytes of messages that have not arrived in full, for the whole server.
+    /// Maximum number of bytes of messages that have not arrived in full, for the whole server; each connection has a
+    /// share.
     pub bytes: usize,
-    /// How long a message may take, and the first one to begin; larger ones have longer, by `bytes_per_second`.
+    /// Time until the first message begins, and time for each message. Larger messages get more, by `bytes_per_second`.
     pub time: Duration,
-    /// The rate above which a message may take longer.
+    /// Minimum rate: each received byte extends the time by its share of a second.
     pub bytes_per_second: u32,
 }
 
-/// What is arriving at a server.
+/// Calls and bytes that are arriving at a server.
 #[derive(Debug)]
 pub(super) struct Arrivals {
     pub(super) limits: ArrivalLimits,
@@ -58,7 +59,7 @@ impl Arrivals {
     }
 }
 
-/// What one call takes while it arrives; dropping gives it back.
+/// Resources of one arriving call; dropping releases them.
 #[derive(Debug)]
 pub(super) struct Arrival {
     arrivals: Arc<Arrivals>,
@@ -72,7 +73,7 @@ impl Arrival {
         Arrival { arrivals, connection, is_counted: false, bytes: 0 }
     }
 
-    /// The call waits for more, with so many bytes.
+    /// Counts the call as arriving, with `bytes` received so far. Error: the share of the connection is used up.
     pub(super) fn waits_with(&mut self, bytes: usize) -> Result<(), Status> {
         if !self.is_counted {
             if !self.arrivals.calls.take(&self.connection.0.arriving, 1) {
@@ -80,7 +81,7 @@ impl Arrival {
             }
             self.is_counted = true;
         }
-        // While a call waits its bytes only become more.
+        // While a call is arriving, its bytes never become fewer.
         let more = bytes.saturating_sub(self.bytes);
         if more > 0 && !self.arrivals.bytes.take(&self.connection.0.arriving_bytes, more) {
             return Err(overloaded("bytes", self.arrivals.limits.bytes));
@@ -89,7 +90,7 @@ impl Arrival {
         Ok(())
     }
 
-    /// The message is whole, or the call has ended.
+    /// Releases the resources: the message is complete, or the call has ended.
     pub(super) fn finish(&mut self) {
         if std::mem::take(&mut self.is_counted) {
             self.arrivals.calls.give_back(&self.connection.0.arriving, 1);
@@ -119,7 +120,7 @@ fn overloaded(what: &str, limit: usize) -> Status {
         .into_status()
 }
 
-/// Hands calls on when they have arrived: unary ones with their message, client streams with their first one.
+/// Passes calls on when they have arrived: unary calls with their message, client streams with the first one.
 pub fn arrival<S>(limits: ArrivalLimits) -> LayerFn<impl Fn(S) -> Arriving<S> + Clone> {
     // One count for all clones of the service: each connection has its own clone.
     let arrivals = Arrivals::new(limits);
@@ -152,7 +153,7 @@ where
         let deadline = request.extensions().get::<super::Deadline>().map(|deadline| deadline.0);
         let (parts, body) = request.into_parts();
         let body = MessageBody::new(body, method, arrival, deadline);
-        // The clone that is ready serves the call, as tower asks for.
+        // `tower` requires that the service that was polled ready serves the call.
         let clone = self.inner.clone();
         let service = std::mem::replace(&mut self.inner, clone);
         ArrivingCall { service, state: State::Arriving(Some((parts, body))) }

@@ -1,8 +1,8 @@
-//! Who may call: the credential of each call is checked here, and whether it permits the method.
+//! Authentication and authorization: checks the credential of each call, and that it permits the method.
 //!
-//! A credential is an API key in `authorization`, or without that header the client certificate of the connection. The namespace of the call is
-//! checked where it is resolved, so that one that the credential does not cover looks like one that does not exist. The header goes no
-//! further than this.
+//! A credential is an API key in `authorization`. Without that header, it is the client certificate of the connection.
+//! The namespace of the call is checked where it is resolved, so that a namespace outside the credential looks like one
+//! that does not exist. This layer removes the header.
 
 mod figures;
 mod known;
@@ -27,16 +27,16 @@ pub use figures::{FailureReason, Failures};
 pub use known::{DatabaseClock, KnownKeys};
 use known::{KeyLookup, KeySession, ShownCredential};
 
-/// The scheme of `authorization`, in any case of letters, and what divides it from the key.
+/// Scheme of `authorization` with the space before the key; letter case is ignored.
 const SCHEME: &[u8] = b"bearer ";
-/// A round of reading credentials is made by then.
+/// Retry delay. The credentials have been read again by then.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 const MISSING: &str =
     "no credential: send an API key as the metadata `authorization: Bearer il_…`, or show a client certificate";
 const MALFORMED: &str =
     "the metadata `authorization` must be `Bearer` and an API key, `il_`, 8 characters, `_` and 43 characters";
-/// One message for unknown ids and wrong secrets, so that it does not reveal which ids exist.
+/// Message for unknown ids and for wrong secrets: the same, so that it does not reveal which ids exist.
 const UNKNOWN: &str = "there is no such API key, or its secret is another one";
 const UNKNOWN_CERTIFICATE: &str =
     "no credential has a name of the client certificate: an administrator creates one with `certificate_name`";
@@ -59,7 +59,7 @@ pub struct Guarded<S> {
     known: Option<Arc<KnownKeys>>,
 }
 
-/// Why a call is refused.
+/// Reasons for a refusal.
 enum Failure {
     Missing,
     Malformed,
@@ -111,7 +111,7 @@ fn denied(denial: &RoleDenial) -> Status {
     if denial.everywhere { refused.with("namespaces", "*").into_status() } else { refused.into_status() }
 }
 
-/// What a call shows.
+/// Reads the credential that a call presents.
 fn shown<B>(request: &Request<B>) -> Result<ShownCredential, Failure> {
     let mut headers = request.headers().get_all(header::AUTHORIZATION).iter();
     match (headers.next(), headers.next()) {
@@ -127,12 +127,12 @@ fn bearer(header: &HeaderValue) -> Option<KeyText> {
     KeyText::parse(key)
 }
 
-/// Whether a call shows a credential that is known and valid now. What it permits is not looked at.
+/// True if the call presents a known and valid credential. Its roles are not checked.
 pub(super) fn shows_valid<B>(known: &KnownKeys, request: &Request<B>) -> bool {
     shown(request).is_ok_and(|shown| matches!(known.find(&shown), KeyLookup::Valid(_)))
 }
 
-/// What was found, as a session or a failure. None: it may be a new credential.
+/// Converts the result of a lookup to a session or a failure. None: unknown, so it may be a new credential.
 fn judged(found: KeyLookup) -> Option<Result<KeySession, Failure>> {
     match found {
         KeyLookup::Valid(session) => Some(Ok(session)),
@@ -142,7 +142,7 @@ fn judged(found: KeyLookup) -> Option<Result<KeySession, Failure>> {
     }
 }
 
-/// The same after the credentials were read again.
+/// Looks up a credential after the credentials were read again.
 async fn judged_after_round(known: &KnownKeys, shown: &ShownCredential) -> Result<KeySession, Failure> {
     let found = known.find_after_round(shown).await.ok_or(Failure::Unavailable)?;
     let is_certificate = matches!(shown, ShownCredential::Certificate(_));
@@ -174,7 +174,7 @@ where
             return GuardedCall::Called(self.inner.call(request));
         };
         if !method.is_known {
-            // Nothing is served under such a path, and strangers may know that.
+            // The path is not served. Clients without credentials may know that.
             return GuardedCall::boxed(Status::unimplemented("").into_http());
         }
         let judged = match &shown {
@@ -185,7 +185,7 @@ where
             (Some(judged), _) => let_in(&mut self.inner, known, method, judged, request),
             (None, Err(failure)) => let_in(&mut self.inner, known, method, Err(failure), request),
             (None, Ok(shown)) => {
-                // The clone that is ready serves the call, as tower asks for.
+                // `tower` requires that the service that was polled ready serves the call.
                 let clone = self.inner.clone();
                 let mut inner = std::mem::replace(&mut self.inner, clone);
                 let known = Arc::clone(known);
@@ -229,7 +229,7 @@ where
     GuardedCall::Boxed(until_ended(inner.call(request), ending))
 }
 
-/// The end of a credential while a call of it waits.
+/// End of a credential while one of its calls waits.
 struct Ending {
     ended: CancellationToken,
     known: Arc<KnownKeys>,
@@ -241,14 +241,14 @@ impl Ending {
     async fn status(self) -> Status {
         self.ended.cancelled().await;
         self.known.failures.count(FailureReason::Ended, self.address);
-        // What waits for a permit or a lease may have got it just now.
+        // A call that waits for a permit or a lease may have got it just now.
         let outcome = if self.method.is_read { Outcome::NotApplied } else { Outcome::Unknown };
         refusal(Code::Unauthenticated, "CREDENTIAL_INVALID", outcome, ENDED).into_status()
     }
 }
 
-/// The answer of a call, or its end together with that of its credential. A call that is dropped gives back what it has, as when its client
-/// goes away.
+/// Returns the response of the call, or ends the call with its credential. A dropped call releases what it holds, as
+/// when its client disconnects.
 fn until_ended(answer: impl Future<Output = Result<Response, Infallible>> + Send + 'static, ending: Ending) -> Answer {
     Box::pin(async move {
         let mut answer = Box::pin(answer);
@@ -266,7 +266,7 @@ fn until_ended(answer: impl Future<Output = Result<Response, Infallible>> + Send
     })
 }
 
-/// A call that was let in, or the refusal of one.
+/// Future of a call that was permitted or refused.
 pub enum GuardedCall<F> {
     /// The call of the service below.
     Called(F),

@@ -1,8 +1,9 @@
-//! The client's deadline, and a default where it set none.
+//! Enforces the client's deadline, or a default if the client set none.
 //!
-//! A handler sees the exact [`Deadline`] and can answer more precisely than this layer: that nothing was applied. So the
-//! layer waits a moment longer before it answers in the handler's place, and then the outcome of a write is open. The
-//! answer is DEADLINE_EXCEEDED; a layer of tonic's own server would say CANCELLED, which clients do not retry.
+//! A handler sees the exact [`Deadline`] and can answer more precisely than this layer: that nothing was applied. So
+//! this layer waits [`GRACE`] longer before it answers in the handler's place; then the outcome of a write is unknown.
+//! The response is DEADLINE_EXCEEDED; the timeout layer of tonic's server would answer CANCELLED, which clients do not
+//! retry.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -18,21 +19,22 @@ use tower::layer::{LayerFn, layer_fn};
 
 use super::{Answer, Inner, Method, Outcome, methods, refusal};
 
-/// When the answer has to be there. In the extensions of every request.
+/// Deadline of a call. In the extensions of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(pub Instant);
 
-/// What a handler gets to answer by itself, so that its more precise answer wins.
+/// Extra time for the handler, so that its more precise response wins.
 const GRACE: Duration = Duration::from_millis(5);
 /// Maximum timeout, so that arithmetic with instants cannot overflow.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Enforces deadlines. `default_timeout` holds for calls without one, until the response begins: streams may last longer.
+/// Enforces deadlines. `default_timeout` applies to calls without one, until the response begins: streams may last
+/// longer.
 pub fn deadline<S>(default_timeout: Duration) -> LayerFn<impl Fn(S) -> Timed<S> + Clone> {
     layer_fn(move |inner| Timed { inner, default_timeout })
 }
 
-/// The service of [`deadline`].
+/// Service of [`deadline`].
 #[derive(Debug, Clone)]
 pub struct Timed<S> {
     inner: S,
@@ -81,9 +83,9 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Timed<S> {
     }
 }
 
-/// A response that ends with DEADLINE_EXCEEDED in its trailers when the time is over.
+/// Response body that ends with DEADLINE_EXCEEDED in its trailers at the deadline.
 struct TimedBody {
-    /// `None` once it has been ended.
+    /// None once the body has ended.
     inner: Option<tonic::body::Body>,
     sleep: Pin<Box<Sleep>>,
     method: Method,
@@ -115,7 +117,7 @@ impl Body for TimedBody {
     }
 }
 
-/// A status as the last frame of a response.
+/// Builds the last frame of a response from a status.
 pub(super) fn trailers_of(status: &Status) -> Result<Frame<Bytes>, Status> {
     let mut trailers = HeaderMap::new();
     status.add_header(&mut trailers)?;
@@ -130,7 +132,7 @@ fn exceeded(outcome: Outcome) -> Status {
     refusal(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", outcome, "the deadline of the call has passed").into_status()
 }
 
-/// Reads `grpc-timeout`: one to eight digits and a unit.
+/// Parses `grpc-timeout`: one to eight digits and a unit.
 fn read_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     let Some(value) = headers.get("grpc-timeout") else {
         return Ok(None);

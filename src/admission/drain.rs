@@ -1,8 +1,8 @@
 //! Ends watches when the server drains.
 //!
-//! A watch has no end of its own, so one open watch would hold up every drain for its whole time-out. Its client resumes
-//! from the last revision on another server, so ending it loses nothing. What was ready to be sent is sent first. Calls
-//! that do work end by themselves, or in their services, as Work streams do.
+//! A watch has no end of its own, so one open watch would block every drain until its timeout. Its client resumes from
+//! the last revision on another server, so ending it loses nothing. Frames that are ready are sent first. Calls that do
+//! work end by themselves; Work streams are ended by their service.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -27,7 +27,7 @@ pub fn end_watches<S>(draining: CancellationToken) -> LayerFn<impl Fn(S) -> Drai
     layer_fn(move |inner| Drained { inner, draining: draining.clone() })
 }
 
-/// The service of [`end_watches`].
+/// Service of [`end_watches`].
 #[derive(Debug, Clone)]
 pub struct Drained<S> {
     inner: S,

@@ -1,4 +1,4 @@
-//! A response stream that can be ended from outside, with a status.
+//! A response stream that can be ended from outside with a status.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,11 +9,11 @@ use tonic::Status;
 
 use super::deadline::trailers_of;
 
-/// A response that ends with a status once a future is done.
+/// Response body that ends with a status once a future completes.
 pub(super) struct EndedBody {
-    /// `None` once it has been ended.
+    /// None once the body has ended.
     inner: Option<tonic::body::Body>,
-    /// Whether nothing is sent any more then, not even what is ready.
+    /// True if frames that are ready are dropped at the end instead of sent.
     at_once: bool,
     ending: Ending,
 }
@@ -75,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    /// The first frame of a stream that is always ready, once its end has come.
+    /// Returns the first frame of a stream that always has one ready, with an `ending` that is already complete.
     async fn first(make: fn(tonic::body::Body, Ending) -> EndedBody) -> Frame<Bytes> {
         let frames = futures::stream::repeat_with(|| Ok::<_, Status>(Frame::data(Bytes::from_static(b"news"))));
         let ending = Box::pin(std::future::ready(Status::unauthenticated("revoked")));

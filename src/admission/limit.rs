@@ -1,9 +1,10 @@
-//! How many calls may be in flight at once; watches have a budget of their own, see `streams`.
+//! Maximum number of calls in flight; watches have a budget of their own, see `streams`.
 //!
-//! Calls do not wait here: waiting with a bound on time and memory is the engine's queue. Beyond the limit a call is refused
-//! at once, with a retry delay. A share of the places is reserved for calls that keep accepted work going, so that an
-//! overload of new work never costs a lease; health checks need no place, and streams without a credential have a few of their own. Of the others each
-//! connection and each namespace has its share, see `shares` and `namespace`.
+//! Calls do not wait here: the engine's queue is the place to wait, with bounds on time and memory. Beyond the limit a
+//! call is refused at once, with a retry delay. A share of the places is reserved for essential calls, so that an
+//! overload of new work never costs a lease. Health checks need no place, and streams without a credential have a few
+//! places of their own. Of the other places each connection and each namespace has its share, see `shares` and
+//! `namespace`.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -25,14 +26,14 @@ use super::streams::{StreamLimits, StreamPlace, Streams};
 use super::{Access, Answer, Inner, Outcome, methods, refusal};
 use crate::domain::short::Short;
 
-/// One place of this many is reserved for essential calls.
+/// Reserved part of the places: 1/8, for essential calls.
 const KEPT_SHARE: u32 = 8;
-/// Calls of a connection that may be in flight in any case, if there is a place.
+/// Calls in flight that a connection may always have, if places are free.
 const ALWAYS: u32 = 16;
-/// Long enough for the calls in flight to be answered, short enough not to leave the server idle.
+/// Retry delay: long enough for calls in flight to be answered, short enough not to leave the server idle.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// Lets at most `limit` calls be in flight, and so many watches be open.
+/// Limits calls in flight to `limit`, and open watches to `watches`.
 pub fn in_flight_limit<S>(limit: u32, watches: StreamLimits) -> LayerFn<impl Fn(S) -> Limited<S> + Clone> {
     // One count for all clones of the service: each connection has its own clone.
     let (calls, streams) = (Arc::new(Calls::default()), Streams::new(watches));
@@ -46,7 +47,7 @@ pub fn in_flight_limit<S>(limit: u32, watches: StreamLimits) -> LayerFn<impl Fn(
     })
 }
 
-/// The service of [`in_flight_limit`].
+/// Service of [`in_flight_limit`].
 #[derive(Debug, Clone)]
 pub struct Limited<S> {
     inner: S,
@@ -56,14 +57,14 @@ pub struct Limited<S> {
     limit: u32,
 }
 
-/// The calls in flight of a server.
+/// Calls in flight of a server.
 #[derive(Debug, Default)]
 struct Calls {
     in_flight: AtomicU32,
     by_namespace: NamespaceCounts,
 }
 
-/// What a call holds until it has been answered to the end.
+/// Place of a call, kept until its response has been sent in full.
 #[derive(Debug)]
 enum Held {
     Call { _place: Place },
@@ -89,7 +90,7 @@ impl Place {
         let (connection, namespace) = (shares::of(request), Short::from(namespace::of(request).unwrap_or_default()));
         let of_connection = connection.0.calls.fetch_add(1, Ordering::Relaxed);
         let of_namespace = calls.by_namespace.add(&namespace);
-        // From here on dropping gives back all three.
+        // From here on, dropping the place releases all three counts.
         let place = Place { calls: Arc::clone(calls), connection, namespace };
         let share = ALWAYS.max(limit - taken);
         if has_share && of_connection >= share {
@@ -155,7 +156,7 @@ fn overloaded(limit: u32, scope: &str) -> Status {
         .into_status()
 }
 
-/// A response that keeps its place until it has been sent.
+/// Response body that holds its place until it has been sent.
 struct PlacedBody {
     inner: tonic::body::Body,
     _held: Held,

@@ -1,10 +1,10 @@
-//! Puts the messages of a request together as they arrive, without looking inside, and judges their frames and sizes.
+//! Reassembles the messages of a request as they arrive, without decoding them, and validates their frames and sizes.
 //!
-//! What is handed on is whole messages. The library behind sets memory aside for all that the five bytes before a message
-//! claim, so it sees them only when the rest is there too; what has come until then is kept here, and takes what was
-//! sent. A message that comes in one piece, as most do, is handed on as it is.
+//! Only whole messages are passed on. The library behind allocates the length that the five bytes before a message
+//! claim, so it gets them only together with the rest. Until then the received bytes are buffered here and take only
+//! the memory of what was sent. A message that arrives in one piece, as most do, is passed on without a copy.
 //!
-//! The services themselves accept any size: the error of the library would be OUT_OF_RANGE, which says something else.
+//! The size limit is enforced only here: the error of the library would be OUT_OF_RANGE, which means something else.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -18,19 +18,19 @@ use tonic::{Code, Status};
 use super::arrival::{Arrival, ArrivalLimits};
 use super::{Method, Outcome, refusal};
 
-/// The largest message that is accepted.
+/// Maximum size of a message, in bytes.
 pub const MESSAGE_LIMIT_BYTES: u32 = 4 << 20;
-/// A flag and a length before every message.
+/// Bytes before every message: a flag and a length.
 const HEADER_BYTES: u8 = 5;
 
-/// The messages of a request; fails with our status where they are not acceptable.
+/// Messages of a request as a body; fails with our status if they are invalid.
 pub struct MessageBody<B> {
     inner: B,
-    /// `None`: what is not gRPC has frames of its own, and passes as it is.
+    /// None: the request is not gRPC and passes unchanged.
     frames: Option<Frames>,
-    /// Whole messages that were not taken yet.
+    /// Whole messages that were not read yet.
     whole: Option<Bytes>,
-    /// The beginning of the next one.
+    /// Beginning of the next message.
     partial: BytesMut,
     arrival: Arrival,
     patience: Patience,
@@ -54,7 +54,7 @@ where
         }
     }
 
-    /// Ready when the service has all that it needs to begin: the only message, or the first one of a stream.
+    /// Ready when the service can begin: with the only message, or with the first one of a stream.
     pub(super) fn poll_arrived(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
         let Some(frames) = &self.frames else { return Poll::Ready(Ok(())) };
         let needs_end = !frames.is_stream;
@@ -70,10 +70,10 @@ where
         self.whole.as_ref()?.get(usize::from(HEADER_BYTES)..)
     }
 
-    /// Takes one piece of the request.
+    /// Reads one piece of the request.
     fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
         match Pin::new(&mut self.inner).poll_frame(context) {
-            // Requests of gRPC have no trailers, so what comes there is dropped.
+            // gRPC requests have no trailers, so they are dropped.
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(frame.into_data().map_or(Ok(()), |data| self.take(data))),
             Poll::Ready(Some(Err(error))) => Poll::Ready(Err(Status::from_error(error.into()))),
             Poll::Ready(None) => {
@@ -93,7 +93,7 @@ where
         }
     }
 
-    /// Takes a piece of data.
+    /// Processes one piece of data.
     fn take(&mut self, mut data: Bytes) -> Result<(), Status> {
         let Some(frames) = &mut self.frames else {
             self.whole = Some(data);
@@ -114,8 +114,8 @@ where
         Ok(())
     }
 
-    /// Copies a message that has to wait for the end of its request: it is a part of the buffer of the connection, all
-    /// of which it would keep.
+    /// Copies a message that waits for the end of its request: it is a slice of the connection's buffer and would keep
+    /// all of that in memory.
     fn disown(&mut self) {
         if self.patience.wait.is_none()
             && let Some(whole) = &mut self.whole
@@ -151,7 +151,7 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        // Not the answer of `inner`: an empty request must be polled once, for its error.
+        // Not `inner.is_end_stream()`: an empty request must be polled once, for its error.
         self.has_ended && self.whole.is_none()
     }
 
@@ -160,18 +160,18 @@ where
     }
 }
 
-/// How long a message may take.
+/// Time limit of a message.
 #[derive(Debug)]
 struct Patience {
     limits: ArrivalLimits,
-    /// That of the call.
+    /// Deadline of the call. None: no deadline.
     deadline: Option<Instant>,
-    /// Since when a message is awaited, and the timer.
+    /// Start of the wait for a message, and its timer. None: not waiting.
     wait: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl Patience {
-    /// Ready when a message of which so much has been received has taken too long.
+    /// Ready when a message with `received` bytes so far has taken too long.
     fn poll_over(&mut self, context: &mut Context<'_>, received: usize) -> Poll<()> {
         let mut wait = self.wait.take().unwrap_or_else(|| {
             let now = Instant::now();
@@ -179,7 +179,7 @@ impl Patience {
         });
         let (began, timer) = &mut wait;
         while timer.as_mut().poll(context).is_ready() {
-            // More may have come since the timer was set.
+            // More bytes may have arrived since the timer was set.
             let end = self.end(*began, received);
             if end <= timer.deadline() {
                 return Poll::Ready(());
@@ -190,7 +190,7 @@ impl Patience {
         Poll::Pending
     }
 
-    /// When a message takes too long for what has been received of it.
+    /// Time at which a message with `received` bytes so far has taken too long.
     fn end(&self, began: Instant, received: usize) -> Instant {
         let by_size = Duration::from_secs_f64(received as f64 / f64::from(self.limits.bytes_per_second));
         let end = began + self.limits.time + by_size;
@@ -198,18 +198,18 @@ impl Patience {
     }
 }
 
-/// Follows the frames of gRPC's messages through arbitrarily cut pieces.
+/// Parser of gRPC message frames in arbitrarily cut pieces.
 #[derive(Debug)]
 struct Frames {
     limit_bytes: u32,
-    /// Whether there may be any number of messages; else there is one.
+    /// True if any number of messages is allowed; otherwise exactly one.
     is_stream: bool,
     header: [u8; HEADER_BYTES as usize],
-    /// How much of the header is there.
+    /// Bytes of the header received, at most [`HEADER_BYTES`].
     filled: u8,
-    /// What is missing of the message after a whole header.
+    /// Bytes of the message that are still missing after a complete header.
     missing_bytes: u32,
-    /// Messages that are complete.
+    /// Number of complete messages.
     finished: u64,
 }
 
@@ -225,7 +225,7 @@ impl Frames {
         }
     }
 
-    /// Reads a piece; how much of it belongs to messages that are complete.
+    /// Reads a piece. Returns the number of its bytes up to the end of the last complete message.
     fn read(&mut self, piece: &[u8]) -> Result<usize, Status> {
         let (mut data, mut end) = (piece, 0);
         while let Some((byte, rest)) = data.split_first() {
@@ -254,7 +254,7 @@ impl Frames {
         Ok(end)
     }
 
-    /// Judges a whole header.
+    /// Validates a complete header.
     fn begin(&mut self) -> Result<(), Status> {
         let [flag, length @ ..] = self.header;
         match flag {
@@ -279,7 +279,7 @@ impl Frames {
         Ok(())
     }
 
-    /// Judges the end of the request.
+    /// Validates the end of the request.
     fn end(&self) -> Result<(), Status> {
         if self.filled > 0 {
             return Err(invalid("the request ends within a message"));
@@ -290,7 +290,7 @@ impl Frames {
         Ok(())
     }
 
-    /// Whether the client owes us nothing: it is between two messages of a stream.
+    /// True if the client is between two messages of a stream, so that nothing is due.
     fn is_between(&self) -> bool {
         self.is_stream && self.filled == 0 && self.finished > 0
     }

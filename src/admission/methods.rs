@@ -1,7 +1,7 @@
-//! The table of known methods, read from the descriptors of what is served.
+//! Table of known methods, read from the descriptors of the served services.
 //!
-//! It bounds what is counted by path, and tells the other layers what they need to know about a method. A path that is
-//! not in it shares one entry with all others like it.
+//! It bounds the counters by path, and gives the other layers the properties of a method. All paths that are not in the
+//! table share one entry.
 
 use std::collections::HashMap;
 
@@ -10,24 +10,24 @@ use prost_types::{DescriptorProto, FileDescriptorSet, MethodDescriptorProto};
 
 use super::Access;
 
-/// What a rate limit tells apart. Each client has a token bucket for each class.
+/// Class of calls for rate limits. Each client has a token bucket for each class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallClass {
-    /// Reads, calls of unknown methods included.
+    /// Reads, including calls of unknown methods.
     Read,
     /// Methods that write.
     Write,
-    /// Streams that are opened and go on until somebody ends them.
+    /// Streams that stay open until the client or the server ends them.
     Watch,
     /// Calls that keep accepted work going: heartbeats, ends of attempts, renewals and releases of permits.
     Essential,
 }
 
 impl CallClass {
-    /// All classes, in the order of their positions.
+    /// All classes, in the order of their discriminants.
     pub const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Watch, Self::Essential];
 
-    /// The name, as in flags, errors and metrics.
+    /// Name of the class in flags, errors and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -38,37 +38,37 @@ impl CallClass {
     }
 }
 
-/// What the layers know about the method of a call; the outermost puts it into the request's extensions.
+/// Properties of a method. The outermost layer puts them into the extensions of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Method {
-    /// The position in the table; the last one stands for all unknown paths.
+    /// Position in the table; the last position is that of all unknown paths.
     pub(super) index: usize,
-    /// Whether the path is in the table.
+    /// True if the path is in the table.
     pub is_known: bool,
-    /// Whether the client sends a stream, which may be empty; else exactly one message.
+    /// True if the client sends a stream, which may be empty; otherwise exactly one message.
     pub is_client_streaming: bool,
-    /// Whether it only reads, so that an error never leaves the outcome open.
+    /// True if the method only reads, so that an error never leaves the outcome open.
     pub is_read: bool,
-    /// Whether it keeps what was already accepted going, and so passes when new work is refused.
+    /// True if the method keeps accepted work going. It passes when new work is refused.
     pub is_essential: bool,
-    /// Whether it can only bring new work, so that it is refused first.
+    /// True if the method can only bring new work. It is refused first.
     pub is_new_work: bool,
-    /// Whether it is a health check, which is never refused.
+    /// True for health checks, which are never refused.
     pub is_health: bool,
-    /// Whether its stream goes on until one side ends it: a watch, or a Work stream.
+    /// True if the stream stays open until one side ends it: a watch, or a Work stream.
     pub is_watch: bool,
-    /// Whether its service charges each message of the stream, and ends the stream itself when the server drains.
+    /// True if the service itself charges each message of the stream, and ends the stream when the server drains.
     pub is_work_stream: bool,
-    /// Whether a call may wait for something to happen, for as long as its caller wants: its request has a `wait`, or it is a watch.
+    /// True if the caller decides for how long a call may wait: its request has a `wait`, or it is a watch.
     pub may_wait: bool,
-    /// What it requires of its caller.
+    /// Credential and roles that the method requires.
     pub access: Access,
-    /// The number of the repeated field of its request that holds the items of a batch. None: a call is one item.
+    /// Number of the repeated request field that holds the items of a batch. None: a call is one item.
     pub items_field: Option<u32>,
 }
 
 impl Method {
-    /// An unknown method. Its messages are not checked, and its position is that of no known method.
+    /// Entry of unknown methods. Their messages are not checked, and `index` is the position of no known method.
     const UNKNOWN: Method = Method {
         index: usize::MAX,
         is_known: false,
@@ -84,12 +84,12 @@ impl Method {
         items_field: None,
     };
 
-    /// Whether its calls end by themselves when the server drains. Watches go on until they are ended.
+    /// True if calls end by themselves when the server drains. Watches continue until they are ended.
     pub fn ends_by_itself(&self) -> bool {
         !self.is_watch || self.is_work_stream
     }
 
-    /// The bucket that its calls are charged to.
+    /// Bucket that calls are charged to.
     pub fn class(&self) -> CallClass {
         match self {
             Method { is_watch: true, .. } => CallClass::Watch,
@@ -100,26 +100,27 @@ impl Method {
     }
 }
 
-/// The methods of all served descriptors.
+/// Methods of all served descriptors.
 #[derive(Debug)]
 pub struct Methods {
     by_path: HashMap<String, Method>,
     paths: Vec<String>,
 }
 
-/// Refusing these would lose leases and permits that are held, or work that is done.
+/// Methods that keep accepted work going. Refusing them would lose held leases and permits, or completed work.
 const ESSENTIAL: &[&str] =
     &["Heartbeat", "CompleteStage", "CompleteStages", "FailStage", "ReleaseStage", "RenewPermits", "ReleasePermit"];
-/// The session of a worker. Its outcomes and heartbeats are charged one by one, like the essential calls they replace.
+/// Stream of a worker. Its outcomes and heartbeats are charged one by one, like the essential calls they replace.
 const WORK_STREAM: &str = "/interlock.v1.WorkerService/Work";
-/// These can only bring new work. Of other writes some go on with accepted work, some are an operator's, and of a commit only the message tells.
+/// Methods that can only bring new work. Some other writes continue accepted work, some are an operator's, and only its
+/// message shows what a Commit does.
 const NEW_WORK: &[&str] =
     &["SubmitJob", "BatchSubmitJobs", "UpdateRecord", "BatchUpdateRecords", "BatchWriteRecords", "DeleteRecord"];
-/// The verbs of methods that change nothing. `Check` and `ServerReflectionInfo` are health's and reflection's.
+/// Verbs of methods that change nothing. `Check` belongs to health, `ServerReflectionInfo` to reflection.
 const READS: &[&str] =
     &["Get", "List", "BatchGet", "Watch", "Wait", "Query", "Search", "Explain", "Check", "ServerReflection"];
-/// Methods with several items per request, and the field that holds them. A rate limit charges each item. LeaseStages is one:
-/// what it hands out is known only afterwards, and the end of each attempt is charged.
+/// Methods with several items per request, and the field that holds them. A rate limit charges each item. LeaseStages
+/// is one item: the number of leases granted is known only afterwards, and the end of each attempt is charged.
 const BATCHES: &[(&str, &str)] = &[
     ("BatchSubmitJobs", "jobs"),
     ("BatchGetRecords", "records"),
@@ -135,7 +136,7 @@ impl Methods {
     /// Reads encoded file descriptor sets.
     ///
     /// # Errors
-    /// If the bytes are no file descriptor set.
+    /// If the bytes are not a file descriptor set.
     pub fn from_descriptors(descriptors: &[&[u8]]) -> Result<Methods, prost::DecodeError> {
         let mut methods = Methods { by_path: HashMap::new(), paths: Vec::new() };
         for encoded in descriptors {
@@ -172,37 +173,37 @@ impl Methods {
             access: Access::of(&path),
             items_field,
         };
-        // Sets overlap where files import each other.
+        // Sets overlap if files import each other.
         if !self.by_path.contains_key(&path) {
             self.paths.push(path.clone());
             self.by_path.insert(path, method);
         }
     }
 
-    /// The method of a path.
+    /// Method of a path; an unknown path gives the entry of all unknown paths.
     pub fn find(&self, path: &str) -> Method {
         self.by_path.get(path).copied().unwrap_or(Method { index: self.paths.len() - 1, ..Method::UNKNOWN })
     }
 
-    /// The paths in the order of [`Method`]'s positions, the one for unknown paths last.
+    /// Paths in the order of [`Method`]'s positions; the entry of unknown paths is last.
     pub(super) fn paths(&self) -> &[String] {
         &self.paths
     }
 }
 
-/// Whether the request of a method says how long to wait.
+/// True if the request message has a field `wait`.
 fn waits(set: &FileDescriptorSet, method: &MethodDescriptorProto) -> bool {
     request(set, method).is_some_and(|request| request.field.iter().any(|field| field.name() == "wait"))
 }
 
-/// The number of the field that holds the items of a batch.
+/// Number of the field that holds the items of a batch. None: the method is no batch.
 fn items_field(set: &FileDescriptorSet, method: &MethodDescriptorProto) -> Option<u32> {
     let (_, field) = BATCHES.iter().find(|(name, _)| *name == method.name())?;
     let field = request(set, method)?.field.iter().find(|found| found.name() == *field)?;
     u32::try_from(field.number()).ok()
 }
 
-/// The message that a method takes.
+/// Descriptor of the request message. None: it is not in the set.
 fn request<'a>(set: &'a FileDescriptorSet, method: &MethodDescriptorProto) -> Option<&'a DescriptorProto> {
     set.file.iter().find_map(|file| {
         let name = method.input_type().strip_prefix('.')?.strip_prefix(file.package())?.strip_prefix('.')?;
@@ -210,7 +211,7 @@ fn request<'a>(set: &'a FileDescriptorSet, method: &MethodDescriptorProto) -> Op
     })
 }
 
-/// The method that the outermost layer found. A call that did not pass it counts as unknown.
+/// Method of a request, found by the outermost layer. A call that did not pass that layer counts as unknown.
 pub(super) fn of<B>(request: &http::Request<B>) -> Method {
     request.extensions().get::<Method>().copied().unwrap_or(Method::UNKNOWN)
 }
@@ -250,7 +251,7 @@ mod tests {
         assert_eq!(names.len(), 9, "and what is unknown: {names:?}");
     }
 
-    /// Requests with repeated fields that are one item: their parts belong to one job, permit, poll or watch.
+    /// Requests with repeated fields that are one item: the entries belong to one job, permit, poll or watch.
     const ONE_ITEM: &[&str] = &[
         "AcquirePermitRequest",
         "AddStagesRequest",
@@ -262,7 +263,7 @@ mod tests {
         "UpdateJobRequest",
         "UpdateRecordRequest",
         "WatchRecordsRequest",
-        // Its service charges its items.
+        // Charged by its service, item by item.
         "WorkRequest",
     ];
 

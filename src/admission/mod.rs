@@ -1,11 +1,11 @@
-//! The tower layers that every call passes on its way in and out: statistics, panics, protocol errors, credentials, rate limits, deadlines,
-//! arrival of messages, the in-flight limit, draining. `server` puts them in order.
+//! The tower layers that every call passes on its way in and out: statistics, panics, protocol errors, credentials,
+//! rate limits, deadlines, arrival of messages, the in-flight limit, draining. `server` sets their order.
 //!
 //! Invariants:
-//! - Every error that is made here goes through [`refusal()`], so that each carries an `ErrorInfo`.
-//! - Whatever a call has taken (its place among those in flight, its gauge) is given back when its response has been
-//!   sent or its client has gone, not when the handler returns: streams live longer than handlers.
-//! - Nothing here decodes a message. Only the rate limit looks inside, to count how often one field occurs.
+//! - Every error made here goes through [`refusal()`], so that each has an `ErrorInfo`.
+//! - Resources of a call (its place among those in flight, its gauge) are released when its response has been
+//!   sent or its client has disconnected, not when the handler returns: streams live longer than handlers.
+//! - No layer decodes a message. Only the rate limit looks inside, to count the occurrences of one field.
 
 mod arrival;
 mod credentials;
@@ -60,13 +60,13 @@ pub use statistics::{BUCKETS, CODES, CallSnapshot, MethodSnapshot, Statistics, s
 pub use streams::StreamLimits;
 pub use trace::{note_principal, trace_calls};
 
-/// The response type of all layers. One body type lets a layer answer by itself.
+/// Response type of all layers. With one body type, every layer can build a response.
 pub type Response = http::Response<tonic::body::Body>;
 
-/// The future of a layer; errors are responses too.
+/// Future of a layer; errors are responses too.
 type Answer = BoxFuture<'static, Result<Response, Infallible>>;
 
-/// The service below a layer.
+/// Service below a layer.
 trait Inner<B>: tower::Service<http::Request<B>, Response = Response, Error = Infallible, Future: Send + 'static> {}
 
 impl<S, B> Inner<B> for S where

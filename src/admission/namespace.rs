@@ -1,4 +1,4 @@
-//! The namespace that a call names, whether or not it exists, and the share that each has of a server.
+//! The namespace that a call names, whether or not it exists, and the share that each namespace has of a server.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -9,36 +9,37 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::short::Short;
 
-/// The metadata that chooses the namespace.
+/// Metadata key that chooses the namespace.
 pub const NAMESPACE: &str = "interlock-namespace";
-/// The namespace of calls that choose none.
+/// Namespace of calls that choose none.
 pub const DEFAULT_NAMESPACE: &str = "default";
-/// The longest name, in bytes.
+/// Maximum length of a name, in bytes.
 pub(super) const MAX_BYTES: usize = 63;
 
-/// The name of the namespace of a call. None: the name is not valid, so the call will be refused.
+/// Name of the namespace of a call. None: the name is not valid, so the call will be refused.
 pub(super) fn of<B>(request: &Request<B>) -> Option<&str> {
     let Some(name) = request.headers().get(NAMESPACE) else { return Some(DEFAULT_NAMESPACE) };
     name.to_str().ok().filter(|name| !name.is_empty() && name.len() <= MAX_BYTES)
 }
 
-/// Parts of the counts with a lock each.
+/// Number of parts of the counts, each with a lock of its own.
 const SHARDS: usize = 16;
-/// One part in so many is left free by one that is alone.
+/// Part of the places left free by a namespace that is alone: 1/8.
 const LEFT_PART: u32 = 8;
-/// What each may take in any case, if there is any.
+/// Places that each may always have, if any are free.
 const ALWAYS: u32 = 16;
 
-/// How many one namespace or network address may have of something of which there are `limit`, of which `taken` are taken, `own` of them by itself:
-/// as many as are free for all others, as with connections (see `shares`). While others have next to none it may have all but an eighth, which is
-/// what another finds free when it comes. 16 in any case, if there are any.
+/// Maximum number of places for one namespace or network address. `limit`: all places; `taken`: those in use; `own`:
+/// those of them in use by this namespace or address. The share is the number of places still free for all others, as
+/// with connections (see `shares`). While the others have at most 16, the share is all but an eighth, which is what a
+/// newcomer finds free. It is never below 16.
 pub fn fair_share(limit: u32, taken: u32, own: u32) -> u32 {
     let is_alone = taken.saturating_sub(own) <= ALWAYS;
     let share = if is_alone { limit - limit / LEFT_PART } else { limit.saturating_sub(taken) };
     share.max(ALWAYS)
 }
 
-/// How many of something each namespace has. One that has none takes no memory.
+/// Number of places in use by each namespace. A namespace without places takes no memory.
 #[derive(Debug, Default)]
 pub(super) struct NamespaceCounts {
     hasher: RandomState,
@@ -46,7 +47,7 @@ pub(super) struct NamespaceCounts {
 }
 
 impl NamespaceCounts {
-    /// Adds one. Returns how many there were.
+    /// Adds one. Returns the count before.
     pub(super) fn add(&self, namespace: &Short) -> u32 {
         let mut counts = self.shard(namespace);
         let count = counts.entry(namespace.clone()).or_default();

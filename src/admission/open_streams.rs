@@ -1,5 +1,5 @@
-//! Streams that need no credential, watches of the health and reflection: a budget of their own, so that strangers can open neither endless numbers
-//! of them nor those of callers.
+//! Streams without a credential (watches of the health service, and reflection): a budget of their own, so that clients
+//! without credentials can neither open unlimited numbers of them nor use up the streams of callers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,9 +9,9 @@ use tonic::Status;
 use super::shares::ConnectionShare;
 use super::streams::too_many;
 
-/// Open at once on a server.
+/// Maximum number of open streams on a server.
 const TOTAL: u32 = 4_096;
-/// Open at once on one connection. Clients that check the health of a connection have one.
+/// Maximum number of open streams on one connection. Clients that check the health of a connection have one.
 const PER_CONNECTION: u32 = 16;
 
 /// The open streams of a server.
@@ -26,11 +26,11 @@ pub(super) struct OpenPlace {
 }
 
 impl OpenStreams {
-    /// A place for a stream, or why there is none.
+    /// Takes a place for a stream. Error: the limit of the connection or of the server is reached.
     pub(super) fn take(self: &Arc<Self>, connection: ConnectionShare) -> Result<OpenPlace, Status> {
         let total = self.0.fetch_add(1, Ordering::Relaxed);
         let own = connection.0.open_streams.fetch_add(1, Ordering::Relaxed);
-        // From here on dropping gives back both.
+        // From here on, dropping the place releases both counts.
         let place = OpenPlace { streams: Arc::clone(self), connection };
         match (own >= PER_CONNECTION, total >= TOTAL) {
             (true, _) => Err(too_many(PER_CONNECTION, "without a credential on this connection")),

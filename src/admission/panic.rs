@@ -1,7 +1,7 @@
-//! A panic is our bug and the caller's INTERNAL: with an id that the log has too, and nothing else.
+//! A panic is a bug of the server. The caller gets INTERNAL with an id that is also in the log, and nothing else.
 //!
-//! Panics are caught where a handler is called, while it runs, and while its stream is polled. A place or a gauge that
-//! the call held is given back by unwinding.
+//! Panics are caught when a handler is called, while it runs, and while its stream is polled. Unwinding releases the
+//! place and the gauge of the call.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -24,7 +24,7 @@ pub fn catch_panics<S>() -> LayerFn<impl Fn(S) -> Caught<S> + Clone> {
     layer_fn(|inner| Caught { inner })
 }
 
-/// The service of [`catch_panics`].
+/// Service of [`catch_panics`].
 #[derive(Debug, Clone)]
 pub struct Caught<S> {
     inner: S,
@@ -41,7 +41,7 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Caught<S> {
 
     fn call(&mut self, request: Request<B>) -> Answer {
         let path = request.uri().path().to_owned();
-        // State that the panic left half done is dropped with the call; nothing of it is used here again.
+        // State left half done by the panic is dropped with the call and not used again.
         let called = std::panic::catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
         Box::pin(async move {
             let answered = match called {
@@ -60,9 +60,9 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Caught<S> {
     }
 }
 
-/// A response that ends with an INTERNAL status if polling it panics.
+/// Response body that ends with an INTERNAL status if polling it panics.
 struct CaughtBody {
-    /// `None` once it has panicked: it must not be polled again.
+    /// None after a panic: the body must not be polled again.
     inner: Option<tonic::body::Body>,
     path: String,
 }
@@ -92,7 +92,7 @@ impl Body for CaughtBody {
     }
 }
 
-/// Logs the panic under a new id, and tells the caller the id alone.
+/// Logs the panic under a new id, and returns a status with the id alone.
 fn report(path: &str, panic: &(dyn Any + Send)) -> Status {
     let id = uuid::Uuid::new_v4().to_string();
     let message = panic

@@ -1,5 +1,5 @@
-//! Who is at the other end of a call: the address of the connection, what it proved in its TLS handshake, and the principal that the
-//! credential of the call names.
+//! The other end of a call: the address of the connection, the names proved in its TLS handshake, and the principal of
+//! the call's credential.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,23 +11,23 @@ use crate::domain::access::Principal;
 /// The other end of a connection. In the extensions of its requests.
 #[derive(Clone, Debug, Default)]
 pub struct Peer {
-    /// Its address. None: it could not be read, or the connection has none.
+    /// Address of the client. None: it could not be read, or the connection has none.
     pub address: Option<IpAddr>,
-    /// The names in its client certificate, which the configured authorities have signed: URIs, DNS names and the common name, in this
-    /// order. None: it showed no certificate.
+    /// Names in the client certificate, which a configured authority has signed: URIs, DNS names and the common name,
+    /// in this order. None: no certificate was presented.
     pub certificate: Option<Arc<[String]>>,
 }
 
-/// The principal of a call, and the end of its credential, in the extensions of its request. Absent: no credential is required, by the server or
-/// by the method.
+/// Principal of a call and the end of its credential, in the extensions of its request. Absent: the server or the
+/// method requires no credential.
 #[derive(Clone, Debug)]
 pub struct Authenticated(pub Arc<Principal>, pub CancellationToken);
 
-/// Bits of an IPv6 address that a provider gives to one customer.
+/// Mask of the first 64 bits of an IPv6 address. A provider assigns the other 64 bits to one customer.
 const IPV6_NETWORK: u128 = u128::MAX << 64;
 
-/// What is bounded by address counts these as one: an IPv4 address, mapped to IPv6, or the first half of an IPv6 address, since whoever has one
-/// has 2⁶⁴ of them.
+/// Network of an address, for limits by address: an IPv4 address, mapped to IPv6, or the first half of an IPv6 address,
+/// since one customer has 2⁶⁴ addresses there.
 pub fn network_of(address: IpAddr) -> u128 {
     match address.to_canonical() {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
@@ -35,17 +35,17 @@ pub fn network_of(address: IpAddr) -> u128 {
     }
 }
 
-/// The other end of the connection that a request came on.
+/// Other end of the connection of a request.
 pub(super) fn of<B>(request: &http::Request<B>) -> Peer {
     request.extensions().get::<Peer>().cloned().unwrap_or_default()
 }
 
-/// The address of the connection that a request came on.
+/// Address of the client of a request. None: it is unknown.
 pub(super) fn address<B>(request: &http::Request<B>) -> Option<IpAddr> {
     request.extensions().get::<Peer>().and_then(|peer| peer.address)
 }
 
-/// The principal of a request, if its credential was checked.
+/// Principal of a request. None: its credential was not checked.
 pub(super) fn principal<B>(request: &http::Request<B>) -> Option<&Arc<Principal>> {
     request.extensions().get::<Authenticated>().map(|Authenticated(principal, _)| principal)
 }

@@ -1,7 +1,7 @@
-//! Errors of the protocol itself: calls that are not gRPC, and what the libraries below answer by themselves.
+//! Errors of the protocol itself: calls that are not gRPC, and errors that the libraries below return by themselves.
 //!
-//! A library's own error carries no `ErrorInfo`, and INTERNAL for bytes that are no message of the method: the caller's
-//! mistake, so it becomes INVALID_ARGUMENT. Errors with details are our own and stay as they are.
+//! A library's own error has no `ErrorInfo`, and it is INTERNAL if the bytes are not a message of the method. That is
+//! the caller's mistake, so it becomes INVALID_ARGUMENT. Errors with details are our own and stay unchanged.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -14,12 +14,12 @@ use tower::layer::{LayerFn, layer_fn};
 
 use super::{Answer, Inner, Outcome, Response, methods, refusal};
 
-/// Puts the errors of others into our form.
+/// Converts errors of the libraries to errors with an `ErrorInfo`.
 pub fn protocol_errors<S>() -> LayerFn<impl Fn(S) -> Translated<S> + Clone> {
     layer_fn(|inner| Translated { inner })
 }
 
-/// The service of [`protocol_errors`].
+/// Service of [`protocol_errors`].
 #[derive(Debug, Clone)]
 pub struct Translated<S> {
     inner: S,
@@ -82,22 +82,22 @@ fn translate(response: Response) -> Response {
             };
             let refusal = refusal(Code::Unimplemented, "UNIMPLEMENTED", Outcome::NotApplied, message);
             let mut translated = refusal.into_response();
-            // Tells which compressions would have been understood.
+            // Header with the compressions that the server accepts.
             if let Some(accepted) = response.headers().get("grpc-accept-encoding") {
                 translated.headers_mut().insert("grpc-accept-encoding", accepted.clone());
             }
             translated
         }
-        // Health does not know the service it was asked for. Its clients know the code; ours look at the reason.
+        // The health service does not know the requested service. Its clients check the code; ours check the reason.
         Code::NotFound => {
             refusal(Code::NotFound, "SERVICE_NOT_FOUND", Outcome::NotApplied, status.message()).into_response()
         }
-        // Reflection has answers of its own, inside its stream.
+        // Reflection reports errors inside its stream.
         _ => response,
     }
 }
 
-/// An answer to somebody who does not speak gRPC.
+/// Response for a client that does not speak gRPC.
 fn plain(status: StatusCode, text: &'static str) -> Response {
     let mut response = http::Response::new(tonic::body::Body::new(Full::new(Bytes::from_static(text.as_bytes()))));
     *response.status_mut() = status;

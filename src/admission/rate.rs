@@ -1,10 +1,10 @@
-//! How often a client may call: token buckets for each client and class of calls.
+//! Rate limits: token buckets for each client and class of calls.
 //!
-//! A call is charged one item before its message is read, so that a flood is refused unread. The other items of a batch are charged when its
-//! message has arrived, before anything decodes it; then it is only counted how often one field occurs.
+//! A call is charged one item before its message is read, so that a flood is refused unread. The other items of a batch
+//! are charged when its message has arrived, before it is decoded; they are counted by the occurrences of one field.
 //!
-//! What this holds: whatever the load of others, a client gets its rates and no more. It does not promise that the server can serve the sum of
-//! all rates; beyond that `shed` and `limit` refuse.
+//! Guarantee: whatever the load of others, a client gets its rates and no more. The server need not be able to serve
+//! the sum of all rates; beyond that `shed` and `limit` refuse.
 
 mod bucket;
 mod clients;
@@ -35,20 +35,20 @@ use clients::{Clients, RateClient};
 use figures::ClassCounters;
 pub use figures::{ClassFigures, ClientFigures, RateFigures};
 
-/// Tokens that are left, in the headers of an accepted call.
+/// Response header with the tokens left, on accepted calls.
 static REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 
-/// The rate limits of a server: the clients that called lately and their buckets.
+/// Rate limits of a server: the clients that called lately and their buckets.
 #[derive(Debug)]
 pub struct RateLimiter<C: RateClock = DefaultClock> {
     clients: Clients<C>,
     counters: [ClassCounters; CallClass::ALL.len()],
-    /// No class has a limit, and credentials bring none of their own.
+    /// True if no class has a limit by default. Credentials may still have limits of their own.
     is_off: bool,
 }
 
 impl RateLimiter {
-    /// Limits by the clock of this machine.
+    /// Creates rate limits with the clock of this machine.
     pub fn new(rates: ClientRates) -> Self {
         Self::with_clock(rates, DefaultClock::default())
     }
@@ -60,7 +60,7 @@ impl<C: RateClock> RateLimiter<C> {
         RateLimiter { clients: Clients::new(rates, clock), counters: Default::default(), is_off }
     }
 
-    /// The client that a call is charged to. None: nothing limits it.
+    /// Client that a call is charged to. None: the call has no limit.
     fn client<B>(&self, request: &Request<B>) -> Option<Arc<RateClient<C>>> {
         match peer::principal(request) {
             Some(principal) if self.is_off && principal.rates == Default::default() => None,
@@ -73,13 +73,13 @@ impl<C: RateClock> RateLimiter<C> {
         }
     }
 
-    /// Charges the first item of a call. What is left; None: there is no limit.
+    /// Charges the first item of a call. Returns the tokens left; None: no limit.
     fn charge_first(&self, client: &RateClient<C>, class: CallClass) -> Result<Option<u32>, Status> {
         let taken = client.bucket(class).map(|bucket| bucket.take_one()).transpose();
         taken.map_err(|shortage| self.refuse(client, class, 1, shortage))
     }
 
-    /// Charges the other items of a batch, and counts it as accepted.
+    /// Charges the other items of a batch, and counts the batch as accepted. Returns the tokens left; None: no limit.
     fn charge_rest(&self, client: &RateClient<C>, class: CallClass, items: u32) -> Result<Option<u32>, Status> {
         let Some(bucket) = client.bucket(class) else { return Ok(None) };
         let all = NonZeroU32::new(items).unwrap_or(NonZeroU32::MIN);
@@ -95,7 +95,7 @@ impl<C: RateClock> RateLimiter<C> {
     }
 }
 
-/// The refusal of a call that costs more than is there.
+/// Builds the refusal of a call that costs more tokens than the bucket holds.
 fn limited(class: CallClass, items: u32, shortage: Shortage) -> Status {
     let Shortage { rate, remaining, wait } = shortage;
     let (class, burst) = (class.name(), rate.burst());
@@ -120,8 +120,8 @@ fn limited(class: CallClass, items: u32, shortage: Shortage) -> Status {
     .into_status()
 }
 
-/// Charges the items of a stream to the client that opened it, in the class of essential calls. Goes with the request, in its
-/// extensions. None in there: nothing limits the client.
+/// Charges the items of a stream to the client that opened it, in the class of essential calls. In the extensions of
+/// the request. Absent: the client has no limit.
 #[derive(Clone)]
 pub struct StreamCharge(Arc<dyn Fn() -> Option<Duration> + Send + Sync>);
 
@@ -133,7 +133,7 @@ impl StreamCharge {
         }))
     }
 
-    /// Charges so many items. Waits for each that the rate does not permit yet.
+    /// Charges `items` items. Waits for each until the rate permits it.
     pub async fn take(&self, items: usize) {
         for _ in 0..items {
             while let Some(wait) = (self.0)() {
@@ -143,7 +143,7 @@ impl StreamCharge {
     }
 }
 
-/// The client of a batch, for the charge of its other items.
+/// Client of a batch, for the charge of its other items.
 struct Charged<C: RateClock>(Arc<RateClient<C>>);
 
 impl<C: RateClock> Clone for Charged<C> {
@@ -209,7 +209,7 @@ where
     }
 }
 
-/// Charges batches the items that they hold beside the first, when their message is there.
+/// Charges batches their items other than the first, when their message has arrived.
 pub fn rate_limit_items<S, C>(limiter: Arc<RateLimiter<C>>) -> LayerFn<impl Fn(S) -> ItemsLimited<S, C> + Clone>
 where
     C: RateClock,
@@ -260,14 +260,14 @@ where
     }
 }
 
-/// A call that was charged, or refused. Tells its client what is left.
+/// Future of a call that was charged or refused. Adds the tokens left to the response.
 #[derive(Debug)]
 pub enum ChargedCall<F> {
-    /// The call was let through and runs.
+    /// The call was admitted and runs.
     Called {
-        /// The answer of the services below.
+        /// Response of the services below.
         answer: F,
-        /// Tokens that were left.
+        /// Tokens left after the first charge. None: no limit.
         left: Option<u32>,
     },
     /// The call was refused.
@@ -285,7 +285,7 @@ where
             ChargedCall::Called { answer, left } => {
                 let mut response = ready!(Pin::new(answer).poll(context))?;
                 if let Some(left) = left {
-                    // What a layer below has said is newer.
+                    // A layer below sees a newer value.
                     response.headers_mut().entry(&REMAINING).or_insert_with(|| HeaderValue::from(*left));
                 }
                 Poll::Ready(Ok(response))

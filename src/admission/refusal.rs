@@ -1,4 +1,4 @@
-//! The one way to make an error before a call reaches its service.
+//! Builder of all errors that are made before a call reaches its service.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use tonic_types::{ErrorDetails, StatusExt};
 use super::Response;
 use crate::figures::door::REASON_HEADER;
 
-/// The domain of every `ErrorInfo`.
+/// Domain of every `ErrorInfo`.
 pub const DOMAIN: &str = "interlock";
 /// Trailer with the retry delay for gRPC's own retry logic in clients.
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
-/// Whether a refused write may have happened.
+/// Outcome of a refused write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The write was not applied and will not be.
@@ -36,7 +36,7 @@ pub struct RefusalBuilder {
     never_retry: bool,
 }
 
-/// Begins an error: status code, the reason that programs look at, and a sentence for people.
+/// Starts an error: status code, reason for programs, and a sentence for people.
 pub fn refusal(code: Code, reason: &'static str, outcome: Outcome, message: impl Into<String>) -> RefusalBuilder {
     let outcome = match outcome {
         Outcome::NotApplied => "NOT_APPLIED",
@@ -59,13 +59,13 @@ impl RefusalBuilder {
         self
     }
 
-    /// Says when a retry makes sense, in `RetryInfo` and in the trailer.
+    /// Sets the retry delay, in `RetryInfo` and in the trailer.
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(delay);
         self
     }
 
-    /// Says that the same call will never succeed.
+    /// States that the same call will never succeed.
     pub fn never_retry(mut self) -> Self {
         self.never_retry = true;
         self
@@ -81,7 +81,7 @@ impl RefusalBuilder {
         let mut status = Status::with_error_details(self.code, self.message, details);
         status.metadata_mut().insert(REASON_HEADER, MetadataValue::from_static(self.reason));
         if let Some(delay) = self.retry_after {
-            // Rounded up, so that a retry is not too early.
+            // The delay is rounded up, so that a retry is not too early.
             let milliseconds = u64::try_from(delay.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
             status.metadata_mut().insert(PUSHBACK, MetadataValue::from(milliseconds));
         } else if self.never_retry {

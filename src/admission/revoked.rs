@@ -1,5 +1,5 @@
-//! Refuses calls if their credential ended while the message was arriving: a message may take its time, and what is executed then is executed
-//! under a credential that is valid then.
+//! Refuses calls if their credential ended while the message was arriving. A message may take long to arrive, and a
+//! call must not run under a credential that is valid no longer.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -12,7 +12,8 @@ use tower::layer::{LayerFn, layer_fn};
 use super::credentials::ENDED;
 use super::{Authenticated, Inner, Outcome, Response, refusal};
 
-/// Refuses with UNAUTHENTICATED, CREDENTIAL_INVALID what the layer of credentials has let in and would not let in any more.
+/// Refuses calls with UNAUTHENTICATED, CREDENTIAL_INVALID if the layer of credentials admitted them and their
+/// credential has ended since.
 pub fn refuse_revoked<S>() -> LayerFn<impl Fn(S) -> Revoked<S> + Clone> {
     layer_fn(|inner| Revoked { inner })
 }

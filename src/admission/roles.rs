@@ -1,19 +1,19 @@
-//! What each method requires of its caller: one table, by full path. A method that is not in it is always refused.
+//! Required credential and roles of each method: one table, by full path. A method that is not in it is always refused.
 
 use std::fmt::Write;
 
 use crate::domain::access::{Principal, Role, Roles};
 
-/// What a method requires of its caller where credentials are required.
+/// Requirement of a method where credentials are required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// No credential.
     Open,
     /// A valid credential with any role.
     AnyRole,
-    /// One of these roles. The method is about the namespace of the call, or about namespaces that its handler checks.
+    /// One of these roles. The method concerns the namespace of the call, or namespaces that its handler checks.
     OneOf(Roles),
-    /// One of these roles, in all namespaces: the method is about the whole server.
+    /// One of these roles, in all namespaces: the method concerns the whole server.
     Everywhere(Roles),
     /// The method is not in the table and is always refused.
     Denied,
@@ -22,13 +22,14 @@ pub enum Access {
 const READ: Access = one_of(&[Role::Read]);
 const SUBMIT: Access = one_of(&[Role::Submit]);
 const WORK: Access = one_of(&[Role::Work]);
-/// Records and permits belong to whoever has work done and to whoever does it.
+/// Records and permits belong to clients that submit work and to workers.
 const SUBMIT_OR_WORK: Access = one_of(&[Role::Submit, Role::Work]);
-/// Jobs are controlled by whoever submits them, and by operators.
+/// Clients that submit jobs control them, and so do operators.
 const SUBMIT_OR_OPERATE: Access = one_of(&[Role::Submit, Role::Operate]);
 const OPERATE: Access = one_of(&[Role::Operate]);
 const ADMIN: Access = one_of(&[Role::Admin]);
-/// What is the same for all namespaces. An administrator of some of them could give himself the others.
+/// For methods about state of all namespaces. An administrator of some namespaces could use them to get access to the
+/// others.
 const ADMIN_EVERYWHERE: Access = Access::Everywhere(Roles::NONE.with(Role::Admin));
 const OPERATE_EVERYWHERE: Access = Access::Everywhere(Roles::NONE.with(Role::Operate));
 
@@ -41,9 +42,9 @@ const fn one_of(roles: &[Role]) -> Access {
     Access::OneOf(set)
 }
 
-/// The required access of each method, by full path.
+/// Required access of each method, by full path.
 const TABLE: &[(&str, Access)] = &[
-    // Balancers look at the health and have no key. Whether reflection is served at all is a setting.
+    // Load balancers check the health and have no key. A setting decides if reflection is served at all.
     ("/grpc.health.v1.Health/Check", Access::Open),
     ("/grpc.health.v1.Health/List", Access::Open),
     ("/grpc.health.v1.Health/Watch", Access::Open),
@@ -55,13 +56,13 @@ const TABLE: &[(&str, Access)] = &[
     ("/interlock.v1.JobService/GetStage", READ),
     ("/interlock.v1.JobService/ListStages", READ),
     ("/interlock.v1.JobService/ListJobs", READ),
-    // Workers write what they find out into the context of the job.
+    // Workers write their results into the context of the job.
     ("/interlock.v1.JobService/UpdateJob", one_of(&[Role::Submit, Role::Work, Role::Operate])),
     ("/interlock.v1.JobService/CancelJob", SUBMIT_OR_OPERATE),
     ("/interlock.v1.JobService/PauseJob", SUBMIT_OR_OPERATE),
     ("/interlock.v1.JobService/ResumeJob", SUBMIT_OR_OPERATE),
     ("/interlock.v1.JobService/RetryJob", SUBMIT_OR_OPERATE),
-    // Only a job that has ended can be deleted, and whoever submits jobs sets how long they are kept.
+    // Only a job that has ended can be deleted, and clients that submit jobs set how long they are kept.
     ("/interlock.v1.JobService/DeleteJob", SUBMIT_OR_OPERATE),
     ("/interlock.v1.JobService/WaitJob", READ),
     ("/interlock.v1.JobService/WatchJob", READ),
@@ -96,10 +97,10 @@ const TABLE: &[(&str, Access)] = &[
     ("/interlock.v1.PermitService/WatchResource", READ),
     ("/interlock.v1.PermitService/ResetBreaker", OPERATE),
     ("/interlock.v1.PermitService/RevokePermit", OPERATE),
-    // Its handler checks each operation as the method that would do it alone.
+    // Its handler checks each operation by the method that would do it alone.
     ("/interlock.v1.TransactionService/Commit", one_of(&[Role::Submit, Role::Work, Role::Operate])),
     ("/interlock.v1.AdminService/GetServerInfo", Access::AnyRole),
-    // The figures are those of all namespaces.
+    // The figures cover all namespaces.
     ("/interlock.v1.AdminService/GetStatistics", OPERATE_EVERYWHERE),
     ("/interlock.v1.AdminService/ListNamespaces", READ),
     ("/interlock.v1.AdminService/CreateNamespace", ADMIN),
@@ -111,29 +112,29 @@ const TABLE: &[(&str, Access)] = &[
     ("/interlock.v1.AdminService/ListAuditEvents", ADMIN_EVERYWHERE),
 ];
 
-/// Why a principal may not call a method.
+/// Reason why a principal may not call a method.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleDenial {
     /// Principal of the call.
     pub principal: std::sync::Arc<str>,
-    /// The roles any of which would be enough, by name, with commas between. Empty: none is.
+    /// Names of the roles, any of which would be enough, separated by commas. Empty: no role is.
     pub roles: String,
-    /// Whether the role is required in all namespaces.
+    /// True if the role is required in all namespaces.
     pub everywhere: bool,
     /// A sentence for people.
     pub message: String,
 }
 
 impl Access {
-    /// What the method of a path requires.
+    /// Requirement of the method with this path.
     pub fn of(path: &str) -> Access {
         TABLE.iter().find(|(listed, _)| *listed == path).map_or(Access::Denied, |(_, access)| *access)
     }
 
-    /// Refuses a principal that may not call the method. The namespace of the call is not looked at.
+    /// Refuses a principal that may not call the method. Does not check the namespace of the call.
     ///
     /// # Errors
-    /// The principal has none of the roles, or has them in some namespaces where all are required.
+    /// If the principal has none of the roles, or has them in some namespaces where all are required.
     pub fn check(self, principal: &Principal) -> Result<(), Box<RoleDenial>> {
         let has_one = |required: Roles| required.iter().any(|role| principal.roles.permits(role));
         let is_fine = match self {
@@ -187,7 +188,7 @@ mod tests {
         }
     }
 
-    /// Each method that a server can serve.
+    /// All methods that a server can serve.
     fn served() -> BTreeSet<String> {
         let sets = [
             crate::proto::FILE_DESCRIPTOR_SET,
@@ -213,7 +214,7 @@ mod tests {
         let served = served();
         let forgotten: Vec<_> = served.difference(&listed).collect();
         assert!(forgotten.is_empty(), "no role may call {forgotten:?}: add them to the table");
-        // `List` came with a later version of the health protocol.
+        // A later version of the health protocol added `List`.
         let unknown: Vec<_> = listed.difference(&served).filter(|path| !path.starts_with("/grpc.health")).collect();
         assert!(unknown.is_empty(), "{unknown:?} are in the table, and no descriptor has them");
     }

@@ -1,13 +1,13 @@
-//! What the connections of a server share, and what each of them has taken of it.
+//! Resources that the connections of a server share, and the part that each connection has taken.
 //!
-//! The rule of all shares: a connection may have as much as is still free for all others. So one alone gets half, of n that
-//! are greedy each gets one part of n + 1, and a newcomer gets half a part at once (dynamic thresholds, Choudhury and Hahne
-//! 1998). A little is free for every connection in any case.
+//! Rule of all shares: a connection may have as much as is still free for all others. So one connection alone gets
+//! half, each of n greedy ones gets one part of n + 1, and a newcomer gets half a part at once (dynamic thresholds,
+//! Choudhury and Hahne 1998). A small amount is always granted to every connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-/// What one connection has taken. In the extensions of its requests.
+/// Resources taken by one connection. In the extensions of its requests.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectionShare(pub(super) Arc<Taken>);
 
@@ -15,63 +15,63 @@ pub struct ConnectionShare(pub(super) Arc<Taken>);
 pub(super) struct Taken {
     /// Watches that are open now.
     pub(super) watches: AtomicU32,
-    /// Streams that need no credential, such as watches of the health.
+    /// Open streams that need no credential, such as watches of the health service.
     pub(super) open_streams: AtomicU32,
-    /// Calls in flight, watches and health checks not counted.
+    /// Calls in flight, without watches and health checks.
     pub(super) calls: AtomicU32,
     /// Calls that have not arrived in full.
     pub(super) arriving: AtomicUsize,
     /// Bytes received of those calls.
     pub(super) arriving_bytes: AtomicUsize,
-    /// Calls that have begun with a valid credential. Where none is required: all but those of methods that never need one.
+    /// Calls begun with a valid credential. Where none is required: all calls but those of methods that never need one.
     admitted: AtomicU64,
-    /// Whether one of them had a valid credential.
+    /// True once one of them had a valid credential.
     is_authenticated: AtomicBool,
 }
 
 impl ConnectionShare {
-    /// Counts a call that the layer of credentials has let in.
+    /// Counts a call that the layer of credentials has admitted.
     pub fn note_admitted(&self) {
         self.0.admitted.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Calls that have begun so far with a valid credential. Where none is required: all but health checks and reflection.
+    /// Calls begun so far with a valid credential. Where none is required: all calls but health checks and reflection.
     pub fn admitted(&self) -> u64 {
         self.0.admitted.load(Ordering::Relaxed)
     }
 
-    /// Whether a call with a valid credential has come on it.
+    /// True once a call with a valid credential has arrived.
     pub fn is_authenticated(&self) -> bool {
         self.0.is_authenticated.load(Ordering::Relaxed)
     }
 
-    /// Whether a call or a watch is in flight, other than of health and reflection.
+    /// True while a call or a watch is in flight, other than of health and reflection.
     pub fn is_busy(&self) -> bool {
         self.0.calls.load(Ordering::Relaxed) > 0 || self.0.watches.load(Ordering::Relaxed) > 0
     }
 }
 
-/// The share of the connection that a request came on.
+/// Share of the connection of a request.
 pub(super) fn of<B>(request: &http::Request<B>) -> ConnectionShare {
     request.extensions().get::<ConnectionShare>().cloned().unwrap_or_default()
 }
 
-/// Counts a call that the layer of credentials has let in for the connection that it came on.
+/// Counts a call that the layer of credentials has admitted for its connection.
 pub(super) fn note_admitted<B>(request: &http::Request<B>, has_credential: bool) {
     if let Some(share) = request.extensions().get::<ConnectionShare>() {
         share.note_admitted();
-        // Written once, so that the line stays shared by the caches of all cores.
+        // Stored once, so that the cache line stays shared by all cores.
         if has_credential && !share.is_authenticated() {
             share.0.is_authenticated.store(true, Ordering::Relaxed);
         }
     }
 }
 
-/// Something of which a server has so much, for all connections.
+/// A limited resource of a server that all connections share.
 #[derive(Debug)]
 pub(super) struct Pool {
     limit: usize,
-    /// What a connection gets in any case, beyond the limit if need be.
+    /// Amount that each connection always gets, even beyond the limit.
     always: usize,
     taken: AtomicUsize,
 }
@@ -81,7 +81,7 @@ impl Pool {
         Pool { limit, always, taken: AtomicUsize::new(0) }
     }
 
-    /// Takes so much for a connection that has taken `own`, if its share allows it.
+    /// Takes an amount for a connection that has taken `own`, if its share allows it. False: nothing was taken.
     pub(super) fn take(&self, own: &AtomicUsize, amount: usize) -> bool {
         let own_now = own.fetch_add(amount, Ordering::Relaxed) + amount;
         let all_now = self.taken.fetch_add(amount, Ordering::Relaxed) + amount;
@@ -102,7 +102,7 @@ impl Pool {
 mod tests {
     use super::*;
 
-    /// Takes one by one until nothing more is given.
+    /// Takes one at a time until the pool refuses.
     fn greedy(pool: &Pool, own: &AtomicUsize) -> usize {
         (0..10_000).take_while(|_| pool.take(own, 1)).count()
     }
@@ -112,7 +112,7 @@ mod tests {
         for crowd in [1, 17, 400] {
             let pool = Pool::new(1_000, 2);
             let owns: Vec<AtomicUsize> = (0..crowd).map(|_| AtomicUsize::new(0)).collect();
-            // In turns, as they would.
+            // One at a time in rotation, as real connections would.
             while owns.iter().filter(|own| pool.take(own, 1)).count() > 0 {}
             let newcomer = AtomicUsize::new(0);
             let got = greedy(&pool, &newcomer);

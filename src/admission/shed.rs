@@ -1,8 +1,9 @@
-//! Refuses new work before its message is read while the writer is behind: reading and decoding what will be refused is what an overloaded server
-//! has no time for.
+//! Refuses new work before its message is read while the writer is behind: an overloaded server has no time to read and
+//! decode messages that will be refused.
 //!
-//! Only calls that can bring nothing but new work are refused here. All others go on, and the writer's queue decides: what keeps accepted work going, what
-//! operators do, reads, and calls of which only the message tells (Commit may complete a stage).
+//! Only calls that can bring nothing but new work are refused here. All others continue, and the writer's queue
+//! decides: calls that keep accepted work going, calls of operators, reads, and calls whose effect only the message
+//! shows (Commit may complete a stage).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use super::{Inner, Outcome, methods, namespace, refusal};
 /// Returns the retry delay if new work of the named namespace is refused now.
 pub type Overload = Arc<dyn Fn(&str) -> Option<Duration> + Send + Sync>;
 
-/// Refuses new work with RESOURCE_EXHAUSTED, OVERLOADED while `overload` says so.
+/// Refuses new work with RESOURCE_EXHAUSTED, OVERLOADED while `overload` returns a delay.
 pub fn shed<S>(overload: Overload) -> LayerFn<impl Fn(S) -> Shed<S> + Clone> {
     layer_fn(move |inner| Shed { inner, overload: Arc::clone(&overload) })
 }

@@ -1,7 +1,8 @@
-//! Counts every call: begun, in flight, ended by status code, and how long it took.
+//! Counts every call: started, in flight, finished by status code, and its duration.
 //!
-//! Lock-free, and bounded by the table of methods. A call counts as ended when its status has been seen, in headers or in
-//! trailers; one that is dropped before counts as CANCELLED, which is what its client sees or wanted.
+//! The counters are lock-free, and bounded by the table of methods. A call counts as finished when its status has been
+//! seen, in headers or in trailers; a call dropped before counts as CANCELLED, which is what its client sees or asked
+//! for.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -19,17 +20,18 @@ use tower::layer::{LayerFn, layer_fn};
 use super::{Answer, Inner, Method, Methods, UntilSent};
 use crate::figures::door::{DoorFigures, REASON_HEADER};
 
-/// Status codes from OK (0) to UNAUTHENTICATED (16).
+/// Number of status codes, from OK (0) to UNAUTHENTICATED (16).
 pub const CODES: usize = 17;
-/// Bucket `n` holds the calls that took less than 2ⁿ µs and are in no lower one; the last holds all others (over 35 min).
+/// Number of latency buckets. Bucket `n` holds the calls that took less than 2ⁿ µs and are in no lower bucket; the last
+/// holds all others (over 35 min).
 pub const BUCKETS: usize = 32;
 
-/// The counters of all methods.
+/// Counters of all methods.
 #[derive(Debug)]
 pub struct Statistics {
     methods: Methods,
     counters: Box<[Counters]>,
-    /// Calls that ended with an error, by reason, and what else is counted at the front door.
+    /// Figures of the front door, including finished calls by the reason of their error.
     pub door: DoorFigures,
 }
 
@@ -45,35 +47,35 @@ struct Counters {
 /// All counters at about one moment.
 #[derive(Debug, Clone)]
 pub struct CallSnapshot {
-    /// One entry for each method that was called at least once.
+    /// Counters by method, for each method that was called at least once.
     pub methods: Vec<MethodSnapshot>,
 }
 
-/// The counters of one method.
+/// Counters of one method.
 #[derive(Debug, Clone)]
 pub struct MethodSnapshot {
     /// `/package.Service/Method`, or `unknown`.
     pub path: String,
-    /// Calls that have begun.
+    /// Calls started.
     pub started: u64,
-    /// Calls that have begun and not ended; streams count for as long as they are open.
+    /// Calls started and not finished; a stream counts while it is open.
     pub in_flight: u64,
-    /// Calls that have ended, by status code.
+    /// Calls finished, by status code.
     pub finished: [u64; CODES],
-    /// The sum of the durations of ended calls, in microseconds.
+    /// Sum of the durations of finished calls, in microseconds.
     pub latency_sum_us: u64,
-    /// Ended calls by duration; see [`BUCKETS`].
+    /// Finished calls by duration; see [`BUCKETS`].
     pub latency: [u64; BUCKETS],
 }
 
 impl Statistics {
-    /// Counters for these methods, all zero.
+    /// Creates counters for these methods, all zero.
     pub fn new(methods: Methods) -> Statistics {
         let counters = methods.paths().iter().map(|_| Counters::default()).collect();
         Statistics { methods, counters, door: DoorFigures::default() }
     }
 
-    /// Reads all counters. They are read one after the other while calls go on, so sums may be off by those.
+    /// Reads all counters. They are read one after the other while calls continue, so sums may be off by those calls.
     pub fn snapshot(&self) -> CallSnapshot {
         let methods = self.methods.paths().iter().zip(&self.counters);
         CallSnapshot {
@@ -84,20 +86,21 @@ impl Statistics {
         }
     }
 
-    /// Calls that have begun and not ended, of all methods.
+    /// Calls of all methods that have started and not finished.
     pub fn in_flight(&self) -> u64 {
         let sum: i64 = self.counters.iter().map(|counters| counters.in_flight.load(Ordering::Relaxed)).sum();
         u64::try_from(sum).unwrap_or(0)
     }
 
-    /// The same without watches, which have no end of their own. Work streams end when the server drains.
+    /// The same without watches, which have no end of their own. Work streams are included: they end when the server
+    /// drains.
     pub fn unanswered(&self) -> u64 {
         let ends = |path: &str| self.methods.find(path).ends_by_itself();
         let calls = self.methods.paths().iter().zip(&self.counters).filter(|(path, _)| ends(path));
         u64::try_from(calls.map(|(_, counters)| counters.in_flight.load(Ordering::Relaxed)).sum::<i64>()).unwrap_or(0)
     }
 
-    /// Counts the reason of a status that is no success, and takes it out of what is sent.
+    /// Counts the reason of an error status, and removes it from the headers that are sent.
     fn note_reason(&self, headers: &mut HeaderMap) {
         let reason = headers.remove(REASON_HEADER);
         if code_in(headers) != Code::Ok {
@@ -128,8 +131,8 @@ impl Counters {
 }
 
 impl MethodSnapshot {
-    /// The duration that this share of the ended calls did not exceed (0.5 is the median), as the upper end of its bucket:
-    /// at most twice too high. `None` before the first call has ended.
+    /// Duration that this share of the finished calls did not exceed (0.5 is the median), as the upper end of its
+    /// bucket: at most twice too high. None: no call has finished.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let total: u64 = self.latency.iter().sum();
         if total == 0 {
@@ -145,19 +148,19 @@ impl MethodSnapshot {
     }
 }
 
-/// The bucket of a duration.
+/// Bucket of a duration.
 fn bucket(us: u64) -> usize {
     let bits = (u64::BITS - us.leading_zeros()) as usize;
     bits.min(BUCKETS - 1)
 }
 
-/// One call; its end is counted when this is dropped.
+/// One call in progress; dropping it counts its end.
 #[derive(Debug)]
 struct Observation {
     statistics: Arc<Statistics>,
     method: Method,
     began: Instant,
-    /// What will be counted: CANCELLED until a status has been seen.
+    /// Code that will be counted: CANCELLED until a status has been seen.
     code: Code,
 }
 
@@ -167,7 +170,7 @@ impl Observation {
     }
 }
 
-/// The status in trailers; without one they are not gRPC's.
+/// Status code in trailers. Trailers without one are not gRPC's and give UNKNOWN.
 fn code_in(trailers: &HeaderMap) -> Code {
     trailers.get(Status::GRPC_STATUS).map_or(Code::Unknown, |status| Code::from_bytes(status.as_bytes()))
 }
@@ -183,12 +186,12 @@ impl Drop for Observation {
     }
 }
 
-/// Counts into `statistics`. The outermost layer: it also finds the [`Method`] for the others.
+/// Counts calls into `statistics`. The outermost layer: it also finds the [`Method`] for the others.
 pub fn statistics<S>(statistics: Arc<Statistics>) -> LayerFn<impl Fn(S) -> Counted<S> + Clone> {
     layer_fn(move |inner| Counted { inner, statistics: Arc::clone(&statistics) })
 }
 
-/// The service of [`statistics`].
+/// Service of [`statistics`].
 #[derive(Debug, Clone)]
 pub struct Counted<S> {
     inner: S,
@@ -227,7 +230,7 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Counted<S> {
     }
 }
 
-/// A response that ends the observation with its trailers.
+/// Response body that ends the observation with its trailers.
 struct CountedBody {
     inner: tonic::body::Body,
     observation: Option<Observation>,
@@ -250,7 +253,7 @@ impl Body for CountedBody {
         let ended = match &frame {
             Some(Ok(frame)) => frame.trailers_ref().map(code_in),
             Some(Err(status)) => Some(status.code()),
-            // A body without trailers is not gRPC, and this is all of it.
+            // A body without trailers is not gRPC, and has ended here.
             None => Some(Code::Ok),
         };
         if let Some(code) = ended

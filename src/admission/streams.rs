@@ -1,7 +1,8 @@
-//! How many watches may be open at once: in all, for one namespace and on one connection.
+//! Maximum number of open watches: on a server, in one namespace and on one connection.
 //!
-//! They have a budget of their own, for they stay open for hours and cost little: neither shall a thousand open pages keep
-//! workers from their calls, nor busy workers close the pages. Of all watches each namespace has its share, see `namespace`.
+//! Watches have a budget of their own, since they stay open for hours and cost little: a thousand open pages must not
+//! keep workers from their calls, and busy workers must not close the pages. Of all watches each namespace has its
+//! share, see `namespace`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,17 +16,17 @@ use tonic::{Code, Status};
 use super::shares::{self, ConnectionShare};
 use super::{Outcome, namespace, refusal};
 
-/// A place comes free when somebody closes a page.
+/// Retry delay. A place becomes free when a client closes a watch.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Watches that may be open at once.
+/// Maximum number of open watches.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamLimits {
     /// On the whole server.
     pub total: u32,
     /// In one namespace.
     pub per_namespace: u32,
-    /// On one connection of HTTP/2.
+    /// On one HTTP/2 connection.
     pub per_connection: u32,
 }
 
@@ -55,13 +56,13 @@ impl Streams {
         Arc::new(Streams { limits, open: Mutex::default() })
     }
 
-    /// A place for a watch, or why there is none.
+    /// Takes a place for a watch. Error: a limit is reached.
     pub(super) fn take<B>(self: &Arc<Self>, request: &Request<B>) -> Result<StreamPlace, Status> {
         let namespace = namespace::of(request).unwrap_or_default().to_owned();
         let connection = shares::of(request);
         let mut open = self.lock();
         let of_namespace = open.by_namespace.get(&namespace).copied().unwrap_or_default();
-        // Only changed under the lock.
+        // This counter changes only under the lock.
         let of_connection = connection.0.watches.load(Ordering::Relaxed);
         let bounds = [
             (of_connection, self.limits.per_connection, "on this connection"),

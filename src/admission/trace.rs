@@ -1,10 +1,11 @@
-//! A span for each call that is traced, with its outcome.
+//! A span for each traced call, with its outcome.
 //!
-//! Which calls are traced is the [`Sampler`]'s to say, before anything is made for a call: one that is not traced costs a look at one header.
+//! The [`Sampler`] decides which calls are traced, before anything is allocated for a call: a call that is not traced
+//! costs one header lookup.
 //!
-//! **Bound.** A span costs memory and a place in the queue to the collector, so strangers may not ask for as many as they like: of calls
-//! without a valid credential [`STRANGERS`] are traced. Where no credential is required, the limit holds for calls that ask for a trace;
-//! what is traced by setting is the operator's choice.
+//! **Bound.** A span costs memory and a place in the queue to the collector, so clients without credentials may not ask
+//! for an unlimited number: of calls without a valid credential, [`STRANGERS`] per second are traced. Where no
+//! credential is required, the limit applies to calls that ask for a trace; the operator's sample ratio is not limited.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -26,12 +27,12 @@ use super::rate::{Bucket, ClassRate};
 use super::{Answer, Inner, methods, peer};
 use crate::spans::{self, Sampled, Sampler};
 
-/// Calls a second without a valid credential that are traced, and twice as many after a pause: with four spans each they leave room in the queue to
-/// the collector.
+/// Traced calls per second without a valid credential, and twice as many after a pause: with four spans each, they
+/// leave room in the queue to the collector.
 const STRANGERS: u32 = 200;
 
-/// Makes the spans. Belongs outside of all layers that refuse calls, so that refused ones are seen. `known`: the credentials that calls need;
-/// None: they need none.
+/// Creates the spans. Belongs outside of all layers that refuse calls, so that refused calls are traced too. `known`:
+/// the credentials that calls need; None: no credential is required.
 pub fn trace_calls<S>(
     sampler: Sampler,
     known: Option<Arc<KnownKeys>>,
@@ -49,9 +50,9 @@ struct Choice {
 }
 
 impl Choice {
-    /// How the span of a call is to be put in its trace. None: the call is not traced.
+    /// Parent and origin of the span of a call. None: the call is not traced.
     fn of<B>(&self, request: &Request<B>) -> Option<Sampled> {
-        // Health checks are many and always the same.
+        // Health checks are frequent and always the same.
         if methods::of(request).is_health {
             return None;
         }
@@ -65,7 +66,7 @@ impl Choice {
     }
 }
 
-/// Notes the principal in the span of its call. Belongs inside of the layer that checks credentials.
+/// Records the principal in the span of its call. Belongs inside of the layer that checks credentials.
 pub fn note_principal<B>(request: Request<B>) -> Request<B> {
     if let Some(principal) = peer::principal(&request)
         && let Some(call) = spans::current_call()
@@ -75,7 +76,7 @@ pub fn note_principal<B>(request: Request<B>) -> Request<B> {
     request
 }
 
-/// The service of [`trace_calls`].
+/// Service of [`trace_calls`].
 #[derive(Clone)]
 pub struct TracedCalls<S> {
     inner: S,
@@ -109,12 +110,12 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for TracedCalls<S> {
 }
 
 fn begin<B>(request: &Request<B>) -> Span {
-    // The path of an unknown method is arbitrary text of the caller.
+    // The path of an unknown method is arbitrary text from the caller.
     let span = spans::call(if methods::of(request).is_known { request.uri().path() } else { "unknown" });
     if let Some(address) = peer::of(request).address {
         span.record("network.peer.address", tracing::field::display(address));
     }
-    // Longer texts are no namespace, and not worth their place in a trace.
+    // Longer values are no namespace names, and not worth their place in a trace.
     let namespace = request.headers().get(NAMESPACE).and_then(|name| name.to_str().ok());
     if let Some(name) = namespace.filter(|name| name.len() <= namespace::MAX_BYTES) {
         span.record("interlock.namespace", name);
@@ -122,7 +123,7 @@ fn begin<B>(request: &Request<B>) -> Span {
     span
 }
 
-/// Notes how a call ended: by its trailers, or the headers of an answer without a message.
+/// Records the status of a call: from its trailers, or from the headers of a response without a message.
 fn end(span: &Span, headers: &HeaderMap) {
     let status = Status::from_header_map(headers).unwrap_or_else(|| Status::unknown("no status"));
     span.record("rpc.grpc.status_code", status.code() as i32);
@@ -136,7 +137,7 @@ fn end(span: &Span, headers: &HeaderMap) {
     }
 }
 
-/// Whether a code means that the server failed, as the conventions of OpenTelemetry for gRPC servers have it.
+/// True for codes that mean a failure of the server, by the conventions of OpenTelemetry for gRPC servers.
 fn is_fault(code: Code) -> bool {
     match code {
         Code::Unknown
@@ -159,7 +160,7 @@ fn is_fault(code: Code) -> bool {
     }
 }
 
-/// A response that ends the span with its trailers, or as CANCELLED when it is dropped before them.
+/// Response body that ends the span with its trailers, or as CANCELLED if it is dropped before them.
 struct TracedBody {
     inner: tonic::body::Body,
     /// None once the call has ended.

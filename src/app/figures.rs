@@ -1,4 +1,4 @@
-//! The metrics page: counters of all parts, and values that are measured per request.
+//! The metrics page: counters of all parts, and values that are measured at each request.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::task::BackgroundJobs;
 
 /// Maximum number of resources with an open breaker that get a label; the others are only counted.
 const MAX_RESOURCES: usize = 50;
-/// Every second bucket of the durations of calls is shown, from 128 µs on.
+/// Every second latency bucket is shown, starting at 128 µs.
 const FIRST_BUCKET: usize = 7;
 
-/// The parts that the page reads.
+/// Parts that the page reads.
 pub(super) struct Parts {
     pub engine: Engine,
     pub store: Store,
@@ -34,7 +34,7 @@ pub(super) struct Parts {
     pub started: SystemTime,
 }
 
-/// The page of a server.
+/// Creates the metrics page of a server.
 pub(super) fn page(parts: Parts) -> Page {
     let mut page = Page::default();
     let shared = parts.engine.shared().clone();
@@ -91,7 +91,7 @@ fn calls(samples: &mut Samples<'_>, methods: &[MethodSnapshot]) -> fmt::Result {
     samples.histograms("rpc_duration", "How long calls took in the server, by method", durations)
 }
 
-/// The durations of a method in fewer buckets, and their sum.
+/// Durations of a method in half as many buckets, in seconds, and their sum.
 fn durations(method: &MethodSnapshot) -> (Vec<(f64, u64)>, f64) {
     let mut buckets = Vec::with_capacity(BUCKETS / 2);
     let mut count = 0;

@@ -1,4 +1,4 @@
-//! Whether the server can write: reported to the health service, the metrics port and, when it changes, the log.
+//! Health of the server: reported to the health service, the metrics port and, when it changes, the log.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::store::health::Health;
 
 /// Interval of the check.
 const EVERY: Duration = Duration::from_secs(1);
-/// Time without a refusal after which an overload has ended.
+/// Time without a refusal after which an overload counts as ended.
 const CALM: Duration = Duration::from_secs(5);
 
 /// Checks the health and reports it.
@@ -22,7 +22,7 @@ pub(super) struct Reporter {
     pub health: HealthReporter,
     pub engine: Engine,
     pub store: Store,
-    /// True while the health service says SERVING.
+    /// True while the health service reports SERVING.
     pub serving: watch::Sender<bool>,
     pub shutdown: CancellationToken,
 }
@@ -33,7 +33,7 @@ fn full_name(service: &str) -> String {
 }
 
 impl Reporter {
-    /// SERVING exactly while writes are done, NOT_SERVING while they are not and from the beginning of the drain on.
+    /// Reports SERVING exactly while writes succeed, and NOT_SERVING otherwise and from the beginning of the drain on.
     pub(super) async fn run(self) {
         let names =
             ["", "JobService", "WorkerService", "RecordService", "PermitService", "TransactionService", "AdminService"]
@@ -68,8 +68,8 @@ impl Reporter {
         }
     }
 
-    /// Writes are done, and history has room for the next days. That health has no connection of its own is no fault, as long as the
-    /// lanes have theirs.
+    /// True if writes succeed and history has room for the next days. If only the connection of the health check fails,
+    /// the server stays ready while the lanes have their connections.
     async fn is_ready(&self) -> bool {
         let engine = &self.engine;
         let (can_write, found) = tokio::join!(engine.can_write(), self.store.look(|moment| engine.wrote_since(moment)));
@@ -80,7 +80,7 @@ impl Reporter {
 
 /// Log lines about changes of health, and about overload as an episode.
 struct Log {
-    /// Readiness at the last check, and since when.
+    /// Readiness at the last check, and the time since it last changed. None: not checked yet.
     ready: Option<(bool, Instant)>,
     rejected: u64,
     overload: Option<Overload>,

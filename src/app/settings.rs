@@ -1,4 +1,5 @@
-//! The settings of each part, taken from [`Config`]. The parts have no defaults of their own, so tests run with those of the server.
+//! Settings of each part, taken from [`Config`]. The parts have no defaults of their own, so tests run with the
+//! defaults of the server.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The address of a server that is measured, and connections to it with what it asks for: TLS and an API key.
+//! Address of a measured server, and connections to it with the credentials that it requires: TLS and an API key.
 
 use std::task::{Context, Poll};
 
@@ -7,49 +7,49 @@ use http::{HeaderValue, Request};
 use tonic::body::Body;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
-/// Where a server is, and what it is shown.
+/// Address and credentials of a server.
 #[derive(Clone, Debug)]
 pub struct Address {
     endpoint: Endpoint,
-    /// None: calls carry no key.
+    /// Value of `authorization`. None: calls carry no key.
     authorization: Option<HeaderValue>,
 }
 
 impl Address {
-    /// A server without TLS, as `host:port`.
+    /// Address of a server without TLS, as `host:port`.
     pub fn plain(address: &str) -> anyhow::Result<Self> {
         Ok(Self::new(Endpoint::from_shared(format!("http://{address}"))?))
     }
 
-    /// A server with a certificate of this authority, as `host:port`.
+    /// Address of a server with a certificate of this authority, as `host:port`. `authority`: PEM.
     pub fn secured(address: &str, authority: &str) -> anyhow::Result<Self> {
         let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority));
         Ok(Self::new(Endpoint::from_shared(format!("https://{address}"))?.tls_config(tls)?))
     }
 
-    /// A server behind an endpoint.
+    /// Address of the server behind an endpoint.
     pub fn new(endpoint: Endpoint) -> Self {
         Self { endpoint: endpoint.tcp_nodelay(true), authorization: None }
     }
 
-    /// With the value of `authorization` in each call.
+    /// Sets the value of `authorization` of all calls.
     pub fn with_authorization(self, authorization: HeaderValue) -> Self {
         Self { authorization: Some(authorization), ..self }
     }
 
-    /// The same with another window for each stream, in bytes.
+    /// Sets the flow-control window of each stream, in bytes.
     pub fn with_stream_window(self, bytes: u32) -> Self {
         Self { endpoint: self.endpoint.initial_stream_window_size(bytes), ..self }
     }
 
-    /// Opens a connection; its calls carry the key of the server, if there is one.
+    /// Opens a connection. Its calls carry the API key, if there is one.
     pub async fn connect(&self) -> anyhow::Result<KeyedChannel> {
         let channel = self.endpoint.connect().await?;
         Ok(KeyedChannel { channel, authorization: self.authorization.clone() })
     }
 }
 
-/// A connection that adds the API key of its server to all calls, if there is one.
+/// A connection that adds the API key, if there is one, to all calls.
 #[derive(Clone, Debug)]
 pub struct KeyedChannel {
     channel: Channel,

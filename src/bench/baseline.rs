@@ -1,7 +1,7 @@
-//! What Interlock is compared with: the same calls over the same tables, one transaction per request from a pool of 20.
+//! Baseline of the comparison: the same calls over the same tables, one transaction per request from a pool of 20.
 //!
 //! It is as good as such a server usually is: prepared statements, row locks in one order, as few round trips as the
-//! decision allows (begin and lock; read; write; commit). It does what the compared calls need and no more.
+//! decision allows (begin and lock; read; write; commit). It supports the compared calls only.
 
 mod permits;
 mod records;
@@ -33,10 +33,10 @@ pub use permits::TABLES as PERMIT_TABLES;
 
 const POOL: usize = 20;
 
-/// Serves the comparison until a signal.
+/// Serves the baseline until a signal.
 ///
 /// # Errors
-/// When the database cannot be reached or the address is taken.
+/// If the database cannot be reached or the address is in use.
 pub async fn serve(
     config: &Config,
     database_url: &str,

@@ -1,5 +1,5 @@
-//! The limit for watching: a plain `tokio::sync::broadcast` behind a tonic stream of the same message, made up as fast as the
-//! slowest reader takes it. No database, no resuming, no promises.
+//! Upper limit for watching: a plain `tokio::sync::broadcast` behind a tonic stream of the same message, produced as
+//! fast as the slowest reader takes it. No database, no resumption, no guarantees.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -25,19 +25,19 @@ use crate::config::Config;
 use crate::proto::{self, watch_job_response::Update};
 use crate::server;
 
-/// Messages that may wait for the slowest reader.
+/// Maximum number of messages that wait for the slowest reader.
 const CAPACITY: usize = 1_024;
-/// Messages that are made at once.
+/// Number of messages produced at once.
 const BURST: usize = 32;
-/// Between two looks whether the slowest reader has come on.
+/// Interval of checks if the slowest reader has caught up.
 const PAUSE: Duration = Duration::from_micros(500);
 
 type BroadcastItem = Result<proto::WatchJobResponse, Status>;
 
-/// Serves it until a signal.
+/// Serves the broadcast until a signal.
 ///
 /// # Errors
-/// When the address is taken.
+/// If the address is in use.
 pub async fn serve(config: &Config, announce: impl FnOnce(std::net::SocketAddr)) -> anyhow::Result<()> {
     let shutdown = server::on_signals()?;
     let (sender, _) = broadcast::channel(CAPACITY);
@@ -58,14 +58,14 @@ async fn produce(sender: broadcast::Sender<proto::WatchJobResponse>) {
         }
         for _ in 0..BURST {
             version += 1;
-            // No receiver is left: nothing is lost.
+            // An error means that there is no receiver: nothing is lost.
             let _ = sender.send(change(version));
         }
         tokio::task::yield_now().await;
     }
 }
 
-/// What the server tells of a step of progress.
+/// The message that the server sends for a step of progress.
 fn change(version: i64) -> proto::WatchJobResponse {
     let stage = proto::Stage {
         name: "s3".to_owned(),

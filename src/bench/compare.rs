@@ -1,4 +1,4 @@
-//! Two servers in turn under the same load, and what came of it.
+//! Runs two servers in alternation under the same load, and summarizes the runs.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use super::load::{Sample, channels, closed_loop};
 use super::report::Row;
 use super::servers::{Pair, Server};
 
-/// What a workload works with.
+/// Environment of a workload.
 pub struct Scene<'a> {
     pub settings: &'a BenchSettings,
     pub pair: Pair,
-    /// To see what is stored; not there if only the address of a server is known.
+    /// Connection to check what is stored. None: only the address of a server is known.
     pub database: Option<Database>,
-    /// The kind of all jobs of this run, and the beginning of their ids and queues: others may be in the database.
+    /// Kind of all jobs of this run, and prefix of their ids and queues: other jobs may be in the database.
     pub name: String,
 }
 
-/// One run of one variant, with what it cost.
+/// One run of one variant, with its cost.
 pub struct MeasuredRun {
     pub sample: Sample,
     server_cpu_us: f64,
@@ -28,17 +28,17 @@ pub struct MeasuredRun {
     commits: f64,
 }
 
-/// One of two that are compared.
+/// One of two compared servers.
 pub struct ComparedSide<'a> {
     pub server: &'a Server,
     pub channels: Vec<KeyedChannel>,
 }
 
-/// A run of ours, and of what stands beside it.
+/// A run of our server, and the run of the comparison beside it. None: there is no comparison.
 pub type Runs = (MeasuredRun, Option<MeasuredRun>);
 
 impl Scene<'_> {
-    /// Ours, and the comparison if there is one.
+    /// Connects to our server, and to the comparison if there is one.
     pub async fn sides(&self, in_flight: usize) -> anyhow::Result<(ComparedSide<'_>, Option<ComparedSide<'_>>)> {
         let ours = ComparedSide::of(&self.pair.ours, in_flight).await?;
         let theirs = match &self.pair.baseline {
@@ -48,7 +48,8 @@ impl Scene<'_> {
         Ok((ours, theirs))
     }
 
-    /// Runs the variants in turn; returns the pairs, and how many calls changed something in all.
+    /// Runs the variants in alternation. Returns the pairs, and the number of calls in all runs of both variants
+    /// that changed something.
     pub async fn compare<C, F>(
         &self,
         (ours, theirs): &(ComparedSide<'_>, Option<ComparedSide<'_>>),
@@ -61,7 +62,7 @@ impl Scene<'_> {
     {
         let (mut pairs, mut applied) = (Vec::new(), 0);
         for i in 0..=self.settings.pairs {
-            // The first pair warms up: it counts for what is stored, not for how fast.
+            // The first pair warms up: it counts for what is stored, not for the rates.
             let run = if i == 0 { self.settings.run.min(Duration::from_millis(500)) } else { self.settings.run };
             let once = async |side: &ComparedSide<'_>| {
                 self.costed(side.server, closed_loop(&side.channels, in_flight, run, call.clone())).await
@@ -79,7 +80,7 @@ impl Scene<'_> {
         Ok((pairs, applied))
     }
 
-    /// A run with what it cost; what cannot be seen from here costs nothing.
+    /// Measures a run and its cost; costs that cannot be measured from here are 0.
     pub async fn costed(
         &self,
         server: &Server,
@@ -99,7 +100,7 @@ impl Scene<'_> {
         })
     }
 
-    /// What is stored of this run, where it can be seen.
+    /// Counts of what this run has stored. None: the database is not known.
     pub async fn stored(&self) -> anyhow::Result<Option<StoredCounts>> {
         match &self.database {
             Some(database) => database.stored(&self.name).await.map(Some),
@@ -107,7 +108,7 @@ impl Scene<'_> {
         }
     }
 
-    /// Tidies a database of our own between preparations and runs; another's is left alone.
+    /// Vacuums our own database between preparations and runs; a foreign one is left alone.
     pub async fn settle(&self) -> anyhow::Result<()> {
         match &self.database {
             Some(database) if self.settings.target.is_none() => database.settle().await,
@@ -122,7 +123,7 @@ impl Scene<'_> {
         }
     }
 
-    /// The rows of both variants.
+    /// Rows of both variants.
     pub fn summary(&self, name: &str, in_flight: usize, pairs: &[Runs]) -> Vec<Row> {
         let mut ours = row(name, "interlock", in_flight, &pairs.iter().map(|(a, _)| a).collect::<Vec<_>>());
         ours.memory_bytes = self.pair.ours.memory_bytes();
@@ -140,13 +141,13 @@ impl Scene<'_> {
 }
 
 impl<'a> ComparedSide<'a> {
-    /// A server with connections for so many calls in flight.
+    /// Connects to a server for `in_flight` calls in flight.
     pub async fn of(server: &'a Server, in_flight: usize) -> anyhow::Result<ComparedSide<'a>> {
         Ok(ComparedSide { server, channels: channels(&server.address, in_flight).await? })
     }
 }
 
-/// The median of some runs.
+/// Row with the medians of some runs.
 pub fn row(name: &str, variant: &str, in_flight: usize, runs: &[&MeasuredRun]) -> Row {
     let median = |value: &dyn Fn(&MeasuredRun) -> f64| {
         let mut values: Vec<f64> = runs.iter().map(|run| value(run)).collect();

@@ -1,4 +1,4 @@
-//! What Postgres says about itself during a bench, and how fast the disk flushes.
+//! Counters and settings of Postgres during a bench, and the flush time of the disk.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -8,15 +8,15 @@ use anyhow::Context;
 
 use crate::store::connection::{Client, Run, Target};
 
-/// BenchSettings without which an acknowledgement means nothing.
+/// Settings without which an acknowledgement means nothing.
 const DURABLE: &[&str] = &["fsync", "full_page_writes", "synchronous_commit"];
 
-/// A connection for looking.
+/// A connection for measurements and checks.
 pub struct Database {
     client: Client,
 }
 
-/// Counters of Postgres; only differences mean something.
+/// Counters of Postgres; only differences have a meaning.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
     /// Bytes of the write-ahead log.
@@ -25,10 +25,10 @@ pub struct Counters {
     pub commits: f64,
 }
 
-/// What is stored of a run.
+/// Counts of what a run has stored.
 #[derive(Clone, Copy, Debug)]
 pub struct StoredCounts {
-    /// The sum of all versions.
+    /// Sum of the versions of the jobs.
     pub versions: i64,
     /// Number of jobs.
     pub jobs: i64,
@@ -42,7 +42,7 @@ impl Database {
         Ok(Self { client: Target::parse(url)?.connect("SET timezone = 'UTC'").await? })
     }
 
-    /// The settings that matter; refuses those that are not durable.
+    /// Reads the settings that affect the results; fails if one of them is not durable.
     pub async fn settings(&self) -> anyhow::Result<Vec<(String, String)>> {
         let sql = "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', \
             'commit_delay', 'shared_buffers', 'server_version') ORDER BY name";
@@ -63,7 +63,7 @@ impl Database {
         Ok(Counters { wal_bytes: row.get(0), commits: row.get(1) })
     }
 
-    /// What is stored of the jobs of a kind: what acknowledged calls must show up in.
+    /// Counts what is stored of the jobs of a kind, to compare it with the acknowledged calls.
     pub async fn stored(&self, kind: &str) -> anyhow::Result<StoredCounts> {
         let sql = "SELECT (SELECT coalesce(sum(revision), 0)::int8 FROM jobs WHERE kind = $1), \
             (SELECT count(*) FROM jobs WHERE kind = $1), (SELECT count(*) FROM stages s \
@@ -74,7 +74,7 @@ impl Database {
         Ok(StoredCounts { versions: row.get(0), jobs: row.get(1), done: row.get(2) })
     }
 
-    /// Leases of jobs of a kind that have not expired.
+    /// Number of leases that have not expired, of jobs of a kind.
     pub async fn live_leases(&self, kind: &str) -> anyhow::Result<i64> {
         let sql = "SELECT count(*) FROM leases l JOIN jobs j USING (namespace_id, job_uid) \
             WHERE j.kind = $1 AND l.expires_at > now()";
@@ -82,14 +82,14 @@ impl Database {
         Ok(rows.first().context("Postgres tells nothing")?.get(0))
     }
 
-    /// How often records of a collection were changed: the sum of their versions.
+    /// Number of changes of the records of a collection: the sum of their versions.
     pub async fn record_changes(&self, collection: &str) -> anyhow::Result<i64> {
         let sql = "SELECT coalesce(sum(version), 0)::int8 FROM records WHERE namespace_id = 1 AND collection = $1";
         let rows = self.client.rows(sql, &[&collection]).await?;
         Ok(rows.first().context("Postgres tells no totals")?.get(0))
     }
 
-    /// Tidies between preparations and runs.
+    /// Vacuums and checkpoints the database between preparations and runs.
     pub async fn settle(&self) -> anyhow::Result<()> {
         self.client.batch_execute("VACUUM ANALYZE").await?;
         self.client.batch_execute("CHECKPOINT").await?;
@@ -97,7 +97,7 @@ impl Database {
     }
 }
 
-/// How fast the disk below the data makes small writes durable.
+/// Measures the time that the disk below the data takes to make small writes durable.
 pub fn probe_fdatasync(data_dir: &Path) -> anyhow::Result<String> {
     let path = data_dir.with_extension("probe");
     let mut file = std::fs::File::create(&path).context("the probe's file")?;

@@ -1,6 +1,7 @@
-//! What TLS and API keys cost: the same updates on a server without them, on one with TLS, and on one with both.
+//! Cost of TLS and API keys: the same updates on a server without them, on one with TLS, and on one with both.
 //!
-//! All three are there all the time, over one database, and each has jobs of its own, so that none reads what another has written.
+//! All three servers run all the time, over one database, and each has jobs of its own, so that none reads what another
+//! has written.
 
 use super::compare::{MeasuredRun, Scene, row};
 use super::load::{channels, closed_loop};
@@ -9,22 +10,22 @@ use super::servers::{Demands, Server};
 use super::workloads::{MANY, applied, prepare, update_call};
 use anyhow::Context;
 
-/// What the servers ask of their clients, and how they are called.
+/// Names of the servers, and what they require of their clients.
 const VARIANTS: [(&str, Demands); 3] = [
     ("plain", Demands { tls: false, key: false }),
     ("TLS", Demands { tls: true, key: false }),
     ("TLS and key", Demands { tls: true, key: true }),
 ];
 
-/// One of the servers.
+/// One of the three servers.
 struct Variant {
     name: &'static str,
     server: Server,
-    /// The beginning of the ids of its jobs.
+    /// Prefix of the ids of its jobs.
     prefix: String,
 }
 
-/// UpdateStageProgress on many jobs, on each server in turn.
+/// UpdateStageProgress on many jobs, on each server in rotation.
 pub async fn door(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let url = scene.settings.database_url.as_deref().filter(|_| scene.settings.target.is_none());
     let url = url.context("bench door starts servers of its own, so --target cannot be used")?;

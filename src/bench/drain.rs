@@ -1,5 +1,5 @@
-//! Stages leased and completed until nothing is left: by single calls, by CompleteStages, over Work streams; beside a plain table in batches of a
-//! hundred and one row at a time. The variants take turns in each run.
+//! Leases and completes stages until none is left: by single calls, by CompleteStages, over Work streams; beside a
+//! plain table in batches of a hundred and one row at a time. The variants alternate within each run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,18 +20,18 @@ use crate::proto::job_service_client::JobServiceClient;
 use crate::proto::stage_outcome::Outcome;
 use crate::proto::worker_service_client::WorkerServiceClient;
 
-/// Workers, each with a connection of its own.
+/// Number of workers, each with a connection of its own.
 const WORKERS: usize = 8;
-/// Leases of one call, rows of one claim.
+/// Leases per call, and rows per claim.
 const BATCH: i32 = 100;
-/// Leases that a worker on a stream holds.
+/// Maximum number of leases of a worker on a stream.
 const CAPACITY: i32 = 400;
-/// How long a call for work waits. What others still have in hand is waited for so long at the end of a run.
+/// Wait of a call for work, 20 ms. At the end of a run, also the wait for stages that other workers still hold.
 const LAST_WAIT_NANOS: i32 = 20_000_000;
-/// Stages of a run are in whole so many.
+/// The number of stages of a run is a multiple of this.
 const UNIT: usize = 2_000;
 
-/// How a worker of ours completes its stages.
+/// Method by which a worker of our server completes its stages.
 #[derive(Clone, Copy)]
 enum Way {
     Single,
@@ -40,10 +40,10 @@ enum Way {
 }
 
 const WAYS: [(Way, &str); 3] = [(Way::Single, "interlock"), (Way::Batch, "batches"), (Way::Stream, "Work stream")];
-/// Rows of a claim and connections of the plain table.
+/// Rows per claim, number of connections, and name of the plain tables.
 const PLAIN: [(i64, usize, &str); 2] = [(100, 4, "plain ×100"), (1, 16, "plain ×1")];
 
-/// Drains queues in each way, and plain tables where the database is known.
+/// Drains queues in each way, and plain tables if the database is known.
 pub async fn drain(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let settings = scene.settings;
     let stages = (settings.stages / settings.pairs).next_multiple_of(UNIT);
@@ -219,7 +219,7 @@ fn outcomes(leases: Vec<proto::Lease>) -> Vec<proto::StageOutcome> {
     leases.into_iter().map(outcome).collect()
 }
 
-/// Jobs of independent stages in a queue.
+/// Submits jobs of independent stages to a queue.
 async fn submit(scene: &Scene<'_>, queue: &str, stages: usize) -> anyhow::Result<()> {
     let channel = channels(&scene.pair.ours.address, 1).await?.remove(0);
     let per_job = scene.settings.stages_per_job;

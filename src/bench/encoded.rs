@@ -1,5 +1,5 @@
-//! Calls with requests that were encoded beforehand: the work of a caller to make them is no part of what is measured, and on two cores the
-//! server would pay for it.
+//! Calls with requests encoded in advance: encoding them is a caller's work and not part of the measurement, and on two
+//! cores it would slow the server down.
 
 use bytes::{Buf, BufMut, Bytes};
 use http::uri::PathAndQuery;
@@ -11,7 +11,7 @@ use tonic_prost::ProstCodec;
 
 use super::address::KeyedChannel;
 
-/// The bytes of an encoded request.
+/// An encoded request.
 #[derive(Clone, Debug, Default)]
 pub struct EncodedRequest(Bytes);
 
@@ -34,7 +34,7 @@ impl Message for EncodedRequest {
         buf: &mut impl Buf,
         ctx: DecodeContext,
     ) -> Result<(), DecodeError> {
-        // It is only ever sent.
+        // The message is only sent, never received.
         prost::encoding::skip_field(wire_type, tag, buf, ctx)
     }
 
@@ -47,7 +47,7 @@ impl Message for EncodedRequest {
     }
 }
 
-/// Calls `path`, `/package.Service/Method`.
+/// Calls `path`, as `/package.Service/Method`.
 pub async fn call<R>(channel: KeyedChannel, path: &'static str, request: EncodedRequest) -> Result<R, Status>
 where
     R: Message + Default + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! How many changes reach how many watchers, how soon, and at what cost; beside a plain broadcast of the same message.
+//! Changes delivered to watchers: their number, latency and cost; beside a plain broadcast of the same message.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -19,21 +19,22 @@ use crate::proto;
 use crate::proto::admin_service_client::AdminServiceClient;
 use crate::proto::job_service_client::JobServiceClient;
 
-/// Watchers of the large runs.
+/// Number of watchers of the large runs.
 const MANY: usize = 2_000;
-/// Updates that may be under way at once.
+/// Maximum number of updates in flight.
 const IN_FLIGHT: usize = 256;
-/// Changes of states that those who reconnect have missed.
+/// Number of changes of state that reconnecting watchers have missed.
 const MISSED: usize = 400;
-/// Watchers who never read, and those beside them who do; and updates under way.
+/// Number of watchers that never read, their stream window in bytes, number of watchers beside them that read, and
+/// updates in flight.
 const DEAF: usize = 200;
 const DEAF_WINDOW: u32 = 1_024;
 const LISTENING: usize = 20;
 const SENDING: usize = 32;
-/// Merging is off: every update of progress goes to every watcher, which no user needs.
+/// Flags that turn merging off, so that every update of progress goes to every watcher, which no user needs.
 const EVERY_STEP: &[&str] = &["serve", "--watch-conflation", "false", "--watch-streams-per-connection", "600"];
 
-/// One run: watchers of jobs, and changes per second.
+/// One run: watchers of jobs, and the rate of changes per second.
 struct Scene<'a> {
     name: String,
     server: &'a Server,
@@ -59,7 +60,7 @@ pub async fn fanout(scene: &compare::Scene<'_>) -> anyhow::Result<Vec<Row>> {
         watchers,
         rate,
     };
-    // First, while the server holds no memory from before.
+    // Runs first, while the server holds no memory from other runs.
     let mut rows = vec![idle(&every_step, &many).await?];
     rows.push(scene("1 job × 100", ours, &hot, 1, 100, 1_000).run(settings).await?);
     rows.push(scene("2,000 jobs × 1", ours, &many, MANY, MANY, 1_000).run(settings).await?);
@@ -109,7 +110,7 @@ impl Scene<'_> {
         Ok(row)
     }
 
-    /// Sends updates at the rate for so long; the newest version at the end.
+    /// Sends updates at the rate for `run`. The task returns the newest version.
     async fn send(&self, run: Duration) -> anyhow::Result<tokio::task::JoinHandle<anyhow::Result<i64>>> {
         let channels: Vec<KeyedChannel> = channels(&self.server.address, IN_FLIGHT).await?;
         let call = update_call(self.prefix, self.jobs as u64, self.watchers);
@@ -118,7 +119,7 @@ impl Scene<'_> {
             let (places, newest) = (Arc::new(Semaphore::new(IN_FLIGHT)), Arc::new(AtomicI64::new(0)));
             let (began, mut sent) = (tokio::time::Instant::now(), 0_u64);
             while began.elapsed() < run {
-                // Open loop: what is late does not slow down what comes after it.
+                // Open loop: a late update does not delay those after it.
                 tokio::time::sleep_until(began + between * u32::try_from(sent)?).await;
                 let place = places.clone().acquire_owned().await?;
                 let (call, channel, newest) =
@@ -140,7 +141,7 @@ impl Scene<'_> {
     }
 }
 
-/// What a plain broadcast delivers to as many.
+/// Deliveries of a plain broadcast to as many watchers.
 async fn limit(settings: &BenchSettings, broadcast: &Server) -> anyhow::Result<Row> {
     let watchers = Watchers::begin(&broadcast.address, MANY, &["hot-0".to_owned()], 0).await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -161,7 +162,7 @@ async fn limit(settings: &BenchSettings, broadcast: &Server) -> anyhow::Result<R
     Ok(row)
 }
 
-/// What an idle watcher takes of memory.
+/// Memory of an idle watcher.
 async fn idle(server: &Server, prefix: &str) -> anyhow::Result<Row> {
     let names: Vec<String> = (0..MANY).map(|i| format!("{prefix}-{i}")).collect();
     let before = server.resident_bytes();
@@ -173,7 +174,8 @@ async fn idle(server: &Server, prefix: &str) -> anyhow::Result<Row> {
     Ok(Row { memory_bytes: server.memory_bytes(), ..Row::blank("idle watchers", "interlock", MANY) })
 }
 
-/// What watchers who never read cost the others: updates and news beside none and beside [`DEAF`] of them, in turn.
+/// Cost to others of watchers that never read: updates and deliveries without and with [`DEAF`] of them, in
+/// alternation.
 async fn deaf(settings: &BenchSettings, server: &Server, prefix: &str) -> anyhow::Result<Vec<Row>> {
     let names = [format!("{prefix}-0")];
     let mut watchers = Watchers::begin(&server.address, LISTENING, &names, 0).await?;
@@ -207,9 +209,9 @@ async fn deaf(settings: &BenchSettings, server: &Server, prefix: &str) -> anyhow
     Ok(vec![alone, beside])
 }
 
-/// Watches that are begun and never read.
+/// Opens watches that are never read.
 async fn never_read(address: &Address, job_id: &str) -> anyhow::Result<Vec<tonic::Streaming<proto::WatchJobResponse>>> {
-    // Their library would read for them until its window is full.
+    // A small window: otherwise the client library would read for them until its window is full.
     let channel = address.clone().with_stream_window(DEAF_WINDOW).connect().await?;
     let mut streams = Vec::with_capacity(DEAF);
     for _ in 0..DEAF {
@@ -220,7 +222,7 @@ async fn never_read(address: &Address, job_id: &str) -> anyhow::Result<Vec<tonic
     Ok(streams)
 }
 
-/// All reconnect at once after an old version.
+/// All watchers reconnect at once after an old version.
 async fn reconnect(server: &Server, prefix: &str) -> anyhow::Result<Row> {
     let job_id = format!("{prefix}-0");
     let channel = channels(&server.address, 1).await?.remove(0);

@@ -1,4 +1,4 @@
-//! Heartbeats of live leases: each renewed every ten seconds in an open loop, then as fast as the server can.
+//! Heartbeats of live leases: each lease renewed every 10 s in an open loop, then as fast as the server can.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,37 +14,37 @@ use crate::proto;
 use crate::proto::job_service_client::JobServiceClient;
 use crate::proto::worker_service_client::WorkerServiceClient;
 
-/// Leases in one Heartbeat, and in one LeaseStages.
+/// Leases per Heartbeat, and per LeaseStages.
 const PER_CALL: usize = 100;
-/// Jobs in one BatchSubmitJobs.
+/// Jobs per BatchSubmitJobs.
 const PER_BATCH: usize = 500;
-/// How long a lease lasts without a heartbeat.
+/// Duration of a lease without a heartbeat, in seconds.
 const LEASE: i64 = 90;
-/// Between two heartbeats of a lease.
+/// Interval of the heartbeats of a lease.
 const EVERY: Duration = Duration::from_secs(10);
 /// Calls in flight at full speed, and while leases are granted.
 const IN_FLIGHT: usize = 16;
-/// How many times as long as a usual run the open loop takes, so that each lease is renewed twice by default.
+/// Duration of the open loop, as a multiple of a usual run, so that each lease is renewed twice by default.
 const OPEN_LOOP_RUNS: u32 = 10;
 
-/// One call for each hundred leases.
+/// Heartbeat requests, one for each [`PER_CALL`] leases.
 type Calls = Arc<Vec<proto::HeartbeatRequest>>;
 
-/// Failures of the heartbeats.
+/// Failed heartbeats.
 #[derive(Default)]
 struct Failures {
     refused: AtomicU64,
     lost: AtomicU64,
 }
 
-/// Renews half of `--stages` live leases every ten seconds, then at full speed; one row for each load.
+/// Renews `--stages` / 2 live leases every 10 s, then at full speed; returns one row for each load.
 pub async fn heartbeats(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let server = &scene.pair.ours;
     let channels = channels(&server.address, IN_FLIGHT * 64).await?;
     let leases = scene.settings.stages / 2;
     let calls = Arc::new(lease(scene, &channels, leases).await?);
     let failures = Arc::new(Failures::default());
-    // All are fresh when it begins, however long it took to grant them.
+    // All leases are fresh when the run begins, however long it took to grant them.
     for request in calls.iter() {
         let _refused = heartbeat(channels[0].clone(), request.clone(), &failures).await;
     }
@@ -78,7 +78,7 @@ pub async fn heartbeats(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Submits so many jobs of one stage and leases them all.
+/// Submits `leases` jobs of one stage and leases them all.
 async fn lease(
     scene: &Scene<'_>,
     channels: &[KeyedChannel],
@@ -116,10 +116,10 @@ async fn lease(
         anyhow::ensure!(renewals.len() > before, "only {before} of {leases} stages were leased");
     }
     renewals.truncate(leases);
-    Ok(renewals.chunks(PER_CALL).map(|beats| proto::HeartbeatRequest { renewals: beats.to_vec() }).collect())
+    Ok(renewals.chunks(PER_CALL).map(|chunk| proto::HeartbeatRequest { renewals: chunk.to_vec() }).collect())
 }
 
-/// Sends one Heartbeat, and counts if it was refused and how many of its leases are lost.
+/// Sends one Heartbeat, and counts its refusal and its lost leases.
 async fn heartbeat(
     channel: KeyedChannel,
     request: proto::HeartbeatRequest,

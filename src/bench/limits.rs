@@ -1,7 +1,9 @@
-//! Rate limits under load: clients that call at their rate, then at twice their rate, and beside them some that stay below it.
+//! Rate limits under load: clients that call at their rate, then at twice their rate, and beside them some that stay
+//! below it.
 //!
-//! With `--target` the server must have `--rate-limit-write 20/s --rate-limit-essential 20/s`. Clients are distinguished by namespace. The throughput of each, refusals and latencies of well-behaved clients are reported; what was refused is compared with
-//! what the server counted.
+//! With `--target` the server must have `--rate-limit-write 20/s --rate-limit-essential 20/s`. Clients are
+//! distinguished by namespace. The report has the throughput of each, refusals and latencies of well-behaved clients;
+//! the number of refusals is compared with the server's counters.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -26,35 +28,35 @@ use crate::proto::admin_service_client::AdminServiceClient;
 use crate::proto::record_service_client::RecordServiceClient;
 use crate::proto::worker_service_client::WorkerServiceClient;
 
-/// Clients that call as often as they may, or twice as often.
+/// Number of clients that call at their rate, or at twice their rate.
 const CLIENTS: usize = 100;
-/// Clients that stay below their rate; their latencies are measured.
+/// Number of clients that stay below their rate; their latencies are measured.
 const HONEST: usize = 10;
-/// Writes a second that a client may make, and those of an honest one.
+/// Writes per second permitted to each client, and those of a client that stays below.
 const RATE: u32 = 20;
 const HONEST_RATE: f64 = 15.0;
-/// Between two heartbeats of a client, which are refused never.
+/// Interval of a client's heartbeats, which are never refused.
 const BEAT_EVERY: Duration = Duration::from_millis(500);
-/// How long a phase takes at least; the burst would count for too much otherwise.
+/// Minimum duration of a phase; in a shorter one the burst would count for too much.
 const MIN_RUN: Duration = Duration::from_secs(10);
-/// From the beginning of a phase until bursts are used up: at twice its rate a client spends two seconds of it in two seconds, and all its calls are
-/// accepted. Latencies are looked at afterwards, when calls are refused.
+/// Time from the beginning of a phase until bursts are used up: at twice its rate a client spends two seconds' worth of
+/// its rate in two seconds, and all its calls are accepted. Latencies are measured after it, when calls are refused.
 const SETTLED: Duration = Duration::from_secs(3);
-/// Connections of all clients.
+/// Number of connections of all clients.
 const CONNECTIONS: usize = 16;
-/// Calls for the cost of the layer.
+/// Number of calls that measure the cost of the layer.
 const COST_CALLS: u32 = 1_000_000;
 
-/// What came of the calls of one client.
+/// Results of the calls of one client.
 #[derive(Clone, Default)]
 struct Outcome {
     accepted: usize,
     /// Latencies of accepted writes once bursts were used up, in microseconds.
     latencies: Vec<u32>,
-    /// Those of refused writes.
+    /// Latencies of refused writes in the same time, in microseconds.
     refusals: Vec<u32>,
     refused: usize,
-    /// Writes that failed otherwise.
+    /// Number of writes with other errors.
     failed: usize,
     heartbeats_refused: usize,
     took: Duration,
@@ -107,7 +109,7 @@ pub async fn limits(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Nanoseconds that a call takes through nothing but the rate limit, or through nothing at all.
+/// Duration of a call in nanoseconds, through nothing but the rate limit or without it.
 async fn cost(is_limited: bool) -> f64 {
     let served = service_fn(|_: Request<()>| {
         std::future::ready(Ok::<Response, Infallible>(http::Response::new(tonic::body::Body::empty())))
@@ -131,7 +133,7 @@ async fn cost(is_limited: bool) -> f64 {
     began.elapsed().as_nanos() as f64 / f64::from(COST_CALLS)
 }
 
-/// Creates namespaces; on a server with limits as fast as it takes them.
+/// Creates namespaces. A server with limits is retried until it accepts each.
 async fn create(address: &Address, names: impl Iterator<Item = &String>) -> anyhow::Result<()> {
     let mut admin = AdminServiceClient::new(channels(address, 1).await?.remove(0));
     for name in names {
@@ -144,14 +146,14 @@ async fn create(address: &Address, names: impl Iterator<Item = &String>) -> anyh
     Ok(())
 }
 
-/// Writes that the server has refused for their rate so far.
+/// Number of calls that the server has refused for their rate so far, of all classes.
 async fn refusals(channel: &KeyedChannel) -> anyhow::Result<i64> {
     let statistics = AdminServiceClient::new(channel.clone()).get_statistics(proto::GetStatisticsRequest {}).await?;
     let limits = statistics.into_inner().rate_limits.context("the server tells no rate limits")?;
     Ok(limits.classes.iter().map(|class| class.refused).sum())
 }
 
-/// All clients at their rates for so long; what came of each, in their order.
+/// Runs all clients at their rates for `run`. Returns their results, in order.
 async fn phase(
     channels: &[KeyedChannel],
     clients: impl Iterator<Item = (&String, f64)>,
@@ -170,10 +172,11 @@ async fn phase(
     Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
 }
 
-/// One client in an open loop, which sends at its time whether or not earlier calls were answered, with heartbeats beside it.
+/// Runs one client in an open loop: it sends on schedule whether or not earlier calls were answered. Heartbeats run
+/// beside it.
 async fn client(channel: KeyedChannel, namespace: String, rate: f64, i: usize, run: Duration) -> Outcome {
     let every = Duration::from_secs_f64(1.0 / rate);
-    // Spread over the interval, as clients that began at different times are.
+    // Start times are spread over the interval, as with independent clients.
     tokio::time::sleep(every.mul_f64(i as f64 / (CLIENTS + HONEST) as f64)).await;
     let (began, mut calls) = (Instant::now(), JoinSet::new());
     let mut tick = tokio::time::interval(every);
@@ -221,12 +224,12 @@ async fn write(channel: KeyedChannel, namespace: &str) -> Code {
     answer.map_or_else(|status| status.code(), |_| Code::Ok)
 }
 
-/// Heartbeats of a lease that is lost, which the server answers all the same. How many were refused.
+/// Sends heartbeats of a lost lease, which the server answers like others. Returns the number refused.
 async fn heartbeats(channel: KeyedChannel, namespace: String, run: Duration) -> usize {
     let (began, mut refused) = (Instant::now(), 0);
     while began.elapsed() < run {
-        let beat = proto::LeaseRenewal { lease_token: "none".to_owned(), ..Default::default() };
-        let request = within(&namespace, proto::HeartbeatRequest { renewals: vec![beat] });
+        let renewal = proto::LeaseRenewal { lease_token: "none".to_owned(), ..Default::default() };
+        let request = within(&namespace, proto::HeartbeatRequest { renewals: vec![renewal] });
         let answer = WorkerServiceClient::new(channel.clone()).heartbeat(request).await;
         refused += usize::from(answer.is_err_and(|status| status.code() == Code::ResourceExhausted));
         tokio::time::sleep(BEAT_EVERY).await;
@@ -245,7 +248,7 @@ fn within<T>(namespace: &str, message: T) -> tonic::Request<T> {
 fn tell(multiple: f64, loud: &[Outcome], well: &[Outcome]) -> Row {
     let sum = |outcomes: &[Outcome], count: &dyn Fn(&Outcome) -> usize| outcomes.iter().map(count).sum::<usize>();
     let accepted = sum(loud, &|outcome| outcome.accepted);
-    // What a client may have sent: its burst, and its rate for as long as it called.
+    // Maximum number of calls that a client may have sent: its burst, and its rate for the time of its calls.
     let due = |outcome: &Outcome| f64::from(RATE) * (2.0 + outcome.took.as_secs_f64());
     let shares: Vec<f64> = loud.iter().map(|outcome| outcome.accepted as f64 / due(outcome)).collect();
     let (least, most) =

@@ -1,4 +1,4 @@
-//! Closed-loop load: so many calls in flight for so long, and how long each took.
+//! Closed-loop load: a fixed number of calls in flight for a fixed time, with the latency of each.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 
 use super::address::{Address, KeyedChannel};
 
-/// Calls in flight that share a connection.
+/// Number of calls in flight that share a connection.
 const PER_CONNECTION: usize = 64;
 
-/// What one run gave.
+/// Result of one run.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
     /// Number of acknowledged calls.
     pub calls: u64,
     /// Acknowledged calls that changed something.
     pub applied: u64,
-    /// How long the run took.
+    /// Duration of the run.
     pub took: Duration,
     /// Latencies in microseconds, sorted.
     pub latencies: Vec<u32>,
@@ -28,19 +28,19 @@ impl Sample {
         self.calls as f64 / self.took.as_secs_f64()
     }
 
-    /// A quantile of the latencies in microseconds.
+    /// Quantile of the latencies, in microseconds; `q` from 0 to 1. 0 without calls.
     pub fn quantile(&self, q: f64) -> u32 {
         let last = self.latencies.len().saturating_sub(1);
         self.latencies.get((last as f64 * q) as usize).copied().unwrap_or(0)
     }
 }
 
-/// In whole microseconds, as latencies are kept.
+/// Converts to whole microseconds, the unit of latencies.
 pub fn micros(time: Duration) -> u32 {
     u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
 }
 
-/// Connections for so many calls in flight.
+/// Opens connections for `in_flight` calls in flight.
 pub async fn channels(address: &Address, in_flight: usize) -> anyhow::Result<Vec<KeyedChannel>> {
     let connections = in_flight.div_ceil(PER_CONNECTION).max(1);
     let mut channels = Vec::with_capacity(connections);
@@ -50,8 +50,8 @@ pub async fn channels(address: &Address, in_flight: usize) -> anyhow::Result<Vec
     Ok(channels)
 }
 
-/// Runs `call` in `in_flight` loops for `run`. A call gets its channel and a number of its own and says whether it changed
-/// something.
+/// Runs `call` in `in_flight` loops for `run`. A call gets a channel and a unique number, and returns true if it
+/// changed something.
 pub async fn closed_loop<C, F>(
     channels: &[KeyedChannel],
     in_flight: usize,

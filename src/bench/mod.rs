@@ -1,9 +1,11 @@
-//! `interlock bench`: measures the server from outside, beside a transaction per request that does the same work.
+//! `interlock bench`: measures the server from outside, beside a baseline with one transaction per request that does
+//! the same work.
 //!
-//! It starts a Postgres of its own with everything durable, the real server in a process of its own, and the comparison in
-//! another, lets both run in turn (A B A B …) over the same database, and tells ratios: absolute figures do not survive the machine.
-//! A server that runs already can be measured too, beside the comparison only if its database is known. Nothing here is part of
-//! a server. What was acknowledged is checked afterwards by SQL, not by the counters of a client.
+//! It starts a Postgres of its own with full durability, the real server in a process of its own, and the baseline in
+//! another. Both run in alternation (A B A B …) over the same database, and the report gives ratios, since absolute
+//! figures depend on the machine. A server that already runs can be measured too; it is compared only if its database
+//! is known. Nothing here is part of a server. Acknowledged writes are checked afterwards by SQL, not by the counters
+//! of a client.
 
 mod address;
 mod baseline;
@@ -49,7 +51,7 @@ pub enum Workload {
     Submit,
     /// UpdateStageProgress on many jobs and on one.
     Update,
-    /// Lease and complete until nothing is left.
+    /// Stages leased and completed until none is left.
     Drain,
     /// From 1 to 1,024 writers on one job.
     Contention,
@@ -71,39 +73,40 @@ pub enum Workload {
     Limits,
 }
 
-/// How it is measured.
+/// Settings of a bench.
 #[derive(Clone, Debug)]
 pub struct BenchSettings {
     /// Workload to run.
     pub workload: Workload,
-    /// How long one run of one variant takes.
+    /// Duration of one run of one variant.
     pub run: Duration,
-    /// How many runs of each variant.
+    /// Number of runs of each variant.
     pub pairs: usize,
-    /// Stages to drain, of each variant and in all runs together; half of them are leased where heartbeats are measured.
+    /// Number of stages to drain, for each variant and in all runs together; the heartbeat workload leases half of
+    /// them.
     pub stages: usize,
-    /// Stages of a job that is drained.
+    /// Number of stages of each drained job.
     pub stages_per_job: usize,
-    /// Whether Postgres waits a millisecond more before each flush of its log.
+    /// True: Postgres waits 1 ms longer before each flush of its log.
     pub slow_fsync: bool,
     /// Print JSON instead of a table.
     pub json: bool,
-    /// Calls in flight, instead of those that the workload has.
+    /// Calls in flight. None: those of the workload.
     pub in_flight: Option<usize>,
-    /// The address of a server that runs already; without it, one is started.
+    /// Address of a server that already runs. None: the bench starts one.
     pub target: Option<Address>,
-    /// What a server that is started asks of its clients.
+    /// Requirements of a started server towards its clients.
     pub demands: Demands,
-    /// The database of the server, once it runs or if it is known.
+    /// Database of the server. None: it is unknown, or not started yet.
     pub database_url: Option<String>,
-    /// Where the private Postgres keeps its data and finds its binaries.
+    /// Data directory and binaries of the private Postgres.
     pub postgres: PostgresOptions,
 }
 
-/// Runs one workload and prints what it found.
+/// Runs one workload and prints the report.
 ///
 /// # Errors
-/// When a server cannot be started, or when what was acknowledged is not what is stored.
+/// If a server cannot be started, or if the stored data does not match the acknowledged calls.
 pub async fn run(mut settings: BenchSettings) -> anyhow::Result<()> {
     let rows = match &settings.target {
         Some(target) => {
@@ -116,7 +119,7 @@ pub async fn run(mut settings: BenchSettings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// With a Postgres and servers that are started for it.
+/// Runs with a Postgres and servers of its own.
 async fn on_our_own(settings: &mut BenchSettings) -> anyhow::Result<Vec<Row>> {
     settings.postgres.durability = Durability::Full;
     settings.postgres.settings.extend(postgres_settings(settings.slow_fsync));
@@ -141,7 +144,7 @@ async fn measure(settings: &BenchSettings, pair: Pair, data_dir: Option<&Path>) 
         Some(url) => Some(Database::connect(url).await?),
         None => None,
     };
-    // Not durable is refused also where nothing is printed.
+    // A database that is not durable is refused even if the settings are not printed.
     let durable = match &database {
         Some(database) => database.settings().await?,
         None => Vec::new(),
@@ -171,7 +174,7 @@ async fn measure(settings: &BenchSettings, pair: Pair, data_dir: Option<&Path>) 
 }
 
 impl BenchSettings {
-    /// The calls in flight that a workload has, or the number that was asked for.
+    /// Calls in flight: the usual ones of a workload, or the number that was requested.
     fn in_flight(&self, usual: &[usize]) -> Vec<usize> {
         self.in_flight.map_or_else(|| usual.to_vec(), |in_flight| vec![in_flight])
     }
@@ -180,7 +183,7 @@ impl BenchSettings {
 fn postgres_settings(slow_fsync: bool) -> Vec<(String, String)> {
     let mut settings = vec![("max_wal_size", "4GB"), ("checkpoint_timeout", "30min"), ("shared_buffers", "256MB")];
     if slow_fsync {
-        // The leader of a flush waits a millisecond first, whoever else is there: a slower disk, in effect.
+        // The leader of a flush waits 1 ms first, whatever the number of other commits: in effect a slower disk.
         settings.extend([("commit_delay", "1000"), ("commit_siblings", "0")]);
     }
     settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()

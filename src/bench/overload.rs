@@ -1,10 +1,11 @@
-//! What a server does when more is asked of it than it can do: new jobs in an open loop at multiples of the peak rate, and beside them workers who
-//! only keep their leases.
+//! Overload: new jobs in an open loop at multiples of the peak rate, and beside them workers that only keep their
+//! leases.
 //!
-//! In an open loop requests come at their time whether or not earlier ones were answered, as those of many independent callers do.
+//! In an open loop requests are sent on schedule whether or not earlier ones were answered, like those of many
+//! independent callers.
 //!
-//! The generator of ten times the peak is itself short of CPU, so what one caller sees is not measured in it: the workers, and a client that submits
-//! twenty jobs a second, have a thread and connections of their own.
+//! At ten times the peak the generator itself is short of CPU, so the latency seen by one caller is not measured in it:
+//! the workers, and a client that submits twenty jobs a second, have a thread and connections of their own.
 
 mod bystanders;
 
@@ -24,21 +25,21 @@ use super::load::{Sample, channels, closed_loop, micros};
 use super::report::Row;
 use crate::proto;
 
-/// Stages of each submitted job.
+/// Number of stages of each submitted job.
 const STAGES: usize = 60;
-/// Calls in flight that find the peak: few enough that a slow machine does not refuse some of them.
+/// Calls in flight while the peak is measured: few enough that a slow machine does not refuse some of them.
 const AT_PEAK: usize = 24;
-/// Submits that may be unanswered; beyond it the generator would measure itself.
+/// Maximum number of unanswered submits; beyond it the generator would measure itself.
 const MAX_UNANSWERED: usize = 40_000;
-/// Connections of the open loop.
+/// Number of connections of the open loop.
 const CONNECTIONS: usize = 64;
-/// How long a caller waits for an answer.
+/// Timeout of a call.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What became of one submit: how long it took, and its code.
+/// Latency and status code of one submit.
 type Answered = (Duration, Code);
 
-/// All multiples of the peak.
+/// Runs all multiples of the peak.
 pub async fn overload(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let address = &scene.pair.ours.address;
     let channels = channels(address, CONNECTIONS * 64).await?;
@@ -53,7 +54,7 @@ pub async fn overload(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let peak = closed_loop(&channels, AT_PEAK, scene.settings.run.max(Duration::from_secs(3)), submit).await?;
     let mut rows = vec![row("peak", AT_PEAK, &peak, peak.per_second(), scene)];
     for multiple in [1.0, 3.0, 10.0] {
-        // In a queue of their own: stages with a lease that expired in the run before are leased alone.
+        // Each run has a queue of its own: stages with a lease that expired in the run before are leased one at a time.
         let bystanders = Bystanders::start(address, &format!("{}-{multiple}", scene.name), &request).await?;
         let began = Instant::now();
         let rate = peak.per_second() * multiple;
@@ -75,7 +76,7 @@ async fn submit(channel: KeyedChannel, request: EncodedRequest) -> Result<(), St
     Ok(())
 }
 
-/// Submits at a rate for so long, then waits for the last answers.
+/// Submits at a rate for `run`, then waits for the last responses.
 async fn open_loop(channels: &[KeyedChannel], request: &EncodedRequest, rate: f64, run: Duration) -> Vec<Answered> {
     let answered = Arc::new(Mutex::new(Vec::new()));
     let places = Arc::new(Semaphore::new(MAX_UNANSWERED));
@@ -138,7 +139,7 @@ fn tell(
     }
 }
 
-/// The answers with some codes.
+/// Latencies of the responses with the wanted codes, sorted.
 fn sorted(answered: &[Answered], wanted: impl Fn(Code) -> bool) -> Sample {
     let mut latencies: Vec<u32> =
         answered.iter().filter(|(_, code)| wanted(*code)).map(|(time, _)| micros(*time)).collect();

@@ -17,14 +17,14 @@ use crate::proto::acquire_permit_response::Result as Outcome;
 use crate::proto::permit_service_client::PermitServiceClient;
 use crate::store::connection::{Run as _, Target};
 
-/// Locks that "many" are.
+/// Number of locks of the workload with many locks.
 const MANY: u64 = 10_000;
-/// Who wants the one lock.
+/// Number of callers that compete for one lock.
 const CONTENDERS: usize = 64;
-/// More than any workload has in flight.
+/// Capacity of limits: more than any workload has in flight.
 const CAPACITY: i64 = 1_000;
 
-/// One lock alone and fought for, one limit, one rate, ten thousand locks.
+/// Runs one lock without and with contention, one limit, one rate, and ten thousand locks.
 pub async fn permits(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let url = scene.settings.database_url.as_deref();
     if let Some(url) = url {
@@ -52,7 +52,7 @@ pub async fn permits(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// The table of the comparison.
+/// Creates and fills the table of the baseline.
 async fn prepare(scene: &Scene<'_>, url: &str) -> anyhow::Result<()> {
     let client = Target::parse(url)?.connect(PERMIT_TABLES).await?;
     let of = |kind: &str| format!("{}.{kind}", scene.name);
@@ -77,7 +77,7 @@ async fn set_policies(scene: &Scene<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Acquires and releases. Each of many locks is used by one call at a time, as long as fewer are in flight.
+/// Acquires and releases. With many locks, each is used by one call at a time if fewer calls than locks are in flight.
 fn pair(
     resource: String,
     many: u64,
@@ -104,7 +104,8 @@ fn pair(
     }
 }
 
-/// Ours and session advisory locks in turn. How fair the waits were is printed: the longest to the mean.
+/// Runs our server and session advisory locks in alternation, and prints the fairness of the waits: the ratio of the
+/// longest to the mean.
 async fn beside_advisory(
     scene: &Scene<'_>,
     url: &str,
@@ -136,7 +137,7 @@ async fn beside_advisory(
     Ok(rows)
 }
 
-/// The longest wait to the mean.
+/// Ratio of the longest wait to the mean.
 fn unfairness(latencies: &[u32]) -> f64 {
     let mean = latencies.iter().map(|us| f64::from(*us)).sum::<f64>() / latencies.len().max(1) as f64;
     latencies.last().map_or(0.0, |longest| f64::from(*longest)) / mean.max(1.0)

@@ -1,7 +1,8 @@
-//! A queue as one narrow table: rows are claimed with SKIP LOCKED and completed by a second statement, each in a durable transaction of its own.
+//! A queue as one narrow table: rows are claimed with SKIP LOCKED and completed by a second statement, each in a
+//! durable transaction of its own.
 //!
-//! It is as good as such a queue usually is: a partial index of what is ready, prepared statements, as many rows in a statement as asked for.
-//! A claim is committed before the work, as a lease is, so a crash loses none.
+//! It is as good as such a queue usually is: a partial index of ready rows, prepared statements, and the requested
+//! number of rows per statement. A claim is committed before the work, as a lease is, so a crash loses none.
 
 use std::time::Instant;
 
@@ -18,7 +19,7 @@ const CLAIM_SQL: &str = "UPDATE plain_queue SET state = 1, worker = 1 WHERE id =
     WHERE state = 0 ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)) RETURNING id";
 const COMPLETE_SQL: &str = "UPDATE plain_queue SET state = 2 WHERE id = ANY ($1::int8[])";
 
-/// A table with so many ready rows.
+/// Creates the table with `rows` ready rows.
 pub async fn prepare(url: &str, rows: usize) -> anyhow::Result<()> {
     let client = Target::parse(url)?.connect(TABLE).await?;
     client.batch_execute(INDEX).await?;
@@ -27,7 +28,7 @@ pub async fn prepare(url: &str, rows: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Drains the table over so many connections, so many rows in a claim.
+/// Drains the table over `connections` connections, with `claim` rows per claim.
 pub async fn drain(url: &str, connections: usize, claim: i64) -> anyhow::Result<Sample> {
     let target = Target::parse(url)?;
     let mut clients = Vec::with_capacity(connections);
@@ -43,7 +44,7 @@ pub async fn drain(url: &str, connections: usize, claim: i64) -> anyhow::Result<
     Ok(Sample { calls: drained, applied: drained, took: started.elapsed(), latencies: Vec::new() })
 }
 
-/// How many rows of the table are done.
+/// Number of completed rows.
 pub async fn done(url: &str) -> anyhow::Result<i64> {
     let client = Target::parse(url)?.connect("").await?;
     let rows = client.rows("SELECT count(*) FROM plain_queue WHERE state = 2", &[]).await?;

@@ -1,4 +1,4 @@
-//! The plainest SQL for what is measured: fields of records updated one by one or a hundred at once, and session locks.
+//! The same work in the simplest SQL: fields of records updated one at a time or a hundred at once, and session locks.
 
 use std::time::{Duration, Instant};
 
@@ -15,14 +15,15 @@ const UNNEST_SQL: &str = "UPDATE raw_records r SET version = r.version + 1, \
     fields = jsonb_set(r.fields, array[$2::text], to_jsonb((r.fields ->> $2::text)::float8 + 1)) \
     FROM unnest($1::text[]) AS v(record_id) WHERE r.record_id = v.record_id";
 
-/// Records in a table of one's own, with their fields as one object.
+/// Creates a separate table of records, with the fields of each as one object.
 pub async fn prepare_records(url: &str, records: u64, fields: u64) -> anyhow::Result<()> {
     let client = Target::parse(url)?.connect(RECORDS).await?;
     client.rows(FILL_SQL, &[&i64::try_from(records)?, &i64::try_from(fields)?]).await?;
     Ok(())
 }
 
-/// Updates a field of one record, or of a batch of them, per transaction, over so many connections, each with records of its own.
+/// Updates a field of one record, or of a batch of records, per transaction, over `connections` connections with
+/// separate records each.
 pub async fn update_records(
     url: &str,
     connections: usize,
@@ -49,7 +50,7 @@ pub async fn update_records(
                 }
                 let sent = Instant::now();
                 let field = field(n);
-                // Spread over the table, as the server's are.
+                // Spread over the table, like the server's updates.
                 let record = |k| first + (n * batch + k) % own * every;
                 let mut ids: Vec<String> = (0..batch).map(|k| format!("r{}", record(k))).collect();
                 match ids.pop() {
@@ -74,7 +75,7 @@ pub async fn update_records(
     Ok(sample)
 }
 
-/// Takes and gives back one session lock, over so many connections.
+/// Takes and releases one session lock, over `connections` connections.
 pub async fn advisory_locks(url: &str, connections: usize, run: Duration) -> anyhow::Result<Sample> {
     let target = Target::parse(url)?;
     let mut clients = Vec::with_capacity(connections);

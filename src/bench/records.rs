@@ -1,4 +1,4 @@
-//! Field updates: one call each and in batches, beside a transaction per request and beside the plainest UPDATE in SQL.
+//! Field updates: one call each and in batches, beside a transaction per request and beside the simplest UPDATE in SQL.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +17,14 @@ use crate::proto;
 use crate::proto::field_operation::Operation;
 use crate::proto::record_service_client::RecordServiceClient;
 
-/// Fields of a record.
+/// Number of fields of a record.
 const FIELDS: u64 = 13;
-/// How many records "many" are.
+/// Number of records of the workload with many records.
 const MANY: u64 = 2_000;
-/// Records of a batch.
+/// Number of records of a batch.
 const BATCH: u64 = 100;
 
-/// UpdateRecord on many records and on one, then batches of a hundred.
+/// Runs UpdateRecord on many records and on one, then batches of a hundred.
 pub async fn records(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     let (many, hot) = (format!("{}.many", scene.name), format!("{}.hot", scene.name));
@@ -50,7 +50,7 @@ pub async fn records(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Ours and raw SQL in turn, with as many calls in flight as the other has connections.
+/// Runs our server and raw SQL in alternation; the calls in flight equal the connections of raw SQL.
 async fn beside_sql(
     scene: &Scene<'_>,
     url: &str,
@@ -63,14 +63,14 @@ async fn beside_sql(
     let server = &scene.pair.ours;
     let channels = channels(&server.address, in_flight).await?;
     for i in 0..=scene.settings.pairs {
-        // The first pair warms up: it counts for what is stored, not for how fast.
+        // The first pair warms up: it counts for what is stored, not for the rates.
         let run = if i == 0 { scene.settings.run.min(Duration::from_millis(500)) } else { scene.settings.run };
         let ours = async {
             let sample = match batch {
                 1 => closed_loop(&channels, in_flight, run, update_call(collection, MANY)).await?,
                 _ => closed_loop(&channels, in_flight, run, batch_call(collection, batch)).await?,
             };
-            // What counts is fields.
+            // A batch counts as its number of fields.
             anyhow::Ok(Sample { calls: sample.calls * batch, applied: sample.applied * batch, ..sample })
         };
         let ours = scene.costed(server, ours).await?;
@@ -90,7 +90,7 @@ async fn beside_sql(
     Ok(rows)
 }
 
-/// How often records of a collection were changed, where that can be seen.
+/// Number of changes of the records of a collection. None: the database is not known.
 async fn changes(scene: &Scene<'_>, collection: &str) -> anyhow::Result<Option<i64>> {
     match &scene.database {
         Some(database) => database.record_changes(collection).await.map(Some),
@@ -98,7 +98,7 @@ async fn changes(scene: &Scene<'_>, collection: &str) -> anyhow::Result<Option<i
     }
 }
 
-/// That each acknowledged change is a version.
+/// Checks that each acknowledged change is a stored version.
 async fn check(scene: &Scene<'_>, collection: &str, before: Option<i64>, applied: i64) -> anyhow::Result<()> {
     let (Some(before), Some(after)) = (before, changes(scene, collection).await?) else { return Ok(()) };
     let stored = after - before;
@@ -129,7 +129,7 @@ fn update_call(
     collection: &str,
     count: u64,
 ) -> impl Fn(KeyedChannel, u64) -> BoxFuture<'static, Result<bool, Status>> + Clone + Send + Sync + 'static {
-    // Spread, so that neighbours in time are not neighbours in the table.
+    // Spread, so that consecutive calls do not touch neighbouring rows.
     let requests = Requests::of(count * FIELDS, |n| increment(collection, (n * 7_919) % count, n % FIELDS));
     move |channel: KeyedChannel, n: u64| {
         let request = requests.at(n);
@@ -158,7 +158,7 @@ fn batch_call(
     }
 }
 
-/// What is looked at of the reply to a batch; the records in it are skipped, as raw SQL returns none.
+/// The fields that are read of the response to a batch; its records are skipped, since raw SQL returns none.
 #[derive(Clone, PartialEq, Message)]
 struct Outcomes {
     #[prost(message, repeated, tag = "1")]
@@ -171,7 +171,7 @@ struct Outcome {
     applied: bool,
 }
 
-/// Requests for numbers from 0 on; after the last one they begin again.
+/// Requests by number, from 0; after the last one they repeat.
 #[derive(Clone)]
 struct Requests(Arc<[EncodedRequest]>);
 
@@ -185,7 +185,7 @@ impl Requests {
     }
 }
 
-/// Records with all their fields.
+/// Creates records with all their fields.
 async fn prepare(scene: &Scene<'_>, collection: &str, count: u64) -> anyhow::Result<()> {
     let mut client = RecordServiceClient::new(channels(&scene.pair.ours.address, 1).await?.remove(0));
     let fields: Vec<proto::FieldOperation> = (0..FIELDS)

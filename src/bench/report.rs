@@ -1,21 +1,21 @@
-//! What a bench says: a table for people, or JSON for programs.
+//! Report of a bench: a table for people, or JSON for programs.
 
 use serde::Serialize;
 
 /// One row of the report.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// What was done, for example `update many jobs`.
+    /// Name of the workload, for example `update many jobs`.
     pub workload: String,
-    /// `interlock`, or what stands beside it.
+    /// `interlock`, or the name of the variant it is compared with.
     pub variant: String,
     /// Number of concurrent calls.
     pub in_flight: usize,
-    /// Acknowledged per second, the median of the runs.
+    /// Acknowledged operations per second, median of the runs.
     pub per_second: f64,
     /// Median latency in microseconds.
     pub p50_us: u32,
-    /// 99 % are faster than this many microseconds.
+    /// 99th percentile of the latency, in microseconds.
     pub p99_us: u32,
     /// CPU of the server process per operation, in microseconds.
     pub server_cpu_us: f64,
@@ -25,14 +25,15 @@ pub struct Row {
     pub wal_bytes: f64,
     /// Transactions committed per operation.
     pub commits: f64,
-    /// Ours to the other of the same pair, the median of the pairs; 1 for the other.
+    /// Median of the ratios of `per_second` within a pair, ours to the other; 1 for the other. None: there is no
+    /// comparison.
     pub ratio: Option<f64>,
-    /// The smallest and the largest of those ratios.
+    /// Smallest and largest of those ratios. None: there is no comparison.
     pub spread: Option<(f64, f64)>,
-    /// The longest latency to the mean, where somebody waits in line.
+    /// Ratio of the longest latency to the mean, for workloads with waiters. None: not measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unfairness: Option<f64>,
-    /// The highest memory of the server process so far, in bytes.
+    /// Peak memory of the server process so far, in bytes.
     pub memory_bytes: u64,
 }
 
@@ -57,7 +58,7 @@ impl Row {
         }
     }
 
-    /// The median of the ratios of some pairs, and their spread; nothing if there are none.
+    /// Sets the median of the ratios of some pairs, and their spread; None if there are no pairs.
     pub fn set_ratios(&mut self, ratios: impl Iterator<Item = f64>) {
         let mut ratios: Vec<f64> = ratios.collect();
         ratios.sort_by(f64::total_cmp);
@@ -71,7 +72,7 @@ struct Document<'a> {
     rows: &'a [Row],
 }
 
-/// Says under what conditions the figures came about.
+/// Prints the conditions of the measurement.
 pub fn heading(settings: &[(String, String)], probe: Option<&str>) {
     let settings: Vec<String> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);

@@ -1,4 +1,4 @@
-//! The two servers that are compared, each a process of its own, so that their CPU is measured apart from the load's.
+//! The compared servers, each in a process of its own, so that their CPU is measured apart from that of the load.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -10,33 +10,34 @@ use tokio::process::{Child, Command};
 use super::address::Address;
 use crate::dev;
 
-/// They are off unless they are what is measured: a bench is one client, and asks for all that a server can do.
+/// Flags of the rate limits. They are off unless they are measured: a bench is one client, and calls as often as a
+/// server can answer.
 const RATE_LIMITS: [&str; 4] =
     ["--rate-limit-read", "--rate-limit-write", "--rate-limit-watch", "--rate-limit-essential"];
 
 /// A server in a process of its own.
 pub struct Server {
-    /// Address that it listens on.
+    /// Address at which the server listens.
     pub address: Address,
-    /// Its process, if it is ours.
+    /// Process of the server. None: the server was not started here.
     child: Option<Child>,
-    /// Its certificate, if it was made for it.
+    /// Certificate made for the server. None: the server has none.
     _certificate: Option<Certificate>,
 }
 
-/// What a server that is started asks of its clients.
+/// Requirements of a started server towards its clients.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Demands {
-    /// That they speak TLS.
+    /// Clients must use TLS.
     pub tls: bool,
-    /// That each call carries an API key.
+    /// Each call must carry an API key.
     pub key: bool,
 }
 
-/// Files with a certificate for this machine, which are removed when they are no longer needed.
+/// Files with a certificate for this machine; dropping removes them.
 struct Certificate {
     directory: PathBuf,
-    /// The authority that signed it, as PEM.
+    /// Authority that signed the certificate, as PEM.
     authority: String,
 }
 
@@ -56,29 +57,29 @@ impl Certificate {
 
 impl Drop for Certificate {
     fn drop(&mut self) {
-        // What is left is in the directory for temporary files.
+        // Remaining files are in the directory for temporary files.
         let _removed = std::fs::remove_dir_all(&self.directory);
     }
 }
 
-/// Ours and the comparison, over one database.
+/// Our server and the baseline, over one database.
 pub struct Pair {
-    /// The server that is measured.
+    /// The measured server.
     pub ours: Server,
-    /// A transaction per request; it needs to know the database.
+    /// The baseline, with a transaction per request. None: the database is not known.
     pub baseline: Option<Server>,
     postgres: Option<i32>,
 }
 
 impl Pair {
-    /// Starts both. `postgres` is the postmaster: the CPU of its children counts as that of Postgres.
+    /// Starts both. `postgres`: process id of the postmaster; the CPU of its children counts as that of Postgres.
     pub async fn start(url: &str, postgres: Option<i32>, demands: Demands) -> anyhow::Result<Self> {
         let ours = Server::demanding(url, demands).await.context("the server does not start")?;
         let baseline = Server::start(&["bench", "baseline"], url).await.context("the comparison does not start")?;
         Ok(Self { ours, baseline: Some(baseline), postgres })
     }
 
-    /// A server that runs already, and the comparison over its database, if that is known.
+    /// Uses a server that already runs, with the baseline over its database if that is known.
     pub async fn beside(target: &Address, url: Option<&str>) -> anyhow::Result<Self> {
         let ours = Server { address: target.clone(), child: None, _certificate: None };
         let baseline = match url {
@@ -90,17 +91,17 @@ impl Pair {
         Ok(Self { ours, baseline, postgres: None })
     }
 
-    /// CPU that Postgres has used so far, in microseconds.
+    /// CPU time used by Postgres so far, in microseconds. 0: it cannot be measured.
     pub fn postgres_cpu_us(&self) -> f64 {
         let Some(postmaster) = self.postgres else { return 0.0 };
         let Ok(entries) = std::fs::read_dir("/proc") else { return 0.0 };
         let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
         let stats = pids.filter_map(|pid| Some((pid, stat(pid)?)));
-        // A backend that ended has left its time with the postmaster.
+        // The CPU time of a backend that has ended counts for the postmaster.
         stats.filter(|(pid, stat)| *pid == postmaster || stat.parent == postmaster).map(|(_, stat)| stat.cpu_us).sum()
     }
 
-    /// Ends those that are ours.
+    /// Stops the servers that were started here.
     pub async fn stop(self) {
         self.ours.stop().await;
         if let Some(baseline) = self.baseline {
@@ -115,7 +116,7 @@ impl Server {
         Self::start_as(verb, url, &[], Demands::default()).await
     }
 
-    /// Starts the real server, which demands something of its clients.
+    /// Starts the real server with requirements towards its clients.
     pub async fn demanding(url: &str, demands: Demands) -> anyhow::Result<Self> {
         let server = Self::start_as(&["serve"], url, &[], demands).await?;
         if !demands.key {
@@ -166,17 +167,17 @@ impl Server {
         anyhow::bail!("the server ended before it listened")
     }
 
-    /// CPU that it has used so far, in microseconds.
+    /// CPU time used by the server so far, in microseconds. 0: it cannot be measured.
     pub fn cpu_us(&self) -> f64 {
         self.pid().and_then(stat).map_or(0.0, |stat| stat.cpu_us)
     }
 
-    /// The most memory it has had so far, in bytes.
+    /// Peak memory so far, in bytes.
     pub fn memory_bytes(&self) -> u64 {
         self.status_bytes("VmHWM:")
     }
 
-    /// The memory it has now, in bytes.
+    /// Current memory, in bytes.
     pub fn resident_bytes(&self) -> u64 {
         self.status_bytes("VmRSS:")
     }
@@ -191,10 +192,10 @@ impl Server {
         self.child.as_ref()?.id().and_then(|pid| i32::try_from(pid).ok())
     }
 
-    /// Ends it, if it is ours.
+    /// Stops the server, if it was started here.
     pub async fn stop(self) {
         let Some(mut child) = self.child else { return };
-        // Nothing of it is needed any more; the database goes too.
+        // A kill is enough: its database is deleted too.
         if let Err(error) = child.kill().await {
             tracing::debug!(%error, "a server was gone already");
         }
@@ -205,7 +206,7 @@ fn program() -> anyhow::Result<PathBuf> {
     std::env::current_exe().context("this program has no path")
 }
 
-/// Creates a key that may do everything, on the database.
+/// Creates an API key with all permissions, directly on the database.
 async fn create_key(url: &str) -> anyhow::Result<String> {
     let flags = ["--label", "bench", "--role", "admin", "--namespaces", "*", "--output", "json"];
     let created = Command::new(program()?)
@@ -226,7 +227,7 @@ struct Stat {
 
 fn stat(pid: i32) -> Option<Stat> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold spaces; what is counted comes behind it.
+    // The name in parentheses may contain spaces; the numbers follow it.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |i: usize| fields.get(i).and_then(|field| field.parse::<f64>().ok());
     let per_second = rustix::param::clock_ticks_per_second() as f64;

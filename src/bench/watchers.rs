@@ -1,4 +1,4 @@
-//! Watchers for a bench: they check the chain of versions of every message, count, and note how late it came.
+//! Watchers of a bench: they check the chain of versions of every message, count messages, and measure their latency.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -13,17 +13,18 @@ use super::address::{Address, KeyedChannel};
 use crate::proto::job_service_client::JobServiceClient;
 use crate::proto::{self, watch_job_response::Update};
 
-/// Watches that share a connection.
+/// Number of watches that share a connection.
 const PER_CONNECTION: usize = 500;
-/// The latency of one message in so many is noted.
+/// One message in this number is measured for latency.
 const SAMPLED: u64 = 8;
-/// Resolution of the latency histogram, and its number of steps.
+/// Resolution of the latency histogram in microseconds, and its number of steps.
 const STEP_US: u64 = 20;
 const STEPS: usize = 100_000;
-/// How long it may take until all have begun, or have come to a version.
+/// Timeout until all watches have begun, or have received a version.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is read of a [`proto::JobChange`]; the rest is skipped, so that the load generator takes less of the machine.
+/// The fields that are read of a [`proto::JobChange`]; the others are skipped, so that the load generator uses less
+/// CPU.
 #[derive(Clone, PartialEq, Message)]
 struct Link {
     #[prost(int64, tag = "2")]
@@ -34,7 +35,7 @@ struct Link {
     change_time: Option<prost_types::Timestamp>,
 }
 
-/// What all watchers count.
+/// Counters of all watchers.
 pub struct WatchCounts {
     begun: AtomicU64,
     received: AtomicU64,
@@ -50,7 +51,8 @@ pub struct Watchers {
 }
 
 impl Watchers {
-    /// Begins so many watches, of the jobs in turn, each after a version (0: with a snapshot), and waits until all have begun.
+    /// Opens `count` watches, distributed over the jobs, each after the version `from` (0: with a snapshot), and waits
+    /// until all have begun.
     pub async fn begin(address: &Address, count: usize, jobs: &[String], from: i64) -> anyhow::Result<Self> {
         let mut channels = Vec::new();
         for _ in 0..count.div_ceil(PER_CONNECTION) {
@@ -73,12 +75,12 @@ impl Watchers {
         self.counts.received.load(Ordering::Relaxed)
     }
 
-    /// Versions so far that were merged into later ones.
+    /// Number of versions so far that were merged into later ones.
     pub fn skipped(&self) -> u64 {
         self.counts.skipped.load(Ordering::Relaxed)
     }
 
-    /// A quantile of how long after the decision, which is before the commit, a change arrived: in microseconds.
+    /// Quantile of the latency of changes, in microseconds, from the decision (before the commit) to the arrival.
     pub fn latency(&self, quantile: f64) -> u32 {
         let counts: Vec<u64> = self.counts.latencies.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         let rank = counts.iter().sum::<u64>() as f64 * quantile;
@@ -90,19 +92,19 @@ impl Watchers {
         step.map_or(0, |step| u32::try_from(step as u64 * STEP_US).unwrap_or(u32::MAX))
     }
 
-    /// Forgets the latencies so far.
+    /// Resets the latencies.
     pub fn forget_latencies(&self) {
         self.counts.latencies.iter().for_each(|count| count.store(0, Ordering::Relaxed));
     }
 
-    /// Waits until all have come to a version.
+    /// Waits until all watchers have received a version.
     pub async fn until_all_at(&mut self, version: i64) -> anyhow::Result<()> {
         let newest = self.newest.clone();
         let are_there = || newest.iter().all(|newest| newest.load(Ordering::Relaxed) >= version);
         self.until("all watchers have come to the newest version", are_there).await
     }
 
-    /// Fails if a watch has ended, which none does by itself unless it found a fault.
+    /// Fails if a watch has ended: a watch ends by itself only if it found a fault.
     pub fn check(&mut self) -> anyhow::Result<()> {
         match self.tasks.try_join_next() {
             Some(ended) => ended?.context("a watch failed").and_then(|()| Err(anyhow::anyhow!("a watch has ended"))),
@@ -163,7 +165,7 @@ async fn watch(
         match response.update {
             Some(Update::Change(change)) => {
                 let link = Link::decode(change)?;
-                // One who begins in the middle of the broadcast it is compared with takes what comes first.
+                // A watcher that begins in the middle of the broadcast accepts the first message.
                 anyhow::ensure!(
                     link.previous_version == version || version == 0,
                     "a gap: {version} was received, then {} after {}",
@@ -183,7 +185,7 @@ async fn watch(
     Ok(())
 }
 
-/// What is read of a [`proto::Job`].
+/// The fields that are read of a [`proto::Job`].
 #[derive(Clone, PartialEq, Message)]
 struct Snapshot {
     #[prost(int64, tag = "4")]

@@ -1,4 +1,4 @@
-//! What is done to the two servers, in turn, and what it comes to.
+//! Workloads that run on two servers in alternation.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,9 +13,9 @@ use crate::proto;
 use crate::proto::job_service_client::JobServiceClient;
 use crate::proto::worker_service_client::WorkerServiceClient;
 
-/// Stages of the jobs that are updated.
+/// Number of stages of the updated jobs.
 const STAGES: u64 = 7;
-/// How many jobs "many" are.
+/// Number of jobs of the workloads with many jobs.
 pub const MANY: u64 = 2_000;
 
 /// SubmitJob of one stage.
@@ -64,7 +64,7 @@ pub async fn contention(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Two servers over one database, each call to either, beside one alone.
+/// Runs two servers over one database, each call to one of them, beside one server alone.
 pub async fn servers(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let database_url = scene.settings.database_url.as_deref();
     let database_url = database_url.context("a second server needs --database, the database of the first")?;
@@ -84,16 +84,16 @@ pub async fn servers(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// The answer to an update.
+/// Future with the response of an update.
 pub type Updated = futures::future::BoxFuture<'static, Result<proto::UpdateStageProgressResponse, tonic::Status>>;
 
-/// A number that no update of this run has had.
+/// Returns a number that no other update of this run has.
 pub fn fresh_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Updates of the stages of jobs in turn.
+/// Returns a call that updates the stages of the jobs in rotation.
 pub fn update_call(
     prefix: &str,
     jobs: u64,
@@ -101,12 +101,12 @@ pub fn update_call(
 ) -> impl Fn(KeyedChannel, u64) -> Updated + Clone + Send + Sync + 'static {
     let prefix = prefix.to_owned();
     move |channel: KeyedChannel, n: u64| {
-        // The jobs are spread, so that neighbours in time are not neighbours in the table.
+        // The jobs are spread, so that consecutive calls do not touch neighbouring rows.
         let (job, stage) = ((n * 7_919) % jobs, (n / jobs) % STAGES);
         let update = proto::UpdateStageProgressRequest {
             target: Some(proto::StageTarget::named(format!("{prefix}-{job}"), format!("s{stage}"))),
             progress: Some((n as f64 / 1e9).min(1.0)),
-            // Always news, also where the progress is not.
+            // The message always changes, even if the progress does not.
             message: Some(format!("{n} by {in_flight}")),
             ..Default::default()
         };
@@ -116,7 +116,7 @@ pub fn update_call(
     }
 }
 
-/// The same, of which only whether it changed something is of interest.
+/// The same call; it returns only whether it changed something.
 pub fn applied(
     update: impl Fn(KeyedChannel, u64) -> Updated + Clone + Send + Sync + 'static,
 ) -> impl Fn(KeyedChannel, u64) -> futures::future::BoxFuture<'static, Result<bool, tonic::Status>>
@@ -148,7 +148,8 @@ async fn update_at(
     Ok(scene.summary(name, in_flight, &pairs))
 }
 
-/// Submits jobs and runs all their stages by name. Returns how their ids begin; `name` distinguishes those of one run.
+/// Submits jobs and starts all their stages by name. Returns the prefix of their ids; `name` distinguishes those of one
+/// run.
 pub async fn prepare(scene: &Scene<'_>, name: &str, jobs: u64) -> anyhow::Result<String> {
     let channel = channels(&scene.pair.ours.address, 1).await?.remove(0);
     let prefix = format!("{}-{}-of-{jobs}", scene.name, name.replace(' ', "-"));

@@ -1,4 +1,4 @@
-//! A stream whose first bytes were read already, to detect the protocol.
+//! A stream with its first bytes read already, to detect the protocol.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -18,8 +18,8 @@ pub(super) struct Begun<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Begun<S> {
-    /// Reads until the protocol is known. None: the peer closed the connection before. Up to there hyper has no timeout; after it,
-    /// pings (HTTP/2) and the header timeout (HTTP/1) find silent peers.
+    /// Reads until the protocol is known. None: the peer closed the connection before. hyper has no timeout for this
+    /// part; afterwards pings (HTTP/2) and the header timeout (HTTP/1) find silent peers.
     pub(super) async fn read(mut stream: S) -> Option<Self> {
         let (mut first, mut length) = ([0; PREFACE.len()], 0);
         loop {

@@ -1,4 +1,5 @@
-//! Connections that the server closes before their clients do: each is counted, and of each reason one per interval is logged.
+//! Connections that the server closes before their clients do. Each one is counted; one per reason and interval is
+//! logged.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use crate::figures::door::Closed;
 #[derive(Debug, Clone)]
 pub(super) struct ClosedConnections {
     statistics: Arc<Statistics>,
-    /// By reason, as a flood of one kind must not hide the first line of another.
+    /// Log interval of each reason: a flood of one kind must not hide the first line of another.
     lines: Arc<[Sparse; Closed::COUNT]>,
 }
 
@@ -25,7 +26,7 @@ impl ClosedConnections {
         self.statistics.door.closed(reason);
     }
 
-    /// Counts a connection and logs why it was closed. `peer` is absent if the connection was gone already.
+    /// Counts a connection and logs why it was closed. `peer` None: the connection was gone already.
     pub(super) fn warn(&self, reason: Closed, peer: Option<impl Display>, why: &str) {
         self.count(reason);
         if let Some(suppressed) = self.lines[reason as usize].pass() {

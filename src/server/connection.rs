@@ -1,7 +1,8 @@
-//! One connection: its bounds, and its end.
+//! Serves one connection: its limits, and its end.
 //!
-//! What is bounded, because the defaults are not: calls at once, the time to the first bytes, silence afterwards, header
-//! sizes, flow-control windows (so memory), frames that no call explains (see `metered`), and, where asked for, age.
+//! Limits that the libraries do not set by default: concurrent calls, time to the first bytes, silence afterwards,
+//! header sizes, flow-control windows (and so memory), frames that no call explains (see `metered`), and, if
+//! configured, age.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -31,25 +32,25 @@ use crate::figures::door::Closed;
 
 /// First bytes of an HTTP/2 client.
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// A client that says nothing for this long has no call to make.
+/// Timeout for the first bytes of a client.
 const FIRST_BYTES_LIMIT: Duration = Duration::from_secs(10);
-/// TLS handshakes at once. One that does not go on holds 64 KiB at most, for [`FIRST_BYTES_LIMIT`] at most.
+/// Maximum number of concurrent TLS handshakes. A stalled one holds at most 64 KiB, for at most [`FIRST_BYTES_LIMIT`].
 const MAX_HANDSHAKES: u32 = 512;
-/// How a TLS handshake begins: a record of the handshake, in any version.
+/// First byte of a TLS handshake record, in any version.
 const TLS_HANDSHAKE: u8 = 0x16;
-/// A ping after this much silence; well below the idle limits of common firewalls and balancers.
+/// Time without received bytes before a ping; well below the idle timeouts of common firewalls and load balancers.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// A peer that does not answer a ping for this long is gone.
+/// Timeout for the response to a ping; then the peer counts as gone.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// What a sender may have under way per call: one message of the largest size in a few round trips.
+/// Flow-control window of a call: it takes one message of the maximum size in a few round trips.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-/// The same for all calls of a connection.
+/// Flow-control window of a connection, for all its calls.
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// What one call may have waiting to be sent; then its stream has to wait.
+/// Maximum number of bytes buffered for sending per call; beyond it the stream waits.
 const SEND_BUFFER_BYTES: usize = 256 << 10;
-/// Metadata is keys, tokens and trace ids.
+/// Maximum size of the metadata of a call: keys, tokens and trace ids are short.
 const HEADER_LIMIT_BYTES: u32 = 16 << 10;
-/// Time that calls get to end after a connection has reached its maximum age.
+/// Time for calls to end after a connection has reached its maximum age.
 const AGE_GRACE: Duration = Duration::from_secs(60);
 
 /// Limits and shared state of all connections.
@@ -86,7 +87,7 @@ impl ConnectionBounds {
     }
 }
 
-/// Serves a connection to its end. `place` is given back then.
+/// Serves a connection until it ends. `place` is released then.
 pub(super) async fn serve<S>(stream: TcpStream, place: ConnectionPlace, service: S, bounds: ConnectionBounds)
 where
     S: tower::Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>
@@ -94,7 +95,7 @@ where
         + Send
         + 'static,
 {
-    // Calls are small; waiting to fill a packet would add 40 ms to some of them.
+    // Messages are small: Nagle's algorithm would delay some of them by 40 ms.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
@@ -138,13 +139,14 @@ impl Drop for OpenConnection {
     }
 }
 
-/// A connection on which HTTP has begun.
+/// A connection with its first HTTP bytes read.
 enum Transport {
     Plain(Begun<TcpStream>),
     Tls(Box<Begun<TlsStream<TcpStream>>>, Option<Presented>),
 }
 
-/// Shakes hands if this server speaks TLS, and waits for the first bytes. None: the client left, or speaks what this port does not.
+/// Performs the TLS handshake if this server uses TLS, and waits for the first bytes. None: the client disconnected, or
+/// uses a protocol that this port does not serve.
 async fn begin(stream: TcpStream, bounds: &ConnectionBounds, address: Option<SocketAddr>) -> Option<Transport> {
     let mut first = [0];
     if stream.peek(&mut first).await.ok()? == 0 {
@@ -181,7 +183,8 @@ async fn begin(stream: TcpStream, bounds: &ConnectionBounds, address: Option<Soc
     }
 }
 
-/// Serves what follows the first bytes, for as long as the client's certificate is valid if it presented one.
+/// Serves the connection after its first bytes. `valid_for`: the time until the client's certificate expires; None: no
+/// such limit.
 async fn run<T, S>(
     stream: Begun<T>,
     mut place: ConnectionPlace,
@@ -245,7 +248,7 @@ async fn run<T, S>(
             }
             () = bounds.cut_off.cancelled() => return,
         }
-        // Drain, age or no calls: GOAWAY sends the next calls elsewhere.
+        // At the drain, at the maximum age or without calls: GOAWAY makes the client send its next calls elsewhere.
         is_leaving = true;
         connection.as_mut().graceful_shutdown();
     }
@@ -258,11 +261,11 @@ fn builder(bounds: &ConnectionBounds) -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(bounds.max_concurrent_streams)
-        // A client that cancels what it has just begun keeps its connection: there are never so many in one poll, and calls
-        // without an answer take tokens.
+        // A client that cancels calls it has just begun keeps its connection: one poll never finds that many calls, and
+        // calls without a response cost tokens.
         .max_pending_accept_reset_streams(CALLS_PER_POLL)
         // The limit of h2 is for the whole life of a connection; ours is a rate. A message that is refused before it is
-        // whole goes on arriving for a while, and each of its frames would count.
+        // complete continues to arrive for a while, and each of its frames would count.
         .max_local_error_reset_streams(None)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
@@ -273,7 +276,7 @@ fn builder(bounds: &ConnectionBounds) -> Builder<TokioExecutor> {
     builder
 }
 
-/// Up to a tenth earlier, so that connections that began together do not end together.
+/// Shortens an age by up to a tenth, so that connections that began together do not end together.
 fn spread(age: Duration) -> Duration {
     age.mul_f64(rand::random_range(0.9..=1.0))
 }

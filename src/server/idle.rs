@@ -1,7 +1,8 @@
 //! Ends connections that carry no calls, so that idle clients do not take the places of others.
 //!
-//! What counts is a call with a valid credential; where none is required, any call but health checks and reflection, which never need one. A client that
-//! still wants the connection opens another after GOAWAY, as it does by itself with its next call.
+//! Only calls with a valid credential count; where none is required, all calls but health checks and reflection, which
+//! never need one. A client that still needs the connection opens another after GOAWAY, as it does by itself with its
+//! next call.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -31,12 +32,12 @@ impl Default for IdleLimits {
     }
 }
 
-/// The next step to end a connection without calls.
+/// Next step to end a connection without calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     /// Ask the client to close it (GOAWAY).
     Ask,
-    /// Close it; the client was asked before.
+    /// Close it: the client was asked before.
     Close,
 }
 

@@ -1,12 +1,14 @@
-//! A connection's bytes between socket and HTTP/2: how many are read in one poll, and how many frames no call explains.
+//! Meters a connection's bytes between socket and HTTP/2: limits the bytes read in one poll, and the frames that no
+//! call explains.
 //!
-//! **Frames.** Most frames of HTTP/2 cost their sender nothing and this server some work: PING and its acknowledgements,
-//! SETTINGS, PRIORITY, WINDOW_UPDATE, calls that are reset at once, frames of unknown types. Each one received takes a token of its
-//! connection, and each call that is answered gives some back. A connection without tokens is closed. So it does not
-//! matter which frames a flood is made of; what h2 itself bounds (CONTINUATION, small DATA frames) it goes on to bound.
+//! **Frames.** Most frames of HTTP/2 cost their sender nothing and this server some work: PING and its
+//! acknowledgements, SETTINGS, PRIORITY, WINDOW_UPDATE, calls that are reset at once, frames of unknown types. Each
+//! received frame takes a token of its connection, and each answered call returns some. A connection without tokens is
+//! closed. So it does not matter which frames a flood consists of; h2's own limits (CONTINUATION, small DATA frames)
+//! remain in force.
 //!
-//! **Quota.** HTTP/2 reads all that the socket has before it starts the calls that it has found. A quota for each poll of the connection
-//! bounds how many calls can be found, and reset again, in between.
+//! **Quota.** HTTP/2 reads everything that the socket holds before it starts the calls that it has found. A quota for
+//! each poll of the connection bounds the number of calls that can be found, and reset again, in between.
 
 use std::io;
 use std::pin::Pin;
@@ -19,29 +21,29 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::PREFACE;
 
-/// Bytes read in one poll of a connection, but for the last read, which may go beyond it.
+/// Bytes read in one poll of a connection. The last read may exceed it.
 const QUOTA_BYTES: usize = 64 << 10;
-/// More calls than can be found in one poll: the smallest that is opened and reset again has 25 bytes.
+/// Upper bound of the calls found in one poll: the smallest call that is opened and reset again has 25 bytes.
 pub(super) const CALLS_PER_POLL: usize = QUOTA_BYTES / 16;
 
-/// Tokens of a new connection, and the most that one has: some ten thousand calls that are cancelled at once.
+/// Tokens of a new connection, and the maximum: enough for some ten thousand calls that are cancelled at once.
 const BURST: u32 = 100_000;
-/// Tokens earned a second: for cancelled calls, acknowledgements, windows.
+/// Tokens earned per second: for cancelled calls, acknowledgements and window updates.
 const RATE: u32 = 10_000;
-/// Tokens that an answered call gives back: those of its own frames, with the largest metadata, and some more.
+/// Tokens that an answered call returns: those of its own frames, with the largest metadata, and some more.
 const PER_ANSWER: u32 = 80;
-/// Tokens that a DATA frame sent gives back: the client opens the windows of the call and of the connection again.
+/// Tokens that a sent DATA frame returns: the client then reopens the windows of the call and of the connection.
 const PER_DATA: u32 = 2;
-/// A frame takes one token more for each so many bytes.
+/// Bytes for which a frame costs one more token.
 const BYTES_PER_TOKEN: u32 = 256;
-/// DATA frames of this size need no token: what they bring is bounded elsewhere.
+/// DATA frames of at least this size need no token: other limits bound their content.
 const FULL_DATA_BYTES: u32 = 1024;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const END_STREAM: u8 = 1;
 
-/// Shared by a connection's stream and the task that serves it.
+/// State shared by a connection's stream and the task that serves it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ReadQuota(Arc<QuotaState>);
 
@@ -53,12 +55,12 @@ struct QuotaState {
 }
 
 impl ReadQuota {
-    /// Begins the next poll.
+    /// Starts the next poll with a full quota.
     pub(super) fn renew(&self) {
         self.0.left.store(QUOTA_BYTES, Ordering::Relaxed);
     }
 
-    /// Whether the stream has failed because of what its peer sent.
+    /// True if the stream has failed because its peer sent too many frames.
     pub(super) fn has_flooded(&self) -> bool {
         self.0.has_flooded.load(Ordering::Relaxed)
     }
@@ -78,12 +80,12 @@ impl ReadQuota {
     }
 }
 
-/// A stream that fails when its peer sends far more frames than its calls explain.
+/// A stream that fails if its peer sends far more frames than its calls explain.
 #[derive(Debug)]
 pub(super) struct Metered<S> {
     stream: S,
     quota: ReadQuota,
-    /// Bytes of the preface that have come; `None` if the peer speaks another protocol.
+    /// Bytes of the preface received so far. None: the peer uses another protocol.
     preface: Option<usize>,
     inbound: Frames,
     outbound: Frames,
@@ -96,7 +98,7 @@ impl<S> Metered<S> {
         Metered { stream, quota, preface: Some(0), inbound, outbound, tokens: Tokens::full(Instant::now()) }
     }
 
-    /// Whether the peer may have sent this.
+    /// Charges received bytes. False: the connection is out of tokens.
     fn has_received(&mut self, mut data: &[u8]) -> bool {
         let Some(seen) = self.preface else { return true };
         if let Some(rest) = PREFACE.get(seen..).filter(|rest| !rest.is_empty()) {
@@ -189,7 +191,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     }
 }
 
-/// A frame's header, as far as it is looked at.
+/// The fields of a frame header that are read.
 #[derive(Debug, Clone, Copy)]
 struct Header {
     bytes: u32,
@@ -201,9 +203,9 @@ struct Header {
 #[derive(Debug, Default)]
 struct Frames {
     header: [u8; 9],
-    /// How much of the header is there.
+    /// Bytes of the header received, at most 9.
     filled: usize,
-    /// What is missing of the frame after its header.
+    /// Bytes of the frame that are still missing after a complete header.
     missing: usize,
 }
 
@@ -240,12 +242,12 @@ impl Tokens {
         Tokens { left: BURST, at: now }
     }
 
-    /// Takes so many; `false` if there are not enough.
+    /// Takes `cost` tokens. False: there are not enough, and none was taken.
     fn take(&mut self, cost: u32, now: Instant) -> bool {
         let earned = now.duration_since(self.at).as_secs_f64() * f64::from(RATE);
-        // Less than one is earned the next time.
+        // Less than one token is not credited yet: the time counts at the next call.
         if earned >= 1.0 {
-            // A float becomes the nearest that fits.
+            // The conversion saturates.
             self.give_back(earned as u32);
             self.at = now;
         }

@@ -1,7 +1,8 @@
 //! The metrics port: /metrics for scrapers, /healthz and /readyz.
 //!
-//! Plain HTTP/1.1 without credentials: what is there holds no secret, and no name of a job, a record or a worker. By default it listens on
-//! loopback. It is bounded: connections, the time of each, one request a connection, one page made at a time.
+//! Plain HTTP/1.1 without credentials: the pages hold no secret, and no name of a job, a record or a worker. By default
+//! it listens on loopback. Limits: connections, the lifetime of each, one request per connection, one page rendered at
+//! a time.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -30,21 +31,21 @@ const CONNECTION_TIME: Duration = Duration::from_secs(10);
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 /// Maximum size of request line and headers.
 const REQUEST_BYTES: usize = 16 << 10;
-/// Age up to which a page is served again: at most ten pages are made per second, however many scrape.
+/// Age up to which a page is served again: at most ten pages per second are rendered, whatever the number of scrapers.
 const PAGE_KEPT: Duration = Duration::from_millis(100);
 /// Pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The content of the metrics port.
+/// Pages of the metrics port.
 pub struct Operators {
     page: Page,
-    /// Whether the health service says SERVING.
+    /// True while the health service reports SERVING.
     serving: watch::Receiver<bool>,
     last: Mutex<Option<(Instant, Bytes)>>,
 }
 
 impl Operators {
-    /// `page` is /metrics, `serving` the answer of /readyz.
+    /// Creates the pages. `page`: /metrics; `serving`: the response of /readyz.
     pub fn new(page: Page, serving: watch::Receiver<bool>) -> Self {
         Self { page, serving, last: Mutex::default() }
     }
@@ -83,12 +84,12 @@ impl Operators {
     }
 }
 
-/// Serves the metrics port until `end`.
+/// Serves the metrics port until `end` is cancelled.
 pub async fn serve_operators(listener: TcpListener, operators: Arc<Operators>, end: CancellationToken) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let failed = Sparse::default();
     loop {
-        // A place first: further connections wait in the bounded queue of the kernel.
+        // Takes a place before accepting: further connections wait in the kernel's bounded queue.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let accepted = tokio::select! {
             () = end.cancelled() => return,

@@ -1,11 +1,11 @@
-//! Places for connections and for TLS handshakes: how many a server has, and the share of each network address.
+//! Places for connections and for TLS handshakes: their number on a server, and the share of each network address.
 //!
 //! Invariants:
 //! - At most `limit` places are taken.
-//! - An address has as many as are free for all others, and all but an eighth while others have next to none
-//!   (see [`fair_share`]); 16 in any case. So strangers at one address cannot keep others out.
-//! - A connection that carried a call with a valid credential counts towards the limit, and no longer towards the share of its address: many
-//!   workers can be behind one address.
+//! - The share of an address is the number of places free for all others, or all but an eighth while the others have
+//!   next to none (see [`fair_share`]); at least 16. So clients without credentials at one address cannot block others.
+//! - A connection that carried a call with a valid credential counts towards the limit, but not towards the share of
+//!   its address: many workers can be behind one address.
 //! - The map has an entry for an address only while places count towards its share, so it is bounded by `limit`.
 
 use std::collections::HashMap;
@@ -33,16 +33,16 @@ struct Taken {
 #[derive(Debug)]
 pub(super) struct ConnectionPlace {
     places: Arc<Places>,
-    /// Network that this place is counted for. None: it counts for none any more.
+    /// Network that this place counts for. None: it counts for no network any more.
     network: Option<u128>,
 }
 
-/// Why there is no place.
+/// Reason why no place is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
     /// All places of the server are taken.
     Server,
-    /// The address has its share.
+    /// The share of the address is used up.
     Address,
 }
 
@@ -51,7 +51,7 @@ impl Places {
         Arc::new(Places { limit, taken: Mutex::default() })
     }
 
-    /// Takes a place for a peer at this address. Peers without a known address count as one network.
+    /// Takes a place for a peer at this address. Peers with an unknown address count as one network.
     pub(super) fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Result<ConnectionPlace, Full> {
         let network = address.map_or(0, network_of);
         let mut taken = self.lock();
@@ -83,7 +83,7 @@ impl Taken {
 }
 
 impl ConnectionPlace {
-    /// Counts towards the share of its address no longer.
+    /// Removes the place from the share of its address.
     pub(super) fn leave_share(&mut self) {
         if let Some(network) = self.network.take() {
             self.places.lock().leave(network);
@@ -108,7 +108,7 @@ mod tests {
         Some(IpAddr::V4(Ipv4Addr::from_bits(number)))
     }
 
-    /// Takes places at an address until there is none.
+    /// Takes places at an address until one is refused.
     fn greedy(places: &Arc<Places>, address: u32) -> (Vec<ConnectionPlace>, Full) {
         let mut held = Vec::new();
         loop {

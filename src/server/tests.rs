@@ -61,7 +61,7 @@ async fn a_panic_is_internal_with_an_id_and_nothing_else() {
         let id = &details.error_info().expect("an ErrorInfo").metadata["id"];
         assert_eq!(status.message(), format!("internal error {id}"));
     }
-    // The connection has survived.
+    // The connection is still usable.
     call(sender, "Echo", small()).await.expect("an answer");
     eventually(|| server.in_flight() == 0).await;
 }
@@ -87,15 +87,15 @@ async fn beyond_the_limit_calls_are_told_when_to_come_back() {
     let status = assert_status(result, Code::ResourceExhausted, "OVERLOADED", "NOT_APPLIED");
     assert!(status.get_error_details().retry_info().is_some());
     assert!(status.metadata().contains_key("grpc-retry-pushback-ms"));
-    // What keeps accepted work going passes, and so do health checks.
-    let beat = call(sender.clone(), "Heartbeat", small()).await;
-    assert_eq!(beat.expect_err("its own error").code(), Code::Aborted);
+    // Calls that keep accepted work going pass, and so do health checks.
+    let heartbeat = call(sender.clone(), "Heartbeat", small()).await;
+    assert_eq!(heartbeat.expect_err("its own error").code(), Code::Aborted);
     let health = HealthClient::with_origin(service(sender.clone()), "http://localhost".parse().expect("a URI"))
         .check(HealthCheckRequest::default())
         .await;
     assert!(health.is_ok());
 
-    // A client that goes away gives its place back.
+    // A client that disconnects releases its place.
     held.iter().for_each(tokio::task::JoinHandle::abort);
     eventually(|| server.in_flight() == 0).await;
     call(sender, "Echo", small()).await.expect("a free place");
@@ -131,7 +131,7 @@ async fn a_call_takes_its_place_when_its_message_is_there() {
 async fn messages_that_do_not_become_whole_are_refused_beyond_a_share() {
     let server = Server::start_with(|options| options.arrival.bytes = 200_000).await;
     let sender = server.connect().await;
-    // A MiB is claimed, and 60,000 bytes come.
+    // The header claims 1 MiB, and 60,000 bytes arrive.
     let begin = || {
         let (mut sender, pieces) = (sender.clone(), [&[0, 0, 16, 0, 0][..], &[7; 60_000]]);
         let request = unfinished_request("/test.Probe/Echo", &pieces);
@@ -141,7 +141,7 @@ async fn messages_that_do_not_become_whole_are_refused_beyond_a_share() {
     let status = Status::from_header_map(response.expect("no panic").headers()).expect("a status");
     assert_eq!((status.code(), reason_and_outcome(&status).0.as_str()), (Code::ResourceExhausted, "OVERLOADED"));
     assert!(status.get_error_details().retry_info().is_some());
-    // Small ones pass, on this connection too.
+    // Small messages pass, on this connection too.
     call(sender, "Echo", small()).await.expect("an answer");
 }
 
@@ -149,7 +149,7 @@ async fn messages_that_do_not_become_whole_are_refused_beyond_a_share() {
 async fn one_connection_leaves_places_to_others() {
     let server = Server::start_with(|options| options.max_in_flight = 64).await;
     let sender = server.connect().await;
-    // Of 56 places half, as an eighth of all is kept for essential calls.
+    // Half of 56 places, since an eighth of all is reserved for essential calls.
     let _held: Vec<_> = (0..28).map(|_| tokio::spawn(call(sender.clone(), "GetForever", small()))).collect();
     eventually(|| server.in_flight() == 28).await;
     let refused = assert_status(
@@ -159,8 +159,8 @@ async fn one_connection_leaves_places_to_others() {
         "NOT_APPLIED",
     );
     assert!(refused.message().contains("on this connection"), "{refused:?}");
-    let beat = call(sender, "Heartbeat", small()).await;
-    assert_eq!(beat.expect_err("its own error").code(), Code::Aborted);
+    let heartbeat = call(sender, "Heartbeat", small()).await;
+    assert_eq!(heartbeat.expect_err("its own error").code(), Code::Aborted);
     server.call("Echo", small()).await.expect("a place of another connection");
 }
 
@@ -191,13 +191,13 @@ async fn malformed_requests_are_the_callers_mistake() {
 #[tokio::test]
 async fn strangers_get_an_answer_they_understand() {
     let server = Server::start().await;
-    let mut stranger = request("/test.Probe/Echo", &[]);
-    stranger.headers_mut().remove("content-type");
-    assert_eq!(raw(&server, stranger).await.0, 415);
-    let mut stranger = request("/favicon.ico", &[]);
-    stranger.headers_mut().remove("content-type");
-    assert_eq!(raw(&server, stranger).await.0, 404);
-    // HTTP/1 too: somebody points a browser at the port.
+    let mut not_grpc = request("/test.Probe/Echo", &[]);
+    not_grpc.headers_mut().remove("content-type");
+    assert_eq!(raw(&server, not_grpc).await.0, 415);
+    let mut not_grpc = request("/favicon.ico", &[]);
+    not_grpc.headers_mut().remove("content-type");
+    assert_eq!(raw(&server, not_grpc).await.0, 404);
+    // HTTP/1 too: a browser may be pointed at the port.
     let mut stream = TcpStream::connect(server.address).await.expect("connected");
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.expect("sent");
     let mut answer = String::new();
@@ -211,7 +211,7 @@ async fn a_drain_lets_calls_end_and_then_cuts_them_off() {
     let sender = server.connect().await;
     let ends = tokio::spawn(call(sender.clone(), "GetForever", with_timeout("100m")));
     let stays = tokio::spawn(call(sender, "UpdateForever", small()));
-    // A peer that has said nothing yet does not hold up the drain.
+    // A peer that has not sent anything does not block the drain.
     let _silent = TcpStream::connect(server.address).await.expect("connected");
     eventually(|| server.in_flight() == 2).await;
     server.shutdown.cancel();
@@ -247,7 +247,7 @@ async fn connections_without_calls_end() {
     // A client that never closes.
     let mut silent = TcpStream::connect(server.address).await.expect("connected");
     silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("sent");
-    // Health checks are no calls: whoever makes them may be a stranger.
+    // Health checks do not count as calls: clients without credentials may send them.
     let checking = server.connect().await;
     let origin = "http://localhost".parse().expect("a URI");
     let mut health = HealthClient::with_origin(service(checking.clone()), origin);

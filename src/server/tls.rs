@@ -1,11 +1,12 @@
-//! TLS for clients: certificate, key and client authorities from PEM files, exchanged for new ones while the server runs.
+//! TLS for clients: certificate, key and client authorities from PEM files, replaced while the server runs.
 //!
 //! Invariants:
-//! - A handshake stands inside the place of its connection and its bound on time; until it is done rustls holds at most one
-//!   handshake message (64 KiB) of it.
-//! - New files take effect as a whole or not at all: while they cannot be read or do not fit each other, the ones before go on.
-//! - Client certificates are optional, since an API key can be presented instead; one that is presented must be signed by a configured
-//!   authority, or the handshake fails.
+//! - A handshake happens within the place of its connection and its time limit; until it is done, rustls holds at most
+//!   one handshake message (64 KiB) of it.
+//! - New files take effect as a whole or not at all: while they cannot be read or do not match, the previous ones stay
+//!   in use.
+//! - Client certificates are optional, since an API key can be presented instead; a presented certificate must be
+//!   signed by a configured authority, or the handshake fails.
 
 mod files;
 mod names;
@@ -31,28 +32,28 @@ use crate::config::Config;
 use crate::figures::Gauge;
 use files::{Files, Pem};
 
-/// Between two looks at the files.
+/// Interval of checks of the files.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// A certificate that expires sooner is warned of.
+/// Remaining validity below which a warning is logged.
 const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
-/// Between two such warnings.
+/// Interval of these warnings.
 const WARN_EVERY: Duration = Duration::from_secs(86_400);
 
-/// What connections are accepted with.
+/// TLS configuration of the server, with the files it comes from.
 #[derive(Debug)]
 pub struct ServerTls {
-    /// None: the certificate was handed in and stays.
+    /// None: the certificate was passed in and never changes.
     files: Option<Files>,
     current: RwLock<Current>,
     last_pem: Mutex<Pem>,
 }
 
-/// A client's certificate that was verified.
+/// A verified certificate of a client.
 #[derive(Debug)]
 pub(super) struct Presented {
     /// See [`Peer::certificate`](crate::admission::Peer::certificate).
     pub(super) names: Arc<[String]>,
-    /// Its connection ends then.
+    /// Time at which the certificate expires and the connection ends.
     pub(super) expires: SystemTime,
 }
 
@@ -63,10 +64,10 @@ struct Current {
 }
 
 impl ServerTls {
-    /// What the settings name. None: they name no certificate.
+    /// Loads the files that the settings name. None: they name no certificate.
     ///
     /// # Errors
-    /// When a file cannot be read, or certificate and key do not fit each other; the message names the file.
+    /// If a file cannot be read, or certificate and key do not match; the message names the file.
     pub fn from_config(config: &Config) -> anyhow::Result<Option<Arc<ServerTls>>> {
         let (Some(certificate), Some(key)) = (&config.tls_cert, &config.tls_key) else { return Ok(None) };
         let files =
@@ -76,10 +77,10 @@ impl ServerTls {
         Ok(Some(Arc::new(tls)))
     }
 
-    /// A certificate chain and its key as PEM text, without client authorities.
+    /// Uses a certificate chain and its key from PEM text, without client authorities.
     ///
     /// # Errors
-    /// When they cannot be read or do not fit each other.
+    /// If they cannot be read or do not match.
     pub fn from_pem(certificate: &str, key: &str) -> anyhow::Result<Arc<ServerTls>> {
         let pem = Pem { certificate: certificate.into(), key: key.into(), client_ca: None };
         Ok(Arc::new(ServerTls::new(None, pem)?))
@@ -90,12 +91,12 @@ impl ServerTls {
         Ok(ServerTls { files, current, last_pem: Mutex::new(pem) })
     }
 
-    /// When the certificate in use expires.
+    /// Time at which the certificate in use expires.
     pub fn expires(&self) -> SystemTime {
         self.current().expires
     }
 
-    /// Shakes hands. Returns the stream, and what the client's certificate says if it presented one.
+    /// Performs the handshake. Returns the stream, and the client's certificate. None: the client presented none.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Option<Presented>)> {
         let stream = TlsAcceptor::from(self.current().config).accept(stream).await?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
@@ -106,8 +107,8 @@ impl ServerTls {
         Ok((stream, presented))
     }
 
-    /// Looks at the files every few seconds and at each SIGHUP until `shutdown`, and warns of a certificate that expires soon.
-    /// `figure` is set to when it expires, in seconds since 1970.
+    /// Checks the files every 5 s and at each SIGHUP until `shutdown` is cancelled, and warns of a certificate that
+    /// expires soon. Sets `figure` to the time of expiry, in seconds since 1970.
     pub async fn keep(self: Arc<Self>, figure: Gauge, shutdown: CancellationToken) {
         let mut hangup = signal(SignalKind::hangup()).ok();
         let mut warned: Option<SystemTime> = None;
@@ -133,12 +134,12 @@ impl ServerTls {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             let tls = self.clone();
-            // Files may be on a network.
+            // The files may be on a network drive, so reading them may block.
             let _looked = tokio::task::spawn_blocking(move || tls.look()).await;
         }
     }
 
-    /// Takes new files into use if they have changed.
+    /// Loads the files again if they have changed.
     fn look(&self) {
         let Some(files) = &self.files else { return };
         let mut last = self.last_pem.lock();
@@ -155,7 +156,7 @@ impl ServerTls {
                 *self.current.write() = current;
                 tracing::info!("the TLS certificate was replaced; open connections keep the one before");
             }
-            // Certificate and key are two files: in between they do not fit each other.
+            // Certificate and key are two files, so they do not match while only one is replaced.
             Err(error) => tracing::warn!("the new TLS files cannot be used; the ones before stay in use: {error:#}"),
         }
         *last = new;
@@ -193,7 +194,7 @@ impl Current {
     }
 }
 
-/// All certificates of a PEM text.
+/// Parses all certificates of a PEM text.
 fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let found = found.map_err(|error| anyhow::anyhow!("the file is not PEM: {error}"))?;

@@ -1,7 +1,8 @@
-//! Traces, by OTLP over gRPC: which calls are traced, and how their spans reach a collector. The only place that knows OpenTelemetry.
+//! Traces by OTLP over gRPC: sampling, and export of the spans to a collector. The only module that depends on
+//! OpenTelemetry.
 //!
-//! Spans wait in a bounded queue, which a separate thread sends. If the collector is away or slow, spans that do not fit are dropped; no call
-//! waits.
+//! Spans wait in a bounded queue, which a separate thread sends. If the collector is unreachable or slow, spans that do
+//! not fit are dropped; no call waits.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,32 +36,32 @@ use crate::spans::{self, Sampled, Sampler, SetParent};
 const QUEUE_SPANS: usize = 4_096;
 /// Maximum number of spans in one message, so that it stays below the 4 MiB that collectors accept.
 const BATCH_SPANS: usize = 512;
-/// Maximum time that a span waits for others.
+/// Maximum time that a span waits for a batch to fill.
 const BATCH_DELAY: Duration = Duration::from_secs(1);
-/// Maximum number of links of a span: the operations of a group.
+/// Maximum number of links of a span, one for each operation of a group.
 const MAX_LINKS: u32 = 1_024;
-/// Timeout of one message.
+/// Timeout for sending one message.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Timeout of the last messages when the server stops.
+/// Timeout for sending the last messages when the server stops.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-/// Interval of log lines about a collector that is away.
+/// Interval of log lines about failed exports.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// W3C header with the span of the caller.
+/// W3C header with the caller's span.
 const TRACEPARENT: &str = "traceparent";
 
-/// The connection to the collector.
+/// Connection to the collector.
 pub struct Traces {
     provider: SdkTracerProvider,
     ratio: f64,
 }
 
 impl Traces {
-    /// Prepares the connection to a collector, which is made with the first spans, and again when it was lost. `ratio` is the
-    /// share of calls without a traced caller that are traced, from 0 to 1.
+    /// Prepares the connection to a collector. It is opened with the first spans, and again after a loss. `ratio`:
+    /// share of the calls without a traced caller that are traced, from 0 to 1.
     ///
     /// # Errors
-    /// If the endpoint is no URL, or the certificates of this machine cannot be read.
+    /// If the endpoint is not a URL, or the certificates of this machine cannot be read.
     pub fn new(endpoint: &str, ratio: f64) -> anyhow::Result<Self> {
         let exporter = SpanExporter::builder()
             .with_tonic()
@@ -76,7 +77,7 @@ impl Traces {
         let exporter = Reporting { exporter, last: Mutex::new((None, 0)) };
         let provider = SdkTracerProvider::builder()
             .with_resource(resource())
-            // What is not to be traced has no span at all; see `sampler`.
+            // Only sampled calls have a span at all; see `sampler`.
             .with_sampler(SdkSampler::AlwaysOn)
             .with_max_links_per_span(MAX_LINKS)
             .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(batches).build())
@@ -84,7 +85,7 @@ impl Traces {
         Ok(Self { provider, ratio })
     }
 
-    /// The layer that turns our spans into those of OpenTelemetry, and takes nothing else.
+    /// Layer that converts our spans to those of OpenTelemetry and ignores all others.
     pub fn layer<S: Subscriber + for<'a> LookupSpan<'a> + layer::SubscriberExt>(&self) -> impl Layer<S> + use<S> {
         tracing_opentelemetry::layer()
             .with_tracer(self.provider.tracer("interlock"))
@@ -97,12 +98,13 @@ impl Traces {
             .with_filter(Targets::new().with_target(spans::TARGET, LevelFilter::INFO))
     }
 
-    /// Decides which calls are traced: as the caller's `traceparent` says, and without one a random share.
+    /// Returns the sampler: the caller's `traceparent` decides if a call is traced; calls without one are sampled by
+    /// `ratio`.
     pub fn sampler(&self) -> Sampler {
         let (propagator, ratio) = (TraceContextPropagator::new(), self.ratio);
         Arc::new(move |headers| {
             let caller = headers.contains_key(TRACEPARENT).then(|| {
-                // Not the context of this thread, which is none of the caller's.
+                // An empty context: that of this thread does not belong to the caller.
                 propagator.extract_with_context(&Context::new(), &Headers(headers))
             });
             match caller.filter(|caller| caller.span().span_context().is_valid()) {
@@ -117,7 +119,7 @@ impl Traces {
         })
     }
 
-    /// Sends the remaining spans, for at most two seconds.
+    /// Sends the remaining spans, for at most 2 s.
     pub async fn stop(self) {
         let stop = move || self.provider.shutdown_with_timeout(FLUSH_TIMEOUT);
         if let Ok(Err(error)) = tokio::task::spawn_blocking(stop).await {
@@ -128,7 +130,7 @@ impl Traces {
 
 fn child_of(caller: Context) -> SetParent {
     Box::new(move |span: &tracing::Span| {
-        // It fails only for a span that has begun.
+        // This fails only for a span that has already started.
         let _ = span.set_parent(caller);
     })
 }
@@ -154,7 +156,7 @@ fn resource() -> Resource {
         .build()
 }
 
-/// Headers, for the propagator.
+/// Headers for the propagator.
 struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {
@@ -170,7 +172,7 @@ impl Extractor for Headers<'_> {
 /// An exporter that logs its failures, at most one line per [`LOG_INTERVAL`].
 struct Reporting {
     exporter: SpanExporter,
-    /// When a line was last written, and the spans that were lost since.
+    /// Time of the last log line, and the spans lost since.
     last: Mutex<(Option<Instant>, usize)>,
 }
 
@@ -210,7 +212,7 @@ impl Exporter for Reporting {
 mod tests {
     use super::*;
 
-    /// Whether a call with these headers is traced.
+    /// True if a call with these headers is traced.
     fn is_traced(ratio: f64, headers: &[(&'static str, &str)]) -> bool {
         let traces = Traces { provider: SdkTracerProvider::default(), ratio };
         let parse =

@@ -1,20 +1,20 @@
-//! Calls that were refused for their credential, by reason.
+//! Counters of calls refused for their credential, by reason.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-/// Why a call was refused.
+/// Reason why a call was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureReason {
-    /// It showed no credential.
+    /// The call has no credential.
     Missing,
-    /// What it showed is no credential.
+    /// The credential is malformed.
     Malformed,
-    /// There is no such credential.
+    /// The credential does not exist.
     Unknown,
-    /// The secret is another one.
+    /// The secret is wrong.
     WrongSecret,
     /// The credential has expired.
     Expired,
@@ -22,14 +22,14 @@ pub enum FailureReason {
     Revoked,
     /// The credential ended while the call was waiting or its stream was open.
     Ended,
-    /// The credential permits something else.
+    /// The credential does not permit the method.
     RoleDenied,
     /// The credentials could not be read.
     Unavailable,
 }
 
 impl FailureReason {
-    /// All of them, in the order of their positions.
+    /// All reasons, in the order of their discriminants.
     pub const ALL: [Self; 9] = [
         Self::Missing,
         Self::Malformed,
@@ -42,7 +42,7 @@ impl FailureReason {
         Self::Unavailable,
     ];
 
-    /// The name, as in logs and metrics.
+    /// Name of the reason in logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -66,21 +66,21 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// Counts one call that came from an address.
+    /// Counts one refused call from an address. None: the address is unknown.
     pub(super) fn count(&self, reason: FailureReason, address: Option<IpAddr>) {
         self.counts[reason as usize].fetch_add(1, Ordering::Relaxed);
-        // Any of several addresses will do, so there is no waiting for the lock.
+        // Any recent address is enough, so this does not wait for the lock.
         if let Some(mut last) = self.last_address.try_lock() {
             *last = address.or(*last);
         }
     }
 
-    /// How many calls were refused for each reason, in the order of [`FailureReason::ALL`].
+    /// Number of refused calls by reason, in the order of [`FailureReason::ALL`].
     pub fn counts(&self) -> [u64; FailureReason::ALL.len()] {
         self.counts.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 
-    /// Where a refused call came from lately. None: none was refused, or its address is not known.
+    /// Address of a recent refused call. None: no call was refused, or the address is unknown.
     pub fn last_address(&self) -> Option<IpAddr> {
         *self.last_address.lock()
     }

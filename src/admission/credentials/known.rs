@@ -1,10 +1,10 @@
-//! The credentials as this server knows them: all of them, in memory, at most a few seconds old.
+//! All credentials, in memory, at most a few seconds old.
 //!
 //! A call needs no query for its credential: `credentials.rs` reads changes round by round. An unknown credential may be new: its call waits for
 //! the next round, which is started at once. A flood of unknown ids therefore causes rounds, at a bounded rate, and no queries of its own.
 //!
-//! **Invariants.** The end of a credential (revoked, expired, its secret replaced, deleted) cancels the token of all calls that were let in by it.
-//! Nothing here can be printed that would help to guess a secret.
+//! **Invariants.** The end of a credential (revoked, expired, secret replaced, deleted) cancels the token of all calls
+//! that it admitted. `Debug` output contains nothing that helps to guess a secret.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::domain::credential::{
 use crate::domain::id::Name;
 use crate::domain::time::Timestamp;
 
-/// Time for which an unknown credential is refused without a round. By then a regular round has been made.
+/// Time for which an unknown credential is refused without a round. A regular round has run by then.
 const ABSENT: Duration = Duration::from_secs(2);
 /// Maximum number of unknown credentials remembered.
 const MAX_ABSENT: usize = 4_096;
@@ -56,20 +56,20 @@ pub(super) struct KeySession {
 pub(super) enum KeyLookup {
     /// A valid credential, with the principal of the call.
     Valid(KeySession),
-    /// It would be right, and is valid no longer.
+    /// The credential matches but is valid no longer.
     Ended(KeyState),
-    /// The secret is another one.
+    /// The secret is wrong.
     WrongSecret,
-    /// There is no such credential here.
+    /// The credential is not in memory.
     Unknown,
 }
 
-/// The memory of all credentials, and the calls that wait for it to be read again.
+/// All credentials in memory, and the calls that wait for the next round.
 pub struct KnownKeys {
     clock: DatabaseClock,
     ring: RwLock<Ring>,
     rounds: watch::Sender<Rounds>,
-    /// Somebody wants a round now.
+    /// Notified when a call needs a round.
     wanted: Notify,
     waiting: Semaphore,
     absent: Mutex<HashMap<u64, Instant>>,
@@ -81,7 +81,7 @@ pub struct KnownKeys {
 struct Ring {
     version: i64,
     by_id: HashMap<KeyId, Arc<Entry>>,
-    /// Of those that are not revoked.
+    /// Credentials that are not revoked, by certificate name.
     by_certificate: HashMap<Name, KeyId>,
 }
 
@@ -89,9 +89,9 @@ struct Ring {
 struct Entry {
     key: Arc<ApiKey>,
     principal: Arc<Principal>,
-    /// Ends the calls of the newest secret, or of the certificate.
+    /// Cancelled to end the calls of the newest secret, or of the certificate.
     newest: CancellationToken,
-    /// Ends the calls of the secret before the last rotation.
+    /// Cancelled to end the calls of the secret before the last rotation.
     previous: CancellationToken,
     was_used: AtomicBool,
 }
@@ -101,9 +101,9 @@ struct Entry {
 struct Rounds {
     begun: u64,
     ended: u64,
-    /// Whether the last one succeeded.
+    /// True if the last round succeeded.
     is_fresh: bool,
-    /// Whether one ever did.
+    /// True once a round has succeeded.
     is_loaded: bool,
 }
 
@@ -114,7 +114,7 @@ impl std::fmt::Debug for KnownKeys {
 }
 
 impl KnownKeys {
-    /// Knows nothing yet: until the first round, calls with a credential are refused with a retry delay.
+    /// Creates an empty set: until the first round, calls with a credential are refused with a retry delay.
     pub fn new(clock: DatabaseClock) -> Self {
         Self {
             clock,
@@ -128,12 +128,12 @@ impl KnownKeys {
         }
     }
 
-    /// Knows nothing and is never read: for servers without a database.
+    /// Creates an empty set that is never read: for servers without a database.
     pub fn unread() -> Self {
         Self::new(Arc::new(|| Timestamp(0)))
     }
 
-    /// Calls that were refused here, and why.
+    /// Counters of refused calls, by reason.
     pub fn failures(&self) -> &Failures {
         &self.failures
     }
@@ -143,7 +143,7 @@ impl KnownKeys {
         self.read().by_id.len()
     }
 
-    /// Whether no credential is known.
+    /// True if no credential is known.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -228,7 +228,7 @@ impl KnownKeys {
 
     fn find_key(&self, text: &KeyText) -> KeyLookup {
         let Some(entry) = self.read().by_id.get(&text.id).cloned() else {
-            // Takes as long as with a known key, so that timing does not reveal ids.
+            // This takes the same time as a known key, so that timing does not reveal ids.
             verify_unknown(&text.secret);
             return KeyLookup::Unknown;
         };
@@ -240,7 +240,7 @@ impl KnownKeys {
         }
     }
 
-    /// The first name with a credential counts.
+    /// Looks up the first name that has a credential.
     fn find_certificate(&self, names: &[String]) -> KeyLookup {
         let entry = {
             let ring = self.read();
@@ -277,7 +277,7 @@ impl Ring {
             let old = before.remove(&key.id).or_else(|| self.by_id.remove(&key.id));
             self.put(key, old.as_deref());
         }
-        // What is not among all of them was deleted.
+        // A credential that is missing from the full list was deleted.
         before.values().for_each(|entry| entry.end());
         self.version = changes.version;
     }
@@ -295,7 +295,7 @@ impl Ring {
 }
 
 impl Entry {
-    /// A new or changed credential. Calls of secrets that it still has go on; the others end.
+    /// Creates a new or changed credential. Calls of secrets that it still has continue; the others end.
     fn new(key: Arc<ApiKey>, old: Option<&Entry>) -> Entry {
         let [newest, previous] = hashes(&key);
         let token = |hash: Option<SecretHash>| old.and_then(|old| old.token_of(hash)).cloned().unwrap_or_default();
@@ -316,7 +316,8 @@ impl Entry {
         entry
     }
 
-    /// The token of the calls of a secret; of the certificate, if there is no secret. None: it has no such secret.
+    /// Token of the calls of a secret, or of the certificate if `hash` is None. None: the credential has no such
+    /// secret.
     fn token_of(&self, hash: Option<SecretHash>) -> Option<&CancellationToken> {
         match (hashes(&self.key), hash) {
             ([None, _], None) => Some(&self.newest),
@@ -331,7 +332,7 @@ impl Entry {
             KeyState::Active => {}
             state @ (KeyState::Expired | KeyState::Revoked) => return KeyLookup::Ended(state),
         }
-        // A store by every call would make the processors pass the line around.
+        // A store by every call would move the cache line between the processors.
         if !self.was_used.load(Ordering::Relaxed) {
             self.was_used.store(true, Ordering::Relaxed);
         }
@@ -354,7 +355,7 @@ impl Entry {
     }
 }
 
-/// Of the newest secret and of the one before it.
+/// Hashes of the newest secret and of the one before it.
 fn hashes(key: &ApiKey) -> [Option<SecretHash>; 2] {
     match &key.proof {
         Proof::Secret { hash, previous } => [Some(*hash), previous.as_ref().map(|previous| previous.hash)],

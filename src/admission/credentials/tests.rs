@@ -1,4 +1,4 @@
-//! The layer from outside: what is shown, what comes of it, what it costs.
+//! The layer from outside: credentials presented, results, and the cost of a call.
 
 use std::time::Instant;
 
@@ -36,7 +36,7 @@ fn key(number: u64, proof: Proof) -> Arc<ApiKey> {
     })
 }
 
-/// One API key, and a credential for certificates with the name `worker.test`.
+/// One API key, and one credential for certificates with the name `worker.test`.
 fn known() -> Arc<KnownKeys> {
     let known = KnownKeys::new(Arc::new(|| Timestamp(1)));
     let hash = SecretHash::of(&Secret::new(SECRET));
@@ -62,7 +62,7 @@ fn request(path: &str, authorization: &[&str], certificate: Option<&[&str]>) -> 
     request
 }
 
-/// The principal that the service below saw, or the code, reason and message of the refusal.
+/// Returns the principal that the inner service saw, or code, reason and message of the refusal.
 async fn call(known: Option<Arc<KnownKeys>>, request: Request<()>) -> Result<Option<String>, (Code, String, String)> {
     let inner = service_fn(|request: Request<()>| {
         assert!(!request.headers().contains_key(header::AUTHORIZATION), "the credential goes no further");
@@ -126,7 +126,7 @@ async fn a_certificate_stands_for_a_credential_unless_a_key_is_shown() {
     let key = format!("Bearer {}", text());
     let answer = call(Some(known()), request(READ_METHOD, &[&key], Some(names))).await;
     assert_eq!(answer, Ok(Some(format!("key:{}", KeyId::of_random(1)))));
-    // A key that is wrong is not made good by the certificate.
+    // A valid certificate does not make up for a wrong key.
     let wrong = call(Some(known()), request(READ_METHOD, &["Bearer x"], Some(names))).await;
     assert!(matches!(wrong, Err((Code::Unauthenticated, ..))));
 }
@@ -162,7 +162,8 @@ async fn before_anything_was_read_a_credential_is_not_called_wrong() {
     assert_eq!((counts[FailureReason::Unavailable as usize], counts.iter().sum::<u64>()), (1, 1));
 }
 
-/// Prints what the layer costs a call: `INTERLOCK_MEASURE=1 cargo test --release --lib credentials_cost -- --nocapture`.
+/// Prints the cost of the layer per call: `INTERLOCK_MEASURE=1 cargo test --release --lib credentials_cost --
+/// --nocapture`.
 #[tokio::test]
 async fn credentials_cost() {
     if std::env::var_os("INTERLOCK_MEASURE").is_none() {

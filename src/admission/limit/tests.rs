@@ -10,7 +10,7 @@ const LIMIT: u32 = 800;
 const GET: &str = "/interlock.v1.JobService/GetJob";
 const HEARTBEAT: &str = "/interlock.v1.WorkerService/Heartbeat";
 
-/// A server with responses that stay in flight until they are dropped.
+/// A server that keeps calls in flight until their responses are dropped.
 struct Scene<S> {
     service: S,
     methods: Methods,
@@ -19,7 +19,7 @@ struct Scene<S> {
 fn scene() -> Scene<impl Inner<()> + Clone> {
     let streams = StreamLimits { total: 10, per_namespace: 10, per_connection: 10 };
     let served = service_fn(|_: Request<()>| {
-        // With something to send: an empty answer has been sent at once.
+        // The body is not empty: an empty response would count as sent at once.
         let body = tonic::body::Body::new(http_body_util::Full::new(Bytes::from_static(b"answer")));
         std::future::ready(Ok::<_, Infallible>(http::Response::new(body)))
     });
@@ -28,7 +28,7 @@ fn scene() -> Scene<impl Inner<()> + Clone> {
 }
 
 impl<S: Inner<()> + Clone> Scene<S> {
-    /// A call on a connection of its own. None: it was refused.
+    /// Sends a call on a connection of its own. None: it was refused.
     async fn call(&self, path: &str, namespace: &str) -> Option<super::super::Response> {
         let mut request = Request::builder().header("interlock-namespace", namespace).body(()).expect("a request");
         request.extensions_mut().insert(self.methods.find(path));
@@ -36,7 +36,7 @@ impl<S: Inner<()> + Clone> Scene<S> {
         (!response.headers().contains_key(Status::GRPC_STATUS)).then_some(response)
     }
 
-    /// Calls in turns until all namespaces are refused.
+    /// Sends calls of the namespaces in rotation until all are refused.
     async fn flood(&self, namespaces: &[&str]) -> Vec<Vec<super::super::Response>> {
         let mut held: Vec<Vec<super::super::Response>> = namespaces.iter().map(|_| Vec::new()).collect();
         loop {
@@ -58,7 +58,7 @@ impl<S: Inner<()> + Clone> Scene<S> {
 async fn a_namespace_that_floods_leaves_room_for_others_and_for_essential_calls() {
     let scene = scene();
     let flood = scene.flood(&["a"]).await;
-    // Of the 700 that are not kept for essential calls.
+    // 613 of the 700 places that are not reserved for essential calls.
     assert_eq!(flood[0].len(), 613);
     let mut others = Vec::new();
     for i in 0..40 {

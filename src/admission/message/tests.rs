@@ -1,4 +1,4 @@
-//! Messages in every cut, what is refused, what is kept meanwhile, and how long.
+//! Messages in every cut: refusals, buffering, and time limits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ const LIMITS: ArrivalLimits = ArrivalLimits {
     bytes_per_second: 1_000,
 };
 
-/// A connection of a server on which calls arrive.
+/// A connection of a server at which calls arrive.
 struct Connection {
     limits: ArrivalLimits,
     arrivals: Arc<Arrivals>,
@@ -69,7 +69,7 @@ impl Connection {
     }
 }
 
-/// A request body that gives these pieces, `None` being a moment without one.
+/// A request body with these pieces; `None` is a poll without data.
 struct Pieces(VecDeque<Option<Bytes>>);
 
 impl Pieces {
@@ -207,10 +207,10 @@ async fn beyond_its_share_a_connection_is_told_when_to_come_back() {
         assert_eq!(details.error_info().map(|info| info.reason.as_str()), Some("OVERLOADED"));
         assert!(details.retry_info().is_some());
     };
-    // Half of the bytes of all, then only small ones.
+    // Half of all bytes, then only small messages.
     begin(30 << 10).expect("a share");
     refused(begin(10 << 10));
-    // Half of the calls of all.
+    // Half of all calls.
     (0..18).for_each(|_| begin(0).expect("a share"));
     refused(begin(0));
 }
@@ -225,7 +225,7 @@ async fn a_request_that_never_comes_ends_in_time() {
     assert!(began.elapsed() >= Duration::from_millis(20));
     drop(body);
     assert_eq!(connection.arriving(), (0, 0));
-    // The deadline of the call may be nearer.
+    // The deadline of the call may be earlier.
     let mut body = Connection::with_time(Duration::from_secs(3_600)).body(silence(), unary(8));
     body.patience.deadline = Some(Instant::now() + Duration::from_millis(20));
     assert_eq!(arrived(&mut body).await.expect_err("late").code(), Code::DeadlineExceeded);

@@ -13,12 +13,12 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// What tells the time to rate limits: the clock of this machine, or one of a test.
+/// Clock of rate limits: that of this machine, or one that a test sets.
 pub trait RateClock: Clock<Instant: Send + Sync> + Clone + fmt::Debug + Send + Sync + 'static {}
 
 impl<C: Clock<Instant: Send + Sync> + Clone + fmt::Debug + Send + Sync + 'static> RateClock for C {}
 
-/// How many items of a class a client may send in a period, in the long run.
+/// Rate of a class: items per period that a client may send in the long run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClassRate {
     /// Items in a period.
@@ -28,12 +28,12 @@ pub struct ClassRate {
 }
 
 impl ClassRate {
-    /// So many items a second, at least one.
+    /// Rate of `items` per second, at least one.
     pub fn per_second(items: u32) -> Self {
         ClassRate { items: NonZeroU32::new(items).unwrap_or(NonZeroU32::MIN), period: SECOND }
     }
 
-    /// Items that may come at once after a pause: twice those of a period.
+    /// Items that may arrive at once after a pause: twice those of a period.
     pub fn burst(self) -> NonZeroU32 {
         self.items.saturating_mul(NonZeroU32::MIN.saturating_add(1))
     }
@@ -56,31 +56,32 @@ impl fmt::Display for ClassRate {
     }
 }
 
-/// The tokens of one client and class.
+/// Token bucket of one client and class.
 #[derive(Debug)]
 pub(in crate::admission) struct Bucket<C: RateClock = DefaultClock> {
     rate: ClassRate,
     limiter: RateLimiter<NotKeyed, InMemoryState, C, StateInformationMiddleware>,
 }
 
-/// Why there are not enough tokens. Nothing was taken.
+/// Shortage of tokens. No token was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::admission) struct Shortage {
     pub(super) rate: ClassRate,
-    /// Tokens that are there.
+    /// Tokens in the bucket.
     pub(super) remaining: u32,
-    /// When there will be enough for the whole call, if nothing else takes any. None: never, it costs more than the burst.
+    /// Time until the bucket holds enough for the whole call, if no other call takes any. None: never, since the call
+    /// costs more than the burst.
     pub(super) wait: Option<Duration>,
 }
 
 impl<C: RateClock> Bucket<C> {
-    /// A full bucket.
+    /// Creates a full bucket.
     pub(in crate::admission) fn new(rate: ClassRate, clock: C) -> Self {
         let limiter = RateLimiter::direct_with_clock(rate.quota(), clock);
         Bucket { rate, limiter: limiter.with_middleware() }
     }
 
-    /// Takes one token and returns how many are left.
+    /// Takes one token. Returns the tokens left.
     pub(in crate::admission) fn take_one(&self) -> Result<u32, Shortage> {
         match self.limiter.check() {
             Ok(state) => Ok(state.remaining_burst_capacity()),
@@ -91,8 +92,8 @@ impl<C: RateClock> Bucket<C> {
         }
     }
 
-    /// Takes the tokens of all items but the first, which was paid for. A call that is refused here pays for its first item again when it comes
-    /// back, so the wait is that for all items.
+    /// Takes the tokens of all items but the first, which was charged before. A call refused here is charged for its
+    /// first item again when it is retried, so the wait is that for all items.
     pub(super) fn take_rest(&self, items: NonZeroU32) -> Result<Option<u32>, Shortage> {
         let Some(rest) = NonZeroU32::new(items.get() - 1) else { return Ok(None) };
         let taken = if items > self.rate.burst() { None } else { self.limiter.check_n(rest).ok() };
@@ -112,7 +113,7 @@ impl<C: RateClock> Bucket<C> {
     }
 }
 
-/// The tokens that are there when `wanted` of them will be after a wait.
+/// Tokens in the bucket now, if `wanted` of them will be there after `wait`.
 fn remaining(wanted: NonZeroU32, wait: Duration, interval: Duration) -> u32 {
     let missing = wait.as_nanos().div_ceil(interval.as_nanos().max(1));
     wanted.get().saturating_sub(u32::try_from(missing).unwrap_or(u32::MAX))
@@ -168,7 +169,7 @@ mod tests {
         bucket.take_one().expect("a token");
         let short = bucket.take_rest(items(8)).expect_err("seven more of four");
         assert_eq!((short.remaining, short.wait), (4, Some(Duration::from_millis(400))));
-        // The refused call has paid for its first item, and pays for it again.
+        // The refused call was charged for its first item, and is charged for it again.
         clock.advance(Duration::from_millis(400) - Duration::from_nanos(1));
         bucket.take_one().expect("a token");
         assert!(bucket.take_rest(items(8)).is_err(), "too early");

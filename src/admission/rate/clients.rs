@@ -1,14 +1,16 @@
 //! The clients of a server and their token buckets, bounded in number.
 //!
-//! A client is the principal of a call. Without credentials it is the namespace that the call names together with the address of its peer.
+//! A client is the principal of a call. Without credentials, it is the namespace that the call names together with the
+//! address of its peer.
 //! The two kinds are stored apart, so that callers without a credential cannot evict those with one.
 //!
-//! **Bound.** Each kind has at most [`MAX_CLIENTS`] entries; the one that called least recently is forgotten first. A forgotten client begins
-//! with full buckets. That gives it nothing if it has paused for as long as a burst takes to come back (2 s at the usual rates), so it matters
-//! only when so many others call within that time.
+//! **Bound.** Each kind has at most [`MAX_CLIENTS`] entries; the client that called least recently is removed first. A
+//! removed client starts with full buckets. It gains nothing by that if it has paused for the time that a burst takes
+//! to refill (2 s at the default rates), so it matters only if [`MAX_CLIENTS`] others call within that time.
 //!
-//! **Made-up namespaces.** Who varies the namespace would have full buckets each time. So of one address, [`NEWCOMERS`] namespaces get buckets of
-//! their own, and one more each second; all further ones share the buckets of the address.
+//! **Made-up namespaces.** A client that varies the namespace would have full buckets each time. So of one address,
+//! [`NEWCOMERS`] namespaces get buckets of their own, and one more each second; all further ones share the buckets of
+//! the address.
 
 use std::hash::{BuildHasher, Hash};
 use std::net::IpAddr;
@@ -26,23 +28,23 @@ use crate::admission::{CallClass, network_of};
 use crate::domain::access::{Principal, RateLimits};
 use crate::domain::short::Short;
 
-/// Clients with a credential, and as many without, that are remembered.
+/// Maximum number of clients remembered with a credential, and the same number without.
 pub(super) const MAX_CLIENTS: usize = 10_000;
-/// Parts of a map with a lock each.
+/// Number of parts of a map, each with a lock of its own.
 const SHARDS: usize = 16;
-/// Namespaces of one address without credentials that get buckets of their own at once.
+/// Number of namespaces of one address without credentials that get buckets of their own at once.
 const NEWCOMERS: u32 = 128;
 
-/// The rates of each class. None: no limit.
+/// Rates of each class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ClientRates {
     /// Limit of reads. None: no limit.
     pub read: Option<ClassRate>,
-    /// Writes; a batch counts its items.
+    /// Limit of writes; a batch counts its items. None: no limit.
     pub write: Option<ClassRate>,
     /// Limit of watches opened. None: no limit.
     pub watch: Option<ClassRate>,
-    /// Heartbeats, ends of attempts, renewals and releases; a batch counts its items.
+    /// Limit of heartbeats, ends of attempts, renewals and releases; a batch counts its items. None: no limit.
     pub essential: Option<ClassRate>,
 }
 
@@ -56,7 +58,7 @@ impl ClientRates {
         }
     }
 
-    /// With what a credential has of its own.
+    /// Replaces rates by those that a credential has of its own.
     fn with(self, own: RateLimits) -> Self {
         let rate = |own: Option<u32>, usual| own.map(ClassRate::per_second).or(usual);
         ClientRates {
@@ -71,14 +73,14 @@ impl ClientRates {
 /// Buckets of one client.
 #[derive(Debug)]
 pub(super) struct RateClient<C: RateClock> {
-    /// The principal's name, or namespace and address.
+    /// Name of the principal, or namespace and address.
     pub(super) name: String,
-    /// Limits of its credential; a change replaces the buckets.
+    /// Limits of the credential; a change replaces the buckets.
     own: RateLimits,
     buckets: [Option<Bucket<C>>; CallClass::ALL.len()],
     /// Calls refused, by class.
     pub(super) refused: [AtomicU64; CallClass::ALL.len()],
-    /// Bounds the namespaces of this address that get buckets of their own.
+    /// Bounds the namespaces of this address that get buckets of their own. None: this client is not a whole address.
     newcomers: Option<Bucket<C>>,
 }
 
@@ -89,7 +91,7 @@ impl<C: RateClock> RateClient<C> {
         RateClient { name, own, buckets: CallClass::ALL.map(bucket), refused: Default::default(), newcomers: None }
     }
 
-    /// The tokens of a class. None: no limit.
+    /// Bucket of a class. None: no limit.
     pub(super) fn bucket(&self, class: CallClass) -> Option<&Bucket<C>> {
         self.buckets[class as usize].as_ref()
     }
@@ -99,10 +101,10 @@ impl<C: RateClock> RateClient<C> {
     }
 }
 
-/// A client without a credential. Without a namespace: all of its address that have no buckets of their own.
+/// Client without a credential. `namespace` None: all namespaces of the address that have no buckets of their own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Stranger {
-    /// The network that its address is in, as [`network_of`] counts it: an IPv4 address, or the first 64 bits of an IPv6 one.
+    /// Network of the address by [`network_of`]: an IPv4 address, or the first 64 bits of an IPv6 address.
     address: u128,
     namespace: Option<Short>,
 }
@@ -121,7 +123,7 @@ impl<C: RateClock> Clients<C> {
         Clients { rates, clock, principals: BoundedMap::new(), strangers: BoundedMap::new() }
     }
 
-    /// The client of a principal.
+    /// Client of a principal.
     pub(super) fn principal(&self, principal: &Principal) -> Arc<RateClient<C>> {
         let mut known = self.principals.shard(&principal.name);
         match known.get(&principal.name) {
@@ -135,11 +137,12 @@ impl<C: RateClock> Clients<C> {
         }
     }
 
-    /// The client of a namespace at an address. None: the name is not valid, or the address is not known.
+    /// Client without a credential, by namespace and address. `namespace` None: the name is not valid; `peer` None: the
+    /// address is unknown.
     pub(super) fn stranger(&self, namespace: Option<&str>, peer: Option<IpAddr>) -> Arc<RateClient<C>> {
         let address = peer.map_or(0, network_of);
         let stranger = Stranger { address, namespace: namespace.map(Short::from) };
-        // Those of an address are together, so that one lock is enough.
+        // All clients of an address are in one shard, so that one lock is enough.
         let mut known = self.strangers.shard(&address);
         if let Some(client) = known.get(&stranger) {
             return client.clone();
@@ -160,14 +163,14 @@ impl<C: RateClock> Clients<C> {
         client
     }
 
-    /// Calls `look` with each client that is remembered.
+    /// Calls `look` with each remembered client.
     pub(super) fn each(&self, mut look: impl FnMut(&RateClient<C>)) {
         self.principals.each(&mut look);
         self.strangers.each(&mut look);
     }
 }
 
-/// One each second, and `NEWCOMERS` at once.
+/// Rate of one per second with a burst of `NEWCOMERS`.
 fn newcomers() -> ClassRate {
     let items = std::num::NonZeroU32::new(NEWCOMERS / 2).unwrap_or(std::num::NonZeroU32::MIN);
     ClassRate { items, period: Duration::from_secs(u64::from(NEWCOMERS / 2)) }
@@ -180,7 +183,7 @@ fn name(namespace: Option<&str>, peer: Option<IpAddr>) -> String {
 
 type Shard<K, C> = LruCache<K, Arc<RateClient<C>>, RandomState>;
 
-/// A map that forgets what was used least recently.
+/// A map that removes the least recently used entry.
 #[derive(Debug)]
 struct BoundedMap<K: Hash + Eq, C: RateClock> {
     hasher: RandomState,
@@ -194,7 +197,7 @@ impl<K: Hash + Eq, C: RateClock> BoundedMap<K, C> {
         BoundedMap { hasher: RandomState::default(), shards: std::array::from_fn(shard) }
     }
 
-    /// The part that holds what goes with `by`.
+    /// Shard of the key `by`.
     fn shard(&self, by: &impl Hash) -> MutexGuard<'_, Shard<K, C>> {
         let shard = self.hasher.hash_one(by) % SHARDS as u64;
         self.shards[shard as usize].lock()
@@ -228,7 +231,7 @@ mod tests {
         count
     }
 
-    /// Whether a write passes.
+    /// True if a write passes.
     fn writes(client: &RateClient<FakeRelativeClock>) -> bool {
         client.bucket(CallClass::Write).is_none_or(|bucket| bucket.take_one().is_ok())
     }
@@ -294,7 +297,7 @@ mod tests {
         for i in 0..10_000 {
             passed += usize::from(writes(&clients.stranger(Some(&i.to_string()), v4(1))));
         }
-        // A token of each newcomer, and the burst of the address.
+        // One token of each newcomer, and the burst of the address.
         assert_eq!(passed, NEWCOMERS as usize + 4);
         assert_eq!(count(&clients), NEWCOMERS as usize + 1);
         assert!(writes(&clients.stranger(Some("0"), v4(1))), "those with buckets keep them");

@@ -1,4 +1,4 @@
-//! What the rate limits have done: calls accepted and refused by class, and the clients that were refused most.
+//! Figures of the rate limits: calls accepted and refused by class, and the clients with the most refusals.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +9,7 @@ use crate::admission::CallClass;
 /// Number of clients reported: those with the most refusals.
 const MAX_TOLD: usize = 100;
 
-/// The counters of one class.
+/// Counters of one class.
 #[derive(Debug, Default)]
 pub(super) struct ClassCounters {
     accepted: AtomicU64,
@@ -29,9 +29,9 @@ impl ClassCounters {
 /// All figures at about one moment.
 #[derive(Debug, Clone, Default)]
 pub struct RateFigures {
-    /// One entry for each class.
+    /// Figures by class.
     pub classes: Vec<ClassFigures>,
-    /// Clients that were refused, the one with the most refusals first, at most 100.
+    /// Clients with refused calls, at most 100, the one with the most refusals first.
     pub clients: Vec<ClientFigures>,
 }
 
@@ -46,10 +46,10 @@ pub struct ClassFigures {
     pub refused: u64,
 }
 
-/// The refused calls of one client and class, for as long as the client is remembered.
+/// Refused calls of one client and class, since the client was last added to memory.
 #[derive(Debug, Clone)]
 pub struct ClientFigures {
-    /// The name of its principal, or namespace and address.
+    /// Name of the principal, or namespace and address.
     pub name: String,
     /// Class of the calls.
     pub class: CallClass,
@@ -58,7 +58,7 @@ pub struct ClientFigures {
 }
 
 impl<C: RateClock> RateLimiter<C> {
-    /// Accepted and refused calls by class: eight counters, cheap to read.
+    /// Accepted and refused calls by class: two counters for each, cheap to read.
     pub fn classes(&self) -> [ClassFigures; CallClass::ALL.len()] {
         CallClass::ALL.map(|class| {
             let counters = &self.counters[class as usize];
@@ -67,7 +67,7 @@ impl<C: RateClock> RateLimiter<C> {
         })
     }
 
-    /// All figures. Looks at every client that is remembered.
+    /// All figures. Reads every remembered client.
     pub fn figures(&self) -> RateFigures {
         let mut clients = Vec::new();
         self.clients.each(|client| {

@@ -1,16 +1,17 @@
-//! How many items a batch holds, without decoding it: one pass over the tags and lengths of the top level of a message.
+//! Counts the items of a batch without decoding it: one pass over the tags and lengths of the top level of a message.
 
-/// The wire types of protobuf.
+/// Wire types of protobuf.
 const VARINT: u64 = 0;
 const FIXED_64: u64 = 1;
 const LENGTH_DELIMITED: u64 = 2;
 const GROUP_START: u64 = 3;
 const GROUP_END: u64 = 4;
 const FIXED_32: u64 = 5;
-/// The bytes that a varint may have.
+/// Maximum length of a varint, in bytes.
 const MAX_VARINT_BYTES: usize = 10;
 
-/// How often a length-delimited field occurs at the top level. Where the message is malformed the count ends: the decoder will refuse it.
+/// Counts the occurrences of a length-delimited field at the top level. The count ends where the message is malformed:
+/// the decoder will refuse it.
 pub(super) fn count(message: &[u8], field: u32) -> u32 {
     let mut rest = message;
     let (mut found, mut depth) = (0_u32, 0_usize);
@@ -19,7 +20,7 @@ pub(super) fn count(message: &[u8], field: u32) -> u32 {
             VARINT => varint(&mut rest).map(|_| 0),
             FIXED_64 => Some(8),
             LENGTH_DELIMITED => varint(&mut rest),
-            // Groups are long out of use, but decoders still skip them; items behind one count.
+            // Groups are long out of use, but decoders still skip them; items after a group count.
             GROUP_START => {
                 depth += 1;
                 Some(0)
@@ -40,7 +41,7 @@ pub(super) fn count(message: &[u8], field: u32) -> u32 {
     found
 }
 
-/// The number of the next field and its wire type. None: there is no further field, or it is malformed.
+/// Number of the next field and its wire type. None: there is no further field, or it is malformed.
 fn tag(rest: &mut &[u8]) -> Option<(u64, u64)> {
     varint(rest).map(|tag| (tag >> 3, tag & 7))
 }
@@ -81,13 +82,13 @@ mod tests {
             batch.request_id = Some("6f1c8fd2-1f0e-4d7e-8a7e-5a4f3a2b1c0d".to_owned());
             assert_eq!(count(&batch.encode_to_vec(), 2), u32::try_from(items).expect("small"));
         }
-        let beats = vec![proto::LeaseRenewal { progress: Some(0.5), ..Default::default() }; 300];
-        assert_eq!(count(&proto::HeartbeatRequest { renewals: beats }.encode_to_vec(), 1), 300);
+        let renewals = vec![proto::LeaseRenewal { progress: Some(0.5), ..Default::default() }; 300];
+        assert_eq!(count(&proto::HeartbeatRequest { renewals }.encode_to_vec(), 1), 300);
     }
 
     #[test]
     fn a_group_hides_no_items() {
-        // An unknown field 9: a group with a field 2 inside, which is none of the top level.
+        // An unknown field 9: a group with a field 2 inside, which does not belong to the top level.
         let group = [9 << 3 | 3, 2 << 3 | 2, 1, 0, 9 << 3 | 4];
         let mut message = [&group[..], &jobs(3).encode_to_vec()].concat();
         assert_eq!(proto::BatchSubmitJobsRequest::decode(&*message).expect("unknown fields are skipped").jobs.len(), 3);

@@ -1,4 +1,4 @@
-//! Calls through both charges: which pass, which are refused, and with what error.
+//! Calls through both charges: passes, refusals, and their errors.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const GET: &str = "/interlock.v1.JobService/GetJob";
 const WATCH: &str = "/interlock.v1.JobService/WatchJob";
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 
-/// A server that answers everything, with limits by a clock of the test.
+/// A server that answers every call, with limits by a clock of the test.
 struct Scene {
     limiter: Arc<RateLimiter<FakeRelativeClock>>,
     clock: FakeRelativeClock,
@@ -51,7 +51,7 @@ impl Scene {
         request
     }
 
-    /// Sends a request through all that charges it.
+    /// Sends a request through all layers that charge it.
     async fn send(&self, request: Request<Full<Bytes>>) -> Response {
         let limits = ArrivalLimits {
             message_bytes: 1 << 20,
@@ -70,12 +70,12 @@ impl Scene {
         layers.service(served).call(request).await.expect("infallible")
     }
 
-    /// Tokens that are left after an accepted call, or why it was refused.
+    /// Tokens left after an accepted call, or the refusal.
     async fn call(&self, path: &str, message: &[u8]) -> Result<Option<u32>, Status> {
         outcome(&self.send(self.request(path, message)).await)
     }
 
-    /// How many of so many calls pass.
+    /// Number of `calls` calls that pass.
     async fn passes(&self, path: &str, calls: usize) -> usize {
         let mut passed = 0;
         for _ in 0..calls {
@@ -119,7 +119,7 @@ fn wait(status: &Status) -> Option<Duration> {
 async fn each_class_has_a_bucket_of_its_own() {
     let scene = Scene::new();
     assert_eq!(scene.passes(SUBMIT, 30).await, 10);
-    // A client that writes too much keeps its leases, and may still look.
+    // A client that writes too much keeps its leases, and may still read.
     assert_eq!(scene.passes(HEARTBEAT, 30).await, 20);
     assert_eq!((scene.passes(GET, 30).await, scene.passes(WATCH, 30).await), (20, 2));
     assert_eq!(scene.passes(CHECK, 1_000).await, 1_000);

@@ -1,4 +1,4 @@
-//! Buckets, quantiles and the counting of ends.
+//! Buckets, quantiles and counts of finished calls.
 
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, service_fn};

@@ -1,4 +1,4 @@
-//! Permits of the baseline: a table of limits; a transaction per request locks, reads and writes a row.
+//! Permits of the baseline: a table of limits, with one transaction per request that locks, reads and writes a row.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -18,7 +18,7 @@ use super::failed;
 use crate::proto;
 use crate::proto::acquire_permit_response::Result as Outcome;
 
-/// The table, made by the bench.
+/// Tables of the baseline, created by the bench.
 pub const TABLES: &str = "CREATE TABLE IF NOT EXISTS raw_limits (name text PRIMARY KEY, capacity bigint NOT NULL, \
     in_use bigint NOT NULL DEFAULT 0, fencing_token bigint NOT NULL DEFAULT 0) WITH (fillfactor = 50); \
     CREATE TABLE IF NOT EXISTS raw_permits (permit_id uuid PRIMARY KEY, name text NOT NULL, expires_at timestamptz NOT NULL) \
@@ -83,7 +83,7 @@ impl UnaryService<proto::ReleasePermitRequest> for Release {
     }
 }
 
-/// One transaction: begin and lock, write, commit.
+/// Acquires a permit in one transaction: begin and lock, write, commit.
 async fn acquire(pool: &Pool, request: proto::AcquirePermitRequest) -> anyhow::Result<proto::AcquirePermitResponse> {
     let name = &request.claims.first().context("nothing is claimed")?.resource;
     let mut client = pool.get().await?;

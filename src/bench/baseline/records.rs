@@ -1,4 +1,4 @@
-//! UpdateRecord of the comparison: it increments fields, which is what the bench asks for.
+//! UpdateRecord of the baseline. It only increments fields, which is all that the bench calls.
 
 use anyhow::Context;
 use deadpool_postgres::Pool;
@@ -13,7 +13,7 @@ const LOCK: &str = "SELECT version, fields FROM records WHERE namespace_id = 1 A
 const SET: &str = "UPDATE records SET version = $3, fields = $4, update_time = clock_timestamp() \
     WHERE namespace_id = 1 AND collection = $1 AND record_id = $2";
 
-/// One transaction: begin and lock, decide, write and commit.
+/// Updates a record in one transaction: begin and lock, decide, write and commit.
 pub async fn update_record(
     pool: &Pool,
     request: proto::UpdateRecordRequest,
@@ -31,7 +31,7 @@ pub async fn update_record(
         };
         let before = fields.get(&operation.field).and_then(|field| field.get(1)?.as_f64());
         let sum = before.context("the field is no number")? + by;
-        // Whole numbers are written as such.
+        // Whole numbers are stored as integers.
         #[allow(clippy::cast_possible_truncation)]
         fields.insert(operation.field.clone(), json!([version, sum as i64]));
     }

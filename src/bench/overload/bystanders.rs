@@ -1,6 +1,6 @@
-//! Clients beside an overload: workers who keep their leases, and one who submits now and then.
+//! Clients beside an overload: workers that keep their leases, and a client that submits at a low rate.
 //!
-//! They have a thread of their own, so that they wait for the server and not for the generator.
+//! They have a thread of their own, so that their latencies are those of the server and not of the generator.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,14 +20,14 @@ use crate::proto;
 use crate::proto::job_service_client::JobServiceClient;
 use crate::proto::worker_service_client::WorkerServiceClient;
 
-/// Workers, each with one lease, and how long a lease lasts without a heartbeat.
+/// Number of workers, each with one lease, and duration of a lease without a heartbeat.
 const WORKERS: usize = 60;
 const LEASE: Duration = Duration::from_secs(9);
-/// Between two heartbeats of a worker: a third of the lease.
+/// Interval of a worker's heartbeats: a third of the lease.
 const BEAT_EVERY: Duration = Duration::from_secs(3);
-/// Between two submits of the client who submits now and then.
+/// Interval of the submits of the low-rate client.
 const SUBMIT_EVERY: Duration = Duration::from_millis(50);
-/// Connections of all bystanders: 64 callers share one.
+/// Calls in flight for which connections are opened: 64 share one.
 const CALLERS: usize = 4 * 64;
 
 /// Response times and status codes of all calls of the bystanders.
@@ -59,14 +59,14 @@ impl Seen {
     }
 }
 
-/// They run until they are stopped.
+/// Running bystanders.
 pub struct Bystanders {
     stop: Arc<AtomicBool>,
     seen: oneshot::Receiver<anyhow::Result<Seen>>,
 }
 
 impl Bystanders {
-    /// Starts them; they hold their leases when this returns.
+    /// Starts the bystanders; they hold their leases when this returns.
     pub async fn start(address: &Address, name: &str, request: &EncodedRequest) -> anyhow::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (ready, started) = oneshot::channel();
@@ -85,7 +85,7 @@ impl Bystanders {
         Ok(Self { stop, seen })
     }
 
-    /// Stops them, and returns what they measured.
+    /// Stops the bystanders and returns their measurements.
     pub async fn stop(self) -> anyhow::Result<Seen> {
         self.stop.store(true, Ordering::Relaxed);
         self.seen.await.context("the bystanders panicked")?
@@ -119,7 +119,7 @@ async fn run(
 async fn lease(channel: &KeyedChannel, name: &str) -> anyhow::Result<Vec<proto::Lease>> {
     let queue = format!("{name}-held");
     let mut jobs = JobServiceClient::new(channel.clone());
-    // The run before may still be worked off.
+    // The server may still process jobs of the previous run.
     let until = Instant::now() + PATIENCE;
     while let Err(status) = jobs.submit_job(job(&queue, WORKERS)).await {
         anyhow::ensure!(status.code() == Code::ResourceExhausted && Instant::now() < until, "{status}");
@@ -138,17 +138,17 @@ async fn lease(channel: &KeyedChannel, name: &str) -> anyhow::Result<Vec<proto::
     Ok(leases)
 }
 
-/// Renews one lease until it is stopped or the lease is lost.
+/// Renews one lease until stopped or until the lease is lost. Returns the heartbeats, and true if the lease was lost.
 async fn keep(channel: KeyedChannel, token: String, i: usize, stop: Arc<AtomicBool>) -> (Vec<Answered>, bool) {
     let mut renewals = Vec::new();
-    // Spread over the interval, as those of workers that began at different times are.
+    // Start times are spread over the interval, as with independent workers.
     tokio::time::sleep(BEAT_EVERY.mul_f64(i as f64 / WORKERS as f64)).await;
     let mut tick = tokio::time::interval(BEAT_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !stop.load(Ordering::Relaxed) {
         tick.tick().await;
-        let beat = proto::LeaseRenewal { lease_token: token.clone(), ..Default::default() };
-        let request = proto::HeartbeatRequest { renewals: vec![beat] };
+        let renewal = proto::LeaseRenewal { lease_token: token.clone(), ..Default::default() };
+        let request = proto::HeartbeatRequest { renewals: vec![renewal] };
         let sent = Instant::now();
         let reply = WorkerServiceClient::new(channel.clone()).heartbeat(request).await;
         renewals.push((sent.elapsed(), reply.as_ref().map_or_else(tonic::Status::code, |_| Code::Ok)));

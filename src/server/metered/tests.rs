@@ -1,4 +1,4 @@
-//! Frames in every cut, and what floods and honest peers may send.
+//! Frames in every cut, and the limits of floods and honest peers.
 
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ fn other_protocols_are_not_counted() {
     let mut metered = Metered::new((), ReadQuota::default());
     let text = b"POST / HTTP/1.1\r\n".repeat(1_000);
     assert!((0..100).all(|_| metered.has_received(&text)));
-    // A preface in pieces is one.
+    // A preface in pieces counts as one.
     let mut metered = Metered::new((), ReadQuota::default());
     assert!(PREFACE.chunks(5).all(|piece| metered.has_received(piece)));
     let flood = frame(PING, 1, 8).repeat(BURST as usize);
@@ -97,7 +97,7 @@ fn tokens_come_back_with_time_and_have_a_limit() {
     let later = |ms| start + Duration::from_millis(ms);
     assert!(tokens.take(BURST, start) && !tokens.take(1, start));
     assert!(tokens.take(RATE / 2, later(500)) && !tokens.take(1, later(500)));
-    // However often it is asked, nothing is lost to rounding.
+    // Frequent calls lose nothing to rounding.
     let taken = (0..10_000).filter(|i| tokens.take(1, later(500) + Duration::from_micros(i * 10))).count();
     assert!((950..=1_000).contains(&taken), "{taken}");
     assert!(!tokens.take(BURST + 1, later(1_000_000)) && tokens.take(BURST, later(1_000_000)));

@@ -1,4 +1,4 @@
-//! What the layers of the front door cost a call, beside the same column without them.
+//! Cost per call of the layers of the front door, beside the same stack without them.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -16,13 +16,13 @@ use crate::admission::{
 use crate::config::Config;
 use crate::server::{Options, stack};
 
-/// Calls of one run, and runs of each column in turn.
+/// Calls of one run, and number of runs of each stack, in rotation.
 const CALLS: u32 = 20_000;
 const PAIRS: usize = 101;
 
 type Whole = Full<Bytes>;
 
-/// Answers at once, as a service that has nothing to do.
+/// A service that answers at once.
 async fn answer(_: Request<MessageBody<Whole>>) -> Result<Response, Infallible> {
     Ok(tonic::Status::ok("").into_http())
 }
@@ -36,7 +36,7 @@ fn options() -> Options {
     options
 }
 
-/// The column of the server without credentials and rate limits.
+/// The server's stack of layers without credentials and rate limits.
 fn without_door(
     options: &Options,
 ) -> impl Service<Request<Whole>, Response = Response, Error = Infallible, Future: Send> + Clone {
@@ -52,14 +52,14 @@ fn without_door(
         .service(service_fn(answer))
 }
 
-/// The CPU time of this thread.
+/// CPU time of this thread.
 fn cpu() -> Duration {
     let schedule = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
     let nanos = schedule.split_whitespace().next().and_then(|nanos| nanos.parse().ok());
     Duration::from_nanos(nanos.expect("nanoseconds"))
 }
 
-/// Nanoseconds of CPU that a call takes.
+/// CPU time of a call, in nanoseconds.
 async fn once<S>(mut service: S, share: &ConnectionShare) -> f64
 where
     S: Service<Request<Whole>, Response = Response, Error = Infallible>,
@@ -80,7 +80,7 @@ where
     (cpu() - began).as_nanos() as f64 / f64::from(CALLS)
 }
 
-/// Prints it: `INTERLOCK_MEASURE=1 cargo test --release --lib door_cost -- --nocapture`.
+/// Prints the cost: `INTERLOCK_MEASURE=1 cargo test --release --lib door_cost -- --nocapture`.
 #[tokio::test]
 async fn door_cost() {
     if std::env::var_os("INTERLOCK_MEASURE").is_none() {

@@ -24,7 +24,7 @@ use tonic_types::StatusExt;
 use super::super::*;
 use crate::admission::{Deadline, Methods, Response};
 
-/// `test.Probe`: each method does one thing that a server has to survive.
+/// Service `test.Probe`: each method does one thing that a server must survive.
 #[derive(Clone)]
 struct Probe;
 
@@ -131,11 +131,11 @@ impl Server {
         Server { address, statistics, shutdown, task }
     }
 
-    /// A connection that speaks HTTP/2 and nothing else: tonic's channel would enforce `grpc-timeout` by itself, and
-    /// answer CANCELLED before the server's word arrives.
+    /// Opens a connection that speaks HTTP/2 and nothing else: tonic's channel would enforce `grpc-timeout` by itself,
+    /// and answer CANCELLED before the server's response arrives.
     pub(super) async fn connect(&self) -> SendRequest<Body> {
         let stream = TcpStream::connect(self.address).await.expect("connected");
-        // As all clients of gRPC do; else the end of a request waits 40 ms for the server's acknowledgement.
+        // All gRPC clients set this; otherwise the end of a request waits 40 ms for the server's acknowledgement.
         stream.set_nodelay(true).expect("set");
         let executor = hyper_util::rt::TokioExecutor::new();
         let io = hyper_util::rt::TokioIo::new(stream);
@@ -154,7 +154,7 @@ impl Server {
         call(self.connect().await, method, request).await
     }
 
-    /// The number of ended calls of a method with this code.
+    /// Number of ended calls of a method with this code.
     pub(super) fn finished(&self, method: &str, code: Code) -> u64 {
         let snapshot = self.statistics.snapshot();
         let path = format!("/test.Probe/{method}");
@@ -180,7 +180,7 @@ pub(super) async fn call(
     client.unary(request, path, codec).await.map(tonic::Response::into_inner)
 }
 
-/// The connection as a service.
+/// The connection as a `tower` service.
 pub(super) fn service(
     sender: SendRequest<Body>,
 ) -> impl tower::Service<Request<Body>, Response = http::Response<Incoming>, Error = hyper::Error, Future: Send> + Clone
@@ -229,7 +229,7 @@ pub(super) async fn eventually(mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Sends a raw call and gives the status that came back.
+/// Sends a raw call and returns its status.
 pub(super) async fn raw(server: &Server, request: Request<Body>) -> (http::StatusCode, Option<Status>) {
     let mut sender = server.connect().await;
     let response = sender.send_request(request).await.expect("a response");
@@ -241,7 +241,7 @@ pub(super) fn request(path: &str, pieces: &[&'static [u8]]) -> Request<Body> {
     request_of(path, futures::stream::iter(frames(pieces)))
 }
 
-/// The same without an end.
+/// Builds a request without an end.
 pub(super) fn unfinished_request(path: &str, pieces: &[&'static [u8]]) -> Request<Body> {
     request_of(path, futures::StreamExt::chain(futures::stream::iter(frames(pieces)), futures::stream::pending()))
 }

@@ -1,4 +1,4 @@
-//! The PEM files that the settings name.
+//! PEM files that the settings name.
 
 use std::fmt;
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-/// The most that is read of a file: chains and bundles of authorities are far smaller.
+/// Maximum number of bytes read from a file: chains and bundles of authorities are far smaller.
 const MAX_BYTES: u64 = 4 << 20;
 
 /// Paths of the PEM files.
@@ -18,7 +18,7 @@ pub(super) struct Files {
     pub client_ca: Option<PathBuf>,
 }
 
-/// What is in them.
+/// Contents of the PEM files.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Pem {
     pub certificate: Vec<u8>,
@@ -33,7 +33,7 @@ impl fmt::Debug for Pem {
 }
 
 impl Files {
-    /// Reads all of them.
+    /// Reads all files.
     pub(super) fn read(&self) -> anyhow::Result<Pem> {
         let client_ca = self.client_ca.as_deref().map(|path| read("--tls-client-ca", path)).transpose()?;
         Ok(Pem { certificate: read("--tls-cert", &self.certificate)?, key: read("--tls-key", &self.key)?, client_ca })

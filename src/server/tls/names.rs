@@ -1,4 +1,4 @@
-//! What a certificate says: the names in it, and when it expires.
+//! Names and time of expiry of a certificate.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-/// Names that are looked at; a certificate with more has them cut off.
+/// Maximum number of names read from a certificate; the others are ignored.
 const MAX_NAMES: usize = 16;
 
-/// The names of a verified certificate: URIs, then DNS names, then the common name. Empty if it has none that can be read.
+/// Names of a verified certificate: URIs, then DNS names, then the common name. Empty: it has none that can be read.
 pub(super) fn of(certificate: &CertificateDer<'_>) -> Arc<[String]> {
     let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return Arc::default() };
     let alternative = certificate.subject_alternative_name().ok().flatten();
@@ -26,7 +26,7 @@ pub(super) fn of(certificate: &CertificateDer<'_>) -> Arc<[String]> {
     uris.chain(hosts).chain(common).take(MAX_NAMES).map(str::to_owned).collect()
 }
 
-/// When it expires. None: it cannot be read.
+/// Time of expiry. None: it cannot be read.
 pub(super) fn expires(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;

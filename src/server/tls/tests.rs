@@ -1,4 +1,4 @@
-//! What is accepted as certificate and key, and what is said of one that is not.
+//! Accepted certificates and keys, and the errors of others.
 
 use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 

@@ -1,4 +1,4 @@
-//! What is known of credentials: sessions that end, rounds that are waited for, bounds.
+//! Known credentials: sessions that end, rounds that calls wait for, bounds.
 
 use std::sync::atomic::AtomicI64;
 
@@ -29,7 +29,7 @@ impl Scene {
         Scene { known, now, version: 0 }
     }
 
-    /// A round that reads these changes, as all credentials or as those that changed.
+    /// Runs a round that reads these keys: as the full list, or as changes.
     fn round(&mut self, is_whole: bool, keys: Vec<ApiKey>) {
         self.version += 1;
         self.known.begin_round();
@@ -37,7 +37,7 @@ impl Scene {
         self.known.end_round(Some(KeyChanges { version: self.version, floor_version: 0, is_whole, keys }));
     }
 
-    /// A round that reads nothing at a moment.
+    /// Runs a round that fails at a time.
     fn failed_round_at(&self, now: i64) {
         self.now.store(now, Ordering::Relaxed);
         self.known.begin_round();
@@ -132,7 +132,7 @@ fn a_rotation_ends_the_old_secret_after_its_grace_and_never_the_new_one() {
     scene.failed_round_at(10);
     assert!(old.is_cancelled() && in_grace.is_cancelled() && !new.is_cancelled());
     assert!(matches!(scene.show(1, OLD), KeyLookup::WrongSecret));
-    // Twice in between two rounds, without a grace: nothing of what was let in before is left.
+    // Two rotations between two rounds, without a grace period: no session from before is left.
     scene.round(false, vec![with_secret(1, NEWER)]);
     assert!(new.is_cancelled() && matches!(scene.show(1, NEW), KeyLookup::WrongSecret));
     assert!(!scene.session(1, NEWER).is_cancelled());
@@ -181,7 +181,7 @@ async fn an_unknown_key_waits_for_a_round_and_is_then_believed_absent() {
     let (new, absent) = (shown(1, OLD), shown(2, OLD));
     let both = tokio::spawn(async move { tokio::join!(known.find_after_round(&new), known.find_after_round(&absent)) });
     scene.known.round_wanted().await;
-    // Both have asked before the round begins: they are polled by one task.
+    // Both calls have asked before the round begins: one task polls them.
     scene.round(false, vec![with_secret(1, OLD)]);
     let (new, absent) = both.await.expect("no panic");
     assert!(matches!(new, Some(KeyLookup::Valid(_))) && matches!(absent, Some(KeyLookup::Unknown)));
@@ -218,7 +218,7 @@ async fn a_flood_of_unknown_keys_is_bounded() {
     for answer in flood {
         answers[usize::from(answer.await.expect("no panic").is_none())] += 1;
     }
-    // Those beyond the bound are refused with a retry delay.
+    // Calls beyond the bound are refused with a retry delay.
     assert_eq!(answers, [MAX_WAITING, 2 * MAX_WAITING]);
     assert!(scene.known.absent().len() <= MAX_ABSENT);
 }
