@@ -13,8 +13,8 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
-// parseAddress is where the servers are, and whether they are reached by TLS. An address that can never work, such as one
-// without a port, is an error that says what to write.
+// parseAddress returns the servers of an address, and whether they use TLS. An address that can never work, such as one
+// without a port, is an error that says what to write instead.
 func parseAddress(text string) (targets []resolver.Address, isSecure bool, err error) {
 	parts := strings.Split(text, ",")
 	for _, part := range parts {
@@ -48,12 +48,11 @@ func parseAddress(text string) (targets []resolver.Address, isSecure bool, err e
 	return targets, isSecure, nil
 }
 
-// jitter is full jitter: the wait before retry n is random between 0 and min(longest, first * 2^n). A server that says how
-// long to wait is believed: then the random wait comes on top, so that clients that were refused together do not come back
-// together.
+// jitter is full jitter: the wait before retry n is random between 0 and min(longest, first * 2^n). If the server
+// asks for a wait, the random wait is added to it, so that clients refused together do not come back together.
 type jitter struct{ first, longest time.Duration }
 
-// wait is how long to wait before retry number `retry`, from 0, after an error.
+// wait is the wait before retry number `retry`, from 0, after an error.
 func (j jitter) wait(retry int, err error) time.Duration {
 	bound := min(j.longest, j.first<<min(retry, 20))
 	asked := time.Duration(0)

@@ -12,7 +12,7 @@ import (
 	pb "interlock/clients/go/interlockv1"
 )
 
-// StopReason is why a handler has to stop. It is the cause of its context.
+// StopReason is the reason why a handler has to stop, and the cause of its context.
 type StopReason string
 
 // The reasons.
@@ -27,17 +27,17 @@ const (
 
 func (r StopReason) Error() string { return string(r) }
 
-// Completion is what a handler returns if artifacts alone do not say it all.
+// Completion is an outcome with more than artifacts, returned by a handler.
 type Completion struct {
-	// Artifacts are what the stage has produced, at most 64 KiB as JSON. Nil: nothing.
+	// Artifacts are the output stored with the stage, at most 64 KiB as JSON. Nil: none.
 	Artifacts any
-	// JobResult becomes the result of the job, at most 64 KiB as JSON. Nil: it stays as it is.
+	// JobResult is the new result of the job, at most 64 KiB as JSON. Nil: unchanged.
 	JobResult any
-	// Message is for people; what exceeds 1 KiB is cut off. Empty: none.
+	// Message is a text for people, cut off at 1 KiB. Empty: none.
 	Message string
 	// AddStages are new stages of the same job, added in the same commit.
 	AddStages []*pb.StageSpec
-	// Also is what else is done in that commit, or not at all: at most 99 requests, as for Client.Commit.
+	// Also are at most 99 further requests of the same commit, all or none, as for Client.Commit.
 	Also []proto.Message
 }
 
@@ -63,7 +63,7 @@ func (a *Attempt) Input(into any) error { return decode(a.Lease.GetInput(), into
 // Payload fills a value from the job's payload.
 func (a *Attempt) Payload(into any) error { return decode(a.Lease.GetPayload(), into) }
 
-// Artifacts fills a value from what a stage has produced that this one depends on.
+// Artifacts fills a value from the artifacts of a stage that this one depends on.
 func (a *Attempt) Artifacts(stage string, into any) error {
 	for _, dependency := range a.Lease.GetDependencies() {
 		if dependency.GetName() == stage {
@@ -73,8 +73,8 @@ func (a *Attempt) Artifacts(stage string, into any) error {
 	return fmt.Errorf("the stage does not depend on %q", stage)
 }
 
-// Report says how far the attempt is, 0 to 1, and what it is doing; an empty message leaves the last one. It returns at
-// once; the next heartbeat carries it. Reports that follow each other quickly become one; the last one counts.
+// Report reports progress, 0 to 1, and a message; an empty message leaves the last one. It returns at once; the next
+// heartbeat carries both. Of several reports between two heartbeats the last one counts.
 func (a *Attempt) Report(progress float64, message string) {
 	progress = min(max(progress, 0), 1)
 	a.mutex.Lock()
@@ -87,7 +87,7 @@ func (a *Attempt) Report(progress float64, message string) {
 	a.wake()
 }
 
-// stop cancels the handler. The first reason stands, but StoppedLost wins.
+// stop cancels the handler. Only StoppedLost replaces an earlier reason.
 func (a *Attempt) stop(reason StopReason) {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
@@ -100,7 +100,7 @@ func (a *Attempt) stop(reason StopReason) {
 	a.cancel(reason)
 }
 
-// end notes that the work is over; why the handler had to stop, if it had.
+// end notes that the handler has ended. It returns the reason why the handler had to stop, if any.
 func (a *Attempt) end() StopReason {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
@@ -112,7 +112,7 @@ func (a *Attempt) interval() time.Duration {
 	return max(50*time.Millisecond, a.Lease.GetHeartbeatInterval().AsDuration())
 }
 
-// next is when the lease needs a renewal.
+// next is the time of the next renewal.
 func (a *Attempt) next() time.Time {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
@@ -134,7 +134,7 @@ func (a *Attempt) take(now time.Time) *pb.LeaseRenewal {
 	return renewal
 }
 
-// missed takes back what could not be sent; whether the lease has ended.
+// missed takes back a renewal that was not sent. It returns whether the lease has ended.
 func (a *Attempt) missed(renewal *pb.LeaseRenewal, now time.Time) bool {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
@@ -155,11 +155,12 @@ func (a *Attempt) renewed(ttl time.Duration, sent time.Time) {
 	a.due, a.expires = sent.Add(a.interval()), sent.Add(ttl)
 }
 
-// endRequest is the one that ends an attempt; `stopped`: the handler ended because of its context. Nil: there is none, the lease is lost.
+// endRequest is the request that ends an attempt. `stopped`: the handler ended because of its context. Nil: no request, because
+// the lease is lost.
 func endRequest(token string, outcome any, err error, reason StopReason, stopped bool) proto.Message {
 	switch {
 	case err == nil:
-		// Even a lost lease may complete, as long as no other worker has leased the stage.
+		// A lost lease can still complete, unless another worker has leased the stage.
 		request, wrong := completion(token, outcome)
 		if wrong == nil {
 			return request

@@ -34,18 +34,18 @@ import (
 )
 
 const (
-	// The longest wait that one LeaseStages, WaitJob or AcquirePermit asks for: proxies end what is silent for 60 s.
+	// The longest wait of one LeaseStages, WaitJob or AcquirePermit: proxies close streams that are silent for 60 s.
 	longestWait = 50 * time.Second
-	// How much later the deadline of such a call is than its wait.
+	// Margin of the deadline of such a call over its wait.
 	waitMargin = 10 * time.Second
 )
 
-// Options say how a client reaches its server. What is zero comes from the environment, else from the default.
+// Options of a client. Zero fields come from the environment, else from the default.
 type Options struct {
-	// Address is `https://HOST:PORT`, or without TLS `http://HOST:PORT` or `HOST:PORT`. Several, separated by commas, are
+	// Address is `https://HOST:PORT`, or without TLS `http://HOST:PORT` or `HOST:PORT`. Several addresses, separated by commas, are
 	// servers of one database, of which the first that answers is used. Empty: INTERLOCK_SERVER, else `127.0.0.1:50051`.
 	Address string
-	// Namespace is where jobs, queues, records and resources live. Empty: INTERLOCK_NAMESPACE, else `default`.
+	// Namespace is the namespace of jobs, queues, records and resources. Empty: INTERLOCK_NAMESPACE, else `default`.
 	Namespace string
 	// APIKey is sent with each call. Empty: INTERLOCK_API_KEY, else none.
 	APIKey string
@@ -53,9 +53,9 @@ type Options struct {
 	CA string
 	// Certificate and PrivateKey are the paths of the client certificate. Empty: INTERLOCK_CERT and INTERLOCK_CERT_KEY.
 	Certificate, PrivateKey string
-	// Timeout is for calls whose context has no deadline, retries included. 0: 30 s.
+	// Timeout of a call, retries included, if its context has no deadline. 0: 30 s.
 	Timeout time.Duration
-	// Log receives what happens in the background. Nil: slog.Default().
+	// Log is the logger for background events. Nil: slog.Default().
 	Log *slog.Logger
 }
 
@@ -76,7 +76,7 @@ type Client struct {
 	backoff    jitter
 }
 
-// New describes the connection; the first call makes it. An option that can never work is an error.
+// New prepares the connection; the first call opens it. An option that can never work is an error.
 func New(options Options) (*Client, error) {
 	address := or(options.Address, "INTERLOCK_SERVER", "127.0.0.1:50051")
 	targets, isSecure, err := parseAddress(address)
@@ -95,11 +95,11 @@ func New(options Options) (*Client, error) {
 		grpc.WithResolvers(found),
 		grpc.WithAuthority(targets[0].Addr),
 		grpc.WithTransportCredentials(transport),
-		// Retries are ours: only we know which calls are safe.
+		// This package retries by itself, because only it knows which calls are safe.
 		grpc.WithDisableRetry(),
 		// Pings go out only while calls are open: servers of gRPC's core library close connections that ping more.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-		// A server that restarts is found again soon.
+		// A short backoff, so that a restarted server is found soon.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
 			MinConnectTimeout: 2 * time.Second,
@@ -135,7 +135,7 @@ func New(options Options) (*Client, error) {
 	return client, nil
 }
 
-// Close ends the connection; calls and watches that are under way end with an error.
+// Close closes the connection; calls and watches in flight end with an error.
 func (c *Client) Close() error { return c.connection.Close() }
 
 // Call calls any unary rpc, as in interlock.Call(ctx, client, client.Jobs.PauseJob, &interlockv1.PauseJobRequest{…}). All
@@ -170,7 +170,7 @@ func Call[Request proto.Message, Response any](
 			return response, context.Cause(ctx)
 		}
 		if isLocalDeadline(err) && last != nil {
-			// The time ran out on this side during a retry. Why there was one says more.
+			// The timeout passed during a retry; the error before it says more.
 			return response, last
 		}
 		wait := c.backoff.wait(retry, err)
@@ -195,7 +195,7 @@ func isLocalDeadline(err error) bool {
 	return errors.As(err, &failed) && failed.Code == codes.DeadlineExceeded && failed.Reason == ""
 }
 
-// withRequestID is the request with a request id, if it has room for one and has none.
+// withRequestID is a copy of the request with a new request id, if its field for one is unset.
 func withRequestID[Request proto.Message](request Request) Request {
 	message := request.ProtoReflect()
 	field := message.Descriptor().Fields().ByName("request_id")
@@ -203,7 +203,7 @@ func withRequestID[Request proto.Message](request Request) Request {
 		return request
 	}
 	if many, ok := any(request).(*pb.CompleteStagesRequest); ok && !many.GetAllOrNone() {
-		// Then each outcome can have one of its own.
+		// CompleteStages: each outcome has a request id of its own.
 		return request
 	}
 	copied := proto.Clone(request)

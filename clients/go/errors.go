@@ -17,33 +17,33 @@ const (
 	pushback = "grpc-retry-pushback-ms"
 )
 
-// Error is a call that failed. The Err values of this package say by errors.Is what to do about it.
+// Error is the error of a failed call. Compare it with the Err values of this package by errors.Is.
 type Error struct {
 	// Code is the gRPC status.
 	Code codes.Code
-	// Reason is the exact one of the protos, such as JOB_NOT_FOUND. Empty: the error is not the server's, such as a refused
+	// Reason is the exact reason of the protos, such as JOB_NOT_FOUND. Empty: the error is not the server's, such as a refused
 	// connection.
 	Reason string
 	// Message is for people.
 	Message string
-	// Metadata is what the server says besides, such as `outcome`, `actual` or `state`.
+	// Metadata are further values from the server, such as `outcome`, `actual` or `state`.
 	Metadata map[string]string
-	// RetryAfter is how long to wait before the same call can succeed. 0: not known.
+	// RetryAfter is the wait before the same call can succeed. 0: not known.
 	RetryAfter time.Duration
 	// RetryForbidden says that a call that is not safe to repeat must not be repeated.
 	RetryForbidden bool
-	// Violations are the fields that are wrong, by path. Empty unless the request is.
+	// Violations are the faults of fields. Empty unless the request is invalid.
 	Violations []FieldViolation
 }
 
-// FieldViolation is what is wrong with one field of a request.
+// FieldViolation is a fault of one field of a request.
 type FieldViolation struct {
 	// Field is its path, such as `stages[0].name`.
 	Field       string
 	Description string
 }
 
-// What errors.Is can tell. Those with a reason stand for it, the others for all errors of a status.
+// Errors for errors.Is. Errors with a reason match that reason, the others all errors of their status.
 var (
 	ErrInvalidArgument   error = &Error{Code: codes.InvalidArgument}
 	ErrUnauthenticated   error = &Error{Code: codes.Unauthenticated}
@@ -58,13 +58,13 @@ var (
 	ErrPermitLost error = &Error{Code: codes.FailedPrecondition, Reason: "PERMIT_LOST"}
 	// ErrInvalidTransition: the job or stage is in a state that does not allow the call; Metadata["state"] says which.
 	ErrInvalidTransition error = &Error{Code: codes.FailedPrecondition, Reason: "INVALID_TRANSITION"}
-	// ErrVersionMismatch: read again and decide again; Metadata["actual"] is the version it has.
+	// ErrVersionMismatch: read again and decide again; Metadata["actual"] is the current version.
 	ErrVersionMismatch error = &Error{Code: codes.Aborted, Reason: "VERSION_MISMATCH"}
-	// ErrVersionInFuture: the job is another one of the same id.
+	// ErrVersionInFuture: the job is another one with the same id.
 	ErrVersionInFuture error = &Error{Code: codes.OutOfRange, Reason: "VERSION_IN_FUTURE"}
-	// ErrConflict: the call lost to concurrent writes, and all retries are spent.
+	// ErrConflict: the call lost to concurrent writes until its timeout.
 	ErrConflict error = &Error{Code: codes.Aborted, Reason: "CONFLICT"}
-	// ErrPermitDenied: the permit was not granted within the wait. errors.As with *PermitDenied has what blocks it.
+	// ErrPermitDenied: the permit was not granted within the wait. errors.As with *PermitDenied gives the resources that block it.
 	ErrPermitDenied error = &Error{Code: codes.ResourceExhausted, Reason: "PERMIT_DENIED"}
 )
 
@@ -91,10 +91,10 @@ func (e *Error) Is(target error) bool {
 // GRPCStatus makes status.FromError and status.Code understand it.
 func (e *Error) GRPCStatus() *status.Status { return status.New(e.Code, e.Message) }
 
-// MaybeApplied says whether a write may have happened all the same. A repeat with the same request id finds out.
+// MaybeApplied says whether a write may have been applied. A repeat with the same request id shows it.
 func (e *Error) MaybeApplied() bool { return e.Metadata["outcome"] != "NOT_APPLIED" }
 
-// fromRPC is the typed error for what gRPC returned, with the trailers of the call.
+// fromRPC is the typed error for an error of gRPC and the trailers of the call.
 func fromRPC(err error, trailer metadata.MD) error {
 	if err == nil {
 		return nil
@@ -113,7 +113,7 @@ func fromRPC(err error, trailer metadata.MD) error {
 	for _, value := range trailer.Get(pushback) {
 		milliseconds, err := strconv.Atoi(value)
 		if err != nil || milliseconds < 0 {
-			// What cannot be read forbids, as gRPC's own retries have it.
+			// An unreadable value forbids retries, as in the retries of gRPC.
 			found.RetryForbidden = true
 		} else {
 			found.RetryAfter = time.Duration(milliseconds) * time.Millisecond
@@ -137,7 +137,7 @@ func (e *Error) read(detail any) {
 	}
 }
 
-// canBeRepeated says whether the same call, which is safe to repeat, can succeed later.
+// canBeRepeated says whether a retry of the call, which must be safe to repeat, can succeed.
 func canBeRepeated(err error) bool {
 	failed := (*Error)(nil)
 	if !errors.As(err, &failed) {
@@ -161,17 +161,17 @@ func reasonOf(err error) string {
 	return ""
 }
 
-// StageError fails an attempt in a known way when a handler returns it, or ends a permit in one.
+// StageError is a failure with a class, returned by a handler or by the body of a permit.
 type StageError struct {
-	// Class decides about the retry, and is what permits report.
+	// Class decides the retry, and is reported by permits.
 	Class FailureClass
-	// Message is for people; what exceeds 4 KiB is cut off.
+	// Message is a text for people, cut off at 4 KiB.
 	Message string
-	// RetryAfter is how long a called service asked to wait, 0 to 24 h. 0: not known.
+	// RetryAfter is the wait that a called service asked for, 0 to 24 h. 0: not known.
 	RetryAfter time.Duration
-	// Code is of your own choice, at most 128 bytes. Empty: none.
+	// Code is an application code, at most 128 bytes. Empty: none.
 	Code string
-	// Details help to understand it, at most 64 KiB as JSON. Nil: none.
+	// Details are further facts, at most 64 KiB as JSON. Nil: none.
 	Details map[string]any
 }
 

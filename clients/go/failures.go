@@ -19,7 +19,7 @@ import (
 	pb "interlock/clients/go/interlockv1"
 )
 
-// FailureClass is what kind of failure ended an attempt; the server decides by it whether and when the stage is tried again.
+// FailureClass is the class of a failure; the server decides by it whether and when to retry the stage.
 type FailureClass = pb.FailureClass
 
 // The classes that a worker can report.
@@ -33,7 +33,7 @@ const (
 	Internal    = pb.FailureClass_FAILURE_CLASS_INTERNAL
 )
 
-// The server's limits.
+// Limits of the server.
 const (
 	messageBytes  = 4096
 	codeBytes     = 128
@@ -41,7 +41,7 @@ const (
 	longestRetry  = 24 * time.Hour
 )
 
-// CheckResponse returns nil if the status is 2xx, else the *StageError that it means: 429 RateLimited, 408 Timeout, 500 and
+// CheckResponse returns nil if the status is 2xx, else the *StageError for the status: 429 RateLimited, 408 Timeout, 500 and
 // above ServerError, all else ClientError, which is not retried. Retry-After is honoured, in seconds or as a date.
 func CheckResponse(response *http.Response) error {
 	status := response.StatusCode
@@ -55,7 +55,7 @@ func CheckResponse(response *http.Response) error {
 		RetryAfter: retryAfter(response.Header.Get("Retry-After"), time.Now()),
 	}
 	if response.Request != nil && response.Request.URL != nil {
-		// Without the query, which can hold secrets.
+		// Without the query, which can contain secrets.
 		address := *response.Request.URL
 		address.RawQuery, address.User = "", nil
 		failure.Message += " from " + address.String()
@@ -81,8 +81,8 @@ func retryAfter(header string, now time.Time) time.Duration {
 	return 0
 }
 
-// failureOf is the failure that an error of a handler means, or of the body of a permit. What the server would refuse is
-// left out or shortened, and the message says so.
+// failureOf is the failure for an error of a handler or of the body of a permit. Values that the server would refuse are
+// left out or shortened, and the message names them.
 func failureOf(err error) *pb.Failure {
 	failure := &pb.Failure{FailureClass: classOf(err), Message: cut(err.Error(), messageBytes)}
 	if told := (*StageError)(nil); errors.As(err, &told) {
@@ -101,7 +101,7 @@ func failureOf(err error) *pb.Failure {
 		return failure
 	}
 	if denied := (*PermitDenied)(nil); errors.As(err, &denied) {
-		// Nothing has failed, least of all what other permits are for: INTERNAL says nothing about them.
+		// The called services did not fail: INTERNAL does not count against the resources of other permits.
 		failure.FailureClass, failure.Code = Internal, reasonOf(denied)
 		if denied.RetryAfter > 0 {
 			failure.RetryAfter = durationpb.New(min(denied.RetryAfter, longestRetry))
@@ -135,7 +135,7 @@ func cut(text string, limit int) string {
 	return text[:limit]
 }
 
-// Document is a value as JSON has it, as a message: what encoding/json makes of a struct or a map.
+// Document is the JSON object that encoding/json makes of a struct or a map, as a message.
 func Document(value any) (*structpb.Struct, error) {
 	if value == nil {
 		return nil, nil

@@ -21,8 +21,8 @@ func (c *Client) GetJob(ctx context.Context, jobID string) (*pb.Job, error) {
 	return response.GetJob(), err
 }
 
-// WaitJob waits until a job has ended and returns it; its state tells how. Once `wait` is over it returns the job as it is;
-// 0: without limit. A wait of more than 50 s is made of several calls.
+// WaitJob waits until a job has ended and returns it; its state says how it ended. After `wait` it returns the job as it
+// is; 0: no limit. A wait of more than 50 s is made of several calls.
 func (c *Client) WaitJob(ctx context.Context, jobID string, wait time.Duration) (*pb.Job, error) {
 	deadline := time.Now().Add(wait)
 	for {
@@ -43,7 +43,7 @@ func waitOnce(ctx context.Context, c *Client, request *pb.WaitJobRequest, wait t
 	return Call(ctx, c, c.Jobs.WaitJob, request)
 }
 
-// CancelJob cancels a job. Its workers have the grace period to stop, at least half of it after they have heard; 0 ends
+// CancelJob cancels a job. Its workers have the grace period to stop, at least half of it after they receive the request; 0 ends
 // leases at once.
 func (c *Client) CancelJob(ctx context.Context, jobID, reason string, grace time.Duration) (*pb.Job, error) {
 	request := &pb.CancelJobRequest{JobId: jobID, Reason: reason, GracePeriod: durationpb.New(grace)}

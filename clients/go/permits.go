@@ -15,25 +15,25 @@ import (
 	pb "interlock/clients/go/interlockv1"
 )
 
-// PermitOptions say how a permit is acquired. The zero value answers at once and lasts 60 s between renewals.
+// PermitOptions are the options of a permit. The zero value does not wait, and has a TTL of 60 s.
 type PermitOptions struct {
-	// Wait is how long to wait in line. Negative: without limit.
+	// Wait is the longest wait in line. 0: no wait. Negative: no limit.
 	Wait time.Duration
-	// TTL is how long it lasts without being renewed, 1 s to 24 h. 0: 60 s; with a LeaseToken as long as the lease.
+	// TTL is the time to live without a renewal, 1 s to 24 h. 0: 60 s, or the rest of the lease with a LeaseToken.
 	TTL time.Duration
-	// Holder is who asks, for people and for breakers that want several reporters. Empty: host and process id.
+	// Holder is the name of the caller, for people and for breakers with several reporters. Empty: host and process id.
 	Holder string
-	// Priority: higher is served first, -1,000 to 1,000.
+	// Priority is -1,000 to 1,000; higher is served first.
 	Priority int32
-	// LeaseToken binds it to this lease: it ends with it at the latest. Empty: none.
+	// LeaseToken is a lease; the permit ends with it at the latest. Empty: none.
 	LeaseToken string
 }
 
 // PermitDenied is the error of a permit that was not granted within the wait.
 type PermitDenied struct {
-	// Blockers are the resources that block it, each with its reason and the time until that is over.
+	// Blockers are the resources that block the permit, each with its reason and the time until it is over.
 	Blockers []*pb.PermitBlocker
-	// RetryAfter is when to come back. 0: not known.
+	// RetryAfter is the wait before the next try. 0: not known.
 	RetryAfter time.Duration
 
 	cause *Error
@@ -46,17 +46,17 @@ func (e *PermitDenied) Unwrap() error { return e.cause }
 
 // Permit is a permit that is held.
 type Permit struct {
-	// Token proves it to Interlock.
+	// Token is the permit token.
 	Token string
-	// FencingTokens strictly increase with each grant of a resource, for third parties that can refuse older ones.
+	// FencingTokens by resource strictly increase with each grant; third parties can refuse older ones.
 	FencingTokens map[string]int64
 
 	ttl     time.Duration
 	outcome atomic.Pointer[pb.PermitOutcome]
 }
 
-// Report says what came of the use, in place of what the end of the body would say. The last report counts. An error that
-// is nil is a success.
+// Report sets the outcome of the use, in place of the one derived from the end of the body. The last report counts. Nil:
+// success.
 func (p *Permit) Report(err error) { p.outcome.Store(outcomeOf(err)) }
 
 // Claim asks for `amount` of a resource.
@@ -65,8 +65,8 @@ func Claim(resource string, amount int64) *pb.PermitClaim {
 }
 
 // WithPermit runs a body while a permit is held: a lock, a limit, a rate, a breaker, or several together, all or none. It is
-// renewed at each third of its time, and released with what came of the body: success, or what its error means, as a worker
-// takes it for a stage. When it is lost, the context of the body is cancelled with ErrPermitLost as its cause.
+// renewed at each third of its TTL, and released with the outcome of the body: success, or the class of its error, as for a
+// handler. When it is lost, the context of the body is cancelled with ErrPermitLost as its cause.
 //
 // Errors: those of the body; *PermitDenied; ErrPermitLost if it was lost before the body ended without an error of its own.
 func (c *Client) WithPermit(
@@ -98,7 +98,7 @@ func (c *Client) WithPermit(
 	if outcome == nil {
 		outcome = outcomeOf(err)
 	}
-	// The end is reported also if the caller's context is done.
+	// The outcome is reported even if the caller's context is done.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
 	defer cancel()
 	request := &pb.ReleasePermitRequest{PermitToken: permit.Token, Outcome: outcome}
@@ -107,13 +107,13 @@ func (c *Client) WithPermit(
 		return failed
 	}
 	if failed != nil {
-		// It expires.
+		// The permit expires instead.
 		c.log.Warn("interlock: a permit could not be released", "resources", permit.resources(), "error", failed)
 	}
 	return err
 }
 
-// AcquirePermit acquires a permit that only you renew and release; WithPermit does both. Errors: *PermitDenied,
+// AcquirePermit acquires a permit that the caller renews and releases; WithPermit does both by itself. Errors: *PermitDenied,
 // ErrLeaseLost.
 func (c *Client) AcquirePermit(ctx context.Context, claims []*pb.PermitClaim, options PermitOptions) (*Permit, error) {
 	deadline := time.Now().Add(options.Wait)
@@ -162,7 +162,7 @@ func (c *Client) acquireOnce(
 	return response, err
 }
 
-// giveBack ends a request that is not wanted any more. The same call again returns the permit, had it been granted.
+// giveBack ends an abandoned request. A repeat of the call returns the permit if it was granted.
 func (c *Client) giveBack(request *pb.AcquirePermitRequest) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -175,7 +175,7 @@ func (c *Client) giveBack(request *pb.AcquirePermitRequest) {
 	_, _ = Call(ctx, c, c.Permits.ReleasePermit, release)
 }
 
-// renew keeps a permit until the context is done, and tells its loss.
+// renew renews a permit until the context is done, and reports its loss.
 func (c *Client) renew(ctx context.Context, permit *Permit, lose context.CancelCauseFunc) {
 	expires := time.Now().Add(permit.ttl)
 	pause := permit.ttl / 3
@@ -235,7 +235,7 @@ func denied(denial *pb.PermitDenial) error {
 	}
 }
 
-// outcomeOf is what the end of a body says about the resources that it used.
+// outcomeOf is the outcome for the error of a body.
 func outcomeOf(err error) *pb.PermitOutcome {
 	if err == nil {
 		return &pb.PermitOutcome{}

@@ -12,46 +12,46 @@ import (
 	pb "interlock/clients/go/interlockv1"
 )
 
-// Field is a field of a record to be changed, as in interlock.Field("views").Increment(1). The rules stand at FieldOperation
-// in the protos. Values are those of structpb.NewValue: it panics for others, which are mistakes of the program.
+// Field makes operations on a field of a record, as in interlock.Field("views").Increment(1). FieldOperation in the protos
+// has the rules. Values are those of structpb.NewValue: it panics for others, which are mistakes of the program.
 type Field string
 
-// Set sets it to this value.
+// Set sets the field to a value.
 func (f Field) Set(value any) *pb.FieldOperation {
 	return &pb.FieldOperation{Field: string(f), Operation: &pb.FieldOperation_Set{Set: f.value(value)}}
 }
 
-// Unset removes it.
+// Unset removes the field.
 func (f Field) Unset() *pb.FieldOperation {
 	return &pb.FieldOperation{Field: string(f), Operation: &pb.FieldOperation_Unset{Unset: &emptypb.Empty{}}}
 }
 
-// Increment adds to its number; a missing one counts as 0. Whole numbers add exactly or are refused.
+// Increment adds to the number; a missing field counts as 0. Whole numbers add exactly or are refused.
 func (f Field) Increment(by float64) *pb.FieldOperation {
 	return &pb.FieldOperation{Field: string(f), Operation: &pb.FieldOperation_Increment{Increment: by}}
 }
 
-// Append adds these to the end of its list, each as one element.
+// Append adds values to the end of the list, each as one element.
 func (f Field) Append(values ...any) *pb.FieldOperation {
 	return &pb.FieldOperation{Field: string(f), Operation: &pb.FieldOperation_Append{Append: f.list(values)}}
 }
 
-// AddToSet is as Append, but only for those that are not in the list yet.
+// AddToSet appends the values that are not in the list yet.
 func (f Field) AddToSet(values ...any) *pb.FieldOperation {
 	return &pb.FieldOperation{Field: string(f), Operation: &pb.FieldOperation_AddToSet{AddToSet: f.list(values)}}
 }
 
-// Remove removes all elements of its list that are equal to one of these.
+// Remove removes all list elements that equal one of the values.
 func (f Field) Remove(values ...any) *pb.FieldOperation {
 	return &pb.FieldOperation{Field: string(f), Operation: &pb.FieldOperation_Remove{Remove: f.list(values)}}
 }
 
-// Maximum raises its number to this if it is lower.
+// Maximum raises the number to the bound if it is lower.
 func (f Field) Maximum(bound float64) *pb.FieldOperation {
 	return &pb.FieldOperation{Field: string(f), Operation: &pb.FieldOperation_Maximum{Maximum: bound}}
 }
 
-// Minimum lowers its number to this if it is higher.
+// Minimum lowers the number to the bound if it is higher.
 func (f Field) Minimum(bound float64) *pb.FieldOperation {
 	return &pb.FieldOperation{Field: string(f), Operation: &pb.FieldOperation_Minimum{Minimum: bound}}
 }
@@ -85,12 +85,12 @@ func (c *Client) GetRecord(ctx context.Context, collection, recordID string) (*p
 	return response.GetRecord(), err
 }
 
-// Fences are what a commit requires to be held. Empty: nothing.
+// Fences are the lease and the permit that must be held for a commit. Empty: none.
 type Fences struct{ LeaseToken, PermitToken string }
 
-// Commit does what several requests ask for in one commit, all or nothing: those of CommitOperation, such as
-// *interlockv1.UpdateRecordRequest. Errors: ErrLeaseLost, ErrPermitLost, or as the call that would do it alone;
-// Metadata["index"] says which.
+// Commit applies several requests in one commit, all or none: requests of CommitOperation, such as
+// *interlockv1.UpdateRecordRequest. Errors: ErrLeaseLost, ErrPermitLost, or the error of one request;
+// Metadata["index"] is its position.
 func (c *Client) Commit(ctx context.Context, fences Fences, requests ...proto.Message) ([]*pb.CommitResult, error) {
 	operations, err := commitOperations(requests)
 	if err != nil {

@@ -19,10 +19,10 @@ import (
 	pb "interlock/clients/go/interlockv1"
 )
 
-// deadline is how long anything may take that a test waits for.
+// deadline bounds each wait of a test.
 const deadline = 30 * time.Second
 
-// server is a real server that runs.
+// server is a running server.
 type server struct {
 	address, dataDir string
 	process          *exec.Cmd
@@ -83,7 +83,7 @@ func start(arguments ...string) (*server, error) {
 	return nil, fmt.Errorf("the server ended before it was ready: %v", process.Wait())
 }
 
-// beside is one more server over the same database, at an address.
+// beside starts another server on the same database, at an address.
 func beside(t *testing.T, address string) *server {
 	t.Helper()
 	found, err := start("serve", "--listen", address)
@@ -100,7 +100,7 @@ func (s *server) kill() {
 	_ = s.process.Wait()
 }
 
-// freeAddress is one that nothing listens on.
+// freeAddress is an address without a listener.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

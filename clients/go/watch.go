@@ -14,24 +14,24 @@ import (
 	pb "interlock/clients/go/interlockv1"
 )
 
-// WatchOptions say how long a watch goes on without news. The zero value has the defaults.
+// WatchOptions are the options of a watch. The zero value has the defaults.
 type WatchOptions struct {
-	// FromVersion is the last version that is known. 0: the job is read first.
+	// FromVersion is the version that the caller already knows. 0: the job is read first.
 	FromVersion int64
-	// Silence is the time without an update or a sign of life after which a stream is given up and resumed. 0: 60 s, three
-	// times the server's keepalive.
+	// Silence is the time without a message after which a stream is closed and resumed. 0: 60 s, three times the default
+	// keepalive of the server.
 	Silence time.Duration
-	// Patience is how long resuming may fail on end before the error is returned. 0: 2 minutes.
+	// Patience is the time of failed resumes in a row before the error is returned. 0: 2 minutes.
 	Patience time.Duration
 }
 
-// JobUpdate is a job after one update.
+// JobUpdate is the state of a job after one update.
 type JobUpdate struct {
-	// Job is the job as it is now. Later updates do not change it.
+	// Job is the current job. Later updates do not change this message.
 	Job *pb.Job
-	// Change is what led to it. Nil: the job was read as a whole.
+	// Change is the change that led to this state. Nil: the job was read as a whole.
 	Change *pb.JobChange
-	// Gap says that changes of state can be missing between the update before, or FromVersion, and this one.
+	// Gap says that changes of state can be missing since the previous update, or since FromVersion.
 	Gap bool
 }
 
@@ -42,13 +42,12 @@ func IsTerminal(state pb.JobState) bool {
 }
 
 // Watch follows a job to its end, as in `for update, err := range client.Watch(ctx, id, interlock.WatchOptions{})`. The first
-// update is the job as it is, each further one the job after what came next: every change of a state, and the newest
-// progress. The last one is the terminal one. A stream that breaks is resumed, on any server, from the last version; none
-// comes twice. An error ends it: that of a job that is missing (ErrNotFound), the cause of the context, or the last failure
-// once resuming failed for Patience.
+// update is the job as it is, and each further one is the job after the next change. Every change of state is delivered;
+// steps of progress may be merged. The last update is the terminal one. A broken stream is resumed from the last version,
+// on any server; no version is delivered twice. The watch ends with an error if the job is missing (ErrNotFound), with the
+// cause of the context, or with the last failure once resuming has failed for Patience.
 //
-// What changes do not carry is as it was when the job was last read as a whole: labels, priority, result, the times of the
-// job, and artifacts.
+// Changes do not carry labels, priority, result, the times of the job, and artifacts: these are as of the last full read.
 func (c *Client) Watch(ctx context.Context, jobID string, options WatchOptions) iter.Seq2[JobUpdate, error] {
 	if options.Silence == 0 {
 		options.Silence = time.Minute
@@ -88,7 +87,7 @@ func (c *Client) Watch(ctx context.Context, jobID string, options WatchOptions) 
 	}
 }
 
-// errBroken says that the stream is not to be trusted: it is begun again.
+// errBroken marks an inconsistent stream, which is restarted.
 var errBroken = errors.New("the stream broke")
 
 // watchOnce reads one stream to its end. `worked`: something in order was read. `isOver`: the watch has ended, or its
@@ -131,9 +130,9 @@ func (c *Client) watchOnce(
 	}
 }
 
-// canBeResumed says whether a stream that ended like this is to be begun again. Proxies and servers that end also use
-// CANCELLED, UNKNOWN or INTERNAL, without a reason of Interlock. If nothing ever came, that is rather a mistake in how the
-// server is reached, which a wait would only hide.
+// canBeResumed says whether a stream with this error is to be restarted. Proxies and stopping servers also end streams with
+// CANCELLED, UNKNOWN or INTERNAL, without a reason of Interlock. If no message ever came, such an error rather means a wrong
+// address or proxy, which retries would only hide.
 func canBeResumed(err error, hasWorked bool) bool {
 	if errors.Is(err, errBroken) {
 		return true
@@ -148,7 +147,7 @@ func canBeResumed(err error, hasWorked bool) bool {
 	case codes.DeadlineExceeded:
 		return true
 	case codes.ResourceExhausted:
-		// Without a time to come back it is a limit that a wait does not change.
+		// Without a time to retry it is a fixed limit, which a wait does not change.
 		return failed.RetryAfter > 0 && !failed.RetryForbidden
 	case codes.Canceled, codes.Unknown, codes.Internal:
 		return hasWorked && failed.Reason == ""
@@ -156,7 +155,7 @@ func canBeResumed(err error, hasWorked bool) bool {
 	return false
 }
 
-// position is how far the updates of a job have come.
+// position is the position of a watch in the changes of a job.
 type position struct {
 	job             *pb.Job
 	mustReread, gap bool
@@ -169,7 +168,7 @@ func (p *position) from() int64 {
 	return p.job.GetVersion()
 }
 
-// canEnd says whether the end of the updates can be true: the job has ended, or its version alone is known.
+// canEnd says whether the server may end the stream here: the job has ended, or only its version is known.
 func (p *position) canEnd() bool {
 	isUnknown := p.job.GetVersion() > 0 && p.job.GetState() == pb.JobState_JOB_STATE_UNSPECIFIED
 	return IsTerminal(p.job.GetState()) || isUnknown
@@ -192,7 +191,7 @@ func (p *position) take(response *pb.WatchJobResponse) (*JobUpdate, error) {
 	return nil, nil
 }
 
-// lose notes that what was sent is not complete: the job is read again as a whole.
+// lose marks the state as incomplete, so that the job is read again as a whole.
 func (p *position) lose(format string, values ...any) error {
 	p.mustReread, p.gap = true, true
 	return fmt.Errorf("%w: %s", errBroken, fmt.Sprintf(format, values...))
@@ -223,11 +222,11 @@ func (p *position) change(change *pb.JobChange) (*JobUpdate, error) {
 	}
 	job := proto.Clone(p.job).(*pb.Job)
 	if change.GetRun() != job.GetRun() {
-		// No change has these, and those of the run before are not those of this one.
+		// Changes do not carry these, and the values of the previous run do not apply to this one.
 		job.Result, job.StartTime, job.EndTime, job.ExpireTime, job.CancelDeadlineTime, job.CancelReason = nil, nil, nil, nil, nil, ""
 		job.Progress = change.GetProgress()
 	}
-	// History that older servers wrote lacks the progress.
+	// History written by older servers has no progress.
 	job.Progress = max(job.GetProgress(), change.GetProgress())
 	job.Run, job.Version, job.State, job.Failure = change.GetRun(), change.GetVersion(), change.GetState(), change.GetFailure()
 	if change.GetStageCounts() != nil {
@@ -246,7 +245,7 @@ func (p *position) change(change *pb.JobChange) (*JobUpdate, error) {
 			continue
 		}
 		if held := job.Stages[place]; held.GetVersion() == stage.GetVersion() {
-			// Changes do not carry the artifacts.
+			// Changes do not carry artifacts.
 			stage.Artifacts = held.GetArtifacts()
 		}
 		job.Stages[place] = stage

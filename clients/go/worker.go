@@ -17,40 +17,40 @@ import (
 
 const (
 	newsInterval = 200 * time.Millisecond
-	// After a heartbeat that failed, although its call was repeated.
+	// Wait after a heartbeat that failed with all its retries.
 	heartbeatPause = 500 * time.Millisecond
 	pollPause      = time.Second
-	// How long a worker that stops asks for what its last request was granted, and gives it back.
+	// Time for a stopping worker to find out the leases of its last request and give them back.
 	giveBackTime = 5 * time.Second
-	// How long handlers that were told to stop, and their reports, get at a shutdown.
+	// Time for cancelled handlers and their outcomes at a shutdown.
 	lastTime = 10 * time.Second
-	// How long the outcome of work that is done is worth reporting, at least.
+	// Time for which an outcome is retried, at least.
 	reportTime = 2 * time.Minute
-	// The most stages that one LeaseStages may ask for.
+	// The most stages in one LeaseStages.
 	mostLeases = 100
 )
 
 // Handler works on one stage: it returns the stage's artifacts (what encoding/json makes an object of, or nil) or a
-// *Completion, and fails the attempt by an error. A *StageError says the class of the failure; timeouts and errors of package
+// *Completion, and fails the attempt by an error. A *StageError has the class of the failure; timeouts and errors of package
 // net are Timeout and Network; anything else, a panic too, is Internal. It should return soon once its context is done; if it
 // then returns an error that wraps the context's, the stage is given back.
 type Handler func(ctx context.Context, attempt *Attempt) (any, error)
 
-// Worker takes stages from queues and has a handler work on them.
+// Worker leases stages from queues and runs a handler on each.
 type Worker struct {
 	// Client is the connection. Required.
 	Client *Client
-	// Queues are where to take stages from, at most 100. Empty: `default`.
+	// Queues are the names of the queues to lease from, at most 100. Empty: `default`.
 	Queues []string
-	// ID is for people and for the history, 1 to 128 bytes. Empty: host and process id.
+	// ID is the name of the worker, for people and the history, 1 to 128 bytes. Empty: host and process id.
 	ID string
-	// Concurrency is how many stages to work on at once. 0: 1.
+	// Concurrency is the most stages to work on at once. 0: 1.
 	Concurrency int
-	// LeaseDuration is how long a stage stays leased without a sign of life, 1 s to 24 h. 0: 90 s.
+	// LeaseDuration is the time until a lease expires without a heartbeat, 1 s to 24 h. 0: 90 s.
 	LeaseDuration time.Duration
-	// PollWait is how long the server holds a request for work; more than 50 s are 50 s. 0: 30 s.
+	// PollWait is the time that the server holds a request for work, at most 50 s; larger values become 50 s. 0: 30 s.
 	PollWait time.Duration
-	// Grace is how long handlers get to end at a shutdown before their stages are given back. 0: 10 s. Negative: none.
+	// Grace is the time for handlers to end at a shutdown before their stages are given back. 0: 10 s. Negative: none.
 	Grace time.Duration
 
 	mutex   sync.Mutex
@@ -61,8 +61,8 @@ type Worker struct {
 }
 
 // Run works until the context is done, which is no error; signal.NotifyContext makes one of SIGTERM. Then handlers have
-// Grace to end, and the stages of the others are given back. Nothing stays leased, not even what a request for work was
-// granted whose response was lost. Errors: no work can ever be had, such as ErrNotFound for a namespace that does not exist.
+// Grace to end, and the stages of the others are given back. No stage stays leased, even if the response
+// with its lease was lost. Errors: work can never be leased, such as ErrNotFound for a namespace that does not exist.
 func (w *Worker) Run(ctx context.Context, handler Handler) error {
 	w.running = map[*Attempt]struct{}{}
 	w.changed, w.woken = make(chan struct{}, 1), make(chan struct{}, 1)
@@ -91,7 +91,7 @@ func (w *Worker) Run(ctx context.Context, handler Handler) error {
 func (w *Worker) takeWork(ctx, background context.Context, handler Handler) error {
 	for ctx.Err() == nil {
 		free := max(1, w.Concurrency) - w.count()
-		// What may kill this process is to take no more stages along than it has to.
+		// A stage that may kill this process runs alone, so that it takes no other stages with it.
 		if free <= 0 || w.isAlone() {
 			select {
 			case <-w.changed:
@@ -108,7 +108,7 @@ func (w *Worker) takeWork(ctx, background context.Context, handler Handler) erro
 			w.request = nil
 		case ctx.Err() != nil:
 		case !passes(err):
-			// Nothing was granted that could be given back.
+			// The request was refused, so there are no leases to give back.
 			w.request = nil
 			return err
 		default:
@@ -119,7 +119,7 @@ func (w *Worker) takeWork(ctx, background context.Context, handler Handler) erro
 	return nil
 }
 
-// passes says whether a worker survives an error. Any other means that it can never get work.
+// passes says whether a worker retries after an error. Any other error is permanent.
 func passes(err error) bool {
 	failed := (*Error)(nil)
 	if !errors.As(err, &failed) {
@@ -132,8 +132,7 @@ func passes(err error) bool {
 	return failed.Reason == "CONFLICT"
 }
 
-// lease is what the server leases. With the same request id a request is safe to repeat: it is kept until its leases are
-// being worked on.
+// lease sends one request for work. Its request id makes repeats safe: the request is kept until its leases have handlers.
 func (w *Worker) lease(ctx context.Context, count int) ([]*pb.Lease, error) {
 	wait := w.PollWait
 	if wait == 0 {
@@ -155,7 +154,7 @@ func (w *Worker) lease(ctx context.Context, count int) ([]*pb.Lease, error) {
 	return response.GetLeases(), err
 }
 
-// giveBack releases what the last request was granted, if its response was not received.
+// giveBack releases the leases of the last request if its response was not received.
 func (w *Worker) giveBack(ctx context.Context) {
 	if w.request == nil {
 		return
@@ -244,7 +243,7 @@ func (w *Worker) report(ctx context.Context, request proto.Message) error {
 	return err
 }
 
-// handled is what the handler returns. A panic is an error with its stack.
+// handled runs the handler and returns its result. A panic becomes an error with its stack.
 func handled(ctx context.Context, handler Handler, attempt *Attempt) (outcome any, err error) {
 	defer func() {
 		if raised := recover(); raised != nil {
@@ -271,13 +270,13 @@ func (w *Worker) drain() {
 	if w.await(lastTime) {
 		return
 	}
-	// Without a server, or with a handler that ignores its context. The leases expire.
+	// No server answers, or a handler ignores its context. The leases expire.
 	for _, attempt := range w.attempts() {
 		w.Client.log.Error("interlock: a handler did not end in time", "stage", attempt.Lease.GetStageName(), "job", attempt.Lease.GetJobId())
 	}
 }
 
-// await waits until no handler runs, or for a time; whether none runs.
+// await waits until no handler runs, at most `wait`. It returns whether none runs.
 func (w *Worker) await(wait time.Duration) bool {
 	late := time.NewTimer(max(0, wait))
 	defer late.Stop()
@@ -291,7 +290,7 @@ func (w *Worker) await(wait time.Duration) bool {
 	return true
 }
 
-// keepLeases keeps the leases alive until the context is done. What is due goes into one call.
+// keepLeases renews the leases until the context is done. Renewals that are due go into one call.
 func (w *Worker) keepLeases(ctx context.Context) {
 	for ctx.Err() == nil {
 		var due []*Attempt
@@ -373,7 +372,7 @@ func (w *Worker) isAlone() bool {
 	return false
 }
 
-// poke wakes whoever waits on a channel, or will.
+// poke wakes the reader of a channel, or its next read.
 func poke(channel chan struct{}) {
 	select {
 	case channel <- struct{}{}:

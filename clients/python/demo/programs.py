@@ -14,7 +14,7 @@ _PACKAGES = {"espeak-ng": "espeak-ng", "ffmpeg": "ffmpeg", "ffprobe": "ffmpeg"}
 
 
 def missing(programs: Iterable[str] = _PACKAGES) -> str | None:
-    """What to tell somebody who lacks one of them. None: all are there."""
+    """Message about missing programs. None: all are installed."""
     lacking = [program for program in programs if shutil.which(program) is None]
     if not lacking:
         return None

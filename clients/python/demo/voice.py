@@ -39,7 +39,7 @@ async def speak(attempt: Attempt, directory: Path) -> dict[str, Any]:
         out.setsampwidth(width)
         out.setframerate(rate)
         out.writeframes(sound)
-    # A late attempt replaces the file by one that is as good; nobody ever sees half of it.
+    # A late attempt replaces the file by an equivalent one; no reader sees a partial file.
     unfinished.replace(target)
     return {
         "file": str(target),

@@ -1,4 +1,4 @@
-"""One worker process of the demo; the demo starts three. Ends with SIGTERM, or when whoever started it ends."""
+"""One worker process of the demo; the demo starts three. Ends with SIGTERM, or when the demo ends."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _summary(artifacts: Mapping[str, Any]) -> str:
 
 
 async def run(address: str, worker_id: str) -> None:
-    """Works until told to stop."""
+    """Works until SIGTERM, or until the pipe to the demo closes."""
     async with Client(address) as client:
         worker = Worker(client, QUEUES, worker_id, lease_duration=LEASE_SECONDS, grace=1.0)
         loop, stdin = asyncio.get_running_loop(), sys.stdin.fileno()

@@ -1,4 +1,4 @@
-"""How a server is reached: its address, TLS, the API key; each said by an argument, or else by the environment."""
+"""Address, TLS and API key of a connection: each from an argument, or else from the environment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KEY = re.compile(r"[!-~]+")
 
 
 class Access:
-    """Where a server is and what it is shown. Holds no secret in what it prints."""
+    """Address and credentials for one connection. Its `repr` shows no secret."""
 
     def __init__(
         self,
@@ -38,10 +38,10 @@ class Access:
         credentials: grpc.ChannelCredentials | None,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
-        """Reads what is not given from the environment, and checks all of it; an empty variable says nothing.
+        """Reads missing arguments from the environment and checks all values; an empty variable counts as unset.
 
         Raises:
-            ValueError: something cannot be, or two do not go together.
+            ValueError: a value can never work, or two of them exclude each other.
             OSError: a file cannot be read.
         """
 
@@ -73,7 +73,7 @@ class Access:
 def _credentials(
     address: str, parsed: Address, ca: Pem | None, certificate: Pem | None, private_key: Pem | None
 ) -> grpc.ChannelCredentials | None:
-    """For the channel. None: plaintext."""
+    """Credentials for the channel. None: plaintext."""
     if (certificate is None) != (private_key is None):
         missing = "private_key (INTERLOCK_CERT_KEY)" if private_key is None else "certificate (INTERLOCK_CERT)"
         raise ValueError(f"{missing} is missing: a client certificate goes with its private key")

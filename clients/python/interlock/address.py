@@ -1,7 +1,7 @@
-"""The address of a server, checked before gRPC takes it for something else.
+"""The address of a server, checked before gRPC misreads it.
 
-Without these checks gRPC takes `host` for `host:443`, and what it cannot resolve for a name, and calls fail only when
-their time is over.
+Without these checks gRPC reads `host` as `host:443` and any malformed address as a DNS name, and calls fail only at
+their deadline.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from urllib.parse import unquote
 from interlock.documents import described
 
 _EXAMPLE = '"127.0.0.1:50051"'
-# What gRPC resolves by itself. The first have ports.
+# Schemes that gRPC resolves by itself. Addresses of these have ports.
 _WITH_PORTS = ("dns", "ipv4", "ipv6")
 _WITHOUT_PORTS = ("unix", "unix-abstract", "vsock", "xds", "google-c2p")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):(?!\d+$)", re.IGNORECASE)
 
 
-# What gRPC does not know; the port where the URL has none.
+# Schemes that gRPC does not know, with the default port of each.
 _URLS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server is."""
+    """A parsed address of one or more servers."""
 
     target: str
-    """As gRPC takes it."""
+    """The target in the form of gRPC."""
     scheme: str
-    """`http`, `https`, or one of gRPC's own such as `ipv4`. Empty: host and port alone."""
+    """`http`, `https`, or a scheme of gRPC such as `ipv4`. Empty: host and port alone."""
 
     @property
     def is_here(self) -> bool:
-        """Whether it leads to this machine alone."""
+        """Whether the address leads to this machine alone."""
         if self.scheme in ("unix", "unix-abstract"):
             return True
         targets = self.target.removeprefix(f"{self.scheme}:").split(",")
@@ -44,11 +44,11 @@ class Address:
 
 
 def parse_address(address: str) -> Address:
-    """The address, if it can be one: http or https URL, HOST:PORT, or one of gRPC's own kinds of names.
+    """Parses an http or https URL, HOST:PORT, or a name in a scheme of gRPC.
 
     Raises:
-        TypeError: it is no text.
-        ValueError: it is none of these.
+        TypeError: the address is not a str.
+        ValueError: the address has none of these forms.
     """
     if not isinstance(address, str):
         raise TypeError(f"the address is a text such as {_EXAMPLE}, not {described(address)}")
@@ -89,7 +89,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _is_ipv6(text: str) -> bool:
-    """Whether it is such an address, without brackets."""
+    """Whether the text is an IPv6 address, without brackets."""
     try:
         return ipaddress.ip_address(text).version == 6
     except ValueError:
@@ -97,7 +97,7 @@ def _is_ipv6(text: str) -> bool:
 
 
 def _fault(target: str, start: str = "") -> str | None:
-    """What is wrong with HOST:PORT. None: nothing. `start` stands before it in what to write."""
+    """The fault of a HOST:PORT, with a correct example that begins with `start`. None: no fault."""
     host, colon, port = target.rpartition(":")
     fault = None
     if re.search(r"[\s/@?#]", target):

@@ -1,7 +1,7 @@
-"""What callers give to this package, checked where Python itself would take it for something else.
+"""Checks of arguments that Python itself would accept with another meaning.
 
-A text is a sequence of texts, its letters, and a pair is a sequence too: what was meant as one name would be taken as
-several, and no error would come.
+A str is a sequence of its letters, and a pair is a sequence too: without a check, one name passed in place of a list
+would count as several names.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 
 def names(given: Iterable[str], parameter: str) -> tuple[str, ...]:
-    """Several names.
+    """Checks a list of names.
 
     Raises:
-        TypeError: it is one text, or not all are texts.
+        TypeError: it is a single str, or an element is not a str.
     """
     if isinstance(given, str):
         raise TypeError(f"{parameter} is a list of texts: write [{shown(given)}] in place of {shown(given)}")
@@ -33,10 +33,10 @@ def names(given: Iterable[str], parameter: str) -> tuple[str, ...]:
 
 
 def pairs(given: Iterable[Any], parameter: str, example: str) -> tuple[tuple[Any, ...], ...]:
-    """Several pairs, such as names of records; three of a kind are pairs too.
+    """Checks a list of pairs, such as collections and record ids; elements may have three members.
 
     Raises:
-        TypeError: it is one pair, or not all are pairs.
+        TypeError: it is a single pair, or an element is not a pair.
     """
     listed = _listed(given, parameter, example)
     for index, item in enumerate(listed):
@@ -46,11 +46,11 @@ def pairs(given: Iterable[Any], parameter: str, example: str) -> tuple[tuple[Any
 
 
 def messages(given: Iterable[AnyMessage], parameter: str, *, most: int | None = None) -> list[AnyMessage]:
-    """Several messages.
+    """Checks a list of messages.
 
     Raises:
-        TypeError: it is one message, or not all are messages.
-        ValueError: there are more than `most`.
+        TypeError: it is a single message, or an element is not a message.
+        ValueError: the list has more than `most` messages.
     """
     listed: list[AnyMessage] = []
     for index, item in enumerate(_iterable(given, parameter, "[message, message]")):
@@ -63,10 +63,10 @@ def messages(given: Iterable[AnyMessage], parameter: str, *, most: int | None = 
 
 
 def wait_seconds(given: float, parameter: str) -> float:
-    """How long to wait; less than 0 is 0.
+    """A wait in seconds; negative values become 0.
 
     Raises:
-        ValueError: it is no number.
+        ValueError: the value is not a number.
     """
     if not isinstance(given, int | float) or math.isnan(given):
         raise ValueError(f"{parameter} is a number of seconds, not {shown(given)}")

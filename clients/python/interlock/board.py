@@ -1,4 +1,4 @@
-"""Following all jobs of a filter: what appears, changes and goes."""
+"""The watch of all jobs that match a filter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from interlock.watch import apply, copied
 
 @dataclass(frozen=True)
 class JobAppeared:
-    """A job that matches: from the beginning, or from now on."""
+    """A job matches the filter: at the start of the watch, or from now on."""
 
     job: job_pb2.Job
     """The job without its stages, payload and result."""
@@ -21,27 +21,27 @@ class JobAppeared:
 
 @dataclass(frozen=True)
 class JobChanged:
-    """A job that was told of is further."""
+    """A job that has appeared has changed."""
 
     job: job_pb2.Job
     """The job as it is now, without its stages, payload and result."""
     change: job_service_pb2.JobChange | None
-    """What led to it, with the stages that changed. None: the stream was begun again, and more is not known."""
+    """The change, with the stages that changed. None: the stream was restarted, and the change is not known."""
 
 
 @dataclass(frozen=True)
 class JobRemoved:
-    """A job that was told of is gone, or matches no more."""
+    """A job that has appeared was deleted, or does not match any more."""
 
     job: job_pb2.Job
-    """The job as it was told last."""
+    """The job as last received."""
     deleted: bool | None
-    """Whether it was deleted. None: not known, it went while the stream was broken."""
+    """Whether the job was deleted. None: not known, because it went while the stream was broken."""
 
 
 @dataclass(frozen=True)
 class CaughtUp:
-    """All jobs that matched at the beginning have been told of. Comes once."""
+    """All jobs that matched at the start have appeared. Sent once."""
 
     jobs: int
 
@@ -51,14 +51,14 @@ JobsNews = job_service_pb2.WatchJobsResponse
 
 
 class JobsWatch(Watch[JobsEvent]):
-    """What `Client.watch_jobs` returns."""
+    """The iterator that `Client.watch_jobs` returns."""
 
     def __init__(
         self,
         begin: Callable[[], Call[JobsNews]],
         stream: Callable[[Callable[[], Call[JobsNews]]], Stream[JobsNews]],
     ) -> None:
-        """Follows the jobs that `begin` asks for."""
+        """Follows the jobs of the stream that `begin` opens."""
         board = _Board()
 
         def again() -> Call[JobsNews]:
@@ -86,26 +86,26 @@ class JobsWatch(Watch[JobsEvent]):
         return self._board.events.popleft()
 
     async def aclose(self) -> None:
-        """Ends the stream; whoever waits for news sees the end."""
+        """Ends the stream; a reader that waits for an update sees the end."""
         self._board.events.clear()
         self._stream.close()
 
 
 class _Board:
-    """The jobs that were told of."""
+    """The jobs that have appeared."""
 
     def __init__(self) -> None:
         self.events: deque[JobsEvent] = deque()
         self._jobs: dict[str, job_pb2.Job] = {}
         self._unseen: set[str] = set()
-        """Jobs that were told of by the streams before, and not yet by this one."""
+        """Jobs from earlier streams that this stream has not sent yet."""
         self._has_caught_up = False
 
     def begin_again(self) -> None:
         self._unseen = set(self._jobs)
 
     def take(self, response: JobsNews) -> bool:
-        """Notes what is new by a message. False: it does not follow from what was told before."""
+        """Applies a message and queues its events. False: the message does not follow from the ones before."""
         match response.WhichOneof("update"):
             case "job":
                 self._job(response.job)
@@ -126,7 +126,7 @@ class _Board:
         self._unseen.discard(job.job_id)
         known = self._jobs.get(job.job_id)
         if known is not None and known.create_time != job.create_time:
-            # Another one of the same id.
+            # Another job with the same id.
             self._remove(job.job_id, True)
             known = None
         if known is None:

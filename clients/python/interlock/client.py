@@ -1,4 +1,4 @@
-"""The client: the calls of those who submit jobs, follow them, and keep records."""
+"""The client: calls for jobs, records and commits."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Client(PermitCalls):
     """A connection to one server, or to several behind one name.
 
     Use it with `async with`, within one event loop. All calls add a request id where the request has room for one,
-    repeat what can be repeated until `timeout` is over, and raise `InterlockError`.
+    retry retryable errors until `timeout` is over, and then raise `InterlockError`.
     """
 
     async def __aenter__(self) -> Client:
@@ -60,7 +60,7 @@ class Client(PermitCalls):
         retention: float | timedelta | None = None,
         request_id: str | None = None,
     ) -> job_pb2.Job:
-        """Creates a job. What this has no argument for is in `SubmitJobRequest`; use `call` then."""
+        """Creates a job. For fields of `SubmitJobRequest` without an argument here, use `call`."""
         request = job_service_pb2.SubmitJobRequest(
             kind=kind,
             stages=messages(stages, "stages"),
@@ -78,9 +78,9 @@ class Client(PermitCalls):
         return (await self.call(self.jobs.GetJob, job_service_pb2.GetJobRequest(job_id=job_id))).job
 
     async def wait_job(self, job_id: str, timeout: float | None = None) -> job_pb2.Job:
-        """Waits until a job has ended, or for `timeout` seconds; the job's state tells which. None: without limit.
+        """Waits until a job has ended, at most `timeout` seconds, and returns it. None: no limit.
 
-        A wait of more than 50 s is made of several calls.
+        The state of the job says whether it has ended. A wait of more than 50 s is made of several calls.
         """
         deadline = None if timeout is None else time.monotonic() + wait_seconds(timeout, "timeout")
         while True:
@@ -101,26 +101,27 @@ class Client(PermitCalls):
     ) -> JobWatch:
         """Follows a job to its end, as in `async for update in client.watch(job_id)`.
 
-        The first update is the job as it is, and each further one the job after what came next: every change of a
-        state, and the newest progress. The last one is the terminal one; the iterator ends after it, and at once if the
-        job had ended by the version it begins after. A stream that breaks is resumed, on any server, from the
-        last version; no version comes twice.
+        The first update is the job as it is, and each further one is the job after the next change. Every change of
+        state is delivered; steps of progress may be merged. The iterator ends after the terminal update, or at once if
+        the job had ended by the version that the watch starts after. A broken stream is resumed from the last version,
+        on any server; no version is delivered twice.
 
-        What changes do not carry is as it was when the job was last read as a whole: `labels`, `priority`, `result`,
-        the times of the job, and artifacts. `get_job` has them.
+        Changes do not carry `labels`, `priority`, `result`, the times of the job, and artifacts: these are as of the
+        last full read. `get_job` has them.
 
         Args:
-            job: its id; or the job itself, as `submit_job` and `get_job` return it: then what came after it is told.
-            from_version: for one who knows the job up to here: what came after it is told, without reading
-                the job. `update.job` then has only what the changes said, and `stages_truncated` is set.
-            silence: seconds without news and signs of life after which a stream is given up and resumed. Three
-                times what the server has as `--watch-keepalive` is a good value.
-            patience: seconds that resuming may fail on end. None: for ever.
+            job: id of the job, or the job itself as `submit_job` and `get_job` return it; then only later changes
+                are delivered.
+            from_version: version that the caller already knows. Only later changes are delivered, and the job is not
+                read: `update.job` has only the fields of the changes, and `stages_truncated` is set.
+            silence: seconds without a message after which a stream is closed and resumed. A good value is three
+                times the `--watch-keepalive` of the server.
+            patience: seconds of failed resumes in a row before the error is raised. None: no limit.
 
         Raises:
-            NotFound: there is no such job, or it was deleted meanwhile. Raised by the iterator, as all errors.
-            VersionInFuture: the job has not come to `from_version`.
-            InterlockError: it failed for longer than `patience`, or for good.
+            NotFound: the job does not exist or was deleted. Raised by the iterator, as all errors.
+            VersionInFuture: the job has not reached `from_version`.
+            InterlockError: resuming failed for `patience` seconds, or the error is permanent.
         """
         if isinstance(job, str):
             start = job_pb2.Job(job_id=job, version=from_version, stages_truncated=from_version > 0)
@@ -144,7 +145,7 @@ class Client(PermitCalls):
         silence: float = SILENCE,
         patience: float | None = PATIENCE,
     ) -> ProgressWatch:
-        """Follows how far a job is, for front ends: progress, state and running stages, whenever one has changed.
+        """Follows the progress, state and running stages of a job, for front ends: an update for each change of these.
 
         Arguments and errors are those of `watch`.
         """
@@ -159,9 +160,9 @@ class Client(PermitCalls):
     ) -> JobsWatch:
         """Follows all jobs of a filter, without their stages: `async for event in client.watch_jobs("kind = film")`.
 
-        First comes a `JobAppeared` for each job that matches, then `CaughtUp`, once; from there on `JobAppeared`,
-        `JobChanged` and `JobRemoved` as it happens. It has no end of its own. A stream that breaks is begun again and
-        compared: then only what differs is told, and changes of a state in between can be missing.
+        The first events are a `JobAppeared` for each job that matches, then one `CaughtUp`. After it `JobAppeared`,
+        `JobChanged` and `JobRemoved` come as they happen. The watch does not end by itself. A broken stream is
+        restarted and compared: only differences are delivered, and changes of state in between can be missing.
 
         Args:
             filter: as in `ListJobsRequest`. Empty: all jobs.
@@ -171,7 +172,7 @@ class Client(PermitCalls):
         Raises:
             InvalidArgument: the filter is malformed. Raised by the iterator, as all errors.
             ResourceExhausted: more than 10,000 jobs match.
-            InterlockError: it failed for longer than `patience`, or for good.
+            InterlockError: resuming failed for `patience` seconds, or the error is permanent.
         """
 
         def begin() -> Call[JobsNews]:
@@ -190,9 +191,9 @@ class Client(PermitCalls):
         reason: str = "",
         grace_period: float | timedelta | None = None,
     ) -> job_pb2.Job:
-        """Cancels a job; its workers have `grace_period` to stop, at least half of it after they have heard.
+        """Cancels a job. Its workers have `grace_period` to stop, at least half of it after they receive the request.
 
-        None: 30 s. 0: leases end at once.
+        `grace_period`: None is 30 s, and 0 ends leases at once.
         """
         request = job_service_pb2.CancelJobRequest(
             job_id=job_id,
@@ -202,12 +203,15 @@ class Client(PermitCalls):
         return (await self.call(self.jobs.CancelJob, request)).job
 
     async def get_record(self, collection: str, record_id: str) -> Record:
-        """Reads a record."""
+        """Reads one record with its fields."""
         request = record_service_pb2.GetRecordRequest(collection=collection, record_id=record_id)
         return Record.of((await self.call(self.records.GetRecord, request)).record)
 
     async def list_records(self, collection: str, filter: str = "", *, order_by: str = "") -> AsyncIterator[Record]:
-        """All records of a collection that a filter holds for, page after page. Many pages where few match."""
+        """Iterates over the records of a collection that match a filter, page by page.
+
+        If few records match, the iteration reads many pages.
+        """
         request = record_service_pb2.ListRecordsRequest(
             collection=collection, filter=filter, order_by=order_by, page_size=1_000
         )
@@ -243,7 +247,7 @@ class Client(PermitCalls):
         return Record.of((await self.call(self.records.UpdateRecord, request)).record)
 
     async def update_records(self, updates: Iterable[record_service_pb2.UpdateRecordRequest]) -> list[Record]:
-        """Does up to 500 updates made by `record_update` in order, all or none."""
+        """Applies up to 500 updates made by `record_update` in order, all or none."""
         request = record_service_pb2.BatchUpdateRecordsRequest(updates=messages(updates, "updates"))
         response = await self.call(self.records.BatchUpdateRecords, request)
         return [Record.of(result.record) for result in response.results]
@@ -251,7 +255,7 @@ class Client(PermitCalls):
     async def write_records(
         self, updates: Iterable[record_service_pb2.UpdateRecordRequest]
     ) -> list[record_service_pb2.RecordWriteResult]:
-        """Does up to 500 updates, each for itself; each result has a status. All get request ids."""
+        """Applies up to 500 updates independently; each result has a status. Each update gets a request id."""
         with_ids = [with_request_id(update) for update in messages(updates, "updates")]
         request = record_service_pb2.BatchWriteRecordsRequest(updates=with_ids)
         return list((await self.call(self.records.BatchWriteRecords, request)).results)
@@ -282,21 +286,21 @@ class Client(PermitCalls):
     ) -> RecordsWatch:
         """Follows records, as in `async for update in client.watch_records([("films", "f1"), ("films", "f2")])`.
 
-        The first update of each is the record as it is, or that it is not there; each further one the record after what
-        came next: changes, its deletion, its creation. Several of these can be told as one; the last always comes. It
-        has no end of its own. A stream that breaks is resumed, on any server, from the records as they were told: none
-        comes twice, and what happened to one meanwhile comes as one update.
+        The first update of each record is its current state, or that it does not exist; further updates follow each
+        change, deletion and creation. Changes may be merged into one update; the last state is always delivered.
+        The watch does not end by itself. A broken stream is resumed from the last delivered states, on any server: no
+        update is delivered twice, and changes of a record during the gap are one update.
 
         Args:
-            records: pairs of collection and id, 1 to 100, each once. They need not be there yet.
+            records: 1 to 100 different pairs of collection and record id. The records need not exist yet.
             silence: as in `watch`.
             patience: as in `watch`.
 
         Raises:
-            TypeError: `records` is not pairs. Raised here.
-            InvalidArgument: the records are too many, twice the same, or malformed. Raised by the iterator, as all
-                errors.
-            InterlockError: it failed for longer than `patience`, or for good.
+            TypeError: an element of `records` is not a pair. Raised by this call.
+            InvalidArgument: there are more than 100 records, a record is listed twice, or a name is malformed. Raised
+                by the iterator, as all errors.
+            InterlockError: resuming failed for `patience` seconds, or the error is permanent.
         """
 
         def begin(request: record_service_pb2.WatchRecordsRequest) -> Call[RecordsNews]:
@@ -310,19 +314,20 @@ class Client(PermitCalls):
     async def commit(
         self, requests: Iterable[Message], *, lease_fence: str | None = None, permit_fence: str | None = None
     ) -> list[transaction_service_pb2.CommitResult]:
-        """Does what several requests ask for in one commit, all or nothing.
+        """Applies several requests in one commit, all or none.
 
         Args:
             requests: such as `UpdateRecordRequest`, `SubmitJobRequest` or `CompleteStageRequest`.
             lease_fence: a lease token, such as `attempt.lease.lease_token`: applied only while that lease is held.
                 Empty: InvalidArgument. None: no lease is required.
-            permit_fence: a permit token: applied only while that permit is held. `permit_release` can end it with it.
+            permit_fence: a permit token: applied only while that permit is held. `permit_release` can end the permit
+                in the same commit.
                 Empty: InvalidArgument. None: no permit is required.
 
         Raises:
             LeaseLost: the lease is not held.
             PermitLost: the permit is not held.
-            InterlockError: as the call that would do it alone; `metadata["index"]` says which.
+            InterlockError: the error of one request; `metadata["index"]` is its position.
         """
         requests = messages(requests, "requests")
         request = transaction_service_pb2.CommitRequest(

@@ -1,4 +1,4 @@
-"""The connection to a server, and how any rpc is called through it."""
+"""The connection to a server, and calls of any rpc through it."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 0),
-    # A server that restarts is found again soon.
+    # A short backoff, so that a restarted server is found soon.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    # Retries are ours: only we know which calls are safe.
+    # This package retries by itself, because only it knows which calls are safe.
     ("grpc.enable_retries", 0),
 )
-# The longest wait in seconds that one LeaseStages, WaitJob or AcquirePermit asks for, and how much later the call's
-# deadline is than that. Proxies usually end what has been silent for 60 s. Longer waits are made of several calls.
+# The longest wait in seconds of one LeaseStages, WaitJob or AcquirePermit, and the margin of the call's deadline over
+# it. Proxies usually close streams that are silent for 60 s, so longer waits are made of several calls.
 LONGEST_WAIT = 50.0
 WAIT_MARGIN = 10.0
-# A server says every 20 s that a stream lives. This is three times that.
+# Three times the default keepalive of the server (20 s).
 SILENCE = 60.0
-# Longer than a failover of the database takes, and the restart of a server.
+# Longer than a failover of the database or a restart of a server takes.
 PATIENCE = 120.0
 
 
 class Connection:
-    """What `Client` is made of: the channel, the stubs, and calls that are repeated."""
+    """Base of `Client`: the channel, the stubs, and calls with retries."""
 
     def __init__(
         self,
@@ -69,16 +69,16 @@ class Connection:
         metadata: Iterable[tuple[str, str]] = (),
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
-        """Describes the connection; it is made by the first call.
+        """Prepares the connection; the first call opens it.
 
-        If no server answers, the log says so within a second, as a warning of `interlock.client`, and calls go on
-        trying until their time is over: a server that restarts, or starts later than this program, is found.
+        If no server answers, `interlock.client` logs a warning within a second, and calls are retried until their
+        timeout, so a server that restarts, or starts later than this program, is found.
 
         Args:
             address: `https://HOST:PORT`, or without TLS `http://HOST:PORT` or `HOST:PORT`, or any name that gRPC
                 resolves, such as `ipv4:10.0.0.1:50051,10.0.0.2:50051` for two servers, of which the first that answers
                 is used. None: INTERLOCK_SERVER, else `127.0.0.1:50051`.
-            namespace: where jobs and queues live. None: INTERLOCK_NAMESPACE, else `default`.
+            namespace: namespace of jobs, queues, records and resources. None: INTERLOCK_NAMESPACE, else `default`.
             api_key: sent with each call as `authorization: Bearer KEY`, over plaintext too, with a warning in the log
                 unless the server is on this machine. None: INTERLOCK_API_KEY, else none.
             ca: the certificate authorities that the server is checked against: the path of a PEM file, or its content
@@ -87,15 +87,15 @@ class Connection:
                 none.
             private_key: its private key, in the same form. None: INTERLOCK_CERT_KEY.
             timeout: seconds for one call, retries included, unless the call says otherwise.
-            backoff: the waits between retries.
-            credentials: for TLS, in place of `ca`, `certificate` and `private_key`, with any address but http.
-            metadata: sent with each call.
-            options: for the channel, besides and over those of this package.
+            backoff: waits between retries.
+            credentials: TLS credentials in place of `ca`, `certificate` and `private_key`, with any address but http.
+            metadata: pairs of key and value sent with each call.
+            options: channel options, added to those of this package; on a conflict these apply.
 
         Raises:
-            ValueError: `address` can never work, such as one without a port, or the files of TLS or the key cannot.
+            ValueError: `address`, a TLS file or the key can never work, such as an address without a port.
             OSError: a PEM file cannot be read.
-            TypeError: `metadata` is not pairs.
+            TypeError: an element of `metadata` is not a pair.
         """
         access = Access(
             address,
@@ -120,7 +120,7 @@ class Connection:
             self._metadata += (("authorization", access.authorization),)
         defaults: dict[str, Any] = dict(_OPTIONS)
         if "," in access.target:
-            # Else the whole list would be sent as the name of the server, which is none.
+            # Without this gRPC sends the whole list as the authority, which is not a valid name.
             defaults["grpc.default_authority"] = access.target.partition(":")[2].partition(",")[0]
         merged = [*{**defaults, **dict(options)}.items()]
         if access.credentials is None:
@@ -135,7 +135,7 @@ class Connection:
         self.admin = admin_service_pb2_grpc.AdminServiceStub(self.channel)
 
     async def close(self) -> None:
-        """Ends the connection; calls that are under way are cancelled."""
+        """Closes the connection; calls in flight are cancelled."""
         await self.channel.close()
 
     async def call(
@@ -150,7 +150,7 @@ class Connection:
         All retries carry the same request id: the one of the request, or a new one.
 
         Raises:
-            InterlockError: what the server said last.
+            InterlockError: the error of the last try.
         """
         request = with_request_id(request)
 
@@ -169,16 +169,16 @@ class Connection:
     def _stream(
         self, begin: Callable[[], Call[Any]], *, silence: float = SILENCE, patience: float | None = PATIENCE
     ) -> Stream[Any]:
-        """A stream that is begun again when it breaks."""
+        """A stream that is restarted when it breaks."""
         return Stream(begin, backoff=self._backoff, silence=silence, patience=patience, outage=self._outage)
 
 
 def with_request_id(request: Request) -> Request:
-    """The request with a request id, if it has room for one and has none; the server refuses one that is empty."""
+    """A copy of the request with a new request id, if its field for one is unset; the server refuses an empty id."""
     if "request_id" not in request.DESCRIPTOR.fields_by_name or request.HasField("request_id"):
         return request
     if isinstance(request, worker_service_pb2.CompleteStagesRequest) and not request.all_or_none:
-        # Then each outcome can have one of its own.
+        # CompleteStages: each outcome has a request id of its own.
         return request
     copy = type(request)()
     copy.CopyFrom(request)

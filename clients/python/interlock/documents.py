@@ -1,4 +1,4 @@
-"""Between Python values and the documents (`google.protobuf.Struct`) that jobs and stages carry."""
+"""Conversion between Python values and documents (`google.protobuf.Struct`)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 from google.protobuf import duration_pb2, struct_pb2
 
-# Up to here every whole number has a double of its own.
+# The largest n for which a double holds every whole number up to n exactly.
 _EXACT = 2**53
-# The server's limits: levels of objects and lists, and bytes as JSON of artifacts, results and details.
+# Limits of the server: levels of objects and lists, and bytes as JSON of artifacts, results and details.
 DEPTH = 32
 DOCUMENT_BYTES = 64 * 1024
-# How much of a path an error shows.
+# Characters of a path that an error shows.
 _PATH_CHARACTERS = 200
 
 
@@ -23,13 +23,13 @@ def to_struct(document: Mapping[str, Any], *, limit: int | None = None) -> struc
     """The document as a message. Numbers become doubles, tuples lists.
 
     Args:
-        document: what JSON calls an object, nested at most 32 levels deep.
-        limit: bytes as JSON. What is clearly larger is refused here, the rest by the server. None: no limit.
+        document: a JSON object, nested at most 32 levels deep.
+        limit: bytes as JSON. A document that is clearly larger is refused here, others by the server. None: no limit.
 
     Raises:
         TypeError: the document is not a mapping.
-        ValueError: it holds what JSON does not have, a whole number beyond ±2^53, a text that is not UTF-8 or has a
-            NUL, or it is nested too deep or too large. The message says where.
+        ValueError: a value is not JSON, is a whole number beyond ±2^53, or is a str that is not UTF-8 or has a NUL;
+            or the document is nested too deep or too large. The message names the place.
     """
     if not isinstance(document, Mapping):
         raise TypeError(f"a document is a mapping with texts as keys, not {described(document)}")
@@ -39,7 +39,7 @@ def to_struct(document: Mapping[str, Any], *, limit: int | None = None) -> struc
 
 
 def from_struct(struct: struct_pb2.Struct) -> dict[str, Any]:
-    """The message as a document. Whole numbers come back as `int`, since a double does not say what it was."""
+    """The message as a document. Whole numbers become `int`, because a double does not record the original type."""
     return {key: from_value(value) for key, value in struct.fields.items()}
 
 
@@ -47,7 +47,7 @@ def to_duration(value: float | timedelta) -> duration_pb2.Duration:
     """Seconds, or a timedelta, as a message.
 
     Raises:
-        ValueError: it is no finite number, or beyond 10,000 years.
+        ValueError: the value is not a finite number, or is beyond 10,000 years.
     """
     duration = duration_pb2.Duration()
     try:
@@ -58,12 +58,12 @@ def to_duration(value: float | timedelta) -> duration_pb2.Duration:
 
 
 def seconds(duration: duration_pb2.Duration) -> float:
-    """The message as seconds."""
+    """Duration in seconds."""
     return duration.seconds + duration.nanos / 1e9
 
 
 def to_value(value: Any, path: str) -> struct_pb2.Value:
-    """One value as a message; `path` is where it stands, for the error.
+    """One value as a message; `path` is its place in the document, for errors.
 
     Raises:
         ValueError: as `to_struct`.
@@ -74,10 +74,10 @@ def to_value(value: Any, path: str) -> struct_pb2.Value:
 
 
 def to_number(value: float, path: str) -> float:
-    """One number as a double; `path` is where it stands, for the error.
+    """One number as a double; `path` is its place in the document, for errors.
 
     Raises:
-        ValueError: it is a whole number beyond ±2^53, which a double may not hold exactly.
+        ValueError: the value is a whole number beyond ±2^53, which a double may not hold exactly.
     """
     if isinstance(value, int) and abs(value) > _EXACT:
         raise ValueError(
@@ -87,7 +87,7 @@ def to_number(value: float, path: str) -> float:
 
 
 def described(value: object) -> str:
-    """What a value is, for errors: `None`, or its type with an article."""
+    """The kind of a value for errors: `None`, or its type with an article."""
     if value is None:
         return "None"
     name = type(value).__name__
@@ -108,7 +108,7 @@ class _Writer:
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
         self._bytes = 0
-        """At least so many bytes as JSON were written."""
+        """Lower bound of the JSON bytes written so far."""
 
     def mapping(self, struct: struct_pb2.Struct, document: Mapping[str, Any], path: str, depth: int) -> None:
         self._enter(path, depth)
@@ -162,23 +162,23 @@ class _Writer:
             raise ValueError(f"{_at(path)}the text is not UTF-8: {bad.reason} at character {bad.start}") from None
 
     def _count(self, size: int, path: str) -> None:
-        # Commas and escapes come on top.
+        # A lower bound: commas and escapes are not counted.
         self._bytes += size
         if self._limit is not None and self._bytes > self._limit:
             raise ValueError(f"{_at(path)}the document has more than {self._limit} bytes as JSON up to here")
 
 
 def _at(path: str) -> str:
-    """The beginning of an error about what stands there."""
+    """The beginning of an error about the value at a path."""
     start = path[:_PATH_CHARACTERS]
-    # Keys can hold what no terminal or log can show.
+    # Keys can contain unprintable characters.
     start = "".join(it if it.isprintable() else it.encode("unicode_escape").decode() for it in start)
     cut_off = "…" if len(path) > _PATH_CHARACTERS else ""
     return f"{start}{cut_off}: " if path else ""
 
 
 def from_value(value: struct_pb2.Value) -> Any:
-    """The message as a value; whole numbers come back as `int`."""
+    """The message as a value; whole numbers become `int`."""
     match value.WhichOneof("kind"):
         case "number_value":
             number = value.number_value

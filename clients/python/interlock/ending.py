@@ -1,7 +1,7 @@
-"""The end of an attempt: what a handler returned or raised, as the request that says so, and sending it.
+"""The end of an attempt: the request for what a handler returned or raised, and its delivery.
 
-Each end has its own reason on the server. What a handler returns and cannot be stored fails the attempt, and what the
-server refuses of an end is said in another way: nothing is left to the end of the lease unless there is no server.
+A result that cannot be stored fails the attempt. If the server refuses an end, a reduced one is sent. A lease is left
+to expire only if no server answers.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from interlock.v1 import common_pb2, transaction_service_pb2, worker_service_pb2
 
 log = logging.getLogger("interlock.worker")
 
-# How long the outcome of work that is done is worth telling, at least.
+# Seconds for which an outcome is retried, at least.
 _TELL = 120.0
-# What a message, and what lists in it may have at most, as the server has it.
+# Limits of the server: bytes of a message, and elements of lists in it.
 _MESSAGE_BYTES = 4 << 20
 _STAGES = 10_000
 _OPERATIONS = 100
@@ -38,16 +38,16 @@ _OPERATIONS = 100
 
 @dataclass(frozen=True)
 class Raised:
-    """What a handler raised, as a value: asyncio would end its loop for some of it, and lose other."""
+    """An exception of a handler, as a value: asyncio ends its loop on some exceptions and loses others."""
 
     error: BaseException
 
 
 def ending(attempt: Attempt, result: Outcome | Raised) -> Message | None:
-    """The request that ends an attempt whose handler has ended. None: there is none, the lease is lost."""
+    """The request that ends an attempt after its handler has ended. None: no request, because the lease is lost."""
     token = attempt.lease.lease_token
     if not isinstance(result, Raised):
-        # Even a lost lease may complete, as long as nobody else has leased the stage.
+        # A lost lease can still complete, unless another worker has leased the stage.
         try:
             return _complete(token, result)
         except BaseException as bad:
@@ -62,14 +62,14 @@ def ending(attempt: Attempt, result: Outcome | Raised) -> Message | None:
         return worker_service_pb2.ReleaseStageRequest(target=worker_service_pb2.StageTarget(lease_token=token))
     failure = new_failure(FailureClass.CANCELLED, "it cancelled itself") if is_cancelled else failure_of(error)
     level = logging.ERROR if failure.failure_class == common_pb2.FAILURE_CLASS_INTERNAL else logging.WARNING
-    # A cancel has no place, and what is in the way of a permit is no fault of the code.
+    # No traceback for a cancellation or a denied permit: neither is a fault of the code.
     trace = None if is_cancelled or isinstance(error, PermitDenied) else error
     log.log(level, "%s of %s failed: %s", attempt.stage_name, attempt.job_id, failure.message, exc_info=trace)
     return _fail(token, failure)
 
 
 async def tell(outcomes: Outcomes, attempt: Attempt, request: Message) -> None:
-    """Sends the request that ends an attempt, and if it is refused for good, that the attempt failed by that."""
+    """Sends the request that ends an attempt; if it is refused permanently, reports the refusal as a failure."""
     error = await _send(outcomes, attempt, request)
     if error is None:
         return
@@ -82,8 +82,8 @@ async def tell(outcomes: Outcomes, attempt: Attempt, request: Message) -> None:
             return
         failure = _plain(request.failure, error)
     else:
-        # Most likely its artifacts are too large: the work is of no use, and nobody else would do better. What else was
-        # to be committed may be possible another time.
+        # The artifacts are probably too large, and another attempt would not help. Refused operations beside the
+        # completion may succeed in another attempt.
         failure = new_failure(
             FailureClass.CLIENT_ERROR if is_wrong else FailureClass.INTERNAL, str(error), error.reason
         )
@@ -93,18 +93,18 @@ async def tell(outcomes: Outcomes, attempt: Attempt, request: Message) -> None:
 
 
 async def _send(outcomes: Outcomes, attempt: Attempt, request: Message) -> InterlockError | None:
-    """Sends it, for as long as it is worth it. What is returned is the refusal that another end can answer."""
+    """Sends the request with retries. Returns a refusal that another end can answer. None: nothing more to send."""
     timeout = max(_TELL, attempt.renewal.expires_at - time.monotonic())
     try:
         await outcomes.send(request, timeout=timeout)
     except InterlockError as error:
-        # The completion stands first in a commit; what is refused behind it is no loss of the lease.
+        # The completion is the first operation of a commit; a later one that is refused is no loss of the lease.
         if error.metadata.get("index", "0") != "0":
             return error
         if isinstance(error, LeaseLost):
             log.warning("%s of %s: somebody else has the lease", attempt.stage_name, attempt.job_id)
         elif can_be_repeated(error) or isinstance(error, DeadlineExceeded):
-            # The lease expires, and the stage is done again.
+            # The lease expires, and the stage is attempted again.
             log.error("%s of %s: its end could not be told: %s", attempt.stage_name, attempt.job_id, error)
         else:
             return error
@@ -123,7 +123,7 @@ def _complete(token: str, outcome: Outcome) -> Message:
     also = messages(completion.also, "also", most=_OPERATIONS - 1)
     commit = transaction_service_pb2.CommitRequest(operations=commit_operations([request, *also])) if also else None
     whole: Message = request if commit is None else commit
-    # What cannot be sent is found here, where it is told apart from a server that cannot be reached.
+    # A request that is too large is found here; when sent, it looks like an unreachable server.
     size = len(whole.SerializeToString())
     if size > _MESSAGE_BYTES:
         raise ValueError(f"as a message it has {size:,} bytes, {_MESSAGE_BYTES:,} are allowed")
@@ -162,6 +162,6 @@ def _fail(token: str, failure: common_pb2.Failure) -> worker_service_pb2.FailSta
 
 
 def _plain(failure: common_pb2.Failure, error: InterlockError) -> common_pb2.Failure:
-    """A failure that was refused, without what can be wrong with it."""
+    """A refused failure without the fields that the server can refuse."""
     plain = common_pb2.Failure(failure_class=failure.failure_class, code=failure.code, message=failure.message)
     return with_notes(plain, [f"details and retry_after were left out: {error.message}"])

@@ -1,6 +1,6 @@
-"""Errors by reason, as the server tells them in `google.rpc.ErrorInfo`.
+"""Errors by the reason that the server sends in `google.rpc.ErrorInfo`.
 
-The class says what to do about it; `reason` is the exact one of the protos.
+The class says what to do; `reason` is the exact reason of the protos.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DOMAIN = "interlock"
 
 @dataclass(frozen=True)
 class FieldViolation:
-    """What is wrong with one field of a request."""
+    """A fault of one field of a request."""
 
     field: str
     description: str
@@ -50,16 +50,16 @@ class InterlockError(Exception):
         """The reason, such as `JOB_NOT_FOUND`. Empty: the error is not the server's, such as a refused connection."""
         self.metadata: Mapping[str, str] = metadata or {}
         self.retry_after = retry_after
-        """How many seconds to wait before the same call can succeed. None: not said."""
+        """Seconds to wait before the same call can succeed. None: not known."""
         self.retry_forbidden = retry_forbidden
         """Whether a call that is not safe to repeat must not be repeated."""
         self.violations = violations
         self.current: Record | job_pb2.Job | job_pb2.Stage | None = None
-        """What a version was compared with, where the request set `return_current`. None: not asked, or above 3 KiB."""
+        """Current object after a version mismatch of a request with `return_current`. None: unset, or above 3 KiB."""
 
     @property
     def maybe_applied(self) -> bool:
-        """Whether a write may have happened all the same; repeat it with the same request id to find out."""
+        """Whether a write may have been applied; a repeat with the same request id shows it."""
         return self.metadata.get("outcome") != "NOT_APPLIED"
 
 
@@ -72,24 +72,24 @@ class Unauthenticated(InterlockError):
 
 
 class PermissionDenied(InterlockError):
-    """The credential is valid and does not permit this; `roles` says which one does."""
+    """The credential is valid and does not permit this call; `roles` names those that do."""
 
     @property
     def roles(self) -> str:
-        """The roles of which one is needed, with commas between. Empty: not said."""
+        """The roles of which one is needed, separated by commas. Empty: not known."""
         return self.metadata.get("roles", "")
 
 
 class NotFound(InterlockError):
-    """The job, the stage, the record, the resource or the namespace does not exist."""
+    """The job, stage, record, resource or namespace does not exist."""
 
 
 class AlreadyExists(InterlockError):
-    """Something of this name exists already."""
+    """An object with this name exists already."""
 
 
 class PreconditionFailed(InterlockError):
-    """The state does not allow it."""
+    """The state does not allow the call."""
 
 
 class LeaseLost(PreconditionFailed):
@@ -97,15 +97,15 @@ class LeaseLost(PreconditionFailed):
 
 
 class PermitLost(PreconditionFailed):
-    """The permit has expired or was revoked, and somebody else may have one by now: stop the work."""
+    """The permit has expired or was revoked, and another holder may have one: stop the work."""
 
 
 class InvalidTransition(PreconditionFailed):
-    """The job or stage is in a state that does not allow this; `state` says which."""
+    """The job or stage is in a state that does not allow the call."""
 
     @property
     def state(self) -> str:
-        """The state it is in, such as `SUCCEEDED`."""
+        """The current state, such as `SUCCEEDED`."""
         return self.metadata.get("state", "")
 
 
@@ -114,21 +114,21 @@ class VersionMismatch(InterlockError):
 
     @property
     def actual(self) -> int:
-        """The version it has."""
+        """The current version."""
         return int(self.metadata["actual"])
 
 
 class VersionInFuture(InterlockError):
-    """The job has not come to the version that was named as known, so it is another of the same id."""
+    """The job has not reached the version given as known, so it is another job with the same id."""
 
     @property
     def actual(self) -> int:
-        """The version it has."""
+        """The current version."""
         return int(self.metadata["actual"])
 
 
 class Conflict(InterlockError):
-    """Other writers were in the way, and all retries are spent."""
+    """The call lost to concurrent writes until its timeout."""
 
 
 class ResourceExhausted(InterlockError):
@@ -140,14 +140,14 @@ class DeadlineExceeded(InterlockError):
 
 
 class Unavailable(InterlockError):
-    """There is no server, it is draining, or it has lost its database."""
+    """No server answers, the server is draining, or it has lost its database."""
 
 
 class BlockReason(enum.IntEnum):
-    """What is in the way of a permit."""
+    """Reason why a resource blocks a permit."""
 
     UNKNOWN = permit_pb2.PERMIT_BLOCK_REASON_UNSPECIFIED
-    """One that this version does not know."""
+    """A reason that this version of the package does not know."""
     HELD = permit_pb2.PERMIT_BLOCK_REASON_HELD
     CAPACITY = permit_pb2.PERMIT_BLOCK_REASON_CAPACITY
     RATE = permit_pb2.PERMIT_BLOCK_REASON_RATE
@@ -161,7 +161,7 @@ class BlockReason(enum.IntEnum):
 
 @dataclass(frozen=True)
 class PermitBlocker:
-    """A resource that is in the way of a permit."""
+    """A resource that blocks a permit."""
 
     resource: str
     reason: BlockReason
@@ -170,7 +170,7 @@ class PermitBlocker:
 
 
 class PermitDenied(InterlockError):
-    """The permit cannot be had now, or could not while there was time to wait; `blockers` says what is in the way."""
+    """The permit was not granted within the wait; `blockers` names each resource that blocks it."""
 
     def __init__(self, blockers: tuple[PermitBlocker, ...], retry_after: float | None) -> None:
         said = ", ".join(f"{blocker.resource} {blocker.reason.name}" for blocker in blockers)
@@ -186,7 +186,7 @@ class PermitDenied(InterlockError):
 
     @classmethod
     def of(cls, denial: permit_pb2.PermitDenial) -> PermitDenied:
-        """The error of a message."""
+        """The error for a message."""
         blockers = tuple(
             PermitBlocker(
                 blocker.resource,
@@ -199,7 +199,7 @@ class PermitDenied(InterlockError):
 
 
 class Internal(InterlockError):
-    """A bug in the server; the message holds an id that its log has too."""
+    """A bug in the server; the message has an id that is also in the log of the server."""
 
 
 _BY_REASON: dict[str, type[InterlockError]] = {
@@ -226,7 +226,7 @@ _BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.S
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> InterlockError:
-    """The typed error for what gRPC raised."""
+    """The typed error for an error of gRPC."""
     trailers = {key: value for key, value in error.trailing_metadata() or ()}
     status = status_pb2.Status()
     details = trailers.get(_DETAILS)
@@ -236,7 +236,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> InterlockError:
 
 
 def from_status(status: status_pb2.Status) -> InterlockError | None:
-    """The typed error for the status of one of many results. None: it is OK."""
+    """The typed error for the status of one result of a batch. None: the status is OK."""
     if status.code == 0:
         return None
     return _typed(_BY_NUMBER.get(status.code, grpc.StatusCode.UNKNOWN), status.message, status)
@@ -305,5 +305,5 @@ def _milliseconds(value: str | bytes | None) -> int | None:
     try:
         return int(value)
     except ValueError:
-        # What cannot be read forbids, as gRPC's own retries have it.
+        # An unreadable value forbids retries, as in the retries of gRPC.
         return -1

@@ -1,4 +1,4 @@
-"""How work fails: what a handler, or the body of a permit, raises, and the class of failure that it means."""
+"""Failures: exceptions of handlers and of bodies of permits, and the class of each."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from interlock.documents import DOCUMENT_BYTES, described, shown, to_duration, t
 from interlock.errors import PermitDenied
 from interlock.v1 import common_pb2
 
-# As the server has them.
+# Limits of the server.
 _MESSAGE_BYTES = 4096
 _CODE_BYTES = 128
 _LONGEST_RETRY = timedelta(hours=24)
-# How much of the end of a traceback goes into the details of a failure: what `interlock job get` shows.
+# Bytes of the end of a traceback that the details of a failure hold; `interlock job get` shows them.
 _TRACEBACK_BYTES = 4096
 
 
 class FailureClass(enum.IntEnum):
-    """What kind of failure ended an attempt; the server decides by it whether and when the stage is tried again."""
+    """Class of a failure; the server decides by it whether and when to retry the stage."""
 
     SERVER_ERROR = common_pb2.FAILURE_CLASS_SERVER_ERROR
     RATE_LIMITED = common_pb2.FAILURE_CLASS_RATE_LIMITED
@@ -38,7 +38,7 @@ class FailureClass(enum.IntEnum):
 
 
 class StageError(Exception):
-    """Raised by a handler to fail its attempt in a known way, or in the body of a permit to end it in one."""
+    """Raised by a handler, or in the body of a permit, to report a failure with a class."""
 
     def __init__(
         self,
@@ -49,17 +49,17 @@ class StageError(Exception):
         code: str = "",
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        """Describes the failure.
+        """Initializes the failure.
 
         Args:
-            failure_class: decides about the retry, and what permits report.
-            message: for people; what exceeds 4 KiB is cut off.
-            retry_after: how many seconds a called service asked to wait, 0 to 24 h. None: not said.
-            code: of your own choice, at most 128 bytes.
-            details: anything that helps to understand it, at most 64 KiB as JSON. None: nothing.
+            failure_class: class that decides the retry, and that permits report.
+            message: text for people, cut off at 4 KiB.
+            retry_after: seconds that a called service asked to wait, 0 to 24 h. None: not known.
+            code: application code, at most 128 bytes. Empty: none.
+            details: further facts, at most 64 KiB as JSON. None: none.
 
-        What the server would refuse of these is left out or shortened when the failure is reported; the failure keeps
-        the rest, and its message says what is missing.
+        Values that the server would refuse are left out or shortened when the failure is reported, and the message
+        names them.
         """
         super().__init__(message)
         self.failure_class = failure_class
@@ -100,9 +100,9 @@ class RateLimited(StageError):
 
 
 def failure_of(error: BaseException) -> common_pb2.Failure:
-    """The failure that an exception of a handler means, or one of the body of a permit. Never raises.
+    """The failure for an exception of a handler or of the body of a permit. Never raises.
 
-    What the server would refuse is left out or shortened, and the message says so.
+    Values that the server would refuse are left out or shortened, and the message names them.
     """
     notes: list[str] = []
     if isinstance(error, StageError):
@@ -114,7 +114,7 @@ def failure_of(error: BaseException) -> common_pb2.Failure:
         _set_retry_after(failure, getattr(error, "retry_after", None), notes)
         _set_details(failure, getattr(error, "details", None), notes)
     elif isinstance(error, PermitDenied):
-        # Nothing has failed, least of all what other permits are for: INTERNAL says nothing about them.
+        # The called services did not fail: INTERNAL does not count against the resources of other permits.
         failure = new_failure(FailureClass.INTERNAL, str(error), error.reason)
         _set_retry_after(failure, error.retry_after, notes)
     else:
@@ -125,14 +125,14 @@ def failure_of(error: BaseException) -> common_pb2.Failure:
 
 
 def new_failure(failure_class: FailureClass, message: str, code: str = "") -> common_pb2.Failure:
-    """A failure; what is too long is cut off."""
+    """A failure with message and code cut to the limits of the server."""
     number = cast(common_pb2.FailureClass.ValueType, int(failure_class))
     code = "".join(" " if unicodedata.category(it) == "Cc" else it for it in code[:_CODE_BYTES])
     return common_pb2.Failure(failure_class=number, message=cut(message, _MESSAGE_BYTES), code=cut(code, _CODE_BYTES))
 
 
 def with_notes(failure: common_pb2.Failure, notes: Iterable[str]) -> common_pb2.Failure:
-    """The failure, whose message says at its end what is missing."""
+    """The failure with notes about missing values at the end of its message."""
     if note := cut("; ".join(notes), _MESSAGE_BYTES // 4):
         message = cut(failure.message, _MESSAGE_BYTES - len(note.encode()) - 3)
         failure.message = f"{message} ({note})" if message else note
@@ -191,7 +191,7 @@ def _set_details(failure: common_pb2.Failure, given: Any, notes: list[str]) -> N
 
 
 def text_of(value: object) -> str:
-    """What a value says of itself."""
+    """The `str` of a value. Never raises."""
     try:
         return str(value)
     except BaseException as bad:
@@ -199,11 +199,11 @@ def text_of(value: object) -> str:
 
 
 def _trace(error: BaseException) -> str:
-    """The end of the traceback, where the place is."""
+    """The end of the traceback, which has the failing line."""
     try:
         trace = "".join(traceback.format_exception(error))
     except Exception as bad:
         return f"the traceback cannot be shown: {text_of(bad)}"
-    # Once more as in `cut`, from the other side.
+    # As in `cut`, but the beginning is cut off.
     encoded = trace[-_TRACEBACK_BYTES:].replace("\0", "").encode("utf-8", "replace")
     return encoded[-_TRACEBACK_BYTES:].decode("utf-8", "ignore")

@@ -1,8 +1,8 @@
-"""Keeps leases alive, and tells handlers when they have to stop.
+"""Renewal of leases, and cancellation of handlers that have to stop.
 
-One task serves all leases of a worker: what is due goes into one call. Progress rides on the heartbeats, at most each
-`NEWS_INTERVAL` per lease. A lease that could not be renewed until it ended is treated as lost, since somebody else may
-have it then; safety does not rest on that, the server refuses all but the newest token.
+One task serves all leases of a worker and renews those that are due in one call. Heartbeats carry the progress, at most
+once in `NEWS_INTERVAL` per lease. A lease that expires without a renewal counts as lost, because another worker may
+have it. Safety does not depend on this: the server refuses all but the newest token.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from interlock.v1 import worker_service_pb2
 log = logging.getLogger("interlock.worker")
 
 NEWS_INTERVAL = 0.2
-# After a heartbeat that failed, although its call was repeated.
+# Seconds to wait after a heartbeat that failed with all its retries.
 _PAUSE = 0.5
 # The most renewals that one Heartbeat may carry.
 _RENEWALS = 1_000
 
 
 class Heartbeats:
-    """The heartbeats of one worker. `run` is a task of its own, beside the handlers."""
+    """The heartbeats of one worker. `run` is a task beside the handlers."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -38,16 +38,16 @@ class Heartbeats:
         self._woken = asyncio.Event()
 
     def add(self, attempt: Attempt) -> None:
-        """Keeps the lease alive from now on."""
+        """Starts to renew the lease."""
         self._attempts[attempt.lease.lease_token] = attempt
         self._woken.set()
 
     def remove(self, attempt: Attempt) -> None:
-        """No longer."""
+        """Stops renewing the lease."""
         self._attempts.pop(attempt.lease.lease_token, None)
 
     def wake(self) -> None:
-        """There is news to tell. From any thread."""
+        """Signals that there is progress to send. Thread-safe."""
         self._loop.call_soon_threadsafe(self._woken.set)
 
     async def run(self) -> None:
@@ -60,7 +60,7 @@ class Heartbeats:
                 await self._renew(due)
                 continue
             next_at = min(map(_next, self._attempts.values()), default=None)
-            # Not the same as the built-in TimeoutError before Python 3.11.
+            # Before Python 3.11 this is not the built-in TimeoutError.
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), None if next_at is None else next_at - now)
 
@@ -90,7 +90,7 @@ class Heartbeats:
 
 
 def _next(attempt: Attempt) -> float:
-    """When the lease needs a renewal."""
+    """The time of the next renewal, on the monotonic clock."""
     renewal = attempt.renewal
     if renewal.has_news:
         return min(renewal.due_at, renewal.told_at + NEWS_INTERVAL)

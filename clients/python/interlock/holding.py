@@ -1,8 +1,8 @@
-"""Permits that are held while a body of code runs: renewed beside it, and released with what came of it.
+"""Permits held while a body of code runs: renewed in the background, and released with the outcome of the body.
 
-One task renews all permits of a client that are held like this; those that are due at the same time go into one call.
-A permit that could not be renewed until it ended is treated as lost, since somebody else may have it then; safety does
-not rest on that, but on fencing tokens and on the `permit_fence` of a commit.
+One task renews all held permits of a client; permits that are due at the same time go into one call. A permit that
+expires without a renewal counts as lost, because another holder may have it. Safety does not depend on this, but on
+fencing tokens and on the `permit_fence` of a commit.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ Release = Callable[[str, permit_pb2.PermitOutcome], Awaitable[bool]]
 
 # The most tokens that one RenewPermits may carry.
 _TOKENS = 1_000
-# After a renewal that failed, although its call was repeated; less for permits that end soon.
+# Seconds to wait after a renewal that failed with all its retries; less for permits that end soon.
 _PAUSE = 0.5
-# What a renewal gets at least, also if the permit has ended by our clock: nobody need have taken it.
+# The shortest timeout of a renewal, even if the permit has expired by the local clock: it may still be free.
 _LEAST = 0.1
-# How long what is still to be told gets when the client is closed.
+# Seconds that pending releases get when the client is closed.
 _LAST = 2.0
 
 
 class _Holding:
-    """When a permit ends, and when to renew it. Times are on the monotonic clock."""
+    """Expiry and next renewal of a permit. Times are on the monotonic clock."""
 
     def __init__(self, permit: Permit, on_loss: Callable[[], object]) -> None:
         self.permit = permit
@@ -50,33 +50,33 @@ class _Holding:
         self.is_renewing = False
         self.is_lost = False
         self.endings = 0
-        """Calls under way that end it: that it is not held any more says nothing then."""
+        """Calls in flight that end the permit: during these, 'not held' does not mean lost."""
         self.has_ended = False
-        """Whether it was released."""
+        """Whether the permit was released."""
         self._interval = math.inf
         self._on_loss = on_loss
         self.lasts(permit.ttl, time.monotonic())
 
     def lasts(self, ttl: float | None, since: float) -> None:
-        """It lasts so long from then on."""
+        """Sets the expiry to `ttl` seconds after `since`."""
         if ttl is None:
             self.due_at = self.expires_at = math.inf
             return
         self.expires_at = since + ttl
         self._interval = max(0.05, ttl / 3)
-        # Rounded up a bit, and to the same moments for all that last equally long, so that they are due together.
+        # Rounded up to a grid, so that permits with the same ttl are due together.
         grid = 2.0 ** math.floor(math.log2(self._interval / 4))
         self.due_at = math.ceil((since + self._interval) / grid) * grid
 
     def missed(self) -> None:
-        """It could not be renewed."""
+        """Handles a failed renewal."""
         now = time.monotonic()
         self.due_at = now + min(_PAUSE, self._interval / 2)
         if now >= self.expires_at:
             self.lose()
 
     def lose(self) -> None:
-        """It is not held any more, if nothing else is known."""
+        """Marks the permit as lost, unless a call in flight ends it."""
         if self.endings or self.has_ended or self.is_lost:
             self.due_at = time.monotonic() + _PAUSE
             return
@@ -86,7 +86,7 @@ class _Holding:
 
 
 class Keeper:
-    """Renews the permits that one client holds, and ends what was begun in the background."""
+    """Renews the permits of one client, and waits for its background tasks at the end."""
 
     def __init__(self, renew: Renew) -> None:
         self._renew = renew
@@ -97,7 +97,7 @@ class Keeper:
         self._background: set[asyncio.Task[Any]] = set()
 
     def add(self, holding: _Holding) -> None:
-        """Keeps the permit from now on."""
+        """Starts to renew the permit."""
         self._holdings[holding.permit.token] = holding
         self._woken.set()
         if self._running is None or self._running.done():
@@ -105,13 +105,13 @@ class Keeper:
                 self._running = asyncio.create_task(self._run(), name="interlock permits")
 
     def remove(self, holding: _Holding) -> None:
-        """No longer."""
+        """Stops renewing the permit."""
         self._holdings.pop(holding.permit.token, None)
         self._woken.set()
 
     @contextmanager
     def ending(self, tokens: Iterable[str]) -> Iterator[None]:
-        """Around a call that ends these permits if it succeeds."""
+        """Wraps a call that ends these permits if it succeeds."""
         holdings = [holding for token in tokens if (holding := self._holdings.get(token))]
         for holding in holdings:
             holding.endings += 1
@@ -128,14 +128,14 @@ class Keeper:
             self.remove(holding)
 
     def begin(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Does something that goes on if its caller is cancelled."""
+        """Starts a task that continues if its caller is cancelled."""
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
 
     async def close(self) -> None:
-        """Renews nothing any more, and waits a moment for what was begun."""
+        """Stops all renewals, and waits briefly for background tasks."""
         for task in (self._running, *self._renewals):
             if task is not None:
                 task.cancel()
@@ -144,7 +144,7 @@ class Keeper:
             task.cancel()
 
     async def idle(self, timeout: float | None = None) -> None:
-        """Waits until nothing that was begun is under way, or for `timeout` seconds."""
+        """Waits until no background task runs, at most `timeout` seconds. None: no limit."""
         if self._background:
             await asyncio.wait(self._background, timeout=timeout)
 
@@ -155,7 +155,7 @@ class Keeper:
             idle = [holding for holding in self._holdings.values() if not holding.is_renewing]
             due = [holding for holding in idle if holding.due_at <= now][:_TOKENS]
             if due:
-                # Beside this task, so that a call that hangs holds up nobody else.
+                # In a task of its own, so that a call that hangs does not delay other permits.
                 for holding in due:
                     holding.is_renewing = True
                 renewal = asyncio.create_task(self._renew_all(due))
@@ -163,7 +163,7 @@ class Keeper:
                 renewal.add_done_callback(self._renewals.discard)
                 continue
             next_at = min((holding.due_at for holding in idle), default=math.inf)
-            # Not the same as the built-in TimeoutError before Python 3.11.
+            # Before Python 3.11 this is not the built-in TimeoutError.
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), None if next_at == math.inf else next_at - now)
 
@@ -192,17 +192,17 @@ class Keeper:
 
 
 class HeldPermit:
-    """What `Client.permit` returns: a permit that is held in the body of an `async with`, once.
+    """The permit that `Client.permit` returns, held in the body of one `async with`.
 
-    It is renewed at each third of its time. When it is lost, the task that runs the body is cancelled, and the
+    It is renewed at each third of its ttl. When it is lost, the task that runs the body is cancelled, and the
     `async with` raises `PermitLost`, as `asyncio.timeout` raises TimeoutError; code that cannot be cancelled, such as a
-    thread, finds out by `check`. At the end it is released, with what came of its use: success, or what the exception
-    means that left the body, as a worker takes it. `StageError` says it itself, timeouts are TIMEOUT, connection errors
-    NETWORK, and a cancel or anything else says nothing about the resource. The exception goes on.
+    thread, calls `check`. At the end of the body the permit is released with an outcome: success, or the class of the
+    exception that left the body, as for a handler. `StageError` has a class, timeouts are TIMEOUT, connection errors
+    NETWORK, and a cancellation or any other exception says nothing about the resource. The exception is raised on.
     """
 
     def __init__(self, acquire: Callable[[], Awaitable[Permit]], release: Release, keeper: Keeper) -> None:
-        """Made by the client."""
+        """Called by the client."""
         self._acquire = acquire
         self._release = release
         self._keeper = keeper
@@ -211,25 +211,25 @@ class HeldPermit:
         self._outcome: permit_pb2.PermitOutcome | None = None
         self._task: asyncio.Task[Any] | None = None
         self._cancels = 0
-        """How often the task had been cancelled before."""
+        """Pending cancellations of the task at the start of the body."""
 
     @property
     def token(self) -> str:
-        """Proves it; for `permit_fence` of `Client.commit`, among others."""
+        """Permit token, such as for `permit_fence` of `Client.commit`."""
         return self._holding.permit.token
 
     @property
     def fencing_tokens(self) -> dict[str, int]:
-        """By resource: strictly increases with each grant of it; for third parties that can refuse older ones."""
+        """Fencing token by resource. Strictly increases with each grant; third parties can refuse older ones."""
         return self._holding.permit.fencing_tokens
 
     @property
     def is_lost(self) -> bool:
-        """Whether somebody else may have it by now."""
+        """Whether another holder may have the permit."""
         return self._holding.is_lost
 
     def check(self) -> None:
-        """For code that asyncio cannot cancel. From any thread.
+        """Raises if the permit is lost; for code that asyncio cannot cancel. Thread-safe.
 
         Raises:
             PermitLost: the body has to stop.
@@ -244,12 +244,12 @@ class HeldPermit:
         retry_after: float | None = None,
         latency: float | None = None,
     ) -> None:
-        """Says what came of the use, in place of what the end of the body would say. The last report counts.
+        """Sets the outcome of the use, in place of the one derived from the end of the body. The last report counts.
 
         Args:
-            failure_class: how it failed. None: it succeeded.
-            retry_after: how many seconds the called service asked to wait.
-            latency: how many seconds the use took. None: from the grant to the release.
+            failure_class: class of the failure. None: success.
+            retry_after: seconds that the called service asked to wait. None: not known.
+            latency: seconds that the use took. None: the time from grant to release.
         """
         self._outcome = new_outcome(failure_class, retry_after=retry_after, latency=latency)
 
@@ -273,7 +273,7 @@ class HeldPermit:
         trace: TracebackType | None,
     ) -> None:
         holding = self._holding
-        # From here on nobody is cancelled any more.
+        # From here on a loss does not cancel the task any more.
         holding.endings += 1
         try:
             if holding.is_lost:
@@ -296,17 +296,17 @@ class HeldPermit:
             log.warning("the permit of %s was lost before it was released", ", ".join(self.fencing_tokens))
             return lost
         except InterlockError as failed:
-            # It expires.
+            # The permit expires instead.
             log.warning("the permit of %s could not be released: %s", ", ".join(self.fencing_tokens), failed)
         return None
 
     async def _is_cancelled_by_others(self) -> bool:
-        """Takes our cancel back, delivered or not; whether there is another one. Python 3.10 cannot tell."""
+        """Withdraws our cancellation; returns whether others remain. Not known in Python 3.10."""
         if sys.version_info >= (3, 11):
             assert self._task is not None
             if self._task.uncancel() > self._cancels:
                 return True
-        # A body that ended before the cancel came to it: before Python 3.13 it would come to whoever waits next.
+        # The body can end before the cancellation arrives; before Python 3.13 the next await would then receive it.
         with suppress(asyncio.CancelledError):
             await asyncio.sleep(0)
         return False

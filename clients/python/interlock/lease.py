@@ -1,4 +1,4 @@
-"""What a handler sees of the stage it works on, and what it can say about its end."""
+"""The stage as a handler sees it, and the outcome that it returns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from interlock.v1 import common_pb2, job_pb2, worker_service_pb2
 
 
 class StopReason(enum.Enum):
-    """Why a handler has to stop."""
+    """Reason why a handler has to stop."""
 
     LOST = "the lease is lost"
     CANCELLED = "the job is being cancelled or has failed"
@@ -36,27 +36,27 @@ class StageStopped(Exception):
 
 @dataclass(frozen=True)
 class Completion:
-    """What a handler returns if artifacts alone do not say it all."""
+    """An outcome with more than artifacts, returned by a handler."""
 
     artifacts: Mapping[str, Any] | None = None
-    """At most 64 KiB as JSON. None: none."""
+    """Output stored with the stage, at most 64 KiB as JSON. None: none."""
     job_result: Mapping[str, Any] | None = None
-    """Becomes the result of the job; at most 64 KiB as JSON. None: it stays as it is."""
+    """New result of the job, at most 64 KiB as JSON. None: unchanged."""
     message: str = ""
-    """For people; what exceeds 1 KiB is cut off. Empty: none."""
+    """Text for people, cut off at 1 KiB. Empty: none."""
     add_stages: Iterable[job_pb2.StageSpec] = field(default=())
     """New stages of the same job, added in the same commit."""
     also: Iterable[Message] = field(default=())
-    """What else is done in that commit, or not at all: requests such as of `record_update`, or `SubmitJobRequest`."""
+    """Further requests of the same commit, all or none, such as from `record_update`, or a `SubmitJobRequest`."""
 
 
 Outcome: TypeAlias = Mapping[str, Any] | Completion | None
-"""What a handler returns: artifacts, or more. None: no artifacts."""
+"""Return value of a handler: artifacts or a `Completion`. None: no artifacts."""
 
 
 @dataclass(frozen=True)
 class Dependency:
-    """What became of a stage that this one depends on."""
+    """Outcome of a stage that this one depends on."""
 
     name: str
     succeeded: bool
@@ -67,26 +67,26 @@ class Dependency:
 class Attempt:
     """One attempt at one stage, under a lease that the worker keeps alive.
 
-    `report` and `check` can be called from any thread.
+    `report` and `check` are thread-safe.
     """
 
     def __init__(self, lease: worker_service_pb2.Lease, *, leased_at: float, wake: Callable[[], None]) -> None:
-        """Made by the worker. `leased_at` is on the monotonic clock: when the lease began."""
+        """Called by the worker. `leased_at` is the start of the lease on the monotonic clock."""
         self.lease = lease
         self.renewal = _Renewal(lease, leased_at)
         self._wake = wake
         self._stop_reason: StopReason | None = None
         self._stopped = threading.Event()
         self.task: asyncio.Task[Any] | None = None
-        """The handler, if it can be cancelled."""
+        """Task of the handler. None: it has none that can be cancelled."""
         self.is_reporting_end = False
-        """Whether the work is over and only its outcome is still to be told."""
+        """Whether the handler has ended and only its outcome is still to be sent."""
         self.is_paused = False
-        """Whether the job is paused: an advice to stop at the next good point."""
+        """Whether the job is paused; the handler should stop at a suitable point."""
 
     @property
     def job_id(self) -> str:
-        """The job."""
+        """Job id."""
         return self.lease.job_id
 
     @property
@@ -101,22 +101,22 @@ class Attempt:
 
     @property
     def queue(self) -> str:
-        """The queue it came from."""
+        """Queue of the stage."""
         return self.lease.queue
 
     @property
     def number(self) -> int:
-        """Which attempt this is, from 1."""
+        """Number of the attempt, from 1."""
         return self.lease.attempt
 
     @property
     def fencing_token(self) -> int:
-        """Strictly increases with each lease of the stage; for third parties that can refuse older ones."""
+        """Fencing token. Strictly increases with each lease of the stage; third parties can refuse older ones."""
         return self.lease.fencing_token
 
     @cached_property
     def permits(self) -> dict[str, int]:
-        """The fencing tokens of the permits that the stage asked for, by resource. They end with the lease."""
+        """Fencing tokens, by resource, of the permits that the stage requires. The permits end with the lease."""
         return {grant.resource: grant.fencing_token for grant in self.lease.permits}
 
     @cached_property
@@ -144,13 +144,13 @@ class Attempt:
 
     @property
     def stop_reason(self) -> StopReason | None:
-        """Why the handler has to stop. None: it has not to."""
+        """Reason why the handler has to stop. None: it can go on."""
         return self._stop_reason
 
     def report(self, progress: float | None = None, message: str | None = None) -> None:
-        """Says how far the attempt is, 0 to 1, and what it is doing. Returns at once; the next heartbeat tells it.
+        """Reports progress, 0 to 1, and a message. Returns at once; the next heartbeat carries both.
 
-        Reports that follow each other quickly become one; the last one counts.
+        Of several reports between two heartbeats the last one counts.
 
         Raises:
             ValueError: the progress is not a number from 0 to 1.
@@ -163,7 +163,7 @@ class Attempt:
         self._wake()
 
     def check(self) -> None:
-        """For handlers that are plain functions: asyncio cancels coroutines, but nothing can cancel a thread.
+        """Raises if the handler has to stop; for plain functions, because a thread cannot be cancelled.
 
         Raises:
             StageStopped: the handler has to stop.
@@ -172,11 +172,11 @@ class Attempt:
             raise StageStopped(self._stop_reason)
 
     def wait_stopped(self, timeout: float | None = None) -> bool:
-        """Blocks a thread until the handler has to stop, or for `timeout` seconds; whether it has to."""
+        """Blocks a thread until the handler has to stop, at most `timeout` seconds; returns whether it has to."""
         return self._stopped.wait(timeout)
 
     def stop(self, reason: StopReason) -> None:
-        """Cancels the handler. Called by the worker, in its event loop. The first reason stands, but LOST wins."""
+        """Cancels the handler. Called by the worker, in its event loop. Only LOST replaces an earlier reason."""
         if self.is_reporting_end:
             return
         first = self._stop_reason is None
@@ -188,7 +188,7 @@ class Attempt:
 
 
 class _Renewal:
-    """When the lease ends, when to renew it, and what to say then. Times are on the monotonic clock."""
+    """Expiry of a lease, its next renewal, and the progress to send. Times are on the monotonic clock."""
 
     def __init__(self, lease: worker_service_pb2.Lease, leased_at: float) -> None:
         self.token = lease.lease_token
@@ -223,7 +223,7 @@ class _Renewal:
         return renewal
 
     def give_back(self, renewal: worker_service_pb2.LeaseRenewal) -> None:
-        """What could not be sent; what was said since then is newer."""
+        """Takes back a renewal that was not sent. Reports since then are newer and win."""
         with self._lock:
             if self._progress is None and renewal.HasField("progress"):
                 self._progress = renewal.progress

@@ -1,4 +1,4 @@
-"""Whether a server answers at all, and telling it once when none does."""
+"""Detection of an outage, and one log line for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from interlock.errors import InterlockError, Unavailable
 
 log = logging.getLogger("interlock.client")
 
-# What gRPC says of TLS that does not come about, and what to do.
+# Messages of gRPC for TLS handshakes that fail, with advice.
 _ADVICE = (
     ("CERTIFICATE_VERIFY_FAILED", "check `ca` (INTERLOCK_CA), and that the server's certificate is for this name"),
     ("Hostname Verification Check failed", "the server's certificate is for another name than that of the address"),
@@ -18,16 +18,16 @@ _ADVICE = (
 
 
 class Outage:
-    """The time in which no server answers at one address."""
+    """State of an outage: no server answers at one address."""
 
     def __init__(self, address: str) -> None:
         self._address = address
         self._is_on = False
 
     def notice(self, error: InterlockError) -> InterlockError:
-        """The error of one try, as it is raised if no other follows; the first of an outage goes to the log."""
+        """Returns the error of one try in the form to raise. Logs the first error of an outage."""
         if not isinstance(error, Unavailable) or error.reason:
-            # A server answered, or the time was over.
+            # A server answered, or the timeout passed.
             if error.reason:
                 self.is_over()
             return error
@@ -44,7 +44,7 @@ class Outage:
         )
 
     def is_over(self) -> None:
-        """A server has answered."""
+        """Ends the outage: a server has answered."""
         if self._is_on:
             self._is_on = False
             log.info("a server answers at %s", self._address)

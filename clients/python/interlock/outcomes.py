@@ -1,8 +1,7 @@
-"""Sends the ends of attempts: one alone by the rpc of its own, those that wait together in one CompleteStages.
+"""Delivery of the ends of attempts: single ends by their own rpc, several waiting ends by one CompleteStages.
 
-An end is sent at once while few calls are under way; what comes in between is sent together when one of them is done.
-So a worker of few long stages makes the same calls as ever, and one of many small stages makes few calls for all of
-them.
+An end is sent at once while few calls are in flight; ends that arrive meanwhile are sent together when a call is done.
+So a worker of few long stages makes one call per stage, and a worker of many small stages makes few calls.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from interlock.retry import can_be_repeated
 from interlock.tracing import outside_of_traces
 from interlock.v1 import transaction_service_pb2, worker_service_pb2
 
-# Calls under way at a time.
+# Calls in flight at a time.
 _CALLS = 4
-# So many outcomes that wait are sent one by one.
+# Up to this many waiting outcomes are sent one by one.
 _FEW = 4
-# The most outcomes that one CompleteStages may carry, and bytes of them that are sent in one.
+# The most outcomes in one CompleteStages, and the most bytes of them.
 _OUTCOMES = 500
 _BYTES = 1 << 20
-# The shortest time that a call gets, however long its outcome has waited.
+# The shortest timeout of a call in seconds, however long its outcome has waited.
 _SHORTEST = 1.0
 
 _FIELDS: dict[type[Message], str] = {
@@ -42,7 +41,7 @@ _FIELDS: dict[type[Message], str] = {
 
 @dataclass(frozen=True)
 class _Waiting:
-    """An end that is to be sent. True as the result of `sent`: alone, by the one who waits for it."""
+    """An end that waits to be sent. If the result of `sent` is True, its waiter sends it alone."""
 
     request: Message
     size: int
@@ -59,17 +58,17 @@ class Outcomes:
         self._calls = asyncio.Semaphore(_CALLS)
         self._sending: asyncio.Task[None] | None = None
         self._batches: set[asyncio.Task[None]] = set()
-        # Of a server that knows CompleteStages, as far as is known.
+        # False once the server has refused CompleteStages as unknown.
         self._has_batches = True
 
     async def send(self, request: Message, *, timeout: float) -> None:
-        """Sends the request that ends an attempt, for as long as `timeout` seconds.
+        """Sends the request that ends an attempt, with retries for `timeout` seconds.
 
         Raises:
-            InterlockError: what the server said last.
+            InterlockError: the error of the last try.
         """
         deadline = time.monotonic() + timeout
-        # Also of one that is sent together with others: any of them may be repeated.
+        # Also for ends sent in a batch: each may be sent again.
         request = with_request_id(request)
         if type(request) not in _FIELDS or not self._has_batches:
             await self._alone(request, deadline)
@@ -77,7 +76,7 @@ class Outcomes:
         sent: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(request, request.ByteSize(), deadline, sent))
         if self._sending is None or self._sending.done():
-            # What is sent together belongs to no attempt.
+            # A batch belongs to no single attempt.
             with outside_of_traces():
                 self._sending = asyncio.create_task(self._send_all(), name="interlock outcomes")
         try:
@@ -106,7 +105,7 @@ class Outcomes:
                 self._calls.release()
 
     def _take(self, most: int) -> list[_Waiting]:
-        """The next ones, as many as one call holds. Those that nobody waits for any more are left out."""
+        """The next ends, as many as one call holds, without those that have no waiter any more."""
         batch: list[_Waiting] = []
         size = 0
         while self._waiting and len(batch) < most:
@@ -138,14 +137,14 @@ class Outcomes:
                 waiting.sent.set_result(True)
 
     def _refused(self, batch: list[_Waiting], error: InterlockError) -> list[_Waiting]:
-        """Those to be sent alone after a batch was refused as a whole."""
+        """The ends to send alone after the server has refused a whole batch."""
         if error.code is grpc.StatusCode.UNIMPLEMENTED:
             self._has_batches = False
         if can_be_repeated(error) or isinstance(error, DeadlineExceeded):
             for waiting in batch:
                 _done(waiting, error)
             return []
-        # It may be refused for its size.
+        # The batch may be too large.
         return batch
 
     async def _alone(self, request: Message, deadline: float) -> None:
@@ -159,7 +158,7 @@ class Outcomes:
 
 
 def _told(batch: list[_Waiting], response: worker_service_pb2.CompleteStagesResponse) -> list[_Waiting]:
-    """Tells each what became of it; returns those to be sent again, alone."""
+    """Gives each waiter its result; returns the ends to send again, alone."""
     again: list[_Waiting] = []
     for waiting, result in zip(batch, response.results, strict=True):
         error = from_status(result.status)

@@ -1,4 +1,4 @@
-"""The calls of those who use permits, and of those who set the rules."""
+"""Calls for permits and resources."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from interlock.stream import Call
 from interlock.tracing import with_trace
 from interlock.v1 import permit_pb2, permit_service_pb2
 
-# The deadline of the call that finds out whether a wish that was given up had been granted: short, since
-# it may wait in line.
+# Timeout in seconds of the call that finds out whether an abandoned request was granted: short, because the request may
+# still wait in line.
 _GIVE_BACK = 0.5
 
 
 class PermitCalls(Connection):
-    """What `Client` can do with permits and resources."""
+    """Methods of `Client` for permits and resources."""
 
     def permit(
         self,
@@ -41,15 +41,15 @@ class PermitCalls(Connection):
         priority: int = 0,
         lease_token: str | None = None,
     ) -> HeldPermit:
-        """The right to use a resource, or several together, while a body runs: a lock, a limit, a rate, a breaker.
+        """Holds a permit for one or several resources while a body runs: a lock, a limit, a rate, a breaker.
 
-        As in `async with client.permit("doc-7", ("docs-api", 2), wait=30) as permit:`. The permit is renewed by itself,
-        the body is cancelled if it is lost, and it is released with what came of the body; see `HeldPermit`.
+        As in `async with client.permit("doc-7", ("docs-api", 2), wait=30) as permit:`. The permit is renewed in the
+        background and released with the outcome of the body. If it is lost, the body is cancelled; see `HeldPermit`.
 
         Arguments and errors are those of `acquire_permit`, and:
 
         Raises:
-            PermitLost: the permit was lost before the body had ended. An exception of the body goes before.
+            PermitLost: the permit was lost before the body ended. An exception of the body takes precedence.
         """
 
         async def acquire() -> Permit:
@@ -68,24 +68,24 @@ class PermitCalls(Connection):
         priority: int = 0,
         lease_token: str | None = None,
     ) -> Permit:
-        """Acquires a permit that nobody renews and releases but you; `permit` does both.
+        """Acquires a permit that the caller renews and releases; `permit` does both by itself.
 
-        Who waits is served by priority, then in order, across servers. A wait of more than 50 s is made of several
-        calls: whoever waits longer asks again every 50 s, and is then behind all who came meanwhile.
+        Waiters are served by priority, then in order of arrival, across servers. A wait of more than 50 s is made of
+        several calls, and each call starts at the end of the line.
 
         Args:
-            claims: the resources, all or none: names, pairs of a name and an amount, or `Claim`.
-            wait: how many seconds to wait in line. None: without limit.
-            ttl: how long it lasts without being renewed. None: 60 s; with `lease_token`: as long as the lease.
-            holder: who asks, for people and for breakers that want several reporters. None: host and process id.
-            priority: higher is served first.
-            lease_token: binds it to this lease, such as `attempt.lease.lease_token`: it ends with it at the latest.
-                Empty: InvalidArgument. None: it stands for itself.
+            claims: resources, granted all or none: names, pairs of a name and an amount, or `Claim`.
+            wait: seconds to wait in line. None: no limit.
+            ttl: time to live without a renewal. None: 60 s, or the rest of the lease if `lease_token` is set.
+            holder: name of the caller, for people and for the `min_reporters` of breakers. None: host and process id.
+            priority: -1,000 to 1,000; higher is served first.
+            lease_token: lease that the permit is bound to, such as `attempt.lease.lease_token`: the permit ends with
+                the lease at the latest. Empty: InvalidArgument. None: no lease.
 
         Raises:
-            PermitDenied: it could not be had while there was time to wait.
+            PermitDenied: the permit was not granted within the wait.
             LeaseLost: the lease is not held.
-            InterlockError: as any call; InvalidArgument also for an amount that could never be had.
+            InterlockError: as any call; InvalidArgument also for an amount that can never be granted.
         """
         deadline = None if wait is None else time.monotonic() + wait_seconds(wait, "wait")
         if holder is None:
@@ -116,11 +116,11 @@ class PermitCalls(Connection):
     async def renew_permits(
         self, tokens: Iterable[str], ttl: float | timedelta | None = None
     ) -> list[permit_service_pb2.PermitStatus]:
-        """Renews up to 1,000 permits. There is a status for each: a lost one is no error.
+        """Renews up to 1,000 permits and returns a status for each. A lost permit is not an error.
 
         Args:
-            tokens: which.
-            ttl: how long each lasts from now on. None: as it was acquired for.
+            tokens: permit tokens.
+            ttl: new time to live of each permit. None: the one it was acquired with.
         """
         request = permit_service_pb2.RenewPermitsRequest(
             permit_tokens=names(tokens, "tokens"), ttl=None if ttl is None else to_duration(ttl)
@@ -135,16 +135,16 @@ class PermitCalls(Connection):
         retry_after: float | None = None,
         latency: float | None = None,
     ) -> bool:
-        """Ends a permit and says what came of its use; whether this call has ended it.
+        """Ends a permit and reports its outcome; returns whether this call ended it.
 
         Args:
-            token: which.
-            failure_class: how the use failed. None: it succeeded.
-            retry_after: how many seconds the called service asked to wait.
-            latency: how many seconds the use took. None: from the grant to the release.
+            token: permit token.
+            failure_class: class of the failure. None: success.
+            retry_after: seconds that the called service asked to wait. None: not known.
+            latency: seconds that the use took. None: the time from grant to release.
 
         Raises:
-            PermitLost: the permit had expired or was revoked. One that was released before is no error.
+            PermitLost: the permit expired or was revoked. A permit that was released before is not an error.
         """
         return await self._release(token, new_outcome(failure_class, retry_after=retry_after, latency=latency))
 
@@ -159,22 +159,22 @@ class PermitCalls(Connection):
         adaptive: AdaptiveLimit | None = None,
         expected_version: int | None = None,
     ) -> permit_pb2.Resource:
-        """Sets all rules of a resource, in place of those it had; permits that are held stay.
+        """Replaces all rules of a resource; held permits stay valid.
 
         As in `client.set_policy("docs-api", capacity=5, rates=[(5, 1.0), (300, 60.0)], min_interval=0.5,
-        breaker=Breaker())`. All rules hold together. A resource without any is a lock.
+        breaker=Breaker())`. All rules apply together. A resource without rules is a lock.
 
         Args:
-            name: the resource, which need not be there yet.
-            capacity: how much may be in use at once; 0 grants nothing. None: no limit, or that of `adaptive`.
-            rates: pairs of tokens and seconds, at most 8, with a burst as the third, or `Rate`.
-            min_interval: the shortest time between two grants, in seconds.
-            breaker: stops granting when calls fail. None: never.
-            adaptive: a limit that is learned from the outcomes; at most `capacity`, where that is set too.
-            expected_version: only if the resource has this version; 0: only if it is not there. None: whatever it has.
+            name: name of the resource, which need not exist yet.
+            capacity: most units in use at once; 0 grants nothing. None: no limit, or that of `adaptive`.
+            rates: at most 8 tuples of tokens, seconds and an optional burst, or `Rate`.
+            min_interval: shortest time between two grants, in seconds. None: 0.
+            breaker: rules to stop granting when calls fail. None: no breaker.
+            adaptive: limit learned from the outcomes, at most `capacity` if both are set. None: no learned limit.
+            expected_version: required version of the resource; 0: it must not exist. None: any version.
 
         Raises:
-            VersionMismatch: it has another one.
+            VersionMismatch: the resource has another version.
         """
         request = permit_service_pb2.UpdateResourceRequest(
             name=name,
@@ -186,11 +186,11 @@ class PermitCalls(Connection):
         return (await self.call(self.permits.UpdateResource, request)).resource
 
     async def get_resource(self, name: str) -> permit_pb2.Resource:
-        """Reads a resource with its holders. `NotFound` if it was never used and has no rules."""
+        """Reads a resource with its holders. Raises `NotFound` if it was never used and has no rules."""
         return (await self.call(self.permits.GetResource, permit_service_pb2.GetResourceRequest(name=name))).resource
 
     async def list_resources(self, name_prefix: str = "") -> AsyncIterator[permit_pb2.Resource]:
-        """All resources whose names begin like this, by name and without their holders, page after page."""
+        """Iterates over resources by name prefix, in order of name, without holders, page by page."""
         request = permit_service_pb2.ListResourcesRequest(name_prefix=name_prefix, page_size=1_000)
         while True:
             page = await self.call(self.permits.ListResources, request)
@@ -201,7 +201,7 @@ class PermitCalls(Connection):
             request.page_token = page.next_page_token
 
     async def delete_resource(self, name: str, *, expected_version: int | None = None) -> None:
-        """Deletes a resource that nobody uses."""
+        """Deletes a resource that is not in use."""
         request = permit_service_pb2.DeleteResourceRequest(name=name, expected_version=expected_version)
         await self.call(self.permits.DeleteResource, request)
 
@@ -212,18 +212,18 @@ class PermitCalls(Connection):
         silence: float = SILENCE,
         patience: float | None = PATIENCE,
     ) -> ResourceWatch:
-        """Follows a resource: as it is, with its holders, and after each change; None when it is not there.
+        """Follows a resource with its holders: current state, then each later state. None: it does not exist.
 
-        Several changes can be told as one; the last always comes, also when a stream breaks and is begun again, on any
-        server. Renewals are no changes. It has no end of its own.
+        Several changes may be merged; the last state is always delivered, also after a stream breaks and is restarted
+        on any server. Renewals are not changes. The watch does not end by itself.
 
         Args:
-            name: the resource, which need not be there yet.
+            name: name of the resource, which need not exist yet.
             silence: as in `watch`.
             patience: as in `watch`.
 
         Raises:
-            InterlockError: it failed for longer than `patience`, or for good. Raised by the iterator.
+            InterlockError: resuming failed for `patience` seconds, or the error is permanent. Raised by the iterator.
         """
 
         def begin() -> Call[ResourceNews]:
@@ -233,16 +233,16 @@ class PermitCalls(Connection):
         return ResourceWatch(self._stream(begin, silence=silence, patience=patience))
 
     async def reset_breaker(self, name: str, reason: str = "", *, requester: str | None = None) -> permit_pb2.Resource:
-        """Closes the breaker of a resource by hand, and forgets what it has counted.
+        """Closes the breaker of a resource and resets its counts.
 
         Args:
-            name: the resource.
-            reason: why, for the record.
-            requester: who, for the record. None: host and process id.
+            name: name of the resource.
+            reason: reason, for the audit log.
+            requester: name of the caller, for the audit log. None: host and process id.
 
         Raises:
-            NotFound: there is no such resource.
-            InvalidTransition: it has no breaker.
+            NotFound: the resource does not exist.
+            InvalidTransition: the resource has no breaker.
         """
         request = permit_service_pb2.ResetBreakerRequest(
             name=name, reason=reason, requester=_host_and_process() if requester is None else requester
@@ -252,20 +252,20 @@ class PermitCalls(Connection):
     async def revoke_permit(
         self, resource: str, fencing_token: int, reason: str = "", *, requester: str | None = None
     ) -> permit_pb2.Resource:
-        """Takes a permit from its holder, at all of its resources; callers that wait are served at once.
+        """Revokes a permit at all of its resources; waiters are served at once.
 
-        Its holder learns it as from an expiry: `PermitLost`. A permit that is not held any more changes nothing.
+        The holder gets `PermitLost`, as after an expiry. If the permit is not held any more, nothing changes.
 
         Args:
-            resource: one of its resources.
-            fencing_token: the permit's token there, as `Resource.holders` tells it.
-            reason: why, for the record.
-            requester: who, for the record. None: host and process id.
+            resource: name of one of its resources.
+            fencing_token: fencing token of the permit at that resource, as in `Resource.holders`.
+            reason: reason, for the audit log.
+            requester: name of the caller, for the audit log. None: host and process id.
 
         Raises:
-            NotFound: there is no such resource.
-            InvalidArgument: the resource never granted this token.
-            InvalidTransition: the permit came with the attempt of a stage, and ends with it.
+            NotFound: the resource does not exist.
+            InvalidArgument: the resource has never granted this token.
+            InvalidTransition: the permit belongs to an attempt of a stage, and ends with it.
         """
         request = permit_service_pb2.RevokePermitRequest(
             resource=resource,
@@ -276,7 +276,7 @@ class PermitCalls(Connection):
         return (await self.call(self.permits.RevokePermit, request)).resource
 
     async def close(self) -> None:
-        """Ends the connection; calls that are under way are cancelled, and permits that are held expire."""
+        """Closes the connection; calls in flight are cancelled, and held permits expire."""
         await self._keeper.close()
         await super().close()
 
@@ -295,7 +295,7 @@ class PermitCalls(Connection):
             return (await self.call(self.permits.ReleasePermit, request)).applied
 
     async def _give_back(self, request: permit_service_pb2.AcquirePermitRequest) -> None:
-        """Ends a wish that nobody waits for any more. The same call again tells the permit, had it been granted."""
+        """Ends an abandoned request. A repeat of the call returns the permit if it was granted."""
         with suppress(InterlockError):
             response = await self.call(self.permits.AcquirePermit, request, timeout=_GIVE_BACK)
             if response.HasField("permit"):

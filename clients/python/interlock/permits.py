@@ -1,4 +1,4 @@
-"""Permits: what is asked for, what was granted, and what came of it."""
+"""Permits: claims, grants and outcomes."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from interlock.errors import PermitDenied, PermitLost
 from interlock.failures import FailureClass, failure_of
 from interlock.v1 import common_pb2, permit_pb2, permit_service_pb2
 
-# What the server takes as the time that a vendor asked to wait, and as that of a use.
+# The longest `retry_after` and `latency` that the server accepts, in seconds.
 _LONGEST = 86_400.0
 
 
 class PermitMode(enum.IntEnum):
-    """How a permit uses its resource."""
+    """Mode in which a permit uses its resource."""
 
     EXCLUSIVE = permit_pb2.PERMIT_MODE_EXCLUSIVE
-    """Alone."""
+    """The only permit of the resource."""
     SHARED = permit_pb2.PERMIT_MODE_SHARED
-    """Together with others, as many as the capacity allows."""
+    """Beside others, up to the capacity."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What is asked of one resource."""
+    """A claim on one resource."""
 
     resource: str
     amount: int = 1
-    """How much of its capacity, and how many of its tokens."""
+    """Units of its capacity, and tokens of its rates."""
     mode: PermitMode | None = None
-    """None: EXCLUSIVE on a resource without rules, which is a lock, and SHARED on one with rules."""
+    """Mode. None: EXCLUSIVE on a resource without rules (a lock), SHARED on one with rules."""
 
 
 AnyClaim: TypeAlias = str | tuple[str, int] | Claim
 
 
 def permit_claims(*claims: AnyClaim) -> list[permit_pb2.PermitClaim]:
-    """The claims of a `StageSpec`, as in `StageSpec(name="edit", permits=permit_claims("doc-7", ("docs-api", 2)))`.
+    """Claims for a `StageSpec`, as in `StageSpec(name="edit", permits=permit_claims("doc-7", ("docs-api", 2)))`.
 
     Args:
         claims: names of resources, pairs of a name and an amount, or `Claim`.
@@ -64,18 +64,18 @@ def _message(claim: AnyClaim) -> permit_pb2.PermitClaim:
 
 @dataclass(frozen=True)
 class Permit:
-    """A permit as it was granted."""
+    """A granted permit."""
 
     token: str
-    """Proves it. For `Client.renew_permits`, `Client.release_permit`, and `permit_fence` of `Client.commit`."""
+    """Permit token, for `Client.renew_permits`, `Client.release_permit`, and `permit_fence` of `Client.commit`."""
     fencing_tokens: dict[str, int]
-    """By resource: strictly increases with each grant of it; for third parties that can refuse older ones."""
+    """Fencing token by resource. Strictly increases with each grant; third parties can refuse older ones."""
     ttl: float | None
-    """How many seconds it lasts unless it is renewed. None: it ends with the lease it is bound to."""
+    """Seconds until it expires without a renewal. None: it ends with the lease it is bound to."""
 
     @classmethod
     def of(cls, permit: permit_pb2.Permit) -> Permit:
-        """The permit of a message."""
+        """The permit in a message."""
         tokens = {grant.resource: grant.fencing_token for grant in permit.grants}
         return cls(permit.permit_token, tokens, seconds(permit.ttl) if permit.HasField("ttl") else None)
 
@@ -87,7 +87,7 @@ def permit_release(
     retry_after: float | None = None,
     latency: float | None = None,
 ) -> permit_service_pb2.ReleasePermitRequest:
-    """The end of a permit, for `Client.commit`. Arguments are those of `Client.release_permit`."""
+    """A request for `Client.commit` that ends a permit. Arguments are those of `Client.release_permit`."""
     outcome = new_outcome(failure_class, retry_after=retry_after, latency=latency)
     return permit_service_pb2.ReleasePermitRequest(permit_token=token, outcome=outcome)
 
@@ -95,7 +95,7 @@ def permit_release(
 def new_outcome(
     failure_class: FailureClass | None, *, retry_after: float | None = None, latency: float | None = None
 ) -> permit_pb2.PermitOutcome:
-    """What came of the use of a permit."""
+    """The outcome of the use of a permit, as a message."""
     return permit_pb2.PermitOutcome(
         failure_class=cast(common_pb2.FailureClass.ValueType, int(failure_class or 0)),
         retry_after=None if retry_after is None else to_duration(_bounded(retry_after)),
@@ -104,7 +104,7 @@ def new_outcome(
 
 
 def outcome_of(error: BaseException | None) -> permit_pb2.PermitOutcome:
-    """What the end of a body says about the resources that it used; as a worker tells the failure of a handler."""
+    """The outcome for the exception of a body, classified as for a handler. None: success."""
     if error is None:
         return new_outcome(None)
     if isinstance(error, asyncio.CancelledError | PermitDenied | PermitLost):
@@ -115,5 +115,5 @@ def outcome_of(error: BaseException | None) -> permit_pb2.PermitOutcome:
 
 
 def _bounded(value: float) -> float:
-    # A release that is refused would leave the resource in use.
+    # Clamped, because a refused release would leave the resource in use.
     return min(max(value, 0.0), _LONGEST)

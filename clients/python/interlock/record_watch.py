@@ -1,4 +1,4 @@
-"""Following records: each as it is after each piece of news."""
+"""The watch of records."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from interlock.watch import copied
 
 @dataclass(frozen=True)
 class RecordUpdate:
-    """A watched record after one piece of news."""
+    """State of a watched record after one update."""
 
     collection: str
     record_id: str
     record: Record | None
-    """The record as it is now, with all fields. Every update has its own. None: it is not there."""
+    """The current record with all fields, a copy per update. None: the record does not exist."""
     changed: frozenset[str]
-    """The fields of it that changed since the update before; all if that had none, or another that was deleted."""
+    """Fields that changed since the previous update. All fields: that update had no record, or one deleted since."""
     removed: frozenset[str]
-    """The fields that the update before had, and that are gone."""
+    """Fields of the previous update that the record does not have any more."""
 
 
 RecordsNews = record_service_pb2.WatchRecordsResponse
 WatchedRecord = record_service_pb2.WatchedRecord
-# A record that is not there.
+# Marks a record that does not exist.
 _ABSENT = record_pb2.Record()
 
 
 class RecordsWatch(Watch[RecordUpdate]):
-    """What `Client.watch_records` returns."""
+    """The iterator that `Client.watch_records` returns."""
 
     def __init__(
         self,
@@ -40,10 +40,10 @@ class RecordsWatch(Watch[RecordUpdate]):
         stream: Callable[[Callable[[], Call[RecordsNews]]], Stream[RecordsNews]],
         records: Iterable[tuple[str, str]],
     ) -> None:
-        """Follows records, each from the state that was told last."""
+        """Follows records, each from its last delivered state."""
         told = _Told(records)
         self._told = told
-        # Without `self`, or the stream would be held when nobody holds the iterator any more.
+        # Without `self`: a reference to it would keep the stream open after the iterator is dropped.
         self._stream = stream(lambda: begin(told.request()))
 
     def __aiter__(self) -> RecordsWatch:
@@ -59,7 +59,7 @@ class RecordsWatch(Watch[RecordUpdate]):
             except ChainBroken as broken:
                 self._stream.broke(str(broken))
                 continue
-            # What is only told again comes from a stream that has just begun, and shows not yet that it is a good one.
+            # States that a new stream repeats do not show yet that the stream works.
             if update is not None or news.HasField("keepalive"):
                 self._stream.confirm()
             if update is not None:
@@ -67,30 +67,30 @@ class RecordsWatch(Watch[RecordUpdate]):
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Ends the stream; whoever waits for news sees the end."""
+        """Ends the stream; a reader that waits for an update sees the end."""
         self._stream.close()
 
 
 class _Told:
-    """The records as they were told last."""
+    """The last delivered state of each record."""
 
     def __init__(self, records: Iterable[tuple[str, str]]) -> None:
         self._watched = [WatchedRecord(collection=where, record_id=which) for where, which in records]
         self._records: dict[tuple[str, str], record_pb2.Record] = {}
 
     def request(self) -> record_service_pb2.WatchRecordsRequest:
-        """Asks for all of them, each from the state that was told, which the first change then follows."""
+        """A request for all records, each from its last delivered state, so that the first change follows it."""
         request = record_service_pb2.WatchRecordsRequest(records=self._watched)
         for watched in request.records:
             held = self._records.get((watched.collection, watched.record_id), _ABSENT)
             if held.version:
                 watched.from_version = held.version
-                # The version alone does not tell it from one that was made anew: both count from 1.
+                # The version alone cannot distinguish a record that was created again: versions start at 1.
                 watched.from_create_time.CopyFrom(held.create_time)
         return request
 
     def take(self, news: RecordsNews) -> RecordUpdate | None:
-        """What is new by a message, if anything is."""
+        """The update that a message makes. None: nothing changed."""
         match news.WhichOneof("update"):
             case "record":
                 return self._put(news.record.collection, news.record.record_id, news.record)
@@ -106,9 +106,9 @@ class _Told:
         return None
 
     def _put(self, collection: str, record_id: str, now: record_pb2.Record) -> RecordUpdate | None:
-        """Notes how a record is; tells it unless that was told."""
+        """Stores the state of a record. None: this state was delivered before."""
         told = self._records.get((collection, record_id))
-        # Every stream tells anew what is not there: a request has no word for "I know".
+        # Every stream sends missing records again, because a request cannot say that they are known to be missing.
         if told is not None and _state(told) == _state(now):
             return None
         self._records[collection, record_id] = now
@@ -123,12 +123,12 @@ class _Told:
 
 
 def _state(record: record_pb2.Record) -> tuple[int, int]:
-    """What no two states of a record have in common."""
+    """A value that identifies one state of a record."""
     return record.create_time.ToNanoseconds(), record.version
 
 
 def _after(record: record_pb2.Record, change: record_service_pb2.RecordChange) -> record_pb2.Record:
-    """A record of its own, at the version of a change."""
+    """A copy of the record at the version of a change."""
     after = copied(record)
     for name in change.removed_fields:
         after.fields.pop(name, None)
@@ -142,7 +142,7 @@ def _after(record: record_pb2.Record, change: record_service_pb2.RecordChange) -
 
 
 def _changed(before: record_pb2.Record, now: record_pb2.Record) -> frozenset[str]:
-    """The fields of a record that differ from those of a state before."""
+    """Fields that differ from those of an earlier state."""
     if before.create_time != now.create_time:
         return frozenset(now.fields)
     known = before.field_versions

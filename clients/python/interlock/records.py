@@ -1,4 +1,4 @@
-"""Records: what an update is made of, and what a record looks like in Python."""
+"""Records and operations on their fields."""
 
 from __future__ import annotations
 
@@ -15,65 +15,65 @@ from interlock.v1 import record_pb2, record_service_pb2, transaction_service_pb2
 
 @dataclass(frozen=True)
 class Record:
-    """A record as the server had it."""
+    """A record as of one read."""
 
     collection: str
     record_id: str
     fields: dict[str, Any]
-    """Empty where the call asked for no fields."""
+    """Fields by name. Empty if the call asked for no fields."""
     version: int
     field_versions: dict[str, int]
     """The version of the record at which each field last changed."""
 
     @classmethod
     def of(cls, record: record_pb2.Record) -> Record:
-        """The record of a message."""
+        """The record in a message."""
         fields = {name: from_value(value) for name, value in record.fields.items()}
         return cls(record.collection, record.record_id, fields, record.version, dict(record.field_versions))
 
 
 @dataclass(frozen=True)
 class Field:
-    """A field to be changed, as in `Field("views").increment()`; the rules stand at `FieldOperation` in the protos."""
+    """Operations on a field, as in `Field("views").increment()`; `FieldOperation` in the protos has the rules."""
 
     name: str
     expected_version: int | None = None
-    """Only if the field has this version as the update finds it; 0: only if it is missing. None: whatever it has."""
+    """Required version of the field before the update; 0: the field must be missing. None: any version."""
 
     def set(self, value: Any) -> record_pb2.FieldOperation:
-        """It has this value."""
+        """Sets the field to a value."""
         return self._operation(set=to_value(value, self.name))
 
     def unset(self) -> record_pb2.FieldOperation:
-        """It is gone."""
+        """Removes the field."""
         return self._operation(unset=empty_pb2.Empty())
 
     def increment(self, by: float = 1) -> record_pb2.FieldOperation:
-        """This is added to its number; a missing one counts as 0. Whole numbers add exactly or are refused."""
+        """Adds to the number; a missing field counts as 0. Whole numbers add exactly or are refused."""
         return self._operation(increment=to_number(by, self.name))
 
     def append(self, *values: Any) -> record_pb2.FieldOperation:
-        """These are added to the end of its list, each as one element."""
+        """Appends values to the list, each as one element."""
         return self._operation(append=self._list(values))
 
     def add_to_set(self, *values: Any) -> record_pb2.FieldOperation:
-        """As append, but only those that are not in the list yet."""
+        """Appends the values that are not in the list yet."""
         return self._operation(add_to_set=self._list(values))
 
     def remove(self, *values: Any) -> record_pb2.FieldOperation:
-        """All elements of its list that are equal to one of these go."""
+        """Removes all list elements that equal one of the values."""
         return self._operation(remove=self._list(values))
 
     def maximum(self, bound: float) -> record_pb2.FieldOperation:
-        """It has this number if it was lower."""
+        """Raises the number to `bound` if it is lower."""
         return self._operation(maximum=to_number(bound, self.name))
 
     def minimum(self, bound: float) -> record_pb2.FieldOperation:
-        """It has this number if it was higher."""
+        """Lowers the number to `bound` if it is higher."""
         return self._operation(minimum=to_number(bound, self.name))
 
     def merge(self, patch: Mapping[str, Any]) -> record_pb2.FieldOperation:
-        """This is merged into its object; None removes a member."""
+        """Merges `patch` into the object; None removes a member."""
         return self._operation(merge=to_struct(patch))
 
     def _operation(self, **operation: Any) -> record_pb2.FieldOperation:
@@ -95,12 +95,12 @@ def record_update(
     """An update for `Client.update_records`, `Client.write_records` or `Client.commit`.
 
     Args:
-        collection: where the record is.
-        record_id: which.
-        operations: what happens to its fields, in order, all or none.
-        expected_version: only if the record has this version; 0: only if it is missing. None: whatever it has.
-        allow_missing: whether it is created if it is not there.
-        omit_fields: whether the reply leaves the fields out.
+        collection: collection of the record.
+        record_id: id of the record.
+        operations: operations on its fields, applied in order, all or none.
+        expected_version: required version of the record; 0: it must not exist. None: any version.
+        allow_missing: whether a missing record is created.
+        omit_fields: whether the response leaves out the fields.
         return_current: whether `VersionMismatch` has the record as `current`, so that a retry needs no read.
     """
     return record_service_pb2.UpdateRecordRequest(
@@ -115,7 +115,7 @@ def record_update(
 
 
 def commit_operations(requests: Iterable[Message]) -> Sequence[transaction_service_pb2.CommitOperation]:
-    """The requests as operations of a commit; their own request ids stay unset.
+    """The requests as operations of a commit, without request ids of their own.
 
     Raises:
         ValueError: a request of this kind cannot be part of a commit.

@@ -1,4 +1,4 @@
-"""The rules of resources, and following a resource."""
+"""Rules of resources, and the watch of a resource."""
 
 from __future__ import annotations
 
@@ -16,57 +16,57 @@ from interlock.v1 import permit_pb2, permit_service_pb2
 
 @dataclass(frozen=True)
 class Rate:
-    """A token bucket: `tokens` are added in each `period`, steadily."""
+    """Token bucket: `tokens` are added steadily per `period`."""
 
     tokens: int
     period: float
-    """Seconds."""
+    """Period in seconds."""
     burst: int | None = None
-    """The most tokens in the bucket. None: `tokens`."""
+    """Size of the bucket in tokens. None: `tokens`."""
 
 
 @dataclass(frozen=True)
 class Breaker:
-    """When grants stop because calls fail, and how they begin again. None: as `CircuitBreaker` says in the protos."""
+    """Circuit breaker: stops grants when calls fail. For None, `CircuitBreaker` in the protos has the defaults."""
 
     failure_threshold: int | None = None
-    """Failures in a row that open it. None: 3."""
+    """Consecutive failures that open the breaker. None: 3."""
     failure_ratio: float | None = None
-    """The share of failed calls in the window that opens it. None: no share does."""
+    """Share of failed calls in the window that opens it. None: no share does."""
     window: float | None = None
-    """Seconds for the share. None: 60."""
+    """Window of the share in seconds. None: 60."""
     min_calls: int | None = None
-    """Calls that must be in the window before the share counts. None: 10."""
+    """Least number of calls in the window for the share to count. None: 10."""
     min_reporters: int | None = None
-    """How many different holders must be among those who failed. None: 1."""
+    """Least number of different holders that reported failures. None: 1."""
     open_duration: float | None = None
-    """Seconds that it stays open. None: 60."""
+    """Open time in seconds. None: 60."""
     open_multiplier: float | None = None
-    """By what that grows each time a probe has failed. None: 1."""
+    """Factor on the open time after each failed probe. None: 1."""
     max_open_duration: float | None = None
-    """The longest it stays open, in seconds. None: 1 hour."""
+    """Longest open time in seconds. None: 1 hour."""
     probes: int | None = None
-    """How many permits are given to try it; so many successes close it. None: 1."""
+    """Permits granted as probes; the same number of successes closes the breaker. None: 1."""
     open_limit: int | None = None
-    """What is granted while it is open: 0 nothing, 1 one permit at a time. None: 0."""
+    """Permits granted at a time while open: 0 or 1. None: 0."""
 
 
 @dataclass(frozen=True)
 class AdaptiveLimit:
-    """A limit on how much is in use at once, which is learned from the outcomes. None: as the protos say."""
+    """Limit on units in use, learned from outcomes. The protos have the defaults for None."""
 
     max: int
     """The highest limit."""
     min: int | None = None
-    """The lowest, at which it begins. None: 1."""
+    """The lowest limit, and the initial one. None: 1."""
     increase: float | None = None
-    """By how much it grows in the time in which as many calls succeed as it allows. None: 1."""
+    """Growth of the limit after as many successes as the limit allows. None: 1."""
     decrease: float | None = None
-    """By what it is multiplied when calls fail or take too long. None: 0.5."""
+    """Factor on the limit when calls fail or take too long. None: 0.5."""
     latency_target: float | None = None
-    """Seconds beyond which a call takes too long. None: none does."""
+    """Seconds above which a call takes too long. None: no call does."""
     learn_rate: bool = False
-    """Whether a rate is learned too, from the first RATE_LIMITED on."""
+    """Whether a rate is learned as well, from the first RATE_LIMITED on."""
 
 
 AnyRate: TypeAlias = tuple[int, float] | tuple[int, float, int] | Rate
@@ -80,7 +80,7 @@ def new_policy(
     breaker: Breaker | None,
     adaptive: AdaptiveLimit | None,
 ) -> permit_pb2.ResourcePolicy | None:
-    """The rules as a message. None: there are none."""
+    """The rules as a message. None: no rules."""
     policy = permit_pb2.ResourcePolicy(
         capacity=capacity,
         rates=[_rate(rate) for rate in _rates(rates)],
@@ -137,12 +137,12 @@ ResourceNews = permit_service_pb2.WatchResourceResponse
 
 
 class ResourceWatch(Watch[permit_pb2.Resource | None]):
-    """What `Client.watch_resource` returns."""
+    """The iterator that `Client.watch_resource` returns."""
 
     def __init__(self, stream: Stream[ResourceNews]) -> None:
         self._stream = stream
         self._told: tuple[int, int] | None = None
-        """Version and creation of what was told last; version 0: that it is not there. None: nothing was told."""
+        """Version and creation time of the last delivered state; version 0: missing. None: nothing delivered yet."""
 
     def __aiter__(self) -> ResourceWatch:
         return self
@@ -157,12 +157,12 @@ class ResourceWatch(Watch[permit_pb2.Resource | None]):
                 continue
             resource = response.resource if response.HasField("resource") else None
             now = (0, 0) if resource is None else (resource.version, resource.create_time.ToNanoseconds())
-            # A stream that was begun again tells first what is there.
+            # A restarted stream first sends the current state again.
             if now != self._told:
                 self._told = now
                 return resource
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Ends the stream; whoever waits for news sees the end."""
+        """Ends the stream; a reader that waits for an update sees the end."""
         self._stream.close()

@@ -1,4 +1,4 @@
-"""Repeating calls: when, how long, and with what waits between."""
+"""Retries of calls."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ Result = TypeVar("Result")
 class Backoff:
     """Full jitter: the wait before retry n is random between 0 and `min(longest, first * 2 ** n)` seconds.
 
-    A server that says how long to wait is believed: then the random wait comes on top, so that those who were turned
-    away together do not come back together.
+    If the server asks for a wait, the random wait is added to it, so that clients refused together do not come back
+    together.
     """
 
     first: float = 0.1
     longest: float = 5.0
 
     def wait(self, retry: int, told: float | None) -> float:
-        """Seconds before retry number `retry`, counted from 0; `told` is what the server said."""
+        """Seconds before retry number `retry`, from 0. `told`: wait that the server asks for. None: none."""
         bound = min(self.longest, self.first * 2 ** min(retry, 30))
         return (told or 0.0) + random.uniform(0, bound)
 
 
 def can_be_repeated(error: InterlockError) -> bool:
-    """Whether the same call, which is safe to repeat, can succeed later."""
+    """Whether a retry of the call, which must be safe to repeat, can succeed."""
     if isinstance(error, Unavailable):
-        # OUTCOME_UNKNOWN forbids retries to those who sent no request id; the calls of this package are all safe.
+        # OUTCOME_UNKNOWN forbids retries of calls without a request id. All calls of this package are safe to repeat.
         return not error.retry_forbidden or error.reason == "OUTCOME_UNKNOWN"
     return isinstance(error, Conflict | ResourceExhausted) and not error.retry_forbidden
 
@@ -48,10 +48,10 @@ async def repeat(
     backoff: Backoff,
     notice: Callable[[InterlockError], InterlockError] = lambda error: error,
 ) -> Result:
-    """Makes a call until it succeeds, fails for good, or `timeout` seconds are over.
+    """Repeats a call until it succeeds, fails permanently, or `timeout` seconds are over.
 
-    `attempt` gets the seconds that are left. The call must be safe to repeat. `notice` gets each error and returns the
-    one to raise in its place.
+    `attempt` gets the remaining seconds. The call must be safe to repeat. `notice` gets each error and returns the one
+    to raise in its place.
 
     Raises:
         InterlockError: the last failure.
@@ -66,7 +66,7 @@ async def repeat(
             error = notice(from_rpc_error(raised))
             cause = raised
         if isinstance(error, DeadlineExceeded) and last is not None and not error.reason:
-            # The time ran out on our side during a retry; why there was one says more.
+            # The timeout passed during a retry; the error before it says more.
             raise last from cause
         if not can_be_repeated(error):
             raise error from cause

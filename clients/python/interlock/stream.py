@@ -1,4 +1,4 @@
-"""Streams of news that go on when their connection does not."""
+"""Streams of updates that are restarted when they break."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Response = TypeVar("Response")
 Item = TypeVar("Item")
 Call = grpc.aio.UnaryStreamCall[Any, Response]
 
-# A stream that stood for so long was a good one, also if nothing was to be told: what breaks it is a new failure.
+# Seconds after which a stream counts as working even without a message, so that its end is a new failure.
 _STOOD_SECONDS = 5.0
 
 
 def can_be_resumed(error: InterlockError, *, has_worked: bool) -> bool:
-    """Whether a stream that ended like this is to be begun again.
+    """Whether a stream with this error is to be restarted.
 
-    Proxies and servers that go down also end streams by CANCELLED, UNKNOWN or INTERNAL, without a reason of ours. If
-    nothing ever came, that is rather a mistake in how the server is reached, which waiting would only hide.
+    Proxies and stopping servers also end streams with CANCELLED, UNKNOWN or INTERNAL, without a reason of Interlock. If
+    no message ever came, such an error rather means a wrong address or proxy, which retries would only hide.
     """
     match error:
         case Unavailable():
@@ -36,28 +36,28 @@ def can_be_resumed(error: InterlockError, *, has_worked: bool) -> bool:
         case DeadlineExceeded():
             return True
         case ResourceExhausted():
-            # Without a time to come back it is a limit that waiting does not change.
+            # Without a time to retry it is a fixed limit, which a wait does not change.
             return error.retry_after is not None and not error.retry_forbidden
     broken = (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)
     return has_worked and error.code in broken and not error.reason
 
 
 class ChainBroken(Exception):
-    """The server told something that does not follow from what it told before."""
+    """The server sent a message that does not follow from the ones before."""
 
 
 class _Opening(Generic[Response]):
-    """One call of the rpc, and the read that is under way."""
+    """One call of the rpc, and its pending read."""
 
     def __init__(self, call: Call[Response]) -> None:
         self.call = call
         self.stands_since: float | None = None
-        """When the server began to answer."""
+        """Time of the initial metadata, on the monotonic clock. None: no answer yet."""
         self.reading: asyncio.Task[Any] | None = None
         self.asked_at = 0.0
 
     def read(self) -> asyncio.Task[Any]:
-        """The read that is under way, or a new one."""
+        """The pending read, or a new one."""
         if self.reading is None:
             self.reading = asyncio.ensure_future(self._read())
             self.asked_at = time.monotonic()
@@ -70,16 +70,16 @@ class _Opening(Generic[Response]):
         return await self.call.read()
 
     def end(self) -> None:
-        """Ends it, whatever it does."""
+        """Cancels the call and its pending read."""
         self.call.cancel()
         if self.reading is not None:
             self.reading.cancel()
 
 
 class Stream(Generic[Response]):
-    """A stream that is begun again when it breaks: after a random wait, and what the server asks for.
+    """A stream that is restarted when it breaks, after a random wait plus the wait that the server asks for.
 
-    A read that is cancelled loses nothing: the next one goes on with it.
+    A cancelled read loses no message: the next read continues it.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Stream(Generic[Response]):
         patience: float | None,
         outage: Outage,
     ) -> None:
-        """Describes it; the first read begins it. `begin` is called each time."""
+        """Prepares the stream; the first read opens it. `begin` is called for each start."""
         self._outage = outage
         self._begin = begin
         self._backoff = backoff
@@ -105,11 +105,11 @@ class Stream(Generic[Response]):
         self.is_closed = False
 
     def __del__(self) -> None:
-        # Whoever leaves an `async for` does not say so, and the read that is under way would keep the call.
+        # Leaving an `async for` does not call `close`, and the pending read would keep the call open.
         self._drop()
 
     async def read(self) -> Response | None:
-        """The next message. None: the server has ended the stream in good order, or it was closed.
+        """The next message. None: the server ended the stream with OK, or it was closed.
 
         Raises:
             InterlockError: the stream cannot be resumed, or not within `patience` seconds.
@@ -123,7 +123,7 @@ class Stream(Generic[Response]):
                 self._opening = _Opening(self._begin())
             opening = self._opening
             reading = opening.read()
-            # Not `wait_for`: a read that is cancelled would take its call along.
+            # Not `wait_for`: cancelling the read would cancel its call.
             await asyncio.wait({reading}, timeout=max(0.0, opening.asked_at + self._silence - time.monotonic()))
             if self.is_closed:
                 break
@@ -149,23 +149,23 @@ class Stream(Generic[Response]):
         return None
 
     async def read_on(self) -> Response | None:
-        """As `read`, for news that have no end: a stream that the server ends is begun again. None: it was closed."""
+        """As `read`, for endless streams: a stream that the server ends is restarted. None: it was closed."""
         while (message := await self.read()) is None and not self.is_closed:
             self.broke("the stream ended")
         return message
 
     def confirm(self) -> None:
-        """What was read was in order: what failed before is forgotten."""
+        """Marks the last message as in order; earlier failures do not count any more."""
         self._has_worked = True
         self._retry = 0
         self._failing_since = None
 
     def broke(self, why: str) -> None:
-        """The stream is not to be trusted: it is begun again by the next read."""
+        """Marks the stream as inconsistent; the next read restarts it."""
         self._failed(Unavailable(grpc.StatusCode.UNAVAILABLE, why), None)
 
     def close(self) -> None:
-        """Ends it; reads give None."""
+        """Ends the stream; reads return None."""
         self.is_closed = True
         self._drop()
 
@@ -194,10 +194,10 @@ class Stream(Generic[Response]):
 
 
 class Watch(ABC, Generic[Item]):
-    """News as an async iterator.
+    """An async iterator of updates.
 
-    Leaving the `async for` ends the stream as soon as nobody holds the iterator; `async with` ends it at once. A
-    `__anext__` that is cancelled, as by `asyncio.wait_for`, loses nothing.
+    Leaving the `async for` ends the stream once the iterator has no references; `async with` ends it at once. A
+    cancelled `__anext__`, as by `asyncio.wait_for`, loses no update.
     """
 
     def __aiter__(self) -> Watch[Item]:
@@ -208,7 +208,7 @@ class Watch(ABC, Generic[Item]):
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Ends the stream; whoever waits for news sees the end."""
+        """Ends the stream; a reader that waits for an update sees the end."""
 
     async def __aenter__(self) -> Watch[Item]:
         return self

@@ -1,6 +1,6 @@
-"""Traces, where OpenTelemetry is installed: calls name their span, and each attempt of a worker has one.
+"""Traces with OpenTelemetry: calls carry the current span, and each attempt of a worker has a span.
 
-Without the package `opentelemetry-api` nothing here does anything. With it, spans are recorded if the program
+Without the package `opentelemetry-api` this module does nothing. With it, spans are recorded if the program
 has set up an SDK of OpenTelemetry.
 """
 
@@ -21,23 +21,23 @@ else:
 
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
-# What traces call this library.
+# Name of the tracer.
 _NAME = "interlock"
 
 
 def with_trace(metadata: Metadata) -> Metadata:
-    """The metadata of a call, and what names the current span to the server: `traceparent`."""
+    """The metadata of a call with the `traceparent` of the current span."""
     if not _IS_INSTALLED:
         return metadata
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
-    # HTTP/2 has no capital letters in names.
+    # HTTP/2 header names are lowercase.
     return metadata + tuple((key.lower(), value) for key, value in carrier.items())
 
 
 @contextmanager
 def outside_of_traces() -> Iterator[None]:
-    """Tasks that are created in here belong to no span, since they serve more than one caller."""
+    """Context without a span, for tasks that serve several callers."""
     if not _IS_INSTALLED:
         yield
         return
@@ -50,9 +50,9 @@ def outside_of_traces() -> Iterator[None]:
 
 @contextmanager
 def attempt_span(attempt: Attempt, worker_id: str) -> Iterator[Callable[[BaseException], None]]:
-    """The span of an attempt, until its end was told. It begins a trace, since a lease belongs to no call.
+    """The span of an attempt, until its outcome is sent. It starts a trace, because a lease belongs to no call.
 
-    Gives a function that notes with what error the handler failed.
+    Yields a function that records the error of the handler.
     """
     if not _IS_INSTALLED:
         yield lambda _: None

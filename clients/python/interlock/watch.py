@@ -1,4 +1,4 @@
-"""Following one job: its state after each piece of news."""
+"""The watch of one job."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 @dataclass(frozen=True)
 class JobUpdate:
-    """A job after one piece of news."""
+    """State of a job after one update."""
 
     job: job_pb2.Job
-    """The job as it is now. Every update has its own."""
+    """The current job, a copy per update."""
     change: job_service_pb2.JobChange | None
-    """What led to it. None: the job was read as a whole."""
+    """The change that led to this state. None: the job was read as a whole."""
     gap: bool
-    """Whether changes of state can be missing between the update before, or `from_version`, and this one."""
+    """Whether changes of state can be missing since the previous update, or since `from_version`."""
 
     @property
     def version(self) -> int:
-        """The job's version; each update has a greater one than that before."""
+        """Version of the job; increases with each update."""
         return self.job.version
 
 
 @dataclass(frozen=True)
 class RunningStage:
-    """A stage that a worker is at."""
+    """A stage that a worker has leased, or that is written by name."""
 
     name: str
     progress: float
     message: str
     worker_id: str
-    """Empty: it is written by name, or whose lease it is was not told."""
+    """Id of the worker. Empty: the stage is written by name, or the worker is not known."""
 
 
 @dataclass(frozen=True)
 class JobProgress:
-    """How far a job is."""
+    """Progress of a job."""
 
     progress: float
     """0 to 1. Never decreases within a run."""
@@ -65,7 +65,7 @@ JobNews = job_service_pb2.WatchJobResponse
 
 
 class JobWatch(Watch[JobUpdate]):
-    """What `Client.watch` returns."""
+    """The iterator that `Client.watch` returns."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class JobWatch(Watch[JobUpdate]):
         stream: Callable[[Callable[[], Call[JobNews]]], Stream[JobNews]],
         job: job_pb2.Job,
     ) -> None:
-        """Follows a job after its version; version 0 begins with a snapshot."""
+        """Follows a job from a version on; version 0 starts with a snapshot."""
         position = _Position(job)
 
         def again() -> Call[JobNews]:
@@ -117,12 +117,12 @@ class JobWatch(Watch[JobUpdate]):
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Ends the stream; whoever waits for news sees the end."""
+        """Ends the stream; a reader that waits for an update sees the end."""
         self._stream.close()
 
 
 class ProgressWatch(Watch[JobProgress]):
-    """What `Client.progress` returns."""
+    """The iterator that `Client.progress` returns."""
 
     def __init__(self, watch: JobWatch) -> None:
         self._watch = watch
@@ -143,7 +143,7 @@ class ProgressWatch(Watch[JobProgress]):
                 return now
 
     async def aclose(self) -> None:
-        """Ends the stream; whoever waits for news sees the end."""
+        """Ends the stream; a reader that waits for an update sees the end."""
         await self._watch.aclose()
 
 
@@ -157,27 +157,27 @@ def running_stages(job: job_pb2.Job) -> tuple[RunningStage, ...]:
 
 
 class _Position:
-    """How far the news of a job have come."""
+    """Position of a watch in the changes of a job."""
 
     def __init__(self, job: job_pb2.Job) -> None:
         self.job = job
         self.reread = False
-        """Whether the job is to be read as a whole."""
+        """Whether the job must be read as a whole."""
         self._stages = {stage.name: index for index, stage in enumerate(job.stages)}
         self._gap = False
 
     @property
     def can_end(self) -> bool:
-        """Whether the end of the news can be true: the job has ended, or its version alone is known."""
+        """Whether the server may end the stream here: the job has ended, or only its version is known."""
         is_unknown = self.job.version > 0 and self.job.state == job_pb2.JOB_STATE_UNSPECIFIED
         return self.job.state in _TERMINAL or is_unknown
 
     def lose(self) -> None:
-        """What was told is not complete."""
+        """Marks the state as incomplete, so that the job is read again as a whole."""
         self.reread = self._gap = True
 
     def take(self, response: JobNews) -> JobUpdate | None:
-        """What is new by a message, if anything is."""
+        """The update that a message makes. None: no update."""
         match response.WhichOneof("update"):
             case "snapshot":
                 return self._whole(response.snapshot)
@@ -225,7 +225,7 @@ class _Position:
         artifacts = held.artifacts if held.HasField("artifacts") and held.version == stage.version else None
         told = copied(stage)
         if artifacts is not None:
-            # Changes do not carry them.
+            # Changes do not carry artifacts.
             told.artifacts.CopyFrom(artifacts)
         held.CopyFrom(told)
 
@@ -236,26 +236,26 @@ class _Position:
 
 
 def copied(message: AnyMessage) -> AnyMessage:
-    """A message of its own."""
+    """A copy of a message."""
     copy = type(message)()
     copy.CopyFrom(message)
     return copy
 
 
 def _count(job: job_pb2.Job) -> None:
-    """Counts the stages of a job of which all are known."""
+    """Recounts the stages of a job with a complete list of stages."""
     counts = Counter(job_pb2.StageState.Name(stage.state).removeprefix("STAGE_STATE_").lower() for stage in job.stages)
     job.stage_counts.CopyFrom(job_pb2.StageCounts(total=len(job.stages), **counts))
 
 
 def apply(job: job_pb2.Job, change: job_service_pb2.JobChange) -> None:
-    """Brings a job to the version of a change, but for its stages."""
+    """Applies a change to a job, except for its stages."""
     if change.run != job.run:
-        # No change tells them, and those of the run before are not those of this one.
+        # Changes do not carry these, and the values of the previous run do not apply to this one.
         for name in ("result", "start_time", "end_time", "expire_time", "cancel_deadline_time", "cancel_reason"):
             job.ClearField(name)
         job.progress = change.progress
-    # History that was written by older servers lacks the progress.
+    # History written by older servers has no progress.
     job.progress = max(job.progress, change.progress)
     job.run = change.run
     job.version = change.version

@@ -1,4 +1,4 @@
-"""Leases stages and runs a handler on each: heartbeats beside it, its outcome told, all in order at the end."""
+"""The worker: leases stages, runs a handler on each, renews the leases and sends the outcomes."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ log = logging.getLogger("interlock.worker")
 
 Handler: TypeAlias = Callable[[Attempt], Awaitable[Outcome]] | Callable[[Attempt], Outcome]
 
-# What a worker survives; anything else means that it can never get work, such as a namespace that does not exist.
+# Errors that a worker retries. Any other is permanent, such as a namespace that does not exist.
 _PASSING = (Unavailable, ResourceExhausted, Conflict, DeadlineExceeded, Internal)
 _PAUSE = 1.0
-# The most stages that one LeaseStages may ask for. A worker of many asks when one in so many is free.
+# The most stages in one LeaseStages. A worker with a large concurrency asks once this share of it is free.
 _STAGES = 100
 _FREE_SHARE = 4
-# How long a worker that stops asks for what its last request was granted, and gives it back.
+# Seconds for a stopping worker to find out the leases of its last request and give them back.
 _GIVE_BACK = 5.0
-# How long handlers that were told to stop, and their reports, get at a shutdown.
+# Seconds for cancelled handlers and their outcomes at a shutdown.
 _LAST = 10.0
 
 
@@ -59,21 +59,21 @@ class _Leased:
 
 @dataclass(frozen=True)
 class _Parts:
-    """What all attempts of a run share."""
+    """Parts shared by all attempts of a run."""
 
     heartbeats: Heartbeats
     outcomes: Outcomes
 
 
 class Worker:
-    """Takes stages from queues and has a handler work on them.
+    """Leases stages from queues and runs a handler on each.
 
     The handler gets an `Attempt` and returns the stage's artifacts, or a `Completion`. A coroutine function runs in the
     event loop and must not block it; a plain function runs in a thread of its own. It fails the attempt by raising
     `StageError`, or anything else, which counts as a bug of the worker: the log and the failure have the traceback.
-    What it returns and cannot be stored fails the attempt as CLIENT_ERROR. SystemExit fails the attempt too and does
+    A return value that cannot be stored fails the attempt as CLIENT_ERROR. SystemExit fails the attempt too and does
     not end the worker; KeyboardInterrupt does both. When the lease is lost or the job is cancelled, a coroutine is
-    cancelled, and a plain function finds out by `Attempt.check` or `Attempt.report`.
+    cancelled, and a plain function is stopped by `Attempt.check` or `Attempt.report`.
     """
 
     def __init__(
@@ -87,21 +87,21 @@ class Worker:
         poll_wait: float = 30.0,
         grace: float = 10.0,
     ) -> None:
-        """Describes the worker.
+        """Checks and stores the options.
 
         Args:
-            client: the connection.
-            queues: where to take stages from.
-            worker_id: for people and for the history. None: host and process id.
-            concurrency: how many stages to work on at once. Outcomes of many small stages are told together, and
-                the next stages are leased meanwhile.
-            lease_duration: how long a stage stays ours without a sign of life. None: 90 s.
-            poll_wait: how many seconds the server holds a request for work; more than 50 are 50.
-            grace: how many seconds handlers get to end at a shutdown before their stages are given back.
+            client: connection to use.
+            queues: names of the queues to lease from.
+            worker_id: name of the worker, for people and the history. None: host and process id.
+            concurrency: most stages to work on at once. Outcomes of many small stages are sent together, and the next
+                stages are leased meanwhile.
+            lease_duration: time until a lease expires without a heartbeat. None: 90 s.
+            poll_wait: seconds that the server holds a request for work, at most 50; larger values become 50.
+            grace: seconds for handlers to end at a shutdown before their stages are given back.
 
         Raises:
-            TypeError: `queues` is one text.
-            ValueError: a time is no number.
+            TypeError: `queues` is a single str.
+            ValueError: a time is not a number.
         """
         self.client = client
         self.queues = names(queues, "queues")
@@ -111,26 +111,26 @@ class Worker:
         self._lease_duration = None if lease_duration is None else to_duration(lease_duration)
         self._poll_wait = min(wait_seconds(poll_wait, "poll_wait"), LONGEST_WAIT)
         self._running: dict[asyncio.Task[None], Attempt] = {}
-        # How many of them have a handler that has not ended.
+        # Number of running attempts with a handler that has not ended.
         self._handling = 0
         self._stopping = asyncio.Event()
-        # A handler or a task has ended, or the worker is to stop.
+        # Set when a handler or a task ends, and when the worker is to stop.
         self._changed = asyncio.Event()
-        # For work, until its leases are being worked on; with the same request id it is safe to repeat.
+        # The pending request for work, kept until its leases have handlers; its request id makes repeats safe.
         self._request: worker_service_pb2.LeaseStagesRequest | None = None
 
     def stop(self) -> None:
-        """Begins the shutdown: no more work is taken. A second time, it does not wait for the handlers any longer."""
+        """Starts the shutdown: no more work is leased. A second call stops waiting for the handlers."""
         if self._stopping.is_set():
             self._stop_handlers()
         self._stopping.set()
         self._changed.set()
 
     async def run(self, handler: Handler, *, handle_signals: bool = True) -> None:
-        """Works until `stop`, or until SIGTERM or SIGINT if `handle_signals`; then nothing is left leased.
+        """Works until `stop`, or until SIGTERM or SIGINT if `handle_signals`. After it no stage stays leased.
 
         Raises:
-            InterlockError: no work can ever be had, for example since the namespace does not exist.
+            InterlockError: work can never be leased, for example because the namespace does not exist.
         """
         heartbeats = Heartbeats(self.client)
         beating = asyncio.create_task(heartbeats.run(), name="interlock heartbeats")
@@ -171,7 +171,7 @@ class Worker:
             await self._give_back()
 
     async def _lease(self, count: int) -> _Leased | None:
-        """What the server leases to us. None: it could not be asked, or its response was lost."""
+        """Leases of one request for work. None: the request or its response was lost."""
         if self._request is None:
             self._request = worker_service_pb2.LeaseStagesRequest(
                 worker_id=self.worker_id,
@@ -188,14 +188,14 @@ class Worker:
             log.warning("no work could be asked for: %s", error)
             await asyncio.sleep(_PAUSE)
             return None
-        # The response is as old as its way here, which is short beside any lease.
+        # Leases count from the response; its travel time is short compared with any lease.
         return _Leased(time.monotonic(), list(response.leases))
 
     async def _give_back(self) -> None:
-        """Releases what the last request was granted, if its response was not received."""
+        """Releases the leases of the last request if its response was not received."""
         if self._request is None:
             return
-        # A repeat without a wait: it returns the leases of the request, and ends the request if it still waits.
+        # A repeat without a wait returns the leases of the request, and ends the request if it still waits.
         self._request.ClearField("wait")
         try:
             response = await self.client.call(self.client.workers.LeaseStages, self._request, timeout=_GIVE_BACK)
@@ -232,22 +232,22 @@ class Worker:
         task.add_done_callback(ended)
 
     def _handled(self) -> None:
-        """Its handler has ended; its outcome is to be told."""
+        """Notes that a handler has ended and its outcome is to be sent."""
         self._handling -= 1
         self._changed.set()
 
     def _room(self) -> int:
-        """How many stages to ask for now; 0: none yet."""
-        # What may kill this process is to take no more along than it has to.
+        """Number of stages to ask for now. 0: none yet."""
+        # A stage that may kill this process runs alone, so that it takes no other stages with it.
         if any(attempt.lease.isolated for attempt in self._running.values()):
             return 0
-        # While outcomes are being told, the next stages can be worked on; a worker of one at a time tells first.
+        # Stages can run while outcomes are sent; a worker with a concurrency of 1 sends its outcome first.
         telling = len(self._running) - self._handling
         most = self.concurrency if self.concurrency > 1 else 0
         if telling > most:
             return 0
         free = self.concurrency - self._handling
-        # Not one by one, if there are many.
+        # A large worker does not ask for single stages.
         return min(free, _STAGES) if free * _FREE_SHARE >= self.concurrency else 0
 
     async def _work(self, handler: Handler, attempt: Attempt, outcomes: Outcomes) -> None:
@@ -265,7 +265,7 @@ class Worker:
             if isinstance(result, Raised):
                 failed(result.error)
                 if isinstance(result.error, KeyboardInterrupt):
-                    # Somebody wants the program to end; asyncio alone would end its loop before the outcome is told.
+                    # The program is to end; by itself asyncio would end its loop before the outcome is sent.
                     self.stop()
             request = ending(attempt, result)
             if request is None:
@@ -279,7 +279,7 @@ class Worker:
         if self._running:
             self._stop_handlers()
             await asyncio.wait(self._running, timeout=_LAST)
-        # Without a server, or with a handler that does not stop. The leases expire.
+        # No server answers, or a handler does not stop. The leases expire.
         for task, attempt in list(self._running.items()):
             log.error("%s of %s did not end in time", attempt.stage_name, attempt.job_id)
             task.cancel()
@@ -291,11 +291,11 @@ class Worker:
 
 
 async def _call(handler: Handler, attempt: Attempt) -> Outcome | Raised:
-    """What the handler returns or raises. Only a cancel is raised here."""
+    """Return value or exception of the handler. Only a cancellation is raised here."""
     try:
         if _is_coroutine_function(handler):
             return await cast(Callable[[Attempt], Awaitable[Outcome]], handler)(attempt)
-        # The context of this task goes along.
+        # `to_thread` copies the context of this task.
         return await asyncio.to_thread(_called, cast(Callable[[Attempt], Outcome], handler), attempt)
     except asyncio.CancelledError:
         raise
@@ -316,7 +316,7 @@ def _is_coroutine_function(handler: Handler) -> bool:
 
 @contextmanager
 def _signals(stop: Callable[[], None] | None) -> Any:
-    """Has SIGTERM and SIGINT call `stop`, in the event loop; afterwards they are as before."""
+    """Installs `stop` for SIGTERM and SIGINT in the event loop; removes it at the end."""
     loop = asyncio.get_running_loop()
     signals = (signal.SIGTERM, signal.SIGINT) if stop is not None else ()
     for number in signals:

@@ -95,7 +95,7 @@ class FakeServer(
         self.no_work: list[Refusal] = []
         """The next calls for work fail with these."""
         self.granted: list[worker_service_pb2.Lease] = []
-        """What a call for work that does not wait is told that it was granted before."""
+        """Leases returned to a repeated LeaseStages without a wait, as granted before."""
         self.left = 0
         """Streams that the client has ended."""
         self.work: asyncio.Queue[worker_service_pb2.Lease] = asyncio.Queue()

@@ -32,7 +32,7 @@ class Database:
 
     def __init__(self, address: str, data_dir: str) -> None:
         self.address = address
-        """Of the server whose Postgres it is."""
+        """Address of the server that runs the Postgres."""
         self.socket = f"{data_dir}/socket"
         self.url = f"postgresql://interlock@{quote(self.socket, safe='')}:5432/interlock"
 
@@ -150,7 +150,7 @@ def _printed(process: subprocess.Popen[bytes], start: str) -> str:
 
 
 def _free_port() -> int:
-    """A port that nobody takes by chance while the server that has it is down: those are higher."""
+    """A port below the ephemeral range, so that no process takes it by chance while its server is down."""
     while True:
         port = random.randrange(20_000, 32_000)
         with socket.socket() as probe:

@@ -1,4 +1,4 @@
-"""What callers write by mistake is told at once, with what to write."""
+"""Mistakes in arguments raise at once, with what to write instead."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def deaf() -> Iterator[str]:
 
 @contextmanager
 def absent() -> Iterator[str]:
-    """A port on which nobody listens, and that is ours meanwhile."""
+    """A port without a listener, reserved for the test."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{bound.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""Errors, retries and documents, against a server that does as told."""
+"""Errors, retries and documents, against a scripted server."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ async def test_no_retry_begins_that_could_not_end_in_time() -> None:
 
 
 async def test_a_server_that_is_not_there_is_unavailable() -> None:
-    # A port of our own that nobody listens on any more.
+    # A port of our own without a listener.
     async with fake_server() as server:
         address = server.address
     async with interlock.Client(address, backoff=FAST, timeout=0.3) as it:

@@ -97,10 +97,10 @@ async def test_the_demo_makes_its_film_and_loses_nothing(tmp_path: Path) -> None
     workers = {change.worker_id for event in history for change in event.stage_changes if change.worker_id}
     assert workers == {"worker-1", "worker-2", "worker-3"}
 
-    # Each stage is told when it is done, with what came of it.
+    # The output has a line for each finished stage with its result.
     for name in names:
         assert re.search(rf" s  {name} .*100 % done +worker-\d .*\d MB$", text, re.MULTILINE), text
-    # The person is told: the path, the length, and a progress that only grows.
+    # The output has the path, the length, and a progress that only grows.
     assert film["file"] in text
     assert f"{int(film['duration_seconds'] // 60)} min {film['duration_seconds'] % 60:.2f} s" in text
     percents = [int(found) for found in re.findall(r"narrated-video .* (\d+) %", text)]

@@ -63,7 +63,7 @@ async def test_an_outcome_that_cannot_be_applied_now_is_told_again_alone() -> No
             server.offer(str(i))
         await server.until(lambda: sum(told(server).values()) == 22)
         again = {token for token, count in told(server).items() if count == 2}
-        # What is refused for good is told as a failure.
+        # An outcome that is refused permanently is reported as a failure.
         assert again == {"3", "4"}
 
 

@@ -103,7 +103,7 @@ async def test_a_body_that_ends_all_the_same_is_told(client: Client, other: Clie
                 raise KeyError("mine") from None
     await other.release_permit(await taking)
 
-    # Nobody has noticed until it is released.
+    # The loss is noticed only at the release.
     renewals.may_go.clear()
     with pytest.raises(PermitLost):
         async with client.permit(doc, ttl=1):
@@ -152,7 +152,7 @@ async def test_a_cancel_of_others_goes_on(client: Client, doc: str) -> None:
         with pytest.raises(asyncio.CancelledError):
             await soon(task)
         resource = await client.get_resource(doc)
-        # What is lost is not released: somebody else has it.
+        # A lost permit is not released: another holder has it.
         assert is_free(resource) == (not lose)
 
 
@@ -208,7 +208,7 @@ async def test_a_commit_asks_for_a_permit_and_can_end_it(
         assert lost.value.metadata["index"] == "1"
     assert (await client.get_record(doc, "a")).fields == {"n": 2}
 
-    # Somebody else has the lock by now.
+    # Another holder has the lock by now.
     renewals = Renewals(client)
     with pytest.raises(PermitLost):
         async with client.permit(doc, ttl=1) as permit:

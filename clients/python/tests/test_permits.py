@@ -116,7 +116,7 @@ async def test_a_wait_that_is_over_is_a_denial(client: Client, doc: str, monkeyp
     with pytest.raises(PermitDenied) as denied:
         await soon(client.acquire_permit(doc, wait=0.25))
     assert [blocker.reason for blocker in denied.value.blockers] == [BlockReason.HELD]
-    # One that is longer than a call may wait asks anew.
+    # One that is longer than a call may wait asks again.
     waits = asyncio.ensure_future(client.acquire_permit(doc, wait=None))
     with suppress(PermitDenied):
         await soon(client.acquire_permit(doc, wait=0.25))
@@ -337,7 +337,7 @@ async def test_a_resource_is_followed_also_over_a_kill(client: Client, database:
             seen = await soon(anext(watch))
             assert seen is not None
             assert [it.holder for it in seen.holders] == ["me"]
-            # What has not changed meanwhile is not told again.
+            # An unchanged state is not delivered again.
             waits = asyncio.ensure_future(anext(watch))
             await asyncio.to_thread(server.kill)
             await client.release_permit(held.token)

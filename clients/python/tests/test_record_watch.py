@@ -29,7 +29,7 @@ async def client(server: FakeServer) -> AsyncIterator[Client]:
 
 
 def record(record_id: str, created: int = 1, **versions: int) -> News:
-    """A record whose fields have their own versions as values, and which was created at some second."""
+    """A record with fields that have their versions as values, created at a given second."""
     told = record_pb2.Record(collection="c", record_id=record_id, version=max(versions.values()))
     told.create_time.FromSeconds(created)
     for name, version in versions.items():
@@ -86,7 +86,7 @@ async def test_a_watch_tells_each_record_after_each_change(server: FakeServer, c
     server.streams = [
         [
             *(record("a", x=1, y=2), KEEPALIVE, removal("b"), change("a", 2, 5, "y", "z", removed=("x",))),
-            # Created, deleted, created anew with another version of the same field; and deleted and created as one.
+            # Created, deleted, created again with another version of the same field; and deleted and created as one.
             *(record("b", 2, x=1), removal("b", 1), record("b", 3, x=2), record("b", 4, y=2), change("b", 2, 3, "y")),
             Hang(),
         ]
@@ -105,7 +105,7 @@ async def test_a_watch_is_resumed_from_what_was_told(server: FakeServer, client:
     drains = Refusal(Code.UNAVAILABLE, "DRAINING")
     server.streams = [
         [record("a", x=1, y=2), removal("b"), change("a", 2, 3, "z"), drains],
-        # Nothing of `a` as it is, since that is known: what becomes of it follows what was told.
+        # No state of `a`, because it is known: its next change follows the last delivered state.
         [removal("b"), change("a", 3, 4, "x", removed=("y",)), record("b", 2, x=1), drains],
         [removal("a", 4), drains],
         [removal("a"), change("b", 1, 2, "y"), Hang()],

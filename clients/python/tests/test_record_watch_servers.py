@@ -137,7 +137,7 @@ async def test_records_are_told_as_they_are_and_after_what_becomes_of_them(
                     update = await soon(anext(watch))
                     assert update == RecordUpdate(collection, "b", None, frozenset(), frozenset({value}))
 
-                # Its deletion and creation can be told as one; the old fields are gone either way.
+                # Its deletion and creation can be one update; the old fields are gone either way.
                 await client.delete_record(collection, "a")
                 again = await client.update_record(collection, "a", Field("n").set(2), allow_missing=True)
                 updates = await up_to(watch, again.version)
@@ -155,7 +155,7 @@ async def test_a_watch_of_a_busy_record_goes_on_over_kills_and_restarts(
         with beside(database) as one, beside(database) as two:
             async with at(one, two) as there, there.watch_records([(collection, "busy")]) as watch:
                 updates = await up_to(watch, await writer.further(5))
-                # To the other one, back, and to one that comes only after a while in which nobody tells anything.
+                # To the other one, back, and to one that comes only after a while without any update.
                 await asyncio.to_thread(one.kill)
                 updates += await up_to(watch, await writer.further(20))
                 await asyncio.to_thread(one.start)
@@ -180,7 +180,7 @@ async def test_a_watch_of_a_busy_record_goes_on_over_kills_and_restarts(
 async def test_what_happens_while_nobody_tells_it_is_told_once(
     client: Client, database: Database, collection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server is away, so that it all falls into one gap: what differs is told, and nothing else."""
+    """The server is away, so that it all falls into one gap: only differences are delivered."""
     ids = ["same", "changed", "deleted", "anew", "created", "briefly"]
     for record_id in ids[:4]:
         await client.update_record(collection, record_id, Field("x").set(1), allow_missing=True)
@@ -195,7 +195,7 @@ async def test_what_happens_while_nobody_tells_it_is_told_once(
 
             changed = await client.update_record(collection, "changed", Field("y").set(2))
             await client.delete_record(collection, "deleted")
-            # At the same version as the one that was told, which is what a version alone would not show.
+            # At the same version as the delivered record, so that the version alone does not distinguish them.
             await client.delete_record(collection, "anew")
             anew = await client.update_record(collection, "anew", Field("y").set(2), allow_missing=True)
             assert anew.version == 1

@@ -91,7 +91,7 @@ async def test_a_watch_tells_the_job_after_each_change_and_ends_with_it(server: 
 async def test_a_broken_watch_goes_on_after_the_last_version(
     server: FakeServer, client: Client, broken: Refusal
 ) -> None:
-    # Also one that breaks before it tells anything, and one that tells again what was told.
+    # Also a stream that breaks before its first message, and one that repeats messages.
     server.streams = [[snapshot(3), change(3, 5), broken], [broken], [change(3, 5), change(5, 6)], [end(6, 7)]]
     updates = await soon(all_of(client.watch("job")))
     assert seen(updates) == [(3, True, False), (5, False, False), (6, False, False), (7, False, False)]
@@ -233,7 +233,7 @@ async def test_changes_are_applied_to_the_stages_by_name(server: FakeServer, cli
     assert second.job.stage_counts == job_pb2.StageCounts(total=4, succeeded=1, running=2, blocked=1)
     assert (second.job.progress, second.job.result) == (0.5, to_struct({"old": 1}))
     assert (third.job.stage_counts.total, third.job.failure.message) == (9, "no")
-    # Another run: the job begins anew.
+    # Another run: the job starts again.
     assert (fourth.job.run, fourth.job.progress) == (2, 0.1)
     assert not fourth.job.HasField("result")
     assert not fourth.job.HasField("failure")

@@ -30,7 +30,7 @@ def at(*servers: Beside | Database) -> Client:
 
 
 async def submit(client: Client, *names: str, **fields: str) -> job_pb2.Job:
-    """A job whose stages are written by name."""
+    """A job with stages that are written by name."""
     stages = [job_pb2.StageSpec(name=name, direct=True) for name in names]
     return await client.submit_job("watched", stages=stages, labels=fields)
 
@@ -169,7 +169,7 @@ async def test_what_cannot_be_watched(client: Client) -> None:
         await soon(anext(client.watch(job.job_id, from_version=5)))
     assert future.value.actual == 1
 
-    # One that is deleted meanwhile: its end is told first.
+    # One that is deleted meanwhile: its end is delivered first.
     watch = client.watch(job)
     waits = asyncio.ensure_future(rest(watch))
     other = client.watch(job.job_id)
@@ -192,7 +192,7 @@ async def test_a_watch_goes_on_over_a_kill_and_a_restart(client: Client, databas
                 await complete(client, job, names[2 * number])
                 updates += await up_to(watch, (await client.get_job(job.job_id)).version)
                 await asyncio.to_thread(server.kill)
-                # While nobody tells of it.
+                # While no server delivers it.
                 await complete(client, job, names[2 * number + 1])
                 waits = asyncio.ensure_future(anext(watch))
                 await asyncio.to_thread(server.start)
@@ -212,7 +212,7 @@ async def test_a_watch_moves_to_another_server(client: Client, database: Databas
         async with at(one, two) as there, there.watch(job.job_id) as watch:
             updates = await up_to(watch, 1)
             for server, end in ((one, one.stop), (two, two.kill)):
-                # Written elsewhere, told here.
+                # Written through one server, delivered by the other.
                 await complete(client, job, *names[:1])
                 updates += await up_to(watch, (await client.get_job(job.job_id)).version)
                 waits = asyncio.ensure_future(anext(watch))
@@ -293,7 +293,7 @@ async def test_jobs_appear_change_and_go(client: Client, database: Database) -> 
                 assert isinstance(event, JobChanged)
             assert event.job.state == job_pb2.JOB_STATE_RUNNING
 
-            # What happens while the server is away is told as what differs, and nothing else.
+            # What happens while the server is away is delivered as differences only.
             await asyncio.to_thread(server.kill)
             waits = asyncio.ensure_future(anext(watch))
             await complete(client, new, "main")

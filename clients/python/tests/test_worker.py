@@ -1,4 +1,4 @@
-"""The worker, against a server that does as told."""
+"""The worker, against a scripted server."""
 
 from __future__ import annotations
 

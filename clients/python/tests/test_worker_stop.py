@@ -114,7 +114,7 @@ async def test_a_worker_whose_server_is_killed_gets_its_leases_from_the_next(dat
                 await asyncio.to_thread(killed.kill)
                 await asyncio.to_thread(killed.start)
                 job = await client.wait_job(job.job_id, timeout=40)
-                # A lease that was granted and whose response was lost would be held for an hour.
+                # A granted lease with a lost response would be held for an hour.
                 assert job.state == job_pb2.JOB_STATE_SUCCEEDED, f"round {round}: {job.stages[0]}"
                 assert job.stages[0].attempt == 1
             worker.stop()

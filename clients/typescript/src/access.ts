@@ -1,4 +1,4 @@
-// How a server is reached: its address, TLS and the API key; each from an option, or else from the environment.
+// Address, TLS and API key of a connection: each from an option, or else from the environment.
 import { type Address, isLocal, parseAddresses } from "./address.js";
 import { described } from "./documents.js";
 import type { Logger } from "./log.js";
@@ -7,49 +7,49 @@ import { environment, readFile } from "./node.js";
 /** The path of a PEM file, or the content of one as bytes. */
 export type Pem = string | Uint8Array;
 
-/** Where the server is and what the client shows. What is undefined comes from the environment. */
+/** Address and credentials of a client. Undefined options come from the environment. */
 export interface AccessOptions {
   /**
-   * `https://HOST:PORT`, or without TLS `http://HOST:PORT` or `HOST:PORT`. Several: they share one database; one is used
-   * until it does not answer, then the next. Undefined: INTERLOCK_SERVER, else `127.0.0.1:50051`.
+   * `https://HOST:PORT`, or without TLS `http://HOST:PORT` or `HOST:PORT`. Several addresses are servers of one
+   * database: one is used until it does not answer, then the next. Undefined: INTERLOCK_SERVER, else `127.0.0.1:50051`.
    */
   readonly address?: string | readonly string[] | undefined;
-  /** Where jobs, queues, records and resources live. Undefined: INTERLOCK_NAMESPACE, else `default`. */
+  /** Namespace of jobs, queues, records and resources. Undefined: INTERLOCK_NAMESPACE, else `default`. */
   readonly namespace?: string | undefined;
   /**
-   * Sent with each call, also without TLS; a warning is logged then unless the server is on this machine. Undefined:
-   * INTERLOCK_API_KEY, else none.
+   * API key sent with each call. Without TLS it is sent too, with a warning in the log unless the server is on this
+   * machine. Undefined: INTERLOCK_API_KEY, else none.
    */
   readonly apiKey?: string | undefined;
-  /** The authorities that the server's certificate is checked against. Undefined: INTERLOCK_CA, else those of Node. */
+  /** Certificate authorities for the server's certificate. Undefined: INTERLOCK_CA, else those of Node. */
   readonly ca?: Pem | undefined;
   /** The client certificate with its chain. Undefined: INTERLOCK_CERT, else none. */
   readonly certificate?: Pem | undefined;
-  /** Its private key. Undefined: INTERLOCK_CERT_KEY. */
+  /** Private key of the client certificate. Undefined: INTERLOCK_CERT_KEY. */
   readonly privateKey?: Pem | undefined;
 }
 
-/** TLS as Node takes it. Undefined members: not given. */
+/** TLS options in the form of Node. Undefined members: not given. */
 export interface Tls {
   readonly ca: Uint8Array | undefined;
   readonly cert: Uint8Array | undefined;
   readonly key: Uint8Array | undefined;
 }
 
-/** What `AccessOptions` and the environment say, checked. */
+/** Checked values of `AccessOptions` and the environment. */
 export interface Access {
   readonly addresses: readonly Address[];
-  /** Undefined: plaintext. */
+  /** TLS options. Undefined: plaintext. */
   readonly tls: Tls | undefined;
   readonly namespace: string | undefined;
-  /** The header. Undefined: none. */
+  /** Value of the `authorization` header. Undefined: none. */
   readonly authorization: string | undefined;
 }
 
 /**
- * Reads what is not given from the environment, and checks all of it. An empty variable counts as none.
+ * Reads missing options from the environment and checks all values. An empty variable counts as unset.
  *
- * @throws RangeError if something can never work, or two options exclude each other.
+ * @throws RangeError if a value can never work, or two options exclude each other.
  */
 export function resolveAccess(options: AccessOptions, log: Logger): Access {
   const given = options.address ?? environment("INTERLOCK_SERVER") ?? "127.0.0.1:50051";
@@ -92,7 +92,7 @@ function resolveTls(addresses: readonly Address[], options: AccessOptions): Tls 
   };
 }
 
-/** Whether the addresses are reached by TLS. A list without schemes is, if there is an authority to check it against. */
+/** Whether the addresses use TLS. A list of several addresses without a scheme does if `ca` is given. */
 function needsTls(addresses: readonly Address[], ca: Pem | undefined): boolean {
   const schemes = new Set(addresses.map((address) => address.scheme));
   if (schemes.has("https") && schemes.size > 1) {

@@ -1,16 +1,16 @@
-// The address of a server, checked before anything is sent: what can never work is an error that says what to write.
+// The address of a server, checked before anything is sent; errors say what to write instead.
 import { described } from "./documents.js";
 
 const EXAMPLE = '"127.0.0.1:50051"';
 const PORTS = { http: 80, https: 443 };
 
-/** Where a server is. */
+/** A parsed address of one server. */
 export interface Address {
-  /** As the caller wrote it. */
+  /** Address as the caller wrote it. */
   readonly text: string;
   /** Host, colon and port; IPv6 addresses in brackets. */
   readonly target: string;
-  /** Undefined: not given. */
+  /** Scheme of the URL. Undefined: none given. */
   readonly scheme: "http" | "https" | undefined;
 }
 
@@ -18,8 +18,8 @@ export interface Address {
  * The addresses in a text: one `http://`, `https://` or HOST:PORT, or several as `ipv4:HOST:PORT,HOST:PORT`, as for the
  * Python client.
  *
- * @throws TypeError if it is no text.
- * @throws RangeError if it can never work, such as one without a port.
+ * @throws TypeError if it is not a string.
+ * @throws RangeError if an address can never work, such as one without a port.
  */
 export function parseAddresses(text: string): readonly Address[] {
   if (typeof text !== "string") {
@@ -54,7 +54,7 @@ function checked(target: string, text: string, start: string): string {
   return target;
 }
 
-/** What is wrong with HOST:PORT, and what to write. `start` stands before it there. */
+/** The fault of a HOST:PORT, with a correct example that begins with `start`. */
 function faultOf(target: string, start: string): string | undefined {
   const colon = target.lastIndexOf(":");
   const host = target.slice(0, Math.max(0, colon));
@@ -84,7 +84,7 @@ function faultOf(target: string, start: string): string | undefined {
   return undefined;
 }
 
-/** Whether a text is such an address, without brackets and port. */
+/** Whether a text is an IPv6 address, without brackets and port. */
 function isIpv6(text: string): boolean {
   if (!/^[0-9a-f:.]+$/i.test(text) || text.split(":").length < 3) {
     return false;

@@ -1,4 +1,4 @@
-// What a handler sees of the stage it works on, and what it can say about its end.
+// The stage as a handler sees it, and the outcome that it returns.
 import { create } from "@bufbuild/protobuf";
 import { cut, type JsonObject, milliseconds } from "./documents.js";
 import type { Failure } from "./gen/interlock/v1/common_pb.js";
@@ -8,7 +8,8 @@ import type { CommitRequestPart } from "./records.js";
 import type { StageOptions } from "./stages.js";
 
 /**
- * Why a handler has to stop: its lease is lost; its job is being cancelled or has failed; the worker is shutting down.
+ * Reason why a handler has to stop: its lease is lost; its job is being cancelled or has failed; the worker is shutting
+ * down.
  */
 export type StopReason = "lost" | "cancelled" | "shutdown";
 
@@ -18,33 +19,33 @@ const STOP_MESSAGES: Readonly<Record<StopReason, string>> = {
   shutdown: "the worker is shutting down",
 };
 
-/** The reason of `Attempt.signal`, and what `Attempt.check` throws. A handler that ends with it gives its stage back. */
+/** Abort reason of `Attempt.signal`, thrown by `Attempt.check`. A handler that throws it gives its stage back. */
 export class StageStopped extends Error {
   readonly reason: StopReason;
 
   constructor(reason: StopReason) {
     super(STOP_MESSAGES[reason]);
-    // As of all errors that end something by a signal.
+    // The name of all errors that come from an abort.
     this.name = "AbortError";
     this.reason = reason;
   }
 }
 
-/** What a `Completion` is made of. */
+/** Options of a `Completion`. */
 export interface CompletionParts {
-  /** What the stage has produced, at most 64 KiB as JSON. Undefined: nothing. */
+  /** Output stored with the stage, at most 64 KiB as JSON. Undefined: none. */
   readonly artifacts?: object | undefined;
-  /** Becomes the result of the job, at most 64 KiB as JSON. Undefined: it stays as it is. */
+  /** New result of the job, at most 64 KiB as JSON. Undefined: unchanged. */
   readonly jobResult?: object | undefined;
-  /** For people; what exceeds 1 KiB is cut off. Undefined: none. */
+  /** Text for people, cut off at 1 KiB. Undefined: none. */
   readonly message?: string | undefined;
   /** New stages of the same job, added in the same commit. Undefined: none. */
   readonly addStages?: readonly StageOptions[] | undefined;
-  /** What else is done in that commit, or not at all; at most 99 requests as for `Client.commit`. Undefined: nothing. */
+  /** Further requests of the same commit, all or none, at most 99, as for `Client.commit`. Undefined: none. */
   readonly also?: readonly CommitRequestPart[] | undefined;
 }
 
-/** What a handler returns if artifacts alone do not say it all. */
+/** An outcome with more than artifacts, returned by a handler. */
 export class Completion {
   readonly parts: CompletionParts;
 
@@ -53,22 +54,22 @@ export class Completion {
   }
 }
 
-/** What a handler returns: artifacts as an object, or a `Completion`. Undefined and null: no artifacts. */
+/** Return value of a handler: artifacts as an object, or a `Completion`. Undefined and null: no artifacts. */
 export type Outcome = object | Completion | undefined | null;
 
-/** What became of a stage that this one depends on. */
+/** Outcome of a stage that this one depends on. */
 export interface Dependency {
   readonly name: string;
   readonly succeeded: boolean;
-  /** What it has produced. Empty: nothing. */
+  /** Output of the stage. Empty: none. */
   readonly artifacts: JsonObject;
-  /** Undefined: it did not fail. */
+  /** Failure of the stage. Undefined: it did not fail. */
   readonly failure: Failure | undefined;
 }
 
 /**
- * One attempt at one stage, under a lease that the worker keeps alive. `Input` and `Payload` are what the caller says that
- * they are; nothing checks it.
+ * One attempt at one stage, under a lease that the worker keeps alive. The types `Input` and `Payload` are not checked
+ * at run time.
  */
 export class Attempt<Input = JsonObject, Payload = JsonObject> {
   /** The lease as the server granted it. */
@@ -79,19 +80,19 @@ export class Attempt<Input = JsonObject, Payload = JsonObject> {
   readonly payload: Payload;
   /** The stages that this one depends on, by name. */
   readonly dependencies: ReadonlyMap<string, Dependency>;
-  /** The fencing tokens of the permits that the stage asked for, by resource. They end with the lease. */
+  /** Fencing tokens, by resource, of the permits that the stage requires. The permits end with the lease. */
   readonly permits: ReadonlyMap<string, bigint>;
-  /** Whether the job is paused: an advice to stop at the next good point. */
+  /** Whether the job is paused; the handler should stop at a suitable point. */
   isPaused = false;
   /** @internal */
   readonly renewal: Renewal;
-  /** @internal Whether the work is over and only its outcome is still to be reported. */
+  /** @internal Whether the handler has ended and only its outcome is still to be sent. */
   isReportingEnd = false;
   readonly #wake: () => void;
   readonly #stop = new AbortController();
   #stopReason: StopReason | undefined;
 
-  /** Made by the worker. @param leasedAt when the lease began, on the monotonic clock. */
+  /** Called by the worker. @param leasedAt start of the lease on the monotonic clock. */
   constructor(lease: Lease, leasedAt: number, wake: () => void) {
     this.lease = lease;
     this.renewal = new Renewal(lease, leasedAt);
@@ -120,17 +121,17 @@ export class Attempt<Input = JsonObject, Payload = JsonObject> {
     return this.lease.kind;
   }
 
-  /** The queue it came from. */
+  /** Queue of the stage. */
   get queue(): string {
     return this.lease.queue;
   }
 
-  /** Which attempt this is, from 1. */
+  /** Number of the attempt, from 1. */
   get number(): number {
     return this.lease.attempt;
   }
 
-  /** Strictly increases with each lease of the stage, for third parties that can refuse older ones. */
+  /** Fencing token. Strictly increases with each lease of the stage; third parties can refuse older ones. */
   get fencingToken(): bigint {
     return this.lease.fencingToken;
   }
@@ -140,17 +141,17 @@ export class Attempt<Input = JsonObject, Payload = JsonObject> {
     return this.#stop.signal;
   }
 
-  /** Why the handler has to stop. Undefined: it has not to. "lost" replaces the other reasons. */
+  /** Reason why the handler has to stop. Undefined: it can go on. "lost" replaces the other reasons. */
   get stopReason(): StopReason | undefined {
     return this.#stopReason;
   }
 
   /**
-   * Says how far the attempt is, 0 to 1, and what it is doing. Returns at once; the next heartbeat carries it. Reports
-   * that follow each other quickly become one; the last one counts.
+   * Reports progress, 0 to 1, and a message. Returns at once; the next heartbeat carries both. Of several reports
+   * between two heartbeats the last one counts.
    *
-   * @param message for people; what exceeds 1 KiB is cut off. Undefined: as before.
-   * @throws RangeError if the progress is no number from 0 to 1.
+   * @param message text for people, cut off at 1 KiB. Undefined: unchanged.
+   * @throws RangeError if the progress is not a number from 0 to 1.
    * @throws StageStopped if the handler has to stop.
    */
   report(progress?: number, message?: string): void {
@@ -162,14 +163,14 @@ export class Attempt<Input = JsonObject, Payload = JsonObject> {
     this.#wake();
   }
 
-  /** For code without a signal, such as loops. @throws StageStopped if the handler has to stop. */
+  /** Throws if the handler has to stop; for code without a signal, such as loops. @throws StageStopped */
   check(): void {
     if (this.#stopReason !== undefined) {
       throw new StageStopped(this.#stopReason);
     }
   }
 
-  /** @internal Called by the worker. The first reason stands, but "lost" wins. */
+  /** @internal Called by the worker. Only "lost" replaces an earlier reason. */
   stop(reason: StopReason): void {
     if (this.isReportingEnd) {
       return;
@@ -181,7 +182,7 @@ export class Attempt<Input = JsonObject, Payload = JsonObject> {
   }
 }
 
-/** When the lease ends, when to renew it, and what to say then. Times are on the monotonic clock. */
+/** Expiry of a lease, its next renewal, and the progress to send. Times are on the monotonic clock. */
 export class Renewal {
   readonly token: string;
   readonly intervalMs: number;
@@ -220,7 +221,7 @@ export class Renewal {
     return renewal;
   }
 
-  /** Takes back what could not be sent. What was said since then is newer. */
+  /** Takes back a renewal that was not sent. Reports since then are newer and win. */
   takeBack(renewal: LeaseRenewal): void {
     this.#progress ??= renewal.progress;
     this.#message ??= renewal.message;

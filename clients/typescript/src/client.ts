@@ -1,11 +1,11 @@
-// The client: the calls of those who submit jobs, follow them, keep records, use permits, and commit several at once.
+// The client: calls for jobs, records and permits, and commits of several requests.
 import type { CallOptions } from "./connection.js";
 import { type CommitResult, TransactionService } from "./gen/interlock/v1/transaction_service_pb.js";
 import { callOptions } from "./job_calls.js";
 import { PermitCalls } from "./permit_calls.js";
 import { type CommitRequestPart, commitOperations } from "./records.js";
 
-/** What a commit requires to be held. */
+/** Lease and permit that must be held for a commit. */
 export interface CommitOptions extends CallOptions {
   /** A lease token, such as `attempt.lease.leaseToken`: applied only while that lease is held. Undefined: none. */
   readonly leaseFence?: string | undefined;
@@ -16,21 +16,21 @@ export interface CommitOptions extends CallOptions {
 /**
  * A connection to one server, or to several of one database.
  *
- * All calls add a request id where the request has room for one, repeat what can be repeated until `timeoutMs` is over,
- * and throw `InterlockError`, one of its classes. Every rpc of the protos can be called by `call`.
+ * All calls add a request id where the request has room for one, retry retryable errors until `timeoutMs` is over, and
+ * then throw an `InterlockError` of the class for the reason. Every rpc of the protos can be called by `call`.
  *
- * Numbers of type int64 (versions, versions, fencing tokens) are bigint in what is returned; options take numbers too.
+ * Numbers of type int64 (versions, fencing tokens) are bigint in results; options take numbers too.
  * Documents (payload, input, artifacts, fields) are plain objects.
  */
 export class Client extends PermitCalls {
   /**
-   * Does what several requests ask for in one commit, all or nothing.
+   * Applies several requests in one commit, all or none.
    *
    * @param requests made by `recordUpdate`, `recordDeletion`, `jobSubmission`, `permitRelease`, or any message of
    *   `CommitOperation`.
    * @throws LeaseLost if the lease is not held.
    * @throws PermitLost if the permit is not held.
-   * @throws InterlockError as the call that would do it alone; `metadata.index` says which.
+   * @throws InterlockError the error of one request; `metadata.index` is its position.
    */
   async commit(requests: readonly CommitRequestPart[], options: CommitOptions = {}): Promise<readonly CommitResult[]> {
     const request = {

@@ -1,4 +1,4 @@
-// The connection to servers, and how any rpc is called through it.
+// The connection to servers, and calls of any rpc through it.
 
 import type { MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import {
@@ -17,12 +17,12 @@ import { Outage } from "./outage.js";
 import { Backoff, linked, repeat } from "./retry.js";
 import { Stream, type StreamOptions } from "./stream.js";
 
-/** The longest wait that one LeaseStages, WaitJob or AcquirePermit asks for. Proxies end what is silent for 60 s. */
+/** The longest wait of one LeaseStages, WaitJob or AcquirePermit. Proxies close streams that are silent for 60 s. */
 export const LONGEST_WAIT_MS = 50_000;
-/** How much later the deadline of such a call is than its wait. */
+/** Margin of the deadline of such a call over its wait. */
 export const WAIT_MARGIN_MS = 10_000;
 
-/** How a `Client` reaches its server and behaves. */
+/** Options of a `Client`. */
 export interface ClientOptions extends AccessOptions {
   /** Milliseconds for one call, retries included, unless the call says otherwise. Undefined: 30,000. */
   readonly timeoutMs?: number | undefined;
@@ -30,7 +30,7 @@ export interface ClientOptions extends AccessOptions {
   readonly backoff?: Backoff | undefined;
   /** Metadata sent with each call. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
-  /** Receives what happens in the background. Undefined: stderr. Null: nothing is logged. */
+  /** Logger for background events. Undefined: stderr. Null: nothing is logged. */
   readonly log?: Logger | null | undefined;
 }
 
@@ -38,21 +38,21 @@ export interface ClientOptions extends AccessOptions {
 export interface CallOptions {
   /** Milliseconds for the call, retries included. Undefined: `timeoutMs` of the client. */
   readonly timeoutMs?: number | undefined;
-  /** Ends the call; it then rejects with the signal's reason. A write may have happened all the same. */
+  /** Ends the call, which rejects with the signal's reason. A write may still have been applied. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** One server and what is known of it. */
+/** One server and its state. */
 interface Endpoint {
   readonly channel: Channel;
   readonly outage: Outage;
 }
 
-/** What `Client` is made of: the connections, and calls that are repeated. */
+/** Base of `Client`: the connections, and calls with retries. */
 export class Connection {
   /** Milliseconds for one call, retries included, unless the call says otherwise. */
   readonly timeoutMs: number;
-  /** Where background events are reported. */
+  /** Logger for background events. */
   readonly log: Logger;
   readonly #endpoints: readonly Endpoint[];
   readonly #headers: Headers;
@@ -61,8 +61,8 @@ export class Connection {
   #current = 0;
 
   /**
-   * Describes the connection; the first call makes it. While no server answers, calls are repeated until their time is
-   * over, and the log has one line: a server that restarts, or starts later than this program, is found.
+   * Prepares the connection; the first call opens it. While no server answers, calls are retried until their timeout,
+   * and the log has one line, so a server that restarts, or starts later than this program, is found.
    *
    * @throws RangeError if an option can never work, such as an address without a port.
    */
@@ -84,7 +84,7 @@ export class Connection {
     }
   }
 
-  /** Ends the connections; calls and watches that are under way end with an error. */
+  /** Closes the connections; calls and watches in flight end with an error. */
   async close(): Promise<void> {
     this.#closing.abort(clientClosed());
     for (const endpoint of this.#endpoints) {
@@ -99,10 +99,10 @@ export class Connection {
 
   /**
    * Calls any unary rpc, as in `client.call(JobService.method.pauseJob, { jobId })`. All retries carry the same request
-   * id: that of the request, or a new one. Repeated are UNAVAILABLE, CONFLICT and RESOURCE_EXHAUSTED, unless the server
+   * id: that of the request, or a new one. UNAVAILABLE, CONFLICT and RESOURCE_EXHAUSTED are retried unless the server
    * forbids it.
    *
-   * @throws InterlockError, one of its classes: the last failure.
+   * @throws InterlockError the error of the last try.
    * @throws Error if the request cannot be encoded, such as one with 1.5 in a field of whole numbers.
    */
   async call<I extends DescMessage, O extends DescMessage>(
@@ -135,7 +135,7 @@ export class Connection {
     }
   }
 
-  /** A server stream that is begun again when it breaks. `request` is asked each time. */
+  /** A server stream that is restarted when it breaks. `request` is called for each start. */
   protected openStream<I extends DescMessage, O extends DescMessage>(
     method: DescMethodServerStreaming<I, O>,
     request: () => MessageInitShape<I>,
@@ -194,13 +194,13 @@ export class Connection {
   }
 }
 
-/** The message with a request id, if it has room for one and has none. The server refuses one that is empty. */
+/** A copy of the message with a new request id, if its field for one is unset. The server refuses an empty id. */
 export function withRequestId<I extends DescMessage>(schema: I, message: MessageShape<I>): MessageShape<I> {
   if (schema.field.requestId === undefined || ("requestId" in message && message.requestId !== undefined)) {
     return message;
   }
   if ("allOrNone" in message && !message.allOrNone) {
-    // Many outcomes (CompleteStages), each of which can have one of its own.
+    // CompleteStages: each outcome has a request id of its own.
     return message;
   }
   return { ...message, requestId: crypto.randomUUID() };

@@ -1,4 +1,4 @@
-// Between JavaScript values and what messages carry: documents (`google.protobuf.Struct`), values and durations.
+// Conversion between JavaScript values and documents (`google.protobuf.Struct`), values and durations of messages.
 import { create, type JsonObject, type JsonValue } from "@bufbuild/protobuf";
 import { type Duration, DurationSchema } from "@bufbuild/protobuf/wkt";
 
@@ -8,17 +8,18 @@ export type { JsonObject, JsonValue };
 const DEPTH = 32;
 /** Bytes of artifacts, results and details as JSON that the server accepts. */
 export const DOCUMENT_BYTES = 64 * 1024;
-/** How much of a path an error shows. */
+/** Characters of a path that an error shows. */
 const PATH_CHARACTERS = 200;
 /** 10,000 years, the most that `google.protobuf.Duration` holds. */
 const LONGEST_DURATION_MS = 315_576_000_000_000;
 
 /**
- * A copy of an object as JSON has it, checked. As in `JSON.stringify`, members that are undefined are left out and
+ * A checked copy of an object as JSON. As in `JSON.stringify`, members that are undefined are left out and
  * values with `toJSON`, such as a Date, become what it returns. A bigint within ±2^53 becomes a number.
  *
- * @param limit bytes as JSON; what is clearly larger is refused here, the rest by the server. Undefined: no limit.
- * @throws TypeError if it is not an object, or holds what JSON does not have; the message says where.
+ * @param limit bytes as JSON; an object that is clearly larger is refused here, others by the server. Undefined: no
+ *   limit.
+ * @throws TypeError if it is not an object, or a value in it is not JSON; the message names the place.
  */
 export function toDocument(value: object, limit?: number): JsonObject {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
@@ -32,10 +33,10 @@ export function toDocument(value: object, limit?: number): JsonObject {
 }
 
 /**
- * A copy of a value as JSON has it, checked as in `toDocument`.
+ * A copy of a value as JSON, checked as in `toDocument`.
  *
- * @param path where it stands, for the error.
- * @throws TypeError if it holds what JSON does not have.
+ * @param path place of the value, for errors.
+ * @throws TypeError if a value in it is not JSON.
  */
 export function toJsonValue(value: unknown, path: string): JsonValue {
   return new Writer(undefined).value(value, path, 0);
@@ -44,8 +45,8 @@ export function toJsonValue(value: unknown, path: string): JsonValue {
 /**
  * Milliseconds as a message.
  *
- * @param parameter the name of the option, for the error.
- * @throws RangeError if it is no finite number, or beyond 10,000 years.
+ * @param parameter name of the option, for errors.
+ * @throws RangeError if it is not a finite number, or is beyond 10,000 years.
  */
 export function toDuration(ms: number, parameter: string): Duration {
   if (typeof ms !== "number" || !(Math.abs(ms) <= LONGEST_DURATION_MS)) {
@@ -63,15 +64,15 @@ export function optionalDuration(ms: number | undefined, parameter: string): Dur
   return ms === undefined ? undefined : toDuration(ms, parameter);
 }
 
-/** The message as milliseconds. */
+/** Duration in milliseconds. */
 export function milliseconds(duration: Duration): number {
   return Number(duration.seconds) * 1000 + duration.nanos / 1e6;
 }
 
 /**
- * A wait in milliseconds; less than 0 is 0.
+ * A wait in milliseconds; negative values become 0.
  *
- * @throws RangeError if it is no number.
+ * @throws RangeError if it is not a number.
  */
 export function waitMs(given: number, parameter: string): number {
   if (typeof given !== "number" || Number.isNaN(given)) {
@@ -80,7 +81,7 @@ export function waitMs(given: number, parameter: string): number {
   return Math.max(0, given);
 }
 
-/** An int64 of an option, which may be given as a number. Undefined stays undefined. */
+/** An int64 option given as bigint or number. Undefined stays undefined. */
 export function toInt64(value: bigint | number | undefined, parameter: string): bigint | undefined {
   if (typeof value === "number" && !Number.isSafeInteger(value)) {
     throw new RangeError(`${parameter} is a whole number within ±2^53 or a bigint, not ${value}`);
@@ -88,7 +89,7 @@ export function toInt64(value: bigint | number | undefined, parameter: string): 
   return value === undefined ? undefined : BigInt(value);
 }
 
-/** What a value is, for errors. */
+/** The kind of a value, for errors. */
 export function described(value: unknown): string {
   if (value === null || value === undefined) {
     return String(value);
@@ -109,7 +110,7 @@ export function cut(text: string, limit: number): string {
 /** Copies values and counts their bytes as JSON. */
 class Writer {
   readonly #limit: number | undefined;
-  /** At least this many bytes of JSON were written; commas and escapes come on top. */
+  /** Lower bound of the JSON bytes written so far: commas and escapes are not counted. */
   #bytes = 0;
 
   constructor(limit: number | undefined) {
@@ -192,7 +193,7 @@ class Writer {
   }
 }
 
-/** What `toJSON` returns, where a value has it. */
+/** Result of `toJSON` if the value has it, else the value. */
 function replaced(value: unknown): unknown {
   if (typeof value === "object" && value !== null && "toJSON" in value && typeof value.toJSON === "function") {
     return value.toJSON("");
@@ -211,9 +212,9 @@ function finite(value: number | bigint, path: string): number {
   return number;
 }
 
-/** The beginning of an error about what stands at a path. */
+/** The beginning of an error about the value at a path. */
 function at(path: string): string {
   const shown = path.length > PATH_CHARACTERS ? `${path.slice(0, PATH_CHARACTERS)}…` : path;
-  // Keys can hold what no terminal or log can show.
+  // Keys can contain unprintable characters.
   return shown === "" ? "" : `${JSON.stringify(shown).slice(1, -1)}: `;
 }

@@ -1,7 +1,7 @@
-// The end of an attempt: what a handler returned or threw, as the request that says so, and sending it.
+// The end of an attempt: the request for what a handler returned or threw, and its delivery.
 //
-// Each end has its own reason on the server. What a handler returns and cannot be stored fails the attempt, and an end
-// that the server refuses is reported in another way: nothing is left to the end of the lease unless there is no server.
+// A result that cannot be stored fails the attempt. If the server refuses an end, a reduced one is sent. A lease is
+// left to expire only if no server answers.
 import { create, toBinary } from "@bufbuild/protobuf";
 import { type Attempt, Completion, type Outcome, StageStopped } from "./attempt.js";
 import type { Client } from "./client.js";
@@ -28,9 +28,9 @@ import { commitOperations } from "./records.js";
 import { canBeRepeated } from "./retry.js";
 import { stageSpec } from "./stages.js";
 
-/** How long the outcome of work that is done is worth reporting, at least. */
+/** Milliseconds for which an outcome is retried, at least. */
 const REPORT_MS = 120_000;
-// The server's limits of a message, and of lists in it.
+// Limits of the server: bytes of a message, and elements of lists in it.
 const MESSAGE_BYTES = 4 << 20;
 const STAGES = 10_000;
 const OPERATIONS = 100;
@@ -38,15 +38,15 @@ const OPERATIONS = 100;
 /** A request that ends an attempt. */
 export type EndRequest = CompleteStageRequest | FailStageRequest | ReleaseStageRequest | CommitRequest;
 
-/** What a handler came to. */
+/** Result or error of a handler. */
 export type Ended = { readonly returned: Outcome } | { readonly thrown: unknown };
 
-/** The request that ends an attempt whose handler has ended. Undefined: there is none, the lease is lost. */
+/** The request that ends an attempt after its handler. Undefined: no request, because the lease is lost. */
 export function endRequest(attempt: Attempt, ended: Ended, log: Logger): EndRequest | undefined {
   const token = attempt.lease.leaseToken;
   const name = `${attempt.stageName} of ${attempt.jobId}`;
   if ("returned" in ended) {
-    // Even a lost lease may complete, as long as no other worker has leased the stage.
+    // A lost lease can still complete, unless another worker has leased the stage.
     try {
       return completion(token, ended.returned);
     } catch (error) {
@@ -71,7 +71,7 @@ export function endRequest(attempt: Attempt, ended: Ended, log: Logger): EndRequ
   return fail(token, failure);
 }
 
-/** Sends the request that ends an attempt; if it is refused for good, that the attempt failed by that. */
+/** Sends the request that ends an attempt; if it is refused permanently, reports the refusal as a failure. */
 export async function reportEnd(client: Client, attempt: Attempt, request: EndRequest): Promise<void> {
   const name = `${attempt.stageName} of ${attempt.jobId}`;
   const error = await send(client, attempt, request);
@@ -91,8 +91,8 @@ export async function reportEnd(client: Client, attempt: Attempt, request: EndRe
       failure = plainFailure(request.failure ?? create(FailureSchema), error);
       break;
     default:
-      // Most likely its artifacts are too large: no other attempt would do better. What else was to be committed may be
-      // possible another time.
+      // The artifacts are probably too large, and another attempt would not help. Refused operations beside the
+      // completion may succeed in another attempt.
       failure = newFailure(isWrong ? FailureClass.CLIENT_ERROR : FailureClass.INTERNAL, error.message, error.reason);
   }
   const again = await send(client, attempt, fail(attempt.lease.leaseToken, failure));
@@ -101,7 +101,7 @@ export async function reportEnd(client: Client, attempt: Attempt, request: EndRe
   }
 }
 
-/** Sends it, for as long as it is worth it. What is returned is the refusal that another end can answer. */
+/** Sends the request with retries. Returns a refusal that another end can answer. Undefined: nothing more to send. */
 async function send(client: Client, attempt: Attempt, request: EndRequest): Promise<InterlockError | undefined> {
   const name = `${attempt.stageName} of ${attempt.jobId}`;
   const timeoutMs = Math.max(REPORT_MS, attempt.renewal.expiresAt - performance.now());
@@ -111,14 +111,14 @@ async function send(client: Client, attempt: Attempt, request: EndRequest): Prom
     if (!(error instanceof InterlockError)) {
       throw error;
     }
-    // The completion stands first in a commit. What is refused behind it is no loss of the lease.
+    // The completion is the first operation of a commit; a later one that is refused is no loss of the lease.
     if ((error.metadata.index ?? "0") !== "0") {
       return error;
     }
     if (error instanceof LeaseLost) {
       client.log.warn(`${name}: another worker has the lease`);
     } else if (canBeRepeated(error) || error instanceof DeadlineExceeded) {
-      // The lease expires, and the stage is done again.
+      // The lease expires, and the stage is attempted again.
       client.log.error(`${name}: its end could not be reported: ${error.message}`);
     } else {
       return error;
@@ -162,7 +162,7 @@ function completion(token: string, outcome: Outcome): CompleteStageRequest | Com
   return sized(commit, toBinary(CommitRequestSchema, commit).length);
 }
 
-/** What cannot be sent is found here, where it is told apart from a server that does not answer. */
+/** A request that is too large is found here; when sent, it looks like a server that does not answer. */
 function sized<T>(request: T, bytes: number): T {
   if (bytes > MESSAGE_BYTES) {
     throw new RangeError(`as a message it has ${bytes} bytes, ${MESSAGE_BYTES} are allowed`);
@@ -201,7 +201,7 @@ function fail(token: string, failure: Failure): FailStageRequest {
   return create(FailStageRequestSchema, { target: { target: { case: "leaseToken", value: token } }, failure });
 }
 
-/** A failure that was refused, without what can be wrong with it. */
+/** A refused failure without the fields that the server can refuse. */
 function plainFailure(failure: Failure, error: InterlockError): Failure {
   const plain = create(FailureSchema, {
     failureClass: failure.failureClass,
@@ -211,7 +211,7 @@ function plainFailure(failure: Failure, error: InterlockError): Failure {
   return withNotes(plain, [`details and retryAfterMs were left out: ${error.rawMessage}`]);
 }
 
-/** Whether a handler threw because its signal was aborted: what it threw, or a cause of it, says so. */
+/** Whether a handler threw because its signal was aborted: its error, or a cause of it, is the abort. */
 function isStop(thrown: unknown): boolean {
   return causesOf(thrown).some(
     (cause) => cause instanceof StageStopped || (cause instanceof Error && cause.name === "AbortError"),

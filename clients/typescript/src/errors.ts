@@ -1,5 +1,5 @@
-// Errors by reason, as the server reports them in `google.rpc.ErrorInfo`. The class says what to do about an error;
-// `reason` is the exact one of the protos.
+// Errors by the reason that the server sends in `google.rpc.ErrorInfo`. The class says what to do; `reason` is the
+// exact reason of the protos.
 import { Code, type ConnectError } from "@connectrpc/connect";
 import { milliseconds } from "./documents.js";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
@@ -10,14 +10,14 @@ export { Code };
 const DOMAIN = "interlock";
 const PUSHBACK = "grpc-retry-pushback-ms";
 
-/** What is wrong with one field of a request. */
+/** A fault of one field of a request. */
 export interface FieldViolation {
   /** The path of the field, such as `stages[0].name`. */
   readonly field: string;
   readonly description: string;
 }
 
-/** What an `InterlockError` is made of. */
+/** Options of an `InterlockError`. */
 export interface ErrorParts {
   readonly reason?: string | undefined;
   readonly metadata?: Readonly<Record<string, string>> | undefined;
@@ -35,13 +35,13 @@ export class InterlockError extends Error {
   readonly rawMessage: string;
   /** The reason, such as `JOB_NOT_FOUND`. Empty: the error is not the server's, such as a refused connection. */
   readonly reason: string;
-  /** What the server says besides, such as `outcome`, `actual` or `state`. */
+  /** Further values from the server, such as `outcome`, `actual` or `state`. */
   readonly metadata: Readonly<Record<string, string>>;
   /** Milliseconds to wait before the same call can succeed. Undefined: not known. */
   readonly retryAfterMs: number | undefined;
   /** Whether a call that is not safe to repeat must not be repeated. */
   readonly retryForbidden: boolean;
-  /** The fields that are wrong. Empty unless the request is. */
+  /** Faults of fields. Empty unless the request is invalid. */
   readonly violations: readonly FieldViolation[];
 
   constructor(code: Code, message: string, parts: ErrorParts = {}) {
@@ -56,7 +56,7 @@ export class InterlockError extends Error {
     this.violations = parts.violations ?? [];
   }
 
-  /** Whether a write may have happened all the same. A repeat with the same request id finds out. */
+  /** Whether a write may have been applied. A repeat with the same request id shows it. */
   get maybeApplied(): boolean {
     return this.metadata.outcome !== "NOT_APPLIED";
   }
@@ -79,7 +79,7 @@ export class PermissionDenied extends InterlockError {
 /** The job, stage, record, resource or namespace does not exist. */
 export class NotFound extends InterlockError {}
 
-/** Something of this name exists already. */
+/** An object with this name exists already. */
 export class AlreadyExists extends InterlockError {}
 
 /** The state does not allow the call. */
@@ -93,7 +93,7 @@ export class PermitLost extends PreconditionFailed {}
 
 /** The job or stage is in a state that does not allow the call. */
 export class InvalidTransition extends PreconditionFailed {
-  /** The state it is in, such as `SUCCEEDED`. Empty: not known. */
+  /** The current state, such as `SUCCEEDED`. Empty: not known. */
   get state(): string {
     return this.metadata.state ?? "";
   }
@@ -101,21 +101,21 @@ export class InvalidTransition extends PreconditionFailed {
 
 /** The version is not the expected one: read again and decide again. */
 export class VersionMismatch extends InterlockError {
-  /** The version it has. */
+  /** The current version. */
   get actual(): bigint {
     return BigInt(this.metadata.actual ?? 0);
   }
 }
 
-/** The job has not reached the version that was given as known: it is another job of the same id. */
+/** The job has not reached the version given as known, so it is another job with the same id. */
 export class VersionInFuture extends InterlockError {
-  /** The version it has. */
+  /** The current version. */
   get actual(): bigint {
     return BigInt(this.metadata.actual ?? 0);
   }
 }
 
-/** The call lost to concurrent writes, and all retries are spent. */
+/** The call lost to concurrent writes until its timeout. */
 export class Conflict extends InterlockError {}
 
 /** The server is overloaded, or a limit of this client is reached. */
@@ -127,7 +127,7 @@ export class DeadlineExceeded extends InterlockError {}
 /** No server answers, the server is draining, or it has lost its database. */
 export class Unavailable extends InterlockError {}
 
-/** A bug in the server; the message holds an id that the server's log has too. */
+/** A bug in the server; the message has an id that is also in the log of the server. */
 export class Internal extends InterlockError {}
 
 /** A resource that blocks a permit. */
@@ -184,7 +184,7 @@ const BY_CODE: Readonly<Partial<Record<Code, ErrorClass>>> = {
   [Code.Internal]: Internal,
 };
 
-/** The typed error for what the transport threw. */
+/** The typed error for an error of the transport. */
 export function fromConnectError(error: ConnectError): InterlockError {
   const info = error.findDetails(ErrorInfoSchema).find((detail) => detail.domain === DOMAIN);
   const delay = error.findDetails(RetryInfoSchema)[0]?.retryDelay;
@@ -238,7 +238,7 @@ function hasSystemCode(error: unknown): boolean {
   return false;
 }
 
-/** Milliseconds that the server asks to wait. Negative, or anything that is no number: no retry. */
+/** Milliseconds that the server asks to wait. A negative or unreadable value forbids retries. */
 function pushbackOf(value: string | null): number | undefined {
   if (value === null) {
     return undefined;

@@ -1,4 +1,4 @@
-// How work fails: what a handler, or the body of a permit, throws, and the failure that it means.
+// Failures: errors of handlers and of bodies of permits, and the class of each.
 import { create } from "@bufbuild/protobuf";
 import { cut, DOCUMENT_BYTES, toDocument, toDuration } from "./documents.js";
 import { PermitDenied } from "./errors.js";
@@ -6,38 +6,38 @@ import { type Failure, FailureClass, FailureSchema } from "./gen/interlock/v1/co
 
 export { FailureClass };
 
-// The server's limits.
+// Limits of the server.
 const MESSAGE_BYTES = 4096;
 const CODE_BYTES = 128;
 const LONGEST_RETRY_MS = 86_400_000;
-/** How much of the beginning of a stack trace goes into the details of a failure: what `interlock job get` shows. */
+/** Bytes of the beginning of a stack trace that the details of a failure hold; `interlock job get` shows them. */
 const TRACE_BYTES = 4096;
-/** How deep causes of causes are followed. */
+/** Longest chain of causes that is followed. */
 const CAUSES = 8;
 
-/** What a failure says besides its class and message. */
+/** Options of a failure besides its class and message. */
 export interface StageErrorOptions {
-  /** How long a called service asked to wait, 0 to 24 h. Undefined: not known. */
+  /** Wait that a called service asked for, 0 to 24 h. Undefined: not known. */
   readonly retryAfterMs?: number | undefined;
-  /** Of your own choice, at most 128 bytes. Undefined: none. */
+  /** Application code, at most 128 bytes. Undefined: none. */
   readonly code?: string | undefined;
-  /** Anything that helps to understand it, at most 64 KiB as JSON. Undefined: nothing. */
+  /** Further facts, at most 64 KiB as JSON. Undefined: none. */
   readonly details?: object | undefined;
   readonly cause?: unknown | undefined;
 }
 
 /**
- * Thrown by a handler to fail its attempt in a known way, or in the body of a permit to report it. What the server would
- * refuse of the options is left out or shortened when the failure is reported, and its message says what is missing.
+ * Thrown by a handler, or in the body of a permit, to report a failure with a class. Options that the server would
+ * refuse are left out or shortened when the failure is reported, and the message names them.
  */
 export class StageError extends Error {
-  /** Decides about the retry, and is what permits report. */
+  /** Class that decides the retry, and that permits report. */
   readonly failureClass: FailureClass;
   readonly retryAfterMs: number | undefined;
   readonly code: string;
   readonly details: object | undefined;
 
-  /** @param message for people; what exceeds 4 KiB is cut off. */
+  /** @param message text for people, cut off at 4 KiB. */
   constructor(failureClass: FailureClass, message: string, options: StageErrorOptions = {}) {
     super(message, { cause: options.cause });
     this.name = new.target.name;
@@ -62,7 +62,7 @@ export class RateLimited extends StageError {
   }
 }
 
-/** What this package reads of a `Response`. */
+/** The members of a `Response` that this package reads. */
 export interface HttpResponse {
   readonly ok: boolean;
   readonly status: number;
@@ -84,7 +84,7 @@ export function expectOk<R extends HttpResponse>(response: R): R {
 }
 
 /**
- * The failure that an HTTP status means: 429 RATE_LIMITED, 408 TIMEOUT, 500 and above SERVER_ERROR, all else
+ * The failure for an HTTP status: 429 RATE_LIMITED, 408 TIMEOUT, 500 and above SERVER_ERROR, all else
  * CLIENT_ERROR, which is not retried. `Retry-After` is honoured, in seconds or as a date. The code is the status.
  *
  * @param message Undefined: the status and the address without its query.
@@ -113,8 +113,8 @@ function retryAfterOf(header: string | null): number | undefined {
 }
 
 /**
- * The failure that something thrown means. Never throws: what the server would refuse is left out or shortened, and the
- * message says so.
+ * The failure for a thrown value. Never throws: values that the server would refuse are left out or shortened, and the
+ * message names them.
  */
 export function failureOf(thrown: unknown): Failure {
   const notes: string[] = [];
@@ -125,7 +125,7 @@ export function failureOf(thrown: unknown): Failure {
     return withNotes(failure, notes);
   }
   if (thrown instanceof PermitDenied) {
-    // Nothing has failed, least of all what other permits are for: INTERNAL says nothing about them.
+    // The called services did not fail: INTERNAL does not count against the resources of other permits.
     const failure = newFailure(FailureClass.INTERNAL, thrown.message, thrown.reason);
     setRetryAfter(failure, thrown.retryAfterMs, notes);
     return withNotes(failure, notes);
@@ -136,7 +136,7 @@ export function failureOf(thrown: unknown): Failure {
   return withNotes(failure, notes);
 }
 
-/** A failure. What is too long is cut off. */
+/** A failure with message and code cut to the limits of the server. */
 export function newFailure(failureClass: FailureClass, message: string, code = ""): Failure {
   return create(FailureSchema, {
     failureClass,
@@ -146,7 +146,7 @@ export function newFailure(failureClass: FailureClass, message: string, code = "
   });
 }
 
-/** The failure with notes at the end of its message about what is missing. */
+/** The failure with notes about missing values at the end of its message. */
 export function withNotes(failure: Failure, notes: readonly string[]): Failure {
   const note = cut(notes.join("; "), MESSAGE_BYTES / 4);
   if (note !== "") {
@@ -157,7 +157,7 @@ export function withNotes(failure: Failure, notes: readonly string[]): Failure {
   return failure;
 }
 
-/** The text of something thrown. Never throws. */
+/** The text of a thrown value. Never throws. */
 export function textOf(thrown: unknown): string {
   try {
     return thrown instanceof Error ? String(thrown.message) : String(thrown);
@@ -166,7 +166,7 @@ export function textOf(thrown: unknown): string {
   }
 }
 
-/** The stack trace of something thrown with those of its causes, or its text. Never throws. */
+/** The stack traces of a thrown value and its causes, or its text. Never throws. */
 export function stackOf(thrown: unknown): string {
   try {
     return causesOf(thrown)
@@ -177,7 +177,7 @@ export function stackOf(thrown: unknown): string {
   }
 }
 
-/** Something thrown, what caused it, and what caused that; of an AggregateError its errors too. */
+/** A thrown value and its chain of causes, with the errors of each AggregateError. */
 export function causesOf(thrown: unknown): unknown[] {
   const causes: unknown[] = [];
   for (let cause = thrown; cause !== undefined && causes.length < CAUSES && !causes.includes(cause); ) {
@@ -194,7 +194,7 @@ const TIMEOUTS = /^(ETIMEDOUT|ESOCKETTIMEDOUT|ERR_SOCKET_CONNECTION_TIMEOUT|UND_
 const NETWORK =
   /^(ECONNREFUSED|ECONNRESET|ECONNABORTED|EPIPE|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|UND_ERR_SOCKET)$/;
 
-/** The class of what Node and `fetch` throw. Anything else is a bug of the worker. */
+/** The class for errors of Node and `fetch`. Any other error counts as a bug of the worker. */
 function classOf(thrown: unknown): FailureClass {
   const causes = causesOf(thrown);
   const codes = causes.map((cause) => (cause instanceof Error && "code" in cause ? String(cause.code) : ""));
@@ -239,7 +239,7 @@ function setDetails(failure: Failure, given: object | undefined, notes: string[]
   }
 }
 
-/** The beginning of a stack trace, where the place is. */
+/** The beginning of a stack trace, which has the failing line. */
 function traceOf(thrown: unknown): string {
   return cut(stackOf(thrown), TRACE_BYTES);
 }

@@ -1,8 +1,8 @@
-// Keeps leases alive, and tells handlers when they have to stop.
+// Renewal of leases, and cancellation of handlers that have to stop.
 //
-// One loop serves all leases of a worker: what is due goes into one call. Progress rides on the heartbeats, at most once
-// in `NEWS_INTERVAL_MS` per lease. A lease that could not be renewed until it ended counts as lost, since another worker
-// may have it then. Safety does not rest on that: the server refuses all but the newest token.
+// One loop serves all leases of a worker and renews those that are due in one call. Heartbeats carry the progress, at
+// most once in `NEWS_INTERVAL_MS` per lease. A lease that expires without a renewal counts as lost, because another
+// worker may have it. Safety does not depend on this: the server refuses all but the newest token.
 import type { Attempt } from "./attempt.js";
 import type { Client } from "./client.js";
 import { milliseconds } from "./documents.js";
@@ -16,11 +16,11 @@ import {
 import { Wakeup } from "./retry.js";
 
 const NEWS_INTERVAL_MS = 200;
-/** After a heartbeat that failed, although its call was repeated. */
+/** Wait after a heartbeat that failed with all its retries. */
 const PAUSE_MS = 500;
 /** The most renewals that one Heartbeat may carry. */
 const RENEWALS = 1_000;
-/** How often the event loop is looked at, and how late it may be. */
+/** Interval of the checks for a blocked event loop, and the delay that is not reported. */
 const LOOK_MS = 500;
 const BLOCKED_MS = 1_000;
 
@@ -35,18 +35,18 @@ export class Heartbeats {
     this.#client = client;
   }
 
-  /** Keeps the lease alive from now on. */
+  /** Starts to renew the lease. */
   add(attempt: Attempt): void {
     this.#attempts.set(attempt.lease.leaseToken, attempt);
     this.#woken.set();
   }
 
-  /** Keeps it alive no longer. */
+  /** Stops renewing the lease. */
   remove(attempt: Attempt): void {
     this.#attempts.delete(attempt.lease.leaseToken);
   }
 
-  /** There is progress to send. */
+  /** Signals that there is progress to send. */
   readonly wake = (): void => {
     this.#woken.set();
   };
@@ -105,7 +105,7 @@ export class Heartbeats {
     }
   }
 
-  /** Warns of handlers that block the event loop, as no heartbeat is sent meanwhile. Returns what ends it. */
+  /** Warns of handlers that block the event loop, because these stop heartbeats. Returns a function that ends it. */
   #lookForBlocks(): () => void {
     let expectedAt = performance.now() + LOOK_MS;
     const timer = setInterval(() => {
@@ -124,7 +124,7 @@ export class Heartbeats {
   }
 }
 
-/** When the lease needs a renewal. */
+/** Time of the next renewal, on the monotonic clock. */
 function nextAt({ renewal }: Attempt): number {
   return renewal.hasNews ? Math.min(renewal.dueAt, renewal.sentAt + NEWS_INTERVAL_MS) : renewal.dueAt;
 }

@@ -1,7 +1,7 @@
-// Permits that are held while code runs: renewed in the background, and released with what came of it.
+// Permits held while code runs: renewed in the background, and released with the outcome of the code.
 //
-// One loop renews all permits of a client; those that are due at the same time go into one call. A permit that could not
-// be renewed until it ended counts as lost, since another holder may have it then. Safety does not rest on that, but on
+// One loop renews all permits of a client; permits that are due at the same time go into one call. A permit that
+// expires without a renewal counts as lost, because another holder may have it. Safety does not depend on this, but on
 // fencing tokens and on the `permitFence` of a commit.
 import { milliseconds } from "./documents.js";
 import { Code, InterlockError, PermitLost } from "./errors.js";
@@ -14,19 +14,19 @@ import { Wakeup } from "./retry.js";
 
 /** The most tokens that one RenewPermits may carry. */
 const TOKENS = 1_000;
-/** After a renewal that failed, although its call was repeated; less for permits that end soon. */
+/** Wait after a renewal that failed with all its retries; less for permits that end soon. */
 const PAUSE_MS = 500;
-/** What a renewal gets at least, also if the permit has ended by the local clock: no other holder need have taken it. */
+/** Shortest timeout of a renewal, even if the permit has expired by the local clock: it may still be free. */
 const LEAST_MS = 100;
-/** How long releases get when the client is closed. */
+/** Time for pending releases when the client is closed. */
 const LAST_MS = 2_000;
 
-/** Renews permits by token within a time; a status for each. */
+/** Renews permits by token within a time; returns a status for each. */
 export type Renew = (tokens: string[], timeoutMs: number) => Promise<readonly PermitStatus[]>;
 /** Ends a permit. */
 export type Release = (token: string, outcome: PermitOutcome) => Promise<boolean>;
 
-/** When a permit ends, and when to renew it. Times are on the monotonic clock. */
+/** Expiry and next renewal of a permit. Times are on the monotonic clock. */
 class Holding {
   readonly permit: Permit;
   readonly onLoss: () => void;
@@ -34,9 +34,9 @@ class Holding {
   expiresAt = Number.POSITIVE_INFINITY;
   isRenewing = false;
   isLost = false;
-  /** Calls in flight that end it: that it is not held any more says nothing then. */
+  /** Calls in flight that end the permit: during these, "not held" does not mean lost. */
   endings = 0;
-  /** Whether it was released. */
+  /** Whether the permit was released. */
   hasEnded = false;
   #intervalMs = Number.POSITIVE_INFINITY;
 
@@ -46,7 +46,7 @@ class Holding {
     this.lasts(permit.ttlMs, performance.now());
   }
 
-  /** It lasts for `ttlMs` from `since` on. Undefined: as long as its lease. */
+  /** Sets the expiry to `ttlMs` after `since`. Undefined: the permit lasts as long as its lease. */
   lasts(ttlMs: number | undefined, since: number): void {
     if (ttlMs === undefined) {
       this.dueAt = Number.POSITIVE_INFINITY;
@@ -55,12 +55,12 @@ class Holding {
     }
     this.expiresAt = since + ttlMs;
     this.#intervalMs = Math.max(50, ttlMs / 3);
-    // Rounded up a bit, to the same moments for all permits of one ttl, so that they are due together.
+    // Rounded up to a grid, so that permits with the same ttl are due together.
     const grid = 2 ** Math.floor(Math.log2(this.#intervalMs / 4));
     this.dueAt = Math.ceil((since + this.#intervalMs) / grid) * grid;
   }
 
-  /** It could not be renewed. */
+  /** Handles a failed renewal. */
   missed(log: Logger): void {
     const now = performance.now();
     this.dueAt = now + Math.min(PAUSE_MS, this.#intervalMs / 2);
@@ -69,7 +69,7 @@ class Holding {
     }
   }
 
-  /** It is not held any more, unless a call in flight explains that. */
+  /** Marks the permit as lost, unless a call in flight ends it. */
   lose(log: Logger): void {
     if (this.endings > 0 || this.hasEnded || this.isLost) {
       this.dueAt = performance.now() + PAUSE_MS;
@@ -81,7 +81,7 @@ class Holding {
   }
 }
 
-/** Renews the permits that one client holds, and ends what was begun in the background. */
+/** Renews the permits of one client, and waits for its background work at the end. */
 export class Keeper {
   readonly #renew: Renew;
   readonly #log: Logger;
@@ -96,7 +96,7 @@ export class Keeper {
     this.#log = log;
   }
 
-  /** Renews the permit from now on. */
+  /** Starts to renew the permit. */
   add(holding: Holding): void {
     this.#holdings.set(holding.permit.token, holding);
     this.#woken.set();
@@ -106,7 +106,7 @@ export class Keeper {
     }
   }
 
-  /** Renews it no longer. */
+  /** Stops renewing the permit. */
   remove(holding: Holding): void {
     this.#holdings.delete(holding.permit.token);
     this.#woken.set();
@@ -135,7 +135,7 @@ export class Keeper {
     }
   }
 
-  /** Does something in the background that `close` waits for. Errors of Interlock are dropped. */
+  /** Runs background work that `close` waits for. Errors of Interlock are dropped. */
   begin(work: Promise<unknown>): void {
     const settled = work.catch((error: unknown) => {
       if (!(error instanceof InterlockError)) {
@@ -146,7 +146,7 @@ export class Keeper {
     void settled.finally(() => this.#background.delete(settled));
   }
 
-  /** Renews nothing any more, and waits for what was begun, at most 2 s. */
+  /** Stops all renewals, and waits for background work, at most 2 s. */
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#holdings.clear();
@@ -164,7 +164,7 @@ export class Keeper {
       const idle = [...this.#holdings.values()].filter((holding) => !holding.isRenewing);
       const due = idle.filter((holding) => holding.dueAt <= now).slice(0, TOKENS);
       if (due.length > 0) {
-        // Beside this loop, so that a call without an answer does not delay others.
+        // Outside this loop, so that a call without a response does not delay others.
         void this.#renewAll(due);
         continue;
       }
@@ -212,8 +212,8 @@ export class Keeper {
 }
 
 /**
- * A permit that is held until `release`, or the end of an `await using`. It is renewed at each third of its time. Once it
- * is lost, `signal` is aborted with `PermitLost`.
+ * A permit held until `release`, or the end of an `await using`. It is renewed at each third of its ttl. Once it is
+ * lost, `signal` is aborted with `PermitLost`.
  */
 export class HeldPermit implements AsyncDisposable {
   readonly #holding: Holding;
@@ -224,7 +224,7 @@ export class HeldPermit implements AsyncDisposable {
   #outcome: PermitOutcome | undefined;
   #released: Promise<PermitLost | undefined> | undefined;
 
-  /** Made by the client. */
+  /** Called by the client. */
   constructor(permit: Permit, release: Release, keeper: Keeper, log: Logger) {
     this.#holding = new Holding(permit, () => this.#lost.abort(this.#asError()));
     this.#release = release;
@@ -233,12 +233,12 @@ export class HeldPermit implements AsyncDisposable {
     keeper.add(this.#holding);
   }
 
-  /** Proves it to Interlock; for `permitFence` of `Client.commit`, among others. */
+  /** Permit token, such as for `permitFence` of `Client.commit`. */
   get token(): string {
     return this.#holding.permit.token;
   }
 
-  /** By resource: strictly increases with each grant of it, for third parties that can refuse older ones. */
+  /** Fencing token by resource. Strictly increases with each grant; third parties can refuse older ones. */
   get fencingTokens(): ReadonlyMap<string, bigint> {
     return this.#holding.permit.fencingTokens;
   }
@@ -253,18 +253,18 @@ export class HeldPermit implements AsyncDisposable {
     return this.#holding.isLost;
   }
 
-  /** For code without a signal, such as loops. @throws PermitLost if the permit is lost. */
+  /** Throws if the permit is lost; for code without a signal, such as loops. @throws PermitLost */
   check(): void {
     this.signal.throwIfAborted();
   }
 
-  /** Says what came of the use, in place of what `release` would say. The last report counts. */
+  /** Sets the outcome of the use, in place of the one of `release`. The last report counts. */
   report(outcome: OutcomeOptions = {}): void {
     this.#outcome = newOutcome(outcome);
   }
 
   /**
-   * Ends it with what was reported, else as a success. A second call changes nothing.
+   * Ends the permit with the reported outcome, else as a success. A second call changes nothing.
    *
    * @throws PermitLost if it was lost before.
    */
@@ -289,7 +289,7 @@ export class HeldPermit implements AsyncDisposable {
     }
   }
 
-  /** Ends it with what was reported, else with this. Undefined: it was held until now. */
+  /** Ends the permit with the reported outcome, else with this one. Undefined: it was held until now. */
   end(outcome: PermitOutcome): Promise<PermitLost | undefined> {
     this.#released ??= this.#end(this.#outcome ?? outcome);
     return this.#released;
@@ -300,7 +300,7 @@ export class HeldPermit implements AsyncDisposable {
     if (holding.isLost) {
       return this.#asError();
     }
-    // From here on no loss is reported by the signal any more.
+    // From here on a loss does not abort the signal any more.
     holding.endings += 1;
     try {
       if (!holding.hasEnded) {
@@ -310,7 +310,7 @@ export class HeldPermit implements AsyncDisposable {
       if (error instanceof PermitLost) {
         return error;
       }
-      // It expires.
+      // The permit expires instead.
       this.#log.warn(`the permit of ${this.#resources()} could not be released: ${textOf(error)}`);
     } finally {
       this.#keeper.remove(holding);

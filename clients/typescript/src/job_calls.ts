@@ -1,4 +1,4 @@
-// The calls of those who submit jobs and follow them.
+// Calls for jobs.
 import { create } from "@bufbuild/protobuf";
 import { type CallOptions, Connection, LONGEST_WAIT_MS, WAIT_MARGIN_MS } from "./connection.js";
 import { optionalDuration, toDuration, toInt64, waitMs } from "./documents.js";
@@ -11,18 +11,18 @@ import type { StreamOptions } from "./stream.js";
 
 const rpc = JobService.method;
 
-/** Options of a write to a job that exists. */
+/** Options of a write to an existing job. */
 export interface JobWriteOptions extends CallOptions {
-  /** Only if the job's version is this one. Undefined: whatever it is. */
+  /** Required version of the job. Undefined: any version. */
   readonly expectedVersion?: bigint | number | undefined;
 }
 
-/** What `Client` can do with jobs. */
+/** Methods of `Client` for jobs. */
 export class JobCalls extends Connection {
   /**
    * Creates a job. @throws AlreadyExists if its `jobId` is taken.
    *
-   * @param kind what sort of job it is; matches `[A-Za-z0-9._:/-]{1,128}`.
+   * @param kind kind of the job; matches `[A-Za-z0-9._:/-]{1,128}`.
    */
   async submitJob(kind: string, job: JobOptions = {}, options: CallOptions = {}): Promise<Job> {
     return found((await this.call(rpc.submitJob, jobSubmission(kind, job), options)).job);
@@ -34,7 +34,7 @@ export class JobCalls extends Connection {
   }
 
   /**
-   * All jobs that a filter holds for, without stages, page after page.
+   * Iterates over the jobs that match a filter, without stages, page by page.
    *
    * @param filter as in `ListJobsRequest`, such as `state = RUNNING AND labels.customer = "acme"`. Empty: all.
    * @param options `orderBy`: `create_time`, `end_time` or `priority`, with ` desc` for the largest first. Undefined:
@@ -54,7 +54,8 @@ export class JobCalls extends Connection {
   }
 
   /**
-   * Waits until a job has ended and returns it; its state tells how. A wait of more than 50 s is made of several calls.
+   * Waits until a job has ended and returns it; its state says how it ended. A wait of more than 50 s is made of
+   * several calls.
    *
    * @param options `waitMs`: the longest wait; then the job is returned as it is. Undefined: no limit.
    */
@@ -75,19 +76,21 @@ export class JobCalls extends Connection {
   }
 
   /**
-   * Follows a job to its end, as in `for await (const update of client.watch(jobId))`. The first update is the job as it
-   * is, each further one the job after what came next: every change of a state, and the newest progress. The last one is
-   * the terminal one. A stream that breaks is resumed, on any server, from the last version; none comes twice.
+   * Follows a job to its end, as in `for await (const update of client.watch(jobId))`. The first update is the job as
+   * it is, and each further one is the job after the next change. Every change of state is delivered; steps of progress
+   * may be merged. The last update is the terminal one. A broken stream is resumed from the last version, on any
+   * server; no version is delivered twice.
    *
-   * What changes do not carry is as it was when the job was last read as a whole: `labels`, `priority`, `result`, the
-   * times of the job, and artifacts. `getJob` has them.
+   * Changes do not carry `labels`, `priority`, `result`, the times of the job, and artifacts: these are as of the last
+   * full read. `getJob` has them.
    *
-   * The iterator throws NotFound if there is no such job or it is deleted, VersionInFuture if the job has not reached
-   * `fromVersion`, and the last error once resuming failed for `patienceMs`.
+   * The iterator throws NotFound if the job does not exist or is deleted, VersionInFuture if the job has not reached
+   * `fromVersion`, and the last error once resuming has failed for `patienceMs`.
    *
-   * @param job its id; or the job itself, as `submitJob` and `getJob` return it: then what came after it follows.
-   * @param options `fromVersion`: for one who knows the job up to here; then `update.job` has only what the changes
-   *   said, and `stagesTruncated` is set. Undefined: 0, the job is read.
+   * @param job id of the job, or the job itself as `submitJob` and `getJob` return it; then only later changes are
+   *   delivered.
+   * @param options `fromVersion`: version that the caller already knows; then `update.job` has only the fields of the
+   *   changes, and `stagesTruncated` is set. Undefined: 0, the job is read.
    */
   watch(
     job: string | Job,
@@ -105,19 +108,21 @@ export class JobCalls extends Connection {
   }
 
   /**
-   * Follows how far a job is, for front ends: progress, state and running stages, whenever one has changed. Errors are
-   * those of `watch`.
+   * Follows the progress, state and running stages of a job, for front ends: an update for each change of these. Errors
+   * are those of `watch`.
    */
   progress(job: string | Job, options: StreamOptions = {}): ProgressWatch {
     return new ProgressWatch(this.watch(job, options));
   }
 
   /**
-   * Follows all jobs of a filter, for dashboards. First comes `appeared` for each job that matches, then `caughtUp`,
-   * once; from there on `appeared`, `changed` and `removed` as it happens. It has no end of its own. A stream that breaks
-   * is begun again and compared: then only differences come, and changes of a state in between can be missing.
+   * Follows all jobs of a filter, for dashboards. The first events are `appeared` for each job that matches, then
+   * one `caughtUp`. After it `appeared`, `changed` and `removed` come as they happen. The watch does not end by itself.
+   * A broken stream is restarted and compared: only differences are delivered, and changes of state in between can be
+   * missing.
    *
-   * The iterator throws InvalidArgument if the filter is malformed, and ResourceExhausted if more than 10,000 jobs match.
+   * The iterator throws InvalidArgument if the filter is malformed, and ResourceExhausted if more than 10,000 jobs
+   * match.
    *
    * @param filter as in `listJobs`.
    */
@@ -132,7 +137,7 @@ export class JobCalls extends Connection {
   }
 
   /**
-   * Cancels a job. Its workers have the grace period to stop, at least half of it after they have heard.
+   * Cancels a job. Its workers have the grace period to stop, at least half of it after they receive the request.
    *
    * @param options `reason`: for people, at most 1 KiB. `gracePeriodMs`: 0 to 24 h; 0 ends leases at once. Undefined:
    *   30,000.
@@ -153,7 +158,7 @@ export class JobCalls extends Connection {
     return found((await this.call(rpc.cancelJob, request, callOptions(options))).job);
   }
 
-  /** Pauses a job: nothing more of it is leased. @throws InvalidTransition if it is ending or has ended. */
+  /** Pauses a job: its stages are not leased any more. @throws InvalidTransition if it is ending or has ended. */
   async pauseJob(jobId: string, options: JobWriteOptions = {}): Promise<Job> {
     const request = { jobId, expectedVersion: expected(options) };
     return found((await this.call(rpc.pauseJob, request, callOptions(options))).job);
@@ -168,8 +173,8 @@ export class JobCalls extends Connection {
   /**
    * Starts another run of a job that has ended.
    *
-   * @param options `fromStage`: do this stage again with all that depends on it, besides what has not succeeded.
-   *   Undefined: only what has not succeeded.
+   * @param options `fromStage`: run this stage and its dependants again, besides stages that have not succeeded.
+   *   Undefined: only stages that have not succeeded.
    */
   async retryJob(
     jobId: string,
@@ -190,12 +195,12 @@ export class JobCalls extends Connection {
   }
 }
 
-/** The options of the call alone. */
+/** The options of the call, without others. */
 export function callOptions(options: CallOptions): CallOptions {
   return { timeoutMs: options.timeoutMs, signal: options.signal };
 }
 
-/** What a response always holds, but for a replay of a write to what was deleted since. */
+/** A field that a response has, unless it is replayed for an object deleted since. */
 export function found<T>(value: T | undefined): T {
   if (value === undefined) {
     throw new RangeError("the write was applied by an earlier call, and its object has been deleted since");

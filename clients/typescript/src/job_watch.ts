@@ -1,4 +1,4 @@
-// Following one job: its state after each update.
+// The watch of one job.
 import { create } from "@bufbuild/protobuf";
 import { Code, VersionInFuture } from "./errors.js";
 import {
@@ -12,30 +12,30 @@ import {
 import type { JobChange, WatchJobRequest, WatchJobResponse } from "./gen/interlock/v1/job_service_pb.js";
 import { ChainBroken, type Stream, Watch } from "./stream.js";
 
-/** A job after one update. */
+/** State of a job after one update. */
 export interface JobUpdate {
-  /** The job as it is now. Later updates do not change it. */
+  /** The current job. Later updates do not change this object. */
   readonly job: Job;
-  /** What led to it. Undefined: the job was read as a whole. */
+  /** The change that led to this state. Undefined: the job was read as a whole. */
   readonly change: JobChange | undefined;
-  /** Whether changes of state can be missing between the update before, or `fromVersion`, and this one. */
+  /** Whether changes of state can be missing since the previous update, or since `fromVersion`. */
   readonly gap: boolean;
 }
 
-/** A stage that a worker works on. */
+/** A stage that a worker has leased, or that is written by name. */
 export interface RunningStage {
   readonly name: string;
-  /** 0 to 1. */
+  /** Progress, 0 to 1. */
   readonly progress: number;
-  /** For people. Empty: none. */
+  /** Text for people. Empty: none. */
   readonly message: string;
-  /** Empty: it is written by name, or its worker is not known. */
+  /** Id of the worker. Empty: the stage is written by name, or the worker is not known. */
   readonly workerId: string;
 }
 
-/** How far a job is. */
+/** Progress of a job. */
 export interface JobProgress {
-  /** 0 to 1. Never decreases within a run. */
+  /** Progress, 0 to 1. Never decreases within a run. */
   readonly progress: number;
   readonly state: JobState;
   readonly running: readonly RunningStage[];
@@ -48,12 +48,12 @@ export function isTerminal(state: JobState): boolean {
   return state === JobState.SUCCEEDED || state === JobState.FAILED || state === JobState.CANCELLED;
 }
 
-/** What `Client.watch` returns. Ends after the update with a terminal state. */
+/** The iterator that `Client.watch` returns. Ends after the update with a terminal state. */
 export class JobWatch extends Watch<JobUpdate> {
   readonly #position: Position;
   readonly #stream: Stream<WatchJobResponse>;
 
-  /** Follows a job after its version. Version 0 begins with a snapshot. */
+  /** Follows a job from a version on. Version 0 starts with a snapshot. */
   constructor(
     open: (request: () => Pick<WatchJobRequest, "jobId" | "fromVersion">) => Stream<WatchJobResponse>,
     job: Job,
@@ -113,7 +113,7 @@ export class JobWatch extends Watch<JobUpdate> {
   }
 }
 
-/** What `Client.progress` returns: an update whenever progress, state or running stages have changed. */
+/** The iterator that `Client.progress` returns: an update whenever progress, state or running stages have changed. */
 export class ProgressWatch extends Watch<JobProgress> {
   readonly #watch: JobWatch;
   #last: JobProgress | undefined;
@@ -142,7 +142,7 @@ export class ProgressWatch extends Watch<JobProgress> {
   }
 }
 
-/** How far a job is. */
+/** Progress of a job. */
 export function progressOf(job: Job): JobProgress {
   const running = job.stages
     .filter((stage) => stage.state === StageState.RUNNING)
@@ -158,7 +158,7 @@ export function progressOf(job: Job): JobProgress {
 /** The job at the version of a change, with its stages as they were. */
 export function withChange(job: Job, change: JobChange): Job {
   const isNewRun = change.run !== job.run;
-  // No change has these, and those of the run before are not those of this one.
+  // Changes do not carry these, and the values of the previous run do not apply to this one.
   const run = isNewRun
     ? { result: undefined, startTime: undefined, endTime: undefined, expireTime: undefined, cancelReason: "" }
     : {};
@@ -166,7 +166,7 @@ export function withChange(job: Job, change: JobChange): Job {
     ...job,
     ...run,
     cancelDeadlineTime: isNewRun ? undefined : job.cancelDeadlineTime,
-    // History that older servers wrote lacks the progress.
+    // History written by older servers has no progress.
     progress: isNewRun ? change.progress : Math.max(job.progress, change.progress),
     run: change.run,
     version: change.version,
@@ -176,10 +176,10 @@ export function withChange(job: Job, change: JobChange): Job {
   };
 }
 
-/** How far the updates of a job have come. */
+/** Position of a watch in the changes of a job. */
 class Position {
   job: Job;
-  /** Whether the job is to be read as a whole. */
+  /** Whether the job must be read as a whole. */
   mustReread = false;
   #gap = false;
 
@@ -187,13 +187,13 @@ class Position {
     this.job = job;
   }
 
-  /** Whether the end of the updates can be true: the job has ended, or its version alone is known. */
+  /** Whether the server may end the stream here: the job has ended, or only its version is known. */
   get canEnd(): boolean {
     const isUnknown = this.job.version > 0n && this.job.state === JobState.UNSPECIFIED;
     return isTerminal(this.job.state) || isUnknown;
   }
 
-  /** What was sent is not complete. */
+  /** Marks the state as incomplete, so that the job is read again as a whole. */
   lose(): void {
     this.mustReread = true;
     this.#gap = true;
@@ -260,7 +260,7 @@ class Position {
   }
 }
 
-/** The stages of a job after those that changed. */
+/** The stages of a job with changed ones replaced. */
 function withStages(stages: readonly Stage[], changed: readonly Stage[]): Stage[] {
   const index = new Map(changed.map((stage) => [stage.name, stage]));
   const after = stages.map((held) => {
@@ -269,13 +269,13 @@ function withStages(stages: readonly Stage[], changed: readonly Stage[]): Stage[
       return held;
     }
     index.delete(held.name);
-    // Changes do not carry the artifacts.
+    // Changes do not carry artifacts.
     return held.version === now.version ? { ...now, artifacts: held.artifacts } : now;
   });
   return [...after, ...index.values()];
 }
 
-/** Counts the stages of a job of which all are known. */
+/** Recounts the stages of a job with a complete list of stages. */
 function countStages(stages: readonly Stage[]): StageCounts {
   const count = (state: StageState) => stages.filter((stage) => stage.state === state).length;
   return create(StageCountsSchema, {

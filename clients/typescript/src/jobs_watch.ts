@@ -1,4 +1,4 @@
-// Following all jobs of a filter: what appears, changes and goes.
+// The watch of all jobs that match a filter.
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { Job } from "./gen/interlock/v1/job_pb.js";
 import type { JobChange, WatchJobsResponse } from "./gen/interlock/v1/job_service_pb.js";
@@ -7,19 +7,19 @@ import { type Stream, Watch } from "./stream.js";
 
 /** One event of `Client.watchJobs`. Jobs come without their stages, payload and result. */
 export type JobsEvent =
-  /** A job matches: from the beginning, or from now on. */
+  /** A job matches the filter: at the start of the watch, or from now on. */
   | { readonly type: "appeared"; readonly job: Job }
-  /** A job changed. `change` undefined: the stream was begun again, and changes of state in between can be missing. */
+  /** A job changed. `change` undefined: the stream was restarted, and changes of state in between can be missing. */
   | { readonly type: "changed"; readonly job: Job; readonly change: JobChange | undefined }
   /**
-   * A job, as it was last, was deleted or does not match any more. `deleted` undefined: which of both is not known, since
-   * it went while the stream was broken.
+   * A job, in its last state, was deleted or does not match any more. `deleted` undefined: which of both is not known,
+   * because it went while the stream was broken.
    */
   | { readonly type: "removed"; readonly job: Job; readonly deleted: boolean | undefined }
-  /** All jobs that matched at the beginning have appeared. Comes once. `jobs`: how many. */
+  /** All jobs that matched at the start have appeared. Sent once. `jobs`: their number. */
   | { readonly type: "caughtUp"; readonly jobs: number };
 
-/** What `Client.watchJobs` returns. Has no end of its own. */
+/** The iterator that `Client.watchJobs` returns. Does not end by itself. */
 export class JobsWatch extends Watch<JobsEvent> {
   readonly #board = new Board();
   readonly #stream: Stream<WatchJobsResponse>;
@@ -57,7 +57,7 @@ export class JobsWatch extends Watch<JobsEvent> {
 class Board {
   readonly events: JobsEvent[] = [];
   readonly #jobs = new Map<string, Job>();
-  /** Jobs of the streams before that this one has not sent yet. */
+  /** Jobs from earlier streams that this stream has not sent yet. */
   #unseen = new Set<string>();
   #hasCaughtUp = false;
 
@@ -65,7 +65,7 @@ class Board {
     this.#unseen = new Set(this.#jobs.keys());
   }
 
-  /** Notes what a message says. False: it does not follow from what came before. */
+  /** Applies a message. False: it does not follow from the ones before. */
   take(response: WatchJobsResponse): boolean {
     const { update } = response;
     switch (update.case) {
@@ -89,7 +89,7 @@ class Board {
     this.#unseen.delete(job.jobId);
     let known = this.#jobs.get(job.jobId);
     if (known !== undefined && !isSameTime(known.createTime, job.createTime)) {
-      // Another job of the same id.
+      // Another job with the same id.
       this.#remove(job.jobId, true);
       known = undefined;
     }

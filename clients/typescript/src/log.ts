@@ -1,6 +1,6 @@
-// Where the package reports what happens in the background.
+// The logger for background events.
 
-/** Receives lines for people. Any logger with these three methods fits, such as `console`, pino or winston. */
+/** A logger for lines in plain text. Any logger with these three methods fits, such as `console`, pino or winston. */
 export interface Logger {
   info(message: string): void;
   warn(message: string): void;

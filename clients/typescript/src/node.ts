@@ -1,4 +1,4 @@
-// What the package needs of Node. No other file imports from it, so that another platform needs another such file alone.
+// The parts of Node that the package uses. Only this file imports from Node, so another platform replaces it alone.
 import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import type { Transport } from "@connectrpc/connect";
@@ -24,7 +24,7 @@ export function openChannel(target: string, tls: Tls | undefined): Channel {
   };
 }
 
-/** A variable of the environment. Undefined: it is not set, or empty. */
+/** A variable of the environment. Undefined: not set, or empty. */
 export function environment(name: string): string | undefined {
   return process.env[name] || undefined;
 }
@@ -33,12 +33,12 @@ export function readFile(path: string): Uint8Array {
   return readFileSync(path);
 }
 
-/** Names this process: the host and the process id, at most 128 bytes. */
+/** Name of this process: host and process id, at most 128 bytes. */
 export function hostAndProcess(): string {
   return cut(`${hostname()}:${process.pid}`, 128);
 }
 
-/** Calls `stop` on SIGTERM and SIGINT, in place of ending the process. Returns what undoes it. */
+/** Calls `stop` on SIGTERM and SIGINT, in place of ending the process. Returns a function that undoes it. */
 export function onShutdownSignals(stop: () => void): () => void {
   const signals = ["SIGTERM", "SIGINT"] as const;
   for (const signal of signals) {

@@ -1,8 +1,8 @@
-// Whether a server answers at all, and one line in the log when none does.
+// Detection of an outage, and one log line for it.
 import { type InterlockError, Unavailable } from "./errors.js";
 import type { Logger } from "./log.js";
 
-/** What Node says of TLS that fails, and what to do. */
+/** Messages of Node for TLS handshakes that fail, with advice. */
 const ADVICE: readonly (readonly [pattern: RegExp, advice: string])[] = [
   [
     /self.signed certificate|unable to (get|verify)|certificate has expired/i,
@@ -19,7 +19,7 @@ const ADVICE: readonly (readonly [pattern: RegExp, advice: string])[] = [
   ],
 ];
 
-/** The time in which no server answers at one address. */
+/** State of an outage: no server answers at one address. */
 export class Outage {
   readonly #address: string;
   readonly #log: Logger;
@@ -30,10 +30,10 @@ export class Outage {
     this.#log = log;
   }
 
-  /** The error of one attempt as the caller gets it. The first error of an outage is logged. */
+  /** Returns the error of one try in the form to throw. Logs the first error of an outage. */
   notice(error: InterlockError): InterlockError {
     if (!(error instanceof Unavailable) || error.reason !== "") {
-      // A server answered, or the time was over.
+      // A server answered, or the timeout passed.
       if (error.reason !== "") {
         this.end();
       }
@@ -53,7 +53,7 @@ export class Outage {
     });
   }
 
-  /** A server has answered. */
+  /** Ends the outage: a server has answered. */
   end(): void {
     if (this.#isOn) {
       this.#isOn = false;

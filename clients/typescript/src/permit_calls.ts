@@ -1,4 +1,4 @@
-// The calls of those who use permits, and of those who set the rules.
+// Calls for permits and resources.
 import { create, type MessageShape } from "@bufbuild/protobuf";
 import { type CallOptions, LONGEST_WAIT_MS, WAIT_MARGIN_MS } from "./connection.js";
 import { optionalDuration, toDuration, toInt64, waitMs } from "./documents.js";
@@ -25,39 +25,39 @@ import { names } from "./stages.js";
 import type { StreamOptions } from "./stream.js";
 
 const rpc = PermitService.method;
-/** The deadline of the call that finds out whether a permit was granted that is not wanted any more. */
+/** Timeout of the call that finds out whether an abandoned request was granted. */
 const GIVE_BACK_MS = 500;
 
-/** How a permit is acquired. */
+/** Options of a permit. */
 export interface AcquireOptions {
-  /** How long to wait in line. Infinity: without limit. Undefined: 0, answer at once. */
+  /** Longest wait in line. Infinity: no limit. Undefined: 0, no wait. */
   readonly waitMs?: number | undefined;
-  /** How long it lasts without being renewed, 1 s to 24 h. Undefined: 60 s; with `leaseToken` as long as the lease. */
+  /** Time to live without a renewal, 1 s to 24 h. Undefined: 60 s, or the rest of the lease if `leaseToken` is set. */
   readonly ttlMs?: number | undefined;
-  /** Who asks, for people and for breakers that want several reporters. Undefined: host and process id. */
+  /** Name of the caller, for people and for the `minReporters` of breakers. Undefined: host and process id. */
   readonly holder?: string | undefined;
-  /** Higher is served first, -1,000 to 1,000. Undefined: 0. */
+  /** Priority, -1,000 to 1,000; higher is served first. Undefined: 0. */
   readonly priority?: number | undefined;
-  /** Binds it to this lease, such as `attempt.lease.leaseToken`: it ends with it at the latest. Undefined: none. */
+  /** Lease such as `attempt.lease.leaseToken`; the permit ends with it at the latest. Undefined: none. */
   readonly leaseToken?: string | undefined;
   /** Ends the wait. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Who does something to a resource by hand, and why, for the record. */
+/** Requester and reason of an operation, for the audit log. */
 export interface OperatorOptions extends CallOptions {
-  /** At most 1 KiB. Undefined: none. */
+  /** Reason, at most 1 KiB. Undefined: none. */
   readonly reason?: string | undefined;
-  /** At most 128 bytes. Undefined: host and process id. */
+  /** Name of the caller, at most 128 bytes. Undefined: host and process id. */
   readonly requester?: string | undefined;
 }
 
-/** What `Client` can do with permits and resources. */
+/** Methods of `Client` for permits and resources. */
 export class PermitCalls extends RecordCalls {
   /** Renews the permits that this client holds. */
   protected readonly keeper = new Keeper((tokens, timeoutMs) => this.renewPermits(tokens, { timeoutMs }), this.log);
 
-  /** Ends the connections; permits that are still held expire. */
+  /** Closes the connections; permits that are still held expire. */
   override async close(): Promise<void> {
     await this.keeper.close();
     await super.close();
@@ -67,8 +67,8 @@ export class PermitCalls extends RecordCalls {
    * Runs a body while a permit is held: a lock, a limit, a rate, a breaker, or several together, all or none. As in
    * `client.withPermit(["doc-7", ["docs-api", 2]], async (permit) => {...}, { waitMs: 30_000 })`.
    *
-   * The permit is renewed in the background. At the end it is released with what came of the body: success, or what its
-   * error means, as a worker takes it for a stage. The error goes on. When the permit is lost, `permit.signal` is aborted.
+   * The permit is renewed in the background. At the end it is released with the outcome of the body: success, or the
+   * class of its error, as for a handler. The error is thrown on. When the permit is lost, `permit.signal` is aborted.
    *
    * @throws PermitDenied if it was not granted within the wait.
    * @throws PermitLost if it was lost before the body ended, unless the body throws an error of its own.
@@ -106,8 +106,9 @@ export class PermitCalls extends RecordCalls {
   }
 
   /**
-   * Acquires a permit that only you renew and release; `permit` and `withPermit` do both. Waiters are served by priority,
-   * then in order, across servers. A wait of more than 50 s is made of several calls, each with a new place in the line.
+   * Acquires a permit that the caller renews and releases; `permit` and `withPermit` do both by themselves. Waiters are
+   * served by priority, then in order of arrival, across servers. A wait of more than 50 s is made of several calls,
+   * and each call starts at the end of the line.
    *
    * @throws PermitDenied if it was not granted within the wait.
    * @throws LeaseLost if the lease is not held.
@@ -136,9 +137,9 @@ export class PermitCalls extends RecordCalls {
   }
 
   /**
-   * Renews up to 1,000 permits. There is a status for each: a lost one is no error.
+   * Renews up to 1,000 permits and returns a status for each. A lost permit is not an error.
    *
-   * @param options `ttlMs`: how long each lasts from now on. Undefined: as it was acquired for.
+   * @param options `ttlMs`: new time to live of each permit. Undefined: the one it was acquired with.
    */
   async renewPermits(
     tokens: readonly string[],
@@ -149,19 +150,18 @@ export class PermitCalls extends RecordCalls {
   }
 
   /**
-   * Ends a permit and says what came of its use; whether this call has ended it.
+   * Ends a permit and reports its outcome; returns whether this call ended it.
    *
-   * @throws PermitLost if the permit had expired or was revoked. One that was released before is no error.
+   * @throws PermitLost if the permit expired or was revoked. A permit that was released before is not an error.
    */
   async releasePermit(token: string, outcome: OutcomeOptions = {}): Promise<boolean> {
     return await this.#release(token, newOutcome(outcome));
   }
 
   /**
-   * Sets all rules of a resource, in place of those it had. Permits that are held stay.
+   * Replaces all rules of a resource. Held permits stay valid.
    *
-   * @param options `expectedVersion`: only if the resource has this version; 0: only if it is not there. Undefined:
-   *   whatever it has.
+   * @param options `expectedVersion`: required version of the resource; 0: it must not exist. Undefined: any version.
    */
   async setPolicy(
     name: string,
@@ -178,7 +178,7 @@ export class PermitCalls extends RecordCalls {
     return found((await this.call(rpc.getResource, { name }, options)).resource);
   }
 
-  /** All resources whose names begin with a prefix, by name and without their holders, page after page. */
+  /** Iterates over resources by name prefix, in order of name, without holders, page by page. */
   async *listResources(namePrefix = "", options: CallOptions = {}): AsyncGenerator<Resource, void> {
     let pageToken = "";
     do {
@@ -198,28 +198,28 @@ export class PermitCalls extends RecordCalls {
   }
 
   /**
-   * Follows a resource: as it is, with its holders, and after each change. Several changes can come as one; the last
-   * always comes, also when a stream breaks and is begun again, on any server. Renewals are no changes. It has no end of
-   * its own.
+   * Follows a resource with its holders: its current state, then its state after each change. Several changes may be
+   * merged; the last state is always delivered, also after a stream breaks and is restarted on any server. Renewals are
+   * not changes. The watch does not end by itself.
    *
-   * @param name the resource, which need not be there yet.
+   * @param name name of the resource, which need not exist yet.
    */
   watchResource(name: string, options: StreamOptions = {}): ResourceWatch {
     return new ResourceWatch(this.openStream(rpc.watchResource, () => ({ name }), options));
   }
 
-  /** Closes the breaker of a resource by hand, and forgets what it has counted. @throws InvalidTransition: it has none. */
+  /** Closes the breaker of a resource and resets its counts. @throws InvalidTransition if it has no breaker. */
   async resetBreaker(name: string, options: OperatorOptions = {}): Promise<Resource> {
     const request = { name, reason: options.reason, requester: options.requester ?? hostAndProcess() };
     return found((await this.call(rpc.resetBreaker, request, callOptions(options))).resource);
   }
 
   /**
-   * Takes a permit from its holder, at all of its resources. Its holder gets `PermitLost`, as after an expiry. A permit
-   * that is not held any more changes nothing.
+   * Revokes a permit at all of its resources. The holder gets `PermitLost`, as after an expiry. If the permit is not
+   * held any more, nothing changes.
    *
-   * @param fencingToken the permit's token at this resource, as `Resource.holders` has it.
-   * @throws InvalidTransition if the permit came with the attempt of a stage, and ends with it.
+   * @param fencingToken fencing token of the permit at this resource, as in `Resource.holders`.
+   * @throws InvalidTransition if the permit belongs to an attempt of a stage, and ends with it.
    */
   async revokePermit(
     resource: string,
@@ -251,7 +251,7 @@ export class PermitCalls extends RecordCalls {
     }
   }
 
-  /** Ends a request that is not wanted any more. The same call again returns the permit, had it been granted. */
+  /** Ends an abandoned request. A repeat of the call returns the permit if it was granted. */
   async #giveBack(request: MessageShape<typeof AcquirePermitRequestSchema>): Promise<void> {
     const { result } = await this.call(rpc.acquirePermit, request, { timeoutMs: GIVE_BACK_MS });
     if (result.case === "permit") {

@@ -1,4 +1,4 @@
-// Permits: what is asked for, what was granted, and what came of it.
+// Permits: claims, grants and outcomes.
 import { create } from "@bufbuild/protobuf";
 import { described, milliseconds, optionalDuration } from "./documents.js";
 import { PermitDenied, PermitLost } from "./errors.js";
@@ -15,38 +15,38 @@ import { type ReleasePermitRequest, ReleasePermitRequestSchema } from "./gen/int
 
 export { PermitMode };
 
-/** What the server takes as the time that a vendor asked to wait, and as that of a use. */
+/** The longest `retryAfterMs` and `latencyMs` that the server accepts. */
 const LONGEST_MS = 86_400_000;
 
-/** What is asked of one resource. */
+/** A claim on one resource. */
 export interface Claim {
   readonly resource: string;
-  /** How much of its capacity, and how many of its tokens. Undefined: 1. */
+  /** Units of its capacity, and tokens of its rates. Undefined: 1. */
   readonly amount?: number | undefined;
-  /** Undefined: EXCLUSIVE on a resource without rules, which is a lock, and SHARED on one with rules. */
+  /** Mode. Undefined: EXCLUSIVE on a resource without rules (a lock), SHARED on one with rules. */
   readonly mode?: PermitMode | undefined;
 }
 
 /** The name of a resource, a pair of a name and an amount, or a `Claim`. */
 export type AnyClaim = string | readonly [resource: string, amount: number] | Claim;
 
-/** A permit that was granted. */
+/** A granted permit. */
 export interface Permit {
-  /** Proves it to Interlock. */
+  /** Permit token. */
   readonly token: string;
-  /** By resource: strictly increases with each grant of it, for third parties that can refuse older ones. */
+  /** Fencing token by resource. Strictly increases with each grant; third parties can refuse older ones. */
   readonly fencingTokens: ReadonlyMap<string, bigint>;
-  /** How long it lasts from the response on. Undefined: as long as its lease. */
+  /** Time until it expires, from the response on. Undefined: it lasts as long as its lease. */
   readonly ttlMs: number | undefined;
 }
 
-/** What came of the use of a permit. */
+/** Outcome of the use of a permit. */
 export interface OutcomeOptions {
-  /** How the use failed. Undefined: it succeeded. CANCELLED says nothing about the resource. */
+  /** Class of the failure. Undefined: success. CANCELLED says nothing about the resource. */
   readonly failureClass?: FailureClass | undefined;
-  /** How long the called service asked to wait, 0 to 24 h. Undefined: not known. */
+  /** Wait that the called service asked for, 0 to 24 h. Undefined: not known. */
   readonly retryAfterMs?: number | undefined;
-  /** How long the use took, 0 to 24 h. Undefined: from the grant to the release. */
+  /** Duration of the use, 0 to 24 h. Undefined: the time from grant to release. */
   readonly latencyMs?: number | undefined;
 }
 
@@ -71,7 +71,7 @@ export function permitClaims(claims: AnyClaim | readonly AnyClaim[]): PermitClai
   });
 }
 
-/** The permit of a message. */
+/** The permit in a message. */
 export function permitOf(message: PermitMessage): Permit {
   return {
     token: message.permitToken,
@@ -88,7 +88,7 @@ export function newOutcome(outcome: OutcomeOptions): PermitOutcome {
   });
 }
 
-/** What the error that a body threw says about the resources that it used, as a worker reports that of a handler. */
+/** The outcome for the error of a body, classified as for a handler. */
 export function outcomeOf(thrown: unknown, signal: AbortSignal): PermitOutcome {
   const isStopped = signal.aborted || (thrown instanceof Error && thrown.name === "AbortError");
   if (isStopped || thrown instanceof PermitDenied || thrown instanceof PermitLost) {
@@ -105,7 +105,7 @@ function asClaim(claim: AnyClaim): Claim {
   return "resource" in claim ? claim : { resource: claim[0], amount: claim[1] };
 }
 
-/** A release that is refused would leave the resource in use. */
+/** Clamps a duration, because a refused release would leave the resource in use. */
 function bounded(ms: number | undefined): number | undefined {
   return ms === undefined ? undefined : Math.min(Math.max(ms, 0), LONGEST_MS);
 }

@@ -1,4 +1,4 @@
-// The calls of those who keep records.
+// Calls for records.
 import type { CallOptions } from "./connection.js";
 import { withRequestId } from "./connection.js";
 import { type JsonObject, toInt64 } from "./documents.js";
@@ -16,7 +16,7 @@ import type { StreamOptions } from "./stream.js";
 
 const rpc = RecordService.method;
 
-/** What `Client` can do with records. `Fields` is what the caller says that the fields are; nothing checks it. */
+/** Methods of `Client` for records. The type `Fields` is not checked at run time. */
 export class RecordCalls extends JobCalls {
   /** Reads a record. @throws NotFound */
   async getRecord<Fields = JsonObject>(
@@ -28,7 +28,7 @@ export class RecordCalls extends JobCalls {
   }
 
   /**
-   * All records of a collection that a filter holds for, page after page.
+   * Iterates over the records of a collection that match a filter, page by page.
    *
    * @param filter as in `ListRecordsRequest`, such as `fields.drafts >= 1`. Empty: all.
    */
@@ -53,7 +53,7 @@ export class RecordCalls extends JobCalls {
    * `client.updateRecord("films", "f1", [field("views").increment(), field("url").set("s3://x")])`.
    *
    * @throws NotFound unless `allowMissing`.
-   * @throws VersionMismatch if `expectedVersion`, or that of a field, is not the version it has.
+   * @throws VersionMismatch if `expectedVersion`, or that of a field, is not the current version.
    */
   async updateRecord<Fields = JsonObject>(
     collection: string,
@@ -65,7 +65,7 @@ export class RecordCalls extends JobCalls {
     return recordOf(found((await this.call(rpc.updateRecord, request, callOptions(options))).record));
   }
 
-  /** Does up to 500 updates made by `recordUpdate` in order, all or none. */
+  /** Applies up to 500 updates made by `recordUpdate` in order, all or none. */
   async updateRecords(
     updates: readonly UpdateRecordRequest[],
     options: CallOptions = {},
@@ -74,7 +74,7 @@ export class RecordCalls extends JobCalls {
     return response.results.map((result) => recordOf(found(result.record)));
   }
 
-  /** Does up to 500 updates made by `recordUpdate`, each for itself; each result has a status. */
+  /** Applies up to 500 updates made by `recordUpdate` independently; each result has a status. */
   async writeRecords(
     updates: readonly UpdateRecordRequest[],
     options: CallOptions = {},
@@ -95,13 +95,14 @@ export class RecordCalls extends JobCalls {
 
   /**
    * Follows records, as in `for await (const update of client.watchRecords([["films", "f1"], ["films", "f2"]]))`. The
-   * first update of each is the record as it is, or that it is not there; each further one the record after what came
-   * next. Several changes can come as one; the last always comes. It has no end of its own. A stream that breaks is
-   * resumed, on any server, from the versions that came last; none comes twice.
+   * first update of each record is its current state, or that it does not exist; further updates follow each change.
+   * Several changes may be merged into one update; the last state is always delivered. The watch does not end by
+   * itself. A broken stream is resumed from the last delivered states, on any server; no update is delivered twice.
    *
-   * The iterator throws InvalidArgument if the records are too many, twice the same, or malformed.
+   * The iterator throws InvalidArgument if there are more than 100 records, a record is listed twice, or a name is
+   * malformed.
    *
-   * @param records pairs of collection and id, 1 to 100, each once. They need not be there yet.
+   * @param records 1 to 100 different pairs of collection and record id. The records need not exist yet.
    */
   watchRecords<Fields = JsonObject>(records: readonly RecordName[], options: StreamOptions = {}): RecordsWatch<Fields> {
     if (!Array.isArray(records) || !records.every((name) => Array.isArray(name) && name.length === 2)) {

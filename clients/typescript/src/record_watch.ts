@@ -1,4 +1,4 @@
-// Following records: each as it is after each update.
+// The watch of records.
 import { create } from "@bufbuild/protobuf";
 import { type Record as RecordMessage, RecordSchema } from "./gen/interlock/v1/record_pb.js";
 import {
@@ -11,22 +11,22 @@ import { isSameTime } from "./jobs_watch.js";
 import { recordOf, type StoredRecord } from "./records.js";
 import { ChainBroken, type Stream, Watch } from "./stream.js";
 
-/** A watched record after one update. */
+/** State of a watched record after one update. */
 export interface RecordUpdate<Fields> {
   readonly collection: string;
   readonly recordId: string;
-  /** The record as it is now, with all fields. Undefined: it is not there. */
+  /** The current record with all fields. Undefined: it does not exist. */
   readonly record: StoredRecord<Fields> | undefined;
-  /** Its fields that changed since the update before; all if that had none, or another record that was deleted. */
+  /** Fields that changed since the previous update. All: that update had no record, or one deleted since. */
   readonly changed: ReadonlySet<string>;
-  /** The fields that the update before had, and that are gone. */
+  /** Fields of the previous update that the record does not have any more. */
   readonly removed: ReadonlySet<string>;
 }
 
 /** A collection and the id of a record in it. */
 export type RecordName = readonly [collection: string, recordId: string];
 
-/** What `Client.watchRecords` returns. Has no end of its own. */
+/** The iterator that `Client.watchRecords` returns. Does not end by itself. */
 export class RecordsWatch<Fields> extends Watch<RecordUpdate<Fields>> {
   readonly #known: Known<Fields>;
   readonly #stream: Stream<WatchRecordsResponse>;
@@ -53,7 +53,7 @@ export class RecordsWatch<Fields> extends Watch<RecordUpdate<Fields>> {
       }
       try {
         const update = this.#known.take(response);
-        // What is only sent again comes from a stream that has just begun, and does not show that it is a good one.
+        // States that a new stream repeats do not show yet that the stream works.
         if (update !== undefined || response.update.case === "keepalive") {
           this.#stream.confirm();
         }
@@ -71,10 +71,10 @@ export class RecordsWatch<Fields> extends Watch<RecordUpdate<Fields>> {
   }
 }
 
-/** A record that is not there. */
+/** Marks a record that does not exist. */
 const ABSENT = create(RecordSchema);
 
-/** The records as they were last. */
+/** The last delivered state of each record. */
 class Known<Fields> {
   readonly #names: readonly RecordName[];
   readonly #records = new Map<string, RecordMessage>();
@@ -83,7 +83,7 @@ class Known<Fields> {
     this.#names = names;
   }
 
-  /** Asks for all of them, each from its last state, which the first change then follows. */
+  /** A request for all records, each from its last state, so that the first change follows it. */
   request(): { records: WatchedRecord[] } {
     const records = this.#names.map(([collection, recordId]) => {
       const held = this.#records.get(key(collection, recordId)) ?? ABSENT;
@@ -91,7 +91,7 @@ class Known<Fields> {
         collection,
         recordId,
         fromVersion: held.version,
-        // The version alone does not tell it from one that was created again: both count from 1.
+        // The version alone cannot distinguish a record that was created again: versions start at 1.
         fromCreateTime: held.version > 0n ? held.createTime : undefined,
       });
     });
@@ -121,11 +121,11 @@ class Known<Fields> {
     return this.#put(change.collection, change.recordId, after(held, change));
   }
 
-  /** Notes how a record is. Undefined: that was known. */
+  /** Stores the state of a record. Undefined: this state was delivered before. */
   #put(collection: string, recordId: string, now: RecordMessage): RecordUpdate<Fields> | undefined {
     const name = key(collection, recordId);
     const known = this.#records.get(name);
-    // Every stream sends again what is not there: a request has no word for "that is known".
+    // Every stream sends missing records again, because a request cannot say that they are known to be missing.
     if (known !== undefined && known.version === now.version && isSameTime(known.createTime, now.createTime)) {
       return undefined;
     }
@@ -142,7 +142,7 @@ class Known<Fields> {
 }
 
 function key(collection: string, recordId: string): string {
-  // Neither can have a space.
+  // Neither name can contain a space.
   return `${collection} ${recordId}`;
 }
 
@@ -157,7 +157,7 @@ function after(held: RecordMessage, change: RecordChange): RecordMessage {
   return { ...held, fields, fieldVersions, version: change.version, updateTime: change.changeTime };
 }
 
-/** The fields of a record that differ from those of the state before. */
+/** Fields that differ from those of an earlier state. */
 function changedFields(before: RecordMessage, now: RecordMessage): Set<string> {
   const isSame = isSameTime(before.createTime, now.createTime);
   const names = Object.keys(now.fields);

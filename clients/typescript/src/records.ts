@@ -1,4 +1,4 @@
-// Records: what an update is made of, and what a record looks like in JavaScript.
+// Records and operations on their fields.
 import { create, type DescMessage, fromJson, toJson } from "@bufbuild/protobuf";
 import { EmptySchema, ListValueSchema, timestampDate, ValueSchema } from "@bufbuild/protobuf/wkt";
 import { type JsonObject, toDocument, toInt64, toJsonValue } from "./documents.js";
@@ -15,11 +15,11 @@ import {
 } from "./gen/interlock/v1/record_service_pb.js";
 import { type CommitOperation, CommitOperationSchema } from "./gen/interlock/v1/transaction_service_pb.js";
 
-/** A record as the server had it. `Fields` is what the caller says that its fields are; nothing checks it. */
+/** A record as of one read. The type `Fields` is not checked at run time. */
 export interface StoredRecord<Fields = JsonObject> {
   readonly collection: string;
   readonly recordId: string;
-  /** Empty where the call asked for no fields. */
+  /** Fields by name. Empty if the call asked for no fields. */
   readonly fields: Fields;
   readonly version: bigint;
   /** The version of the record at which each field last changed. */
@@ -28,7 +28,7 @@ export interface StoredRecord<Fields = JsonObject> {
   readonly updateTime: Date;
 }
 
-/** The record of a message. */
+/** The record in a message. */
 export function recordOf<Fields>(message: RecordMessage): StoredRecord<Fields> {
   const fields = Object.fromEntries(
     Object.entries(message.fields).map(([name, value]) => [name, toJson(ValueSchema, value)]),
@@ -45,10 +45,9 @@ export function recordOf<Fields>(message: RecordMessage): StoredRecord<Fields> {
 }
 
 /**
- * A field to be changed, as in `field("views").increment()`. The rules stand at `FieldOperation` in the protos.
+ * Operations on a field, as in `field("views").increment()`. `FieldOperation` in the protos has the rules.
  *
- * @param options `expectedVersion`: only if the field has this version; 0: only if it is missing. Undefined: whatever it
- *   has.
+ * @param options `expectedVersion`: required version of the field; 0: it must be missing. Undefined: any version.
  */
 export function field(name: string, options: { readonly expectedVersion?: bigint | number | undefined } = {}): Field {
   return new Field(name, toInt64(options.expectedVersion, "expectedVersion"));
@@ -66,47 +65,47 @@ export class Field {
     this.expectedVersion = expectedVersion;
   }
 
-  /** Sets it to this value. */
+  /** Sets the field to a value. */
   set(value: unknown): FieldOperation {
     return this.#operation({ case: "set", value: fromJson(ValueSchema, toJsonValue(value, this.name)) });
   }
 
-  /** Removes it. */
+  /** Removes the field. */
   unset(): FieldOperation {
     return this.#operation({ case: "unset", value: create(EmptySchema) });
   }
 
-  /** Adds to its number; a missing one counts as 0. Whole numbers add exactly or are refused. */
+  /** Adds to the number; a missing field counts as 0. Whole numbers add exactly or are refused. */
   increment(by: bigint | number = 1): FieldOperation {
     return this.#operation({ case: "increment", value: this.#number(by) });
   }
 
-  /** Adds these to the end of its list, each as one element. */
+  /** Appends values to the list, each as one element. */
   append(...values: readonly unknown[]): FieldOperation {
     return this.#operation({ case: "append", value: this.#list(values) });
   }
 
-  /** As `append`, but only those that are not in the list yet. */
+  /** Appends the values that are not in the list yet. */
   addToSet(...values: readonly unknown[]): FieldOperation {
     return this.#operation({ case: "addToSet", value: this.#list(values) });
   }
 
-  /** Removes all elements of its list that are equal to one of these. */
+  /** Removes all list elements that equal one of the values. */
   remove(...values: readonly unknown[]): FieldOperation {
     return this.#operation({ case: "remove", value: this.#list(values) });
   }
 
-  /** Raises its number to this if it is lower. */
+  /** Raises the number to the bound if it is lower. */
   maximum(bound: bigint | number): FieldOperation {
     return this.#operation({ case: "maximum", value: this.#number(bound) });
   }
 
-  /** Lowers its number to this if it is higher. */
+  /** Lowers the number to the bound if it is higher. */
   minimum(bound: bigint | number): FieldOperation {
     return this.#operation({ case: "minimum", value: this.#number(bound) });
   }
 
-  /** Merges this into its object; null removes a member. */
+  /** Merges a patch into the object; null removes a member. */
   merge(patch: object): FieldOperation {
     return this.#operation({ case: "merge", value: toDocument(patch) });
   }
@@ -135,17 +134,17 @@ export class Field {
   }
 }
 
-/** How records are updated. */
+/** Options of an update. */
 export interface UpdateOptions {
-  /** Only if the record has this version; 0: only if it is missing. Undefined: whatever it has. */
+  /** Required version of the record; 0: it must not exist. Undefined: any version. */
   readonly expectedVersion?: bigint | number | undefined;
-  /** Whether it is created if it is not there. Undefined: false. */
+  /** Whether a missing record is created. Undefined: false. */
   readonly allowMissing?: boolean | undefined;
 }
 
 /**
- * An update for `Client.updateRecords`, `Client.writeRecords` or `Client.commit`: what happens to the fields of a record,
- * in order, all or none.
+ * An update for `Client.updateRecords`, `Client.writeRecords` or `Client.commit`: operations on fields of a record,
+ * applied in order, all or none.
  *
  * @param options `omitFields`: whether the response leaves the fields out. Undefined: false.
  */

@@ -1,4 +1,4 @@
-// The rules of resources, and following a resource.
+// Rules of resources, and the watch of a resource.
 import { create } from "@bufbuild/protobuf";
 import { optionalDuration, toDuration, toInt64 } from "./documents.js";
 import { type Resource, type ResourcePolicy, ResourcePolicySchema } from "./gen/interlock/v1/permit_pb.js";
@@ -6,69 +6,69 @@ import type { WatchResourceResponse } from "./gen/interlock/v1/permit_service_pb
 import { isSameTime } from "./jobs_watch.js";
 import { type Stream, Watch } from "./stream.js";
 
-/** A token bucket: `tokens` are added in each period, steadily. */
+/** Token bucket: `tokens` are added steadily per period. */
 export interface Rate {
   readonly tokens: number;
   readonly periodMs: number;
-  /** The most tokens in the bucket. Undefined: `tokens`. */
+  /** Size of the bucket in tokens. Undefined: `tokens`. */
   readonly burst?: number | undefined;
 }
 
-/** When grants stop because calls fail, and how they begin again. */
+/** Circuit breaker: stops grants when calls fail. */
 export interface Breaker {
-  /** Failures in a row that open it. Undefined: 3. */
+  /** Consecutive failures that open the breaker. Undefined: 3. */
   readonly failureThreshold?: number | undefined;
-  /** The share of failed calls in the window that opens it. Undefined: none does. */
+  /** Share of failed calls in the window that opens it. Undefined: no share does. */
   readonly failureRatio?: number | undefined;
-  /** The window of that share. Undefined: 60 s. */
+  /** Window of the share. Undefined: 60 s. */
   readonly windowMs?: number | undefined;
-  /** Calls that must be in the window before the share counts. Undefined: 10. */
+  /** Least number of calls in the window for the share to count. Undefined: 10. */
   readonly minCalls?: number | undefined;
-  /** How many different holders must be among those who failed. Undefined: 1. */
+  /** Least number of different holders that reported failures. Undefined: 1. */
   readonly minReporters?: number | undefined;
-  /** How long it stays open. Undefined: 60 s. */
+  /** Open time. Undefined: 60 s. */
   readonly openDurationMs?: number | undefined;
-  /** By what that grows each time a probe has failed. Undefined: 1. */
+  /** Factor on the open time after each failed probe. Undefined: 1. */
   readonly openMultiplier?: number | undefined;
-  /** The longest it stays open. Undefined: 1 h. */
+  /** Longest open time. Undefined: 1 h. */
   readonly maxOpenDurationMs?: number | undefined;
-  /** How many permits are given to try it; so many successes close it. Undefined: 1. */
+  /** Permits granted as probes; the same number of successes closes the breaker. Undefined: 1. */
   readonly probes?: number | undefined;
-  /** What is granted while it is open: 0 nothing, 1 one permit at a time. Undefined: 0. */
+  /** Permits granted at a time while open: 0 or 1. Undefined: 0. */
   readonly openLimit?: number | undefined;
 }
 
-/** A limit on how much is in use at once, which is learned from the outcomes. */
+/** Limit on units in use, learned from outcomes. */
 export interface AdaptiveLimit {
   /** The highest limit. */
   readonly max: number;
-  /** The lowest, at which it begins. Undefined: 1. */
+  /** The lowest limit, and the initial one. Undefined: 1. */
   readonly min?: number | undefined;
-  /** By how much it grows in the time in which as many calls succeed as it allows. Undefined: 1. */
+  /** Growth of the limit after as many successes as the limit allows. Undefined: 1. */
   readonly increase?: number | undefined;
-  /** By what it is multiplied when calls fail or take too long. Undefined: 0.5. */
+  /** Factor on the limit when calls fail or take too long. Undefined: 0.5. */
   readonly decrease?: number | undefined;
-  /** Beyond this a call takes too long. Undefined: none does. */
+  /** Latency above which a call takes too long. Undefined: no call does. */
   readonly latencyTargetMs?: number | undefined;
-  /** Whether a rate is learned too, from the first RATE_LIMITED on. Undefined: false. */
+  /** Whether a rate is learned as well, from the first RATE_LIMITED on. Undefined: false. */
   readonly learnRate?: boolean | undefined;
 }
 
-/** All rules of a resource. They hold together. A resource without any is a lock. */
+/** All rules of a resource. They apply together. A resource without rules is a lock. */
 export interface PolicyOptions {
-  /** How much may be in use at once; 0 grants nothing. Undefined: no limit, or that of `adaptive`. */
+  /** Most units in use at once; 0 grants nothing. Undefined: no limit, or that of `adaptive`. */
   readonly capacity?: number | undefined;
-  /** At most 8. Undefined: none. */
+  /** Token buckets, at most 8. Undefined: none. */
   readonly rates?: readonly Rate[] | undefined;
   /** The shortest time between two grants. Undefined: none. */
   readonly minIntervalMs?: number | undefined;
-  /** Undefined: failures stop no grants. */
+  /** Circuit breaker. Undefined: failures stop no grants. */
   readonly breaker?: Breaker | undefined;
-  /** At most `capacity`, where that is set too. Undefined: no limit is learned. */
+  /** Learned limit, at most `capacity` if both are set. Undefined: no limit is learned. */
   readonly adaptive?: AdaptiveLimit | undefined;
 }
 
-/** The rules as a message. Undefined: there are none. */
+/** The rules as a message. Undefined: no rules. */
 export function newPolicy(policy: PolicyOptions): ResourcePolicy | undefined {
   const { breaker, adaptive, rates = [] } = policy;
   if (Object.values(policy).every((rule) => rule === undefined || (Array.isArray(rule) && rule.length === 0))) {
@@ -105,13 +105,13 @@ export function newPolicy(policy: PolicyOptions): ResourcePolicy | undefined {
   });
 }
 
-/** A resource after one update. */
+/** State of a resource after one update. */
 export interface ResourceUpdate {
-  /** The resource with its holders. Undefined: it is not there. */
+  /** The resource with its holders. Undefined: it does not exist. */
   readonly resource: Resource | undefined;
 }
 
-/** What `Client.watchResource` returns. Has no end of its own. */
+/** The iterator that `Client.watchResource` returns. Does not end by itself. */
 export class ResourceWatch extends Watch<ResourceUpdate> {
   readonly #stream: Stream<WatchResourceResponse>;
   #last: ResourceUpdate | undefined;
@@ -136,7 +136,7 @@ export class ResourceWatch extends Watch<ResourceUpdate> {
         continue;
       }
       const now = { resource: response.update.case === "resource" ? response.update.value : undefined };
-      // A stream that was begun again sends first what is there.
+      // A restarted stream first sends the current state again.
       if (this.#last === undefined || !isSame(this.#last.resource, now.resource)) {
         this.#last = now;
         return now;

@@ -1,10 +1,9 @@
-// Repeating calls: when, for how long, and with what waits between.
+// Retries of calls.
 import { Conflict, DeadlineExceeded, type InterlockError, ResourceExhausted, Unavailable } from "./errors.js";
 
 /**
- * Full jitter: the wait before retry n is random between 0 and `min(longestMs, firstMs * 2 ** n)`. A server that says how
- * long to wait is believed: then the random wait comes on top, so that clients that were refused together do not come
- * back together.
+ * Full jitter: the wait before retry n is random between 0 and `min(longestMs, firstMs * 2 ** n)`. If the server
+ * asks for a wait, the random wait is added to it, so that clients refused together do not come back together.
  */
 export class Backoff {
   readonly firstMs: number;
@@ -15,14 +14,14 @@ export class Backoff {
     this.longestMs = options.longestMs ?? 5_000;
   }
 
-  /** Milliseconds before retry number `retry`, from 0. `askedMs`: what the server asks for. */
+  /** Milliseconds before retry number `retry`, from 0. `askedMs`: wait that the server asks for. */
   waitMs(retry: number, askedMs: number | undefined): number {
     const bound = Math.min(this.longestMs, this.firstMs * 2 ** Math.min(retry, 30));
     return (askedMs ?? 0) + Math.random() * bound;
   }
 }
 
-/** Whether the same call, which is safe to repeat, can succeed later. */
+/** Whether a retry of the call, which must be safe to repeat, can succeed. */
 export function canBeRepeated(error: InterlockError): boolean {
   if (error instanceof Unavailable) {
     // OUTCOME_UNKNOWN forbids retries of calls without a request id. All calls of this package are safe to repeat.
@@ -32,10 +31,9 @@ export function canBeRepeated(error: InterlockError): boolean {
 }
 
 /**
- * Makes a call until it succeeds, fails for good, or its time is over. The call must be safe to repeat.
+ * Repeats a call until it succeeds, fails permanently, or its time is over. The call must be safe to repeat.
  *
- * @param attempt makes the call; gets the milliseconds that are left. Throws `InterlockError`, or what is not to be
- *   repeated.
+ * @param attempt makes the call; gets the remaining milliseconds. Only an `InterlockError` can lead to a retry.
  * @throws the last failure, or the reason of the signal.
  */
 export async function repeat<T>(
@@ -54,7 +52,7 @@ export async function repeat<T>(
       error = asError(thrown);
     }
     if (error instanceof DeadlineExceeded && last !== undefined && error.reason === "") {
-      // The time ran out on this side during a retry. Why there was one says more.
+      // The timeout passed during a retry; the error before it says more.
       throw last;
     }
     const wait = options.backoff.waitMs(retry, error.retryAfterMs);
@@ -86,10 +84,10 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   });
 }
 
-/** What is called once a signal is aborted. One listener serves all: Node warns of a leak at more than ten of them. */
+/** Callbacks for the abort of a signal. One listener serves all: Node warns of a leak above ten listeners. */
 const callbacks = new WeakMap<AbortSignal, Set<() => void>>();
 
-/** Calls back once a signal is aborted that is not yet. Returns what undoes it. */
+/** Registers a callback for the abort of a signal that is not aborted yet. Returns a function that removes it. */
 export function onAbort(signal: AbortSignal, callback: () => void): () => void {
   const known = callbacks.get(signal);
   const calls = known ?? new Set();
@@ -107,8 +105,8 @@ export function onAbort(signal: AbortSignal, callback: () => void): () => void {
 }
 
 /**
- * A signal that is aborted with the first of several, and `unlink`, to be called when it is not needed any more: signals
- * that live long would hold all that were linked to them.
+ * A signal that is aborted with the first of several, and `unlink`, to be called after use: long-lived signals would
+ * hold references to all signals linked to them.
  */
 export function linked(...signals: readonly (AbortSignal | undefined)[]): {
   readonly signal: AbortSignal;
@@ -136,7 +134,7 @@ export function linked(...signals: readonly (AbortSignal | undefined)[]): {
   };
 }
 
-/** Something that one loop waits for and others set. */
+/** An event that one loop waits for and others set. */
 export class Wakeup {
   #isSet = false;
   #wake: (() => void) | undefined;

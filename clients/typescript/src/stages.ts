@@ -1,4 +1,4 @@
-// What is submitted: jobs, stages and retry policies, as plain objects.
+// Jobs, stages and retry policies to submit, as plain objects.
 import { create } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { optionalDuration, toDocument } from "./documents.js";
@@ -12,12 +12,12 @@ import {
 import { type SubmitJobRequest, SubmitJobRequestSchema } from "./gen/interlock/v1/job_service_pb.js";
 import { type AnyClaim, permitClaims } from "./permits.js";
 
-/** What differs for one class of failure. */
+/** Exceptions of a retry policy for one class of failure. */
 export interface RetryRuleOptions {
   readonly failureClass: FailureClass;
-  /** Undefined: true, but false for CLIENT_ERROR and CANCELLED. */
+  /** Whether failures of this class are retried. Undefined: true, but false for CLIENT_ERROR and CANCELLED. */
   readonly retryable?: boolean | undefined;
-  /** A budget for this class alone, 1 to 100. Undefined: the class shares the budget of the policy. */
+  /** Budget of attempts for this class alone, 1 to 100. Undefined: the class shares the budget of the policy. */
   readonly maxAttempts?: number | undefined;
   /** 0 to 24 h. Undefined: as in the policy. */
   readonly initialBackoffMs?: number | undefined;
@@ -29,19 +29,19 @@ export interface RetryRuleOptions {
   readonly jitterMs?: number | undefined;
 }
 
-/** How failed attempts of a stage are repeated; the rules stand at `RetryPolicy` in the protos. */
+/** Retry policy of failed attempts; `RetryPolicy` in the protos has the rules. */
 export interface RetryPolicyOptions {
-  /** How many attempts may fail before the stage has failed, 1 to 100. Undefined: 3. */
+  /** Failed attempts after which the stage fails, 1 to 100. Undefined: 3. */
   readonly maxAttempts?: number | undefined;
-  /** The wait after the first failure, 0 to 24 h. Undefined: 1 s, and 2 s for RATE_LIMITED. */
+  /** Wait after the first failure, 0 to 24 h. Undefined: 1 s, and 2 s for RATE_LIMITED. */
   readonly initialBackoffMs?: number | undefined;
-  /** What each wait is multiplied with to get the next, 1 to 10. Undefined: 2. */
+  /** Factor from one wait to the next, 1 to 10. Undefined: 2. */
   readonly multiplier?: number | undefined;
-  /** The longest wait, 0 to 24 h, jitter not counted. Undefined: 5 minutes. */
+  /** Longest wait, 0 to 24 h, jitter not counted. Undefined: 5 minutes. */
   readonly maxBackoffMs?: number | undefined;
-  /** The longest random addition to a wait, 0 to 1 h. Undefined: 1 s. */
+  /** Longest random addition to a wait, 0 to 1 h. Undefined: 1 s. */
   readonly jitterMs?: number | undefined;
-  /** Each class at most once. Undefined: only the built-in differences. */
+  /** Exceptions, at most one per class. Undefined: only the built-in ones. */
   readonly rules?: readonly RetryRuleOptions[] | undefined;
 }
 
@@ -49,53 +49,53 @@ export interface RetryPolicyOptions {
 export interface StageOptions {
   /** Unique within the job; matches `[A-Za-z0-9._:-]{1,128}`. */
   readonly name: string;
-  /** The queue from which workers lease it. Undefined: `default`. */
+  /** Queue from which workers lease it. Undefined: `default`. */
   readonly queue?: string | undefined;
-  /** The stages it waits for. Undefined: it can start at once. */
+  /** Stages that it depends on. Undefined: none, it can start at once. */
   readonly dependsOn?: readonly string[] | undefined;
-  /** What the worker gets, at most 64 KiB as JSON. Undefined: nothing. */
+  /** Input for the worker, at most 64 KiB as JSON. Undefined: none. */
   readonly input?: object | undefined;
-  /** Undefined: as the job says. */
+  /** Retry policy. Undefined: that of the job. */
   readonly retryPolicy?: RetryPolicyOptions | undefined;
-  /** How long a lease lasts without being renewed, 1 s to 24 h. Undefined: as the worker asks. */
+  /** Duration of a lease without a renewal, 1 s to 24 h. Undefined: as the worker asks. */
   readonly leaseDurationMs?: number | undefined;
-  /** How long one attempt may take, more than 0 and up to 7 days. Undefined: no limit. */
+  /** Longest duration of one attempt, more than 0 and up to 7 days. Undefined: no limit. */
   readonly timeoutMs?: number | undefined;
-  /** How much it counts in the job's progress, 0 to 1,000,000. Undefined: 1. */
+  /** Weight in the job's progress, 0 to 1,000,000. Undefined: 1. */
   readonly weight?: number | undefined;
-  /** When it becomes ready. Undefined: ALL_SUCCEEDED. */
+  /** Condition on its dependencies to become ready. Undefined: ALL_SUCCEEDED. */
   readonly dependsWhen?: StageDependsWhen | undefined;
-  /** What its final failure means for the job. Undefined: FAIL_JOB. */
+  /** Effect of its final failure on the job. Undefined: FAIL_JOB. */
   readonly onFailure?: StageOnFailure | undefined;
-  /** Stages with the same queue and group key can be leased together; at most 128 bytes. Undefined: none. */
+  /** Group key, at most 128 bytes: stages with the same queue and key can be leased together. Undefined: none. */
   readonly groupKey?: string | undefined;
-  /** Whether it is never leased to workers and only written by name. Undefined: false. */
+  /** Whether it is never leased, only written by name. Undefined: false. */
   readonly direct?: boolean | undefined;
-  /** Stages of the job that are BLOCKED and shall wait for this one too. Undefined: none. */
+  /** BLOCKED stages of the job that are made to depend on this one too. Undefined: none. */
   readonly requiredBy?: readonly string[] | undefined;
   /** Permits that an attempt needs, at most 32: the stage is leased only together with them. Undefined: none. */
   readonly permits?: readonly AnyClaim[] | undefined;
 }
 
-/** A job to be created, but for its kind. */
+/** A job to be created, without its kind. */
 export interface JobOptions {
-  /** Undefined: one stage named `main` in the queue `default`. */
+  /** Stages. Undefined: one stage named `main` in the queue `default`. */
   readonly stages?: readonly StageOptions[] | undefined;
-  /** What all stages get to see, at most 256 KiB as JSON. Undefined: nothing. */
+  /** Document that all stages see, at most 256 KiB as JSON. Undefined: none. */
   readonly payload?: object | undefined;
-  /** At most 64. Undefined: none. */
+  /** Labels, at most 64. Undefined: none. */
   readonly labels?: Readonly<Record<string, string>> | undefined;
-  /** Matches `[A-Za-z0-9._:-]{1,128}`. Undefined: the server chooses one. */
+  /** Id that matches `[A-Za-z0-9._:-]{1,128}`. Undefined: the server chooses one. */
   readonly jobId?: string | undefined;
-  /** -1,000 to 1,000; higher is leased first. Undefined: 0. */
+  /** Priority, -1,000 to 1,000; higher is leased first. Undefined: 0. */
   readonly priority?: number | undefined;
-  /** Before this time no stage starts. Undefined: at once. */
+  /** Time before which no stage starts. Undefined: now. */
   readonly startTime?: Date | undefined;
-  /** For stages that have none of their own. Undefined: the defaults of `RetryPolicyOptions`. */
+  /** Retry policy of stages without their own. Undefined: the defaults of `RetryPolicyOptions`. */
   readonly retryPolicy?: RetryPolicyOptions | undefined;
-  /** How long a run may take, up to 365 days; then the job fails with TIMEOUT. Undefined: no limit. */
+  /** Longest duration of a run, up to 365 days; then the job fails with TIMEOUT. Undefined: no limit. */
   readonly timeoutMs?: number | undefined;
-  /** How long the job is kept after it has ended, 0 to 365 days. Undefined: 7 days. */
+  /** Time that the job is kept after its end, 0 to 365 days. Undefined: 7 days. */
   readonly retentionMs?: number | undefined;
   /** A UUID that makes the call safe to repeat, also by another process. Undefined: a new one. */
   readonly requestId?: string | undefined;
@@ -141,7 +141,7 @@ export function stageSpec(stage: StageOptions): StageSpec {
 /**
  * A list of names.
  *
- * @throws TypeError if it is one text: JavaScript would take its letters for names.
+ * @throws TypeError if it is a single string, because JavaScript would read its letters as names.
  */
 export function names(given: readonly string[] | undefined, parameter: string): string[] | undefined {
   if (typeof given === "string") {

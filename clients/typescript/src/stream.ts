@@ -1,67 +1,67 @@
-// Streams of updates that go on when their connection breaks.
+// Streams of updates that are restarted when they break.
 import { Code } from "@connectrpc/connect";
 import { DeadlineExceeded, InterlockError, ResourceExhausted, Unavailable } from "./errors.js";
 import { type Backoff, linked, onAbort, sleep } from "./retry.js";
 
-/** A server says every 20 s that a stream lives. This is three times that. */
+/** Three times the default keepalive of the server (20 s). */
 const SILENCE_MS = 60_000;
-/** Longer than a failover of the database takes, and the restart of a server. */
+/** Longer than a failover of the database or a restart of a server takes. */
 const PATIENCE_MS = 120_000;
-/** A stream that stood for so long was a good one, also if there was nothing to tell: what breaks it is a new failure. */
+/** Time after which a stream counts as working even without a message, so that its end is a new failure. */
 const STOOD_MS = 5_000;
 
 /** Options of all watches. */
 export interface StreamOptions {
   /**
-   * Milliseconds without an update or a sign of life after which a stream is given up and resumed. Undefined: 60,000,
-   * three times the server's `--watch-keepalive`.
+   * Milliseconds without a message after which a stream is closed and resumed. Undefined: 60,000, three times the
+   * default of the server's `--watch-keepalive`.
    */
   readonly silenceMs?: number | undefined;
-  /** Milliseconds that resuming may fail on end before the error is thrown. Infinity: for ever. Undefined: 120,000. */
+  /** Milliseconds of failed resumes in a row before the error is thrown. Infinity: no limit. Undefined: 120,000. */
   readonly patienceMs?: number | undefined;
   /** Ends the watch; the iterator then throws the signal's reason. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** The server sent something that does not follow from what it sent before. */
+/** The server sent a message that does not follow from the ones before. */
 export class ChainBroken extends Error {}
 
 /**
- * Whether a stream that ended like this is to be begun again. Proxies and servers that end also use CANCELLED, UNKNOWN or
- * INTERNAL, without a reason of Interlock. If nothing ever came, that is rather a mistake in how the server is reached,
- * which a wait would only hide.
+ * Whether a stream with this error is to be restarted. Proxies and stopping servers also end streams with CANCELLED,
+ * UNKNOWN or INTERNAL, without a reason of Interlock. If no message ever came, such an error rather means a wrong
+ * address or proxy, which retries would only hide.
  */
 export function canBeResumed(error: InterlockError, hasWorked: boolean): boolean {
   if (error instanceof Unavailable) {
     return !error.retryForbidden;
   }
   if (error instanceof ResourceExhausted) {
-    // Without a time to come back it is a limit that a wait does not change.
+    // Without a time to retry it is a fixed limit, which a wait does not change.
     return error.retryAfterMs !== undefined && !error.retryForbidden;
   }
   const broken = [Code.Canceled, Code.Unknown, Code.Internal];
   return error instanceof DeadlineExceeded || (hasWorked && broken.includes(error.code) && error.reason === "");
 }
 
-/** Begins a call of the rpc. `began` is called when the server has begun to answer. */
+/** Starts a call of the rpc. `began` is called when the server starts to answer. */
 export type Begin<T> = (signal: AbortSignal, began: () => void) => AsyncIterator<T, void>;
 
 /** One call of the rpc. */
 interface Opening<T> {
   readonly messages: AsyncIterator<T, void>;
   readonly abort: AbortController;
-  /** When the server began to answer. */
+  /** Time when the server started to answer. */
   standsSince: number | undefined;
 }
 
-/** What a read came to. */
+/** Result of a read. */
 type Read<T> =
   | { readonly kind: "message"; readonly message: T }
   | { readonly kind: "end" }
   | { readonly kind: "failed"; readonly error: unknown }
   | { readonly kind: "silence" };
 
-/** A stream that is begun again when it breaks: after a random wait, and what the server asks for. One reader at a time. */
+/** A stream restarted when it breaks, after a random wait plus the one the server asks for. One reader at a time. */
 export class Stream<T> {
   readonly #begin: Begin<T>;
   readonly #backoff: Backoff;
@@ -106,7 +106,7 @@ export class Stream<T> {
   }
 
   /**
-   * The next message. Undefined: the server has ended the stream in good order, or its reader has closed it.
+   * The next message. Undefined: the server ended the stream with OK, or its reader closed it.
    *
    * @throws InterlockError if the stream cannot be resumed, or not within `patienceMs`.
    */
@@ -137,7 +137,7 @@ export class Stream<T> {
     }
   }
 
-  /** As `read`, for updates without an end: a stream that the server ends is begun again. Undefined: it was closed. */
+  /** As `read`, for endless streams: a stream that the server ends is restarted. Undefined: it was closed. */
   async readOn(): Promise<T | undefined> {
     for (;;) {
       const message = await this.read();
@@ -148,19 +148,19 @@ export class Stream<T> {
     }
   }
 
-  /** What was read was in order: failures before it are forgotten. */
+  /** Marks the last message as in order; earlier failures do not count any more. */
   confirm(): void {
     this.#hasWorked = true;
     this.#retry = 0;
     this.#failingSince = undefined;
   }
 
-  /** The stream is not to be trusted: the next read begins it again. */
+  /** Marks the stream as inconsistent; the next read restarts it. */
   broke(why: string): void {
     this.#failed(new Unavailable(Code.Unavailable, why));
   }
 
-  /** Ends it; reads return undefined. */
+  /** Ends the stream; reads return undefined. */
   close(): void {
     this.#closed.abort();
     this.#unlink();
@@ -226,7 +226,7 @@ export class Stream<T> {
     this.#opening = undefined;
   }
 
-  /** Undefined if the reader has closed it. @throws why it was closed otherwise. */
+  /** Returns undefined if the reader has closed the stream. @throws the reason if it was closed otherwise. */
   #ended(): undefined {
     this.#drop();
     const { reason } = this.#closed.signal;
@@ -237,10 +237,10 @@ export class Stream<T> {
   }
 }
 
-/** Says that the client or the caller's signal closed a stream, not its reader. */
+/** Marks a stream closed by the client or the caller's signal, not by its reader. */
 class CloseReason extends Error {}
 
-/** Updates as an async iterator. Leaving the `for await` ends the stream, and so does `close`. */
+/** An async iterator of updates. Leaving the `for await` ends the stream, and so does `close`. */
 export abstract class Watch<T> implements AsyncIterableIterator<T> {
   /** The next update. `done`: the watch has ended. */
   async next(): Promise<IteratorResult<T, undefined>> {
@@ -248,7 +248,7 @@ export abstract class Watch<T> implements AsyncIterableIterator<T> {
     return value === undefined ? { done: true, value: undefined } : { done: false, value };
   }
 
-  /** Called by `for await` when its body leaves. */
+  /** Called by `for await` when its body exits early. */
   async return(): Promise<IteratorResult<T, undefined>> {
     this.close();
     return { done: true, value: undefined };
@@ -265,6 +265,6 @@ export abstract class Watch<T> implements AsyncIterableIterator<T> {
   /** Ends the stream; a reader that waits for an update sees the end. */
   abstract close(): void;
 
-  /** The next update. Undefined: there is none. */
+  /** The next update. Undefined: the watch has ended. */
   protected abstract read(): Promise<T | undefined>;
 }

@@ -1,4 +1,4 @@
-// Leases stages and runs a handler on each: heartbeats in the background, outcomes reported, nothing left leased.
+// The worker: leases stages, runs a handler on each, renews the leases and reports the outcomes.
 import { create } from "@bufbuild/protobuf";
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import { Attempt, type Outcome } from "./attempt.js";
@@ -20,43 +20,44 @@ import { sleep, Wakeup } from "./retry.js";
 import { names } from "./stages.js";
 
 const rpc = WorkerService.method;
-/** What a worker survives. Anything else means that it can never get work, such as a namespace that does not exist. */
+/** Errors that a worker retries. Any other is permanent, such as a namespace that does not exist. */
 const PASSING = [Unavailable, ResourceExhausted, Conflict, DeadlineExceeded, Internal];
 /** The most stages that one LeaseStages may ask for. */
 const LEASES = 100;
 const PAUSE_MS = 1_000;
-/** How long a worker that stops asks for what its last request was granted, and gives it back. */
+/** Time for a stopping worker to find out the leases of its last request and give them back. */
 const GIVE_BACK_MS = 5_000;
-/** How long handlers that were told to stop, and their reports, get at a shutdown. */
+/** Time for cancelled handlers and their outcomes at a shutdown. */
 const LAST_MS = 10_000;
 
 /**
- * Works on one stage: returns its artifacts or a `Completion`, and fails the attempt by throwing. `StageError` says the
- * class of the failure; timeouts and connection errors of Node and `fetch` are TIMEOUT and NETWORK; anything else counts
- * as a bug of the worker. It must not block the event loop, and should end soon once `attempt.signal` is aborted.
+ * Works on one stage: returns its artifacts or a `Completion`, and fails the attempt by throwing. `StageError` has the
+ * class of the failure; timeouts and connection errors of Node and `fetch` are TIMEOUT and NETWORK; anything else
+ * counts as a bug of the worker. It must not block the event loop, and should end soon once `attempt.signal` is
+ * aborted.
  */
 export type Handler<Input = JsonObject, Payload = JsonObject> = (
   attempt: Attempt<Input, Payload>,
   // biome-ignore lint/suspicious/noConfusingVoidType: a handler without a return value is a handler.
 ) => Promise<Outcome | void> | Outcome | void;
 
-/** How a worker works. */
+/** Options of a worker. */
 export interface WorkerOptions {
-  /** For people and for the history, 1 to 128 bytes. Undefined: host and process id. */
+  /** Name of the worker, for people and the history, 1 to 128 bytes. Undefined: host and process id. */
   readonly workerId?: string | undefined;
-  /** How many stages to work on at once, 1 to 1,000. Undefined: 1. */
+  /** Most stages to work on at once, 1 to 1,000. Undefined: 1. */
   readonly concurrency?: number | undefined;
-  /** How long a stage stays leased without a sign of life, 1 s to 24 h. Undefined: 90 s. */
+  /** Time until a lease expires without a heartbeat, 1 s to 24 h. Undefined: 90 s. */
   readonly leaseDurationMs?: number | undefined;
-  /** How long the server holds a request for work; more than 50 s are 50 s. Undefined: 30 s. */
+  /** Time that the server holds a request for work, at most 50 s; larger values become 50 s. Undefined: 30 s. */
   readonly pollWaitMs?: number | undefined;
-  /** How long handlers get to end at a shutdown before their stages are given back. Undefined: 10 s. */
+  /** Time for handlers to end at a shutdown before their stages are given back. Undefined: 10 s. */
   readonly graceMs?: number | undefined;
   /** Whether SIGTERM and SIGINT stop the worker, in place of ending the process. Undefined: true. */
   readonly handleSignals?: boolean | undefined;
 }
 
-/** Takes stages from queues and has a handler work on them. */
+/** Leases stages from queues and runs a handler on each. */
 export class Worker {
   readonly client: Client;
   readonly queues: readonly string[];
@@ -70,12 +71,12 @@ export class Worker {
   readonly #running = new Set<Attempt>();
   readonly #changed = new Wakeup();
   readonly #stopping = new AbortController();
-  /** For work, until its leases are being worked on. With the same request id it is safe to repeat. */
+  /** The pending request for work, kept until its leases have handlers; its request id makes repeats safe. */
   #request: LeaseStagesRequest | undefined;
 
   /**
-   * @param queues where to take stages from, at most 100. Undefined: `default`.
-   * @throws TypeError if `queues` is one text.
+   * @param queues names of the queues to lease from, at most 100. Undefined: `default`.
+   * @throws TypeError if `queues` is a single string.
    * @throws RangeError if an option is out of range.
    */
   constructor(client: Client, queues: readonly string[] = ["default"], options: WorkerOptions = {}) {
@@ -93,7 +94,7 @@ export class Worker {
     this.#heartbeats = new Heartbeats(client);
   }
 
-  /** Begins the shutdown: no more work is taken. A second call does not wait for the handlers any longer. */
+  /** Starts the shutdown: no more work is leased. A second call stops waiting for the handlers. */
   readonly stop = (): void => {
     if (this.#stopping.signal.aborted) {
       this.#stopHandlers();
@@ -103,10 +104,10 @@ export class Worker {
   };
 
   /**
-   * Works until `stop`, or SIGTERM or SIGINT. Then handlers have `graceMs` to end, and the stages of the others are given
-   * back. Nothing stays leased, not even what a request for work was granted whose response was lost.
+   * Works until `stop`, or SIGTERM or SIGINT. Then handlers have `graceMs` to end, and the stages of the others are
+   * given back. No stage stays leased, even if the response with its lease was lost.
    *
-   * @throws InterlockError if no work can ever be had, such as NotFound for a namespace that does not exist.
+   * @throws InterlockError if work can never be leased, such as NotFound for a namespace that does not exist.
    */
   async run<Input = JsonObject, Payload = JsonObject>(handler: Handler<Input, Payload>): Promise<void> {
     if (typeof handler !== "function") {
@@ -133,14 +134,14 @@ export class Worker {
   async #takeWork(handler: Handler): Promise<void> {
     try {
       while (!this.#stopping.signal.aborted) {
-        // What may kill this process is to take no more stages along than it has to.
+        // A stage that may kill this process runs alone, so that it takes no other stages with it.
         const isAlone = [...this.#running].some((attempt) => attempt.lease.isolated);
         if (isAlone || this.#running.size >= this.concurrency) {
           await this.#changed.wait();
           continue;
         }
         const leases = await this.#lease(this.concurrency - this.#running.size);
-        // The response is as old as its way here, which is short beside any lease.
+        // Leases count from the response; its travel time is short compared with any lease.
         const leasedAt = performance.now();
         for (const lease of leases ?? []) {
           void this.#work(handler, new Attempt(lease, leasedAt, this.#heartbeats.wake));
@@ -154,7 +155,7 @@ export class Worker {
     }
   }
 
-  /** What the server leases to us. Undefined: it could not be asked, its response was lost, or the worker stops. */
+  /** Leases of one request for work. Undefined: the request or its response was lost, or the worker stops. */
   async #lease(count: number): Promise<Lease[] | undefined> {
     this.#request ??= create(LeaseStagesRequestSchema, {
       workerId: this.workerId,
@@ -173,7 +174,7 @@ export class Worker {
         return undefined;
       }
       if (!PASSING.some((kind) => error instanceof kind)) {
-        // Nothing was granted that could be given back.
+        // The request was refused, so there are no leases to give back.
         this.#request = undefined;
         throw error;
       }
@@ -183,7 +184,7 @@ export class Worker {
     }
   }
 
-  /** Releases what the last request was granted, if its response was not received. */
+  /** Releases the leases of the last request if its response was not received. */
   async #giveBack(): Promise<void> {
     if (this.#request === undefined) {
       return;
@@ -235,13 +236,13 @@ export class Worker {
       this.#stopHandlers();
       await this.#ended(LAST_MS);
     }
-    // Without a server, or with a handler that ignores its signal. The leases expire.
+    // No server answers, or a handler ignores its signal. The leases expire.
     for (const attempt of this.#running) {
       this.client.log.error(`${attempt.stageName} of ${attempt.jobId} did not end in time`);
     }
   }
 
-  /** Waits until no handler runs, or for `ms` milliseconds. */
+  /** Waits until no handler runs, at most `ms` milliseconds. */
   async #ended(ms: number): Promise<void> {
     const deadline = performance.now() + ms;
     while (this.#running.size > 0 && performance.now() < deadline) {
@@ -256,7 +257,7 @@ export class Worker {
   }
 }
 
-/** What the handler returns or throws. */
+/** Return value or error of the handler. */
 async function handled(handler: Handler, attempt: Attempt): Promise<Ended> {
   try {
     return { returned: (await handler(attempt)) ?? undefined };

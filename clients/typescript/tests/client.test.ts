@@ -1,4 +1,4 @@
-// Calls and watches of the client, against a server that does as told.
+// Calls and watches of the client, against a scripted server.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";

@@ -80,7 +80,7 @@ export async function working<T>(
   }
 }
 
-/** A handler that ends when it is told to stop. */
+/** A handler that ends when its signal is aborted. */
 export const untilStopped = (attempt: Attempt): Promise<never> =>
   new Promise((_, reject) => {
     attempt.signal.addEventListener("abort", () => reject(attempt.signal.reason), { once: true });

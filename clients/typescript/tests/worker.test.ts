@@ -1,4 +1,4 @@
-// The worker, against a server that does as told.
+// The worker, against a scripted server.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
