@@ -1,7 +1,7 @@
 //! Aggregates: the roots with a version that operations decide on.
 //!
 //! An aggregate is loaded, locked, checked, written and published as a whole. This trait is what every room knows of one;
-//! `operation::overlay` adds the key among all keys, `store::aggregate` the statements. [`for_each_aggregate`] lists them all.
+//! `operation::overlay` adds the key among all keys, `store::aggregate` the statements. `for_each_aggregate` lists them all.
 //!
 //! A new aggregate is a line in the list; `impl Aggregate` in its folder of `domain`; its operations, with readable names for reads and writes in
 //! `operation/overlay/`; `impl Stored` in `store/aggregate/` over its SQL, whose parts are listed in `store/commit/plan.rs` with their columns; and its

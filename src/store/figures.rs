@@ -11,7 +11,7 @@ use crate::figures::queues::{MAX_QUEUES, ReadyQueue};
 const MAX_COUNTED: i64 = 100_000;
 
 impl Store {
-    /// The number and age of ready stages of the first [`MAX_QUEUES`] queues, in the order of their names.
+    /// The number and age of ready stages of the first `MAX_QUEUES` queues, in the order of their names.
     pub async fn ready_queues(&self) -> Result<Vec<ReadyQueue>> {
         let queues = i64::try_from(MAX_QUEUES).unwrap_or(i64::MAX);
         let rows = self.background(include_str!("sql/ready/ready_queues.sql"), &[&queues, &MAX_COUNTED]).await?;

@@ -182,7 +182,7 @@ impl KnownKeys {
         self.wanted.notified().await;
     }
 
-    /// Requests a round and waits for one that started after this call. False: it did not end within [`ROUND_WAIT`], or the read failed.
+    /// Requests a round and waits for one that started after this call. False: it did not end within `ROUND_WAIT`, or the read failed.
     pub async fn refreshed(&self) -> bool {
         let mut rounds = self.rounds.subscribe();
         let round = rounds.borrow().begun + 1;

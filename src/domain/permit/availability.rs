@@ -151,7 +151,7 @@ impl Resource {
         Block { reason, until: self.first_expiry() }
     }
 
-    /// Whether waiters behind `waiter` have to wait for it: this resource blocks it, or it has waited longer than [`PATIENCE`]. A waiter
+    /// Whether waiters behind `waiter` have to wait for it: this resource blocks it, or it has waited longer than `PATIENCE`. A waiter
     /// that only another resource blocks is overtaken.
     pub fn blocks_queue(&self, waiter: &Waiter, now: Timestamp) -> bool {
         waiter.claims.len() == 1
@@ -173,7 +173,7 @@ impl Resource {
         if self.why_impossible(&claim).is_some() { PermitClaim { amount: 1, ..claim } } else { claim }
     }
 
-    /// Approximate number of claims like this one that could be granted now, at most [`MAX_WOKEN`].
+    /// Approximate number of claims like this one that could be granted now, at most `MAX_WOKEN`.
     pub fn headroom(&self, claim: &PermitClaim, now: Timestamp) -> i64 {
         if self.fits(claim, now).is_err() {
             return 0;
