@@ -145,9 +145,15 @@ impl<K: FollowedKind> Followers<K> {
         };
         let reads = self.reads.ask_all(known.clone(), read).await?;
         let reads: Vec<_> = reads.into_iter().map(|read| read.unwrap_or(StateRead::Missing)).collect();
-        let mut table = self.table.lock();
-        for ((key, known), read) in known.iter().zip(&reads) {
-            table.observe(key, *known, read);
+        let mut is_news = false;
+        {
+            let mut table = self.table.lock();
+            for ((key, known), read) in known.iter().zip(&reads) {
+                is_news |= table.observe(key, *known, read);
+            }
+        }
+        if is_news {
+            self.announce();
         }
         Ok(reads)
     }
@@ -175,19 +181,21 @@ impl<K: FollowedKind> KeyTable<K> {
         is_new && self.changed.insert(key.clone())
     }
 
-    /// Notes what a watch has read, if nothing is known of the key, or only that it did not exist: it was created again without a publication then, and
-    /// its next deletion has to be news.
-    fn observe(&mut self, key: &K::Key, known: StateVersion, read: &StateRead<K::State>) {
-        let Some(followed) = self.followed.get(key) else { return };
+    /// Notes what a watch has read of a key of which nothing is known, or only that it did not exist. In the latter case it was created again without a
+    /// publication, which is news to all watches. Returns whether they have to be woken.
+    fn observe(&mut self, key: &K::Key, known: StateVersion, read: &StateRead<K::State>) -> bool {
+        let Some(followed) = self.followed.get(key) else { return false };
+        let was_absent = matches!(followed.newest, Newest::Absent);
         let newest = match (&followed.newest, read) {
-            (Newest::Version(..), _) | (Newest::Absent, StateRead::Missing) => return,
+            (Newest::Version(..), _) | (Newest::Absent, StateRead::Missing) => return false,
             (Newest::Unknown, StateRead::Missing) => Newest::Absent,
             (Newest::Unknown | Newest::Absent, StateRead::Unchanged) => Newest::Version(known, None),
             (Newest::Unknown, StateRead::Changed(state)) => Newest::of::<K>(Some(state)),
-            // The read may be older than the deletion, so the state is not held for other watches. The next poll tells.
+            // The read may be older than the deletion, so other watches read for themselves.
             (Newest::Absent, StateRead::Changed(state)) => Newest::Version(K::version(state), None),
         };
         self.set(key, newest);
+        was_absent && self.changed.insert(key.clone())
     }
 
     fn set(&mut self, key: &K::Key, mut newest: Newest<K::State>) {
