@@ -97,7 +97,7 @@ async fn standby_without_a_primary_is_reported_as_taking_no_writes() {
     let started = interlock::app::start(&config, &url, tokio_util::sync::CancellationToken::new()).await;
     let said = format!("{:#}", started.err().expect("it does not start"));
     let host = postgres.data_dir().join("socket");
-    assert!(said.contains(&format!("the database accepts no writes at {}:5432", host.display())), "{said}");
+    assert!(said.contains(&format!("the database takes no writes at {}:5432", host.display())), "{said}");
     let promote = sql(&url).await.batch_execute("SELECT pg_promote()").await;
     promote.expect("promoted");
     eventually("a write", async || {
